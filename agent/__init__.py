@@ -1,0 +1,1 @@
+"""What learns: decisions, replay, networks, the learner. Knows no sockets."""

@@ -1,0 +1,91 @@
+"""The record that travels from the gateway to the replay: blocks of steps, column by column.
+
+A *step* is a frame with the action taken on it and what that earned; the next frame of its stream
+completes it. A *final* row is the last observation of an episode or of a broken stream: it has no
+action, is never sampled and never counted, and is there so that a truncated window can bootstrap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.spaces import GameSpec
+
+STEP, FINAL = 1, 2
+"""The kinds of row. Zero is no kind, so that a record that nobody wrote is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepBlock:
+    """`n` rows, each column an array whose first axis is the row.
+
+    Rows of one stream stand in the order of their `seq`; streams may be interleaved.
+    """
+
+    obs: npt.NDArray[Any]
+    """Observations, the spec's dtype, [n, observation_size] (flat, C order)."""
+    action: npt.NDArray[np.float32]
+    """Action rows, [n, action_width] (see protocol.spaces). Zeros in a final row."""
+    reward: npt.NDArray[np.float32]
+    """What the action earned: the weighted, clipped scalar, [n]. Zero in a final row."""
+    stream: npt.NDArray[np.int64]
+    """One slot's unbroken run of frames, [n]: session << 16 | slot."""
+    seq: npt.NDArray[np.uint32]
+    """The frame's number within its slot, [n]."""
+    actor: npt.NDArray[np.uint8]
+    """Who chose the action: protocol.actor.Actor, [n]. 0 in a final row, nowhere else."""
+    kind: npt.NDArray[np.uint8]
+    """STEP or FINAL, [n]."""
+    status: npt.NDArray[np.uint8]
+    """Of the frame that completed the step: 0 running, 1 terminated, 2 truncated, [n].
+    0 in a final row."""
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def rows(self, start: int, stop: int) -> StepBlock:
+        """The rows start to stop, as views."""
+        return StepBlock(*(getattr(self, name)[start:stop] for name in self.__slots__))
+
+    @staticmethod
+    def over(buffer: Any, spec: GameSpec, n: int) -> StepBlock:
+        """A block of `n` rows laid over a buffer of at least `nbytes(spec, n)` bytes."""
+        arrays, offset = [], 0
+        for dtype, shape in _columns(spec, n):
+            count = int(np.prod(shape))
+            arrays.append(np.frombuffer(buffer, dtype, count, offset).reshape(shape))
+            offset += _aligned(count * dtype.itemsize)
+        return StepBlock(*arrays)
+
+    @staticmethod
+    def empty(spec: GameSpec, n: int) -> StepBlock:
+        """A block of `n` zeroed rows with memory of its own."""
+        return StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
+
+    @staticmethod
+    def nbytes(spec: GameSpec, n: int) -> int:
+        """The bytes that `n` rows take."""
+        return sum(_aligned(int(np.prod(s)) * d.itemsize) for d, s in _columns(spec, n))
+
+
+def _columns(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+    one = (n,)
+    return [
+        (spec.observation_dtype, (n, spec.observation_size)),
+        (np.dtype(np.float32), (n, spec.action_width)),
+        (np.dtype(np.float32), one),
+        (np.dtype(np.int64), one),
+        (np.dtype(np.uint32), one),
+        (np.dtype(np.uint8), one),
+        (np.dtype(np.uint8), one),
+        (np.dtype(np.uint8), one),
+    ]
+
+
+def _aligned(nbytes: int) -> int:
+    """Columns start on cache lines: the writer of one does not disturb the reader of another."""
+    return (nbytes + 63) & ~63

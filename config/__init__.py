@@ -1,0 +1,1 @@
+"""The configuration: frozen models, and where each value came from."""

@@ -1,0 +1,1 @@
+"""Bytes and words of the wire: no I/O, no torch."""

@@ -1,0 +1,130 @@
+"""The messages, as typed structs that msgspec decodes and encodes. Numbers are never reused.
+
+Elements behind the last field of an array are reserved for later versions and ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from protocol.spaces import Head, Observation, Part
+
+PROTOCOL_VERSION = 1
+
+Role = Literal["train", "eval", "eval_expert"]
+
+RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
+"""The status of a frame. Termination is an end of the game's making; truncation is not."""
+
+
+class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The map in HELLO. Unknown keys are ignored."""
+
+    protocol: int
+    client: str
+    game: str
+    observation: Observation
+    actions: tuple[Head, ...]
+    rewards: tuple[str, ...] = ("reward",)
+    slots: int = 1
+    token: str | None = None
+    role: Role = "train"
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    fields: msgspec.Raw
+    """The map, decoded in two steps: `HelloGate` first, the rest (`HelloFields`) behind it."""
+
+
+class HelloGate(msgspec.Struct, frozen=True):
+    """What is looked at before any other field of HELLO: the token, then the version."""
+
+    token: str | None = None
+    protocol: Any = None
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    slot: int
+    seq: int
+    obs: memoryview
+    reward: float | list[float]
+    status: int
+    expert: list[Part] | None
+    took: tuple[list[Part], int] | None
+
+
+class Frames(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    seq: int
+    obs: memoryview
+    rewards: memoryview
+    statuses: memoryview
+    experts: memoryview | None
+    took: tuple[memoryview, memoryview] | None
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    nonce: Any
+
+
+class Bye(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    pass
+
+
+class WelcomeFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The map in WELCOME."""
+
+    session: int
+    protocol: int
+    server: str
+    settings: dict[str, Any]
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    fields: WelcomeFields
+
+
+class Action(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    slot: int
+    seq: int
+    action: list[Part] | None
+    actor: int
+    policy_version: int
+    explored: bool
+
+
+class Actions(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    seq: int
+    actions: bytes
+    actors: bytes
+    policy_version: int
+    explored: bytes
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    nonce: Any
+
+
+class Error(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    code: str
+    message: str
+    retry: bool
+
+
+class Settings(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    settings: dict[str, Any]
+
+
+ClientMessage = Hello | Frame | Frames | Ping | Bye
+ServerMessage = Welcome | Action | Actions | Pong | Error | Settings
+
+CLIENT_TYPES = {1: "HELLO", 2: "FRAME", 3: "FRAMES", 4: "PING", 5: "BYE"}
+SERVER_TYPES = {
+    11: "WELCOME",
+    12: "ACTION",
+    13: "ACTIONS",
+    14: "PONG",
+    15: "ERROR",
+    16: "SETTINGS",
+}

@@ -1,0 +1,271 @@
+"""What a game shows and what it can be told: the observation and the action heads.
+
+An action has one part for each *head*, in the order in which the game declared them. Inside the
+server it is a row of `action_width` float32, the *action row*: one column for a discrete head (the
+index of the choice), `size` columns for a continuous head. A row whose first column is NaN means
+"no action".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NoReturn
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import RemoteError
+
+DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "uint8": np.dtype("u1")}
+"""The tensor types of the wire. Little-endian, C order."""
+
+MAX_DISCRETE = 2**24
+"""A choice travels and is stored as float32, which holds whole numbers exactly up to here."""
+
+MAX_HEADS = 64
+MAX_NAME = 64
+
+Part = int | float | list[float]
+"""One head's part of an action: int for discrete, float or list of floats for continuous."""
+
+
+class Observation(msgspec.Struct, frozen=True, array_like=True):
+    """The tensor that a frame carries."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Discrete(msgspec.Struct, frozen=True, array_like=True, tag="discrete"):
+    """A head that is one choice of `n`: 0 to n-1."""
+
+    name: str
+    n: int
+
+
+class Continuous(msgspec.Struct, frozen=True, array_like=True, tag="continuous"):
+    """A head of `size` numbers, each within [low, high]."""
+
+    name: str
+    low: float
+    high: float
+    size: int
+
+
+Head = Discrete | Continuous
+
+
+class GameSpec(msgspec.Struct, frozen=True, dict=True):
+    """All that a network must know of a game. Equal specs can train one network.
+
+    The name and version of the client are not part of it: many clients may play one game.
+    Construct with `checked()` behind it where the values come from outside.
+    """
+
+    game: str
+    observation: Observation
+    actions: tuple[Head, ...]
+    rewards: tuple[str, ...] = ("reward",)
+
+    def checked(self) -> GameSpec:
+        """This spec if it makes a valid game; RemoteError `bad_hello` that says what is wrong."""
+        if not 1 <= len(self.game) <= MAX_NAME:
+            _refuse("game", f"a name of 1 to {MAX_NAME} characters", self.game)
+        if self.observation.dtype not in DTYPES:
+            _refuse("observation dtype", " or ".join(DTYPES), self.observation.dtype)
+        shape = self.observation.shape
+        if not shape or len(shape) > 4 or any(side < 1 for side in shape):
+            _refuse("observation shape", "1 to 4 sides of at least 1", list(shape))
+        if not 1 <= len(self.actions) <= MAX_HEADS:
+            _refuse("actions", f"1 to {MAX_HEADS} heads", len(self.actions))
+        for head in self.actions:
+            _check_head(head)
+        _check_names("action heads", [head.name for head in self.actions])
+        if not 1 <= len(self.rewards) <= MAX_HEADS:
+            _refuse("rewards", f"1 to {MAX_HEADS} components", len(self.rewards))
+        _check_names("reward components", list(self.rewards))
+        return self
+
+    @cached_property
+    def observation_dtype(self) -> np.dtype[Any]:
+        return DTYPES[self.observation.dtype]
+
+    @cached_property
+    def observation_size(self) -> int:
+        """Elements of one observation."""
+        return math.prod(self.observation.shape)
+
+    @cached_property
+    def observation_bytes(self) -> int:
+        return self.observation_size * self.observation_dtype.itemsize
+
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """For each head, its columns in the action row."""
+        out, start = [], 0
+        for head in self.actions:
+            width = 1 if isinstance(head, Discrete) else head.size
+            out.append(slice(start, start + width))
+            start += width
+        return tuple(out)
+
+    @cached_property
+    def action_width(self) -> int:
+        """Columns of the action row: one for a discrete head, `size` for a continuous one."""
+        return self.columns[-1].stop
+
+    @cached_property
+    def discrete(self) -> tuple[Discrete, ...]:
+        return tuple(head for head in self.actions if isinstance(head, Discrete))
+
+    @cached_property
+    def continuous(self) -> tuple[Continuous, ...]:
+        return tuple(head for head in self.actions if isinstance(head, Continuous))
+
+    @cached_property
+    def discrete_columns(self) -> tuple[int, ...]:
+        """The columns of the action row that hold choices, one for each discrete head."""
+        pairs = zip(self.actions, self.columns, strict=True)
+        return tuple(cols.start for head, cols in pairs if isinstance(head, Discrete))
+
+    @cached_property
+    def continuous_columns(self) -> tuple[int, ...]:
+        """The columns of the action row that hold continuous values, all heads together."""
+        return tuple(sorted(set(range(self.action_width)) - set(self.discrete_columns)))
+
+    @cached_property
+    def low(self) -> npt.NDArray[np.float32]:
+        """The smallest value of each column of the action row, float32 [action_width]."""
+        return np.concatenate(
+            [
+                np.float32([0]) if isinstance(h, Discrete) else np.full(h.size, h.low, np.float32)
+                for h in self.actions
+            ]
+        )
+
+    @cached_property
+    def high(self) -> npt.NDArray[np.float32]:
+        """The largest value of each column of the action row, float32 [action_width]."""
+        return np.concatenate(
+            [
+                np.float32([h.n - 1])
+                if isinstance(h, Discrete)
+                else np.full(h.size, h.high, np.float32)
+                for h in self.actions
+            ]
+        )
+
+    def action_row(self, action: Sequence[Part]) -> list[float]:
+        """An action of the wire as the numbers of an action row, each checked against its head.
+
+        Errors: RemoteError `action_shape`, `action_out_of_range`.
+        """
+        if len(action) != len(self.actions):
+            raise RemoteError(
+                "action_shape",
+                f"expected one element for each of {len(self.actions)} heads, got {len(action)}; "
+                "send the heads in the order of HELLO",
+            )
+        row: list[float] = []
+        for head, part in zip(self.actions, action, strict=True):
+            if isinstance(head, Discrete):
+                if not isinstance(part, int) or isinstance(part, bool):
+                    raise RemoteError(
+                        "action_shape",
+                        f"head {head.name!r} is discrete: expected an int, got {part!r}",
+                    )
+                if not 0 <= part < head.n:
+                    raise RemoteError(
+                        "action_out_of_range",
+                        f"head {head.name!r}: expected 0 to {head.n - 1}, got {part}",
+                    )
+                row.append(part)
+                continue
+            values = part if isinstance(part, list) else [part]
+            if len(values) != head.size:
+                raise RemoteError(
+                    "action_shape",
+                    f"head {head.name!r}: expected {head.size} numbers, got {len(values)}",
+                )
+            for value in values:
+                # Written so that NaN fails.
+                if not head.low <= value <= head.high:
+                    raise RemoteError(
+                        "action_out_of_range",
+                        f"head {head.name!r}: expected {head.low} to {head.high}, got {value}; "
+                        "clip before sending",
+                    )
+            row.extend(values)
+        return row
+
+    def check_action_rows(self, rows: npt.NDArray[np.float32]) -> None:
+        """Refuse action rows, float32 [rows, action_width], of which any is outside its heads.
+
+        Rows whose first column is NaN are "no action" and pass. RemoteError
+        `action_out_of_range`.
+        """
+        given = rows[~np.isnan(rows[:, 0])]
+        good = (given >= self.low) & (given <= self.high)
+        choices = list(self.discrete_columns)
+        good[:, choices] &= given[:, choices] == np.floor(given[:, choices])
+        if not good.all():
+            row, column = (int(i) for i in np.argwhere(~good)[0])
+            head = next(
+                h
+                for h, cols in zip(self.actions, self.columns, strict=True)
+                if cols.start <= column < cols.stop
+            )
+            raise RemoteError(
+                "action_out_of_range",
+                f"head {head.name!r}: expected "
+                f"{'a whole number ' if isinstance(head, Discrete) else ''}"
+                f"{self.low[column]} to {self.high[column]}, got {given[row, column]}",
+            )
+
+    def actions_of_rows(self, rows: npt.NDArray[np.float32]) -> list[tuple[Part, ...]]:
+        """Action rows, float32 [rows, action_width], as actions of the wire."""
+        parts: list[list[Any]] = []
+        for head, cols in zip(self.actions, self.columns, strict=True):
+            if isinstance(head, Discrete):
+                parts.append(rows[:, cols.start].astype(np.int64).tolist())
+            elif head.size == 1:
+                parts.append(rows[:, cols.start].tolist())
+            else:
+                parts.append(rows[:, cols].tolist())
+        return list(zip(*parts, strict=True))
+
+    def describe(self) -> str:
+        """The spec in one line for messages."""
+        heads = ", ".join(
+            f"{h.name}: {h.n} choices"
+            if isinstance(h, Discrete)
+            else f"{h.name}: {h.size} in [{h.low}, {h.high}]"
+            for h in self.actions
+        )
+        return (
+            f"{self.game!r} (observation {self.observation.dtype} "
+            f"{list(self.observation.shape)}; actions {heads}; rewards {', '.join(self.rewards)})"
+        )
+
+
+def _check_head(head: Head) -> None:
+    if isinstance(head, Discrete):
+        if not 2 <= head.n <= MAX_DISCRETE:
+            _refuse(f"head {head.name!r}", f"2 to {MAX_DISCRETE} choices", head.n)
+        return
+    if head.size < 1:
+        _refuse(f"head {head.name!r}", "a size of at least 1", head.size)
+    if not (math.isfinite(head.low) and math.isfinite(head.high) and head.low < head.high):
+        _refuse(f"head {head.name!r}", "finite low < high", [head.low, head.high])
+
+
+def _check_names(what: str, names: list[str]) -> None:
+    if any(not 1 <= len(name) <= MAX_NAME for name in names) or len(set(names)) != len(names):
+        _refuse(what, f"different names of 1 to {MAX_NAME} characters", names)
+
+
+def _refuse(what: str, expected: str, got: object) -> NoReturn:
+    raise RemoteError("bad_hello", f"{what}: expected {expected}, got {got!r}; correct the HELLO")

@@ -1,0 +1,1 @@
+"""What runs: gateway, trainer, supervisor, and the commands."""
