@@ -60,7 +60,6 @@ CODES: dict[str, str] = {
     "reward_shape": "not one reward for each declared component",
     "reward_not_finite": "NaN or infinity in a reward",
     "unknown_status": "a status other than 0, 1, 2",
-    "empty_episode": "an episode whose first frame is already its last",
     "action_shape": "an action that has not one element for each head",
     "action_out_of_range": "an action outside its head",
     "took_on_first_frame": "`took` on the first frame of an episode",

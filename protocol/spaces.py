@@ -115,7 +115,7 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def action_width(self) -> int:
         """Columns of the action row: one for a discrete head, `size` for a continuous one."""
-        return self.columns[-1].stop
+        return int(self.columns[-1].stop)
 
     @cached_property
     def discrete(self) -> tuple[Discrete, ...]:
@@ -141,7 +141,9 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         """The smallest value of each column of the action row, float32 [action_width]."""
         return np.concatenate(
             [
-                np.float32([0]) if isinstance(h, Discrete) else np.full(h.size, h.low, np.float32)
+                np.zeros(1, np.float32)
+                if isinstance(h, Discrete)
+                else np.full(h.size, h.low, np.float32)
                 for h in self.actions
             ]
         )
@@ -151,7 +153,7 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         """The largest value of each column of the action row, float32 [action_width]."""
         return np.concatenate(
             [
-                np.float32([h.n - 1])
+                np.full(1, h.n - 1, np.float32)
                 if isinstance(h, Discrete)
                 else np.full(h.size, h.high, np.float32)
                 for h in self.actions

@@ -1,0 +1,104 @@
+"""Expert or dqn: who acts on each of a batch of frames, and what the action is.
+
+Pure: all that varies comes in, the random generator too. Arrays are the caller's and reused, so
+that nothing is allocated for each frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.actor import Actor
+from protocol.spaces import Continuous, GameSpec
+
+TRAIN, EVAL, EVAL_EXPERT = 0, 1, 2
+"""Roles of a slot as numbers: mixed play that is stored; the network alone; the expert alone."""
+
+ROLES = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How the frames of training games are played just now."""
+
+    expert_ratio: float
+    """The share of frames that the expert plays, of those for which it recommends an action."""
+    epsilon: float
+    """The share of dqn frames whose discrete heads are uniformly random."""
+    noise: float
+    """Standard deviation of the Gaussian noise on continuous heads, as a fraction of half of the
+    head's range."""
+
+
+class Decider:
+    """Decides batches of frames for one game. Holds only scratch memory and the generator."""
+
+    def __init__(self, spec: GameSpec, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._choices = [
+            (column, head.n)
+            for column, head in zip(spec.discrete_columns, spec.discrete, strict=True)
+        ]
+        self._ranges = [
+            (column, head)
+            for columns, head in zip(spec.columns, spec.actions, strict=True)
+            if isinstance(head, Continuous)
+            for column in range(columns.start, columns.stop)
+        ]
+        self._low, self._high = spec.low, spec.high
+        self._coins = np.empty(0)
+
+    def decide(
+        self,
+        greedy: npt.NDArray[np.float32],
+        expert: npt.NDArray[np.float32],
+        roles: npt.NDArray[np.uint8],
+        mix: Mix,
+        actors: npt.NDArray[np.uint8],
+        explored: npt.NDArray[np.uint8],
+    ) -> None:
+        """Decide `n` frames in place.
+
+        `greedy` [n, action_width] holds the network's actions and becomes the actions to take;
+        `expert` [n, action_width] the recommendations, NaN first where there is none; `roles` [n]
+        numbers from ROLES. Written: `actors` [n], `explored` [n] (1 where the discrete choices
+        were random). Every frame of the role eval_expert must have a recommendation: the session
+        sees to that.
+        """
+        n = len(greedy)
+        coins = self._draw(n)
+        training = roles == TRAIN
+        by_expert = coins < mix.expert_ratio
+        by_expert &= training
+        by_expert |= roles == EVAL_EXPERT
+        by_expert &= ~np.isnan(expert[:, 0])
+
+        exploring = training & ~by_expert
+        if mix.noise > 0 and self._ranges:
+            for column, head in self._ranges:
+                scale = mix.noise * (head.high - head.low) / 2
+                noise = self._rng.standard_normal(n, dtype=np.float32)
+                greedy[:, column] += noise * (scale * exploring)
+            np.clip(greedy, self._low, self._high, out=greedy)
+        # A second coin, so that exploring does not depend on how narrowly the expert was missed.
+        exploring &= self._draw(n) < mix.epsilon
+        if exploring.any():
+            for column, choices in self._choices:
+                random = self._rng.integers(choices, size=n)
+                np.copyto(greedy[:, column], random, where=exploring, casting="unsafe")
+
+        np.copyto(greedy, expert, where=by_expert[:, None])
+        actors[:] = Actor.DQN
+        actors[by_expert] = Actor.EXPERT
+        explored[:] = exploring if self._choices else 0
+
+    def _draw(self, n: int) -> npt.NDArray[np.float64]:
+        """`n` uniform numbers in [0, 1), in memory that the next call reuses."""
+        if len(self._coins) < n:
+            self._coins = np.empty(max(n, 2 * len(self._coins)))
+        coins = self._coins[:n]
+        self._rng.random(out=coins)
+        return coins

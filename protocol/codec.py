@@ -1,0 +1,108 @@
+"""Messages to bytes and back. Pure functions; msgspec validates while it decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from protocol.errors import RemoteError
+from protocol.framing import framed
+from protocol.messages import (
+    CLIENT_TYPES,
+    PROTOCOL_VERSION,
+    ClientMessage,
+    Error,
+    Hello,
+    HelloFields,
+    HelloGate,
+    ServerMessage,
+)
+from protocol.spaces import Part
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_client: Callable[[Any], ClientMessage] = msgspec.msgpack.Decoder(ClientMessage).decode
+_decode_server: Callable[[Any], ServerMessage] = msgspec.msgpack.Decoder(ServerMessage).decode
+_decode_gate: Callable[[Any], HelloGate] = msgspec.msgpack.Decoder(HelloGate).decode
+_decode_hello: Callable[[Any], HelloFields] = msgspec.msgpack.Decoder(HelloFields).decode
+_decode_any = msgspec.msgpack.Decoder().decode
+
+
+def encode(message: ClientMessage | ServerMessage) -> bytes:
+    """The message as it travels: length, then msgpack."""
+    return framed(_encode(message))
+
+
+def encode_hello(fields: HelloFields) -> bytes:
+    """HELLO as it travels."""
+    return encode(Hello(msgspec.Raw(_encode(fields))))
+
+
+def encode_action(
+    slot: int, seq: int, action: Sequence[Part] | None, actor: int, version: int, explored: bool
+) -> bytes:
+    """ACTION as it travels: `encode(Action(...))` without the struct, for the frame path."""
+    return framed(_encode((12, slot, seq, action, actor, version, explored)))
+
+
+def encode_error(error: RemoteError) -> bytes:
+    """ERROR as it travels."""
+    return encode(Error(error.code, error.message, error.retry))
+
+
+def decode_client(payload: bytes | memoryview) -> ClientMessage:
+    """What a client sent, typed and checked; `payload` is one message without its length.
+
+    Errors: RemoteError `unknown_type`, `message_malformed`.
+    """
+    try:
+        return _decode_client(payload)
+    except msgspec.DecodeError as error:
+        raise _refusal(payload, error) from None
+
+
+def decode_server(payload: bytes | memoryview) -> ServerMessage:
+    """What a server sent, typed and checked. Errors: msgspec.DecodeError."""
+    return _decode_server(payload)
+
+
+def decode_gate(hello: Hello) -> HelloGate:
+    """The token and the version of a HELLO, and nothing else of it."""
+    try:
+        return _decode_gate(hello.fields)
+    except msgspec.DecodeError as error:
+        raise RemoteError(
+            "bad_hello", f"HELLO: {error}; see the protocol's specification"
+        ) from None
+
+
+def decode_hello(hello: Hello) -> HelloFields:
+    """The fields of a HELLO. Errors: RemoteError `bad_hello`."""
+    try:
+        return _decode_hello(hello.fields)
+    except msgspec.DecodeError as error:
+        raise RemoteError(
+            "bad_hello",
+            f"HELLO: {error}; it needs protocol ({PROTOCOL_VERSION}), client, game, observation, "
+            "actions",
+        ) from None
+
+
+def _refusal(payload: bytes | memoryview, error: msgspec.DecodeError) -> RemoteError:
+    """Why a message could not be decoded, as an error for its sender."""
+    try:
+        value: Any = _decode_any(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return RemoteError(
+            "message_malformed",
+            f"expected {len(payload)} bytes holding exactly one msgpack value, got others: {error}",
+        )
+    kind = value[0] if isinstance(value, list) and value else value
+    if type(kind) is int and kind in CLIENT_TYPES:
+        return RemoteError("message_malformed", f"{CLIENT_TYPES[kind]}: {error}")
+    known = ", ".join(f"{number} {name}" for number, name in CLIENT_TYPES.items())
+    return RemoteError(
+        "unknown_type",
+        f"expected an array whose first element is one of {known}; got {str(kind)[:40]!r}",
+    )

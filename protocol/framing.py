@@ -1,0 +1,101 @@
+"""Cutting a byte stream into messages: u32 big-endian length N, then N bytes."""
+
+from __future__ import annotations
+
+from protocol.errors import RemoteError
+
+LENGTH_BYTES = 4
+
+HANDSHAKE_MAX_BYTES = 64 * 1024
+"""Until WELCOME nothing needs more, and nobody unknown should make the server hold more."""
+
+_FOREIGN = {
+    b"GET ": "HTTP",
+    b"POST": "HTTP",
+    b"PUT ": "HTTP",
+    b"HEAD": "HTTP",
+    b"OPTI": "HTTP",
+    b"CONN": "HTTP",
+    b"DELE": "HTTP",
+    b"PATC": "HTTP",
+    b"PRI ": "HTTP/2",
+    b"SSH-": "SSH",
+}
+
+
+class MessageReader:
+    """Bytes in, whole messages out; bytes may be split or glued at any point.
+
+    `limit` is the largest message accepted, in bytes; it may be raised at any time.
+    """
+
+    __slots__ = ("_rest", "_started", "limit")
+
+    def __init__(self, limit: int = HANDSHAKE_MAX_BYTES) -> None:
+        self.limit = limit
+        self._rest = bytearray()
+        self._started = False
+
+    @property
+    def partial(self) -> int:
+        """How many bytes of an unfinished message are held."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> list[memoryview]:
+        """The messages that `data` completes, without their lengths, in order.
+
+        The views stay valid as long as they are held; nothing is copied where a message arrived
+        whole. Errors: RemoteError `message_too_long`, `message_empty`, `not_understudy`.
+        """
+        if self._rest:
+            self._rest += data
+            # One copy when the message is complete, none for each piece before that.
+            if len(self._rest) < LENGTH_BYTES + self._announced(self._rest):
+                return []
+            data = bytes(self._rest)
+            self._rest.clear()
+        messages: list[memoryview] = []
+        view = memoryview(data)
+        start, end = 0, len(data)
+        while end - start >= LENGTH_BYTES:
+            length = self._announced(view[start : start + LENGTH_BYTES])
+            stop = start + LENGTH_BYTES + length
+            if stop > end:
+                break
+            messages.append(view[start + LENGTH_BYTES : stop])
+            start = stop
+        if start < end:
+            self._rest += view[start:]
+        return messages
+
+    def _announced(self, head: bytearray | memoryview) -> int:
+        """The length that the first four bytes announce; 0 while they are not all there."""
+        if len(head) < LENGTH_BYTES:
+            return 0
+        length = int.from_bytes(head[:LENGTH_BYTES], "big")
+        if 1 <= length <= self.limit:
+            self._started = True
+            return length
+        if not self._started:
+            first = bytes(head[:LENGTH_BYTES])
+            foreign = "TLS" if first[:2] == b"\x16\x03" else _FOREIGN.get(first)
+            if foreign:
+                raise RemoteError(
+                    "not_understudy",
+                    f"expected an understudy HELLO, got what looks like {foreign}; "
+                    "this port speaks the understudy protocol only",
+                )
+        if length == 0:
+            raise RemoteError(
+                "message_empty", "expected a message of at least 1 byte, got a length of 0"
+            )
+        raise RemoteError(
+            "message_too_long",
+            f"expected a message of at most {self.limit} bytes, got a length of {length}; "
+            "send less at once, or raise server.max_message_bytes",
+        )
+
+
+def framed(payload: bytes) -> bytes:
+    """A message with its length before it."""
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload

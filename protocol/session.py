@@ -1,0 +1,403 @@
+"""One connection as the server sees it: bytes in, checked messages out. No I/O.
+
+All that decides which message is allowed when is `TRANSITIONS`; the diagram in `SPEC.md` is drawn
+from it (`python -m protocol.session` prints it).
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections.abc import Iterator
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol import codec
+from protocol.actor import parse_actor
+from protocol.errors import LocalError, RemoteError
+from protocol.framing import MessageReader
+from protocol.messages import (
+    PROTOCOL_VERSION,
+    RUNNING,
+    TRUNCATED,
+    Bye,
+    Frame,
+    Frames,
+    Hello,
+    HelloFields,
+    Ping,
+)
+from protocol.spaces import GameSpec
+
+MAX_SLOTS = 4096
+"""Games on one connection: each holds an observation in the server's memory."""
+
+SLOT_BITS = 16
+
+
+def stream_number(session: int, slot: int) -> int:
+    """The number of the stream that a slot of a session is, as int64."""
+    return session << SLOT_BITS | slot
+
+
+class State(Enum):
+    AWAIT_HELLO = "await hello"
+    AWAIT_WELCOME = "await welcome"
+    PLAYING = "playing"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, dict[str, State]] = {
+    State.AWAIT_HELLO: {
+        "HELLO": State.AWAIT_WELCOME,
+        "error": State.CLOSED,
+    },
+    State.AWAIT_WELCOME: {
+        "welcome": State.PLAYING,
+        "PING": State.AWAIT_WELCOME,
+        "BYE": State.CLOSED,
+        "error": State.CLOSED,
+    },
+    State.PLAYING: {
+        "FRAME": State.PLAYING,
+        "FRAMES": State.PLAYING,
+        "PING": State.PLAYING,
+        "BYE": State.CLOSED,
+        "error": State.CLOSED,
+    },
+    State.CLOSED: {},
+}
+"""State and event to next state. Upper case: a message from the client. Lower case: of the
+server's making (`welcome` sent, `error` sent). What is not here is refused."""
+
+_REFUSALS = {
+    State.AWAIT_HELLO: "hello_first",
+    State.AWAIT_WELCOME: "welcome_first",
+    State.PLAYING: "hello_twice",
+}
+
+
+class ServerSession:
+    """The protocol state of one connection: its handshake, and for each slot its next `seq`.
+
+    Feed it what arrives with `receive`; tell it what was sent with `welcomed`, `answered`,
+    `answered_all` and `failed`.
+    """
+
+    __slots__ = (
+        "_max_message_bytes",
+        "_reader",
+        "_token",
+        "awaiting",
+        "first",
+        "hello",
+        "next_seq",
+        "spec",
+        "state",
+        "vectorised",
+    )
+
+    def __init__(self, *, max_message_bytes: int, token: str | None = None) -> None:
+        self.state = State.AWAIT_HELLO
+        self.hello: HelloFields | None = None
+        self.spec: GameSpec | None = None
+        self.next_seq: list[int] = []
+        self.awaiting = bytearray()
+        """For each slot, 1 while a frame of it waits for its answer."""
+        self.first = bytearray()
+        """For each slot, 1 where its next frame begins an episode."""
+        self.vectorised: bool | None = None
+        """Whether this connection uses FRAMES; None until its first frame."""
+        self._token = token
+        self._max_message_bytes = max_message_bytes
+        self._reader = MessageReader()
+        self._reader.limit = min(self._reader.limit, max_message_bytes)
+
+    @property
+    def partial(self) -> int:
+        """How many bytes of an unfinished message are held."""
+        return self._reader.partial
+
+    def receive(self, data: bytes) -> Iterator[HelloFields | Frame | Frames | Ping | Bye]:
+        """The messages that these bytes complete, each checked against the state when it is
+        reached, so that the caller may answer one before it takes the next.
+
+        Errors: RemoteError with any code of the client's making. After one the session is over,
+        and what still comes is ignored.
+        """
+        if self.state is State.CLOSED:
+            return
+        for payload in self._reader.feed(data):
+            message = codec.decode_client(payload)
+            # The frame path first: it runs tens of thousands of times a second.
+            if type(message) is Frame:
+                if self.state is not State.PLAYING:
+                    self._advance("FRAME")
+                self._check_frame(message)
+                yield message
+            elif type(message) is Frames:
+                self._advance("FRAMES")
+                self._check_frames(message)
+                yield message
+            elif type(message) is Hello:
+                self._advance("HELLO")
+                yield self._open(message)
+            elif type(message) is Ping:
+                self._advance("PING")
+                yield message
+            elif type(message) is Bye:
+                self._advance("BYE")
+                yield message
+                return
+
+    def ended(self) -> None:
+        """The connection ended. Errors: RemoteError `message_truncated`."""
+        if self.state is not State.CLOSED and self._reader.partial:
+            raise RemoteError(
+                "message_truncated",
+                f"the connection ended {self._reader.partial} bytes into a message",
+            )
+
+    def welcomed(self) -> None:
+        """WELCOME was sent: frames may come, and messages may be as long as configured."""
+        self._advance("welcome")
+        self._reader.limit = self._max_message_bytes
+
+    def failed(self) -> None:
+        """ERROR was sent, or the connection is gone."""
+        self.state = State.CLOSED
+
+    def answered(self, slot: int) -> None:
+        """The frame of this slot was answered."""
+        if not self.awaiting[slot]:
+            raise LocalError(f"slot {slot} was answered twice")
+        self.awaiting[slot] = 0
+
+    def answered_all(self) -> None:
+        """The frames of all slots were answered."""
+        self.awaiting[:] = bytes(len(self.awaiting))
+
+    def _advance(self, event: str) -> None:
+        after = TRANSITIONS[self.state].get(event)
+        if after is None:
+            if event.islower():
+                raise LocalError(f"{event} in state {self.state.value!r}")
+            code = "hello_twice" if event == "HELLO" else _REFUSALS[self.state]
+            allowed = [name for name in TRANSITIONS[self.state] if name.isupper()]
+            raise RemoteError(
+                code,
+                f"in state {self.state.value!r} expected {' or '.join(allowed)}, got {event}",
+            )
+        self.state = after
+
+    def _open(self, message: Hello) -> HelloFields:
+        gate = codec.decode_gate(message)
+        if self._token is not None and not hmac.compare_digest(
+            (gate.token or "").encode(), self._token.encode()
+        ):
+            raise RemoteError(
+                "bad_token",
+                f"expected this server's token, got {'another' if gate.token else 'none'}; "
+                "put it in the field `token` of HELLO",
+            )
+        if gate.protocol != PROTOCOL_VERSION:
+            raise RemoteError(
+                "protocol_version",
+                f"expected protocol {PROTOCOL_VERSION}, got {gate.protocol!r}; "
+                "use a client of this server's version",
+            )
+        hello = codec.decode_hello(message)
+        spec = GameSpec(hello.game, hello.observation, hello.actions, hello.rewards).checked()
+        if not 1 <= hello.slots <= MAX_SLOTS:
+            raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
+        self.hello, self.spec = hello, spec
+        self.next_seq = [0] * hello.slots
+        self.awaiting = bytearray(hello.slots)
+        self.first = bytearray(b"\x01" * hello.slots)
+        return hello
+
+    def _check_frame(self, frame: Frame) -> None:
+        spec = self.spec
+        assert spec is not None
+        slot = frame.slot
+        if self.vectorised is not False:
+            self._use(vectorised=False)
+        if not 0 <= slot < len(self.awaiting):
+            raise RemoteError(
+                "unknown_slot",
+                f"expected a slot from 0 to {len(self.awaiting) - 1}, got {slot}; "
+                "declare more slots in HELLO",
+            )
+        if self.awaiting[slot]:
+            raise _before_answer(f"slot {slot}", frame.seq)
+        if frame.seq != self.next_seq[slot]:
+            raise _out_of_order(f"slot {slot}", self.next_seq[slot], frame.seq)
+        if frame.obs.nbytes != spec.observation_bytes:
+            raise _wrong_size(spec, 1, frame.obs.nbytes)
+        reward = frame.reward
+        if type(reward) is list:
+            if len(reward) != len(spec.rewards):
+                raise _wrong_rewards(spec, f"{len(reward)} numbers")
+            finite = all(map(math.isfinite, reward))
+        else:
+            if len(spec.rewards) != 1:
+                raise _wrong_rewards(spec, "one number")
+            finite = math.isfinite(reward)  # type: ignore[arg-type]
+        if not finite:
+            raise RemoteError("reward_not_finite", f"expected finite rewards, got {reward}")
+        if not RUNNING <= frame.status <= TRUNCATED:
+            raise _wrong_status(frame.status)
+        if frame.took is not None:
+            if self.first[slot]:
+                raise _took_too_early(f"slot {slot}")
+            parse_actor(frame.took[1])
+        if frame.status == RUNNING and frame.expert is None and self._role() == "eval_expert":
+            raise _expert_missing()
+        self.next_seq[slot] = frame.seq + 1
+        self.awaiting[slot] = 1
+        self.first[slot] = frame.status != RUNNING
+
+    def _check_frames(self, frames: Frames) -> None:
+        spec, slots = self.spec, len(self.awaiting)
+        assert spec is not None
+        self._use(vectorised=True)
+        if self.awaiting[0]:
+            raise _before_answer("all slots", frames.seq)
+        if frames.seq != self.next_seq[0]:
+            raise _out_of_order("all slots", self.next_seq[0], frames.seq)
+        if frames.obs.nbytes != slots * spec.observation_bytes:
+            raise _wrong_size(spec, slots, frames.obs.nbytes)
+        wanted = 4 * slots * len(spec.rewards)
+        if frames.rewards.nbytes != wanted:
+            raise _wrong_rewards(spec, f"{frames.rewards.nbytes} bytes instead of {wanted}")
+        if not np.isfinite(np.frombuffer(frames.rewards, "<f4")).all():
+            raise RemoteError("reward_not_finite", "expected finite rewards")
+        if frames.statuses.nbytes != slots:
+            raise RemoteError(
+                "unknown_status", f"expected {slots} statuses, got {frames.statuses.nbytes}"
+            )
+        statuses = np.frombuffer(frames.statuses, np.uint8)
+        if statuses.max() > TRUNCATED:
+            raise _wrong_status(int(statuses.max()))
+        if frames.experts is not None:
+            spec.check_action_rows(_rows(frames.experts, slots, spec))
+        if self._role() == "eval_expert":
+            given = frames.experts is not None and _rows(frames.experts, slots, spec)
+            if given is False or np.isnan(given[statuses == RUNNING, 0]).any():
+                raise _expert_missing()
+        if frames.took is not None:
+            self._check_took(frames.took, slots, spec)
+        self.next_seq[0] = frames.seq + 1
+        self.awaiting[:] = b"\x01" * slots
+        self.first[:] = (statuses != RUNNING).tobytes()
+
+    def _check_took(self, took: tuple[memoryview, memoryview], slots: int, spec: GameSpec) -> None:
+        rows, actors = _rows(took[0], slots, spec), np.frombuffer(took[1], np.uint8)
+        if len(actors) != slots:
+            raise RemoteError("unknown_actor", f"expected {slots} actors, got {len(actors)}")
+        given = actors != 0
+        for actor in np.unique(actors[given]):
+            parse_actor(int(actor))
+        if (given & (np.frombuffer(self.first, np.uint8) != 0)).any():
+            raise _took_too_early("a slot")
+        if np.isnan(rows[given]).any():
+            raise RemoteError("action_out_of_range", "expected an action in `took`, got NaN")
+        spec.check_action_rows(rows[given])
+
+    def _use(self, *, vectorised: bool) -> None:
+        if self.vectorised is None:
+            self.vectorised = vectorised
+        elif self.vectorised is not vectorised:
+            raise RemoteError(
+                "mixed_frames", "expected FRAME or FRAMES throughout a connection, got both"
+            )
+
+    def _role(self) -> str:
+        assert self.hello is not None
+        return self.hello.role
+
+
+def _rows(data: memoryview, slots: int, spec: GameSpec) -> npt.NDArray[np.float32]:
+    """Action rows that came as bytes. Errors: RemoteError `action_shape`."""
+    wanted = 4 * slots * spec.action_width
+    if data.nbytes != wanted:
+        raise RemoteError(
+            "action_shape",
+            f"expected {slots} x {spec.action_width} float32 ({wanted} bytes), got {data.nbytes} "
+            "bytes",
+        )
+    return np.frombuffer(data, "<f4").reshape(slots, spec.action_width)
+
+
+def _before_answer(what: str, seq: int) -> RemoteError:
+    return RemoteError(
+        "frame_before_answer",
+        f"{what}: expected no frame before the last one's answer, got seq {seq}; "
+        "wait for ACTION before the next frame",
+    )
+
+
+def _out_of_order(what: str, expected: int, seq: int) -> RemoteError:
+    return RemoteError(
+        "seq_out_of_order",
+        f"{what}: expected seq {expected}, got {seq}; it starts at 0 and rises by 1",
+    )
+
+
+def _wrong_size(spec: GameSpec, slots: int, nbytes: int) -> RemoteError:
+    each = f"{spec.observation.dtype} {list(spec.observation.shape)}"
+    count = f"{slots} x " if slots > 1 else ""
+    return RemoteError(
+        "observation_size",
+        f"expected {count}{each} ({slots * spec.observation_bytes} bytes), got {nbytes} bytes; "
+        "send the shape and dtype of HELLO, little-endian",
+    )
+
+
+def _wrong_rewards(spec: GameSpec, got: str) -> RemoteError:
+    return RemoteError(
+        "reward_shape",
+        f"expected {len(spec.rewards)} rewards ({', '.join(spec.rewards)}), got {got}",
+    )
+
+
+def _wrong_status(status: int) -> RemoteError:
+    return RemoteError(
+        "unknown_status",
+        f"expected status 0 (running), 1 (terminated) or 2 (truncated), got {status}",
+    )
+
+
+def _took_too_early(what: str) -> RemoteError:
+    return RemoteError(
+        "took_on_first_frame",
+        f"{what}: `took` replaces the answer to the frame before; "
+        "expected nil on the first frame of an episode",
+    )
+
+
+def _expert_missing() -> RemoteError:
+    return RemoteError(
+        "expert_missing",
+        "the role eval_expert plays the expert alone: expected a recommendation with every frame, "
+        "got none",
+    )
+
+
+def diagram() -> str:
+    """The state table as a Mermaid diagram."""
+    lines = ["stateDiagram-v2", "    [*] --> AWAIT_HELLO"]
+    for state, events in TRANSITIONS.items():
+        by_target: dict[State, list[str]] = {}
+        for event, after in events.items():
+            by_target.setdefault(after, []).append(event)
+        for after, names in by_target.items():
+            lines.append(f"    {state.name} --> {after.name}: {', '.join(names)}")
+    lines.append("    CLOSED --> [*]")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(diagram())
