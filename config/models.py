@@ -1,0 +1,311 @@
+"""Every setting there is: frozen models, unknown keys refused, each field with its unit.
+
+The docstring under a field is its documentation: `--help`, `understudy config show` and
+docs/configuration.md are made from it. A field without one fails a test.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+NONE = "none"
+"""How "no value" is written for an optional field: TOML has no null, and neither has a shell."""
+
+
+def _none(value: object) -> object:
+    return None if value == NONE else value
+
+
+class Unit(str):
+    """What the number of a field counts: metadata of an annotated type, shown in the help."""
+
+    __slots__ = ()
+
+
+OrNone = BeforeValidator(_none)
+"""Metadata of an optional field: accept the word."""
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[Positive, Unit("seconds")]
+Frames = Annotated[Count, Unit("frames")]
+Steps = Annotated[Count, Unit("steps")]
+Updates = Annotated[Count, Unit("updates")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+ActorName = Literal["dqn", "expert"]
+
+
+class Group(BaseModel):
+    """A frozen set of fields. Strict: text is not a number, and a number is not a switch."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+
+class Schedule(Group):
+    """A value that goes in a straight line from `start` to `end`, and stays there."""
+
+    start: NotNegative
+    """The value at frame 0."""
+    end: NotNegative
+    """The value from frame `frames` on."""
+    frames: Frames
+    """How long the way takes, in stored frames of all gateways."""
+
+
+class FractionSchedule(Schedule):
+    """A schedule of a fraction of frames: both ends lie within 0 and 1."""
+
+    start: Fraction
+    """The fraction at frame 0."""
+    end: Fraction
+    """The fraction from frame `frames` on."""
+
+
+class RunConfig(Group):
+    """The folder of the run, and what makes it repeatable."""
+
+    dir: Annotated[Annotated[Path, Field(strict=False)] | None, OrNone] = None
+    """Where the run is kept. none: a new folder runs/<time>-<name>."""
+    seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, OrNone] = None
+    """Seed of every random generator. none: another one for each run."""
+
+
+class ServerConfig(Group):
+    """The socket side: where games connect, and what they may do."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address to listen on. 0.0.0.0 for every interface: set a token then."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 7777
+    """The TCP port to listen on. 0: any free one."""
+    gateways: Annotated[Count, Unit("processes")] = 1
+    """Processes that share the port, for when one core is not enough."""
+    max_clients: Annotated[Count, Unit("connections")] = 1024
+    """Connections at a time, of all gateways together; more are refused."""
+    max_message_bytes: Annotated[int, Field(ge=1024, lt=2**32), Unit("bytes")] = 1_048_576
+    """The longest message that a welcomed client may send."""
+    handshake_timeout_s: Seconds = 10.0
+    """How long a new connection may take until its HELLO is complete."""
+    idle_timeout_s: Seconds = 300.0
+    """How long a client may send nothing. The clock stops while the server is not reading."""
+    write_timeout_s: Seconds = 30.0
+    """How long a client may leave its replies unread."""
+    token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
+    """What a client must say to be let in. none: everybody is. Never shown, never saved."""
+    device: Device = "cpu"
+    """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
+    ring_steps: Annotated[int, Field(ge=2), Unit("steps")] = 16_384
+    """Records in each gateway's ring to the trainer. Full: the games wait."""
+    settings: dict[str, Any] = {}
+    """Sent to the games when they connect: start level and the like, as they define them."""
+
+    @field_validator("settings")
+    @classmethod
+    def _plain(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        for name, value in settings.items():
+            _check_plain(name, value)
+        return settings
+
+
+class RewardConfig(Group):
+    """How the components of a reward become the number that is learnt from."""
+
+    weights: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    """Weight of each reward component by its name; 1 for one that is not named."""
+    clip: Annotated[Positive | None, OrNone] = None
+    """The weighted sum is clipped to [-clip, clip]. none: as it is."""
+
+
+class ExpertConfig(Group):
+    """How often the expert plays, where a frame recommends an action."""
+
+    ratio: FractionSchedule = FractionSchedule(start=0.5, end=0.05, frames=100_000)
+    """The fraction of frames that the expert's recommendation is taken on."""
+
+
+class ExplorationConfig(Group):
+    """What the network tries beyond what it thinks best."""
+
+    epsilon: FractionSchedule = FractionSchedule(start=0.2, end=0.02, frames=100_000)
+    """The fraction of the network's frames on which the discrete heads choose at random."""
+    noise: Schedule = Schedule(start=0.2, end=0.05, frames=100_000)
+    """Standard deviation of the noise on continuous heads, as a fraction of half their range."""
+
+
+class ReplayConfig(Group):
+    """The memory that batches are drawn from."""
+
+    capacity_steps: Steps = 1_000_000
+    """Steps kept; the oldest are overwritten."""
+    device: Device = "cpu"
+    """Where they are kept: cpu, cuda, cuda:N, or auto (the trainer's device)."""
+    stop_at_actor_change: bool = True
+    """An n-step return ends where the actor changes: nobody is credited with another's play."""
+    actor_share: dict[ActorName, Fraction] = {}
+    """Fraction of each batch that is drawn from an actor's steps; the rest comes as it is stored."""
+
+    @field_validator("actor_share")
+    @classmethod
+    def _sum(cls, share: dict[ActorName, float]) -> dict[ActorName, float]:
+        total = math.fsum(share.values())
+        if total > 1 + 1e-9:
+            raise ValueError(f"the shares sum to {total:g}, more than 1; lower one of them")
+        return share
+
+
+class LearnerConfig(Group):
+    """The network and its optimiser."""
+
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False), Unit("units")] = (
+        512,
+        512,
+        256,
+    )
+    """Width of each hidden layer of the trunk."""
+    n_step: Steps = 3
+    """Rewards in a return, at most."""
+    gamma: Fraction = 0.99
+    """Discount of a reward one step later."""
+    batch_size: Steps = 256
+    """Steps in a batch."""
+    learning_rate: Positive = 5e-4
+    """Step size of Adam."""
+    adam_eps: Positive = 1e-8
+    """Epsilon of Adam: what keeps its division finite."""
+    huber_delta: Positive = 1.0
+    """The error from which the Huber loss grows in a straight line."""
+    grad_clip_norm: Positive = 10.0
+    """The norm that gradients are clipped to."""
+    target: Literal["soft", "hard"] = "soft"
+    """How the target network follows: a little each update, or a copy now and then."""
+    target_tau: Annotated[float, Field(gt=0, le=1)] = 0.005
+    """With target soft: the fraction of the way that it goes at each update."""
+    target_every: Updates = 1000
+    """With target hard: how often it is copied."""
+    continuous_weight: NotNegative = 1.0
+    """Weight of the continuous heads' loss beside the TD loss of the discrete heads."""
+    grad_norm_every: Updates = 20
+    """How often the gradient norm of each actor is measured."""
+
+
+class AdvantageConfig(Group):
+    """Weights that favour what went better than usual, each actor compared with itself."""
+
+    mode: Literal["per_actor", "global", "off"] = "per_actor"
+    """Compared with whom: the same actor, the whole batch (the old, wrong way), or not at all."""
+    beta: NotNegative = 1.5
+    """How steeply the weight grows: exp(beta x standard score)."""
+    clip: Positive = 3.0
+    """Standard scores are clipped to [-clip, clip]."""
+    weight_min: Positive = 0.001
+    """The smallest weight."""
+    weight_max: Positive = 100.0
+    """The largest weight."""
+    normalise: bool = False
+    """Divide the weights by their mean over the actor's rows of the batch."""
+    applies_to: Annotated[
+        tuple[Literal["continuous", "td"], ...], Field(min_length=1, strict=False)
+    ] = ("continuous",)
+    """The losses that are weighted: that of the continuous heads, the TD loss, or both."""
+    actor_factor: dict[ActorName, NotNegative] = {}
+    """A constant factor on the loss of an actor's rows; 1 for one that is not named."""
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if self.weight_min > self.weight_max:
+            raise ValueError(
+                f"weight_min is {self.weight_min:g} and weight_max {self.weight_max:g}; "
+                "the smallest weight must not exceed the largest"
+            )
+        return self
+
+
+class TrainerConfig(Group):
+    """The training process."""
+
+    enabled: bool = True
+    """Train. Without it, the server plays with the weights it has."""
+    device: Device = "auto"
+    """Where training runs: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
+    threads: Annotated[int, Field(ge=0), Unit("threads")] = 0
+    """Threads of the trainer's computations. 0: torch's choice."""
+    replay_ratio: Annotated[Positive, Unit("updates per stored step")] = 0.25
+    """How much is learnt from each step."""
+    min_steps: Steps = 1000
+    """Stored steps with which training begins."""
+    max_lag_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
+    """When the trainer is further behind than this, the games wait. none: they never do."""
+    publish_every_s: Seconds = 0.1
+    """How often the gateways get new weights."""
+    nice: Annotated[int, Field(ge=-20, le=19)] = 0
+    """Scheduling priority of the process: 19 gives way to everything."""
+
+
+class CheckpointConfig(Group):
+    """Saving, to go on later."""
+
+    every_s: Seconds = 300.0
+    """How often the run is saved."""
+    keep: Annotated[Count, Unit("checkpoints")] = 3
+    """How many are kept; the oldest are deleted."""
+
+
+class MetricsConfig(Group):
+    """Numbers about the run."""
+
+    every_s: Seconds = 1.0
+    """How often they are collected."""
+
+
+class Config(Group):
+    """All settings of a run, a group for each part."""
+
+    run: RunConfig = RunConfig()
+    server: ServerConfig = ServerConfig()
+    reward: RewardConfig = RewardConfig()
+    expert: ExpertConfig = ExpertConfig()
+    exploration: ExplorationConfig = ExplorationConfig()
+    replay: ReplayConfig = ReplayConfig()
+    learner: LearnerConfig = LearnerConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.trainer.min_steps > self.replay.capacity_steps:
+            raise ValueError(
+                f"trainer.min_steps is {self.trainer.min_steps} and replay.capacity_steps "
+                f"{self.replay.capacity_steps}; training would never begin"
+            )
+        return self
+
+
+def _check_plain(name: str, value: object) -> None:
+    """Refuse what cannot be both sent to a game and written to TOML."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_plain(f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(name, inner)
+    elif not isinstance(value, bool | int | float | str):
+        raise ValueError(
+            f"{name} is {value!r}; expected text, a number, true, false, a list or a table of those"
+        )
