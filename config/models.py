@@ -34,6 +34,12 @@ class Unit(str):
     __slots__ = ()
 
 
+class Expected(str):
+    """What a value must look like, where the type and its limits do not say it."""
+
+    __slots__ = ()
+
+
 OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
 
@@ -45,7 +51,9 @@ Seconds = Annotated[Positive, Unit("seconds")]
 Frames = Annotated[Count, Unit("frames")]
 Steps = Annotated[Count, Unit("steps")]
 Updates = Annotated[Count, Unit("updates")]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+Device = Annotated[
+    str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"), Expected("auto, cpu, cuda or cuda:N")
+]
 ActorName = Literal["dqn", "expert"]
 
 
@@ -61,29 +69,37 @@ class Schedule(Group):
     """A value that goes in a straight line from `start` to `end`, and stays there."""
 
     start: NotNegative
-    """The value at frame 0."""
+    """Value at frame 0."""
     end: NotNegative
-    """The value from frame `frames` on."""
+    """Value from frame `frames` on."""
     frames: Frames
-    """How long the way takes, in stored frames of all gateways."""
+    """How long the way from start to end takes, in stored frames of all gateways."""
 
 
 class FractionSchedule(Schedule):
     """A schedule of a fraction of frames: both ends lie within 0 and 1."""
 
     start: Fraction
-    """The fraction at frame 0."""
+    """Value at frame 0."""
     end: Fraction
-    """The fraction from frame `frames` on."""
+    """Value from frame `frames` on."""
 
 
 class RunConfig(Group):
     """The folder of the run, and what makes it repeatable."""
 
-    dir: Annotated[Annotated[Path, Field(strict=False)] | None, OrNone] = None
+    dir: Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone] = None
     """Where the run is kept. none: a new folder runs/<time>-<name>."""
-    seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, OrNone] = None
+    seed: Annotated[Annotated[int, Field(ge=0, le=2**63 - 1)] | None, OrNone] = None
     """Seed of every random generator. none: another one for each run."""
+
+    @field_validator("dir", mode="before")
+    @classmethod
+    def _named(cls, path: object) -> object:
+        if path == "":
+            # Path("") is the current folder, which an unset variable would fill with a run.
+            raise ValueError(f"expected a path or {NONE}, got empty text; correct or remove it")
+        return path
 
 
 class ServerConfig(Group):
@@ -97,7 +113,7 @@ class ServerConfig(Group):
     """Processes that share the port, for when one core is not enough."""
     max_clients: Annotated[Count, Unit("connections")] = 1024
     """Connections at a time, of all gateways together; more are refused."""
-    max_message_bytes: Annotated[int, Field(ge=1024, lt=2**32), Unit("bytes")] = 1_048_576
+    max_message_bytes: Annotated[int, Field(ge=1024, le=2**32 - 1), Unit("bytes")] = 1_048_576
     """The longest message that a welcomed client may send."""
     handshake_timeout_s: Seconds = 10.0
     """How long a new connection may take until its HELLO is complete."""
@@ -106,7 +122,8 @@ class ServerConfig(Group):
     write_timeout_s: Seconds = 30.0
     """How long a client may leave its replies unread."""
     token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
-    """What a client must say to be let in. none: everybody is. Never shown, never saved."""
+    """What a client must say to be let in. none: everybody is. Never shown and never saved;
+    best set by environment, for other users see a command line."""
     device: Device = "cpu"
     """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
     ring_steps: Annotated[int, Field(ge=2), Unit("steps")] = 16_384
@@ -157,7 +174,7 @@ class ReplayConfig(Group):
     stop_at_actor_change: bool = True
     """An n-step return ends where the actor changes: nobody is credited with another's play."""
     actor_share: dict[ActorName, Fraction] = {}
-    """Fraction of each batch that is drawn from an actor's steps; the rest comes as it is stored."""
+    """Fraction of each batch drawn from an actor's steps; what is left comes as it is stored."""
 
     @field_validator("actor_share")
     @classmethod
@@ -229,8 +246,8 @@ class AdvantageConfig(Group):
     def _limits(self) -> Self:
         if self.weight_min > self.weight_max:
             raise ValueError(
-                f"weight_min is {self.weight_min:g} and weight_max {self.weight_max:g}; "
-                "the smallest weight must not exceed the largest"
+                f"advantage.weight_min is {self.weight_min:g} and advantage.weight_max "
+                f"{self.weight_max:g}; the smallest weight must not exceed the largest"
             )
         return self
 
@@ -305,6 +322,8 @@ def _check_plain(name: str, value: object) -> None:
     elif isinstance(value, list):
         for inner in value:
             _check_plain(name, inner)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} is {value}; expected a whole number that 64 bits can hold")
     elif not isinstance(value, bool | int | float | str):
         raise ValueError(
             f"{name} is {value!r}; expected text, a number, true, false, a list or a table of those"

@@ -1,0 +1,72 @@
+"""Print docs/configuration.md: `python -m config.docs > docs/configuration.md`."""
+
+from __future__ import annotations
+
+from config.fields import Leaf, groups, leaves
+from config.load import presets
+from config.options import SHORT
+
+INTRO = """\
+# Configuration
+
+<!-- Made by `python -m config.docs > docs/configuration.md` from config/models.py. -->
+
+Every setting has one name, its key, and can be given in each of these places; one further down
+wins over one further up:
+
+1. its default, below
+2. a preset: `--preset NAME`
+3. the run that is resumed: `--resume DIR`, with the settings in `DIR/config.toml`
+4. a file: `--config FILE`
+5. the environment: `UNDERSTUDY_SERVER__PORT=7000`
+6. the command line: `--server.port 7000`
+
+```toml
+[server]
+port = 7000
+settings = { level = 3 }
+
+[expert.ratio]
+start = 0.3
+```
+
+- On the command line and in the environment, lists and tables are written as TOML or JSON:
+  `--learner.hidden '[256, 256]'`, `--reward.weights '{score = 0.01}'`.
+- A switch is `--trainer.enabled` or `--no-trainer.enabled`; in the environment `true` or `false`.
+- `none` is no value, wherever the table says that it is possible.
+- A table such as `reward.weights` is one setting: the place that wins replaces it whole.
+- An unknown key or a value that does not fit stops the start with a message and exit code 2.
+
+`understudy config show` prints the effective values and where each came from; with `--toml`
+as a file for `--config`. Each run keeps its own in `config.toml`. Secrets are never shown or saved.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    short = ", ".join(f"`--{word}` is `--{key}`" for word, key in SHORT.items())
+    parts = [INTRO, f"Short forms: {short}.\n"]
+    for name, about in groups().items():
+        rows = [_row(leaf) for key, leaf in leaves().items() if key.startswith(name + ".")]
+        parts.append(f"## {name}\n\n{about}\n\n{HEAD}" + "".join(rows))
+    parts.append("## Presets\n\nDifferences from the defaults, each with its reason.\n")
+    parts += [f"### {name}\n\n```toml\n{text}```\n" for name, text in presets().items()]
+    return "\n".join(parts)
+
+
+HEAD = "| key | default | unit | expected | what it is |\n|---|---|---|---|---|\n"
+
+
+def _row(leaf: Leaf) -> str:
+    cells = (
+        f"`{leaf.key}`",
+        f"`{leaf.show(leaf.default)}`",
+        leaf.unit,
+        leaf.expected,
+        leaf.description,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

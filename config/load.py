@@ -1,0 +1,266 @@
+"""From defaults, files, environment and command line to one Config, and where each value is from.
+
+    defaults < preset < the resumed run's < file < environment < command line
+
+Each source becomes a `Layer` of values by key; the last one that has a key wins; the result is
+validated once, as a whole. (pydantic-settings has sources too, but its environment source passes
+over groups that it does not know, and its command line forgets which option a value came from.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from config.fields import HIDDEN, flat, leaves, nearest, nested
+from config.models import Config
+
+PREFIX = "UNDERSTUDY_"
+EFFECTIVE = "config.toml"
+"""The name of the effective configuration in a run's folder."""
+
+NOT_SAVED = ("run.dir",)
+"""A run's folder may be moved, and its configuration used for another run."""
+
+
+class ConfigError(Exception):
+    """The configuration is wrong. The message names each key, its source, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one source sets."""
+
+    name: str
+    """The source in words: "file understudy.toml"."""
+    values: Mapping[str, Any]
+    """Value by key."""
+    given_as: Mapping[str, str] = field(default_factory=dict)
+    """For some keys, the option or variable: "--port"."""
+
+    def origin(self, key: str) -> str:
+        return f"{self.name} {self.given_as[key]}" if key in self.given_as else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, and for each key the source of its value."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Given:
+    """What a command line says of the configuration; `config.options` fills it."""
+
+    preset: str | None = None
+    resume: Path | None = None
+    file: Path | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    """Value by key."""
+    options: dict[str, str] = field(default_factory=dict)
+    """For each of those keys, the option as it was written."""
+
+
+def load(given: Given | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """The configuration from all sources. ConfigError if any of them is wrong."""
+    given = given or Given()
+    layers: list[Layer] = []
+    if given.preset is not None:
+        layers.append(preset_layer(given.preset))
+    if given.resume is not None:
+        layers.append(run_layer(given.resume))
+    if given.file is not None:
+        layers.append(file_layer(given.file, f"file {given.file}"))
+    layers.append(environment_layer(environ))
+    layers.append(_command_line(given))
+    return combine(layers)
+
+
+def combine(layers: Sequence[Layer]) -> Loaded:
+    """Defaults, and the layers over them, the last one uppermost."""
+    values = {key: leaf.default for key, leaf in leaves().items()}
+    origins = dict.fromkeys(values, "default")
+    for layer in layers:
+        for key, value in layer.values.items():
+            values[key], origins[key] = value, layer.origin(key)
+    try:
+        return Loaded(Config.model_validate(nested(values)), origins)
+    except ValidationError as error:
+        wrong = [_explain(dict(one), origins) for one in error.errors(include_url=False)]
+    # Outside the handler, so that no trace shows the values that pydantic quotes. One line for
+    # each key: what is wrong inside a list is often followed by what that does to the list.
+    lines: dict[str, str] = {}
+    for key, line in wrong:
+        lines.setdefault(key, line)
+    raise ConfigError("\n".join(lines.values()))
+
+
+def presets() -> dict[str, str]:
+    """The text of each preset by its name."""
+    folder = resources.files("config") / "presets"
+    found = (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in sorted(found, key=lambda entry: entry.name)
+    }
+
+
+def preset_layer(name: str) -> Layer:
+    """The preset of this name."""
+    known = presets()
+    if name not in known:
+        raise ConfigError(
+            f"there is no preset {name!r}{_hint(name, known)}; the presets are {', '.join(known)}"
+        )
+    return toml_layer(known[name], f"preset {name}")
+
+
+def run_layer(folder: Path) -> Layer:
+    """The effective configuration that a run was started with."""
+    if not folder.is_dir():
+        raise ConfigError(f"cannot resume {folder}: there is no such folder; name that of a run")
+    if not (folder / EFFECTIVE).is_file():
+        raise ConfigError(
+            f"cannot resume {folder}: expected a run's folder, with a {EFFECTIVE} in it; "
+            "a run's folder is printed when it starts"
+        )
+    return file_layer(folder / EFFECTIVE, f"run {folder}")
+
+
+def file_layer(path: Path, name: str) -> Layer:
+    """A TOML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{name}: cannot read {path}: {reason}") from None
+    return toml_layer(text, name)
+
+
+def toml_layer(text: str, name: str) -> Layer:
+    """The values in a TOML text; every table and key must be one of the models'."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: expected TOML: {error}") from None
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    _flatten(tree, "", name, values, wrong)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return Layer(name, values)
+
+
+def environment_layer(environ: Mapping[str, str]) -> Layer:
+    """The variables that begin with UNDERSTUDY_; one that sets nothing is refused."""
+    by_variable = {leaf.variable: leaf for leaf in leaves().values()}
+    values: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        leaf = by_variable.get(variable)
+        if leaf is None:
+            raise ConfigError(
+                f"environment {variable}: there is no such setting"
+                f"{_hint(variable, by_variable)}; correct or unset it"
+            )
+        values[leaf.key], given_as[leaf.key] = leaf.read(environ[variable]), variable
+    return Layer("environment", values, given_as)
+
+
+def to_toml(config: Config) -> str:
+    """Every value but secrets and the run's own folder, as TOML that `file_layer` reads back."""
+    known = leaves()
+    saved = {
+        key: known[key].plain(value)
+        for key, value in flat(config).items()
+        if not known[key].secret and key not in NOT_SAVED
+    }
+    return tomli_w.dumps(nested(saved))
+
+
+def write_effective(config: Config, folder: Path) -> Path:
+    """Write the effective configuration into a run's folder, for `--resume`; returns the path."""
+    path = folder / EFFECTIVE
+    path.write_text(
+        "# The configuration that this run was started with. Secrets are not saved.\n\n"
+        + to_toml(config),
+        encoding="utf-8",
+    )
+    return path
+
+
+def unknown_option(option: str, known: Sequence[str]) -> ConfigError:
+    """The error for an option that does not exist."""
+    name = option.partition("=")[0]
+    return ConfigError(
+        f"command line {name}: there is no such option{_hint(name, known)}; --help lists them"
+    )
+
+
+def _command_line(given: Given) -> Layer:
+    values, options = dict(given.values), dict(given.options)
+    if given.resume is not None:
+        if "run.dir" in values and Path(values["run.dir"]) != given.resume:
+            raise ConfigError(
+                f"command line {options['run.dir']} {values['run.dir']}: --resume {given.resume} "
+                "goes on in the folder that it resumes; leave one of them out"
+            )
+        values["run.dir"], options["run.dir"] = str(given.resume), "--resume"
+    return Layer("command line", values, options)
+
+
+def _flatten(
+    tree: Mapping[str, Any], prefix: str, source: str, values: dict[str, Any], wrong: list[str]
+) -> None:
+    known = leaves()
+    for name, value in tree.items():
+        key = prefix + name
+        if key in known:
+            values[key] = known[key].guard(value)
+        elif not any(leaf.startswith(key + ".") for leaf in known):
+            # Below an unknown table each key has a nearest one of its own.
+            inner = [f"{key}.{part}" for part in value] if isinstance(value, dict) else [key]
+            wrong.extend(
+                f"{source}: {one}: there is no such setting{_hint(one, known)}; correct or "
+                "remove it"
+                for one in inner or [key]
+            )
+        elif isinstance(value, dict):
+            _flatten(value, key + ".", source, values, wrong)
+        else:
+            wrong.append(f"{source}: {key}: expected a table of settings, got {value!r}")
+
+
+def _explain(error: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[str, str]:
+    """One error of pydantic as key and line: source, key, what was expected, what came."""
+    place = [str(part) for part in error["loc"]]
+    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else ""
+    starts = (".".join(place[:length]) for length in range(len(place), 0, -1))
+    key = next((start for start in starts if start in origins), None)
+    if key is None:
+        # A combination: the message names the keys, here follows who set them.
+        named = [k for k in re.findall(r"[a-z_]+(?:\.[a-z_]+)+", reason) if k in origins]
+        return reason, f"{reason} ({', '.join(f'{k}: {origins[k]}' for k in named)})"
+    inside = "".join(f"[{part}]" for part in place[key.count(".") + 1 :] if part != "[key]")
+    where = f"{origins[key]}: {key}{inside}"
+    if reason:
+        return key, f"{where}: {reason}"
+    leaf = leaves()[key]
+    came = HIDDEN if leaf.secret else repr(error["input"])
+    return key, f"{where}: expected {leaf.expected}, got {came}; correct or remove it"
+
+
+def _hint(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    meant = nearest(word, known)
+    return f" (did you mean {meant}?)" if meant else ""

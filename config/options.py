@@ -1,0 +1,145 @@
+"""The configuration as options of a command: every field, dotted, grouped, with unit and default.
+
+parser = subparsers.add_parser("serve")
+add_arguments(parser)
+loaded = load(given(parse(parser, argv)))
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from config.fields import Leaf, groups, leaves
+from config.load import Given, presets, unknown_option
+
+SHORT = {"port": "server.port", "run": "run.dir", "train": "trainer.enabled"}
+"""Short forms: option without its dashes -> key. A switch gets a --no- form as well."""
+
+_VALUES = "config_values"
+"""Where a namespace keeps the fields that were given: key -> (value, option)."""
+
+_METAVAR = {bool: "", int: "N", float: "X", str: "TEXT", tuple: "LIST", dict: "TABLE", Path: "PATH"}
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    short: Mapping[str, str] = SHORT,
+    preset: str | None = None,
+) -> None:
+    """Add --config, --preset, --resume and an option for every field to a command's parser.
+
+    `short` maps further spellings to keys; `preset` is used where --preset is not given.
+    Abbreviations are switched off: a new field must not change what an old script means.
+    """
+    parser.allow_abbrev = False
+    if parser.usage is None:
+        parser.usage = "%(prog)s [options]"
+    parser.set_defaults(**{_VALUES: None})
+    sources = parser.add_argument_group(
+        "configuration",
+        "Every setting below can also stand in a TOML file ([server] port = 7000) and in the "
+        "environment (UNDERSTUDY_SERVER__PORT=7000). What comes later wins: default, preset, the "
+        "resumed run's, file, environment, command line.",
+    )
+    sources.add_argument(
+        "--preset",
+        dest="config_preset",
+        metavar="NAME",
+        default=preset,
+        help=f"start from a preset: {', '.join(presets())} [default {preset or 'none'}]",
+    )
+    sources.add_argument(
+        "--resume",
+        dest="config_resume",
+        metavar="DIR",
+        type=Path,
+        help="go on with the run in this folder, with its settings",
+    )
+    sources.add_argument(
+        "--config",
+        dest="config_file",
+        metavar="FILE",
+        type=Path,
+        help="read settings from this TOML file",
+    )
+    spellings: dict[str, list[str]] = {}
+    for word, key in short.items():
+        spellings.setdefault(key, []).append(word)
+    for name, about in groups().items():
+        group = parser.add_argument_group(name, about)
+        for key, leaf in leaves().items():
+            if key.startswith(name + "."):
+                _option(group, leaf, [*spellings.get(key, []), key])
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """`parser.parse_args`, but an unknown option is a ConfigError with the nearest known one."""
+    args, rest = parser.parse_known_args(argv)
+    for word in rest:
+        if word.startswith("--"):
+            raise unknown_option(word, list(_all_options(parser)))
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
+
+
+def given(args: argparse.Namespace) -> Given:
+    """What the parsed command line says of the configuration, for `config.load.load`."""
+    values = getattr(args, _VALUES) or {}
+    return Given(
+        preset=args.config_preset,
+        resume=args.config_resume,
+        file=args.config_file,
+        values={key: value for key, (value, _) in values.items()},
+        options={key: option for key, (_, option) in values.items()},
+    )
+
+
+class _Set(argparse.Action):
+    """One field; for a switch, --name and --no-name."""
+
+    def __init__(self, *args: Any, leaf: Leaf, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.leaf = leaf
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        option = str(option_string)
+        switch = self.leaf.kind is bool
+        value = not option.startswith("--no-") if switch else self.leaf.read(values)
+        # A new dict: the old one may be the parser's default, which all its namespaces share.
+        earlier = getattr(namespace, _VALUES, None) or {}
+        setattr(namespace, _VALUES, earlier | {self.leaf.key: (value, option)})
+
+
+def _option(group: argparse._ArgumentGroup, leaf: Leaf, words: Iterable[str]) -> None:
+    plain = [f"--{word}" for word in words]
+    switch = leaf.kind is bool
+    detail = f"{leaf.unit}, default" if leaf.unit else "default"
+    group.add_argument(
+        *plain,
+        *([f"--no-{word[2:]}" for word in plain] if switch else []),
+        action=_Set,
+        leaf=leaf,
+        nargs=0 if switch else None,
+        metavar=None if switch else _METAVAR.get(leaf.kind, "TEXT"),
+        default=argparse.SUPPRESS,
+        help=f"{leaf.description} [{detail} {leaf.show(leaf.default)}]".replace("%", "%%"),
+    )
+
+
+def _all_options(parser: argparse.ArgumentParser) -> Iterable[str]:
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from _all_options(inner)

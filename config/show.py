@@ -1,0 +1,50 @@
+"""The effective configuration for a person or a program, with the source of each value."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from config.fields import HIDDEN, flat, leaves
+from config.load import Loaded, to_toml
+
+WIDE = 160
+"""Columns where the output is no terminal: a line of a file is a line of the table."""
+
+
+def table(loaded: Loaded, console: Console | None = None) -> None:
+    """Print a line for each field: key, value, unit, source."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    out = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("key", "value", "unit", "from"):
+        out.add_column(heading, overflow="fold")
+    values = flat(loaded.config)
+    for key, leaf in leaves().items():
+        origin = loaded.origins[key]
+        style = "dim" if origin == "default" else ""
+        # Text: a value with square brackets is not markup.
+        cells = (key, leaf.show(values[key]), leaf.unit, origin)
+        out.add_row(*(Text(cell) for cell in cells), style=style)
+    console.print(out)
+
+
+def to_json(loaded: Loaded) -> str:
+    """An object with `value` and `origin` for each key; no value is null, a secret is stars."""
+    known, out = leaves(), {}
+    for key, value in flat(loaded.config).items():
+        plain = None if value is None else known[key].plain(value)
+        out[key] = {"value": plain, "origin": loaded.origins[key]}
+    return json.dumps(out, indent=2, ensure_ascii=False)
+
+
+def toml(loaded: Loaded) -> str:
+    """The configuration as a file that --config reads; what it leaves out stands in comments."""
+    values = flat(loaded.config)
+    secrets = [key for key, leaf in leaves().items() if leaf.secret and values[key] is not None]
+    notes = "".join(f'# {key} = "{HIDDEN}"\n' for key in secrets)
+    return notes + to_toml(loaded.config)
