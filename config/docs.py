@@ -63,9 +63,10 @@ def _row(leaf: Leaf) -> str:
         f"`{leaf.show(leaf.default)}`",
         leaf.unit,
         leaf.expected,
-        leaf.description,
+        # A word in angle brackets would be taken for HTML.
+        leaf.description.replace("<", "\\<"),
     )
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+    return f"| {' | '.join(cells)} |\n"
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ class Leaf:
 
     def guard(self, value: Any) -> Any:
         """The value, wrapped where it is a secret, so that no message or log can show it."""
-        return SecretStr(value) if self.secret and isinstance(value, str) else value
+        secret = self.secret and isinstance(value, str) and value != NONE
+        return SecretStr(value) if secret else value
 
     def plain(self, value: Any) -> Any:
         """A value of the config as TOML and JSON know it; a secret stays hidden."""

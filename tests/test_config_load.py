@@ -1,0 +1,367 @@
+"""Sources of values: which one wins, where each value came from, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from config import load as loading
+from config.fields import flat, leaves, nearest, nested
+from config.load import ConfigError, Given, Loaded, load, to_toml, write_effective
+from config.models import NONE, Config
+from config.options import add_arguments, given, parse
+
+OTHER: dict[str, Any] = {
+    "run.dir": "somewhere/run",
+    "run.seed": 7,
+    "server.host": "0.0.0.0",
+    "server.token": "open sesame",
+    "server.device": "cuda:1",
+    "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
+    "reward.weights": {"score": 0.01, "life": -1.0},
+    "reward.clip": 10.0,
+    "replay.device": "auto",
+    "replay.actor_share": {"expert": 0.25},
+    "learner.hidden": [64, 32],
+    "learner.target": "hard",
+    "advantage.mode": "global",
+    "advantage.applies_to": ["continuous", "td"],
+    "advantage.actor_factor": {"dqn": 0.5},
+    "trainer.device": "cpu",
+    "trainer.max_lag_updates": 9,
+}
+"""A value other than the default, where one cannot be worked out."""
+
+
+def _other(key: str) -> Any:
+    leaf = leaves()[key]
+    if key in OTHER:
+        return OTHER[key]
+    if leaf.kind is bool:
+        return not leaf.default
+    return leaf.default + 1 if leaf.kind is int else leaf.default / 2
+
+
+def _in_config(key: str, value: Any) -> Any:
+    """A value of a source as the config holds it."""
+    if key == "run.dir":
+        return Path(value)
+    return tuple(value) if leaves()[key].kind is tuple else value
+
+
+def _command(*argv: str) -> Given:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return given(parse(parser, argv))
+
+
+def _write(path: Path, values: dict[str, Any]) -> Path:
+    path.write_text(tomli_w.dumps(nested(values)), encoding="utf-8")
+    return path
+
+
+def _value(loaded: Loaded, key: str) -> Any:
+    value = flat(loaded.config)[key]
+    return value.get_secret_value() if key == "server.token" and value else value
+
+
+def _check_only(loaded: Loaded, key: str, origin: str) -> None:
+    """One key has its other value, from there; all others their defaults."""
+    assert _value(loaded, key) == _in_config(key, _other(key))
+    assert _value(loaded, key) != leaves()[key].default
+    assert loaded.origins == dict.fromkeys(leaves(), "default") | {key: origin}
+    rest = {k: v for k, v in flat(loaded.config).items() if k != key}
+    assert rest == {k: leaf.default for k, leaf in leaves().items() if k != key}
+
+
+# Every field from every source
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML, as somebody would write it in a shell."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
+
+
+@pytest.mark.parametrize("key", list(leaves()))
+def test_set_by_file(key: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / "understudy.toml", {key: _other(key)})
+    _check_only(load(Given(file=path), {}), key, f"file {path}")
+
+
+@pytest.mark.parametrize("dumps", [json.dumps, _toml])
+@pytest.mark.parametrize("key", list(leaves()))
+def test_set_by_environment(key: str, dumps: Any) -> None:
+    value, leaf = _other(key), leaves()[key]
+    text = value if isinstance(value, str) else dumps(value)
+    _check_only(load(environ={leaf.variable: text}), key, f"environment {leaf.variable}")
+
+
+@pytest.mark.parametrize("key", list(leaves()))
+def test_set_by_command_line(key: str) -> None:
+    value, option = _other(key), f"--{key}"
+    if isinstance(value, bool):
+        option = option if value else f"--no-{key}"
+        argv = [option]
+    else:
+        argv = [option, value if isinstance(value, str) else json.dumps(value)]
+    _check_only(load(_command(*argv), {}), key, f"command line {option}")
+
+
+@pytest.mark.parametrize("key", [k for k, leaf in leaves().items() if leaf.default is None])
+def test_none_is_set_like_any_value(key: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.toml", {key: _other(key)})
+    variable = leaves()[key].variable
+    assert _value(load(Given(file=path), {variable: NONE}), key) is None
+    assert _value(load(_command("--config", str(path), f"--{key}", NONE), {}), key) is None
+    none = _write(tmp_path / "b.toml", {key: NONE})
+    assert _value(load(Given(file=none), {}), key) is None
+    above = {variable: str(_other(key))}
+    assert _value(load(Given(file=none), above), key) == _in_config(key, _other(key))
+
+
+# Which source wins
+
+PORTS = {
+    "preset p": 1,
+    "run {run}": 2,
+    "file {file}": 3,
+    "environment UNDERSTUDY_SERVER__PORT": 4,
+    "command line --port": 5,
+}
+
+
+@pytest.mark.parametrize(
+    "present", [s for n in range(6) for s in itertools.combinations(PORTS, n)], ids="+".join
+)
+def test_the_last_source_wins(
+    present: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file = tmp_path / "run", tmp_path / "f.toml"
+    run.mkdir()
+    monkeypatch.setattr(loading, "presets", lambda: {"p": "[server]\nport = 1"})
+    _write(run / "config.toml", {"server.port": 2})
+    _write(file, {"server.port": 3})
+    argv: list[str] = []
+    for source, words in (
+        ("preset p", ["--preset", "p"]),
+        ("run {run}", ["--resume", str(run)]),
+        ("file {file}", ["--config", str(file)]),
+        ("command line --port", ["--port", "5"]),
+    ):
+        argv += words if source in present else []
+    environ = {"UNDERSTUDY_SERVER__PORT": "4"} if "environment" in "".join(present) else {}
+    loaded = load(_command(*argv), environ)
+    winner = present[-1] if present else "default"
+    assert loaded.config.server.port == PORTS.get(winner, 7777)
+    assert loaded.origins["server.port"] == winner.format(run=run, file=file)
+
+
+def test_sources_add_up_within_a_group(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.toml", {"expert.ratio.start": 0.3, "reward.weights": {"a": 1}})
+    argv = _command("--preset", "demo", "--config", str(path), "--expert.ratio.end", ".1")
+    loaded = load(argv, {"UNDERSTUDY_REWARD__WEIGHTS": "{b = 2}"})
+    ratio = loaded.config.expert.ratio
+    assert (ratio.start, ratio.end, ratio.frames) == (0.3, 0.1, 10_000)
+    # A table of values is one setting.
+    assert loaded.config.reward.weights == {"b": 2}
+
+
+# A run's own configuration
+
+
+def _everything(tmp_path: Path) -> Loaded:
+    path = _write(tmp_path / "all.toml", {key: _other(key) for key in leaves()})
+    return load(Given(file=path), {})
+
+
+def test_saved_and_read_back(tmp_path: Path) -> None:
+    first = _everything(tmp_path)
+    path = write_effective(first.config, tmp_path)
+    assert path == tmp_path / "config.toml"
+    second = load(Given(resume=tmp_path), {})
+    expected = flat(first.config) | {"server.token": None, "run.dir": tmp_path}
+    assert flat(second.config) == expected
+    origins = dict.fromkeys(leaves(), f"run {tmp_path}")
+    origins |= {"server.token": "default", "run.dir": "command line --resume"}
+    assert second.origins == origins
+
+
+def test_a_saved_none_wins_over_a_preset(tmp_path: Path) -> None:
+    write_effective(Config(), tmp_path)
+    loaded = load(Given(preset="demo", resume=tmp_path), {})
+    assert loaded.config.trainer.max_lag_updates is None
+    assert loaded.config == Config.model_validate({"run": {"dir": tmp_path}})
+
+
+def test_a_saved_configuration_makes_another_run(tmp_path: Path) -> None:
+    path = write_effective(_everything(tmp_path).config, tmp_path)
+    assert load(Given(file=path), {}).config.run.dir is None
+
+
+def test_resume_takes_the_folder(tmp_path: Path) -> None:
+    write_effective(Config(), tmp_path)
+    environ = {"UNDERSTUDY_RUN__DIR": "elsewhere"}
+    assert load(Given(resume=tmp_path), environ).config.run.dir == tmp_path
+    same = _command("--resume", str(tmp_path), "--run", str(tmp_path))
+    assert load(same, {}).config.run.dir == tmp_path
+    with pytest.raises(ConfigError, match=r"--run other: --resume .* goes on in the folder"):
+        load(_command("--resume", str(tmp_path), "--run", "other"), {})
+    with pytest.raises(ConfigError, match="--run none"):
+        load(_command("--resume", str(tmp_path), "--run", "none"), {})
+
+
+def test_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot resume .*there is no such folder"):
+        load(Given(resume=tmp_path / "no"), {})
+    with pytest.raises(ConfigError, match=r"cannot resume .*with a config\.toml in it"):
+        load(Given(resume=tmp_path), {})
+    (tmp_path / "config.toml").write_text("[another]\nprogram = 1\n")
+    with pytest.raises(ConfigError, match=r"^run .*: another\.program: there is no such setting"):
+        load(Given(resume=tmp_path), {})
+
+
+# What is refused, and how
+
+
+def _message(given: Given | None = None, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(given, environ or {})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\nprot = 1", "server.prot: there is no such setting (did you mean server.port?)"),
+        ("[servr]\nport = 1", "servr.port: there is no such setting (did you mean server.port?)"),
+        ("port = 1", "port: there is no such setting (did you mean server.port?)"),
+        ("[qqq]", "qqq: there is no such setting; correct or remove it"),
+        ("[expert.ratio]\nbegin = 1", "expert.ratio.begin: there is no such setting"),
+        ("server = 1", "server: expected a table of settings, got 1"),
+        ("[expert]\nratio = 0.5", "expert.ratio: expected a table of settings, got 0.5"),
+        ('[server]\nport = "7"', "server.port: expected a whole number from 0 to 65535, got '7'"),
+        ("[server]\nport = 7.5", "expected a whole number from 0 to 65535, got 7.5"),
+        ("[server]\nport = true", "expected a whole number from 0 to 65535, got True"),
+        ("[server]\nport = 'none'", "expected a whole number from 0 to 65535, got 'none'"),
+        ("[trainer]\nenabled = 1", "trainer.enabled: expected true or false, got 1"),
+        ("[trainer]\nmin_steps = 0", "expected a whole number of at least 1, got 0"),
+        ("[reward]\nclip = 0", "reward.clip: expected a number above 0, or none, got 0"),
+        ("[learner]\ntarget = 'x'", "learner.target: expected soft or hard, got 'x'"),
+        ("[advantage]\nmode = 'x'", "expected per_actor, global or off, got 'x'"),
+        ("[learner]\ntarget_tau = 2", "expected a number above 0 and of at most 1, got 2"),
+        ("[learner]\nhidden = [8, 'a']", "learner.hidden[1]: expected a list that is not empty"),
+        ("[reward]\nweights = {a = 'x'}", "reward.weights[a]: expected a table, each a number"),
+        ("[replay]\nactor_share = {dqm = 1}", "expected a table of dqn and expert, each a number"),
+        ("[server]\ndevice = 'gpu'", "expected auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("[server.settings]\nday = 2020-01-01", "server.settings: day is datetime.date"),
+        ("[server", "expected TOML: "),
+    ],
+)
+def test_a_wrong_file(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "understudy.toml"
+    path.write_text(text)
+    found = _message(Given(file=path))
+    assert message in found
+    assert found.startswith(f"file {path}: ")
+    assert "\n" not in found
+
+
+def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("[server]\nport = -1\nmax_clients = 'x'\n[learner]\nhidden = ['a', 'b']")
+    assert [line.split(": ")[1] for line in _message(Given(file=path)).splitlines()] == [
+        "server.port",
+        "server.max_clients",
+        "learner.hidden[0]",
+    ]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "No such file" in _message(Given(file=tmp_path / "none.toml"))
+    assert "Is a directory" in _message(Given(file=tmp_path))
+    (tmp_path / "latin").write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in _message(Given(file=tmp_path / "latin"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("UNDERSTUDY_SERVR__PORT", "1", "no such setting (did you mean UNDERSTUDY_SERVER__PORT?)"),
+        ("UNDERSTUDY_SERVER_PORT", "1", "no such setting (did you mean UNDERSTUDY_SERVER__PORT?)"),
+        ("UNDERSTUDY_SERVER__PORT", "x", "server.port: expected a whole number from 0 to 65535"),
+        ("UNDERSTUDY_SERVER__PORT", "", "got ''"),
+        ("UNDERSTUDY_TRAINER__ENABLED", "maybe", "expected true or false, got 'maybe'"),
+        ("UNDERSTUDY_LEARNER__HIDDEN", "512", "expected a list that is not empty, each a whole"),
+        ("UNDERSTUDY_LEARNER__HIDDEN", "[1]\nx = 2", "got '[1]\\nx = 2'"),
+        ("UNDERSTUDY_LEARNER__GAMMA", "nan", "expected a number from 0 to 1, got nan"),
+        ("UNDERSTUDY_REWARD__WEIGHTS", "{", "reward.weights: expected a table"),
+    ],
+)
+def test_a_wrong_environment(variable: str, text: str, message: str) -> None:
+    found = _message(environ={variable: text, "OTHER_SERVER__PORT": "x"})
+    assert message in found
+    assert found.startswith(f"environment {variable}: ")
+
+
+def test_an_impossible_combination_names_both_sources(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.toml", {"replay.capacity_steps": 500})
+    assert _message(Given(file=path), {"UNDERSTUDY_TRAINER__MIN_STEPS": "600"}) == (
+        "trainer.min_steps is 600 and replay.capacity_steps 500; training would never begin "
+        "(trainer.min_steps: environment UNDERSTUDY_TRAINER__MIN_STEPS, "
+        f"replay.capacity_steps: file {path})"
+    )
+    assert _message(environ={"UNDERSTUDY_ADVANTAGE__WEIGHT_MIN": "200"}).endswith(
+        "(advantage.weight_min: environment UNDERSTUDY_ADVANTAGE__WEIGHT_MIN, "
+        "advantage.weight_max: default)"
+    )
+
+
+def test_an_unknown_preset() -> None:
+    message = _message(Given(preset="dmo"))
+    assert message == ("there is no preset 'dmo' (did you mean demo?); the presets are bench, demo")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("server.prot", "server.port"), ("gama", "learner.gamma"), ("xyz", None)],
+)
+def test_nearest(word: str, meant: str | None) -> None:
+    assert nearest(word, leaves()) == meant
+
+
+# Secrets
+
+SECRET = "s3cret-of-the-house"
+
+
+def test_a_secret_is_in_no_message_and_no_file(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.toml", {"server.token": SECRET, "server.port": -1})
+    command = _command("--server.token", SECRET, "--server.port", "-1")
+    environ = {"UNDERSTUDY_SERVER__TOKEN": SECRET, "UNDERSTUDY_SERVER__PORT": "-1"}
+    for given_, env in ((Given(file=path), {}), (command, {}), (Given(), environ)):
+        assert SECRET not in repr(given_)
+        with pytest.raises(ConfigError, match="port") as caught:
+            load(given_, env)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+    loaded = load(environ={"UNDERSTUDY_SERVER__TOKEN": SECRET})
+    assert loaded.config.server.token is not None
+    assert loaded.config.server.token.get_secret_value() == SECRET
+    assert SECRET not in repr(loaded)
+    assert "token" not in to_toml(loaded.config)
+
+
+@pytest.mark.parametrize("wrong", ["[12345678]", "12345678", "{ a = 12345678 }"])
+def test_a_secret_of_the_wrong_type_is_not_quoted(wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f"[server]\ntoken = {wrong}")
+    message = _message(Given(file=tmp_path / "a.toml"))
+    assert "server.token: expected text" in message
+    assert "12345678" not in message

@@ -1,0 +1,140 @@
+"""The models: documented, frozen, strict, and possible as a whole."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from config.fields import groups, leaves
+from config.models import ActorName, Config, Group, LearnerConfig, Schedule
+from protocol.actor import NAMES
+
+UNITS = {"_s": "seconds", "_bytes": "bytes", "_steps": "steps", "_updates": "updates"}
+NO_UNIT = {"run.seed", "server.port", "trainer.nice"}
+"""Whole numbers that count nothing."""
+
+
+def _undocumented(model: type[Group]) -> list[str]:
+    """The fields of a model, and of those within it, that say nothing about themselves."""
+    found = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        about = field.description
+        if isinstance(inner, type) and issubclass(inner, Group):
+            found += _undocumented(inner)
+            about = about or (inner.__doc__ if model is Config else None)
+        if not about:
+            found.append(f"{model.__name__}.{name}")
+    return found
+
+
+def test_every_field_is_documented() -> None:
+    assert _undocumented(Config) == []
+    assert all(leaf.description.endswith((".", ")")) for leaf in leaves().values())
+    assert all(groups().values())
+
+
+def test_an_undocumented_field_is_found() -> None:
+    class Bare(Group):
+        said: int = 1
+        """Said."""
+        unsaid: int = 1
+
+    class Outer(Group):
+        bare: Bare = Bare()
+        """A group."""
+
+    assert _undocumented(Outer) == ["Bare.unsaid"]
+
+
+def test_a_number_has_the_unit_that_its_name_says() -> None:
+    for key, leaf in leaves().items():
+        for ending, unit in UNITS.items():
+            if key.endswith(ending):
+                assert leaf.unit == unit, key
+        if leaf.kind is int:
+            assert bool(leaf.unit) != (key in NO_UNIT), key
+
+
+def test_frozen() -> None:
+    config = Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.server.port = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        config.server = None  # type: ignore[assignment, misc]
+
+
+def test_goes_to_another_process() -> None:
+    config = Config.model_validate({"server": {"token": "t", "settings": {"level": 3}}})
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_the_actors_are_those_of_the_protocol() -> None:
+    assert set(get_args(ActorName)) == set(NAMES.values())
+
+
+def test_lists_and_paths_may_come_as_such() -> None:
+    assert LearnerConfig.model_validate({"hidden": [8, 8]}).hidden == (8, 8)
+
+
+def test_the_defaults_are_valid() -> None:
+    """Defaults are not validated when a model is made."""
+    assert Config.model_validate(Config().model_dump()) == Config()
+
+
+@pytest.mark.parametrize(
+    ("group", "fields", "words"),
+    [
+        ("server", {"port": "7000"}, "valid integer"),
+        ("server", {"port": True}, "valid integer"),
+        ("server", {"port": 65_536}, "less than or equal to 65535"),
+        ("server", {"port": -1}, "greater than or equal to 0"),
+        ("server", {"handshake_timeout_s": -1.0}, "greater than 0"),
+        ("server", {"idle_timeout_s": 0.0}, "greater than 0"),
+        ("server", {"write_timeout_s": float("inf")}, "finite"),
+        ("server", {"max_message_bytes": 2**32}, "4294967295"),
+        ("server", {"device": "gpu"}, "pattern"),
+        ("server", {"token": ""}, "at least 1"),
+        ("server", {"settings": {"a": {"b": [None]}}}, "a.b is None"),
+        ("server", {"settings": {"a": 2**63}}, "64 bits"),
+        ("run", {"dir": ""}, "empty text"),
+        ("trainer", {"enabled": 1}, "valid boolean"),
+        ("trainer", {"replay_ratio": 0.0}, "greater than 0"),
+        ("trainer", {"max_lag_updates": 0}, "greater than or equal to 1"),
+        ("trainer", {"min_steps": 1_000_001}, "training would never begin"),
+        ("replay", {"capacity_steps": 999}, "training would never begin"),
+        ("replay", {"actor_share": {"dqn": 0.6, "expert": 0.5}}, "more than 1"),
+        ("replay", {"actor_share": {"human": 0.6}}, "'dqn' or 'expert'"),
+        ("expert", {"ratio": {"start": 1.1, "end": 0.0, "frames": 1}}, "less than or equal to 1"),
+        ("expert", {"ratio": {"start": 0.1, "end": -0.1, "frames": 1}}, "greater than or equal"),
+        ("exploration", {"epsilon": {"start": 2.0, "end": 0.0, "frames": 1}}, "less than or eq"),
+        ("exploration", {"noise": {"start": 2.0, "end": 0.0, "frames": 0}}, "greater than or eq"),
+        ("learner", {"gamma": 1.5}, "less than or equal to 1"),
+        ("learner", {"hidden": []}, "at least 1 item"),
+        ("learner", {"hidden": [0]}, "greater than or equal to 1"),
+        ("advantage", {"weight_min": 3.0, "weight_max": 2.0}, "must not exceed"),
+        ("advantage", {"applies_to": ["discrete"]}, "'continuous' or 'td'"),
+        ("advantage", {"actor_factor": {"dqn": -1.0}}, "greater than or equal to 0"),
+        ("learner", {"gama": 0.9}, "Extra inputs"),
+    ],
+)
+def test_what_cannot_be_is_refused(group: str, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Config.model_validate({group: fields})
+
+
+def test_what_can_just_be_is_taken() -> None:
+    config = Config.model_validate(
+        {
+            "server": {"port": 0},
+            "replay": {"capacity_steps": 1000, "actor_share": {"dqn": 0.7, "expert": 0.3}},
+            "advantage": {"weight_min": 1.0, "weight_max": 1.0},
+            "exploration": {"noise": {"start": 2.0, "end": 0.0, "frames": 1}},
+            "learner": {"batch_size": 5000},
+        }
+    )
+    assert config.exploration.noise == Schedule(start=2.0, end=0.0, frames=1)
+    assert config.trainer.min_steps < config.learner.batch_size

@@ -1,0 +1,92 @@
+"""The options of a command, and its help."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import pytest
+
+from config.fields import groups, leaves
+from config.load import ConfigError, load
+from config.options import add_arguments, given, parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="understudy")
+    commands = root.add_subparsers(dest="command")
+    add_arguments(commands.add_parser("serve"))
+    demo = commands.add_parser("demo")
+    add_arguments(demo, preset="demo", short={"seed": "run.seed"})
+    demo.add_argument("--clients", type=int)
+    return root
+
+
+def test_short_forms() -> None:
+    args = parse(_parser(), ["serve", "--port", "7000", "--run", "r", "--no-train"])
+    loaded = load(given(args), {})
+    assert loaded.config.server.port == 7000
+    assert str(loaded.config.run.dir) == "r"
+    assert loaded.config.trainer.enabled is False
+    assert loaded.origins["trainer.enabled"] == "command line --no-train"
+    again = load(given(parse(_parser(), ["serve", "--no-train", "--train"])), {})
+    assert again.config.trainer.enabled is True
+
+
+def test_a_command_has_its_own_preset_and_options() -> None:
+    args = parse(_parser(), ["demo", "--seed", "3", "--clients", "2"])
+    loaded = load(given(args), {})
+    assert (loaded.origins["run.seed"], args.clients) == ("command line --seed", 2)
+    assert loaded.origins["learner.batch_size"] == "preset demo"
+    other = load(given(parse(_parser(), ["demo", "--preset", "bench"])), {})
+    assert other.origins["learner.batch_size"] == "preset bench"
+
+
+def test_one_parser_keeps_nothing_between_command_lines() -> None:
+    parser = _parser()
+    parse(parser, ["serve", "--port", "1", "--preset", "demo"])
+    second = given(parse(parser, ["serve"]))
+    assert (second.values, second.preset) == ({}, None)
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    for words in (["--server.prot", "1"], ["--server.prot=1"]):
+        with pytest.raises(ConfigError, match=r"--server\.prot: .*did you mean --server\.port\?"):
+            parse(_parser(), ["serve", *words])
+    with pytest.raises(ConfigError, match=r"--cleints: .*did you mean --clients\?"):
+        parse(_parser(), ["demo", "--cleints", "1"])
+
+
+def test_abbreviations_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--server\.por: "):
+        parse(_parser(), ["serve", "--server.por", "1"])
+
+
+def test_a_stray_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(_parser(), ["serve", "stray"])
+    assert caught.value.code == 2
+    assert "stray" in capsys.readouterr().err
+
+
+def test_a_negative_number_is_a_value() -> None:
+    loaded = load(given(parse(_parser(), ["serve", "--trainer.nice", "-5"])), {})
+    assert loaded.config.trainer.nice == -5
+
+
+def test_the_help_says_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # no word is broken at a hyphen
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["serve", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    for key, leaf in leaves().items():
+        metavar = r",( --no-\S+)+" if leaf.kind is bool else r" [A-Z]+"
+        detail = f"{leaf.unit}, default" if leaf.unit else "default"
+        about = f" {leaf.description} [{detail} {leaf.show(leaf.default)}]"
+        assert re.search(f" --{key}{metavar}{re.escape(about)}", words), key
+    for name, about in groups().items():
+        assert f"{name}: {about}" in words
+    for option in ("--port N, --server.port N", "--train, --trainer.enabled, --no-train"):
+        assert option in words

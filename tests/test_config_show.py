@@ -1,0 +1,69 @@
+"""`understudy config show`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from config import show
+from config.fields import HIDDEN, flat, leaves
+from config.load import Given, Loaded, load
+
+SECRET = "s3cret-of-the-house"
+
+
+@pytest.fixture
+def loaded() -> Loaded:
+    return load(
+        Given(preset="demo"),
+        {
+            "UNDERSTUDY_SERVER__TOKEN": SECRET,
+            "UNDERSTUDY_SERVER__SETTINGS": '{"bold": "[red]x[/red]"}',
+        },
+    )
+
+
+def _table(loaded: Loaded) -> str:
+    out = io.StringIO()
+    show.table(loaded, Console(file=out))
+    return out.getvalue()
+
+
+def test_the_table_has_a_line_for_each_field(loaded: Loaded) -> None:
+    head, *lines = _table(loaded).splitlines()
+    assert head.split() == ["key", "value", "unit", "from"]
+    assert [line.split()[0] for line in lines] == list(leaves())
+    found = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines}
+    assert found["server.port"].split() == ["0", "preset", "demo"]
+    assert found["server.idle_timeout_s"].split() == ["300.0", "seconds", "default"]
+    assert found["server.settings"].startswith('{"bold": "[red]x[/red]"}')
+    assert found["server.token"].split() == [HIDDEN, "environment", "UNDERSTUDY_SERVER__TOKEN"]
+
+
+def test_json(loaded: Loaded) -> None:
+    found = json.loads(show.to_json(loaded))
+    assert list(found) == list(leaves())
+    assert found["server.port"] == {"value": 0, "origin": "preset demo"}
+    assert found["learner.hidden"] == {"value": [128, 128], "origin": "preset demo"}
+    assert found["reward.clip"] == {"value": None, "origin": "default"}
+    assert found["server.token"]["value"] == HIDDEN
+    assert json.loads(show.to_json(load(environ={})))["server.token"]["value"] is None
+
+
+def test_toml_can_be_loaded(loaded: Loaded, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(show.toml(loaded))
+    again = load(Given(file=path), {})
+    assert flat(again.config) == flat(loaded.config) | {"server.token": None}
+    assert f'# server.token = "{HIDDEN}"' in path.read_text()
+    assert "token" not in show.toml(load(environ={}))
+
+
+def test_secrets_are_stars(loaded: Loaded) -> None:
+    for text in (_table(loaded), show.to_json(loaded), show.toml(loaded)):
+        assert SECRET not in text
+        assert HIDDEN in text
