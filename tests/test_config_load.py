@@ -165,12 +165,13 @@ def test_the_last_source_wins(
     assert loaded.origins["server.port"] == winner.format(run=run, file=file)
 
 
-def test_sources_add_up_within_a_group(tmp_path: Path) -> None:
+def test_sources_add_up_within_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "presets", lambda: {"p": "[expert.ratio]\nframes = 9"})
     path = _write(tmp_path / "a.toml", {"expert.ratio.start": 0.3, "reward.weights": {"a": 1}})
-    argv = _command("--preset", "demo", "--config", str(path), "--expert.ratio.end", ".1")
+    argv = _command("--preset", "p", "--config", str(path), "--expert.ratio.end", ".1")
     loaded = load(argv, {"UNDERSTUDY_REWARD__WEIGHTS": "{b = 2}"})
     ratio = loaded.config.expert.ratio
-    assert (ratio.start, ratio.end, ratio.frames) == (0.3, 0.1, 10_000)
+    assert (ratio.start, ratio.end, ratio.frames) == (0.3, 0.1, 9)
     # A table of values is one setting.
     assert loaded.config.reward.weights == {"b": 2}
 
@@ -195,10 +196,11 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
     assert second.origins == origins
 
 
-def test_a_saved_none_wins_over_a_preset(tmp_path: Path) -> None:
+def test_a_saved_none_wins_over_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "presets", lambda: {"p": "[trainer]\nmax_lag_updates = 9"})
     write_effective(Config(), tmp_path)
-    loaded = load(Given(preset="demo", resume=tmp_path), {})
-    assert loaded.config.trainer.max_lag_updates is None
+    assert load(Given(preset="p"), {}).config.trainer.max_lag_updates == 9
+    loaded = load(Given(preset="p", resume=tmp_path), {})
     assert loaded.config == Config.model_validate({"run": {"dir": tmp_path}})
 
 

@@ -19,7 +19,10 @@ SECRET = "s3cret-of-the-house"
 @pytest.fixture
 def loaded() -> Loaded:
     return load(
-        Given(preset="demo"),
+        Given(
+            values={"server.port": 0, "learner.hidden": [128, 128]},
+            options={"server.port": "--port", "learner.hidden": "--learner.hidden"},
+        ),
         {
             "UNDERSTUDY_SERVER__TOKEN": SECRET,
             "UNDERSTUDY_SERVER__SETTINGS": '{"bold": "[red]x[/red]"}',
@@ -38,7 +41,7 @@ def test_the_table_has_a_line_for_each_field(loaded: Loaded) -> None:
     assert head.split() == ["key", "value", "unit", "from"]
     assert [line.split()[0] for line in lines] == list(leaves())
     found = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines}
-    assert found["server.port"].split() == ["0", "preset", "demo"]
+    assert found["server.port"].split() == ["0", "command", "line", "--port"]
     assert found["server.idle_timeout_s"].split() == ["300.0", "seconds", "default"]
     assert found["server.settings"].startswith('{"bold": "[red]x[/red]"}')
     assert found["server.token"].split() == [HIDDEN, "environment", "UNDERSTUDY_SERVER__TOKEN"]
@@ -47,8 +50,11 @@ def test_the_table_has_a_line_for_each_field(loaded: Loaded) -> None:
 def test_json(loaded: Loaded) -> None:
     found = json.loads(show.to_json(loaded))
     assert list(found) == list(leaves())
-    assert found["server.port"] == {"value": 0, "origin": "preset demo"}
-    assert found["learner.hidden"] == {"value": [128, 128], "origin": "preset demo"}
+    assert found["server.port"] == {"value": 0, "origin": "command line --port"}
+    assert found["learner.hidden"] == {
+        "value": [128, 128],
+        "origin": "command line --learner.hidden",
+    }
     assert found["reward.clip"] == {"value": None, "origin": "default"}
     assert found["server.token"]["value"] == HIDDEN
     assert json.loads(show.to_json(load(environ={})))["server.token"]["value"] is None
