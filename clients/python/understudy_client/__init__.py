@@ -1,0 +1,38 @@
+"""The game side of understudy: send every frame to the training server, get an action back."""
+
+from understudy_client.backoff import Backoff
+from understudy_client.client import Answers, Client
+from understudy_client.errors import (
+    Cancelled,
+    ClientError,
+    ConnectionLost,
+    ProtocolViolation,
+    Reconnected,
+    ServerError,
+)
+from understudy_client.log import AnswerLog
+from understudy_client.spec import Continuous, Discrete, GameSpec, Observation
+from understudy_client.wire import DQN, EXPERT, RUNNING, TERMINATED, TRUNCATED, Answer
+
+__all__ = [
+    "DQN",
+    "EXPERT",
+    "RUNNING",
+    "TERMINATED",
+    "TRUNCATED",
+    "Answer",
+    "AnswerLog",
+    "Answers",
+    "Backoff",
+    "Cancelled",
+    "Client",
+    "ClientError",
+    "ConnectionLost",
+    "Continuous",
+    "Discrete",
+    "GameSpec",
+    "Observation",
+    "ProtocolViolation",
+    "Reconnected",
+    "ServerError",
+]

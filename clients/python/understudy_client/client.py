@@ -1,0 +1,332 @@
+"""A game's connection to its server: one blocking call for each frame."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from understudy_client import wire
+from understudy_client.backoff import Backoff
+from understudy_client.connection import Connection
+from understudy_client.errors import (
+    ClientError,
+    ConnectionLost,
+    ProtocolViolation,
+    Reconnected,
+    ServerError,
+)
+from understudy_client.spec import DTYPES, GameSpec, Head, Observation, Part, action_width, tensor
+from understudy_client.wire import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answer to a frame of all slots. The arrays are read-only.
+
+    A slot whose frame ended its episode has NaN in `actions` and 0 in `actors`.
+    """
+
+    seq: int
+    actions: npt.NDArray[np.float32]
+    """Action rows, [slots, A] (see understudy_client.spec)."""
+    actors: npt.NDArray[np.uint8]
+    """1 dqn, 2 expert, 0 none, [slots]."""
+    policy_version: int
+    explored: npt.NDArray[np.bool_]
+    """True where dqn acted at random, [slots]."""
+
+
+class Client:
+    """One connection to a training server. Make it with `Client.connect`.
+
+    Not for use from several threads at once. `session`, `server` and `settings` are what the
+    server said in WELCOME; `settings` follows what the operator changes while the game plays.
+
+    When the connection is lost, `act` connects again (see `Backoff`) and raises `Reconnected`:
+    the episodes of all slots were cut; reset the game and go on with a first frame.
+    """
+
+    @classmethod
+    def connect(
+        cls,
+        host: str,
+        port: int,
+        *,
+        client: str,
+        game: str,
+        observation: Observation,
+        actions: Sequence[Head],
+        rewards: Sequence[str] = ("reward",),
+        slots: int = 1,
+        role: str = "train",
+        token: str | None = None,
+        timeout_s: float = 120.0,
+        backoff: Backoff | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        on_answer: Callable[[int, Answer | Answers], None] | None = None,
+    ) -> Client:
+        """Connect, say HELLO, and wait for WELCOME.
+
+        client: name and version of the game program, for the server's log.
+        game, observation, actions, rewards: the spec; the first game's becomes the run's.
+        slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
+        role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
+        timeout_s: how long to wait for the connection, WELCOME, and each answer. Generous by
+            default: a server may make its games wait for the trainer.
+        backoff: how to go on when the server is away; None is `Backoff()`.
+        cancelled: asked a few times a second while waiting; true raises `Cancelled`.
+        on_answer: called with the session and each answer (`AnswerLog.add`, for example).
+
+        Errors: ServerError where the server refuses, ConnectionLost where it cannot be reached.
+        """
+        if role not in wire.ROLES:
+            raise ValueError(f"role: expected {', '.join(wire.ROLES)}, got {role!r}")
+        if observation.dtype not in DTYPES:
+            known = " or ".join(DTYPES)
+            raise ValueError(f"observation dtype: expected {known}, got {observation.dtype!r}")
+        spec = GameSpec(game, observation, tuple(actions), tuple(rewards))
+        hello = wire.encode_hello(
+            client=client, slots=slots, role=role, token=token, **spec.fields()
+        )
+        self = cls((host, port), spec, hello, slots, timeout_s, backoff or Backoff())
+        self._cancelled = cancelled
+        self._on_answer = on_answer
+        self._establish(None)
+        return self
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        spec: GameSpec,
+        hello: bytearray,
+        slots: int,
+        timeout_s: float,
+        backoff: Backoff,
+    ) -> None:
+        """For `connect`; by itself this makes no connection."""
+        self.spec = spec
+        self.slots = slots
+        self.session = 0
+        self.server = ""
+        self.settings: dict[str, Any] = {}
+        self._address = address
+        self._hello = hello
+        self._timeout_s = timeout_s
+        self._backoff = backoff
+        self._cancelled: Callable[[], bool] | None = None
+        self._on_answer: Callable[[int, Answer | Answers], None] | None = None
+        self._dtype = DTYPES[spec.observation.dtype]
+        self._width = action_width(spec.actions)
+        self._out = bytearray(4)
+        self._connection: Connection | None = None
+        self._closed = False
+        self._rng = random.Random()
+        self._seqs: list[int] = []
+        self._seq_all = 0
+
+    def act(
+        self,
+        obs: npt.ArrayLike,
+        reward: float | Sequence[float] = 0.0,
+        status: int = wire.RUNNING,
+        expert: Sequence[Part] | None = None,
+        took: tuple[Sequence[Part], int] | None = None,
+        slot: int = 0,
+    ) -> Answer:
+        """Send one frame of a slot and wait for its answer.
+
+        obs: the observation, in the shape of the spec; a uint8 one is sent as it is.
+        reward: what the slot's previous action earned, one number for each declared component
+            (a plain number where there is one); ignored on the first frame of an episode.
+        status: 0 running, 1 terminated, 2 truncated. With 1 or 2 this is the last observation of
+            the episode, the answer has no action, and the next frame begins a new episode.
+        expert: what the game's own expert recommends now, one element for each head.
+        took: (action, actor) really done instead of the previous answer; not on a first frame.
+
+        Errors: Reconnected, ServerError, ConnectionLost; ValueError for a wrong observation.
+        """
+        connection = self._connected()
+        seqs = self._seqs
+        if not 0 <= slot < len(seqs):
+            raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot}")
+        seq = seqs[slot]
+        data = tensor(obs, self._dtype, self.spec.observation.shape, "obs")
+        message = wire.encode_frame(slot, seq, data, reward, status, expert, took, into=self._out)
+        try:
+            answer = connection.exchange(message)
+        except (ConnectionLost, ServerError) as error:
+            self._back(error)
+        if type(answer) is not Answer or answer.seq != seq or answer.slot != slot:
+            self._violated(f"ACTION for slot {slot}, seq {seq}", answer)
+        seqs[slot] = seq + 1
+        if self._on_answer is not None:
+            self._on_answer(self.session, answer)
+        return answer
+
+    def act_all(
+        self,
+        obs: npt.ArrayLike,
+        rewards: npt.ArrayLike,
+        statuses: npt.ArrayLike,
+        experts: npt.ArrayLike | None = None,
+        took: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    ) -> Answers:
+        """Send one frame of every slot and wait for the answers; see `act`.
+
+        obs [slots, *shape]; rewards float32 [slots], or [slots, components] where there are
+        several; statuses uint8 [slots]; experts action rows, float32 [slots, A], NaN in the first
+        column for none; took (action rows [slots, A], actors uint8 [slots]), actor 0 for none.
+        A connection uses `act` or `act_all`, never both.
+        """
+        connection = self._connected()
+        n, f32, u8 = self.slots, DTYPES["float32"], DTYPES["uint8"]
+        rows = (n, self._width)
+        parts = len(self.spec.rewards)
+        seq = self._seq_all
+        message = wire.encode_frames(
+            seq,
+            tensor(obs, self._dtype, (n, *self.spec.observation.shape), "obs"),
+            tensor(rewards, f32, (n,) if parts == 1 else (n, parts), "rewards"),
+            tensor(np.asarray(statuses, u8), u8, (n,), "statuses"),
+            None if experts is None else tensor(experts, f32, rows, "experts"),
+            None
+            if took is None
+            else (
+                tensor(took[0], f32, rows, "took actions"),
+                tensor(np.asarray(took[1], u8), u8, (n,), "took actors"),
+            ),
+            into=self._out,
+        )
+        try:
+            raw = connection.exchange(message)
+        except (ConnectionLost, ServerError) as error:
+            self._back(error)
+        if (
+            type(raw) is not wire.Actions
+            or raw.seq != seq
+            or len(raw.actions) != 4 * n * self._width
+            or len(raw.actors) != n
+            or len(raw.explored) != n
+        ):
+            self._violated(f"ACTIONS for {n} slots, seq {seq}", raw)
+        self._seq_all = seq + 1
+        answers = Answers(
+            seq,
+            np.frombuffer(raw.actions, f32).reshape(rows),
+            np.frombuffer(raw.actors, u8),
+            raw.policy_version,
+            np.frombuffer(raw.explored, u8).astype(np.bool_),
+        )
+        if self._on_answer is not None:
+            self._on_answer(self.session, answers)
+        return answers
+
+    def ping(self) -> float:
+        """The round trip to the server in seconds. Keeps a paused game from being idle."""
+        connection = self._connected()
+        start = time.perf_counter()
+        try:
+            pong = connection.exchange(wire.encode_ping(start))
+        except (ConnectionLost, ServerError) as error:
+            self._back(error)
+        if type(pong) is not wire.Pong or pong.nonce != start:
+            self._violated("PONG", pong)
+        return time.perf_counter() - start
+
+    def close(self, *, bye: bool = True) -> None:
+        """Say BYE (without it, just be gone) and close; again has no effect."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(wire.encode_bye() if bye else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connected(self) -> Connection:
+        """The connection; where an interrupted call left none, a new one and `Reconnected`."""
+        if self._connection is None or self._connection.broken:
+            if self._closed:
+                raise ClientError("this client was closed; connect a new one")
+            self._back(ConnectionLost("the previous call was interrupted"))
+        return self._connection
+
+    def _back(self, error: ConnectionLost | ServerError) -> NoReturn:
+        """After a loss: connect again and raise Reconnected, or raise what stands in the way."""
+        self._drop()
+        if isinstance(error, ServerError) and not error.retry:
+            self._closed = True
+            raise error
+        self._establish(error)
+        raise Reconnected(self.session, str(error)) from error
+
+    def _establish(self, lost: ConnectionLost | ServerError | None) -> None:
+        """Connect and say HELLO, trying again as the back-off allows."""
+        waits = self._backoff.waits(self._rng)
+        first_failure = time.monotonic() if lost is not None else None
+        error: ConnectionLost | ServerError | None = lost
+        while True:
+            if error is not None:
+                wait = next(waits)
+                now = time.monotonic()
+                first_failure = first_failure or now
+                if now + wait - first_failure > self._backoff.give_up_s:
+                    self._closed = True
+                    raise ConnectionLost(
+                        f"no understudy server at {self._address[0]}:{self._address[1]}: gave up "
+                        f"after {now - first_failure:.1f} s; the last problem: {error}"
+                    ) from error
+                self._sleep(wait)
+            try:
+                self._open()
+            except ConnectionLost as problem:
+                error = problem
+            except ServerError as problem:
+                if not problem.retry:
+                    self._closed = True
+                    raise
+                error = problem
+            else:
+                return
+
+    def _open(self) -> None:
+        connection = Connection(self._address, self._timeout_s, self._cancelled)
+        try:
+            welcome = connection.exchange(self._hello)
+            if type(welcome) is not wire.Welcome:
+                self._violated("WELCOME", welcome)
+        except BaseException:
+            connection.close(None)
+            raise
+        self.session = welcome.fields.session
+        self.server = welcome.fields.server
+        self.settings = connection.settings
+        self.settings.update(welcome.fields.settings)
+        self._connection = connection
+        self._seqs = [0] * self.slots
+        self._seq_all = 0
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(None)
+
+    def _sleep(self, wait_s: float) -> None:
+        end = time.monotonic() + wait_s
+        while (left := end - time.monotonic()) > 0:
+            Connection.check(self._cancelled)
+            time.sleep(min(left, 0.1))
+
+    def _violated(self, expected: str, got: object) -> NoReturn:
+        self._drop()
+        self._closed = True
+        raise ProtocolViolation(f"expected {expected}, got {got!r}; is the server's version ours?")

@@ -1,0 +1,108 @@
+"""Which expert plays which environment, how to weaken one, and how to measure one.
+
+`python -m understudy_client.experts ENV EPISODES [WEAKENED]` prints the mean return of the known
+expert over that many episodes, with its standard error.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import sys
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gymnasium
+import numpy as np
+
+from understudy_client.gym import Expert
+
+EXPERTS = {
+    "LunarLander-v3": "understudy_client.lunar:heuristic",
+    "LunarLanderContinuous-v3": "understudy_client.lunar:heuristic",
+    "LunarLanderHybrid-v3": "understudy_client.lunar:hybrid_heuristic",
+}
+"""The known expert of each environment, as `module:function`."""
+
+
+def make(env_id: str) -> gymnasium.Env[Any, Any]:
+    """`gymnasium.make`, which also knows the environments of this package by their bare names."""
+    if env_id in EXPERTS:
+        importlib.import_module(EXPERTS[env_id].partition(":")[0])
+    return gymnasium.make(env_id)
+
+
+def find(env_id: str, name: str | None = None) -> Expert | None:
+    """The expert for an environment: the one named, or the known one, or None.
+
+    name: `module:function`, a function (env, observation) -> action; "none" for no expert.
+    Errors: ValueError, saying what could not be found.
+    """
+    if name == "none":
+        return None
+    if name is None:
+        name = EXPERTS.get(env_id.rpartition(":")[2])
+        if name is None:
+            return None
+    module, colon, function = name.partition(":")
+    if not (module and colon and function):
+        raise ValueError(f"expert: expected module:function or none, got {name!r}")
+    try:
+        expert = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"expert {name!r}: {error}") from error
+    if not callable(expert):
+        raise ValueError(f"expert {name!r}: expected a function, got {type(expert).__name__}")
+    found: Expert = expert
+    return found
+
+
+def weakened(expert: Expert, probability: float, rng: np.random.Generator) -> Expert:
+    """An expert that takes a random action of the environment with this probability."""
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"probability: expected 0 to 1, got {probability}")
+    spaces: WeakKeyDictionary[gymnasium.Env[Any, Any], gymnasium.Space[Any]] = WeakKeyDictionary()
+
+    def play(env: gymnasium.Env[Any, Any], obs: Any) -> Any:
+        if rng.random() >= probability:
+            return expert(env, obs)
+        space = spaces.get(env)
+        if space is None:
+            # A copy with a seed of its own: the environment's draws stay what they were.
+            space = spaces[env] = copy.deepcopy(env.action_space)
+            space.seed(int(rng.integers(2**31)))
+        return space.sample()
+
+    return play
+
+
+def returns(env_id: str, expert: Expert, episodes: int, seed: int = 0) -> list[float]:
+    """The returns of an expert playing alone, episode i from seed + i; no server is involved."""
+    env = make(env_id)
+    out = []
+    for episode in range(episodes):
+        obs, _ = env.reset(seed=seed + episode)
+        total, over = 0.0, False
+        while not over:
+            obs, reward, terminated, truncated, _ = env.step(expert(env, obs))
+            total += float(reward)
+            over = terminated or truncated
+        out.append(total)
+    env.close()
+    return out
+
+
+def _main(env_id: str, episodes: str, probability: str = "0") -> None:
+    expert = find(env_id)
+    if expert is None:
+        sys.exit(f"{env_id} has no known expert; known are {', '.join(EXPERTS)}")
+    weak = weakened(expert, float(probability), np.random.default_rng(0))
+    values = np.array(returns(env_id, weak, int(episodes)))
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    print(f"{env_id}, {episodes} episodes: {values.mean():.1f} +- {error:.1f}")
+
+
+if __name__ == "__main__":
+    if not 3 <= len(sys.argv) <= 4:
+        sys.exit(__doc__)
+    _main(*sys.argv[1:])

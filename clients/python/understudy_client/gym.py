@@ -1,0 +1,123 @@
+"""Play Gymnasium environments: `spec_of(env)` for connecting, `play(env, client)` for playing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from understudy_client.client import Client
+from understudy_client.errors import Reconnected
+from understudy_client.spaces import ActionSpace, action_space, observation_space
+from understudy_client.spec import GameSpec, Part
+from understudy_client.wire import DQN, EXPERT, RUNNING, TERMINATED, TRUNCATED
+
+Expert = Callable[[Any, Any], Any]
+"""What an expert is: (env, observation) -> an action of that environment."""
+
+
+@dataclass(slots=True)
+class Episode:
+    """One complete episode."""
+
+    index: int
+    """Its number within this call of `play`, from 0."""
+    seed: int | None
+    return_: float = 0.0
+    """The sum of the environment's rewards: undiscounted, unclipped."""
+    length: int = 0
+    """Actions taken."""
+    actors: dict[int, int] = field(default_factory=lambda: {DQN: 0, EXPERT: 0})
+    """Actions by who chose them."""
+    terminated: bool = False
+    """False where it was truncated."""
+
+
+def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
+    """The spec of an environment, named after its id. Errors: TypeError, ValueError.
+
+    `Client.connect(host, port, client="...", **spec_of(env).fields())`
+    """
+    game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    return GameSpec(
+        game, observation_space(env.observation_space), action_space(env.action_space).heads
+    )
+
+
+def play(
+    env: gymnasium.Env[Any, Any],
+    client: Client,
+    *,
+    expert: Expert | None = None,
+    episodes: int | None = None,
+    frames: int | None = None,
+    seed: int | None = None,
+    seed_stride: int = 1,
+    on_episode: Callable[[Episode], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> None:
+    """Play until `episodes` are complete, `frames` actions are taken, or `stop()` is true.
+
+    expert: its action is sent as the recommendation with every frame.
+    seed: episode i is reset with seed + i * seed_stride; None leaves seeding to the environment.
+    on_episode: called after each complete episode.
+
+    An episode that is cut by a lost connection is played again from its beginning and counts
+    once. One in which the budget of frames runs out is truncated and counts; one in which
+    `stop()` becomes true does not. Errors: those of `Client.act`, except Reconnected.
+    """
+    actions = action_space(env.action_space)
+    index = taken = 0
+    while (episodes is None or index < episodes) and (frames is None or taken < frames):
+        episode = Episode(index, None if seed is None else seed + index * seed_stride)
+        left = None if frames is None else frames - taken
+        try:
+            complete = _episode(env, client, actions, expert, episode, left, stop)
+        except Reconnected:
+            continue
+        finally:
+            taken += episode.length
+        if not complete:
+            return
+        index += 1
+        if on_episode is not None:
+            on_episode(episode)
+
+
+def _episode(
+    env: gymnasium.Env[Any, Any],
+    client: Client,
+    actions: ActionSpace,
+    expert: Expert | None,
+    episode: Episode,
+    frames_left: int | None,
+    stop: Callable[[], bool] | None,
+) -> bool:
+    """Play one episode into `episode`; False where `stop()` ended it early."""
+    # An observation without sides travels as one with a single element.
+    shape = client.spec.observation.shape
+    obs, _ = env.reset(seed=episode.seed)
+    reward, status = 0.0, RUNNING
+    while True:
+        if stop is not None and stop():
+            return False
+        recommended: list[Part] | None = None
+        if expert is not None and status == RUNNING:
+            recommended = actions.to_wire(expert(env, obs))
+        answer = client.act(np.reshape(obs, shape), reward, status, recommended)
+        if status != RUNNING:
+            return True
+        if answer.action is None:
+            raise ValueError("expected an action for a running frame, got none")
+        obs, earned, terminated, truncated, _ = env.step(actions.to_env(answer.action))
+        reward = float(earned)
+        episode.return_ += reward
+        episode.length += 1
+        episode.actors[answer.actor] = episode.actors.get(answer.actor, 0) + 1
+        if terminated:
+            status, episode.terminated = TERMINATED, True
+        elif truncated or episode.length == frames_left:
+            status = TRUNCATED
