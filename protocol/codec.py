@@ -12,6 +12,8 @@ from protocol.framing import framed
 from protocol.messages import (
     CLIENT_TYPES,
     PROTOCOL_VERSION,
+    ROLES,
+    SERVER_TYPES,
     ClientMessage,
     Error,
     Hello,
@@ -27,6 +29,10 @@ _decode_server: Callable[[Any], ServerMessage] = msgspec.msgpack.Decoder(ServerM
 _decode_gate: Callable[[Any], HelloGate] = msgspec.msgpack.Decoder(HelloGate).decode
 _decode_hello: Callable[[Any], HelloFields] = msgspec.msgpack.Decoder(HelloFields).decode
 _decode_any = msgspec.msgpack.Decoder().decode
+
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bad bytes: strings that are no UTF-8 and values nested a thousand deep
+have errors of their own, which are no DecodeError."""
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:
@@ -58,7 +64,7 @@ def decode_client(payload: bytes | memoryview) -> ClientMessage:
     """
     try:
         return _decode_client(payload)
-    except msgspec.DecodeError as error:
+    except _UNDECODABLE as error:
         raise _refusal(payload, error) from None
 
 
@@ -71,29 +77,31 @@ def decode_gate(hello: Hello) -> HelloGate:
     """The token and the version of a HELLO, and nothing else of it."""
     try:
         return _decode_gate(hello.fields)
-    except msgspec.DecodeError as error:
-        raise RemoteError(
-            "bad_hello", f"HELLO: {error}; see the protocol's specification"
-        ) from None
+    except _UNDECODABLE as error:
+        raise _bad_hello(error) from None
 
 
 def decode_hello(hello: Hello) -> HelloFields:
     """The fields of a HELLO. Errors: RemoteError `bad_hello`."""
     try:
         return _decode_hello(hello.fields)
-    except msgspec.DecodeError as error:
-        raise RemoteError(
-            "bad_hello",
-            f"HELLO: {error}; it needs protocol ({PROTOCOL_VERSION}), client, game, observation, "
-            "actions",
-        ) from None
+    except _UNDECODABLE as error:
+        raise _bad_hello(error) from None
 
 
-def _refusal(payload: bytes | memoryview, error: msgspec.DecodeError) -> RemoteError:
+def _bad_hello(error: Exception) -> RemoteError:
+    return RemoteError(
+        "bad_hello",
+        f"HELLO: {error}; expected a map with protocol ({PROTOCOL_VERSION}), client, game, "
+        f"observation, actions, and if need be rewards, slots, token, role ({', '.join(ROLES)})",
+    )
+
+
+def _refusal(payload: bytes | memoryview, error: Exception) -> RemoteError:
     """Why a message could not be decoded, as an error for its sender."""
     try:
         value: Any = _decode_any(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNDECODABLE:
         return RemoteError(
             "message_malformed",
             f"expected {len(payload)} bytes holding exactly one msgpack value, got others: {error}",
@@ -102,7 +110,11 @@ def _refusal(payload: bytes | memoryview, error: msgspec.DecodeError) -> RemoteE
     if type(kind) is int and kind in CLIENT_TYPES:
         return RemoteError("message_malformed", f"{CLIENT_TYPES[kind]}: {error}")
     known = ", ".join(f"{number} {name}" for number, name in CLIENT_TYPES.items())
+    # Containers by their type alone: they may be as long or as deep as a message can be.
+    shown = repr(kind)[:40] if isinstance(kind, int | float | str) else f"a {type(kind).__name__}"
+    if type(kind) is int and kind in SERVER_TYPES:
+        shown += f" {SERVER_TYPES[kind]}, which servers send"
     return RemoteError(
         "unknown_type",
-        f"expected an array whose first element is one of {known}; got {str(kind)[:40]!r}",
+        f"expected an array whose first element is one of {known}; got {shown}",
     )

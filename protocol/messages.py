@@ -5,7 +5,7 @@ Elements behind the last field of an array are reserved for later versions and i
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -14,6 +14,13 @@ from protocol.spaces import Head, Observation, Part
 PROTOCOL_VERSION = 1
 
 Role = Literal["train", "eval", "eval_expert"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+MAX_SEQ = 2**32 - 1
+"""A step keeps its `seq` in 32 bits: at 1,000 frames a second a slot gets there in 50 days."""
+
+Seq = Annotated[int, msgspec.Meta(le=MAX_SEQ)]
 
 RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 """The status of a frame. Termination is an end of the game's making; truncation is not."""
@@ -47,7 +54,7 @@ class HelloGate(msgspec.Struct, frozen=True):
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag=2):
     slot: int
-    seq: int
+    seq: Seq
     obs: memoryview
     reward: float | list[float]
     status: int
@@ -56,7 +63,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Frames(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    seq: int
+    seq: Seq
     obs: memoryview
     rewards: memoryview
     statuses: memoryview
@@ -65,7 +72,8 @@ class Frames(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    nonce: Any
+    nonce: msgspec.Raw
+    """Any value. Its bytes go back as they came: nothing of it is built here."""
 
 
 class Bye(msgspec.Struct, frozen=True, array_like=True, tag=5):
