@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from protocol.errors import RemoteError
 
 LENGTH_BYTES = 4
@@ -41,20 +43,21 @@ class MessageReader:
         """How many bytes of an unfinished message are held."""
         return len(self._rest)
 
-    def feed(self, data: bytes) -> list[memoryview]:
+    def feed(self, data: bytes) -> Iterator[memoryview]:
         """The messages that `data` completes, without their lengths, in order.
 
-        The views stay valid as long as they are held; nothing is copied where a message arrived
-        whole. Errors: RemoteError `message_too_long`, `message_empty`, `not_understudy`.
+        To be exhausted before the next call: each length is checked when it is reached, so that
+        messages before a wrong one arrive, however the bytes were glued. The views stay valid as
+        long as they are held; nothing is copied where a message arrived whole. Errors: RemoteError
+        `message_too_long`, `message_empty`, `not_understudy`.
         """
         if self._rest:
             self._rest += data
             # One copy when the message is complete, none for each piece before that.
             if len(self._rest) < LENGTH_BYTES + self._announced(self._rest):
-                return []
+                return
             data = bytes(self._rest)
             self._rest.clear()
-        messages: list[memoryview] = []
         view = memoryview(data)
         start, end = 0, len(data)
         while end - start >= LENGTH_BYTES:
@@ -62,11 +65,10 @@ class MessageReader:
             stop = start + LENGTH_BYTES + length
             if stop > end:
                 break
-            messages.append(view[start + LENGTH_BYTES : stop])
+            yield view[start + LENGTH_BYTES : stop]
             start = stop
         if start < end:
             self._rest += view[start:]
-        return messages
 
     def _announced(self, head: bytearray | memoryview) -> int:
         """The length that the first four bytes announce; 0 while they are not all there."""
