@@ -9,6 +9,10 @@
 
 from __future__ import annotations
 
+MAX_MESSAGE = 8000
+"""Characters of an error message: room for two specs of the usual size. They quote what came,
+which may be a megabyte; before WELCOME nothing is longer than 64 KiB, in either direction."""
+
 
 class ProtocolError(Exception):
     """Something broke the protocol."""
@@ -28,6 +32,8 @@ class RemoteError(ProtocolError):
     def __init__(self, code: str, message: str, *, retry: bool = False) -> None:
         if code not in CODES:
             raise LocalError(f"{code!r} is not an error code; add it to protocol.errors.CODES")
+        if len(message) > MAX_MESSAGE:  # the cure stands at the end: cut the middle
+            message = f"{message[: MAX_MESSAGE - 1003]} … {message[-1000:]}"
         super().__init__(message)
         self.code = code
         self.message = message
