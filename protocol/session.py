@@ -7,7 +7,6 @@ from it (`python -m protocol.session` prints it).
 from __future__ import annotations
 
 import hmac
-import math
 from collections.abc import Iterator
 from enum import Enum
 
@@ -29,7 +28,7 @@ from protocol.messages import (
     HelloFields,
     Ping,
 )
-from protocol.spaces import GameSpec
+from protocol.spaces import FLOAT32_MAX, GameSpec, check_name
 
 MAX_SLOTS = 4096
 """Games on one connection: each holds an observation in the server's memory."""
@@ -124,12 +123,14 @@ class ServerSession:
         """The messages that these bytes complete, each checked against the state when it is
         reached, so that the caller may answer one before it takes the next.
 
-        Errors: RemoteError with any code of the client's making. After one the session is over,
-        and what still comes is ignored.
+        Errors: RemoteError with any code of the client's making, after which the caller calls
+        `failed`. What comes once the session is over is ignored, be it glued to what ended it.
         """
         if self.state is State.CLOSED:
             return
         for payload in self._reader.feed(data):
+            if self.state is State.CLOSED:
+                return
             message = codec.decode_client(payload)
             # The frame path first: it runs tens of thousands of times a second.
             if type(message) is Frame:
@@ -157,7 +158,8 @@ class ServerSession:
         if self.state is not State.CLOSED and self._reader.partial:
             raise RemoteError(
                 "message_truncated",
-                f"the connection ended {self._reader.partial} bytes into a message",
+                "expected the rest of a message, got the end of the connection after "
+                f"{self._reader.partial} bytes of it; send BYE before closing",
             )
 
     def welcomed(self) -> None:
@@ -177,6 +179,8 @@ class ServerSession:
 
     def answered_all(self) -> None:
         """The frames of all slots were answered."""
+        if not any(self.awaiting):
+            raise LocalError("all slots were answered twice")
         self.awaiting[:] = bytes(len(self.awaiting))
 
     def _advance(self, event: str) -> None:
@@ -210,8 +214,16 @@ class ServerSession:
             )
         hello = codec.decode_hello(message)
         spec = GameSpec(hello.game, hello.observation, hello.actions, hello.rewards).checked()
+        check_name("client", hello.client)
         if not 1 <= hello.slots <= MAX_SLOTS:
             raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
+        if spec.observation_bytes > self._max_message_bytes:
+            raise RemoteError(
+                "bad_hello",
+                f"observation shape: expected one that fits into a message of at most "
+                f"{self._max_message_bytes} bytes, got {spec.observation_bytes} bytes; "
+                "make it smaller, or raise server.max_message_bytes",
+            )
         self.hello, self.spec = hello, spec
         self.next_seq = [0] * hello.slots
         self.awaiting = bytearray(hello.slots)
@@ -240,13 +252,14 @@ class ServerSession:
         if type(reward) is list:
             if len(reward) != len(spec.rewards):
                 raise _wrong_rewards(spec, f"{len(reward)} numbers")
-            finite = all(map(math.isfinite, reward))
+            for value in reward:
+                if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
+                    raise _not_finite(value)
         else:
             if len(spec.rewards) != 1:
                 raise _wrong_rewards(spec, "one number")
-            finite = math.isfinite(reward)  # type: ignore[arg-type]
-        if not finite:
-            raise RemoteError("reward_not_finite", f"expected finite rewards, got {reward}")
+            if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:  # type: ignore[operator]
+                raise _not_finite(reward)  # type: ignore[arg-type]
         if not RUNNING <= frame.status <= TRUNCATED:
             raise _wrong_status(frame.status)
         if frame.took is not None:
@@ -272,8 +285,10 @@ class ServerSession:
         wanted = 4 * slots * len(spec.rewards)
         if frames.rewards.nbytes != wanted:
             raise _wrong_rewards(spec, f"{frames.rewards.nbytes} bytes instead of {wanted}")
-        if not np.isfinite(np.frombuffer(frames.rewards, "<f4")).all():
-            raise RemoteError("reward_not_finite", "expected finite rewards")
+        rewards = np.frombuffer(frames.rewards, "<f4")
+        finite = np.isfinite(rewards)
+        if not finite.all():
+            raise _not_finite(float(rewards[~finite][0]))
         if frames.statuses.nbytes != slots:
             raise RemoteError(
                 "unknown_status", f"expected {slots} statuses, got {frames.statuses.nbytes}"
@@ -283,9 +298,10 @@ class ServerSession:
             raise _wrong_status(int(statuses.max()))
         if frames.experts is not None:
             spec.check_action_rows(_rows(frames.experts, slots, spec))
-        if self._role() == "eval_expert":
-            given = frames.experts is not None and _rows(frames.experts, slots, spec)
-            if given is False or np.isnan(given[statuses == RUNNING, 0]).any():
+        running = statuses == RUNNING
+        if self._role() == "eval_expert" and running.any():
+            experts = frames.experts
+            if experts is None or np.isnan(_rows(experts, slots, spec)[running, 0]).any():
                 raise _expert_missing()
         if frames.took is not None:
             self._check_took(frames.took, slots, spec)
@@ -303,7 +319,10 @@ class ServerSession:
         if (given & (np.frombuffer(self.first, np.uint8) != 0)).any():
             raise _took_too_early("a slot")
         if np.isnan(rows[given]).any():
-            raise RemoteError("action_out_of_range", "expected an action in `took`, got NaN")
+            raise RemoteError(
+                "action_out_of_range",
+                "expected an action in `took` for every slot whose actor is not 0, got NaN",
+            )
         spec.check_action_rows(rows[given])
 
     def _use(self, *, vectorised: bool) -> None:
@@ -311,7 +330,9 @@ class ServerSession:
             self.vectorised = vectorised
         elif self.vectorised is not vectorised:
             raise RemoteError(
-                "mixed_frames", "expected FRAME or FRAMES throughout a connection, got both"
+                "mixed_frames",
+                "expected FRAME or FRAMES throughout a connection, got both; use the one that "
+                "suits how the games run",
             )
 
     def _role(self) -> str:
@@ -363,6 +384,13 @@ def _wrong_rewards(spec: GameSpec, got: str) -> RemoteError:
     )
 
 
+def _not_finite(value: float) -> RemoteError:
+    return RemoteError(
+        "reward_not_finite",
+        f"expected rewards that float32 can hold, got {value}; check what the game computes",
+    )
+
+
 def _wrong_status(status: int) -> RemoteError:
     return RemoteError(
         "unknown_status",
@@ -373,8 +401,8 @@ def _wrong_status(status: int) -> RemoteError:
 def _took_too_early(what: str) -> RemoteError:
     return RemoteError(
         "took_on_first_frame",
-        f"{what}: `took` replaces the answer to the frame before; "
-        "expected nil on the first frame of an episode",
+        f"{what}: expected no `took` on the first frame of an episode, got one; it replaces the "
+        "answer to the frame before",
     )
 
 

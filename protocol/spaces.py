@@ -28,6 +28,12 @@ MAX_DISCRETE = 2**24
 MAX_HEADS = 64
 MAX_NAME = 64
 
+MAX_SIZE = 4096
+"""Numbers of one continuous head: each is a column of every stored row."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""What travels as float64 in a FRAME is stored as float32: beyond this it would be infinite."""
+
 Part = int | float | list[float]
 """One head's part of an action: int for discrete, float or list of floats for continuous."""
 
@@ -72,8 +78,7 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
 
     def checked(self) -> GameSpec:
         """This spec if it makes a valid game; RemoteError `bad_hello` that says what is wrong."""
-        if not 1 <= len(self.game) <= MAX_NAME:
-            _refuse("game", f"a name of 1 to {MAX_NAME} characters", self.game)
+        check_name("game", self.game)
         if self.observation.dtype not in DTYPES:
             _refuse("observation dtype", " or ".join(DTYPES), self.observation.dtype)
         shape = self.observation.shape
@@ -137,6 +142,24 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         return tuple(sorted(set(range(self.action_width)) - set(self.discrete_columns)))
 
     @cached_property
+    def _accepted(self) -> tuple[tuple[float, float], ...]:
+        """For each head, the smallest and the largest float64 that are accepted.
+
+        Bounds are kept as float32, and rounding may move one outwards: 0.1 becomes 0.10000000149,
+        a value that answers hold and clients may send back.
+        """
+        pairs = zip(self.actions, self.columns, strict=True)
+        return tuple(
+            (0.0, head.n - 1.0)
+            if isinstance(head, Discrete)
+            else (
+                min(head.low, float(self.low[cols.start])),
+                max(head.high, float(self.high[cols.start])),
+            )
+            for head, cols in pairs
+        )
+
+    @cached_property
     def low(self) -> npt.NDArray[np.float32]:
         """The smallest value of each column of the action row, float32 [action_width]."""
         return np.concatenate(
@@ -172,7 +195,7 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
                 "send the heads in the order of HELLO",
             )
         row: list[float] = []
-        for head, part in zip(self.actions, action, strict=True):
+        for head, part, (low, high) in zip(self.actions, action, self._accepted, strict=True):
             if isinstance(head, Discrete):
                 if not isinstance(part, int) or isinstance(part, bool):
                     raise RemoteError(
@@ -194,7 +217,7 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
                 )
             for value in values:
                 # Written so that NaN fails.
-                if not head.low <= value <= head.high:
+                if not low <= value <= high:
                     raise RemoteError(
                         "action_out_of_range",
                         f"head {head.name!r}: expected {head.low} to {head.high}, got {value}; "
@@ -258,15 +281,26 @@ def _check_head(head: Head) -> None:
         if not 2 <= head.n <= MAX_DISCRETE:
             _refuse(f"head {head.name!r}", f"2 to {MAX_DISCRETE} choices", head.n)
         return
-    if head.size < 1:
-        _refuse(f"head {head.name!r}", "a size of at least 1", head.size)
-    if not (math.isfinite(head.low) and math.isfinite(head.high) and head.low < head.high):
-        _refuse(f"head {head.name!r}", "finite low < high", [head.low, head.high])
+    if not 1 <= head.size <= MAX_SIZE:
+        _refuse(f"head {head.name!r}", f"a size of 1 to {MAX_SIZE}", head.size)
+    if not (
+        -FLOAT32_MAX <= head.low < head.high <= FLOAT32_MAX
+        and np.float32(head.low) < np.float32(head.high)
+    ):
+        _refuse(f"head {head.name!r}", "low < high, different as float32", [head.low, head.high])
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that a log line or a table cannot hold. Errors: RemoteError `bad_hello`."""
+    if not (1 <= len(name) <= MAX_NAME and name.isprintable()):
+        _refuse(what, f"a name of 1 to {MAX_NAME} printable characters", name)
 
 
 def _check_names(what: str, names: list[str]) -> None:
-    if any(not 1 <= len(name) <= MAX_NAME for name in names) or len(set(names)) != len(names):
-        _refuse(what, f"different names of 1 to {MAX_NAME} characters", names)
+    for name in names:
+        check_name(what, name)
+    if len(set(names)) != len(names):
+        _refuse(what, "different names", names)
 
 
 def _refuse(what: str, expected: str, got: object) -> NoReturn:
