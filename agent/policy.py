@@ -1,0 +1,79 @@
+"""Inference: the network as the gateway runs it, on weights that come from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from agent.networks import QNetwork
+from protocol.spaces import GameSpec
+
+
+class WeightSource(Protocol):
+    """Where weights come from: shared memory here, another machine elsewhere."""
+
+    @property
+    def version(self) -> int:
+        """The newest version; 0 before the first."""
+
+    def fetch(self, out: npt.NDArray[np.float32]) -> int:
+        """Copy the newest complete set; its version, or 0 if that did not succeed this time."""
+
+
+class Policy:
+    """The greedy policy of the newest complete set of weights.
+
+    All parameters lie in one flat tensor, so that a new set is one copy.
+    """
+
+    def __init__(
+        self,
+        spec: GameSpec,
+        hidden: Sequence[int],
+        source: WeightSource,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.version = 0
+        self._source = source
+        self._device = torch.device(device)
+        self._shape = (-1, *spec.observation.shape)
+        self._network = QNetwork(spec, hidden).to(self._device).requires_grad_(False).eval()
+        self._flat = flatten_parameters(self._network)
+        self._staging = np.empty(self._flat.numel(), np.float32)
+
+    def refresh(self) -> bool:
+        """Take the newest weights if there are newer ones; whether it did."""
+        if self._source.version == self.version:
+            return False
+        version = self._source.fetch(self._staging)
+        if not version:
+            return False
+        self._flat.copy_(torch.from_numpy(self._staging))
+        self.version = version
+        return True
+
+    def greedy(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The network's actions, float32 [n, action_width], for flat observations
+        [n, observation_size]. The result is the caller's to change."""
+        with torch.inference_mode():
+            states = torch.from_numpy(obs).view(self._shape).to(self._device)
+            actions: npt.NDArray[np.float32] = self._network.greedy(states).cpu().numpy()
+        return actions
+
+
+def flatten_parameters(network: torch.nn.Module) -> torch.Tensor:
+    """Move all parameters of a network into one flat tensor, of which they become views, in the
+    order of `torch.nn.utils.parameters_to_vector`."""
+    parameters = list(network.parameters())
+    flat = torch.cat([p.detach().reshape(-1) for p in parameters])
+    offset = 0
+    for parameter in parameters:
+        n = parameter.numel()
+        parameter.data = flat[offset : offset + n].view_as(parameter)
+        offset += n
+    return flat

@@ -1,0 +1,64 @@
+"""The command `understudy`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from config.load import ConfigError
+from config.options import parse
+
+COMMANDS = {
+    "serve": ("server.serve", "run the server until it is stopped"),
+    "play": ("server.play", "run games against a server"),
+    "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
+    "audit": ("server.audit", "prove that every action is tagged with who chose it"),
+    "bench": ("server.bench", "measure serving, replay and learner on this machine"),
+    "config": ("server.showconfig", "show the configuration and where each value is from"),
+}
+"""Command to the module that has its `add_arguments(parser)` and `main(args) -> int`. Imported
+when asked for: the game side must start without torch."""
+
+
+def parser_for(name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    module, text = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"understudy {name}", description=text)
+    importlib.import_module(module).add_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. 2 for wrong arguments or configuration, with one message."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    top = argparse.ArgumentParser(
+        prog="understudy",
+        description="A training server for game AI. Each command has --help.",
+        usage="understudy COMMAND [options]",
+    )
+    commands = top.add_argument_group("commands")
+    for name, (_, text) in COMMANDS.items():
+        commands.add_argument(name, help=text, nargs="?")
+    if not words or words[0] not in COMMANDS:
+        if words and words[0] in ("-h", "--help"):
+            top.print_help()
+            return 0
+        known = ", ".join(COMMANDS)
+        top.print_usage(sys.stderr)
+        print(f"expected a command: {known}; got {words[:1]}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[words[0]][0])
+    try:
+        code: int = module.main(parse(parser_for(words[0]), words[1:]))
+    except ConfigError as error:
+        print(f"understudy {words[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

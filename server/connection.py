@@ -1,0 +1,212 @@
+"""One client's connection: an asyncio Protocol around a ServerSession."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol import codec
+from protocol.errors import RemoteError
+from protocol.messages import Frame, Frames, HelloFields, Ping, Pong, Welcome
+from protocol.session import State
+
+if TYPE_CHECKING:
+    from server.gateway import Gateway
+
+log = logging.getLogger("gateway")
+
+GOODBYE_S = 2.0
+"""How long a refused client has to read why before the connection is cut. It is read from
+meanwhile, and what comes is thrown away: closing with unread input would reset the connection and
+take the explanation with it."""
+
+WRITE_HIGH_BYTES = 256 * 1024
+"""Replies that may wait for a client before it is no longer read from. A reply is some 20 bytes
+and a slot has at most one, so only a client that does not read gets here."""
+
+
+class Connection(asyncio.Protocol):
+    """Reads, checks deadlines, and passes frames to the gateway's turn."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._config = gateway.config.server
+        self.session = gateway.new_session()
+        self.rows: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self.number = 0
+        """The session's number, unique in a run; 0 before WELCOME."""
+        self._transport: asyncio.Transport | None = None
+        self._peer = ""
+        self._opened = self._heard = gateway.now()
+        self._unread_since: float | None = None
+        self._goodbye_since: float | None = None
+        self._ring_full = False
+        self._paused = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
+        peer = transport.get_extra_info("peername")
+        self._peer = f"{peer[0]}:{peer[1]}" if peer else "a client"
+        try:
+            self._gateway.opened(self)
+        except RemoteError as error:
+            self.fail(error)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._gateway.now()
+        if self._goodbye_since is not None:
+            return
+        turn = self._gateway.turn
+        try:
+            for message in self.session.receive(data):
+                if type(message) is Frame:
+                    assert turn is not None
+                    turn.add_frame(self, message)
+                    self._gateway.schedule_turn()
+                elif type(message) is Frames:
+                    assert turn is not None
+                    turn.add_frames(self, message)
+                    self._gateway.schedule_turn()
+                elif type(message) is HelloFields:
+                    self._gateway.said_hello(self)
+                elif type(message) is Ping:
+                    self.send(codec.encode(Pong(message.nonce)))
+                else:
+                    self._close()
+                    return
+        except RemoteError as error:
+            self.fail(error)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        try:
+            self.session.ended()
+        except RemoteError as error:
+            self._note(error)
+        self.session.failed()
+        self._transport = None
+        self._gateway.lost(self)
+
+    def pause_writing(self) -> None:
+        self._unread_since = self._gateway.now()
+        self._apply_pause()
+
+    def resume_writing(self) -> None:
+        self._unread_since = None
+        self._apply_pause()
+
+    # What the gateway and its turn call.
+
+    @property
+    def waits_for_welcome(self) -> bool:
+        """HELLO came, WELCOME has not been sent."""
+        return self.session.state is State.AWAIT_WELCOME
+
+    def welcome(self, message: Welcome, rows: npt.NDArray[np.int64]) -> None:
+        """Let the client play, with these rows of the turn's table."""
+        self.number, self.rows = message.fields.session, rows
+        self.session.welcomed()
+        self.send(codec.encode(message))
+        hello = self.session.hello
+        assert hello is not None
+        log.info(
+            "%s: welcome to session %d: %s, %s, %d slots",
+            self._peer, self.number, hello.client[:64], hello.role, hello.slots,
+        )  # fmt: skip
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None and self._goodbye_since is None:
+            self._transport.write(data)
+
+    def answered(self, slot: int | None) -> None:
+        if slot is None:
+            self.session.answered_all()
+        else:
+            self.session.answered(slot)
+
+    def fail(self, error: RemoteError) -> None:
+        """Tell the client what is wrong, and end the connection once it can have read it."""
+        if self._goodbye_since is not None or self._transport is None:
+            return
+        self.send(codec.encode_error(error))
+        self._note(error)
+        self._close()
+
+    def ring_full(self, full: bool) -> None:
+        """Stop or resume reading because of the step ring."""
+        self._ring_full = full
+        self._apply_pause()
+
+    def check(self, now: float) -> None:
+        """Enforce the deadlines; called a few times a second."""
+        config = self._config
+        if self._transport is None:
+            return
+        if self._goodbye_since is not None:
+            if now - self._goodbye_since > GOODBYE_S:
+                self._transport.abort()
+        elif self._unread_since is not None:
+            if now - self._unread_since > config.write_timeout_s:
+                self.fail(
+                    RemoteError(
+                        "slow_reader",
+                        f"expected replies to be read within {config.write_timeout_s:g} s; "
+                        "read every ACTION before the next frame",
+                        retry=True,
+                    )
+                )
+        elif self._paused or self.waits_for_welcome:
+            self._heard = now  # it could not be heard, or it is us who make it wait
+        elif self.session.state is State.AWAIT_HELLO:
+            if now - self._opened > config.handshake_timeout_s:
+                self.fail(
+                    RemoteError(
+                        "handshake_timeout",
+                        f"expected a whole HELLO within {config.handshake_timeout_s:g} s, got "
+                        f"{self.session.partial} bytes; send HELLO first",
+                        retry=True,
+                    )
+                )
+        elif now - self._heard > config.idle_timeout_s:
+            self.fail(
+                RemoteError(
+                    "idle_timeout",
+                    f"expected a message within {config.idle_timeout_s:g} s; send PING while "
+                    "the game is paused",
+                    retry=True,
+                )
+            )
+
+    def _close(self) -> None:
+        """End in order: no more from us, and a moment for the client to read and close."""
+        self.session.failed()
+        self._goodbye_since = self._gateway.now()
+        self._apply_pause()
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write_eof()
+
+    def _note(self, error: RemoteError) -> None:
+        """Every connection that ends in an error leaves a line in the log and a count."""
+        self._gateway.errors[error.code] += 1
+        log.warning("%s: %s", self._peer, error)
+
+    def _apply_pause(self) -> None:
+        wanted = (self._ring_full or self._unread_since is not None) and self._goodbye_since is None
+        if wanted is self._paused or self._transport is None:
+            return
+        self._paused = wanted
+        if wanted:
+            self._transport.pause_reading()
+        else:
+            self._heard = self._gateway.now()
+            self._transport.resume_reading()

@@ -1,0 +1,132 @@
+"""What the processes of one server say to each other over pipes. Plain data, pickled by
+multiprocessing between processes of our own making only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from protocol.spaces import GameSpec
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """A gateway: a game came whose spec could become the run's."""
+
+    spec: GameSpec
+
+
+@dataclass(frozen=True)
+class GameDecided:
+    """The supervisor to the trainer: this is the run's game, and these are the rings to drain."""
+
+    spec: GameSpec
+    rings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The trainer: the first weights are in this slot."""
+
+    weights: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Open:
+    """The supervisor to a gateway: let games of this spec play."""
+
+    spec: GameSpec
+    rings: tuple[str, ...]
+    weights: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode, as the gateway saw it. The return is before the clip."""
+
+    role: str
+    episode_return: float
+    length: int
+
+
+@dataclass(frozen=True)
+class GatewayReport:
+    """A gateway, once each interval; counters are totals since its start."""
+
+    index: int
+    frames: dict[str, int]
+    """Frames answered, by role."""
+    stored: int
+    """Steps handed to the ring."""
+    clients: int
+    slots: int
+    errors: dict[str, int]
+    """Connections ended with an error, by code."""
+    turns: int
+    turn_p50_ms: float
+    turn_p99_ms: float
+    """From the first frame of a loop turn to the last answer of it."""
+    stalls: int
+    """How often the ring was full and reading stopped."""
+    policy_version: int
+    expert_ratio: float
+    epsilon: float
+    episodes: list[Episode] = field(default_factory=list)
+    """Those that ended in the interval."""
+
+
+@dataclass(frozen=True)
+class TrainerReport:
+    """The trainer, once each interval."""
+
+    metrics: dict[str, float]
+    lines: list[str]
+    """[BATCH] and [BUFFER] lines that are due."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """A line for the log."""
+
+    level: int
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The supervisor to the trainer: write one now. The trainer answers with Saved."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The trainer: a checkpoint was written, or why not."""
+
+    path: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Dump:
+    """The supervisor to the trainer: write what the replay holds (stream, seq, actor, action) and
+    the rows of the batches recorded so far to this .npz. The trainer answers with Dumped."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Dumped:
+    path: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A process cannot go on; the text says why and what to do."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The supervisor: finish what was taken in, and end."""

@@ -1,0 +1,334 @@
+"""The gateway process: listens, admits games, and runs a turn at the end of each loop iteration.
+
+It never waits for the trainer: its weights come from a slot in shared memory, its steps go to a
+ring there. When the ring is full it stops reading, and TCP makes the games wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections import Counter
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+import numpy as np
+import torch
+import uvloop
+
+from agent.decision import Mix
+from agent.device import resolve_device
+from agent.policy import Policy
+from agent.schedules import linear
+from config.models import Config
+from protocol.errors import RemoteError
+from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
+from protocol.session import ServerSession, stream_number
+from protocol.spaces import GameSpec
+from server.connection import Connection
+from server.control import Episode, GatewayReport, Open, Proposed, Stop
+from server.logs import log_to_pipe
+from server.ring import StepRing
+from server.turn import TurnLoop
+from server.weights import WeightSlot
+
+log = logging.getLogger("gateway")
+
+SWEEP_S = 0.25
+"""How often deadlines are checked."""
+
+RING_POLL_S = 0.001
+"""How often a full ring is looked at again."""
+
+SERVER_NAME = "understudy/0.1"
+
+_SESSION_BITS = 32
+
+
+class Gateway:
+    """All state of one gateway; collaborators get it passed, nothing is global."""
+
+    def __init__(
+        self,
+        config: Config,
+        index: int,
+        launch: int,
+        pipe: Pipe,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.config = config
+        self.turn: TurnLoop | None = None
+        self.errors: Counter[str] = Counter()
+        self.now = loop.time
+        self._index = index
+        # Unique in a run: each launch has a range of its own, each gateway every n-th number.
+        self._next_session = (launch << _SESSION_BITS) + index + 1
+        self._pipe = pipe
+        self._loop = loop
+        self._connections: set[Connection] = set()
+        self._spec: GameSpec | None = None
+        self._proposed: GameSpec | None = None
+        self._policy: Policy | None = None
+        self._rings: list[StepRing] = []
+        self._weights: WeightSlot | None = None
+        self._turn_scheduled = False
+        self._stalls = 0
+        self._stopping = False
+        self.stopped = loop.create_future()
+        token = config.server.token
+        self._token = token.get_secret_value() if token else None
+
+    # What connections call.
+
+    def new_session(self) -> ServerSession:
+        """The protocol state for a new connection."""
+        return ServerSession(
+            max_message_bytes=self.config.server.max_message_bytes, token=self._token
+        )
+
+    def opened(self, connection: Connection) -> None:
+        """A connection was accepted. Errors: RemoteError if there are too many, or at the end."""
+        self._connections.add(connection)
+        limit = -(-self.config.server.max_clients // self.config.server.gateways)
+        if self._stopping:
+            raise _stopping()
+        if len(self._connections) > limit:
+            raise RemoteError(
+                "too_many_clients",
+                f"expected at most {limit} connections; come back later, or raise "
+                "server.max_clients",
+                retry=True,
+            )
+        if self.turn is not None and self.turn.full:
+            connection.ring_full(True)
+
+    def said_hello(self, connection: Connection) -> None:
+        """A HELLO came: propose its game, or admit it, or let it wait for the first weights."""
+        spec = connection.session.spec
+        assert spec is not None
+        if self._spec is not None:
+            self._admit(connection)
+        elif self._proposed is None:
+            self._proposed = spec
+            self._pipe.send(Proposed(spec))
+
+    def schedule_turn(self) -> None:
+        """Run a turn after all that is readable now has been read."""
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._run_turn)
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self._connections.discard(connection)
+        if self.turn is not None and len(connection.rows):
+            self.turn.leave(connection)
+            self.schedule_turn()
+
+    # The run.
+
+    def _run_turn(self) -> None:
+        self._turn_scheduled = False
+        turn = self.turn
+        if turn is None or turn.full:
+            return  # a full ring: `_wait_for_ring` schedules the next turn
+        assert self._policy is not None
+        self._policy.refresh()
+        turn.run()
+        if turn.full:
+            self._stalls += 1
+            for connection in self._connections:
+                connection.ring_full(True)
+            self._loop.call_later(RING_POLL_S, self._wait_for_ring)
+
+    def _wait_for_ring(self) -> None:
+        assert self.turn is not None
+        self.turn.flush()
+        if self.turn.full:
+            self._loop.call_later(RING_POLL_S, self._wait_for_ring)
+            return
+        for connection in self._connections:
+            connection.ring_full(False)
+        self.schedule_turn()
+
+    def _mix(self) -> Mix:
+        """How frames are played now: by the stored frames of all gateways of the run."""
+        frames = self._frames()
+        ratio, epsilon = self.config.expert.ratio, self.config.exploration.epsilon
+        noise = self.config.exploration.noise
+        return Mix(
+            linear(ratio.start, ratio.end, ratio.frames, frames),
+            linear(epsilon.start, epsilon.end, epsilon.frames, frames),
+            linear(noise.start, noise.end, noise.frames, frames),
+        )
+
+    def _frames(self) -> int:
+        base = self._weights.base_frames if self._weights else 0
+        return base + sum(ring.steps for ring in self._rings)
+
+    def open(self, message: Open) -> None:
+        """The run has a game and weights: admit who waits."""
+        self._spec = message.spec
+        capacity = self.config.server.ring_steps
+        self._rings = [StepRing.attach(name, message.spec, capacity) for name in message.rings]
+        self._weights = WeightSlot.attach(message.weights, message.size)
+        self._policy = Policy(
+            message.spec,
+            self.config.learner.hidden,
+            self._weights,
+            device=resolve_device(self.config.server.device, "server.device"),
+        )
+        self._policy.refresh()
+        seed = self.config.run.seed
+        self.turn = TurnLoop(
+            message.spec,
+            self.config.reward,
+            self._policy,
+            self._rings[self._index],
+            self._mix,
+            np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
+        )
+        # The first pass through the network sets up threads and memory: not in a game's time.
+        blank = np.zeros((1, message.spec.observation_size), message.spec.observation_dtype)
+        self._policy.greedy(blank)
+        for connection in list(self._connections):
+            if connection.waits_for_welcome:
+                self._admit(connection)
+
+    def _admit(self, connection: Connection) -> None:
+        session = connection.session
+        assert self._spec is not None
+        assert self.turn is not None
+        assert session.hello is not None
+        assert session.spec is not None
+        if session.spec != self._spec:
+            connection.fail(
+                RemoteError(
+                    "spec_mismatch",
+                    f"expected this run's game, {self._spec.describe()}; got "
+                    f"{session.spec.describe()}; start a run of its own for another game",
+                )
+            )
+            return
+        unknown = self.config.reward.weights.keys() - set(self._spec.rewards)
+        if unknown:
+            log.warning("reward.weights names %s, which the game does not send", sorted(unknown))
+        number = self._next_session
+        self._next_session += self.config.server.gateways
+        streams = [stream_number(number, slot) for slot in range(session.hello.slots)]
+        rows = self.turn.join(streams, session.hello.role)
+        settings = dict(self.config.server.settings)
+        fields = WelcomeFields(
+            session=number, protocol=PROTOCOL_VERSION, server=SERVER_NAME, settings=settings
+        )
+        connection.welcome(Welcome(fields), rows)
+
+    def sweep(self) -> None:
+        """Check all deadlines, and do so again in a moment."""
+        now = self.now()
+        for connection in list(self._connections):
+            connection.check(now)
+        self._loop.call_later(SWEEP_S, self.sweep)
+
+    def report(self) -> None:
+        """Report now, and again after each interval."""
+        self.send_report()
+        self._loop.call_later(self.config.metrics.every_s, self.report)
+
+    def send_report(self) -> None:
+        """Tell the supervisor how it goes."""
+        self._pipe.send(self._report())
+
+    def _report(self) -> GatewayReport:
+        turn = self.turn
+        durations = list(turn.durations_ms) if turn else []
+        p50, p99 = np.percentile(durations, [50, 99]).tolist() if durations else (0.0, 0.0)
+        episodes: list[Episode] = []
+        if turn:
+            episodes = list(turn.episodes)
+            turn.episodes.clear()
+            turn.durations_ms.clear()
+        mix = self._mix()
+        return GatewayReport(
+            index=self._index,
+            frames=dict(turn.frames) if turn else {},
+            stored=turn.stored if turn else 0,
+            clients=len(self._connections),
+            slots=turn.slots if turn else 0,
+            errors=dict(self.errors),
+            turns=turn.turns if turn else 0,
+            turn_p50_ms=p50,
+            turn_p99_ms=p99,
+            stalls=self._stalls,
+            policy_version=self._policy.version if self._policy else 0,
+            expert_ratio=mix.expert_ratio,
+            epsilon=mix.epsilon,
+            episodes=episodes,
+        )
+
+    def heard(self) -> None:
+        """The supervisor sent something."""
+        try:
+            while self._pipe.poll():
+                message: Any = self._pipe.recv()
+                if isinstance(message, Open):
+                    self.open(message)
+                elif isinstance(message, Stop):
+                    self.stop()
+        except EOFError:  # the supervisor is gone
+            self.stop()
+
+    def stop(self) -> None:
+        """Say goodbye to the games, truncate their episodes, and end when all is in the ring."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._loop.remove_reader(self._pipe.fileno())
+        for connection in list(self._connections):
+            connection.fail(_stopping())
+        self._loop.create_task(self._finish())
+
+    async def _finish(self) -> None:
+        deadline = self.now() + 5.0
+        while self._connections and self.now() < deadline:
+            await asyncio.sleep(0.02)
+        if self.turn is not None:
+            self.turn.run()
+            while self.turn.full and self.now() < deadline:
+                self.turn.flush()
+                await asyncio.sleep(RING_POLL_S)
+            if self.turn.full:
+                log.error("the trainer took no more steps: some could not be handed over")
+        self.stopped.set_result(None)
+
+
+def _stopping() -> RemoteError:
+    return RemoteError(
+        "server_stopping", "the server is shutting down; reconnect when it is back", retry=True
+    )
+
+
+async def _serve(config: Config, index: int, launch: int, pipe: Pipe, sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    gateway = Gateway(config, index, launch, pipe, loop)
+    loop.add_reader(pipe.fileno(), gateway.heard)
+    server = await loop.create_server(lambda: Connection(gateway), sock=sock, backlog=1024)
+    gateway.sweep()
+    gateway.report()
+    try:
+        await gateway.stopped
+    finally:
+        server.close()
+    gateway.send_report()
+
+
+def main(config: Config, index: int, launch: int, pipe: Pipe, sock: socket.socket) -> None:
+    """The process's entry. The supervisor decides when it ends: signals are ignored here, since
+    a terminal sends them to every process of the group."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
+    torch.set_num_threads(1)
+    uvloop.run(_serve(config, index, launch, pipe, sock))

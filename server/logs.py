@@ -1,0 +1,59 @@
+"""Logging: the children's lines travel to the supervisor, which shows them and keeps them."""
+
+from __future__ import annotations
+
+import logging
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from server.control import Log
+
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class PipeHandler(logging.Handler):
+    """Sends each record over a pipe."""
+
+    def __init__(self, pipe: Pipe, source: str) -> None:
+        super().__init__()
+        self._pipe = pipe
+        self._source = source
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._pipe.send(Log(record.levelno, self._source, self.format(record)))
+        except OSError:  # the supervisor is gone; this process is about to end too
+            return
+
+
+def log_to_pipe(pipe: Pipe, source: str) -> None:
+    """Send this process's log to its supervisor."""
+    root = logging.getLogger()
+    root.handlers = [PipeHandler(pipe, source)]
+    root.setLevel(logging.INFO)
+
+
+def log_here(file: Path, console: Console | None) -> logging.FileHandler:
+    """The supervisor's log: all lines to the run's file, and to `console` if there is one. Returns
+    the file's handler, to be closed with `stop_logging` in the end."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    root.addHandler(handler)
+    if console is not None:
+        shown = RichHandler(console=console, show_path=False, log_time_format="%X")
+        shown.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        root.addHandler(shown)
+    return handler
+
+
+def stop_logging() -> None:
+    """Close what `log_here` opened."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,169 @@
+"""Every metric: its name, unit and meaning, and how a row of them is put together.
+
+`docs/metrics.md` is made from `METRICS` (`python -m server.metrics` prints it), and a test fails if
+a row has a metric that is not here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from server.control import Episode, GatewayReport
+
+_EPISODES = 100
+"""Episode returns are means over this many of the newest."""
+
+_BY_ACTOR = {
+    "batch_n": ("rows", "rows of the actor in a batch, mean over the interval's batches"),
+    "td_err_mean": ("", "mean of |TD error| over the actor's rows"),
+    "reward_mean": ("", "mean one-step reward of the actor's rows in the batches"),
+    "q_mean": ("", "mean Q of the actions taken, over the actor's rows"),
+    "grad_norm": ("", "norm of the gradient that the actor's rows make, every k-th update"),
+    "weight_mean": ("", "mean advantage weight of the actor's rows"),
+    "weight_ess": (
+        "fraction",
+        "effective sample size of the actor's advantage weights, of its rows: "
+        "(sum w)^2 / (n sum w^2)",
+    ),
+    "reward_frame_mean": ("", "mean reward of the actor's frames as they came in"),
+}
+
+METRICS: dict[str, tuple[str, str]] = {
+    "time": ("s", "seconds since 1970, UTC"),
+    "frames": ("frames", "stored frames of the whole run: what schedules count"),
+    "frames_per_s": ("1/s", "stored frames a second"),
+    "answers_per_s": ("1/s", "answered frames a second, evaluation included"),
+    "frames_eval": ("frames", "frames answered in the role eval, since the start"),
+    "frames_eval_expert": ("frames", "frames answered in the role eval_expert, since the start"),
+    "clients": ("", "connections"),
+    "slots": ("", "games in play, all connections together"),
+    "errors": ("", "connections that ended in an error, since the start"),
+    "turn_p50_ms": ("ms", "first frame of a loop turn to its last answer, median"),
+    "turn_p99_ms": ("ms", "the same, 99th percentile; of the slowest gateway"),
+    "stalls": ("", "how often a full ring stopped the reading, since the start"),
+    "policy_version": ("", "the weights that the gateways play with"),
+    "expert_ratio": ("fraction", "share of frames that the expert plays, where it recommends"),
+    "epsilon": ("fraction", "share of dqn frames whose discrete heads are random"),
+    "episodes": ("", "training episodes that ended since the start"),
+    "episode_return_mean": ("", f"mean return of the last {_EPISODES} training episodes"),
+    "episode_length_mean": ("frames", f"mean length of the last {_EPISODES} training episodes"),
+    "updates": ("", "optimiser steps of the whole run"),
+    "updates_per_s": ("1/s", "optimiser steps a second"),
+    "samples_per_s": ("1/s", "rows learnt from a second: updates_per_s x batch size"),
+    "updates_due": ("", "optimiser steps that the replay ratio allows and that are yet to be made"),
+    "buffer_total": ("steps", "steps in the replay"),
+    "buffer_dqn": ("steps", "of those, of the network"),
+    "buffer_expert": ("steps", "of those, of the expert"),
+    "buffer_frac_dqn": ("fraction", "share of the network in the replay"),
+    "buffer_frac_expert": ("fraction", "share of the expert in the replay"),
+    "buffer_fill": ("fraction", "share of the replay's capacity that is in use"),
+    "ring_fill": ("fraction", "share of the fullest step ring that waits for the trainer"),
+    "steps_completed": ("steps", "steps that the gateways completed, since the start"),
+    "steps_stored": ("steps", "steps that the trainer appended to the replay, since the start"),
+    "transitions_dropped": (
+        "steps",
+        "completed and not stored; while games play, that includes those on their way",
+    ),
+    "loss": ("", "the loss that is minimised"),
+    "loss_td": ("", "its part of the discrete heads: Huber loss of the TD error"),
+    "loss_continuous": ("", "its part of the continuous heads: weighted regression"),
+    "td_err_mean": ("", "mean of |TD error| over all rows"),
+    "q_mean": ("", "mean Q of the actions taken, over all rows"),
+    "batch_frac_dqn": ("fraction", "share of the network's rows in the batches"),
+} | {
+    f"{name}_{actor}": (unit, f"{meaning}: {actor}")
+    for name, (unit, meaning) in _BY_ACTOR.items()
+    for actor in ("dqn", "expert")
+}
+"""Name to unit and meaning. A mean over no rows is NaN in memory and null in JSON, never 0."""
+
+
+class Collector:
+    """Puts the reports of all processes together into one row of metrics."""
+
+    def __init__(self) -> None:
+        self._trainer: dict[str, float] = {}
+        self._gateways: dict[int, GatewayReport] = {}
+        self._returns: deque[Episode] = deque(maxlen=_EPISODES)
+        self._episodes = 0
+        self._last: tuple[float, int, int] | None = None
+
+    def trainer(self, metrics: dict[str, float]) -> None:
+        """The trainer reported."""
+        self._trainer = metrics
+
+    def gateway(self, report: GatewayReport) -> None:
+        """A gateway reported."""
+        self._gateways[report.index] = report
+        training = [e for e in report.episodes if e.role == "train"]
+        self._returns.extend(training)
+        self._episodes += len(training)
+
+    @property
+    def errors(self) -> Counter[str]:
+        """Connections that ended in an error, by code."""
+        return sum((Counter(r.errors) for r in self._gateways.values()), Counter())
+
+    def row(self) -> dict[str, float]:
+        """All metrics now. Rates are over the time since the last row."""
+        reports = list(self._gateways.values())
+        now = time.time()
+        stored = sum(r.stored for r in reports)
+        frames = sum((Counter(r.frames) for r in reports), Counter())
+        answered = frames.total()
+        since, stored_then, answered_then = self._last or (now, stored, answered)
+        seconds = now - since
+        self._last = (now, stored, answered)
+        worst = max((r.turn_p99_ms for r in reports), default=0.0)
+        row = {
+            "time": now,
+            "frames": 0.0,
+            "frames_per_s": (stored - stored_then) / seconds if seconds else 0.0,
+            "answers_per_s": (answered - answered_then) / seconds if seconds else 0.0,
+            "frames_eval": float(frames["eval"]),
+            "frames_eval_expert": float(frames["eval_expert"]),
+            "clients": float(sum(r.clients for r in reports)),
+            "slots": float(sum(r.slots for r in reports)),
+            "errors": float(self.errors.total()),
+            "turn_p50_ms": _mean(r.turn_p50_ms for r in reports),
+            "turn_p99_ms": worst,
+            "stalls": float(sum(r.stalls for r in reports)),
+            "policy_version": float(max((r.policy_version for r in reports), default=0)),
+            "expert_ratio": _mean(r.expert_ratio for r in reports),
+            "epsilon": _mean(r.epsilon for r in reports),
+            "episodes": float(self._episodes),
+            "episode_return_mean": _mean(e.episode_return for e in self._returns),
+            "episode_length_mean": _mean(e.length for e in self._returns),
+        }
+        row |= self._trainer
+        row["steps_completed"] = float(stored)
+        row["transitions_dropped"] = stored - row.get("steps_stored", 0.0)
+        return row
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else math.nan
+
+
+def document() -> str:
+    """The reference of all metrics, as Markdown."""
+    lines = [
+        "# Metrics",
+        "",
+        "Every number that a run writes to `metrics.jsonl`, one row for each interval "
+        "(`metrics.every_s`), and to `summary.json`. A mean over no rows is `null`, never 0. "
+        "This page is made by `python -m server.metrics > docs/metrics.md`.",
+        "",
+        "| metric | unit | meaning |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {unit} | {text} |" for name, (unit, text) in METRICS.items()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")

@@ -1,0 +1,85 @@
+"""The folder of a run: what is in it, and whether it may be used.
+
+config.toml     the effective configuration (no secrets)
+game.json       the spec of the game, once there is one
+run.json        how often the run was started
+checkpoints/    see agent.checkpoint
+metrics.jsonl   one row of numbers for each interval
+understudy.log  what the processes had to say
+summary.json    the last numbers, when the run ended
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from config.load import ConfigError, write_effective
+from config.models import Config
+from protocol.errors import RemoteError
+from protocol.spaces import GameSpec
+
+_MARK = "run.json"
+RUNS = Path("runs")
+
+
+class RunFolder:
+    """An open run folder. Nothing else writes into it but the processes of this server."""
+
+    def __init__(self, path: Path, launch: int) -> None:
+        self.path = path
+        self.launch = launch
+        """1 at the first start of the run, then one more at each; makes session numbers unique."""
+        self.metrics = path / "metrics.jsonl"
+        self.log = path / "understudy.log"
+        self.summary = path / "summary.json"
+        self.checkpoints = path / "checkpoints"
+
+    @staticmethod
+    def open(config: Config, *, resume: bool, label: str = "run") -> RunFolder:
+        """Make the run's folder, or with `resume` take up an existing one.
+
+        Errors: config.load.ConfigError that says what is wrong with the folder.
+        """
+        path = config.run.dir or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
+        mark = path / _MARK
+        try:
+            if resume:
+                launch = json.loads(mark.read_text())["launches"] + 1
+            elif mark.exists():
+                raise ConfigError(
+                    f"run.dir: {path} holds a run; go on with `--resume {path}`, or choose a new "
+                    "folder"
+                )
+            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise ConfigError(
+                    f"run.dir: expected a new or empty folder, {path} holds something else; choose "
+                    "another"
+                )
+            else:
+                launch = 1
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            write_effective(config, path)
+            mark.write_text(json.dumps({"launches": launch}) + "\n")
+        except OSError as error:
+            raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
+        return RunFolder(path, launch)
+
+    def game(self) -> GameSpec | None:
+        """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
+        file = self.path / "game.json"
+        if not file.exists():
+            return None
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
+        except (msgspec.DecodeError, RemoteError) as error:
+            raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
+
+    def keep_game(self, spec: GameSpec) -> None:
+        """Write down which game this run is about."""
+        (self.path / "game.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec)))

@@ -1,0 +1,30 @@
+"""`understudy config show`: the effective configuration and where each value is from."""
+
+from __future__ import annotations
+
+import argparse
+
+from config import show
+from config.load import load
+from config.options import add_arguments as add_config
+from config.options import given
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["show"], help="print the effective values")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--toml", action="store_true", help="as a file that --config reads")
+    add_config(parser)
+    parser.usage = "%(prog)s show [options]"
+
+
+def main(args: argparse.Namespace) -> int:
+    loaded = load(given(args))
+    if args.json:
+        print(show.to_json(loaded))
+    elif args.toml:
+        print(show.toml(loaded), end="")
+    else:
+        show.table(loaded)
+    return 0

@@ -1,0 +1,188 @@
+"""The memory of a gateway: one row for each slot, and one for each frame that waits.
+
+Everything is an array with a row for each, grown by doubling when games connect, so that a frame
+costs no allocation and a batch costs a fixed number of array operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.decision import ROLES
+from agent.step import FINAL, STEP, StepBlock
+from protocol.spaces import GameSpec
+
+_FIRST_CAPACITY = 16
+
+
+class SlotTable:
+    """What is known of each slot between two of its frames."""
+
+    def __init__(self, spec: GameSpec) -> None:
+        self.capacity = 0
+        self.used = 0
+        self._free: list[int] = []
+        self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
+        """The frame that was answered last: the pending one."""
+        self.action = np.empty((0, spec.action_width), np.float32)
+        self.actor = np.empty(0, np.uint8)
+        self.seq = np.empty(0, np.uint32)
+        self.stream = np.empty(0, np.int64)
+        self.pending = np.empty(0, np.bool_)
+        """There is a frame that the next one completes."""
+        self.linked = np.empty(0, np.bool_)
+        """The step before the pending frame was stored: a final row has something to end."""
+        self.role = np.empty(0, np.uint8)
+        self.episode_return = np.empty(0, np.float64)
+        self.episode_length = np.empty(0, np.int64)
+
+    def take(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
+        """Rows for new slots with these stream numbers."""
+        while len(self._free) < len(streams):
+            self._grow()
+        rows = np.array([self._free.pop() for _ in streams], np.int64)
+        self.used += len(rows)
+        self.stream[rows] = streams
+        self.role[rows] = ROLES[role]
+        self.pending[rows] = False
+        self.linked[rows] = False
+        self.episode_return[rows] = 0
+        self.episode_length[rows] = 0
+        return rows
+
+    def give_back(self, rows: npt.NDArray[np.int64]) -> None:
+        """The slots of these rows are gone."""
+        self.used -= len(rows)
+        self._free.extend(rows.tolist())
+
+    def _grow(self) -> None:
+        grown = max(_FIRST_CAPACITY, 2 * self.capacity)
+        for name, array in vars(self).items():
+            if isinstance(array, np.ndarray):
+                setattr(self, name, _enlarged(array, grown))
+        # The lowest rows are taken first: the arrays in use stay close together.
+        self._free = list(range(grown - 1, self.capacity - 1, -1)) + self._free
+        self.capacity = grown
+
+
+class FrameBatch:
+    """The frames that arrived in this loop turn and wait for their answers.
+
+    A slot has at most one frame waiting, so the batch never needs more rows than the table.
+    """
+
+    def __init__(self, spec: GameSpec) -> None:
+        self.n = 0
+        self.row = np.empty(0, np.int64)
+        """The slot's row in the table."""
+        self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
+        self.rewards = np.empty((0, len(spec.rewards)), np.float32)
+        self.status = np.empty(0, np.uint8)
+        self.seq = np.empty(0, np.uint32)
+        self.expert = np.empty((0, spec.action_width), np.float32)
+        """The recommendation; NaN first where there is none."""
+        self.took = np.empty((0, spec.action_width), np.float32)
+        self.took_actor = np.empty(0, np.uint8)
+        """Who really acted, 0 where the answer was followed."""
+        self.actors = np.empty(0, np.uint8)
+        self.explored = np.empty(0, np.uint8)
+
+    def fit(self, capacity: int) -> None:
+        """Have at least `capacity` rows."""
+        if len(self.row) < capacity:
+            for name, array in vars(self).items():
+                if isinstance(array, np.ndarray):
+                    setattr(self, name, _enlarged(array, capacity))
+
+    def keep(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Drop the frames where `mask` [n] is false, in place."""
+        kept = np.flatnonzero(mask)
+        for array in vars(self).values():
+            if isinstance(array, np.ndarray):
+                array[: len(kept)] = array[kept]
+        self.n = len(kept)
+
+
+class Outbox:
+    """Rows on their way to the ring: what a full ring does not take waits here.
+
+    Bounded: while anything waits no turn is run, so that a slot adds at most a step, its final row,
+    and one more final row if it disconnects meanwhile.
+    """
+
+    def __init__(self, spec: GameSpec) -> None:
+        self._spec = spec
+        self._block = StepBlock.empty(spec, 0)
+        self._start = 0
+        self._stop = 0
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def fit(self, slots: int) -> None:
+        """Have room for all that this many slots can add."""
+        if len(self._block) < 3 * slots:
+            waiting = self.waiting(len(self))
+            block = StepBlock.empty(self._spec, 3 * slots)
+            for name in StepBlock.__slots__:
+                getattr(block, name)[: len(waiting)] = getattr(waiting, name)
+            self._block, self._start, self._stop = block, 0, len(waiting)
+
+    def steps(
+        self,
+        table: SlotTable,
+        rows: npt.NDArray[np.int64],
+        reward: npt.NDArray[np.float32],
+        status: npt.NDArray[np.uint8],
+    ) -> None:
+        """Add the pending frames of these slots as steps with what they earned."""
+        out = self._reserve(len(rows))
+        np.take(table.obs, rows, axis=0, out=out.obs, mode="clip")
+        np.take(table.action, rows, axis=0, out=out.action, mode="clip")
+        np.take(table.actor, rows, out=out.actor, mode="clip")
+        np.take(table.seq, rows, out=out.seq, mode="clip")
+        np.take(table.stream, rows, out=out.stream, mode="clip")
+        out.reward[:] = reward
+        out.status[:] = status
+        out.kind[:] = STEP
+
+    def finals(
+        self,
+        table: SlotTable,
+        rows: npt.NDArray[np.int64],
+        obs: npt.NDArray[Any],
+        seq: npt.NDArray[np.uint32],
+    ) -> None:
+        """Add last observations of these slots, which have no action."""
+        out = self._reserve(len(rows))
+        out.obs[:] = obs
+        out.seq[:] = seq
+        np.take(table.stream, rows, out=out.stream, mode="clip")
+        out.action[:] = 0
+        out.reward[:] = 0
+        out.actor[:] = 0
+        out.status[:] = 0
+        out.kind[:] = FINAL
+
+    def waiting(self, limit: int) -> StepBlock:
+        """Up to `limit` of the oldest rows, as views."""
+        return self._block.rows(self._start, min(self._stop, self._start + limit))
+
+    def sent(self, n: int) -> None:
+        """The oldest `n` rows are in the ring."""
+        self._start += n
+        if self._start == self._stop:
+            self._start = self._stop = 0
+
+    def _reserve(self, n: int) -> StepBlock:
+        start, self._stop = self._stop, self._stop + n
+        return self._block.rows(start, self._stop)
+
+
+def _enlarged(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    grown = np.zeros((rows, *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    return grown

@@ -1,0 +1,288 @@
+"""The supervisor: starts the gateways and the trainer, decides the run's game, collects metrics.
+
+`start`, then `poll` again and again, then `stop`: whoever owns it (a command) writes the loop.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import multiprocessing
+import multiprocessing.connection
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from config.load import ConfigError
+from config.models import Config
+from protocol.spaces import GameSpec
+from server import gateway, trainer
+from server.control import (
+    Checkpoint,
+    Dump,
+    Dumped,
+    Failed,
+    GameDecided,
+    GatewayReport,
+    Log,
+    Open,
+    Proposed,
+    Ready,
+    Saved,
+    Stop,
+    TrainerReport,
+)
+from server.metrics import Collector
+from server.ring import StepRing
+from server.rundir import RunFolder
+
+log = logging.getLogger("supervisor")
+
+STOP_S = 10.0
+"""A clean stop takes at most this long; then processes are ended."""
+
+
+class ChildDied(RuntimeError):
+    """A process of the server ended although nobody asked it to."""
+
+
+class Supervisor:
+    """Owns the run's processes and its shared memory."""
+
+    def __init__(
+        self, config: Config, folder: RunFolder, *, resume: bool = False, record: bool = False
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.row: dict[str, float] = {}
+        """The newest metrics; empty until the first interval has passed."""
+        self.lines: deque[str] = deque(maxlen=100)
+        """The newest [BATCH] and [BUFFER] lines."""
+        self.on_row: Callable[[dict[str, float]], None] | None = None
+        self.port = 0
+        self._resume = resume
+        self._record = record
+        self._context = multiprocessing.get_context("spawn")
+        self._spec: GameSpec | None = folder.game()
+        self._ready: Ready | None = None
+        self._rings: list[StepRing] = []
+        self._gateways: list[Pipe] = []
+        self._trainer: Pipe | None = None
+        self._processes: dict[Pipe, BaseProcess] = {}
+        self._collector = Collector()
+        self._next_row = 0.0
+        self._answers: list[Saved | Dumped] = []
+        self._stopping = False
+
+    # Starting.
+
+    def start(self) -> None:
+        """Listen, and start the processes. Errors: ConfigError if the port cannot be had."""
+        sockets = self._listen()
+        for index, sock in enumerate(sockets):
+            args = (self.config, index, self.folder.launch)
+            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=(sock,))
+            self._gateways.append(pipe)
+            sock.close()
+        self._trainer = self._spawn(
+            "trainer",
+            trainer.main,
+            self.config,
+            last=(self.folder.path, self._resume, self._record),
+        )
+        if self._spec is not None:
+            self._decide(self._spec)
+        self._next_row = time.monotonic() + self.config.metrics.every_s
+
+    def _listen(self) -> list[socket.socket]:
+        server = self.config.server
+        shared = server.gateways > 1
+        try:
+            family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0][0]
+            # Without SO_REUSEPORT first: another server on this port must be noticed.
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((server.host, server.port))
+                self.port = probe.getsockname()[1]
+                if not shared:
+                    return [probe.dup()]
+            sockets = []
+            for _ in range(server.gateways):
+                sock = socket.socket(family)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sock.bind((server.host, self.port))
+                sockets.append(sock)
+        except OSError as error:
+            raise ConfigError(
+                f"server.port: cannot listen on {server.host}:{server.port}: {error.strerror}; "
+                "stop what uses it, or choose another port"
+            ) from None
+        return sockets
+
+    def _spawn(self, name: str, target: Callable[..., None], *first: Any, last: Any) -> Pipe:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=target, args=(*first, theirs, *last), name=name)
+        process.start()
+        theirs.close()
+        self._processes[ours] = process
+        return ours
+
+    def _decide(self, spec: GameSpec) -> None:
+        """This is the run's game: make its rings, and tell the trainer."""
+        self._spec = spec
+        self.folder.keep_game(spec)
+        capacity = self.config.server.ring_steps
+        self._rings = [StepRing.create(spec, capacity) for _ in self._gateways]
+        assert self._trainer is not None
+        self._trainer.send(GameDecided(spec, tuple(ring.name for ring in self._rings)))
+        log.info("the game is %s", spec.describe())
+
+    # Running.
+
+    def poll(self, timeout_s: float = 0.1) -> None:
+        """Take in what the processes say, for at most `timeout_s`, and keep the metrics.
+
+        Errors: ChildDied, ConfigError (a process could not start with this configuration).
+        """
+        pipes = list(self._processes)
+        sentinels = {p.sentinel: p for p in self._processes.values()}
+        for ready in multiprocessing.connection.wait([*pipes, *sentinels], timeout_s):
+            if isinstance(ready, multiprocessing.connection.Connection):
+                self._take_in(ready)
+            elif not self._stopping:
+                self._take_in_all()
+                process = sentinels[ready]  # type: ignore[index]
+                process.join()
+                raise ChildDied(
+                    f"{process.name} ended by itself (exit code {process.exitcode}); see "
+                    f"{self.folder.log}"
+                )
+        if time.monotonic() >= self._next_row:
+            self._next_row = time.monotonic() + self.config.metrics.every_s
+            self._write_row()
+
+    def checkpoint(self, timeout_s: float = 60.0) -> Saved:
+        """Have a checkpoint written now, and wait for it."""
+        return self._ask(Checkpoint(), Saved, timeout_s)
+
+    def dump(self, path: str, timeout_s: float = 600.0) -> None:
+        """Have what the replay holds written to `path` (.npz), and wait for it."""
+        self._ask(Dump(path), Dumped, timeout_s)
+
+    @property
+    def errors(self) -> Counter[str]:
+        """Connections that ended in an error, by code."""
+        return self._collector.errors
+
+    def _ask(self, message: Any, kind: type[Any], timeout_s: float) -> Any:
+        assert self._trainer is not None
+        self._trainer.send(message)
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.poll(0.05)
+            for answer in self._answers:
+                if isinstance(answer, kind):
+                    self._answers.remove(answer)
+                    return answer
+        raise TimeoutError(f"expected the trainer to answer {message} within {timeout_s:g} s")
+
+    def _take_in_all(self) -> None:
+        for pipe in list(self._processes):
+            self._take_in(pipe)
+
+    def _take_in(self, pipe: Pipe) -> None:
+        try:
+            while pipe.poll():
+                self._handle(pipe.recv())
+        except (EOFError, OSError):
+            if self._stopping:
+                self._processes.pop(pipe, None)
+
+    def _handle(self, message: Any) -> None:
+        match message:
+            case GatewayReport():
+                self._collector.gateway(message)
+            case TrainerReport():
+                self._collector.trainer(message.metrics)
+                for line in message.lines:
+                    self.lines.append(line)
+                    log.info("%s", line)
+            case Log():
+                logging.getLogger(message.source).log(message.level, "%s", message.text)
+            case Proposed():
+                if self._spec is None:
+                    self._decide(message.spec)
+            case Ready():
+                self._ready = message
+                assert self._spec is not None
+                rings = tuple(ring.name for ring in self._rings)
+                for pipe in self._gateways:
+                    pipe.send(Open(self._spec, rings, message.weights, message.size))
+            case Saved():
+                if not self._stopping:
+                    self._answers.append(message)
+            case Dumped():
+                self._answers.append(message)
+            case Failed():
+                raise ConfigError(message.text)
+            case _:
+                raise TypeError(f"expected a message of server.control, got {message!r}")
+
+    def _write_row(self) -> None:
+        self.row = self._collector.row()
+        with self.folder.metrics.open("a") as file:
+            file.write(json.dumps(plain(self.row)) + "\n")
+        if self.on_row:
+            self.on_row(self.row)
+
+    # Stopping.
+
+    def stop(self) -> None:
+        """End all processes in order: first the games, then, when all their steps are stored and a
+        checkpoint is written, the trainer."""
+        self._stopping = True
+        deadline = time.monotonic() + STOP_S
+        for pipe in self._gateways:
+            self._end(pipe, deadline - STOP_S / 2)
+        if self._trainer is not None:
+            self._end(self._trainer, deadline)
+        self._write_row()
+        log.info("stopped; the run is in %s", self.folder.path)
+        for ring in self._rings:
+            ring.close()
+            ring.unlink()
+        self._rings.clear()
+
+    def _end(self, pipe: Pipe, deadline: float) -> None:
+        process = self._processes.get(pipe)
+        if process is None:
+            return
+        try:
+            pipe.send(Stop())
+        except OSError:
+            log.debug("%s is gone already", process.name)
+        while process.is_alive() and time.monotonic() < deadline:
+            multiprocessing.connection.wait([pipe, process.sentinel], 0.1)
+            self._take_in(pipe)
+        if process.is_alive():
+            log.error("%s did not end in time; killed", process.name)
+            process.kill()
+        process.join()
+        self._take_in(pipe)
+        self._processes.pop(pipe, None)
+        pipe.close()
+
+
+def plain(row: dict[str, float]) -> dict[str, float | int | None]:
+    """A row as JSON can hold it: NaN becomes null, whole numbers lose their point."""
+    return {
+        name: None if math.isnan(value) else int(value) if value == int(value) else value
+        for name, value in row.items()
+        if not math.isinf(value)
+    }

@@ -1,0 +1,330 @@
+"""The trainer process: drains the rings into the replay, learns, publishes weights, reports.
+
+One loop, read from top to bottom. It is the only process with the replay and the optimiser; the
+gateways never wait for it unless a ring is full.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from agent import checkpoint
+from agent.device import resolve_device
+from agent.learner import Learner
+from agent.replay import Batch, Replay
+from agent.step import STEP
+from config.models import Config
+from protocol.actor import ACTORS, NAMES, Actor
+from protocol.spaces import GameSpec
+from server.control import (
+    Checkpoint,
+    Dump,
+    Dumped,
+    Failed,
+    GameDecided,
+    Ready,
+    Saved,
+    Stop,
+    TrainerReport,
+)
+from server.logs import log_to_pipe
+from server.ring import StepRing
+from server.weights import WeightSlot
+
+log = logging.getLogger("trainer")
+
+DRAIN_STEPS = 4096
+"""Rows appended at a time: large enough to be quick, small enough to stay in the cache."""
+
+BURST_S = 0.02
+"""How long it learns before it looks at the rings again; they hold more than a burst brings."""
+
+IDLE_S = 0.001
+
+BUFFER_LINE_EVERY = 1000
+
+
+class BatchRecord:
+    """What the learner was given, kept for the audit: the rows of every batch, as sampled."""
+
+    def __init__(self, replay: Replay, spec: GameSpec) -> None:
+        self._replay = replay
+        self._spec = spec
+        self._parts: list[tuple[np.ndarray[Any, Any], ...]] = []
+
+    def add(self, batch: Batch) -> None:
+        """Remember a batch: for each row which frame it is, and how it is tagged in the batch."""
+        stream, seq = self._replay.identify(batch.indices)
+        action = np.empty((len(stream), self._spec.action_width), np.float32)
+        action[:, list(self._spec.discrete_columns)] = batch.discrete.cpu().numpy()
+        action[:, list(self._spec.continuous_columns)] = batch.continuous.cpu().numpy()
+        actors = batch.actors.cpu().numpy().astype(np.uint8)
+        self._parts.append((stream.copy(), seq.copy(), actors, action))
+
+    def columns(self) -> tuple[np.ndarray[Any, Any], ...]:
+        """stream, seq, actor, action of all rows."""
+        if not self._parts:
+            return tuple(np.empty(0) for _ in range(4))
+        return tuple(np.concatenate(column) for column in zip(*self._parts, strict=True))
+
+
+class Trainer:
+    """The replay, the learner, and the loop between the rings and the weight slot."""
+
+    def __init__(
+        self,
+        config: Config,
+        game: GameDecided,
+        pipe: Pipe,
+        folder: Path,
+        *,
+        resume: bool,
+        record: bool,
+    ) -> None:
+        self._config = config
+        self._pipe = pipe
+        self._folder = folder / "checkpoints"
+        self._spec = game.spec
+        device = self._device = resolve_device(config.trainer.device, "trainer.device")
+        store = config.replay.device
+        self._replay = Replay(
+            game.spec,
+            config.replay.capacity_steps,
+            n_step=config.learner.n_step,
+            gamma=config.learner.gamma,
+            device=device if store == "auto" else resolve_device(store, "replay.device"),
+            stop_at_actor_change=config.replay.stop_at_actor_change,
+            actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
+            seed=config.run.seed,
+        )
+        self._learner = Learner(
+            game.spec, config.learner, config.advantage, device=device, seed=config.run.seed
+        )
+        self._base_frames = 0
+        version = 0
+        if resume and (path := checkpoint.latest(self._folder)):
+            state = checkpoint.load(path, spec=spec_text(game.spec))
+            self._learner.load_state_dict(state["learner"])
+            self._base_frames, version = int(state["frames"]), int(state["version"])
+            log.info("resumed from %s at frame %d", path, self._base_frames)
+        self._rings = [
+            StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
+        ]
+        vector = self._learner.policy_vector().numpy()
+        self._slot = WeightSlot.create(len(vector), version)
+        self._slot.base_frames = self._base_frames
+        self._slot.publish(vector, version + 1)
+        self._record = BatchRecord(self._replay, game.spec) if record else None
+        self._stored = 0
+        """Steps appended since this start."""
+        self._first_update = self._learner.updates
+        self._published_updates = self._learner.updates
+        now = time.monotonic()
+        self._next_publish = now
+        self._next_report = now + config.metrics.every_s
+        self._next_checkpoint = now + config.checkpoint.every_s
+        self._reported_at, self._reported_updates = now, self._learner.updates
+        self._reward_sum, self._reward_n = np.zeros(3), np.zeros(3)
+        self._lines: list[str] = []
+        self._stopping = False
+        pipe.send(Ready(self._slot.name, len(vector)))
+
+    def run(self) -> None:
+        """Until the supervisor says stop, and everything in the rings is in the replay."""
+        while True:
+            self._hear()
+            moved = self._drain()
+            if self._stopping and not moved:
+                break
+            learned = 0 if self._stopping else self._learn()
+            now = time.monotonic()
+            if now >= self._next_publish and self._learner.updates != self._published_updates:
+                self._publish(now)
+            if now >= self._next_report:
+                self._report(now)
+            if now >= self._next_checkpoint:
+                self._save()
+            if not moved and not learned:
+                time.sleep(IDLE_S)
+        self._publish(time.monotonic())
+        self._report(time.monotonic())
+        self._save()
+        for ring in self._rings:
+            ring.close()
+        self._slot.close()
+        self._slot.unlink()
+
+    def _hear(self) -> None:
+        try:
+            while self._pipe.poll():
+                message = self._pipe.recv()
+                if isinstance(message, Stop):
+                    self._stopping = True
+                elif isinstance(message, Checkpoint):
+                    self._save()
+                elif isinstance(message, Dump):
+                    self._dump(message.path)
+        except EOFError:  # the supervisor is gone
+            self._stopping = True
+
+    def _drain(self) -> int:
+        """Move what the rings hold into the replay; how many rows that were."""
+        limit = self._config.trainer.max_lag_updates
+        if limit is not None and self._due() > limit and not self._stopping:
+            return 0  # the rings fill, and the games wait
+        moved = 0
+        for ring in self._rings:
+            for _ in range(max(1, ring.capacity // DRAIN_STEPS)):
+                block = ring.read(DRAIN_STEPS)
+                if block is None:
+                    break
+                self._replay.append(block)
+                steps = block.kind == STEP
+                self._stored += int(np.count_nonzero(steps))
+                self._reward_sum += np.bincount(block.actor, block.reward, minlength=3)
+                self._reward_n += np.bincount(block.actor, minlength=3)
+                moved += len(block)
+                ring.release(len(block))
+        return moved
+
+    def _due(self) -> int:
+        """Updates that the replay ratio allows and that have not been made."""
+        trainer = self._config.trainer
+        over = self._stored - trainer.min_steps
+        if not trainer.enabled or over < 0:
+            return 0
+        made = self._learner.updates - self._first_update
+        return int(over * trainer.replay_ratio) - made
+
+    def _learn(self) -> int:
+        due = self._due()
+        if due <= 0 or not self._replay.can_sample:
+            return 0
+        until = time.monotonic() + BURST_S
+        for made in range(1, due + 1):
+            batch = self._replay.sample(self._config.learner.batch_size)
+            if self._record:
+                self._record.add(batch)
+            self._learner.step(batch.to(self._device))
+            if self._learner.updates % BUFFER_LINE_EVERY == 0:
+                self._lines.append(self._buffer_line())
+            if time.monotonic() >= until:
+                return made
+        return due
+
+    def _publish(self, now: float) -> None:
+        vector = self._learner.policy_vector().numpy()
+        self._slot.publish(vector, self._slot.version + 1)
+        self._published_updates = self._learner.updates
+        self._next_publish = now + self._config.trainer.publish_every_s
+
+    def _report(self, now: float) -> None:
+        learner, composition = self._learner, self._replay.actor_composition()
+        seconds = max(now - self._reported_at, 1e-9)
+        rate = (learner.updates - self._reported_updates) / seconds
+        metrics = learner.metrics() | {
+            "frames": float(self._base_frames + self._stored),
+            "steps_stored": float(self._stored),
+            "updates": float(learner.updates),
+            "updates_per_s": rate,
+            "samples_per_s": rate * self._config.learner.batch_size,
+            "updates_due": float(max(0, self._due())),
+            "buffer_total": float(composition.total),
+            "buffer_dqn": float(composition.dqn),
+            "buffer_expert": float(composition.expert),
+            "buffer_frac_dqn": composition.frac_dqn,
+            "buffer_frac_expert": composition.frac_expert,
+            "buffer_fill": composition.total / self._config.replay.capacity_steps,
+            "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
+        }
+        for actor in ACTORS:
+            n = self._reward_n[actor]
+            mean = self._reward_sum[actor] / n if n else float("nan")
+            metrics[f"reward_frame_mean_{NAMES[actor]}"] = float(mean)
+        self._reward_sum[:], self._reward_n[:] = 0, 0
+        self._reported_at, self._reported_updates = now, learner.updates
+        self._next_report = now + self._config.metrics.every_s
+        lines = [*learner.batch_lines(), *self._lines]
+        self._lines.clear()
+        self._pipe.send(TrainerReport(metrics, lines))
+
+    def _buffer_line(self) -> str:
+        c = self._replay.actor_composition()
+        return (
+            f"[BUFFER] Step {self._learner.updates}: {c.total} total, "
+            f"{c.dqn} DQN ({c.frac_dqn:.1%}), {c.expert} expert ({c.frac_expert:.1%})"
+        )
+
+    def _save(self) -> None:
+        self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
+        path = self._folder / f"update-{self._learner.updates:010d}.pt"
+        try:
+            checkpoint.save(
+                path,
+                {
+                    "spec": spec_text(self._spec),
+                    "learner": self._learner.state_dict(),
+                    "frames": self._base_frames + self._stored,
+                    "version": self._slot.version,
+                },
+            )
+            checkpoint.prune(self._folder, self._config.checkpoint.keep)
+        except OSError as error:
+            log.error("could not write %s: %s; training goes on", path, error)
+            self._pipe.send(Saved(str(path), str(error)))
+            return
+        log.info("checkpoint %s", path)
+        self._pipe.send(Saved(str(path)))
+
+    def _dump(self, path: str) -> None:
+        """Write what the replay holds, and what the recorded batches held, for the audit."""
+        self._drain()
+        rows = self._replay.rows()
+        stored = dict(
+            zip(
+                ("stream", "seq", "actor", "action"),
+                (rows.stream, rows.seq, rows.actor, rows.action),
+                strict=True,
+            )
+        )
+        if self._record:
+            names = ("batch_stream", "batch_seq", "batch_actor", "batch_action")
+            stored |= dict(zip(names, self._record.columns(), strict=True))
+        with Path(path).open("wb") as file:
+            np.savez(file, **stored)  # type: ignore[arg-type]
+        self._pipe.send(Dumped(path))
+
+
+def spec_text(spec: GameSpec) -> str:
+    """The spec as JSON, as it is kept in a run's folder and in its checkpoints."""
+    return msgspec.json.encode(spec).decode()
+
+
+def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -> None:
+    """The process's entry: wait for the game, then train it. Signals are the supervisor's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    log_to_pipe(pipe, "trainer")
+    os.nice(config.trainer.nice)
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    try:
+        message = pipe.recv()
+        if isinstance(message, GameDecided):
+            Trainer(config, message, pipe, folder, resume=resume, record=record).run()
+    except EOFError:
+        return
+    except (checkpoint.CheckpointError, MemoryError, RuntimeError) as error:
+        log.exception("the trainer ends")
+        pipe.send(Failed(f"trainer: {error}"))
+        raise SystemExit(1) from error

@@ -1,0 +1,341 @@
+"""One loop turn of a gateway: the frames that arrived together are completed, decided by one
+forward pass, stored and answered together. No sockets here: connections are asked to send.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.decision import ROLES, TRAIN, Decider, Mix
+from agent.policy import Policy
+from agent.step import StepBlock
+from config.models import RewardConfig
+from protocol import codec
+from protocol.actor import NOBODY
+from protocol.errors import RemoteError
+from protocol.messages import RUNNING, Actions, Frame, Frames
+from protocol.spaces import GameSpec
+from server.control import Episode
+from server.slots import FrameBatch, Outbox, SlotTable
+
+_DURATIONS = 2048
+_EPISODES = 10_000
+_ROLE_NAMES = {number: name for name, number in ROLES.items()}
+
+
+class StepSink(Protocol):
+    """Where steps go: a ring in shared memory here, another machine elsewhere."""
+
+    @property
+    def free(self) -> int:
+        """Rows that can be written now."""
+
+    def write(self, block: StepBlock) -> None:
+        """Append a block that fits."""
+
+
+class Player(Protocol):
+    """What a turn needs of a connection."""
+
+    rows: npt.NDArray[np.int64]
+    """The table's rows of its slots."""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, unless the connection is gone."""
+
+    def answered(self, slot: int | None) -> None:
+        """The frame of this slot (None: of all slots) is answered."""
+
+    def fail(self, error: RemoteError) -> None:
+        """End the connection with an error."""
+
+
+@dataclass
+class Waiting:
+    """Who waits for which rows of the batch: one frame of a slot, or one of all slots."""
+
+    player: Player
+    slot: int | None
+    count: int
+
+
+class TurnLoop:
+    """The frame path of one gateway."""
+
+    def __init__(
+        self,
+        spec: GameSpec,
+        reward: RewardConfig,
+        policy: Policy,
+        sink: StepSink,
+        mix: Callable[[], Mix],
+        rng: np.random.Generator,
+    ) -> None:
+        self._spec = spec
+        self._policy = policy
+        self._sink = sink
+        self._mix = mix
+        self._decider = Decider(spec, rng)
+        self._table = SlotTable(spec)
+        self._batch = FrameBatch(spec)
+        self._outbox = Outbox(spec)
+        self._waiting: list[Waiting] = []
+        self._lost: list[Player] = []
+        self._started = 0.0
+        names = [reward.weights.get(name, 1.0) for name in spec.rewards]
+        self._reward_weights = np.array(names, np.float32)
+        self._clip = reward.clip
+        self._checks_finite = spec.observation_dtype.kind == "f"
+        # For the report; the gateway reads and resets the last two.
+        self.frames = dict.fromkeys(ROLES, 0)
+        self.stored = 0
+        self.turns = 0
+        self.durations_ms: deque[float] = deque(maxlen=_DURATIONS)
+        self.episodes: deque[Episode] = deque(maxlen=_EPISODES)
+
+    @property
+    def slots(self) -> int:
+        """Slots in play."""
+        return self._table.used
+
+    @property
+    def full(self) -> bool:
+        """Steps wait for room in the ring: no turn is run until `flush` has placed them."""
+        return len(self._outbox) > 0
+
+    def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
+        """Rows for a connection's slots; give them back with `leave`."""
+        rows = self._table.take(streams, role)
+        self._batch.fit(self._table.capacity)
+        self._outbox.fit(self._table.capacity)
+        return rows
+
+    def leave(self, player: Player) -> None:
+        """The connection is gone. Its waiting frames still count; its episodes are truncated."""
+        self._lost.append(player)
+
+    def add_frame(self, player: Player, frame: Frame) -> None:
+        """A checked FRAME waits from now on. Errors: RemoteError about its actions."""
+        spec, batch, slot = self._spec, self._batch, frame.slot
+        expert = None if frame.expert is None else spec.action_row(frame.expert)
+        took = None if frame.took is None else spec.action_row(frame.took[0])
+        i = batch.n
+        batch.obs[i] = np.frombuffer(frame.obs, spec.observation_dtype)
+        batch.row[i] = player.rows[slot]
+        batch.rewards[i] = frame.reward
+        batch.status[i] = frame.status
+        batch.seq[i] = frame.seq
+        if expert is None:
+            batch.expert[i, 0] = np.nan
+        else:
+            batch.expert[i] = expert
+        if took is None:
+            batch.took_actor[i] = NOBODY
+        else:
+            assert frame.took is not None
+            batch.took[i] = took
+            batch.took_actor[i] = frame.took[1]
+        self._wait(player, slot, 1)
+
+    def add_frames(self, player: Player, frames: Frames) -> None:
+        """A checked FRAMES waits from now on."""
+        spec, batch = self._spec, self._batch
+        count = len(player.rows)
+        at = slice(batch.n, batch.n + count)
+        batch.obs[at] = np.frombuffer(frames.obs, spec.observation_dtype).reshape(count, -1)
+        batch.row[at] = player.rows
+        batch.rewards[at] = np.frombuffer(frames.rewards, "<f4").reshape(count, -1)
+        batch.status[at] = np.frombuffer(frames.statuses, np.uint8)
+        batch.seq[at] = frames.seq
+        if frames.experts is None:
+            batch.expert[at, 0] = np.nan
+        else:
+            batch.expert[at] = np.frombuffer(frames.experts, "<f4").reshape(count, -1)
+        if frames.took is None:
+            batch.took_actor[at] = NOBODY
+        else:
+            batch.took[at] = np.frombuffer(frames.took[0], "<f4").reshape(count, -1)
+            batch.took_actor[at] = np.frombuffer(frames.took[1], np.uint8)
+        self._wait(player, None, count)
+
+    def run(self) -> None:
+        """Answer all that waits, then truncate what was lost. Nothing to do is fine."""
+        if self.full:
+            return
+        if self._batch.n and self._checks_finite:
+            self._refuse_not_finite()
+        if self._batch.n:
+            self._complete()
+            self._answer()
+            self._batch.n = 0
+            self._waiting.clear()
+            self.turns += 1
+            self.durations_ms.append((perf_counter() - self._started) * 1e3)
+        for player in self._lost:
+            self._truncate(player)
+        self._lost.clear()
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand the outbox to the ring, as far as there is room."""
+        while self.full and (room := self._sink.free):
+            block = self._outbox.waiting(room)
+            self._sink.write(block)
+            self._outbox.sent(len(block))
+
+    def _wait(self, player: Player, slot: int | None, count: int) -> None:
+        if not self._waiting:
+            self._started = perf_counter()
+        self._waiting.append(Waiting(player, slot, count))
+        self._batch.n += count
+
+    def _refuse_not_finite(self) -> None:
+        """End the connections whose observations hold NaN or infinity; drop their frames."""
+        obs = self._batch.obs[: self._batch.n]
+        with np.errstate(over="ignore", invalid="ignore"):
+            # A sum is finite only if all are; large finite values may overflow it: look closer.
+            if np.isfinite(obs.sum()):
+                return
+        good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(obs).all(axis=1))
+        start, waiting = 0, []
+        for entry in self._waiting:
+            rows = slice(start, start + entry.count)
+            start = rows.stop
+            if good[rows].all():
+                waiting.append(entry)
+                continue
+            bad = int(np.argwhere(~np.isfinite(obs[rows]))[0, 1])
+            good[rows] = False
+            entry.player.fail(
+                RemoteError(
+                    "observation_not_finite",
+                    f"expected finite numbers, got {obs[rows][:, bad].tolist()} in element {bad}; "
+                    "check the game's state before sending it",
+                )
+            )
+        self._waiting = waiting
+        self._batch.keep(good)
+
+    def _complete(self) -> None:
+        """The frames of this turn complete the ones before: those become steps."""
+        table, batch = self._table, self._batch
+        rows, status = batch.row[: batch.n], batch.status[: batch.n]
+        took = batch.took_actor[: batch.n] != NOBODY
+        if took.any():
+            table.action[rows[took]] = batch.took[: batch.n][took]
+            table.actor[rows[took]] = batch.took_actor[: batch.n][took]
+        pending = table.pending[rows]
+        earned = batch.rewards[: batch.n] @ self._reward_weights
+        table.episode_return[rows] += np.where(pending, earned, 0)
+        table.episode_length[rows] += pending
+
+        stored = pending & (table.role[rows] == TRAIN)
+        kept = rows[stored]
+        reward = earned[stored]
+        if self._clip is not None:
+            np.clip(reward, -self._clip, self._clip, out=reward)
+        self._outbox.steps(table, kept, reward, status[stored])
+        self.stored += len(kept)
+        table.linked[kept] = True
+
+        over = status != RUNNING
+        if over.any():
+            last = over & stored
+            self._outbox.finals(
+                table, rows[last], batch.obs[: batch.n][last], batch.seq[: batch.n][last]
+            )
+            ended = rows[over]
+            for row in ended[pending[over]].tolist():
+                self.episodes.append(
+                    Episode(
+                        _ROLE_NAMES[int(table.role[row])],
+                        float(table.episode_return[row]),
+                        int(table.episode_length[row]),
+                    )
+                )
+            table.linked[ended] = False
+            table.episode_return[ended] = 0
+            table.episode_length[ended] = 0
+
+    def _answer(self) -> None:
+        """Decide all frames of this turn, make them the pending ones, and send the answers."""
+        table, batch, n = self._table, self._batch, self._batch.n
+        rows, obs = batch.row[:n], batch.obs[:n]
+        actions = self._policy.greedy(obs)
+        actors, explored = batch.actors[:n], batch.explored[:n]
+        self._decider.decide(
+            actions, batch.expert[:n], table.role[rows], self._mix(), actors, explored
+        )
+        running = batch.status[:n] == RUNNING
+        if not running.all():
+            over = ~running
+            actions[over] = np.nan
+            actors[over] = NOBODY
+            explored[over] = 0
+        table.obs[rows] = obs
+        table.action[rows] = actions
+        table.actor[rows] = actors
+        table.seq[rows] = batch.seq[:n]
+        table.pending[rows] = running
+        self._send(actions, actors, explored, running)
+
+    def _send(
+        self,
+        actions: npt.NDArray[np.float32],
+        actors: npt.NDArray[np.uint8],
+        explored: npt.NDArray[np.uint8],
+        running: npt.NDArray[np.bool_],
+    ) -> None:
+        version = self._policy.version
+        # NaN has no integer: the rows without an action are zeroed for the conversion alone.
+        parts: list[Any] = self._spec.actions_of_rows(np.where(running[:, None], actions, 0))
+        tags, dice, alive = actors.tolist(), explored.tolist(), running.tolist()
+        seqs = self._batch.seq
+        names = self._table.role[self._batch.row[: self._batch.n]]
+        for name, number in ROLES.items():
+            self.frames[name] += int(np.count_nonzero(names == number))
+        i = 0
+        for entry in self._waiting:
+            if entry.slot is not None:
+                entry.player.answered(entry.slot)
+                entry.player.send(
+                    codec.encode_action(
+                        entry.slot,
+                        int(seqs[i]),
+                        parts[i] if alive[i] else None,
+                        tags[i],
+                        version,
+                        bool(dice[i]),
+                    )
+                )
+            else:
+                at = slice(i, i + entry.count)
+                entry.player.answered(None)
+                entry.player.send(
+                    codec.encode(
+                        Actions(
+                            int(seqs[i]),
+                            actions[at].tobytes(),
+                            actors[at].tobytes(),
+                            version,
+                            explored[at].tobytes(),
+                        )
+                    )
+                )
+            i += entry.count
+
+    def _truncate(self, player: Player) -> None:
+        """The stream ends in the middle of an episode: its pending frame is the last observation
+        of it, and the step before bootstraps from there."""
+        table, rows = self._table, player.rows
+        ended = rows[table.pending[rows] & table.linked[rows] & (table.role[rows] == TRAIN)]
+        if len(ended):
+            self._outbox.finals(table, ended, table.obs[ended], table.seq[ended])
+        table.give_back(rows)
