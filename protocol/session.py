@@ -126,11 +126,8 @@ class ServerSession:
         Errors: RemoteError with any code of the client's making, after which the caller calls
         `failed`. What comes once the session is over is ignored, be it glued to what ended it.
         """
-        if self.state is State.CLOSED:
-            return
-        for payload in self._reader.feed(data):
-            if self.state is State.CLOSED:
-                return
+        payloads = self._reader.feed(data)
+        while self.state is not State.CLOSED and (payload := next(payloads, None)) is not None:
             message = codec.decode_client(payload)
             # The frame path first: it runs tens of thousands of times a second.
             if type(message) is Frame:
@@ -151,7 +148,6 @@ class ServerSession:
             elif type(message) is Bye:
                 self._advance("BYE")
                 yield message
-                return
 
     def ended(self) -> None:
         """The connection ended. Errors: RemoteError `message_truncated`."""
