@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,6 +31,8 @@ from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError
 from understudy_client import gym as client_gym
 from understudy_client.experts import find, make, weakened
 from understudy_client.wire import ROLES
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -114,21 +116,29 @@ class Games:
         if self.options.log_dir is not None:
             self.options.log_dir.mkdir(parents=True, exist_ok=True)
         spawn = multiprocessing.get_context("spawn")
-        for client in range(clients):
-            episodes = _share(self.options.episodes, client, clients)
-            frames = _share(self.options.frames, client, clients)
-            if 0 in (episodes, frames):
-                continue
-            ours, theirs = spawn.Pipe()
-            process = spawn.Process(
-                target=_game,
-                args=(self.options, client, clients, episodes, frames, theirs),
-                name=f"game-{client}",
-            )
-            process.start()
-            theirs.close()
-            self._processes.append(process)
-            self._pipes.append(ours)
+        # A game that is still starting has no handlers yet, and Ctrl-C reaches it all the same:
+        # it starts with the signals held back. (The tracker would let them through if it were
+        # started within.)
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            for client in range(clients):
+                episodes = _share(self.options.episodes, client, clients)
+                frames = _share(self.options.frames, client, clients)
+                if 0 in (episodes, frames):
+                    continue
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(
+                    target=_game,
+                    args=(self.options, client, clients, episodes, frames, theirs),
+                    name=f"game-{client}",
+                )
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self._pipes.append(ours)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._reader.start()
 
     def running(self) -> int:
@@ -149,12 +159,12 @@ class Games:
             with contextlib.suppress(OSError):
                 pipe.send("stop")
         deadline = time.monotonic() + timeout_s
-        for client, process in enumerate(self._processes):
+        for process in self._processes:
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
-                self.failures.append(Failure(client, f"did not stop within {timeout_s:g} s"))
+                self._failed(process, f"did not stop within {timeout_s:g} s and was killed")
         if self._processes:
             self._reader.join()
 
@@ -189,11 +199,14 @@ class Games:
 
     def _ended(self, process: BaseProcess) -> None:
         process.join()
+        if process.exitcode:
+            self._failed(process, f"ended with exit code {process.exitcode}")
+
+    def _failed(self, process: BaseProcess, what: str) -> None:
+        """Note a failure that the game itself could not report."""
         client = int(process.name.removeprefix("game-"))
-        if process.exitcode and not any(failure.client == client for failure in self.failures):
-            self.failures.append(
-                Failure(client, f"game {client} ended with exit code {process.exitcode}")
-            )
+        if not any(failure.client == client for failure in self.failures):
+            self.failures.append(Failure(client, f"game {client} {what}"))
 
 
 def _share(total: int | None, client: int, clients: int) -> int | None:
@@ -214,6 +227,7 @@ def _game(
     # Ctrl-C reaches the whole group of processes; whoever started the games decides about them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_await_stop, args=(pipe, stop), daemon=True).start()
     log = AnswerLog() if options.log_dir is not None else None
 

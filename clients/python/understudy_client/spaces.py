@@ -138,7 +138,8 @@ def _box(space: spaces.Box, name: str) -> ActionSpace:
     def take(rest: Iterator[Part]) -> Any:
         # A head of one number comes as the number itself.
         values = np.ravel(np.array([next(rest) for _ in heads], np.float64))
-        return np.clip(values.reshape(space.shape), space.low, space.high).astype(space.dtype)
+        # An array even where the space has no sides, which NumPy would make a plain number.
+        return np.asarray(np.clip(values.reshape(space.shape), space.low, space.high), space.dtype)
 
     def give(action: Any) -> Sequence[Part]:
         values = np.asarray(action, np.float64).reshape(space.shape)

@@ -184,7 +184,7 @@ def decode(payload: bytes | bytearray | memoryview) -> ServerMessage:
     """The message in a payload (without the length in front). Errors: ProtocolViolation."""
     try:
         return _decoder.decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolViolation(
             f"expected a message of protocol {PROTOCOL_VERSION}, got {len(payload)} bytes that "
             f"are none ({error}); is this an understudy server of the same version?"

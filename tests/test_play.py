@@ -1,0 +1,208 @@
+"""Games in processes of their own, against a server of a few lines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_server import FakeServer, Peer
+
+from server import play
+from server.games import Episode, GameOptions, Games, _share
+from understudy_client.experts import find, returns
+
+HYBRID = "LunarLanderHybrid-v3"
+ROOT = Path(__file__).parents[1]
+
+
+def obey_the_expert(peer: Peer) -> None:
+    """Answer with the recommendation, or with action 0 (of one discrete head) as dqn."""
+    peer.welcome(session=3)
+    while (frame := peer.recv()) is not None and frame != [5]:
+        peer.answer(frame, frame[6] or [0], 2 if frame[6] else 1)
+
+
+def refuse(peer: Peer) -> None:
+    peer.recv()
+    peer.send([15, "bad_token", "expected the server's token, got none; use --token", False])
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[Peer], None]], FakeServer]]:
+    servers: list[FakeServer] = []
+
+    def start(script: Callable[[Peer], None]) -> FakeServer:
+        servers.append(FakeServer(script))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    play.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_an_evaluation_makes_exactly_its_episodes_with_their_seeds(
+    serve: Any, tmp_path: Path
+) -> None:
+    options = GameOptions(
+        HYBRID,
+        "127.0.0.1",
+        serve(obey_the_expert).port,
+        role="eval_expert",
+        episodes=5,
+        seed=40,
+        expert="fake_games:without_torch",
+        log_dir=tmp_path / "answers",
+    )
+    with Games(options) as games:
+        games.start(2)
+        assert games.wait(60.0)
+        assert games.running() == 0
+    assert games.failures == []
+    episodes = sorted(games.episodes(), key=lambda episode: episode.index)
+    assert [episode.index for episode in episodes] == [0, 1, 2, 3, 4]
+    assert [episode.client for episode in episodes] == [0, 1, 0, 1, 0]
+    expert = find(HYBRID)
+    assert expert is not None
+    # The way over the wire changes nothing: the same episodes without a server.
+    alone = returns(HYBRID, expert, 5, seed=40)
+    assert [episode.return_ for episode in episodes] == alone
+    assert all(e.expert == e.length and e.dqn == 0 for e in episodes)
+    for client in (0, 1):
+        with np.load(tmp_path / "answers" / f"client-{client}.npz") as log:
+            played = sum(e.length for e in episodes if e.client == client)
+            assert log["action"].shape == (played, 2)
+            assert set(log["actor"].tolist()) == {2}
+            assert set(log["session"].tolist()) == {3}
+
+
+def test_stop_ends_games_that_would_play_for_ever(serve: Any, tmp_path: Path) -> None:
+    server = serve(obey_the_expert)
+    options = GameOptions("CartPole-v1", "127.0.0.1", server.port, log_dir=tmp_path)
+    games = Games(options)
+    games.start(2)
+    until(lambda: server.connections == 2 and not games.results.empty())
+    assert games.running() == 2
+    games.stop()
+    assert games.running() == 0
+    assert games.failures == []
+    assert len(games.episodes()) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"client-0.npz", "client-1.npz"}
+
+
+def test_a_game_that_is_killed_is_reported_and_harms_no_other(serve: Any) -> None:
+    server = serve(obey_the_expert)
+    with Games(GameOptions("CartPole-v1", "127.0.0.1", server.port)) as games:
+        games.start(2)
+        until(lambda: server.connections == 2)
+        pid = games._processes[1].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: len(games.failures) > 0)
+        games.episodes()
+        until(lambda: not games.results.empty())
+        assert games.running() == 1
+    assert [f.message for f in games.failures] == ["game 1 ended with exit code -9"]
+
+
+def test_a_refusal_is_one_readable_message(serve: Any, capsys: Any) -> None:
+    port = serve(refuse).port
+    code = play.main(arguments("--env", "CartPole-v1", "--connect", f"127.0.0.1:{port}"))
+    assert code == 1
+    error = capsys.readouterr().err
+    assert error == (
+        "understudy play: the server refused (bad_token): "
+        "expected the server's token, got none; use --token\n"
+    )
+
+
+def command(port: int) -> subprocess.Popen[str]:
+    """`understudy play` with two games, in a process of its own."""
+    code = (
+        "import argparse, sys; from server import play; parser = argparse.ArgumentParser();"
+        "play.add_arguments(parser); sys.exit(play.main(parser.parse_args()))"
+    )
+    words = ["--env", "CartPole-v1", "--clients", "2", "--connect", f"127.0.0.1:{port}"]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_sigterm_stops_the_command_and_its_games(serve: Any) -> None:
+    server = serve(obey_the_expert)
+    with command(server.port) as process:
+        until(lambda: server.connections == 2)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20.0)
+    assert process.returncode == 0, output
+    assert "episode" in output
+    until(lambda: not any(thread.is_alive() for thread in server.threads))
+
+
+def test_games_end_when_the_command_is_killed(serve: Any) -> None:
+    server = serve(obey_the_expert)
+    with command(server.port) as process:
+        until(lambda: server.connections == 2)
+        process.kill()
+        process.communicate(timeout=20.0)
+    until(lambda: not any(thread.is_alive() for thread in server.threads))
+
+
+def test_options_that_cannot_work(capsys: Any) -> None:
+    assert play.main(arguments("--expert", "nowhere:f")) == 2
+    assert "expert 'nowhere:f': No module named 'nowhere'" in capsys.readouterr().err
+    assert play.main(arguments("--env", "CartPole-v1", "--role", "eval_expert")) == 2
+    assert "needs an expert, and none is known for 'CartPole-v1'" in capsys.readouterr().err
+    assert play.main(arguments("--weaken", "30")) == 2
+    assert "weaken: expected 0 to 1, got 30" in capsys.readouterr().err
+    for words in (["--connect", "nowhere"], ["--connect", "a:70000"], ["--clients", "0"]):
+        with pytest.raises(SystemExit):
+            arguments(*words)
+
+
+def test_addresses() -> None:
+    assert play.parse_address("host:1") == ("host", 1)
+    assert play.parse_address("[::1]:7777") == ("::1", 7777)
+    assert arguments().connect == ("127.0.0.1", 7777)
+
+
+def test_shares_add_up_to_the_total() -> None:
+    for total in range(12):
+        assert sum(_share(total, client, 5) or 0 for client in range(5)) == total
+    assert _share(None, 0, 5) is None
+
+
+def test_the_summary() -> None:
+    assert play.summary([]) == "no complete episode"
+    episodes = [Episode(0, 0, 1.0, 10, 5, 5), Episode(1, 1, 3.0, 30, 25, 5)]
+    assert play.summary(episodes) == "2 episodes: 40 frames, 25.0% expert, mean return 2.0 +- 1.0"
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "secret" not in repr(GameOptions("e", "h", 1, token="secret"))
