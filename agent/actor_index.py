@@ -1,0 +1,123 @@
+"""Who played which of the stored rows: counts in O(1), and the k-th step of an actor in O(1).
+
+Each actor has a ring with the places of its steps in order of age. Rows are overwritten in order
+of age too, so counting the overwritten rows of each actor is enough to know the rings' new heads.
+FINAL rows are in no ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from agent.storage import put, zeros
+from protocol.actor import ACTORS, NAMES, NOBODY, Actor
+
+Places = npt.NDArray[np.integer]
+
+COMPLETE = 0x80
+"""The bit of a tag that says that the step may be sampled: it has a successor or is terminal."""
+
+
+class ActorIndex:
+    """The tags of `capacity` places, on the host, and a ring for each actor, on the device."""
+
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        self._capacity = capacity
+        self.tags: npt.NDArray[np.uint8] = np.zeros(capacity, np.uint8)
+        """For each place the actor, NOBODY where there is no step, and COMPLETE."""
+        self._rings = zeros((len(ACTORS) * capacity,), np.int32, device)  # one behind the other
+        self._heads = dict.fromkeys(ACTORS, 0)
+        self._tails = dict.fromkeys(ACTORS, 0)
+        self._complete = dict.fromkeys(ACTORS, 0)
+
+    @property
+    def nbytes(self) -> int:
+        return self.tags.nbytes + self._rings.nbytes
+
+    def stored(self, actors: Iterable[Actor] = ACTORS) -> int:
+        """Stored steps of these actors."""
+        return sum(self._tails[actor] - self._heads[actor] for actor in actors)
+
+    def complete(self, actors: Iterable[Actor] = ACTORS) -> int:
+        """Complete steps of these actors."""
+        return sum(self._complete[actor] for actor in actors)
+
+    def replace(
+        self, at: int, actor: npt.NDArray[np.uint8], complete: npt.NDArray[np.bool_]
+    ) -> None:
+        """The oldest rows, from the place `at` on, make room for newer ones of these actors."""
+        places = (at + np.arange(len(actor))) % self._capacity
+        old = np.bincount(self.tags[places], minlength=256)
+        new = actor | np.where(complete, COMPLETE, 0).astype(np.uint8)
+        self.tags[places] = new
+        added = np.bincount(new, minlength=256)
+        for who in ACTORS:
+            self._heads[who] += int(old[who] + old[who | COMPLETE])
+            self._complete[who] += int(added[who | COMPLETE] - old[who | COMPLETE])
+            own = places[actor == who].astype(np.int32)
+            put(self._ring(who), self._tails[who] % self._capacity, own)
+            self._tails[who] += len(own)
+
+    def mark_complete(self, places: Places) -> None:
+        """The steps at these places, all different, have got a successor."""
+        places = places[self.tags[places] < COMPLETE]
+        counts = np.bincount(self.tags[places], minlength=256)
+        self.tags[places] |= COMPLETE
+        for who in ACTORS:
+            self._complete[who] += int(counts[who])
+
+    def draw(self, actors: Sequence[Actor], size: int, rng: torch.Generator) -> Tensor:
+        """Places of steps of these actors, uniform over all of them, int64 [size]."""
+        ranks = torch.randint(self.stored(actors), (size,), generator=rng, device=rng.device)
+        # The steps of all the actors, one after the other, lie in a few runs of ring positions:
+        # a rank is moved by how far its run stands from where the ranks before it end.
+        positions, passed, shift = ranks, 0, 0
+        for start, length in self._runs(actors):
+            further = start - passed - shift
+            mask = ranks >= passed
+            positions = torch.add(positions, mask, alpha=further)
+            shift += further
+            passed += length
+        return self._rings.index_select(0, positions).long()
+
+    def _runs(self, actors: Sequence[Actor]) -> Iterator[tuple[int, int]]:
+        """Start and length of the runs of ring positions that hold the steps of these actors."""
+        for who in actors:
+            stored, base = self.stored((who,)), self._base(who)
+            head = self._heads[who] % self._capacity
+            unbroken = min(stored, self._capacity - head)
+            if unbroken:
+                yield base + head, unbroken
+            if stored > unbroken:
+                yield base, stored - unbroken
+
+    def _ring(self, who: Actor) -> Tensor:
+        return self._rings[self._base(who) :][: self._capacity]
+
+    def _base(self, who: Actor) -> int:
+        return ACTORS.index(who) * self._capacity
+
+    def draw_complete(self, actors: Sequence[Actor], size: int, rng: torch.Generator) -> Tensor:
+        """Like `draw`, from the complete steps alone: exact at once, but looks at every tag."""
+        wanted = np.zeros(256, np.bool_)
+        wanted[[who | COMPLETE for who in actors]] = True
+        places = torch.from_numpy(np.flatnonzero(wanted[self.tags])).to(rng.device)
+        ranks = torch.randint(len(places), (size,), generator=rng, device=rng.device)
+        return places.index_select(0, ranks)
+
+    def check_valid(self, places_by_age: Places) -> None:
+        """AssertionError unless counts and rings equal a recount of the tags in order of age."""
+        tags = self.tags[places_by_age]
+        for who in ACTORS:
+            own = places_by_age[(tags & ~np.uint8(COMPLETE)) == who]
+            positions = np.arange(self._heads[who], self._tails[who]) % self._capacity
+            kept = self._ring(who).cpu().numpy()[positions]
+            assert np.array_equal(kept, own), f"{NAMES[who]}: the ring differs from the rows"
+            complete = int((tags == who | COMPLETE).sum())
+            assert self._complete[who] == complete, f"{NAMES[who]}: complete steps miscounted"
+        assert set(np.unique(tags & ~np.uint8(COMPLETE))) <= {NOBODY, *ACTORS}, "unknown actor"

@@ -1,0 +1,67 @@
+"""What the replay lets in: blocks of the game's shapes, in which every step says who played it.
+
+Attribution is what the replay is for, so a step without a known actor is refused here, once for
+all, and nothing is ever given a default one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agent.step import FINAL, STEP, StepBlock
+from protocol.actor import ACTORS, NOBODY
+from protocol.messages import RUNNING, TERMINATED, TRUNCATED
+from protocol.spaces import GameSpec
+
+STATUSES = (RUNNING, TERMINATED, TRUNCATED)
+
+
+def check_block(block: StepBlock, spec: GameSpec) -> None:
+    """Refuse a block that is not one of this spec, or of which any row breaks a rule.
+
+    ValueError says which column, or which row: an unknown kind or status, a step without a known
+    actor, a final row with one. NaN and ranges are the gateway's to check.
+    """
+    _check_columns(block, spec)
+    _check_rows(block)
+
+
+def _check_columns(block: StepBlock, spec: GameSpec) -> None:
+    one_row = StepBlock.empty(spec, 1)
+    for name in StepBlock.__slots__:
+        column, like = getattr(block, name), getattr(one_row, name)
+        shape = (len(block), *like.shape[1:])
+        if column.dtype != like.dtype or column.shape != shape:
+            raise ValueError(
+                f"column {name!r}: expected {like.dtype} {list(shape)}, "
+                f"got {column.dtype} {list(column.shape)}; make blocks with the run's own spec"
+            )
+
+
+def _check_rows(block: StepBlock) -> None:
+    step, final = block.kind == STEP, block.kind == FINAL
+    known_actor = np.isin(block.actor, ACTORS)
+    good = ((step & known_actor) | (final & (block.actor == NOBODY))) & np.isin(
+        block.status, STATUSES
+    )
+    if good.all():
+        return
+    row = int(np.argmin(good))
+    kind, actor, status = int(block.kind[row]), int(block.actor[row]), int(block.status[row])
+    where = f"row {row} (stream {int(block.stream[row])}, seq {int(block.seq[row])})"
+    if kind not in (STEP, FINAL):
+        raise ValueError(
+            f"{where}: expected the kind 1 (step) or 2 (final), got {kind}; "
+            "0 is a record that nobody wrote"
+        )
+    if status not in STATUSES:
+        raise ValueError(
+            f"{where}: expected the status 0 (running), 1 (terminated) or 2 (truncated), "
+            f"got {status}"
+        )
+    if kind == STEP:
+        raise ValueError(
+            f"{where}: a step needs an actor, 1 (dqn) or 2 (expert), got {actor}; "
+            "tag every action with who chose it"
+        )
+    raise ValueError(f"{where}: a final row has no action, expected the actor 0, got {actor}")

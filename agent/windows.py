@@ -1,0 +1,113 @@
+"""n-step windows: how far a sampled step is followed, and what it earned on the way.
+
+A *window* starts at a step and adds up rewards, discounted by gamma, until
+
+- a step that terminated the episode: nothing is bootstrapped;
+- `n_step` rewards, or a truncation: bootstraps from the observation behind the last reward, which
+  at a truncation, a disconnect among them, is that of the stream's FINAL row;
+- a step without a successor, the newest of its stream: bootstraps from that step's own
+  observation, and its reward is left out;
+- by default, a step of another actor: bootstraps from that step's observation, so that nobody is
+  credited with another's play.
+
+The window belongs to the actor of its first step. Only *complete* steps start one: those that have
+a successor or terminated the episode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agent.storage import gather
+from protocol.actor import NOBODY
+from protocol.messages import TERMINATED
+
+_FIELDS = {"next": ("<i8", 0), "reward": ("<f4", 8), "actor": ("u1", 12)}
+_FIELDS |= {"status": ("u1", 13), "kind": ("u1", 14)}
+
+META = np.dtype(
+    {
+        "names": list(_FIELDS),
+        "formats": [form for form, _ in _FIELDS.values()],
+        "offsets": [offset for _, offset in _FIELDS.values()],
+        "itemsize": 16,
+    }
+)
+"""What following a link needs to know of a row, in 16 bytes: one gather for each row and hop.
+`next` is the serial number of the row's successor, or agent.links.NONE. As tensors, META rows are
+int64 [rows, 2]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What became of `B` windows."""
+
+    last: Tensor
+    """Places of the rows to bootstrap from, int64 [B]; the terminal step where it ended so."""
+    returns: Tensor
+    """Sum over the window of gamma**k times the reward k steps on, float32 [B]."""
+    horizons: Tensor
+    """Number of rewards in the sum, int64 [B]."""
+    discounts: Tensor
+    """gamma**horizon, and 0 where the window ended in a terminal step, float32 [B]."""
+
+
+def follow(
+    store: Tensor,
+    first: Tensor,
+    meta: Tensor,
+    *,
+    n_step: int,
+    gamma: float,
+    oldest: int,
+    stop_at_actor_change: bool,
+) -> Windows:
+    """The windows that start at the places `first`, int64 [B], all of complete steps.
+
+    `store` is META of all places, int64 [capacity, 2], `meta` that of `first`, int64 [B, 2],
+    `oldest` the smallest serial number that is not overwritten.
+    """
+    at, actor = first, actors_of(meta)
+    going = torch.ones_like(first, dtype=torch.bool)
+    terminated = torch.zeros_like(going)
+    returns = torch.zeros_like(first, dtype=torch.float32)
+    horizons = torch.zeros_like(first)
+    for k in range(n_step):
+        if k:
+            meta = gather(store, at)
+            # FINAL rows are nobody's: a window never goes through one.
+            here = actors_of(meta)
+            going &= here == actor if stop_at_actor_change else here != NOBODY
+        successor, terminal = meta[:, 0], is_terminal(meta)
+        going &= terminal | (successor >= oldest)
+        returns.addcmul_(rewards_of(meta), going.float(), value=gamma**k)
+        horizons += going
+        terminated |= going & terminal
+        going &= ~terminal
+        at = torch.where(going, successor % len(store), at)
+    discounts = torch.pow(gamma, horizons.float()).masked_fill_(terminated, 0.0)
+    return Windows(at, returns, horizons, discounts)
+
+
+def incomplete(meta: Tensor, oldest: int) -> Tensor:
+    """Which META rows, all of steps, may not start a window: bool [B]."""
+    return (meta[:, 0] < oldest) & ~is_terminal(meta)
+
+
+def rewards_of(meta: Tensor) -> Tensor:
+    """The rewards of META rows, float32 [B], a view."""
+    return meta.view(torch.float32)[:, _FIELDS["reward"][1] // 4]
+
+
+def actors_of(meta: Tensor) -> Tensor:
+    """The actors of META rows, uint8 [B], a view."""
+    return meta.view(torch.uint8)[:, _FIELDS["actor"][1]]
+
+
+def is_terminal(meta: Tensor) -> Tensor:
+    """Which META rows terminated their episode, bool [B]."""
+    return meta.view(torch.uint8)[:, _FIELDS["status"][1]] == TERMINATED
