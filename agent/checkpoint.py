@@ -1,0 +1,120 @@
+"""Files that a run goes on from: written whole or not at all, and checked when read.
+
+A file holds a format name and version and the caller's state: nested dicts and lists of tensors
+and plain values. It is read with `weights_only`: a checkpoint from elsewhere cannot run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = "understudy checkpoint"
+VERSION = 1
+
+SUFFIX = ".pt"
+TEMPORARY = ".tmp"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be gone on from; the message says why and what to do."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write the state to a temporary file beside `path`, and rename it once it is on the disk.
+
+    Whenever the process or the machine stops, `path` is the old file or the new one, complete.
+    Makes the folder if there is none. Errors: OSError, with the temporary file removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    # The new name is on the disk only when the folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
+    """The state that was saved, its tensors on the cpu.
+
+    `spec`: the game as text; the state's entry `spec` must equal it. Errors: CheckpointError for a
+    file that is missing, damaged, no checkpoint, of another version, or of another game.
+    """
+    try:
+        _check_bytes(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"expected a checkpoint at {path}, found none") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, error) from error
+    except pickle.UnpicklingError as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: expected a file that begins with {FORMAT!r}, got another kind of file; "
+            "name one that understudy saved"
+        )
+    if content.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: expected format version {VERSION}, got {content.get('version')!r}; "
+            "resume it with the version of understudy that saved it"
+        )
+    state: dict[str, Any] = content["state"]
+    if spec is not None and state.get("spec") != spec:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of the game {spec}, got one of {state.get('spec')}; "
+            "resume the run with its own game, or start a new run"
+        )
+    return state
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a folder, the oldest first: in the order of their names, which
+    therefore must hold a number with leading zeros. Empty where there is no folder."""
+    return sorted(path for path in folder.glob("*" + SUFFIX) if path.is_file())
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder."""
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints (at least 1), and what a stopped save left."""
+    if keep < 1:
+        raise ValueError(f"keep: expected at least 1, got {keep}")
+    for path in [*checkpoints(folder)[:-keep], *folder.glob("*" + SUFFIX + TEMPORARY)]:
+        path.unlink(missing_ok=True)
+
+
+def _check_bytes(path: Path) -> None:
+    """Compare every entry with its checksum: torch reads a damaged tensor without a word."""
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"the bytes of {damaged} are damaged")
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: expected a complete checkpoint, got a file that cannot be read ({error}); "
+        "resume from an older one beside it"
+    )

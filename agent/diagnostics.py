@@ -1,0 +1,156 @@
+"""Numbers about learning, each actor's apart: added up on the device, fetched once.
+
+An update adds sums over its rows to a small tensor; only `fetch` waits for the device. A number
+that nothing was measured for (no row of that actor, no update) is NaN, never 0: an actor that was
+absent has not learnt with an error of zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from protocol.actor import ACTORS, NAMES, Actor
+
+EACH_ACTOR = {
+    "batch_n": "rows of the actor in a batch, mean over updates",
+    "td_err_mean": "mean |TD error| over the actor's rows",
+    "q_mean": "mean Q of the action taken over the actor's rows",
+    "reward_mean": "mean one-step reward over the actor's rows",
+    "weight_mean": "mean advantage weight over the actor's rows",
+    "weight_ess": "effective sample of the weights as a fraction of the actor's rows: "
+    "(sum w)^2 / (n sum w^2); 1 when all weights are equal",
+    "grad_norm": "norm of the actor's part of the gradient before clipping, "
+    "at the last update that measured it (learner.grad_norm_every)",
+}
+"""Metrics that exist once for each actor, with `_dqn` and `_expert` behind the name."""
+
+OVERALL = {
+    "batch_frac_dqn": "fraction of batch rows whose action the network chose",
+    "loss": "the loss that was minimised: loss_td + loss_continuous",
+    "loss_td": "Huber loss of the TD error, weights and factors included",
+    "loss_continuous": "squared distance of the continuous heads from the action taken, "
+    "in units of half their range, weights and factors included",
+    "td_err_mean": "mean |TD error| over all rows",
+    "q_mean": "mean Q of the action taken over all rows",
+    "grad_norm": "norm of the gradient before clipping, mean over updates",
+}
+"""Metrics of all rows together."""
+
+METRICS = OVERALL | {
+    f"{name}_{NAMES[actor]}": text for name, text in EACH_ACTOR.items() for actor in ACTORS
+}
+"""Every metric of the learner and what it is: means since the last fetch."""
+
+LINES_EVERY = 100
+"""Updates between two lines about the make-up of a batch."""
+
+
+class Diagnostics:
+    """Per-actor sums since the last fetch, on the device."""
+
+    def __init__(self, device: torch.device, *, heads: int, columns: int) -> None:
+        """`heads`: discrete heads, or 1 where there are none and the value of the state is learnt.
+        `columns`: of the continuous heads."""
+        self._heads = heads
+        shape = (4 + 3 * heads + columns, len(ACTORS))
+        # float64: float32 stops counting at 2^24 rows.
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
+        self._grad_norm = torch.zeros(1, dtype=torch.float64, device=device)
+        self._actor_norms = torch.full((len(ACTORS),), math.nan, device=device)
+        self._updates = 0
+        self._lines: list[tuple[int, Tensor]] = []
+
+    def update(
+        self,
+        step: int,
+        masks: Tensor,
+        rewards: Tensor,
+        weights: Tensor,
+        measured: Tensor,
+        grad_norm: Tensor,
+    ) -> None:
+        """Count an update, the `step`-th.
+
+        `masks` float32 [B, actors]: 1 where the row is the actor's. `rewards`, `weights` [B].
+        `measured` [B, 3 * heads + C]: |TD error| of each head, Q of each, TD loss of each, then
+        the loss of each continuous column; losses scaled so that their sum over rows is the loss.
+        """
+        plain = torch.stack((torch.ones_like(rewards), rewards, weights, weights * weights))
+        sums = torch.cat((plain @ masks, measured.T @ masks))
+        self._sums += sums
+        self._grad_norm += grad_norm
+        self._updates += 1
+        if step % LINES_EVERY == 0:
+            self._lines.append((step, sums[0]))
+
+    def actor_norms(self, masks: Tensor, norms: Tensor) -> None:
+        """Keep the norm of each actor's part of the gradient, [actors]; NaN without rows."""
+        self._actor_norms = torch.where(masks.sum(0) > 0, norms, math.nan)
+
+    def fetch(self) -> dict[str, float]:
+        """All of METRICS since the last call. Waits for the device, once."""
+        sums, norm = self._sums.flatten(), self._grad_norm
+        values = torch.cat((sums, norm, self._actor_norms.double())).tolist()
+        n, width, updates = len(sums), len(ACTORS), self._updates
+        # One list for each row of the sums: a number for each actor.
+        count, reward, weight, weight_squared, *measured = (
+            values[i : i + width] for i in range(0, n, width)
+        )
+        heads = self._heads
+        td_err, q = _mean(measured[:heads]), _mean(measured[heads : 2 * heads])
+        loss_td = sum(sum(row) for row in measured[2 * heads : 3 * heads])
+        loss_continuous = sum(sum(row) for row in measured[3 * heads :])
+
+        out = {
+            "batch_frac_dqn": _ratio(count[ACTORS.index(Actor.DQN)], sum(count)),
+            "loss": _ratio(loss_td + loss_continuous, updates),
+            "loss_td": _ratio(loss_td, updates),
+            "loss_continuous": _ratio(loss_continuous, updates),
+            "td_err_mean": _ratio(sum(td_err), sum(count)),
+            "q_mean": _ratio(sum(q), sum(count)),
+            "grad_norm": _ratio(values[n], updates),
+        }
+        for i, actor in enumerate(ACTORS):
+            of_actor = {
+                "batch_n": _ratio(count[i], updates),
+                "td_err_mean": _ratio(td_err[i], count[i]),
+                "q_mean": _ratio(q[i], count[i]),
+                "reward_mean": _ratio(reward[i], count[i]),
+                "weight_mean": _ratio(weight[i], count[i]),
+                "weight_ess": _ratio(weight[i] ** 2, count[i] * weight_squared[i]),
+                "grad_norm": values[n + 1 + i],
+            }
+            out |= {f"{name}_{NAMES[actor]}": value for name, value in of_actor.items()}
+
+        self._sums.zero_()
+        self._grad_norm.zero_()
+        self._updates = 0
+        return out
+
+    def batch_lines(self) -> list[str]:
+        """A line on every LINES_EVERY-th batch since the last call, from the rows' own tags."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return []
+        counts = torch.stack([counts for _, counts in lines]).tolist()
+        return [_line(step, *row) for (step, _), row in zip(lines, counts, strict=True)]
+
+
+def _line(step: int, dqn: float, expert: float) -> str:
+    total = max(dqn + expert, 1)
+    return (
+        f"[BATCH] Step {step}: {dqn:.0f} DQN ({dqn / total:.1%}) / "
+        f"{expert:.0f} expert ({expert / total:.1%})"
+    )
+
+
+def _mean(rows: list[list[float]]) -> list[float]:
+    """The mean over rows, for each actor."""
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
