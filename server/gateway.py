@@ -280,6 +280,13 @@ class Gateway:
         except EOFError:  # the supervisor is gone
             self.stop()
 
+    def close(self) -> None:
+        """Let go of the shared memory."""
+        for ring in self._rings:
+            ring.close()
+        if self._weights is not None:
+            self._weights.close()
+
     def stop(self) -> None:
         """Say goodbye to the games, truncate their episodes, and end when all is in the ring."""
         if self._stopping:
@@ -322,6 +329,7 @@ async def _serve(config: Config, index: int, launch: int, pipe: Pipe, sock: sock
     finally:
         server.close()
     gateway.send_report()
+    gateway.close()
 
 
 def main(config: Config, index: int, launch: int, pipe: Pipe, sock: socket.socket) -> None:

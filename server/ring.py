@@ -79,12 +79,12 @@ class StepRing:
 
         They stay valid until `release`.
         """
-        used = self.used
-        if not used:
+        used = min(self.used, limit)
+        if used <= 0:
             return None
         fence()
         start = int(self._counters[_READ]) % self.capacity
-        return self._rows.rows(start, min(start + used, start + limit, self.capacity))
+        return self._rows.rows(start, min(start + used, self.capacity))
 
     def release(self, n: int) -> None:
         """Give `n` rows that were read back to the writer."""

@@ -11,8 +11,9 @@ _BUFFER = ("total", "dqn", "expert", "frac_dqn", "frac_expert")
 
 
 def summarise(supervisor: Supervisor, **more: Any) -> dict[str, Any]:
-    """The last numbers of a run, the replay's composition as a table of its own, and `more`."""
-    row = plain(supervisor.row)
+    """The last numbers of a run (what the learner measures: when it last learnt), the replay's
+    composition as a table of its own, and `more`."""
+    row = plain(supervisor.row | supervisor.last)
     buffer = {part: row.pop(f"buffer_{part}", None) for part in _BUFFER}
     return {
         "run": str(supervisor.folder.path),

@@ -61,6 +61,8 @@ class Supervisor:
         self.folder = folder
         self.row: dict[str, float] = {}
         """The newest metrics; empty until the first interval has passed."""
+        self.last: dict[str, float] = {}
+        """For each metric the newest value that was a number: a mean over no rows is none."""
         self.lines: deque[str] = deque(maxlen=100)
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
@@ -180,6 +182,25 @@ class Supervisor:
         """Connections that ended in an error, by code."""
         return self._collector.errors
 
+    @property
+    def steps(self) -> int:
+        """Steps that the gateways have handed over since the start, as of now."""
+        return sum(ring.steps for ring in self._rings)
+
+    def settle(self, timeout_s: float = 60.0) -> None:
+        """Wait until all that was played is stored, learnt from, and published. The games must
+        have ended."""
+        deadline = time.monotonic() + timeout_s
+        quiet = 0
+        while quiet < 2 and time.monotonic() < deadline:
+            before = self.row.get("time")
+            self.poll()
+            row = self.row
+            if row.get("time") != before:
+                done = not (row["slots"] or row["transitions_dropped"] or row.get("updates_due"))
+                # Twice: the second row comes after the weights of the first were published.
+                quiet = quiet + 1 if done else 0
+
     def _ask(self, message: Any, kind: type[Any], timeout_s: float) -> Any:
         assert self._trainer is not None
         self._trainer.send(message)
@@ -236,6 +257,7 @@ class Supervisor:
 
     def _write_row(self) -> None:
         self.row = self._collector.row()
+        self.last |= {name: value for name, value in self.row.items() if not math.isnan(value)}
         with self.folder.metrics.open("a") as file:
             file.write(json.dumps(plain(self.row)) + "\n")
         if self.on_row:

@@ -179,13 +179,10 @@ class Trainer:
 
     def _drain(self) -> int:
         """Move what the rings hold into the replay; how many rows that were."""
-        limit = self._config.trainer.max_lag_updates
-        if limit is not None and self._due() > limit and not self._stopping:
-            return 0  # the rings fill, and the games wait
         moved = 0
         for ring in self._rings:
             for _ in range(max(1, ring.capacity // DRAIN_STEPS)):
-                block = ring.read(DRAIN_STEPS)
+                block = ring.read(min(DRAIN_STEPS, self._room()))
                 if block is None:
                     break
                 self._replay.append(block)
@@ -196,6 +193,14 @@ class Trainer:
                 moved += len(block)
                 ring.release(len(block))
         return moved
+
+    def _room(self) -> int:
+        """Rows that may be taken in before more updates are due than the configuration allows;
+        what is left in the rings then makes the games wait."""
+        limit = self._config.trainer.max_lag_updates
+        if limit is None or self._stopping:
+            return DRAIN_STEPS
+        return max(0, int((limit - self._due()) / self._config.trainer.replay_ratio))
 
     def _due(self) -> int:
         """Updates that the replay ratio allows and that have not been made."""

@@ -1,0 +1,145 @@
+"""Does everybody agree on who chose each action? The games' own logs against the replay and the
+batches, row by row.
+
+A *truth* is what a game says was done on a frame: the answer that it got, or what it took instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.session import SLOT_BITS
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a comparison found. `ok` is the verdict."""
+
+    compared: int
+    """Rows of the replay that were compared with the truth."""
+    mismatches: int
+    """Rows of the replay or of a batch whose tag or action is not the truth, or that no game
+    knows of."""
+    missing: int
+    """Truths that are not in the replay. The last of a stream does not count: no frame followed,
+    so it never became a step."""
+    batch_compared: int
+    """Rows of batches that were compared."""
+
+    @property
+    def ok(self) -> bool:
+        return self.compared > 0 and self.mismatches == 0 and self.missing == 0
+
+
+def compare(truth: Columns, stored: Columns) -> Attribution:
+    """Compare the games' logs with a dump of the replay.
+
+    truth: `session`, `slot`, `seq`, `actor`, `action` of every answer, in any order (see
+        `understudy_client.AnswerLog.arrays`). stored: `stream`, `seq`, `actor`, `action`, and
+        `batch_stream`, ... of the batches where they were recorded.
+    """
+    stream = truth["session"].astype(np.int64) << SLOT_BITS | truth["slot"].astype(np.int64)
+    keys = _keys(stream, truth["seq"])
+    order = np.argsort(keys, order=("stream", "seq"))
+    keys = keys[order]
+    actor, action = truth["actor"][order], truth["action"][order]
+    last = np.ones(len(keys), np.bool_)
+    last[:-1] = keys["stream"][1:] != keys["stream"][:-1]
+
+    found = np.zeros(len(keys), np.bool_)
+    wrong = _wrong(keys, actor, action, stored, "", found)
+    known = int(np.count_nonzero(found))
+    duplicates = len(stored["stream"]) - known - _unknown(keys, stored, "")
+    batch_wrong, batch_compared = 0, 0
+    if "batch_stream" in stored:
+        batch_wrong = _wrong(keys, actor, action, stored, "batch_", None)
+        batch_compared = len(stored["batch_stream"])
+    return Attribution(
+        compared=len(stored["stream"]),
+        mismatches=wrong + batch_wrong + duplicates,
+        missing=int(np.count_nonzero(~found & ~last)),
+        batch_compared=batch_compared,
+    )
+
+
+def load_logs(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    """The logs of all games in a folder (client-*.npz), one after the other."""
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    for path in sorted(folder.glob("client-*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            if len(file["seq"]):
+                parts.append({name: file[name] for name in file.files})
+    if not parts:
+        return {
+            name: np.empty(0, np.int64) for name in ("session", "slot", "seq", "actor", "action")
+        }
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def load_dump(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """What the trainer dumped."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+_KEY = np.dtype([("stream", np.int64), ("seq", np.int64)])
+
+
+def _keys(stream: npt.NDArray[Any], seq: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    keys = np.empty(len(seq), _KEY)
+    keys["stream"], keys["seq"] = stream, seq
+    return keys
+
+
+def _places(keys: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Where each wanted key stands among the sorted ones; -1 for none."""
+    if not len(keys):
+        return np.full(len(wanted), -1, np.int64)
+    # Structured keys compare slowly: each stream's truths are a run of rising seqs.
+    streams, starts, counts = np.unique(keys["stream"], return_index=True, return_counts=True)
+    which = np.minimum(np.searchsorted(streams, wanted["stream"]), len(streams) - 1)
+    known = streams[which] == wanted["stream"]
+    offset = wanted["seq"] - keys["seq"][starts[which]]
+    place = starts[which] + np.clip(offset, 0, counts[which] - 1)
+    direct = known & (keys["seq"][place] == wanted["seq"])
+    out = np.where(direct, place, -1)
+    # A stream has gaps where an answer had no action (the end of an episode): search those.
+    for i in np.unique(which[known & ~direct]).tolist():
+        rows = np.flatnonzero((which == i) & known & ~direct)
+        run = keys["seq"][starts[i] : starts[i] + counts[i]]
+        at = np.minimum(np.searchsorted(run, wanted["seq"][rows]), len(run) - 1)
+        hit = run[at] == wanted["seq"][rows]
+        out[rows[hit]] = starts[i] + at[hit]
+    return out
+
+
+def _wrong(
+    keys: npt.NDArray[Any],
+    actor: npt.NDArray[Any],
+    action: npt.NDArray[Any],
+    stored: Columns,
+    prefix: str,
+    found: npt.NDArray[np.bool_] | None,
+) -> int:
+    """Rows that no game knows of or that differ from the truth; marks in `found` what was seen."""
+    at = _places(keys, _keys(stored[f"{prefix}stream"], stored[f"{prefix}seq"]))
+    known = at >= 0
+    if found is not None:
+        found[at[known]] = True
+    same = actor[at[known]] == stored[f"{prefix}actor"][known]
+    if same.size:
+        same &= (action[at[known]] == stored[f"{prefix}action"][known]).all(axis=1)
+    return int(np.count_nonzero(~known) + np.count_nonzero(~same))
+
+
+def _unknown(keys: npt.NDArray[Any], stored: Columns, prefix: str) -> int:
+    at = _places(keys, _keys(stored[f"{prefix}stream"], stored[f"{prefix}seq"]))
+    return int(np.count_nonzero(at < 0))

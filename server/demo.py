@@ -1,0 +1,196 @@
+"""`understudy demo`: LunarLander from start to finish. The server, the games, training, evaluation
+of the network alone and of the expert alone, the attribution check, and a summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from config.load import load
+from config.options import add_arguments as add_config
+from config.options import given
+from server.attribution import Attribution, compare, load_dump, load_logs
+from server.games import GameOptions, Games
+from server.logs import log_here, stop_logging
+from server.rundir import RunFolder
+from server.serve import StopSignal
+from server.summary import write_summary
+from server.supervisor import ChildDied, Supervisor
+from server.terminal import Screen
+
+FRAMES = 20_000
+EVAL_EPISODES = 20
+EVAL_CLIENTS = 4
+EVAL_SEED = 1_000_000
+"""Evaluation episodes start from seeds of their own, the same ones in every run."""
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--frames", type=int, default=FRAMES, metavar="N", help="training frames (%(default)s)")
+    add("--clients", type=int, default=8, metavar="N", help="games, each a process (%(default)s)")
+    add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
+    add("--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
+    add("--json", action="store_true", help="print the summary as JSON, and nothing else")
+    add_config(parser, preset="demo", short={"seed": "run.seed", "port": "server.port"})
+
+
+def main(args: argparse.Namespace) -> int:
+    config = load(given(args)).config
+    folder = RunFolder.open(config, resume=False, label="demo")
+    console = Console(stderr=args.json, quiet=args.json)
+    log_here(folder.log, None)
+    supervisor = Supervisor(config, folder)
+    try:
+        supervisor.start()
+        found = _run(args, supervisor, console)
+    except (ChildDied, DemoError) as error:
+        print(f"understudy demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        supervisor.stop()
+        stop_logging()
+    # After the stop, so that the counters are the final ones.
+    summary = write_summary(supervisor, **found)
+    if args.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        _print_summary(console, summary)
+    return 0
+
+
+def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> dict[str, Any]:
+    """Train, evaluate, check; what the summary says of it beyond the metrics."""
+    stop = StopSignal()
+    logs = supervisor.folder.path / "answers"
+    with Screen(console, f"understudy: {args.env}", frames=args.frames) as screen:
+        supervisor.on_row = screen.show
+        screen.note(f"starting {args.clients} games")
+        games = _games(args, supervisor, "train", log_dir=logs)
+        with games:
+            games.start(args.clients)
+            begin = _train(args, supervisor, games, screen, stop)
+        frames, end = supervisor.steps, time.monotonic()
+        screen.note("learning from the last frames")
+        supervisor.settle()
+        learnt = time.monotonic()
+        trained = dict(supervisor.row)
+        screen.note(f"evaluating network and expert, {EVAL_EPISODES} episodes each")
+        student, teacher = _evaluate(args, supervisor, stop)
+        screen.note("comparing the games' logs with the replay")
+        attribution = _check(supervisor, logs)
+        screen.note("done")
+    updates = trained["updates"]
+    return {
+        "frames": frames,
+        "seconds": end - begin,
+        "frames_per_s": frames / (end - begin),
+        "updates": int(updates),
+        "updates_per_s": updates / (learnt - begin),
+        "samples_per_s": updates * supervisor.config.learner.batch_size / (learnt - begin),
+        "eval_return_mean": statistics.fmean(student),
+        "eval_episodes": len(student),
+        "expert_return_mean": statistics.fmean(teacher),
+        "expert_episodes": len(teacher),
+        "attribution_compared": attribution.compared,
+        "attribution_mismatches": attribution.mismatches + attribution.missing,
+    }
+
+
+def _games(args: argparse.Namespace, supervisor: Supervisor, role: str, **more: Any) -> Games:
+    token = supervisor.config.server.token
+    return Games(
+        GameOptions(
+            env=args.env,
+            host=supervisor.config.server.host,
+            port=supervisor.port,
+            role=role,
+            weaken=args.weaken if role != "eval" else 0.0,
+            token=token.get_secret_value() if token else None,
+            **({"seed": supervisor.config.run.seed} | more),
+        )
+    )
+
+
+def _train(
+    args: argparse.Namespace,
+    supervisor: Supervisor,
+    games: Games,
+    screen: Screen,
+    stop: StopSignal,
+) -> float:
+    """Until the frame budget is used up; when the first frame came."""
+    begin = 0.0
+    while supervisor.steps < args.frames:
+        supervisor.poll(0.05)
+        if not begin and supervisor.steps:
+            begin = time.monotonic()
+            screen.note("training")
+        if stop.set:
+            raise DemoError("stopped before the end")
+        if games.failures:
+            raise DemoError(games.failures[0].message)
+    return begin
+
+
+def _evaluate(
+    args: argparse.Namespace, supervisor: Supervisor, stop: StopSignal
+) -> tuple[list[float], list[float]]:
+    """Returns of the network alone, and of the expert alone, over the same seeds."""
+    options = {"episodes": EVAL_EPISODES, "seed": EVAL_SEED}
+    student = _games(args, supervisor, "eval", **options)
+    teacher = _games(args, supervisor, "eval_expert", **options)
+    with student, teacher:
+        student.start(EVAL_CLIENTS)
+        teacher.start(EVAL_CLIENTS)
+        while student.running() or teacher.running():
+            supervisor.poll(0.05)
+            if stop.set:
+                raise DemoError("stopped before the end")
+    for games in (student, teacher):
+        if games.failures:
+            raise DemoError(games.failures[0].message)
+    return (
+        [episode.return_ for episode in student.episodes()],
+        [episode.return_ for episode in teacher.episodes()],
+    )
+
+
+def _check(supervisor: Supervisor, logs: Path) -> Attribution:
+    """Compare every answer that the games logged with the replay."""
+    dump = logs / "replay.npz"
+    supervisor.dump(str(dump))
+    return compare(load_logs(logs), load_dump(dump))
+
+
+def _print_summary(console: Console, summary: dict[str, Any]) -> None:
+    table = Table(title="LunarLander, network against expert", show_header=False, box=None)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    buffer = summary["buffer"]
+    for name, text in (
+        ("evaluation, network alone", f"{summary['eval_return_mean']:.1f}"),
+        ("evaluation, expert alone", f"{summary['expert_return_mean']:.1f}"),
+        ("frames", f"{summary['frames']:,} ({summary['frames_per_s']:,.0f} a second)"),
+        ("updates", f"{summary['updates']:,} ({summary['updates_per_s']:,.0f} a second)"),
+        ("replay", f"{buffer['frac_dqn']:.1%} dqn, {buffer['frac_expert']:.1%} expert"),
+        ("transitions dropped", f"{summary['transitions_dropped']}"),
+        ("attribution mismatches", f"{summary['attribution_mismatches']} of "
+                                   f"{summary['attribution_compared']:,}"),
+    ):  # fmt: skip
+        table.add_row(name, text)
+    console.print(table)
+    console.print(f"run: {summary['run']}")
