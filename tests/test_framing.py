@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import RemoteError
+from protocol.framing import HANDSHAKE_MAX_BYTES, LENGTH_BYTES, MessageReader, framed
+
+MESSAGES = st.lists(st.binary(min_size=1, max_size=300), max_size=8)
+
+
+def feed(reader: MessageReader, data: bytes) -> list[bytes]:
+    return [bytes(message) for message in reader.feed(data)]
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
+    return [data[a:b] for a, b in pairwise(edges)]
+
+
+def outcome(data: bytes, cuts: list[int], limit: int) -> tuple[list[bytes], str | None]:
+    """The messages of a stream cut like this, and the code of the error that ended it."""
+    reader, out = MessageReader(limit), []
+    try:
+        for piece in cut(data, cuts):
+            for message in reader.feed(piece):
+                out.append(bytes(message))
+    except RemoteError as error:
+        return out, error.code
+    return out, None
+
+
+@given(MESSAGES, st.lists(st.integers(0, 2500), max_size=12), st.binary(max_size=3))
+def test_any_split_gives_the_same_messages(
+    messages: list[bytes], cuts: list[int], rest: bytes
+) -> None:
+    reader = MessageReader()
+    stream = b"".join(map(framed, messages)) + rest
+    got = [m for piece in cut(stream, cuts) for m in feed(reader, piece)]
+    assert got == messages
+    assert reader.partial == len(rest)
+
+
+@given(MESSAGES, st.binary(min_size=4, max_size=40), st.lists(st.integers(0, 2500), max_size=12))
+def test_any_split_gives_the_same_error_behind_the_same_messages(
+    messages: list[bytes], junk: bytes, cuts: list[int]
+) -> None:
+    stream = b"".join(map(framed, messages)) + junk
+    assert outcome(stream, cuts, 300) == outcome(stream, [], 300)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20))
+def test_random_bytes_raise_nothing_but_a_remote_error(pieces: list[bytes]) -> None:
+    reader = MessageReader(limit=100)
+    for piece in pieces:
+        try:
+            feed(reader, piece)
+        except RemoteError:
+            return
+        assert reader.partial <= 100 + LENGTH_BYTES
+
+
+def test_a_view_outlives_the_next_feed() -> None:
+    reader = MessageReader()
+    [first] = reader.feed(framed(b"first") + b"\x00")
+    list(reader.feed(b"\x00\x00\x06second"))
+    assert bytes(first) == b"first"
+    [split] = list(reader.feed(b"\x00\x00\x00\x02ab\x00\x00"))
+    list(reader.feed(b"\x00\x01c"))
+    assert bytes(split) == b"ab"
+
+
+def test_a_length_counts_big_endian_and_stands_before_the_payload() -> None:
+    assert framed(b"x" * 258)[:5] == b"\x00\x00\x01\x02x"
+
+
+def test_the_limit_is_inclusive() -> None:
+    assert feed(MessageReader(5), framed(b"12345")) == [b"12345"]
+    with pytest.raises(RemoteError, match=r"expected .* at most 5 bytes, got a length of 6") as no:
+        feed(MessageReader(5), framed(b"123456"))
+    assert no.value.code == "message_too_long"
+
+
+def test_until_it_is_raised_the_limit_is_that_of_the_handshake() -> None:
+    reader = MessageReader()
+    assert reader.limit == HANDSHAKE_MAX_BYTES == 65_536
+    reader.limit = 70_000
+    assert len(feed(reader, framed(bytes(70_000)))) == 1
+
+
+def test_a_limit_raised_between_two_glued_messages_counts_for_the_second() -> None:
+    reader = MessageReader(5)
+    messages = reader.feed(framed(b"hello") + framed(b"longer"))
+    assert next(messages) == b"hello"
+    reader.limit = 6
+    assert next(messages) == b"longer"
+
+
+def test_a_long_length_is_refused_before_its_bytes_come() -> None:
+    with pytest.raises(RemoteError):
+        feed(MessageReader(), b"\x7f\xff\xff\xff")
+
+
+def test_an_empty_message_is_refused() -> None:
+    with pytest.raises(RemoteError, match=r"expected .* at least 1 byte, got a length of 0") as no:
+        feed(MessageReader(), bytes(4))
+    assert no.value.code == "message_empty"
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"GET / HTTP/1.1", "HTTP"),
+        (b"POST / HTTP/1.1", "HTTP"),
+        (b"PUT / HTTP/1.1", "HTTP"),
+        (b"HEAD / HTTP/1.1", "HTTP"),
+        (b"OPTIONS * HTTP/1.1", "HTTP"),
+        (b"CONNECT host:443", "HTTP"),
+        (b"DELETE / HTTP/1.1", "HTTP"),
+        (b"PATCH / HTTP/1.1", "HTTP"),
+        (b"PRI * HTTP/2.0", "HTTP/2"),
+        (b"SSH-2.0-x", "SSH"),
+        (b"\x16\x03\x01\x00\xc8", "TLS"),
+    ],
+)
+def test_another_protocol_is_named(data: bytes, what: str) -> None:
+    for pieces in ([data], [data[:1], data[1:]]):
+        reader = MessageReader()
+        with pytest.raises(RemoteError, match=f"expected .* HELLO, got .* {what};") as caught:
+            [feed(reader, piece) for piece in pieces]
+        assert caught.value.code == "not_understudy"
+
+
+def test_in_mid_stream_the_same_bytes_are_a_length() -> None:
+    reader = MessageReader()
+    feed(reader, framed(b"x"))
+    with pytest.raises(RemoteError) as caught:
+        feed(reader, b"GET / HTTP/1.1")
+    assert caught.value.code == "message_too_long"
+
+
+def test_feeding_byte_by_byte_takes_linear_time() -> None:
+    # 64 KiB one byte at a time: copying what is held for each would move 2 GB.
+    reader, message = MessageReader(), bytes(65_536)
+    got = [m for byte in framed(message) for m in feed(reader, bytes([byte]))]
+    assert got == [message]

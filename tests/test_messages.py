@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from protocol import messages
+from protocol.messages import (
+    CLIENT_TYPES,
+    MAX_SEQ,
+    ROLES,
+    RUNNING,
+    SERVER_TYPES,
+    TERMINATED,
+    TRUNCATED,
+    ClientMessage,
+    Frame,
+    HelloFields,
+    ServerMessage,
+)
+from protocol.spaces import Discrete, Observation
+
+
+def numbers(union: Any) -> dict[Any, str]:
+    return {t.__struct_config__.tag: t.__name__.upper() for t in get_args(union)}
+
+
+def test_the_numbers_of_the_types_are_those_of_the_wire() -> None:
+    # Written out again: a number that once travelled is never used for anything else.
+    assert CLIENT_TYPES == {1: "HELLO", 2: "FRAME", 3: "FRAMES", 4: "PING", 5: "BYE"}
+    assert SERVER_TYPES == {
+        11: "WELCOME",
+        12: "ACTION",
+        13: "ACTIONS",
+        14: "PONG",
+        15: "ERROR",
+        16: "SETTINGS",
+    }
+
+
+def test_the_structs_carry_the_numbers_of_the_tables() -> None:
+    assert numbers(ClientMessage) == CLIENT_TYPES
+    assert numbers(ServerMessage) == SERVER_TYPES
+
+
+def test_the_statuses_and_roles_are_those_of_the_wire() -> None:
+    assert (RUNNING, TERMINATED, TRUNCATED) == (0, 1, 2)
+    assert ROLES == ("train", "eval", "eval_expert")
+    assert messages.PROTOCOL_VERSION == 1
+
+
+@pytest.mark.parametrize("kind", get_args(ClientMessage) + get_args(ServerMessage))
+def test_every_message_is_an_array_that_tolerates_a_longer_one(kind: Any) -> None:
+    config = kind.__struct_config__
+    assert config.array_like
+    assert config.frozen
+    assert not config.forbid_unknown_fields
+
+
+def test_the_defaults_of_hello() -> None:
+    hello = HelloFields(
+        protocol=1,
+        client="c",
+        game="g",
+        observation=Observation("float32", (1,)),
+        actions=(Discrete("a", 2),),
+    )
+    assert (hello.rewards, hello.slots, hello.token, hello.role) == (("reward",), 1, None, "train")
+
+
+@pytest.mark.parametrize("seq", [0, MAX_SEQ])
+def test_a_seq_has_32_bits(seq: int) -> None:
+    def data(seq: int) -> bytes:
+        return msgspec.msgpack.encode([2, 0, seq, b"", 0.0, 0, None, None])
+
+    assert msgspec.msgpack.decode(data(seq), type=Frame).seq == seq
+    with pytest.raises(msgspec.ValidationError, match="4294967295"):
+        msgspec.msgpack.decode(data(MAX_SEQ + 1), type=Frame)
