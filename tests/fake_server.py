@@ -85,6 +85,7 @@ class FakeServer:
 
     def _run(self, script: Callable[[Peer], None], sock: socket.socket) -> None:
         sock.settimeout(10.0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with sock:
             try:
                 script(Peer(sock))

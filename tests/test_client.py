@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pytest
 from fake_server import FIELDS, FakeServer, Peer, framed
@@ -84,6 +87,7 @@ def test_hello_and_welcome(serve: Any) -> None:
     with connect(server, slots=2, role="eval", token="secret", rewards=("a", "b")) as client:
         assert (client.session, client.server) == (9, "fake/1")
         assert client.settings == {"level": 1}
+    server.close()
     assert hellos == [
         [
             1,
@@ -269,13 +273,16 @@ def test_a_refusal_that_may_pass_is_tried_again(serve: Any) -> None:
         connect(serve(full), backoff=NEVER)
 
 
-def test_an_error_in_play_wins_over_the_lost_connection(serve: Any) -> None:
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_an_error_in_play_wins_over_the_lost_connection(serve: Any, reset: bool) -> None:
     closed = threading.Event()
 
     def script(peer: Peer) -> None:
         peer.welcome()
         peer.answer(peer.recv())
         peer.send([15, "idle_timeout", "no message for 300 s", False])
+        if reset:  # then the client's next send fails, with the error still to be read
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.sock.close()
         closed.set()
 
@@ -364,17 +371,21 @@ def test_a_silent_server_is_a_lost_one(serve: Any) -> None:
 def test_waiting_can_be_cancelled(serve: Any) -> None:
     def silent(peer: Peer) -> None:
         peer.welcome()
-        peer.recv()
+        frame = peer.recv()
         stop.set()
-        peer.recv()
+        assert asked_again.wait(5.0)
+        peer.answer(frame)
+        assert peer.recv() is None, "the connection of the broken-off call was used again"
 
-    stop = threading.Event()
+    stop, asked_again = threading.Event(), threading.Event()
     client = connect(serve(silent, play_on), cancelled=stop.is_set, timeout_s=30.0)
     with pytest.raises(Cancelled):
         client.act(OBS)
     stop.clear()
-    # The broken-off question may still be answered: the connection is not used again.
+    # The broken-off question may still be answered: that answer must not pass for another's.
     client._backoff = SOON
+    asked_again.set()
+    time.sleep(0.05)
     with pytest.raises(Reconnected):
         client.act(OBS)
     assert client.act(OBS).seq == 0
@@ -504,6 +515,67 @@ def test_bytes_on_the_wire() -> None:
     buffer = bytearray(500)
     assert wire.encode_frame(0, 1, b"\x00\x01", 1.5, 0, [1], into=buffer) is buffer
     assert len(buffer) == 25
+
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "wire.json").read_text())
+
+
+def test_reads_every_golden_message_of_a_server() -> None:
+    vectors = [vector for vector in GOLDEN["valid"] if vector["from"] == "server"]
+    kinds = set()
+    for vector in vectors:
+        data = bytes.fromhex(vector["hex"])
+        inbox = wire.Inbox()
+        inbox.space()[: len(data)] = data
+        inbox.filled(len(data))
+        message = inbox.next()
+        kinds.add(type(message))
+        assert message is not None
+        for field, value in vector["message"].items():
+            got = getattr(message, field)
+            if isinstance(got, wire.WelcomeFields):
+                got = msgspec.structs.asdict(got)
+            assert got == (bytes.fromhex(value["bin"]) if _is_bin(value) else value), vector["name"]
+    assert kinds == set(get_args(wire.ServerMessage))
+
+
+def test_writes_every_golden_message_of_a_client() -> None:
+    count = 0
+    for vector in GOLDEN["valid"]:
+        if vector["from"] != "client" or not vector["canonical"] or vector["type"] == "HELLO":
+            continue
+        encode: Any = getattr(wire, f"encode_{vector['type'].lower()}")
+        assert encode(**_bins(vector["message"])).hex() == vector["hex"], vector["name"]
+        count += 1
+    assert count >= 5
+
+
+def test_says_hello_as_the_golden_messages_do() -> None:
+    hellos = [
+        vector["message"]["fields"] for vector in GOLDEN["valid"] if vector["type"] == "HELLO"
+    ]
+    for fields in hellos:
+        heads = [
+            (Discrete if kind == "discrete" else Continuous)(*rest)
+            for kind, *rest in fields["actions"]
+        ]
+        observation = Observation(fields["observation"][0], tuple(fields["observation"][1]))
+        data = wire.encode_hello(**{**fields, "actions": heads, "observation": observation})
+        sent = {key: value for key, value in fields.items() if value is not None}
+        assert msgspec.msgpack.decode(data[4:]) == [1, sent]
+    assert len(hellos) >= 5
+
+
+def _is_bin(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"bin"}
+
+
+def _bins(value: Any) -> Any:
+    if _is_bin(value):
+        return bytes.fromhex(value["bin"])
+    if isinstance(value, dict):
+        return {key: _bins(item) for key, item in value.items()}
+    return [_bins(item) for item in value] if isinstance(value, list) else value
 
 
 def test_the_servers_own_decoder_reads_what_the_client_writes() -> None:
