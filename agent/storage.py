@@ -17,7 +17,7 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike, device: torch.device) ->
     """Zeroed storage. On the host it takes real memory only as it is written."""
     if device.type == "cpu":
         # Through numpy, which asks the kernel for huge pages: gathering random rows from them
-        # takes a fifth less time (scripts/bench_replay.py).
+        # takes a fifth less time.
         return torch.from_numpy(np.zeros(shape, dtype))
     return torch.zeros(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=device)
 

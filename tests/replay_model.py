@@ -1,0 +1,259 @@
+"""A replay as plain as can be, to compare the real one with: a list of frames, and loops.
+
+It knows nothing of links, rings or serial numbers: the successor of a row is looked for, and each
+window is added up one reward at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from agent.replay import Replay
+from agent.step import FINAL, STEP, StepBlock
+from protocol.actor import ACTORS, NOBODY, Actor
+from protocol.messages import RUNNING, TERMINATED, TRUNCATED
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+
+SPEC = GameSpec(
+    "test",
+    Observation("float32", (3, 2)),
+    (Continuous("turn", -1.0, 1.0, 2), Discrete("fire", 4), Discrete("zap", 3)),
+)
+PIXELS = GameSpec("pixels", Observation("uint8", (4, 5)), (Discrete("button", 6),))
+
+RUN, TERMINATE, TRUNCATE, TRUNCATE_BARE, DISCONNECT, GAP, VANISH = EVENTS = (
+    "run",
+    "terminate",
+    "truncate",
+    "truncate without a final row",
+    "disconnect",
+    "gap",
+    "vanish",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    stream: int
+    seq: int
+    actor: int
+    kind: int
+    status: int
+    reward: float
+    obs: np.ndarray
+    action: np.ndarray
+
+
+@dataclass
+class Games:
+    """Slots that play at random; each event makes the rows that a gateway would write."""
+
+    spec: GameSpec = SPEC
+    seed: int = 0
+    made: int = 0
+    streams: dict[int, int] = field(default_factory=dict)
+    seqs: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+
+    def play(self, slot: int, event: str, actor: Actor = Actor.DQN) -> list[Row]:
+        stream = self.streams.setdefault(slot, slot)
+        if event == VANISH:
+            self._reconnect(slot)
+            return []
+        if event == GAP:
+            self.seqs[stream] += 1
+            return []
+        if event == DISCONNECT:
+            self._reconnect(slot)
+            return [self._row(stream, NOBODY, FINAL, RUNNING)]
+        statuses = {TERMINATE: TERMINATED, TRUNCATE: TRUNCATED, TRUNCATE_BARE: TRUNCATED}
+        rows = [self._row(stream, actor, STEP, statuses.get(event, RUNNING))]
+        if event in (TERMINATE, TRUNCATE):
+            rows.append(self._row(stream, NOBODY, FINAL, RUNNING))
+        return rows
+
+    def play_at_random(self, rows: int, slots: int = 5, odds: float = 0.1) -> list[Row]:
+        """About this many rows, in which each event but RUN happens every so often."""
+        out: list[Row] = []
+        while len(out) < rows:
+            event = self.rng.choice(EVENTS[1:]) if self.rng.random() < odds else RUN
+            slot = int(self.rng.integers(slots))
+            # Runs of one actor, of random length.
+            actor = Actor(1 + (self.seqs[self.streams.get(slot, slot)] // 3 + slot) % 2)
+            out += self.play(slot, str(event), actor)
+        return out
+
+    def _reconnect(self, slot: int) -> None:
+        self.streams[slot] += 1 << 16
+
+    def _row(self, stream: int, actor: int, kind: int, status: int) -> Row:
+        seq, size = self.seqs[stream], self.spec.observation_size
+        self.seqs[stream] += 1
+        self.made += 1
+        obs = np.zeros(size, self.spec.observation_dtype)
+        obs[:2] = divmod(self.made, 250)  # no two rows look alike
+        step = kind == STEP
+        low, high = self.spec.low, self.spec.high
+        action = self.rng.uniform(low, high).astype(np.float32)
+        choices = list(self.spec.discrete_columns)
+        action[choices] = np.round(action[choices])
+        reward = float(np.float32(self.rng.normal())) if step else 0.0
+        return Row(stream, seq, actor, kind, status, reward, obs, action if step else action * 0)
+
+
+def block_of(rows: Sequence[Row], spec: GameSpec = SPEC) -> StepBlock:
+    block = StepBlock.empty(spec, max(len(rows), 1)).rows(0, len(rows))
+    for i, row in enumerate(rows):
+        for name in StepBlock.__slots__:
+            getattr(block, name)[i] = getattr(row, name)
+    return block
+
+
+def blocks_of(
+    rows: Sequence[Row], sizes: Sequence[int], spec: GameSpec = SPEC
+) -> Iterator[StepBlock]:
+    """The rows cut into blocks of these sizes, over and over."""
+    start = number = 0
+    while start < len(rows):
+        size = sizes[number % len(sizes)]
+        yield block_of(rows[start : start + size], spec)
+        start, number = start + size, number + 1
+
+
+@dataclass(frozen=True)
+class Window:
+    returns: float
+    horizon: int
+    discount: float
+    bootstrap: Row | None
+
+
+class Model:
+    """All rows ever appended, of which the newest `capacity` count."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.all: list[Row] = []
+        self.later: dict[int, Row] = {}
+
+    def append(self, rows: Sequence[Row]) -> None:
+        self.all += rows
+        newest: dict[int, Row] = {}
+        for row in reversed(self.alive):
+            if row.stream in newest:
+                self.later[id(row)] = newest[row.stream]
+            newest[row.stream] = row
+
+    @property
+    def alive(self) -> list[Row]:
+        return self.all[-self.capacity :]
+
+    @property
+    def steps(self) -> list[Row]:
+        return [row for row in self.alive if row.kind == STEP]
+
+    def at_place(self, place: int) -> Row:
+        """The row that stands at this place of a ring."""
+        serial = len(self.all) - 1 - (len(self.all) - 1 - place) % self.capacity
+        return self.all[serial]
+
+    def successor(self, row: Row) -> Row | None:
+        following = self.later.get(id(row))
+        if following is None or following.seq != row.seq + 1:
+            return None
+        return following if row.status == RUNNING or following.kind == FINAL else None
+
+    def complete(self) -> list[Row]:
+        return [
+            row for row in self.steps if row.status == TERMINATED or self.successor(row) is not None
+        ]
+
+    def window(self, first: Row, n_step: int, gamma: float, stop_at_actor_change: bool) -> Window:
+        total, row = 0.0, first
+        for k in range(n_step):
+            if row.kind == FINAL or (stop_at_actor_change and row.actor != first.actor):
+                return Window(total, k, gamma**k, row)
+            following = self.successor(row)
+            if row.status == TERMINATED:
+                return Window(total + gamma**k * row.reward, k + 1, 0.0, None)
+            if following is None:
+                return Window(total, k, gamma**k, row)
+            total += gamma**k * row.reward
+            row = following
+        return Window(total, n_step, gamma**n_step, row)
+
+
+def feed(replay: Replay, model: Model, rows: Sequence[Row], sizes: Sequence[int] = (7,)) -> None:
+    for block in blocks_of(rows, sizes, replay.spec):
+        replay.append(block)
+    model.append(rows)
+
+
+def assert_alike(replay: Replay, model: Model, batch_size: int = 128) -> None:
+    """The replay holds what the model holds, and samples what the model says; AssertionError."""
+    replay.check_valid()
+    steps, stored = model.steps, replay.rows()
+    assert len(replay) == len(steps)
+    assert stored.stream.tolist() == [row.stream for row in steps]
+    assert stored.seq.tolist() == [row.seq for row in steps]
+    assert stored.actor.tolist() == [row.actor for row in steps]
+    if steps:
+        assert np.array_equal(stored.action, [row.action for row in steps])
+    counts, composition = Counter(row.actor for row in steps), replay.actor_composition()
+    assert composition.total == len(steps)
+    assert [composition.dqn, composition.expert] == [counts[actor] for actor in ACTORS]
+    complete = model.complete()
+    assert replay.can_sample == bool(complete)
+    if complete:
+        assert_batch(replay, model, batch_size)
+
+
+def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
+    batch = replay.sample(batch_size).to("cpu")
+    spec, shape = replay.spec, (batch_size, *replay.spec.observation.shape)
+    assert batch.states.shape == batch.next_states.shape == shape
+    complete = {id(row) for row in model.complete()}
+    streams, seqs = replay.identify(batch.indices)
+    windows: dict[int, Window] = {}
+    for i in range(batch_size):
+        place = int(batch.indices[i])
+        row = model.at_place(place)
+        assert id(row) in complete, f"sampled a step that is not complete: {row}"
+        if place not in windows:
+            windows[place] = model.window(
+                row, replay.n_step, replay.gamma, replay.stop_at_actor_change
+            )
+        want = windows[place]
+        assert (int(streams[i]), int(seqs[i])) == (row.stream, row.seq)
+        assert np.array_equal(batch.states[i].numpy().ravel(), row.obs)
+        assert batch.discrete[i].tolist() == row.action[list(spec.discrete_columns)].tolist()
+        assert np.array_equal(batch.continuous[i], row.action[list(spec.continuous_columns)])
+        assert int(batch.actors[i]) == row.actor
+        assert float(batch.rewards[i]) == np.float32(row.reward)
+        assert int(batch.horizons[i]) == want.horizon >= 1
+        assert float(batch.returns[i]) == np.float32(want.returns) or np.isclose(
+            float(batch.returns[i]), want.returns, rtol=1e-5, atol=1e-6
+        )
+        assert np.isclose(float(batch.discounts[i]), want.discount, rtol=1e-6, atol=0)
+        if want.bootstrap is not None:
+            assert np.array_equal(batch.next_states[i].numpy().ravel(), want.bootstrap.obs)
+
+
+def modes() -> list[str]:
+    """The ways to draw: on the cpu, as a device that is not waited for, and on cuda if it is."""
+    return ["cpu", "no_wait", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def make(mode: str, capacity: int, spec: GameSpec = SPEC, **settings: object) -> Replay:
+    given = {"n_step": 3, "gamma": 0.9, "seed": 5, **settings}
+    device = "cuda" if mode == "cuda" else "cpu"
+    replay = Replay(spec, capacity, device=device, **given)  # type: ignore[arg-type]
+    replay._may_wait = mode == "cpu"
+    return replay
