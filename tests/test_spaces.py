@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,10 @@ SPEC = GameSpec(
     ("score", "lives"),
 )
 SMALL = GameSpec("g", Observation("uint8", (3,)), (Discrete("fire", 2),))
+
+
+def f32(rows: Any) -> npt.NDArray[np.float32]:
+    return np.array(rows, np.float32)
 
 
 def refusal(call: Any, *args: Any) -> RemoteError:
@@ -114,8 +119,8 @@ def test_the_layout_of_an_action_row() -> None:
     assert SPEC.continuous_columns == (1, 2)
     assert [head.name for head in SPEC.discrete] == ["fire", "move"]
     assert [head.name for head in SPEC.continuous] == ["aim"]
-    np.testing.assert_array_equal(SPEC.low, np.float32([0, -0.5, -0.5, 0]))
-    np.testing.assert_array_equal(SPEC.high, np.float32([1, 2, 2, 4]))
+    np.testing.assert_array_equal(SPEC.low, f32([0, -0.5, -0.5, 0]))
+    np.testing.assert_array_equal(SPEC.high, f32([1, 2, 2, 4]))
 
 
 def test_the_size_of_an_observation() -> None:
@@ -125,7 +130,7 @@ def test_the_size_of_an_observation() -> None:
 
 
 def test_parts_of_rows_are_plain_numbers() -> None:
-    [action] = SPEC.actions_of_rows(np.float32([[1, 0.5, -0.25, 4]]))
+    [action] = SPEC.actions_of_rows(f32([[1, 0.5, -0.25, 4]]))
     assert action == (1, [0.5, -0.25], 4)
     assert [type(part) for part in action] == [int, list, int]
 
@@ -141,10 +146,10 @@ def test_a_bound_that_float32_rounds_outwards_may_be_sent_back(bound: float) -> 
     spec = GameSpec("g", SMALL.observation, (Continuous("x", -bound, bound, 1),))
     for limit in (spec.low[0], spec.high[0]):
         [action] = spec.actions_of_rows(np.array([[limit]]))
-        spec.check_action_rows(np.float32([spec.action_row(action)]))
+        spec.check_action_rows(f32([spec.action_row(action)]))
     # and the bound itself, which float32 may round inwards
     for exact in (-bound, bound):
-        spec.check_action_rows(np.float32([spec.action_row([exact])]))
+        spec.check_action_rows(f32([spec.action_row([exact])]))
     assert refusal(spec.action_row, [bound * 1.001]).code == "action_out_of_range"
 
 
@@ -188,21 +193,21 @@ def test_an_action_that_does_not_fit_is_refused(action: list[Part], code: str, s
 def test_a_row_outside_its_heads_is_refused_wherever_it_stands(row: list[float], says: str) -> None:
     good = [math.nan, 99, 99, 99], [1, 2, -0.5, 4]
     for rows in ([row], [row, *good], [*good, row]):
-        error = refusal(SPEC.check_action_rows, np.float32(rows))
+        error = refusal(SPEC.check_action_rows, f32(rows))
         assert error.code == "action_out_of_range"
         assert says in error.message
 
 
 def test_rows_without_an_action_pass() -> None:
-    SPEC.check_action_rows(np.float32([[math.nan, 99, 99, 99]]))
+    SPEC.check_action_rows(f32([[math.nan, 99, 99, 99]]))
     SPEC.check_action_rows(np.empty((0, 4), np.float32))
 
 
 def test_rows_of_a_game_with_one_kind_of_head_are_checked() -> None:
     only = GameSpec("g", SMALL.observation, (Continuous("x", -1, 1, 2),))
-    only.check_action_rows(np.float32([[1, -1]]))
-    assert refusal(only.check_action_rows, np.float32([[1, -2]])).code == "action_out_of_range"
-    assert refusal(SMALL.check_action_rows, np.float32([[0.5]])).code == "action_out_of_range"
+    only.check_action_rows(f32([[1, -1]]))
+    assert refusal(only.check_action_rows, f32([[1, -2]])).code == "action_out_of_range"
+    assert refusal(SMALL.check_action_rows, f32([[0.5]])).code == "action_out_of_range"
 
 
 def changed(**fields: Any) -> GameSpec:

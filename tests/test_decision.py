@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import actions, rows_of, specs
+
+from agent.decision import EVAL, EVAL_EXPERT, ROLES, TRAIN, Decider, Mix
+from protocol.actor import Actor
+from protocol.messages import ROLES as WIRE_ROLES
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+
+F32 = npt.NDArray[np.float32]
+OBSERVATION = Observation("float32", (1,))
+HYBRID = GameSpec(
+    "g",
+    OBSERVATION,
+    (Discrete("fire", 4), Continuous("aim", -1.0, 3.0, 2), Discrete("move", 7)),
+)
+DISCRETE = GameSpec("g", OBSERVATION, (Discrete("fire", 4),))
+CONTINUOUS = GameSpec("g", OBSERVATION, (Continuous("aim", -1.0, 3.0, 1),))
+N = 40_000
+OFF = Mix(0.0, 0.0, 0.0)
+
+
+def full(n: int, row: list[float]) -> F32:
+    return np.tile(np.array(row, np.float32), (n, 1))
+
+
+def decide(
+    spec: GameSpec,
+    greedy: F32,
+    mix: Mix,
+    *,
+    expert: F32 | None = None,
+    roles: Any = TRAIN,
+    seed: int = 0,
+    decider: Decider | None = None,
+) -> tuple[F32, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The actions, the tags and what was explored; the arguments stay as they are."""
+    n = len(greedy)
+    out = greedy.copy()
+    if expert is None:
+        expert = np.full_like(greedy, np.nan)
+    actors, explored = np.full(n, 77, np.uint8), np.full(n, 77, np.uint8)
+    given_roles = np.broadcast_to(np.array(roles, np.uint8), n).copy()
+    before = expert.copy(), given_roles.copy()
+    decider = decider or Decider(spec, np.random.default_rng(seed))
+    decider.decide(out, expert, given_roles, mix, actors, explored)
+    np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
+    np.testing.assert_array_equal(given_roles, before[1])
+    return out, actors, explored
+
+
+def near(share: float, wanted: float, n: int = N) -> bool:
+    """Within five standard deviations of a binomial share."""
+    return abs(share - wanted) <= 5 * math.sqrt(wanted * (1 - wanted) / n) + 1e-12
+
+
+def test_the_roles_are_those_of_the_wire() -> None:
+    assert tuple(ROLES) == WIRE_ROLES
+    assert ROLES == {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+
+
+# Distributions.
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.05, 0.5, 1.0])
+def test_the_expert_plays_its_share_of_the_frames_that_it_recommends_for(ratio: float) -> None:
+    expert = full(N, [1, 0, 0, 1])
+    expert[::2] = np.nan
+    _, actors, _ = decide(HYBRID, full(N, [0, 0, 0, 0]), Mix(ratio, 0, 0), expert=expert)
+    by_expert = actors == Actor.EXPERT
+    assert not by_expert[::2].any()
+    assert near(by_expert[1::2].mean(), ratio, N // 2)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("ratio", [0.0, 0.3])
+def test_epsilon_is_the_share_of_dqn_frames(epsilon: float, ratio: float) -> None:
+    expert = full(N, [1, 0, 0, 1])
+    _, actors, explored = decide(
+        HYBRID, full(N, [0, 0, 0, 0]), Mix(ratio, epsilon, 0), expert=expert
+    )
+    dqn = actors == Actor.DQN
+    assert near(explored[dqn].mean(), epsilon, int(dqn.sum()))
+    assert not explored[~dqn].any()
+
+
+def test_explored_choices_are_uniform_and_independent_of_each_other() -> None:
+    out, _, explored = decide(HYBRID, full(N, [0, 0, 0, 0]), Mix(0, 1, 0))
+    assert explored.all()
+    both = np.zeros((4, 7))
+    np.add.at(both, (out[:, 0].astype(int), out[:, 3].astype(int)), 1)
+    for count in both.ravel():
+        assert near(count / N, 1 / 28)
+
+
+def test_exploring_does_not_depend_on_the_coin_of_the_expert() -> None:
+    # Were the coin used twice, a ratio above epsilon would leave nothing to explore.
+    expert = full(N, [1, 0, 0, 1])
+    _, actors, explored = decide(HYBRID, full(N, [0, 0, 0, 0]), Mix(0.5, 0.2, 0), expert=expert)
+    assert near(explored[actors == Actor.DQN].mean(), 0.2, N // 2)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_noise_is_gaussian_in_half_ranges(noise: float) -> None:
+    out, _, explored = decide(HYBRID, full(N, [2, 1, 1, 3]), Mix(0, 0, noise))
+    moved = out[:, 1:3] - 1
+    scale = noise * 2  # half of the range of [-1, 3]
+    assert abs(moved.mean()) < 5 * scale / math.sqrt(2 * N)
+    assert moved.std() == pytest.approx(scale, rel=0.03)
+    assert (np.abs(moved) < scale).mean() == pytest.approx(0.683, abs=0.01)
+    assert np.corrcoef(moved.T)[0, 1] == pytest.approx(0, abs=0.03)
+    assert (out[:, [0, 3]] == [2, 3]).all()
+    assert not explored.any()  # noise is not a random choice
+
+
+def test_the_same_seed_gives_the_same_game_and_another_one_does_not() -> None:
+    greedy, mix = full(500, [0, 0, 0, 0]), Mix(0.3, 0.5, 0.2)
+    expert = full(500, [1, 2, 2, 1])
+    first, again, other = (
+        decide(HYBRID, greedy, mix, expert=expert, seed=seed)[0] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_one_decider_takes_batches_of_any_size() -> None:
+    decider = Decider(HYBRID, np.random.default_rng(0))
+    shares = []
+    for n in (1, 0, 5000, 3, 10_000, 7000):
+        expert = full(n, [1, 0, 0, 1])
+        _, actors, _ = decide(
+            HYBRID, full(n, [0, 0, 0, 0]), Mix(0.5, 0, 0), expert=expert, decider=decider
+        )
+        if n >= 5000:
+            shares.append(near((actors == Actor.EXPERT).mean(), 0.5, n))
+    assert shares == [True] * 3
+
+
+# Roles.
+
+HEAVY = Mix(expert_ratio=1.0, epsilon=1.0, noise=0.5)
+
+
+def test_eval_is_exactly_greedy() -> None:
+    greedy = full(1000, [2, 0.123, -0.9, 6])
+    expert = full(1000, [1, 2, 2, 1])
+    out, actors, explored = decide(HYBRID, greedy, HEAVY, expert=expert, roles=EVAL)
+    np.testing.assert_array_equal(out, greedy)
+    assert (actors == Actor.DQN).all()
+    assert not explored.any()
+
+
+def test_eval_expert_is_exactly_the_recommendation() -> None:
+    expert = full(1000, [1, 2, 2.5, 1])
+    mix = Mix(0.0, 1.0, 0.5)  # even where the expert's share of training is none
+    out, actors, explored = decide(
+        HYBRID, full(1000, [0, 0, 0, 0]), mix, expert=expert, roles=EVAL_EXPERT
+    )
+    np.testing.assert_array_equal(out, expert)
+    assert (actors == Actor.EXPERT).all()
+    assert not explored.any()
+
+
+@pytest.mark.parametrize("role", [TRAIN, EVAL, EVAL_EXPERT])
+def test_without_a_recommendation_it_is_dqn(role: int) -> None:
+    expert = full(200, [np.nan, 1, 1, 1])
+    out, actors, _ = decide(
+        HYBRID, full(200, [0, 0, 0, 0]), Mix(1, 0, 0), expert=expert, roles=role
+    )
+    assert (actors == Actor.DQN).all()
+    assert (out == 0).all()
+
+
+def test_all_off_is_greedy() -> None:
+    greedy = full(200, [2, 0.5, 0.25, 6])
+    expert = full(200, [1, 2, 2, 1])
+    out, actors, explored = decide(HYBRID, greedy, OFF, expert=expert)
+    np.testing.assert_array_equal(out, greedy)
+    assert (actors == Actor.DQN).all()
+    assert not explored.any()
+
+
+# Kinds of heads.
+
+
+def test_a_game_of_continuous_heads_alone_explores_by_noise_alone() -> None:
+    out, _, explored = decide(CONTINUOUS, full(500, [1]), Mix(0, 1, 0.1))
+    assert not explored.any()  # nothing was chosen at random
+    assert len(np.unique(out)) > 400
+
+
+def test_a_game_of_discrete_heads_alone_has_no_noise() -> None:
+    out, _, _ = decide(DISCRETE, full(500, [2]), Mix(0, 0, 0.5))
+    assert (out == 2).all()
+
+
+@pytest.mark.parametrize("value", [-1.0, 3.0])
+def test_noise_at_a_bound_stays_within_it_and_is_felt_inwards(value: float) -> None:
+    out, _, _ = decide(CONTINUOUS, full(2000, [value]), Mix(0, 0, 5.0))
+    assert out.min() == -1
+    assert out.max() == 3
+    assert near(float((out == value).mean()), 0.5 + 0.0, 2000) or (out == value).mean() > 0.5
+
+
+# What holds for every batch.
+
+
+@given(st.data())
+def test_a_tag_always_says_whose_action_it_is(data: st.DataObject) -> None:
+    """Each frame's recommendation is unique, so that an expert tag can be checked by it."""
+    spec = data.draw(specs())
+    n = data.draw(st.integers(1, 12))
+    greedy = rows_of(spec, [data.draw(actions(spec))] * n)
+    expert = rows_of(spec, [data.draw(actions(spec)) for _ in range(n)])
+    # Unique and like no greedy, random or noisy action: outside the heads.
+    unique = spec.high[0] + 1000 + np.arange(n, dtype=np.float32) * max(1, abs(spec.high[0]))
+    expert[:, 0] = unique
+    recommended = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    expert[~recommended, 0] = np.nan
+    roles = np.array(
+        data.draw(st.lists(st.sampled_from(list(ROLES.values())), min_size=n, max_size=n))
+    )
+    share = st.floats(0, 1)
+    mix = Mix(data.draw(share), data.draw(share), data.draw(share))
+
+    out, actors, explored = decide(
+        spec, greedy, mix, expert=expert, roles=roles, seed=data.draw(st.integers(0, 9))
+    )
+
+    is_recommendation = (out == expert).all(axis=1)
+    np.testing.assert_array_equal(actors == Actor.EXPERT, is_recommendation)
+    assert set(actors.tolist()) <= set(Actor)
+    assert set(explored.tolist()) <= {0, 1}
+    dqn = actors == Actor.DQN
+    spec.check_action_rows(out[dqn])  # within the bounds, whole numbers for choices
+    assert not explored[~dqn].any()
+    untouched = dqn & (roles != TRAIN)
+    np.testing.assert_array_equal(out[untouched], greedy[untouched])
+    still = dqn & (explored == 0)
+    choices = list(spec.discrete_columns)
+    np.testing.assert_array_equal(out[still][:, choices], greedy[still][:, choices])
+    assert not (explored.any() and not choices)
+
+
+def test_the_property_sees_a_tag_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Decider.decide
+
+    def lying(self: Decider, *args: Any) -> None:
+        honest(self, *args)
+        args[4][0] = Actor.DQN if args[4][0] == Actor.EXPERT else Actor.EXPERT
+
+    monkeypatch.setattr(Decider, "decide", lying)
+    with pytest.raises(AssertionError):
+        test_a_tag_always_says_whose_action_it_is()
+
+
+def test_nothing_behind_the_batch_is_written() -> None:
+    """The gateway's arrays are larger than the batch, which is a view of them."""
+    greedy, expert = full(20, [0, 0, 0, 0]), full(20, [1, 1, 1, 1])
+    actors, explored = np.full(20, 77, np.uint8), np.full(20, 77, np.uint8)
+    decider = Decider(HYBRID, np.random.default_rng(0))
+    roles = np.zeros(10, np.uint8)
+    decider.decide(greedy[:10], expert[:10], roles, HEAVY, actors[:10], explored[:10])
+    assert (greedy[:10] == 1).all()
+    assert (actors[:10] == Actor.EXPERT).all()
+    assert (greedy[10:] == 0).all()
+    assert (actors[10:] == 77).all()
+    assert (explored[10:] == 77).all()
