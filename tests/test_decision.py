@@ -116,7 +116,7 @@ def test_noise_is_gaussian_in_half_ranges(noise: float) -> None:
     assert abs(moved.mean()) < 5 * scale / math.sqrt(2 * N)
     assert moved.std() == pytest.approx(scale, rel=0.03)
     assert (np.abs(moved) < scale).mean() == pytest.approx(0.683, abs=0.01)
-    assert np.corrcoef(moved.T)[0, 1] == pytest.approx(0, abs=0.03)
+    assert np.asarray(np.corrcoef(moved.T))[0, 1] == pytest.approx(0, abs=0.03)
     assert (out[:, [0, 3]] == [2, 3]).all()
     assert not explored.any()  # noise is not a random choice
 
@@ -207,7 +207,8 @@ def test_noise_at_a_bound_stays_within_it_and_is_felt_inwards(value: float) -> N
     out, _, _ = decide(CONTINUOUS, full(2000, [value]), Mix(0, 0, 5.0))
     assert out.min() == -1
     assert out.max() == 3
-    assert near(float((out == value).mean()), 0.5 + 0.0, 2000) or (out == value).mean() > 0.5
+    # Half of the noise points outwards and stops at the bound, the rest is felt.
+    assert 0.45 < (out == value).mean() < 0.75
 
 
 # What holds for every batch.
@@ -225,16 +226,17 @@ def test_a_tag_always_says_whose_action_it_is(data: st.DataObject) -> None:
     expert[:, 0] = unique
     recommended = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     expert[~recommended, 0] = np.nan
-    roles = np.array(
-        data.draw(st.lists(st.sampled_from(list(ROLES.values())), min_size=n, max_size=n))
-    )
+    some_roles = st.lists(st.sampled_from(list(ROLES.values())), min_size=n, max_size=n)
+    roles = np.array(data.draw(some_roles), np.uint8)
     share = st.floats(0, 1)
     mix = Mix(data.draw(share), data.draw(share), data.draw(share))
+    check_tags(spec, greedy, expert, roles, mix, data.draw(st.integers(0, 9)))
 
-    out, actors, explored = decide(
-        spec, greedy, mix, expert=expert, roles=roles, seed=data.draw(st.integers(0, 9))
-    )
 
+def check_tags(
+    spec: GameSpec, greedy: F32, expert: F32, roles: npt.NDArray[np.uint8], mix: Mix, seed: int
+) -> None:
+    out, actors, explored = decide(spec, greedy, mix, expert=expert, roles=roles, seed=seed)
     is_recommendation = (out == expert).all(axis=1)
     np.testing.assert_array_equal(actors == Actor.EXPERT, is_recommendation)
     assert set(actors.tolist()) <= set(Actor)
@@ -247,19 +249,30 @@ def test_a_tag_always_says_whose_action_it_is(data: st.DataObject) -> None:
     still = dqn & (explored == 0)
     choices = list(spec.discrete_columns)
     np.testing.assert_array_equal(out[still][:, choices], greedy[still][:, choices])
-    assert not (explored.any() and not choices)
+    assert choices or not explored.any()
 
 
-def test_the_property_sees_a_tag_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lie", ["expert for dqn", "dqn for expert", "action"])
+def test_the_check_sees_a_tag_that_lies(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Decider.decide
 
-    def lying(self: Decider, *args: Any) -> None:
-        honest(self, *args)
-        args[4][0] = Actor.DQN if args[4][0] == Actor.EXPERT else Actor.EXPERT
+    def lying(self: Decider, greedy: F32, *args: Any) -> None:
+        honest(self, greedy, *args)
+        actors = args[3]
+        if lie == "action":
+            greedy[actors == Actor.EXPERT] = 0
+        elif lie == "dqn for expert":
+            actors[actors == Actor.EXPERT] = Actor.DQN
+        else:
+            actors[actors == Actor.DQN] = Actor.EXPERT
 
+    greedy, roles = full(100, [0, 0, 0, 0]), np.zeros(100, np.uint8)
+    expert = full(100, [1, 2, 2, 1])
+    expert[:, 0] = np.arange(10, 110)
+    check_tags(HYBRID, greedy, expert, roles, Mix(0.5, 0.5, 0.5), 0)
     monkeypatch.setattr(Decider, "decide", lying)
     with pytest.raises(AssertionError):
-        test_a_tag_always_says_whose_action_it_is()
+        check_tags(HYBRID, greedy, expert, roles, Mix(0.5, 0.5, 0.5), 0)
 
 
 def test_nothing_behind_the_batch_is_written() -> None:
