@@ -321,7 +321,7 @@ async def _serve(config: Config, index: int, launch: int, pipe: Pipe, sock: sock
     loop = asyncio.get_running_loop()
     gateway = Gateway(config, index, launch, pipe, loop)
     loop.add_reader(pipe.fileno(), gateway.heard)
-    server = await loop.create_server(lambda: Connection(gateway), sock=sock, backlog=1024)
+    server = await loop.create_server(lambda: Connection(gateway), sock=sock)
     gateway.sweep()
     gateway.report()
     try:

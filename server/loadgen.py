@@ -32,6 +32,11 @@ def bench_spec(observations: int, actions: int) -> GameSpec:
     return GameSpec("bench", Observation("float32", (observations,)), (Discrete("act", actions),))
 
 
+def frame_bytes(spec: GameSpec) -> int:
+    """The length of every FRAME that the load generator sends."""
+    return len(_frame(spec, np.random.default_rng(0)))
+
+
 @dataclass(frozen=True)
 class LoadResult:
     """What the clients saw."""
@@ -53,11 +58,7 @@ class _Game:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.seq = 0
         self.sent_at = 0.0
-        obs = rng.standard_normal(spec.observation_size, dtype=np.float32).tobytes()
-        choice = int(rng.integers(spec.discrete[0].n))
-        # seq is given as a number that needs the 4-byte form, so that every seq fits its place.
-        payload = msgspec.msgpack.encode((2, 0, 2**32 - 1, obs, 0.5, 0, [choice], None))
-        self.message = bytearray(framed(payload))
+        self.message = _frame(spec, rng)
         self.seq_at = self.message.index(b"\xff\xff\xff\xff")
         # Behind the float of the reward (9 bytes) stands the status.
         reward_at = self.message.rindex(struct.pack(">Bd", 0xCB, 0.5))
@@ -86,6 +87,14 @@ class _Game:
         self.seq += 1
         self.sent_at = now
         self.sock.send(self.message)
+
+
+def _frame(spec: GameSpec, rng: np.random.Generator) -> bytearray:
+    """A FRAME with random observation and recommendation."""
+    obs = rng.standard_normal(spec.observation_size, dtype=np.float32).tobytes()
+    choice = int(rng.integers(spec.discrete[0].n))
+    # seq is given as a number that needs the 4-byte form, so that every seq fits its place.
+    return bytearray(framed(msgspec.msgpack.encode((2, 0, 2**32 - 1, obs, 0.5, 0, [choice], None))))
 
 
 def run_load(

@@ -43,6 +43,9 @@ from server.rundir import RunFolder
 
 log = logging.getLogger("supervisor")
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+
 STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
 
@@ -112,6 +115,8 @@ class Supervisor:
                 probe.bind((server.host, server.port))
                 self.port = probe.getsockname()[1]
                 if not shared:
+                    # From here on connections queue until the gateway has started.
+                    probe.listen(BACKLOG)
                     return [probe.dup()]
             sockets = []
             for _ in range(server.gateways):
@@ -119,6 +124,7 @@ class Supervisor:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 sock.bind((server.host, self.port))
+                sock.listen(BACKLOG)
                 sockets.append(sock)
         except OSError as error:
             raise ConfigError(

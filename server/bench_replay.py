@@ -1,63 +1,58 @@
-"""Measure the replay: steps appended per second, time to sample, bytes a step.
+"""Bench of the replay: steps appended per second, time to sample, bytes a step.
 
-Prints one JSON line. Sampling is compared with `gather_ms`, two plain np.take of as many random
+Sampling is compared with `gather_ms`, two plain np.take of as many random
 rows of the same storage, alternately in the same run: machines differ, the ratio less so.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 
 from agent.replay import Replay
 from agent.step import STEP, StepBlock
-from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from protocol.spaces import Discrete, GameSpec, Observation
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--capacity", type=int, default=1_000_000)
-    parser.add_argument("--observation", type=int, default=195)
-    parser.add_argument("--batch", type=int, default=8192)
-    parser.add_argument("--n-step", type=int, default=3)
-    parser.add_argument("--block", type=int, default=4096)
-    parser.add_argument("--streams", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+def measure(
+    *,
+    device: str = "cpu",
+    capacity: int = 1_000_000,
+    observations: int = 195,
+    batch: int = 8192,
+    n_step: int = 3,
+    block: int = 4096,
+    streams: int = 32,
+    repeats: int = 200,
+) -> dict[str, Any]:
+    """One row: appending in blocks, sampling and the plain gathers beside it, bytes a step."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    heads = (Discrete("buttons", 4), Continuous("spin", -1.0, 1.0, 1))
-    spec = GameSpec("bench", Observation("float32", (args.observation,)), heads)
-    replay = Replay(
-        spec, args.capacity, n_step=args.n_step, gamma=0.99, device=args.device, seed=1
-    )
-    append_s = fill(replay, args.block, args.streams)
-    sample_ms, gather_ms = compare(replay, args.batch, args.repeats)
-    print(
-        json.dumps(
-            {
-                "case": "replay",
-                "capacity_steps": args.capacity,
-                "observation_size": args.observation,
-                "batch_size": args.batch,
-                "n_step": args.n_step,
-                "block": args.block,
-                "streams": args.streams,
-                "device": args.device,
-                "append_steps_per_s": round(1 / append_s),
-                "ms": round(sample_ms, 3),
-                "gather_ms": round(gather_ms, 3),
-                "ratio": round(sample_ms / gather_ms, 3),
-                "bytes_per_step": replay.nbytes / args.capacity,
-            }
-        )
-    )
+    spec = GameSpec("bench", Observation("float32", (observations,)), (Discrete("act", 44),))
+    replay = Replay(spec, capacity, n_step=n_step, gamma=0.99, device=device, seed=1)
+    append_s = fill(replay, block, streams)
+    sample_ms, gather_ms = compare(replay, batch, repeats)
+    torch.set_num_threads(threads)
+    return {
+        "case": "replay",
+        "capacity_steps": capacity,
+        "observations": observations,
+        "batch_size": batch,
+        "n_step": n_step,
+        "block": block,
+        "streams": streams,
+        "device": device,
+        "append_steps_per_s": round(1 / append_s),
+        "ms": round(sample_ms, 3),
+        "gather_ms": round(gather_ms, 3),
+        "ms_of_gather": round(sample_ms / gather_ms, 3),
+        "bytes_per_step": replay.nbytes / capacity,
+    }
 
 
 def fill(replay: Replay, rows: int, streams: int) -> float:
@@ -73,7 +68,6 @@ def fill(replay: Replay, rows: int, streams: int) -> float:
         frame = number * rows + np.arange(rows)
         block.stream[:] = frame % streams
         block.seq[:] = frame // streams
-        # Long runs of one actor, as a game with a person at the controls has.
         taken.append(seconds(lambda: replay.append(block)))
     return median(taken[len(taken) // 2 :]) / rows
 
@@ -101,7 +95,3 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,107 @@
+"""`understudy bench`: how fast this machine serves, remembers and learns, as JSON lines.
+
+Absolute figures say more about the machine than about the code. The targets are ratios to a
+calibration that is measured in the same run; docs/benchmarks.md says which, and keeps the history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from server import bench_learner, bench_replay, bench_serving
+
+CASES = ("serving", "replay", "learner")
+HISTORY = Path("docs/benchmarks.md")
+
+Row = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("cases", nargs="*", choices=[*CASES, []], help=f"{', '.join(CASES)} (all)")
+    add("--clients", type=int, nargs="*", default=[32], metavar="N", help="(32)")
+    add("--seconds", type=float, default=4.0, help="of each measurement (%(default)s)")
+    add("--rounds", type=int, default=3, help="medians over this many (%(default)s)")
+    add("--device", default="cpu", help="of trainer, learner and replay (%(default)s)")
+    add("--gateway-device", default="cpu", help="of the gateway's forward passes (%(default)s)")
+    add("--record", action="store_true", help=f"add the rows to the history in {HISTORY}")
+
+
+def main(args: argparse.Namespace) -> int:
+    rows = []
+    for row in run(args, lambda text: print(text, file=sys.stderr, flush=True)):
+        print(json.dumps(row), flush=True)
+        rows.append(row)
+    if args.record:
+        record(rows, HISTORY)
+    return 0
+
+
+def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
+    """All rows that were asked for, as they are measured."""
+    cases = args.cases or CASES
+    yield {"case": "machine", **machine(args.device)}
+    if "serving" in cases:
+        config = {
+            "trainer.device": args.device,
+            "replay.device": args.device,
+            "server.device": args.gateway_device,
+        }
+        for clients in args.clients:
+            found = bench_serving.measure(
+                clients, 195, 44,
+                seconds=args.seconds, rounds=args.rounds, config=config, show=show,
+            )  # fmt: skip
+            yield from found.rows(
+                {"observations": 195, "hidden": [512, 512, 256], "batch_size": 768,
+                 "device": args.device}
+            )  # fmt: skip
+    if "replay" in cases:
+        show("replay")
+        yield bench_replay.measure(device=args.device)
+    if "learner" in cases:
+        show("learner")
+        yield from bench_learner.measure(device=args.device)
+
+
+def machine(device: str) -> Row:
+    """What this was measured on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    row: Row = {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if device != "cpu":
+        row["gpu"] = torch.cuda.get_device_name(device)
+    return row
+
+
+def record(rows: list[Row], history: Path) -> None:
+    """Add the rows under a heading with date and revision."""
+    if not history.exists():
+        raise FileNotFoundError(f"{history}: run this in the project's folder")
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    lines = [f"\n### {datetime.now(UTC):%Y-%m-%d} at {revision or 'no revision'}\n", "```json"]
+    lines += [json.dumps(row) for row in rows]
+    with history.open("a") as file:
+        file.write("\n".join([*lines, "```", ""]))
