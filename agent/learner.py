@@ -13,6 +13,7 @@ Nothing in `step` waits for the device.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,8 +55,7 @@ class Learner:
         self._advantage = advantage
         self.network = _network(spec, learner, seed).to(device).requires_grad_(False)
         """The online network. Its parameters are views of one vector: never move or replace it."""
-        self.target = QNetwork(spec, learner.hidden).to(device).requires_grad_(False)
-        self.target.load_state_dict(self.network.state_dict())
+        self.target = copy.deepcopy(self.network)
         self.updates = 0
         """Optimiser steps made."""
         # One vector for all parameters: clipping, Adam, target update are an operation each.

@@ -24,7 +24,7 @@ from protocol.spaces import GameSpec
 
 Floats = npt.NDArray[np.float32]
 
-TINY = np.finfo(np.float32).tiny
+INFINITY = np.float32(np.inf)
 
 
 class Outputs(NamedTuple):
@@ -83,8 +83,8 @@ class QNetwork(nn.Module):
         for name, constant in {
             "middle": torch.from_numpy(middle),
             "_half_range": torch.from_numpy(half),
-            # A range so narrow that float32 cannot tell its ends apart has no half: not inf.
-            "_per_half_range": torch.from_numpy(1 / np.maximum(half, TINY)),
+            # Between neighbouring float32 numbers there is no half: 1 / inf, not 1 / 0.
+            "_per_half_range": torch.from_numpy(1 / np.where(half > 0, half, INFINITY)),
             "offsets": sizes.cumsum(0) - sizes,
             "_head_of_choice": head_of_choice,
             "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean]),

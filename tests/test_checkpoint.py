@@ -1,0 +1,153 @@
+"""A checkpoint is written whole or not at all, and what cannot be gone on from is refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agent import checkpoint
+from agent.checkpoint import CheckpointError
+
+STATE: dict[str, Any] = {
+    "spec": '["game"]',
+    "learner": {"network": {"w": torch.arange(5000.0)}, "updates": 7, "rates": [0.1, None, "x"]},
+}
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "update-1.pt"
+    checkpoint.save(path, STATE)
+    state = checkpoint.load(path, spec='["game"]')
+    assert torch.equal(state["learner"]["network"]["w"], torch.arange(5000.0))
+    assert state["learner"]["updates"] == 7
+    assert state["learner"]["rates"] == [0.1, None, "x"]
+    assert [p.name for p in path.parent.iterdir()] == ["update-1.pt"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "update-1.pt"
+    checkpoint.save(path, STATE)
+    before = path.read_bytes()
+
+    def half(_content: Any, file: Any) -> None:
+        file.write(before[: len(before) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(path, {"spec": "other"})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["update-1.pt"]
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, done = tmp_path / "update-1.pt", []
+    fsync, replace = os.fsync, Path.replace
+
+    def sync(descriptor: int) -> None:
+        done.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        fsync(descriptor)
+
+    def rename(self: Path, target: Path) -> Path:
+        done.append(f"{self.name} -> {target.name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", rename)
+    checkpoint.save(path, STATE)
+    assert done == ["update-1.pt.tmp", "update-1.pt.tmp -> update-1.pt", tmp_path.name]
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*none\.pt, found none"):
+        checkpoint.load(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 5000, -1])
+def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "update-1.pt"
+    checkpoint.save(path, STATE)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=r"update-1\.pt: expected a complete checkpoint"):
+        checkpoint.load(path)
+
+
+def test_a_flipped_bit_in_a_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "update-1.pt"
+    checkpoint.save(path, STATE)
+    content = bytearray(path.read_bytes())
+    at = content.find(torch.arange(5000.0).numpy().tobytes()[400:800])
+    assert at > 0
+    content[at + 8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("content", [b"hello", pickle.dumps({"format": checkpoint.FORMAT})])
+def test_a_foreign_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="expected a complete checkpoint"):
+        checkpoint.load(path)
+
+
+def test_a_file_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.save({"model": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="another kind of file"):
+        checkpoint.load(path)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("evil",)
+
+
+def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": checkpoint.FORMAT, "version": 1, "state": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / "evil.pt")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "update-1.pt"
+    monkeypatch.setattr(checkpoint, "VERSION", 99)
+    checkpoint.save(path, STATE)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="expected format version 1, got 99"):
+        checkpoint.load(path)
+
+
+def test_another_game(tmp_path: Path) -> None:
+    path = tmp_path / "update-1.pt"
+    checkpoint.save(path, STATE)
+    with pytest.raises(CheckpointError, match=r'the game \["chess"\], got one of \["game"\]'):
+        checkpoint.load(path, spec='["chess"]')
+
+
+def test_prune_keeps_the_newest(tmp_path: Path) -> None:
+    for n in (3, 1, 20, 100):
+        (tmp_path / f"update-{n:010d}.pt").touch()
+    (tmp_path / "update-0000000101.pt.tmp").touch()
+    (tmp_path / "config.toml").touch()
+    assert checkpoint.latest(tmp_path) == tmp_path / "update-0000000100.pt"
+    checkpoint.prune(tmp_path, 2)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["config.toml", "update-0000000020.pt", "update-0000000100.pt"]
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        checkpoint.prune(tmp_path, 0)
+
+
+def test_no_folder_has_no_checkpoint(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path / "none") is None
+    assert checkpoint.checkpoints(tmp_path) == []

@@ -1,0 +1,155 @@
+"""Per-actor numbers against a plain computation, row by row."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from agent.diagnostics import METRICS, Diagnostics
+from protocol.actor import ACTORS, Actor
+
+CPU = torch.device("cpu")
+
+
+def masks_of(actors: list[int]) -> Tensor:
+    return (torch.tensor(actors)[:, None] == torch.tensor(ACTORS)).float()
+
+
+def update(
+    numbers: Diagnostics,
+    step: int,
+    actors: list[int],
+    measured: list[list[float]],
+    *,
+    rewards: list[float] | None = None,
+    weights: list[float] | None = None,
+    grad_norm: float = 1.0,
+) -> None:
+    n = len(actors)
+    numbers.update(
+        step,
+        masks_of(actors),
+        torch.tensor(rewards or [0] * n, dtype=torch.float32),
+        torch.tensor(weights or [1] * n, dtype=torch.float32),
+        torch.tensor(measured, dtype=torch.float32),
+        torch.tensor(grad_norm),
+    )
+
+
+def test_each_number_by_hand() -> None:
+    numbers = Diagnostics(CPU, heads=1, columns=1)
+    # |TD error|, Q, TD loss, continuous loss
+    rows = [[1, 10, 0.1, 0.01], [2, 20, 0.2, 0.02], [4, 40, 0.4, 0.04]]
+    update(numbers, 1, [1, 2, 1], rows, rewards=[5, 6, 7], weights=[1, 2, 3], grad_norm=3)
+    update(numbers, 2, [2, 2, 2], [[6, 60, 0, 0]] * 3, rewards=[2, 2, 2], grad_norm=5)
+    found = numbers.fetch()
+    assert found == pytest.approx(
+        {
+            "batch_frac_dqn": 2 / 6,
+            "batch_n_dqn": 1.0,
+            "batch_n_expert": 2.0,
+            "td_err_mean_dqn": 2.5,
+            "td_err_mean_expert": (2 + 18) / 4,
+            "td_err_mean": 25 / 6,
+            "q_mean_dqn": 25.0,
+            "q_mean_expert": 50.0,
+            "q_mean": 250 / 6,
+            "reward_mean_dqn": 6.0,
+            "reward_mean_expert": 3.0,
+            "weight_mean_dqn": 2.0,
+            "weight_mean_expert": 5 / 4,
+            "weight_ess_dqn": 16 / (2 * 10),
+            "weight_ess_expert": 25 / (4 * 7),
+            "loss_td": 0.35,
+            "loss_continuous": 0.035,
+            "loss": 0.385,
+            "grad_norm": 4.0,
+            "grad_norm_dqn": math.nan,
+            "grad_norm_expert": math.nan,
+        },
+        nan_ok=True,
+    )
+    assert set(found) == set(METRICS)
+
+
+def test_swapped_tags_swap_the_numbers() -> None:
+    rows = [[1, 10, 0, 0], [2, 20, 0, 0], [4, 40, 0, 0]]
+    both: list[dict[str, float]] = []
+    for actors in ([1, 2, 1], [2, 1, 2]):
+        numbers = Diagnostics(CPU, heads=1, columns=1)
+        update(numbers, 1, actors, rows, rewards=[1, 2, 9])
+        both.append(numbers.fetch())
+    for name in ("batch_n", "td_err_mean", "q_mean", "reward_mean"):
+        assert both[0][f"{name}_dqn"] == both[1][f"{name}_expert"] != both[0][f"{name}_expert"]
+
+
+def test_several_heads_count_as_their_mean() -> None:
+    numbers = Diagnostics(CPU, heads=2, columns=0)
+    update(numbers, 1, [1], [[1, 3, 10, 30, 0.25, 0.5]])
+    found = numbers.fetch()
+    assert found["td_err_mean_dqn"] == 2
+    assert found["q_mean_dqn"] == 20
+    assert found["loss_td"] == 0.75
+    assert found["loss_continuous"] == 0
+
+
+def test_an_absent_actor_is_nan_and_never_zero() -> None:
+    numbers = Diagnostics(CPU, heads=1, columns=0)
+    numbers.actor_norms(masks_of([1, 1]), torch.tensor([2.0, 0.0]))
+    update(numbers, 1, [1, 1], [[1, 1, 0]] * 2)
+    found = numbers.fetch()
+    for name in ("td_err_mean", "q_mean", "reward_mean", "weight_mean", "weight_ess", "grad_norm"):
+        assert math.isnan(found[f"{name}_expert"]), name
+        assert not math.isnan(found[f"{name}_dqn"]), name
+    assert found["batch_n_expert"] == 0
+    assert found["batch_frac_dqn"] == 1
+
+
+def test_fetching_starts_anew() -> None:
+    numbers = Diagnostics(CPU, heads=1, columns=0)
+    numbers.actor_norms(masks_of([1, 2]), torch.tensor([2.0, 3.0]))
+    update(numbers, 1, [1, 2], [[100, 1, 0]] * 2)
+    numbers.fetch()
+    update(numbers, 2, [1, 2], [[1, 1, 0]] * 2)
+    found = numbers.fetch()
+    assert found["td_err_mean"] == 1
+    # Measured now and then: the last one stands.
+    assert found["grad_norm_expert"] == 3
+    nothing = numbers.fetch()
+    assert set(nothing) == set(METRICS)
+    names = set(METRICS) - {"grad_norm_dqn", "grad_norm_expert"}
+    assert all(math.isnan(nothing[name]) for name in names)
+
+
+def test_many_rows_are_counted_exactly() -> None:
+    """float32 would stop at 2^24."""
+    numbers = Diagnostics(CPU, heads=1, columns=0)
+    numbers._sums[0, 0] = 2.0**24
+    update(numbers, 1, [1], [[0, 0, 0]])
+    assert numbers.fetch()["batch_n_dqn"] == 2**24 + 1
+
+
+def test_batch_lines_come_from_the_tags() -> None:
+    numbers = Diagnostics(CPU, heads=1, columns=0)
+    actors = [Actor.DQN] * 6075 + [Actor.EXPERT] * 2117
+    update(numbers, 99, [Actor.EXPERT] * 4, [[0, 0, 0]] * 4)
+    update(numbers, 100, actors, [[0, 0, 0]] * 8192)
+    numbers.fetch()
+    update(numbers, 200, [Actor.EXPERT] * 4, [[0, 0, 0]] * 4)
+    assert numbers.batch_lines() == [
+        "[BATCH] Step 100: 6075 DQN (74.2%) / 2117 expert (25.8%)",
+        "[BATCH] Step 200: 0 DQN (0.0%) / 4 expert (100.0%)",
+    ]
+    assert numbers.batch_lines() == []
+
+
+def test_every_metric_is_documented_and_names_are_those_of_the_design() -> None:
+    wanted = (
+        "batch_frac_dqn batch_n_dqn batch_n_expert td_err_mean_dqn td_err_mean_expert "
+        "reward_mean_dqn reward_mean_expert q_mean_dqn q_mean_expert grad_norm_dqn grad_norm_expert"
+    )
+    assert set(wanted.split()) <= set(METRICS)
+    assert all(text for text in METRICS.values())
