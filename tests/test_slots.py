@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from worlds import DQN, PIXELS, SPEC
+
+from agent.decision import EVAL, EVAL_EXPERT, TRAIN
+from agent.step import FINAL, STEP
+from protocol.spaces import GameSpec
+from server.slots import FrameBatch, Outbox, SlotTable
+
+
+def test_slots_get_rows_of_their_own_and_start_clean() -> None:
+    table = SlotTable(SPEC)
+    rows = table.take([10, 11, 12], "train")
+    assert len(set(rows.tolist())) == 3
+    assert table.stream[rows].tolist() == [10, 11, 12]
+    assert table.used == 3
+    table.pending[rows] = True
+    table.linked[rows] = True
+    table.episode_return[rows] = 5
+    table.episode_length[rows] = 5
+    table.give_back(rows)
+    assert table.used == 0
+    again = table.take([20, 21, 22], "eval")
+    assert sorted(again.tolist()) == sorted(rows.tolist())
+    assert not table.pending[again].any()
+    assert not table.linked[again].any()
+    assert not table.episode_return[again].any()
+    assert not table.episode_length[again].any()
+    assert table.stream[again].tolist() == [20, 21, 22]
+
+
+def test_roles_are_kept_as_numbers() -> None:
+    table = SlotTable(SPEC)
+    roles = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+    for name, number in roles.items():
+        rows = table.take([1], name)
+        assert table.role[rows].tolist() == [number]
+
+
+def test_growth_keeps_what_is_known() -> None:
+    table = SlotTable(SPEC)
+    first = table.take(list(range(16)), "train")
+    table.obs[first] = np.arange(48).reshape(16, 3)
+    table.seq[first] = np.arange(16)
+    capacity = table.capacity
+    second = table.take(list(range(100, 200)), "train")
+    assert table.capacity > capacity
+    assert not set(first.tolist()) & set(second.tolist())
+    assert table.obs[first].tolist() == np.arange(48).reshape(16, 3).tolist()
+    assert table.seq[first].tolist() == list(range(16))
+    assert table.stream[first].tolist() == list(range(16))
+    assert table.used == 116
+
+
+def test_memory_does_not_grow_over_10_000_connects() -> None:
+    table = SlotTable(SPEC)
+    kept = table.take([1], "train")
+    for i in range(10_000):
+        rows = table.take([i * 3, i * 3 + 1, i * 3 + 2], "train")
+        table.give_back(rows)
+    assert table.capacity <= 16
+    assert len(table._free) == table.capacity - 1
+    assert table.stream[kept].tolist() == [1]
+
+
+def test_a_batch_grows_and_keeps_the_frames_that_wait() -> None:
+    batch = FrameBatch(SPEC)
+    batch.fit(4)
+    batch.n = 2
+    batch.obs[:2] = [[1, 2, 3], [4, 5, 6]]
+    batch.seq[:2] = [7, 8]
+    batch.fit(64)
+    assert batch.n == 2
+    assert len(batch.obs) == len(batch.row) == len(batch.took) == 64
+    assert batch.obs[:2].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert batch.seq[:2].tolist() == [7, 8]
+    batch.fit(8)
+    assert len(batch.obs) == 64
+
+
+def test_frames_can_be_dropped_from_the_middle() -> None:
+    batch = FrameBatch(SPEC)
+    batch.fit(8)
+    batch.n = 5
+    batch.obs[:5, 0] = batch.rewards[:5, 0] = batch.seq[:5] = batch.row[:5] = np.arange(5)
+    batch.keep(np.array([True, False, True, False, True]))
+    assert batch.n == 3
+    for column in (batch.obs[:3, 0], batch.rewards[:3, 0], batch.seq[:3], batch.row[:3]):
+        assert column.tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS])
+def test_the_outbox_makes_steps_and_final_rows(spec: GameSpec) -> None:
+    table, outbox = SlotTable(spec), Outbox(spec)
+    rows = table.take([100, 200], "train")
+    outbox.fit(table.capacity)
+    table.obs[rows] = 3
+    table.action[rows] = 1
+    table.actor[rows] = DQN
+    table.seq[rows] = [5, 6]
+    outbox.steps(table, rows, np.array([0.5, -1], np.float32), np.array([0, 1], np.uint8))
+    outbox.finals(table, rows[1:], np.full((1, spec.observation_size), 9), np.array([7], np.uint32))
+    block = outbox.waiting(100)
+    assert len(block) == len(outbox) == 3
+    assert block.kind.tolist() == [STEP, STEP, FINAL]
+    assert block.stream.tolist() == [100, 200, 200]
+    assert block.seq.tolist() == [5, 6, 7]
+    assert block.actor.tolist() == [DQN, DQN, 0]
+    assert block.reward.tolist() == [0.5, -1, 0]
+    assert block.status.tolist() == [0, 1, 0]
+    assert block.obs[:, 0].tolist() == [3, 3, 9]
+    assert block.action[:, 0].tolist() == [1, 1, 0]
+
+
+def test_the_outbox_hands_out_in_order_and_is_used_again() -> None:
+    table, outbox = SlotTable(SPEC), Outbox(SPEC)
+    rows = table.take([1, 2, 3], "train")
+    outbox.fit(table.capacity)
+    size = len(outbox._block)
+    table.actor[rows] = DQN
+    for turn in range(50):
+        table.seq[rows] = turn
+        outbox.steps(table, rows, np.zeros(3, np.float32), np.zeros(3, np.uint8))
+        seen = []
+        while len(outbox):
+            block = outbox.waiting(2)
+            seen += block.stream.tolist()
+            outbox.sent(len(block))
+        assert seen == [1, 2, 3]
+    assert len(outbox._block) == size
+
+
+def test_the_outbox_keeps_its_rows_when_it_grows() -> None:
+    table, outbox = SlotTable(SPEC), Outbox(SPEC)
+    rows = table.take([1, 2, 3], "train")
+    outbox.fit(table.capacity)
+    table.actor[rows] = DQN
+    outbox.steps(table, rows, np.arange(3, dtype=np.float32), np.zeros(3, np.uint8))
+    outbox.sent(1)
+    outbox.fit(1000)
+    block = outbox.waiting(10)
+    assert block.stream.tolist() == [2, 3]
+    assert block.reward.tolist() == [1, 2]
+
+
+def test_the_outbox_has_room_for_all_that_its_slots_can_add() -> None:
+    """A step and a final row each in a turn, and a final row more for one that disconnects."""
+    table, outbox = SlotTable(SPEC), Outbox(SPEC)
+    rows = table.take(list(range(16)), "train")
+    assert table.capacity == len(rows)
+    outbox.fit(table.capacity)
+    outbox.steps(table, rows, np.zeros(16, np.float32), np.ones(16, np.uint8))
+    for _ in range(2):
+        outbox.finals(table, rows, table.obs[rows], table.seq[rows])
+    assert len(outbox.waiting(1000)) == 48
