@@ -297,31 +297,26 @@ class TurnLoop:
         # NaN has no integer: the rows without an action are zeroed for the conversion alone.
         parts: list[Any] = self._spec.actions_of_rows(np.where(running[:, None], actions, 0))
         tags, dice, alive = actors.tolist(), explored.tolist(), running.tolist()
-        seqs = self._batch.seq
+        seqs = self._batch.seq[: self._batch.n].tolist()
         names = self._table.role[self._batch.row[: self._batch.n]]
         for name, number in ROLES.items():
             self.frames[name] += int(np.count_nonzero(names == number))
+        replies: list[bytes] = []
         i = 0
         for entry in self._waiting:
             if entry.slot is not None:
-                entry.player.answered(entry.slot)
-                entry.player.send(
+                action = parts[i] if alive[i] else None
+                replies.append(
                     codec.encode_action(
-                        entry.slot,
-                        int(seqs[i]),
-                        parts[i] if alive[i] else None,
-                        tags[i],
-                        version,
-                        bool(dice[i]),
+                        entry.slot, seqs[i], action, tags[i], version, bool(dice[i])
                     )
                 )
             else:
                 at = slice(i, i + entry.count)
-                entry.player.answered(None)
-                entry.player.send(
+                replies.append(
                     codec.encode(
                         Actions(
-                            int(seqs[i]),
+                            seqs[i],
                             actions[at].tobytes(),
                             actors[at].tobytes(),
                             version,
@@ -330,6 +325,11 @@ class TurnLoop:
                     )
                 )
             i += entry.count
+        # Sent behind each other without work in between: a game on this machine that is woken by
+        # the first finds the others without falling asleep, and waking it is what costs.
+        for entry, reply in zip(self._waiting, replies, strict=True):
+            entry.player.answered(entry.slot)
+            entry.player.send(reply)
 
     def _truncate(self, player: Player) -> None:
         """The stream ends in the middle of an episode: its pending frame is the last observation
