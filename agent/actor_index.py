@@ -76,11 +76,11 @@ class ActorIndex:
         ranks = torch.randint(self.stored(actors), (size,), generator=rng, device=rng.device)
         # The steps of all the actors, one after the other, lie in a few runs of ring positions:
         # a rank is moved by how far its run stands from where the ranks before it end.
-        positions, passed, shift = ranks, 0, 0
-        for start, length in self._runs(actors):
+        (start, passed), *rest = self._runs(actors)
+        positions, shift = ranks + start, start
+        for start, length in rest:
             further = start - passed - shift
-            mask = ranks >= passed
-            positions = torch.add(positions, mask, alpha=further)
+            positions.add_(ranks >= passed, alpha=further)
             shift += further
             passed += length
         return self._rings.index_select(0, positions).long()

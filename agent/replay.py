@@ -60,8 +60,11 @@ class Batch:
         return len(self.rewards)
 
     def to(self, device: torch.device | str) -> Batch:
-        """This batch on another device, copied without waiting where that is possible."""
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        """This batch on another device; copies to a cuda device may still be under way."""
+        # Never so towards the host: it would read what has not arrived yet.
+        non_blocking = torch.device(device).type != "cpu"
+        columns = (getattr(self, f.name) for f in fields(self))
+        return Batch(*(column.to(device, non_blocking=non_blocking) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ class Replay:
     An actor with nothing to sample leaves its share to the others. Without shares, sampling is
     uniform over all complete steps, whoever played them.
 
-    Sampling never waits for a cuda device.
+    Sampling does not wait for a cuda device, the first moments of a run apart, when less than half
+    of the steps are complete.
     """
 
     def __init__(

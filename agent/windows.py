@@ -75,7 +75,7 @@ def follow(
     going = torch.ones_like(first, dtype=torch.bool)
     terminated = torch.zeros_like(going)
     returns = torch.zeros_like(first, dtype=torch.float32)
-    horizons = torch.zeros_like(first)
+    horizons = torch.zeros_like(returns)
     for k in range(n_step):
         if k:
             meta = gather(store, at)
@@ -84,13 +84,14 @@ def follow(
             going &= here == actor if stop_at_actor_change else here != NOBODY
         successor, terminal = meta[:, 0], is_terminal(meta)
         going &= terminal | (successor >= oldest)
-        returns.addcmul_(rewards_of(meta), going.float(), value=gamma**k)
-        horizons += going
+        counted = going.float()
+        returns.addcmul_(rewards_of(meta), counted, value=gamma**k)
+        horizons += counted
         terminated |= going & terminal
         going &= ~terminal
         at = torch.where(going, successor % len(store), at)
-    discounts = torch.pow(gamma, horizons.float()).masked_fill_(terminated, 0.0)
-    return Windows(at, returns, horizons, discounts)
+    discounts = torch.pow(gamma, horizons).masked_fill_(terminated, 0.0)
+    return Windows(at, returns, horizons.long(), discounts)
 
 
 def incomplete(meta: Tensor, oldest: int) -> Tensor:
