@@ -177,7 +177,7 @@ def _check(supervisor: Supervisor, logs: Path) -> Attribution:
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
-    table = Table(title="LunarLander, network against expert", show_header=False, box=None)
+    table = Table(title="student against teacher", show_header=False, box=None)
     table.add_column(style="dim")
     table.add_column(justify="right")
     buffer = summary["buffer"]

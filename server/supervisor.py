@@ -69,6 +69,7 @@ class Supervisor:
         self.lines: deque[str] = deque(maxlen=100)
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
+        """Called after each interval with `last`."""
         self.port = 0
         self._resume = resume
         self._record = record
@@ -267,7 +268,7 @@ class Supervisor:
         with self.folder.metrics.open("a") as file:
             file.write(json.dumps(plain(self.row)) + "\n")
         if self.on_row:
-            self.on_row(self.row)
+            self.on_row(self.last)
 
     # Stopping.
 
