@@ -22,7 +22,7 @@ from server.attribution import Attribution, compare, load_dump, load_logs
 from server.games import GameOptions, Games
 from server.logs import log_here, stop_logging
 from server.rundir import RunFolder
-from server.serve import StopSignal
+from server.serve import Flag, stop_flag
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> dict[str, Any]:
     """Train, evaluate, check; what the summary says of it beyond the metrics."""
-    stop = StopSignal()
+    stop = stop_flag()
     logs = supervisor.folder.path / "answers"
     with Screen(console, f"understudy: {args.env}", frames=args.frames) as screen:
         supervisor.on_row = screen.show
@@ -130,7 +130,7 @@ def _train(
     supervisor: Supervisor,
     games: Games,
     screen: Screen,
-    stop: StopSignal,
+    stop: Flag,
 ) -> float:
     """Until the frame budget is used up; when the first frame came."""
     begin = 0.0
@@ -147,7 +147,7 @@ def _train(
 
 
 def _evaluate(
-    args: argparse.Namespace, supervisor: Supervisor, stop: StopSignal
+    args: argparse.Namespace, supervisor: Supervisor, stop: Flag
 ) -> tuple[list[float], list[float]]:
     """Returns of the network alone, and of the expert alone, over the same seeds."""
     options = {"episodes": EVAL_EPISODES, "seed": EVAL_SEED}

@@ -171,6 +171,9 @@ class Gateway:
     def open(self, message: Open) -> None:
         """The run has a game and weights: admit who waits."""
         self._spec = message.spec
+        unknown = self.config.reward.weights.keys() - set(message.spec.rewards)
+        if unknown:
+            log.warning("reward.weights names %s, which the game does not send", sorted(unknown))
         capacity = self.config.server.ring_steps
         self._rings = [StepRing.attach(name, message.spec, capacity) for name in message.rings]
         self._weights = WeightSlot.attach(message.weights, message.size)
@@ -212,9 +215,6 @@ class Gateway:
                 )
             )
             return
-        unknown = self.config.reward.weights.keys() - set(self._spec.rewards)
-        if unknown:
-            log.warning("reward.weights names %s, which the game does not send", sorted(unknown))
         number = self._next_session
         self._next_session += self.config.server.gateways
         streams = [stream_number(number, slot) for slot in range(session.hello.slots)]

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from protocol.errors import CODES
 from server.control import Episode, GatewayReport
 
 _EPISODES = 100
@@ -31,53 +32,66 @@ _BY_ACTOR = {
     "reward_frame_mean": ("", "mean reward of the actor's frames as they came in"),
 }
 
-METRICS: dict[str, tuple[str, str]] = {
-    "time": ("s", "seconds since 1970, UTC"),
-    "frames": ("frames", "stored frames of the whole run: what schedules count"),
-    "frames_per_s": ("1/s", "stored frames a second"),
-    "answers_per_s": ("1/s", "answered frames a second, evaluation included"),
-    "frames_eval": ("frames", "frames answered in the role eval, since the start"),
-    "frames_eval_expert": ("frames", "frames answered in the role eval_expert, since the start"),
-    "clients": ("", "connections"),
-    "slots": ("", "games in play, all connections together"),
-    "errors": ("", "connections that ended in an error, since the start"),
-    "turn_p50_ms": ("ms", "first frame of a loop turn to its last answer, median"),
-    "turn_p99_ms": ("ms", "the same, 99th percentile; of the slowest gateway"),
-    "stalls": ("", "how often a full ring stopped the reading, since the start"),
-    "policy_version": ("", "the weights that the gateways play with"),
-    "expert_ratio": ("fraction", "share of frames that the expert plays, where it recommends"),
-    "epsilon": ("fraction", "share of dqn frames whose discrete heads are random"),
-    "episodes": ("", "training episodes that ended since the start"),
-    "episode_return_mean": ("", f"mean return of the last {_EPISODES} training episodes"),
-    "episode_length_mean": ("frames", f"mean length of the last {_EPISODES} training episodes"),
-    "updates": ("", "optimiser steps of the whole run"),
-    "updates_per_s": ("1/s", "optimiser steps a second"),
-    "samples_per_s": ("1/s", "rows learnt from a second: updates_per_s x batch size"),
-    "updates_due": ("", "optimiser steps that the replay ratio allows and that are yet to be made"),
-    "buffer_total": ("steps", "steps in the replay"),
-    "buffer_dqn": ("steps", "of those, of the network"),
-    "buffer_expert": ("steps", "of those, of the expert"),
-    "buffer_frac_dqn": ("fraction", "share of the network in the replay"),
-    "buffer_frac_expert": ("fraction", "share of the expert in the replay"),
-    "buffer_fill": ("fraction", "share of the replay's capacity that is in use"),
-    "ring_fill": ("fraction", "share of the fullest step ring that waits for the trainer"),
-    "steps_completed": ("steps", "steps that the gateways completed, since the start"),
-    "steps_stored": ("steps", "steps that the trainer appended to the replay, since the start"),
-    "transitions_dropped": (
-        "steps",
-        "completed and not stored; while games play, that includes those on their way",
-    ),
-    "loss": ("", "the loss that is minimised"),
-    "loss_td": ("", "its part of the discrete heads: Huber loss of the TD error"),
-    "loss_continuous": ("", "its part of the continuous heads: weighted regression"),
-    "td_err_mean": ("", "mean of |TD error| over all rows"),
-    "q_mean": ("", "mean Q of the actions taken, over all rows"),
-    "batch_frac_dqn": ("fraction", "share of the network's rows in the batches"),
-} | {
-    f"{name}_{actor}": (unit, f"{meaning}: {actor}")
-    for name, (unit, meaning) in _BY_ACTOR.items()
-    for actor in ("dqn", "expert")
-}
+METRICS: dict[str, tuple[str, str]] = (
+    {
+        "time": ("s", "seconds since 1970, UTC"),
+        "frames": ("frames", "stored frames of the whole run: what schedules count"),
+        "frames_per_s": ("1/s", "stored frames a second"),
+        "answers_per_s": ("1/s", "answered frames a second, evaluation included"),
+        "frames_eval": ("frames", "frames answered in the role eval, since the start"),
+        "frames_eval_expert": (
+            "frames",
+            "frames answered in the role eval_expert, since the start",
+        ),
+        "clients": ("", "connections"),
+        "slots": ("", "games in play, all connections together"),
+        "errors": ("", "connections that ended in an error, since the start"),
+        "turn_p50_ms": ("ms", "first frame of a loop turn to its last answer, median"),
+        "turn_p99_ms": ("ms", "the same, 99th percentile; of the slowest gateway"),
+        "stalls": ("", "how often a full ring stopped the reading, since the start"),
+        "policy_version": ("", "the weights that the gateways play with"),
+        "expert_ratio": ("fraction", "share of frames that the expert plays, where it recommends"),
+        "epsilon": ("fraction", "share of dqn frames whose discrete heads are random"),
+        "episodes": ("", "training episodes that ended since the start"),
+        "episode_return_mean": ("", f"mean return of the last {_EPISODES} training episodes"),
+        "episode_length_mean": ("frames", f"mean length of the last {_EPISODES} training episodes"),
+        "updates": ("", "optimiser steps of the whole run"),
+        "updates_per_s": ("1/s", "optimiser steps a second"),
+        "samples_per_s": ("1/s", "rows learnt from a second: updates_per_s x batch size"),
+        "updates_due": (
+            "",
+            "optimiser steps that the replay ratio allows and that are yet to be made",
+        ),
+        "buffer_total": ("steps", "steps in the replay"),
+        "buffer_dqn": ("steps", "of those, of the network"),
+        "buffer_expert": ("steps", "of those, of the expert"),
+        "buffer_frac_dqn": ("fraction", "share of the network in the replay"),
+        "buffer_frac_expert": ("fraction", "share of the expert in the replay"),
+        "buffer_fill": ("fraction", "share of the replay's capacity that is in use"),
+        "ring_fill": ("fraction", "share of the fullest step ring that waits for the trainer"),
+        "steps_completed": ("steps", "steps that the gateways completed, since the start"),
+        "steps_stored": ("steps", "steps that the trainer appended to the replay, since the start"),
+        "transitions_dropped": (
+            "steps",
+            "completed and not stored; while games play, that includes those on their way",
+        ),
+        "loss": ("", "the loss that is minimised"),
+        "loss_td": ("", "its part of the discrete heads: Huber loss of the TD error"),
+        "loss_continuous": ("", "its part of the continuous heads: weighted regression"),
+        "td_err_mean": ("", "mean of |TD error| over all rows"),
+        "q_mean": ("", "mean Q of the actions taken, over all rows"),
+        "batch_frac_dqn": ("fraction", "share of the network's rows in the batches"),
+    }
+    | {
+        f"{name}_{actor}": (unit, f"{meaning}: {actor}")
+        for name, (unit, meaning) in _BY_ACTOR.items()
+        for actor in ("dqn", "expert")
+    }
+    | {
+        f"errors_{code}": ("", f"connections ended with this error, since the start: {meaning}")
+        for code, meaning in CODES.items()
+    }
+)
 """Name to unit and meaning. A mean over no rows is NaN in memory and null in JSON, never 0."""
 
 
@@ -138,6 +152,7 @@ class Collector:
             "episode_return_mean": _mean(e.episode_return for e in self._returns),
             "episode_length_mean": _mean(e.length for e in self._returns),
         }
+        row |= {f"errors_{code}": float(self.errors[code]) for code in CODES}
         row |= self._trainer
         row["steps_completed"] = float(stored)
         row["transitions_dropped"] = stored - row.get("steps_stored", 0.0)

@@ -1,4 +1,4 @@
-"""`understudy serve`: the server, until it is stopped."""
+"""`understudy serve`: the server, until it is stopped. SIGUSR1 has it write a checkpoint now."""
 
 from __future__ import annotations
 
@@ -20,19 +20,33 @@ from server.terminal import Screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run the server until SIGINT or SIGTERM, which end it in order: all steps are stored and a "
+        "checkpoint is written. SIGUSR1 has a checkpoint written now."
+    )
     add_config(parser)
 
 
-class StopSignal:
-    """Turns SIGINT and SIGTERM into a flag, so that the loop ends in order."""
+class Flag:
+    """Set by signals, so that a loop can act on them in its own time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *numbers: signal.Signals) -> None:
         self.set = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             signal.signal(number, self._on)
 
     def _on(self, _number: int, _frame: FrameType | None) -> None:
         self.set = True
+
+    def taken(self) -> bool:
+        """Whether it is set; then it no longer is."""
+        was, self.set = self.set, False
+        return was
+
+
+def stop_flag() -> Flag:
+    """Set when somebody wants this process to end."""
+    return Flag(signal.SIGINT, signal.SIGTERM)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -42,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     console = Console()
     log_here(folder.log, console)
     supervisor = Supervisor(loaded.config, folder, resume=resume)
-    stop = StopSignal()
+    stop, save = stop_flag(), Flag(signal.SIGUSR1)
     try:
         supervisor.start()
         host = loaded.config.server.host
@@ -51,6 +65,8 @@ def main(args: argparse.Namespace) -> int:
             supervisor.on_row = screen.show
             while not stop.set:
                 supervisor.poll()
+                if save.taken():
+                    supervisor.checkpoint()
                 screen.note("playing" if supervisor.row.get("slots") else "waiting for a game")
     except ChildDied as error:
         print(f"understudy serve: {error}", file=sys.stderr)

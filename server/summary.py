@@ -19,7 +19,6 @@ def summarise(supervisor: Supervisor, **more: Any) -> dict[str, Any]:
         "run": str(supervisor.folder.path),
         **row,
         "buffer": buffer,
-        "errors_by_code": dict(supervisor.errors),
         **more,
     }
 

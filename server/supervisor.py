@@ -12,11 +12,11 @@ import multiprocessing
 import multiprocessing.connection
 import socket
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 from config.load import ConfigError
 from config.models import Config
@@ -48,6 +48,9 @@ BACKLOG = 1024
 
 STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
+
+
+Answer = TypeVar("Answer", Saved, Dumped)
 
 
 class ChildDied(RuntimeError):
@@ -185,11 +188,6 @@ class Supervisor:
         self._ask(Dump(path), Dumped, timeout_s)
 
     @property
-    def errors(self) -> Counter[str]:
-        """Connections that ended in an error, by code."""
-        return self._collector.errors
-
-    @property
     def steps(self) -> int:
         """Steps that the gateways have handed over since the start, as of now."""
         return sum(ring.steps for ring in self._rings)
@@ -208,7 +206,7 @@ class Supervisor:
                 # Twice: the second row comes after the weights of the first were published.
                 quiet = quiet + 1 if done else 0
 
-    def _ask(self, message: Any, kind: type[Any], timeout_s: float) -> Any:
+    def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
         assert self._trainer is not None
         self._trainer.send(message)
         deadline = time.monotonic() + timeout_s
