@@ -80,6 +80,8 @@ class FrameBatch:
         """The slot's row in the table."""
         self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
         self.rewards = np.empty((0, len(spec.rewards)), np.float32)
+        self.earned = np.empty(0, np.float32)
+        """Their weighted sum."""
         self.status = np.empty(0, np.uint8)
         self.seq = np.empty(0, np.uint32)
         self.expert = np.empty((0, spec.action_width), np.float32)

@@ -169,7 +169,7 @@ class TurnLoop:
         """Answer all that waits, then truncate what was lost. Nothing to do is fine."""
         if self.full:
             return
-        if self._batch.n and self._checks_finite:
+        if self._batch.n:
             self._refuse_not_finite()
         if self._batch.n:
             self._complete()
@@ -197,13 +197,24 @@ class TurnLoop:
         self._batch.n += count
 
     def _refuse_not_finite(self) -> None:
-        """End the connections whose observations hold NaN or infinity; drop their frames."""
-        obs = self._batch.obs[: self._batch.n]
+        """Work out what the frames earned, and end the connections whose observation or reward is
+        NaN or infinite; their frames are dropped."""
+        batch = self._batch
+        # A sum is finite only if all are; large finite values may overflow it: look closer.
         with np.errstate(over="ignore", invalid="ignore"):
-            # A sum is finite only if all are; large finite values may overflow it: look closer.
-            if np.isfinite(obs.sum()):
-                return
-        good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(obs).all(axis=1))
+            obs = batch.obs[: batch.n]
+            if self._checks_finite and not np.isfinite(obs.sum()):
+                good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(obs).all(axis=1))
+                self._refuse(good, self._bad_observation)
+            earned = batch.earned[: batch.n]
+            np.matmul(batch.rewards[: batch.n], self._reward_weights, out=earned)
+            # The reward of an episode's first frame belongs to nothing.
+            earned[~self._table.pending[batch.row[: batch.n]]] = 0
+            if not np.isfinite(earned.sum()):
+                self._refuse(np.isfinite(earned), self._bad_reward)
+
+    def _refuse(self, good: npt.NDArray[np.bool_], error: Callable[[int], RemoteError]) -> None:
+        """Fail every player that has a frame that is not `good` [n], with `error` of the first."""
         start, waiting = 0, []
         for entry in self._waiting:
             rows = slice(start, start + entry.count)
@@ -211,17 +222,27 @@ class TurnLoop:
             if good[rows].all():
                 waiting.append(entry)
                 continue
-            bad = int(np.argwhere(~np.isfinite(obs[rows]))[0, 1])
+            entry.player.fail(error(rows.start + int(np.argmin(good[rows]))))
             good[rows] = False
-            entry.player.fail(
-                RemoteError(
-                    "observation_not_finite",
-                    f"expected finite numbers, got {obs[rows][:, bad].tolist()} in element {bad}; "
-                    "check the game's state before sending it",
-                )
-            )
         self._waiting = waiting
         self._batch.keep(good)
+
+    def _bad_observation(self, i: int) -> RemoteError:
+        obs = self._batch.obs[i]
+        element = int(np.argmin(np.isfinite(obs)))
+        return RemoteError(
+            "observation_not_finite",
+            f"expected finite numbers, got {obs[element]} in element {element}; "
+            "check the game's state before sending it",
+        )
+
+    def _bad_reward(self, i: int) -> RemoteError:
+        parts = dict(zip(self._spec.rewards, self._batch.rewards[i].tolist(), strict=True))
+        return RemoteError(
+            "reward_not_finite",
+            f"expected rewards whose weighted sum float32 can hold, got {parts}; check what the "
+            "game computes, or lower reward.weights",
+        )
 
     def _complete(self) -> None:
         """The frames of this turn complete the ones before: those become steps."""
@@ -232,8 +253,8 @@ class TurnLoop:
             table.action[rows[took]] = batch.took[: batch.n][took]
             table.actor[rows[took]] = batch.took_actor[: batch.n][took]
         pending = table.pending[rows]
-        earned = batch.rewards[: batch.n] @ self._reward_weights
-        table.episode_return[rows] += np.where(pending, earned, 0)
+        earned = batch.earned[: batch.n]
+        table.episode_return[rows] += earned
         table.episode_length[rows] += pending
 
         stored = pending & (table.role[rows] == TRAIN)

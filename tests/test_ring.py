@@ -14,12 +14,13 @@ from worlds import PIXELS, SPEC, assert_same_rows, copied, joined, numbered
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 from server import ring as ring_module
-from server import shared
 from server.ring import StepRing
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 @pytest.fixture
-def ring(no_leaks: None) -> Iterator[StepRing]:
+def ring() -> Iterator[StepRing]:
     with StepRing.create(SPEC, 8) as made:
         yield made
         made.unlink()
@@ -174,7 +175,7 @@ def write_all(name: str) -> None:
                 written += n
 
 
-def test_two_processes_for_real(no_leaks: None) -> None:
+def test_two_processes_for_real() -> None:
     ring = StepRing.create(SPEC, CAPACITY)
     writer = multiprocessing.get_context("spawn").Process(target=write_all, args=(ring.name,))
     writer.start()
@@ -209,6 +210,6 @@ def test_too_little_shared_memory_is_said_beforehand(monkeypatch: pytest.MonkeyP
     class Usage:
         free = 1000
 
-    monkeypatch.setattr(shared.shutil, "disk_usage", lambda _path: Usage)
+    monkeypatch.setattr("server.shared.shutil.disk_usage", lambda _path: Usage)
     with pytest.raises(MemoryError, match=r"lower server\.ring_steps"):
         StepRing.create(SPEC, 1_000_000)

@@ -12,8 +12,11 @@ from server.weights import WeightSlot
 SIZE = 1000
 
 
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
 @pytest.fixture
-def slot(no_leaks: None) -> Iterator[WeightSlot]:
+def slot() -> Iterator[WeightSlot]:
     made = WeightSlot.create(SIZE)
     yield made
     made.close()
@@ -136,9 +139,7 @@ def test_a_set_that_is_being_written_is_never_taken(
     assert seen == [(1, {1.0}), (2, {2.0})]
 
 
-def test_a_reader_that_does_not_look_at_the_counter_would_be_torn(
-    slot: WeightSlot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_that_does_not_look_at_the_counter_would_be_torn(slot: WeightSlot) -> None:
     """The scene of the tests above is a real one: without the check the set is of two versions."""
     slot.publish(vector(1), 1)
     half = SIZE // 2
