@@ -132,6 +132,17 @@ def test_any_nonce_goes_back(nonce: Any) -> None:
     assert codec.encode(Pong(ping.nonce))[6:] == sent[2:]
 
 
+@pytest.mark.parametrize(
+    "nonce", ["cc07", "d3 0000000000000007", "ca 3fc00000", "d4 05 00", "a2 fffe", "81 80 01"]
+)
+def test_a_nonce_goes_back_in_the_form_in_which_it_came(nonce: str) -> None:
+    """Long forms, extensions, and what Python could not even hold."""
+    sent = b"\x92\x04" + bytes.fromhex(nonce)
+    ping = codec.decode_client(sent)
+    assert isinstance(ping, Ping)
+    assert codec.encode(Pong(ping.nonce))[6:] == sent[2:]
+
+
 @given(VALUES, VALUES)
 def test_elements_behind_the_last_are_ignored(one: Any, two: Any) -> None:
     frame = (2, 0, 0, b"obs", 0.5, 0, None, None)
