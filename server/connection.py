@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._unread_since: float | None = None
         self._goodbye_since: float | None = None
         self._ring_full = False
-        self._paused = False
+        self._paused_since: float | None = None
 
     # What asyncio calls.
 
@@ -85,6 +85,10 @@ class Connection(asyncio.Protocol):
             self.fail(error)
 
     def eof_received(self) -> bool:
+        try:
+            self.session.ended()
+        except RemoteError as error:
+            self.fail(error)  # a client that only ended its own side can still read why
         return False
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -164,8 +168,10 @@ class Connection(asyncio.Protocol):
                         retry=True,
                     )
                 )
-        elif self._paused or self.waits_for_welcome:
-            self._heard = now  # it could not be heard, or it is us who make it wait
+        elif self._paused_since is not None:
+            pass  # it cannot be heard
+        elif self.waits_for_welcome:
+            self._heard = now  # it is us who make it wait
         elif self.session.state is State.AWAIT_HELLO:
             if now - self._opened > config.handshake_timeout_s:
                 self.fail(
@@ -202,11 +208,15 @@ class Connection(asyncio.Protocol):
 
     def _apply_pause(self) -> None:
         wanted = (self._ring_full or self._unread_since is not None) and self._goodbye_since is None
-        if wanted is self._paused or self._transport is None:
+        if wanted is (self._paused_since is not None) or self._transport is None:
             return
-        self._paused = wanted
-        if wanted:
+        now = self._gateway.now()
+        if self._paused_since is None:
+            self._paused_since = now
             self._transport.pause_reading()
         else:
-            self._heard = self._gateway.now()
+            # The clocks stood still meanwhile.
+            self._opened += now - self._paused_since
+            self._heard += now - self._paused_since
+            self._paused_since = None
             self._transport.resume_reading()
