@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server import attribution
+from server.attribution import Attribution, compare, load_dump, load_logs
+
+Columns = dict[str, npt.NDArray[Any]]
+
+
+def truths(*rows: tuple[int, int, int, int, float]) -> Columns:
+    """(session, slot, seq, actor, action) of each answer."""
+    session, slot, seq, actor, action = zip(*rows, strict=True) if rows else ((),) * 5
+    return {
+        "session": np.array(session, np.int64),
+        "slot": np.array(slot, np.int64),
+        "seq": np.array(seq, np.int64),
+        "actor": np.array(actor, np.uint8),
+        "action": np.array(action, np.float32).reshape(-1, 1).repeat(2, axis=1),
+    }
+
+
+def dump(*rows: tuple[int, int, int, int, float], prefix: str = "") -> Columns:
+    """What the replay would hold of these."""
+    columns = truths(*rows)
+    return {
+        f"{prefix}stream": columns["session"] << 16 | columns["slot"],
+        f"{prefix}seq": columns["seq"].astype(np.uint32),
+        f"{prefix}actor": columns["actor"],
+        f"{prefix}action": columns["action"],
+    }
+
+
+# Two games on a connection and one on another; the second stream has a gap where an episode ended.
+PLAYED = [
+    (1, 0, 0, 1, 0.1),
+    (1, 0, 1, 2, 0.2),
+    (1, 0, 2, 1, 0.3),
+    (1, 1, 0, 2, 0.4),
+    (1, 1, 1, 2, 0.5),
+    (1, 1, 3, 1, 0.6),
+    (1, 1, 4, 1, 0.7),
+    (9, 0, 0, 1, 0.8),
+    (9, 0, 1, 2, 0.9),
+]
+PENDING = [PLAYED[2], PLAYED[6], PLAYED[8]]
+STORED = [row for row in PLAYED if row not in PENDING]
+
+
+def test_agreement_is_clean() -> None:
+    found = compare(truths(*PLAYED), dump(*STORED))
+    assert found == Attribution(compared=6, mismatches=0, missing=0, batch_compared=0)
+    assert found.ok
+
+
+def test_an_answer_that_was_pending_at_the_end_may_be_stored_all_the_same() -> None:
+    """The game sent its next frame and was gone before the answer came."""
+    found = compare(truths(*PLAYED), dump(*PLAYED))
+    assert found == Attribution(compared=9, mismatches=0, missing=0, batch_compared=0)
+
+
+def test_the_order_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        shuffled = [PLAYED[i] for i in rng.permutation(len(PLAYED))]
+        stored = [STORED[i] for i in rng.permutation(len(STORED))]
+        assert compare(truths(*shuffled), dump(*stored)).ok
+
+
+NAMES = ("session", "slot", "seq", "actor", "action")
+
+
+def changed(row: tuple[int, int, int, int, float], **change: Any) -> Any:
+    return tuple((dict(zip(NAMES, row, strict=True)) | change).values())
+
+
+@pytest.mark.parametrize("i", range(len(STORED)))
+@pytest.mark.parametrize("change", [{"actor": 3}, {"action": 0.25}])
+def test_every_wrong_tag_and_action_is_seen(i: int, change: dict[str, Any]) -> None:
+    stored = list(STORED)
+    stored[i] = changed(stored[i], **change)
+    found = compare(truths(*PLAYED), dump(*stored))
+    assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
+
+
+def test_one_wrong_number_of_an_action_is_enough() -> None:
+    stored = dump(*STORED)
+    stored["action"][3, 1] += 0.001
+    assert compare(truths(*PLAYED), stored).mismatches == 1
+
+
+def test_two_tags_that_changed_places_are_two_mismatches() -> None:
+    stored = list(STORED)
+    stored[0], stored[1] = changed(stored[0], actor=2), changed(stored[1], actor=1)
+    assert compare(truths(*PLAYED), dump(*stored)).mismatches == 2
+
+
+@pytest.mark.parametrize("i", range(len(STORED)))
+def test_every_missing_row_is_seen(i: int) -> None:
+    stored = STORED[:i] + STORED[i + 1 :]
+    found = compare(truths(*PLAYED), dump(*stored))
+    assert (found.mismatches, found.missing, found.ok) == (0, 1, False)
+
+
+@pytest.mark.parametrize("i", range(len(STORED)))
+def test_every_duplicate_row_is_seen(i: int) -> None:
+    found = compare(truths(*PLAYED), dump(*STORED, STORED[i]))
+    assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
+
+
+@pytest.mark.parametrize(
+    "row", [(1, 1, 2, 1, 0.0), (1, 0, 77, 1, 0.0), (9, 1, 0, 1, 0.0), (0, 0, 0, 1, 0.0)]
+)
+def test_a_row_that_no_game_knows_of_is_seen(row: tuple[int, int, int, int, float]) -> None:
+    found = compare(truths(*PLAYED), dump(*STORED, row))
+    assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
+
+
+def test_a_row_with_another_seq_is_unknown_and_missing() -> None:
+    stored = [changed(STORED[0], seq=100), *STORED[1:]]
+    found = compare(truths(*PLAYED), dump(*stored))
+    assert (found.mismatches, found.missing) == (1, 1)
+
+
+def test_a_comparison_of_nothing_proves_nothing() -> None:
+    found = compare(truths(), dump())
+    assert found == Attribution(compared=0, mismatches=0, missing=0, batch_compared=0)
+    assert not found.ok
+
+
+def test_a_replay_without_logs_is_all_unknown() -> None:
+    assert compare(truths(), dump(*STORED)).mismatches == len(STORED)
+
+
+def test_logs_without_a_replay_are_all_missing() -> None:
+    assert compare(truths(*PLAYED), dump()).missing == len(STORED)
+
+
+# Batches.
+
+
+def with_batches(*rows: tuple[int, int, int, int, float]) -> Columns:
+    return dump(*STORED) | dump(*rows, prefix="batch_")
+
+
+def test_rows_of_batches_may_repeat_and_need_not_be_complete() -> None:
+    found = compare(truths(*PLAYED), with_batches(STORED[0], STORED[0], STORED[4]))
+    assert found == Attribution(compared=6, mismatches=0, missing=0, batch_compared=3)
+
+
+@pytest.mark.parametrize("change", [{"actor": 3}, {"action": 0.25}, {"seq": 50}, {"session": 2}])
+def test_a_wrong_row_of_a_batch_is_seen(change: dict[str, Any]) -> None:
+    rows = [STORED[0], changed(STORED[3], **change)]
+    found = compare(truths(*PLAYED), with_batches(*rows))
+    assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
+
+
+def test_permuted_tags_of_a_batch_are_seen() -> None:
+    columns = with_batches(*STORED)
+    columns["batch_actor"] = np.roll(columns["batch_actor"], 1)
+    assert compare(truths(*PLAYED), columns).mismatches > 0
+
+
+def test_no_batch_was_drawn() -> None:
+    columns = dump(*STORED) | {
+        f"batch_{name}": np.empty(0) for name in ("stream", "seq", "actor", "action")
+    }
+    assert compare(truths(*PLAYED), columns).batch_compared == 0
+
+
+# The search against a plain dictionary.
+
+
+KEYS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), unique=True, max_size=60)
+
+
+@given(known=KEYS, wanted=st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 32)), max_size=40))
+def test_places_are_those_of_a_plain_search(
+    known: list[tuple[int, int]], wanted: list[tuple[int, int]]
+) -> None:
+    ordered = sorted(known)
+    stream, seq = (np.array([key[i] for key in ordered], np.int64) for i in (0, 1))
+    keys = attribution._keys(stream, seq)
+    stream, seq = (np.array([key[i] for key in wanted], np.int64) for i in (0, 1))
+    found = attribution._places(keys, attribution._keys(stream, seq))
+    where = {key: i for i, key in enumerate(ordered)}
+    assert found.tolist() == [where.get(key, -1) for key in wanted]
+
+
+# Files.
+
+
+def test_logs_and_dumps_are_read_back(tmp_path: Path) -> None:
+    for n, rows in enumerate((PLAYED[:4], [], PLAYED[4:])):
+        np.savez(tmp_path / f"client-{n}.npz", allow_pickle=False, **truths(*rows))
+    np.savez(tmp_path / "replay.npz", allow_pickle=False, **dump(*STORED))
+    assert compare(load_logs(tmp_path), load_dump(tmp_path / "replay.npz")).ok
+
+
+def test_a_folder_without_logs_has_no_truths(tmp_path: Path) -> None:
+    columns = load_logs(tmp_path)
+    assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(truths(), 0)
+    assert not compare(columns, dump()).ok
+    assert compare(columns, dump(*STORED)).mismatches == len(STORED)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from worlds import PIXELS, SPEC
+
+from config.load import ConfigError, Given, load
+from config.models import Config, RunConfig, ServerConfig
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from server.rundir import RunFolder
+
+
+def config_for(path: Path | None) -> Config:
+    return Config(run=RunConfig(dir=path), server=ServerConfig(port=1234))
+
+
+def open_new(path: Path) -> RunFolder:
+    return RunFolder.open(config_for(path), resume=False)
+
+
+def test_a_new_run_gets_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run"
+    folder = open_new(path)
+    assert (folder.path, folder.launch) == (path, 1)
+    assert folder.checkpoints.is_dir()
+    assert folder.game() is None
+    assert load(Given(resume=path), {}).config.server.port == 1234
+
+
+def test_an_empty_folder_will_do(tmp_path: Path) -> None:
+    assert open_new(tmp_path).launch == 1
+
+
+def test_without_a_folder_one_is_made_among_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder.open(config_for(None), resume=False, label="demo")
+    assert folder.path.parent == Path("runs")
+    assert folder.path.name.endswith("-demo")
+    assert folder.path.is_dir()
+
+
+def test_every_start_of_a_run_has_a_number_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    open_new(path)
+    launches = [RunFolder.open(config_for(path), resume=True).launch for _ in range(3)]
+    assert launches == [2, 3, 4]
+
+
+def test_a_run_is_not_started_over(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    open_new(path)
+    with pytest.raises(ConfigError, match=r"holds a run; go on with `--resume .*run`"):
+        open_new(path)
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+        open_new(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match=r"run\.dir"):
+        open_new(file)
+    with pytest.raises(ConfigError, match=r"run\.dir: cannot use"):
+        open_new(file / "below")
+
+
+def test_only_a_run_can_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.dir: cannot use"):
+        RunFolder.open(config_for(tmp_path / "nothing"), resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"launches": "many"}', "{}", "7"])
+def test_a_damaged_mark_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run"
+    open_new(path)
+    (path / "run.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"run\.json is damaged"):
+        RunFolder.open(config_for(path), resume=True)
+
+
+MIXED = GameSpec(
+    "mixed",
+    Observation("float32", (1, 2, 3)),
+    (Continuous("aim", -0.1, 0.30000001192092896, 2), Discrete("fire", 2**24)),
+    ("score", "life"),
+)
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS, MIXED])
+def test_the_game_is_kept_exactly(tmp_path: Path, spec: GameSpec) -> None:
+    folder = open_new(tmp_path / "run")
+    folder.keep_game(spec)
+    assert RunFolder.open(config_for(folder.path), resume=True).game() == spec
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"game": "x"}', "[1, 2]"])
+def test_a_damaged_game_is_said(tmp_path: Path, text: str) -> None:
+    folder = open_new(tmp_path / "run")
+    (folder.path / "game.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"game\.json is damaged.*choose another run"):
+        folder.game()
+
+
+def test_a_game_that_cannot_be_is_said(tmp_path: Path) -> None:
+    folder = open_new(tmp_path / "run")
+    folder.keep_game(SPEC)
+    file = folder.path / "game.json"
+    file.write_text(file.read_text().replace("float32", "float64"))
+    with pytest.raises(ConfigError, match=r"expected float32 or uint8"):
+        folder.game()
