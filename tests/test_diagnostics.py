@@ -135,7 +135,8 @@ def test_many_rows_are_counted_exactly() -> None:
 def test_batch_lines_come_from_the_tags() -> None:
     numbers = Diagnostics(CPU, heads=1, columns=0)
     actors = [Actor.DQN] * 6075 + [Actor.EXPERT] * 2117
-    update(numbers, 99, [Actor.EXPERT] * 4, [[0, 0, 0]] * 4)
+    for step in (99, 150):
+        update(numbers, step, [Actor.EXPERT] * 4, [[0, 0, 0]] * 4)
     update(numbers, 100, actors, [[0, 0, 0]] * 8192)
     numbers.fetch()
     update(numbers, 200, [Actor.EXPERT] * 4, [[0, 0, 0]] * 4)
