@@ -10,17 +10,13 @@ import hmac
 from collections.abc import Iterator
 from enum import Enum
 
-import numpy as np
-import numpy.typing as npt
-
 from protocol import codec
-from protocol.actor import parse_actor
+from protocol.checks import check_frame, check_frames
 from protocol.errors import LocalError, RemoteError
 from protocol.framing import MessageReader
 from protocol.messages import (
     PROTOCOL_VERSION,
     RUNNING,
-    TRUNCATED,
     Bye,
     Frame,
     Frames,
@@ -28,7 +24,7 @@ from protocol.messages import (
     HelloFields,
     Ping,
 )
-from protocol.spaces import FLOAT32_MAX, GameSpec, check_name
+from protocol.spaces import GameSpec, check_name
 
 MAX_SLOTS = 4096
 """Games on one connection: each holds an observation in the server's memory."""
@@ -227,8 +223,6 @@ class ServerSession:
         return hello
 
     def _check_frame(self, frame: Frame) -> None:
-        spec = self.spec
-        assert spec is not None
         slot = frame.slot
         if self.vectorised is not False:
             self._use(vectorised=False)
@@ -242,84 +236,27 @@ class ServerSession:
             raise _before_answer(f"slot {slot}", frame.seq)
         if frame.seq != self.next_seq[slot]:
             raise _out_of_order(f"slot {slot}", self.next_seq[slot], frame.seq)
-        if frame.obs.nbytes != spec.observation_bytes:
-            raise _wrong_size(spec, 1, frame.obs.nbytes)
-        reward = frame.reward
-        if type(reward) is list:
-            if len(reward) != len(spec.rewards):
-                raise _wrong_rewards(spec, f"{len(reward)} numbers")
-            for value in reward:
-                if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
-                    raise _not_finite(value)
-        else:
-            if len(spec.rewards) != 1:
-                raise _wrong_rewards(spec, "one number")
-            if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:  # type: ignore[operator]
-                raise _not_finite(reward)  # type: ignore[arg-type]
-        if not RUNNING <= frame.status <= TRUNCATED:
-            raise _wrong_status(frame.status)
-        if frame.took is not None:
-            if self.first[slot]:
-                raise _took_too_early(f"slot {slot}")
-            parse_actor(frame.took[1])
-        if frame.status == RUNNING and frame.expert is None and self._role() == "eval_expert":
-            raise _expert_missing()
+        spec, hello = self.spec, self.hello
+        assert spec is not None
+        assert hello is not None
+        check_frame(frame, spec, hello.role, first=bool(self.first[slot]))
         self.next_seq[slot] = frame.seq + 1
         self.awaiting[slot] = 1
         self.first[slot] = frame.status != RUNNING
 
     def _check_frames(self, frames: Frames) -> None:
-        spec, slots = self.spec, len(self.awaiting)
-        assert spec is not None
+        slots = len(self.awaiting)
         self._use(vectorised=True)
         if self.awaiting[0]:
             raise _before_answer("all slots", frames.seq)
         if frames.seq != self.next_seq[0]:
             raise _out_of_order("all slots", self.next_seq[0], frames.seq)
-        if frames.obs.nbytes != slots * spec.observation_bytes:
-            raise _wrong_size(spec, slots, frames.obs.nbytes)
-        wanted = 4 * slots * len(spec.rewards)
-        if frames.rewards.nbytes != wanted:
-            raise _wrong_rewards(spec, f"{frames.rewards.nbytes} bytes instead of {wanted}")
-        rewards = np.frombuffer(frames.rewards, "<f4")
-        finite = np.isfinite(rewards)
-        if not finite.all():
-            raise _not_finite(float(rewards[~finite][0]))
-        if frames.statuses.nbytes != slots:
-            raise RemoteError(
-                "unknown_status", f"expected {slots} statuses, got {frames.statuses.nbytes}"
-            )
-        statuses = np.frombuffer(frames.statuses, np.uint8)
-        if statuses.max() > TRUNCATED:
-            raise _wrong_status(int(statuses.max()))
-        if frames.experts is not None:
-            spec.check_action_rows(_rows(frames.experts, slots, spec))
-        running = statuses == RUNNING
-        if self._role() == "eval_expert" and running.any():
-            experts = frames.experts
-            if experts is None or np.isnan(_rows(experts, slots, spec)[running, 0]).any():
-                raise _expert_missing()
-        if frames.took is not None:
-            self._check_took(frames.took, slots, spec)
+        assert self.spec is not None
+        assert self.hello is not None
+        running = check_frames(frames, self.spec, self.hello.role, self.first)
         self.next_seq[0] = frames.seq + 1
         self.awaiting[:] = b"\x01" * slots
-        self.first[:] = (statuses != RUNNING).tobytes()
-
-    def _check_took(self, took: tuple[memoryview, memoryview], slots: int, spec: GameSpec) -> None:
-        rows, actors = _rows(took[0], slots, spec), np.frombuffer(took[1], np.uint8)
-        if len(actors) != slots:
-            raise RemoteError("unknown_actor", f"expected {slots} actors, got {len(actors)}")
-        given = actors != 0
-        for actor in np.unique(actors[given]):
-            parse_actor(int(actor))
-        if (given & (np.frombuffer(self.first, np.uint8) != 0)).any():
-            raise _took_too_early("a slot")
-        if np.isnan(rows[given]).any():
-            raise RemoteError(
-                "action_out_of_range",
-                "expected an action in `took` for every slot whose actor is not 0, got NaN",
-            )
-        spec.check_action_rows(rows[given])
+        self.first[:] = (~running).tobytes()
 
     def _use(self, *, vectorised: bool) -> None:
         if self.vectorised is None:
@@ -330,22 +267,6 @@ class ServerSession:
                 "expected FRAME or FRAMES throughout a connection, got both; use the one that "
                 "suits how the games run",
             )
-
-    def _role(self) -> str:
-        assert self.hello is not None
-        return self.hello.role
-
-
-def _rows(data: memoryview, slots: int, spec: GameSpec) -> npt.NDArray[np.float32]:
-    """Action rows that came as bytes. Errors: RemoteError `action_shape`."""
-    wanted = 4 * slots * spec.action_width
-    if data.nbytes != wanted:
-        raise RemoteError(
-            "action_shape",
-            f"expected {slots} x {spec.action_width} float32 ({wanted} bytes), got {data.nbytes} "
-            "bytes",
-        )
-    return np.frombuffer(data, "<f4").reshape(slots, spec.action_width)
 
 
 def _before_answer(what: str, seq: int) -> RemoteError:
@@ -360,53 +281,6 @@ def _out_of_order(what: str, expected: int, seq: int) -> RemoteError:
     return RemoteError(
         "seq_out_of_order",
         f"{what}: expected seq {expected}, got {seq}; it starts at 0 and rises by 1",
-    )
-
-
-def _wrong_size(spec: GameSpec, slots: int, nbytes: int) -> RemoteError:
-    each = f"{spec.observation.dtype} {list(spec.observation.shape)}"
-    count = f"{slots} x " if slots > 1 else ""
-    return RemoteError(
-        "observation_size",
-        f"expected {count}{each} ({slots * spec.observation_bytes} bytes), got {nbytes} bytes; "
-        "send the shape and dtype of HELLO, little-endian",
-    )
-
-
-def _wrong_rewards(spec: GameSpec, got: str) -> RemoteError:
-    return RemoteError(
-        "reward_shape",
-        f"expected {len(spec.rewards)} rewards ({', '.join(spec.rewards)}), got {got}",
-    )
-
-
-def _not_finite(value: float) -> RemoteError:
-    return RemoteError(
-        "reward_not_finite",
-        f"expected rewards that float32 can hold, got {value}; check what the game computes",
-    )
-
-
-def _wrong_status(status: int) -> RemoteError:
-    return RemoteError(
-        "unknown_status",
-        f"expected status 0 (running), 1 (terminated) or 2 (truncated), got {status}",
-    )
-
-
-def _took_too_early(what: str) -> RemoteError:
-    return RemoteError(
-        "took_on_first_frame",
-        f"{what}: expected no `took` on the first frame of an episode, got one; it replaces the "
-        "answer to the frame before",
-    )
-
-
-def _expert_missing() -> RemoteError:
-    return RemoteError(
-        "expert_missing",
-        "the role eval_expert plays the expert alone: expected a recommendation with every frame, "
-        "got none",
     )
 
 

@@ -1,0 +1,153 @@
+"""What a frame holds, against the game's spec. The session checks when it may come.
+
+Each function raises RemoteError; its message says what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.actor import parse_actor
+from protocol.errors import RemoteError
+from protocol.messages import RUNNING, TRUNCATED, Frame, Frames, Role
+from protocol.spaces import FLOAT32_MAX, GameSpec
+
+
+def check_frame(frame: Frame, spec: GameSpec, role: Role, *, first: bool) -> None:
+    """A FRAME; `first` says that it begins an episode. Its actions are checked where they are
+    turned into rows (`GameSpec.action_row`), its observation's values where a whole batch is."""
+    if frame.obs.nbytes != spec.observation_bytes:
+        raise _wrong_size(spec, 1, frame.obs.nbytes)
+    reward = frame.reward
+    if type(reward) is list:
+        if len(reward) != len(spec.rewards):
+            raise _wrong_rewards(spec, f"{len(reward)} numbers")
+        for value in reward:
+            if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
+                raise _not_finite(value)
+    else:
+        if len(spec.rewards) != 1:
+            raise _wrong_rewards(spec, "one number")
+        if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:  # type: ignore[operator]
+            raise _not_finite(reward)  # type: ignore[arg-type]
+    if not RUNNING <= frame.status <= TRUNCATED:
+        raise _wrong_status(frame.status)
+    if frame.took is not None:
+        if first:
+            raise _took_too_early(f"slot {frame.slot}")
+        parse_actor(frame.took[1])
+    if frame.status == RUNNING and frame.expert is None and role == "eval_expert":
+        raise _expert_missing()
+
+
+def check_frames(
+    frames: Frames, spec: GameSpec, role: Role, first: bytearray
+) -> npt.NDArray[np.bool_]:
+    """A FRAMES, actions included; `first` has a 1 for each slot that begins an episode. Returns
+    which slots are running, [slots]."""
+    slots = len(first)
+    if frames.obs.nbytes != slots * spec.observation_bytes:
+        raise _wrong_size(spec, slots, frames.obs.nbytes)
+    wanted = 4 * slots * len(spec.rewards)
+    if frames.rewards.nbytes != wanted:
+        raise _wrong_rewards(spec, f"{frames.rewards.nbytes} bytes instead of {wanted}")
+    rewards = np.frombuffer(frames.rewards, "<f4")
+    finite = np.isfinite(rewards)
+    if not finite.all():
+        raise _not_finite(float(rewards[~finite][0]))
+    if frames.statuses.nbytes != slots:
+        raise RemoteError(
+            "unknown_status", f"expected {slots} statuses, got {frames.statuses.nbytes}"
+        )
+    statuses = np.frombuffer(frames.statuses, np.uint8)
+    if statuses.max() > TRUNCATED:
+        raise _wrong_status(int(statuses.max()))
+    running: npt.NDArray[np.bool_] = statuses == RUNNING
+    recommended = np.zeros(slots, np.bool_)
+    if frames.experts is not None:
+        rows = _rows(frames.experts, slots, spec)
+        spec.check_action_rows(rows)
+        recommended = ~np.isnan(rows[:, 0])
+    if role == "eval_expert" and (running & ~recommended).any():
+        raise _expert_missing()
+    if frames.took is not None:
+        _check_took(frames.took, spec, first)
+    return running
+
+
+def _check_took(took: tuple[memoryview, memoryview], spec: GameSpec, first: bytearray) -> None:
+    slots = len(first)
+    rows, actors = _rows(took[0], slots, spec), np.frombuffer(took[1], np.uint8)
+    if len(actors) != slots:
+        raise RemoteError("unknown_actor", f"expected {slots} actors, got {len(actors)}")
+    given = actors != 0
+    for actor in np.unique(actors[given]):
+        parse_actor(int(actor))
+    if (given & (np.frombuffer(first, np.uint8) != 0)).any():
+        raise _took_too_early("a slot")
+    if np.isnan(rows[given]).any():
+        raise RemoteError(
+            "action_out_of_range",
+            "expected an action in `took` for every slot whose actor is not 0, got NaN",
+        )
+    spec.check_action_rows(rows[given])
+
+
+def _rows(data: memoryview, slots: int, spec: GameSpec) -> npt.NDArray[np.float32]:
+    """Action rows that came as bytes. Errors: RemoteError `action_shape`."""
+    wanted = 4 * slots * spec.action_width
+    if data.nbytes != wanted:
+        raise RemoteError(
+            "action_shape",
+            f"expected {slots} x {spec.action_width} float32 ({wanted} bytes), got {data.nbytes} "
+            "bytes",
+        )
+    return np.frombuffer(data, "<f4").reshape(slots, spec.action_width)
+
+
+def _wrong_size(spec: GameSpec, slots: int, nbytes: int) -> RemoteError:
+    each = f"{spec.observation.dtype} {list(spec.observation.shape)}"
+    count = f"{slots} x " if slots > 1 else ""
+    return RemoteError(
+        "observation_size",
+        f"expected {count}{each} ({slots * spec.observation_bytes} bytes), got {nbytes} bytes; "
+        "send the shape and dtype of HELLO, little-endian",
+    )
+
+
+def _wrong_rewards(spec: GameSpec, got: str) -> RemoteError:
+    return RemoteError(
+        "reward_shape",
+        f"expected {len(spec.rewards)} rewards ({', '.join(spec.rewards)}), got {got}",
+    )
+
+
+def _not_finite(value: float) -> RemoteError:
+    return RemoteError(
+        "reward_not_finite",
+        f"expected rewards that float32 can hold, got {value}; check what the game computes",
+    )
+
+
+def _wrong_status(status: int) -> RemoteError:
+    return RemoteError(
+        "unknown_status",
+        f"expected status 0 (running), 1 (terminated) or 2 (truncated), got {status}",
+    )
+
+
+def _took_too_early(what: str) -> RemoteError:
+    return RemoteError(
+        "took_on_first_frame",
+        f"{what}: expected no `took` on the first frame of an episode, got one; it replaces the "
+        "answer to the frame before",
+    )
+
+
+def _expert_missing() -> RemoteError:
+    return RemoteError(
+        "expert_missing",
+        "the role eval_expert plays the expert alone: expected a recommendation with every frame, "
+        "got none",
+    )
