@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import actor, codec, framing, session, spaces
+from protocol import actor, checks, codec, framing, session, spaces
 from protocol.errors import CODES, LocalError, RemoteError
 from protocol.messages import Bye, Frame, Frames, HelloFields, Ping
 from protocol.session import (
@@ -304,7 +304,7 @@ def test_a_stream_that_ends_in_the_middle_of_a_message_says_so() -> None:
 
 
 def test_every_code_that_the_session_can_raise_has_its_case() -> None:
-    sources = "".join(map(inspect.getsource, (session, codec, framing, spaces, actor)))
+    sources = "".join(map(inspect.getsource, (session, checks, codec, framing, spaces, actor)))
     raised = set(re.findall(r'"(\w+)"', sources)) & set(CODES)
     assert raised == {case[0] for case in REFUSALS} | {"message_truncated"}
 
