@@ -115,6 +115,11 @@ class Connection(asyncio.Protocol):
         """HELLO came, WELCOME has not been sent."""
         return self.session.state is State.AWAIT_WELCOME
 
+    @property
+    def ending(self) -> bool:
+        """All is said; it only has to read that."""
+        return self._goodbye_since is not None
+
     def welcome(self, message: Welcome, rows: npt.NDArray[np.int64]) -> None:
         """Let the client play, with these rows of the turn's table."""
         self.number, self.rows = message.fields.session, rows

@@ -94,7 +94,7 @@ class Gateway:
         limit = -(-self.config.server.max_clients // self.config.server.gateways)
         if self._stopping:
             raise _stopping()
-        if len(self._connections) > limit:
+        if sum(not each.ending for each in self._connections) > limit:
             raise RemoteError(
                 "too_many_clients",
                 f"expected at most {limit} connections; come back later, or raise "

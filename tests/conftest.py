@@ -94,3 +94,9 @@ def end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the servers of a whole test run keep their runs."""
+    return tmp_path_factory.mktemp("runs")
