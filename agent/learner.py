@@ -17,6 +17,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent.advantage import advantage_weights, normalise_weights
@@ -53,9 +54,9 @@ class Learner:
         """`seed` fixes the first weights, the same on every device. None: torch's generator."""
         self._config = learner
         self._advantage = advantage
-        self.network = _network(spec, learner, seed).to(device).requires_grad_(False)
+        self.network = _network(spec, learner, seed).to(device)
         """The online network. Its parameters are views of one vector: never move or replace it."""
-        self.target = copy.deepcopy(self.network)
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.updates = 0
         """Optimiser steps made."""
         # One vector for all parameters: clipping, Adam, target update are an operation each.
@@ -64,6 +65,7 @@ class Learner:
         self._gradients = self._vector.new_zeros(len(ACTORS), len(self._vector))
         self._gradient_views = [_views(vector, self.network) for vector in self._gradients]
         self._vector.grad = self._gradients[0]
+        self._gather_into(0)
         device = self._vector.device
         self._optimiser = torch.optim.Adam(
             [self._vector],
@@ -85,7 +87,6 @@ class Learner:
         self._factors = torch.tensor(factors, device=device) @ torch.tensor(parts, device=device)
         self._diagnostics = Diagnostics(device, heads=heads, columns=len(spec.continuous_columns))
 
-    @torch.inference_mode()
     def step(self, batch: Batch) -> None:
         """Learn from a batch, which must be on this learner's device: one optimiser step."""
         masks = (batch.actors[:, None] == self._actors).to(torch.float32)
@@ -98,13 +99,11 @@ class Learner:
         size = self._rows_at_a_time or len(weights)
         for start in range(0, len(weights), size):
             rows = slice(start, start + size)
-            inputs = self.network.layer_inputs(batch.states[rows])
-            d_raw, measured = self._loss(batch, rows, inputs[-1], a[rows], b[rows])
+            loss, measured = self._loss(batch, rows, a[rows], b[rows])
             if by_actor:
-                for mask, views in zip(masks[rows].T, self._gradient_views, strict=True):
-                    self.network.backward(inputs, d_raw * mask[:, None], views)
+                self._backward_by_actor(loss, masks[rows])
             else:
-                self.network.backward(inputs, d_raw, self._gradient_views[0])
+                loss.sum().backward()  # type: ignore[no-untyped-call]
             found.append(measured)
 
         if by_actor:
@@ -176,26 +175,38 @@ class Learner:
         b = b * (weighted if "continuous" in self._weighted else plain)
         return a, b
 
-    def _loss(
-        self, batch: Batch, rows: slice, raw: Tensor, a: Tensor, b: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """For some rows: the loss's gradient by `raw`, and side by side |TD error|, Q and TD loss
-        of each head and the loss of each continuous column, [b, 3 * heads + C]."""
-        network, delta = self.network, self._config.huber_delta
-        columns = batch.discrete[rows] + network.offsets
+    def _loss(self, batch: Batch, rows: slice, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q and
+        TD loss of each head and the loss of each continuous column, [b, 3 * heads + C]."""
+        network = self.network
+        target = self._targets(batch, rows)[:, None]
+        raw = network.raw(batch.states[rows])
         # Without discrete heads there is no Q: the value of the state is learnt alone.
+        columns = batch.discrete[rows] + network.offsets
         q = network.q(raw).gather(1, columns) if network.sizes else raw[:, :1]
-        td = q - self._targets(batch, rows)[:, None]
-        clipped = td.clamp(-delta, delta)
-        d_q = clipped * a
-        huber = torch.sub(td, clipped, alpha=0.5).mul_(d_q)  # td^2 / 2, then a straight line
+        target = target.expand_as(q)
+        huber = F.huber_loss(q, target, reduction="none", delta=self._config.huber_delta) * a
+        off = network.unit(raw) - network.to_unit(batch.continuous[rows])
+        losses = torch.cat((huber, off.square() * b), dim=1)
+        with torch.no_grad():
+            measured = torch.cat(((q - target).abs_(), q, losses), dim=1)
+        return losses.sum(1), measured
 
-        unit = network.unit(raw)
-        off = unit - network.to_unit(batch.continuous[rows])
-        half_d_unit = off * b
-        d_raw = network.d_raw(d_q, columns, half_d_unit * 2, unit)
-        return d_raw, torch.cat((td.abs_(), q, huber, off.mul_(half_d_unit)), dim=1)
+    def _backward_by_actor(self, loss: Tensor, masks: Tensor) -> None:
+        """Add each actor's part of the gradient to a row of `_gradients`; `masks` [b, actors]. The
+        parts add up to the whole gradient, so this takes one backward pass more, not three."""
+        for i, mask in enumerate(masks.T):
+            self._gather_into(i)
+            loss.backward(mask, retain_graph=i < len(ACTORS) - 1)  # type: ignore[no-untyped-call]
+        self._gather_into(0)
 
+    def _gather_into(self, row: int) -> None:
+        """Have backward passes add to this row of `_gradients`."""
+        views = self._gradient_views[row]
+        for parameter, view in zip(self.network.parameters(), views, strict=True):
+            parameter.grad = view
+
+    @torch.no_grad()
     def _targets(self, batch: Batch, rows: slice) -> Tensor:
         """What Q, or without discrete heads the value, should have been; [b]."""
         r_t, discount_t, s_t = batch.returns[rows], batch.discounts[rows], batch.next_states[rows]

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent.targets import best_choices
@@ -72,7 +71,6 @@ class QNetwork(nn.Module):
         heads = nn.Linear(hidden[-1], 1 + self._choices + len(spec.continuous_columns))
         self.trunk = nn.ModuleList(trunk)
         self.heads = heads
-        self._layers = [*trunk, heads]
 
     def _constants(self, spec: GameSpec, columns: list[int]) -> None:
         """Tensors that follow the module to its device but are neither saved nor published."""
@@ -114,38 +112,13 @@ class QNetwork(nn.Module):
     def raw(self, obs: Tensor) -> Tensor:
         """The last layer: value, advantages, continuous heads before tanh, side by side,
         [B, 1 + choices + C]."""
-        return self.layer_inputs(obs)[-1]
-
-    def layer_inputs(self, obs: Tensor) -> list[Tensor]:
-        """What goes into each Linear, first to last, and what comes out of the last, `raw`."""
         x = obs.flatten(1)
         if self._pixels:
             x = x * (1 / 255)
-        *trunk, heads = self._layers
-        inputs = [x]
-        for layer in trunk:
-            x = F.linear(x, layer.weight, layer.bias).relu_()
-            inputs.append(x)
-        return [*inputs, F.linear(x, heads.weight, heads.bias)]
-
-    def backward(
-        self, inputs: Sequence[Tensor], d_raw: Tensor, gradients: Sequence[Tensor]
-    ) -> None:
-        """Add a loss's gradient by each parameter to `gradients`, in the order of `parameters()`.
-
-        `inputs`: of `layer_inputs`. `d_raw`: the loss's gradient by `raw`. Backpropagation written
-        out, because it is only three products a layer, and autograd's keeping of books takes as
-        long as those do when batches are small.
-        """
-        d = d_raw
-        for i in reversed(range(len(self._layers))):
-            weight, bias = gradients[2 * i : 2 * i + 2]
-            weight.addmm_(d.T, inputs[i])
-            bias += d.sum(0)
-            if i:
-                d = d @ self._layers[i].weight
-                # Through the ReLU: 0 where its output is.
-                torch.ops.aten.threshold_backward.grad_input(d, inputs[i], 0, grad_input=d)
+        for layer in self.trunk:
+            x = layer(x).relu_()
+        raw: Tensor = self.heads(x)
+        return raw
 
     def q(self, raw: Tensor) -> Tensor:
         """Q of each choice, [B, choices]: V + A - mean(A), the mean over the choices of a head."""
@@ -160,19 +133,6 @@ class QNetwork(nn.Module):
     def to_unit(self, continuous: Tensor) -> Tensor:
         """Continuous actions [B, C] in units of half their range."""
         return (continuous - self.middle) * self._per_half_range
-
-    def d_raw(self, d_q: Tensor, columns: Tensor, d_unit: Tensor, unit: Tensor) -> Tensor:
-        """A loss's gradient by `raw`, from those by the Q of one choice of each head (`d_q`
-        [B, heads]; its column of `q` in `columns`, int64 [B, heads]) and by `unit` (`d_unit`
-        [B, C]). Without discrete heads `d_q` is that by the value, [B, 1]."""
-        if self.sizes:
-            d_dueling = d_q @ self._value_less_mean.T
-            d_dueling[:, 1:].scatter_add_(1, columns, d_q)
-        else:
-            d_dueling = d_q
-        if not len(self.middle):
-            return d_dueling
-        return torch.cat((d_dueling, torch.ops.aten.tanh_backward(d_unit, unit)), dim=1)
 
     def _scaled(self, unit: Tensor) -> Tensor:
         return torch.addcmul(self.middle, self._half_range, unit)

@@ -15,7 +15,12 @@ from typing import Any
 from config.fields import Leaf, groups, leaves
 from config.load import Given, presets, unknown_option
 
-SHORT = {"port": "server.port", "run": "run.dir", "train": "trainer.enabled"}
+SHORT = {
+    "port": "server.port",
+    "run": "run.dir",
+    "seed": "run.seed",
+    "train": "trainer.enabled",
+}
 """Short forms: option without its dashes -> key. A switch gets a --no- form as well."""
 
 _VALUES = "config_values"

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
     add("--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
-    add_config(parser, preset="demo", short={"seed": "run.seed", "port": "server.port"})
+    add_config(parser, preset="demo")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -79,6 +79,8 @@ def main(args: argparse.Namespace) -> int:
     start = reported = time.monotonic()
     with _stop_on_signals() as stop, games:
         games.start(args.clients)
+        host, port = args.connect
+        print(f"{args.clients} games connect to {host}:{port}; Ctrl-C stops them", flush=True)
         while not games.wait(0.2) and not stop.is_set() and not games.failures:
             done += games.episodes()
             if time.monotonic() - reported >= REPORT_S:

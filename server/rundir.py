@@ -11,9 +11,11 @@ summary.json    the last numbers, when the run ended
 
 from __future__ import annotations
 
+import fcntl
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -29,8 +31,9 @@ RUNS = Path("runs")
 class RunFolder:
     """An open run folder. Nothing else writes into it but the processes of this server."""
 
-    def __init__(self, path: Path, launch: int) -> None:
+    def __init__(self, path: Path, launch: int, lock: TextIO) -> None:
         self.path = path
+        self._lock = lock  # held for as long as this process lives
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
@@ -62,13 +65,14 @@ class RunFolder:
             else:
                 launch = 1
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            lock = _lock(path)
             write_effective(config, path)
             mark.write_text(json.dumps({"launches": launch}) + "\n")
         except OSError as error:
             raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
-        return RunFolder(path, launch)
+        return RunFolder(path, launch, lock)
 
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
@@ -83,3 +87,16 @@ class RunFolder:
     def keep_game(self, spec: GameSpec) -> None:
         """Write down which game this run is about."""
         (self.path / "game.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+
+
+def _lock(path: Path) -> TextIO:
+    """Keep other servers out of the folder. The system lets go when this process ends, however."""
+    file = (path / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(
+            f"run.dir: {path} is in use by another server; stop it first, or choose another folder"
+        ) from None
+    return file

@@ -11,7 +11,8 @@ from config.options import given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["show"], help="print the effective values")
+    what = parser.add_argument("what", nargs="?", choices=["show"], default="show")
+    what.help = "print the effective values"
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs")
     form.add_argument("--toml", action="store_true", help="as a file that --config reads")

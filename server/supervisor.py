@@ -150,7 +150,10 @@ class Supervisor:
         self._spec = spec
         self.folder.keep_game(spec)
         capacity = self.config.server.ring_steps
-        self._rings = [StepRing.create(spec, capacity) for _ in self._gateways]
+        try:
+            self._rings = [StepRing.create(spec, capacity) for _ in self._gateways]
+        except MemoryError as error:
+            raise ConfigError(str(error)) from None
         assert self._trainer is not None
         self._trainer.send(GameDecided(spec, tuple(ring.name for ring in self._rings)))
         log.info("the game is %s", spec.describe())

@@ -137,7 +137,7 @@ class Trainer:
         self._reward_sum, self._reward_n = np.zeros(3), np.zeros(3)
         self._lines: list[str] = []
         self._stopping = False
-        pipe.send(Ready(self._slot.name, len(vector)))
+        self._tell(Ready(self._slot.name, len(vector)))
 
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
@@ -174,7 +174,14 @@ class Trainer:
                     self._save()
                 elif isinstance(message, Dump):
                     self._dump(message.path)
-        except EOFError:  # the supervisor is gone
+        except (EOFError, OSError):  # the supervisor is gone
+            self._stopping = True
+
+    def _tell(self, message: Any) -> None:
+        """Say something to the supervisor; without one, come to an end in order."""
+        try:
+            self._pipe.send(message)
+        except OSError:
             self._stopping = True
 
     def _drain(self) -> int:
@@ -261,7 +268,7 @@ class Trainer:
         self._next_report = now + self._config.metrics.every_s
         lines = [*learner.batch_lines(), *self._lines]
         self._lines.clear()
-        self._pipe.send(TrainerReport(metrics, lines))
+        self._tell(TrainerReport(metrics, lines))
 
     def _buffer_line(self) -> str:
         c = self._replay.actor_composition()
@@ -286,10 +293,10 @@ class Trainer:
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
         except OSError as error:
             log.error("could not write %s: %s; training goes on", path, error)
-            self._pipe.send(Saved(str(path), str(error)))
+            self._tell(Saved(str(path), str(error)))
             return
         log.info("checkpoint %s", path)
-        self._pipe.send(Saved(str(path)))
+        self._tell(Saved(str(path)))
 
     def _dump(self, path: str) -> None:
         """Write what the replay holds, and what the recorded batches held, for the audit."""
@@ -307,7 +314,7 @@ class Trainer:
             stored |= dict(zip(names, self._record.columns(), strict=True))
         with Path(path).open("wb") as file:
             np.savez(file, **stored)  # type: ignore[arg-type]
-        self._pipe.send(Dumped(path))
+        self._tell(Dumped(path))
 
 
 def spec_text(spec: GameSpec) -> str:

@@ -138,34 +138,6 @@ def test_units_of_half_the_range() -> None:
     assert units.tolist() == [[-1, -1], [1, 1], [0.5, 0]]
 
 
-@pytest.mark.parametrize("rows", [1, 30])
-def test_backward_equals_autograd(spec: GameSpec, rows: int) -> None:
-    """A loss of random slopes in the chosen Qs and the units: both ways to its gradient."""
-    network, obs = network_of(spec), torch.randn(rows, 2, 3)
-    heads = len(spec.discrete)
-    picked = [torch.randint(0, head.n, (rows,)) for head in spec.discrete]
-    choices = torch.stack(picked, 1) if picked else torch.empty(rows, 0, dtype=torch.int64)
-    d_q = torch.randn(rows, max(heads, 1))
-    d_unit = torch.randn(rows, len(spec.continuous_columns))
-
-    q, value, _ = plain(network, spec, obs)
-    chosen = [part[torch.arange(rows), c] for part, c in zip(q, choices.T, strict=True)]
-    raw = network.raw(obs)
-    loss = sum((d_q[:, i] * part).sum() for i, part in enumerate(chosen or [value]))
-    loss = loss + (d_unit * raw[:, 1 + sum(network.sizes) :].tanh()).sum()
-    expected = torch.autograd.grad(loss, list(network.parameters()))
-
-    before = [torch.randn_like(p) for p in network.parameters()]
-    got = [b.clone() for b in before]
-    with torch.no_grad():
-        inputs = network.layer_inputs(obs)
-        columns = choices + network.offsets
-        d_raw = network.d_raw(d_q, columns, d_unit, network.unit(inputs[-1]))
-        network.backward(inputs, d_raw, got)
-    for g, b, e in zip(got, before, expected, strict=True):
-        torch.testing.assert_close(g - b, e, rtol=1e-4, atol=1e-4)
-
-
 def test_constants_are_neither_saved_nor_published(spec: GameSpec) -> None:
     network = network_of(spec)
     assert list(network.state_dict()) == [name for name, _ in network.named_parameters()]
