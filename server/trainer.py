@@ -6,7 +6,9 @@ gateways never wait for it unless a ring is full.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import signal
 import time
@@ -207,20 +209,22 @@ class Trainer:
         limit = self._config.trainer.max_lag_updates
         if limit is None or self._stopping:
             return DRAIN_STEPS
-        return max(0, int((limit - self._due()) / self._config.trainer.replay_ratio))
+        # Rounded up: a single step may bring more updates than the limit, and must come in.
+        return max(0, math.ceil((limit - self._due()) / self._config.trainer.replay_ratio))
 
     def _due(self) -> int:
-        """Updates that the replay ratio allows and that have not been made."""
+        """Updates that the replay ratio allows and that have not been made. None while there is
+        nothing to learn from: as long as that is so, games must not be made to wait for it."""
         trainer = self._config.trainer
         over = self._stored - trainer.min_steps
-        if not trainer.enabled or over < 0:
+        if not trainer.enabled or over < 0 or not self._replay.can_sample:
             return 0
         made = self._learner.updates - self._first_update
         return int(over * trainer.replay_ratio) - made
 
     def _learn(self) -> int:
         due = self._due()
-        if due <= 0 or not self._replay.can_sample:
+        if due <= 0:
             return 0
         until = time.monotonic() + BURST_S
         for made in range(1, due + 1):
@@ -322,21 +326,34 @@ def spec_text(spec: GameSpec) -> str:
     return msgspec.json.encode(spec).decode()
 
 
+def _await_game(pipe: Pipe) -> GameDecided | None:
+    """What the run is about; None if it is to end before there is a game."""
+    while True:
+        message = pipe.recv()
+        if isinstance(message, GameDecided):
+            return message
+        if isinstance(message, Stop):
+            return None
+        if isinstance(message, Checkpoint):
+            pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
+
+
 def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -> None:
     """The process's entry: wait for the game, then train it. Signals are the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, "trainer")
-    os.nice(config.trainer.nice)
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
     try:
-        message = pipe.recv()
-        if isinstance(message, GameDecided):
-            Trainer(config, message, pipe, folder, resume=resume, record=record).run()
-    except EOFError:
+        os.nice(config.trainer.nice)
+        if config.trainer.threads:
+            torch.set_num_threads(config.trainer.threads)
+        if game := _await_game(pipe):
+            Trainer(config, game, pipe, folder, resume=resume, record=record).run()
+    except EOFError:  # the supervisor is gone
         return
-    except (checkpoint.CheckpointError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         log.exception("the trainer ends")
-        pipe.send(Failed(f"trainer: {error}"))
+        if isinstance(error, checkpoint.CheckpointError | MemoryError | RuntimeError | OSError):
+            with contextlib.suppress(OSError):
+                pipe.send(Failed(f"trainer: {error}"))
         raise SystemExit(1) from error

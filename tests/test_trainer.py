@@ -1,0 +1,618 @@
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from worlds import DQN, EXPERT, PIXELS, SPEC
+
+from agent import checkpoint
+from agent.checkpoint import CheckpointError
+from agent.step import FINAL, STEP, StepBlock
+from config.load import Given, load
+from config.models import Config
+from protocol.spaces import GameSpec
+from server import trainer as trainer_module
+from server.control import (
+    Checkpoint,
+    Dump,
+    Dumped,
+    Failed,
+    GameDecided,
+    Ready,
+    Saved,
+    Stop,
+    TrainerReport,
+)
+from server.ring import StepRing
+from server.trainer import Trainer
+from server.weights import WeightSlot
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(60)]
+
+SETTINGS: dict[str, Any] = {
+    "server.ring_steps": 256,
+    "learner.hidden": [8],
+    "learner.batch_size": 16,
+    "replay.capacity_steps": 10_000,
+    "trainer.device": "cpu",
+    "trainer.min_steps": 50,
+    "trainer.replay_ratio": 0.5,
+    "trainer.publish_every_s": 0.01,
+    "metrics.every_s": 0.02,
+    "run.seed": 1,
+}
+
+
+def config_with(**changes: Any) -> Config:
+    values = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
+    return load(Given(values=values, options=dict.fromkeys(values, "")), {}).config
+
+
+def played(first: int, n: int, stream: int = 1, actor: int | None = None) -> StepBlock:
+    """Steps of one endless episode of a stream; every third one is the expert's."""
+    block = StepBlock.empty(SPEC, n)
+    seq = np.arange(first, first + n)
+    block.obs[:] = np.sin(seq)[:, None]
+    block.action[:, 0] = seq % 4
+    block.action[:, 1:] = np.cos(seq)[:, None]
+    block.reward[:] = np.where(seq % 3 == 0, 2.0, 1.0)
+    block.stream[:] = stream
+    block.seq[:] = seq
+    block.actor[:] = np.where(seq % 3 == 0, EXPERT, DQN) if actor is None else actor
+    block.kind[:] = STEP
+    return block
+
+
+def starts(n: int) -> StepBlock:
+    """First steps of so many streams: none of them has a successor."""
+    block = played(0, n, actor=DQN)
+    block.stream[:] = np.arange(n)
+    block.seq[:] = 0
+    return block
+
+
+class World:
+    """A trainer in a thread, with the gateways' and the supervisor's ends in a test's hands."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rings: int = 1,
+        resume: bool = False,
+        record: bool = False,
+        spec: GameSpec = SPEC,
+        **changes: Any,
+    ) -> None:
+        config = config_with(**changes)
+        self.pipe, theirs = multiprocessing.Pipe()
+        self._theirs = theirs
+        self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
+        self.messages: list[Any] = []
+        self.error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        try:
+            game = GameDecided(spec, tuple(ring.name for ring in self.rings))
+            self.trainer = Trainer(config, game, theirs, folder, resume=resume, record=record)
+        except BaseException:
+            self._close()
+            raise
+        ready = self.pipe.recv()
+        assert isinstance(ready, Ready)
+        self.slot = WeightSlot.attach(ready.weights, ready.size)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.trainer.run()
+        except BaseException as error:
+            self.error = error
+
+    def hear(self) -> None:
+        while self.pipe.poll():
+            self.messages.append(self.pipe.recv())
+
+    def heard(self, kind: type[Any]) -> list[Any]:
+        self.hear()
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those of the newest report."""
+        reports = self.heard(TrainerReport)
+        return reports[-1].metrics if reports else {}
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for report in self.heard(TrainerReport) for line in report.lines]
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while not (result := condition()):
+            assert self.error is None, f"the trainer has failed: {self.error}"
+            assert time.monotonic() < deadline, f"waited in vain until {what}; {self.metrics}"
+            time.sleep(0.002)
+        return result
+
+    def reports(self, n: int = 2) -> dict[str, float]:
+        """The metrics of the n-th report from now: the second one is all of a later time."""
+        wanted = len(self.heard(TrainerReport)) + n
+        self.until(lambda: len(self.heard(TrainerReport)) >= wanted, "it reports")
+        return self.metrics
+
+    def play(self, block: StepBlock, ring: int = 0) -> None:
+        """Write rows as a gateway does: whenever there is room."""
+        start, target = 0, self.rings[ring]
+        deadline = time.monotonic() + 15.0
+        while start < len(block):
+            n = min(target.free, len(block) - start)
+            if n:
+                target.write(block.rows(start, start + n))
+                start += n
+            else:
+                assert time.monotonic() < deadline, "the ring stays full"
+                assert self.error is None, f"the trainer has failed: {self.error}"
+                self.hear()
+                time.sleep(0.001)
+
+    def ask(self, message: Any, kind: type[Any]) -> Any:
+        before = len(self.heard(kind))
+        self.pipe.send(message)
+        self.until(lambda: len(self.heard(kind)) > before, f"{message} is answered")
+        return self.heard(kind)[before]
+
+    def stop(self) -> dict[str, float]:
+        """Stop in order; the last metrics."""
+        self.pipe.send(Stop())
+        self.join()
+        return self.metrics
+
+    def join(self) -> None:
+        thread = self._thread
+        assert thread is not None
+        deadline = time.monotonic() + 20.0
+        while thread.is_alive() and time.monotonic() < deadline:
+            if not self.pipe.closed:
+                self.hear()
+            thread.join(0.01)
+        assert not thread.is_alive(), "the trainer does not end"
+        assert self.error is None, f"the trainer has failed: {self.error}"
+
+    def close(self) -> None:
+        try:
+            if self._thread is not None and self._thread.is_alive():
+                self.stop()
+        finally:
+            self.slot.close()
+            self._close()
+
+    def _close(self) -> None:
+        for ring in self.rings:
+            ring.close()
+            ring.unlink()
+        self.pipe.close()
+        self._theirs.close()
+
+
+@pytest.fixture
+def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    made: list[World] = []
+
+    def make(folder: Path = tmp_path, **more: Any) -> World:
+        made.append(World(folder, **more))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+Make = Callable[..., World]
+
+
+def test_the_first_weights_are_there_before_any_step(worlds: Make) -> None:
+    world = worlds()
+    assert world.slot.version == 1
+    out = np.empty(world.slot.size, np.float32)
+    assert world.slot.fetch(out) == 1
+    np.testing.assert_array_equal(out, world.trainer._learner.policy_vector().numpy())
+
+
+def test_all_that_is_written_is_stored(worlds: Make) -> None:
+    world = worlds(rings=2)
+    for start in range(0, 600, 60):
+        world.play(played(start, 60, stream=7), ring=0)
+        world.play(played(start, 60, stream=9), ring=1)
+    row = world.stop()
+    assert row["steps_stored"] == row["frames"] == row["buffer_total"] == 1200
+    assert (row["buffer_expert"], row["buffer_dqn"]) == (400, 800)
+    assert row["buffer_frac_expert"] == pytest.approx(1 / 3)
+    assert row["buffer_fill"] == 0.12
+    assert [ring.used for ring in world.rings] == [0, 0]
+    rows = world.trainer._replay.rows()
+    for stream in (7, 9):
+        mine = rows.stream == stream
+        assert rows.seq[mine].tolist() == list(range(600))
+        assert rows.actor[mine].tolist() == played(0, 600).actor.tolist()
+        np.testing.assert_array_equal(rows.action[mine], played(0, 600).action)
+
+
+def test_final_rows_are_stored_but_not_counted(worlds: Make) -> None:
+    world = worlds()
+    block = played(0, 10)
+    block.kind[9], block.actor[9], block.action[9], block.reward[9] = FINAL, 0, 0, 0
+    world.play(block)
+    row = world.stop()
+    assert row["steps_stored"] == row["buffer_total"] == 9
+
+
+def test_learning_begins_with_min_steps_and_keeps_to_the_ratio(worlds: Make) -> None:
+    world = worlds()
+    world.play(played(0, 50))
+    world.until(lambda: world.metrics.get("steps_stored") == 50, "they are stored")
+    assert world.reports()["updates"] == 0
+    world.play(played(50, 1))
+    assert world.reports()["updates"] == 0
+    world.play(played(51, 99))
+    world.until(lambda: world.metrics["updates"] == 50, "it has made its updates")
+    row = world.reports()
+    assert (row["updates"], row["updates_due"]) == (50, 0)
+    assert world.reports(3)["updates"] == 50
+
+
+def test_without_training_it_stores_and_publishes_nothing_new(worlds: Make) -> None:
+    world = worlds(trainer__enabled=False)
+    world.play(played(0, 200))
+    row = world.reports()
+    assert (row["updates"], row["updates_due"]) == (0, 0)
+    row = world.stop()
+    assert (row["steps_stored"], row["updates"]) == (200, 0)
+
+
+def test_new_weights_are_published_while_it_learns(worlds: Make) -> None:
+    world = worlds()
+    world.play(played(0, 150))
+    world.until(lambda: world.slot.version > 1, "there is a second version")
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    time.sleep(0.05)
+    version = world.slot.version
+    out = np.empty(world.slot.size, np.float32)
+    assert world.slot.fetch(out) == version
+    np.testing.assert_array_equal(out, world.trainer._learner.policy_vector().numpy())
+    time.sleep(0.05)
+    assert world.slot.version == version, "nothing new is published where nothing was learnt"
+
+
+def test_metrics_are_of_the_real_rows(worlds: Make) -> None:
+    world = worlds(metrics__every_s=30.0)
+    world.play(played(0, 90))
+    row = world.stop()
+    assert row["reward_frame_mean_expert"] == 2.0
+    assert row["reward_frame_mean_dqn"] == 1.0
+    assert row["ring_fill"] == 0
+
+
+def test_a_mean_over_no_rows_is_no_number(worlds: Make) -> None:
+    world = worlds()
+    world.play(played(0, 20, actor=DQN))
+    world.until(lambda: world.metrics.get("steps_stored") == 20, "they are stored")
+    row = world.reports()
+    assert np.isnan(row["reward_frame_mean_expert"])
+    assert np.isnan(row["td_err_mean_dqn"])
+
+
+def test_lines_tell_the_real_counts(worlds: Make) -> None:
+    world = worlds(trainer__replay_ratio=4.0)
+    world.play(played(0, 90, actor=DQN))
+    world.play(played(90, 30, actor=EXPERT))
+    world.play(played(120, 240, actor=DQN))
+    world.until(lambda: world.metrics.get("updates") == 1240, "all updates are made")
+    world.reports()
+    batches = [line for line in world.lines if line.startswith("[BATCH]")]
+    assert len(batches) == 12
+    assert batches[0].startswith("[BATCH] Step 100: ")
+    for line in batches:
+        words = line.split()
+        assert int(words[3]) + int(words[7]) == 16
+        assert words[4] == "DQN"
+        assert words[8] == "expert"
+    buffers = [line for line in world.lines if line.startswith("[BUFFER]")]
+    assert len(buffers) == 1
+    assert buffers[0].startswith("[BUFFER] Step 1000: ")
+    words = buffers[0].replace(",", "").split()
+    total, dqn, expert = int(words[3]), int(words[5]), int(words[8])
+    assert total == dqn + expert
+    assert words[7] == f"({dqn / total:.1%})"
+    assert words[10] == f"({expert / total:.1%})"
+    assert total <= 360
+    if total == 360:
+        assert buffers[0] == ("[BUFFER] Step 1000: 360 total, 330 DQN (91.7%), 30 expert (8.3%)")
+
+
+# Back-pressure.
+
+
+def test_steps_wait_in_the_ring_while_it_is_behind(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow learning, a small allowance: the ring fills up, and nothing is lost."""
+    world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
+    step = world.trainer._learner.step
+
+    def slowly(batch: Any) -> None:
+        time.sleep(0.005)
+        step(batch)
+
+    monkeypatch.setattr(world.trainer._learner, "step", slowly)
+    worst = 0.0
+    fullest = 0
+    for start in range(0, 400, 8):
+        world.play(played(start, 8))
+        fullest = max(fullest, world.rings[0].used)
+        worst = max(worst, world.metrics.get("updates_due", 0.0))
+    assert fullest > 24, "the ring never filled"
+    assert worst <= 4
+    world.until(lambda: world.metrics["updates"] == 190, "all updates are made")
+    assert world.stop()["steps_stored"] == 400
+
+
+def test_without_a_limit_no_game_waits(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = worlds(server__ring_steps=64)
+    monkeypatch.setattr(world.trainer._learner, "step", lambda _batch: time.sleep(0.005))
+    begin = time.monotonic()
+    world.play(played(0, 1000))
+    assert time.monotonic() - begin < 2.0
+    world.until(lambda: world.metrics.get("steps_stored") == 1000, "they are stored")
+    assert world.metrics["updates_due"] > 100
+
+
+def test_an_allowance_below_one_step_still_lets_steps_in(worlds: Make) -> None:
+    """4 updates a step and at most 1 behind: each step must wait, but not for ever."""
+    world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=4.0, trainer__min_steps=10)
+    world.play(played(0, 300))
+    world.until(lambda: world.metrics.get("steps_stored") == 300, "they are stored")
+    world.until(lambda: world.metrics["updates"] == 4 * 290, "all updates are made")
+
+
+def test_steps_without_successors_do_not_make_it_wait_for_ever(worlds: Make) -> None:
+    """More games than min_steps: all have sent one step, and none of these can be learnt from."""
+    world = worlds(trainer__max_lag_updates=5, trainer__replay_ratio=1.0)
+    world.play(starts(200))
+    world.until(lambda: world.metrics.get("steps_stored") == 200, "they are stored")
+    assert world.reports()["updates_due"] == 0
+    second = starts(200)
+    second.seq[:] = 1
+    world.play(second)
+    world.until(lambda: world.metrics["updates"] == 350, "all updates are made")
+
+
+# Checkpoints.
+
+
+def test_a_checkpoint_is_written_when_asked_for(worlds: Make, tmp_path: Path) -> None:
+    world = worlds()
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    saved = world.ask(Checkpoint(), Saved)
+    assert saved.error is None
+    state = checkpoint.load(Path(saved.path))
+    assert (state["frames"], state["learner"]["updates"]) == (150, 50)
+    assert state["version"] == world.slot.version
+    assert Path(saved.path) == checkpoint.latest(tmp_path / "checkpoints")
+
+
+def test_checkpoints_are_written_at_intervals_and_old_ones_deleted(
+    worlds: Make, tmp_path: Path
+) -> None:
+    world = worlds(checkpoint__every_s=0.05, checkpoint__keep=2, trainer__replay_ratio=1.0)
+    for start in range(0, 400, 20):
+        world.play(played(start, 20))
+        time.sleep(0.02)
+    assert len(world.heard(Saved)) >= 3
+    files = checkpoint.checkpoints(tmp_path / "checkpoints")
+    assert 1 <= len(files) <= 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    saved = world.ask(Checkpoint(), Saved)
+    assert "No space left on device" in str(saved.error)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "it goes on")
+
+
+def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
+    first = worlds()
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    row = first.stop()
+    version = first.slot.version
+    vector = first.trainer._learner.policy_vector().numpy()
+    assert row["frames"] == 150
+
+    second = worlds(resume=True)
+    assert second.slot.version == version + 1
+    assert second.slot.base_frames == 150
+    out = np.empty(second.slot.size, np.float32)
+    second.slot.fetch(out)
+    np.testing.assert_array_equal(out, vector)
+    row = second.reports()
+    assert (row["frames"], row["updates"], row["steps_stored"]) == (150, 50, 0)
+    second.play(played(0, 150, stream=2))
+    second.until(lambda: second.metrics["updates"] == 100, "it learns on")
+    row = second.stop()
+    assert (row["frames"], row["steps_stored"]) == (300, 150)
+
+
+def test_a_run_without_a_checkpoint_starts_from_nothing(worlds: Make) -> None:
+    world = worlds(resume=True)
+    assert (world.slot.version, world.slot.base_frames) == (1, 0)
+
+
+def test_a_new_start_does_not_read_checkpoints(worlds: Make) -> None:
+    first = worlds()
+    first.play(played(0, 150))
+    first.stop()
+    assert worlds().slot.base_frames == 0
+
+
+def test_a_checkpoint_of_another_game_is_refused(worlds: Make) -> None:
+    worlds().stop()
+    with pytest.raises(CheckpointError, match="expected a checkpoint of the game"):
+        worlds(resume=True, spec=PIXELS)
+
+
+def test_a_checkpoint_of_another_network_is_refused(worlds: Make) -> None:
+    worlds().stop()
+    with pytest.raises(CheckpointError, match=r"learner\.hidden"):
+        worlds(resume=True, learner__hidden=[16])
+
+
+# What the audit asks for.
+
+
+def test_the_dump_holds_every_step(worlds: Make, tmp_path: Path) -> None:
+    world = worlds()
+    world.play(played(0, 150))
+    path = tmp_path / "replay.npz"
+    # Asked for at once: what is still in the ring belongs to it.
+    assert world.ask(Dump(str(path)), Dumped) == Dumped(str(path))
+    with np.load(path) as file:
+        assert sorted(file.files) == ["action", "actor", "seq", "stream"]
+        assert file["seq"].tolist() == list(range(150))
+        assert file["actor"].tolist() == played(0, 150).actor.tolist()
+
+
+def test_the_dump_holds_every_batch_where_they_are_recorded(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(record=True)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    path = tmp_path / "replay.npz"
+    world.ask(Dump(str(path)), Dumped)
+    truth = played(0, 150)
+    with np.load(path) as file:
+        seq = file["batch_seq"]
+        assert len(seq) == 50 * 16
+        assert (file["batch_stream"] == 1).all()
+        np.testing.assert_array_equal(file["batch_actor"], truth.actor[seq])
+        np.testing.assert_array_equal(file["batch_action"], truth.action[seq])
+
+
+def test_a_dump_of_no_batch(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(record=True)
+    world.play(played(0, 5))
+    path = tmp_path / "replay.npz"
+    world.ask(Dump(str(path)), Dumped)
+    with np.load(path) as file:
+        assert len(file["batch_seq"]) == 0
+        assert len(file["seq"]) == 5
+
+
+# The end.
+
+
+def test_a_stop_stores_what_is_in_the_rings_and_saves(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(trainer__replay_ratio=50.0, server__ring_steps=4096)
+    for start in range(0, 3000, 1000):
+        world.play(played(start, 1000))
+    row = world.stop()
+    assert row["steps_stored"] == 3000
+    state = checkpoint.load(checkpoint.latest(tmp_path / "checkpoints") or tmp_path)
+    assert state["frames"] == 3000
+
+
+def test_a_stop_stores_what_waits_behind_the_allowance_too(worlds: Make) -> None:
+    world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=100.0, server__ring_steps=1024)
+    world.rings[0].write(played(0, 1000))
+    row = world.stop()
+    assert row["steps_stored"] == 1000
+    assert row["updates"] < 1000
+
+
+def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Path) -> None:
+    world = worlds()
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    world.pipe.close()
+    world.join()
+    assert checkpoint.latest(tmp_path / "checkpoints") is not None
+
+
+# The process's entry.
+
+
+class Entry:
+    """`main` in a thread, without its signals."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+        monkeypatch.setattr("server.trainer.signal.signal", lambda *_: None)
+        monkeypatch.setattr("server.trainer.log_to_pipe", lambda *_: None)
+        self.pipe, self.theirs = multiprocessing.Pipe()
+        self.code: Any = None
+        args = (config_with(**changes), self.theirs, folder, False, False)
+        self.thread = threading.Thread(target=self._run, args=args, daemon=True)
+        self.thread.start()
+
+    def _run(self, *args: Any) -> None:
+        try:
+            trainer_module.main(*args)
+            self.code = 0
+        except SystemExit as error:
+            self.code = error.code
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.thread.join(20.0)
+        assert not self.thread.is_alive()
+        self.theirs.close()
+
+
+@pytest.fixture
+def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Entry]]:
+    made: list[Entry] = []
+
+    def make(**changes: Any) -> Entry:
+        made.append(Entry(tmp_path, monkeypatch, **changes))
+        return made[-1]
+
+    yield make
+    for entry in made:
+        entry.close()
+
+
+def test_before_there_is_a_game_requests_are_answered(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    entry.pipe.send(Checkpoint())
+    assert entry.pipe.poll(10.0)
+    saved = entry.pipe.recv()
+    assert isinstance(saved, Saved)
+    assert saved.error is not None
+    assert "no game" in saved.error
+    entry.pipe.send(Stop())
+    entry.thread.join(10.0)
+    assert entry.code == 0
+
+
+def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    entry.pipe.send(GameDecided(SPEC, ("no-such-memory",)))
+    assert entry.pipe.poll(10.0)
+    failed = entry.pipe.recv()
+    assert isinstance(failed, Failed)
+    assert "no-such-memory" in failed.text
+    entry.thread.join(10.0)
+    assert entry.code == 1
