@@ -25,6 +25,7 @@ from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
 
 _MARK = "run.json"
+_GAME = "game.json"
 RUNS = Path("runs")
 
 
@@ -52,11 +53,13 @@ class RunFolder:
         try:
             if resume:
                 launch = json.loads(mark.read_text())["launches"] + 1
-            elif mark.exists():
+            elif (path / _GAME).exists():
                 raise ConfigError(
                     f"run.dir: {path} holds a run; go on with `--resume {path}`, or choose a new "
                     "folder"
                 )
+            elif mark.exists():
+                launch = 1  # a start that failed, or that no game came to: nothing to go on from
             elif path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise ConfigError(
                     f"run.dir: expected a new or empty folder, {path} holds something else; choose "
@@ -65,7 +68,7 @@ class RunFolder:
             else:
                 launch = 1
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            lock = _lock(path)
+            lock = _lock(path)  # the last thing that can be refused
             write_effective(config, path)
             mark.write_text(json.dumps({"launches": launch}) + "\n")
         except OSError as error:
@@ -76,7 +79,7 @@ class RunFolder:
 
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
-        file = self.path / "game.json"
+        file = self.path / _GAME
         if not file.exists():
             return None
         try:
@@ -86,7 +89,11 @@ class RunFolder:
 
     def keep_game(self, spec: GameSpec) -> None:
         """Write down which game this run is about."""
-        (self.path / "game.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+        (self.path / _GAME).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        self._lock.close()
 
 
 def _lock(path: Path) -> TextIO:

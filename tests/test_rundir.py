@@ -15,8 +15,23 @@ def config_for(path: Path | None) -> Config:
     return Config(run=RunConfig(dir=path), server=ServerConfig(port=1234))
 
 
-def open_new(path: Path) -> RunFolder:
-    return RunFolder.open(config_for(path), resume=False)
+def open_new(path: Path | None) -> RunFolder:
+    """Open and let go at once, as a server does whose process ends."""
+    folder = RunFolder.open(config_for(path), resume=False)
+    folder.close()
+    return folder
+
+
+def open_again(path: Path) -> RunFolder:
+    folder = RunFolder.open(config_for(path), resume=True)
+    folder.close()
+    return folder
+
+
+def played(path: Path) -> RunFolder:
+    folder = open_new(path)
+    folder.keep_game(SPEC)
+    return folder
 
 
 def test_a_new_run_gets_a_folder(tmp_path: Path) -> None:
@@ -37,6 +52,7 @@ def test_without_a_folder_one_is_made_among_the_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = RunFolder.open(config_for(None), resume=False, label="demo")
+    folder.close()
     assert folder.path.parent == Path("runs")
     assert folder.path.name.endswith("-demo")
     assert folder.path.is_dir()
@@ -45,13 +61,29 @@ def test_without_a_folder_one_is_made_among_the_runs(
 def test_every_start_of_a_run_has_a_number_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "run"
     open_new(path)
-    launches = [RunFolder.open(config_for(path), resume=True).launch for _ in range(3)]
-    assert launches == [2, 3, 4]
+    assert [open_again(path).launch for _ in range(3)] == [2, 3, 4]
+
+
+def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    first = RunFolder.open(config_for(path), resume=False)
+    for resume in (True, False):
+        with pytest.raises(ConfigError, match="in use by another server; stop it first"):
+            RunFolder.open(config_for(path), resume=resume)
+    first.close()
+    assert open_again(path).launch == 2
+
+
+def test_a_start_that_no_game_came_to_may_be_made_again(tmp_path: Path) -> None:
+    """The port was taken, say: the same command must work once it is free."""
+    path = tmp_path / "run"
+    for _ in range(2):
+        assert open_new(path).launch == 1
 
 
 def test_a_run_is_not_started_over(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    open_new(path)
+    played(path)
     with pytest.raises(ConfigError, match=r"holds a run; go on with `--resume .*run`"):
         open_new(path)
 
@@ -74,7 +106,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_only_a_run_can_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.dir: cannot use"):
-        RunFolder.open(config_for(tmp_path / "nothing"), resume=True)
+        open_again(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"launches": "many"}', "{}", "7"])
@@ -83,7 +115,7 @@ def test_a_damaged_mark_is_said(tmp_path: Path, text: str) -> None:
     open_new(path)
     (path / "run.json").write_text(text)
     with pytest.raises(ConfigError, match=r"run\.json is damaged"):
-        RunFolder.open(config_for(path), resume=True)
+        open_again(path)
 
 
 MIXED = GameSpec(
@@ -98,7 +130,7 @@ MIXED = GameSpec(
 def test_the_game_is_kept_exactly(tmp_path: Path, spec: GameSpec) -> None:
     folder = open_new(tmp_path / "run")
     folder.keep_game(spec)
-    assert RunFolder.open(config_for(folder.path), resume=True).game() == spec
+    assert open_again(folder.path).game() == spec
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"game": "x"}', "[1, 2]"])
