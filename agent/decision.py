@@ -51,46 +51,54 @@ class Decider:
         self._low, self._high = spec.low, spec.high
         self._coins = np.empty(0)
 
+    def pick(
+        self, expert: npt.NDArray[np.float32], roles: npt.NDArray[np.uint8], mix: Mix
+    ) -> npt.NDArray[np.bool_]:
+        """Which of `n` frames the expert plays, [n]; the others are the network's.
+
+        `expert` [n, action_width] holds the recommendations, NaN first where there is none; `roles`
+        [n] numbers from ROLES. Every frame of the role eval_expert must have a recommendation: the
+        session sees to that.
+        """
+        by_expert: npt.NDArray[np.bool_] = self._draw(len(roles)) < mix.expert_ratio
+        by_expert &= roles == TRAIN
+        by_expert |= roles == EVAL_EXPERT
+        by_expert &= ~np.isnan(expert[:, 0])
+        return by_expert
+
     def decide(
         self,
-        greedy: npt.NDArray[np.float32],
+        actions: npt.NDArray[np.float32],
         expert: npt.NDArray[np.float32],
+        by_expert: npt.NDArray[np.bool_],
         roles: npt.NDArray[np.uint8],
         mix: Mix,
         actors: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.uint8],
     ) -> None:
-        """Decide `n` frames in place.
+        """Decide `n` frames in place, as `pick` said who plays them.
 
-        `greedy` [n, action_width] holds the network's actions and becomes the actions to take;
-        `expert` [n, action_width] the recommendations, NaN first where there is none; `roles` [n]
-        numbers from ROLES. Written: `actors` [n], `explored` [n] (1 where the discrete choices
-        were random). Every frame of the role eval_expert must have a recommendation: the session
-        sees to that.
+        `actions` [n, action_width] holds the network's actions (anything, where the expert plays)
+        and becomes the actions to take. Written: `actors` [n], `explored` [n] (1 where the
+        discrete choices were random).
         """
-        n = len(greedy)
-        coins = self._draw(n)
-        training = roles == TRAIN
-        by_expert = coins < mix.expert_ratio
-        by_expert &= training
-        by_expert |= roles == EVAL_EXPERT
-        by_expert &= ~np.isnan(expert[:, 0])
-
-        exploring = training & ~by_expert
+        n = len(actions)
+        exploring = roles == TRAIN
+        exploring &= ~by_expert
         if mix.noise > 0 and self._ranges:
             for column, head in self._ranges:
                 scale = mix.noise * (head.high - head.low) / 2
                 noise = self._rng.standard_normal(n, dtype=np.float32)
-                greedy[:, column] += noise * (scale * exploring)
-            np.clip(greedy, self._low, self._high, out=greedy)
-        # A second coin, so that exploring does not depend on how narrowly the expert was missed.
+                actions[:, column] += noise * (scale * exploring)
+            np.clip(actions, self._low, self._high, out=actions)
+        # A coin of its own: exploring must not depend on how narrowly the expert was missed.
         exploring &= self._draw(n) < mix.epsilon
         if exploring.any():
             for column, choices in self._choices:
                 random = self._rng.integers(choices, size=n)
-                np.copyto(greedy[:, column], random, where=exploring, casting="unsafe")
+                np.copyto(actions[:, column], random, where=exploring, casting="unsafe")
 
-        np.copyto(greedy, expert, where=by_expert[:, None])
+        np.copyto(actions, expert, where=by_expert[:, None])
         actors[:] = Actor.DQN
         actors[by_expert] = Actor.EXPERT
         explored[:] = exploring if self._choices else 0

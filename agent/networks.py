@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent.targets import best_choices
@@ -24,6 +25,7 @@ from protocol.spaces import GameSpec
 Floats = npt.NDArray[np.float32]
 
 INFINITY = np.float32(np.inf)
+TINY = np.finfo(np.float32).tiny
 
 
 class Outputs(NamedTuple):
@@ -71,6 +73,9 @@ class QNetwork(nn.Module):
         heads = nn.Linear(hidden[-1], 1 + self._choices + len(spec.continuous_columns))
         self.trunk = nn.ModuleList(trunk)
         self.heads = heads
+        # For small batches, calling a module and looking up its parameters takes as long as its
+        # product; a gateway has nothing but small batches.
+        self._layers = [(layer.weight, layer.bias) for layer in (*trunk, heads)]
 
     def _constants(self, spec: GameSpec, columns: list[int]) -> None:
         """Tensors that follow the module to its device but are neither saved nor published."""
@@ -81,8 +86,8 @@ class QNetwork(nn.Module):
         for name, constant in {
             "middle": torch.from_numpy(middle),
             "_half_range": torch.from_numpy(half),
-            # Between neighbouring float32 numbers there is no half: 1 / inf, not 1 / 0.
-            "_per_half_range": torch.from_numpy(1 / np.where(half > 0, half, INFINITY)),
+            # Of a range too narrow for float32 to halve or to divide by: 1 / inf, not inf.
+            "_per_half_range": torch.from_numpy(1 / np.where(half >= TINY, half, INFINITY)),
             "offsets": sizes.cumsum(0) - sizes,
             "_head_of_choice": head_of_choice,
             "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean]),
@@ -115,10 +120,10 @@ class QNetwork(nn.Module):
         x = obs.flatten(1)
         if self._pixels:
             x = x * (1 / 255)
-        for layer in self.trunk:
-            x = layer(x).relu_()
-        raw: Tensor = self.heads(x)
-        return raw
+        *trunk, heads = self._layers
+        for weight, bias in trunk:
+            x = F.linear(x, weight, bias).relu_()
+        return F.linear(x, *heads)
 
     def q(self, raw: Tensor) -> Tensor:
         """Q of each choice, [B, choices]: V + A - mean(A), the mean over the choices of a head."""

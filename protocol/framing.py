@@ -51,6 +51,9 @@ class MessageReader:
         long as they are held; nothing is copied where a message arrived whole. Errors: RemoteError
         `message_too_long`, `message_empty`, `not_understudy`.
         """
+        if not self._rest and self._whole(data):
+            yield memoryview(data)[LENGTH_BYTES:]
+            return
         if self._rest:
             self._rest += data
             # One copy when the message is complete, none for each piece before that.
@@ -69,6 +72,14 @@ class MessageReader:
             start = stop
         if start < end:
             self._rest += view[start:]
+
+    def _whole(self, data: bytes) -> bool:
+        """Whether this is one message and nothing else, as it is on the frame path."""
+        length = len(data) - LENGTH_BYTES
+        if 1 <= length <= self.limit and int.from_bytes(data[:LENGTH_BYTES], "big") == length:
+            self._started = True
+            return True
+        return False
 
     def _announced(self, head: bytearray | memoryview) -> int:
         """The length that the first four bytes announce; 0 while they are not all there."""

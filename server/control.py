@@ -128,5 +128,11 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """The supervisor to the trainer: the games are being ended. Take in what they leave, however
+    far behind learning is, and go on until Stop."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """The supervisor: finish what was taken in, and end."""

@@ -7,6 +7,7 @@ ring there. When the ring is full it stops reading, and TCP makes the games wait
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -41,6 +42,10 @@ SWEEP_S = 0.25
 
 RING_POLL_S = 0.001
 """How often a full ring is looked at again."""
+
+STOP_S = 4.0
+"""How long the end may take: for games to read why, and for the ring to take what is left. Less
+than the supervisor allows (server.supervisor)."""
 
 SERVER_NAME = "understudy/0.1"
 
@@ -136,7 +141,11 @@ class Gateway:
             return  # a full ring: `_wait_for_ring` schedules the next turn
         assert self._policy is not None
         self._policy.refresh()
-        turn.run()
+        try:
+            turn.run()
+        except Exception as error:
+            self._crash(error)
+            return
         if turn.full:
             self._stalls += 1
             for connection in self._connections:
@@ -193,6 +202,10 @@ class Gateway:
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
         )
+        # What was loaded stays: the collector need not look through it again and again, which
+        # takes it long enough for a game to notice.
+        gc.collect()
+        gc.freeze()
         # The first pass through the network sets up threads and memory: not in a game's time.
         blank = np.zeros((1, message.spec.observation_size), message.spec.observation_dtype)
         self._policy.greedy(blank)
@@ -253,7 +266,7 @@ class Gateway:
         mix = self._mix()
         return GatewayReport(
             index=self._index,
-            frames=dict(turn.frames) if turn else {},
+            frames=turn.frames if turn else {},
             stored=turn.stored if turn else 0,
             clients=len(self._connections),
             slots=turn.slots if turn else 0,
@@ -274,10 +287,13 @@ class Gateway:
             while self._pipe.poll():
                 message: Any = self._pipe.recv()
                 if isinstance(message, Open):
-                    self.open(message)
+                    try:
+                        self.open(message)
+                    except Exception as error:
+                        self._crash(error)
                 elif isinstance(message, Stop):
                     self.stop()
-        except EOFError:  # the supervisor is gone
+        except (EOFError, OSError):  # the supervisor is gone
             self.stop()
 
     def close(self) -> None:
@@ -298,17 +314,23 @@ class Gateway:
         self._loop.create_task(self._finish())
 
     async def _finish(self) -> None:
-        deadline = self.now() + 5.0
+        deadline = self.now() + STOP_S
         while self._connections and self.now() < deadline:
             await asyncio.sleep(0.02)
-        if self.turn is not None:
-            self.turn.run()
-            while self.turn.full and self.now() < deadline:
-                self.turn.flush()
-                await asyncio.sleep(RING_POLL_S)
-            if self.turn.full:
-                log.error("the trainer took no more steps: some could not be handed over")
-        self.stopped.set_result(None)
+        turn = self.turn
+        while turn is not None and not turn.idle and self.now() < deadline:
+            turn.flush()
+            turn.run()
+            await asyncio.sleep(RING_POLL_S)
+        if turn is not None and not turn.idle:
+            log.error("the trainer took no more steps: some could not be handed over")
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    def _crash(self, error: Exception) -> None:
+        """What must not happen has happened: end, rather than let all games wait for ever."""
+        if not self.stopped.done():
+            self.stopped.set_exception(error)
 
 
 def _stopping() -> RemoteError:
@@ -339,4 +361,8 @@ def main(config: Config, index: int, launch: int, pipe: Pipe, sock: socket.socke
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     torch.set_num_threads(1)
-    uvloop.run(_serve(config, index, launch, pipe, sock))
+    try:
+        uvloop.run(_serve(config, index, launch, pipe, sock))
+    except Exception as error:
+        log.exception("the gateway ends")
+        raise SystemExit(1) from error

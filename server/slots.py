@@ -89,8 +89,14 @@ class FrameBatch:
         self.took = np.empty((0, spec.action_width), np.float32)
         self.took_actor = np.empty(0, np.uint8)
         """Who really acted, 0 where the answer was followed."""
+        self.asked = np.empty_like(self.obs)
+        """The observations that the network is asked about, side by side."""
+        self.actions = np.empty((0, spec.action_width), np.float32)
         self.actors = np.empty(0, np.uint8)
         self.explored = np.empty(0, np.uint8)
+
+        self.obs_bytes = memoryview(b"")
+        """The memory of `obs`, byte by byte: copying a frame's observation there is one call."""
 
     def fit(self, capacity: int) -> None:
         """Have at least `capacity` rows."""
@@ -98,6 +104,7 @@ class FrameBatch:
             for name, array in vars(self).items():
                 if isinstance(array, np.ndarray):
                     setattr(self, name, _enlarged(array, capacity))
+            self.obs_bytes = self.obs.data.cast("B")
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> None:
         """Drop the frames where `mask` [n] is false, in place."""

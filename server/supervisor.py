@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -18,6 +19,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from agent.device import resolve_device
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -26,6 +28,7 @@ from server.control import (
     Checkpoint,
     Dump,
     Dumped,
+    Ending,
     Failed,
     GameDecided,
     GatewayReport,
@@ -40,6 +43,7 @@ from server.control import (
 from server.metrics import Collector
 from server.ring import StepRing
 from server.rundir import RunFolder
+from server.weights import WeightSlot
 
 log = logging.getLogger("supervisor")
 
@@ -91,7 +95,9 @@ class Supervisor:
     # Starting.
 
     def start(self) -> None:
-        """Listen, and start the processes. Errors: ConfigError if the port cannot be had."""
+        """Listen, and start the processes. Errors: ConfigError if the port or a device cannot be
+        had."""
+        self._check_devices()
         sockets = self._listen()
         for index, sock in enumerate(sockets):
             args = (self.config, index, self.folder.launch)
@@ -107,6 +113,19 @@ class Supervisor:
         if self._spec is not None:
             self._decide(self._spec)
         self._next_row = time.monotonic() + self.config.metrics.every_s
+
+    def _check_devices(self) -> None:
+        config = self.config
+        devices = {
+            "server.device": config.server.device,
+            "trainer.device": config.trainer.device,
+            "replay.device": config.replay.device,
+        }
+        for field, name in devices.items():
+            try:
+                resolve_device(name, field)
+            except RuntimeError as error:
+                raise ConfigError(str(error)) from None
 
     def _listen(self) -> list[socket.socket]:
         server = self.config.server
@@ -151,7 +170,8 @@ class Supervisor:
         self.folder.keep_game(spec)
         capacity = self.config.server.ring_steps
         try:
-            self._rings = [StepRing.create(spec, capacity) for _ in self._gateways]
+            for _ in self._gateways:
+                self._rings.append(StepRing.create(spec, capacity))
         except MemoryError as error:
             raise ConfigError(str(error)) from None
         assert self._trainer is not None
@@ -211,6 +231,7 @@ class Supervisor:
 
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
         assert self._trainer is not None
+        self._answers.clear()  # checkpoints that nobody asked for
         self._trainer.send(message)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -259,7 +280,9 @@ class Supervisor:
             case Dumped():
                 self._answers.append(message)
             case Failed():
-                raise ConfigError(message.text)
+                if not self._stopping:
+                    raise ConfigError(message.text)
+                log.error("%s", message.text)
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
 
@@ -278,9 +301,14 @@ class Supervisor:
         checkpoint is written, the trainer."""
         self._stopping = True
         deadline = time.monotonic() + STOP_S
+        if self._trainer is not None:
+            self._say(self._trainer, Ending())
+        for pipe in self._gateways:
+            self._say(pipe, Stop())
         for pipe in self._gateways:
             self._end(pipe, deadline - STOP_S / 2)
         if self._trainer is not None:
+            self._say(self._trainer, Stop())
             self._end(self._trainer, deadline)
         self._write_row()
         log.info("stopped; the run is in %s", self.folder.path)
@@ -288,15 +316,21 @@ class Supervisor:
             ring.close()
             ring.unlink()
         self._rings.clear()
+        if self._ready is not None:  # the trainer's to remove, unless it was killed
+            with contextlib.suppress(FileNotFoundError):
+                slot = WeightSlot.attach(self._ready.weights, self._ready.size)
+                slot.close()
+                slot.unlink()
+
+    def _say(self, pipe: Pipe, message: Any) -> None:
+        if pipe in self._processes:
+            with contextlib.suppress(OSError):  # it is gone already
+                pipe.send(message)
 
     def _end(self, pipe: Pipe, deadline: float) -> None:
         process = self._processes.get(pipe)
         if process is None:
             return
-        try:
-            pipe.send(Stop())
-        except OSError:
-            log.debug("%s is gone already", process.name)
         while process.is_alive() and time.monotonic() < deadline:
             multiprocessing.connection.wait([pipe, process.sentinel], 0.1)
             self._take_in(pipe)

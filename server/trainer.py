@@ -32,6 +32,7 @@ from server.control import (
     Checkpoint,
     Dump,
     Dumped,
+    Ending,
     Failed,
     GameDecided,
     Ready,
@@ -138,6 +139,8 @@ class Trainer:
         self._reported_at, self._reported_updates = now, self._learner.updates
         self._reward_sum, self._reward_n = np.zeros(3), np.zeros(3)
         self._lines: list[str] = []
+        self._ending = False
+        """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
         self._tell(Ready(self._slot.name, len(vector)))
 
@@ -148,7 +151,7 @@ class Trainer:
             moved = self._drain()
             if self._stopping and not moved:
                 break
-            learned = 0 if self._stopping else self._learn()
+            learned = 0 if self._ending else self._learn()
             now = time.monotonic()
             if now >= self._next_publish and self._learner.updates != self._published_updates:
                 self._publish(now)
@@ -170,21 +173,22 @@ class Trainer:
         try:
             while self._pipe.poll():
                 message = self._pipe.recv()
-                if isinstance(message, Stop):
-                    self._stopping = True
+                if isinstance(message, Ending | Stop):
+                    self._ending = True
+                    self._stopping = isinstance(message, Stop)
                 elif isinstance(message, Checkpoint):
                     self._save()
                 elif isinstance(message, Dump):
                     self._dump(message.path)
         except (EOFError, OSError):  # the supervisor is gone
-            self._stopping = True
+            self._ending = self._stopping = True
 
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; without one, come to an end in order."""
         try:
             self._pipe.send(message)
         except OSError:
-            self._stopping = True
+            self._ending = self._stopping = True
 
     def _drain(self) -> int:
         """Move what the rings hold into the replay; how many rows that were."""
@@ -207,7 +211,7 @@ class Trainer:
         """Rows that may be taken in before more updates are due than the configuration allows;
         what is left in the rings then makes the games wait."""
         limit = self._config.trainer.max_lag_updates
-        if limit is None or self._stopping:
+        if limit is None or self._ending:
             return DRAIN_STEPS
         # Rounded up: a single step may bring more updates than the limit, and must come in.
         return max(0, math.ceil((limit - self._due()) / self._config.trainer.replay_ratio))

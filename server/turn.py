@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,13 +56,12 @@ class Player(Protocol):
         """End the connection with an error."""
 
 
-@dataclass
-class Waiting:
+class Waiting(NamedTuple):
     """Who waits for which rows of the batch: one frame of a slot, or one of all slots."""
 
     player: Player
     slot: int | None
-    count: int
+    n: int
 
 
 class TurnLoop:
@@ -94,7 +92,7 @@ class TurnLoop:
         self._clip = reward.clip
         self._checks_finite = spec.observation_dtype.kind == "f"
         # For the report; the gateway reads and resets the last two.
-        self.frames = dict.fromkeys(ROLES, 0)
+        self._answered = np.zeros(len(ROLES), np.int64)
         self.stored = 0
         self.turns = 0
         self.durations_ms: deque[float] = deque(maxlen=_DURATIONS)
@@ -106,9 +104,19 @@ class TurnLoop:
         return self._table.used
 
     @property
+    def frames(self) -> dict[str, int]:
+        """Frames answered, by role."""
+        return {name: int(self._answered[number]) for name, number in ROLES.items()}
+
+    @property
     def full(self) -> bool:
         """Steps wait for room in the ring: no turn is run until `flush` has placed them."""
         return len(self._outbox) > 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits: no frame, no step, no truncation."""
+        return not (self.full or self._batch.n or self._lost)
 
     def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for a connection's slots; give them back with `leave`."""
@@ -127,7 +135,8 @@ class TurnLoop:
         expert = None if frame.expert is None else spec.action_row(frame.expert)
         took = None if frame.took is None else spec.action_row(frame.took[0])
         i = batch.n
-        batch.obs[i] = np.frombuffer(frame.obs, spec.observation_dtype)
+        size = spec.observation_bytes
+        batch.obs_bytes[i * size : (i + 1) * size] = frame.obs
         batch.row[i] = player.rows[slot]
         batch.rewards[i] = frame.reward
         batch.status[i] = frame.status
@@ -217,7 +226,7 @@ class TurnLoop:
         """Fail every player that has a frame that is not `good` [n], with `error` of the first."""
         start, waiting = 0, []
         for entry in self._waiting:
-            rows = slice(start, start + entry.count)
+            rows = slice(start, start + entry.n)
             start = rows.stop
             if good[rows].all():
                 waiting.append(entry)
@@ -289,12 +298,17 @@ class TurnLoop:
         """Decide all frames of this turn, make them the pending ones, and send the answers."""
         table, batch, n = self._table, self._batch, self._batch.n
         rows, obs = batch.row[:n], batch.obs[:n]
-        actions = self._policy.greedy(obs)
-        actors, explored = batch.actors[:n], batch.explored[:n]
-        self._decider.decide(
-            actions, batch.expert[:n], table.role[rows], self._mix(), actors, explored
-        )
+        expert, roles, mix = batch.expert[:n], table.role[rows], self._mix()
         running = batch.status[:n] == RUNNING
+        by_expert = self._decider.pick(expert, roles, mix)
+        actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
+        # The network is asked once, about the frames that are its own to answer.
+        asked = np.flatnonzero(running & ~by_expert)
+        if len(asked):
+            states = batch.asked[: len(asked)]
+            np.take(obs, asked, axis=0, out=states, mode="clip")
+            actions[asked] = self._policy.greedy(states)
+        self._decider.decide(actions, expert, by_expert, roles, mix, actors, explored)
         if not running.all():
             over = ~running
             actions[over] = np.nan
@@ -305,6 +319,7 @@ class TurnLoop:
         table.actor[rows] = actors
         table.seq[rows] = batch.seq[:n]
         table.pending[rows] = running
+        self._answered += np.bincount(roles, minlength=len(ROLES))
         self._send(actions, actors, explored, running)
 
     def _send(
@@ -319,9 +334,6 @@ class TurnLoop:
         parts: list[Any] = self._spec.actions_of_rows(np.where(running[:, None], actions, 0))
         tags, dice, alive = actors.tolist(), explored.tolist(), running.tolist()
         seqs = self._batch.seq[: self._batch.n].tolist()
-        names = self._table.role[self._batch.row[: self._batch.n]]
-        for name, number in ROLES.items():
-            self.frames[name] += int(np.count_nonzero(names == number))
         replies: list[bytes] = []
         i = 0
         for entry in self._waiting:
@@ -333,7 +345,7 @@ class TurnLoop:
                     )
                 )
             else:
-                at = slice(i, i + entry.count)
+                at = slice(i, i + entry.n)
                 replies.append(
                     codec.encode(
                         Actions(
@@ -345,7 +357,7 @@ class TurnLoop:
                         )
                     )
                 )
-            i += entry.count
+            i += entry.n
         # Sent behind each other without work in between: a game on this machine that is woken by
         # the first finds the others without falling asleep, and waking it is what costs.
         for entry, reply in zip(self._waiting, replies, strict=True):

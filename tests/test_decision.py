@@ -51,7 +51,8 @@ def decide(
     given_roles = np.broadcast_to(np.array(roles, np.uint8), n).copy()
     before = expert.copy(), given_roles.copy()
     decider = decider or Decider(spec, np.random.default_rng(seed))
-    decider.decide(out, expert, given_roles, mix, actors, explored)
+    by_expert = decider.pick(expert, given_roles, mix)
+    decider.decide(out, expert, by_expert, given_roles, mix, actors, explored)
     np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
     np.testing.assert_array_equal(given_roles, before[1])
     return out, actors, explored
@@ -258,7 +259,7 @@ def test_the_check_sees_a_tag_that_lies(lie: str, monkeypatch: pytest.MonkeyPatc
 
     def lying(self: Decider, greedy: F32, *args: Any) -> None:
         honest(self, greedy, *args)
-        actors = args[3]
+        actors = args[4]
         if lie == "action":
             greedy[actors == Actor.EXPERT] = 0
         elif lie == "dqn for expert":
@@ -281,7 +282,8 @@ def test_nothing_behind_the_batch_is_written() -> None:
     actors, explored = np.full(20, 77, np.uint8), np.full(20, 77, np.uint8)
     decider = Decider(HYBRID, np.random.default_rng(0))
     roles = np.zeros(10, np.uint8)
-    decider.decide(greedy[:10], expert[:10], roles, HEAVY, actors[:10], explored[:10])
+    by_expert = decider.pick(expert[:10], roles, HEAVY)
+    decider.decide(greedy[:10], expert[:10], by_expert, roles, HEAVY, actors[:10], explored[:10])
     assert (greedy[:10] == 1).all()
     assert (actors[:10] == Actor.EXPERT).all()
     assert (greedy[10:] == 0).all()
