@@ -269,7 +269,7 @@ class TrainerConfig(Group):
     """When the trainer is further behind than this, the games wait. none: they never do."""
     publish_every_s: Seconds = 0.1
     """How often the gateways get new weights."""
-    nice: Annotated[int, Field(ge=0, le=19)] = 10
+    nice: Annotated[int, Field(ge=0, le=19)] = 5
     """How far the process gives way to others where cores are short: serving goes first."""
 
 
