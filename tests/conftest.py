@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from server import shared
 
 # Examples share two cores with servers of other tests: slow is no failure.
 settings.register_profile("understudy", deadline=None)
@@ -34,23 +36,27 @@ def _no_settings_from_outside() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_leaks() -> Iterator[None]:
+def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails if a test leaves shared memory or processes of its own behind."""
-    memory, processes = shared_memory(), set(descendants(os.getpid()))
+    made: list[str] = []
+
+    def create(size: int) -> SharedMemory:
+        memory = real(size)
+        made.append(memory.name)
+        return memory
+
+    real = shared.create
+    monkeypatch.setattr(shared, "create", create)
+    processes = set(descendants(os.getpid()))
     yield
-    deadline = time.monotonic() + 5.0
-    while time.monotonic() < deadline:
-        left = set(descendants(os.getpid())) - processes
-        if not left and shared_memory() <= memory:
-            return
-        time.sleep(0.05)
-    assert shared_memory() <= memory, "shared memory was left behind"
+    left = set(descendants(os.getpid())) - processes
     assert not left, f"processes were left behind: {[command_of(pid) for pid in left]}"
+    assert not living_memory(made), "shared memory was left behind"
 
 
-def shared_memory() -> set[str]:
-    """The names of all shared memory that Python made."""
-    return {path.name for path in Path("/dev/shm").glob("psm_*")}
+def living_memory(names: Iterable[str]) -> set[str]:
+    """Of these names of shared memory, those that still exist."""
+    return {name for name in names if Path("/dev/shm", name.lstrip("/")).exists()}
 
 
 def descendants(pid: int) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
-from conftest import command_of, descendants, shared_memory
+from conftest import command_of, descendants, living_memory
 from worlds import SPEC
 
 from config.load import Given, load
@@ -57,7 +57,6 @@ class Running:
         config = load(Given(values=values, options=dict.fromkeys(values, "")), {}).config
         self.folder = RunFolder.open(config, resume=resume)
         self.rows: list[dict[str, float]] = []
-        self._memory = shared_memory()
         self._level = logging.getLogger().level
         self._handler = log_here(self.folder.log, None)
         self.supervisor = Supervisor(config, self.folder, resume=resume, record=record)
@@ -72,6 +71,7 @@ class Running:
         except BaseException:
             self.supervisor.stop()
             self._end_log()
+            self.folder.close()
             raise
         self.pids = [process.pid for process in self.supervisor._processes.values()]
         self._thread.start()
@@ -138,13 +138,18 @@ class Running:
         self._closed = True
         self._stop.set()
         self._thread.join()
+        memory = [ring.name for ring in self.supervisor._rings]
+        if self.supervisor._ready is not None:
+            memory.append(self.supervisor._ready.weights)
+        assert living_memory(memory) == set(memory), "there is less memory than there should be"
         start = time.monotonic()
         self.supervisor.stop()
         self.stop_s = time.monotonic() - start
         self._end_log()
+        self.folder.close()
         left = [pid for pid in self.pids if pid and Path(f"/proc/{pid}").exists()]
         assert not left, f"processes were left behind: {[command_of(pid) for pid in left]}"
-        assert shared_memory() <= self._memory, "shared memory was left behind"
+        assert not living_memory(memory), "shared memory was left behind"
         if check:
             assert self.error is None, f"the server has failed: {self.error}"
             assert self.row["transitions_dropped"] == 0, self.row

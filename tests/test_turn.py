@@ -692,6 +692,29 @@ def test_what_waits_for_a_full_sink_is_bounded() -> None:
     assert len(world.turn._outbox) == waits <= 3 * 16
 
 
+def test_it_is_idle_only_when_nothing_waits() -> None:
+    world = World(room=0)
+    assert world.turn.idle
+    player = world.player()
+    player.frame()
+    assert not world.turn.idle, "a frame waits"
+    world.run()
+    assert world.turn.idle
+    player.frame()
+    world.run()
+    assert not world.turn.idle, "a step waits for the ring"
+    world.sink.free = 1
+    world.turn.flush()
+    assert world.turn.idle
+    player.leave()
+    assert not world.turn.idle, "an episode waits to be truncated"
+    world.run()
+    assert not world.turn.idle, "its final row waits for the ring"
+    world.sink.free = 1
+    world.turn.flush()
+    assert world.turn.idle
+
+
 def test_new_players_may_join_while_the_sink_is_full_and_frames_wait() -> None:
     """The tables grow under what waits in them."""
     world = World(room=0)
