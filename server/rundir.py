@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
 
 import msgspec
 
@@ -32,9 +32,9 @@ RUNS = Path("runs")
 class RunFolder:
     """An open run folder. Nothing else writes into it but the processes of this server."""
 
-    def __init__(self, path: Path, launch: int, lock: TextIO) -> None:
+    def __init__(self, path: Path, launch: int, lock: int) -> None:
         self.path = path
-        self._lock = lock  # held for as long as this process lives
+        self._lock: int | None = lock
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
@@ -77,6 +77,12 @@ class RunFolder:
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
         return RunFolder(path, launch, lock)
 
+    def close(self) -> None:
+        """Let other servers have the folder. Again has no effect."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
         file = self.path / _GAME
@@ -96,13 +102,13 @@ class RunFolder:
         self._lock.close()
 
 
-def _lock(path: Path) -> TextIO:
+def _lock(path: Path) -> int:
     """Keep other servers out of the folder. The system lets go when this process ends, however."""
-    file = (path / "lock").open("w")
+    file = os.open(path / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(file)
         raise ConfigError(
             f"run.dir: {path} is in use by another server; stop it first, or choose another folder"
         ) from None

@@ -316,6 +316,7 @@ class Supervisor:
             ring.close()
             ring.unlink()
         self._rings.clear()
+        self.folder.close()
         if self._ready is not None:  # the trainer's to remove, unless it was killed
             with contextlib.suppress(FileNotFoundError):
                 slot = WeightSlot.attach(self._ready.weights, self._ready.size)
