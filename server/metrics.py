@@ -80,6 +80,7 @@ METRICS: dict[str, tuple[str, str]] = (
         "loss_continuous": ("", "its part of the continuous heads: weighted regression"),
         "td_err_mean": ("", "mean of |TD error| over all rows"),
         "q_mean": ("", "mean Q of the actions taken, over all rows"),
+        "grad_norm": ("", "norm of the gradient before clipping, mean over the interval's updates"),
         "batch_frac_dqn": ("fraction", "share of the network's rows in the batches"),
     }
     | {
@@ -166,6 +167,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def document() -> str:
     """The reference of all metrics, as Markdown."""
+    bar = r"\|"  # one that ends no cell
     lines = [
         "# Metrics",
         "",
@@ -176,7 +178,8 @@ def document() -> str:
         "| metric | unit | meaning |",
         "|---|---|---|",
     ]
-    lines += [f"| `{name}` | {unit} | {text} |" for name, (unit, text) in METRICS.items()]
+    for name, (unit, text) in METRICS.items():
+        lines.append(f"| `{name}` | {unit} | {text.replace('|', bar)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -97,10 +97,6 @@ class RunFolder:
         """Write down which game this run is about."""
         (self.path / _GAME).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
 
-    def close(self) -> None:
-        """Let others use the folder."""
-        self._lock.close()
-
 
 def _lock(path: Path) -> int:
     """Keep other servers out of the folder. The system lets go when this process ends, however."""

@@ -75,5 +75,4 @@ def main(args: argparse.Namespace) -> int:
         supervisor.stop()
         write_summary(supervisor)
         stop_logging()
-        folder.close()
     return 0
