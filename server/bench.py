@@ -21,7 +21,7 @@ import torch
 
 from server import bench_learner, bench_replay, bench_serving
 
-CASES = ("serving", "replay", "learner")
+CASES = ("replay", "learner", "serving")
 HISTORY = Path("docs/benchmarks.md")
 
 Row = dict[str, Any]
@@ -52,27 +52,37 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
     """All rows that were asked for, as they are measured."""
     cases = args.cases or CASES
     yield {"case": "machine", **machine(args.device)}
+    calibration: Row = {}
+    if "replay" in cases:
+        show("replay")
+        row = bench_replay.measure(device=args.device)
+        calibration["gather_ms"] = row["gather_ms"]
+        yield row
+    if "learner" in cases:
+        show("learner")
+        for row in bench_learner.measure(device=args.device):
+            calibration.setdefault("matmul_gflops", row["matmul_gflops"])
+            yield row
     if "serving" in cases:
         config = {
             "trainer.device": args.device,
             "replay.device": args.device,
             "server.device": args.gateway_device,
         }
+        parameters = {
+            "observations": 195,
+            "hidden": [512, 512, 256],
+            "batch_size": 768,
+            "device": args.device,
+        }
         for clients in args.clients:
             found = bench_serving.measure(
                 clients, 195, 44,
                 seconds=args.seconds, rounds=args.rounds, config=config, show=show,
             )  # fmt: skip
-            yield from found.rows(
-                {"observations": 195, "hidden": [512, 512, 256], "batch_size": 768,
-                 "device": args.device}
-            )  # fmt: skip
-    if "replay" in cases:
-        show("replay")
-        yield bench_replay.measure(device=args.device)
-    if "learner" in cases:
-        show("learner")
-        yield from bench_learner.measure(device=args.device)
+            headline, *rest = found.rows(parameters)
+            yield headline | calibration
+            yield from rest
 
 
 def machine(device: str) -> Row:
