@@ -1,0 +1,171 @@
+"""Breaks one place on purpose, to see whether the audit notices.
+
+Python imports a module of this name when it starts. With this folder first on PYTHONPATH and the
+name of a fault in ATTRIBUTION_FAULT, the place is patched in whichever process imports it: the
+product itself has no hooks for this.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+DQN, EXPERT = 1, 2
+RARELY = 0.01
+"""The share of rows that a fault strikes: the audit must see single ones."""
+
+
+def decision_tags(module: Any) -> None:
+    """The tags of some frames are swapped: game and replay are told the same wrong one."""
+
+    def decide(arguments: dict[str, Any], rng: Any) -> None:
+        actors = arguments["actors"]
+        struck = rng.random(len(actors)) < RARELY
+        actors[struck] = DQN + EXPERT - actors[struck]
+
+    _behind(module.Decider, "decide", decide)
+
+
+def decision_ignored(module: Any) -> None:
+    """The network acts where the tag says that the expert did; game and replay are told alike."""
+
+    def decide(arguments: dict[str, Any], rng: Any) -> None:
+        actors, actions = arguments["actors"], arguments["actions"]
+        struck = (rng.random(len(actors)) < RARELY) & (actors == EXPERT)
+        actions[struck] = 0.5
+
+    _behind(module.Decider, "decide", decide)
+
+
+def ring(module: Any) -> None:
+    """The ring writes another actor than it was given."""
+
+    def copy(arguments: dict[str, Any], rng: Any) -> None:
+        _swap(arguments["target"].actor, rng)
+
+    _behind(module, "_copy", copy)
+
+
+def replay(module: Any) -> None:
+    """The replay stores another actor than it was given."""
+
+    def changed(block: Any, rng: Any) -> Any:
+        actor = block.actor.copy()
+        _swap(actor, rng)
+        return replace(block, actor=actor)
+
+    _instead(module.Replay, changed)
+
+
+def replay_shifted(module: Any) -> None:
+    """The replay stores tags a row further down, among the steps of a block."""
+
+    def changed(block: Any, _rng: Any) -> Any:
+        actor = block.actor.copy()
+        steps = actor != 0
+        actor[steps] = _rolled(actor[steps])
+        return replace(block, actor=actor)
+
+    _instead(module.Replay, changed)
+
+
+def sample(module: Any) -> None:
+    """The actors of a batch are those of other rows of it."""
+    plain = module.Replay.sample
+
+    @functools.wraps(plain)
+    def sampled(*args: Any, **kwargs: Any) -> Any:
+        batch = plain(*args, **kwargs)
+        return replace(batch, actors=batch.actors.roll(1))
+
+    module.Replay.sample = sampled
+
+
+FAULTS: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "decision_tags": ("agent.decision", decision_tags),
+    "decision_ignored": ("agent.decision", decision_ignored),
+    "ring": ("server.ring", ring),
+    "replay": ("agent.replay", replay),
+    "replay_shifted": ("agent.replay", replay_shifted),
+    "sample": ("agent.replay", sample),
+}
+
+
+def _swap(actor: Any, rng: Any) -> None:
+    """Swap the tags of some steps."""
+    struck = (actor != 0) & (rng.random(len(actor)) < RARELY)
+    actor[struck] = DQN + EXPERT - actor[struck]
+
+
+def _rolled(rows: Any) -> Any:
+    import numpy as np
+
+    return np.roll(rows, 1, axis=0)
+
+
+def _rng() -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0)
+
+
+def _behind(owner: Any, name: str, then: Callable[[dict[str, Any], Any], None]) -> None:
+    """Have `then` change what a function has written into its arguments."""
+    plain = getattr(owner, name)
+    names = inspect.signature(plain)
+    rng = _rng()
+
+    @functools.wraps(plain)
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        result = plain(*args, **kwargs)
+        then(names.bind(*args, **kwargs).arguments, rng)
+        return result
+
+    setattr(owner, name, patched)
+
+
+def _instead(owner: Any, changed: Callable[[Any, Any], Any]) -> None:
+    """Have the replay append another block than it is given."""
+    plain, rng = owner.append, _rng()
+
+    @functools.wraps(plain)
+    def patched(self: Any, block: Any) -> None:
+        plain(self, changed(block, rng))
+
+    owner.append = patched
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds one module as usual, and has a fault put into it once it is loaded."""
+
+    def __init__(self, name: str, patch: Callable[[Any], None]) -> None:
+        self._name, self._patch = name, patch
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        assert spec is not None
+        assert spec.loader is not None
+        load = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            load(module)
+            self._patch(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+if fault := os.environ.get("ATTRIBUTION_FAULT"):
+    sys.meta_path.insert(0, _Finder(*FAULTS[fault]))
