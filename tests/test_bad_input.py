@@ -362,6 +362,7 @@ def test_bad_frames_store_nothing_and_good_ones_are_all_there(
 ) -> None:
     """The last word: whatever was tried here, the replay holds what was completed."""
     assert bystander.failure is None
+    assert "Traceback" not in server.log()
     row = server.wait_rows()
     assert row["steps_completed"] > 0
     assert row["updates"] > 0

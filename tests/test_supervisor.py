@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from running import RawClient, Running, client_for, hello_fields
 from worlds import SPEC
 
 from agent import checkpoint
+from agent.policy import Policy
 from config.load import ConfigError, Given, load
 from protocol.spaces import GameSpec, Observation
+from server import gateway
 from server.control import Failed, Saved
 from server.rundir import RunFolder
 from server.supervisor import ChildDied, Supervisor, plain
+from server.turn import TurnLoop
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -204,6 +208,45 @@ def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str)
         assert str(server.folder.log) in str(server.error)
         server.close(check=False)
         assert server.stop_s < 10
+
+
+def with_a_broken_turn(*args: Any) -> None:
+    """A gateway whose turns fail: what must not happen."""
+
+    def fail(_self: TurnLoop) -> None:
+        raise ValueError("broken on purpose")
+
+    TurnLoop.run = fail  # type: ignore[method-assign]
+    gateway.main(*args)
+
+
+def with_a_broken_policy(*args: Any) -> None:
+    """A gateway that cannot open: no memory for the network, say."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("broken on purpose")
+
+    Policy.__init__ = fail  # type: ignore[method-assign]
+    gateway.main(*args)
+
+
+@pytest.mark.parametrize("broken", [with_a_broken_turn, with_a_broken_policy])
+def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
+) -> None:
+    monkeypatch.setattr("server.supervisor.gateway", SimpleNamespace(main=broken))
+    with Running(tmp_path / "run") as server:
+        with RawClient(server.port, timeout_s=20.0) as client:
+            client.send([1, hello_fields()])
+            if client.recv() is not None:
+                assert client.frame(0) is None
+        deadline = time.monotonic() + 10.0
+        while server.error is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert isinstance(server.error, ChildDied)
+        assert "Traceback" in server.log()
+        assert "broken on purpose" in server.log()
+        server.close(check=False)
 
 
 def test_a_game_too_large_for_this_machine_is_said(tmp_path: Path) -> None:

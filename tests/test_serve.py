@@ -1,0 +1,383 @@
+"""`understudy serve` as its users start and stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import descendants, end
+from running import RawClient, hello_fields
+from worlds import PIXELS
+
+from agent import checkpoint
+from server import cli
+
+pytestmark = pytest.mark.timeout(90)
+
+ROOT = Path(__file__).parent.parent
+
+SMALL = """
+[server]
+port = 0
+[learner]
+hidden = [8]
+batch_size = 16
+[trainer]
+device = "cpu"
+threads = 1
+min_steps = 20
+[metrics]
+every_s = 0.1
+"""
+
+
+class Serve:
+    """The command in a process of its own, until a signal comes."""
+
+    def __init__(self, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "server", "serve", *options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.out: list[str] = []
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.port = int(self.wait_for(r"listens on 127\.0\.0\.1:(\d+)")[1])
+        self.children: list[int] = []
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.out.append(line)
+
+    def wait_for(self, pattern: str, timeout_s: float = 30.0) -> re.Match[str]:
+        """Wait until a line of the output matches."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := re.search(pattern, "".join(self.out))):
+            assert self.process.poll() is None, f"it has ended: {self.process.stderr}"
+            assert time.monotonic() < deadline, f"no {pattern!r} in {''.join(self.out)}"
+            time.sleep(0.02)
+        return found
+
+    def client(self, **changes: Any) -> RawClient:
+        return RawClient(self.port, timeout_s=40.0).welcome(**changes)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send a signal and wait for the end: seconds that it took."""
+        self.children = descendants(self.process.pid)
+        begin = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(20.0)
+        return time.monotonic() - begin
+
+    def finish(self) -> tuple[int, str]:
+        """Exit code and stderr; nothing of it may be left."""
+        code = self.process.wait(20.0)
+        self._reader.join(10.0)
+        assert self.process.stderr is not None
+        assert self.process.stdout is not None
+        errors = self.process.stderr.read()
+        self.process.stderr.close()
+        self.process.stdout.close()
+        return code, errors
+
+    def kill(self) -> None:
+        for pid in [*descendants(self.process.pid), *self.children]:
+            end(pid)
+        self.process.kill()
+        self.process.wait()
+        if not self.process.stderr.closed:  # type: ignore[union-attr]
+            self.finish()
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    made: list[Serve] = []
+
+    def start(*options: str) -> Serve:
+        made.append(Serve(*options))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+
+
+def play(client: RawClient, frames: int) -> int:
+    """Play so many frames; the newest policy version."""
+    version = 0
+    for seq in range(frames):
+        answer = client.frame(seq, reward=1.0, expert=[1, [0.5, 0.5]])
+        assert answer[:3] == [12, 0, seq]
+        version = answer[5]
+    return version
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return content
+
+
+def memory_of(pid: int) -> set[str]:
+    """Names of the shared memory that a process and those below it have open."""
+    found = set()
+    for one in [pid, *descendants(pid)]:
+        try:
+            found |= set(re.findall(r"/dev/shm/(psm_\w+)", Path(f"/proc/{one}/maps").read_text()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) -> None:
+    config = tmp_path / "small.toml"
+    config.write_text(SMALL)
+    run = tmp_path / "run"
+    first = serve("--config", str(config), "--run", str(run))
+    client = first.client()
+    session = client.fields["session"]
+    first_version = play(client, 300)
+    memory = memory_of(first.process.pid)
+    assert len(memory) == 2, "one ring, one weight slot"
+    # Asked to, it writes a checkpoint without stopping.
+    first.process.send_signal(signal.SIGUSR1)
+    deadline = time.monotonic() + 15.0
+    while not checkpoint.checkpoints(run / "checkpoints") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert checkpoint.checkpoints(run / "checkpoints")
+    assert play_on(client, 300, 100) >= first_version
+    took = first.stop()
+    assert took < 10
+    assert client.refusal()[0] == "server_stopping"
+    client.close()
+    assert first.finish() == (0, "")
+    assert "stopped; the run is in" in " ".join("".join(first.out).split())
+    assert not [pid for pid in first.children if Path(f"/proc/{pid}").exists()]
+    assert not {name for name in memory if Path("/dev/shm", name).exists()}
+
+    summary = summary_of(run)
+    assert summary["frames"] == summary["steps_stored"] == summary["steps_completed"] == 399
+    assert summary["transitions_dropped"] == 0
+    assert summary["updates"] > 0
+    path = checkpoint.latest(run / "checkpoints")
+    assert path is not None
+    state = checkpoint.load(path)
+    assert state["frames"] == 399
+    assert state["learner"]["updates"] == summary["updates"]
+
+    # Another folder's settings come along; what the command line says wins.
+    second = serve("--resume", str(run), "--metrics.every_s", "0.2")
+    client = second.client()
+    assert client.fields["session"] > session, "sessions never repeat"
+    version = play(client, 100)
+    assert version > state["version"], "versions rise on"
+    client.reset()  # gone without BYE
+    deadline = time.monotonic() + 15.0
+    while summary_row(run)["frames"] < 399 + 99 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    row = summary_row(run)
+    assert row["frames"] == 399 + 99
+    assert row["steps_stored"] == 99
+    assert row["updates"] >= summary["updates"]
+    assert row["policy_version"] > summary["policy_version"]
+    # The other game is refused by the run that has one.
+    with RawClient(second.port) as other:
+        other.send([1, hello_fields(PIXELS)])
+        assert other.refusal()[0] == "spec_mismatch"
+    assert second.stop(signal.SIGINT) < 10
+    assert second.finish() == (0, "")
+    summary = summary_of(run)
+    assert (summary["frames"], summary["transitions_dropped"]) == (498, 0)
+    text = (run / "understudy.log").read_text()
+    assert f"resumed from {path} at frame 399" in text
+    assert "Traceback" not in text
+
+    # What must not be: a run again without --resume, and one whose checkpoint is another game's.
+    code, errors = refused("--run", str(run))
+    assert (code, len(errors)) == (2, 1)
+    assert f"holds a run; go on with `--resume {run}`" in errors[0]
+    (run / "game.json").write_text(
+        (run / "game.json").read_text().replace('"test"', '"another game"')
+    )
+    code, errors = refused("--resume", str(run))
+    assert code == 2
+    assert "expected a checkpoint of the game" in errors[-1]
+    assert "another game" in errors[-1]
+
+
+def play_on(client: RawClient, first: int, frames: int) -> int:
+    version = 0
+    for seq in range(first, first + frames):
+        version = client.frame(seq, reward=1.0)[5]
+    return version
+
+
+def summary_row(run: Path) -> dict[str, Any]:
+    """The newest row of metrics that is complete."""
+    lines = (run / "metrics.jsonl").read_text().split("\n")
+    row: dict[str, Any] = json.loads(lines[-2])
+    return {"steps_stored": 0, "updates": 0} | row
+
+
+def test_no_train_serves_and_stores_and_learns_nothing(serve: Any, tmp_path: Path) -> None:
+    config = tmp_path / "small.toml"
+    config.write_text(SMALL)
+    run = tmp_path / "run"
+    server = serve("--config", str(config), "--run", str(run), "--no-train")
+    with server.client() as client:
+        assert play(client, 100) == 1
+    server.stop()
+    assert server.finish() == (0, "")
+    summary = summary_of(run)
+    assert (summary["steps_stored"], summary["updates"]) == (99, 0)
+
+
+def test_it_may_be_stopped_before_any_game_came(serve: Any, tmp_path: Path) -> None:
+    """And asked for a checkpoint, of nothing."""
+    server = serve("--port", "0", "--run", str(tmp_path / "run"))
+    server.process.send_signal(signal.SIGUSR1)
+    time.sleep(0.3)
+    assert server.stop() < 10
+    assert server.finish() == (0, "")
+    assert summary_of(tmp_path / "run")["steps_completed"] == 0
+
+
+def test_when_the_supervisor_is_killed_nothing_is_left(serve: Any, tmp_path: Path) -> None:
+    """No order, no signal: its processes end by themselves, and what was played is saved."""
+    config = tmp_path / "small.toml"
+    config.write_text(SMALL)
+    run = tmp_path / "run"
+    server = serve("--config", str(config), "--run", str(run))
+    client = server.client()
+    play(client, 100)
+    memory = memory_of(server.process.pid)
+    children = descendants(server.process.pid)
+    assert len(children) == 2
+    assert len(memory) == 2
+    server.process.kill()
+    server.process.wait()
+    deadline = time.monotonic() + 15.0
+    left: set[Any] = {True}
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = {pid for pid in children if Path(f"/proc/{pid}").exists()}
+        left |= {name for name in memory if Path("/dev/shm", name).exists()}
+    for pid in children:
+        end(pid)
+    client.close()
+    assert not left
+    path = checkpoint.latest(run / "checkpoints")
+    assert path is not None
+    assert checkpoint.load(path)["frames"] == 99
+    server.finish()
+
+
+# Starts that fail: exit code 2 and one readable message.
+
+
+def refused(*options: str, **environment: str) -> tuple[int, list[str]]:
+    """Exit code and lines of stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "serve", *options],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr.splitlines()
+
+
+def in_process(*options: str) -> tuple[int, list[str]]:
+    """The same without starting Python again, where the configuration alone is wrong."""
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        code = cli.main(["serve", *options])
+    return code, errors.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--server.prot", "7777"], "did you mean --server.port?"),
+        (["--server.port", "many"], "expected a whole number from 0 to 65535, got 'many'"),
+        (["--port", "99999"], "expected a whole number from 0 to 65535, got 99999"),
+        (["--expert.ratio.start", "2"], "expert.ratio.start: expected a number from 0 to 1"),
+        (["--trainer.min_steps", "2000000"], "training would never begin"),
+        (["--advantage.weight_min", "200"], "the smallest weight must not exceed the largest"),
+        (["--preset", "demmo"], "did you mean demo?"),
+        (["--config", "no-such.toml"], "cannot read no-such.toml"),
+        (["--resume", "no-such-run"], "there is no such folder; name that of a run"),
+        (["--replay.actor_share", "{expert = 0.7, dqn = 0.7}"], "more than 1"),
+    ],
+)
+def test_a_wrong_configuration_is_one_message(options: list[str], message: str) -> None:
+    code, errors = in_process(*options)
+    assert code == 2
+    assert len(errors) == 1, errors
+    assert errors[0].startswith("understudy serve: ")
+    assert message in errors[0]
+
+
+def test_a_wrong_file_is_one_message(tmp_path: Path) -> None:
+    config = tmp_path / "wrong.toml"
+    config.write_text("[server]\nprot = 7777\n")
+    code, errors = in_process("--config", str(config))
+    assert (code, len(errors)) == (2, 1)
+    assert "server.prot: there is no such setting (did you mean server.port?)" in errors[0]
+
+
+def test_a_wrong_environment_is_one_message() -> None:
+    code, errors = refused(UNDERSTUDY_SERVER__PROT="7777")
+    assert (code, len(errors)) == (2, 1)
+    assert "UNDERSTUDY_SERVER__PROT: there is no such setting" in errors[0]
+
+
+def test_a_folder_of_other_things_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    code, errors = in_process("--run", str(tmp_path))
+    assert (code, len(errors)) == (2, 1)
+    assert "holds something else" in errors[0]
+
+
+def test_a_port_in_use_is_one_message_and_leaves_nothing_in_the_way(
+    serve: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ("--port", str(port), "--run", str(run))
+        code, errors = refused(*options)
+    assert (code, len(errors)) == (2, 1), errors
+    assert f"server.port: cannot listen on 127.0.0.1:{port}: Address already in use" in errors[0]
+    # The same command works once the port is free.
+    server = serve(*options)
+    assert server.port == port
+    server.stop()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 90, reason="this machine has that device")
+def test_a_device_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+    code, errors = refused(
+        "--port", "0", "--run", str(tmp_path / "r"), "--server.device", "cuda:99"
+    )
+    assert (code, len(errors)) == (2, 1), errors
+    assert "server.device is 'cuda:99'" in errors[0]
