@@ -25,6 +25,7 @@ from config.load import Given, load
 from protocol.actor import Actor
 from server import audit_player
 from server.attribution import Attribution, compare, load_dump, load_logs
+from server.play import positive
 from server.rundir import RunFolder
 from server.supervisor import Supervisor
 
@@ -61,8 +62,12 @@ class AuditResult:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=1_000_000, metavar="N", help="%(default)s")
-    parser.add_argument("--players", type=int, default=4, metavar="N", help="processes that play")
+    parser.add_argument(
+        "--steps", type=positive, default=1_000_000, metavar="N", help="%(default)s"
+    )
+    parser.add_argument(
+        "--players", type=positive, default=4, metavar="N", help="processes that play"
+    )
     parser.add_argument("--seed", type=int, default=0, help="%(default)s")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

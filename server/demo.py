@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -21,6 +22,7 @@ from config.options import given
 from server.attribution import Attribution, compare, load_dump, load_logs
 from server.games import GameOptions, Games
 from server.logs import log_here, stop_logging
+from server.play import positive
 from server.rundir import RunFolder
 from server.serve import Flag, stop_flag
 from server.summary import write_summary
@@ -40,10 +42,18 @@ class DemoError(RuntimeError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--frames", type=int, default=FRAMES, metavar="N", help="training frames (%(default)s)")
-    add("--clients", type=int, default=8, metavar="N", help="games, each a process (%(default)s)")
+    add(
+        "--frames", type=positive, default=FRAMES, metavar="N", help="training frames (%(default)s)"
+    )
+    add(
+        "--clients",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="games, each a process (%(default)s)",
+    )
     add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
-    add("--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
+    add("--weaken", type=_share, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
     add_config(parser, preset="demo")
 
@@ -194,3 +204,13 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         table.add_row(name, text)
     console.print(table)
     console.print(f"run: {summary['run']}")
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return number

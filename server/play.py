@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `understudy play`."""
     add = parser.add_argument
     add("--env", default="LunarLander-v3", help="a Gymnasium environment (%(default)s)")
-    add("--clients", type=_positive, default=1, help="games, each in a process (%(default)s)")
+    add("--clients", type=positive, default=1, help="games, each in a process (%(default)s)")
     add(
         "--connect",
         type=parse_address,
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="train",
         help="train; eval: the network alone; eval_expert: the expert alone (%(default)s)",
     )
-    add("--episodes", type=_positive, help="stop after this many, all games together")
-    add("--frames", type=_positive, help="stop after this many, all games together")
+    add("--episodes", type=positive, help="stop after this many, all games together")
+    add("--frames", type=positive, help="stop after this many, all games together")
     add("--seed", type=int, help="episode i of all games is reset with seed + i")
     add("--expert", metavar="MODULE:FUNCTION", help="an expert instead of the known one, or none")
     add("--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
@@ -126,7 +126,8 @@ def _stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)

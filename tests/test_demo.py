@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from agent import checkpoint, diagnostics
+from config.load import load
+from config.options import given, parse
+from server import demo
+from server.attribution import compare, load_dump, load_logs
+
+ROOT = Path(__file__).parent.parent
+
+ASKED_FOR = {
+    "frames", "seconds", "frames_per_s", "updates", "updates_per_s", "samples_per_s", "buffer",
+    "eval_return_mean", "eval_episodes", "expert_return_mean", "transitions_dropped",
+    "attribution_mismatches",
+}  # fmt: skip
+"""What scripts read from summary.json, beside the metrics of each actor."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """The folder of a short demo, what it printed, and what it said on stderr."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "server",
+            "demo",
+            "--json",
+            "--frames",
+            "1500",
+            "--clients",
+            "2",
+            "--seed",
+            "5",
+            "--run",
+            str(folder),
+            "--metrics.every_s",
+            "0.2",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(170)
+def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, errors = run
+    assert errors == ""
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary.keys() >= ASKED_FOR
+    assert summary["run"] == str(folder)
+    assert summary["frames"] >= 1500
+    # The games play on until they are stopped, but not for long: the trainer holds them back.
+    assert summary["frames"] < 1500 + 600
+    assert summary["seconds"] > 0
+    assert summary["frames_per_s"] == pytest.approx(summary["frames"] / summary["seconds"])
+    assert summary["updates"] == summary["frames"] - 500
+    assert summary["samples_per_s"] == pytest.approx(summary["updates_per_s"] * 128)
+
+
+@pytest.mark.slow
+def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -> None:
+    summary = run[1]
+    buffer = summary["buffer"]
+    assert buffer.keys() == {"total", "dqn", "expert", "frac_dqn", "frac_expert"}
+    assert buffer["total"] == summary["frames"] == buffer["dqn"] + buffer["expert"]
+    assert 0.3 < buffer["frac_dqn"] < 0.7
+    assert buffer["frac_dqn"] + buffer["frac_expert"] == pytest.approx(1)
+    for name in diagnostics.METRICS:
+        assert isinstance(summary[name], int | float), f"{name}: {summary[name]}"
+
+
+@pytest.mark.slow
+def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, _ = run
+    assert summary["transitions_dropped"] == 0
+    assert summary["attribution_mismatches"] == 0
+    assert summary["attribution_compared"] == summary["frames"]
+    # The logs are there to look at again.
+    found = compare(load_logs(folder / "answers"), load_dump(folder / "answers" / "replay.npz"))
+    assert found.ok
+    assert found.compared == summary["frames"]
+
+
+@pytest.mark.slow
+def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any], str]) -> None:
+    summary = run[1]
+    assert summary["eval_episodes"] == summary["expert_episodes"] == 20
+    assert -1000 < summary["eval_return_mean"] < 350
+    assert summary["expert_return_mean"] > 200
+    assert summary["frames_eval"] >= 20
+    assert summary["frames_eval_expert"] >= 20
+    assert summary["steps_completed"] == summary["frames"], "evaluation stores nothing"
+
+
+@pytest.mark.slow
+def test_the_run_can_be_gone_on_with(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, _ = run
+    path = checkpoint.latest(folder / "checkpoints")
+    assert path is not None
+    assert checkpoint.load(path)["frames"] == summary["frames"]
+    assert (folder / "game.json").exists()
+    assert (folder / "config.toml").exists()
+    assert "[BATCH] Step 100: " in (folder / "understudy.log").read_text()
+    assert "Traceback" not in (folder / "understudy.log").read_text()
+
+
+# Its options.
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="understudy demo")
+    demo.add_arguments(parser)
+    return parse(parser, words)
+
+
+def test_its_preset_is_on_and_every_setting_can_be_changed() -> None:
+    args = parsed("--seed", "7", "--learner.hidden", "[32]")
+    config = load(given(args), {}).config
+    assert (config.run.seed, config.learner.hidden) == (7, (32,))
+    assert config.server.port == 0
+    assert (args.frames, args.clients) == (demo.FRAMES, 8)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--frames", "0"],
+        ["--frames", "many"],
+        ["--clients", "0"],
+        ["--clients", "-1"],
+        ["--weaken", "2"],
+        ["--weaken", "-0.5"],
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        parsed(*words)
+    assert error.value.code == 2
+    assert f"argument {words[0]}: " in capsys.readouterr().err
+
+
+def test_the_summary_is_printed_for_people_too() -> None:
+    console = Console(record=True, width=100, file=io.StringIO())
+    summary = {
+        "run": "runs/x",
+        "eval_return_mean": 123.45,
+        "expert_return_mean": 283.0,
+        "frames": 10_000,
+        "frames_per_s": 1234.5,
+        "updates": 9500,
+        "updates_per_s": 321.0,
+        "buffer": {"frac_dqn": 0.75, "frac_expert": 0.25},
+        "transitions_dropped": 0,
+        "attribution_mismatches": 0,
+        "attribution_compared": 10_000,
+    }
+    demo._print_summary(console, summary)
+    text = console.export_text()
+    for part in ("123.5", "283.0", "10,000 (1,234 a second)", "75.0% dqn, 25.0% expert", "runs/x"):
+        assert part in text.replace("123.4", "123.5"), text
+
+
+def test_a_game_that_fails_ends_the_demo() -> None:
+    supervisor = SimpleNamespace(steps=0, poll=lambda _timeout: None)
+    games = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
+    stop = SimpleNamespace(set=False)
+    args = SimpleNamespace(frames=10)
+    with pytest.raises(demo.DemoError, match="no such environment"):
+        demo._train(args, supervisor, games, None, stop)  # type: ignore[arg-type]
+    stop.set = True
+    with pytest.raises(demo.DemoError, match="stopped before the end"):
+        demo._train(args, supervisor, games, None, stop)  # type: ignore[arg-type]
