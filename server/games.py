@@ -17,7 +17,6 @@ import multiprocessing
 import queue
 import signal
 import threading
-import time
 from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
@@ -106,6 +105,8 @@ class Games:
         self.results: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         self.failures: list[Failure] = []
         self._processes: list[BaseProcess] = []
+        self._living: list[BaseProcess] = []
+        """Those that the reader has not seen end."""
         self._pipes: list[Connection[Any, Any]] = []
         self._reader = threading.Thread(target=self._read, name="games", daemon=True)
 
@@ -136,6 +137,7 @@ class Games:
                 process.start()
                 theirs.close()
                 self._processes.append(process)
+                self._living.append(process)
                 self._pipes.append(ours)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -143,7 +145,7 @@ class Games:
 
     def running(self) -> int:
         """How many games still play."""
-        return sum(process.is_alive() for process in self._processes)
+        return len(self._living)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until all games have ended by themselves; False when the time is up."""
@@ -158,15 +160,15 @@ class Games:
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
                 pipe.send("stop")
-        deadline = time.monotonic() + timeout_s
-        for process in self._processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
-                self._failed(process, f"did not stop within {timeout_s:g} s and was killed")
-        if self._processes:
-            self._reader.join()
+        if not self._processes:
+            return
+        # The reader alone waits for processes: of two threads that do, one may be told that a
+        # process which has ended is still alive.
+        self._reader.join(timeout_s)
+        for process in list(self._living):
+            self._failed(process, f"did not stop within {timeout_s:g} s and was killed")
+            process.kill()
+        self._reader.join()
 
     def episodes(self) -> list[Episode]:
         """Take what is in `results` now."""
@@ -199,6 +201,7 @@ class Games:
 
     def _ended(self, process: BaseProcess) -> None:
         process.join()
+        self._living.remove(process)
         if process.exitcode:
             self._failed(process, f"ended with exit code {process.exitcode}")
 
