@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -49,7 +50,10 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(shared, "create", create)
     processes = set(descendants(os.getpid()))
     yield
-    left = set(descendants(os.getpid())) - processes
+    deadline = time.monotonic() + 5.0
+    # A process that has just been made does not say yet what it is.
+    while (left := set(descendants(os.getpid())) - processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert not left, f"processes were left behind: {[command_of(pid) for pid in left]}"
     assert not living_memory(made), "shared memory was left behind"
 

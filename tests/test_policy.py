@@ -125,7 +125,8 @@ def test_the_answer_is_the_callers_to_change() -> None:
     kept = first.copy()
     first[:] = np.nan
     np.testing.assert_array_equal(policy.greedy(obs), kept)
-    assert (kept.dtype, kept.shape) == (np.float32, (len(obs), SPEC.action_width))
+    assert kept.dtype == np.float32
+    assert kept.shape == (len(obs), SPEC.action_width)
     assert ((kept >= SPEC.low) & (kept <= SPEC.high)).all()
 
 

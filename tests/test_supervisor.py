@@ -22,7 +22,7 @@ from agent.policy import Policy
 from config.load import ConfigError, Given, load
 from protocol.spaces import GameSpec, Observation
 from server import gateway
-from server.control import Failed, Saved
+from server.control import Dumped, Failed, Saved
 from server.rundir import RunFolder
 from server.supervisor import ChildDied, Supervisor, plain
 from server.turn import TurnLoop
@@ -125,11 +125,9 @@ def test_messages_that_nobody_sends_are_refused(server: Running) -> None:
 
 
 def test_an_answer_that_does_not_come_is_said(server: Running) -> None:
-    class Never:
-        pass
 
     def ask() -> None:
-        server.supervisor._ask(Saved("x"), Never, 0.1)
+        server.supervisor._ask(Saved("nothing that it answers"), Dumped, 0.1)
 
     with pytest.raises(TimeoutError, match="expected the trainer to answer"):
         server.do(ask)
@@ -216,7 +214,7 @@ def with_a_broken_turn(*args: Any) -> None:
     def fail(_self: TurnLoop) -> None:
         raise ValueError("broken on purpose")
 
-    TurnLoop.run = fail  # type: ignore[method-assign]
+    TurnLoop.run = fail  # type: ignore[assignment,method-assign]
     gateway.main(*args)
 
 
