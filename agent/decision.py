@@ -99,8 +99,7 @@ class Decider:
                 np.copyto(actions[:, column], random, where=exploring, casting="unsafe")
 
         np.copyto(actions, expert, where=by_expert[:, None])
-        actors[:] = Actor.DQN
-        actors[by_expert] = Actor.EXPERT
+        actors[:] = np.where(by_expert, Actor.EXPERT, Actor.DQN)
         explored[:] = exploring if self._choices else 0
 
     def _draw(self, n: int) -> npt.NDArray[np.float64]:

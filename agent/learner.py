@@ -224,6 +224,8 @@ class Learner:
         gradient = self._gradients[0]
         norm: Tensor = torch.linalg.vector_norm(gradient)
         gradient *= (self._config.grad_clip_norm / (norm + 1e-6)).clamp_(max=1.0)
+        # One bad batch must not destroy the network: the metrics show the NaN, the step is empty.
+        gradient.masked_fill_(~norm.isfinite(), 0.0)
         return norm
 
     def _follow(self) -> None:

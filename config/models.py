@@ -112,7 +112,7 @@ class ServerConfig(Group):
     gateways: Annotated[Count, Unit("processes")] = 1
     """Processes that share the port, for when one core is not enough."""
     max_clients: Annotated[Count, Unit("connections")] = 1024
-    """Connections at a time, of all gateways together; more are refused."""
+    """Connections at a time; more are refused. Each gateway takes an equal part of them."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**32 - 1), Unit("bytes")] = 1_048_576
     """The longest message that a welcomed client may send."""
     handshake_timeout_s: Seconds = 10.0
@@ -169,7 +169,7 @@ class ReplayConfig(Group):
 
     capacity_steps: Steps = 1_000_000
     """Steps kept; the oldest are overwritten."""
-    device: Device = "cpu"
+    device: Device = "auto"
     """Where they are kept: cpu, cuda, cuda:N, or auto (the trainer's device)."""
     stop_at_actor_change: bool = True
     """An n-step return ends where the actor changes: nobody is credited with another's play."""

@@ -11,7 +11,12 @@ import numpy.typing as npt
 from protocol.actor import parse_actor
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING, TRUNCATED, Frame, Frames, Role
-from protocol.spaces import FLOAT32_MAX, GameSpec
+from protocol.spaces import GameSpec
+
+MAX_VALUE = 1e9
+"""The largest reward and the largest element of an observation, by magnitude. Far beyond what a
+game can mean, and far enough below the end of float32 that squares and sums over a batch stay
+finite: one wild frame must not destroy the network that all games share."""
 
 
 def check_frame(frame: Frame, spec: GameSpec, role: Role, *, first: bool) -> None:
@@ -24,12 +29,12 @@ def check_frame(frame: Frame, spec: GameSpec, role: Role, *, first: bool) -> Non
         if len(reward) != len(spec.rewards):
             raise _wrong_rewards(spec, f"{len(reward)} numbers")
         for value in reward:
-            if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
+            if not -MAX_VALUE <= value <= MAX_VALUE:
                 raise _not_finite(value)
     else:
         if len(spec.rewards) != 1:
             raise _wrong_rewards(spec, "one number")
-        if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:  # type: ignore[operator]
+        if not -MAX_VALUE <= reward <= MAX_VALUE:  # type: ignore[operator]
             raise _not_finite(reward)  # type: ignore[arg-type]
     if not RUNNING <= frame.status <= TRUNCATED:
         raise _wrong_status(frame.status)
@@ -53,9 +58,9 @@ def check_frames(
     if frames.rewards.nbytes != wanted:
         raise _wrong_rewards(spec, f"{frames.rewards.nbytes} bytes instead of {wanted}")
     rewards = np.frombuffer(frames.rewards, "<f4")
-    finite = np.isfinite(rewards)
-    if not finite.all():
-        raise _not_finite(float(rewards[~finite][0]))
+    good = np.abs(rewards) <= MAX_VALUE  # false for NaN
+    if not good.all():
+        raise _not_finite(float(rewards[~good][0]))
     if frames.statuses.nbytes != slots:
         raise RemoteError(
             "unknown_status", f"expected {slots} statuses, got {frames.statuses.nbytes}"
@@ -126,7 +131,8 @@ def _wrong_rewards(spec: GameSpec, got: str) -> RemoteError:
 def _not_finite(value: float) -> RemoteError:
     return RemoteError(
         "reward_not_finite",
-        f"expected rewards that float32 can hold, got {value}; check what the game computes",
+        f"expected rewards from -{MAX_VALUE:g} to {MAX_VALUE:g}, got {value}; check what the game "
+        "computes, or scale it",
     )
 
 

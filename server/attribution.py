@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from protocol.actor import NOBODY
 from protocol.session import SLOT_BITS
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -29,8 +30,8 @@ class Attribution:
     """Rows of the replay or of a batch whose tag or action is not the truth, or that no game
     knows of."""
     missing: int
-    """Truths that are not in the replay. The last of a stream does not count: no frame followed,
-    so it never became a step."""
+    """Truths that are not in the replay. The last of a stream does not count where no frame
+    followed, for then it never became a step."""
     batch_compared: int
     """Rows of batches that were compared."""
 
@@ -43,8 +44,10 @@ def compare(truth: Columns, stored: Columns) -> Attribution:
     """Compare the games' logs with a dump of the replay.
 
     truth: `session`, `slot`, `seq`, `actor`, `action` of every answer, in any order (see
-        `understudy_client.AnswerLog.arrays`). stored: `stream`, `seq`, `actor`, `action`, and
-        `batch_stream`, ... of the batches where they were recorded.
+        `understudy_client.AnswerLog.arrays`); actor 0 for an
+        answer to an episode's last frame.
+    stored: `stream`, `seq`, `actor`, `action`, and `batch_stream`, ... of the batches where they
+        were recorded.
     """
     stream = truth["session"].astype(np.int64) << SLOT_BITS | truth["slot"].astype(np.int64)
     keys = _keys(stream, truth["seq"])
@@ -65,7 +68,7 @@ def compare(truth: Columns, stored: Columns) -> Attribution:
     return Attribution(
         compared=len(stored["stream"]),
         mismatches=wrong + batch_wrong + duplicates,
-        missing=int(np.count_nonzero(~found & ~last)),
+        missing=int(np.count_nonzero(~found & ~last & (actor != NOBODY))),
         batch_compared=batch_compared,
     )
 
@@ -111,7 +114,7 @@ def _places(keys: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.
     place = starts[which] + np.clip(offset, 0, counts[which] - 1)
     direct = known & (keys["seq"][place] == wanted["seq"])
     out = np.where(direct, place, -1)
-    # A stream has gaps where an answer had no action (the end of an episode): search those.
+    # A log may have gaps all the same: search those.
     for i in np.unique(which[known & ~direct]).tolist():
         rows = np.flatnonzero((which == i) & known & ~direct)
         run = keys["seq"][starts[i] : starts[i] + counts[i]]

@@ -90,14 +90,17 @@ class Pending:
 
     def __init__(self, slots: int) -> None:
         self.alive = np.zeros(slots, np.bool_)
+        self.answered = np.zeros(slots, np.bool_)
         self.actor = np.zeros(slots, np.uint8)
         self.action = np.zeros((slots, 1 + IDENTITY), np.float32)
         self.seq = np.zeros(slots, np.int64)
         self.wrong = np.zeros(slots, np.bool_)
 
     def log(self, log: Log, session: int, slots: npt.NDArray[np.int64]) -> None:
-        """The truths of these slots, of those that have one."""
-        at = slots[self.alive[slots]]
+        """The truths of these slots, of those that were answered since; actor 0 and NaN where an
+        episode had ended."""
+        at = slots[self.answered[slots]]
+        self.answered[at] = False
         if len(at):
             log.parts.append(
                 (
@@ -126,7 +129,6 @@ def _play_frames(client: Client, rng: np.random.Generator, log: Log, stop: Event
         took = pending.alive & (rng.random(n) < TOOK)
         instead, by = unique_actions(rng, n), rng.integers(1, 3, n).astype(np.uint8)
         pending.action[took], pending.actor[took] = instead[took], by[took]
-        pending.wrong[took] = False
         pending.log(log, client.session, everyone)
         answers = client.act_all(
             rng.standard_normal((n, OBSERVATIONS), dtype=np.float32),
@@ -136,6 +138,7 @@ def _play_frames(client: Client, rng: np.random.Generator, log: Log, stop: Event
             (np.where(took[:, None], instead, 0).astype(np.float32), np.where(took, by, 0)),
         )
         pending.alive = answers.actors != 0
+        pending.answered[:] = True
         pending.actor = answers.actors.copy()
         pending.action = answers.actions.copy()
         pending.seq[:] = answers.seq
@@ -161,7 +164,6 @@ def _play_frame(client: Client, rng: np.random.Generator, log: Log, stop: Event)
             instead, by = unique_actions(rng, 1)[0], int(rng.integers(1, 3))
             took = (_action(instead), by)
             pending.action[slot], pending.actor[slot] = instead, by
-            pending.wrong[slot] = False
         pending.log(log, client.session, np.array([slot]))
         answer = client.act(
             rng.standard_normal(OBSERVATIONS, dtype=np.float32),
@@ -172,6 +174,7 @@ def _play_frame(client: Client, rng: np.random.Generator, log: Log, stop: Event)
             slot,
         )
         pending.alive[slot] = answer.action is not None
+        pending.answered[slot] = True
         pending.seq[slot] = answer.seq
         pending.actor[slot] = answer.actor
         if answer.action is not None:
@@ -179,6 +182,9 @@ def _play_frame(client: Client, rng: np.random.Generator, log: Log, stop: Event)
             pending.action[slot] = got
             recommended = expert is not None and bool((got == row).all())
             pending.wrong[slot] = recommended != (answer.actor == Actor.EXPERT) or status != 0
+        else:
+            pending.action[slot] = np.nan
+            pending.wrong[slot] = answer.actor != 0 or status == 0
     pending.log(log, client.session, np.arange(client.slots))
 
 

@@ -247,6 +247,8 @@ class Gateway:
 
     def report(self) -> None:
         """Report now, and again after each interval."""
+        if self.stopped.done():
+            return  # the last report is sent; what it reads is about to go
         self.send_report()
         self._loop.call_later(self.config.metrics.every_s, self.report)
 
@@ -327,7 +329,14 @@ class Gateway:
         if not self.stopped.done():
             self.stopped.set_result(None)
 
-    def _crash(self, error: Exception) -> None:
+    def failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something raised in the loop. In a connection's callback that ends the connection, and
+        nobody else is harmed; elsewhere the gateway cannot go on."""
+        loop.default_exception_handler(context)
+        if "protocol" not in context:
+            self._crash(context.get("exception") or RuntimeError(context["message"]))
+
+    def _crash(self, error: BaseException) -> None:
         """What must not happen has happened: end, rather than let all games wait for ever."""
         if not self.stopped.done():
             self.stopped.set_exception(error)
@@ -342,6 +351,7 @@ def _stopping() -> RemoteError:
 async def _serve(config: Config, index: int, launch: int, pipe: Pipe, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     gateway = Gateway(config, index, launch, pipe, loop)
+    loop.set_exception_handler(gateway.failed)
     loop.add_reader(pipe.fileno(), gateway.heard)
     server = await loop.create_server(lambda: Connection(gateway), sock=sock)
     gateway.sweep()

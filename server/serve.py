@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 from types import FrameType
@@ -17,6 +18,8 @@ from server.rundir import RunFolder
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
+
+log = logging.getLogger("supervisor")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +52,17 @@ def stop_flag() -> Flag:
     return Flag(signal.SIGINT, signal.SIGTERM)
 
 
+def _checkpoint(supervisor: Supervisor) -> None:
+    """Have a checkpoint written, and say so if that fails: the server goes on."""
+    try:
+        saved = supervisor.checkpoint()
+    except TimeoutError as error:
+        log.error("no checkpoint: %s", error)
+    else:
+        if saved.error:
+            log.error("no checkpoint: %s", saved.error)
+
+
 def main(args: argparse.Namespace) -> int:
     loaded: Loaded = load(given(args))
     resume = args.config_resume is not None
@@ -66,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
             while not stop.set:
                 supervisor.poll()
                 if save.taken():
-                    supervisor.checkpoint()
+                    _checkpoint(supervisor)
                 screen.note("playing" if supervisor.row.get("slots") else "waiting for a game")
     except ChildDied as error:
         print(f"understudy serve: {error}", file=sys.stderr)

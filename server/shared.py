@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from multiprocessing.shared_memory import SharedMemory
@@ -15,15 +16,25 @@ _fence_lock = threading.Lock()
 def create(size: int) -> SharedMemory:
     """New shared memory of `size` bytes, zeroed.
 
-    Errors: MemoryError if the system's shared memory has no room. It has to be asked beforehand:
-    the memory is only taken when it is touched, and then the process would die of SIGBUS.
+    It is taken at once. Otherwise it would be taken when it is touched, and a process that finds
+    none left then dies of SIGBUS. Errors: MemoryError if the system has no room for it.
     """
-    if _SHM.is_dir() and (free := shutil.disk_usage(_SHM).free) < size:
+    memory = SharedMemory(create=True, size=size)
+    file = _SHM / memory.name
+    if not file.exists():  # a system that keeps it elsewhere, and cannot be asked
+        return memory
+    try:
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, size)
+    except OSError:
+        memory.close()
+        memory.unlink()
+        free = shutil.disk_usage(_SHM).free
         raise MemoryError(
             f"expected {size / 1e6:.0f} MB of shared memory, {free / 1e6:.0f} MB are free in "
             f"{_SHM}; lower server.ring_steps, or give the container more (docker: --shm-size)"
-        )
-    return SharedMemory(create=True, size=size)
+        ) from None
+    return memory
 
 
 def fence() -> None:

@@ -47,6 +47,9 @@ from server.weights import WeightSlot
 
 log = logging.getLogger("supervisor")
 
+_ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
+"""Metrics that every update has: where they are NaN, that is news and not the lack of any."""
+
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
@@ -167,13 +170,13 @@ class Supervisor:
     def _decide(self, spec: GameSpec) -> None:
         """This is the run's game: make its rings, and tell the trainer."""
         self._spec = spec
-        self.folder.keep_game(spec)
         capacity = self.config.server.ring_steps
         try:
             for _ in self._gateways:
                 self._rings.append(StepRing.create(spec, capacity))
         except MemoryError as error:
             raise ConfigError(str(error)) from None
+        self.folder.keep_game(spec)
         assert self._trainer is not None
         self._trainer.send(GameDecided(spec, tuple(ring.name for ring in self._rings)))
         log.info("the game is %s", spec.describe())
@@ -280,15 +283,21 @@ class Supervisor:
             case Dumped():
                 self._answers.append(message)
             case Failed():
-                if not self._stopping:
-                    raise ConfigError(message.text)
                 log.error("%s", message.text)
+                if not self._stopping:
+                    # Before it was ready, it is the configuration that it cannot start with.
+                    raise ChildDied(message.text) if self._ready else ConfigError(message.text)
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
 
     def _write_row(self) -> None:
         self.row = self._collector.row()
-        self.last |= {name: value for name, value in self.row.items() if not math.isnan(value)}
+        learnt = self.row.get("updates_per_s", 0.0) > 0
+        self.last |= {
+            name: value
+            for name, value in self.row.items()
+            if not math.isnan(value) or (learnt and name in _ALWAYS_THERE)
+        }
         with self.folder.metrics.open("a") as file:
             file.write(json.dumps(plain(self.row)) + "\n")
         if self.on_row:
@@ -345,9 +354,8 @@ class Supervisor:
 
 
 def plain(row: dict[str, float]) -> dict[str, float | int | None]:
-    """A row as JSON can hold it: NaN becomes null, whole numbers lose their point."""
+    """A row as JSON can hold it: what is no number becomes null, whole numbers lose their point."""
     return {
-        name: None if math.isnan(value) else int(value) if value == int(value) else value
+        name: None if not math.isfinite(value) else int(value) if value == int(value) else value
         for name, value in row.items()
-        if not math.isinf(value)
     }

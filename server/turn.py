@@ -18,6 +18,7 @@ from agent.step import StepBlock
 from config.models import RewardConfig
 from protocol import codec
 from protocol.actor import NOBODY
+from protocol.checks import MAX_VALUE
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING, Actions, Frame, Frames
 from protocol.spaces import GameSpec
@@ -207,20 +208,21 @@ class TurnLoop:
 
     def _refuse_not_finite(self) -> None:
         """Work out what the frames earned, and end the connections whose observation or reward is
-        NaN or infinite; their frames are dropped."""
+        NaN, infinite or beyond MAX_VALUE; their frames are dropped."""
         batch = self._batch
-        # A sum is finite only if all are; large finite values may overflow it: look closer.
         with np.errstate(over="ignore", invalid="ignore"):
             obs = batch.obs[: batch.n]
-            if self._checks_finite and not np.isfinite(obs.sum()):
-                good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(obs).all(axis=1))
+            # Written so that NaN fails. Smallest and largest need no memory: look closer only then.
+            if self._checks_finite and not (obs.min() >= -MAX_VALUE and obs.max() <= MAX_VALUE):
+                good: npt.NDArray[np.bool_] = np.asarray((np.abs(obs) <= MAX_VALUE).all(axis=1))
                 self._refuse(good, self._bad_observation)
             earned = batch.earned[: batch.n]
             np.matmul(batch.rewards[: batch.n], self._reward_weights, out=earned)
             # The reward of an episode's first frame belongs to nothing.
             earned[~self._table.pending[batch.row[: batch.n]]] = 0
-            if not np.isfinite(earned.sum()):
-                self._refuse(np.isfinite(earned), self._bad_reward)
+            fair = np.abs(earned) <= MAX_VALUE
+            if not fair.all():
+                self._refuse(fair, self._bad_reward)
 
     def _refuse(self, good: npt.NDArray[np.bool_], error: Callable[[int], RemoteError]) -> None:
         """Fail every player that has a frame that is not `good` [n], with `error` of the first."""
@@ -238,19 +240,19 @@ class TurnLoop:
 
     def _bad_observation(self, i: int) -> RemoteError:
         obs = self._batch.obs[i]
-        element = int(np.argmin(np.isfinite(obs)))
+        element = int(np.argmin(np.abs(obs) <= MAX_VALUE))
         return RemoteError(
             "observation_not_finite",
-            f"expected finite numbers, got {obs[element]} in element {element}; "
-            "check the game's state before sending it",
+            f"expected numbers from -{MAX_VALUE:g} to {MAX_VALUE:g}, got {obs[element]} in element "
+            f"{element}; check the game's state before sending it",
         )
 
     def _bad_reward(self, i: int) -> RemoteError:
         parts = dict(zip(self._spec.rewards, self._batch.rewards[i].tolist(), strict=True))
         return RemoteError(
             "reward_not_finite",
-            f"expected rewards whose weighted sum float32 can hold, got {parts}; check what the "
-            "game computes, or lower reward.weights",
+            f"expected rewards whose weighted sum is from -{MAX_VALUE:g} to {MAX_VALUE:g}, got "
+            f"{parts}; check what the game computes, or lower reward.weights",
         )
 
     def _complete(self) -> None:

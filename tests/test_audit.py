@@ -179,14 +179,15 @@ def test_a_log_without_answers_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_log_holds_the_answers_that_had_an_action(tmp_path: Path) -> None:
+def test_a_log_holds_the_answers_since_the_last_time(tmp_path: Path) -> None:
     log, pending = audit_player.Log(), audit_player.Pending(3)
-    pending.alive[:] = [True, False, True]
+    pending.answered[:] = [True, False, True]
     pending.actor[:] = [Actor.DQN, 0, Actor.EXPERT]
     pending.seq[:] = 7
     pending.action[:] = np.arange(12).reshape(3, 4)
     pending.wrong[2] = True
     pending.log(log, 5, np.arange(3))
+    pending.log(log, 5, np.arange(3))  # once is enough
     log.save(tmp_path / "client-0.npz")
     with np.load(tmp_path / "client-0.npz") as file:
         assert file["session"].tolist() == [5, 5]

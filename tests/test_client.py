@@ -230,8 +230,11 @@ def test_all_slots_at_once(serve: Any) -> None:
         [3, 0, *data, bytes([0, 2]), None, None],
         [3, 1, *data, bytes([0, 0]), f32, [f32, bytes([2, 0])]],
     ]
-    assert log.arrays()["seq"].tolist() == [0, 1]
-    assert log.arrays()["action"].tolist() == [[1, 0.5], [1, 0.5]]
+    assert log.arrays()["seq"].tolist() == [0, 0, 1, 1]
+    assert log.arrays()["slot"].tolist() == [0, 1, 0, 1]
+    acted = log.arrays()["actor"] != 0
+    assert log.arrays()["action"][acted].tolist() == [[1, 0.5], [1, 0.5]]
+    assert np.isnan(log.arrays()["action"][~acted]).all()
 
 
 def test_components_of_all_slots(serve: Any) -> None:
@@ -499,11 +502,12 @@ def test_the_log_keeps_what_was_answered(serve: Any, tmp_path: Any) -> None:
     log.save(tmp_path / "client-0.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["client-0.npz"]
     with np.load(tmp_path / "client-0.npz") as saved:
-        assert saved["session"].tolist() == [7, 7, 7]
-        assert saved["slot"].tolist() == [0, 0, 0]
-        assert saved["seq"].tolist() == [0, 1, 3]
-        assert saved["actor"].tolist() == [1, 1, 1]
-        assert saved["action"].tolist() == [[1.0, -0.25]] * 3
+        assert saved["session"].tolist() == [7, 7, 7, 7]
+        assert saved["slot"].tolist() == [0, 0, 0, 0]
+        assert saved["seq"].tolist() == [0, 1, 2, 3]
+        assert saved["actor"].tolist() == [1, 1, 0, 1]
+        assert saved["action"][[0, 1, 3]].tolist() == [[1.0, -0.25]] * 3
+        assert np.isnan(saved["action"][2]).all()
 
 
 def test_bytes_on_the_wire() -> None:

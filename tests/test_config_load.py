@@ -27,7 +27,7 @@ OTHER: dict[str, Any] = {
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
     "reward.weights": {"score": 0.01, "life": -1.0},
     "reward.clip": 10.0,
-    "replay.device": "auto",
+    "replay.device": "cpu",
     "replay.actor_share": {"expert": 0.25},
     "learner.hidden": [64, 32],
     "learner.target": "hard",

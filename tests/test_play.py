@@ -91,9 +91,12 @@ def test_an_evaluation_makes_exactly_its_episodes_with_their_seeds(
     assert all(e.expert == e.length and e.dqn == 0 for e in episodes)
     for client in (0, 1):
         with np.load(tmp_path / "answers" / f"client-{client}.npz") as log:
-            played = sum(e.length for e in episodes if e.client == client)
-            assert log["action"].shape == (played, 2)
-            assert set(log["actor"].tolist()) == {2}
+            mine = [e for e in episodes if e.client == client]
+            # An action for each frame of an episode but its last.
+            assert log["action"].shape == (sum(e.length for e in mine) + len(mine), 2)
+            actors, counts = np.unique(log["actor"], return_counts=True)
+            assert actors.tolist() == [0, 2]
+            assert counts.tolist() == [len(mine), sum(e.length for e in mine)]
             assert set(log["session"].tolist()) == {3}
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -207,9 +209,11 @@ def test_two_processes_for_real() -> None:
 
 
 def test_too_little_shared_memory_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Usage:
-        free = 1000
+    """Found out later, it would be a SIGBUS in the middle of a game."""
 
-    monkeypatch.setattr("server.shared.shutil.disk_usage", lambda _path: Usage)
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("server.shared.os.posix_fallocate", full)
     with pytest.raises(MemoryError, match=r"lower server\.ring_steps"):
-        StepRing.create(SPEC, 1_000_000)
+        StepRing.create(SPEC, 1000)

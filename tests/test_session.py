@@ -513,7 +513,7 @@ def test_a_reward_that_float32_cannot_hold_is_refused(reward: float) -> None:
     assert refusal(playing(**TWO), frame(reward=[0, reward])).code == "reward_not_finite"
 
 
-@pytest.mark.parametrize("reward", [3.4e38, -3.4e38, 7, [0.5]])
+@pytest.mark.parametrize("reward", [1e9, -1e9, 7, [0.5]])
 def test_other_rewards_pass(reward: Any) -> None:
     assert play(playing(), frame(reward=reward))
 

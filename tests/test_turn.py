@@ -417,13 +417,17 @@ def test_a_bad_observation_ends_its_connection_alone(value: float, place: int) -
     assert all(len(player.answers) == 3 for player in players)
 
 
-def test_large_but_finite_observations_are_played_on() -> None:
+def test_large_observations_are_played_on_up_to_a_limit() -> None:
     world = World()
     players = [world.player() for _ in range(4)]
     for player in players:
-        player.frame(obs=3e38)
+        player.frame(obs=1e9)
+    wild = world.player()
+    wild.frame(obs=-1.1e9)
     world.run()
     assert all(player.error is None and len(player.answers) == 1 for player in players)
+    assert wild.error is not None
+    assert wild.error.code == "observation_not_finite"
 
 
 def test_a_bad_slot_of_frames_ends_all_slots_of_that_connection() -> None:

@@ -17,7 +17,7 @@ from understudy_client.wire import Answer
 class AnswerLog:
     """Keeps every action that came back; hand its `add` to `Client.connect(on_answer=...)`.
 
-    An answer without an action (behind the last frame of an episode) leaves no row.
+    The answer to an episode's last frame has no action: its row has actor 0 and NaN.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class AnswerLog:
         self._seq = array("q")
         self._actor = array("B")
         self._action = array("f")
+        self._width = 0
 
     def __len__(self) -> int:
         return len(self._actor)
@@ -33,10 +34,16 @@ class AnswerLog:
     def add(self, session: int, answer: Answer | Answers) -> None:
         if isinstance(answer, Answer):
             if answer.action is not None:
-                self._row(session, answer.slot, answer.seq, answer.actor)
-                self._action.extend(action_row(answer.action))
+                row = action_row(answer.action)
+                self._width = len(row)
+            elif not self._width:
+                return  # an episode of one frame before any action: nothing to tell
+            else:
+                row = [np.nan] * self._width
+            self._row(session, answer.slot, answer.seq, answer.actor)
+            self._action.extend(row)
             return
-        for slot in np.flatnonzero(answer.actors).tolist():
+        for slot in range(len(answer.actors)):
             self._row(session, slot, answer.seq, int(answer.actors[slot]))
             self._action.extend(answer.actions[slot].tolist())
 
