@@ -592,3 +592,18 @@ def test_a_step_on_cuda_is_that_on_the_cpu() -> None:
         cuda.step(batch.to("cuda"))
     torch.testing.assert_close(cuda.policy_vector(), cpu.policy_vector(), rtol=1e-3, atol=1e-3)
     assert cuda.metrics() == pytest.approx(cpu.metrics(), rel=1e-2)
+
+
+def test_a_batch_that_overflows_changes_nothing_and_shows() -> None:
+    spec = spec_of()
+    learner = learner_of(spec)
+    good, wild = batch_of(spec), batch_of(spec)
+    wild.states[3] = 3e38
+    before = vector(learner.network)
+    learner.step(wild)
+    assert torch.equal(vector(learner.network), before)
+    assert not math.isfinite(learner.metrics()["loss"])
+    learner.step(good)
+    assert vector(learner.network).isfinite().all()
+    assert not torch.equal(vector(learner.network), before)
+    assert math.isfinite(learner.metrics()["loss"])
