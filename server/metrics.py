@@ -96,19 +96,47 @@ METRICS: dict[str, tuple[str, str]] = (
 """Name to unit and meaning. A mean over no rows is NaN in memory and null in JSON, never 0."""
 
 
+SUMMARY: dict[str, tuple[str, str]] = {
+    "run": ("", "the folder"),
+    "buffer": ("", "total, dqn, expert (steps), frac_dqn, frac_expert: what the replay holds"),
+    "frames": ("frames", "stored frames of the training games"),
+    "seconds": ("s", "from their first frame to their last"),
+    "frames_per_s": ("1/s", "the two above, divided"),
+    "updates": ("", "optimiser steps"),
+    "updates_per_s": ("1/s", "until the last frames had been learnt from"),
+    "samples_per_s": ("1/s", "the same in rows"),
+    "eval_return_mean": ("", "mean return of the network alone, without exploration"),
+    "eval_episodes": ("", "over so many episodes"),
+    "expert_return_mean": ("", "mean return of the expert alone, from the same seeds"),
+    "expert_episodes": ("", "over so many episodes"),
+    "attribution_compared": ("steps", "rows of the replay compared with the games' own logs"),
+    "attribution_mismatches": ("steps", "of those, wrong ones, and steps that were not there"),
+}
+"""What `summary.json` has beyond, or in place of, the last row."""
+
+
 class Collector:
     """Puts the reports of all processes together into one row of metrics."""
 
     def __init__(self) -> None:
         self._trainer: dict[str, float] = {}
+        self._seen = True
+        """A row has been made since the trainer reported."""
         self._gateways: dict[int, GatewayReport] = {}
         self._returns: deque[Episode] = deque(maxlen=_EPISODES)
         self._episodes = 0
         self._last: tuple[float, int, int] | None = None
 
     def trainer(self, metrics: dict[str, float]) -> None:
-        """The trainer reported."""
-        self._trainer = metrics
+        """The trainer reported. Its intervals are not those of the rows: what was measured since
+        the last row is not lost when a report comes in which nothing was."""
+        unseen = {} if self._seen else self._trainer
+        self._trainer = metrics | {
+            name: value
+            for name, value in unseen.items()
+            if math.isnan(metrics.get(name, math.nan)) and not math.isnan(value)
+        }
+        self._seen = False
 
     def gateway(self, report: GatewayReport) -> None:
         """A gateway reported."""
@@ -155,6 +183,7 @@ class Collector:
         }
         row |= {f"errors_{code}": float(self.errors[code]) for code in CODES}
         row |= self._trainer
+        self._seen = True
         row["steps_completed"] = float(stored)
         row["transitions_dropped"] = stored - row.get("steps_stored", 0.0)
         return row
@@ -167,7 +196,6 @@ def _mean(values: Iterable[float]) -> float:
 
 def document() -> str:
     """The reference of all metrics, as Markdown."""
-    bar = r"\|"  # one that ends no cell
     lines = [
         "# Metrics",
         "",
@@ -178,9 +206,25 @@ def document() -> str:
         "| metric | unit | meaning |",
         "|---|---|---|",
     ]
-    for name, (unit, text) in METRICS.items():
-        lines.append(f"| `{name}` | {unit} | {text.replace('|', bar)} |")
+    lines += [_table_row(name, METRICS[name]) for name in METRICS]
+    lines += [
+        "",
+        "## In the summary alone",
+        "",
+        "`summary.json` has the newest value of each metric (of those that were numbers), and the "
+        "following beside or instead of them; those from `frames` on are the demo's.",
+        "",
+        "| field | unit | meaning |",
+        "|---|---|---|",
+    ]
+    lines += [_table_row(name, SUMMARY[name]) for name in SUMMARY]
     return "\n".join(lines) + "\n"
+
+
+def _table_row(name: str, entry: tuple[str, str]) -> str:
+    unit, text = entry
+    bar = r"\|"  # one that ends no cell
+    return f"| `{name}` | {unit} | {text.replace('|', bar)} |"
 
 
 if __name__ == "__main__":

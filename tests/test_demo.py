@@ -17,6 +17,7 @@ from config.load import load
 from config.options import given, parse
 from server import demo
 from server.attribution import compare, load_dump, load_logs
+from server.metrics import METRICS, SUMMARY
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,6 +67,8 @@ def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) ->
     assert errors == ""
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert summary.keys() >= ASKED_FOR
+    assert summary.keys() >= SUMMARY.keys()
+    assert summary.keys() - SUMMARY.keys() <= METRICS.keys()
     assert summary["run"] == str(folder)
     assert summary["frames"] >= 1500
     # The games play on until they are stopped, but not for long: the trainer holds them back.

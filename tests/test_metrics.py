@@ -16,7 +16,7 @@ from agent import diagnostics
 from protocol.actor import ACTORS, NAMES
 from protocol.errors import CODES
 from server.control import Episode, GatewayReport
-from server.metrics import METRICS, Collector, document
+from server.metrics import METRICS, SUMMARY, Collector, document
 from server.summary import summarise, write_summary
 
 pytestmark = pytest.mark.timeout(60)
@@ -62,7 +62,7 @@ def test_the_page_has_every_metric() -> None:
 def test_the_page_is_a_table_of_three_columns() -> None:
     """A bar in a meaning (|TD error|) would end its cell."""
     rows = [line for line in document().splitlines() if line.startswith("|")]
-    assert len(rows) == len(METRICS) + 2
+    assert len(rows) == len(METRICS) + 2 + len(SUMMARY) + 2
     assert {line.replace(r"\|", "").count("|") for line in rows} == {4}
 
 
@@ -193,6 +193,22 @@ def test_returns_are_of_the_newest_training_episodes() -> None:
     assert row["episodes"] == 150
     assert row["episode_return_mean"] == 49.5
     assert row["episode_length_mean"] == 10
+
+
+def test_what_was_measured_between_two_rows_is_in_the_next_one() -> None:
+    """Reports come in their own time: two may fall between two rows, the second without updates."""
+    nothing = {"loss": math.nan, "updates": 5.0}
+    collector = Collector()
+    collector.trainer({"loss": 0.5, "updates": 5.0})
+    collector.trainer(nothing)
+    row = collector.row()
+    assert (row["loss"], row["updates"]) == (0.5, 5.0)
+    collector.trainer(nothing)
+    assert math.isnan(collector.row()["loss"]), "it was told once"
+    collector.trainer({"loss": 0.4, "updates": 6.0})
+    collector.trainer({"loss": 0.3, "updates": 7.0})
+    row = collector.row()
+    assert (row["loss"], row["updates"]) == (0.3, 7.0)
 
 
 def test_means_over_no_gateway_are_no_number() -> None:
