@@ -143,6 +143,32 @@ def test_logs_without_a_replay_are_all_missing() -> None:
     assert compare(truths(*PLAYED), dump()).missing == len(STORED)
 
 
+# Episodes' ends: an answer without an action, actor 0.
+
+ENDED = [
+    (1, 0, 0, 1, 0.1),
+    (1, 0, 1, 0, float("nan")),
+    (1, 0, 2, 2, 0.2),
+    (1, 0, 3, 0, float("nan")),
+]
+
+
+def test_the_end_of_an_episode_is_no_step() -> None:
+    found = compare(truths(*ENDED), dump(ENDED[0], ENDED[2]))
+    assert found == Attribution(compared=2, mismatches=0, missing=0, batch_compared=0)
+
+
+def test_the_last_step_of_a_stream_is_missed_where_its_episode_ended() -> None:
+    """A frame followed it, so it was completed."""
+    found = compare(truths(*ENDED), dump(ENDED[0]))
+    assert (found.mismatches, found.missing) == (0, 1)
+
+
+def test_a_step_where_an_episode_ended_is_wrong() -> None:
+    stored = [ENDED[0], (1, 0, 1, 1, 0.5), ENDED[2]]
+    assert compare(truths(*ENDED), dump(*stored)).mismatches == 1
+
+
 # Batches.
 
 

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
