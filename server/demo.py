@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from config.load import load
+from config.load import ConfigError, load
 from config.options import add_arguments as add_config
 from config.options import given
 from server.attribution import Attribution, compare, load_dump, load_logs
@@ -28,6 +28,7 @@ from server.serve import Flag, stop_flag
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
+from understudy_client.experts import EXPERTS, find
 
 FRAMES = 20_000
 EVAL_EPISODES = 20
@@ -59,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    if find(args.env) is None:
+        raise ConfigError(
+            f"--env: expected one with a known expert ({', '.join(EXPERTS)}), got {args.env!r}; "
+            "for others there are `understudy serve` and `understudy play`"
+        )
     config = load(given(args)).config
     folder = RunFolder.open(config, resume=False, label="demo")
     console = Console(stderr=args.json, quiet=args.json)

@@ -15,7 +15,7 @@ from rich.console import Console
 from agent import checkpoint, diagnostics
 from config.load import load
 from config.options import given, parse
-from server import demo
+from server import cli, demo
 from server.attribution import compare, load_dump, load_logs
 from server.metrics import METRICS, SUMMARY
 
@@ -161,6 +161,17 @@ def test_options_that_make_no_sense_are_refused(
         parsed(*words)
     assert error.value.code == 2
     assert f"argument {words[0]}: " in capsys.readouterr().err
+
+
+def test_a_game_without_an_expert_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would train, and then have nobody to compare the network with."""
+    folder = tmp_path / "run"
+    assert cli.main(["demo", "--env", "CartPole-v1", "--run", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("understudy demo: --env: expected one with a known expert")
+    assert not folder.exists()
 
 
 def test_the_summary_is_printed_for_people_too() -> None:
