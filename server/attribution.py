@@ -58,12 +58,11 @@ def compare(truth: Columns, stored: Columns) -> Attribution:
     last[:-1] = keys["stream"][1:] != keys["stream"][:-1]
 
     found = np.zeros(len(keys), np.bool_)
-    wrong = _wrong(keys, actor, action, stored, "", found)
-    known = int(np.count_nonzero(found))
-    duplicates = len(stored["stream"]) - known - _unknown(keys, stored, "")
+    wrong, known = _wrong(keys, actor, action, stored, "", found)
+    duplicates = known - int(np.count_nonzero(found))
     batch_wrong, batch_compared = 0, 0
     if "batch_stream" in stored:
-        batch_wrong = _wrong(keys, actor, action, stored, "batch_", None)
+        batch_wrong, _ = _wrong(keys, actor, action, stored, "batch_", None)
         batch_compared = len(stored["batch_stream"])
     return Attribution(
         compared=len(stored["stream"]),
@@ -131,8 +130,9 @@ def _wrong(
     stored: Columns,
     prefix: str,
     found: npt.NDArray[np.bool_] | None,
-) -> int:
-    """Rows that no game knows of or that differ from the truth; marks in `found` what was seen."""
+) -> tuple[int, int]:
+    """How many rows no game knows of or differ from the truth, and how many a game knows of; marks
+    in `found` what was seen."""
     at = _places(keys, _keys(stored[f"{prefix}stream"], stored[f"{prefix}seq"]))
     known = at >= 0
     if found is not None:
@@ -140,9 +140,5 @@ def _wrong(
     same = actor[at[known]] == stored[f"{prefix}actor"][known]
     if same.size:
         same &= (action[at[known]] == stored[f"{prefix}action"][known]).all(axis=1)
-    return int(np.count_nonzero(~known) + np.count_nonzero(~same))
-
-
-def _unknown(keys: npt.NDArray[Any], stored: Columns, prefix: str) -> int:
-    at = _places(keys, _keys(stored[f"{prefix}stream"], stored[f"{prefix}seq"]))
-    return int(np.count_nonzero(at < 0))
+    wrong = np.count_nonzero(~known) + np.count_nonzero(~same)
+    return int(wrong), int(np.count_nonzero(known))

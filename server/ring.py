@@ -8,7 +8,6 @@ counters only grow; a row's place is its number modulo the capacity.
 from __future__ import annotations
 
 from multiprocessing.shared_memory import SharedMemory
-from types import TracebackType
 
 import numpy as np
 
@@ -99,17 +98,6 @@ class StepRing:
     def unlink(self) -> None:
         """Remove the memory's name."""
         self._memory.unlink()
-
-    def __enter__(self) -> StepRing:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _copy(source: StepBlock, target: StepBlock) -> None:

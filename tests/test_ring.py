@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 @pytest.fixture
 def ring() -> Iterator[StepRing]:
-    with StepRing.create(SPEC, 8) as made:
+    with closing(StepRing.create(SPEC, 8)) as made:
         yield made
         made.unlink()
 
@@ -107,7 +108,7 @@ OPERATIONS = st.lists(
 def test_any_interleaving_gives_the_same_rows_in_the_same_order(
     operations: list[tuple[str, int]], capacity: int, spec: GameSpec
 ) -> None:
-    with StepRing.create(spec, capacity) as ring:
+    with closing(StepRing.create(spec, capacity)) as ring:
         try:
             _interleave(ring, spec, operations)
         finally:
@@ -151,7 +152,7 @@ def test_the_property_sees_rows_that_a_wrap_around_loses(monkeypatch: pytest.Mon
     real = ring_module._copy
     monkeypatch.setattr(ring_module, "_copy", without_the_tail)
     operations = [("write", 3), ("read", 3), ("write", 3), ("read", 3), ("read", 3)]
-    with StepRing.create(SPEC, 4) as ring:
+    with closing(StepRing.create(SPEC, 4)) as ring:
         try:
             with pytest.raises(AssertionError):
                 _interleave(ring, SPEC, operations)
@@ -166,7 +167,7 @@ CAPACITY = 700
 def write_all(name: str) -> None:
     """The other process: writes ROWS rows in blocks of any size, as fast as there is room."""
     rng = np.random.default_rng(5)
-    with StepRing.attach(name, SPEC, CAPACITY) as ring:
+    with closing(StepRing.attach(name, SPEC, CAPACITY)) as ring:
         written = 0
         while written < ROWS:
             n = min(int(rng.integers(1, 300)), ROWS - written, ring.free)
