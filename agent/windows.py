@@ -94,6 +94,22 @@ def follow(
     return Windows(at, returns, horizons.long(), discounts)
 
 
+def stacks(previous: Tensor, places: Tensor, size: int, oldest: Tensor) -> Tensor:
+    """The places of each row and of the `size - 1` rows before it in its episode, the oldest first,
+    int64 [B, size]. Where there is no row before, at the start of an episode or because it was
+    overwritten, the oldest one is repeated.
+
+    `previous` holds for each place the serial of the row before, or agent.links.NONE, int64
+    [capacity]; `oldest`, int64 without sides, is the smallest serial that is not overwritten.
+    """
+    stack = [places]
+    for _ in range(size - 1):
+        at = stack[-1]
+        before = previous.index_select(0, at)
+        stack.append(torch.where(before >= oldest, before % len(previous), at))
+    return torch.stack(stack[::-1], dim=1)
+
+
 def incomplete(meta: Tensor, oldest: int) -> Tensor:
     """Which META rows, all of steps, may not start a window: bool [B]."""
     return (meta[:, 0] < oldest) & ~is_terminal(meta)
