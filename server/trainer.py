@@ -111,7 +111,12 @@ class Trainer:
             seed=config.run.seed,
         )
         self._learner = Learner(
-            game.spec, config.learner, config.advantage, device=device, seed=config.run.seed
+            game.spec,
+            config.learner,
+            config.advantage,
+            config.imitation,
+            device=device,
+            seed=config.run.seed,
         )
         self._base_frames = 0
         version = 0
@@ -199,6 +204,7 @@ class Trainer:
                 if block is None:
                     break
                 self._replay.append(block)
+                self._learner.observe(block.obs)
                 steps = block.kind == STEP
                 self._stored += int(np.count_nonzero(steps))
                 self._reward_sum += np.bincount(block.actor, block.reward, minlength=3)
@@ -235,7 +241,7 @@ class Trainer:
             batch = self._replay.sample(self._config.learner.batch_size)
             if self._record:
                 self._record.add(batch)
-            self._learner.step(batch.to(self._device))
+            self._learner.step(batch.to(self._device), self._base_frames + self._stored)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._lines.append(self._buffer_line())
             if time.monotonic() >= until:
