@@ -26,6 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from agent.actor_index import Places
 from agent.drawing import Group
 from agent.sum_tree import SumTree
 from protocol.actor import ACTORS, NAMES, Actor
@@ -70,7 +71,7 @@ class Priorities:
                 first = number * self._tree.stride + place
                 self._tree.fill(first, (part == who) * self.largest)
 
-    def enter(self, places: npt.NDArray[np.int64], actor: npt.NDArray[np.uint8]) -> None:
+    def enter(self, places: Places, actor: npt.NDArray[np.uint8]) -> None:
         """The rows at these places [n], by these actors [n], may be drawn from now on."""
         device = self.largest.device
         where, who = torch.from_numpy(places).to(device), torch.from_numpy(actor).to(device)
@@ -132,7 +133,8 @@ class Priorities:
 def importance(probabilities: Tensor, beta: float | Tensor) -> Tensor:
     """The weights w of the module's text for a batch, float32 [B], the largest being 1, from P up
     to a common factor, [B] above 0. beta 0: all ones."""
-    return (probabilities.amin() / probabilities).pow(beta).float()
+    ratio = torch.div(probabilities.amin(), probabilities)
+    return ratio.pow(beta).float()
 
 
 def _trees(actors: Sequence[Actor]) -> range:

@@ -8,8 +8,9 @@ then too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,57 +19,18 @@ from torch import Tensor
 
 from agent.actor_index import ActorIndex
 from agent.admission import check_block
+from agent.batch import Batch
 from agent.drawing import check_shares, draw_uniformly, groups_of
 from agent.links import NONE, StreamTable
 from agent.priority import Priorities, importance
 from agent.step import FINAL, STEP, StepBlock
 from agent.storage import Buffers, gather, put, zeros
 from agent.windows import META, actors_of, follow, rewards_of, stacks
-from protocol.actor import ACTORS, NOBODY, Actor
+from protocol.actor import ACTORS, NAMES, NOBODY, Actor
 from protocol.messages import RUNNING, TERMINATED
 from protocol.spaces import GameSpec
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """`B` windows, on the replay's device. With shares, rows of one actor stand together."""
-
-    states: Tensor
-    """Observations of the first steps, the spec's dtype, [B, *observation shape]; with a frame
-    stack of k > 1 their last k frames, the oldest first, [B, k, *observation shape]."""
-    discrete: Tensor
-    """Choices, one column for each discrete head, int64 [B, D]."""
-    continuous: Tensor
-    """Continuous actions, the columns of all continuous heads, float32 [B, C]."""
-    rewards: Tensor
-    """One-step rewards of the first steps, float32 [B]."""
-    returns: Tensor
-    """Sum over the window of gamma**k times the reward k steps on, float32 [B]."""
-    next_states: Tensor
-    """Observations to bootstrap from, like `states`; any stored one where `discounts` is 0."""
-    discounts: Tensor
-    """gamma**horizon, and 0 where the window ends in a terminal step, float32 [B]."""
-    actors: Tensor
-    """protocol.actor.Actor of the first steps, int64 [B]."""
-    horizons: Tensor
-    """Number of rewards in `returns`, at least 1, int64 [B]."""
-    importance: Tensor
-    """What each row's loss is to be multiplied by; ones where sampling is uniform, float32 [B]."""
-    indices: Tensor
-    """Places of the first steps in the replay, valid until the next append, int64 [B]."""
-    importance: Tensor
-    """What makes up for rows that are drawn more often than others (agent.priority), float32 [B]
-    within 0 and 1; all 1 where nothing is drawn by priority."""
-
-    def __len__(self) -> int:
-        return len(self.rewards)
-
-    def to(self, device: torch.device | str) -> Batch:
-        """This batch on another device; copies to a cuda device may still be under way."""
-        # Never so towards the host: it would read what has not arrived yet.
-        non_blocking = torch.device(device).type != "cpu"
-        columns = (getattr(self, f.name) for f in fields(self))
-        return Batch(*(column.to(device, non_blocking=non_blocking) for column in columns))
+__all__ = ["Batch", "Composition", "Replay", "StoredRows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +249,8 @@ class Replay:
             discounts=windows.discounts,
             actors=actors_of(meta).long(),
             horizons=windows.horizons,
-            importance=torch.ones_like(windows.returns),
-            indices=first,
             importance=weights,
+            indices=first,
         )
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
@@ -326,8 +287,17 @@ class Replay:
         places = indices.cpu().numpy()
         return self._stream.numpy()[places], self._seq.numpy()[places]
 
-    def priority_totals(self) -> dict[Actor, float]:
-        """..."""
+    def priorities(self) -> dict[str, float]:
+        """The largest priority that a row has had, which new rows get: `max`; and the mean priority
+        of the complete steps of each actor, by its name. NaN where there is none. Waits for the
+        device."""
+        numbers = dict.fromkeys(["max", *NAMES.values()], math.nan)
+        if self._priorities is not None:
+            numbers["max"] = float(self._priorities.largest)
+            for who, total in zip(ACTORS, self._priorities.totals().tolist(), strict=True):
+                if complete := self._actors.complete((who,)):
+                    numbers[NAMES[who]] = total / complete
+        return numbers
 
     def check_valid(self) -> None:
         """AssertionError unless counts, rings, links and priorities are what the stored rows say.

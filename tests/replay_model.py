@@ -6,12 +6,15 @@ window is added up one reward at a time.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
@@ -257,3 +260,30 @@ def make(mode: str, capacity: int, spec: GameSpec = SPEC, **settings: object) ->
     replay = Replay(spec, capacity, device=device, **given)  # type: ignore[arg-type]
     replay._may_wait = mode == "cpu"
     return replay
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where a number is fetched from the device, or a shape depends on one."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "item", "equal.")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert not any(name in str(func) for name in self.FORBIDDEN), f"{func} waits for the device"
+        # A mask as an index is a nonzero in disguise.
+        for index in args[1] if "index" in str(func) and isinstance(args[1], list) else ():
+            assert index is None or index.dtype != torch.bool, f"{func} waits for the device"
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
+def chi_square_fits(counts: np.ndarray, expected: np.ndarray | float) -> bool:
+    """Whether counts are as scattered around `expected` as independent draws are, no less too.
+
+    Within 5 standard deviations of the chi-square distribution's mean.
+    """
+    statistic, free = float(((counts - expected) ** 2 / expected).sum()), len(counts) - 1
+    return abs(statistic - free) < 5 * math.sqrt(2 * free)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -20,6 +19,7 @@ from replay_model import (
     Model,
     assert_alike,
     block_of,
+    chi_square_fits,
     feed,
     make,
     modes,
@@ -210,15 +210,6 @@ def test_bytes_a_step() -> None:
 # -- Distribution
 
 
-def chi_square_fits(counts: np.ndarray, expected: float) -> bool:
-    """Whether counts are as scattered around `expected` as independent draws are, no less too.
-
-    Within 5 standard deviations of the chi-square distribution's mean.
-    """
-    statistic, free = float(((counts - expected) ** 2 / expected).sum()), len(counts) - 1
-    return abs(statistic - free) < 5 * math.sqrt(2 * free)
-
-
 def scattered(mode: str, **settings: object) -> tuple[Replay, Model]:
     """A replay that went round several times, of which a part cannot be sampled."""
     games, model, replay = Games(seed=8), Model(300), make(mode, 300, **settings)
@@ -338,7 +329,8 @@ def test_shapes_and_dtypes(mode: str) -> None:
         "next_states": (8, 3, 2),
         "discrete": (8, 2),
         "continuous": (8, 2),
-        **dict.fromkeys(["rewards", "returns", "discounts", "actors", "horizons", "indices"], (8,)),
+        **dict.fromkeys(["rewards", "returns", "discounts", "actors", "horizons"], (8,)),
+        **dict.fromkeys(["importance", "indices"], (8,)),
     }
     whole = {f.name for f in fields(batch) if getattr(batch, f.name).dtype == torch.int64}
     assert whole == {"discrete", "actors", "horizons", "indices"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from replay_model import EVENTS, PIXELS, RUN, SPEC, Games, Model, assert_alike, feed, make, modes
 
 import agent.actor_index
+import agent.drawing
 import agent.replay
 import agent.storage
 import agent.windows
@@ -179,7 +180,7 @@ def ignore_terminations(patch: pytest.MonkeyPatch) -> None:
 
 
 def sample_incomplete(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(agent.replay, "incomplete", lambda meta, _: meta[:, 0] < -1)
+    patch.setattr(agent.drawing, "incomplete", lambda meta, _: meta[:, 0] < -1)
 
 
 def forget_to_count_completed(patch: pytest.MonkeyPatch) -> None:
