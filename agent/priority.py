@@ -127,14 +127,13 @@ class Priorities:
         # The place of a FINAL row, which is nobody's, may be asked for late: there is no mass in
         # any tree then, so the first does.
         trees = (actors.long() - _FIRST).clamp_(min=0)
-        return trees * self._tree.stride + places
+        return torch.add(places, trees, alpha=self._tree.stride)
 
 
 def importance(probabilities: Tensor, beta: float | Tensor) -> Tensor:
     """The weights w of the module's text for a batch, float32 [B], the largest being 1, from P up
     to a common factor, [B] above 0. beta 0: all ones."""
-    ratio = torch.div(probabilities.amin(), probabilities)
-    return ratio.pow(beta).float()
+    return torch.div(probabilities.amin(), probabilities).pow(beta).float()
 
 
 def _trees(actors: Sequence[Actor]) -> range:

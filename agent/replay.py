@@ -201,7 +201,7 @@ class Replay:
         put(self._seq, at, block.seq)
         if self._previous is not None:
             put(self._previous, at, links.previous(first))
-            self._oldest_there.fill_(self._oldest)
+        self._oldest_there.fill_(self._oldest)
         complete = (links.next != NONE) | (block.status == TERMINATED)
         complete &= block.kind == STEP
         self._actors.replace(at, block.actor, complete)
@@ -235,7 +235,7 @@ class Replay:
             meta,
             n_step=self.n_step,
             gamma=self.gamma,
-            oldest=self._oldest,
+            oldest=self._oldest_there,
             stop_at_actor_change=self.stop_at_actor_change,
         )
         action = gather(self._action, first)

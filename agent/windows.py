@@ -63,13 +63,13 @@ def follow(
     *,
     n_step: int,
     gamma: float,
-    oldest: int,
+    oldest: Tensor,
     stop_at_actor_change: bool,
 ) -> Windows:
     """The windows that start at the places `first`, int64 [B], all of complete steps.
 
     `store` is META of all places, int64 [capacity, 2], `meta` that of `first`, int64 [B, 2],
-    `oldest` the smallest serial number that is not overwritten.
+    `oldest`, int64 without sides, the smallest serial number that is not overwritten.
     """
     at, actor = first, actors_of(meta)
     going = torch.ones_like(first, dtype=torch.bool)

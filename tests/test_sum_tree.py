@@ -62,7 +62,7 @@ def test_draws_are_as_likely_as_their_masses_say(size: int, device: str) -> None
     for number in range(3):
         tree.fill(number * tree.stride, masses_of(size, number).to(device))
     masses, rng = tree.leaves.cpu().double().numpy(), generator(device)
-    for trees in (range(0, 3), range(0, 2), range(1, 2), range(2, 3)):
+    for trees in (range(3), range(2), range(1, 2), range(2, 3)):
         n = 200_000
         leaves, drawn = tree.draw(trees, n, rng)
         assert torch.equal(drawn, tree.leaves[leaves])
@@ -85,7 +85,7 @@ def test_one_leaf_with_a_mass_is_always_drawn(size: int) -> None:
     tree = SumTree(2, size, CPU)
     for leaf in (0, size - 1, tree.stride, tree.stride + size // 2):
         tree.set(torch.tensor([leaf]), torch.tensor([1e-6]))
-        for trees in (range(0, 2), range(leaf // tree.stride, leaf // tree.stride + 1)):
+        for trees in (range(2), range(leaf // tree.stride, leaf // tree.stride + 1)):
             leaves, masses = tree.draw(trees, 50, generator())
             assert leaves.tolist() == [leaf] * 50
             assert masses.tolist() == [np.float32(1e-6)] * 50
@@ -111,7 +111,7 @@ def test_rounding_never_draws_a_leaf_without_a_mass(size: int) -> None:
         tree = SumTree(2, size, CPU)
         leaves = torch.from_numpy(rng.choice(2 * tree.stride, min(size, 9), replace=False))
         tree.set(leaves, torch.from_numpy(rng.random(len(leaves))).float())
-        drawn, masses = tree.draw(range(0, 2), 5, generator())
+        drawn, masses = tree.draw(range(2), 5, generator())
         assert bool((masses > 0).all())
         assert torch.equal(masses, tree.leaves[drawn])
 
@@ -130,7 +130,7 @@ def test_a_draw_that_comes_down_beside_its_leaf_is_replaced(
         return found
 
     monkeypatch.setattr(agent.sum_tree, "_first_above", beside)
-    leaves, masses = tree.draw(range(0, 1), 100, generator())
+    leaves, masses = tree.draw(range(1), 100, generator())
     assert set(leaves.tolist()) == {7, 11}
     assert torch.equal(masses, tree.leaves[leaves])
 
@@ -195,7 +195,7 @@ def test_ten_million_leaves_in_little_memory() -> None:
     assert tree.nbytes < 2 * 10_000_000 * (4 + 8 / (FAN_OUT - 1) + 0.01)
     at = torch.tensor([0, 9_999_999, tree.stride + 5_000_000])
     tree.set(at, torch.tensor([1.0, 2.0, 1.0]))
-    leaves, _ = tree.draw(range(0, 2), 4000, generator())
+    leaves, _ = tree.draw(range(2), 4000, generator())
     counts = [int((leaves == leaf).sum()) for leaf in at.tolist()]
     assert sum(counts) == 4000
     assert counts == [pytest.approx(n, abs=200) for n in (1000, 2000, 1000)]
@@ -206,7 +206,7 @@ def test_nothing_waits_for_the_device() -> None:
     masses = masses_of(1000)
     with NoWaiting() as mode:
         tree.fill(7, masses)
-        leaves, drawn = tree.draw(range(0, 1), 64, rng)
+        leaves, drawn = tree.draw(range(1), 64, rng)
         tree.set(leaves, drawn * 2)
         tree.totals()
     assert mode.operations > 30
