@@ -288,15 +288,14 @@ class Replay:
         return self._stream.numpy()[places], self._seq.numpy()[places]
 
     def priorities(self) -> dict[str, float]:
-        """The largest priority that a row has had, which new rows get: `max`; and the mean priority
-        of the complete steps of each actor, by its name. NaN where there is none. Waits for the
-        device."""
-        numbers = dict.fromkeys(["max", *NAMES.values()], math.nan)
+        """`max`, the largest priority so far, which new rows get, and `mean_dqn`, `mean_expert`,
+        those of each actor's complete steps. NaN where there is none. Waits for the device."""
+        numbers = {"max": math.nan} | {f"mean_{name}": math.nan for name in NAMES.values()}
         if self._priorities is not None:
             numbers["max"] = float(self._priorities.largest)
             for who, total in zip(ACTORS, self._priorities.totals().tolist(), strict=True):
                 if complete := self._actors.complete((who,)):
-                    numbers[NAMES[who]] = total / complete
+                    numbers[f"mean_{NAMES[who]}"] = total / complete
         return numbers
 
     def check_valid(self) -> None:

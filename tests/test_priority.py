@@ -384,10 +384,12 @@ class Recording(NoWaiting):
 def test_what_an_operator_sees() -> None:
     replay = play("cpu", *[(RUN, DQN)] * 3, (RUN, EXPERT), (RUN, DQN))
     update(replay, {0: 1.0, 1: 4.0, 2: 9.0})
-    assert replay.priorities() == pytest.approx({"max": 3, "dqn": 2, "expert": 1}, abs=1e-4)
+    assert replay.priorities() == pytest.approx(
+        {"max": 3, "mean_dqn": 2, "mean_expert": 1}, abs=1e-4
+    )
     nothing = make("cpu", 10, priority_alpha=0.5).priorities()
     assert nothing["max"] == 1
-    assert math.isnan(nothing["dqn"])
+    assert math.isnan(nothing["mean_dqn"])
     assert all(math.isnan(number) for number in make("cpu", 10).priorities().values())
 
 

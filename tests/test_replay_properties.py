@@ -339,7 +339,7 @@ def weigh_by_priority_alone(patch: pytest.MonkeyPatch) -> None:
     real = Priorities.draw
 
     def draw(self, groups, rng):
-        places, probabilities = real(self, groups, rng)
+        places, _ = real(self, groups, rng)
         leaves = self._tree.leaves.view(len(ACTORS), -1)[:, places]
         return places, leaves.amax(0)
 
