@@ -138,7 +138,12 @@ def test_cloning_of_the_expert_decays(frames: int, weight: float) -> None:
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
         return td_loss(batch, online, target) + weight * cloning(batch, online)
 
-    check(spec_of(DISCRETE), loss, frames=frames, imitation={"expert": CLONING, "temperature": 0.5})
+    check(
+        spec_of(DISCRETE),
+        loss,
+        frames=frames,
+        imitation={"expert": CLONING, "loss": "cross_entropy", "temperature": 0.5},
+    )
 
 
 def test_cloning_with_a_margin_reaches_the_continuous_heads_too() -> None:
@@ -152,7 +157,7 @@ def test_cloning_with_a_margin_reaches_the_continuous_heads_too() -> None:
         cloned = 2.0 * (batch.actors == EXPERT)
         return td_loss(batch, online, target) + off + cloned * (above + off)
 
-    check(spec, loss, imitation={"expert": CLONING, "loss": "margin", "margin": 0.3})
+    check(spec, loss, imitation={"expert": CLONING, "margin": 0.3})
 
 
 def test_actions_taken_are_imitated_by_advantage() -> None:
