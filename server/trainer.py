@@ -249,7 +249,7 @@ class Trainer:
             if self._record:
                 self._record.add(batch)
             td_errors = self._learner.step(batch.to(self._device), frames)
-            if self._config.replay.prioritised:
+            if self._replay.prioritised:
                 self._replay.update_priorities(batch.indices, td_errors)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._lines.append(self._buffer_line())
