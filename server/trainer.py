@@ -25,7 +25,7 @@ from agent.device import resolve_device
 from agent.learner import Learner
 from agent.replay import Batch, Replay
 from agent.step import STEP
-from config.models import Config
+from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
 from server.control import (
@@ -99,20 +99,8 @@ class Trainer:
         self._folder = folder / "checkpoints"
         self._spec = game.spec
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
-        store = config.replay.device
-        self._replay = Replay(
-            game.spec,
-            config.replay.capacity_steps,
-            n_step=config.learner.n_step,
-            gamma=config.learner.gamma,
-            device=device if store == "auto" else resolve_device(store, "replay.device"),
-            stop_at_actor_change=config.replay.stop_at_actor_change,
-            actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
-            seed=config.run.seed,
-        )
-        self._learner = Learner(
-            game.spec, config.learner, config.advantage, device=device, seed=config.run.seed
-        )
+        self._replay = make_replay(config, game.spec, device)
+        self._learner = make_learner(config, game.spec, device)
         self._base_frames = 0
         version = 0
         if resume and (path := checkpoint.latest(self._folder)):
@@ -220,11 +208,9 @@ class Trainer:
         """Updates that the replay ratio allows and that have not been made. None while there is
         nothing to learn from: as long as that is so, games must not be made to wait for it."""
         trainer = self._config.trainer
-        over = self._stored - trainer.min_steps
-        if not trainer.enabled or over < 0 or not self._replay.can_sample:
+        if not trainer.enabled or not self._replay.can_sample:
             return 0
-        made = self._learner.updates - self._first_update
-        return int(over * trainer.replay_ratio) - made
+        return updates_due(trainer, self._stored, self._learner.updates - self._first_update)
 
     def _learn(self) -> int:
         due = self._due()
@@ -323,6 +309,32 @@ class Trainer:
         with Path(path).open("wb") as file:
             np.savez(file, **stored)  # type: ignore[arg-type]
         self._tell(Dumped(path))
+
+
+def updates_due(settings: TrainerConfig, stored: int, made: int) -> int:
+    """Updates that are to be made now, after `stored` steps and `made` updates."""
+    over = stored - settings.min_steps
+    return int(over * settings.replay_ratio) - made if over >= 0 else 0
+
+
+def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
+    """An empty replay as configured; on `device`, the trainer's, unless told otherwise."""
+    store = config.replay.device
+    return Replay(
+        spec,
+        config.replay.capacity_steps,
+        n_step=config.learner.n_step,
+        gamma=config.learner.gamma,
+        device=device if store == "auto" else resolve_device(store, "replay.device"),
+        stop_at_actor_change=config.replay.stop_at_actor_change,
+        actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
+        seed=config.run.seed,
+    )
+
+
+def make_learner(config: Config, spec: GameSpec, device: torch.device) -> Learner:
+    """A learner at its first weights, as configured."""
+    return Learner(spec, config.learner, config.advantage, device=device, seed=config.run.seed)
 
 
 def spec_text(spec: GameSpec) -> str:
