@@ -53,6 +53,8 @@ class Batch:
     """protocol.actor.Actor of the first steps, int64 [B]."""
     horizons: Tensor
     """Number of rewards in `returns`, at least 1, int64 [B]."""
+    importance: Tensor
+    """What each row's loss is to be multiplied by; ones where sampling is uniform, float32 [B]."""
     indices: Tensor
     """Places of the first steps in the replay, valid until the next append, int64 [B]."""
 
@@ -241,6 +243,7 @@ class Replay:
             discounts=windows.discounts,
             actors=actors_of(meta).long(),
             horizons=windows.horizons,
+            importance=torch.ones_like(windows.returns),
             indices=first,
         )
 

@@ -35,7 +35,7 @@ from protocol.actor import ACTORS, NAMES
 from protocol.messages import Role
 from protocol.session import stream_number
 from server.lockstep import Game, Lockstep, game_spec
-from server.trainer import make_learner, make_replay, updates_due
+from server.trainer import learn_once, make_learner, make_replay, take_in, updates_due
 from server.turn import TurnLoop
 from understudy_client.experts import find, make, returns, weakened
 from understudy_client.gym import Expert
@@ -60,6 +60,8 @@ class ArenaOptions:
     eval_every: int = 2000
     """Stored steps between two evaluations. The last one is at the end of the run."""
     eval_episodes: int = 20
+    final_episodes: int | None = None
+    """Episodes of the evaluation at the end, where there are to be more of them."""
     eval_seed: int = 1_000_000
     """Evaluation episode i is reset with eval_seed + i, at every evaluation."""
     seconds: float | None = None
@@ -134,13 +136,13 @@ class Arena:
         self._device = resolve_device(config.trainer.device, "trainer.device")
         self.replay = make_replay(config, self.spec, self._device)
         self.learner = make_learner(config, self.spec, self._device)
-        self.sink = ReplaySink(self.replay)
-        self.policy = Policy(self.spec, config.learner.hidden, Newest(self.learner))
+        self.sink = ReplaySink(self.replay, self.learner)
+        self.policy = Policy(self.spec, config.learner, Newest(self.learner))
         self.turn = self._turn_loop(0)
         self.players = self._join(self.turn, games, "train")
-        slots = range(min(EVAL_SLOTS, options.eval_episodes))
+        self._final_episodes = options.final_episodes or options.eval_episodes
+        slots = range(min(EVAL_SLOTS, max(options.eval_episodes, self._final_episodes)))
         self._eval_envs = [make(options.env) for _ in slots]
-        self._reported_updates = 0
 
     def __enter__(self) -> Arena:
         return self
@@ -161,10 +163,11 @@ class Arena:
             if self.sink.stored < due and not late:
                 continue
             metrics = self._metrics()
-            played = self.evaluate()
+            last = late or due == options.frames
+            played = self.evaluate(self._final_episodes if last else options.eval_episodes)
             frames = min(due, self.sink.stored)
             yield Evaluation(frames, played, time.monotonic() - began, metrics)
-            if late or due == options.frames:
+            if last:
                 return
             due = min(due + options.eval_every, options.frames)
 
@@ -180,24 +183,24 @@ class Arena:
         trainer = self.config.trainer
         if not trainer.enabled or not self.replay.can_sample:
             return
-        for _ in range(updates_due(trainer, self.sink.stored, self.learner.updates)):
-            batch = self.replay.sample(self.config.learner.batch_size)
-            self.learner.step(batch.to(self._device))
+        size, frames = self.config.learner.batch_size, self.sink.stored
+        for _ in range(updates_due(trainer, frames, self.learner.updates)):
+            learn_once(self.replay, self.learner, self._device, size, frames)
 
-    def evaluate(self) -> tuple[float, ...]:
+    def evaluate(self, episodes: int) -> tuple[float, ...]:
         """Returns of the network alone. Training does not notice: the random numbers are others,
         and nothing is stored."""
         self.policy.refresh()
-        options, slots = self.options, len(self._eval_envs)
+        slots = min(episodes, len(self._eval_envs))
         games = [
             Game(
                 env,
                 None,
-                seed=options.eval_seed + k,
+                seed=self.options.eval_seed + k,
                 stride=slots,
-                episodes=len(range(k, options.eval_episodes, slots)),
+                episodes=len(range(k, episodes, slots)),
             )
-            for k, env in enumerate(self._eval_envs)
+            for k, env in enumerate(self._eval_envs[:slots])
         ]
         turn = self._turn_loop(1)
         players = self._join(turn, games, "eval")
@@ -205,7 +208,7 @@ class Arena:
             turn.add_frames(players, players.frames())
             turn.run()
             players.act()
-        return tuple(games[i % slots].returns[i // slots] for i in range(options.eval_episodes))
+        return tuple(games[i % slots].returns[i // slots] for i in range(episodes))
 
     def _turn_loop(self, stream: int) -> TurnLoop:
         """One with random numbers of its own."""
@@ -251,14 +254,15 @@ class ReplaySink:
     free = 2**31
     """There is always room."""
 
-    def __init__(self, replay: Replay) -> None:
+    def __init__(self, replay: Replay, learner: Learner) -> None:
         self.stored = 0
         """Steps, final rows not counted."""
-        self._replay = replay
+        self._replay, self._learner = replay, learner
         self._sums, self._counts = np.zeros(3), np.zeros(3)
 
     def write(self, block: StepBlock) -> None:
-        self._replay.append(block)
+        """Store rows."""
+        take_in(block, self._replay, self._learner)
         self._sums += np.bincount(block.actor, block.reward, minlength=3)
         counts = np.bincount(block.actor, minlength=3)
         self._counts += counts

@@ -188,7 +188,7 @@ class Gateway:
         self._weights = WeightSlot.attach(message.weights, message.size)
         self._policy = Policy(
             message.spec,
-            self.config.learner.hidden,
+            self.config.learner,
             self._weights,
             device=resolve_device(self.config.server.device, "server.device"),
         )

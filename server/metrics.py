@@ -23,6 +23,11 @@ _BY_ACTOR = {
     "reward_mean": ("", "mean one-step reward of the actor's rows in the batches"),
     "q_mean": ("", "mean Q of the actions taken, over the actor's rows"),
     "grad_norm": ("", "norm of the gradient that the actor's rows make, every k-th update"),
+    "grad_share": (
+        "fraction",
+        "that norm over the sum of both actors' norms: how much of what moves the network comes "
+        "from the actor's rows",
+    ),
     "weight_mean": ("", "mean advantage weight of the actor's rows"),
     "weight_ess": (
         "fraction",
@@ -76,8 +81,14 @@ METRICS: dict[str, tuple[str, str]] = (
             "completed and not stored; while games play, that includes those on their way",
         ),
         "loss": ("", "the loss that is minimised"),
-        "loss_td": ("", "its part of the discrete heads: Huber loss of the TD error"),
-        "loss_continuous": ("", "its part of the continuous heads: weighted regression"),
+        "loss_td": ("", "its part of the values: Huber loss of the TD error, or learner.value's"),
+        "loss_continuous": (
+            "",
+            "its part of the continuous heads: weighted regression, cloning of the expert, or less "
+            "Q of the policy's action",
+        ),
+        "loss_imitation": ("", "its part of imitation on discrete heads: cloning, actions taken"),
+        "learning_rate": ("", "step size of the next update"),
         "td_err_mean": ("", "mean of |TD error| over all rows"),
         "q_mean": ("", "mean Q of the actions taken, over all rows"),
         "grad_norm": ("", "norm of the gradient before clipping, mean over the interval's updates"),

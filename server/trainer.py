@@ -24,7 +24,7 @@ from agent import checkpoint
 from agent.device import resolve_device
 from agent.learner import Learner
 from agent.replay import Batch, Replay
-from agent.step import STEP
+from agent.step import STEP, StepBlock
 from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
@@ -186,7 +186,7 @@ class Trainer:
                 block = ring.read(min(DRAIN_STEPS, self._room()))
                 if block is None:
                     break
-                self._replay.append(block)
+                take_in(block, self._replay, self._learner)
                 steps = block.kind == STEP
                 self._stored += int(np.count_nonzero(steps))
                 self._reward_sum += np.bincount(block.actor, block.reward, minlength=3)
@@ -217,11 +217,11 @@ class Trainer:
         if due <= 0:
             return 0
         until = time.monotonic() + BURST_S
+        size, frames = self._config.learner.batch_size, self._base_frames + self._stored
         for made in range(1, due + 1):
-            batch = self._replay.sample(self._config.learner.batch_size)
+            batch = learn_once(self._replay, self._learner, self._device, size, frames)
             if self._record:
                 self._record.add(batch)
-            self._learner.step(batch.to(self._device))
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._lines.append(self._buffer_line())
             if time.monotonic() >= until:
@@ -334,7 +334,29 @@ def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
 
 def make_learner(config: Config, spec: GameSpec, device: torch.device) -> Learner:
     """A learner at its first weights, as configured."""
-    return Learner(spec, config.learner, config.advantage, device=device, seed=config.run.seed)
+    return Learner(
+        spec,
+        config.learner,
+        config.advantage,
+        config.imitation,
+        device=device,
+        seed=config.run.seed,
+    )
+
+
+def take_in(block: StepBlock, replay: Replay, learner: Learner) -> None:
+    """Store rows, and let the learner see what was observed."""
+    replay.append(block)
+    learner.observe(block.obs)
+
+
+def learn_once(
+    replay: Replay, learner: Learner, device: torch.device, batch_size: int, frames: int
+) -> Batch:
+    """One update at `frames` stored steps of the run; the batch that it was made from."""
+    batch = replay.sample(batch_size)
+    learner.step(batch.to(device), frames)
+    return batch
 
 
 def spec_text(spec: GameSpec) -> str:

@@ -45,14 +45,14 @@ def test_a_run_is_repeatable_to_the_bit() -> None:
 
 def test_evaluations_come_at_the_interval_and_at_the_end() -> None:
     seen: list[Evaluation] = []
-    found = run(config(), options(frames=350), seen.append)
+    found = run(config(), options(frames=350, final_episodes=3), seen.append)
     assert [e.frames for e in found] == [150, 300, 350]
+    assert [len(e.returns) for e in found] == [2, 2, 3]
     assert seen == found
     for evaluation in found:
         exact = evaluation.metrics["frames"]
         assert evaluation.frames <= exact < evaluation.frames + 3
         assert evaluation.metrics["updates"] == int(exact - 50)  # one for each step beyond 50
-        assert len(evaluation.returns) == 2
 
 
 def test_training_does_not_notice_that_it_is_evaluated() -> None:
@@ -72,9 +72,9 @@ def test_an_evaluation_is_the_network_alone_on_fixed_seeds(monkeypatch: pytest.M
         def student(_env: Any, obs: Any) -> Any:
             return int(arena.policy.greedy(np.asarray(obs, np.float32)[None])[0, 0])
 
-        played = arena.evaluate()
+        played = arena.evaluate(5)
         assert (arena.sink.stored, len(arena.replay)) == stored
-        assert arena.evaluate() == played
+        assert arena.evaluate(5) == played
         assert played == pytest.approx(returns(LUNAR, student, 5, 1_000_000))
 
 

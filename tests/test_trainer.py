@@ -346,9 +346,9 @@ def test_steps_wait_in_the_ring_while_it_is_behind(
     world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
     step = world.trainer._learner.step
 
-    def slowly(batch: Any) -> None:
+    def slowly(batch: Any, frames: int) -> None:
         time.sleep(0.005)
-        step(batch)
+        step(batch, frames)
 
     monkeypatch.setattr(world.trainer._learner, "step", slowly)
     worst = 0.0
@@ -365,7 +365,7 @@ def test_steps_wait_in_the_ring_while_it_is_behind(
 
 def test_without_a_limit_no_game_waits(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = worlds(server__ring_steps=64)
-    monkeypatch.setattr(world.trainer._learner, "step", lambda _batch: time.sleep(0.005))
+    monkeypatch.setattr(world.trainer._learner, "step", lambda _batch, _frames: time.sleep(0.005))
     begin = time.monotonic()
     world.play(played(0, 1000))
     assert time.monotonic() - begin < 2.0
