@@ -106,8 +106,10 @@ def run(
         return found
 
 
-def evaluate_expert(options: ArenaOptions, episodes: int) -> list[float]:
-    """Returns of the expert alone, weakened as it is in training, on the seeds of evaluations."""
+def evaluate_expert(options: ArenaOptions, episodes: int | None = None) -> list[float]:
+    """Returns of the expert alone, weakened as it is in training, on the seeds of the last
+    evaluation, or so many of them."""
+    episodes = episodes or options.final_episodes or options.eval_episodes
     expert = _expert(options, (options.eval_seed,))
     if expert is None:
         raise ValueError(f"{options.env} has no expert to evaluate; name one as module:function")
