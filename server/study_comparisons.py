@@ -41,14 +41,14 @@ CLONE: Settings = {"imitation.expert": {"start": 1.0, "end": 1.0, "frames": 1}}
 
 def weighted(loss: str, more: Settings | None = None) -> dict[str, Settings]:
     """A variant for each mode and signal of weights that apply to one loss, `LOSS: MODE, SIGNAL`,
-    and `LOSS: off`, where `more` makes a difference to having no such loss at all."""
+    and `LOSS: unweighted` where `more` is needed to have that loss at all."""
     shared: dict[str, Any] = {**(more or {}), "advantage.applies_to": (loss,)}
     variants: dict[str, Settings] = {
         f"{loss}: {mode}, {signal}": shared | {"advantage.mode": mode, "advantage.signal": signal}
         for mode, signal in product(MODES, SIGNALS)
     }
     if more:
-        variants = {f"{loss}: off": shared | {"advantage.mode": "off"}} | variants
+        variants[f"{loss}: unweighted"] = shared | {"advantage.mode": "off"}
     return variants
 
 
@@ -78,7 +78,7 @@ WEIGHTING = Comparison(
 Weights by the reward of the step (`reward`), by its n-step return (`return`) or by what the critic
 thinks of the action (`critic`); compared with the same actor (`per_actor`) or with the whole batch
 (`global`); on the regression of the continuous heads (`continuous`), on the imitation of the
-actions taken on discrete heads (`imitation`), or on the TD loss (`td`). `off` has no weights, and
+actions taken on discrete heads (`imitation`), or on the TD loss (`td`). `plain` has no weights and
 no imitation. `expert rows alone` imitates the expert on the expert's rows, and nobody else.
 `grad_share_dqn` is the part of the gradient that comes from the student's own frames.""",
     scenes=(
@@ -87,12 +87,12 @@ no imitation. `expert rows alone` imitates the expert on the expert's rows, and 
             WEAK_DISCRETE.title,
             WEAK_DISCRETE.env,
             weaken=WEAK_DISCRETE.weaken,
-            variants=("off", *TD, *IMITATION),
+            variants=("plain", *TD, *IMITATION),
         ),
         WEAK_HYBRID,
         FULL_HYBRID,
     ),
-    variants={"off": OFF, **CONTINUOUS, "expert rows alone": ALONE, **IMITATION, **TD},
+    variants={"plain": OFF, **CONTINUOUS, "expert rows alone": ALONE, **IMITATION, **TD},
     frames=30_000,
     preset=PRESET,
     seeds=3,
@@ -100,19 +100,19 @@ no imitation. `expert rows alone` imitates the expert on the expert's rows, and 
     checks=(
         *_claims("weak-hybrid", PER_ACTOR),
         Better("weak-hybrid", PER_ACTOR, "continuous: global, reward"),
-        Better("weak-hybrid", PER_ACTOR, "off"),
+        Better("weak-hybrid", PER_ACTOR, "plain"),
         Better("weak-hybrid", PER_ACTOR, "expert rows alone"),
-        Better("weak-discrete", "off", "td: per_actor, reward"),
-        Better("weak-discrete", "off", "td: global, reward"),
+        Better("weak-discrete", "plain", "td: per_actor, reward"),
+        Better("weak-discrete", "plain", "td: global, reward"),
     ),
     pictures=(
         Picture(
             "return",
             "evaluation return",
             panels={
-                "weights on the continuous heads": ("off", *CONTINUOUS, "expert rows alone"),
-                "weights on imitation": ("off", *IMITATION),
-                "weights on the TD loss": ("off", *TD),
+                "weights on the continuous heads": ("plain", *CONTINUOUS, "expert rows alone"),
+                "weights on imitation": ("plain", *IMITATION),
+                "weights on the TD loss": ("plain", *TD),
             },
         ),
         Picture(
@@ -120,7 +120,7 @@ no imitation. `expert rows alone` imitates the expert on the expert's rows, and 
             "each actor's rows",
             panels={
                 "": (
-                    "off",
+                    "plain",
                     PER_ACTOR,
                     "continuous: global, reward",
                     "imitation: per_actor, critic",

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from server.study_design import Comparison, Picture, Scene
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which people with any colour vision tell apart; without the yellow, which is
-faint on white."""
+COLOURS = (
+    "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F",
+)  # fmt: skip
+"""Okabe and Ito's, which people with any colour vision tell apart; with grey for their yellow,
+which is faint on white."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), "-.", (0, (1, 1.2)), (0, (8, 2, 1, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -117,12 +119,13 @@ def _returns(comparison: Comparison, picture: Picture, scene: Scene, results: Re
     expert = results.expert(scene.name)
     for axes, (title, names) in zip(grid, panels.items(), strict=True):
         lines = [return_line(results.of(scene.name, name), results.episodes) for name in names]
-        _draw(axes, lines, names)
+        # What stands before the colon is what the panel's title says.
+        _draw(axes, lines, [name.rpartition(": ")[2] if title else name for name in names])
         if not math.isnan(expert):
             axes.axhline(expert, color="#666666", linestyle="--", linewidth=1.2, zorder=1)
             axes.annotate(
-                f"expert {expert:.0f}", (1, expert), xycoords=("axes fraction", "data"),
-                xytext=(-2, 3), textcoords="offset points", ha="right", color="#555555", fontsize=8,
+                f"expert {expert:.0f}", (0, expert), xycoords=("axes fraction", "data"),
+                xytext=(4, 3), textcoords="offset points", color="#555555", fontsize=8,
             )  # fmt: skip
         axes.set_title(title)
         axes.set_xlabel("frames")
@@ -159,14 +162,14 @@ def _draw(axes: Axes, lines: Sequence[Line], names: Sequence[str]) -> None:
         if not line.frames:
             continue
         colour = COLOURS[i % len(COLOURS)]
-        axes.fill_between(line.frames, line.low, line.high, color=colour, alpha=0.12, linewidth=0)
+        axes.fill_between(line.frames, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(
             line.frames, line.middle, label=name, color=colour,
             linestyle=DASHES[i % len(DASHES)], marker=MARKERS[i % len(MARKERS)],
             markevery=max(1, len(line.frames) // 8),
         )  # fmt: skip
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x else "0"))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlim(left=0)
 
 

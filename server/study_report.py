@@ -144,6 +144,7 @@ def write(
     names = [*(name for name in order if name in sections), *(sections.keys() - set(order))]
     episodes = " or ".join(sorted({str(comparison.final_episodes) for comparison, _, _ in found}))
     body = [INTRODUCTION.format(episodes=episodes)]
+    body += ["\n".join(_contents(sections[name]) for name in names) + "\n"]
     body += [f"{_mark(name)}\n{sections[name].strip()}\n{_END}\n" for name in names]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(body), encoding="utf-8")
@@ -273,6 +274,15 @@ def _sections(page: str) -> dict[str, str]:
     """The sections of a page, by comparison."""
     found = re.findall(rf"<!-- comparison (\S+) -->\n(.*?)\n{_END}", page, re.DOTALL)
     return dict(found)
+
+
+def _contents(section: str) -> str:
+    """A line that leads to a section and counts its verdicts."""
+    title = section.split("\n", 1)[0].removeprefix("## ")
+    anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+    words = re.findall(r"\| \*\*(.+)\*\* \|$", section, re.MULTILINE)
+    counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    return f"- [{title}](#{anchor})" + (f": {counted}" if words else "")
 
 
 def _plain(value: Any) -> Any:
