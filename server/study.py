@@ -94,7 +94,8 @@ def main(args: argparse.Namespace) -> int:
     if args.report:
         order = [comparison.name for comparison in COMPARISONS]
         *pictures, page = study_report.write(args.report, found, order)
-        console.print(f"written: {page} and {len(pictures)} pictures", highlight=False)
+        said = f"written: {page} and {len(pictures)} pictures"
+        console.print(said, highlight=False, soft_wrap=True)
     for failure in failures:
         print(f"understudy study: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -82,7 +82,10 @@ class StudyScreen:
             said = f"return {last.mean:.1f} after {last.seconds:.0f} s"
         # Above the bar, where there is one.
         self._progress.console.print(
-            f"{self._over}/{self._count}  {job.title}: {said}", highlight=False, markup=False
+            f"{self._over}/{self._count}  {job.title}: {said}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
 

@@ -122,7 +122,10 @@ def print_tables(console: Console, comparison: Comparison, results: Results) -> 
             table.add_row(*row)
         console.print(table)
     for verdict in verdicts(comparison, results):
-        console.print(f"{verdict.target}. Measured: {verdict.measured}: {verdict.word}")
+        console.print(
+            f"{verdict.target}. Measured: {verdict.measured}: {verdict.word}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def write(
