@@ -26,7 +26,7 @@ def test_what_is_changed_is_said_and_the_rest_stays() -> None:
     ]
     before, after = flat(CONFIG), flat(new)
     assert {key for key in before if before[key] != after[key]} == {c.key for c in changes}
-    assert CONFIG == Config(), "the old one is as it was"
+    assert Config() == CONFIG, "the old one is as it was"
 
 
 def test_a_schedules_name_stands_for_both_its_ends() -> None:

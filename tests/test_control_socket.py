@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import socket
 import stat
@@ -178,8 +177,8 @@ def test_a_server_that_ends_before_it_answers(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_hold_a_socket_leaves_nothing_open(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     (tmp_path / NAME).mkdir()
     with pytest.raises(OSError):
         ControlSocket(tmp_path, lambda _: {})
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
