@@ -296,9 +296,9 @@ def test_a_run_that_is_gone_on_with_remembers(tmp_path: Path) -> None:
     assert (kept.learner.n_step, kept.expert.decay) == (7, "evaluation")
     changed = {"expert__ratio": kept.expert.ratio.model_dump(), "expert__decay": kept.expert.decay}
     with Running(path, resume=True, **changed) as second:
+        second.until(lambda: second.supervisor.frames == 49, "the trainer has read it", 50.0)
         second.until_row(eval_return_mean=75.0, eval_return_best=75.0, expert_return_mean=100.0)
         second.until_row(expert_ratio=0.25)
-        second.until(lambda: second.supervisor.frames is not None, "the trainer has read it")
         assert "evaluations.jsonl, line 3:" in second.log()
         assert change(second, {"learner.n_step": 8}) == ["learner.n_step: 3 -> 8"]
         assert lines(second, "changes")[-1]["frames"] == 49
