@@ -26,7 +26,7 @@ from server.games import GameOptions, Games
 from server.logs import log_here, stop_logging
 from server.play import positive
 from server.rundir import RunFolder
-from server.serve import stop_flag
+from server.serve import Flag, stop_flag
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
@@ -107,10 +107,7 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
 
     def wait() -> None:
         supervisor.poll(0.05)
-        if stop.set:
-            raise DemoError("stopped before the end")
-        for failure in [*games.failures, *evaluator.failures]:
-            raise DemoError(failure.message)
+        _check_all_is_well(stop, games, evaluator)
 
     evaluator = Evaluator(_options(args, supervisor), wait)
     with Screen(console, f"understudy: {args.env}", frames=args.frames) as screen, evaluator:
@@ -118,7 +115,7 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
         screen.note(f"starting {args.clients} games")
         evaluator.start(FINAL_EPISODES)
         with games:
-            games.start(args.clients, held=True)
+            games.start(args.clients, limit=0)
             begin, held, curve = _train(args, supervisor, games, evaluator, screen, wait)
         frames, end = supervisor.steps, time.monotonic()
         screen.note("learning from the last frames")
@@ -150,6 +147,14 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
     }
 
 
+def _check_all_is_well(stop: Flag, *players: Games | Evaluator) -> None:
+    if stop.set:
+        raise DemoError("stopped before the end")
+    for one in players:
+        if one.failures:
+            raise DemoError(one.failures[0].message)
+
+
 def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> GameOptions:
     """Those of the training games; the evaluator makes its own of them."""
     token = supervisor.config.server.token
@@ -176,17 +181,19 @@ def _train(
     for how many seconds the games were held after that, and what the network scored at which
     frame."""
     begin = held = 0.0
-    due = 0
+    due: int | None = 0
     curve: list[list[float]] = []
     while supervisor.steps < args.frames:
-        if supervisor.steps >= due:
+        if due is not None and games.frames >= due:
             screen.note("evaluating")
-            start, frames = time.monotonic(), supervisor.steps
+            start = time.monotonic()
             played = evaluator.evaluate(games, EVAL_EPISODES, expert=due == 0)
             mean = statistics.fmean(episode.return_ for episode in played.student)
-            curve.append([frames, mean])
+            curve.append([supervisor.steps, mean])
             held += time.monotonic() - start if begin else 0.0
-            due = (supervisor.steps // args.eval_every + 1) * args.eval_every
+            # The last one is yet to come, when all is learnt.
+            due = due + args.eval_every if due + args.eval_every < args.frames else None
+            games.go_on(due)
             screen.note("training")
         wait()
         if not begin and supervisor.steps:

@@ -58,9 +58,8 @@ class Evaluator:
             games.start(min(CLIENTS, episodes))
 
     def evaluate(self, training: Games, episodes: int, *, expert: bool) -> Played:
-        """Hold the training games, play so many episodes of the network, and of the expert where
-        asked, all from the same seeds; then let the training games go on."""
-        training.hold()
+        """Wait until all training games are held (or have ended), and play so many episodes of the
+        network, and of the expert where asked, all from the same seeds. They stay held."""
         while not training.all_said("held"):
             self._wait()
         playing = [self._student]
@@ -76,9 +75,7 @@ class Evaluator:
                 if order is not None:
                     order(games)
         student, *teacher = (games.episodes() for games in playing)
-        played = Played(student, teacher[0] if teacher else [], training.frames)
-        training.go()
-        return played
+        return Played(student, teacher[0] if teacher else [], training.frames)
 
     def dismiss_expert(self) -> None:
         """The expert is not evaluated again: its games end."""

@@ -11,13 +11,16 @@ A game imports neither torch nor anything of this server but this module.
 
 Orders, and what a game says to them:
 
-    hold    a training game waits between two frames, connected, and says "held"
-    go      it plays on. A game of evaluation that plays in rounds: it connects, plays its share of
-            so many episodes, and says "done"
+    go      a training game that is held plays on. A game of evaluation that plays in rounds:
+            it connects, plays its share of so many episodes, and says "done"
     leave   a game of evaluation that is done leaves the server, and says "left". Without rounds
             they are told once all are done: to the server, one that is quick and one that is still
             on its way must not look like two evaluations
     stop    it ends
+
+Training games are held by a number of frames: when all together have taken so many actions, each
+waits between two frames, connected, and says "held". They count in memory that they share, so that
+they stop there and not some polls later.
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ import multiprocessing
 import queue
 import signal
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
@@ -44,6 +46,9 @@ from understudy_client.wire import ROLES
 
 PING_S = 2.0
 """How often a game that waits lets the server know that it is there."""
+
+NO_LIMIT = 2**63 - 1
+"""Frames that no games reach."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -134,19 +139,21 @@ class Games:
         self._pipes: list[Connection[Any, Any]] = []
         self._said: dict[int, str] = {}
         """What each game said last, since the last order."""
-        self._counts: Sequence[int] = ()
+        self._counts: Any = [NO_LIMIT]
+        """Actions of each game, and last the limit: memory that the games share."""
         self._reader = threading.Thread(target=self._read, name="games", daemon=True)
 
-    def start(self, clients: int, *, held: bool = False) -> None:
+    def start(self, clients: int, *, limit: int | None = None) -> None:
         """Start this many games. Those for which no episode or frame is left are not started.
-        `held`: training games connect and wait."""
+        `limit`: training games are held at so many frames, as by `go_on`; at 0 they connect and
+        wait."""
         if self._processes:
             raise RuntimeError("these games were started before; make new ones")
         if self.options.log_dir is not None:
             self.options.log_dir.mkdir(parents=True, exist_ok=True)
         spawn = multiprocessing.get_context("spawn")
-        # Each game counts in a place of its own.
-        self._counts = counts = spawn.RawArray("q", clients)
+        self._counts = counts = spawn.RawArray("q", clients + 1)
+        self._limit(limit)
         # A game that is still starting has no handlers yet, and Ctrl-C reaches it all the same:
         # it starts with the signals held back. (The tracker would let them through if it were
         # started within.)
@@ -162,7 +169,7 @@ class Games:
                 process = spawn.Process(
                     target=_game,
                     args=(
-                        _Part(self.options, client, clients, episodes, frames, held),
+                        _Part(self.options, client, clients, episodes, frames),
                         theirs,
                         counts,
                     ),
@@ -180,15 +187,17 @@ class Games:
     @property
     def frames(self) -> int:
         """Actions that all games together have taken."""
-        return sum(self._counts)
+        return _total(self._counts)
 
-    def hold(self) -> None:
-        """Have training games wait between two frames; when all do, `all_said("held")`."""
-        self._order("hold")
+    def go_on(self, limit: int | None = None) -> None:
+        """Have held games play on until all together have taken so many actions; when all are held
+        again, `all_said("held")`."""
+        self._limit(limit)
+        self._order("go")
 
-    def go(self, episodes: int | None = None) -> None:
-        """Have held games play on; with rounds, play this many episodes, all games together; when
-        they are through, `all_said("done")`."""
+    def go(self, episodes: int) -> None:
+        """With rounds: play this many episodes, all games together; when they are through,
+        `all_said("done")`."""
         self._order("go", episodes)
 
     def leave(self) -> None:
@@ -261,6 +270,9 @@ class Games:
         if not self.options.rounds and self._said and self.all_said("done"):
             self.leave()
 
+    def _limit(self, frames: int | None) -> None:
+        self._counts[-1] = NO_LIMIT if frames is None else frames
+
     def _order(self, word: str, episodes: int | None = None) -> None:
         self._said.clear()
         for pipe in self._pipes:
@@ -286,6 +298,11 @@ def _share(total: int | None, client: int, clients: int) -> int | None:
     return None if total is None else len(range(client, total, clients))
 
 
+def _total(counts: Any) -> int:
+    """All games' actions: what their counts hold but for the limit behind them."""
+    return sum(counts[:-1])
+
+
 def _number(process: BaseProcess) -> int:
     """The number of a game."""
     return int(process.name.removeprefix("game-"))
@@ -300,24 +317,16 @@ class _Part:
     clients: int
     episodes: int | None
     frames: int | None
-    held: bool
 
 
 class _Orders:
     """What this game is told, in the order in which it is told it."""
 
-    def __init__(self, pipe: Connection[Any, Any], *, held: bool) -> None:
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
         self.stop = threading.Event()
         self._waiting: queue.SimpleQueue[tuple[str, int | None]] = queue.SimpleQueue()
-        if held:
-            self._waiting.put(("hold", None))
         self._pipe = pipe
         threading.Thread(target=self._listen, daemon=True).start()
-
-    @property
-    def any(self) -> bool:
-        """There is an order that has not been taken."""
-        return not self._waiting.empty()
 
     def take(self, client: Client | None = None) -> tuple[str, int | None]:
         """The next order, when it comes. `client` is kept from being idle meanwhile."""
@@ -344,7 +353,7 @@ class _Orders:
 
 def _game(part: _Part, pipe: Connection[Any, Any], counts: Any) -> None:
     """One game: the whole life of its process."""
-    orders = _Orders(pipe, held=part.held)
+    orders = _Orders(pipe)
     # Ctrl-C reaches the whole group of processes; whoever started the games decides about them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
@@ -410,18 +419,18 @@ def _play(
             log.add(session, answer)
 
     def between() -> bool:
-        """Between two frames: wait while the game is held; whether it is to end. Errors:
+        """Between two frames: wait while the games are held; whether this one is to end. Errors:
         Reconnected, once it may go on, where the connection was lost meanwhile."""
+        if _total(counts) < counts[clients]:
+            return orders.stop.is_set()
         lost: Reconnected | None = None
-        word = orders.take()[0] if orders.any else ""
-        while word == "hold":
-            pipe.send(Said(client, "held"))
-            word = ""
-            while word not in ("go", "hold", "stop"):
-                try:
-                    word = orders.take(connected)[0]
-                except Reconnected as error:
-                    lost = error
+        pipe.send(Said(client, "held"))
+        word = ""
+        while word not in ("go", "stop"):
+            try:
+                word = orders.take(connected)[0]
+            except Reconnected as error:
+                lost = error
         if lost is not None:
             raise lost
         return orders.stop.is_set()

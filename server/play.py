@@ -20,7 +20,7 @@ REPORT_S = 5.0
 
 POLL_S = 0.2
 EVALUATION_POLL_S = 0.02
-"""How closely the frames are counted where something is due at so many."""
+"""Games that wait for an evaluation are not to wait long for this."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +132,7 @@ class _Play:
         done: list[Episode] = []
         start = reported = time.monotonic()
         with games, self._evaluator or nullcontext():
-            games.start(args.clients, held=self._evaluator is not None)
+            games.start(args.clients, limit=None if self._evaluator is None else self._due)
             if self._evaluator:
                 self._evaluator.start(args.eval_episodes)
             host, port = args.connect
@@ -160,9 +160,8 @@ class _Play:
         """Evaluate now, the expert once, and say what came of it."""
         first = self._due == 0
         played = evaluator.evaluate(self._games, self._args.eval_episodes, expert=first)
-        every = self._args.eval_every
-        # They may have played a few more than were due before they stopped.
-        self._due = (played.frames // every + 1) * every
+        self._due += self._args.eval_every
+        self._games.go_on(self._due)
         if first:
             evaluator.dismiss_expert()
             self._expert = mean_return(played.teacher)
