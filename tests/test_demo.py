@@ -3,16 +3,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from conftest import descendants
 from rich.console import Console
 
 from agent import checkpoint, diagnostics
@@ -20,7 +17,6 @@ from config.load import load
 from config.options import given, parse
 from server import cli, demo
 from server.attribution import compare, load_dump, load_logs
-from server.games import Games
 from server.metrics import METRICS, SUMMARY
 from server.serve import Flag
 
@@ -243,22 +239,3 @@ def test_what_ends_the_demo_before_its_time() -> None:
             demo._check_all_is_well(go, *players)
     with pytest.raises(demo.DemoError, match="stopped before the end"):
         demo._check_all_is_well(stop, well, failed)
-
-
-@pytest.mark.slow
-def test_a_game_that_fails_ends_the_demo(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And nothing is left of the others."""
-    start = Games.start
-
-    def failing(self: Games, *args: Any, **more: Any) -> None:
-        if self.options.role == "eval_expert":
-            self.options = replace(self.options, env="NoSuchGame-v0")
-        start(self, *args, **more)
-
-    monkeypatch.setattr(Games, "start", failing)
-    before = set(descendants(os.getpid()))
-    assert cli.main(["demo", "--clients", "1", "--json", "--run", str(tmp_path / "run")]) == 1
-    assert "NoSuchGame" in capsys.readouterr().err
-    assert set(descendants(os.getpid())) == before
