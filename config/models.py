@@ -78,7 +78,7 @@ class Schedule(Group):
 
 
 class FractionSchedule(Schedule):
-    """A schedule of a fraction of frames: both ends lie within 0 and 1."""
+    """A schedule of a fraction: both ends lie within 0 and 1."""
 
     start: Fraction
     """Value at frame 0."""
@@ -176,6 +176,15 @@ class ReplayConfig(Group):
     """An n-step return ends where the actor changes: nobody is credited with another's play."""
     actor_share: dict[ActorName, Fraction] = {}
     """Fraction of each batch drawn from an actor's steps; what is left comes as it is stored."""
+    prioritised: bool = False
+    """Draw steps by their last TD error instead of uniformly, within each actor's share."""
+    priority_alpha: Fraction = 0.6
+    """With prioritised: how much the TD error counts; priority = |TD error|^alpha."""
+    priority_beta: FractionSchedule = FractionSchedule(start=0.4, end=1.0, frames=100_000)
+    """With prioritised: how far the losses make up for it, with factors that go as
+    probability^-beta."""
+    frame_stack: Annotated[Count, Unit("frames")] = 1
+    """Frames that the network looks at together: the newest of the episode. Each is stored once."""
 
     @field_validator("actor_share")
     @classmethod

@@ -191,6 +191,7 @@ class Gateway:
             self.config.learner,
             self._weights,
             device=resolve_device(self.config.server.device, "server.device"),
+            frame_stack=self.config.replay.frame_stack,
         )
         self._policy.refresh()
         seed = self.config.run.seed
@@ -201,13 +202,15 @@ class Gateway:
             self._rings[self._index],
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
+            frame_stack=self.config.replay.frame_stack,
         )
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
         gc.collect()
         gc.freeze()
         # The first pass through the network sets up threads and memory: not in a game's time.
-        blank = np.zeros((1, message.spec.observation_size), message.spec.observation_dtype)
+        size = self.config.replay.frame_stack * message.spec.observation_size
+        blank = np.zeros((1, size), message.spec.observation_dtype)
         self._policy.greedy(blank)
         for connection in list(self._connections):
             if connection.waits_for_welcome:

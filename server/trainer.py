@@ -24,6 +24,7 @@ from agent import checkpoint
 from agent.device import resolve_device
 from agent.learner import Learner
 from agent.replay import Batch, Replay
+from agent.schedules import linear
 from agent.step import STEP
 from config.models import Config
 from protocol.actor import ACTORS, NAMES, Actor
@@ -108,6 +109,8 @@ class Trainer:
             device=device if store == "auto" else resolve_device(store, "replay.device"),
             stop_at_actor_change=config.replay.stop_at_actor_change,
             actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
+            priority_alpha=config.replay.priority_alpha if config.replay.prioritised else None,
+            frame_stack=config.replay.frame_stack,
             seed=config.run.seed,
         )
         self._learner = Learner(
@@ -117,6 +120,7 @@ class Trainer:
             config.imitation,
             device=device,
             seed=config.run.seed,
+            frame_stack=config.replay.frame_stack,
         )
         self._base_frames = 0
         version = 0
@@ -237,11 +241,16 @@ class Trainer:
         if due <= 0:
             return 0
         until = time.monotonic() + BURST_S
+        frames = self._base_frames + self._stored
+        beta = self._config.replay.priority_beta
+        self._replay.beta = linear(beta.start, beta.end, beta.frames, frames)
         for made in range(1, due + 1):
             batch = self._replay.sample(self._config.learner.batch_size)
             if self._record:
                 self._record.add(batch)
-            self._learner.step(batch.to(self._device), self._base_frames + self._stored)
+            td_errors = self._learner.step(batch.to(self._device), frames)
+            if self._config.replay.prioritised:
+                self._replay.update_priorities(batch.indices, td_errors)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._lines.append(self._buffer_line())
             if time.monotonic() >= until:
@@ -271,6 +280,7 @@ class Trainer:
             "buffer_frac_dqn": composition.frac_dqn,
             "buffer_frac_expert": composition.frac_expert,
             "buffer_fill": composition.total / self._config.replay.capacity_steps,
+            **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
         for actor in ACTORS:
