@@ -30,6 +30,7 @@ from config.models import Config
 from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
 from server.control import (
+    Changed,
     Checkpoint,
     Dump,
     Dumped,
@@ -37,7 +38,9 @@ from server.control import (
     Failed,
     GameDecided,
     Ready,
+    SaveBest,
     Saved,
+    SavedBest,
     Stop,
     TrainerReport,
 )
@@ -94,7 +97,9 @@ class Trainer:
         *,
         resume: bool,
         record: bool,
+        best: bool = False,
     ) -> None:
+        """`best`: resume from the checkpoint that evaluated best, and put newer ones away."""
         self._config = config
         self._pipe = pipe
         self._folder = folder / "checkpoints"
@@ -124,9 +129,12 @@ class Trainer:
         )
         self._base_frames = 0
         version = 0
-        if resume and (path := checkpoint.latest(self._folder)):
+        from_file = checkpoint.best if best else checkpoint.latest
+        if resume and (path := from_file(self._folder)):
             state = checkpoint.load(path, spec=spec_text(game.spec))
             self._learner.load_state_dict(state["learner"])
+            if best:
+                checkpoint.go_back(self._folder, self._learner.updates)
             self._base_frames, version = int(state["frames"]), int(state["version"])
             log.info("resumed from %s at frame %d", path, self._base_frames)
         self._rings = [
@@ -151,7 +159,7 @@ class Trainer:
         self._ending = False
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
-        self._tell(Ready(self._slot.name, len(vector)))
+        self._tell(Ready(self._slot.name, len(vector), self._base_frames))
 
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
@@ -187,10 +195,20 @@ class Trainer:
                     self._stopping = isinstance(message, Stop)
                 elif isinstance(message, Checkpoint):
                     self._save()
+                elif isinstance(message, SaveBest):
+                    self._save_best(message.evaluation)
+                elif isinstance(message, Changed):
+                    self._change(message.config)
                 elif isinstance(message, Dump):
                     self._dump(message.path)
         except (EOFError, OSError):  # the supervisor is gone
             self._ending = self._stopping = True
+
+    def _change(self, config: Config) -> None:
+        """These settings hold from the next batch on."""
+        self._config = config
+        self._replay.n_step, self._replay.gamma = config.learner.n_step, config.learner.gamma
+        self._learner.configure(config.learner, config.advantage, config.imitation)
 
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; without one, come to an end in order."""
@@ -303,17 +321,9 @@ class Trainer:
 
     def _save(self) -> None:
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
-        path = self._folder / f"update-{self._learner.updates:010d}.pt"
+        path = self._folder / checkpoint.file_name(self._learner.updates)
         try:
-            checkpoint.save(
-                path,
-                {
-                    "spec": spec_text(self._spec),
-                    "learner": self._learner.state_dict(),
-                    "frames": self._base_frames + self._stored,
-                    "version": self._slot.version,
-                },
-            )
+            checkpoint.save(path, self._state())
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
         except OSError as error:
             log.error("could not write %s: %s; training goes on", path, error)
@@ -321,6 +331,25 @@ class Trainer:
             return
         log.info("checkpoint %s", path)
         self._tell(Saved(str(path)))
+
+    def _save_best(self, evaluation: dict[str, Any]) -> None:
+        path = self._folder / checkpoint.BEST
+        try:
+            checkpoint.save(path, self._state() | {"evaluation": evaluation})
+        except OSError as error:
+            log.error("could not write %s: %s; training goes on", path, error)
+            self._tell(SavedBest(str(path), evaluation["mean"], str(error)))
+            return
+        log.info("checkpoint %s: evaluated at %.1f", path, evaluation["mean"])
+        self._tell(SavedBest(str(path), evaluation["mean"]))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "spec": spec_text(self._spec),
+            "learner": self._learner.state_dict(),
+            "frames": self._base_frames + self._stored,
+            "version": self._slot.version,
+        }
 
     def _dump(self, path: str) -> None:
         """Write what the replay holds, and what the recorded batches held, for the audit."""
@@ -346,19 +375,24 @@ def spec_text(spec: GameSpec) -> str:
     return msgspec.json.encode(spec).decode()
 
 
-def _await_game(pipe: Pipe) -> GameDecided | None:
-    """What the run is about; None if it is to end before there is a game."""
+def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config]:
+    """What the run is about (None if it is to end before there is a game), and the configuration,
+    which may change meanwhile."""
     while True:
         message = pipe.recv()
         if isinstance(message, GameDecided):
-            return message
+            return message, config
         if isinstance(message, Stop):
-            return None
+            return None, config
+        if isinstance(message, Changed):
+            config = message.config
         if isinstance(message, Checkpoint):
             pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
 
 
-def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -> None:
+def main(
+    config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool, best: bool = False
+) -> None:
     """The process's entry: wait for the game, then train it. Signals are the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -367,8 +401,9 @@ def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
-        if game := _await_game(pipe):
-            Trainer(config, game, pipe, folder, resume=resume, record=record).run()
+        game, config = _await_game(pipe, config)
+        if game:
+            Trainer(config, game, pipe, folder, resume=resume, record=record, best=best).run()
     except EOFError:  # the supervisor is gone
         return
     except Exception as error:
