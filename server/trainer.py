@@ -25,8 +25,8 @@ from agent.device import resolve_device
 from agent.learner import Learner
 from agent.replay import Batch, Replay
 from agent.schedules import linear
-from agent.step import STEP
-from config.models import Config
+from agent.step import STEP, StepBlock
+from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
 from server.control import (
@@ -105,28 +105,8 @@ class Trainer:
         self._folder = folder / "checkpoints"
         self._spec = game.spec
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
-        store = config.replay.device
-        self._replay = Replay(
-            game.spec,
-            config.replay.capacity_steps,
-            n_step=config.learner.n_step,
-            gamma=config.learner.gamma,
-            device=device if store == "auto" else resolve_device(store, "replay.device"),
-            stop_at_actor_change=config.replay.stop_at_actor_change,
-            actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
-            priority_alpha=config.replay.priority_alpha if config.replay.prioritised else None,
-            frame_stack=config.replay.frame_stack,
-            seed=config.run.seed,
-        )
-        self._learner = Learner(
-            game.spec,
-            config.learner,
-            config.advantage,
-            config.imitation,
-            device=device,
-            seed=config.run.seed,
-            frame_stack=config.replay.frame_stack,
-        )
+        self._replay = make_replay(config, game.spec, device)
+        self._learner = make_learner(config, game.spec, device)
         self._base_frames = 0
         version = 0
         from_file = checkpoint.best if best else checkpoint.latest
@@ -225,8 +205,7 @@ class Trainer:
                 block = ring.read(min(DRAIN_STEPS, self._room()))
                 if block is None:
                     break
-                self._replay.append(block)
-                self._learner.observe(block.obs)
+                take_in(block, self._replay, self._learner)
                 steps = block.kind == STEP
                 self._stored += int(np.count_nonzero(steps))
                 self._reward_sum += np.bincount(block.actor, block.reward, minlength=3)
@@ -248,11 +227,9 @@ class Trainer:
         """Updates that the replay ratio allows and that have not been made. None while there is
         nothing to learn from: as long as that is so, games must not be made to wait for it."""
         trainer = self._config.trainer
-        over = self._stored - trainer.min_steps
-        if not trainer.enabled or over < 0 or not self._replay.can_sample:
+        if not trainer.enabled or not self._replay.can_sample:
             return 0
-        made = self._learner.updates - self._first_update
-        return int(over * trainer.replay_ratio) - made
+        return updates_due(trainer, self._stored, self._learner.updates - self._first_update)
 
     def _learn(self) -> int:
         due = self._due()
@@ -260,15 +237,10 @@ class Trainer:
             return 0
         until = time.monotonic() + BURST_S
         frames = self._base_frames + self._stored
-        beta = self._config.replay.priority_beta
-        self._replay.beta = linear(beta.start, beta.end, beta.frames, frames)
         for made in range(1, due + 1):
-            batch = self._replay.sample(self._config.learner.batch_size)
+            batch = learn_once(self._config, self._replay, self._learner, self._device, frames)
             if self._record:
                 self._record.add(batch)
-            td_errors = self._learner.step(batch.to(self._device), frames)
-            if self._config.replay.prioritised:
-                self._replay.update_priorities(batch.indices, td_errors)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._lines.append(self._buffer_line())
             if time.monotonic() >= until:
@@ -368,6 +340,61 @@ class Trainer:
         with Path(path).open("wb") as file:
             np.savez(file, **stored)  # type: ignore[arg-type]
         self._tell(Dumped(path))
+
+
+def updates_due(settings: TrainerConfig, stored: int, made: int) -> int:
+    """Updates that are to be made now, after `stored` steps and `made` updates."""
+    over = stored - settings.min_steps
+    return int(over * settings.replay_ratio) - made if over >= 0 else 0
+
+
+def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
+    """An empty replay as configured; on `device`, the trainer's, unless told otherwise."""
+    store = config.replay.device
+    return Replay(
+        spec,
+        config.replay.capacity_steps,
+        n_step=config.learner.n_step,
+        gamma=config.learner.gamma,
+        device=device if store == "auto" else resolve_device(store, "replay.device"),
+        stop_at_actor_change=config.replay.stop_at_actor_change,
+        actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
+        priority_alpha=config.replay.priority_alpha if config.replay.prioritised else None,
+        frame_stack=config.replay.frame_stack,
+        seed=config.run.seed,
+    )
+
+
+def make_learner(config: Config, spec: GameSpec, device: torch.device) -> Learner:
+    """A learner at its first weights, as configured."""
+    return Learner(
+        spec,
+        config.learner,
+        config.advantage,
+        config.imitation,
+        device=device,
+        seed=config.run.seed,
+        frame_stack=config.replay.frame_stack,
+    )
+
+
+def take_in(block: StepBlock, replay: Replay, learner: Learner) -> None:
+    """Store rows, and let the learner see what was observed."""
+    replay.append(block)
+    learner.observe(block.obs)
+
+
+def learn_once(
+    config: Config, replay: Replay, learner: Learner, device: torch.device, frames: int
+) -> Batch:
+    """One update at `frames` stored steps of the run; the batch that it was made from."""
+    beta = config.replay.priority_beta
+    replay.beta = linear(beta.start, beta.end, beta.frames, frames)
+    batch = replay.sample(config.learner.batch_size)
+    td_errors = learner.step(batch.to(device), frames)
+    if config.replay.prioritised:
+        replay.update_priorities(batch.indices, td_errors)
+    return batch
 
 
 def spec_text(spec: GameSpec) -> str:
