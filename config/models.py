@@ -276,7 +276,7 @@ class LearnerConfig(Group):
 class ImitationConfig(Group):
     """Learning what to do from what was done, beside what it earned."""
 
-    expert: Schedule = Schedule(start=0.0, end=0.0, frames=100_000)
+    expert: Schedule = Schedule(start=1.0, end=1.0, frames=100_000)
     """Weight of cloning: the network is to choose what the expert chose, on the expert's rows."""
     loss: Literal["margin", "cross_entropy"] = "margin"
     """Of cloning on discrete heads: a margin that Q of the expert's choice must keep above the
