@@ -14,6 +14,7 @@ from config.options import parse
 COMMANDS = {
     "serve": ("server.serve", "run the server until it is stopped"),
     "play": ("server.play", "run games against a server"),
+    "set": ("server.set", "change settings of a run while it runs"),
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
