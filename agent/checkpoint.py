@@ -6,8 +6,6 @@ and plain values. It is read with `weights_only`: a checkpoint from elsewhere ca
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,11 +13,12 @@ from typing import Any
 
 import torch
 
+from agent.files import TEMPORARY, written_whole
+
 FORMAT = "understudy checkpoint"
 VERSION = 1
 
 SUFFIX = ".pt"
-TEMPORARY = ".tmp"
 
 
 class CheckpointError(Exception):
@@ -32,24 +31,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Whenever the process or the machine stops, `path` is the old file or the new one, complete.
     Makes the folder if there is none. Errors: OSError, with the temporary file removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + TEMPORARY)
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    # The new name is on the disk only when the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with written_whole(path) as file:
+        torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
 
 
 def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:

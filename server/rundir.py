@@ -4,6 +4,7 @@ config.toml     the effective configuration (no secrets)
 game.json       the spec of the game, once there is one
 run.json        how often the run was started
 checkpoints/    see agent.checkpoint
+demonstrations/ recordings of experts that the replay starts with
 metrics.jsonl   one row of numbers for each interval
 understudy.log  what the processes had to say
 summary.json    the last numbers, when the run ended
@@ -76,6 +77,23 @@ class RunFolder:
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
         return RunFolder(path, launch, lock)
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether a run was ever started or made here."""
+        return (path / _MARK).exists()
+
+    @staticmethod
+    def take(path: Path) -> RunFolder:
+        """A run's folder as it is, for something that is no start of the run. Errors: ConfigError
+        where somebody else has it."""
+        try:
+            launch = json.loads((path / _MARK).read_text())["launches"]
+            return RunFolder(path, launch, _lock(path))
+        except OSError as error:
+            raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"run.dir: {path / _MARK} is damaged; choose another run") from None
 
     def close(self) -> None:
         """Let other servers have the folder. Again has no effect."""

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.device import resolve_device
@@ -36,6 +37,8 @@ from server.control import (
     Open,
     Proposed,
     Ready,
+    Record,
+    Recorded,
     Saved,
     Stop,
     TrainerReport,
@@ -57,7 +60,7 @@ STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
 
 
-Answer = TypeVar("Answer", Saved, Dumped)
+Answer = TypeVar("Answer", Saved, Dumped, Recorded)
 
 
 class ChildDied(RuntimeError):
@@ -68,7 +71,13 @@ class Supervisor:
     """Owns the run's processes and its shared memory."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, *, resume: bool = False, record: bool = False
+        self,
+        config: Config,
+        folder: RunFolder,
+        *,
+        resume: bool = False,
+        record: bool = False,
+        keep_rows: bool = False,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -83,6 +92,7 @@ class Supervisor:
         self.port = 0
         self._resume = resume
         self._record = record
+        self._keep_rows = keep_rows
         self._context = multiprocessing.get_context("spawn")
         self._spec: GameSpec | None = folder.game()
         self._ready: Ready | None = None
@@ -92,7 +102,7 @@ class Supervisor:
         self._processes: dict[Pipe, BaseProcess] = {}
         self._collector = Collector()
         self._next_row = 0.0
-        self._answers: list[Saved | Dumped] = []
+        self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
 
     # Starting.
@@ -111,7 +121,7 @@ class Supervisor:
             "trainer",
             trainer.main,
             self.config,
-            last=(self.folder.path, self._resume, self._record),
+            last=(self.folder.path, self._resume, self._record, self._keep_rows),
         )
         if self._spec is not None:
             self._decide(self._spec)
@@ -213,6 +223,11 @@ class Supervisor:
         """Have what the replay holds written to `path` (.npz), and wait for it."""
         self._ask(Dump(path), Dumped, timeout_s)
 
+    def write_recording(self, path: Path, timeout_s: float = 3600.0) -> Recorded:
+        """Have all rows that came in written to `path`, and wait for it. With `keep_rows` only, and
+        best when the games have ended, so that nothing is on its way."""
+        return self._ask(Record(str(path)), Recorded, timeout_s)
+
     @property
     def steps(self) -> int:
         """Steps that the gateways have handed over since the start, as of now."""
@@ -239,6 +254,8 @@ class Supervisor:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.poll(0.05)
+            if self._trainer not in self._processes:
+                raise ChildDied(f"the trainer ended; see {self.folder.log}")
             for answer in self._answers:
                 if isinstance(answer, kind):
                     self._answers.remove(answer)
@@ -280,7 +297,7 @@ class Supervisor:
             case Saved():
                 if not self._stopping:
                     self._answers.append(message)
-            case Dumped():
+            case Dumped() | Recorded():
                 self._answers.append(message)
             case Failed():
                 log.error("%s", message.text)
@@ -305,17 +322,23 @@ class Supervisor:
 
     # Stopping.
 
-    def stop(self) -> None:
-        """End all processes in order: first the games, then, when all their steps are stored and a
-        checkpoint is written, the trainer."""
+    def end_games(self) -> None:
+        """Say goodbye to all games, and end the gateways; what was played is stored, or about to
+        be. `stop` does it too. Again has no effect."""
         self._stopping = True
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + STOP_S / 2
         if self._trainer is not None:
             self._say(self._trainer, Ending())
         for pipe in self._gateways:
             self._say(pipe, Stop())
         for pipe in self._gateways:
-            self._end(pipe, deadline - STOP_S / 2)
+            self._end(pipe, deadline)
+
+    def stop(self) -> None:
+        """End all processes in order: first the games, then, when all their steps are stored and a
+        checkpoint is written, the trainer."""
+        deadline = time.monotonic() + STOP_S
+        self.end_games()
         if self._trainer is not None:
             self._say(self._trainer, Stop())
             self._end(self._trainer, deadline)

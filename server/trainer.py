@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Collection
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ import msgspec
 import numpy as np
 import torch
 
-from agent import checkpoint
+from agent import checkpoint, recording
 from agent.device import resolve_device
 from agent.learner import Learner
+from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
 from agent.step import STEP
 from config.models import Config
 from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
+from server import demonstrations
 from server.control import (
     Checkpoint,
     Dump,
@@ -36,10 +39,13 @@ from server.control import (
     Failed,
     GameDecided,
     Ready,
+    Record,
+    Recorded,
     Saved,
     Stop,
     TrainerReport,
 )
+from server.demonstrations import reward_weights
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.weights import WeightSlot
@@ -66,13 +72,15 @@ class BatchRecord:
         self._parts: list[tuple[np.ndarray[Any, Any], ...]] = []
 
     def add(self, batch: Batch) -> None:
-        """Remember a batch: for each row which frame it is, and how it is tagged in the batch."""
+        """Remember a batch: for each row which frame it is, and how it is tagged in the batch.
+        Demonstrations are no frames of a game that plays, and are left out."""
         stream, seq = self._replay.identify(batch.indices)
         action = np.empty((len(stream), self._spec.action_width), np.float32)
         action[:, list(self._spec.discrete_columns)] = batch.discrete.cpu().numpy()
         action[:, list(self._spec.continuous_columns)] = batch.continuous.cpu().numpy()
         actors = batch.actors.cpu().numpy().astype(np.uint8)
-        self._parts.append((stream.copy(), seq.copy(), actors, action))
+        played = stream >= 0
+        self._parts.append((stream[played], seq[played], actors[played], action[played]))
 
     def columns(self) -> tuple[np.ndarray[Any, Any], ...]:
         """stream, seq, actor, action of all rows."""
@@ -93,7 +101,11 @@ class Trainer:
         *,
         resume: bool,
         record: bool,
+        keep_rows: bool = False,
+        pretrain_updates: int = 0,
     ) -> None:
+        """`record`: every batch, for the audit. `keep_rows`: every row, for a recording.
+        `pretrain_updates`: make so many updates from the demonstrations, and end."""
         self._config = config
         self._pipe = pipe
         self._folder = folder / "checkpoints"
@@ -120,11 +132,14 @@ class Trainer:
         )
         self._base_frames = 0
         version = 0
+        known: list[str] = []
         if resume and (path := checkpoint.latest(self._folder)):
             state = checkpoint.load(path, spec=spec_text(game.spec))
             self._learner.load_state_dict(state["learner"])
             self._base_frames, version = int(state["frames"]), int(state["version"])
+            known = state.get("demonstrations", known)
             log.info("resumed from %s at frame %d", path, self._base_frames)
+        self._demonstrations = self._take_in_demonstrations(folder, known)
         self._rings = [
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
@@ -133,6 +148,14 @@ class Trainer:
         self._slot.base_frames = self._base_frames
         self._slot.publish(vector, version + 1)
         self._record = BatchRecord(self._replay, game.spec) if record else None
+        self._recorder: Recorder | None = None
+        if keep_rows:
+            self._recorder = Recorder(game.spec, reward_weights(game.spec, config.reward))
+        self._pretrain = pretrain_updates
+        if pretrain_updates and not self._replay.can_sample:
+            raise RecordingError(
+                f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
+            )
         self._stored = 0
         """Steps appended since this start."""
         self._first_update = self._learner.updates
@@ -164,6 +187,8 @@ class Trainer:
                 self._report(now)
             if now >= self._next_checkpoint:
                 self._save()
+            if self._pretrain and not self._due():
+                break
             if not moved and not learned:
                 time.sleep(IDLE_S)
         self._publish(time.monotonic())
@@ -173,6 +198,28 @@ class Trainer:
             ring.close()
         self._slot.close()
         self._slot.unlink()
+
+    def _take_in_demonstrations(self, folder: Path, known: Collection[str]) -> list[str]:
+        """Put the run's demonstrations into the replay; the names of their files.
+
+        They are not frames of this run: schedules and the replay ratio do not count them. `known`:
+        files whose observations the learner's statistics hold already.
+        """
+        names, rows = [], 0
+        for name, block in demonstrations.blocks(folder, self._spec, self._config.reward):
+            rows += len(block)
+            if rows > self._replay.capacity_steps:
+                raise RecordingError(
+                    f"{folder / demonstrations.FOLDER} holds more than replay.capacity_steps = "
+                    f"{self._replay.capacity_steps} rows; raise it, or remove files"
+                )
+            self._replay.append(block)
+            if name not in known:
+                self._learner.observe(block.obs)
+            names.append(name)
+        if names:
+            log.info("%d demonstrated steps from %s", len(self._replay), ", ".join(names))
+        return names
 
     def _hear(self) -> None:
         try:
@@ -185,6 +232,8 @@ class Trainer:
                     self._save()
                 elif isinstance(message, Dump):
                     self._dump(message.path)
+                elif isinstance(message, Record):
+                    self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
             self._ending = self._stopping = True
 
@@ -205,6 +254,8 @@ class Trainer:
                     break
                 self._replay.append(block)
                 self._learner.observe(block.obs)
+                if self._recorder:
+                    self._recorder.add(block)
                 steps = block.kind == STEP
                 self._stored += int(np.count_nonzero(steps))
                 self._reward_sum += np.bincount(block.actor, block.reward, minlength=3)
@@ -225,6 +276,8 @@ class Trainer:
     def _due(self) -> int:
         """Updates that the replay ratio allows and that have not been made. None while there is
         nothing to learn from: as long as that is so, games must not be made to wait for it."""
+        if self._pretrain:
+            return self._first_update + self._pretrain - self._learner.updates
         trainer = self._config.trainer
         over = self._stored - trainer.min_steps
         if not trainer.enabled or over < 0 or not self._replay.can_sample:
@@ -302,6 +355,7 @@ class Trainer:
                     "learner": self._learner.state_dict(),
                     "frames": self._base_frames + self._stored,
                     "version": self._slot.version,
+                    "demonstrations": self._demonstrations,
                 },
             )
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
@@ -313,22 +367,35 @@ class Trainer:
         self._tell(Saved(str(path)))
 
     def _dump(self, path: str) -> None:
-        """Write what the replay holds, and what the recorded batches held, for the audit."""
+        """Write what the replay holds, and what the recorded batches held, for the audit, which is
+        about games that play: without the demonstrations."""
         self._drain()
         rows = self._replay.rows()
-        stored = dict(
-            zip(
-                ("stream", "seq", "actor", "action"),
-                (rows.stream, rows.seq, rows.actor, rows.action),
-                strict=True,
-            )
-        )
+        played = rows.stream >= 0
+        stored = {
+            "stream": rows.stream[played],
+            "seq": rows.seq[played],
+            "actor": rows.actor[played],
+            "action": rows.action[played],
+        }
         if self._record:
             names = ("batch_stream", "batch_seq", "batch_actor", "batch_action")
             stored |= dict(zip(names, self._record.columns(), strict=True))
         with Path(path).open("wb") as file:
             np.savez(file, **stored)  # type: ignore[arg-type]
         self._tell(Dumped(path))
+
+    def _write_recording(self, path: str) -> None:
+        """Write every row that came in."""
+        assert self._recorder is not None
+        while self._drain():
+            pass
+        try:
+            recording.write(Path(path), self._recorder.recording())
+        except (OSError, RecordingError) as error:
+            self._tell(Recorded(path, str(error)))
+        else:
+            self._tell(Recorded(path))
 
 
 def spec_text(spec: GameSpec) -> str:
@@ -348,7 +415,15 @@ def _await_game(pipe: Pipe) -> GameDecided | None:
             pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
 
 
-def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -> None:
+def main(
+    config: Config,
+    pipe: Pipe,
+    folder: Path,
+    resume: bool,
+    record: bool,
+    keep_rows: bool = False,
+    pretrain_updates: int = 0,
+) -> None:
     """The process's entry: wait for the game, then train it. Signals are the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -358,12 +433,22 @@ def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
         if game := _await_game(pipe):
-            Trainer(config, game, pipe, folder, resume=resume, record=record).run()
+            Trainer(
+                config,
+                game,
+                pipe,
+                folder,
+                resume=resume,
+                record=record,
+                keep_rows=keep_rows,
+                pretrain_updates=pretrain_updates,
+            ).run()
     except EOFError:  # the supervisor is gone
         return
     except Exception as error:
         log.exception("the trainer ends")
-        if isinstance(error, checkpoint.CheckpointError | MemoryError | RuntimeError | OSError):
+        known = (checkpoint.CheckpointError, RecordingError, MemoryError, RuntimeError, OSError)
+        if isinstance(error, known):
             with contextlib.suppress(OSError):
                 pipe.send(Failed(f"trainer: {error}"))
         raise SystemExit(1) from error
