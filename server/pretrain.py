@@ -67,14 +67,14 @@ def main(args: argparse.Namespace) -> int:
                 f"{folder.path} has no demonstrations; put some there with `understudy import "
                 f"SOURCE --run {folder.path}`"
             )
-        saved = _pretrain(config, folder, spec, args.updates, console)
+        made, saved = _pretrain(config, folder, spec, args.updates, console)
     except PretrainError as error:
         print(f"understudy pretrain: {error}", file=sys.stderr)
         return 1
     finally:
         folder.close()
         stop_logging()
-    console.print(f"checkpoint {saved}", soft_wrap=True)
+    console.print(f"{made:,} updates made; checkpoint {saved}", soft_wrap=True)
     console.print(f"go on with `understudy serve --resume {folder.path}`", soft_wrap=True)
     return 0
 
@@ -99,8 +99,9 @@ def _config(args: argparse.Namespace) -> Config:
 
 def _pretrain(
     config: Config, folder: RunFolder, spec: GameSpec, updates: int, console: Console
-) -> str:
-    """Make the updates in the trainer's process, or as many as there is time for; the checkpoint.
+) -> tuple[int, str]:
+    """Make the updates in the trainer's process, or as many as there is time for; how many that
+    were, and the checkpoint.
 
     Errors: PretrainError.
     """
@@ -131,13 +132,15 @@ def _pretrain(
     process.join()
     if shown.failure or process.exitcode or not shown.saved:
         raise PretrainError(shown.failure or f"the trainer ended by itself; see {folder.log}")
-    return shown.saved
+    return shown.made, shown.saved
 
 
 class _Shown:
     """What the trainer says: kept in the run's folder, and shown."""
 
     def __init__(self, folder: RunFolder, console: Console, updates: int) -> None:
+        self.made = 0
+        """Updates."""
         self.saved = ""
         self.failure: str | None = None
         self.progress = Progress(
@@ -162,9 +165,8 @@ class _Shown:
                 for line in message.lines:
                     log.info("%s", line)
                 self._last |= {name: value for name, value in row.items() if value == value}
-                self.progress.update(
-                    self._task, completed=self._updates - row["updates_due"], note=self._note()
-                )
+                self.made = self._updates - int(row["updates_due"])
+                self.progress.update(self._task, completed=self.made, note=self._note())
             case Log():
                 logging.getLogger(message.source).log(message.level, "%s", message.text)
             case Saved():
@@ -175,6 +177,5 @@ class _Shown:
                 self.failure = message.text
 
     def _note(self) -> str:
-        row = self._last
-        loss, imitation = number(row, "loss", 3), number(row, "loss_imitation", 3)
-        return f"loss {loss}, imitation {imitation}, Q {number(row, 'q_mean_expert', 1)}"
+        loss, imitation = (number(self._last, name, 3) for name in ("loss", "loss_imitation"))
+        return f"loss {loss}, imitation {imitation}"

@@ -250,7 +250,7 @@ class Supervisor:
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
         assert self._trainer is not None
         self._answers.clear()  # checkpoints that nobody asked for
-        self._trainer.send(message)
+        self._say(self._trainer, message)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.poll(0.05)

@@ -140,6 +140,10 @@ class Trainer:
             known = state.get("demonstrations", known)
             log.info("resumed from %s at frame %d", path, self._base_frames)
         self._demonstrations = self._take_in_demonstrations(folder, known)
+        if pretrain_updates and not self._replay.can_sample:
+            raise RecordingError(
+                f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
+            )
         self._rings = [
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
@@ -152,10 +156,6 @@ class Trainer:
         if keep_rows:
             self._recorder = Recorder(game.spec, reward_weights(game.spec, config.reward))
         self._pretrain = pretrain_updates
-        if pretrain_updates and not self._replay.can_sample:
-            raise RecordingError(
-                f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
-            )
         self._stored = 0
         """Steps appended since this start."""
         self._first_update = self._learner.updates
