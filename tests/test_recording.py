@@ -148,8 +148,7 @@ def test_a_damaged_file_is_refused_or_unharmed(path: Path) -> None:
         path.write_bytes(data)
         try:
             assert recording.read(path).digest == truth
-        except RecordingError as error:
-            assert str(path) in str(error)
+        except RecordingError:
             refused += 1
     assert refused > len(good) / 7 / 2
 
