@@ -262,13 +262,13 @@ class ImitationConfig(Group):
 
     expert: Schedule = Schedule(start=0.0, end=0.0, frames=100_000)
     """Weight of cloning: the network is to choose what the expert chose, on the expert's rows."""
-    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
-    """Of cloning on discrete heads: cross entropy of the choices, with Q over the temperature as
-    logits, or a margin that Q of the expert's choice must keep above the others."""
-    temperature: Positive = 1.0
-    """With loss cross_entropy: the difference in Q that makes one choice e times as likely."""
+    loss: Literal["margin", "cross_entropy"] = "margin"
+    """Of cloning on discrete heads: a margin that Q of the expert's choice must keep above the
+    others, or cross entropy of the choices, with Q over the temperature as logits."""
     margin: Positive = 0.8
     """With loss margin: how far Q of the expert's choice must be above the others."""
+    temperature: Positive = 1.0
+    """With loss cross_entropy: the difference in Q that makes one choice e times as likely."""
     taken: NotNegative = 0.0
     """Weight of imitating the actions taken on discrete heads, on all rows, by advantage weight
     where advantage.applies_to has imitation."""
