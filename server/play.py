@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--expert", metavar="MODULE:FUNCTION", help="an expert instead of the known one, or none")
     add("--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
     add("--token", help="the server's token, where it asks for one")
+    add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -57,6 +58,8 @@ def main(args: argparse.Namespace) -> int:
 
     Returns the exit code: 0, 1 where a game failed, 2 for a wrong option.
     """
+    if args.policy is not None:
+        return _play_policy(args)
     try:
         games = Games(
             GameOptions(
@@ -92,6 +95,22 @@ def main(args: argparse.Namespace) -> int:
         # One server refuses all games for one reason: once is enough.
         print(f"understudy play: {games.failures[0].message}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _play_policy(args: argparse.Namespace) -> int:
+    """The same without a server: an exported policy plays here."""
+    from server.play_policy import play
+    from server.policy_file import PolicyError
+
+    start = time.monotonic()
+    try:
+        with _stop_on_signals() as stop:
+            done = play(args, stop.is_set)
+    except PolicyError as error:
+        print(f"understudy play: {error}", file=sys.stderr)
+        return 1
+    print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
     return 0
 
 

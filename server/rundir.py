@@ -103,17 +103,23 @@ class RunFolder:
 
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
-        file = self.path / _GAME
-        if not file.exists():
-            return None
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
-        except (msgspec.DecodeError, RemoteError) as error:
-            raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
+        return game_of(self.path)
 
     def keep_game(self, spec: GameSpec) -> None:
         """Write down which game this run is about."""
         (self.path / _GAME).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+
+
+def game_of(path: Path) -> GameSpec | None:
+    """The game of the run in this folder, None if there is none. Errors: ConfigError for a damaged
+    file."""
+    file = path / _GAME
+    if not file.exists():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
+    except (msgspec.DecodeError, RemoteError) as error:
+        raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
 
 
 def _lock(path: Path) -> int:
