@@ -79,7 +79,7 @@ def load_trained(run: Path, which: str | None) -> Trained:
         network.load_state_dict(state["learner"]["network"])
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path}: its network is not that of {run}/config.toml: {error}"
+            f"{path}: its network is not the one of {run / 'config.toml'}: {error}"
         ) from error
     network.requires_grad_(False).eval()
     return Trained(
@@ -126,8 +126,9 @@ def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
     batches = [frames]
     for path in demonstrations.files(run):
         obs = recording.read(path, spec=spec).rows.obs
-        starts = rng.choice(max(len(obs) - stack + 1, 0), min(RECORDED, len(obs)))
-        batches.append(obs[starts[:, None] + np.arange(stack)])
+        if len(obs) >= stack:
+            starts = rng.choice(len(obs) - stack + 1, min(RECORDED, len(obs)))
+            batches.append(obs[starts[:, None] + np.arange(stack)])
     frames = np.concatenate(batches)[: RANDOM + RECORDED]
     sides = (stack, *spec.observation.shape) if stack > 1 else spec.observation.shape
     sizes = np.cumsum(BATCHES)

@@ -44,11 +44,17 @@ class Trained:
 class Exported(nn.Module):
     """The network as the file has it: named outputs, and the action row among them."""
 
+    _low: Tensor
+    _high: Tensor
+
     def __init__(self, network: QNetwork, spec: GameSpec) -> None:
         super().__init__()
         self.network = network
         self._heads = len(spec.discrete)
         self._columns = len(spec.continuous_columns)
+        columns = list(spec.continuous_columns)
+        self.register_buffer("_low", torch.from_numpy(spec.low[columns]))
+        self.register_buffer("_high", torch.from_numpy(spec.high[columns]))
         # Discrete heads come first in the network; the action row has the order of the game.
         order = [*spec.discrete_columns, *spec.continuous_columns]
         self._order = [order.index(column) for column in range(len(order))]
@@ -56,6 +62,8 @@ class Exported(nn.Module):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
         q, _, continuous = self.network(observation)
+        # The tanh of a runtime may be a rounding error beyond 1; an action must not be.
+        continuous = torch.clamp(continuous, self._low, self._high)
         pieces = []
         if self._heads:
             choices = best_choices(q, self.network.sizes)[:, : self._heads]
@@ -120,7 +128,12 @@ def check(data: bytes, trained: Trained, observations: Sequence[npt.NDArray[Any]
         raise ExportError(str(error)) from error
     network, worst = trained.network, 0.0
     for batch in observations:
-        here = policy.run(batch)
+        try:
+            here = policy.run(batch)
+        except Exception as error:  # the runtime's errors have no class in common
+            raise ExportError(
+                f"the exported file cannot be run on {len(batch)} observations: {error}"
+            ) from error
         states = torch.from_numpy(batch)
         with torch.inference_mode():
             q, _, continuous = (tensor.numpy() for tensor in network(states))

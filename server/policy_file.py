@@ -104,11 +104,13 @@ def sealed(data: bytes) -> bytes:
 
 
 def _check_seal(data: bytes, name: str) -> None:
-    """Refuse a file that is not what was sealed. One without a seal at its end passes: another tool
-    may have written it anew."""
+    """Refuse a file that is not as it was sealed. Without a seal it passes: whoever writes it anew
+    with another tool leaves that entry out."""
     end = len(data) - 64
     start = end - len(_SEAL)
     if start >= 0 and data[start:end] == _SEAL:
         found = hashlib.sha256(memoryview(data)[:start]).hexdigest().encode()
         if found != data[end:]:
-            raise PolicyError(f"{name}: the file is damaged; copy or export it again")
+            raise PolicyError(
+                f"{name}: the file is not as it was exported; copy or export it again"
+            )
