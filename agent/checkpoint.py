@@ -19,6 +19,10 @@ FORMAT = "understudy checkpoint"
 VERSION = 1
 
 SUFFIX = ".pt"
+BEST = "best.pt"
+"""The checkpoint that evaluated best. It stays until a better one takes its place, and nothing goes
+on from it by itself."""
+LEFT = ".left"
 
 
 class CheckpointError(Exception):
@@ -71,14 +75,36 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints of a folder, the oldest first: in the order of their names, which
-    therefore must hold a number with leading zeros. Empty where there is no folder."""
-    return sorted(path for path in folder.glob("*" + SUFFIX) if path.is_file())
+    therefore must hold a number with leading zeros. The best one is not among them. Empty where
+    there is no folder."""
+    found = (path for path in folder.glob("*" + SUFFIX) if path.name != BEST)
+    return sorted(path for path in found if path.is_file())
 
 
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint of a folder."""
     found = checkpoints(folder)
     return found[-1] if found else None
+
+
+def best(folder: Path) -> Path | None:
+    """The checkpoint of a folder that evaluated best. What it scored is in its state, as
+    `evaluation`: a line of the run's `evaluations.jsonl`."""
+    path = folder / BEST
+    return path if path.is_file() else None
+
+
+def go_back(folder: Path, updates: int) -> None:
+    """Put away the checkpoints of more than so many updates, so that the run can go on from there:
+    their names get another ending, and nothing takes them for checkpoints any more."""
+    for path in checkpoints(folder):
+        if path > folder / file_name(updates):
+            path.replace(path.with_name(path.name + LEFT))
+
+
+def file_name(updates: int) -> str:
+    """The file of a checkpoint after so many updates."""
+    return f"update-{updates:010d}{SUFFIX}"
 
 
 def prune(folder: Path, keep: int) -> None:

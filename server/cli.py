@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
+    "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),
     "config": ("server.showconfig", "show the configuration and where each value is from"),
 }
 """Command to the module that has its `add_arguments(parser)` and `main(args) -> int`. Imported

@@ -22,7 +22,6 @@ from agent.files import written_whole
 from agent.networks import QNetwork
 from agent.recording import RecordingError
 from config.load import ConfigError, Given, load
-from config.models import Config
 from server import demonstrations
 from server.onnx_model import ExportError, Trained, check, exported
 from server.rundir import game_of
@@ -74,7 +73,7 @@ def load_trained(run: Path, which: str | None) -> Trained:
         raise ConfigError(f"{run} has no game yet, so there is nothing to export")
     path = _checkpoint(run, which)
     state = checkpoint.load(path, spec=msgspec.json.encode(spec).decode())
-    network = QNetwork(spec, config.learner, frame_stack=frame_stack(config))
+    network = QNetwork(spec, config.learner, frame_stack=config.replay.frame_stack)
     try:
         network.load_state_dict(state["learner"]["network"])
     except RuntimeError as error:
@@ -85,7 +84,7 @@ def load_trained(run: Path, which: str | None) -> Trained:
     return Trained(
         network,
         spec,
-        frame_stack(config),
+        config.replay.frame_stack,
         run.resolve().name,
         int(state["learner"]["updates"]),
         int(state["frames"]),
@@ -95,8 +94,8 @@ def load_trained(run: Path, which: str | None) -> Trained:
 def _checkpoint(run: Path, which: str | None) -> Path:
     """The file of a checkpoint. Errors: CheckpointError."""
     folder = run / "checkpoints"
-    newest, best = checkpoint.latest(folder), folder / "best.pt"
-    if which in (None, "best") and best.exists():
+    newest, best = checkpoint.latest(folder), checkpoint.best(folder)
+    if which in (None, "best") and best is not None:
         return best
     if which == "best":
         raise CheckpointError(
@@ -144,8 +143,3 @@ def _check_packages() -> None:
                 f"the package {name} cannot be imported ({error}); install understudy with the "
                 "extra export"
             ) from error
-
-
-def frame_stack(config: Config) -> int:
-    """Frames in an observation of the run's network."""
-    return int(getattr(config.replay, "frame_stack", 1))

@@ -110,7 +110,8 @@ def _pretrain(
     pipe, theirs = context.Pipe()
     process = context.Process(
         target=trainer.main,
-        args=(config, theirs, folder.path, True, False, False, updates),
+        args=(config, theirs, folder.path, True, False),
+        kwargs={"pretrain_updates": updates},
         name="trainer",
     )
     process.start()

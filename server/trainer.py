@@ -26,12 +26,14 @@ from agent.device import resolve_device
 from agent.learner import Learner
 from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
-from agent.step import STEP
-from config.models import Config
+from agent.schedules import linear
+from agent.step import STEP, StepBlock
+from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
 from server import demonstrations
 from server.control import (
+    Changed,
     Checkpoint,
     Dump,
     Dumped,
@@ -41,7 +43,9 @@ from server.control import (
     Ready,
     Record,
     Recorded,
+    SaveBest,
     Saved,
+    SavedBest,
     Stop,
     TrainerReport,
 )
@@ -101,41 +105,29 @@ class Trainer:
         *,
         resume: bool,
         record: bool,
+        best: bool = False,
         keep_rows: bool = False,
         pretrain_updates: int = 0,
     ) -> None:
-        """`record`: every batch, for the audit. `keep_rows`: every row, for a recording.
+        """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
+        evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
         `pretrain_updates`: make so many updates from the demonstrations, and end."""
         self._config = config
         self._pipe = pipe
         self._folder = folder / "checkpoints"
         self._spec = game.spec
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
-        store = config.replay.device
-        self._replay = Replay(
-            game.spec,
-            config.replay.capacity_steps,
-            n_step=config.learner.n_step,
-            gamma=config.learner.gamma,
-            device=device if store == "auto" else resolve_device(store, "replay.device"),
-            stop_at_actor_change=config.replay.stop_at_actor_change,
-            actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
-            seed=config.run.seed,
-        )
-        self._learner = Learner(
-            game.spec,
-            config.learner,
-            config.advantage,
-            config.imitation,
-            device=device,
-            seed=config.run.seed,
-        )
+        self._replay = make_replay(config, game.spec, device)
+        self._learner = make_learner(config, game.spec, device)
         self._base_frames = 0
         version = 0
         known: list[str] = []
-        if resume and (path := checkpoint.latest(self._folder)):
+        from_file = checkpoint.best if best else checkpoint.latest
+        if resume and (path := from_file(self._folder)):
             state = checkpoint.load(path, spec=spec_text(game.spec))
             self._learner.load_state_dict(state["learner"])
+            if best:
+                checkpoint.go_back(self._folder, self._learner.updates)
             self._base_frames, version = int(state["frames"]), int(state["version"])
             known = state.get("demonstrations", known)
             log.info("resumed from %s at frame %d", path, self._base_frames)
@@ -170,7 +162,7 @@ class Trainer:
         self._ending = False
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
-        self._tell(Ready(self._slot.name, len(vector)))
+        self._tell(Ready(self._slot.name, len(vector), self._base_frames))
 
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
@@ -230,12 +222,22 @@ class Trainer:
                     self._stopping = isinstance(message, Stop)
                 elif isinstance(message, Checkpoint):
                     self._save()
+                elif isinstance(message, SaveBest):
+                    self._save_best(message.evaluation)
+                elif isinstance(message, Changed):
+                    self._change(message.config)
                 elif isinstance(message, Dump):
                     self._dump(message.path)
                 elif isinstance(message, Record):
                     self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
             self._ending = self._stopping = True
+
+    def _change(self, config: Config) -> None:
+        """These settings hold from the next batch on."""
+        self._config = config
+        self._replay.n_step, self._replay.gamma = config.learner.n_step, config.learner.gamma
+        self._learner.configure(config.learner, config.advantage, config.imitation)
 
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; without one, come to an end in order."""
@@ -252,8 +254,7 @@ class Trainer:
                 block = ring.read(min(DRAIN_STEPS, self._room()))
                 if block is None:
                     break
-                self._replay.append(block)
-                self._learner.observe(block.obs)
+                take_in(block, self._replay, self._learner)
                 if self._recorder:
                     self._recorder.add(block)
                 steps = block.kind == STEP
@@ -279,22 +280,20 @@ class Trainer:
         if self._pretrain:
             return self._first_update + self._pretrain - self._learner.updates
         trainer = self._config.trainer
-        over = self._stored - trainer.min_steps
-        if not trainer.enabled or over < 0 or not self._replay.can_sample:
+        if not trainer.enabled or not self._replay.can_sample:
             return 0
-        made = self._learner.updates - self._first_update
-        return int(over * trainer.replay_ratio) - made
+        return updates_due(trainer, self._stored, self._learner.updates - self._first_update)
 
     def _learn(self) -> int:
         due = self._due()
         if due <= 0:
             return 0
         until = time.monotonic() + BURST_S
+        frames = self._base_frames + self._stored
         for made in range(1, due + 1):
-            batch = self._replay.sample(self._config.learner.batch_size)
+            batch = learn_once(self._config, self._replay, self._learner, self._device, frames)
             if self._record:
                 self._record.add(batch)
-            self._learner.step(batch.to(self._device), self._base_frames + self._stored)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._lines.append(self._buffer_line())
             if time.monotonic() >= until:
@@ -324,6 +323,7 @@ class Trainer:
             "buffer_frac_dqn": composition.frac_dqn,
             "buffer_frac_expert": composition.frac_expert,
             "buffer_fill": composition.total / self._config.replay.capacity_steps,
+            **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
         for actor in ACTORS:
@@ -346,18 +346,9 @@ class Trainer:
 
     def _save(self) -> None:
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
-        path = self._folder / f"update-{self._learner.updates:010d}.pt"
+        path = self._folder / checkpoint.file_name(self._learner.updates)
         try:
-            checkpoint.save(
-                path,
-                {
-                    "spec": spec_text(self._spec),
-                    "learner": self._learner.state_dict(),
-                    "frames": self._base_frames + self._stored,
-                    "version": self._slot.version,
-                    "demonstrations": self._demonstrations,
-                },
-            )
+            checkpoint.save(path, self._state())
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
         except OSError as error:
             log.error("could not write %s: %s; training goes on", path, error)
@@ -365,6 +356,26 @@ class Trainer:
             return
         log.info("checkpoint %s", path)
         self._tell(Saved(str(path)))
+
+    def _save_best(self, evaluation: dict[str, Any]) -> None:
+        path = self._folder / checkpoint.BEST
+        try:
+            checkpoint.save(path, self._state() | {"evaluation": evaluation})
+        except OSError as error:
+            log.error("could not write %s: %s; training goes on", path, error)
+            self._tell(SavedBest(str(path), evaluation["mean"], str(error)))
+            return
+        log.info("checkpoint %s: evaluated at %.1f", path, evaluation["mean"])
+        self._tell(SavedBest(str(path), evaluation["mean"]))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "spec": spec_text(self._spec),
+            "learner": self._learner.state_dict(),
+            "frames": self._base_frames + self._stored,
+            "version": self._slot.version,
+            "demonstrations": self._demonstrations,
+        }
 
     def _dump(self, path: str) -> None:
         """Write what the replay holds, and what the recorded batches held, for the audit, which is
@@ -398,19 +409,77 @@ class Trainer:
             self._tell(Recorded(path))
 
 
+def updates_due(settings: TrainerConfig, stored: int, made: int) -> int:
+    """Updates that are to be made now, after `stored` steps and `made` updates."""
+    over = stored - settings.min_steps
+    return int(over * settings.replay_ratio) - made if over >= 0 else 0
+
+
+def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
+    """An empty replay as configured; on `device`, the trainer's, unless told otherwise."""
+    store = config.replay.device
+    return Replay(
+        spec,
+        config.replay.capacity_steps,
+        n_step=config.learner.n_step,
+        gamma=config.learner.gamma,
+        device=device if store == "auto" else resolve_device(store, "replay.device"),
+        stop_at_actor_change=config.replay.stop_at_actor_change,
+        actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
+        priority_alpha=config.replay.priority_alpha if config.replay.prioritised else None,
+        frame_stack=config.replay.frame_stack,
+        seed=config.run.seed,
+    )
+
+
+def make_learner(config: Config, spec: GameSpec, device: torch.device) -> Learner:
+    """A learner at its first weights, as configured."""
+    return Learner(
+        spec,
+        config.learner,
+        config.advantage,
+        config.imitation,
+        device=device,
+        seed=config.run.seed,
+        frame_stack=config.replay.frame_stack,
+    )
+
+
+def take_in(block: StepBlock, replay: Replay, learner: Learner) -> None:
+    """Store rows, and let the learner see what was observed."""
+    replay.append(block)
+    learner.observe(block.obs)
+
+
+def learn_once(
+    config: Config, replay: Replay, learner: Learner, device: torch.device, frames: int
+) -> Batch:
+    """One update at `frames` stored steps of the run; the batch that it was made from."""
+    beta = config.replay.priority_beta
+    replay.beta = linear(beta.start, beta.end, beta.frames, frames)
+    batch = replay.sample(config.learner.batch_size)
+    td_errors = learner.step(batch.to(device), frames)
+    if config.replay.prioritised:
+        replay.update_priorities(batch.indices, td_errors)
+    return batch
+
+
 def spec_text(spec: GameSpec) -> str:
     """The spec as JSON, as it is kept in a run's folder and in its checkpoints."""
     return msgspec.json.encode(spec).decode()
 
 
-def _await_game(pipe: Pipe) -> GameDecided | None:
-    """What the run is about; None if it is to end before there is a game."""
+def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config]:
+    """What the run is about (None if it is to end before there is a game), and the configuration,
+    which may change meanwhile."""
     while True:
         message = pipe.recv()
         if isinstance(message, GameDecided):
-            return message
+            return message, config
         if isinstance(message, Stop):
-            return None
+            return None, config
+        if isinstance(message, Changed):
+            config = message.config
         if isinstance(message, Checkpoint):
             pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
 
@@ -421,6 +490,7 @@ def main(
     folder: Path,
     resume: bool,
     record: bool,
+    best: bool = False,
     keep_rows: bool = False,
     pretrain_updates: int = 0,
 ) -> None:
@@ -432,7 +502,8 @@ def main(
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
-        if game := _await_game(pipe):
+        game, config = _await_game(pipe, config)
+        if game:
             Trainer(
                 config,
                 game,
@@ -440,6 +511,7 @@ def main(
                 folder,
                 resume=resume,
                 record=record,
+                best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
             ).run()

@@ -352,6 +352,69 @@ def test_lines_tell_the_real_counts(worlds: Make) -> None:
         assert buffers[0] == ("[BUFFER] Step 1000: 360 total, 330 DQN (91.7%), 30 expert (8.3%)")
 
 
+# Prioritised replay and stacks.
+
+
+def test_what_was_learnt_becomes_the_priority(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds(replay__prioritised=True, replay__priority_alpha=1.0, learner__batch_size=64)
+    step, errors = world.trainer._learner.step, {}
+
+    def noting(batch: Any, frames: int) -> Any:
+        found = step(batch, frames)
+        errors.update(zip(batch.indices.tolist(), found.tolist(), strict=True))
+        return found
+
+    monkeypatch.setattr(world.trainer._learner, "step", noting)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    row = world.reports()
+    assert row["priority_max"] >= 1
+    replay = world.trainer._replay
+    replay.check_valid()
+    leaves = replay._priorities._tree.leaves.view(2, -1).amax(0)  # type: ignore[union-attr]
+    assert len(errors) > 100
+    found = {place: float(leaves[place]) for place in errors}
+    assert found == pytest.approx({place: error + 1e-6 for place, error in errors.items()})
+    # The last step has no successor yet.
+    total = 99 * row["priority_mean_dqn"] + 50 * row["priority_mean_expert"]
+    assert total == pytest.approx(float(leaves.sum()), rel=1e-4)
+
+
+def test_beta_goes_with_the_frames(worlds: Make) -> None:
+    world = worlds(
+        replay__prioritised=True,
+        replay__priority_beta__start=0.2,
+        replay__priority_beta__end=0.6,
+        replay__priority_beta__frames=400,
+    )
+    stored = 0
+    for frames, beta in ((100, 0.3), (200, 0.4), (600, 0.6)):
+        world.play(played(stored, frames - stored))
+        stored, updates = frames, (frames - 50) / 2
+        world.until(lambda n=updates: world.metrics.get("updates") == n, "all updates are made")
+        assert world.trainer._replay.beta == pytest.approx(beta)
+
+
+def test_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = worlds(replay__frame_stack=3, spec=PIXELS)
+    shapes = set()
+    step = world.trainer._learner.step
+
+    def noting(batch: Any, frames: int) -> Any:
+        shapes.add((tuple(batch.states.shape), tuple(batch.next_states.shape)))
+        return step(batch, frames)
+
+    monkeypatch.setattr(world.trainer._learner, "step", noting)
+    block = StepBlock.empty(PIXELS, 100)
+    block.seq[:] = np.arange(100)
+    block.kind[:], block.actor[:], block.stream[:] = STEP, DQN, 1
+    world.play(block)
+    world.until(lambda: world.metrics.get("updates") == 25, "all updates are made")
+    assert shapes == {((16, 3, 2, 3), (16, 3, 2, 3))}
+
+
 # Back-pressure.
 
 
