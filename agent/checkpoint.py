@@ -6,14 +6,14 @@ and plain values. It is read with `weights_only`: a checkpoint from elsewhere ca
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from agent.files import TEMPORARY, written_whole
 
 FORMAT = "understudy checkpoint"
 VERSION = 1
@@ -22,7 +22,6 @@ SUFFIX = ".pt"
 BEST = "best.pt"
 """The checkpoint that evaluated best. It stays until a better one takes its place, and nothing goes
 on from it by itself."""
-TEMPORARY = ".tmp"
 LEFT = ".left"
 
 
@@ -36,24 +35,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Whenever the process or the machine stops, `path` is the old file or the new one, complete.
     Makes the folder if there is none. Errors: OSError, with the temporary file removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + TEMPORARY)
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    # The new name is on the disk only when the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with written_whole(path) as file:
+        torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
 
 
 def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from agent.schedules import linear
+from config.models import ExpertConfig, ExplorationConfig
 from protocol.actor import Actor
 from protocol.spaces import Continuous, GameSpec
 
@@ -42,6 +44,23 @@ class Mix:
     """Who plays is drawn for each frame, for a segment of a slot's frames, or for an episode."""
     segment_frames: int = 50
     """With unit "segment": how many frames of a slot one has."""
+
+
+def mix_at(
+    expert: ExpertConfig, exploration: ExplorationConfig, frames: int, handed_over: float | None
+) -> Mix:
+    """How frames are played at `frames` stored steps of the run. `handed_over`: the expert's ratio
+    by evaluations, None where it goes by the schedule."""
+    ratio, epsilon, noise = expert.ratio, exploration.epsilon, exploration.noise
+    if handed_over is None:
+        handed_over = linear(ratio.start, ratio.end, ratio.frames, frames)
+    return Mix(
+        handed_over,
+        linear(epsilon.start, epsilon.end, epsilon.frames, frames),
+        linear(noise.start, noise.end, noise.frames, frames),
+        expert.unit,
+        expert.segment_frames,
+    )
 
 
 class Decider:

@@ -78,7 +78,7 @@ class Schedule(Group):
 
 
 class FractionSchedule(Schedule):
-    """A schedule of a fraction of frames: both ends lie within 0 and 1."""
+    """A schedule of a fraction: both ends lie within 0 and 1."""
 
     start: Fraction
     """Value at frame 0."""
@@ -183,6 +183,15 @@ class ReplayConfig(Group):
     """An n-step return ends where the actor changes: nobody is credited with another's play."""
     actor_share: dict[ActorName, Fraction] = {}
     """Fraction of each batch drawn from an actor's steps; what is left comes as it is stored."""
+    prioritised: bool = False
+    """Draw steps by their last TD error instead of uniformly, within each actor's share."""
+    priority_alpha: Fraction = 0.6
+    """With prioritised: how much the TD error counts; priority = |TD error|^alpha."""
+    priority_beta: FractionSchedule = FractionSchedule(start=0.4, end=1.0, frames=100_000)
+    """With prioritised: how far the losses make up for it, with factors that go as
+    probability^-beta."""
+    frame_stack: Annotated[Count, Unit("frames")] = 1
+    """Frames that the network looks at together: the newest of the episode. Each is stored once."""
 
     @field_validator("actor_share")
     @classmethod
@@ -267,15 +276,15 @@ class LearnerConfig(Group):
 class ImitationConfig(Group):
     """Learning what to do from what was done, beside what it earned."""
 
-    expert: Schedule = Schedule(start=0.0, end=0.0, frames=100_000)
+    expert: Schedule = Schedule(start=1.0, end=1.0, frames=100_000)
     """Weight of cloning: the network is to choose what the expert chose, on the expert's rows."""
-    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
-    """Of cloning on discrete heads: cross entropy of the choices, with Q over the temperature as
-    logits, or a margin that Q of the expert's choice must keep above the others."""
-    temperature: Positive = 1.0
-    """With loss cross_entropy: the difference in Q that makes one choice e times as likely."""
+    loss: Literal["margin", "cross_entropy"] = "margin"
+    """Of cloning on discrete heads: a margin that Q of the expert's choice must keep above the
+    others, or cross entropy of the choices, with Q over the temperature as logits."""
     margin: Positive = 0.8
     """With loss margin: how far Q of the expert's choice must be above the others."""
+    temperature: Positive = 1.0
+    """With loss cross_entropy: the difference in Q that makes one choice e times as likely."""
     taken: NotNegative = 0.0
     """Weight of imitating the actions taken on discrete heads, on all rows, by advantage weight
     where advantage.applies_to has imitation."""

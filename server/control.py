@@ -161,6 +161,22 @@ class Dumped:
 
 
 @dataclass(frozen=True)
+class Record:
+    """The supervisor to the trainer: write all rows that came in to this file, a recording (see
+    agent.recording). The trainer answers with Recorded."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The trainer: the recording was written, or why not."""
+
+    path: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Failed:
     """A process cannot go on; the text says why and what to do."""
 

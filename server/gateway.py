@@ -19,10 +19,9 @@ import numpy as np
 import torch
 import uvloop
 
-from agent.decision import Mix
+from agent.decision import Mix, mix_at
 from agent.device import resolve_device
 from agent.policy import Policy
-from agent.schedules import linear
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
@@ -184,18 +183,9 @@ class Gateway:
     def _mix(self) -> Mix:
         """How frames are played now: by the stored frames of all gateways of the run, and by what
         evaluations have found."""
-        frames, expert = self._frames(), self.config.expert
-        epsilon, noise = self.config.exploration.epsilon, self.config.exploration.noise
-        ratio = self._ratio
-        if expert.decay == "schedule":
-            ratio = linear(expert.ratio.start, expert.ratio.end, expert.ratio.frames, frames)
-        return Mix(
-            ratio,
-            linear(epsilon.start, epsilon.end, epsilon.frames, frames),
-            linear(noise.start, noise.end, noise.frames, frames),
-            expert.unit,
-            expert.segment_frames,
-        )
+        expert = self.config.expert
+        handed_over = self._ratio if expert.decay == "evaluation" else None
+        return mix_at(expert, self.config.exploration, self._frames(), handed_over)
 
     def _frames(self) -> int:
         base = self._weights.base_frames if self._weights else 0
@@ -215,6 +205,7 @@ class Gateway:
             self.config.learner,
             self._weights,
             device=resolve_device(self.config.server.device, "server.device"),
+            frame_stack=self.config.replay.frame_stack,
         )
         self._policy.refresh()
         seed = self.config.run.seed
@@ -225,13 +216,15 @@ class Gateway:
             self._rings[self._index],
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
+            frame_stack=self.config.replay.frame_stack,
         )
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
         gc.collect()
         gc.freeze()
         # The first pass through the network sets up threads and memory: not in a game's time.
-        blank = np.zeros((1, message.spec.observation_size), message.spec.observation_dtype)
+        size = self.config.replay.frame_stack * message.spec.observation_size
+        blank = np.zeros((1, size), message.spec.observation_dtype)
         self._policy.greedy(blank)
         for connection in list(self._connections):
             if connection.waits_for_welcome:

@@ -80,6 +80,12 @@ METRICS: dict[str, tuple[str, str]] = (
         "buffer_frac_dqn": ("fraction", "share of the network in the replay"),
         "buffer_frac_expert": ("fraction", "share of the expert in the replay"),
         "buffer_fill": ("fraction", "share of the replay's capacity that is in use"),
+        "priority_max": (
+            "",
+            "with replay.prioritised: the largest priority so far, which new steps get",
+        ),
+        "priority_mean_dqn": ("", "mean priority of the network's steps in the replay"),
+        "priority_mean_expert": ("", "mean priority of the expert's steps in the replay"),
         "ring_fill": ("fraction", "share of the fullest step ring that waits for the trainer"),
         "steps_completed": ("steps", "steps that the gateways completed, since the start"),
         "steps_stored": ("steps", "steps that the trainer appended to the replay, since the start"),

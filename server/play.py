@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
     add("--token", help="the server's token, where it asks for one")
+    add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -87,6 +88,8 @@ def main(args: argparse.Namespace) -> int:
 
     Returns the exit code: 0, 1 where a game failed, 2 for a wrong option.
     """
+    if args.policy is not None:
+        return _play_policy(args)
     options = GameOptions(
         env=args.env,
         host=args.connect[0],
@@ -182,6 +185,22 @@ class _Play:
 
     def _failures(self) -> list[Failure]:
         return self._games.failures + (self._evaluator.failures if self._evaluator else [])
+
+
+def _play_policy(args: argparse.Namespace) -> int:
+    """The same without a server: an exported policy plays here."""
+    from server.play_policy import play
+    from server.policy_file import PolicyError
+
+    start = time.monotonic()
+    try:
+        with _stop_on_signals() as stop:
+            done = play(args, stop.is_set)
+    except PolicyError as error:
+        print(f"understudy play: {error}", file=sys.stderr)
+        return 1
+    print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
+    return 0
 
 
 def summary(episodes: Sequence[Episode], prefix: str = "") -> str:

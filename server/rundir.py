@@ -4,6 +4,7 @@ config.toml     the effective configuration (no secrets)
 game.json       the spec of the game, once there is one
 run.json        how often the run was started
 checkpoints/    see agent.checkpoint
+demonstrations/ recordings of experts that the replay starts with
 metrics.jsonl   one row of numbers for each interval
 evaluations.jsonl  what games of evaluation found (server.evaluation)
 changes.jsonl   settings that were changed while it ran
@@ -87,6 +88,23 @@ class RunFolder:
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
         return RunFolder(path, launch, lock)
 
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether a run was ever started or made here."""
+        return (path / _MARK).exists()
+
+    @staticmethod
+    def take(path: Path) -> RunFolder:
+        """A run's folder as it is, for something that is no start of the run. Errors: ConfigError
+        where somebody else has it."""
+        try:
+            launch = json.loads((path / _MARK).read_text())["launches"]
+            return RunFolder(path, launch, _lock(path))
+        except OSError as error:
+            raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"run.dir: {path / _MARK} is damaged; choose another run") from None
+
     def close(self) -> None:
         """Let other servers have the folder. Again has no effect."""
         if self._lock is not None:
@@ -95,13 +113,7 @@ class RunFolder:
 
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
-        file = self.path / _GAME
-        if not file.exists():
-            return None
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
-        except (msgspec.DecodeError, RemoteError) as error:
-            raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
+        return game_of(self.path)
 
     def evaluated(self) -> list[Evaluation]:
         """The evaluations so far, the oldest first. A line that cannot be read is passed over: of
@@ -119,6 +131,18 @@ class RunFolder:
     def keep_game(self, spec: GameSpec) -> None:
         """Write down which game this run is about."""
         (self.path / _GAME).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+
+
+def game_of(path: Path) -> GameSpec | None:
+    """The game of the run in this folder, None if there is none. Errors: ConfigError for a damaged
+    file."""
+    file = path / _GAME
+    if not file.exists():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
+    except (msgspec.DecodeError, RemoteError) as error:
+        raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

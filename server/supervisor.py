@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from agent import checkpoint
@@ -41,6 +42,8 @@ from server.control import (
     Open,
     Proposed,
     Ready,
+    Record,
+    Recorded,
     SaveBest,
     Saved,
     SavedBest,
@@ -67,7 +70,7 @@ STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
 
 
-Answer = TypeVar("Answer", Saved, Dumped)
+Answer = TypeVar("Answer", Saved, Dumped, Recorded)
 
 
 class ChildDied(RuntimeError):
@@ -85,6 +88,7 @@ class Supervisor:
         resume: bool = False,
         record: bool = False,
         best: bool = False,
+        keep_rows: bool = False,
     ) -> None:
         """`resume`: go on from the newest checkpoint, or with `best` from the one that evaluated
         best. `record`: keep what every batch held, for `dump`."""
@@ -102,6 +106,7 @@ class Supervisor:
         self._resume = resume
         self._record = record
         self._best = best
+        self._keep_rows = keep_rows
         self._context = multiprocessing.get_context("spawn")
         self._spec: GameSpec | None = folder.game()
         self._ready: Ready | None = None
@@ -118,7 +123,7 @@ class Supervisor:
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
         self._samples = SampleWatch()
         self._next_row = 0.0
-        self._answers: list[Saved | Dumped] = []
+        self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
 
     # Starting.
@@ -137,7 +142,7 @@ class Supervisor:
             "trainer",
             trainer.main,
             self.config,
-            last=(self.folder.path, self._resume, self._record, self._best),
+            last=(self.folder.path, self._resume, self._record, self._best, self._keep_rows),
         )
         self._tell_ratio()
         if warning := unwise(self.config.advantage):
@@ -250,6 +255,11 @@ class Supervisor:
         """Have what the replay holds written to `path` (.npz), and wait for it."""
         self._ask(Dump(path), Dumped, timeout_s)
 
+    def write_recording(self, path: Path, timeout_s: float = 3600.0) -> Recorded:
+        """Have all rows that came in written to `path`, and wait for it. With `keep_rows` only, and
+        best when the games have ended, so that nothing is on its way."""
+        return self._ask(Record(str(path)), Recorded, timeout_s)
+
     @property
     def steps(self) -> int:
         """Steps that the gateways have handed over since the start, as of now."""
@@ -348,10 +358,12 @@ class Supervisor:
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
         assert self._trainer is not None
         self._answers.clear()  # checkpoints that nobody asked for
-        self._trainer.send(message)
+        self._say(self._trainer, message)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.poll(0.05)
+            if self._trainer not in self._processes:
+                raise ChildDied(f"the trainer ended; see {self.folder.log}")
             for answer in self._answers:
                 if isinstance(answer, kind):
                     self._answers.remove(answer)
@@ -400,7 +412,7 @@ class Supervisor:
             case SavedBest():
                 if message.error is None:
                     self._best_saved = message.mean
-            case Dumped():
+            case Dumped() | Recorded():
                 self._answers.append(message)
             case Failed():
                 log.error("%s", message.text)
@@ -425,19 +437,26 @@ class Supervisor:
 
     # Stopping.
 
-    def stop(self) -> None:
-        """End all processes in order: first the games, then, when all their steps are stored and a
-        checkpoint is written, the trainer."""
+    def end_games(self) -> None:
+        """Say goodbye to all games, and end the gateways; what was played is stored, or about to
+        be. `stop` does it too. Again has no effect."""
         self._stopping = True
         if self._control is not None:
             self._control.close()
-        deadline = time.monotonic() + STOP_S
+            self._control = None
+        deadline = time.monotonic() + STOP_S / 2
         if self._trainer is not None:
             self._say(self._trainer, Ending())
         for pipe in self._gateways:
             self._say(pipe, Stop())
         for pipe in self._gateways:
-            self._end(pipe, deadline - STOP_S / 2)
+            self._end(pipe, deadline)
+
+    def stop(self) -> None:
+        """End all processes in order: first the games, then, when all their steps are stored and a
+        checkpoint is written, the trainer."""
+        deadline = time.monotonic() + STOP_S
+        self.end_games()
         if self._trainer is not None:
             self._say(self._trainer, Stop())
             self._end(self._trainer, deadline)
