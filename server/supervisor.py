@@ -443,6 +443,7 @@ class Supervisor:
         self._stopping = True
         if self._control is not None:
             self._control.close()
+            self._control = None
         deadline = time.monotonic() + STOP_S / 2
         if self._trainer is not None:
             self._say(self._trainer, Ending())
