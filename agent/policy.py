@@ -42,7 +42,8 @@ class Policy:
         self.version = 0
         self._source = source
         self._device = torch.device(device)
-        self._shape = (-1, *spec.observation.shape)
+        stack = (frame_stack,) if frame_stack > 1 else ()
+        self._shape = (-1, *stack, *spec.observation.shape)
         network = QNetwork(spec, learner, frame_stack=frame_stack)
         self._network = network.to(self._device).requires_grad_(False).eval()
         self._flat = flatten_parameters(self._network)
@@ -61,7 +62,8 @@ class Policy:
 
     def greedy(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """The network's actions, float32 [n, action_width], for flat observations
-        [n, observation_size]. The result is the caller's to change."""
+        [n, observation_size], or stacks of k frames [n, k * observation_size]. The result is the
+        caller's to change."""
         with torch.inference_mode():
             states = torch.from_numpy(obs).view(self._shape).to(self._device)
             actions: npt.NDArray[np.float32] = self._network.greedy(states).cpu().numpy()

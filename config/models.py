@@ -78,7 +78,7 @@ class Schedule(Group):
 
 
 class FractionSchedule(Schedule):
-    """A schedule of a fraction of frames: both ends lie within 0 and 1."""
+    """A schedule of a fraction: both ends lie within 0 and 1."""
 
     start: Fraction
     """Value at frame 0."""
@@ -153,7 +153,14 @@ class ExpertConfig(Group):
     """How often the expert plays, where a frame recommends an action."""
 
     ratio: FractionSchedule = FractionSchedule(start=0.5, end=0.05, frames=100_000)
-    """The fraction of frames that the expert's recommendation is taken on."""
+    """The fraction of frames (or of segments, or of episodes) that the expert plays."""
+    decay: Literal["schedule", "evaluation"] = "schedule"
+    """What moves the ratio from start to end: stored frames, or evaluations of the student against
+    the expert. Without evaluations it stays at start."""
+    unit: Literal["frame", "segment", "episode"] = "frame"
+    """What is decided at a time: each frame by itself, segments of a game, or whole episodes."""
+    segment_frames: Frames = 50
+    """With unit segment: how long one is. Each episode begins with a new one."""
 
 
 class ExplorationConfig(Group):
@@ -176,6 +183,15 @@ class ReplayConfig(Group):
     """An n-step return ends where the actor changes: nobody is credited with another's play."""
     actor_share: dict[ActorName, Fraction] = {}
     """Fraction of each batch drawn from an actor's steps; what is left comes as it is stored."""
+    prioritised: bool = False
+    """Draw steps by their last TD error instead of uniformly, within each actor's share."""
+    priority_alpha: Fraction = 0.6
+    """With prioritised: how much the TD error counts; priority = |TD error|^alpha."""
+    priority_beta: FractionSchedule = FractionSchedule(start=0.4, end=1.0, frames=100_000)
+    """With prioritised: how far the losses make up for it, with factors that go as
+    probability^-beta."""
+    frame_stack: Annotated[Count, Unit("frames")] = 1
+    """Frames that the network looks at together: the newest of the episode. Each is stored once."""
 
     @field_validator("actor_share")
     @classmethod
@@ -260,7 +276,7 @@ class LearnerConfig(Group):
 class ImitationConfig(Group):
     """Learning what to do from what was done, beside what it earned."""
 
-    expert: Schedule = Schedule(start=0.0, end=0.0, frames=100_000)
+    expert: Schedule = Schedule(start=1.0, end=1.0, frames=100_000)
     """Weight of cloning: the network is to choose what the expert chose, on the expert's rows."""
     loss: Literal["margin", "cross_entropy"] = "margin"
     """Of cloning on discrete heads: a margin that Q of the expert's choice must keep above the

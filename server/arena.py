@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agent.decision import Mix
+from agent.decision import Mix, mix_at
 from agent.device import resolve_device
+from agent.handover import expert_ratio
 from agent.learner import Learner
 from agent.policy import Policy
 from agent.replay import Replay
-from agent.schedules import linear
 from agent.step import StepBlock
 from config.models import Config
 from protocol.actor import ACTORS, NAMES
@@ -139,9 +139,16 @@ class Arena:
         self.replay = make_replay(config, self.spec, self._device)
         self.learner = make_learner(config, self.spec, self._device)
         self.sink = ReplaySink(self.replay, self.learner)
-        self.policy = Policy(self.spec, config.learner, Newest(self.learner))
+        self.policy = Policy(
+            self.spec,
+            config.learner,
+            Newest(self.learner),
+            frame_stack=config.replay.frame_stack,
+        )
         self.turn = self._turn_loop(0)
         self.players = self._join(self.turn, games, "train")
+        self._teacher = self._floor = math.nan
+        self._ratio = config.expert.ratio.start
         self._final_episodes = options.final_episodes or options.eval_episodes
         slots = range(min(EVAL_SLOTS, max(options.eval_episodes, self._final_episodes)))
         self._eval_envs = [make(options.env) for _ in slots]
@@ -156,6 +163,9 @@ class Arena:
     def evaluations(self) -> Iterator[Evaluation]:
         """Train to the end, pausing for evaluations."""
         options, began = self.options, time.monotonic()
+        if self.config.expert.decay == "evaluation":
+            self._teacher = statistics.fmean(evaluate_expert(options, options.eval_episodes))
+            self._floor = statistics.fmean(self.evaluate(options.eval_episodes))
         until = math.inf if options.seconds is None else began + options.seconds
         due = min(options.eval_every, options.frames)
         while True:
@@ -167,11 +177,17 @@ class Arena:
             metrics = self._metrics()
             last = late or due == options.frames
             played = self.evaluate(self._final_episodes if last else options.eval_episodes)
+            self._hand_over(statistics.fmean(played))
             frames = min(due, self.sink.stored)
             yield Evaluation(frames, played, time.monotonic() - began, metrics)
             if last:
                 return
             due = min(due + options.eval_every, options.frames)
+
+    def _hand_over(self, student: float) -> None:
+        """The expert's ratio by evaluations, where the settings want it so."""
+        ratio = self.config.expert.ratio
+        self._ratio = expert_ratio(ratio.start, ratio.end, student, self._teacher, self._floor)
 
     def play(self) -> None:
         """A turn of all training games."""
@@ -185,9 +201,9 @@ class Arena:
         trainer = self.config.trainer
         if not trainer.enabled or not self.replay.can_sample:
             return
-        size, frames = self.config.learner.batch_size, self.sink.stored
+        frames = self.sink.stored
         for _ in range(updates_due(trainer, frames, self.learner.updates)):
-            learn_once(self.replay, self.learner, self._device, size, frames)
+            learn_once(self.config, self.replay, self.learner, self._device, frames)
 
     def evaluate(self, episodes: int) -> tuple[float, ...]:
         """Returns of the network alone. Training does not notice: the random numbers are others,
@@ -216,7 +232,15 @@ class Arena:
         """One with random numbers of its own."""
         seed = self.config.run.seed
         rng = np.random.Generator(np.random.SFC64(None if seed is None else [seed, stream]))
-        return TurnLoop(self.spec, self.config.reward, self.policy, self.sink, self._mix, rng)
+        return TurnLoop(
+            self.spec,
+            self.config.reward,
+            self.policy,
+            self.sink,
+            self._mix,
+            rng,
+            frame_stack=self.config.replay.frame_stack,
+        )
 
     def _join(self, turn: TurnLoop, games: Sequence[Game], role: Role) -> Lockstep:
         players = Lockstep(self.spec, games)
@@ -225,13 +249,9 @@ class Arena:
 
     def _mix(self) -> Mix:
         """How frames are played now."""
-        ratio, epsilon = self.config.expert.ratio, self.config.exploration.epsilon
-        noise, frames = self.config.exploration.noise, self.sink.stored
-        return Mix(
-            linear(ratio.start, ratio.end, ratio.frames, frames),
-            linear(epsilon.start, epsilon.end, epsilon.frames, frames),
-            linear(noise.start, noise.end, noise.frames, frames),
-        )
+        expert = self.config.expert
+        handed_over = self._ratio if expert.decay == "evaluation" else None
+        return mix_at(expert, self.config.exploration, self.sink.stored, handed_over)
 
     def _metrics(self) -> dict[str, float]:
         """What was measured since the last call."""

@@ -7,6 +7,7 @@ its preset, and what that does not set from the defaults.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -35,8 +36,9 @@ PRESET = "demo"
 MODES = ("per_actor", "global")
 SIGNALS = ("reward", "return", "critic")
 
-CLONE: Settings = {"imitation.expert": {"start": 1.0, "end": 1.0, "frames": 1}}
-"""Regression towards, or cross entropy with, what the expert did, on the expert's rows."""
+NO_CLONING: Settings = {"imitation.expert.start": 0.0, "imitation.expert.end": 0.0}
+CLONING: Settings = {"imitation.expert.start": 1.0, "imitation.expert.end": 1.0}
+"""The expert's choices keep a margin, its continuous actions attract, on the expert's rows."""
 
 
 def weighted(loss: str, more: Settings | None = None) -> dict[str, Settings]:
@@ -56,7 +58,9 @@ OFF: Settings = {"advantage.mode": "off"}
 CONTINUOUS = weighted("continuous")
 TD = weighted("td")
 IMITATION = weighted("imitation", {"imitation.taken": 1.0})
-ALONE: Settings = {**OFF, **CLONE, "learner.continuous_weight": 0.0}
+CLONED: Settings = {**OFF, **CLONING}
+ALONE: Settings = {**CLONED, "learner.continuous_weight": 0.0}
+TD_BY_REWARD = ("td: per_actor, reward", "td: global, reward")
 
 
 def _claims(scene: str, variant: str) -> tuple[Check, ...]:
@@ -78,22 +82,29 @@ WEIGHTING = Comparison(
 Weights by the reward of the step (`reward`), by its n-step return (`return`) or by what the critic
 thinks of the action (`critic`); compared with the same actor (`per_actor`) or with the whole batch
 (`global`); on the regression of the continuous heads (`continuous`), on the imitation of the
-actions taken on discrete heads (`imitation`), or on the TD loss (`td`). `plain` has no weights and
-no imitation. `expert rows alone` imitates the expert on the expert's rows, and nobody else.
-`grad_share_dqn` is the part of the gradient that comes from the student's own frames.""",
+actions taken on discrete heads (`imitation`), or on the TD loss (`td`). Nothing is cloned, so that
+the weights have to do it all. `plain` has no weights and no imitation. To compare: `cloning` has no
+weights but clones the expert on the expert's rows, and `expert rows alone` does that and regresses
+to nobody else's. `grad_share_dqn` is the part of the gradient that comes from the student's own
+frames.""",
     scenes=(
-        Scene(
-            WEAK_DISCRETE.name,
-            WEAK_DISCRETE.title,
-            WEAK_DISCRETE.env,
-            weaken=WEAK_DISCRETE.weaken,
-            variants=("plain", *TD, *IMITATION),
+        replace(WEAK_DISCRETE, variants=("plain", *TD, *IMITATION, "cloning")),
+        replace(
+            WEAK_HYBRID,
+            variants=("plain", *CONTINUOUS, *TD_BY_REWARD, "cloning", "expert rows alone"),
         ),
-        WEAK_HYBRID,
-        FULL_HYBRID,
+        replace(FULL_HYBRID, variants=("plain", *CONTINUOUS, "cloning", "expert rows alone")),
     ),
-    variants={"plain": OFF, **CONTINUOUS, "expert rows alone": ALONE, **IMITATION, **TD},
-    frames=30_000,
+    variants={
+        "plain": OFF,
+        **CONTINUOUS,
+        **IMITATION,
+        **TD,
+        "cloning": CLONED,
+        "expert rows alone": ALONE,
+    },
+    settings=NO_CLONING,
+    frames=20_000,
     preset=PRESET,
     seeds=3,
     metrics=("grad_share_dqn", "weight_ess_dqn"),
@@ -101,6 +112,7 @@ no imitation. `expert rows alone` imitates the expert on the expert's rows, and 
         *_claims("weak-hybrid", PER_ACTOR),
         Better("weak-hybrid", PER_ACTOR, "continuous: global, reward"),
         Better("weak-hybrid", PER_ACTOR, "plain"),
+        Better("weak-hybrid", PER_ACTOR, "cloning"),
         Better("weak-hybrid", PER_ACTOR, "expert rows alone"),
         Better("weak-discrete", "plain", "td: per_actor, reward"),
         Better("weak-discrete", "plain", "td: global, reward"),
@@ -110,9 +122,10 @@ no imitation. `expert rows alone` imitates the expert on the expert's rows, and 
             "return",
             "evaluation return",
             panels={
-                "weights on the continuous heads": ("plain", *CONTINUOUS, "expert rows alone"),
+                "weights on the continuous heads": ("plain", *CONTINUOUS),
                 "weights on imitation": ("plain", *IMITATION),
                 "weights on the TD loss": ("plain", *TD),
+                "cloning": ("plain", "cloning", "expert rows alone"),
             },
         ),
         Picture(
@@ -216,15 +229,36 @@ As before, with 30 % of the expert's actions replaced by random ones.""",
     pictures=(RETURN, ACTORS),
 )
 
+UNITS = Comparison(
+    "units",
+    "Who plays for how long",
+    """\
+Whether expert or network plays is drawn for each frame, for segments of 50 frames, or for whole
+episodes (`expert.unit`). Frame by frame, a good step of the one is followed by one of the other,
+and what each of them earns differs little.""",
+    scenes=(WEAK_DISCRETE, WEAK_HYBRID),
+    variants={unit: {"expert.unit": unit} for unit in ("frame", "segment", "episode")},
+    frames=20_000,
+    preset=PRESET,
+    seeds=3,
+    passing=200,
+    pictures=(RETURN, ACTORS),
+)
+
 VALUES = Comparison(
     "values",
-    "What is learnt of the return",
+    "What is learnt of the return, and from which rows",
     """\
 Its mean (`scalar`), or its distribution, as probabilities of fixed values (`c51`) or as quantiles
-(`quantile`).""",
+(`quantile`); and rows drawn by priority instead of uniformly (`prioritised`).""",
     scenes=(WEAK_DISCRETE,),
-    variants={name: {"learner.value": name} for name in ("scalar", "c51", "quantile")},
-    frames=40_000,
+    variants={
+        "scalar": {},
+        "c51": {"learner.value": "c51", "learner.value_min": -300.0, "learner.value_max": 300.0},
+        "quantile": {"learner.value": "quantile"},
+        "prioritised": {"replay.prioritised": True},
+    },
+    frames=20_000,
     preset=PRESET,
     seeds=3,
     passing=200,
@@ -237,6 +271,7 @@ COMPARISONS = (
     HYBRID_TEACHER,
     HYBRID_WEAK,
     WEIGHTING,
+    UNITS,
     VALUES,
 )
 """All comparisons, in the order of the page."""

@@ -76,6 +76,22 @@ def test_a_policy_plays_with_the_weights_of_its_source(spec: GameSpec) -> None:
         np.testing.assert_array_equal(policy.greedy(obs), network.greedy(states).numpy())
 
 
+LARGE = GameSpec("large", Observation("uint8", (12, 10)), (Discrete("fire", 3),)).checked()
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS, IMAGES, LARGE])
+def test_a_policy_looks_at_stacks(spec: GameSpec) -> None:
+    source = Source()
+    policy = Policy(spec, SETTINGS, source, frame_stack=3)
+    torch.manual_seed(1)
+    network = QNetwork(spec, SETTINGS, frame_stack=3)
+    source.put(vector_of(network))
+    policy.refresh()
+    stacks = observations(spec, 27).reshape(9, -1)
+    states = torch.from_numpy(stacks).view(9, 3, *spec.observation.shape)
+    np.testing.assert_array_equal(policy.greedy(stacks), network.greedy(states).numpy())
+
+
 def test_the_learners_vector_is_what_a_policy_wants() -> None:
     learner = Learner(SPEC, SETTINGS, AdvantageConfig(), device="cpu", seed=3)
     source = Source()
