@@ -34,7 +34,7 @@ class Evaluation:
     versions: tuple[int, int]
     """The weights that the gateways played with, at its beginning and at its end."""
     returns: tuple[float, ...]
-    """Of the network's episodes, in the order in which they ended; none where it did not play."""
+    """Of the network's episodes, as the gateways reported them; none where it did not play."""
     mean: float | None
     """Of those."""
     expert_returns: tuple[float, ...]

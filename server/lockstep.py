@@ -52,10 +52,11 @@ class Game:
         self._begin()
 
     def recommend(self) -> list[Part] | None:
-        """What the expert would do now, as it travels."""
+        """What the expert would do now, as it travels; None if it has nothing to recommend."""
         if self._expert is None or self.status != RUNNING:
             return None
-        return self._actions.to_wire(self._expert(self.env, self.obs))
+        action = self._expert(self.env, self.obs)
+        return None if action is None else self._actions.to_wire(action)
 
     def act(self, action: Sequence[Part]) -> None:
         """Do what the answer to the last frame says; that to the last frame of an episode says

@@ -124,7 +124,7 @@ SUMMARY: dict[str, tuple[str, str]] = {
     "run": ("", "the folder"),
     "buffer": ("", "total, dqn, expert (steps), frac_dqn, frac_expert: what the replay holds"),
     "frames": ("frames", "stored frames of the training games"),
-    "seconds": ("s", "from their first frame to their last"),
+    "seconds": ("s", "from their first frame to their last, less the time that evaluations took"),
     "frames_per_s": ("1/s", "the two above, divided"),
     "updates": ("", "optimiser steps"),
     "updates_per_s": ("1/s", "until the last frames had been learnt from"),
@@ -133,6 +133,10 @@ SUMMARY: dict[str, tuple[str, str]] = {
     "eval_episodes": ("", "over so many episodes"),
     "expert_return_mean": ("", "mean return of the expert alone, from the same seeds"),
     "expert_episodes": ("", "over so many episodes"),
+    "eval_on_the_way": (
+        "",
+        "frames and mean return of the network alone, of each evaluation while it was trained",
+    ),
     "attribution_compared": ("steps", "rows of the replay compared with the games' own logs"),
     "attribution_mismatches": ("steps", "of those, wrong ones, and steps that were not there"),
 }

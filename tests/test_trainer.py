@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_demonstrations import demonstrated
 from worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
@@ -22,6 +23,7 @@ from protocol.spaces import GameSpec
 from server import demonstrations
 from server import trainer as trainer_module
 from server.control import (
+    Changed,
     Checkpoint,
     Dump,
     Dumped,
@@ -30,7 +32,9 @@ from server.control import (
     Ready,
     Record,
     Recorded,
+    SaveBest,
     Saved,
+    SavedBest,
     Stop,
     TrainerReport,
 )
@@ -92,6 +96,7 @@ class World:
         rings: int = 1,
         resume: bool = False,
         record: bool = False,
+        best: bool = False,
         spec: GameSpec = SPEC,
         keep_rows: bool = False,
         pretrain_updates: int = 0,
@@ -113,6 +118,7 @@ class World:
                 folder,
                 resume=resume,
                 record=record,
+                best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
             )
@@ -514,6 +520,53 @@ def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
     world.until(lambda: world.metrics.get("updates") == 50, "it goes on")
 
 
+def evaluated(mean: float) -> SaveBest:
+    return SaveBest({"mean": mean, "frames": 150, "returns": [mean], "expert_mean": None})
+
+
+def test_the_best_network_is_kept_with_what_it_scored(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(checkpoint__keep=1)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    vector = world.trainer._learner.policy_vector().numpy()
+    saved = world.ask(evaluated(12.5), SavedBest)
+    assert saved == SavedBest(str(tmp_path / "checkpoints/best.pt"), 12.5)
+    world.play(played(150, 150))
+    world.until(lambda: world.metrics.get("updates") == 125, "it learns on")
+    world.stop()
+    path = checkpoint.best(tmp_path / "checkpoints")
+    assert path is not None, "it outlives all others"
+    state = checkpoint.load(path)
+    assert state["evaluation"] == evaluated(12.5).evaluation
+    assert (state["frames"], state["learner"]["updates"]) == (150, 50)
+
+    again = worlds(resume=True)
+    assert again.slot.base_frames == 300, "nothing goes on from it by itself"
+    again.stop()
+    best = worlds(resume=True, best=True)
+    assert best.slot.base_frames == 150
+    out = np.empty(best.slot.size, np.float32)
+    best.slot.fetch(out)
+    np.testing.assert_array_equal(out, vector)
+    best.play(played(0, 10, stream=2))
+    best.stop()
+    newest = checkpoint.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert checkpoint.load(newest)["frames"] == 160, "newer ones were put away"
+
+
+def test_a_best_network_that_cannot_be_kept_is_said(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert "No space left" in str(world.ask(evaluated(1.0), SavedBest).error)
+
+
 def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
     first = worlds()
     first.play(played(0, 150))
@@ -756,6 +809,50 @@ def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Pa
     assert checkpoint.latest(tmp_path / "checkpoints") is not None
 
 
+# Changes while it runs.
+
+
+CHANGES: dict[str, Any] = {
+    "learner__n_step": 5,
+    "learner__gamma": 0.5,
+    "learner__learning_rate": 1e-5,
+    "learner__target_tau": 0.5,
+    "advantage__beta": 0.25,
+    "imitation__taken": 0.5,
+}
+
+
+def test_changed_settings_hold_from_the_next_batch_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+    learner, replay = world.trainer._learner, world.trainer._replay
+    world.play(played(0, 150, actor=DQN))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    assert world.metrics["learning_rate"] == 5e-4
+    seen: list[Any] = []
+    step = learner.step
+
+    def watched(batch: Any, frames: int) -> Any:
+        seen.append(batch)
+        return step(batch, frames)
+
+    monkeypatch.setattr(learner, "step", watched)
+    changed = config_with(**CHANGES)
+    world.pipe.send(Changed(changed))
+    world.until(lambda: replay.n_step == 5, "it has heard of it")
+    world.play(played(150, 150, actor=DQN))
+    world.until(lambda: world.metrics["updates"] == 125, "it learns on")
+    assert world.reports()["learning_rate"] == 1e-5
+    horizons = torch.cat([batch.horizons for batch in seen])
+    assert int(horizons.max()) == 5
+    discounts = torch.cat([batch.discounts for batch in seen])
+    torch.testing.assert_close(discounts, 0.5**horizons)
+    assert (learner._config, learner._advantage, learner._imitation) == (
+        changed.learner, changed.advantage, changed.imitation,
+    )  # fmt: skip
+
+
 # The process's entry.
 
 
@@ -809,6 +906,27 @@ def test_before_there_is_a_game_requests_are_answered(entries: Callable[..., Ent
     entry.pipe.send(Stop())
     entry.thread.join(10.0)
     assert entry.code == 0
+
+
+def test_what_is_changed_before_there_is_a_game_holds(
+    entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Config] = []
+
+    class Watched:
+        def __init__(self, config: Config, *_: Any, **__: Any) -> None:
+            made.append(config)
+
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(trainer_module, "Trainer", Watched)
+    entry = entries()
+    changed = config_with(**CHANGES)
+    entry.pipe.send(Changed(changed))
+    entry.pipe.send(GameDecided(SPEC, ()))
+    entry.thread.join(10.0)
+    assert made == [changed]
 
 
 def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:
