@@ -2,7 +2,7 @@
 
 Each lesson of the game (tests/lessons.py) is learnt by another part of the learner; the check is
 one number, the return over all of them. Then each part is broken on purpose, and the same check
-has to fail. Measured with seeds 1 to 8: 3.13 to 3.34 intact, at most 2.65 broken.
+has to fail. Measured with seeds 1 to 6: 3.13 to 3.33 intact, at most 2.66 broken.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ PASSED = 2.9
 
 SETTINGS: dict[str, Any] = {
     "trainer.device": "cpu",
-    "trainer.min_steps": 200,
-    "trainer.replay_ratio": 0.5,
-    "replay.capacity_steps": 2500,
+    "trainer.min_steps": 100,
+    "trainer.replay_ratio": 0.4,
+    "replay.capacity_steps": 2000,
     "learner.hidden": (32, 32),
     "learner.batch_size": 64,
-    "learner.learning_rate": 2e-3,
+    "learner.learning_rate": 3e-3,
     "learner.n_step": 1,  # more would see the repayment, and shorten the corridor
     "learner.gamma": 0.9,
-    "learner.target_tau": 0.02,
+    "learner.target_tau": 0.03,
     "imitation.expert": {"start": 1.5, "end": 1.5, "frames": 1},
     "imitation.loss": "margin",
     "expert.ratio": {"start": 0.5, "end": 0.5, "frames": 1},
@@ -44,9 +44,9 @@ SETTINGS: dict[str, Any] = {
 
 
 def learnt(seed: int) -> float:
-    """The return of 20 evaluation episodes after 2,500 frames."""
+    """The return of 20 evaluation episodes after 2,000 frames."""
     config = combine([Layer("test", SETTINGS | {"run.seed": seed})]).config
-    options = ArenaOptions(LESSONS, 2500, expert=TEACHER, eval_every=2500)
+    options = ArenaOptions(LESSONS, 2000, expert=TEACHER, eval_every=2000)
     (evaluation,) = run(config, options)
     return evaluation.mean
 

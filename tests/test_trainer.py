@@ -744,6 +744,7 @@ def test_pretraining_makes_its_updates_and_ends(worlds: Make, tmp_path: Path) ->
 def test_pretraining_that_is_stopped_saves(worlds: Make, tmp_path: Path) -> None:
     demonstrate(tmp_path, streams=10, n=20)
     world = worlds(rings=0, pretrain_updates=10**6)
+    world.until(lambda: world.metrics.get("updates", 0) > 0, "it learns")
     row = world.stop()
     assert 0 < row["updates"] < 10**6
     path = checkpoint.latest(tmp_path / "checkpoints")
