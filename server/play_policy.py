@@ -73,7 +73,7 @@ def _play(
     left = frames
     while (episodes is None or len(done) < episodes) and left != 0:
         obs, _ = env.reset(seed=None if seed is None else seed + len(done))
-        stack = Stack(policy, obs)
+        stack = Stack(policy.spec, policy.frame_stack, obs)
         total, length, over = 0.0, 0, False
         while not over:
             if stop():
@@ -91,11 +91,10 @@ def _play(
 class Stack:
     """The newest frames of an episode, as the policy wants to see them."""
 
-    def __init__(self, policy: PolicyFile, first: Any) -> None:
-        spec = policy.spec
+    def __init__(self, spec: GameSpec, frames: int, first: Any) -> None:
         self._dtype, self._shape = spec.observation_dtype, spec.observation.shape
-        self._frames: deque[npt.NDArray[Any]] = deque(maxlen=policy.frame_stack)
-        for _ in range(policy.frame_stack):  # before the first frame there was only the first
+        self._frames: deque[npt.NDArray[Any]] = deque(maxlen=frames)
+        for _ in range(frames):  # before the first frame there was only the first
             self.add(first)
 
     def add(self, obs: Any) -> None:
