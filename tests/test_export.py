@@ -355,6 +355,10 @@ def test_games_that_it_cannot_play(policy: Path, tmp_path: Path) -> None:
         (["--policy", str(damaged), "--env", "CartPole-v1"], "cannot be read"),
         (["--policy", str(policy), "--clients", "2"], "--clients is about games of a server"),
         (["--policy", str(policy), "--role", "eval"], "--role is about games of a server"),
+        (["--policy", str(policy), "--connect", "a:1"], "--connect is about games of a server"),
+        (["--policy", str(policy), "--eval-every", "9"], "--eval-every is about games of a"),
+        (["--policy", str(policy), "--env", "NoSuchGame-v1"], "NoSuchGame"),
+        (["--policy", str(policy), "--env", "Blackjack-v1"], "observation space: expected Box"),
     ):
         code, _, errors = understudy("play", *words)
         assert (code, len(errors.splitlines())) == (1, 1), errors
