@@ -25,7 +25,7 @@ from agent.step import FINAL, STEP
 from server import cli
 from understudy_client.experts import find, returns
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(150)
 
 ROOT = Path(__file__).parent.parent
 HYBRID = "LunarLanderHybrid-v3"
@@ -54,7 +54,7 @@ class Command:
         """Send a signal, if any, and wait: exit code, stdout, stderr."""
         if number is not None:
             self.process.send_signal(number)
-        out, errors = self.process.communicate(timeout=60)
+        out, errors = self.process.communicate(timeout=120)
         return self.process.returncode, out, errors
 
     def kill(self) -> None:
@@ -196,7 +196,8 @@ def test_a_process_that_dies(record: Any, tmp_path: Path, dies: str) -> None:
     assert "understudy record: " in errors
     assert "ended" in errors
     if dies == "gateway":
-        assert recording.read(out).steps(EXPERT) == 3
+        # It may have been between an answer and the ring.
+        assert recording.read(out).steps(EXPERT) in (2, 3)
     else:
         assert list(tmp_path.iterdir()) == []
 
