@@ -63,13 +63,20 @@ class ActorIndex:
             put(self._ring(who), self._tails[who] % self._capacity, own)
             self._tails[who] += len(own)
 
-    def mark_complete(self, places: Places) -> None:
-        """The steps at these places, all different, have got a successor."""
+    def mark_complete(self, places: Places) -> Places:
+        """The steps at these places, all different, have got a successor; those of them that were
+        not complete before."""
         places = places[self.tags[places] < COMPLETE]
         counts = np.bincount(self.tags[places], minlength=256)
         self.tags[places] |= COMPLETE
         for who in ACTORS:
             self._complete[who] += int(counts[who])
+        return places
+
+    def complete_actors(self, places: Places) -> npt.NDArray[np.uint8]:
+        """The actors of the steps at these places, NOBODY where there is no complete step."""
+        tags = self.tags[places]
+        return np.where(tags > COMPLETE, tags & ~np.uint8(COMPLETE), NOBODY).astype(np.uint8)
 
     def draw(self, actors: Sequence[Actor], size: int, rng: torch.Generator) -> Tensor:
         """Places of steps of these actors, uniform over all of them, int64 [size]."""

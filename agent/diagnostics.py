@@ -24,18 +24,25 @@ EACH_ACTOR = {
     "(sum w)^2 / (n sum w^2); 1 when all weights are equal",
     "grad_norm": "norm of the actor's part of the gradient before clipping, "
     "at the last update that measured it (learner.grad_norm_every)",
+    "grad_share": "that norm over the sum of both actors' norms, at the same update: how much of "
+    "what moves the network comes from the actor; an absent actor has none",
 }
 """Metrics that exist once for each actor, with `_dqn` and `_expert` behind the name."""
 
 OVERALL = {
     "batch_frac_dqn": "fraction of batch rows whose action the network chose",
-    "loss": "the loss that was minimised: loss_td + loss_continuous",
-    "loss_td": "Huber loss of the TD error, weights and factors included",
-    "loss_continuous": "squared distance of the continuous heads from the action taken, "
-    "in units of half their range, weights and factors included",
+    "loss": "the loss that was minimised: loss_td + loss_continuous + loss_imitation",
+    "loss_td": "loss of the values (Huber loss of the TD error, cross entropy, quantile loss), "
+    "weights and factors included",
+    "loss_continuous": "squared distance of the continuous heads from the action taken, in units "
+    "of half their range, cloning of the expert's among it, or less Q of the policy's action; "
+    "weights and factors included",
+    "loss_imitation": "cross entropy or margin of the choices against those taken, weights and "
+    "factors included",
     "td_err_mean": "mean |TD error| over all rows",
     "q_mean": "mean Q of the action taken over all rows",
     "grad_norm": "norm of the gradient before clipping, mean over updates",
+    "learning_rate": "step size of the next update",
 }
 """Metrics of all rows together."""
 
@@ -44,6 +51,9 @@ METRICS = OVERALL | {
 }
 """Every metric of the learner and what it is: means since the last fetch."""
 
+MEASURED = 5
+"""Numbers that the learner measures of each row."""
+
 LINES_EVERY = 100
 """Updates between two lines about the make-up of a batch."""
 
@@ -51,11 +61,8 @@ LINES_EVERY = 100
 class Diagnostics:
     """Per-actor sums since the last fetch, on the device."""
 
-    def __init__(self, device: torch.device, *, heads: int, columns: int) -> None:
-        """`heads`: discrete heads, or 1 where there are none and the value of the state is learnt.
-        `columns`: of the continuous heads."""
-        self._heads = heads
-        shape = (4 + 3 * heads + columns, len(ACTORS))
+    def __init__(self, device: torch.device) -> None:
+        shape = (4 + MEASURED, len(ACTORS))
         # float64: float32 stops counting at 2^24 rows.
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
         self._grad_norm = torch.zeros(1, dtype=torch.float64, device=device)
@@ -75,8 +82,8 @@ class Diagnostics:
         """Count an update, the `step`-th.
 
         `masks` float32 [B, actors]: 1 where the row is the actor's. `rewards`, `weights` [B].
-        `measured` [B, 3 * heads + C]: |TD error| of each head, Q of each, TD loss of each, then
-        the loss of each continuous column; losses scaled so that their sum over rows is the loss.
+        `measured` [B, MEASURED]: |TD error|, Q of the action taken, then the losses of values,
+        continuous heads and imitation, scaled so that their sum over rows is the loss.
         """
         plain = torch.stack((torch.ones_like(rewards), rewards, weights, weights * weights))
         sums = torch.cat((plain @ masks, measured.T @ masks))
@@ -99,16 +106,17 @@ class Diagnostics:
         count, reward, weight, weight_squared, *measured = (
             values[i : i + width] for i in range(0, n, width)
         )
-        heads = self._heads
-        td_err, q = _mean(measured[:heads]), _mean(measured[heads : 2 * heads])
-        loss_td = sum(sum(row) for row in measured[2 * heads : 3 * heads])
-        loss_continuous = sum(sum(row) for row in measured[3 * heads :])
+        td_err, q, *losses = measured
+        loss_td, loss_continuous, loss_imitation = (sum(loss) for loss in losses)
+        norms = values[n + 1 :]
+        measured_norm = sum(norm for norm in norms if not math.isnan(norm))
 
         out = {
             "batch_frac_dqn": _ratio(count[ACTORS.index(Actor.DQN)], sum(count)),
-            "loss": _ratio(loss_td + loss_continuous, updates),
+            "loss": _ratio(loss_td + loss_continuous + loss_imitation, updates),
             "loss_td": _ratio(loss_td, updates),
             "loss_continuous": _ratio(loss_continuous, updates),
+            "loss_imitation": _ratio(loss_imitation, updates),
             "td_err_mean": _ratio(sum(td_err), sum(count)),
             "q_mean": _ratio(sum(q), sum(count)),
             "grad_norm": _ratio(values[n], updates),
@@ -121,7 +129,8 @@ class Diagnostics:
                 "reward_mean": _ratio(reward[i], count[i]),
                 "weight_mean": _ratio(weight[i], count[i]),
                 "weight_ess": _ratio(weight[i] ** 2, count[i] * weight_squared[i]),
-                "grad_norm": values[n + 1 + i],
+                "grad_norm": norms[i],
+                "grad_share": _ratio(0.0 if math.isnan(norms[i]) else norms[i], measured_norm),
             }
             out |= {f"{name}_{NAMES[actor]}": value for name, value in of_actor.items()}
 
@@ -145,11 +154,6 @@ def _line(step: int, dqn: float, expert: float) -> str:
         f"[BATCH] Step {step}: {dqn:.0f} DQN ({dqn / total:.1%}) / "
         f"{expert:.0f} expert ({expert / total:.1%})"
     )
-
-
-def _mean(rows: list[list[float]]) -> list[float]:
-    """The mean over rows, for each actor."""
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
 def _ratio(part: float, whole: float) -> float:

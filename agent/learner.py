@@ -1,12 +1,17 @@
-"""One optimiser step: double DQN on the discrete heads, advantage-weighted regression towards the
-action taken on the continuous heads, each actor's rows told apart throughout.
+"""One optimiser step: double DQN on the discrete branches, advantage-weighted regression or the
+gradient of Q on the continuous heads, imitation beside both; each actor's rows told apart
+throughout.
 
-    loss = sum over rows i of  a_i * mean over heads of huber(TD error)
+    loss = sum over rows i of  a_i * mean over branches of the value head's loss
                              + b_i * mean over columns of (network's action - action taken)^2
+                             + c_i * cross entropy of the choices with those taken
+                             + d_i * large margin of the choices over those taken
+                             - e_i * Q of the policy's continuous action
 
-with continuous actions in units of half their range. a_i and b_i hold 1/B, the constant factor of
-the row's actor, the weight of the continuous loss and, where `applies_to` says so, the advantage
-weight. They depend on no parameter, so masking them by actor splits the gradient by actor.
+with continuous actions in units of half their range. The factors hold 1/B, the importance of the
+row (1 without prioritised replay), the constant factor of its actor, the weight of the loss, and,
+where `advantage.applies_to` says so, the row's advantage weight. They depend on no parameter, so
+masking them by actor splits the gradient by actor.
 
 Nothing in `step` waits for the device.
 """
@@ -14,20 +19,24 @@ Nothing in `step` waits for the device.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent.advantage import advantage_weights, normalise_weights
 from agent.checkpoint import CheckpointError
 from agent.diagnostics import Diagnostics
+from agent.imitation import cross_entropy, large_margin
 from agent.networks import QNetwork
+from agent.normaliser import RunningStatistics
 from agent.policy import flatten_parameters
-from agent.targets import double_dqn_targets, hard_update, soft_update, value_targets
-from config.models import AdvantageConfig, LearnerConfig
-from protocol.actor import ACTORS, NAMES
+from agent.schedules import learning_rate, linear
+from agent.targets import best_choices, double_dqn, hard_update, of_columns, soft_update
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
+from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
 
 if TYPE_CHECKING:
@@ -38,6 +47,22 @@ CPU_ROWS = 2048
 256 units) are still in the cache when the next layer and the backward pass read them. Gradients
 add up over the parts: the step is the same."""
 
+POLICY_SCALE = 1e-3
+"""Added to the mean |Q| that the policy's loss is divided by."""
+
+
+class Factors(NamedTuple):
+    """What multiplies each row's losses, [B] each; None where no row has that loss."""
+
+    td: Tensor
+    regression: Tensor | None
+    cross_entropy: Tensor | None
+    margin: Tensor | None
+    policy: Tensor | None
+
+    def of(self, rows: slice) -> Factors:
+        return Factors(*(None if each is None else each[rows] for each in self))  # type: ignore[arg-type]
+
 
 class Learner:
     """A network, its target network, the optimiser, and what they learn from a batch."""
@@ -47,18 +72,23 @@ class Learner:
         spec: GameSpec,
         learner: LearnerConfig,
         advantage: AdvantageConfig,
+        imitation: ImitationConfig | None = None,
         *,
         device: torch.device | str,
         seed: int | None = None,
+        frame_stack: int = 1,
     ) -> None:
-        """`seed` fixes the first weights, the same on every device. None: torch's generator."""
-        self._config = learner
-        self._advantage = advantage
-        self.network = _network(spec, learner, seed).to(device)
+        """`seed` fixes the first weights, the same on every device. None: torch's generator.
+        `frame_stack`: frames in an observation of a batch (`replay.frame_stack`)."""
+        self.network = _network(spec, learner, seed, frame_stack).to(device)
         """The online network. Its parameters are views of one vector: never move or replace it."""
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.updates = 0
         """Optimiser steps made."""
+        self.statistics: RunningStatistics | None = None
+        """Of the observations, where they are normalised."""
+        if self.network.normalises:
+            self.statistics = RunningStatistics(spec.observation_size)
         # One vector for all parameters: clipping, Adam, target update are an operation each.
         self._vector = nn.Parameter(flatten_parameters(self.network))
         self._target_vector = flatten_parameters(self.target)
@@ -67,39 +97,68 @@ class Learner:
         self._vector.grad = self._gradients[0]
         self._gather_into(0)
         device = self._vector.device
+        cuda = device.type == "cuda"
         self._optimiser = torch.optim.Adam(
             [self._vector],
-            lr=learner.learning_rate,
+            # A tensor on cuda: it can change without the optimiser waiting or being built anew.
+            lr=torch.tensor(learner.learning_rate, device=device)
+            if cuda
+            else learner.learning_rate,
             eps=learner.adam_eps,
             fused=True,
-            capturable=device.type == "cuda",
+            capturable=cuda,
         )
-        self._rows_at_a_time = CPU_ROWS if device.type == "cpu" else None
+        self._rows_at_a_time = None if cuda else CPU_ROWS
         self._actors = torch.tensor(ACTORS, device=device)
+        self._expert = ACTORS.index(Actor.EXPERT)
+        self._heads, self._columns = len(spec.discrete), len(spec.continuous_columns)
+        self._regresses = self._columns > 0 and not self.network.bins
+        self._diagnostics = Diagnostics(device)
+        self.configure(learner, advantage, imitation or ImitationConfig())
+
+    def configure(
+        self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig
+    ) -> None:
+        """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
+        continuous, bins, trunk, normalise_observations) must be what it was made with."""
+        self._config, self._advantage, self._imitation = learner, advantage, imitation
         self._weighted = set(advantage.applies_to)
-        if not spec.continuous:
+        if self.network.bins or self.network.follows_gradient or not self._columns:
             self._weighted.discard("continuous")
-        # What each actor's rows have in a_i and b_i beside 1/B and the advantage weight.
+        if not (imitation.taken and self.network.sizes):
+            self._weighted.discard("imitation")
+        if advantage.mode == "off":
+            self._weighted.clear()
         factor_of = {str(name): factor for name, factor in advantage.actor_factor.items()}
         factors = [[factor_of.get(NAMES[actor], 1.0)] for actor in ACTORS]
-        heads, columns = max(len(spec.discrete), 1), max(len(spec.continuous_columns), 1)
-        parts = [[1 / heads, learner.continuous_weight / columns]]
-        self._factors = torch.tensor(factors, device=device) @ torch.tensor(parts, device=device)
-        self._diagnostics = Diagnostics(device, heads=heads, columns=len(spec.continuous_columns))
+        self._actor_factors = torch.tensor(factors, device=self._vector.device)
+        self._cast = torch.autocast(
+            self._vector.device.type, torch.bfloat16, enabled=learner.precision == "bfloat16"
+        )
 
-    def step(self, batch: Batch) -> None:
-        """Learn from a batch, which must be on this learner's device: one optimiser step."""
+    def observe(self, obs: npt.NDArray[Any]) -> None:
+        """Count observations [n, observation_size] in, where they are normalised."""
+        if self.statistics is not None:
+            self.statistics.update(obs)
+            self._show_statistics()
+
+    def step(self, batch: Batch, frames: int = 0) -> Tensor:
+        """Learn from a batch, which must be on this learner's device: one optimiser step.
+
+        `frames`: stored frames of the run, which the weight of cloning goes by. Returns |TD error|
+        of each row, the mean over branches, float32 [B].
+        """
         masks = (batch.actors[:, None] == self._actors).to(torch.float32)
-        weights = self._weights(batch)
-        a, b = self._scales(weights, masks)
+        parts = self._parts(len(batch))
+        targets = _joined([self._targets(batch, rows) for rows in parts])
+        weights = self._weights(batch, targets, parts)
+        factors = self._factors(batch, weights, masks, frames)
         by_actor = self.updates % self._config.grad_norm_every == 0
 
         self._gradients.zero_()
         found = []
-        size = self._rows_at_a_time or len(weights)
-        for start in range(0, len(weights), size):
-            rows = slice(start, start + size)
-            loss, measured = self._loss(batch, rows, a[rows], b[rows])
+        for rows in parts:
+            loss, measured = self._loss(batch, rows, targets[rows], factors.of(rows))
             if by_actor:
                 self._backward_by_actor(loss, masks[rows])
             else:
@@ -110,15 +169,17 @@ class Learner:
             self._diagnostics.actor_norms(masks, torch.linalg.vector_norm(self._gradients, dim=1))
             self._gradients[0] += self._gradients[1:].sum(0)
         norm = self._clip()
+        self._set_learning_rate()
         self._optimiser.step()
         self.updates += 1
         self._follow()
-        measured = torch.cat(found) if len(found) > 1 else found[0]
+        measured = _joined(found)
         self._diagnostics.update(self.updates, masks, batch.rewards, weights, measured, norm)
+        return measured[:, 0]
 
     def metrics(self) -> dict[str, float]:
         """`agent.diagnostics.METRICS`, means since the last call. Waits for the device, once."""
-        return self._diagnostics.fetch()
+        return self._diagnostics.fetch() | {"learning_rate": self._learning_rate()}
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""
@@ -132,12 +193,15 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Copies on the cpu of all that a step depends on: keep or save them while learning."""
         state = self._optimiser.state_dict()["state"].get(0, {})
-        return {
+        out = {
             "network": _copies(self.network.state_dict()),
             "target": _copies(self.target.state_dict()),
             "adam": _copies(state),
             "updates": self.updates,
         }
+        if self.statistics is not None:
+            out["observations"] = self.statistics.get_state()
+        return out
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`. Settings (learning rate and the like) stay this learner's.
@@ -151,46 +215,169 @@ class Learner:
         adam = {0: _copies(state["adam"])} if state["adam"] else {}
         self._optimiser.load_state_dict({"state": adam, "param_groups": groups})
         self.updates = state["updates"]
+        if self.statistics is not None:
+            self.statistics.set_state(state["observations"])
 
-    def _weights(self, batch: Batch) -> Tensor:
+    def _parts(self, rows: int) -> list[slice]:
+        """The rows that pass through the network together."""
+        size = self._rows_at_a_time or rows
+        return [slice(start, start + size) for start in range(0, rows, size)]
+
+    @torch.no_grad()
+    def _targets(self, batch: Batch, rows: slice) -> Tensor:
+        """What the values should have been, [b, K]."""
+        r_t, discount_t, s_t = batch.returns[rows], batch.discounts[rows], batch.next_states[rows]
+        online, target = self.network, self.target
+        z_t = target.z(self._raw(target, s_t))
+        if online.sizes:
+            q_t = online.values.q(online.z(self._raw(online, s_t)))
+            z_t = double_dqn(z_t, q_t, online.sizes, online.offsets)
+        return online.values.targets(r_t, discount_t, z_t)
+
+    def _raw(self, network: QNetwork, obs: Tensor, unit: Tensor | None = None) -> Tensor:
+        """The network's last layer; `unit` or the policy's own action, where it looks at one."""
+        with self._cast:
+            x = network.encode(obs)
+            if network.follows_gradient and unit is None:
+                unit = network.act(x)
+            return network.raw(x, unit)
+
+    def _weights(self, batch: Batch, targets: Tensor, parts: list[slice]) -> Tensor:
         """The advantage weight of each row, [B]: 1 where no loss takes it."""
         settings = self._advantage
+        if not self._weighted:
+            return torch.ones_like(batch.rewards)
+        signal = batch.rewards
+        if settings.signal == "return":
+            signal = batch.returns
+        elif settings.signal == "critic":
+            signal = _joined([self._advantages(batch, rows, targets[rows]) for rows in parts])
         weights = advantage_weights(
-            batch.rewards,
+            signal,
             batch.actors,
             beta=settings.beta,
             clip=settings.clip,
             weight_min=settings.weight_min,
             weight_max=settings.weight_max,
-            mode=settings.mode if self._weighted else "off",
+            mode=settings.mode,
         )
         return normalise_weights(weights, batch.actors) if settings.normalise else weights
 
-    def _scales(self, weights: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """a_i over the number of discrete heads and b_i over that of continuous columns, [B, 1]."""
-        plain = 1 / len(weights)
-        weighted = weights[:, None] * plain
-        a, b = torch.split(masks @ self._factors, 1, dim=1)
-        a = a * (weighted if "td" in self._weighted else plain)
-        b = b * (weighted if "continuous" in self._weighted else plain)
-        return a, b
+    @torch.no_grad()
+    def _advantages(self, batch: Batch, rows: slice, target: Tensor) -> Tensor:
+        """What the critic thinks that the actions taken are worth beyond the state, [b]:
+        Q(s, a) - V(s), V being that of the best choices, means over branches.
 
-    def _loss(self, batch: Batch, rows: slice, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q and
-        TD loss of each head and the loss of each continuous column, [b, 3 * heads + C]."""
+        Where continuous heads are not part of what Q looks at, the TD target stands for Q(s, a):
+        it is a sample of what the whole action was worth.
+        """
         network = self.network
-        target = self._targets(batch, rows)[:, None]
-        raw = network.raw(batch.states[rows])
-        # Without discrete heads there is no Q: the value of the state is learnt alone.
-        columns = batch.discrete[rows] + network.offsets
-        q = network.q(raw).gather(1, columns) if network.sizes else raw[:, :1]
-        target = target.expand_as(q)
-        huber = F.huber_loss(q, target, reduction="none", delta=self._config.huber_delta) * a
-        off = network.unit(raw) - network.to_unit(batch.continuous[rows])
-        losses = torch.cat((huber, off.square() * b), dim=1)
+        q = network.values.q(network.z(self._raw(network, *self._seen(batch, rows))))
+        if not network.sizes:
+            return network.values.mean(target) - q[:, 0]
+        best = q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
+        if self._regresses and not network.follows_gradient:
+            return network.values.mean(target) - best
+        taken = network.columns(batch.discrete[rows], batch.continuous[rows])
+        return q.gather(1, taken).mean(1) - best
+
+    def _seen(self, batch: Batch, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """States, and the action taken in them where values look at it."""
+        unit = None
+        if self.network.follows_gradient:
+            unit = self.network.to_unit(batch.continuous[rows])
+        return batch.states[rows], unit
+
+    def _factors(self, batch: Batch, weights: Tensor, masks: Tensor, frames: int) -> Factors:
+        """What multiplies each row's losses."""
+        settings, imitation, network = self._config, self._imitation, self.network
+        plain = (masks @ self._actor_factors).squeeze(1) * (batch.importance / len(weights))
+        weighted = plain * weights if self._weighted else plain
+
+        def factor(loss: str) -> Tensor:
+            return weighted if loss in self._weighted else plain
+
+        schedule = imitation.expert
+        cloning = linear(schedule.start, schedule.end, schedule.frames, frames)
+        cloned = plain * masks[:, self._expert] * cloning if cloning else None
+        regression = policy = entropy = margin = None
+        if self._regresses:
+            if network.follows_gradient:
+                policy = plain * settings.continuous_weight
+            else:
+                regression = factor("continuous") * settings.continuous_weight
+            regression = _sum(regression, cloned)
+        if network.sizes:
+            entropy = factor("imitation") * imitation.taken if imitation.taken else None
+            if imitation.loss == "margin":
+                margin = cloned
+            else:
+                entropy = _sum(entropy, cloned)
+        return Factors(factor("td"), regression, entropy, margin, policy)
+
+    def _loss(
+        self, batch: Batch, rows: slice, target: Tensor, factors: Factors
+    ) -> tuple[Tensor, Tensor]:
+        """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q, and
+        the losses of values, continuous heads and imitation, [b, 5]."""
+        network = self.network
+        states, unit = self._seen(batch, rows)
+        with self._cast:
+            x = network.encode(states)
+            raw = network.raw(x, unit)
+        z = network.z(raw)
+        taken = None
+        if network.sizes:
+            taken = network.columns(batch.discrete[rows], batch.continuous[rows])
+        z_taken = z if taken is None else of_columns(z, taken)
+        td = network.values.loss(z_taken, target).mean(1) * factors.td
         with torch.no_grad():
-            measured = torch.cat(((q - target).abs_(), q, losses), dim=1)
-        return losses.sum(1), measured
+            q_taken = network.values.q(z_taken)
+            td_error = (network.values.mean(target)[:, None] - q_taken).abs_().mean(1)
+            q_taken = q_taken.mean(1)
+
+        loss, none = td, torch.zeros_like(td)
+        continuous = imitation = none
+        if factors.regression is not None:
+            action = network.act(x) if network.follows_gradient else network.unit(raw)
+            off = action - network.to_unit(batch.continuous[rows])
+            continuous = off.square().mean(1) * factors.regression
+            loss = loss + continuous
+        if factors.policy is not None:
+            worth = self._policy_values(x)
+            # The scale of Q is the game's; that of the policy's loss must not be (TD3+BC,
+            # Fujimoto and Gu 2021, arXiv:2106.06860).
+            risen = worth / (worth.detach().abs().mean() + POLICY_SCALE) * factors.policy
+            continuous = continuous - risen
+            loss = loss - risen
+        if factors.cross_entropy is not None or factors.margin is not None:
+            assert taken is not None
+            q = network.values.q(z)
+            settings = self._imitation
+            if factors.cross_entropy is not None:
+                entropy = cross_entropy(q, taken, network.sizes, settings.temperature)
+                imitation = imitation + entropy * factors.cross_entropy
+            if factors.margin is not None:
+                above = large_margin(q, taken, network.sizes, settings.margin)
+                imitation = imitation + above * factors.margin
+            loss = loss + imitation
+        with torch.no_grad():
+            columns = (td_error, q_taken, td, continuous, imitation)
+            measured = torch.stack([column.detach() for column in columns], dim=1)
+        return loss, measured
+
+    def _policy_values(self, x: Tensor) -> Tensor:
+        """Q of the policy's own continuous action and the best choices with it, [b]; a gradient
+        flows to the policy alone (Lillicrap et al. 2016, arXiv:1509.02971; with discrete choices
+        beside it Xiong et al. 2018, arXiv:1810.06394)."""
+        network = self.network
+        x = x.detach()
+        with self._cast:
+            raw = network.raw(x, network.act(x), frozen=True)
+        q = network.values.q(network.z(raw))
+        if not network.sizes:
+            return q[:, 0]
+        return q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
 
     def _backward_by_actor(self, loss: Tensor, masks: Tensor) -> None:
         """Add each actor's part of the gradient to a row of `_gradients`; `masks` [b, actors]. The
@@ -204,20 +391,8 @@ class Learner:
         """Have backward passes add to this row of `_gradients`."""
         views = self._gradient_views[row]
         for parameter, view in zip(self.network.parameters(), views, strict=True):
-            parameter.grad = view
-
-    @torch.no_grad()
-    def _targets(self, batch: Batch, rows: slice) -> Tensor:
-        """What Q, or without discrete heads the value, should have been; [b]."""
-        r_t, discount_t, s_t = batch.returns[rows], batch.discounts[rows], batch.next_states[rows]
-        online, target = self.network, self.target
-        judged = target.raw(s_t)
-        if not online.sizes:
-            return value_targets(r_t, discount_t, judged[:, 0])
-        q_t_value, q_t_selector = target.q(judged), online.q(online.raw(s_t))
-        return double_dqn_targets(
-            r_t, discount_t, q_t_value, q_t_selector, online.sizes, online.offsets
-        )
+            if parameter.requires_grad:
+                parameter.grad = view
 
     def _clip(self) -> Tensor:
         """Scale the gradient down to `grad_clip_norm` if it is longer; its norm before that."""
@@ -228,6 +403,23 @@ class Learner:
         gradient.masked_fill_(~norm.isfinite(), 0.0)
         return norm
 
+    def _learning_rate(self) -> float:
+        settings = self._config
+        return learning_rate(
+            settings.learning_rate,
+            settings.learning_rate_end,
+            settings.warmup_updates,
+            settings.cosine_updates,
+            self.updates,
+        )
+
+    def _set_learning_rate(self) -> None:
+        (group,) = self._optimiser.param_groups
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(self._learning_rate())
+        else:
+            group["lr"] = self._learning_rate()
+
     def _follow(self) -> None:
         """Let the target network follow."""
         if self._config.target == "soft":
@@ -235,14 +427,37 @@ class Learner:
         elif self.updates % self._config.target_every == 0:
             hard_update([self._target_vector], [self._vector])
 
+    @torch.no_grad()
+    def _show_statistics(self) -> None:
+        """Both networks see by the newest mean and deviation."""
+        assert self.statistics is not None
+        mean = torch.from_numpy(self.statistics.mean.astype(np.float32))
+        scale = torch.from_numpy(self.statistics.scale.astype(np.float32))
+        for network in (self.network, self.target):
+            network.obs_mean.copy_(mean)
+            network.obs_scale.copy_(scale)
 
-def _network(spec: GameSpec, learner: LearnerConfig, seed: int | None) -> QNetwork:
+
+def _network(
+    spec: GameSpec, learner: LearnerConfig, seed: int | None, frame_stack: int
+) -> QNetwork:
     """A network with first weights from the seed, made on the cpu and so the same everywhere."""
     if seed is None:
-        return QNetwork(spec, learner.hidden)
+        return QNetwork(spec, learner, frame_stack=frame_stack)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return QNetwork(spec, learner.hidden)
+        return QNetwork(spec, learner, frame_stack=frame_stack)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of what is there."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def _views(vector: Tensor, network: nn.Module) -> list[Tensor]:
@@ -262,5 +477,6 @@ def _check_shapes(network: nn.Module, state: dict[str, Tensor]) -> None:
     if expected != came:
         raise CheckpointError(
             f"the checkpoint is of another network: expected {expected}, got {came}; "
-            "resume with the settings that it was saved with (learner.hidden), or start a new run"
+            "resume with the settings that it was saved with (learner.hidden, learner.value and "
+            "others), or start a new run"
         )

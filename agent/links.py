@@ -37,6 +37,15 @@ class Links:
     earlier_next: Int64s
     """The serials of those followers, [m]."""
 
+    def previous(self, first: int) -> Int64s:
+        """The links read backwards: for each row of the block, of which the first has the serial
+        `first`, the serial of the row that it follows, or NONE, [n]."""
+        previous = np.full(len(self.next), NONE, np.int64)
+        linked = np.flatnonzero(self.next != NONE)
+        previous[self.next[linked] - first] = first + linked
+        previous[self.earlier_next - first] = self.earlier
+        return previous
+
 
 class StreamTable:
     """The newest step of each stream that is still open.

@@ -1,10 +1,19 @@
-"""The network: a shared trunk, dueling Q-values for discrete heads, bounded continuous heads.
+"""The network: a trunk, dueling values for the discrete heads, bounded continuous heads.
 
-    observation ─▶ Linear ReLU … Linear ReLU ─▶ one Linear ─▶ value         1
-                                                          ├─▶ advantages    one per choice
-                                                          └─▶ tanh ─▶ continuous, within [low, high]
+    observation ─▶ scale ─▶ (convolutions) ─▶ Linear ReLU … ─▶ one Linear ─▶ value       K
+                                                                         ├─▶ advantages  K a choice
+                                                                         └─▶ tanh ─▶ continuous
 
-All heads are columns of one Linear: one matrix product instead of three.
+K numbers stand for a value as `agent.values` says; with K = 1 they are Q itself. All heads are
+columns of one Linear: one matrix product instead of three.
+
+With `learner.continuous = "gradient"` the values depend on the continuous action too, and a policy
+with a trunk of its own chooses it:
+
+    scaled ─▶ Linear ReLU … ─▶ Linear ─▶ tanh ─▶ action, which joins what the trunk says:
+    trunk, action ─▶ Linear ReLU ─▶ one Linear ─▶ value, advantages
+
+With "bins" each continuous column is one more discrete branch.
 """
 
 from __future__ import annotations
@@ -19,28 +28,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agent.convolutions import Convolutions
 from agent.targets import best_choices
+from agent.values import value_head
+from config.models import LearnerConfig
 from protocol.spaces import GameSpec
 
 Floats = npt.NDArray[np.float32]
+Layers = Sequence[tuple[Tensor, Tensor]]
 
 INFINITY = np.float32(np.inf)
 TINY = np.finfo(np.float32).tiny
+
+NORMALISED_MAX = 10.0
+"""Normalised observations are clipped to this: one wild value must not drown the rest."""
 
 
 class Outputs(NamedTuple):
     """What the network says of B observations; float32."""
 
     q: Tensor
-    """Q of each choice, [B, choices of all discrete heads side by side]."""
+    """Q of each choice, [B, choices of all branches side by side]."""
     value: Tensor
-    """Of the state, [B]: what the Q of each head has in common."""
+    """Of the state, [B]: what the Q of each branch has in common."""
     continuous: Tensor
     """The action of the continuous heads, [B, columns of all of them], within [low, high]."""
 
 
 class QNetwork(nn.Module):
-    """Dueling Q-values (Wang et al. 2016, arXiv:1511.06581) over a trunk shared by all heads.
+    """Dueling Q-values (Wang et al. 2016, arXiv:1511.06581) over a trunk shared by all branches.
+
+    A *branch* is a set of choices with a Q each: a discrete head, or a continuous column in bins.
 
     Linear layers keep PyTorch's default initialisation: it is the one under which the usual DQN
     settings (learning rate, target updates) were found, and its small outputs start the continuous
@@ -52,36 +70,66 @@ class QNetwork(nn.Module):
     _half_range: Tensor
     _per_half_range: Tensor
     offsets: Tensor
-    """Where each discrete head begins among the columns of `q`, int64 [heads]."""
-    _head_of_choice: Tensor
+    """Where each branch begins among the columns of `q`, int64 [branches]."""
+    _branch_of_choice: Tensor
+    _mean_of_branch: Tensor
     _value_less_mean: Tensor
     _order: Tensor
 
-    def __init__(self, spec: GameSpec, hidden: Sequence[int]) -> None:
+    def __init__(self, spec: GameSpec, learner: LearnerConfig, *, frame_stack: int = 1) -> None:
         super().__init__()
-        self.sizes = tuple(head.n for head in spec.discrete)
-        """Choices of each discrete head."""
+        columns = len(spec.continuous_columns)
+        self.bins = learner.bins if learner.continuous == "bins" and columns else 0
+        """Choices of each continuous column; 0 where they are not in bins."""
+        self.follows_gradient = learner.continuous == "gradient" and columns > 0
+        """Values depend on the continuous action, which a policy of its own chooses."""
+        self.sizes = tuple(h.n for h in spec.discrete) + (self.bins,) * columns * bool(self.bins)
+        """Choices of each branch."""
+        self.values = value_head(learner)
+        self._heads = len(spec.discrete)
         self._choices = sum(self.sizes)
+        self._direct = 0 if self.bins else columns
         self._pixels = spec.observation.dtype == "uint8"
+        self._shape = (-1, frame_stack, *spec.observation.shape)
         # Discrete heads come first here; the action row has the order of the game.
-        columns = [*spec.discrete_columns, *spec.continuous_columns]
-        self._reorder = columns != sorted(columns)
-        self._constants(spec, columns)
+        order = [*spec.discrete_columns, *spec.continuous_columns]
+        self._reorder = order != sorted(order)
+        self._constants(spec, order)
 
-        widths = (spec.observation_size, *hidden)
-        trunk = [nn.Linear(a, b) for a, b in pairwise(widths)]
-        heads = nn.Linear(hidden[-1], 1 + self._choices + len(spec.continuous_columns))
-        self.trunk = nn.ModuleList(trunk)
-        self.heads = heads
+        self.normalises = learner.normalise_observations and not self._pixels
+        """Observations are shown less their mean, over their deviation."""
+        if self.normalises:
+            # Parameters without a gradient: they are published, saved and copied with the rest.
+            size = spec.observation_size
+            self.obs_mean = nn.Parameter(torch.zeros(size), requires_grad=False)
+            self.obs_scale = nn.Parameter(torch.ones(size), requires_grad=False)
+        self.pictures: Convolutions | None = None
+        inputs = frame_stack * spec.observation_size
+        if learner.trunk == "auto" and Convolutions.suit(spec.observation):
+            self.pictures = Convolutions(spec.observation, frame_stack)
+            inputs = self.pictures.size
+
+        hidden, last = learner.hidden, learner.hidden[-1]
+        atoms = self.values.atoms
+        self.trunk = _stack((inputs, *hidden))
+        if self.follows_gradient:
+            self.policy = _stack((inputs, *hidden, columns))
+            self.joint = nn.Linear(last + columns, last)
+        beside = 0 if self.follows_gradient else self._direct
+        self.heads = nn.Linear(last, atoms * (1 + self._choices) + beside)
         # For small batches, calling a module and looking up its parameters takes as long as its
         # product; a gateway has nothing but small batches.
-        self._layers = [(layer.weight, layer.bias) for layer in (*trunk, heads)]
+        self._trunk = _pairs(self.trunk)
+        self._last = (self.heads.weight, self.heads.bias)
+        if self.follows_gradient:
+            self._policy = _pairs(self.policy)
+            self._joint = (self.joint.weight, self.joint.bias)
 
-    def _constants(self, spec: GameSpec, columns: list[int]) -> None:
+    def _constants(self, spec: GameSpec, order: list[int]) -> None:
         """Tensors that follow the module to its device but are neither saved nor published."""
         sizes = torch.tensor(self.sizes, dtype=torch.int64)
-        head_of_choice = torch.eye(len(sizes)).repeat_interleave(sizes, dim=1)
-        mean = head_of_choice.T / sizes
+        branch_of_choice = torch.eye(len(sizes)).repeat_interleave(sizes, dim=1)
+        mean = branch_of_choice.T / sizes
         half, middle = _bounds(spec)
         for name, constant in {
             "middle": torch.from_numpy(middle),
@@ -89,58 +137,145 @@ class QNetwork(nn.Module):
             # Of a range too narrow for float32 to halve or to divide by: 1 / inf, not inf.
             "_per_half_range": torch.from_numpy(1 / np.where(half >= TINY, half, INFINITY)),
             "offsets": sizes.cumsum(0) - sizes,
-            "_head_of_choice": head_of_choice,
+            "_branch_of_choice": branch_of_choice,
+            "_mean_of_branch": mean.T.contiguous(),
             "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean]),
-            "_order": torch.tensor(columns).argsort(),
+            "_order": torch.tensor(order).argsort(),
         }.items():
             self.register_buffer(name, constant, persistent=False)
 
     def forward(self, obs: Tensor) -> Outputs:
-        """What to think of observations [B, *shape] (or flat), float32 or uint8."""
-        raw = self.raw(obs)
-        return Outputs(self.q(raw), raw[:, 0], self._scaled(self.unit(raw)))
+        """What to think of observations [B, *shape] (or flat), float32 or uint8; with stacked
+        frames [B, k, *shape]."""
+        x = self.encode(obs)
+        unit = self.act(x) if self.follows_gradient else None
+        raw = self.raw(x, unit)
+        q = self.values.q(self.z(raw))
+        value = self.values.q(raw[:, : self.values.atoms])
+        if self.bins:
+            unit = self._centres(best_choices(q, self.sizes)[:, self._heads :])
+        elif unit is None:
+            unit = self.unit(raw)
+        return Outputs(q[:, : self._choices], value, self._scaled(unit))
 
     @torch.inference_mode()
     def greedy(self, obs: Tensor) -> Tensor:
         """The best action for each observation: action rows, float32 [B, action_width]."""
-        raw = self.raw(obs)
+        x = self.encode(obs)
+        unit = self.act(x) if self.follows_gradient else None
+        raw = self.raw(x, unit)
         pieces: list[Tensor] = []
         if self.sizes:
-            # V and the mean are the same for all choices of a head: the advantage alone decides.
-            choices = best_choices(raw[:, 1 : 1 + self._choices], self.sizes)
-            pieces.append(choices.to(torch.float32))
-        if len(self.middle):
-            pieces.append(self._scaled(self.unit(raw)))
+            choices = best_choices(self._preferences(raw), self.sizes)
+            pieces.append(choices[:, : self._heads].to(torch.float32))
+            if self.bins:
+                unit = self._centres(choices[:, self._heads :])
+        if unit is None and self._direct:
+            unit = self.unit(raw)
+        if unit is not None:
+            pieces.append(self._scaled(unit))
         rows = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
         return rows.index_select(1, self._order) if self._reorder else rows
 
-    def raw(self, obs: Tensor) -> Tensor:
-        """The last layer: value, advantages, continuous heads before tanh, side by side,
-        [B, 1 + choices + C]."""
+    def encode(self, obs: Tensor) -> Tensor:
+        """Observations as the trunk takes them, float32 [B, inputs]."""
+        if self.pictures is not None:
+            features: Tensor = self.pictures(obs.reshape(self._shape))
+            return features
         x = obs.flatten(1)
         if self._pixels:
             x = x * (1 / 255)
-        *trunk, heads = self._layers
-        for weight, bias in trunk:
-            x = F.linear(x, weight, bias).relu_()
-        return F.linear(x, *heads)
+        elif self.normalises:
+            frames = x.view(x.shape[0], -1, self.obs_mean.shape[0])
+            x = ((frames - self.obs_mean) * self.obs_scale).flatten(1)
+            x = x.clamp(-NORMALISED_MAX, NORMALISED_MAX)
+        return x
 
-    def q(self, raw: Tensor) -> Tensor:
-        """Q of each choice, [B, choices]: V + A - mean(A), the mean over the choices of a head."""
-        dueling = raw[:, : 1 + self._choices]
-        value_less_mean = dueling @ self._value_less_mean
-        return torch.addmm(dueling[:, 1:], value_less_mean, self._head_of_choice)
+    def raw(self, x: Tensor, unit: Tensor | None = None, *, frozen: bool = False) -> Tensor:
+        """The last layer on encoded observations: value, advantages, and, where they do not follow
+        the gradient, continuous heads before tanh, side by side; float32.
+
+        `unit` [B, C]: the continuous action in units of half its range, where values depend on it.
+        `frozen`: a gradient flows to `unit` alone.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            for weight, bias in self._trunk:
+                x = F.linear(x, weight, bias).relu_()
+        last: Layers = (self._last,)
+        if unit is not None:
+            x = torch.cat((x, unit), dim=1)
+            last = (self._joint, self._last)
+        if frozen:
+            last = [(weight.detach(), bias.detach()) for weight, bias in last]
+        for weight, bias in last[:-1]:
+            x = F.linear(x, weight, bias).relu_()
+        return F.linear(x, *last[-1]).float()
+
+    def act(self, x: Tensor) -> Tensor:
+        """The policy's continuous action on encoded observations, in units of half its range,
+        [B, C]. The convolutions are the values' own: no gradient flows to them from here."""
+        x = x.detach()
+        *inner, last = self._policy
+        for weight, bias in inner:
+            x = F.linear(x, weight, bias).relu_()
+        return F.linear(x, *last).float().tanh()
+
+    def z(self, raw: Tensor) -> Tensor:
+        """K numbers for each choice, [B, choices, K]: V + A - mean(A), the mean over the choices of
+        a branch. Without branches those of the state, [B, 1, K]."""
+        atoms = self.values.atoms
+        if not self.sizes:
+            return raw[:, None, :atoms]
+        if atoms == 1:
+            dueling = raw[:, : 1 + self._choices]
+            value_less_mean = dueling @ self._value_less_mean
+            return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)[..., None]
+        advantages = raw[:, atoms : atoms * (1 + self._choices)].reshape(
+            raw.shape[0], self._choices, atoms
+        )
+        mean = torch.einsum("hc,bck->bhk", self._mean_of_branch, advantages)
+        less = torch.einsum("hc,bhk->bck", self._branch_of_choice, raw[:, None, :atoms] - mean)
+        return advantages + less
 
     def unit(self, raw: Tensor) -> Tensor:
-        """The continuous heads in units of half their range, [B, C] within -1 and 1."""
-        return raw[:, 1 + self._choices :].tanh()
+        """The continuous heads that are regressed, in units of half their range, [B, C] within -1
+        and 1; [B, 0] where there are none."""
+        return raw[:, self.values.atoms * (1 + self._choices) :].tanh()
 
     def to_unit(self, continuous: Tensor) -> Tensor:
         """Continuous actions [B, C] in units of half their range."""
         return (continuous - self.middle) * self._per_half_range
 
+    def columns(self, discrete: Tensor, continuous: Tensor) -> Tensor:
+        """The columns of `q` of the actions taken, int64 [B, branches]: of choices [B, heads], and,
+        in bins, of continuous actions [B, C], each counted for the nearest."""
+        if self.bins:
+            place = (self.to_unit(continuous) + 1) * ((self.bins - 1) / 2)
+            nearest = place.round_().clamp_(0, self.bins - 1).long()
+            discrete = torch.cat((discrete, nearest), dim=1)
+        return discrete + self.offsets
+
+    def _preferences(self, raw: Tensor) -> Tensor:
+        """Numbers that order the choices of each branch as Q does, [B, choices]."""
+        if self.values.atoms == 1:
+            # V and the mean are the same for all choices of a branch: advantages alone decide.
+            return raw[:, 1 : 1 + self._choices]
+        return self.values.q(self.z(raw))
+
+    def _centres(self, choices: Tensor) -> Tensor:
+        """The middle of bins, [B, C], in units of half the range: the outermost are its ends."""
+        return choices * (2 / (self.bins - 1)) - 1
+
     def _scaled(self, unit: Tensor) -> Tensor:
         return torch.addcmul(self.middle, self._half_range, unit)
+
+
+def _stack(widths: Sequence[int]) -> nn.ModuleList:
+    return nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+
+
+def _pairs(layers: nn.ModuleList) -> list[tuple[Tensor, Tensor]]:
+    return [(layer.weight, layer.bias) for layer in layers]  # type: ignore[misc]
 
 
 def _bounds(spec: GameSpec) -> tuple[Floats, Floats]:

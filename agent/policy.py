@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from agent.networks import QNetwork
+from config.models import LearnerConfig
 from protocol.spaces import GameSpec
 
 
@@ -33,16 +33,19 @@ class Policy:
     def __init__(
         self,
         spec: GameSpec,
-        hidden: Sequence[int],
+        learner: LearnerConfig,
         source: WeightSource,
         *,
         device: torch.device | str = "cpu",
+        frame_stack: int = 1,
     ) -> None:
         self.version = 0
         self._source = source
         self._device = torch.device(device)
-        self._shape = (-1, *spec.observation.shape)
-        self._network = QNetwork(spec, hidden).to(self._device).requires_grad_(False).eval()
+        stack = (frame_stack,) if frame_stack > 1 else ()
+        self._shape = (-1, *stack, *spec.observation.shape)
+        network = QNetwork(spec, learner, frame_stack=frame_stack)
+        self._network = network.to(self._device).requires_grad_(False).eval()
         self._flat = flatten_parameters(self._network)
         self._staging = np.empty(self._flat.numel(), np.float32)
 
@@ -59,7 +62,8 @@ class Policy:
 
     def greedy(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """The network's actions, float32 [n, action_width], for flat observations
-        [n, observation_size]. The result is the caller's to change."""
+        [n, observation_size], or stacks of k frames [n, k * observation_size]. The result is the
+        caller's to change."""
         with torch.inference_mode():
             states = torch.from_numpy(obs).view(self._shape).to(self._device)
             actions: npt.NDArray[np.float32] = self._network.greedy(states).cpu().numpy()

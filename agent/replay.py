@@ -2,14 +2,15 @@
 
 A row is one record of agent.step; rows are overwritten in order of age. Returns are computed when
 a batch is sampled, by following the links between rows (agent.links, agent.windows), so that
-`n_step` and `gamma` may change during a run and no observation is stored twice.
+`n_step` and `gamma` may change during a run and no observation is stored twice. Frames are stacked
+then too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,53 +19,18 @@ from torch import Tensor
 
 from agent.actor_index import ActorIndex
 from agent.admission import check_block
+from agent.batch import Batch
+from agent.drawing import check_shares, draw_uniformly, groups_of
 from agent.links import NONE, StreamTable
+from agent.priority import Priorities, importance
 from agent.step import FINAL, STEP, StepBlock
 from agent.storage import Buffers, gather, put, zeros
-from agent.windows import META, actors_of, follow, incomplete, rewards_of
-from protocol.actor import ACTORS, NOBODY, Actor
+from agent.windows import META, actors_of, follow, rewards_of, stacks
+from protocol.actor import ACTORS, NAMES, NOBODY, Actor
 from protocol.messages import RUNNING, TERMINATED
 from protocol.spaces import GameSpec
 
-MISS = 1e-9
-"""On a device that must not be waited for, draws are repeated as often as makes it this unlikely
-that a batch is left with a step that is not complete (a window without a reward)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """`B` windows, on the replay's device. With shares, rows of one actor stand together."""
-
-    states: Tensor
-    """Observations of the first steps, the spec's dtype, [B, *observation shape]."""
-    discrete: Tensor
-    """Choices, one column for each discrete head, int64 [B, D]."""
-    continuous: Tensor
-    """Continuous actions, the columns of all continuous heads, float32 [B, C]."""
-    rewards: Tensor
-    """One-step rewards of the first steps, float32 [B]."""
-    returns: Tensor
-    """Sum over the window of gamma**k times the reward k steps on, float32 [B]."""
-    next_states: Tensor
-    """Observations to bootstrap from, like `states`; any stored one where `discounts` is 0."""
-    discounts: Tensor
-    """gamma**horizon, and 0 where the window ends in a terminal step, float32 [B]."""
-    actors: Tensor
-    """protocol.actor.Actor of the first steps, int64 [B]."""
-    horizons: Tensor
-    """Number of rewards in `returns`, at least 1, int64 [B]."""
-    indices: Tensor
-    """Places of the first steps in the replay, valid until the next append, int64 [B]."""
-
-    def __len__(self) -> int:
-        return len(self.rewards)
-
-    def to(self, device: torch.device | str) -> Batch:
-        """This batch on another device; copies to a cuda device may still be under way."""
-        # Never so towards the host: it would read what has not arrived yet.
-        non_blocking = torch.device(device).type != "cpu"
-        columns = (getattr(self, f.name) for f in fields(self))
-        return Batch(*(column.to(device, non_blocking=non_blocking) for column in columns))
+__all__ = ["Batch", "Composition", "Replay", "StoredRows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +59,16 @@ class Replay:
 
     `n_step`, `gamma` and `actor_share` are plain attributes and may be changed while running.
     `actor_share` gives an actor a fixed share of every batch, rounded to whole rows, for example
-    {Actor.EXPERT: 0.25}; the other rows are drawn uniformly over the actors without a share.
-    An actor with nothing to sample leaves its share to the others. Without shares, sampling is
-    uniform over all complete steps, whoever played them.
+    {Actor.EXPERT: 0.25}; the other rows are drawn from the actors without a share. An actor with
+    nothing to sample leaves its share to the others. Without shares, rows are drawn from all
+    complete steps, whoever played them.
 
-    Sampling does not wait for a cuda device, the first moments of a run apart, when less than half
-    of the steps are complete.
+    Rows are drawn uniformly, or, with a `priority_alpha`, by priority (agent.priority): `beta` may
+    be changed while running, and `update_priorities` is to be told what was learnt. With a
+    `frame_stack` of k > 1, observations in batches are the last k frames of their episode.
+
+    Neither `sample` nor `update_priorities` waits for a cuda device; drawing uniformly in the first
+    moments of a run does, when less than half of the steps are complete.
     """
 
     def __init__(
@@ -111,10 +81,14 @@ class Replay:
         device: torch.device | str = "cpu",
         stop_at_actor_change: bool = True,
         actor_share: Mapping[Actor, float] | None = None,
+        priority_alpha: float | None = None,
+        frame_stack: int = 1,
         seed: int | None = None,
     ) -> None:
         if not 2 <= capacity_steps < 2**31:
             raise ValueError(f"capacity_steps: expected 2 to 2**31 - 1, got {capacity_steps}")
+        if frame_stack < 1:
+            raise ValueError(f"frame_stack: expected at least 1, got {frame_stack}")
         self.spec = spec
         self.capacity_steps = capacity_steps
         self.n_step = n_step
@@ -142,6 +116,21 @@ class Replay:
         self._action = zeros((capacity_steps, spec.action_width), np.float32, self.device)
         self._meta = zeros((capacity_steps, 2), np.int64, self.device)  # each row one META
         self._actors = ActorIndex(capacity_steps, self.device)
+        self._priorities = (
+            None
+            if priority_alpha is None
+            else Priorities(capacity_steps, priority_alpha, self.device)
+        )
+        # What changes from one batch to the next is kept on the device too, so that what `sample`
+        # asks of it stays the same.
+        self._beta_there = torch.zeros((), device=self.device)
+        self._oldest_there = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.beta = 1.0
+        self.frame_stack = frame_stack
+        # The serial number of the row before, in the same episode: what stacks are made along.
+        self._previous = (
+            zeros((capacity_steps,), np.int64, self.device) if frame_stack > 1 else None
+        )
         # Asked for by the audit alone, so on the host whatever the device.
         self._stream = zeros((capacity_steps,), np.int64, torch.device("cpu"))
         self._seq = zeros((capacity_steps,), np.uint32, torch.device("cpu"))
@@ -160,8 +149,23 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Bytes of storage when full, all index structures included."""
-        stores = (self._obs, self._action, self._meta, self._stream, self._seq)
-        return self._actors.nbytes + sum(store.nbytes for store in stores)
+        stores = [self._obs, self._action, self._meta, self._stream, self._seq]
+        if self._previous is not None:
+            stores.append(self._previous)
+        indices = self._actors.nbytes + (self._priorities.nbytes if self._priorities else 0)
+        return indices + sum(store.nbytes for store in stores)
+
+    @property
+    def beta(self) -> float:
+        """How far `Batch.importance` makes up for drawing by priority: 0 not at all, 1 fully."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, beta: float) -> None:
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta: expected 0 to 1, got {beta}")
+        self._beta = beta
+        self._beta_there.fill_(beta)
 
     def actor_composition(self) -> Composition:
         """How many of the stored steps each actor played. O(1)."""
@@ -195,14 +199,21 @@ class Replay:
         put(self._meta, at, meta.view(np.int64).reshape(-1, 2))
         put(self._stream, at, block.stream)
         put(self._seq, at, block.seq)
+        if self._previous is not None:
+            put(self._previous, at, links.previous(first))
+        self._oldest_there.fill_(self._oldest)
         complete = (links.next != NONE) | (block.status == TERMINATED)
-        self._actors.replace(at, block.actor, complete & (block.kind == STEP))
+        complete &= block.kind == STEP
+        self._actors.replace(at, block.actor, complete)
         # Steps of earlier blocks that this block continues; none of them is overwritten by it.
         places = links.earlier % capacity
         self._meta[torch.from_numpy(places).to(self.device), 0] = torch.from_numpy(
             links.earlier_next
         ).to(self.device)
-        self._actors.mark_complete(places)
+        completed = self._actors.mark_complete(places)
+        if self._priorities is not None:
+            self._priorities.replace(at, block.actor * complete)
+            self._priorities.enter(completed, self._actors.complete_actors(completed))
 
     def sample(self, batch_size: int) -> Batch:
         """`batch_size` windows, drawn with replacement (see agent.windows).
@@ -217,32 +228,47 @@ class Replay:
                 f"nothing to sample: none of the {len(self)} stored steps has a successor or "
                 "ended its episode; append more first, and ask can_sample"
             )
-        drawn = [self._draw(actors, size) for actors, size in self._groups(batch_size)]
-        first = torch.cat([places for places, _ in drawn]) if len(drawn) > 1 else drawn[0][0]
-        meta = torch.cat([meta for _, meta in drawn]) if len(drawn) > 1 else drawn[0][1]
+        first, meta, weights = self._draw(batch_size)
         windows = follow(
             self._meta,
             first,
             meta,
             n_step=self.n_step,
             gamma=self.gamma,
-            oldest=self._oldest,
+            oldest=self._oldest_there,
             stop_at_actor_change=self.stop_at_actor_change,
         )
         action = gather(self._action, first)
-        shape = (batch_size, *self.spec.observation.shape)
         return Batch(
-            states=gather(self._obs, first, self._buffers).view(shape),
+            states=self._observations(first),
             discrete=action.index_select(1, self._discrete_columns).long(),
             continuous=action.index_select(1, self._continuous_columns),
             rewards=rewards_of(meta).contiguous(),
             returns=windows.returns,
-            next_states=gather(self._obs, windows.last, self._buffers).view(shape),
+            next_states=self._observations(windows.last),
             discounts=windows.discounts,
             actors=actors_of(meta).long(),
             horizons=windows.horizons,
+            importance=weights,
             indices=first,
         )
+
+    def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
+        """What was learnt from sampled rows: `Batch.indices`, before anything else is appended, and
+        the TD error of each, float [B]. One that is not finite leaves the row's priority.
+
+        ValueError where nothing is drawn by priority, or the shapes differ.
+        """
+        if self._priorities is None:
+            raise ValueError("nothing is drawn by priority: make the replay with a priority_alpha")
+        if indices.dim() != 1 or indices.shape != td_errors.shape:
+            raise ValueError(
+                "expected a TD error for each of the rows, got "
+                f"{list(td_errors.shape)} for indices {list(indices.shape)}"
+            )
+        indices = indices.to(self.device, non_blocking=True)
+        actors = actors_of(gather(self._meta, indices))
+        self._priorities.update(indices, actors, td_errors.to(self.device))
 
     def rows(self) -> StoredRows:
         """Every stored step, in order of age, as copies."""
@@ -261,8 +287,20 @@ class Replay:
         places = indices.cpu().numpy()
         return self._stream.numpy()[places], self._seq.numpy()[places]
 
+    def priorities(self) -> dict[str, float]:
+        """`max`, the largest priority so far, which new rows get, and `mean_dqn`, `mean_expert`,
+        those of each actor's complete steps. NaN where there is none. Waits for the device."""
+        numbers = {"max": math.nan} | {f"mean_{name}": math.nan for name in NAMES.values()}
+        if self._priorities is not None:
+            numbers["max"] = float(self._priorities.largest)
+            for who, total in zip(ACTORS, self._priorities.totals().tolist(), strict=True):
+                if complete := self._actors.complete((who,)):
+                    numbers[f"mean_{NAMES[who]}"] = total / complete
+        return numbers
+
     def check_valid(self) -> None:
-        """AssertionError unless counts, rings and links are what the stored rows say. Slow."""
+        """AssertionError unless counts, rings, links and priorities are what the stored rows say.
+        Slow."""
         places = self._places_by_age()
         meta = self._meta.cpu().numpy().view(META)[places, 0]
         stream, seq = self._stream.numpy()[places], self._seq.numpy()[places]
@@ -281,6 +319,15 @@ class Replay:
         assert np.all(step[here]), "a link from a final row"
         running, final = meta["status"][here] == RUNNING, meta["kind"][there] == FINAL
         assert np.all(running | final), "a link across the end of an episode"
+        if self._previous is not None:
+            expected = np.full(len(places), NONE)
+            expected[there] = here + self._oldest
+            previous = self._previous.cpu().numpy()[places]
+            previous[previous < self._oldest] = NONE
+            assert np.array_equal(previous, expected), "links back differ from those forward"
+        if self._priorities is not None:
+            everywhere = np.arange(self.capacity_steps)
+            self._priorities.check_valid(self._actors.complete_actors(everywhere))
 
     @property
     def _oldest(self) -> int:
@@ -290,51 +337,40 @@ class Replay:
     def _places_by_age(self) -> npt.NDArray[np.int64]:
         return np.arange(self._oldest, self._appended) % self.capacity_steps
 
-    def _groups(self, batch_size: int) -> list[tuple[Sequence[Actor], int]]:
-        """The groups of actors that a batch is drawn from, and the rows of each."""
-        groups: list[tuple[Sequence[Actor], int]] = []
-        left = batch_size
-        for who, share in self.actor_share.items():
-            size = min(round(share * batch_size), left) if self._actors.complete((who,)) else 0
-            if size:
-                groups.append(((who,), size))
-                left -= size
-        if left:
-            others = [who for who in ACTORS if who not in self.actor_share]
-            groups.append((others if self._actors.complete(others) else ACTORS, left))
-        return groups
+    def _draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Places of complete steps, int64 [B], their META, [B, 2], and importance weights, [B]."""
+        groups = groups_of(self._actors, self.actor_share, batch_size)
+        if self._priorities is not None:
+            places, probabilities = self._priorities.draw(groups, self._rng)
+            weights = importance(probabilities, self._beta_there)
+            return places, gather(self._meta, places), weights
+        drawn = [
+            draw_uniformly(
+                self._actors,
+                self._meta,
+                group,
+                self._rng,
+                oldest=self._oldest,
+                may_wait=self._may_wait,
+            )
+            for group in groups
+        ]
+        places = torch.cat([places for places, _ in drawn]) if len(drawn) > 1 else drawn[0][0]
+        meta = torch.cat([meta for _, meta in drawn]) if len(drawn) > 1 else drawn[0][1]
+        return places, meta, torch.ones(batch_size, device=self.device)
 
-    def _draw(self, actors: Sequence[Actor], size: int) -> tuple[Tensor, Tensor]:
-        """Places [size] of complete steps of these actors, uniform over them, and their meta."""
-        actors = [who for who in actors if self._actors.complete((who,))]
-        unfit = 1 - self._actors.complete(actors) / self._actors.stored(actors)
-        if unfit > 0.5:  # the first moments of a run, or broken streams: drawing gets slow
-            places = self._actors.draw_complete(actors, size, self._rng)
-            return places, gather(self._meta, places)
-        if self._may_wait:
-            places = self._actors.draw(actors, size, self._rng)
-            meta = gather(self._meta, places)
-            bad = incomplete(meta, self._oldest).nonzero().view(-1)
-            while len(bad):
-                places[bad] = self._actors.draw(actors, len(bad), self._rng)
-                meta[bad] = gather(self._meta, places[bad])
-                bad = bad[incomplete(meta[bad], self._oldest)]
-            return places, meta
-        rounds = 1 if not unfit else math.ceil(math.log(MISS / size) / math.log(unfit))
-        drawn = self._actors.draw(actors, rounds * size, self._rng)
-        meta = gather(self._meta, drawn)
-        good = ~incomplete(meta, self._oldest).view(rounds, size)
-        chosen = good.byte().argmax(0) * size + torch.arange(size, device=self.device)
-        return drawn.index_select(0, chosen), gather(meta, chosen)
+    def _observations(self, places: Tensor) -> Tensor:
+        """Those of the rows at these places, stacked where frames are to be."""
+        shape = self.spec.observation.shape
+        if self._previous is not None:
+            stack = stacks(self._previous, places, self.frame_stack, self._oldest_there)
+            frames = gather(self._obs, stack.view(-1), self._buffers)
+            return frames.view(len(places), self.frame_stack, *shape)
+        return gather(self._obs, places, self._buffers).view(len(places), *shape)
 
     def _check_settings(self) -> None:
         if self.n_step < 1:
             raise ValueError(f"n_step: expected at least 1, got {self.n_step}")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma: expected 0 to 1, got {self.gamma}")
-        shares = self.actor_share
-        unknown = [who for who in shares if who not in ACTORS]
-        if unknown or not all(0 <= share <= 1 for share in shares.values()):
-            raise ValueError(f"actor_share: expected a share of 0 to 1 for actors, got {shares}")
-        if sum(shares.values()) > 1 + 1e-9:
-            raise ValueError(f"actor_share: expected shares of at most 1 together, got {shares}")
+        check_shares(self.actor_share)

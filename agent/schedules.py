@@ -1,6 +1,8 @@
-"""Numbers that change as frames are stored."""
+"""Numbers that change as frames are stored or updates are made."""
 
 from __future__ import annotations
+
+import math
 
 
 def linear(start: float, end: float, frames: int, at: int) -> float:
@@ -8,3 +10,17 @@ def linear(start: float, end: float, frames: int, at: int) -> float:
     if at >= frames:
         return end
     return start + (end - start) * (at / frames)
+
+
+def learning_rate(
+    peak: float, end: float, warmup_updates: int, cosine_updates: int | None, update: int
+) -> float:
+    """Of the update with this number, from 0 on: a straight line up to `peak` (Goyal et al. 2017,
+    arXiv:1706.02677), then, unless `cosine_updates` is None, half a cosine down to `end` (SGDR,
+    Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts)."""
+    if update < warmup_updates:
+        return peak * (update + 1) / warmup_updates
+    if cosine_updates is None:
+        return peak
+    done = min((update - warmup_updates) / cosine_updates, 1.0)
+    return end + (peak - end) * (1 + math.cos(math.pi * done)) / 2

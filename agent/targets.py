@@ -1,9 +1,10 @@
-"""What Q should have been: targets, and how the target network follows. Pure functions.
+"""How what comes next is judged, and how the target network follows. Pure functions.
 
 Names carry time: `tm1` is the state that was acted on, `t` the state a few steps later from which
-the return is bootstrapped (after `horizon` steps). Discrete heads stand side by side: `q` has one
-column per choice, all choices of the first head, then those of the second, and so on; `sizes` are
-their numbers of choices and `offsets` the column where each begins.
+the return is bootstrapped (after `horizon` steps). Branches (discrete heads, and columns in bins)
+stand side by side: `q` has one column per choice, all choices of the first branch, then those of
+the second, and so on; `sizes` are their numbers of choices and `offsets` the column where each
+begins.
 """
 
 from __future__ import annotations
@@ -15,35 +16,30 @@ from torch import Tensor
 
 
 def best_choices(q: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The choice of each head with the largest Q, int64 [B, heads], counted within the head."""
+    """The choice of each branch with the largest Q, int64 [B, branches], counted within the
+    branch."""
     if len(set(sizes)) == 1:
         return q.view(-1, len(sizes), sizes[0]).argmax(2)
     parts = torch.split(q, list(sizes), dim=1)
     return torch.cat([part.argmax(1, keepdim=True) for part in parts], dim=1)
 
 
-def double_dqn_targets(
-    r_t: Tensor,
-    discount_t: Tensor,
-    q_t_value: Tensor,
-    q_t_selector: Tensor,
-    sizes: Sequence[int],
-    offsets: Tensor,
+def of_columns(z: Tensor, columns: Tensor) -> Tensor:
+    """z [B, choices, K] of some of the choices, columns int64 [B, H] -> [B, H, K]."""
+    if z.shape[2] == 1:
+        return z.squeeze(2).gather(1, columns).unsqueeze(2)
+    return z.gather(1, columns[:, :, None].expand(-1, -1, z.shape[2]))
+
+
+def double_dqn(
+    z_t_value: Tensor, q_t_selector: Tensor, sizes: Sequence[int], offsets: Tensor
 ) -> Tensor:
-    """Double DQN targets [B]: the selector (online network) chooses, the value (target network)
-    judges (van Hasselt et al. 2016, arXiv:1509.06461).
+    """What each branch bootstraps from, [B, H, K]: the selector (online network) chooses, the value
+    (target network) judges (van Hasselt et al. 2016, arXiv:1509.06461).
 
-    `r_t` [B]: discounted sum of the rewards between tm1 and t. `discount_t` [B]: gamma**horizon, 0
-    where the episode terminated. With several heads the bootstrap value is the mean over heads, one
-    target for all of them (branching DQN, Tavakoli et al. 2018, arXiv:1711.08946, equation 5).
+    `z_t_value` [B, choices, K], `q_t_selector` [B, choices].
     """
-    q_t = q_t_value.gather(1, best_choices(q_t_selector, sizes) + offsets)
-    return value_targets(r_t, discount_t, q_t.mean(1))
-
-
-def value_targets(r_t: Tensor, discount_t: Tensor, v_t: Tensor) -> Tensor:
-    """n-step TD targets [B] for a state value, `v_t` [B] the target network's."""
-    return torch.addcmul(r_t, discount_t, v_t)
+    return of_columns(z_t_value, best_choices(q_t_selector, sizes) + offsets)
 
 
 @torch.no_grad()

@@ -63,13 +63,13 @@ def follow(
     *,
     n_step: int,
     gamma: float,
-    oldest: int,
+    oldest: Tensor,
     stop_at_actor_change: bool,
 ) -> Windows:
     """The windows that start at the places `first`, int64 [B], all of complete steps.
 
     `store` is META of all places, int64 [capacity, 2], `meta` that of `first`, int64 [B, 2],
-    `oldest` the smallest serial number that is not overwritten.
+    `oldest`, int64 without sides, the smallest serial number that is not overwritten.
     """
     at, actor = first, actors_of(meta)
     going = torch.ones_like(first, dtype=torch.bool)
@@ -92,6 +92,22 @@ def follow(
         at = torch.where(going, successor % len(store), at)
     discounts = torch.pow(gamma, horizons).masked_fill_(terminated, 0.0)
     return Windows(at, returns, horizons.long(), discounts)
+
+
+def stacks(previous: Tensor, places: Tensor, size: int, oldest: Tensor) -> Tensor:
+    """The places of each row and of the `size - 1` rows before it in its episode, the oldest first,
+    int64 [B, size]. Where there is no row before, at the start of an episode or because it was
+    overwritten, the oldest one is repeated.
+
+    `previous` holds for each place the serial of the row before, or agent.links.NONE, int64
+    [capacity]; `oldest`, int64 without sides, is the smallest serial that is not overwritten.
+    """
+    stack = [places]
+    for _ in range(size - 1):
+        at = stack[-1]
+        before = previous.index_select(0, at)
+        stack.append(torch.where(before >= oldest, before % len(previous), at))
+    return torch.stack(stack[::-1], dim=1)
 
 
 def incomplete(meta: Tensor, oldest: int) -> Tensor:

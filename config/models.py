@@ -44,6 +44,7 @@ OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
 
 Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -77,7 +78,7 @@ class Schedule(Group):
 
 
 class FractionSchedule(Schedule):
-    """A schedule of a fraction of frames: both ends lie within 0 and 1."""
+    """A schedule of a fraction: both ends lie within 0 and 1."""
 
     start: Fraction
     """Value at frame 0."""
@@ -142,7 +143,7 @@ class ServerConfig(Group):
 class RewardConfig(Group):
     """How the components of a reward become the number that is learnt from."""
 
-    weights: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    weights: dict[str, Finite] = {}
     """Weight of each reward component by its name; 1 for one that is not named."""
     clip: Annotated[Positive | None, OrNone] = None
     """The weighted sum is clipped to [-clip, clip]. none: as it is."""
@@ -152,7 +153,14 @@ class ExpertConfig(Group):
     """How often the expert plays, where a frame recommends an action."""
 
     ratio: FractionSchedule = FractionSchedule(start=0.5, end=0.05, frames=100_000)
-    """The fraction of frames that the expert's recommendation is taken on."""
+    """The fraction of frames (or of segments, or of episodes) that the expert plays."""
+    decay: Literal["schedule", "evaluation"] = "schedule"
+    """What moves the ratio from start to end: stored frames, or evaluations of the student against
+    the expert. Without evaluations it stays at start."""
+    unit: Literal["frame", "segment", "episode"] = "frame"
+    """What is decided at a time: each frame by itself, segments of a game, or whole episodes."""
+    segment_frames: Frames = 50
+    """With unit segment: how long one is. Each episode begins with a new one."""
 
 
 class ExplorationConfig(Group):
@@ -175,6 +183,15 @@ class ReplayConfig(Group):
     """An n-step return ends where the actor changes: nobody is credited with another's play."""
     actor_share: dict[ActorName, Fraction] = {}
     """Fraction of each batch drawn from an actor's steps; what is left comes as it is stored."""
+    prioritised: bool = False
+    """Draw steps by their last TD error instead of uniformly, within each actor's share."""
+    priority_alpha: Fraction = 0.6
+    """With prioritised: how much the TD error counts; priority = |TD error|^alpha."""
+    priority_beta: FractionSchedule = FractionSchedule(start=0.4, end=1.0, frames=100_000)
+    """With prioritised: how far the losses make up for it, with factors that go as
+    probability^-beta."""
+    frame_stack: Annotated[Count, Unit("frames")] = 1
+    """Frames that the network looks at together: the newest of the episode. Each is stored once."""
 
     @field_validator("actor_share")
     @classmethod
@@ -202,8 +219,35 @@ class LearnerConfig(Group):
     """Steps in a batch."""
     learning_rate: Positive = 5e-4
     """Step size of Adam."""
+    warmup_updates: Annotated[int, Field(ge=0), Unit("updates")] = 0
+    """How long the learning rate rises in a straight line from 0, at first."""
+    cosine_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
+    """How long it then falls along half a cosine to learning_rate_end. none: it stays."""
+    learning_rate_end: Positive = 1e-5
+    """With cosine_updates: the learning rate in the end."""
     adam_eps: Positive = 1e-8
     """Epsilon of Adam: what keeps its division finite."""
+    value: Literal["scalar", "c51", "quantile"] = "scalar"
+    """What is learnt of the return: its mean, or its distribution as probabilities of fixed values
+    (c51) or as quantiles."""
+    atoms: Annotated[int, Field(ge=2, le=512), Unit("numbers")] = 51
+    """With value c51 or quantile: numbers that describe a distribution."""
+    value_min: Finite = -100.0
+    """With value c51: the smallest return that it can tell."""
+    value_max: Finite = 100.0
+    """With value c51: the largest return that it can tell."""
+    continuous: Literal["regression", "gradient", "bins"] = "regression"
+    """How continuous heads learn: by regression towards the actions taken, weighted by advantage;
+    by the gradient of Q by the action; or cut into bins, each column a discrete branch."""
+    bins: Annotated[int, Field(ge=2, le=1024), Unit("choices")] = 11
+    """With continuous bins: choices of each continuous column, ends included."""
+    trunk: Literal["auto", "linear"] = "auto"
+    """What looks at observations. auto: convolutions where they are pictures (uint8, at least 8 x
+    8), linear layers else. linear: always those."""
+    normalise_observations: bool = False
+    """Show the network float32 observations less their running mean, over their deviation."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in the trainer's passes through the network; weights stay float32."""
     huber_delta: Positive = 1.0
     """The error from which the Huber loss grows in a straight line."""
     grad_clip_norm: Positive = 10.0
@@ -219,10 +263,39 @@ class LearnerConfig(Group):
     grad_norm_every: Updates = 20
     """How often the gradient norm of each actor is measured."""
 
+    @model_validator(mode="after")
+    def _support(self) -> Self:
+        if self.value_min >= self.value_max:
+            raise ValueError(
+                f"learner.value_min is {self.value_min:g} and learner.value_max "
+                f"{self.value_max:g}; the smallest value must be below the largest"
+            )
+        return self
+
+
+class ImitationConfig(Group):
+    """Learning what to do from what was done, beside what it earned."""
+
+    expert: Schedule = Schedule(start=1.0, end=1.0, frames=100_000)
+    """Weight of cloning: the network is to choose what the expert chose, on the expert's rows."""
+    loss: Literal["margin", "cross_entropy"] = "margin"
+    """Of cloning on discrete heads: a margin that Q of the expert's choice must keep above the
+    others, or cross entropy of the choices, with Q over the temperature as logits."""
+    margin: Positive = 0.8
+    """With loss margin: how far Q of the expert's choice must be above the others."""
+    temperature: Positive = 1.0
+    """With loss cross_entropy: the difference in Q that makes one choice e times as likely."""
+    taken: NotNegative = 0.0
+    """Weight of imitating the actions taken on discrete heads, on all rows, by advantage weight
+    where advantage.applies_to has imitation."""
+
 
 class AdvantageConfig(Group):
     """Weights that favour what went better than usual, each actor compared with itself."""
 
+    signal: Literal["reward", "return", "critic"] = "reward"
+    """What is compared: the reward of the step, its n-step return, or what the critic thinks that
+    the action is worth beyond the state."""
     mode: Literal["per_actor", "global", "off"] = "per_actor"
     """Compared with whom: the same actor, the whole batch (the old, wrong way), or not at all."""
     beta: NotNegative = 1.5
@@ -236,9 +309,10 @@ class AdvantageConfig(Group):
     normalise: bool = False
     """Divide the weights by their mean over the actor's rows of the batch."""
     applies_to: Annotated[
-        tuple[Literal["continuous", "td"], ...], Field(min_length=1, strict=False)
-    ] = ("continuous",)
-    """The losses that are weighted: that of the continuous heads, the TD loss, or both."""
+        tuple[Literal["continuous", "imitation", "td"], ...], Field(min_length=1, strict=False)
+    ] = ("continuous", "imitation")
+    """The losses that are weighted: the regression of the continuous heads, the imitation of
+    taken actions on discrete heads, the TD loss."""
     actor_factor: dict[ActorName, NotNegative] = {}
     """A constant factor on the loss of an actor's rows; 1 for one that is not named."""
 
@@ -299,6 +373,7 @@ class Config(Group):
     exploration: ExplorationConfig = ExplorationConfig()
     replay: ReplayConfig = ReplayConfig()
     learner: LearnerConfig = LearnerConfig()
+    imitation: ImitationConfig = ImitationConfig()
     advantage: AdvantageConfig = AdvantageConfig()
     trainer: TrainerConfig = TrainerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

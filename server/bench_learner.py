@@ -97,6 +97,7 @@ def random_batch(spec: GameSpec, n: int) -> Batch:
         discounts=torch.full((n,), 0.97),
         actors=torch.tensor(ACTORS)[torch.randint(0, len(ACTORS), (n,))],
         horizons=torch.full((n,), 3),
+        importance=torch.ones(n),
         indices=torch.arange(n),
     )
 

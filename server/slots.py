@@ -24,6 +24,8 @@ class SlotTable:
     def __init__(self, spec: GameSpec) -> None:
         self.capacity = 0
         self.used = 0
+        self.by_role = dict.fromkeys(ROLES.values(), 0)
+        """Slots in use, by role."""
         self._free: list[int] = []
         self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
         """The frame that was answered last: the pending one."""
@@ -36,6 +38,10 @@ class SlotTable:
         self.linked = np.empty(0, np.bool_)
         """The step before the pending frame was stored: a final row has something to end."""
         self.role = np.empty(0, np.uint8)
+        self.leads = np.empty(0, np.bool_)
+        """The expert leads in the slot's segment or episode (agent.decision)."""
+        self.left = np.empty(0, np.int64)
+        """Frames left of it; 0 before an episode's first frame."""
         self.episode_return = np.empty(0, np.float64)
         self.episode_length = np.empty(0, np.int64)
 
@@ -46,9 +52,11 @@ class SlotTable:
         rows = np.array([self._free.pop() for _ in streams], np.int64)
         self.used += len(rows)
         self.stream[rows] = streams
-        self.role[rows] = ROLES[role]
+        self.role[rows] = number = ROLES[role]
+        self.by_role[number] += len(rows)
         self.pending[rows] = False
         self.linked[rows] = False
+        self.left[rows] = 0
         self.episode_return[rows] = 0
         self.episode_length[rows] = 0
         return rows
@@ -56,6 +64,8 @@ class SlotTable:
     def give_back(self, rows: npt.NDArray[np.int64]) -> None:
         """The slots of these rows are gone."""
         self.used -= len(rows)
+        for role in self.role[rows].tolist():
+            self.by_role[role] -= 1
         self._free.extend(rows.tolist())
 
     def _grow(self) -> None:
@@ -68,13 +78,52 @@ class SlotTable:
         self.capacity = grown
 
 
+class FrameStacks:
+    """The last `size` frames of each slot's episode, for a network that looks at several at once.
+
+    They are what agent.windows.stacks makes of the stored frames: the oldest first, and the first
+    frame of an episode in place of those before it.
+    """
+
+    def __init__(self, spec: GameSpec, size: int) -> None:
+        self.size = size
+        self._frames = np.empty((0, size, spec.observation_size), spec.observation_dtype)
+        self._newest = np.empty(0, np.int64)
+        """Where among a slot's frames the newest stands; the oldest is behind it, going round."""
+        self._order = np.arange(1, size + 1)
+
+    def fit(self, capacity: int) -> None:
+        """Have at least `capacity` rows."""
+        if len(self._newest) < capacity:
+            self._frames = _enlarged(self._frames, capacity)
+            self._newest = _enlarged(self._newest, capacity)
+
+    def add(
+        self, rows: npt.NDArray[np.int64], obs: npt.NDArray[Any], first: npt.NDArray[np.bool_]
+    ) -> None:
+        """These slots have shown these observations [n, observation_size]; `first` [n]: those that
+        begin an episode."""
+        newest = (self._newest[rows] + 1) % self.size
+        self._newest[rows] = newest
+        self._frames[rows, newest] = obs
+        if first.any():
+            self._frames[rows[first]] = obs[first][:, None]
+
+    def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
+        """Write the stacks of these slots to `out`, [n, size * observation_size]."""
+        places = (self._newest[rows][:, None] + self._order) % self.size
+        places += rows[:, None] * self.size
+        frames = self._frames.reshape(-1, self._frames.shape[2])
+        np.take(frames, places, axis=0, out=out.reshape(len(rows), self.size, -1), mode="clip")
+
+
 class FrameBatch:
     """The frames that arrived in this loop turn and wait for their answers.
 
     A slot has at most one frame waiting, so the batch never needs more rows than the table.
     """
 
-    def __init__(self, spec: GameSpec) -> None:
+    def __init__(self, spec: GameSpec, frame_stack: int = 1) -> None:
         self.n = 0
         self.row = np.empty(0, np.int64)
         """The slot's row in the table."""
@@ -89,11 +138,15 @@ class FrameBatch:
         self.took = np.empty((0, spec.action_width), np.float32)
         self.took_actor = np.empty(0, np.uint8)
         """Who really acted, 0 where the answer was followed."""
-        self.asked = np.empty_like(self.obs)
-        """The observations that the network is asked about, side by side."""
+        self.asked = np.empty((0, frame_stack * spec.observation_size), spec.observation_dtype)
+        """The observations that the network is asked about, one below the other: each one frame, or
+        the frames of a stack side by side."""
         self.actions = np.empty((0, spec.action_width), np.float32)
         self.actors = np.empty(0, np.uint8)
         self.explored = np.empty(0, np.uint8)
+        self.leads = np.empty(0, np.bool_)
+        self.left = np.empty(0, np.int64)
+        """The slot's, as in the table."""
 
         self.obs_bytes = memoryview(b"")
         """The memory of `obs`, byte by byte: copying a frame's observation there is one call."""

@@ -23,7 +23,7 @@ from protocol.errors import RemoteError
 from protocol.messages import RUNNING, Actions, Frame, Frames
 from protocol.spaces import GameSpec
 from server.control import Episode
-from server.slots import FrameBatch, Outbox, SlotTable
+from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable
 
 _DURATIONS = 2048
 _EPISODES = 10_000
@@ -76,6 +76,8 @@ class TurnLoop:
         sink: StepSink,
         mix: Callable[[], Mix],
         rng: np.random.Generator,
+        *,
+        frame_stack: int = 1,
     ) -> None:
         self._spec = spec
         self._policy = policy
@@ -83,7 +85,8 @@ class TurnLoop:
         self._mix = mix
         self._decider = Decider(spec, rng)
         self._table = SlotTable(spec)
-        self._batch = FrameBatch(spec)
+        self._batch = FrameBatch(spec, frame_stack)
+        self._stacks = FrameStacks(spec, frame_stack) if frame_stack > 1 else None
         self._outbox = Outbox(spec)
         self._waiting: list[Waiting] = []
         self._lost: list[Player] = []
@@ -105,6 +108,16 @@ class TurnLoop:
         return self._table.used
 
     @property
+    def slots_by_role(self) -> dict[str, int]:
+        """The same, by role."""
+        return {name: self._table.by_role[number] for name, number in ROLES.items()}
+
+    @property
+    def evaluating(self) -> bool:
+        """A game of evaluation is in play."""
+        return self._table.by_role[TRAIN] < self._table.used
+
+    @property
     def frames(self) -> dict[str, int]:
         """Frames answered, by role."""
         return {name: int(self._answered[number]) for name, number in ROLES.items()}
@@ -123,6 +136,8 @@ class TurnLoop:
         """Rows for a connection's slots; give them back with `leave`."""
         rows = self._table.take(streams, role)
         self._batch.fit(self._table.capacity)
+        if self._stacks is not None:
+            self._stacks.fit(self._table.capacity)
         self._outbox.fit(self._table.capacity)
         return rows
 
@@ -302,13 +317,21 @@ class TurnLoop:
         rows, obs = batch.row[:n], batch.obs[:n]
         expert, roles, mix = batch.expert[:n], table.role[rows], self._mix()
         running = batch.status[:n] == RUNNING
-        by_expert = self._decider.pick(expert, roles, mix)
+        leads, left = batch.leads[:n], batch.left[:n]
+        np.take(table.leads, rows, out=leads, mode="clip")
+        np.take(table.left, rows, out=left, mode="clip")
+        by_expert = self._decider.pick(expert, roles, mix, leads, left)
         actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
+        if self._stacks is not None:
+            self._stacks.add(rows, obs, ~table.pending[rows])
         # The network is asked once, about the frames that are its own to answer.
         asked = np.flatnonzero(running & ~by_expert)
         if len(asked):
             states = batch.asked[: len(asked)]
-            np.take(obs, asked, axis=0, out=states, mode="clip")
+            if self._stacks is None:
+                np.take(obs, asked, axis=0, out=states, mode="clip")
+            else:
+                self._stacks.take(rows[asked], states)
             actions[asked] = self._policy.greedy(states)
         self._decider.decide(actions, expert, by_expert, roles, mix, actors, explored)
         if not running.all():
@@ -316,6 +339,8 @@ class TurnLoop:
             actions[over] = np.nan
             actors[over] = NOBODY
             explored[over] = 0
+            left[over] = 0  # whoever led: the next episode is drawn anew
+        table.leads[rows], table.left[rows] = leads, left
         table.obs[rows] = obs
         table.action[rows] = actions
         table.actor[rows] = actors

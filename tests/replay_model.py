@@ -6,13 +6,17 @@ window is added up one reward at a time.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from agent.priority import EPSILON, LARGEST
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
 from protocol.actor import ACTORS, NOBODY, Actor
@@ -136,12 +140,16 @@ class Window:
 
 
 class Model:
-    """All rows ever appended, of which the newest `capacity` count."""
+    """All rows ever appended, of which the newest `capacity` count; and, with an alpha, what
+    priority each complete step has."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, alpha: float = 0.0) -> None:
         self.capacity = capacity
+        self.alpha = alpha
         self.all: list[Row] = []
         self.later: dict[int, Row] = {}
+        self.priority: dict[int, float] = {}
+        self.largest = 1.0
 
     def append(self, rows: Sequence[Row]) -> None:
         self.all += rows
@@ -150,6 +158,50 @@ class Model:
             if row.stream in newest:
                 self.later[id(row)] = newest[row.stream]
             newest[row.stream] = row
+        for row in self.complete():
+            self.priority.setdefault(id(row), self.largest)
+
+    def update(self, places: Sequence[int], td_errors: Sequence[float]) -> None:
+        for place, error in zip(places, td_errors, strict=True):
+            if math.isfinite(error):
+                priority = (min(abs(error) + EPSILON, LARGEST)) ** self.alpha
+                self.priority[id(self.at_place(place))] = priority
+                self.largest = max(self.largest, priority)
+
+    def expected_rows(self, shares: Mapping[Actor, float], batch_size: int) -> dict[int, float]:
+        """For each complete step, how many rows of a batch are it in the mean."""
+        complete, left = self.complete(), batch_size
+        expected = dict.fromkeys(map(id, complete), 0.0)
+
+        def give(n: int, rows: list[Row]) -> None:
+            total = math.fsum(self.priority[id(row)] for row in rows)
+            for row in rows:
+                expected[id(row)] += n * self.priority[id(row)] / total
+
+        for who, share in shares.items():
+            rows = [row for row in complete if row.actor == who]
+            if rows:
+                n = min(round(share * batch_size), left)
+                give(n, rows)
+                left -= n
+        others = [row for row in complete if row.actor not in shares]
+        give(left, others or complete)
+        return expected
+
+    def before(self, row: Row) -> Row | None:
+        """The stored row that this one continues, in the same episode."""
+        for earlier in self.alive:
+            if earlier.kind == STEP and self.successor(earlier) is row:
+                return earlier
+        return None
+
+    def stack(self, row: Row, size: int) -> list[np.ndarray]:
+        """The observations of a row and those before it, the oldest first."""
+        frames = [row.obs]
+        while len(frames) < size:
+            row = self.before(row) or row
+            frames.insert(0, row.obs)
+        return frames
 
     @property
     def alive(self) -> list[Row]:
@@ -211,14 +263,37 @@ def assert_alike(replay: Replay, model: Model, batch_size: int = 128) -> None:
     assert [composition.dqn, composition.expert] == [counts[actor] for actor in ACTORS]
     complete = model.complete()
     assert replay.can_sample == bool(complete)
+    if replay._priorities is not None:
+        assert_priorities(replay, model)
     if complete:
         assert_batch(replay, model, batch_size)
 
 
+def assert_priorities(replay: Replay, model: Model) -> None:
+    """Each complete step has its priority, in the tree of its actor, and nothing else has one."""
+    assert replay._priorities is not None
+    found = replay._priorities._tree.leaves.view(len(ACTORS), -1).cpu().numpy()
+    expected = np.zeros_like(found)
+    complete = {id(row) for row in model.complete()}
+    for place in range(min(model.capacity, len(model.all))):
+        row = model.at_place(place)
+        if id(row) in complete:
+            expected[ACTORS.index(Actor(row.actor)), place] = model.priority[id(row)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
     batch = replay.sample(batch_size).to("cpu")
-    spec, shape = replay.spec, (batch_size, *replay.spec.observation.shape)
-    assert batch.states.shape == batch.next_states.shape == shape
+    spec, stack = replay.spec, replay.frame_stack
+    one = spec.observation.shape if stack == 1 else (stack, *spec.observation.shape)
+    assert batch.states.shape == batch.next_states.shape == (batch_size, *one)
+    if replay._priorities is None:
+        assert batch.importance.tolist() == [1.0] * batch_size
+    else:
+        rows = model.expected_rows(replay.actor_share, batch_size)
+        drawn = [rows[id(model.at_place(place))] for place in batch.indices.tolist()]
+        weights = (min(drawn) / np.array(drawn)) ** replay.beta
+        np.testing.assert_allclose(batch.importance.numpy(), weights, rtol=1e-4)
     complete = {id(row) for row in model.complete()}
     streams, seqs = replay.identify(batch.indices)
     windows: dict[int, Window] = {}
@@ -232,7 +307,7 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
             )
         want = windows[place]
         assert (int(streams[i]), int(seqs[i])) == (row.stream, row.seq)
-        assert np.array_equal(batch.states[i].numpy().ravel(), row.obs)
+        assert np.array_equal(batch.states[i].numpy().ravel(), np.ravel(model.stack(row, stack)))
         assert batch.discrete[i].tolist() == row.action[list(spec.discrete_columns)].tolist()
         assert np.array_equal(batch.continuous[i], row.action[list(spec.continuous_columns)])
         assert int(batch.actors[i]) == row.actor
@@ -243,7 +318,8 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
         )
         assert np.isclose(float(batch.discounts[i]), want.discount, rtol=1e-6, atol=0)
         if want.bootstrap is not None:
-            assert np.array_equal(batch.next_states[i].numpy().ravel(), want.bootstrap.obs)
+            frames = np.ravel(model.stack(want.bootstrap, stack))
+            assert np.array_equal(batch.next_states[i].numpy().ravel(), frames)
 
 
 def modes() -> list[str]:
@@ -257,3 +333,30 @@ def make(mode: str, capacity: int, spec: GameSpec = SPEC, **settings: object) ->
     replay = Replay(spec, capacity, device=device, **given)  # type: ignore[arg-type]
     replay._may_wait = mode == "cpu"
     return replay
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where a number is fetched from the device, or a shape depends on one."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "item", "equal.")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert not any(name in str(func) for name in self.FORBIDDEN), f"{func} waits for the device"
+        # A mask as an index is a nonzero in disguise.
+        for index in args[1] if "index" in str(func) and isinstance(args[1], list) else ():
+            assert index is None or index.dtype != torch.bool, f"{func} waits for the device"
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
+def chi_square_fits(counts: np.ndarray, expected: np.ndarray | float) -> bool:
+    """Whether counts are as scattered around `expected` as independent draws are, no less too.
+
+    Within 5 standard deviations of the chi-square distribution's mean.
+    """
+    statistic, free = float(((counts - expected) ** 2 / expected).sum()), len(counts) - 1
+    return abs(statistic - free) < 5 * math.sqrt(2 * free)

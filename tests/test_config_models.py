@@ -116,7 +116,7 @@ def test_the_defaults_are_valid() -> None:
         ("learner", {"hidden": []}, "at least 1 item"),
         ("learner", {"hidden": [0]}, "greater than or equal to 1"),
         ("advantage", {"weight_min": 3.0, "weight_max": 2.0}, "must not exceed"),
-        ("advantage", {"applies_to": ["discrete"]}, "'continuous' or 'td'"),
+        ("advantage", {"applies_to": ["discrete"]}, "'imitation' or 'td'"),
         ("advantage", {"actor_factor": {"dqn": -1.0}}, "greater than or equal to 0"),
         ("learner", {"gama": 0.9}, "Extra inputs"),
     ],

@@ -40,11 +40,11 @@ def update(
 
 
 def test_each_number_by_hand() -> None:
-    numbers = Diagnostics(CPU, heads=1, columns=1)
-    # |TD error|, Q, TD loss, continuous loss
-    rows = [[1, 10, 0.1, 0.01], [2, 20, 0.2, 0.02], [4, 40, 0.4, 0.04]]
+    numbers = Diagnostics(CPU)
+    # |TD error|, Q, losses of values, continuous heads, imitation
+    rows = [[1, 10, 0.1, 0.01, 1], [2, 20, 0.2, 0.02, 2], [4, 40, 0.4, 0.04, 4]]
     update(numbers, 1, [1, 2, 1], rows, rewards=[5, 6, 7], weights=[1, 2, 3], grad_norm=3)
-    update(numbers, 2, [2, 2, 2], [[6, 60, 0, 0]] * 3, rewards=[2, 2, 2], grad_norm=5)
+    update(numbers, 2, [2, 2, 2], [[6, 60, 0, 0, 0]] * 3, rewards=[2, 2, 2], grad_norm=5)
     found = numbers.fetch()
     assert found == pytest.approx(
         {
@@ -65,41 +65,34 @@ def test_each_number_by_hand() -> None:
             "weight_ess_expert": 25 / (4 * 7),
             "loss_td": 0.35,
             "loss_continuous": 0.035,
-            "loss": 0.385,
+            "loss_imitation": 3.5,
+            "loss": 3.885,
             "grad_norm": 4.0,
             "grad_norm_dqn": math.nan,
             "grad_norm_expert": math.nan,
+            "grad_share_dqn": math.nan,
+            "grad_share_expert": math.nan,
         },
         nan_ok=True,
     )
-    assert set(found) == set(METRICS)
+    assert set(found) == set(METRICS) - {"learning_rate"}
 
 
 def test_swapped_tags_swap_the_numbers() -> None:
-    rows = [[1, 10, 0, 0], [2, 20, 0, 0], [4, 40, 0, 0]]
+    rows = [[1, 10, 0, 0, 0], [2, 20, 0, 0, 0], [4, 40, 0, 0, 0]]
     both: list[dict[str, float]] = []
     for actors in ([1, 2, 1], [2, 1, 2]):
-        numbers = Diagnostics(CPU, heads=1, columns=1)
+        numbers = Diagnostics(CPU)
         update(numbers, 1, actors, rows, rewards=[1, 2, 9])
         both.append(numbers.fetch())
     for name in ("batch_n", "td_err_mean", "q_mean", "reward_mean"):
         assert both[0][f"{name}_dqn"] == both[1][f"{name}_expert"] != both[0][f"{name}_expert"]
 
 
-def test_several_heads_count_as_their_mean() -> None:
-    numbers = Diagnostics(CPU, heads=2, columns=0)
-    update(numbers, 1, [1], [[1, 3, 10, 30, 0.25, 0.5]])
-    found = numbers.fetch()
-    assert found["td_err_mean_dqn"] == 2
-    assert found["q_mean_dqn"] == 20
-    assert found["loss_td"] == 0.75
-    assert found["loss_continuous"] == 0
-
-
 def test_an_absent_actor_is_nan_and_never_zero() -> None:
-    numbers = Diagnostics(CPU, heads=1, columns=0)
+    numbers = Diagnostics(CPU)
     numbers.actor_norms(masks_of([1, 1]), torch.tensor([2.0, 0.0]))
-    update(numbers, 1, [1, 1], [[1, 1, 0]] * 2)
+    update(numbers, 1, [1, 1], [[1, 1, 0, 0, 0]] * 2)
     found = numbers.fetch()
     for name in ("td_err_mean", "q_mean", "reward_mean", "weight_mean", "weight_ess", "grad_norm"):
         assert math.isnan(found[f"{name}_expert"]), name
@@ -109,37 +102,38 @@ def test_an_absent_actor_is_nan_and_never_zero() -> None:
 
 
 def test_fetching_starts_anew() -> None:
-    numbers = Diagnostics(CPU, heads=1, columns=0)
+    numbers = Diagnostics(CPU)
     numbers.actor_norms(masks_of([1, 2]), torch.tensor([2.0, 3.0]))
-    update(numbers, 1, [1, 2], [[100, 1, 0]] * 2)
+    update(numbers, 1, [1, 2], [[100, 1, 0, 0, 0]] * 2)
     numbers.fetch()
-    update(numbers, 2, [1, 2], [[1, 1, 0]] * 2)
+    update(numbers, 2, [1, 2], [[1, 1, 0, 0, 0]] * 2)
     found = numbers.fetch()
     assert found["td_err_mean"] == 1
     # Measured now and then: the last one stands.
     assert found["grad_norm_expert"] == 3
     nothing = numbers.fetch()
-    assert set(nothing) == set(METRICS)
-    names = set(METRICS) - {"grad_norm_dqn", "grad_norm_expert"}
+    assert set(nothing) == set(METRICS) - {"learning_rate"}
+    kept = ("grad_norm_dqn", "grad_norm_expert", "grad_share_dqn", "grad_share_expert")
+    names = set(nothing) - set(kept)
     assert all(math.isnan(nothing[name]) for name in names)
 
 
 def test_many_rows_are_counted_exactly() -> None:
     """float32 would stop at 2^24."""
-    numbers = Diagnostics(CPU, heads=1, columns=0)
+    numbers = Diagnostics(CPU)
     numbers._sums[0, 0] = 2.0**24
-    update(numbers, 1, [1], [[0, 0, 0]])
+    update(numbers, 1, [1], [[0, 0, 0, 0, 0]])
     assert numbers.fetch()["batch_n_dqn"] == 2**24 + 1
 
 
 def test_batch_lines_come_from_the_tags() -> None:
-    numbers = Diagnostics(CPU, heads=1, columns=0)
+    numbers = Diagnostics(CPU)
     actors = [Actor.DQN] * 6075 + [Actor.EXPERT] * 2117
     for step in (99, 150):
-        update(numbers, step, [Actor.EXPERT] * 4, [[0, 0, 0]] * 4)
-    update(numbers, 100, actors, [[0, 0, 0]] * 8192)
+        update(numbers, step, [Actor.EXPERT] * 4, [[0, 0, 0, 0, 0]] * 4)
+    update(numbers, 100, actors, [[0, 0, 0, 0, 0]] * 8192)
     numbers.fetch()
-    update(numbers, 200, [Actor.EXPERT] * 4, [[0, 0, 0]] * 4)
+    update(numbers, 200, [Actor.EXPERT] * 4, [[0, 0, 0, 0, 0]] * 4)
     assert numbers.batch_lines() == [
         "[BATCH] Step 100: 6075 DQN (74.2%) / 2117 expert (25.8%)",
         "[BATCH] Step 200: 0 DQN (0.0%) / 4 expert (100.0%)",

@@ -22,6 +22,7 @@ from agent.checkpoint import CheckpointError
 from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.replay import Batch
+from agent.values import ScalarValues
 from config.models import AdvantageConfig, LearnerConfig
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
@@ -64,6 +65,7 @@ def batch_of(spec: GameSpec, n: int = 64, seed: int = 0) -> Batch:
         discounts=torch.where(torch.rand(n, generator=g) < 0.1, 0.0, 0.97),
         actors=actors,
         horizons=torch.full((n,), 3),
+        importance=torch.ones(n),
         indices=torch.arange(n),
     )
 
@@ -86,7 +88,7 @@ class Reference:
 
     def __init__(self, learner: Learner, spec: GameSpec) -> None:
         self.spec, self.c, self.a = spec, learner._config, learner._advantage
-        self.net, self.target = QNetwork(spec, self.c.hidden), QNetwork(spec, self.c.hidden)
+        self.net, self.target = QNetwork(spec, self.c), QNetwork(spec, self.c)
         self.net.load_state_dict(learner.network.state_dict())
         self.target.load_state_dict(learner.target.state_dict())
         self.adam = torch.optim.Adam(
@@ -221,14 +223,14 @@ def at_once(target: list[Tensor], online: list[Tensor], _tau: float) -> None:
     target[0].copy_(online[0])
 
 
-def plain_dqn(r: Tensor, discount: Tensor, value: Tensor, *_: Any) -> Tensor:
+def plain_dqn(value: Tensor, *_: Any) -> Tensor:
     """The target network chooses by itself."""
-    return r + discount * value.max(1).values
+    return value.amax(1, keepdim=True)
 
 
-def unending(r: Tensor, _discount: Tensor, value: Tensor, selector: Tensor, *_: Any) -> Tensor:
+def unending(_values: ScalarValues, r: Tensor, _discount: Tensor, z: Tensor) -> Tensor:
     """Terminal rows bootstrap too."""
-    return r + 0.97 * value.gather(1, selector.argmax(1, keepdim=True))[:, 0]
+    return r[:, None] + 0.97 * z.mean(1)
 
 
 def unclipped(learner: Learner) -> Tensor:
@@ -244,8 +246,8 @@ def unclipped(learner: Learner) -> Tensor:
         (module, "advantage_weights", together),
         (module, "soft_update", never),
         (module, "soft_update", at_once),
-        (module, "double_dqn_targets", plain_dqn),
-        (module, "double_dqn_targets", unending),
+        (module, "double_dqn", plain_dqn),
+        (ScalarValues, "targets", unending),
         (Learner, "_clip", unclipped),
     ],
 )

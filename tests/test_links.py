@@ -61,6 +61,14 @@ def test_two_rows_of_one_block(case: str) -> None:
     assert len(links.earlier) == 0
 
 
+def test_links_are_read_backwards() -> None:
+    table = StreamTable()
+    assert links_of(table, 10, step(1, 4), step(2, 7)).previous(10).tolist() == [NONE, NONE]
+    links = links_of(table, 12, step(2, 8), step(3, 0), step(1, 5), step(2, 9), final(3, 1))
+    assert links.previous(12).tolist() == [11, NONE, 10, 12, 13]
+    assert links_of(table, 17, step(2, 11), step(1, 6)).previous(17).tolist() == [NONE, 14]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_two_rows_of_two_blocks(case: str) -> None:
     (earlier, later), linked = CASES[case]

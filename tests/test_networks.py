@@ -12,6 +12,7 @@ from torch.nn.utils import parameters_to_vector
 
 from agent.networks import QNetwork
 from agent.policy import flatten_parameters
+from config.models import LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
 
 FIRE, AIM = Discrete("fire", 4), Continuous("aim", -0.9, 0.9, 1)
@@ -40,7 +41,7 @@ def spec(request: pytest.FixtureRequest) -> GameSpec:
 
 def network_of(spec: GameSpec, hidden: tuple[int, ...] = (16, 8)) -> QNetwork:
     torch.manual_seed(1)
-    network = QNetwork(spec, hidden)
+    network = QNetwork(spec, LearnerConfig(hidden=hidden))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter *= 3  # outputs that differ from row to row
@@ -112,7 +113,7 @@ def test_pixels_are_fractions() -> None:
 )
 def test_a_saturated_head_stays_within_its_range(ends: tuple[float, float]) -> None:
     low, high = ends
-    network = QNetwork(spec_of((Continuous("aim", low, high, 1),)), (2,))
+    network = QNetwork(spec_of((Continuous("aim", low, high, 1),)), LearnerConfig(hidden=(2,)))
     with torch.no_grad():
         for sign in (-1, 1):
             network.heads.bias[1] = sign * 100.0
@@ -126,14 +127,19 @@ def test_a_saturated_head_stays_within_its_range(ends: tuple[float, float]) -> N
 
 def test_a_range_without_a_middle_makes_no_infinity() -> None:
     next_to_one = float(np.nextafter(np.float32(1), np.float32(2)))
-    network = QNetwork(spec_of((Continuous("aim", 1.0, next_to_one, 1),)), (2,))
+    network = QNetwork(
+        spec_of((Continuous("aim", 1.0, next_to_one, 1),)), LearnerConfig(hidden=(2,))
+    )
     action = network.greedy(torch.zeros(1, 6))
     assert 1 <= action.item() <= next_to_one
     assert network.to_unit(torch.tensor([[1.0], [next_to_one]])).abs().max() <= 1
 
 
 def test_units_of_half_the_range() -> None:
-    network = QNetwork(spec_of((Continuous("a", 2.0, 6.0, 1), Continuous("b", -1.0, 0.0, 1))), (2,))
+    network = QNetwork(
+        spec_of((Continuous("a", 2.0, 6.0, 1), Continuous("b", -1.0, 0.0, 1))),
+        LearnerConfig(hidden=(2,)),
+    )
     units = network.to_unit(torch.tensor([[2.0, -1.0], [6.0, 0.0], [5.0, -0.5]]))
     assert units.tolist() == [[-1, -1], [1, 1], [0.5, 0]]
 
@@ -148,7 +154,11 @@ def test_constants_are_neither_saved_nor_published(spec: GameSpec) -> None:
 def test_the_output_follows_its_parameters_wherever_they_lie() -> None:
     """Serving lays all parameters into one vector and copies new ones over it."""
     spec = spec_of(ACTIONS["hybrid"])
-    network, other, obs = network_of(spec), QNetwork(spec, (16, 8)), torch.randn(40, 6)
+    network, other, obs = (
+        network_of(spec),
+        QNetwork(spec, LearnerConfig(hidden=(16, 8))),
+        torch.randn(40, 6),
+    )
     flat = flatten_parameters(network)
     flat.copy_(parameters_to_vector(other.parameters()).detach())
     assert torch.equal(network.greedy(obs), other.greedy(obs))

@@ -14,7 +14,7 @@ from agent.policy import Policy, flatten_parameters
 from config.models import AdvantageConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
-HIDDEN = (16, 8)
+SETTINGS = LearnerConfig(hidden=(16, 8))
 
 
 class Source:
@@ -52,7 +52,7 @@ def vector_of(network: torch.nn.Module) -> torch.Tensor:
 
 def network_for(spec: GameSpec, seed: int) -> QNetwork:
     torch.manual_seed(seed)
-    return QNetwork(spec, HIDDEN)
+    return QNetwork(spec, SETTINGS)
 
 
 def observations(spec: GameSpec, n: int = 9) -> npt.NDArray[Any]:
@@ -65,7 +65,7 @@ def observations(spec: GameSpec, n: int = 9) -> npt.NDArray[Any]:
 @pytest.mark.parametrize("spec", [SPEC, PIXELS, IMAGES])
 def test_a_policy_plays_with_the_weights_of_its_source(spec: GameSpec) -> None:
     source = Source()
-    policy = Policy(spec, HIDDEN, source)
+    policy = Policy(spec, SETTINGS, source)
     obs = observations(spec)
     for seed in (1, 2):
         network = network_for(spec, seed)
@@ -76,11 +76,27 @@ def test_a_policy_plays_with_the_weights_of_its_source(spec: GameSpec) -> None:
         np.testing.assert_array_equal(policy.greedy(obs), network.greedy(states).numpy())
 
 
+LARGE = GameSpec("large", Observation("uint8", (12, 10)), (Discrete("fire", 3),)).checked()
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS, IMAGES, LARGE])
+def test_a_policy_looks_at_stacks(spec: GameSpec) -> None:
+    source = Source()
+    policy = Policy(spec, SETTINGS, source, frame_stack=3)
+    torch.manual_seed(1)
+    network = QNetwork(spec, SETTINGS, frame_stack=3)
+    source.put(vector_of(network))
+    policy.refresh()
+    stacks = observations(spec, 27).reshape(9, -1)
+    states = torch.from_numpy(stacks).view(9, 3, *spec.observation.shape)
+    np.testing.assert_array_equal(policy.greedy(stacks), network.greedy(states).numpy())
+
+
 def test_the_learners_vector_is_what_a_policy_wants() -> None:
-    learner = Learner(SPEC, LearnerConfig(hidden=HIDDEN), AdvantageConfig(), device="cpu", seed=3)
+    learner = Learner(SPEC, SETTINGS, AdvantageConfig(), device="cpu", seed=3)
     source = Source()
     source.put(learner.policy_vector())
-    policy = Policy(SPEC, HIDDEN, source)
+    policy = Policy(SPEC, SETTINGS, source)
     policy.refresh()
     obs = observations(SPEC)
     expected = learner.network.greedy(torch.from_numpy(obs)).numpy()
@@ -89,7 +105,7 @@ def test_the_learners_vector_is_what_a_policy_wants() -> None:
 
 def test_weights_are_fetched_only_when_there_are_newer_ones() -> None:
     source = Source()
-    policy = Policy(SPEC, HIDDEN, source)
+    policy = Policy(SPEC, SETTINGS, source)
     assert not policy.refresh()
     source.put(vector_of(network_for(SPEC, 1)))
     assert policy.refresh()
@@ -99,7 +115,7 @@ def test_weights_are_fetched_only_when_there_are_newer_ones() -> None:
 
 def test_a_torn_set_is_not_played_with() -> None:
     source = Source()
-    policy = Policy(SPEC, HIDDEN, source)
+    policy = Policy(SPEC, SETTINGS, source)
     source.put(vector_of(network_for(SPEC, 1)))
     policy.refresh()
     obs = observations(SPEC)
@@ -117,7 +133,7 @@ def test_a_torn_set_is_not_played_with() -> None:
 
 def test_the_answer_is_the_callers_to_change() -> None:
     source = Source()
-    policy = Policy(SPEC, HIDDEN, source)
+    policy = Policy(SPEC, SETTINGS, source)
     source.put(vector_of(network_for(SPEC, 1)))
     policy.refresh()
     obs = observations(SPEC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -20,6 +19,7 @@ from replay_model import (
     Model,
     assert_alike,
     block_of,
+    chi_square_fits,
     feed,
     make,
     modes,
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from agent.replay import Batch, Replay
 from agent.step import FINAL, STEP, StepBlock
-from protocol.actor import Actor
+from protocol.actor import ACTORS, Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
 torch.set_num_threads(1)
@@ -120,6 +120,75 @@ def test_n_step_and_gamma_may_change_while_running(mode: str) -> None:
     assert (window["horizons"], window["discounts"], window["last"]) == (5, 1, 5)
 
 
+# -- Frame stacks
+
+
+def frames_of(replay: Replay, stack: Tensor) -> list[int]:
+    """The places whose observations stand in a stack."""
+    found = [
+        (replay._obs.cpu() == frame.view(-1).cpu()).all(1).nonzero().view(-1) for frame in stack
+    ]
+    return [int(places[0]) for places in found]
+
+
+def stacks_at(replay: Replay, place: int) -> tuple[list[int], list[int]]:
+    """Which places a sampled row shows, and which it bootstraps from."""
+    batch = replay.sample(400)
+    at = int((batch.indices == place).nonzero()[0])
+    return frames_of(replay, batch.states[at]), frames_of(replay, batch.next_states[at])
+
+
+@ANYWHERE
+def test_the_last_frames_are_stacked_the_oldest_first(mode: str) -> None:
+    replay, _ = play(mode, *[(RUN, DQN)] * 7, frame_stack=3, n_step=2)
+    assert replay.sample(5).states.shape == (5, 3, 3, 2)
+    assert stacks_at(replay, 3) == ([1, 2, 3], [3, 4, 5])
+    # At the start of an episode the first frame is there again and again.
+    assert stacks_at(replay, 0) == ([0, 0, 0], [0, 1, 2])
+    assert stacks_at(replay, 1) == ([0, 0, 1], [1, 2, 3])
+
+
+@ANYWHERE
+def test_stacks_end_where_the_episode_began(mode: str) -> None:
+    events = [(RUN, DQN), (RUN, DQN), (TERMINATE, DQN), (RUN, DQN), (RUN, EXPERT), (RUN, DQN)]
+    replay, _ = play(mode, *events, frame_stack=4, n_step=1)
+    # Place 3 is the final row; other actors' frames are seen all the same.
+    assert stacks_at(replay, 4) == ([4, 4, 4, 4], [4, 4, 4, 5])
+    assert stacks_at(replay, 5) == ([4, 4, 4, 5], [4, 4, 5, 6])
+
+
+@ANYWHERE
+@pytest.mark.parametrize("end", [TRUNCATE, DISCONNECT])
+def test_the_observation_to_bootstrap_from_is_a_stack_too(mode: str, end: str) -> None:
+    replay, _ = play(mode, (RUN, DQN), (RUN, DQN), (end, DQN), frame_stack=3, n_step=9)
+    last = 3 if end == TRUNCATE else 2
+    assert stacks_at(replay, 0) == ([0, 0, 0], [last - 2, last - 1, last])
+
+
+@ANYWHERE
+def test_what_was_overwritten_is_no_part_of_a_stack(mode: str) -> None:
+    replay, games = make(mode, 6, frame_stack=4, n_step=1), Games()
+    for _ in range(8):
+        replay.append(block_of(games.play(0, RUN)))
+    # The frames 0 and 1 have gone; 2 to 7 stand at the places 2, 3, 4, 5, 0, 1.
+    assert stacks_at(replay, 2)[0] == [2, 2, 2, 2]
+    assert stacks_at(replay, 4)[0] == [2, 2, 3, 4]
+    assert stacks_at(replay, 0)[0] == [3, 4, 5, 0]
+
+
+def test_frames_are_stored_once() -> None:
+    heads = (Discrete("buttons", 4),)
+    spec = GameSpec("atari", Observation("uint8", (84, 84)), heads)
+    one, four = (make("cpu", 1000, spec, frame_stack=k).nbytes for k in (1, 4))
+    assert four - one == 8 * 1000
+    assert one < 1000 * (84 * 84 + 100)
+
+
+def test_a_stack_that_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match="frame_stack: expected at least 1, got 0"):
+        make("cpu", 10, frame_stack=0)
+
+
 # -- What may be sampled
 
 
@@ -208,15 +277,6 @@ def test_bytes_a_step() -> None:
 
 
 # -- Distribution
-
-
-def chi_square_fits(counts: np.ndarray, expected: float) -> bool:
-    """Whether counts are as scattered around `expected` as independent draws are, no less too.
-
-    Within 5 standard deviations of the chi-square distribution's mean.
-    """
-    statistic, free = float(((counts - expected) ** 2 / expected).sum()), len(counts) - 1
-    return abs(statistic - free) < 5 * math.sqrt(2 * free)
 
 
 def scattered(mode: str, **settings: object) -> tuple[Replay, Model]:
@@ -338,7 +398,8 @@ def test_shapes_and_dtypes(mode: str) -> None:
         "next_states": (8, 3, 2),
         "discrete": (8, 2),
         "continuous": (8, 2),
-        **dict.fromkeys(["rewards", "returns", "discounts", "actors", "horizons", "indices"], (8,)),
+        **dict.fromkeys(["rewards", "returns", "discounts", "actors", "horizons"], (8,)),
+        **dict.fromkeys(["importance", "indices"], (8,)),
     }
     whole = {f.name for f in fields(batch) if getattr(batch, f.name).dtype == torch.int64}
     assert whole == {"discrete", "actors", "horizons", "indices"}
@@ -512,12 +573,34 @@ CORRUPTIONS: dict[str, Callable[[Replay], object]] = {
     "next": lambda r: r._meta[5, 0].add_(1),
     "stream": lambda r: r._stream[5].add_(1),
     "seq": lambda r: r._seq.view(torch.int32)[5].add_(1),
+    "a link back": lambda r: r._previous[5].add_(1),
+    "a link back that is missing": lambda r: r._previous[5].fill_(-1),
+    "a link back that should not be": lambda r: r._previous[0].fill_(5),
+    "a priority of no row": lambda r: priority(r, DQN, 200).fill_(1),
+    "a priority in another's tree": lambda r: priority(r, other(actor_at(r, 5)), 5).fill_(1),
+    "no priority": lambda r: priority(r, actor_at(r, 5), 5).fill_(0),
 }
+
+
+def actor_at(replay: Replay, place: int) -> Actor:
+    return Actor(int(replay._actors.tags[place]) & 0x7F)
+
+
+def other(who: Actor) -> Actor:
+    return Actor(3 - who)
+
+
+def priority(replay: Replay, who: Actor, place: int) -> Tensor:
+    """That of a place in the tree of an actor, without regard for the sums above it."""
+    assert replay._priorities is not None
+    tree = replay._priorities._tree
+    tree.check_valid = lambda: None  # type: ignore[method-assign]
+    return tree.leaves[ACTORS.index(who) * tree.stride + place]
 
 
 @pytest.mark.parametrize("what", CORRUPTIONS)
 def test_check_valid_sees_each_corruption(what: str) -> None:
-    replay = make("cpu", 300)
+    replay = make("cpu", 300, priority_alpha=0.5, frame_stack=2)
     replay.append(block_of(Games().play_at_random(100, odds=0, slots=2)))
     replay.check_valid()
     CORRUPTIONS[what](replay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,12 +13,15 @@ from hypothesis import strategies as st
 from replay_model import EVENTS, PIXELS, RUN, SPEC, Games, Model, assert_alike, feed, make, modes
 
 import agent.actor_index
+import agent.drawing
 import agent.replay
 import agent.storage
+import agent.sum_tree
 import agent.windows
 from agent.actor_index import ActorIndex
-from agent.links import StreamTable
-from protocol.actor import ACTORS
+from agent.links import NONE, Links, StreamTable
+from agent.priority import Priorities
+from protocol.actor import ACTORS, Actor
 
 torch.set_num_threads(1)
 
@@ -42,6 +46,7 @@ QUIET = settings(
     n_step=st.integers(1, 6),
     gamma=st.sampled_from([0.0, 0.5, 0.99, 1.0]),
     stop=st.booleans(),
+    stack=st.integers(1, 4),
 )
 def test_equals_the_model(
     mode: str,
@@ -51,9 +56,12 @@ def test_equals_the_model(
     n_step: int,
     gamma: float,
     stop: bool,
+    stack: int,
 ) -> None:
     games, model = Games(), Model(capacity)
-    replay = make(mode, capacity, n_step=n_step, gamma=gamma, stop_at_actor_change=stop)
+    replay = make(
+        mode, capacity, n_step=n_step, gamma=gamma, stop_at_actor_change=stop, frame_stack=stack
+    )
     rows = [row for event in events for row in games.play(*event)]
     feed(replay, model, rows, sizes)
     assert_alike(replay, model, batch_size=24)
@@ -71,6 +79,73 @@ def test_equals_the_model_at_every_moment(mode: str, spec, capacity: int, odds: 
         replay.n_step, replay.gamma = 1 + moment % 5, 1 - moment / 50
         replay.stop_at_actor_change = moment % 3 != 1
         feed(replay, model, games.play_at_random(capacity // 2 + 11, odds=odds), (3, 64, 1))
+        assert_alike(replay, model)
+
+
+SHARES = st.sampled_from(
+    [{}, {Actor.EXPERT: 0.25}, {Actor.DQN: 1.0}, {Actor.DQN: 0.4, Actor.EXPERT: 0.3}]
+)
+TD_ERROR = st.one_of(
+    st.floats(-100, 100), st.sampled_from([0.0, 1e-20, 1e30, math.nan, math.inf, -math.inf])
+)
+
+
+@pytest.mark.parametrize("mode", modes())
+@QUIET
+@given(
+    moments=st.lists(
+        st.tuples(st.lists(EVENT, max_size=20), st.lists(TD_ERROR, min_size=1, max_size=12)),
+        min_size=1,
+        max_size=6,
+    ),
+    capacity=st.integers(2, 90),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    alpha=st.sampled_from([0.0, 0.6, 1.0]),
+    beta=st.sampled_from([0.0, 0.4, 1.0]),
+    shares=SHARES,
+    top=st.sampled_from([1, 3, 8192]),
+)
+def test_priorities_equal_the_model(
+    mode: str,
+    moments: list[tuple[list[tuple[int, str, int]], list[float]]],
+    capacity: int,
+    sizes: list[int],
+    alpha: float,
+    beta: float,
+    shares: dict[Actor, float],
+    top: int,
+) -> None:
+    games, model = Games(), Model(capacity, alpha)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent.sum_tree, "TOP", top)
+        replay = make(mode, capacity, priority_alpha=alpha, actor_share=shares)
+    replay.beta = beta
+    for events, errors in moments:
+        feed(replay, model, [row for event in events for row in games.play(*event)], sizes)
+        assert_alike(replay, model, batch_size=24)
+        if replay.can_sample:
+            places = replay.sample(len(errors)).indices
+            # A row that was drawn twice has the same error both times.
+            errors = [errors[place % len(errors)] for place in places.tolist()]
+            replay.update_priorities(places, torch.tensor(errors))
+            model.update(places.tolist(), errors)
+            assert_alike(replay, model, batch_size=24)
+
+
+@pytest.mark.parametrize("mode", modes())
+@pytest.mark.parametrize("capacity", [7, 100, 1000])
+def test_priorities_equal_the_model_many_times_round(mode: str, capacity: int) -> None:
+    games, model = Games(seed=capacity), Model(capacity, 0.6)
+    replay, rng = make(mode, capacity, priority_alpha=0.6), np.random.default_rng(1)
+    for moment in range(12):
+        replay.beta = moment / 12
+        replay.actor_share = {Actor.EXPERT: 0.3} if moment % 3 == 1 else {}
+        feed(replay, model, games.play_at_random(capacity // 3 + 11, odds=0.1), (3, 64, 1))
+        assert_alike(replay, model)
+        places = replay.sample(64).indices.unique()
+        errors = rng.normal(0, 10.0 ** rng.integers(-3, 3), len(places)).astype(np.float32)
+        replay.update_priorities(places, torch.from_numpy(errors).to(places.device))
+        model.update(places.tolist(), errors.tolist())
         assert_alike(replay, model)
 
 
@@ -179,7 +254,7 @@ def ignore_terminations(patch: pytest.MonkeyPatch) -> None:
 
 
 def sample_incomplete(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(agent.replay, "incomplete", lambda meta, _: meta[:, 0] < -1)
+    patch.setattr(agent.drawing, "incomplete", lambda meta, _: meta[:, 0] < -1)
 
 
 def forget_to_count_completed(patch: pytest.MonkeyPatch) -> None:
@@ -200,6 +275,16 @@ def lose_ring_entries(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(agent.actor_index, "put", lambda *_: None)
 
 
+def forget_the_row_before(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Links, "previous", lambda self, _: np.full(len(self.next), NONE))
+
+
+def stack_the_dead(patch: pytest.MonkeyPatch) -> None:
+    """Frames that were overwritten are shown: whatever stands there."""
+    real = agent.replay.stacks
+    patch.setattr(agent.replay, "stacks", lambda *a: real(*a[:3], torch.tensor(0)))
+
+
 MUTATIONS = [
     swap_tags,
     swap_one_stored_tag,
@@ -215,18 +300,93 @@ MUTATIONS = [
     forget_to_count_completed,
     lose_what_goes_round,
     lose_ring_entries,
+    forget_the_row_before,
+    stack_the_dead,
+]
+
+
+def let_nothing_enter_later(patch: pytest.MonkeyPatch) -> None:
+    """Steps that later blocks complete get no priority."""
+    patch.setattr(Priorities, "enter", lambda *_: None)
+
+
+def keep_what_was_overwritten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Priorities, "replace", lambda *_: None)
+
+
+def swap_trees(patch: pytest.MonkeyPatch) -> None:
+    real = Priorities.replace
+    patch.setattr(Priorities, "replace", lambda self, at, a: real(self, at, (3 - a) * (a > 0)))
+
+
+def enter_at_1(patch: pytest.MonkeyPatch) -> None:
+    real = Priorities.update
+
+    def update(self, *args):
+        real(self, *args)
+        self.largest.fill_(1)
+
+    patch.setattr(Priorities, "update", update)
+    patch.setattr(Priorities, "check_valid", lambda *_: None)
+
+
+def forget_what_was_learnt(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Priorities, "update", lambda *_: None)
+
+
+def weigh_by_priority_alone(patch: pytest.MonkeyPatch) -> None:
+    """Importance weights know nothing of shares."""
+    real = Priorities.draw
+
+    def draw(self, groups, rng):
+        places, _ = real(self, groups, rng)
+        leaves = self._tree.leaves.view(len(ACTORS), -1)[:, places]
+        return places, leaves.amax(0)
+
+    patch.setattr(Priorities, "draw", draw)
+
+
+PRIORITY_MUTATIONS = [
+    let_nothing_enter_later,
+    keep_what_was_overwritten,
+    swap_trees,
+    enter_at_1,
+    forget_what_was_learnt,
+    weigh_by_priority_alone,
 ]
 
 
 def compare_on_the_way() -> None:
-    games, model, replay = Games(seed=3), Model(60), make("cpu", 60)
+    games, model, replay = Games(seed=3), Model(60), make("cpu", 60, frame_stack=3)
     for _ in range(10):
         feed(replay, model, games.play_at_random(50, slots=9, odds=0.2), (5, 9))
         assert_alike(replay, model)
 
 
+def compare_priorities_on_the_way() -> None:
+    games, model = Games(seed=3), Model(60, 0.6)
+    replay = make("cpu", 60, priority_alpha=0.6, actor_share={Actor.EXPERT: 0.25})
+    for _ in range(10):
+        feed(replay, model, games.play_at_random(25, slots=9, odds=0.1), (5, 9))
+        assert_alike(replay, model)
+        places = replay.sample(16).indices.unique()
+        replay.update_priorities(places, 0.5 * places)
+        model.update(places.tolist(), (0.5 * places).tolist())
+        assert_alike(replay, model)
+
+
 def test_the_comparison_passes_unbroken() -> None:
     compare_on_the_way()
+    compare_priorities_on_the_way()
+
+
+@pytest.mark.parametrize("break_it", PRIORITY_MUTATIONS, ids=lambda f: f.__name__)
+def test_the_comparison_of_priorities_sees(
+    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    with pytest.raises(AssertionError):
+        compare_priorities_on_the_way()
 
 
 @pytest.mark.parametrize("break_it", MUTATIONS, ids=lambda f: f.__name__)

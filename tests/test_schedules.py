@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.schedules import linear
+from agent.schedules import learning_rate, linear
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,16 @@ def test_it_stays_between_its_ends_and_hits_both(
     assert min(start, end) - slack <= linear(start, end, frames, at) <= max(start, end) + slack
     assert linear(start, end, frames, 0) == start
     assert linear(start, end, frames, frames) == end
+
+
+@pytest.mark.parametrize(
+    ("update", "expected"),
+    [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (9, 0.55), (14, 0.1), (10**9, 0.1)],
+)
+def test_warm_up_and_half_a_cosine(update: int, expected: float) -> None:
+    """Four updates up to 1, then ten down to 0.1: halfway down in the middle."""
+    assert learning_rate(1.0, 0.1, 4, 10, update) == pytest.approx(expected)
+
+
+def test_without_a_cosine_the_rate_stays() -> None:
+    assert [learning_rate(0.5, 0.1, 0, None, update) for update in (0, 10**9)] == [0.5, 0.5]

@@ -7,7 +7,7 @@ from worlds import DQN, PIXELS, SPEC
 from agent.decision import EVAL, EVAL_EXPERT, TRAIN
 from agent.step import FINAL, STEP
 from protocol.spaces import GameSpec
-from server.slots import FrameBatch, Outbox, SlotTable
+from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable
 
 
 def test_slots_get_rows_of_their_own_and_start_clean() -> None:
@@ -20,12 +20,14 @@ def test_slots_get_rows_of_their_own_and_start_clean() -> None:
     table.linked[rows] = True
     table.episode_return[rows] = 5
     table.episode_length[rows] = 5
+    table.left[rows] = 5
     table.give_back(rows)
     assert table.used == 0
     again = table.take([20, 21, 22], "eval")
     assert sorted(again.tolist()) == sorted(rows.tolist())
     assert not table.pending[again].any()
     assert not table.linked[again].any()
+    assert not table.left[again].any()
     assert not table.episode_return[again].any()
     assert not table.episode_length[again].any()
     assert table.stream[again].tolist() == [20, 21, 22]
@@ -37,6 +39,16 @@ def test_roles_are_kept_as_numbers() -> None:
     for name, number in roles.items():
         rows = table.take([1], name)
         assert table.role[rows].tolist() == [number]
+
+
+def test_slots_are_counted_by_role() -> None:
+    table = SlotTable(SPEC)
+    train, evaluated = table.take([1, 2, 3], "train"), table.take([4, 5], "eval")
+    table.take([6], "eval_expert")
+    assert table.by_role == {TRAIN: 3, EVAL: 2, EVAL_EXPERT: 1}
+    table.give_back(evaluated)
+    table.give_back(train[:1])
+    assert table.by_role == {TRAIN: 2, EVAL: 0, EVAL_EXPERT: 1}
 
 
 def test_growth_keeps_what_is_known() -> None:
@@ -89,6 +101,37 @@ def test_frames_can_be_dropped_from_the_middle() -> None:
     assert batch.n == 3
     for column in (batch.obs[:3, 0], batch.rewards[:3, 0], batch.seq[:3], batch.row[:3]):
         assert column.tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS])
+def test_stacks_hold_the_last_frames_of_each_slot(spec: GameSpec) -> None:
+    size = spec.observation_size
+    stacks = FrameStacks(spec, 3)
+    stacks.fit(2)
+    out = np.empty((2, 3 * size), spec.observation_dtype)
+    nothing = np.zeros(2, np.bool_)
+
+    def add(rows: list[int], values: list[int], first: list[bool] | None = None) -> None:
+        obs = np.repeat(np.array(values, spec.observation_dtype), size).reshape(len(rows), size)
+        begins = nothing[: len(rows)] if first is None else np.array(first)
+        stacks.add(np.array(rows), obs, begins)
+
+    def taken(*rows: int) -> list[list[int]]:
+        stacks.take(np.array(rows), out[: len(rows)])
+        frames = out[: len(rows)].reshape(len(rows), 3, size)
+        assert (frames == frames[:, :, :1]).all(), "frames are mixed up"
+        return frames[:, :, 0].tolist()
+
+    add([0, 1], [1, 2], [True, True])
+    assert taken(0, 1) == [[1, 1, 1], [2, 2, 2]]
+    add([1], [3])
+    assert taken(1, 0) == [[2, 2, 3], [1, 1, 1]]
+    add([0, 1], [4, 5])
+    add([0, 1], [6, 7], [True, False])
+    assert taken(0, 1) == [[6, 6, 6], [3, 5, 7]]
+    stacks.fit(100)
+    add([0, 1], [8, 9])
+    assert taken(0, 1) == [[6, 6, 8], [5, 7, 9]]
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS])

@@ -7,52 +7,34 @@ import torch
 
 from agent.targets import (
     best_choices,
-    double_dqn_targets,
+    double_dqn,
     hard_update,
+    of_columns,
     soft_update,
-    value_targets,
 )
 
 
 def test_the_online_network_chooses_and_the_target_network_judges() -> None:
     q_t_selector = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 4.0]])
-    q_t_value = torch.tensor([[10.0, 20.0, 90.0], [30.0, 80.0, 70.0]])
-    targets = double_dqn_targets(
-        torch.tensor([1.0, 2.0]),
-        torch.tensor([0.5, 0.9]),
-        q_t_value,
-        q_t_selector,
-        (3,),
-        torch.tensor([0]),
-    )
-    # Row 0 chooses 1: 1 + 0.5 x 20. Row 1 chooses 0: 2 + 0.9 x 30. A plain maximum of the target
-    # network would give 46 and 74, the online network's own values 2.5 and 6.5.
-    assert targets.tolist() == pytest.approx([11.0, 29.0])
+    z_t_value = torch.tensor([[10.0, 20.0, 90.0], [30.0, 80.0, 70.0]])[..., None]
+    found = double_dqn(z_t_value, q_t_selector, (3,), torch.tensor([0]))
+    # Row 0 chooses 1, row 1 chooses 0. A plain maximum of the target network would give 90 and 80,
+    # the online network's own values 3 and 5.
+    assert found.tolist() == [[[20.0]], [[30.0]]]
 
 
-def test_several_heads_share_the_mean_over_heads() -> None:
+def test_each_branch_chooses_for_itself() -> None:
     sizes, offsets = (2, 3), torch.tensor([0, 2])
     q_t_selector = torch.tensor([[0.0, 1.0, 9.0, 7.0, 8.0]])
-    q_t_value = torch.tensor([[100.0, 4.0, 6.0, 50.0, 60.0]])
-    targets = double_dqn_targets(
-        torch.tensor([1.0]), torch.tensor([0.1]), q_t_value, q_t_selector, sizes, offsets
-    )
-    assert targets.tolist() == pytest.approx([1 + 0.1 * (4 + 6) / 2])
+    z_t_value = torch.tensor([[100.0, 4.0, 6.0, 50.0, 60.0]])[..., None]
+    found = double_dqn(z_t_value, q_t_selector, sizes, offsets)
+    assert found.tolist() == [[[4.0], [6.0]]]
 
 
-def test_a_terminal_row_has_no_future() -> None:
-    q = torch.tensor([[7.0, 8.0]])
-    targets = double_dqn_targets(
-        torch.tensor([-100.0]), torch.tensor([0.0]), q, q, (2,), torch.tensor([0])
-    )
-    assert targets.tolist() == [-100.0]
-
-
-def test_discounts_are_those_of_the_batch() -> None:
-    """gamma to the power of each row's own horizon, so nothing here knows gamma or n."""
-    r_t, v_t = torch.zeros(3), torch.full((3,), 10.0)
-    discount_t = torch.tensor([0.99**3, 0.99, 0.0])
-    assert value_targets(r_t, discount_t, v_t).tolist() == pytest.approx([9.70299, 9.9, 0.0])
+def test_a_choice_comes_with_all_its_atoms() -> None:
+    z = torch.arange(24.0).view(2, 4, 3)
+    found = of_columns(z, torch.tensor([[1, 3], [0, 2]]))
+    assert found.tolist() == [[[3, 4, 5], [9, 10, 11]], [[12, 13, 14], [18, 19, 20]]]
 
 
 @pytest.mark.parametrize("sizes", [(4,), (3, 3), (2, 5, 3)])

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import DQN, EXPERT, PIXELS, SPEC, FixedPolicy, ListSink
 
 from agent.decision import Mix
+from agent.replay import Replay
 from agent.step import FINAL, STEP
 from config.models import RewardConfig
 from protocol import codec
@@ -108,6 +109,7 @@ class World:
         room: int = 10**9,
         reward: RewardConfig | None = None,
         action: tuple[float, ...] = POLICY_ACTION,
+        frame_stack: int = 1,
     ) -> None:
         self.spec = spec
         self.sink = ListSink(room)
@@ -120,6 +122,7 @@ class World:
             self.sink,
             lambda: self.mix,
             np.random.default_rng(0),
+            frame_stack=frame_stack,
         )
         self.sessions = 0
 
@@ -623,6 +626,72 @@ def test_a_new_player_inherits_nothing_from_the_one_whose_row_it_gets() -> None:
     assert world.turn.episodes[-1].episode_return == 2
 
 
+# Segments and episodes.
+
+
+def who_plays(world: World, player: FakePlayer, statuses: list[int]) -> list[int]:
+    """The tags of the answers to frames with these statuses."""
+    for status in statuses:
+        player.frame(status=status, expert=None if status else EXPERT_ACTION)
+        world.run()
+    return [answer.actor for answer in player.answers[-len(statuses) :]]
+
+
+@pytest.mark.parametrize("unit", ["segment", "episode"])
+def test_who_leads_is_kept_between_the_frames_of_a_slot(unit: Any) -> None:
+    """However often the ratio changes meanwhile, and whoever else plays."""
+    world = World()
+    player, other = world.player(), world.player()
+    for expert in (True, False, True):
+        world.mix = Mix(float(expert), 0, 0, unit, 4)
+        led = [EXPERT if expert else DQN]
+        assert who_plays(world, player, [0]) == led
+        world.mix = Mix(float(not expert), 0, 0, unit, 4)
+        assert who_plays(world, other, [0] * 4) == [DQN if expert else EXPERT] * 4
+        assert who_plays(world, player, [0, 0, 0]) == led * 3
+        if unit == "segment":
+            continue
+        assert who_plays(world, player, [0, 0]) == led * 2
+        assert who_plays(world, player, [1]) == [0]
+        assert who_plays(world, other, [2]) == [0]
+
+
+def test_an_episode_that_ends_takes_its_segment_along() -> None:
+    world = World()
+    player = world.player()
+    world.mix = Mix(1.0, 0, 0, "segment", 100)
+    assert who_plays(world, player, [0, 0, 1]) == [EXPERT, EXPERT, 0]
+    world.mix = Mix(0.0, 0, 0, "segment", 100)
+    assert who_plays(world, player, [0, 0]) == [DQN, DQN]
+
+
+def test_a_new_player_does_not_go_on_with_the_segment_of_the_one_before() -> None:
+    world = World()
+    first = world.player()
+    world.mix = Mix(1.0, 0, 0, "episode")
+    assert who_plays(world, first, [0, 0]) == [EXPERT, EXPERT]
+    first.leave()
+    world.run()
+    world.mix = Mix(0.0, 0, 0, "episode")
+    second = world.player()
+    assert second.rows.tolist() == first.rows.tolist()
+    assert who_plays(world, second, [0]) == [DQN]
+
+
+def test_it_knows_whether_games_of_evaluation_play() -> None:
+    world = World()
+    world.player()
+    assert not world.turn.evaluating
+    games = world.player(2, "eval"), world.player(1, "eval_expert")
+    assert world.turn.slots_by_role == {"train": 1, "eval": 2, "eval_expert": 1}
+    for game in games:
+        assert world.turn.evaluating
+        game.leave()
+        world.run()
+    assert not world.turn.evaluating
+    assert world.turn.slots_by_role == {"train": 1, "eval": 0, "eval_expert": 0}
+
+
 # Back-pressure.
 
 
@@ -890,6 +959,137 @@ def test_any_play_makes_the_rows_that_the_rules_demand(
     assert by_stream == expected
     assert world.turn.stored == sum(row[0] == "step" for rows in expected.values() for row in rows)
     assert world.turn.slots == 4
+
+
+# Frame stacks.
+
+
+def shown(world: World) -> list[list[float]]:
+    """What the policy was asked about last: the first number of each frame of each stack."""
+    size = world.spec.observation_size
+    return [stack[::size].tolist() for stack in world.policy.asked]
+
+
+def test_the_network_sees_the_last_frames_of_the_episode() -> None:
+    world = World(frame_stack=3)
+    player, other = world.player(), world.player()
+    seen = []
+    for i, status in enumerate([0, 0, 0, 0, 1, 0, 0]):
+        player.frame(obs=i, status=status)
+        if i % 2:
+            other.frame(obs=100 + i)
+        world.run()
+        if not status:  # the last frame of an episode has no action, so nothing is asked
+            seen.append(shown(world))
+    assert [stacks[0] for stacks in seen] == [
+        [0, 0, 0],
+        [0, 0, 1],
+        [0, 1, 2],
+        [1, 2, 3],
+        [5, 5, 5],
+        [5, 5, 6],
+    ]
+    assert [stacks[1] for stacks in seen if len(stacks) > 1] == [
+        [101, 101, 101],
+        [101, 101, 103],
+        [101, 103, 105],
+    ]
+    # What is stored stays one frame.
+    assert {len(row["obs"]) for row in world.rows()} == {SPEC.observation_size}
+    assert [row["obs"][0] for row in world.rows() if row["stream"] == player.streams[0]] == [
+        *range(5),
+        5,
+    ]
+
+
+def test_a_new_player_sees_no_frames_of_the_one_whose_row_it_gets() -> None:
+    world = World(frame_stack=2)
+    first = world.player()
+    for obs in (1, 2):
+        first.frame(obs=obs)
+        world.run()
+    first.leave()
+    world.run()
+    second = world.player()
+    assert second.rows.tolist() == first.rows.tolist()
+    second.frame(obs=3)
+    world.run()
+    assert shown(world) == [[3, 3]]
+
+
+def test_stacks_grow_with_the_players() -> None:
+    world = World(frame_stack=2)
+    players = [world.player() for _ in range(16)]
+    for player in players:
+        player.frame(obs=1)
+    world.run()
+    players += [world.player() for _ in range(100)]
+    for n, player in enumerate(players):
+        player.frame(obs=2 + n)
+    world.run()
+    assert shown(world) == [[1 if n < 16 else 2 + n, 2 + n] for n in range(116)]
+
+
+@settings(max_examples=60)
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["frame", "frame", "frame", "end", "leave", "turn"])
+        ),
+        max_size=80,
+    ),
+    size=st.integers(2, 5),
+    ratio=st.sampled_from([0.0, 0.5]),
+)
+def test_the_network_plays_on_the_stacks_that_the_replay_teaches(
+    actions: list[tuple[int, str]], size: int, ratio: float
+) -> None:
+    """Stack by stack, whoever plays and however episodes and connections end."""
+    world = World(PIXELS, action=(3,), frame_stack=size)
+    world.mix = Mix(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+    players = [world.player() for _ in range(4)]
+    waits = [False] * 4
+    frames: list[tuple[int, int]] = []  # which frame has the number that is its observation
+    seen: dict[tuple[int, int], list[int]] = {}
+
+    def run() -> None:
+        world.policy.asked = np.empty((0, size * PIXELS.observation_size), np.uint8)
+        world.run()
+        waits[:] = [False] * 4
+        for stack in shown(world):
+            seen[frames[int(stack[-1])]] = [int(number) for number in stack]
+
+    for who, action in actions:
+        if action == "turn" or waits[who]:
+            run()
+        if action == "leave":
+            players[who].leave()
+            players[who], waits[who] = world.player(), False
+        elif action != "turn":
+            frames.append((players[who].streams[0], players[who].seqs[0]))
+            status = 1 + who % 2 if action == "end" else 0
+            players[who].frame(obs=len(frames) - 1, status=status, expert=[1])
+            waits[who] = True
+    run()
+    for player in players:
+        player.leave()
+    world.run()
+
+    replay = Replay(PIXELS, 1000, n_step=1, gamma=0.9, frame_stack=size, seed=0)
+    for block in world.sink.blocks:
+        replay.append(block)
+    if not replay.can_sample:
+        return
+    batch = replay.sample(300)
+    streams, seqs = replay.identify(batch.indices)
+    numbers = batch.states.flatten(2)[:, :, 0].tolist()
+    taught = dict(zip(zip(streams.tolist(), seqs.tolist(), strict=True), numbers, strict=True))
+    by_network = {frame for frame in taught if frame in seen}
+    assert {frame: taught[frame] for frame in by_network} == {
+        frame: seen[frame] for frame in by_network
+    }
+    if ratio == 0:
+        assert by_network == taught.keys(), "a frame that the network was never asked about"
 
 
 def test_heads_in_any_order_reach_the_client_as_it_declared_them() -> None:

@@ -83,9 +83,12 @@ class FixedPolicy:
         self.version = 7
         self.action = np.array(action, np.float32)
         self.batches: deque[int] = deque()
+        self.asked: npt.NDArray[Any] = np.empty(0)
+        """The observations that it was asked about last."""
 
     def greedy(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         self.batches.append(len(obs))
+        self.asked = obs.copy()
         return np.tile(self.action, (len(obs), 1))
 
 

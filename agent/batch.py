@@ -1,0 +1,48 @@
+"""What a learner is given: a batch of windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`B` windows, on the replay's device. With shares, rows of one actor stand together."""
+
+    states: Tensor
+    """Observations of the first steps, the spec's dtype, [B, *observation shape]; with a frame
+    stack of k > 1 their last k frames, the oldest first, [B, k, *observation shape]."""
+    discrete: Tensor
+    """Choices, one column for each discrete head, int64 [B, D]."""
+    continuous: Tensor
+    """Continuous actions, the columns of all continuous heads, float32 [B, C]."""
+    rewards: Tensor
+    """One-step rewards of the first steps, float32 [B]."""
+    returns: Tensor
+    """Sum over the window of gamma**k times the reward k steps on, float32 [B]."""
+    next_states: Tensor
+    """Observations to bootstrap from, like `states`; any stored one where `discounts` is 0."""
+    discounts: Tensor
+    """gamma**horizon, and 0 where the window ends in a terminal step, float32 [B]."""
+    actors: Tensor
+    """protocol.actor.Actor of the first steps, int64 [B]."""
+    horizons: Tensor
+    """Number of rewards in `returns`, at least 1, int64 [B]."""
+    importance: Tensor
+    """What each row's loss is multiplied by, to make up for rows that are drawn more often than
+    others (agent.priority), float32 [B] above 0 up to 1; 1 where nothing is drawn by priority."""
+    indices: Tensor
+    """Places of the first steps in the replay, valid until the next append, int64 [B]."""
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """This batch on another device; copies to a cuda device may still be under way."""
+        # Never so towards the host: it would read what has not arrived yet.
+        non_blocking = torch.device(device).type != "cpu"
+        columns = (getattr(self, f.name) for f in fields(self))
+        return Batch(*(column.to(device, non_blocking=non_blocking) for column in columns))
