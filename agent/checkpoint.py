@@ -6,8 +6,6 @@ and plain values. It is read with `weights_only`: a checkpoint from elsewhere ca
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,11 +13,16 @@ from typing import Any
 
 import torch
 
+from agent.files import TEMPORARY, written_whole
+
 FORMAT = "understudy checkpoint"
 VERSION = 1
 
 SUFFIX = ".pt"
-TEMPORARY = ".tmp"
+BEST = "best.pt"
+"""The checkpoint that evaluated best. It stays until a better one takes its place, and nothing goes
+on from it by itself."""
+LEFT = ".left"
 
 
 class CheckpointError(Exception):
@@ -32,24 +35,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Whenever the process or the machine stops, `path` is the old file or the new one, complete.
     Makes the folder if there is none. Errors: OSError, with the temporary file removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + TEMPORARY)
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    # The new name is on the disk only when the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with written_whole(path) as file:
+        torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
 
 
 def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
@@ -88,14 +75,36 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints of a folder, the oldest first: in the order of their names, which
-    therefore must hold a number with leading zeros. Empty where there is no folder."""
-    return sorted(path for path in folder.glob("*" + SUFFIX) if path.is_file())
+    therefore must hold a number with leading zeros. The best one is not among them. Empty where
+    there is no folder."""
+    found = (path for path in folder.glob("*" + SUFFIX) if path.name != BEST)
+    return sorted(path for path in found if path.is_file())
 
 
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint of a folder."""
     found = checkpoints(folder)
     return found[-1] if found else None
+
+
+def best(folder: Path) -> Path | None:
+    """The checkpoint of a folder that evaluated best. What it scored is in its state, as
+    `evaluation`: a line of the run's `evaluations.jsonl`."""
+    path = folder / BEST
+    return path if path.is_file() else None
+
+
+def go_back(folder: Path, updates: int) -> None:
+    """Put away the checkpoints of more than so many updates, so that the run can go on from there:
+    their names get another ending, and nothing takes them for checkpoints any more."""
+    for path in checkpoints(folder):
+        if path > folder / file_name(updates):
+            path.replace(path.with_name(path.name + LEFT))
+
+
+def file_name(updates: int) -> str:
+    """The file of a checkpoint after so many updates."""
+    return f"update-{updates:010d}{SUFFIX}"
 
 
 def prune(folder: Path, keep: int) -> None:

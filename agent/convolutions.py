@@ -56,7 +56,7 @@ class Convolutions(nn.Module):
         first or the last is that of the colours, whichever is at most 4."""
         if self._colours_last:
             frames = frames.movedim(-1, 2)
-        planes = frames.reshape(len(frames), -1, *frames.shape[-2:])
+        planes = frames.reshape(frames.shape[0], -1, *frames.shape[-2:])
         features: Tensor = self.layers(planes.to(torch.float32) * (1 / 255))
         return features.flatten(1).float()
 

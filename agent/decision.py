@@ -7,17 +7,25 @@ that nothing is allocated for each frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.schedules import linear
+from config.models import ExpertConfig, ExplorationConfig
 from protocol.actor import Actor
 from protocol.spaces import Continuous, GameSpec
+
+Unit = Literal["frame", "segment", "episode"]
 
 TRAIN, EVAL, EVAL_EXPERT = 0, 1, 2
 """Roles of a slot as numbers: mixed play that is stored; the network alone; the expert alone."""
 
 ROLES = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+
+WHOLE_EPISODE = np.iinfo(np.int64).max
+"""Frames left to whoever plays until the episode ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +33,34 @@ class Mix:
     """How the frames of training games are played just now."""
 
     expert_ratio: float
-    """The share of frames that the expert plays, of those for which it recommends an action."""
+    """The share of frames that the expert plays, of those for which it recommends an action; the
+    share of segments or episodes, where they are the unit."""
     epsilon: float
     """The share of dqn frames whose discrete heads are uniformly random."""
     noise: float
     """Standard deviation of the Gaussian noise on continuous heads, as a fraction of half of the
     head's range."""
+    unit: Unit = "frame"
+    """Who plays is drawn for each frame, for a segment of a slot's frames, or for an episode."""
+    segment_frames: int = 50
+    """With unit "segment": how many frames of a slot one has."""
+
+
+def mix_at(
+    expert: ExpertConfig, exploration: ExplorationConfig, frames: int, handed_over: float | None
+) -> Mix:
+    """How frames are played at `frames` stored steps of the run. `handed_over`: the expert's ratio
+    by evaluations, None where it goes by the schedule."""
+    ratio, epsilon, noise = expert.ratio, exploration.epsilon, exploration.noise
+    if handed_over is None:
+        handed_over = linear(ratio.start, ratio.end, ratio.frames, frames)
+    return Mix(
+        handed_over,
+        linear(epsilon.start, epsilon.end, epsilon.frames, frames),
+        linear(noise.start, noise.end, noise.frames, frames),
+        expert.unit,
+        expert.segment_frames,
+    )
 
 
 class Decider:
@@ -52,15 +82,36 @@ class Decider:
         self._coins = np.empty(0)
 
     def pick(
-        self, expert: npt.NDArray[np.float32], roles: npt.NDArray[np.uint8], mix: Mix
+        self,
+        expert: npt.NDArray[np.float32],
+        roles: npt.NDArray[np.uint8],
+        mix: Mix,
+        leads: npt.NDArray[np.bool_],
+        left: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.bool_]:
         """Which of `n` frames the expert plays, [n]; the others are the network's.
 
         `expert` [n, action_width] holds the recommendations, NaN first where there is none; `roles`
         [n] numbers from ROLES. Every frame of the role eval_expert must have a recommendation: the
         session sees to that.
+
+        `leads` [n], `left` [n]: of each frame's slot, whether the expert leads in its segment or
+        episode, and for how many frames more. Both are brought up to date, for the slot's next
+        frame; where an episode begins `left` must be 0. Who leads is drawn only where nothing is
+        left: a ratio that changes, to 0 or 1 as well, holds from the next segment or episode on
+        (with unit "frame", from the next frame). A frame without a recommendation is the network's,
+        and counts: the segment goes on around it.
         """
         by_expert: npt.NDArray[np.bool_] = self._draw(len(roles)) < mix.expert_ratio
+        if mix.unit == "frame":
+            left[:] = 0
+        else:
+            over = left == 0
+            np.copyto(leads, by_expert, where=over)
+            length = mix.segment_frames if mix.unit == "segment" else WHOLE_EPISODE
+            np.copyto(left, length, where=over)
+            left -= 1
+            by_expert[:] = leads
         by_expert &= roles == TRAIN
         by_expert |= roles == EVAL_EXPERT
         by_expert &= ~np.isnan(expert[:, 0])

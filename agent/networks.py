@@ -186,7 +186,7 @@ class QNetwork(nn.Module):
         if self._pixels:
             x = x * (1 / 255)
         elif self.normalises:
-            frames = x.view(len(x), -1, len(self.obs_mean))
+            frames = x.view(x.shape[0], -1, self.obs_mean.shape[0])
             x = ((frames - self.obs_mean) * self.obs_scale).flatten(1)
             x = x.clamp(-NORMALISED_MAX, NORMALISED_MAX)
         return x
@@ -231,7 +231,7 @@ class QNetwork(nn.Module):
             value_less_mean = dueling @ self._value_less_mean
             return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)[..., None]
         advantages = raw[:, atoms : atoms * (1 + self._choices)].reshape(
-            len(raw), self._choices, atoms
+            raw.shape[0], self._choices, atoms
         )
         mean = torch.einsum("hc,bck->bhk", self._mean_of_branch, advantages)
         less = torch.einsum("hc,bhk->bck", self._branch_of_choice, raw[:, None, :atoms] - mean)

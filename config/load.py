@@ -190,13 +190,16 @@ def to_toml(config: Config) -> str:
 
 
 def write_effective(config: Config, folder: Path) -> Path:
-    """Write the effective configuration into a run's folder, for `--resume`; returns the path."""
+    """Write the effective configuration into a run's folder, for `--resume`, in place of the one
+    that is there: the old one or the new one is complete at any time. Returns the path."""
     path = folder / EFFECTIVE
-    path.write_text(
-        "# The configuration that this run was started with. Secrets are not saved.\n\n"
+    temporary = path.with_name(f".{EFFECTIVE}.new")
+    temporary.write_text(
+        "# The configuration that this run goes on with. Secrets are not saved.\n\n"
         + to_toml(config),
         encoding="utf-8",
     )
+    temporary.replace(path)
     return path
 
 

@@ -153,7 +153,14 @@ class ExpertConfig(Group):
     """How often the expert plays, where a frame recommends an action."""
 
     ratio: FractionSchedule = FractionSchedule(start=0.5, end=0.05, frames=100_000)
-    """The fraction of frames that the expert's recommendation is taken on."""
+    """The fraction of frames (or of segments, or of episodes) that the expert plays."""
+    decay: Literal["schedule", "evaluation"] = "schedule"
+    """What moves the ratio from start to end: stored frames, or evaluations of the student against
+    the expert. Without evaluations it stays at start."""
+    unit: Literal["frame", "segment", "episode"] = "frame"
+    """What is decided at a time: each frame by itself, segments of a game, or whole episodes."""
+    segment_frames: Frames = 50
+    """With unit segment: how long one is. Each episode begins with a new one."""
 
 
 class ExplorationConfig(Group):
@@ -269,7 +276,7 @@ class LearnerConfig(Group):
 class ImitationConfig(Group):
     """Learning what to do from what was done, beside what it earned."""
 
-    expert: Schedule = Schedule(start=0.0, end=0.0, frames=100_000)
+    expert: Schedule = Schedule(start=1.0, end=1.0, frames=100_000)
     """Weight of cloning: the network is to choose what the expert chose, on the expert's rows."""
     loss: Literal["margin", "cross_entropy"] = "margin"
     """Of cloning on discrete heads: a margin that Q of the expert's choice must keep above the

@@ -4,7 +4,9 @@ multiprocessing between processes of our own making only."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from config.models import Config
 from protocol.spaces import GameSpec
 
 
@@ -29,6 +31,22 @@ class Ready:
 
     weights: str
     size: int
+    base_frames: int = 0
+    """Stored frames of the run before this start."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The supervisor to all: these settings hold from now on (see config.changes)."""
+
+    config: Config
+
+
+@dataclass(frozen=True)
+class ExpertRatio:
+    """The supervisor to a gateway: the share that the expert plays where evaluations decide."""
+
+    ratio: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,9 @@ class GatewayReport:
     epsilon: float
     episodes: list[Episode] = field(default_factory=list)
     """Those that ended in the interval."""
+    slots_by_role: dict[str, int] = field(default_factory=dict)
+    run_frames: int = 0
+    """Stored frames of the whole run, all gateways together."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,25 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class SaveBest:
+    """The supervisor to the trainer: the evaluation was the best so far; keep the network as it is
+    now. The trainer answers with SavedBest."""
+
+    evaluation: dict[str, Any]
+    """A line of evaluations.jsonl."""
+
+
+@dataclass(frozen=True)
+class SavedBest:
+    """The trainer: the best checkpoint was written, or why not."""
+
+    path: str
+    mean: float
+    """What its network scored."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Dump:
     """The supervisor to the trainer: write what the replay holds (stream, seq, actor, action) and
     the rows of the batches recorded so far to this .npz. The trainer answers with Dumped."""
@@ -118,6 +158,22 @@ class Dump:
 @dataclass(frozen=True)
 class Dumped:
     path: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """The supervisor to the trainer: write all rows that came in to this file, a recording (see
+    agent.recording). The trainer answers with Recorded."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The trainer: the recording was written, or why not."""
+
+    path: str
+    error: str | None = None
 
 
 @dataclass(frozen=True)

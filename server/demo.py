@@ -10,6 +10,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from config.load import ConfigError, load
 from config.options import add_arguments as add_config
 from config.options import given
 from server.attribution import Attribution, compare, load_dump, load_logs
+from server.evaluator import Evaluator
 from server.games import GameOptions, Games
 from server.logs import log_here, stop_logging
 from server.play import positive
@@ -31,10 +33,12 @@ from server.terminal import Screen
 from understudy_client.experts import EXPERTS, find
 
 FRAMES = 20_000
-EVAL_EPISODES = 20
-EVAL_CLIENTS = 4
-EVAL_SEED = 1_000_000
-"""Evaluation episodes start from seeds of their own, the same ones in every run."""
+
+EVAL_EVERY = 5000
+EVAL_EPISODES = 5
+"""On the way, to see where it goes."""
+FINAL_EPISODES = 20
+"""In the end, to be relied on."""
 
 
 class DemoError(RuntimeError):
@@ -52,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=8,
         metavar="N",
         help="games, each a process (%(default)s)",
+    )
+    add(
+        "--eval-every",
+        type=positive,
+        default=EVAL_EVERY,
+        metavar="N",
+        help=f"frames between two evaluations of {EVAL_EPISODES} episodes (%(default)s)",
     )
     add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
     add("--weaken", type=_share, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
@@ -92,52 +103,69 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
     """Train, evaluate, check; what the summary says of it beyond the metrics."""
     stop = stop_flag()
     logs = supervisor.folder.path / "answers"
-    with Screen(console, f"understudy: {args.env}", frames=args.frames) as screen:
+    games = Games(_options(args, supervisor, log_dir=logs))
+
+    def wait() -> None:
+        supervisor.poll(0.05)
+        _check_all_is_well(stop, games, evaluator)
+
+    evaluator = Evaluator(_options(args, supervisor), wait)
+    with Screen(console, f"understudy: {args.env}", frames=args.frames) as screen, evaluator:
         supervisor.on_row = screen.show
         screen.note(f"starting {args.clients} games")
-        games = _games(args, supervisor, "train", log_dir=logs)
+        evaluator.start(FINAL_EPISODES)
         with games:
-            games.start(args.clients)
-            begin = _train(args, supervisor, games, screen, stop)
+            games.start(args.clients, limit=0)
+            begin, held, curve = _train(args, supervisor, games, evaluator, screen, wait)
         frames, end = supervisor.steps, time.monotonic()
         screen.note("learning from the last frames")
         supervisor.settle()
         learnt = time.monotonic()
         trained = dict(supervisor.row)
-        screen.note(f"evaluating network and expert, {EVAL_EPISODES} episodes each")
-        student, teacher = _evaluate(args, supervisor, stop)
+        screen.note(f"evaluating network and expert, {FINAL_EPISODES} episodes each")
+        played = evaluator.evaluate(games, FINAL_EPISODES, expert=True)
+        _await_row(supervisor, wait)
         screen.note("comparing the games' logs with the replay")
         attribution = _check(supervisor, logs)
         screen.note("done")
     updates = trained["updates"]
+    student, teacher = ([e.return_ for e in each] for each in (played.student, played.teacher))
     return {
         "frames": frames,
-        "seconds": end - begin,
-        "frames_per_s": frames / (end - begin),
+        "seconds": end - begin - held,
+        "frames_per_s": frames / (end - begin - held),
         "updates": int(updates),
-        "updates_per_s": updates / (learnt - begin),
-        "samples_per_s": updates * supervisor.config.learner.batch_size / (learnt - begin),
+        "updates_per_s": updates / (learnt - begin - held),
+        "samples_per_s": updates * supervisor.config.learner.batch_size / (learnt - begin - held),
         "eval_return_mean": statistics.fmean(student),
         "eval_episodes": len(student),
         "expert_return_mean": statistics.fmean(teacher),
         "expert_episodes": len(teacher),
+        "eval_on_the_way": curve,
         "attribution_compared": attribution.compared,
         "attribution_mismatches": attribution.mismatches + attribution.missing,
     }
 
 
-def _games(args: argparse.Namespace, supervisor: Supervisor, role: str, **more: Any) -> Games:
+def _check_all_is_well(stop: Flag, *players: Games | Evaluator) -> None:
+    if stop.set:
+        raise DemoError("stopped before the end")
+    for one in players:
+        if one.failures:
+            raise DemoError(one.failures[0].message)
+
+
+def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> GameOptions:
+    """Those of the training games; the evaluator makes its own of them."""
     token = supervisor.config.server.token
-    return Games(
-        GameOptions(
-            env=args.env,
-            host=supervisor.config.server.host,
-            port=supervisor.port,
-            role=role,
-            weaken=args.weaken if role != "eval" else 0.0,
-            token=token.get_secret_value() if token else None,
-            **({"seed": supervisor.config.run.seed} | more),
-        )
+    return GameOptions(
+        env=args.env,
+        host=supervisor.config.server.host,
+        port=supervisor.port,
+        weaken=args.weaken,
+        seed=supervisor.config.run.seed,
+        token=token.get_secret_value() if token else None,
+        **more,
     )
 
 
@@ -145,44 +173,39 @@ def _train(
     args: argparse.Namespace,
     supervisor: Supervisor,
     games: Games,
+    evaluator: Evaluator,
     screen: Screen,
-    stop: Flag,
-) -> float:
-    """Until the frame budget is used up; when the first frame came."""
-    begin = 0.0
+    wait: Callable[[], None],
+) -> tuple[float, float, list[list[float]]]:
+    """Until the frame budget is used up, with evaluations on the way: when the first frame came,
+    for how many seconds the games were held after that, and what the network scored at which
+    frame."""
+    begin = held = 0.0
+    due: int | None = 0
+    curve: list[list[float]] = []
     while supervisor.steps < args.frames:
-        supervisor.poll(0.05)
+        if due is not None and games.frames >= due:
+            screen.note("evaluating")
+            start = time.monotonic()
+            played = evaluator.evaluate(games, EVAL_EPISODES, expert=due == 0)
+            mean = statistics.fmean(episode.return_ for episode in played.student)
+            curve.append([supervisor.steps, mean])
+            held += time.monotonic() - start if begin else 0.0
+            # The last one is yet to come, when all is learnt.
+            due = due + args.eval_every if due + args.eval_every < args.frames else None
+            games.go_on(due)
+            screen.note("training")
+        wait()
         if not begin and supervisor.steps:
             begin = time.monotonic()
-            screen.note("training")
-        if stop.set:
-            raise DemoError("stopped before the end")
-        if games.failures:
-            raise DemoError(games.failures[0].message)
-    return begin
+    return begin, held, curve
 
 
-def _evaluate(
-    args: argparse.Namespace, supervisor: Supervisor, stop: Flag
-) -> tuple[list[float], list[float]]:
-    """Returns of the network alone, and of the expert alone, over the same seeds."""
-    options = {"episodes": EVAL_EPISODES, "seed": EVAL_SEED}
-    student = _games(args, supervisor, "eval", **options)
-    teacher = _games(args, supervisor, "eval_expert", **options)
-    with student, teacher:
-        student.start(EVAL_CLIENTS)
-        teacher.start(EVAL_CLIENTS)
-        while student.running() or teacher.running():
-            supervisor.poll(0.05)
-            if stop.set:
-                raise DemoError("stopped before the end")
-    for games in (student, teacher):
-        if games.failures:
-            raise DemoError(games.failures[0].message)
-    return (
-        [episode.return_ for episode in student.episodes()],
-        [episode.return_ for episode in teacher.episodes()],
-    )
+def _await_row(supervisor: Supervisor, wait: Callable[[], None]) -> None:
+    """Until the screen shows what is known now."""
+    shown = supervisor.row.get("time")
+    while supervisor.row.get("time") == shown:
+        wait()
 
 
 def _check(supervisor: Supervisor, logs: Path) -> Attribution:
@@ -197,9 +220,11 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     table.add_column(style="dim")
     table.add_column(justify="right")
     buffer = summary["buffer"]
+    way = ", ".join(f"{mean:.0f}" for _, mean in summary["eval_on_the_way"])
     for name, text in (
-        ("evaluation, network alone", f"{summary['eval_return_mean']:.1f}"),
-        ("evaluation, expert alone", f"{summary['expert_return_mean']:.1f}"),
+        ("student: the network alone", f"{summary['eval_return_mean']:.1f}"),
+        ("the same, on its way", way),
+        ("teacher: the expert alone", f"{summary['expert_return_mean']:.1f}"),
         ("frames", f"{summary['frames']:,} ({summary['frames_per_s']:,.0f} a second)"),
         ("updates", f"{summary['updates']:,} ({summary['updates_per_s']:,.0f} a second)"),
         ("replay", f"{buffer['frac_dqn']:.1%} dqn, {buffer['frac_expert']:.1%} expert"),

@@ -1,13 +1,26 @@
 """Games of Gymnasium, each a real client over TCP in a process of its own.
 
     this process                                   one process per game
-    Games ── "stop", or gone ──▶ pipe ──▶ a thread that waits for it sets `stop`
+    Games ── an order, or gone ──▶ pipe ──▶ a thread that waits for orders
       ▲                                            play(env, client, ...)
-      └── results ◀── a reader thread ◀── pipe ◀── Episode, Failure
+      └── results ◀── a reader thread ◀── pipe ◀── Episode, Failure, Said
 
 Each game has a pipe of its own and one thread here reads them all: no lock is shared with a game,
 so one that is killed blocks nobody, and games end by themselves when this process is gone.
 A game imports neither torch nor anything of this server but this module.
+
+Orders, and what a game says to them:
+
+    go      a training game that is held plays on. A game of evaluation that plays in rounds:
+            it connects, plays its share of so many episodes, and says "done"
+    leave   a game of evaluation that is done leaves the server, and says "left". Without rounds
+            they are told once all are done: to the server, one that is quick and one that is still
+            on its way must not look like two evaluations
+    stop    it ends
+
+Training games are held by a number of frames: when all together have taken so many actions, each
+waits between two frames, connected, and says "held". They count in memory that they share, so that
+they stop there and not some polls later.
 """
 
 from __future__ import annotations
@@ -17,7 +30,7 @@ import multiprocessing
 import queue
 import signal
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -26,10 +39,16 @@ from typing import Any
 
 import numpy as np
 
-from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError
+from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected
 from understudy_client import gym as client_gym
 from understudy_client.experts import find, make, weakened
 from understudy_client.wire import ROLES
+
+PING_S = 2.0
+"""How often a game that waits lets the server know that it is there."""
+
+NO_LIMIT = 2**63 - 1
+"""Frames that no games reach."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -58,6 +77,8 @@ class GameOptions:
     """How long a game tries to reach a server that is away."""
     log_dir: Path | None = None
     """Where each game writes its answers when it ends: client-<n>.npz (see AnswerLog)."""
+    rounds: bool = False
+    """Games of evaluation: play the episodes that `go` asks for, from the same seeds each time."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,14 @@ class Episode:
     dqn: int
     """Actions that the network chose; `expert` those that the expert did."""
     expert: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a game has done as it was ordered to: held, done or left."""
+
+    client: int
+    word: str
 
 
 @dataclass(frozen=True)
@@ -108,15 +137,23 @@ class Games:
         self._living: list[BaseProcess] = []
         """Those that the reader has not seen end."""
         self._pipes: list[Connection[Any, Any]] = []
+        self._said: dict[int, str] = {}
+        """What each game said last, since the last order."""
+        self._counts: Any = [NO_LIMIT]
+        """Actions of each game, and last the limit: memory that the games share."""
         self._reader = threading.Thread(target=self._read, name="games", daemon=True)
 
-    def start(self, clients: int) -> None:
-        """Start this many games. Those for which no episode or frame is left are not started."""
+    def start(self, clients: int, *, limit: int | None = None) -> None:
+        """Start this many games. Those for which no episode or frame is left are not started.
+        `limit`: training games are held at so many frames, as by `go_on`; at 0 they connect and
+        wait."""
         if self._processes:
             raise RuntimeError("these games were started before; make new ones")
         if self.options.log_dir is not None:
             self.options.log_dir.mkdir(parents=True, exist_ok=True)
         spawn = multiprocessing.get_context("spawn")
+        self._counts = counts = spawn.RawArray("q", clients + 1)
+        self._limit(limit)
         # A game that is still starting has no handlers yet, and Ctrl-C reaches it all the same:
         # it starts with the signals held back. (The tracker would let them through if it were
         # started within.)
@@ -131,7 +168,11 @@ class Games:
                 ours, theirs = spawn.Pipe()
                 process = spawn.Process(
                     target=_game,
-                    args=(self.options, client, clients, episodes, frames, theirs),
+                    args=(
+                        _Part(self.options, client, clients, episodes, frames),
+                        theirs,
+                        counts,
+                    ),
                     name=f"game-{client}",
                 )
                 process.start()
@@ -142,6 +183,30 @@ class Games:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._reader.start()
+
+    @property
+    def frames(self) -> int:
+        """Actions that all games together have taken."""
+        return _total(self._counts)
+
+    def go_on(self, limit: int | None = None) -> None:
+        """Have held games play on until all together have taken so many actions; when all are held
+        again, `all_said("held")`."""
+        self._limit(limit)
+        self._order("go")
+
+    def go(self, episodes: int) -> None:
+        """With rounds: play this many episodes, all games together; when they are through,
+        `all_said("done")`."""
+        self._order("go", episodes)
+
+    def leave(self) -> None:
+        """Have games whose round is done leave the server; when they have, `all_said("left")`."""
+        self._order("leave")
+
+    def all_said(self, word: str) -> bool:
+        """Whether every game that still runs has said this since the last order."""
+        return all(self._said.get(_number(process)) == word for process in list(self._living))
 
     def running(self) -> int:
         """How many games still play."""
@@ -157,9 +222,7 @@ class Games:
 
         One that does not end within the time is killed and listed among the failures.
         """
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):
-                pipe.send("stop")
+        self._order("stop")
         if not self._processes:
             return
         # The reader alone waits for processes: of two threads that do, one may be told that a
@@ -196,18 +259,36 @@ class Games:
                     continue
                 if isinstance(message, Episode):
                     self.results.put(message)
+                elif isinstance(message, Said):
+                    self._said[message.client] = message.word
+                    self._let_go()
                 else:
                     self.failures.append(message)
+
+    def _let_go(self) -> None:
+        """Where there are no rounds: when all games of evaluation are done, they may leave."""
+        if not self.options.rounds and self._said and self.all_said("done"):
+            self.leave()
+
+    def _limit(self, frames: int | None) -> None:
+        self._counts[-1] = NO_LIMIT if frames is None else frames
+
+    def _order(self, word: str, episodes: int | None = None) -> None:
+        self._said.clear()
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.send((word, episodes))
 
     def _ended(self, process: BaseProcess) -> None:
         process.join()
         self._living.remove(process)
         if process.exitcode:
             self._failed(process, f"ended with exit code {process.exitcode}")
+        self._let_go()
 
     def _failed(self, process: BaseProcess, what: str) -> None:
         """Note a failure that the game itself could not report."""
-        client = int(process.name.removeprefix("game-"))
+        client = _number(process)
         if not any(failure.client == client for failure in self.failures):
             self.failures.append(Failure(client, f"game {client} {what}"))
 
@@ -217,37 +298,80 @@ def _share(total: int | None, client: int, clients: int) -> int | None:
     return None if total is None else len(range(client, total, clients))
 
 
-def _game(
-    options: GameOptions,
-    client: int,
-    clients: int,
-    episodes: int | None,
-    frames: int | None,
-    pipe: Connection[Any, Any],
-) -> None:
+def _total(counts: Any) -> int:
+    """All games' actions: what their counts hold but for the limit behind them."""
+    return sum(counts[:-1])
+
+
+def _number(process: BaseProcess) -> int:
+    """The number of a game."""
+    return int(process.name.removeprefix("game-"))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one game has to do."""
+
+    options: GameOptions
+    client: int
+    clients: int
+    episodes: int | None
+    frames: int | None
+
+
+class _Orders:
+    """What this game is told, in the order in which it is told it."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self.stop = threading.Event()
+        self._waiting: queue.SimpleQueue[tuple[str, int | None]] = queue.SimpleQueue()
+        self._pipe = pipe
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def take(self, client: Client | None = None) -> tuple[str, int | None]:
+        """The next order, when it comes. `client` is kept from being idle meanwhile."""
+        while not self.stop.is_set():
+            try:
+                return self._waiting.get(timeout=PING_S)
+            except queue.Empty:
+                if client is not None:
+                    client.ping()
+        return "stop", None
+
+    def _listen(self) -> None:
+        """Take orders in, until the last one or until the other end is gone."""
+        order: tuple[str, int | None] = ("", None)
+        while order[0] != "stop":
+            try:
+                order = self._pipe.recv()
+            except (EOFError, OSError):
+                order = ("stop", None)
+            if order[0] == "stop":
+                self.stop.set()
+            self._waiting.put(order)
+
+
+def _game(part: _Part, pipe: Connection[Any, Any], counts: Any) -> None:
     """One game: the whole life of its process."""
-    stop = threading.Event()
+    orders = _Orders(pipe)
     # Ctrl-C reaches the whole group of processes; whoever started the games decides about them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    threading.Thread(target=_await_stop, args=(pipe, stop), daemon=True).start()
+    options, client = part.options, part.client
     log = AnswerLog() if options.log_dir is not None else None
-
-    def report(episode: client_gym.Episode) -> None:
-        dqn, expert = episode.actors[1], episode.actors[2]
-        index = client + episode.index * clients
-        pipe.send(Episode(client, index, episode.return_, episode.length, dqn, expert))
-
     try:
-        _play(options, client, clients, episodes, frames, stop, log, report)
+        if options.rounds:
+            _rounds(part, orders, pipe, counts)
+        else:
+            _play(part, orders, pipe, counts, log)
     except Cancelled:
         pass  # stopped while it waited for the server
     except BrokenPipeError:
         pass  # whoever started the games is gone
     except Exception as error:
         message = str(error) if isinstance(error, ClientError | ValueError | TypeError) else ""
-        if not stop.is_set():
+        if not orders.stop.is_set():
             with contextlib.suppress(OSError):
                 pipe.send(Failure(client, message or f"{type(error).__name__}: {error}"))
     finally:
@@ -255,22 +379,62 @@ def _game(
             log.save(options.log_dir / f"client-{client}.npz")
 
 
+def _rounds(part: _Part, orders: _Orders, pipe: Connection[Any, Any], counts: Any) -> None:
+    """Wait for a round, play it, and again."""
+    while (order := orders.take())[0] != "stop":
+        if order[0] == "go":
+            episodes = _share(order[1], part.client, part.clients)
+            _play(replace(part, episodes=episodes), orders, pipe, counts)
+        else:  # a round without an episode for this game: it has not been on the server
+            pipe.send(Said(part.client, "left"))
+
+
 def _play(
-    options: GameOptions,
-    client: int,
-    clients: int,
-    episodes: int | None,
-    frames: int | None,
-    stop: threading.Event,
-    log: AnswerLog | None,
-    report: Any,
+    part: _Part,
+    orders: _Orders,
+    pipe: Connection[Any, Any],
+    counts: Any,
+    log: AnswerLog | None = None,
 ) -> None:
+    """From connecting to leaving."""
+    options, client, clients = part.options, part.client, part.clients
+    if part.episodes == 0:
+        pipe.send(Said(client, "done"))
+        return
     env = make(options.env)
     # The network alone asks nobody: what is not needed is not computed.
     expert = None if options.role == "eval" else find(options.env, options.expert)
     if expert is not None and options.weaken > 0:
         rng = np.random.default_rng(None if options.seed is None else (options.seed, client))
         expert = weakened(expert, options.weaken, rng)
+
+    def report(episode: client_gym.Episode) -> None:
+        dqn, by_expert = episode.actors[1], episode.actors[2]
+        index = client + episode.index * clients
+        pipe.send(Episode(client, index, episode.return_, episode.length, dqn, by_expert))
+
+    def count(session: int, answer: Any) -> None:
+        counts[client] += answer.action is not None
+        if log is not None:
+            log.add(session, answer)
+
+    def between() -> bool:
+        """Between two frames: wait while the games are held; whether this one is to end. Errors:
+        Reconnected, once it may go on, where the connection was lost meanwhile."""
+        if _total(counts) < counts[clients]:
+            return orders.stop.is_set()
+        lost: Reconnected | None = None
+        pipe.send(Said(client, "held"))
+        word = ""
+        while word not in ("go", "stop"):
+            try:
+                word = orders.take(connected)[0]
+            except Reconnected as error:
+                lost = error
+        if lost is not None:
+            raise lost
+        return orders.stop.is_set()
+
     try:
         with Client.connect(
             options.host,
@@ -279,27 +443,35 @@ def _play(
             role=options.role,
             token=options.token,
             backoff=Backoff(give_up_s=options.give_up_s),
-            cancelled=stop.is_set,
-            on_answer=log.add if log is not None else None,
+            cancelled=orders.stop.is_set,
+            on_answer=count,
             **client_gym.spec_of(env).fields(),
         ) as connected:
             client_gym.play(
                 env,
                 connected,
                 expert=expert,
-                episodes=episodes,
-                frames=frames,
+                episodes=part.episodes,
+                frames=part.frames,
                 seed=None if options.seed is None else options.seed + client,
                 seed_stride=clients,
                 on_episode=report,
-                stop=stop.is_set,
+                stop=between,
             )
+            if options.role != "train":
+                _stay(client, connected, orders, pipe)
     finally:
         env.close()
+    if options.role != "train":
+        pipe.send(Said(client, "left"))
 
 
-def _await_stop(pipe: Connection[Any, Any], stop: threading.Event) -> None:
-    """Wait for the word, or for the other end to be gone."""
-    with contextlib.suppress(EOFError, OSError):
-        pipe.recv()
-    stop.set()
+def _stay(client: int, connected: Client, orders: _Orders, pipe: Connection[Any, Any]) -> None:
+    """A game of evaluation is done: stay with the server until it may leave."""
+    if orders.stop.is_set():
+        return
+    pipe.send(Said(client, "done"))
+    word = ""
+    while word not in ("leave", "stop"):
+        with contextlib.suppress(Reconnected):  # no matter: what it had to play is played
+            word = orders.take(connected)[0]

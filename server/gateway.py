@@ -19,17 +19,24 @@ import numpy as np
 import torch
 import uvloop
 
-from agent.decision import Mix
+from agent.decision import Mix, mix_at
 from agent.device import resolve_device
 from agent.policy import Policy
-from agent.schedules import linear
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
 from protocol.session import ServerSession, stream_number
 from protocol.spaces import GameSpec
 from server.connection import Connection
-from server.control import Episode, GatewayReport, Open, Proposed, Stop
+from server.control import (
+    Changed,
+    Episode,
+    ExpertRatio,
+    GatewayReport,
+    Open,
+    Proposed,
+    Stop,
+)
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.turn import TurnLoop
@@ -80,6 +87,9 @@ class Gateway:
         self._weights: WeightSlot | None = None
         self._turn_scheduled = False
         self._stalls = 0
+        self._evaluating = False
+        self._ratio = config.expert.ratio.start
+        """Of the expert, where evaluations decide: the supervisor says it."""
         self._stopping = False
         self.stopped = loop.create_future()
         token = config.server.token
@@ -146,11 +156,19 @@ class Gateway:
         except Exception as error:
             self._crash(error)
             return
+        self._note_evaluation()
         if turn.full:
             self._stalls += 1
             for connection in self._connections:
                 connection.ring_full(True)
             self._loop.call_later(RING_POLL_S, self._wait_for_ring)
+
+    def _note_evaluation(self) -> None:
+        """When the first game of evaluation has come, and when the last one has gone, the
+        supervisor hears of it at once: both may happen within one interval."""
+        if self.turn is not None and self.turn.evaluating != self._evaluating:
+            self._evaluating = self.turn.evaluating
+            self.send_report()
 
     def _wait_for_ring(self) -> None:
         assert self.turn is not None
@@ -163,15 +181,11 @@ class Gateway:
         self.schedule_turn()
 
     def _mix(self) -> Mix:
-        """How frames are played now: by the stored frames of all gateways of the run."""
-        frames = self._frames()
-        ratio, epsilon = self.config.expert.ratio, self.config.exploration.epsilon
-        noise = self.config.exploration.noise
-        return Mix(
-            linear(ratio.start, ratio.end, ratio.frames, frames),
-            linear(epsilon.start, epsilon.end, epsilon.frames, frames),
-            linear(noise.start, noise.end, noise.frames, frames),
-        )
+        """How frames are played now: by the stored frames of all gateways of the run, and by what
+        evaluations have found."""
+        expert = self.config.expert
+        handed_over = self._ratio if expert.decay == "evaluation" else None
+        return mix_at(expert, self.config.exploration, self._frames(), handed_over)
 
     def _frames(self) -> int:
         base = self._weights.base_frames if self._weights else 0
@@ -219,6 +233,7 @@ class Gateway:
     def _admit(self, connection: Connection) -> None:
         session = connection.session
         assert self._spec is not None
+        assert self._policy is not None
         assert self.turn is not None
         assert session.hello is not None
         assert session.spec is not None
@@ -235,6 +250,8 @@ class Gateway:
         self._next_session += self.config.server.gateways
         streams = [stream_number(number, slot) for slot in range(session.hello.slots)]
         rows = self.turn.join(streams, session.hello.role)
+        self._policy.refresh()  # so that a report says what an evaluation begins with
+        self._note_evaluation()
         settings = dict(self.config.server.settings)
         fields = WelcomeFields(
             session=number, protocol=PROTOCOL_VERSION, server=SERVER_NAME, settings=settings
@@ -249,10 +266,12 @@ class Gateway:
         self._loop.call_later(SWEEP_S, self.sweep)
 
     def report(self) -> None:
-        """Report now, and again after each interval."""
+        """Report now, and again after each interval: how long turns took is of the interval."""
         if self.stopped.done():
             return  # the last report is sent; what it reads is about to go
         self.send_report()
+        if self.turn is not None:
+            self.turn.durations_ms.clear()
         self._loop.call_later(self.config.metrics.every_s, self.report)
 
     def send_report(self) -> None:
@@ -267,7 +286,6 @@ class Gateway:
         if turn:
             episodes = list(turn.episodes)
             turn.episodes.clear()
-            turn.durations_ms.clear()
         mix = self._mix()
         return GatewayReport(
             index=self._index,
@@ -284,6 +302,8 @@ class Gateway:
             expert_ratio=mix.expert_ratio,
             epsilon=mix.epsilon,
             episodes=episodes,
+            slots_by_role=turn.slots_by_role if turn else {},
+            run_frames=self._frames(),
         )
 
     def heard(self) -> None:
@@ -296,6 +316,10 @@ class Gateway:
                         self.open(message)
                     except Exception as error:
                         self._crash(error)
+                elif isinstance(message, Changed):
+                    self.config = message.config
+                elif isinstance(message, ExpertRatio):
+                    self._ratio = message.ratio
                 elif isinstance(message, Stop):
                     self.stop()
         except (EOFError, OSError):  # the supervisor is gone

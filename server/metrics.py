@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from protocol.errors import CODES
 from server.control import Episode, GatewayReport
+from server.evaluation import STUDENT, TEACHER, Evaluation, Evaluations
 
 _EPISODES = 100
 """Episode returns are means over this many of the newest."""
@@ -60,6 +61,12 @@ METRICS: dict[str, tuple[str, str]] = (
         "episodes": ("", "training episodes that ended since the start"),
         "episode_return_mean": ("", f"mean return of the last {_EPISODES} training episodes"),
         "episode_length_mean": ("frames", f"mean length of the last {_EPISODES} training episodes"),
+        "eval_return_mean": ("", "mean return of the newest evaluation of the network alone"),
+        "eval_episodes": ("", "over so many episodes"),
+        "eval_frames": ("frames", "stored frames of the run when that evaluation began"),
+        "eval_return_best": ("", "the best eval_return_mean of the run"),
+        "expert_return_mean": ("", "mean return of the newest evaluation of the expert alone"),
+        "expert_episodes": ("", "over so many episodes of the expert"),
         "updates": ("", "optimiser steps of the whole run"),
         "updates_per_s": ("1/s", "optimiser steps a second"),
         "samples_per_s": ("1/s", "rows learnt from a second: updates_per_s x batch size"),
@@ -117,7 +124,7 @@ SUMMARY: dict[str, tuple[str, str]] = {
     "run": ("", "the folder"),
     "buffer": ("", "total, dqn, expert (steps), frac_dqn, frac_expert: what the replay holds"),
     "frames": ("frames", "stored frames of the training games"),
-    "seconds": ("s", "from their first frame to their last"),
+    "seconds": ("s", "from their first frame to their last, less the time that evaluations took"),
     "frames_per_s": ("1/s", "the two above, divided"),
     "updates": ("", "optimiser steps"),
     "updates_per_s": ("1/s", "until the last frames had been learnt from"),
@@ -126,6 +133,10 @@ SUMMARY: dict[str, tuple[str, str]] = {
     "eval_episodes": ("", "over so many episodes"),
     "expert_return_mean": ("", "mean return of the expert alone, from the same seeds"),
     "expert_episodes": ("", "over so many episodes"),
+    "eval_on_the_way": (
+        "",
+        "frames and mean return of the network alone, of each evaluation while it was trained",
+    ),
     "attribution_compared": ("steps", "rows of the replay compared with the games' own logs"),
     "attribution_mismatches": ("steps", "of those, wrong ones, and steps that were not there"),
 }
@@ -135,7 +146,9 @@ SUMMARY: dict[str, tuple[str, str]] = {
 class Collector:
     """Puts the reports of all processes together into one row of metrics."""
 
-    def __init__(self) -> None:
+    def __init__(self, evaluations: Evaluations | None = None) -> None:
+        """`evaluations`: those of the run so far, where it is gone on with."""
+        self.evaluations = evaluations or Evaluations()
         self._trainer: dict[str, float] = {}
         self._seen = True
         """A row has been made since the trainer reported."""
@@ -155,12 +168,20 @@ class Collector:
         }
         self._seen = False
 
-    def gateway(self, report: GatewayReport) -> None:
-        """A gateway reported."""
+    def gateway(self, report: GatewayReport) -> list[Evaluation]:
+        """A gateway reported; the evaluations that have ended with that."""
         self._gateways[report.index] = report
         training = [e for e in report.episodes if e.role == "train"]
         self._returns.extend(training)
         self._episodes += len(training)
+        playing = sum(
+            each.slots_by_role.get(role, 0)
+            for each in self._gateways.values()
+            for role in (STUDENT, TEACHER)
+        )
+        return self.evaluations.report(
+            playing, report.episodes, report.run_frames, report.policy_version, time.time()
+        )
 
     @property
     def errors(self) -> Counter[str]:
@@ -198,6 +219,7 @@ class Collector:
             "episode_return_mean": _mean(e.episode_return for e in self._returns),
             "episode_length_mean": _mean(e.length for e in self._returns),
         }
+        row |= self.evaluations.numbers()
         row |= {f"errors_{code}": float(self.errors[code]) for code in CODES}
         row |= self._trainer
         self._seen = True

@@ -10,12 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
-from server.games import Episode, GameOptions, Games
+from server.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
+from server.games import Episode, Failure, GameOptions, Games
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
+
+POLL_S = 0.2
+EVALUATION_POLL_S = 0.02
+"""Games that wait for an evaluation are not to wait long for this."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +46,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="episode i of all games is reset with seed + i")
     add("--expert", metavar="MODULE:FUNCTION", help="an expert instead of the known one, or none")
     add("--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
+    add(
+        "--eval-every",
+        type=positive,
+        metavar="FRAMES",
+        help="at first, and whenever these games have played so many frames more, they wait while "
+        "the network plays alone; the expert does, from the same seeds, at first",
+    )
+    add(
+        "--eval-episodes",
+        type=_evaluation_episodes,
+        default=EPISODES,
+        metavar="N",
+        help="episodes of an evaluation (%(default)s)",
+    )
+    add(
+        "--eval-seed",
+        type=int,
+        default=SEED,
+        metavar="SEED",
+        help="episode i of every evaluation is reset with SEED + i (%(default)s)",
+    )
     add("--token", help="the server's token, where it asks for one")
+    add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -52,46 +79,127 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+class _Stop(Exception):
+    """Somebody wants this to end, or a game has failed."""
+
+
 def main(args: argparse.Namespace) -> int:
     """Play until the episodes or frames are through, the server refuses, or a signal comes.
 
     Returns the exit code: 0, 1 where a game failed, 2 for a wrong option.
     """
+    if args.policy is not None:
+        return _play_policy(args)
+    options = GameOptions(
+        env=args.env,
+        host=args.connect[0],
+        port=args.connect[1],
+        role=args.role,
+        episodes=args.episodes,
+        frames=args.frames,
+        seed=args.seed,
+        expert=args.expert,
+        weaken=args.weaken,
+        token=args.token,
+    )
     try:
-        games = Games(
-            GameOptions(
-                env=args.env,
-                host=args.connect[0],
-                port=args.connect[1],
-                role=args.role,
-                episodes=args.episodes,
-                frames=args.frames,
-                seed=args.seed,
-                expert=args.expert,
-                weaken=args.weaken,
-                token=args.token,
-            )
-        )
+        if args.eval_every and args.role != "train":
+            raise ValueError(f"--eval-every: expected the role train with it, got {args.role}")
+        with _stop_on_signals() as stop:
+            return _Play(args, options, stop).run()
     except ValueError as error:
         print(f"understudy play: {error}", file=sys.stderr)
         return 2
-    done: list[Episode] = []
-    start = reported = time.monotonic()
-    with _stop_on_signals() as stop, games:
-        games.start(args.clients)
-        host, port = args.connect
-        print(f"{args.clients} games connect to {host}:{port}; Ctrl-C stops them", flush=True)
-        while not games.wait(0.2) and not stop.is_set() and not games.failures:
-            done += games.episodes()
-            if time.monotonic() - reported >= REPORT_S:
-                reported = time.monotonic()
-                print(summary(done[-20:], "the last "), flush=True)
-    done += games.episodes()
-    print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
-    if games.failures:
-        # One server refuses all games for one reason: once is enough.
-        print(f"understudy play: {games.failures[0].message}", file=sys.stderr)
+
+
+class _Play:
+    """The games, their evaluation, and what is printed of both."""
+
+    def __init__(
+        self, args: argparse.Namespace, options: GameOptions, stop: threading.Event
+    ) -> None:
+        """Errors: ValueError for options that cannot work."""
+        self._args = args
+        self._stop = stop
+        self._games = Games(options)
+        self._evaluator: Evaluator | None = None
+        if args.eval_every:
+            self._evaluator = Evaluator(options, self._wait, seed=args.eval_seed)
+        self._due = 0
+        """Frames at which an evaluation is due."""
+        self._expert = "none"
+
+    def run(self) -> int:
+        """Play; the exit code."""
+        args, games = self._args, self._games
+        done: list[Episode] = []
+        start = reported = time.monotonic()
+        with games, self._evaluator or nullcontext():
+            games.start(args.clients, limit=None if self._evaluator is None else self._due)
+            if self._evaluator:
+                self._evaluator.start(args.eval_episodes)
+            host, port = args.connect
+            print(f"{args.clients} games connect to {host}:{port}; Ctrl-C stops them", flush=True)
+            over = False
+            with suppress(_Stop):
+                while not over:
+                    over = games.wait(EVALUATION_POLL_S if self._evaluator else POLL_S)
+                    self._check()
+                    if self._evaluator and games.frames >= self._due:
+                        self._evaluate(self._evaluator)
+                    done += games.episodes()
+                    if time.monotonic() - reported >= REPORT_S:
+                        reported = time.monotonic()
+                        print(summary(done[-20:], "the last "), flush=True)
+        done += games.episodes()
+        print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
+        if failures := self._failures():
+            # One server refuses all games for one reason: once is enough.
+            print(f"understudy play: {failures[0].message}", file=sys.stderr)
+            return 1
+        return 0
+
+    def _evaluate(self, evaluator: Evaluator) -> None:
+        """Evaluate now, the expert once, and say what came of it."""
+        first = self._due == 0
+        played = evaluator.evaluate(self._games, self._args.eval_episodes, expert=first)
+        self._due += self._args.eval_every
+        self._games.go_on(self._due)
+        if first:
+            evaluator.dismiss_expert()
+            self._expert = mean_return(played.teacher)
+        print(
+            f"evaluation after {played.frames} frames, {len(played.student)} episodes: "
+            f"network {mean_return(played.student)}, expert {self._expert}",
+            flush=True,
+        )
+
+    def _wait(self) -> None:
+        """A moment. Errors: _Stop."""
+        self._stop.wait(EVALUATION_POLL_S)
+        self._check()
+
+    def _check(self) -> None:
+        if self._stop.is_set() or self._failures():
+            raise _Stop
+
+    def _failures(self) -> list[Failure]:
+        return self._games.failures + (self._evaluator.failures if self._evaluator else [])
+
+
+def _play_policy(args: argparse.Namespace) -> int:
+    """The same without a server: an exported policy plays here."""
+    from server.play_policy import play
+    from server.policy_file import PolicyError
+
+    start = time.monotonic()
+    try:
+        with _stop_on_signals() as stop:
+            done = play(args, stop.is_set)
+    except PolicyError as error:
+        print(f"understudy play: {error}", file=sys.stderr)
         return 1
+    print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
     return 0
 
 
@@ -99,16 +207,23 @@ def summary(episodes: Sequence[Episode], prefix: str = "") -> str:
     """One line about some episodes; +- is the standard error of the mean."""
     if not episodes:
         return "no complete episode"
-    returns = [episode.return_ for episode in episodes]
     frames = sum(episode.length for episode in episodes)
     expert = sum(episode.expert for episode in episodes) / max(frames, 1)
+    return (
+        f"{prefix}{len(episodes)} episodes: {frames} frames, {expert:.1%} expert, "
+        f"mean return {mean_return(episodes)}"
+    )
+
+
+def mean_return(episodes: Sequence[Episode]) -> str:
+    """The mean return of some episodes with its standard error; "none" without any."""
+    if not episodes:
+        return "none"
+    returns = [episode.return_ for episode in episodes]
     spread = ""
     if len(returns) > 1:
         spread = f" +- {statistics.stdev(returns) / math.sqrt(len(returns)):.1f}"
-    return (
-        f"{prefix}{len(returns)} episodes: {frames} frames, {expert:.1%} expert, "
-        f"mean return {statistics.fmean(returns):.1f}{spread}"
-    )
+    return f"{statistics.fmean(returns):.1f}{spread}"
 
 
 @contextmanager
@@ -124,6 +239,13 @@ def _stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _evaluation_episodes(text: str) -> int:
+    number = positive(text)
+    if number > MOST_EPISODES:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_EPISODES}, got {number}")
+    return number
 
 
 def positive(text: str) -> int:

@@ -4,18 +4,24 @@ config.toml     the effective configuration (no secrets)
 game.json       the spec of the game, once there is one
 run.json        how often the run was started
 checkpoints/    see agent.checkpoint
+demonstrations/ recordings of experts that the replay starts with
 metrics.jsonl   one row of numbers for each interval
+evaluations.jsonl  what games of evaluation found (server.evaluation)
+changes.jsonl   settings that were changed while it ran
 understudy.log  what the processes had to say
 summary.json    the last numbers, when the run ended
+control.sock    where a running server hears `understudy set` (server.control_socket)
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,6 +29,9 @@ from config.load import ConfigError, write_effective
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
+from server.evaluation import Evaluation
+
+log = logging.getLogger("supervisor")
 
 _MARK = "run.json"
 _GAME = "game.json"
@@ -38,6 +47,8 @@ class RunFolder:
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
+        self.evaluations = path / "evaluations.jsonl"
+        self.changes = path / "changes.jsonl"
         self.log = path / "understudy.log"
         self.summary = path / "summary.json"
         self.checkpoints = path / "checkpoints"
@@ -77,6 +88,23 @@ class RunFolder:
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
         return RunFolder(path, launch, lock)
 
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether a run was ever started or made here."""
+        return (path / _MARK).exists()
+
+    @staticmethod
+    def take(path: Path) -> RunFolder:
+        """A run's folder as it is, for something that is no start of the run. Errors: ConfigError
+        where somebody else has it."""
+        try:
+            launch = json.loads((path / _MARK).read_text())["launches"]
+            return RunFolder(path, launch, _lock(path))
+        except OSError as error:
+            raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"run.dir: {path / _MARK} is damaged; choose another run") from None
+
     def close(self) -> None:
         """Let other servers have the folder. Again has no effect."""
         if self._lock is not None:
@@ -85,17 +113,47 @@ class RunFolder:
 
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
-        file = self.path / _GAME
-        if not file.exists():
-            return None
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
-        except (msgspec.DecodeError, RemoteError) as error:
-            raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
+        return game_of(self.path)
+
+    def evaluated(self) -> list[Evaluation]:
+        """The evaluations so far, the oldest first. A line that cannot be read is passed over: of
+        the last one there may be but a part."""
+        if not self.evaluations.exists():
+            return []
+        found = []
+        for number, line in enumerate(self.evaluations.read_bytes().splitlines(), 1):
+            try:
+                found.append(msgspec.json.decode(line, type=Evaluation))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                log.warning("%s, line %d: %s; passed over", self.evaluations, number, error)
+        return found
 
     def keep_game(self, spec: GameSpec) -> None:
         """Write down which game this run is about."""
         (self.path / _GAME).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+
+
+def game_of(path: Path) -> GameSpec | None:
+    """The game of the run in this folder, None if there is none. Errors: ConfigError for a damaged
+    file."""
+    file = path / _GAME
+    if not file.exists():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
+    except (msgspec.DecodeError, RemoteError) as error:
+        raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Add a record to a file of JSON lines, on a line of its own whatever the file ends with.
+    Errors: OSError."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def _lock(path: Path) -> int:

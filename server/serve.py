@@ -6,11 +6,13 @@ import argparse
 import logging
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
-from config.load import Loaded, load
+from agent import checkpoint
+from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
 from server.logs import log_here, stop_logging
@@ -26,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run the server until SIGINT or SIGTERM, which end it in order: all steps are stored and a "
         "checkpoint is written. SIGUSR1 has a checkpoint written now."
+    )
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="with --resume: go on from the checkpoint that evaluated best, not from the newest; "
+        "newer ones are put away",
     )
     add_config(parser)
 
@@ -63,13 +71,26 @@ def _checkpoint(supervisor: Supervisor) -> None:
             log.error("no checkpoint: %s", saved.error)
 
 
+def _check_best(run: Path | None) -> None:
+    """Errors: ConfigError where there is no best checkpoint to go on from."""
+    if run is None:
+        raise ConfigError("--best: expected --resume with it, for a new run has no checkpoint")
+    if run.is_dir() and checkpoint.best(run / "checkpoints") is None:
+        raise ConfigError(
+            f"--best: expected {run / 'checkpoints' / checkpoint.BEST}, found none; it is written "
+            "when the run is evaluated (`understudy play --eval-every`)"
+        )
+
+
 def main(args: argparse.Namespace) -> int:
     loaded: Loaded = load(given(args))
     resume = args.config_resume is not None
+    if args.best:
+        _check_best(args.config_resume)
     folder = RunFolder.open(loaded.config, resume=resume)
     console = Console()
     log_here(folder.log, console)
-    supervisor = Supervisor(loaded.config, folder, resume=resume)
+    supervisor = Supervisor(loaded.config, folder, resume=resume, best=args.best)
     stop, save = stop_flag(), Flag(signal.SIGUSR1)
     try:
         supervisor.start()

@@ -24,6 +24,8 @@ class SlotTable:
     def __init__(self, spec: GameSpec) -> None:
         self.capacity = 0
         self.used = 0
+        self.by_role = dict.fromkeys(ROLES.values(), 0)
+        """Slots in use, by role."""
         self._free: list[int] = []
         self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
         """The frame that was answered last: the pending one."""
@@ -36,6 +38,10 @@ class SlotTable:
         self.linked = np.empty(0, np.bool_)
         """The step before the pending frame was stored: a final row has something to end."""
         self.role = np.empty(0, np.uint8)
+        self.leads = np.empty(0, np.bool_)
+        """The expert leads in the slot's segment or episode (agent.decision)."""
+        self.left = np.empty(0, np.int64)
+        """Frames left of it; 0 before an episode's first frame."""
         self.episode_return = np.empty(0, np.float64)
         self.episode_length = np.empty(0, np.int64)
 
@@ -46,9 +52,11 @@ class SlotTable:
         rows = np.array([self._free.pop() for _ in streams], np.int64)
         self.used += len(rows)
         self.stream[rows] = streams
-        self.role[rows] = ROLES[role]
+        self.role[rows] = number = ROLES[role]
+        self.by_role[number] += len(rows)
         self.pending[rows] = False
         self.linked[rows] = False
+        self.left[rows] = 0
         self.episode_return[rows] = 0
         self.episode_length[rows] = 0
         return rows
@@ -56,6 +64,8 @@ class SlotTable:
     def give_back(self, rows: npt.NDArray[np.int64]) -> None:
         """The slots of these rows are gone."""
         self.used -= len(rows)
+        for role in self.role[rows].tolist():
+            self.by_role[role] -= 1
         self._free.extend(rows.tolist())
 
     def _grow(self) -> None:
@@ -134,6 +144,9 @@ class FrameBatch:
         self.actions = np.empty((0, spec.action_width), np.float32)
         self.actors = np.empty(0, np.uint8)
         self.explored = np.empty(0, np.uint8)
+        self.leads = np.empty(0, np.bool_)
+        self.left = np.empty(0, np.int64)
+        """The slot's, as in the table."""
 
         self.obs_bytes = memoryview(b"")
         """The memory of `obs`, byte by byte: copying a frame's observation there is one call."""

@@ -17,18 +17,24 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
+from agent import checkpoint
 from agent.device import resolve_device
-from config.load import ConfigError
+from agent.handover import expert_ratio
+from config.changes import Change, changed
+from config.load import ConfigError, write_effective
 from config.models import Config
 from protocol.spaces import GameSpec
 from server import gateway, trainer
 from server.control import (
+    Changed,
     Checkpoint,
     Dump,
     Dumped,
     Ending,
+    ExpertRatio,
     Failed,
     GameDecided,
     GatewayReport,
@@ -36,13 +42,20 @@ from server.control import (
     Open,
     Proposed,
     Ready,
+    Record,
+    Recorded,
+    SaveBest,
     Saved,
+    SavedBest,
     Stop,
     TrainerReport,
 )
+from server.control_socket import ControlSocket
+from server.evaluation import Evaluation, Evaluations
 from server.metrics import Collector
 from server.ring import StepRing
-from server.rundir import RunFolder
+from server.rundir import RunFolder, append_line
+from server.watch import SampleWatch, unwise
 from server.weights import WeightSlot
 
 log = logging.getLogger("supervisor")
@@ -57,7 +70,7 @@ STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
 
 
-Answer = TypeVar("Answer", Saved, Dumped)
+Answer = TypeVar("Answer", Saved, Dumped, Recorded)
 
 
 class ChildDied(RuntimeError):
@@ -68,8 +81,17 @@ class Supervisor:
     """Owns the run's processes and its shared memory."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, *, resume: bool = False, record: bool = False
+        self,
+        config: Config,
+        folder: RunFolder,
+        *,
+        resume: bool = False,
+        record: bool = False,
+        best: bool = False,
+        keep_rows: bool = False,
     ) -> None:
+        """`resume`: go on from the newest checkpoint, or with `best` from the one that evaluated
+        best. `record`: keep what every batch held, for `dump`."""
         self.config = config
         self.folder = folder
         self.row: dict[str, float] = {}
@@ -83,6 +105,8 @@ class Supervisor:
         self.port = 0
         self._resume = resume
         self._record = record
+        self._best = best
+        self._keep_rows = keep_rows
         self._context = multiprocessing.get_context("spawn")
         self._spec: GameSpec | None = folder.game()
         self._ready: Ready | None = None
@@ -90,9 +114,16 @@ class Supervisor:
         self._gateways: list[Pipe] = []
         self._trainer: Pipe | None = None
         self._processes: dict[Pipe, BaseProcess] = {}
-        self._collector = Collector()
+        self._control: ControlSocket | None = None
+        self._base_frames: int | None = None if resume else 0
+        """Stored frames before this start; None while that is not known."""
+        self._collector = Collector(Evaluations(folder.evaluated()))
+        there = checkpoint.best(folder.checkpoints) is not None
+        self._best_saved = self.evaluations.best if there else math.nan
+        """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
+        self._samples = SampleWatch()
         self._next_row = 0.0
-        self._answers: list[Saved | Dumped] = []
+        self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
 
     # Starting.
@@ -111,8 +142,15 @@ class Supervisor:
             "trainer",
             trainer.main,
             self.config,
-            last=(self.folder.path, self._resume, self._record),
+            last=(self.folder.path, self._resume, self._record, self._best, self._keep_rows),
         )
+        self._tell_ratio()
+        if warning := unwise(self.config.advantage):
+            log.warning("%s", warning)
+        try:
+            self._control = ControlSocket(self.folder.path, self._asked)
+        except OSError as error:
+            log.warning("settings cannot be changed while this run runs: no socket: %s", error)
         if self._spec is not None:
             self._decide(self._spec)
         self._next_row = time.monotonic() + self.config.metrics.every_s
@@ -190,9 +228,13 @@ class Supervisor:
         """
         pipes = list(self._processes)
         sentinels = {p.sentinel: p for p in self._processes.values()}
-        for ready in multiprocessing.connection.wait([*pipes, *sentinels], timeout_s):
+        asking = self._control.waitables if self._control else []
+        for ready in multiprocessing.connection.wait([*pipes, *sentinels, *asking], timeout_s):
             if isinstance(ready, multiprocessing.connection.Connection):
                 self._take_in(ready)
+            elif isinstance(ready, socket.socket):
+                assert self._control is not None
+                self._control.serve(ready)
             elif not self._stopping:
                 self._take_in_all()
                 process = sentinels[ready]  # type: ignore[index]
@@ -213,10 +255,59 @@ class Supervisor:
         """Have what the replay holds written to `path` (.npz), and wait for it."""
         self._ask(Dump(path), Dumped, timeout_s)
 
+    def write_recording(self, path: Path, timeout_s: float = 3600.0) -> Recorded:
+        """Have all rows that came in written to `path`, and wait for it. With `keep_rows` only, and
+        best when the games have ended, so that nothing is on its way."""
+        return self._ask(Record(str(path)), Recorded, timeout_s)
+
     @property
     def steps(self) -> int:
         """Steps that the gateways have handed over since the start, as of now."""
         return sum(ring.steps for ring in self._rings)
+
+    @property
+    def frames(self) -> int | None:
+        """Stored frames of the whole run, as of now; None while a resumed run is being loaded."""
+        return None if self._base_frames is None else self._base_frames + self.steps
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """What the run's evaluations found so far."""
+        return self._collector.evaluations
+
+    def change(self, values: dict[str, Any]) -> list[Change]:
+        """Change settings while the run runs (`config.changes`): all of them, or an error and none.
+
+        Gateways and trainer are told, the run's configuration is written anew so that `--resume`
+        goes on with it, and each change is kept in `changes.jsonl` and in the log. Returns what
+        was changed; what has its value already is not among that. Errors: ConfigError.
+        """
+        config, changes = changed(self.config, values)
+        if not changes:
+            return []
+        try:
+            write_effective(config, self.folder.path)
+            for change in changes:
+                record = {"key": change.key, "from": change.old, "to": change.new}
+                record = {"time": time.time(), "frames": self.frames, **record}
+                append_line(self.folder.changes, record)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                write_effective(self.config, self.folder.path)
+            raise ConfigError(
+                f"the change cannot be recorded in {self.folder.path}, so nothing was changed: "
+                f"{error}"
+            ) from None
+        before, self.config = self.config, config
+        for pipe in self._processes:
+            self._say(pipe, Changed(config))
+        self._tell_ratio()
+        for change in changes:
+            log.info("changed %s", change)
+        warning = unwise(config.advantage)
+        if warning and warning != unwise(before.advantage):
+            log.warning("%s", warning)
+        return changes
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until all that was played is stored, learnt from, and published. The games must
@@ -232,13 +323,47 @@ class Supervisor:
                 # Twice: the second row comes after the weights of the first were published.
                 quiet = quiet + 1 if done else 0
 
+    def _asked(self, request: Any) -> dict[str, Any]:
+        """Answer a request that came by the control socket."""
+        match request:
+            case {"set": dict(values)} if len(request) == 1:
+                try:
+                    changes = self.change(values)
+                except ConfigError as error:
+                    return {"error": str(error)}
+                return {"changes": [{"key": c.key, "from": c.old, "to": c.new} for c in changes]}
+            case _:
+                return {"error": 'expected {"set": {KEY: VALUE, ...}}, got another request'}
+
+    def _tell_ratio(self) -> None:
+        """Tell the gateways how often the expert plays, where evaluations decide that."""
+        ratio, found = self.config.expert.ratio, self.evaluations
+        value = expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
+        for pipe in self._gateways:
+            self._say(pipe, ExpertRatio(value))
+
+    def _evaluated(self, evaluation: Evaluation) -> None:
+        """An evaluation has ended: keep it, and act on it."""
+        log.info("%s", evaluation.text())
+        try:
+            append_line(self.folder.evaluations, evaluation.line())
+        except OSError as error:
+            log.error("could not write %s: %s", self.folder.evaluations, error)
+        mean, partial = evaluation.mean, evaluation.partial
+        if mean is not None and not partial and not mean <= self._best_saved:
+            assert self._trainer is not None
+            self._say(self._trainer, SaveBest(evaluation.line()))
+        self._tell_ratio()
+
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
         assert self._trainer is not None
         self._answers.clear()  # checkpoints that nobody asked for
-        self._trainer.send(message)
+        self._say(self._trainer, message)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.poll(0.05)
+            if self._trainer not in self._processes:
+                raise ChildDied(f"the trainer ended; see {self.folder.log}")
             for answer in self._answers:
                 if isinstance(answer, kind):
                     self._answers.remove(answer)
@@ -260,9 +385,12 @@ class Supervisor:
     def _handle(self, message: Any) -> None:
         match message:
             case GatewayReport():
-                self._collector.gateway(message)
+                for evaluation in self._collector.gateway(message):
+                    self._evaluated(evaluation)
             case TrainerReport():
                 self._collector.trainer(message.metrics)
+                for warning in self._samples.look(message.metrics):
+                    log.warning("%s", warning)
                 for line in message.lines:
                     self.lines.append(line)
                     log.info("%s", line)
@@ -273,6 +401,7 @@ class Supervisor:
                     self._decide(message.spec)
             case Ready():
                 self._ready = message
+                self._base_frames = message.base_frames
                 assert self._spec is not None
                 rings = tuple(ring.name for ring in self._rings)
                 for pipe in self._gateways:
@@ -280,7 +409,10 @@ class Supervisor:
             case Saved():
                 if not self._stopping:
                     self._answers.append(message)
-            case Dumped():
+            case SavedBest():
+                if message.error is None:
+                    self._best_saved = message.mean
+            case Dumped() | Recorded():
                 self._answers.append(message)
             case Failed():
                 log.error("%s", message.text)
@@ -305,17 +437,26 @@ class Supervisor:
 
     # Stopping.
 
-    def stop(self) -> None:
-        """End all processes in order: first the games, then, when all their steps are stored and a
-        checkpoint is written, the trainer."""
+    def end_games(self) -> None:
+        """Say goodbye to all games, and end the gateways; what was played is stored, or about to
+        be. `stop` does it too. Again has no effect."""
         self._stopping = True
-        deadline = time.monotonic() + STOP_S
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        deadline = time.monotonic() + STOP_S / 2
         if self._trainer is not None:
             self._say(self._trainer, Ending())
         for pipe in self._gateways:
             self._say(pipe, Stop())
         for pipe in self._gateways:
-            self._end(pipe, deadline - STOP_S / 2)
+            self._end(pipe, deadline)
+
+    def stop(self) -> None:
+        """End all processes in order: first the games, then, when all their steps are stored and a
+        checkpoint is written, the trainer."""
+        deadline = time.monotonic() + STOP_S
+        self.end_games()
         if self._trainer is not None:
             self._say(self._trainer, Stop())
             self._end(self._trainer, deadline)

@@ -76,7 +76,8 @@ class Screen:
 
 
 def table(row: dict[str, float]) -> Table:
-    """A row of metrics as a table: what is going on, and the two actors side by side."""
+    """A row of metrics as a table: what is going on, and student and teacher side by side. 78
+    columns wide."""
     outer = Table.grid(padding=(0, 4))
     counters = Table.grid(padding=(0, 2))
     counters.add_column(style="dim")
@@ -102,14 +103,24 @@ def table(row: dict[str, float]) -> Table:
         number(row, "q_mean_dqn", 2),
         number(row, "q_mean_expert", 2),
     )
-    rewards = Table.grid(padding=(0, 2))
-    rewards.add_column(style="dim")
-    rewards.add_column(justify="right")
-    rewards.add_row("reward a frame, dqn", number(row, "reward_frame_mean_dqn", 3))
-    rewards.add_row("reward a frame, expert", number(row, "reward_frame_mean_expert", 3))
-    rewards.add_row("episodes", number(row, "episodes", 0))
-    rewards.add_row("mean return of the last 100", number(row, "episode_return_mean", 1))
-    outer.add_row(counters, Group(learning, "", rewards))
+    actors = Table(box=None, padding=(0, 1), header_style="bold")
+    for heading in ("", "student", "teacher"):
+        actors.add_column(heading, justify="right" if heading else "left", min_width=7)
+    actors.columns[0].style = "dim"
+    for name, student, teacher in (
+        ("evaluation", "eval_return_mean", "expert_return_mean"),
+        ("best evaluation", "eval_return_best", ""),
+        ("reward a frame", "reward_frame_mean_dqn", "reward_frame_mean_expert"),
+    ):
+        digits = 3 if "reward" in name else 1
+        actors.add_row(name, number(row, student, digits), number(row, teacher, digits))
+    together = Table.grid(padding=(0, 2))
+    together.add_column(style="dim")
+    together.add_column(justify="right")
+    together.add_row(" evaluated at frame", number(row, "eval_frames", 0))
+    together.add_row(" training episodes", number(row, "episodes", 0))
+    together.add_row(" mean return of the last 100", number(row, "episode_return_mean", 1))
+    outer.add_row(counters, Group(learning, "", actors, "", together))
     return outer
 
 
@@ -124,7 +135,9 @@ def plain_line(row: dict[str, float]) -> str:
         f"expert {percent(row, 'expert_ratio')}  eps {number(row, 'epsilon', 3)}  "
         f"reward dqn {number(row, 'reward_frame_mean_dqn', 3)} "
         f"expert {number(row, 'reward_frame_mean_expert', 3)}  "
-        f"return {number(row, 'episode_return_mean', 1)}"
+        f"return {number(row, 'episode_return_mean', 1)}  "
+        f"student {number(row, 'eval_return_mean', 1)} "
+        f"teacher {number(row, 'expert_return_mean', 1)}"
     )
 
 

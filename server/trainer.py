@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Collection
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,19 @@ import msgspec
 import numpy as np
 import torch
 
-from agent import checkpoint
+from agent import checkpoint, recording
 from agent.device import resolve_device
 from agent.learner import Learner
+from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
 from agent.schedules import linear
-from agent.step import STEP
-from config.models import Config
+from agent.step import STEP, StepBlock
+from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES, Actor
 from protocol.spaces import GameSpec
+from server import demonstrations
 from server.control import (
+    Changed,
     Checkpoint,
     Dump,
     Dumped,
@@ -37,10 +41,15 @@ from server.control import (
     Failed,
     GameDecided,
     Ready,
+    Record,
+    Recorded,
+    SaveBest,
     Saved,
+    SavedBest,
     Stop,
     TrainerReport,
 )
+from server.demonstrations import reward_weights
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.weights import WeightSlot
@@ -67,13 +76,15 @@ class BatchRecord:
         self._parts: list[tuple[np.ndarray[Any, Any], ...]] = []
 
     def add(self, batch: Batch) -> None:
-        """Remember a batch: for each row which frame it is, and how it is tagged in the batch."""
+        """Remember a batch: for each row which frame it is, and how it is tagged in the batch.
+        Demonstrations are no frames of a game that plays, and are left out."""
         stream, seq = self._replay.identify(batch.indices)
         action = np.empty((len(stream), self._spec.action_width), np.float32)
         action[:, list(self._spec.discrete_columns)] = batch.discrete.cpu().numpy()
         action[:, list(self._spec.continuous_columns)] = batch.continuous.cpu().numpy()
         actors = batch.actors.cpu().numpy().astype(np.uint8)
-        self._parts.append((stream.copy(), seq.copy(), actors, action))
+        played = stream >= 0
+        self._parts.append((stream[played], seq[played], actors[played], action[played]))
 
     def columns(self) -> tuple[np.ndarray[Any, Any], ...]:
         """stream, seq, actor, action of all rows."""
@@ -94,41 +105,37 @@ class Trainer:
         *,
         resume: bool,
         record: bool,
+        best: bool = False,
+        keep_rows: bool = False,
+        pretrain_updates: int = 0,
     ) -> None:
+        """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
+        evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
+        `pretrain_updates`: make so many updates from the demonstrations, and end."""
         self._config = config
         self._pipe = pipe
         self._folder = folder / "checkpoints"
         self._spec = game.spec
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
-        store = config.replay.device
-        self._replay = Replay(
-            game.spec,
-            config.replay.capacity_steps,
-            n_step=config.learner.n_step,
-            gamma=config.learner.gamma,
-            device=device if store == "auto" else resolve_device(store, "replay.device"),
-            stop_at_actor_change=config.replay.stop_at_actor_change,
-            actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
-            priority_alpha=config.replay.priority_alpha if config.replay.prioritised else None,
-            frame_stack=config.replay.frame_stack,
-            seed=config.run.seed,
-        )
-        self._learner = Learner(
-            game.spec,
-            config.learner,
-            config.advantage,
-            config.imitation,
-            device=device,
-            seed=config.run.seed,
-            frame_stack=config.replay.frame_stack,
-        )
+        self._replay = make_replay(config, game.spec, device)
+        self._learner = make_learner(config, game.spec, device)
         self._base_frames = 0
         version = 0
-        if resume and (path := checkpoint.latest(self._folder)):
+        known: list[str] = []
+        from_file = checkpoint.best if best else checkpoint.latest
+        if resume and (path := from_file(self._folder)):
             state = checkpoint.load(path, spec=spec_text(game.spec))
             self._learner.load_state_dict(state["learner"])
+            if best:
+                checkpoint.go_back(self._folder, self._learner.updates)
             self._base_frames, version = int(state["frames"]), int(state["version"])
+            known = state.get("demonstrations", known)
             log.info("resumed from %s at frame %d", path, self._base_frames)
+        self._demonstrations = self._take_in_demonstrations(folder, known)
+        if pretrain_updates and not self._replay.can_sample:
+            raise RecordingError(
+                f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
+            )
         self._rings = [
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
@@ -137,6 +144,10 @@ class Trainer:
         self._slot.base_frames = self._base_frames
         self._slot.publish(vector, version + 1)
         self._record = BatchRecord(self._replay, game.spec) if record else None
+        self._recorder: Recorder | None = None
+        if keep_rows:
+            self._recorder = Recorder(game.spec, reward_weights(game.spec, config.reward))
+        self._pretrain = pretrain_updates
         self._stored = 0
         """Steps appended since this start."""
         self._first_update = self._learner.updates
@@ -151,7 +162,7 @@ class Trainer:
         self._ending = False
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
-        self._tell(Ready(self._slot.name, len(vector)))
+        self._tell(Ready(self._slot.name, len(vector), self._base_frames))
 
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
@@ -168,6 +179,8 @@ class Trainer:
                 self._report(now)
             if now >= self._next_checkpoint:
                 self._save()
+            if self._pretrain and not self._due():
+                break
             if not moved and not learned:
                 time.sleep(IDLE_S)
         self._publish(time.monotonic())
@@ -178,6 +191,28 @@ class Trainer:
         self._slot.close()
         self._slot.unlink()
 
+    def _take_in_demonstrations(self, folder: Path, known: Collection[str]) -> list[str]:
+        """Put the run's demonstrations into the replay; the names of their files.
+
+        They are not frames of this run: schedules and the replay ratio do not count them. `known`:
+        files whose observations the learner's statistics hold already.
+        """
+        names, rows = [], 0
+        for name, block in demonstrations.blocks(folder, self._spec, self._config.reward):
+            rows += len(block)
+            if rows > self._replay.capacity_steps:
+                raise RecordingError(
+                    f"{folder / demonstrations.FOLDER} holds more than replay.capacity_steps = "
+                    f"{self._replay.capacity_steps} rows; raise it, or remove files"
+                )
+            self._replay.append(block)
+            if name not in known:
+                self._learner.observe(block.obs)
+            names.append(name)
+        if names:
+            log.info("%d demonstrated steps from %s", len(self._replay), ", ".join(names))
+        return names
+
     def _hear(self) -> None:
         try:
             while self._pipe.poll():
@@ -187,10 +222,22 @@ class Trainer:
                     self._stopping = isinstance(message, Stop)
                 elif isinstance(message, Checkpoint):
                     self._save()
+                elif isinstance(message, SaveBest):
+                    self._save_best(message.evaluation)
+                elif isinstance(message, Changed):
+                    self._change(message.config)
                 elif isinstance(message, Dump):
                     self._dump(message.path)
+                elif isinstance(message, Record):
+                    self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
             self._ending = self._stopping = True
+
+    def _change(self, config: Config) -> None:
+        """These settings hold from the next batch on."""
+        self._config = config
+        self._replay.n_step, self._replay.gamma = config.learner.n_step, config.learner.gamma
+        self._learner.configure(config.learner, config.advantage, config.imitation)
 
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; without one, come to an end in order."""
@@ -207,8 +254,9 @@ class Trainer:
                 block = ring.read(min(DRAIN_STEPS, self._room()))
                 if block is None:
                     break
-                self._replay.append(block)
-                self._learner.observe(block.obs)
+                take_in(block, self._replay, self._learner)
+                if self._recorder:
+                    self._recorder.add(block)
                 steps = block.kind == STEP
                 self._stored += int(np.count_nonzero(steps))
                 self._reward_sum += np.bincount(block.actor, block.reward, minlength=3)
@@ -229,12 +277,12 @@ class Trainer:
     def _due(self) -> int:
         """Updates that the replay ratio allows and that have not been made. None while there is
         nothing to learn from: as long as that is so, games must not be made to wait for it."""
+        if self._pretrain:
+            return self._first_update + self._pretrain - self._learner.updates
         trainer = self._config.trainer
-        over = self._stored - trainer.min_steps
-        if not trainer.enabled or over < 0 or not self._replay.can_sample:
+        if not trainer.enabled or not self._replay.can_sample:
             return 0
-        made = self._learner.updates - self._first_update
-        return int(over * trainer.replay_ratio) - made
+        return updates_due(trainer, self._stored, self._learner.updates - self._first_update)
 
     def _learn(self) -> int:
         due = self._due()
@@ -242,15 +290,10 @@ class Trainer:
             return 0
         until = time.monotonic() + BURST_S
         frames = self._base_frames + self._stored
-        beta = self._config.replay.priority_beta
-        self._replay.beta = linear(beta.start, beta.end, beta.frames, frames)
         for made in range(1, due + 1):
-            batch = self._replay.sample(self._config.learner.batch_size)
+            batch = learn_once(self._config, self._replay, self._learner, self._device, frames)
             if self._record:
                 self._record.add(batch)
-            td_errors = self._learner.step(batch.to(self._device), frames)
-            if self._replay.prioritised:
-                self._replay.update_priorities(batch.indices, td_errors)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._lines.append(self._buffer_line())
             if time.monotonic() >= until:
@@ -303,17 +346,9 @@ class Trainer:
 
     def _save(self) -> None:
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
-        path = self._folder / f"update-{self._learner.updates:010d}.pt"
+        path = self._folder / checkpoint.file_name(self._learner.updates)
         try:
-            checkpoint.save(
-                path,
-                {
-                    "spec": spec_text(self._spec),
-                    "learner": self._learner.state_dict(),
-                    "frames": self._base_frames + self._stored,
-                    "version": self._slot.version,
-                },
-            )
+            checkpoint.save(path, self._state())
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
         except OSError as error:
             log.error("could not write %s: %s; training goes on", path, error)
@@ -322,17 +357,38 @@ class Trainer:
         log.info("checkpoint %s", path)
         self._tell(Saved(str(path)))
 
+    def _save_best(self, evaluation: dict[str, Any]) -> None:
+        path = self._folder / checkpoint.BEST
+        try:
+            checkpoint.save(path, self._state() | {"evaluation": evaluation})
+        except OSError as error:
+            log.error("could not write %s: %s; training goes on", path, error)
+            self._tell(SavedBest(str(path), evaluation["mean"], str(error)))
+            return
+        log.info("checkpoint %s: evaluated at %.1f", path, evaluation["mean"])
+        self._tell(SavedBest(str(path), evaluation["mean"]))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "spec": spec_text(self._spec),
+            "learner": self._learner.state_dict(),
+            "frames": self._base_frames + self._stored,
+            "version": self._slot.version,
+            "demonstrations": self._demonstrations,
+        }
+
     def _dump(self, path: str) -> None:
-        """Write what the replay holds, and what the recorded batches held, for the audit."""
+        """Write what the replay holds, and what the recorded batches held, for the audit, which is
+        about games that play: without the demonstrations."""
         self._drain()
         rows = self._replay.rows()
-        stored = dict(
-            zip(
-                ("stream", "seq", "actor", "action"),
-                (rows.stream, rows.seq, rows.actor, rows.action),
-                strict=True,
-            )
-        )
+        played = rows.stream >= 0
+        stored = {
+            "stream": rows.stream[played],
+            "seq": rows.seq[played],
+            "actor": rows.actor[played],
+            "action": rows.action[played],
+        }
         if self._record:
             names = ("batch_stream", "batch_seq", "batch_actor", "batch_action")
             stored |= dict(zip(names, self._record.columns(), strict=True))
@@ -340,25 +396,104 @@ class Trainer:
             np.savez(file, **stored)  # type: ignore[arg-type]
         self._tell(Dumped(path))
 
+    def _write_recording(self, path: str) -> None:
+        """Write every row that came in."""
+        assert self._recorder is not None
+        while self._drain():
+            pass
+        try:
+            recording.write(Path(path), self._recorder.recording())
+        except (OSError, RecordingError) as error:
+            self._tell(Recorded(path, str(error)))
+        else:
+            self._tell(Recorded(path))
+
+
+def updates_due(settings: TrainerConfig, stored: int, made: int) -> int:
+    """Updates that are to be made now, after `stored` steps and `made` updates."""
+    over = stored - settings.min_steps
+    return int(over * settings.replay_ratio) - made if over >= 0 else 0
+
+
+def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
+    """An empty replay as configured; on `device`, the trainer's, unless told otherwise."""
+    store = config.replay.device
+    return Replay(
+        spec,
+        config.replay.capacity_steps,
+        n_step=config.learner.n_step,
+        gamma=config.learner.gamma,
+        device=device if store == "auto" else resolve_device(store, "replay.device"),
+        stop_at_actor_change=config.replay.stop_at_actor_change,
+        actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
+        priority_alpha=config.replay.priority_alpha if config.replay.prioritised else None,
+        frame_stack=config.replay.frame_stack,
+        seed=config.run.seed,
+    )
+
+
+def make_learner(config: Config, spec: GameSpec, device: torch.device) -> Learner:
+    """A learner at its first weights, as configured."""
+    return Learner(
+        spec,
+        config.learner,
+        config.advantage,
+        config.imitation,
+        device=device,
+        seed=config.run.seed,
+        frame_stack=config.replay.frame_stack,
+    )
+
+
+def take_in(block: StepBlock, replay: Replay, learner: Learner) -> None:
+    """Store rows, and let the learner see what was observed."""
+    replay.append(block)
+    learner.observe(block.obs)
+
+
+def learn_once(
+    config: Config, replay: Replay, learner: Learner, device: torch.device, frames: int
+) -> Batch:
+    """One update at `frames` stored steps of the run; the batch that it was made from."""
+    beta = config.replay.priority_beta
+    replay.beta = linear(beta.start, beta.end, beta.frames, frames)
+    batch = replay.sample(config.learner.batch_size)
+    td_errors = learner.step(batch.to(device), frames)
+    if replay.prioritised:
+        replay.update_priorities(batch.indices, td_errors)
+    return batch
+
 
 def spec_text(spec: GameSpec) -> str:
     """The spec as JSON, as it is kept in a run's folder and in its checkpoints."""
     return msgspec.json.encode(spec).decode()
 
 
-def _await_game(pipe: Pipe) -> GameDecided | None:
-    """What the run is about; None if it is to end before there is a game."""
+def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config]:
+    """What the run is about (None if it is to end before there is a game), and the configuration,
+    which may change meanwhile."""
     while True:
         message = pipe.recv()
         if isinstance(message, GameDecided):
-            return message
+            return message, config
         if isinstance(message, Stop):
-            return None
+            return None, config
+        if isinstance(message, Changed):
+            config = message.config
         if isinstance(message, Checkpoint):
             pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
 
 
-def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -> None:
+def main(
+    config: Config,
+    pipe: Pipe,
+    folder: Path,
+    resume: bool,
+    record: bool,
+    best: bool = False,
+    keep_rows: bool = False,
+    pretrain_updates: int = 0,
+) -> None:
     """The process's entry: wait for the game, then train it. Signals are the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -367,13 +502,25 @@ def main(config: Config, pipe: Pipe, folder: Path, resume: bool, record: bool) -
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
-        if game := _await_game(pipe):
-            Trainer(config, game, pipe, folder, resume=resume, record=record).run()
+        game, config = _await_game(pipe, config)
+        if game:
+            Trainer(
+                config,
+                game,
+                pipe,
+                folder,
+                resume=resume,
+                record=record,
+                best=best,
+                keep_rows=keep_rows,
+                pretrain_updates=pretrain_updates,
+            ).run()
     except EOFError:  # the supervisor is gone
         return
     except Exception as error:
         log.exception("the trainer ends")
-        if isinstance(error, checkpoint.CheckpointError | MemoryError | RuntimeError | OSError):
+        known = (checkpoint.CheckpointError, RecordingError, MemoryError, RuntimeError, OSError)
+        if isinstance(error, known):
             with contextlib.suppress(OSError):
                 pipe.send(Failed(f"trainer: {error}"))
         raise SystemExit(1) from error

@@ -108,6 +108,16 @@ class TurnLoop:
         return self._table.used
 
     @property
+    def slots_by_role(self) -> dict[str, int]:
+        """The same, by role."""
+        return {name: self._table.by_role[number] for name, number in ROLES.items()}
+
+    @property
+    def evaluating(self) -> bool:
+        """A game of evaluation is in play."""
+        return self._table.by_role[TRAIN] < self._table.used
+
+    @property
     def frames(self) -> dict[str, int]:
         """Frames answered, by role."""
         return {name: int(self._answered[number]) for name, number in ROLES.items()}
@@ -307,7 +317,10 @@ class TurnLoop:
         rows, obs = batch.row[:n], batch.obs[:n]
         expert, roles, mix = batch.expert[:n], table.role[rows], self._mix()
         running = batch.status[:n] == RUNNING
-        by_expert = self._decider.pick(expert, roles, mix)
+        leads, left = batch.leads[:n], batch.left[:n]
+        np.take(table.leads, rows, out=leads, mode="clip")
+        np.take(table.left, rows, out=left, mode="clip")
+        by_expert = self._decider.pick(expert, roles, mix, leads, left)
         actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
         if self._stacks is not None:
             self._stacks.add(rows, obs, ~table.pending[rows])
@@ -326,6 +339,8 @@ class TurnLoop:
             actions[over] = np.nan
             actors[over] = NOBODY
             explored[over] = 0
+            left[over] = 0  # whoever led: the next episode is drawn anew
+        table.leads[rows], table.left[rows] = leads, left
         table.obs[rows] = obs
         table.action[rows] = actions
         table.actor[rows] = actors

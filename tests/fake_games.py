@@ -12,3 +12,8 @@ def without_torch(env: Any, obs: Any) -> Any:
     """The expert of LunarLanderHybrid, in processes that must not have loaded torch."""
     assert "torch" not in sys.modules, "a game process has imported torch"
     return hybrid_heuristic(env, obs)
+
+
+def push_right(_env: Any, _obs: Any) -> Any:
+    """An expert of CartPole that is as bad as always pushing left, and tells itself from it."""
+    return 1

@@ -148,6 +148,32 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
         checkpoint.prune(tmp_path, 0)
 
 
+def test_the_best_one_stands_apart(tmp_path: Path) -> None:
+    """It is never the newest, and never too old to keep."""
+    assert checkpoint.best(tmp_path) is None
+    (tmp_path / checkpoint.BEST).touch()
+    assert checkpoint.best(tmp_path) == tmp_path / "best.pt"
+    assert checkpoint.latest(tmp_path) is None
+    for n in range(5):
+        (tmp_path / checkpoint.file_name(n)).touch()
+    checkpoint.prune(tmp_path, 1)
+    assert checkpoint.checkpoints(tmp_path) == [tmp_path / "update-0000000004.pt"]
+    assert checkpoint.best(tmp_path) is not None
+
+
+def test_going_back_puts_newer_ones_away(tmp_path: Path) -> None:
+    for n in (9, 10, 11, 200):
+        (tmp_path / checkpoint.file_name(n)).write_text(str(n))
+    (tmp_path / checkpoint.BEST).touch()
+    checkpoint.go_back(tmp_path, 10)
+    assert checkpoint.latest(tmp_path) == tmp_path / checkpoint.file_name(10)
+    assert len(checkpoint.checkpoints(tmp_path)) == 2
+    assert checkpoint.best(tmp_path) is not None
+    assert (tmp_path / "update-0000000200.pt.left").read_text() == "200"
+    checkpoint.prune(tmp_path, 1)
+    assert (tmp_path / "update-0000000200.pt.left").exists()
+
+
 def test_no_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "none") is None
     assert checkpoint.checkpoints(tmp_path) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ def full(n: int, row: list[float]) -> F32:
     return np.tile(np.array(row, np.float32), (n, 1))
 
 
+def fresh(n: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Slots at the beginning of an episode: who leads, and for how long."""
+    return np.zeros(n, np.bool_), np.zeros(n, np.int64)
+
+
 def decide(
     spec: GameSpec,
     greedy: F32,
@@ -51,7 +57,7 @@ def decide(
     given_roles = np.broadcast_to(np.array(roles, np.uint8), n).copy()
     before = expert.copy(), given_roles.copy()
     decider = decider or Decider(spec, np.random.default_rng(seed))
-    by_expert = decider.pick(expert, given_roles, mix)
+    by_expert = decider.pick(expert, given_roles, mix, *fresh(n))
     decider.decide(out, expert, by_expert, given_roles, mix, actors, explored)
     np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
     np.testing.assert_array_equal(given_roles, before[1])
@@ -282,10 +288,130 @@ def test_nothing_behind_the_batch_is_written() -> None:
     actors, explored = np.full(20, 77, np.uint8), np.full(20, 77, np.uint8)
     decider = Decider(HYBRID, np.random.default_rng(0))
     roles = np.zeros(10, np.uint8)
-    by_expert = decider.pick(expert[:10], roles, HEAVY)
+    leads, left = np.zeros(20, np.bool_), np.full(20, 77)
+    left[:10] = 0
+    mix = replace(HEAVY, unit="segment", segment_frames=5)
+    by_expert = decider.pick(expert[:10], roles, mix, leads[:10], left[:10])
     decider.decide(greedy[:10], expert[:10], by_expert, roles, HEAVY, actors[:10], explored[:10])
     assert (greedy[:10] == 1).all()
     assert (actors[:10] == Actor.EXPERT).all()
     assert (greedy[10:] == 0).all()
     assert (actors[10:] == 77).all()
     assert (explored[10:] == 77).all()
+    assert leads[:10].all()
+    assert not leads[10:].any()
+    assert left.tolist() == [4] * 10 + [77] * 10
+
+
+# Segments and episodes: who plays is drawn once for many frames.
+
+
+class Slots:
+    """Some slots, frame after frame, as the gateway keeps them."""
+
+    def __init__(self, n: int, *, role: int = TRAIN, seed: int = 0) -> None:
+        self.n = n
+        self.decider = Decider(DISCRETE, np.random.default_rng(seed))
+        self.roles = np.full(n, role, np.uint8)
+        self.leads, self.left = fresh(n)
+        self.expert = full(n, [1])
+
+    def play(self, mix: Mix, frames: int, *, advised: bool = True) -> npt.NDArray[np.bool_]:
+        """Whether the expert played, [frames, n]."""
+        expert = self.expert if advised else np.full_like(self.expert, np.nan)
+        return np.array(
+            [
+                self.decider.pick(expert, self.roles, mix, self.leads, self.left)
+                for _ in range(frames)
+            ]
+        )
+
+    def end_episodes(self) -> None:
+        self.left[:] = 0
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
+def test_the_expert_plays_its_share_of_the_segments_and_each_is_unbroken(ratio: float) -> None:
+    segments, length, slots = 40, 7, 250
+    played = Slots(slots).play(Mix(ratio, 0, 0, "segment", length), segments * length)
+    by_segment = played.reshape(segments, length, slots)
+    first = by_segment[:, 0]
+    np.testing.assert_array_equal(by_segment, np.broadcast_to(first[:, None], by_segment.shape))
+    assert near(first.mean(), ratio, segments * slots)
+    assert near(played.mean(), ratio, segments * slots)
+    if 0 < ratio < 1:
+        # Each is drawn by itself: neither the one before nor the neighbour decides.
+        assert near((first[1:] & first[:-1]).mean(), ratio**2, (segments - 1) * slots)
+        assert near((first[:, 1:] & first[:, :-1]).mean(), ratio**2, segments * (slots - 1))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
+def test_the_expert_plays_its_share_of_the_episodes_and_each_is_unbroken(ratio: float) -> None:
+    slots, first = Slots(500), []
+    for length in range(1, 21):
+        played = slots.play(Mix(ratio, 0, 0, "episode"), length)
+        np.testing.assert_array_equal(played, np.broadcast_to(played[0], played.shape))
+        slots.end_episodes()
+        first.append(played[0])
+    assert near(np.array(first).mean(), ratio, 20 * 500)
+
+
+def test_an_episode_begins_with_a_new_segment() -> None:
+    slots, mix = Slots(200), Mix(0.5, 0, 0, "segment", 10)
+    before = slots.play(mix, 4)[-1]
+    slots.end_episodes()
+    after = slots.play(mix, 10)
+    assert near((after[0] == before).mean(), 0.5, 200)
+    assert (after == after[0]).all()
+    assert (slots.play(mix, 1)[0] != after[0]).any()
+
+
+def test_slots_are_at_different_places_of_their_segments() -> None:
+    slots, mix = Slots(4), Mix(1.0, 0, 0, "segment", 3)
+    slots.left[:] = [0, 1, 2, 3]
+    slots.leads[:] = False
+    assert slots.play(mix, 4).astype(int).T.tolist() == [
+        [1, 1, 1, 1],
+        [0, 1, 1, 1],
+        [0, 0, 1, 1],
+        [0, 0, 0, 1],
+    ]
+
+
+@pytest.mark.parametrize(("unit", "boundary"), [("segment", 6), ("episode", 100), ("frame", 1)])
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_a_ratio_of_0_or_1_holds_from_the_next_boundary_on(
+    unit: Any, boundary: int, ratio: float
+) -> None:
+    """With the unit frame that is the next frame."""
+    slots = Slots(50)
+    assert (slots.play(Mix(1 - ratio, 0, 0, unit, 6), 1) == bool(1 - ratio)).all()
+    rest = slots.play(Mix(ratio, 0, 0, unit, 6), boundary - 1)
+    assert (rest == bool(1 - ratio)).all()
+    if unit == "episode":
+        slots.end_episodes()
+    assert (slots.play(Mix(ratio, 0, 0, unit, 6), 20) == bool(ratio)).all()
+
+
+def test_a_segment_goes_on_around_frames_without_a_recommendation() -> None:
+    slots, mix = Slots(30), Mix(1.0, 0, 0, "segment", 10)
+    assert slots.play(mix, 3).all()
+    assert not slots.play(mix, 4, advised=False).any()
+    mix = replace(mix, expert_ratio=0.0)
+    assert slots.play(mix, 3).all(), "it is not over yet"
+    assert not slots.play(mix, 1).any(), "those frames were counted"
+
+
+@pytest.mark.parametrize("unit", ["frame", "segment", "episode"])
+def test_eval_roles_are_not_mixed_whatever_the_unit(unit: Any) -> None:
+    for ratio in (0.0, 0.5, 1.0):
+        mix = Mix(ratio, 0, 0, unit, 5)
+        assert not Slots(50, role=EVAL).play(mix, 20).any()
+        assert Slots(50, role=EVAL_EXPERT).play(mix, 20).all()
+
+
+def test_a_unit_that_changes_leaves_nothing_behind() -> None:
+    slots = Slots(50)
+    slots.play(Mix(1.0, 0, 0, "episode"), 5)
+    assert not slots.play(Mix(0.0, 0, 0, "frame"), 5).any()
+    assert not slots.play(Mix(0.0, 0, 0, "episode"), 5).any()

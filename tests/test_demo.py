@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -18,6 +18,7 @@ from config.options import given, parse
 from server import cli, demo
 from server.attribution import compare, load_dump, load_logs
 from server.metrics import METRICS, SUMMARY
+from server.serve import Flag
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,6 +43,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any],
             "--json",
             "--frames",
             "1500",
+            "--eval-every",
+            "600",
             "--clients",
             "2",
             "--seed",
@@ -109,9 +112,32 @@ def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any],
     assert summary["eval_episodes"] == summary["expert_episodes"] == 20
     assert -1000 < summary["eval_return_mean"] < 350
     assert summary["expert_return_mean"] > 200
+    assert summary["eval_frames"] == summary["frames"]
     assert summary["frames_eval"] >= 20
     assert summary["frames_eval_expert"] >= 20
     assert summary["steps_completed"] == summary["frames"], "evaluation stores nothing"
+
+
+@pytest.mark.slow
+def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, _ = run
+    lines = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    *way, last = lines
+    assert [len(line["returns"]) for line in lines] == [5, 5, 5, 20]
+    # The expert is measured at first, and with more episodes in the end.
+    assert [len(line["expert_returns"]) for line in lines] == [5, 0, 0, 20]
+    assert summary["eval_on_the_way"] == [
+        [line["frames"], pytest.approx(line["mean"])] for line in way
+    ]
+    # The games stop at that many actions; of each game one is not complete then.
+    frames = [line["frames"] for line in way]
+    assert all(0 <= 600 * i - frames[i] <= 4 for i in range(3)), frames
+    assert last["mean"] == pytest.approx(summary["eval_return_mean"])
+    best = max(line["mean"] for line in lines)
+    assert summary["eval_return_best"] == pytest.approx(best)
+    path = checkpoint.best(folder / "checkpoints")
+    assert path is not None
+    assert checkpoint.load(path)["evaluation"]["mean"] == pytest.approx(best)
 
 
 @pytest.mark.slow
@@ -179,6 +205,7 @@ def test_the_summary_is_printed_for_people_too() -> None:
     summary = {
         "run": "runs/x",
         "eval_return_mean": 123.45,
+        "eval_on_the_way": [[0, -250.2], [5000, 17.0]],
         "expert_return_mean": 283.0,
         "frames": 10_000,
         "frames_per_s": 1234.5,
@@ -191,17 +218,24 @@ def test_the_summary_is_printed_for_people_too() -> None:
     }
     demo._print_summary(console, summary)
     text = console.export_text()
-    for part in ("123.5", "283.0", "10,000 (1,234 a second)", "75.0% dqn, 25.0% expert", "runs/x"):
+    for part in (
+        "-250, 17",
+        "123.5",
+        "283.0",
+        "10,000 (1,234 a second)",
+        "75.0% dqn, 25.0% expert",
+        "runs/x",
+    ):
         assert part in text.replace("123.4", "123.5"), text
 
 
-def test_a_game_that_fails_ends_the_demo() -> None:
-    supervisor = SimpleNamespace(steps=0, poll=lambda _timeout: None)
-    games = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
-    stop = SimpleNamespace(set=False)
-    args = SimpleNamespace(frames=10)
-    with pytest.raises(demo.DemoError, match="no such environment"):
-        demo._train(args, supervisor, games, None, stop)  # type: ignore[arg-type]
-    stop.set = True
+def test_what_ends_the_demo_before_its_time() -> None:
+    well: Any = SimpleNamespace(failures=[])
+    failed: Any = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
+    go, stop = (cast(Flag, SimpleNamespace(set=value)) for value in (False, True))
+    demo._check_all_is_well(go, well, well)
+    for players in ((failed, well), (well, failed)):
+        with pytest.raises(demo.DemoError, match="no such environment"):
+            demo._check_all_is_well(go, *players)
     with pytest.raises(demo.DemoError, match="stopped before the end"):
-        demo._train(args, supervisor, games, None, stop)  # type: ignore[arg-type]
+        demo._check_all_is_well(stop, well, failed)

@@ -227,6 +227,10 @@ def trained(folder: Path) -> Iterator[Running]:
         with client_for(server.port) as client:
             for i in range(200):
                 client.act([0, 1, i / 200], i % 3, int(i % 20 == 19), [1, [0.5, 0.5]])
+        for role in ("eval", "eval_expert"):
+            with client_for(server.port, role=role) as client:
+                client.act([0, 1, 1], 0, 0, [1, [0.5, 0.5]])
+                client.act([0, 1, 1], 5.0, 1)
         with RawClient(server.port) as rude:
             rude.send([99])
             rude.refusal()

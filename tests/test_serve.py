@@ -21,7 +21,7 @@ import pytest
 import torch
 from conftest import descendants, end
 from running import RawClient, hello_fields
-from worlds import PIXELS
+from worlds import EXPERT, PIXELS
 
 from agent import checkpoint
 from server import cli
@@ -43,6 +43,9 @@ min_steps = 20
 [metrics]
 every_s = 0.1
 """
+
+
+ADVICE = [1, [0.5, 0.5]]
 
 
 class Serve:
@@ -121,12 +124,13 @@ def serve() -> Iterator[Any]:
         one.kill()
 
 
-def play(client: RawClient, frames: int) -> int:
-    """Play so many frames; the newest policy version."""
+def play(client: RawClient, frames: int, *, only: int | None = None) -> int:
+    """Play so many frames, which this actor plays alone; the newest policy version."""
     version = 0
     for seq in range(frames):
-        answer = client.frame(seq, reward=1.0, expert=[1, [0.5, 0.5]])
+        answer = client.frame(seq, reward=1.0, expert=ADVICE)
         assert answer[:3] == [12, 0, seq]
+        assert only in (None, answer[4])
         version = answer[5]
     return version
 
@@ -164,6 +168,12 @@ def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) 
         time.sleep(0.02)
     assert checkpoint.checkpoints(run / "checkpoints")
     assert play_on(client, 300, 100) >= first_version
+    # Changed while it runs: the expert plays all from now on, and after a resume.
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert cli.main(["set", "--run", str(run), "expert.ratio=1", "learner.n_step=4"]) == 0
+    assert "learner.n_step: 3 -> 4" in out.getvalue()
+    assert {client.frame(seq, expert=ADVICE)[4] for seq in range(400, 420)} == {EXPERT}
     took = first.stop()
     assert took < 10
     assert client.refusal()[0] == "server_stopping"
@@ -173,28 +183,29 @@ def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) 
     assert not [pid for pid in first.children if Path(f"/proc/{pid}").exists()]
     assert not {name for name in memory if Path("/dev/shm", name).exists()}
 
+    assert not (run / "control.sock").exists()
     summary = summary_of(run)
-    assert summary["frames"] == summary["steps_stored"] == summary["steps_completed"] == 399
+    assert summary["frames"] == summary["steps_stored"] == summary["steps_completed"] == 419
     assert summary["transitions_dropped"] == 0
     assert summary["updates"] > 0
     path = checkpoint.latest(run / "checkpoints")
     assert path is not None
     state = checkpoint.load(path)
-    assert state["frames"] == 399
+    assert state["frames"] == 419
     assert state["learner"]["updates"] == summary["updates"]
 
     # Another folder's settings come along; what the command line says wins.
     second = serve("--resume", str(run), "--metrics.every_s", "0.2")
     client = second.client()
     assert client.fields["session"] > session, "sessions never repeat"
-    version = play(client, 100)
+    version = play(client, 100, only=EXPERT)
     assert version > state["version"], "versions rise on"
     client.reset()  # gone without BYE
     deadline = time.monotonic() + 15.0
-    while summary_row(run)["frames"] < 399 + 99 and time.monotonic() < deadline:
+    while summary_row(run)["frames"] < 419 + 99 and time.monotonic() < deadline:
         time.sleep(0.05)
     row = summary_row(run)
-    assert row["frames"] == 399 + 99
+    assert row["frames"] == 419 + 99
     assert row["steps_stored"] == 99
     assert row["updates"] >= summary["updates"]
     assert row["policy_version"] > summary["policy_version"]
@@ -205,11 +216,15 @@ def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) 
     assert second.stop(signal.SIGINT) < 10
     assert second.finish() == (0, "")
     summary = summary_of(run)
-    assert (summary["frames"], summary["transitions_dropped"]) == (498, 0)
+    assert (summary["frames"], summary["transitions_dropped"]) == (518, 0)
     text = (run / "understudy.log").read_text()
-    assert f"resumed from {path} at frame 399" in text
+    assert f"resumed from {path} at frame 419" in text
     assert "Traceback" not in text
 
+    # Nobody has evaluated it.
+    code, errors = in_process("--resume", str(run), "--best")
+    assert (code, len(errors)) == (2, 1)
+    assert "best.pt, found none" in errors[0]
     # What must not be: a run again without --resume, and one whose checkpoint is another game's.
     code, errors = in_process("--run", str(run))
     assert (code, len(errors)) == (2, 1)
@@ -313,6 +328,8 @@ def in_process(*options: str) -> tuple[int, list[str]]:
         (["--preset", "demmo"], "did you mean demo?"),
         (["--config", "no-such.toml"], "cannot read no-such.toml"),
         (["--resume", "no-such-run"], "there is no such folder; name that of a run"),
+        (["--best"], "expected --resume with it"),
+        (["--best", "--resume", "no-such-run"], "there is no such folder; name that of a run"),
         (["--replay.actor_share", "{expert = 0.7, dqn = 0.7}"], "more than 1"),
     ],
 )

@@ -20,12 +20,14 @@ def test_slots_get_rows_of_their_own_and_start_clean() -> None:
     table.linked[rows] = True
     table.episode_return[rows] = 5
     table.episode_length[rows] = 5
+    table.left[rows] = 5
     table.give_back(rows)
     assert table.used == 0
     again = table.take([20, 21, 22], "eval")
     assert sorted(again.tolist()) == sorted(rows.tolist())
     assert not table.pending[again].any()
     assert not table.linked[again].any()
+    assert not table.left[again].any()
     assert not table.episode_return[again].any()
     assert not table.episode_length[again].any()
     assert table.stream[again].tolist() == [20, 21, 22]
@@ -37,6 +39,16 @@ def test_roles_are_kept_as_numbers() -> None:
     for name, number in roles.items():
         rows = table.take([1], name)
         assert table.role[rows].tolist() == [number]
+
+
+def test_slots_are_counted_by_role() -> None:
+    table = SlotTable(SPEC)
+    train, evaluated = table.take([1, 2, 3], "train"), table.take([4, 5], "eval")
+    table.take([6], "eval_expert")
+    assert table.by_role == {TRAIN: 3, EVAL: 2, EVAL_EXPERT: 1}
+    table.give_back(evaluated)
+    table.give_back(train[:1])
+    assert table.by_role == {TRAIN: 2, EVAL: 0, EVAL_EXPERT: 1}
 
 
 def test_growth_keeps_what_is_known() -> None:

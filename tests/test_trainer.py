@@ -9,23 +9,32 @@ from typing import Any
 
 import numpy as np
 import pytest
-from worlds import DQN, EXPERT, PIXELS, SPEC
+import torch
+from test_demonstrations import demonstrated
+from worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
-from agent import checkpoint
+from agent import checkpoint, recording
 from agent.checkpoint import CheckpointError
+from agent.recording import RecordingError
 from agent.step import FINAL, STEP, StepBlock
 from config.load import Given, load
 from config.models import Config
 from protocol.spaces import GameSpec
+from server import demonstrations
 from server import trainer as trainer_module
 from server.control import (
+    Changed,
     Checkpoint,
     Dump,
     Dumped,
     Failed,
     GameDecided,
     Ready,
+    Record,
+    Recorded,
+    SaveBest,
     Saved,
+    SavedBest,
     Stop,
     TrainerReport,
 )
@@ -87,7 +96,10 @@ class World:
         rings: int = 1,
         resume: bool = False,
         record: bool = False,
+        best: bool = False,
         spec: GameSpec = SPEC,
+        keep_rows: bool = False,
+        pretrain_updates: int = 0,
         **changes: Any,
     ) -> None:
         config = config_with(**changes)
@@ -99,7 +111,17 @@ class World:
         self._thread: threading.Thread | None = None
         try:
             game = GameDecided(spec, tuple(ring.name for ring in self.rings))
-            self.trainer = Trainer(config, game, theirs, folder, resume=resume, record=record)
+            self.trainer = Trainer(
+                config,
+                game,
+                theirs,
+                folder,
+                resume=resume,
+                record=record,
+                best=best,
+                keep_rows=keep_rows,
+                pretrain_updates=pretrain_updates,
+            )
         except BaseException:
             self._close()
             raise
@@ -498,6 +520,53 @@ def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
     world.until(lambda: world.metrics.get("updates") == 50, "it goes on")
 
 
+def evaluated(mean: float) -> SaveBest:
+    return SaveBest({"mean": mean, "frames": 150, "returns": [mean], "expert_mean": None})
+
+
+def test_the_best_network_is_kept_with_what_it_scored(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(checkpoint__keep=1)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    vector = world.trainer._learner.policy_vector().numpy()
+    saved = world.ask(evaluated(12.5), SavedBest)
+    assert saved == SavedBest(str(tmp_path / "checkpoints/best.pt"), 12.5)
+    world.play(played(150, 150))
+    world.until(lambda: world.metrics.get("updates") == 125, "it learns on")
+    world.stop()
+    path = checkpoint.best(tmp_path / "checkpoints")
+    assert path is not None, "it outlives all others"
+    state = checkpoint.load(path)
+    assert state["evaluation"] == evaluated(12.5).evaluation
+    assert (state["frames"], state["learner"]["updates"]) == (150, 50)
+
+    again = worlds(resume=True)
+    assert again.slot.base_frames == 300, "nothing goes on from it by itself"
+    again.stop()
+    best = worlds(resume=True, best=True)
+    assert best.slot.base_frames == 150
+    out = np.empty(best.slot.size, np.float32)
+    best.slot.fetch(out)
+    np.testing.assert_array_equal(out, vector)
+    best.play(played(0, 10, stream=2))
+    best.stop()
+    newest = checkpoint.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert checkpoint.load(newest)["frames"] == 160, "newer ones were put away"
+
+
+def test_a_best_network_that_cannot_be_kept_is_said(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert "No space left" in str(world.ask(evaluated(1.0), SavedBest).error)
+
+
 def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
     first = worlds()
     first.play(played(0, 150))
@@ -585,6 +654,131 @@ def test_a_dump_of_no_batch(worlds: Make, tmp_path: Path) -> None:
         assert len(file["seq"]) == 5
 
 
+# Demonstrations.
+
+
+def demonstrate(folder: Path, **changes: Any) -> None:
+    assert demonstrations.add(folder, "demo", demonstrated(**changes))
+
+
+def test_demonstrations_are_in_the_replay_and_in_no_count_of_frames(
+    worlds: Make, tmp_path: Path
+) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds()
+    row = world.reports()
+    assert (row["buffer_total"], row["buffer_expert"]) == (200, 200)
+    assert (row["frames"], row["steps_stored"], row["updates"]) == (0, 0, 0)
+    assert world.slot.base_frames == 0
+    world.play(played(0, 50, actor=DQN))
+    assert world.reports(3)["updates"] == 0, "they do not count for min_steps"
+    world.play(played(50, 100, actor=DQN))
+    world.until(lambda: world.metrics["updates"] == 50, "it keeps to the ratio of played steps")
+    row = world.stop()
+    assert (row["buffer_total"], row["buffer_expert"], row["buffer_dqn"]) == (350, 200, 150)
+    assert (row["frames"], row["steps_stored"]) == (150, 150)
+    assert np.isnan(row["reward_frame_mean_expert"]), "nobody played as the expert"
+
+
+def test_batches_have_demonstrations_and_the_audit_does_not_see_them(
+    worlds: Make, tmp_path: Path
+) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds(record=True, metrics__every_s=30.0)
+    world.play(played(0, 150, actor=DQN))
+    world.until(lambda: world.trainer._learner.updates == 50, "all updates are made")
+    path = tmp_path / "replay.npz"
+    world.ask(Dump(str(path)), Dumped)
+    with np.load(path) as file:
+        assert file["seq"].tolist() == list(range(150))
+        assert (file["stream"] == 1).all()
+        assert 0 < len(file["batch_seq"]) < 50 * 16
+        assert (file["batch_stream"] == 1).all()
+    row = world.stop()
+    assert row["batch_n_expert"] > 4
+    assert row["batch_n_expert"] + row["batch_n_dqn"] == 16
+
+
+def test_demonstrations_more_than_the_replay_holds_are_refused(
+    worlds: Make, tmp_path: Path
+) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    worlds(replay__capacity_steps=210)
+    with pytest.raises(RecordingError, match=r"more than replay\.capacity_steps = 209 rows"):
+        worlds(replay__capacity_steps=209)
+
+
+def test_statistics_count_demonstrations_once(worlds: Make, tmp_path: Path) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    first = worlds(learner__normalise_observations=True)
+    assert first.trainer._learner.statistics is not None
+    assert first.trainer._learner.statistics.count == 210
+    first.stop()
+    demonstrations.add(tmp_path, "later", demonstrated(streams=1, n=9))
+    second = worlds(resume=True, learner__normalise_observations=True)
+    assert second.trainer._learner.statistics is not None
+    assert second.trainer._learner.statistics.count == 220
+    assert second.reports()["buffer_expert"] == 209
+
+
+def test_pretraining_makes_its_updates_and_ends(worlds: Make, tmp_path: Path) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds(rings=0, pretrain_updates=70)
+    world.join()
+    row = world.metrics
+    assert (row["updates"], row["updates_due"], row["frames"]) == (70, 0, 0)
+    path = checkpoint.latest(tmp_path / "checkpoints")
+    assert path is not None
+    state = checkpoint.load(path)
+    assert (state["learner"]["updates"], state["frames"]) == (70, 0)
+    # More of it, and then a game that goes on from there.
+    again = worlds(rings=0, resume=True, pretrain_updates=30)
+    again.join()
+    assert again.metrics["updates"] == 100
+    world = worlds(resume=True)
+    assert world.reports()["updates"] == 100
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics["updates"] == 150, "it learns on")
+
+
+def test_pretraining_that_is_stopped_saves(worlds: Make, tmp_path: Path) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds(rings=0, pretrain_updates=10**6)
+    world.until(lambda: world.metrics.get("updates", 0) > 0, "it learns")
+    row = world.stop()
+    assert 0 < row["updates"] < 10**6
+    path = checkpoint.latest(tmp_path / "checkpoints")
+    assert path is not None
+    assert checkpoint.load(path)["learner"]["updates"] == row["updates"]
+
+
+def test_there_must_be_something_to_pretrain_from(worlds: Make) -> None:
+    with pytest.raises(RecordingError, match="holds no step to learn from"):
+        worlds(rings=0, pretrain_updates=5)
+
+
+# Recordings.
+
+
+def test_a_recording_holds_every_row_however_small_the_replay(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(keep_rows=True, replay__capacity_steps=64, trainer__enabled=False)
+    block = played(0, 1000)
+    block.kind[-1], block.actor[-1], block.action[-1], block.reward[-1] = FINAL, 0, 0, 0
+    world.play(block)
+    # Asked for at once: what is still in the ring belongs to it.
+    path = tmp_path / "demo.npz"
+    assert world.ask(Record(str(path)), Recorded) == Recorded(str(path))
+    assert_same_rows(recording.read(path, spec=SPEC).rows, block)
+
+
+def test_a_recording_that_cannot_be_written_is_said(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(keep_rows=True)
+    world.play(played(0, 10))
+    (tmp_path / "file").write_text("")
+    answer = world.ask(Record(str(tmp_path / "file/demo.npz")), Recorded)
+    assert "demo.npz" in str(answer.error) or "exists" in str(answer.error)
+
+
 # The end.
 
 
@@ -613,6 +807,50 @@ def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Pa
     world.pipe.close()
     world.join()
     assert checkpoint.latest(tmp_path / "checkpoints") is not None
+
+
+# Changes while it runs.
+
+
+CHANGES: dict[str, Any] = {
+    "learner__n_step": 5,
+    "learner__gamma": 0.5,
+    "learner__learning_rate": 1e-5,
+    "learner__target_tau": 0.5,
+    "advantage__beta": 0.25,
+    "imitation__taken": 0.5,
+}
+
+
+def test_changed_settings_hold_from_the_next_batch_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+    learner, replay = world.trainer._learner, world.trainer._replay
+    world.play(played(0, 150, actor=DQN))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    assert world.metrics["learning_rate"] == 5e-4
+    seen: list[Any] = []
+    step = learner.step
+
+    def watched(batch: Any, frames: int) -> Any:
+        seen.append(batch)
+        return step(batch, frames)
+
+    monkeypatch.setattr(learner, "step", watched)
+    changed = config_with(**CHANGES)
+    world.pipe.send(Changed(changed))
+    world.until(lambda: replay.n_step == 5, "it has heard of it")
+    world.play(played(150, 150, actor=DQN))
+    world.until(lambda: world.metrics["updates"] == 125, "it learns on")
+    assert world.reports()["learning_rate"] == 1e-5
+    horizons = torch.cat([batch.horizons for batch in seen])
+    assert int(horizons.max()) == 5
+    discounts = torch.cat([batch.discounts for batch in seen])
+    torch.testing.assert_close(discounts, 0.5**horizons)
+    assert (learner._config, learner._advantage, learner._imitation) == (
+        changed.learner, changed.advantage, changed.imitation,
+    )  # fmt: skip
 
 
 # The process's entry.
@@ -668,6 +906,27 @@ def test_before_there_is_a_game_requests_are_answered(entries: Callable[..., Ent
     entry.pipe.send(Stop())
     entry.thread.join(10.0)
     assert entry.code == 0
+
+
+def test_what_is_changed_before_there_is_a_game_holds(
+    entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Config] = []
+
+    class Watched:
+        def __init__(self, config: Config, *_: Any, **__: Any) -> None:
+            made.append(config)
+
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(trainer_module, "Trainer", Watched)
+    entry = entries()
+    changed = config_with(**CHANGES)
+    entry.pipe.send(Changed(changed))
+    entry.pipe.send(GameDecided(SPEC, ()))
+    entry.thread.join(10.0)
+    assert made == [changed]
 
 
 def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:

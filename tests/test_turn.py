@@ -626,6 +626,72 @@ def test_a_new_player_inherits_nothing_from_the_one_whose_row_it_gets() -> None:
     assert world.turn.episodes[-1].episode_return == 2
 
 
+# Segments and episodes.
+
+
+def who_plays(world: World, player: FakePlayer, statuses: list[int]) -> list[int]:
+    """The tags of the answers to frames with these statuses."""
+    for status in statuses:
+        player.frame(status=status, expert=None if status else EXPERT_ACTION)
+        world.run()
+    return [answer.actor for answer in player.answers[-len(statuses) :]]
+
+
+@pytest.mark.parametrize("unit", ["segment", "episode"])
+def test_who_leads_is_kept_between_the_frames_of_a_slot(unit: Any) -> None:
+    """However often the ratio changes meanwhile, and whoever else plays."""
+    world = World()
+    player, other = world.player(), world.player()
+    for expert in (True, False, True):
+        world.mix = Mix(float(expert), 0, 0, unit, 4)
+        led = [EXPERT if expert else DQN]
+        assert who_plays(world, player, [0]) == led
+        world.mix = Mix(float(not expert), 0, 0, unit, 4)
+        assert who_plays(world, other, [0] * 4) == [DQN if expert else EXPERT] * 4
+        assert who_plays(world, player, [0, 0, 0]) == led * 3
+        if unit == "segment":
+            continue
+        assert who_plays(world, player, [0, 0]) == led * 2
+        assert who_plays(world, player, [1]) == [0]
+        assert who_plays(world, other, [2]) == [0]
+
+
+def test_an_episode_that_ends_takes_its_segment_along() -> None:
+    world = World()
+    player = world.player()
+    world.mix = Mix(1.0, 0, 0, "segment", 100)
+    assert who_plays(world, player, [0, 0, 1]) == [EXPERT, EXPERT, 0]
+    world.mix = Mix(0.0, 0, 0, "segment", 100)
+    assert who_plays(world, player, [0, 0]) == [DQN, DQN]
+
+
+def test_a_new_player_does_not_go_on_with_the_segment_of_the_one_before() -> None:
+    world = World()
+    first = world.player()
+    world.mix = Mix(1.0, 0, 0, "episode")
+    assert who_plays(world, first, [0, 0]) == [EXPERT, EXPERT]
+    first.leave()
+    world.run()
+    world.mix = Mix(0.0, 0, 0, "episode")
+    second = world.player()
+    assert second.rows.tolist() == first.rows.tolist()
+    assert who_plays(world, second, [0]) == [DQN]
+
+
+def test_it_knows_whether_games_of_evaluation_play() -> None:
+    world = World()
+    world.player()
+    assert not world.turn.evaluating
+    games = world.player(2, "eval"), world.player(1, "eval_expert")
+    assert world.turn.slots_by_role == {"train": 1, "eval": 2, "eval_expert": 1}
+    for game in games:
+        assert world.turn.evaluating
+        game.leave()
+        world.run()
+    assert not world.turn.evaluating
+    assert world.turn.slots_by_role == {"train": 1, "eval": 0, "eval_expert": 0}
+
+
 # Back-pressure.
 
 

@@ -1,0 +1,261 @@
+"""Recordings: what somebody played, in one file that anybody may read.
+
+A file is an .npz of plain arrays, read without executing anything in it: `format` and `version`,
+`spec` (the game as JSON), `reward_weights` (what each reward component was multiplied by), and the
+columns of an agent.step.StepBlock, steps and final rows in the order in which they were stored, so
+that appending them to a replay makes the same links again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from agent.admission import check_block
+from agent.files import written_whole
+from agent.step import FINAL, STEP, StepBlock
+from protocol.actor import ACTORS, NOBODY, Actor
+from protocol.checks import MAX_VALUE
+from protocol.errors import RemoteError
+from protocol.messages import RUNNING
+from protocol.spaces import GameSpec
+
+FORMAT = "understudy recording"
+VERSION = 1
+SUFFIX = ".npz"
+
+
+class RecordingError(Exception):
+    """A recording that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What was played of one game."""
+
+    spec: GameSpec
+    rows: StepBlock
+    """Rows of one stream in the order of their `seq`; streams may be interleaved."""
+    reward_weights: tuple[float, ...]
+    """What each reward component was multiplied by before their sum became `rows.reward`."""
+
+    def steps(self, actor: Actor) -> int:
+        """Steps that this actor played."""
+        return int(np.count_nonzero(self.rows.actor == actor))
+
+    @property
+    def digest(self) -> str:
+        """The same for the same content, whatever the file's name; 64 hexadecimal digits."""
+        found = hashlib.sha256(_spec_json(self.spec))
+        found.update(np.array(self.reward_weights, np.float64).tobytes())
+        for name in StepBlock.__slots__:
+            found.update(np.ascontiguousarray(getattr(self.rows, name)).tobytes())
+        return found.hexdigest()
+
+    def returns(self) -> npt.NDArray[np.float64]:
+        """The return of each complete episode, in the order of their ends, undiscounted."""
+        rows = self.rows
+        if not len(rows):
+            return np.empty(0)
+        order = np.argsort(rows.stream, kind="stable")
+        stream, ended = rows.stream[order], rows.status[order] != RUNNING
+        # An episode is complete where a step says so; it is cut off by a final row and where its
+        # stream stops.
+        last = ended | (rows.kind[order] == FINAL) | np.append(stream[1:] != stream[:-1], True)
+        starts = np.flatnonzero(np.append(True, last[:-1]))
+        sums = np.add.reduceat(rows.reward[order].astype(np.float64), starts)
+        complete = ended[last]
+        found: npt.NDArray[np.float64] = sums[complete][np.argsort(order[last][complete])]
+        return found
+
+    def of_expert(self) -> Recording:
+        """The expert's steps alone. Where another's step followed one of them, its observation
+        stays as a final row: that is where the expert's play led to."""
+        rows = self.rows
+        order = np.argsort(rows.stream, kind="stable")
+        stream, seq = rows.stream[order], rows.seq[order]
+        theirs = rows.actor[order] == Actor.EXPERT
+        final = rows.kind[order] == FINAL
+        goes_on = theirs[:-1] & (stream[1:] == stream[:-1]) & (seq[1:] - seq[:-1] == 1)
+        goes_on &= (rows.status[order][:-1] == RUNNING) | final[1:]
+        behind = np.append(False, goes_on) & ~theirs
+        kept = np.sort(order[theirs | behind])
+        block = StepBlock(*(getattr(rows, name)[kept] for name in StepBlock.__slots__))
+        last = block.actor != Actor.EXPERT
+        block.kind[last], block.actor[last] = FINAL, NOBODY
+        block.action[last], block.reward[last], block.status[last] = 0, 0, RUNNING
+        return Recording(self.spec, block, self.reward_weights)
+
+    def with_rewards(self, weights: Sequence[float], clip: float | None) -> Recording:
+        """The same with rewards as a run counts them: components multiplied by `weights`, the sum
+        clipped to [-clip, clip].
+
+        Errors: RecordingError where the components were recorded in other proportions: only their
+        sum is known.
+        """
+        recorded = np.array(self.reward_weights, np.float64)
+        wanted = np.array(weights, np.float64)
+        largest = int(np.argmax(np.abs(recorded)))
+        factor = wanted[largest] / recorded[largest] if recorded[largest] else 1.0
+        if not np.allclose(recorded * factor, wanted, rtol=1e-6, atol=0.0):
+            raise RecordingError(
+                f"recorded with reward.weights {_named(self.spec, self.reward_weights)}, and the "
+                f"run's are {_named(self.spec, weights)}: only their sum was recorded; record "
+                "again with the run's weights"
+            )
+        reward = self.rows.reward * np.float32(factor)
+        if clip is not None:
+            reward = np.clip(reward, -clip, clip)
+        columns = {name: getattr(self.rows, name) for name in StepBlock.__slots__}
+        block = StepBlock(**columns | {"reward": reward})
+        return Recording(self.spec, block, tuple(weights))
+
+
+class Recorder:
+    """Keeps every row that it is shown."""
+
+    def __init__(self, spec: GameSpec, reward_weights: Sequence[float]) -> None:
+        self._spec = spec
+        self._weights = tuple(reward_weights)
+        self._blocks: list[StepBlock] = []
+
+    def add(self, block: StepBlock) -> None:
+        """Keep a copy of these rows."""
+        self._blocks.append(StepBlock(*(getattr(block, n).copy() for n in StepBlock.__slots__)))
+
+    def recording(self) -> Recording:
+        """All of them, in order."""
+        return Recording(self._spec, joined(self._blocks, self._spec), self._weights)
+
+
+def joined(blocks: Sequence[StepBlock], spec: GameSpec) -> StepBlock:
+    """Blocks one behind the other, as one with memory of its own."""
+    if not blocks:
+        return StepBlock.empty(spec, 0)
+    return StepBlock(
+        *(np.concatenate([getattr(block, n) for block in blocks]) for n in StepBlock.__slots__)
+    )
+
+
+def write(path: Path, recording: Recording) -> None:
+    """Write a recording, whole or not at all. Errors: OSError; RecordingError for one that `read`
+    would refuse."""
+    try:
+        _check(recording)
+    except ValueError as error:
+        raise RecordingError(f"{path}: not written: {error}") from error
+    columns = {name: getattr(recording.rows, name) for name in StepBlock.__slots__}
+    with written_whole(path) as file:
+        np.savez_compressed(
+            file,
+            format=np.array(FORMAT),
+            version=np.array(VERSION),
+            spec=np.array(_spec_json(recording.spec).decode()),
+            reward_weights=np.array(recording.reward_weights, np.float64),
+            **columns,
+        )
+
+
+def read(path: Path, *, spec: GameSpec | None = None) -> Recording:
+    """The recording in a file; of this game, where a `spec` is given.
+
+    Errors: RecordingError for a file that is missing, damaged, no recording, of another version or
+    another game, or with rows that a gateway would have refused.
+    """
+    try:
+        content = _entries(path)
+    except FileNotFoundError:
+        raise RecordingError(f"expected a recording at {path}, found none") from None
+    except (
+        OSError, RuntimeError, ValueError, EOFError, KeyError, struct.error, zlib.error,
+        zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise RecordingError(
+            f"{path}: expected a recording (.npz), got a file that cannot be read ({error})"
+        ) from error
+    if "format" not in content or str(content["format"]) != FORMAT:
+        raise RecordingError(
+            f"{path}: expected a file whose format is {FORMAT!r}, got another kind of file; name "
+            "one that `understudy record` wrote"
+        )
+    if str(content.get("version")) != str(VERSION):
+        raise RecordingError(
+            f"{path}: expected format version {VERSION}, got {content.get('version')}; import it "
+            "with the version of understudy that wrote it"
+        )
+    try:
+        found = Recording(
+            msgspec.json.decode(str(content["spec"]), type=GameSpec).checked(),
+            StepBlock(*(content[name] for name in StepBlock.__slots__)),
+            tuple(np.asarray(content["reward_weights"], np.float64).tolist()),
+        )
+        _check(found)
+    except KeyError as error:
+        raise RecordingError(f"{path}: expected a column {error}, found none") from error
+    except (msgspec.DecodeError, RemoteError, ValueError, TypeError) as error:
+        raise RecordingError(f"{path}: {error}") from error
+    if spec is not None and found.spec != spec:
+        raise RecordingError(
+            f"{path}: expected a recording of {spec.describe()}, got one of {found.spec.describe()}"
+        )
+    return found
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        # Every entry against its checksum, before anything in it is believed.
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"the bytes of {damaged} are damaged")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _check(recording: Recording) -> None:
+    """ValueError for rows that a gateway would have refused: nothing looks at them later."""
+    spec, rows = recording.spec, recording.rows
+    check_block(rows, spec)
+    weights = recording.reward_weights
+    if len(weights) != len(spec.rewards) or not np.isfinite(weights).all():
+        raise ValueError(f"expected a weight for each of {list(spec.rewards)}, got {weights}")
+    if not (np.abs(rows.reward) <= MAX_VALUE).all():  # false for NaN
+        raise ValueError(f"expected rewards from -{MAX_VALUE:g} to {MAX_VALUE:g}")
+    floats = spec.observation_dtype.kind == "f" and len(rows) > 0
+    if floats and not (rows.obs.min() >= -MAX_VALUE and rows.obs.max() <= MAX_VALUE):
+        raise ValueError(f"expected observations from -{MAX_VALUE:g} to {MAX_VALUE:g}")
+    actions = rows.action[rows.kind == STEP]
+    if np.isnan(actions[:, 0]).any():
+        raise ValueError("expected an action for every step, got NaN")
+    try:
+        spec.check_action_rows(actions)
+    except RemoteError as error:
+        raise ValueError(error.message) from None
+
+
+def summary(recording: Recording) -> str:
+    """One line about a recording: episodes, steps by actor, mean return."""
+    returns = recording.returns()
+    steps = ", ".join(
+        f"{recording.steps(actor):,} of {actor.name.lower()}"
+        for actor in ACTORS
+        if recording.steps(actor) or actor is Actor.EXPERT
+    )
+    mean = f", mean return {returns.mean():.1f}" if len(returns) else ""
+    return f"{len(returns)} complete episodes, steps: {steps}{mean}"
+
+
+def _spec_json(spec: GameSpec) -> bytes:
+    return msgspec.json.encode(spec)
+
+
+def _named(spec: GameSpec, weights: Sequence[float]) -> dict[str, float]:
+    return dict(zip(spec.rewards, weights, strict=True))

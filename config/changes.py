@@ -1,0 +1,112 @@
+"""Which settings of a run can be changed while it runs, and a configuration with some changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from config.fields import flat, leaves, nearest
+from config.load import ConfigError, Layer, combine
+from config.models import Config
+
+CHANGEABLE = (
+    "expert",
+    "exploration",
+    "advantage",
+    "imitation",
+    "learner.learning_rate",
+    "learner.n_step",
+    "learner.gamma",
+    "learner.target_tau",
+)
+"""Fields, and groups of which every field can be changed."""
+
+SOURCE = "change"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that was changed. The values are as TOML and JSON know them."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        leaf = leaves()[self.key]
+        return f"{self.key}: {leaf.show(self.old)} -> {leaf.show(self.new)}"
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Change]]:
+    """The configuration with these values, and what that changes: all of them, or an error.
+
+    Values go by key. A schedule's name (`expert.ratio`) stands for its start and its end: the value
+    holds from now on, whatever the frame. Errors: ConfigError for a key that does not exist or
+    cannot be changed, and for a value that does not fit, alone or with the others.
+    """
+    wrong, by_key = [], {}
+    for name, value in values.items():
+        keys, problem = _keys(name)
+        if problem:
+            wrong.append(problem)
+        for key in keys:
+            if key in by_key:
+                wrong.append(f"{SOURCE}: {key}: set twice; leave one of them out")
+            by_key[key] = value
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    layers = [Layer("run", flat(config)), Layer(SOURCE, by_key)]
+    new = combine(layers).config
+    before, after, known = flat(config), flat(new), leaves()
+    return new, [
+        Change(key, known[key].plain(before[key]), known[key].plain(after[key]))
+        for key in by_key
+        if before[key] != after[key]
+    ]
+
+
+def parse(words: Sequence[str]) -> dict[str, Any]:
+    """The values in words such as `expert.ratio=0.2`, for `changed`. Errors: ConfigError for a word
+    that says nothing; what its key means is not looked at."""
+    values: dict[str, Any] = {}
+    known = leaves()
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{SOURCE}: expected KEY=VALUE, got {word!r}")
+        if key in values:
+            raise ConfigError(f"{SOURCE}: {key}: set twice; leave one of them out")
+        # A schedule's number is read as its start is.
+        leaf = known.get(key) or known.get(f"{key}.start")
+        values[key] = leaf.read(text) if leaf else text
+    return values
+
+
+def can_be_changed() -> list[str]:
+    """What can be changed, in words: keys, and groups whose fields all can be."""
+    return [each if each in leaves() else f"{each}.*" for each in CHANGEABLE]
+
+
+def _keys(name: str) -> tuple[list[str], str]:
+    """The fields that a name stands for, or what is wrong with it."""
+    known = leaves()
+    keys = [name] if name in known else [f"{name}.start", f"{name}.end"]
+    if any(key not in known for key in keys):
+        meant = nearest(name, [*known, *_schedules()])
+        hint = f" (did you mean {meant}?)" if meant else ""
+        return [], f"{SOURCE}: {name}: there is no such setting{hint}"
+    if not all(map(_changeable, keys)):
+        return [], (
+            f"{SOURCE}: {name}: cannot be changed while the run runs; stop it and go on with "
+            f"--resume. What can be changed: {', '.join(can_be_changed())}"
+        )
+    return keys, ""
+
+
+def _schedules() -> list[str]:
+    return [key.removesuffix(".start") for key in leaves() if key.endswith(".start")]
+
+
+def _changeable(key: str) -> bool:
+    return any(key == each or key.startswith(each + ".") for each in CHANGEABLE)

@@ -1,0 +1,116 @@
+"""Exported policies: ONNX files that say what to do, without the server and without torch.
+
+A file's input is `observation` [batch, *shape], with stacked frames [batch, k, *shape], in the
+game's own units: scaling is part of it. Its outputs are `action` [batch, action_width] (action
+rows), and, where the game has them, `q` [batch, choices] and `continuous` [batch, columns]. Its
+metadata says which game it is of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import RemoteError
+from protocol.spaces import GameSpec
+
+FORMAT = "understudy policy"
+VERSION = "1"
+
+_SEAL = b"\x72\x4a\x0a\x06digest\x12\x40"
+"""How one more entry of an ONNX file's metadata begins, as protobuf: `digest`, 64 letters."""
+
+
+class PolicyError(Exception):
+    """A policy that cannot be used; the message says why and what to do."""
+
+
+class PolicyFile:
+    """A policy that was exported. Errors of `load`: PolicyError."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise PolicyError(
+                f"{name}: a policy is run with the package onnxruntime, which cannot be imported "
+                f"({error}); install understudy with the extra export"
+            ) from error
+        _check_seal(data, name)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what is wrong is raised; once is enough
+        # Small networks, one observation at a time: more threads only wait for each other.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+            meta = dict(self._session.get_modelmeta().custom_metadata_map)
+        except Exception as error:  # the runtime's errors have no class in common
+            raise PolicyError(
+                f"{name}: expected a policy (.onnx), got a file that cannot be read ({error})"
+            ) from error
+        if meta.get("format") != FORMAT:
+            raise PolicyError(
+                f"{name}: expected a file whose format is {FORMAT!r}, got another kind of ONNX "
+                "file; name one that `understudy export` wrote"
+            )
+        if meta.get("version") != VERSION:
+            raise PolicyError(
+                f"{name}: expected format version {VERSION}, got {meta.get('version')}; export it "
+                "again with this version of understudy"
+            )
+        try:
+            self.spec = msgspec.json.decode(meta["game"], type=GameSpec).checked()
+            self.frame_stack = int(meta["frame_stack"])
+            """Frames in an observation, the newest last."""
+            self.updates = int(meta["updates"])
+        except (msgspec.DecodeError, RemoteError, ValueError, KeyError) as error:
+            raise PolicyError(
+                f"{name}: its metadata is damaged: {error}; export it again"
+            ) from error
+        self.outputs = [output.name for output in self._session.get_outputs()]
+
+    @staticmethod
+    def load(path: Path) -> PolicyFile:
+        """The policy in a file. Errors: PolicyError."""
+        try:
+            return PolicyFile(path.read_bytes(), str(path))
+        except OSError as error:
+            raise PolicyError(f"{path}: cannot read it: {error.strerror}") from error
+
+    def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs for observations [n, (k,) *shape] of the spec's dtype."""
+        values = self._session.run(self.outputs, {"observation": observations})
+        return dict(zip(self.outputs, values, strict=True))
+
+    def act(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Action rows, float32 [n, action_width]."""
+        rows: npt.NDArray[np.float32] = self._session.run(
+            ["action"], {"observation": observations}
+        )[0]
+        return rows
+
+
+def sealed(data: bytes) -> bytes:
+    """A serialised ONNX model with its digest as the last entry of its metadata: bytes of an entry
+    may stand behind a message, and belong to it."""
+    return data + _SEAL + hashlib.sha256(data).hexdigest().encode()
+
+
+def _check_seal(data: bytes, name: str) -> None:
+    """Refuse a file that is not as it was sealed. Without a seal it passes: whoever writes it anew
+    with another tool leaves that entry out."""
+    end = len(data) - 64
+    start = end - len(_SEAL)
+    if start >= 0 and data[start:end] == _SEAL:
+        found = hashlib.sha256(memoryview(data)[:start]).hexdigest().encode()
+        if found != data[end:]:
+            raise PolicyError(
+                f"{name}: the file is not as it was exported; copy or export it again"
+            )

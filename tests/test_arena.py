@@ -1,0 +1,185 @@
+"""Whole runs in one process."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config.load import Given, load
+from config.models import Config
+from protocol.actor import NOBODY
+from protocol.messages import Actions
+from server.arena import Arena, ArenaOptions, Evaluation, evaluate_expert, run
+from server.lockstep import Lockstep
+from understudy_client.experts import find, returns
+
+LUNAR = "LunarLander-v3"
+
+
+def config(seed: int = 3, **values: Any) -> Config:
+    small = {"learner.hidden": (16,), "learner.batch_size": 32, "trainer.min_steps": 50}
+    values = small | {"run.seed": seed, "trainer.device": "cpu"} | values
+    return load(Given(preset="demo", values=values), {}).config
+
+
+def options(frames: int = 300, **changed: Any) -> ArenaOptions:
+    given: dict[str, Any] = {
+        "env": LUNAR, "frames": frames, "clients": 3, "eval_every": 150, "eval_episodes": 2,
+    }  # fmt: skip
+    return ArenaOptions(**(given | changed))
+
+
+def outcome(found: list[Evaluation]) -> str:
+    """All but the time; as text, in which NaN equals NaN."""
+    return repr([(e.frames, e.returns, sorted(e.metrics.items())) for e in found])
+
+
+def test_a_run_is_repeatable_to_the_bit() -> None:
+    hybrid = options(env="LunarLanderHybrid-v3", weaken=0.3)
+    first = outcome(run(config(), hybrid))
+    assert outcome(run(config(), hybrid)) == first
+    assert outcome(run(config(seed=4), hybrid)) != first
+
+
+def test_evaluations_come_at_the_interval_and_at_the_end() -> None:
+    seen: list[Evaluation] = []
+    found = run(config(), options(frames=350, final_episodes=3), seen.append)
+    assert [e.frames for e in found] == [150, 300, 350]
+    assert [len(e.returns) for e in found] == [2, 2, 3]
+    assert seen == found
+    for evaluation in found:
+        exact = evaluation.metrics["frames"]
+        assert evaluation.frames <= exact < evaluation.frames + 3
+        assert evaluation.metrics["updates"] == int(exact - 50)  # one for each step beyond 50
+
+
+def test_training_does_not_notice_that_it_is_evaluated() -> None:
+    often = run(config(), options(eval_every=50, eval_episodes=1))
+    once = run(config(), options(eval_every=300, eval_episodes=1))
+    assert often[-1].returns == once[-1].returns
+
+
+def test_an_evaluation_is_the_network_alone_on_fixed_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.arena.EVAL_SLOTS", 2)  # so that a game plays several episodes
+    with Arena(config(), options(eval_episodes=5)) as arena:
+        for _ in range(50):
+            arena.play()
+            arena.learn()
+        stored = arena.sink.stored, len(arena.replay)
+
+        def student(_env: Any, obs: Any) -> Any:
+            return int(arena.policy.greedy(np.asarray(obs, np.float32)[None])[0, 0])
+
+        played = arena.evaluate(5)
+        assert (arena.sink.stored, len(arena.replay)) == stored
+        assert arena.evaluate(5) == played
+        assert played == pytest.approx(returns(LUNAR, student, 5, 1_000_000))
+
+
+def test_rows_in_the_replay_carry_the_tags_that_the_games_saw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[tuple[int, int], tuple[int, bytes]] = {}
+    send = Lockstep.send
+
+    def noted(self: Lockstep, data: bytes) -> None:
+        send(self, data)
+        answer = self.answer
+        assert isinstance(answer, Actions)
+        width = len(answer.actions) // len(answer.actors)
+        for slot, actor in enumerate(answer.actors):
+            if actor != NOBODY:
+                action = answer.actions[slot * width : (slot + 1) * width]
+                seen[1 << 16 | slot, answer.seq] = (actor, action)
+
+    monkeypatch.setattr(Lockstep, "send", noted)
+    with Arena(config(), options(env="LunarLanderHybrid-v3", weaken=0.3)) as arena:
+        while arena.sink.stored < 1000:
+            arena.play()
+            arena.learn()
+        rows = arena.replay.rows()
+    keys = zip(rows.stream.tolist(), rows.seq.tolist(), strict=True)
+    kept = {
+        key: (actor, action.tobytes())
+        for key, actor, action in zip(keys, rows.actor.tolist(), rows.action, strict=True)
+    }
+    assert len(kept) == arena.sink.stored
+    assert kept.items() <= seen.items()
+    assert len(seen) - len(kept) <= 3  # the frames that nothing completed yet
+    assert set(rows.actor.tolist()) == {1, 2}
+
+
+def test_each_turn_is_played_with_the_newest_weights() -> None:
+    with Arena(config(), options()) as arena:
+        while arena.learner.updates < 50:
+            before = arena.learner.updates
+            arena.play()
+            answer = arena.players.answer
+            assert answer is not None
+            assert answer.policy_version == before + 1
+            arena.learn()
+
+
+def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
+    with Arena(config(), options(expert="none")) as arena:
+        while arena.sink.stored < 1000:
+            arena.play()
+        seen = sorted(episode.episode_return for episode in arena.turn.episodes)
+        given = sorted(total for game in arena.players.games for total in game.returns)
+        assert len(seen) > 3
+        assert seen == pytest.approx(given, abs=1e-3)
+        metrics = arena._metrics()
+        assert metrics["episode_return_mean"] == pytest.approx(np.mean(given), abs=1e-3)
+        assert metrics["episodes"] == len(given)
+        assert math.isnan(arena._metrics()["reward_frame_mean_dqn"])  # nothing since then
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"replay.prioritised": True},
+        {"replay.frame_stack": 3},
+        {"expert.unit": "episode"},
+        {"expert.decay": "evaluation"},
+        {"learner.normalise_observations": True, "learner.value": "quantile"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_options_of_the_server_are_played_and_repeatable(changed: dict[str, Any]) -> None:
+    short = options(frames=150, eval_every=75, eval_episodes=1)
+    first = outcome(run(config(**changed), short))
+    assert outcome(run(config(**changed), short)) == first
+    assert first != outcome(run(config(), short))
+
+
+def test_an_expert_is_evaluated_alone_and_as_weak_as_in_training() -> None:
+    expert = find(LUNAR)
+    assert expert is not None
+    assert evaluate_expert(options(), 2) == returns(LUNAR, expert, 2, 1_000_000)
+    weak = evaluate_expert(options(weaken=0.7), 2)
+    assert weak == evaluate_expert(options(weaken=0.7), 2)
+    assert sum(weak) < sum(returns(LUNAR, expert, 2, 1_000_000)) - 100
+
+
+def test_a_run_without_an_expert_is_the_network_alone() -> None:
+    with Arena(config(), options(expert="none")) as arena:
+        for _ in range(30):
+            arena.play()
+        assert arena.replay.actor_composition().frac_dqn == 1
+    with pytest.raises(ValueError, match="no expert to evaluate"):
+        evaluate_expert(options(expert="none"), 1)
+
+
+def test_a_run_ends_when_its_time_is_up() -> None:
+    found = run(config(), options(frames=1_000_000, eval_every=1_000_000, seconds=0.5))
+    assert len(found) == 1
+    assert 0 < found[0].frames < 1_000_000
+
+
+@pytest.mark.parametrize("wrong", ["frames", "clients", "eval_every", "eval_episodes"])
+def test_options_without_sense_are_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=f"{wrong}: expected at least 1, got 0"):
+        run(config(), options(**{wrong: 0}))

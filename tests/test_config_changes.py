@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from config.changes import CHANGEABLE, Change, can_be_changed, changed, parse
+from config.fields import flat, leaves
+from config.load import ConfigError
+from config.models import Config
+
+CONFIG = Config()
+
+
+def refusal(values: dict[str, Any], config: Config = CONFIG) -> str:
+    with pytest.raises(ConfigError) as error:
+        changed(config, values)
+    return str(error.value)
+
+
+def test_what_is_changed_is_said_and_the_rest_stays() -> None:
+    new, changes = changed(CONFIG, {"learner.n_step": 5, "advantage.mode": "global"})
+    assert changes == [
+        Change("learner.n_step", 3, 5),
+        Change("advantage.mode", "per_actor", "global"),
+    ]
+    before, after = flat(CONFIG), flat(new)
+    assert {key for key in before if before[key] != after[key]} == {c.key for c in changes}
+    assert Config() == CONFIG, "the old one is as it was"
+
+
+def test_a_schedules_name_stands_for_both_its_ends() -> None:
+    new, changes = changed(CONFIG, {"expert.ratio": 0.2, "exploration.noise": 0.2})
+    assert (new.expert.ratio.start, new.expert.ratio.end) == (0.2, 0.2)
+    assert new.expert.ratio.frames == CONFIG.expert.ratio.frames
+    # The noise begins at 0.2 already.
+    assert [change.key for change in changes] == [
+        "expert.ratio.start", "expert.ratio.end", "exploration.noise.end",
+    ]  # fmt: skip
+
+
+def test_what_has_its_value_already_is_no_change() -> None:
+    assert changed(CONFIG, {"learner.gamma": 0.99}) == (CONFIG, [])
+    assert changed(CONFIG, {}) == (CONFIG, [])
+
+
+def test_every_kind_of_setting_that_was_asked_for_can_be_changed() -> None:
+    values = {
+        "expert.ratio": 0.2, "expert.decay": "evaluation", "expert.unit": "episode",
+        "expert.segment_frames": 9, "exploration.epsilon": 0.1, "exploration.noise": 0.3,
+        "learner.learning_rate": 1e-4, "learner.n_step": 5, "learner.gamma": 0.9,
+        "learner.target_tau": 0.01, "advantage.mode": "off", "advantage.beta": 1.0,
+        "advantage.clip": 2.0, "advantage.weight_min": 0.1, "advantage.weight_max": 10.0,
+        "advantage.normalise": True, "advantage.applies_to": ["td"], "advantage.signal": "critic",
+        "advantage.actor_factor": {"dqn": 2.0},
+    }  # fmt: skip
+    new, _ = changed(CONFIG, values)
+    assert new.advantage.applies_to == ("td",)
+    assert new.advantage.actor_factor == {"dqn": 2.0}
+    assert new.exploration.epsilon.end == 0.1
+
+
+def test_groups_that_can_be_changed_exist() -> None:
+    for each in CHANGEABLE:
+        assert any(key == each or key.startswith(each + ".") for key in leaves()), each
+
+
+@pytest.mark.parametrize(
+    "key", ["server.port", "learner.hidden", "learner.batch_size", "run.seed", "replay.device"]
+)
+def test_others_cannot_and_the_list_of_those_that_can_is_given(key: str) -> None:
+    message = refusal({key: 1})
+    assert f"{key}: cannot be changed while the run runs" in message
+    for each in ("expert.*", "exploration.*", "advantage.*", "learner.learning_rate",
+                 "learner.n_step", "learner.gamma", "learner.target_tau"):  # fmt: skip
+        assert each in message
+        assert each in can_be_changed()
+
+
+def test_a_misspelt_one_is_a_message_with_the_one_that_was_meant() -> None:
+    assert "expert.ration: there is no such setting (did you mean expert.ratio?)" in refusal(
+        {"expert.ration": 0.2}
+    )
+    assert "did you mean learner.n_step?" in refusal({"learner.nstep": 2})
+
+
+def test_a_value_that_does_not_fit_is_refused() -> None:
+    message = refusal({"expert.ratio": 2.0})
+    assert "change: expert.ratio.start: expected a number from 0 to 1, got 2.0" in message
+    assert "expected true or false, got 'yes'" in refusal({"advantage.normalise": "yes"})
+    # Together with what stays: each by itself would do.
+    assert "must not exceed" in refusal({"advantage.weight_min": 1000.0})
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    message = refusal({"server.port": 1, "expert.nothing": 2, "learner.n_step": 4})
+    assert len(message.splitlines()) == 2
+
+
+def test_a_field_that_is_given_in_two_ways_is_refused() -> None:
+    assert "expert.ratio.start: set twice" in refusal(
+        {"expert.ratio": 0.1, "expert.ratio.start": 0.3}
+    )
+
+
+def test_words_of_a_command_line() -> None:
+    words = ["expert.ratio=1", "learner.n_step=5", "expert.unit=segment",
+             'advantage.applies_to=["td"]', "advantage.actor_factor={dqn = 2.0}",
+             "advantage.normalise=true", "no.such=x=y"]  # fmt: skip
+    assert parse(words) == {
+        "expert.ratio": 1.0,
+        "learner.n_step": 5,
+        "expert.unit": "segment",
+        "advantage.applies_to": ["td"],
+        "advantage.actor_factor": {"dqn": 2.0},
+        "advantage.normalise": True,
+        "no.such": "x=y",
+    }
+    for word in ("expert.ratio", "=0.2"):
+        with pytest.raises(ConfigError, match="expected KEY=VALUE"):
+            parse([word])
+    with pytest.raises(ConfigError, match="set twice"):
+        parse(["learner.gamma=1", "learner.gamma=0.5"])
+
+
+def test_a_change_in_words() -> None:
+    assert str(Change("expert.ratio.start", 0.5, 0.2)) == "expert.ratio.start: 0.5 -> 0.2"
+    assert str(Change("advantage.applies_to", ["continuous"], ["td"])) == (
+        'advantage.applies_to: ["continuous"] -> ["td"]'
+    )

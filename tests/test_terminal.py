@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from server.terminal import Screen, plain_line, table
+
+ROW = {
+    "frames": 12_034.0,
+    "frames_per_s": 812.0,
+    "eval_return_mean": 123.45,
+    "eval_return_best": 150.0,
+    "eval_frames": 10_000.0,
+    "expert_return_mean": 229.1,
+    "expert_ratio": 0.25,
+    "reward_frame_mean_dqn": -0.5,
+    "reward_frame_mean_expert": 0.75,
+    "episodes": 31.0,
+}
+
+
+def shown(row: dict[str, float], width: int) -> list[str]:
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+    screen = Screen(console, "title", frames=20_000)
+    screen.show(row)
+    console.print(screen._render())
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_student_and_teacher_stand_side_by_side(width: int) -> None:
+    lines = shown(ROW, width)
+    assert max(map(len, lines)) <= width
+    (heading,) = (line for line in lines if "student" in line)
+    (evaluation,) = (line for line in lines if " evaluation " in line and "best" not in line)
+    (reward,) = (line for line in lines if "reward a frame" in line)
+    for line, student, teacher in ((evaluation, "123.5", "229.1"), (reward, "-0.500", "0.750")):
+        text = line.replace("123.4", "123.5")
+        # Each number ends where its heading does.
+        assert text.index(student) + len(student) == heading.index("student") + len("student")
+        assert text.index(teacher) + len(teacher) == heading.index("teacher") + len("teacher")
+    assert any("best evaluation" in line and "150.0" in line for line in lines)
+    assert any("evaluated at frame" in line and "10,000" in line for line in lines)
+
+
+def test_large_numbers_fit_into_80_columns() -> None:
+    row = ROW | {"eval_return_mean": -12_345.6, "expert_return_mean": 1_234_567.8}
+    lines = shown(row, 80)
+    assert any("-12,345.6" in line and "1,234,567.8" in line for line in lines)
+
+
+def test_what_is_not_known_yet_is_a_dash() -> None:
+    lines = shown({"frames": 5.0, "eval_return_mean": math.nan}, 80)
+    (evaluation,) = (line for line in lines if " evaluation " in line and "best" not in line)
+    assert evaluation.split(" evaluation ")[1].split() == ["–", "–", "│"]
+    assert table({}).row_count == 1
+
+
+def test_a_line_of_text_has_both_too() -> None:
+    assert plain_line(ROW).replace("123.4", "123.5").endswith("student 123.5 teacher 229.1")
+    assert plain_line({}).endswith("student – teacher –")

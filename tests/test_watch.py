@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from config.models import AdvantageConfig
+from server.watch import SampleWatch, unwise
+
+
+def test_a_small_sample_is_said_once_until_it_has_recovered() -> None:
+    watch = SampleWatch()
+    said = [
+        len(watch.look({"weight_ess_dqn": share, "weight_ess_expert": 0.9}))
+        for share in (0.5, 0.1, 0.09, 0.08, 0.12, 0.09, 0.15, 0.05, 0.151, 0.09, 0.01)
+    ]
+    assert said == [0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0]
+
+
+def test_each_actor_is_watched_by_itself() -> None:
+    watch = SampleWatch()
+    (first,) = watch.look({"weight_ess_dqn": 0.057, "weight_ess_expert": 0.5})
+    assert "the effective sample of dqn is 5.7% of its rows" in first
+    assert "lower advantage.beta" in first
+    (second,) = watch.look({"weight_ess_dqn": 0.05, "weight_ess_expert": 0.099})
+    assert "of expert is 9.9%" in second
+
+
+def test_no_rows_are_no_small_sample_and_no_recovery() -> None:
+    watch = SampleWatch()
+    assert watch.look({"weight_ess_dqn": math.nan}) == []
+    assert watch.look({}) == []
+    assert len(watch.look({"weight_ess_dqn": 0.05})) == 1
+    assert watch.look({"weight_ess_dqn": math.nan}) == []
+    assert watch.look({"weight_ess_dqn": 0.05}) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({}, False),
+        ({"applies_to": ("td",)}, True),
+        ({"applies_to": ("continuous", "td"), "signal": "return"}, True),
+        ({"applies_to": ("td",), "signal": "critic"}, False),
+        ({"applies_to": ("td",), "mode": "off"}, False),
+        ({"applies_to": ("td",), "mode": "global"}, True),
+        ({"applies_to": ("continuous", "imitation"), "signal": "return"}, False),
+    ],
+)
+def test_reward_weights_on_the_td_loss_are_warned_of(
+    settings: dict[str, Any], warned: bool
+) -> None:
+    warning = unwise(AdvantageConfig(**settings))
+    assert (warning is not None) == warned
+    if warning:
+        assert "known to stop learning" in warning
+        assert settings.get("signal", "reward") in warning
