@@ -10,7 +10,19 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from understudy_client import catch
-from understudy_client.catch import BALLS, LEFT, REACH, RIGHT, SIDE, SPEEDS, STAY, CatchPixels
+from understudy_client.catch import (
+    AWAY,
+    BALLS,
+    HEIGHT,
+    LEFT,
+    REACH,
+    RIGHT,
+    SPEEDS,
+    STAY,
+    STEPS,
+    WIDTH,
+    CatchPixels,
+)
 from understudy_client.experts import find, make, returns
 from understudy_client.gym import spec_of
 from understudy_client.spec import Discrete, Observation
@@ -19,14 +31,18 @@ from understudy_client.spec import Discrete, Observation
 def follow(env: Any, _obs: Any) -> np.int64:
     """Keeps below the ball."""
     game = env.unwrapped
-    return np.int64(STAY + np.sign(game._column - game.paddle))
+    return np.int64(STAY + np.sign(game.column - game.paddle))
+
+
+def moved(game: CatchPixels, action: int = STAY) -> Any:
+    return game.step(np.int64(action))
 
 
 def test_it_is_a_game_of_pictures() -> None:
     env = make("CatchPixels-v0")
     spec = spec_of(env)
     assert spec.game == "CatchPixels-v0"
-    assert spec.observation == Observation("uint8", (SIDE, SIDE))
+    assert spec.observation == Observation("uint8", (HEIGHT, WIDTH))
     assert spec.actions == (Discrete("action", 3),)
     env.close()
 
@@ -41,41 +57,76 @@ def test_the_expert_catches_every_ball() -> None:
     assert returns("CatchPixels-v0", expert, 30) == [BALLS] * 30
 
 
-def test_following_the_ball_is_too_late() -> None:
-    assert statistics.fmean(returns("CatchPixels-v0", follow, 30)) < -0.5 * BALLS
+def test_following_the_ball_is_often_too_late() -> None:
+    assert statistics.fmean(returns("CatchPixels-v0", follow, 60)) < 0.3 * BALLS
 
 
-def test_one_picture_does_not_show_where_the_ball_goes_and_two_do() -> None:
+class LooksTwice:
+    """Knows the rules and sees pictures alone: stays until it has seen a ball twice."""
+
+    def __init__(self) -> None:
+        self.before: np.ndarray | None = None
+
+    def __call__(self, _env: Any, picture: np.ndarray) -> np.int64:
+        row, column = np.argwhere(picture == 255)[0]
+        before, self.before = self.before, np.array([row, column])
+        if before is None or row < before[0] or row == HEIGHT - 1:
+            return np.int64(STAY)
+        game = CatchPixels()
+        game.row, game.column, game.speed = row, column, column - before[1]
+        paddle = int(np.flatnonzero(picture[-1] == 128).mean())
+        return np.int64(STAY + np.sign(game.landing - paddle))
+
+
+def test_two_pictures_are_enough_to_catch_nearly_every_ball() -> None:
+    """All but those that bounce between the two pictures, whose speed is not what it seems."""
+    assert statistics.fmean(returns("CatchPixels-v0", LooksTwice(), 60)) > 0.7 * BALLS
+
+
+def test_one_picture_does_not_show_where_the_ball_goes() -> None:
     """Balls of all speeds look alike, have to be caught in different places, and differ in the
     next picture."""
     landings, first, second = [], [], []
     for speed in SPEEDS:
         game = CatchPixels()
         game.reset(seed=0)
-        game._column, game._speed = 10, speed
-        first.append(game._picture())
+        game.column, game.speed = WIDTH // 2, speed
+        first.append(game.picture())
         landings.append(game.landing)
-        second.append(game.step(np.int64(STAY))[0])
+        second.append(moved(game)[0])
     assert all((picture == first[0]).all() for picture in first)
     assert len({picture.tobytes() for picture in second}) == len(SPEEDS)
-    assert max(landings) - min(landings) > 2 * REACH
+    assert max(landings) - min(landings) > AWAY[1]
+    assert len(set(landings)) == len(SPEEDS)
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
-@pytest.mark.parametrize("column", [0, 1, 9, 18, 19])
-def test_it_lands_where_it_says(column: int, speed: int) -> None:
+@pytest.mark.parametrize("column", [0, 1, 9, WIDTH - 2, WIDTH - 1])
+def test_a_ball_lands_where_it_says(column: int, speed: int) -> None:
     game = CatchPixels()
     game.reset(seed=0)
-    game._column, game._speed = column, speed
+    game.column, game.speed = column, speed
     landing = game.landing
-    for row in range(SIDE):
-        (there,) = np.argwhere(game._picture() == 255)
-        assert there[0] == row
+    for step in range(STEPS):
+        (there,) = np.argwhere(game.picture() == 255)
+        assert tuple(there) == (catch.FALL * step, game.column)
         assert game.landing == landing
-        if row < SIDE - 1:
-            _, reward, *_ = game.step(np.int64(STAY))
-    assert there[1] == landing
+        _, reward, *_ = moved(game)
+        assert (reward != 0) == (step == STEPS - 1)
+    assert (game.row, game.column) == (HEIGHT - 1, landing)
     assert reward == (1 if abs(landing - game.paddle) <= REACH else -1)
+
+
+def test_balls_come_down_where_they_can_just_be_caught() -> None:
+    game = CatchPixels()
+    game.reset(seed=3)
+    away = []
+    for paddle in list(range(REACH, WIDTH - REACH)) * 20:
+        game.paddle = paddle
+        game._throw()
+        away.append(abs(game.landing - paddle))
+    assert (min(away), max(away)) == AWAY
+    assert AWAY[1] <= STEPS - 1, "from the second picture on"
 
 
 def test_an_episode() -> None:
@@ -86,28 +137,28 @@ def test_an_episode() -> None:
         _, reward, over, truncated, _ = game.step(catch.expert(game, np.empty(0)))
         assert not truncated
         rewards.append(reward)
-    assert len(rewards) == BALLS * SIDE - 1
+    assert len(rewards) == BALLS * (STEPS + 1) - 1
     assert [at for at, reward in enumerate(rewards) if reward] == [
-        SIDE * ball + SIDE - 2 for ball in range(BALLS)
+        (STEPS + 1) * ball + STEPS - 1 for ball in range(BALLS)
     ]
 
 
 def test_the_paddle_stays_within_the_picture() -> None:
     game = CatchPixels()
-    picture, _ = game.reset(seed=0)
-    assert game.paddle == SIDE // 2
-    for move, end in ((LEFT, REACH), (RIGHT, SIDE - 1 - REACH)):
-        for _ in range(SIDE - 2):
-            picture, *_ = game.step(np.int64(move))
+    game.reset(seed=0)
+    assert game.paddle == WIDTH // 2
+    for action, end in ((LEFT, REACH), (RIGHT, WIDTH - 1 - REACH)):
+        for _ in range(WIDTH):
+            picture, *_ = moved(game, action)
         assert game.paddle == end
-        assert (picture[-1] == 128).sum() >= 2 * REACH
+        assert (picture[-1] > 0).sum() >= 2 * REACH + 1
 
 
 def test_a_seed_repeats_an_episode() -> None:
     def pictures(seed: int) -> bytes:
         game = CatchPixels()
         seen = [game.reset(seed=seed)[0]]
-        seen += [game.step(np.int64(STAY))[0] for _ in range(60)]
+        seen += [moved(game)[0] for _ in range(60)]
         return np.stack(seen).tobytes()
 
     assert pictures(1) == pictures(1) != pictures(2)
