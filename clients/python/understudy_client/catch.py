@@ -7,9 +7,9 @@ and one picture does not show to which side. Two do.
 
 After Catch of Mnih et al. 2014 (arXiv:1406.6247) and bsuite (Osband et al. 2020, arXiv:1908.03568),
 where the ball falls straight down. An episode is 10 balls, +1 for each that is caught and -1 for
-each that is not. Mean return over 300 episodes: the expert, who knows where balls land, 10; whoever
-looks at two pictures of a ball and then goes there, 9.4; whoever keeps below the ball, 0.9; random
-moves, -9.2 (`python -m understudy_client.experts CatchPixels-v0 300`, with `1` behind it for these).
+each that is not. Mean return over 300 episodes: the expert, who knows where balls land, 10; who
+looks at two pictures of a ball and then goes there, 9.4; who keeps below the ball, 0.9; random
+moves, -9.2 (`python -m understudy_client.experts CatchPixels-v0 300`, and with `1` behind it).
 """
 
 from __future__ import annotations
