@@ -72,7 +72,7 @@ class Learner:
         spec: GameSpec,
         learner: LearnerConfig,
         advantage: AdvantageConfig,
-        imitation: ImitationConfig | None = None,
+        imitation: ImitationConfig,
         *,
         device: torch.device | str,
         seed: int | None = None,
@@ -114,7 +114,7 @@ class Learner:
         self._heads, self._columns = len(spec.discrete), len(spec.continuous_columns)
         self._regresses = self._columns > 0 and not self.network.bins
         self._diagnostics = Diagnostics(device)
-        self.configure(learner, advantage, imitation or ImitationConfig())
+        self.configure(learner, advantage, imitation)
 
     def configure(
         self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig

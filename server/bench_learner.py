@@ -18,7 +18,7 @@ import torch
 
 from agent.learner import Learner
 from agent.replay import Batch
-from config.models import AdvantageConfig, LearnerConfig
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
@@ -79,7 +79,13 @@ def _measure(
 def learner(spec: GameSpec, hidden: list[int], mode: str, device: str) -> Learner:
     """A learner whose next steps measure no gradient norms."""
     settings = LearnerConfig(hidden=tuple(hidden), grad_norm_every=10**9)
-    made = Learner(spec, settings, AdvantageConfig.model_validate({"mode": mode}), device=device)
+    made = Learner(
+        spec,
+        settings,
+        AdvantageConfig.model_validate({"mode": mode}),
+        ImitationConfig(),
+        device=device,
+    )
     made.step(random_batch(spec, 32).to(device))  # the one that does
     return made
 

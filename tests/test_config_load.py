@@ -27,10 +27,20 @@ OTHER: dict[str, Any] = {
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
     "reward.weights": {"score": 0.01, "life": -1.0},
     "reward.clip": 10.0,
+    "expert.decay": "evaluation",
+    "expert.unit": "episode",
     "replay.device": "cpu",
     "replay.actor_share": {"expert": 0.25},
     "learner.hidden": [64, 32],
+    "learner.cosine_updates": 9,
+    "learner.value": "c51",
+    "learner.continuous": "bins",
+    "learner.trunk": "linear",
+    "learner.precision": "bfloat16",
     "learner.target": "hard",
+    "imitation.loss": "cross_entropy",
+    "imitation.taken": 0.5,
+    "advantage.signal": "critic",
     "advantage.mode": "global",
     "advantage.applies_to": ["continuous", "td"],
     "advantage.actor_factor": {"dqn": 0.5},
@@ -329,7 +339,7 @@ def test_an_impossible_combination_names_both_sources(tmp_path: Path) -> None:
 
 def test_an_unknown_preset() -> None:
     message = _message(Given(preset="dmo"))
-    assert message == ("there is no preset 'dmo' (did you mean demo?); the presets are bench, demo")
+    assert message == ("there is no preset 'dmo' (did you mean demo?); the presets are bench, demo, original")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from agent.networks import QNetwork
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
 from config.load import Given, load, write_effective
-from config.models import AdvantageConfig, LearnerConfig
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli, demonstrations, export, onnx_model
 from server.onnx_model import ExportError, Trained, check, exported
@@ -281,7 +281,9 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replay = Replay(spec, 5000, n_step=3, gamma=0.99, seed=0)
     block = played(spec, "CartPole-v1", 3000)
     replay.append(block)
-    learner = Learner(spec, config.learner, AdvantageConfig(), device="cpu", seed=1)
+    learner = Learner(
+        spec, config.learner, AdvantageConfig(), ImitationConfig(), device="cpu", seed=1
+    )
     learner.observe(block.obs)
     for number in (100, 200):
         while learner.updates < number:

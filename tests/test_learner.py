@@ -23,7 +23,7 @@ from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.replay import Batch
 from agent.values import ScalarValues
-from config.models import AdvantageConfig, LearnerConfig
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
 
@@ -36,6 +36,7 @@ SEVERAL: tuple[Head, ...] = (
     Continuous("d", -2.0, -1.0, 1),
 )
 SIZE = 6
+NO_CLONING = ImitationConfig(expert=Schedule(start=0.0, end=0.0, frames=1))
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +79,7 @@ def learner_of(
         spec,
         LearnerConfig(**settings),
         AdvantageConfig(**(advantage or {})),
+        NO_CLONING,
         device="cpu",
         seed=seed,
     )
@@ -586,7 +588,7 @@ def test_batch_lines() -> None:
 def test_a_step_on_cuda_is_that_on_the_cpu() -> None:
     spec = spec_of(SEVERAL)
     cpu = learner_of(spec, grad_norm_every=1)
-    cuda = Learner(spec, cpu._config, cpu._advantage, device="cuda", seed=1)
+    cuda = Learner(spec, cpu._config, cpu._advantage, NO_CLONING, device="cuda", seed=1)
     assert torch.equal(cuda.policy_vector(), cpu.policy_vector())
     for i in range(3):
         batch = batch_of(spec, seed=i)

@@ -21,7 +21,7 @@ from agent.replay import Batch
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
-from tests.test_learner import HYBRID, SEVERAL, NoReadBack, batch_of, spec_of
+from tests.test_learner import HYBRID, NO_CLONING, SEVERAL, NoReadBack, batch_of, spec_of
 
 CLONING = Schedule(start=2.0, end=0.0, frames=100)
 EXPERT = int(Actor.EXPERT)
@@ -38,7 +38,7 @@ def learner_of(
         spec,
         LearnerConfig(**settings),
         AdvantageConfig(**({"mode": "off"} | (advantage or {}))),
-        ImitationConfig(**(imitation or {})),
+        ImitationConfig(**({"expert": NO_CLONING.expert} | (imitation or {}))),
         device="cpu",
         seed=1,
     )
@@ -413,7 +413,7 @@ def test_a_network_learns_from_pictures() -> None:
     """Which half is bright says which choice pays."""
     spec = GameSpec("p", Observation("uint8", (10, 10)), (Discrete("side", 2),)).checked()
     learner = Learner(
-        spec, LearnerConfig(hidden=(16,), learning_rate=1e-3), AdvantageConfig(),
+        spec, LearnerConfig(hidden=(16,), learning_rate=1e-3), AdvantageConfig(), NO_CLONING,
         device="cpu", seed=1,
     )  # fmt: skip
     g = torch.Generator().manual_seed(1)

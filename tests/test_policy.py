@@ -11,7 +11,7 @@ from worlds import PIXELS, SPEC
 from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.policy import Policy, flatten_parameters
-from config.models import AdvantageConfig, LearnerConfig
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
 SETTINGS = LearnerConfig(hidden=(16, 8))
@@ -93,7 +93,7 @@ def test_a_policy_looks_at_stacks(spec: GameSpec) -> None:
 
 
 def test_the_learners_vector_is_what_a_policy_wants() -> None:
-    learner = Learner(SPEC, SETTINGS, AdvantageConfig(), device="cpu", seed=3)
+    learner = Learner(SPEC, SETTINGS, AdvantageConfig(), ImitationConfig(), device="cpu", seed=3)
     source = Source()
     source.put(learner.policy_vector())
     policy = Policy(SPEC, SETTINGS, source)
