@@ -339,7 +339,9 @@ def test_an_impossible_combination_names_both_sources(tmp_path: Path) -> None:
 
 def test_an_unknown_preset() -> None:
     message = _message(Given(preset="dmo"))
-    assert message == ("there is no preset 'dmo' (did you mean demo?); the presets are bench, demo, original")
+    assert message == (
+        "there is no preset 'dmo' (did you mean demo?); the presets are bench, demo, original"
+    )
 
 
 @pytest.mark.parametrize(
