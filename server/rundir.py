@@ -15,10 +15,12 @@ control.sock    where a running server hears `understudy set` (server.control_so
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,17 @@ class RunFolder:
                 log.warning("%s, line %d: %s; passed over", self.evaluations, number, error)
         return found
 
+    def keep_changes(self, before: Config, after: Config, records: list[dict[str, Any]]) -> None:
+        """The run goes on with another configuration: write that, and what was changed. Errors:
+        OSError, with the configuration as it was."""
+        try:
+            write_effective(after, self.path)
+            append_lines(self.changes, records)
+        except OSError:
+            with contextlib.suppress(OSError):
+                write_effective(before, self.path)
+            raise
+
     def keep_game(self, spec: GameSpec) -> None:
         """Write down which game this run is about."""
         (self.path / _GAME).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
@@ -145,15 +158,16 @@ def game_of(path: Path) -> GameSpec | None:
         raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
 
 
-def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Add a record to a file of JSON lines, on a line of its own whatever the file ends with.
-    Errors: OSError."""
+def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Add records to a file of JSON lines, at once, each on a line of its own whatever the file
+    ends with. Errors: OSError."""
+    text = "".join(json.dumps(record) + "\n" for record in records)
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(json.dumps(record).encode() + b"\n")
+                text = "\n" + text
+        file.write(text.encode())
 
 
 def _lock(path: Path) -> int:

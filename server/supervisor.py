@@ -24,7 +24,7 @@ from agent import checkpoint
 from agent.device import resolve_device
 from agent.handover import expert_ratio
 from config.changes import Change, changed
-from config.load import ConfigError, write_effective
+from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
 from server import gateway, trainer
@@ -54,7 +54,7 @@ from server.control_socket import ControlSocket
 from server.evaluation import Evaluation, Evaluations
 from server.metrics import Collector
 from server.ring import StepRing
-from server.rundir import RunFolder, append_line
+from server.rundir import RunFolder, append_lines
 from server.watch import SampleWatch, unwise
 from server.weights import WeightSlot
 
@@ -91,7 +91,8 @@ class Supervisor:
         keep_rows: bool = False,
     ) -> None:
         """`resume`: go on from the newest checkpoint, or with `best` from the one that evaluated
-        best. `record`: keep what every batch held, for `dump`."""
+        best. `record`: keep what every batch held, for `dump`. `keep_rows`: keep every row, for
+        `write_recording`."""
         self.config = config
         self.folder = folder
         self.row: dict[str, float] = {}
@@ -285,15 +286,14 @@ class Supervisor:
         config, changes = changed(self.config, values)
         if not changes:
             return []
+        now = {"time": time.time(), "frames": self.frames}
         try:
-            write_effective(config, self.folder.path)
-            for change in changes:
-                record = {"key": change.key, "from": change.old, "to": change.new}
-                record = {"time": time.time(), "frames": self.frames, **record}
-                append_line(self.folder.changes, record)
+            self.folder.keep_changes(
+                self.config,
+                config,
+                [now | {"key": c.key, "from": c.old, "to": c.new} for c in changes],
+            )
         except OSError as error:
-            with contextlib.suppress(OSError):
-                write_effective(self.config, self.folder.path)
             raise ConfigError(
                 f"the change cannot be recorded in {self.folder.path}, so nothing was changed: "
                 f"{error}"
@@ -346,7 +346,7 @@ class Supervisor:
         """An evaluation has ended: keep it, and act on it."""
         log.info("%s", evaluation.text())
         try:
-            append_line(self.folder.evaluations, evaluation.line())
+            append_lines(self.folder.evaluations, [evaluation.line()])
         except OSError as error:
             log.error("could not write %s: %s", self.folder.evaluations, error)
         mean, partial = evaluation.mean, evaluation.partial

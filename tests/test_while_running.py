@@ -17,7 +17,7 @@ from worlds import DQN, EXPERT
 
 from agent import checkpoint
 from config.load import ConfigError, Given, load
-from server import cli, supervisor
+from server import cli, rundir
 from server.control_socket import ask
 
 pytestmark = pytest.mark.timeout(120)
@@ -239,7 +239,7 @@ def test_a_change_that_cannot_be_recorded_is_not_made(
         raise OSError(28, "No space left on device")
 
     before = server.supervisor.config, of_run(server)
-    monkeypatch.setattr(supervisor, "append_line", full)
+    monkeypatch.setattr(rundir, "append_lines", full)
     with pytest.raises(ConfigError, match="nothing was changed"):
         change(server, {"learner.gamma": 0.9})
     assert (server.supervisor.config, of_run(server)) == before
