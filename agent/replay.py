@@ -218,7 +218,8 @@ class Replay:
         completed = self._actors.mark_complete(places)
         if self._priorities is not None:
             self._priorities.replace(at, block.actor * complete)
-            self._priorities.enter(completed, self._actors.complete_actors(completed))
+            if len(completed):
+                self._priorities.enter(completed, self._actors.complete_actors(completed))
 
     def sample(self, batch_size: int) -> Batch:
         """`batch_size` windows, drawn with replacement (see agent.windows).
