@@ -142,6 +142,11 @@ class Replay:
         return self._actors.stored()
 
     @property
+    def prioritised(self) -> bool:
+        """Whether rows are drawn by priority."""
+        return self._priorities is not None
+
+    @property
     def can_sample(self) -> bool:
         """Whether there is a complete step."""
         return self._actors.complete() > 0

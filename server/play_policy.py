@@ -27,7 +27,10 @@ def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[Episode]:
     stopped does not. Errors: PolicyError."""
     _check_options(args)
     policy = PolicyFile.load(Path(args.policy))
-    env = make(args.env)
+    try:
+        env = make(args.env)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise PolicyError(f"--env {args.env}: {error}") from error
     try:
         _check_game(policy, env, args.policy)
         print(f"{args.policy}, update {policy.updates:,}, plays {args.env}", flush=True)
@@ -39,9 +42,11 @@ def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[Episode]:
 def _check_options(args: argparse.Namespace) -> None:
     others = {
         "--clients": args.clients != 1,
+        "--connect": args.connect != ("127.0.0.1", 7777),
         "--role": args.role != "train",
         "--expert": args.expert is not None,
         "--weaken": args.weaken != 0,
+        "--eval-every": args.eval_every is not None,
         "--token": args.token is not None,
     }
     if given := [name for name, there in others.items() if there]:
@@ -50,7 +55,10 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _check_game(policy: PolicyFile, env: gymnasium.Env[Any, Any], name: str) -> None:
     """Refuse an environment that is another game than the policy's."""
-    found = client_gym.spec_of(env)
+    try:
+        found = client_gym.spec_of(env)
+    except (TypeError, ValueError) as error:
+        raise PolicyError(f"{env}: {error}") from error
     wire = msgspec.structs.replace(found, rewards=policy.spec.rewards)
     spec = msgspec.json.decode(msgspec.json.encode(wire), type=GameSpec)
     if spec != policy.spec:
@@ -73,7 +81,7 @@ def _play(
     left = frames
     while (episodes is None or len(done) < episodes) and left != 0:
         obs, _ = env.reset(seed=None if seed is None else seed + len(done))
-        stack = Stack(policy, obs)
+        stack = Stack(policy.spec, policy.frame_stack, obs)
         total, length, over = 0.0, 0, False
         while not over:
             if stop():
@@ -91,11 +99,10 @@ def _play(
 class Stack:
     """The newest frames of an episode, as the policy wants to see them."""
 
-    def __init__(self, policy: PolicyFile, first: Any) -> None:
-        spec = policy.spec
+    def __init__(self, spec: GameSpec, frames: int, first: Any) -> None:
         self._dtype, self._shape = spec.observation_dtype, spec.observation.shape
-        self._frames: deque[npt.NDArray[Any]] = deque(maxlen=policy.frame_stack)
-        for _ in range(policy.frame_stack):  # before the first frame there was only the first
+        self._frames: deque[npt.NDArray[Any]] = deque(maxlen=frames)
+        for _ in range(frames):  # before the first frame there was only the first
             self.add(first)
 
     def add(self, obs: Any) -> None:

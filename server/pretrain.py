@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
                 f"SOURCE --run {folder.path}`"
             )
         made, saved = _pretrain(config, folder, spec, args.updates, console)
-    except PretrainError as error:
+    except (PretrainError, OSError) as error:
         print(f"understudy pretrain: {error}", file=sys.stderr)
         return 1
     finally:
@@ -119,18 +119,20 @@ def _pretrain(
     pipe.send(GameDecided(spec, ()))
     shown = _Shown(folder, console, updates)
     asked = False
-    with shown.progress:
-        while True:
-            if stop.set and not asked:
-                asked = True
-                with contextlib.suppress(OSError):
-                    pipe.send(Stop())
-            try:
+    try:
+        with shown.progress:
+            while True:
+                if stop.set and not asked:
+                    asked = True
+                    with contextlib.suppress(OSError):
+                        pipe.send(Stop())
                 if pipe.poll(0.1):
                     shown.handle(pipe.recv())
-            except (EOFError, OSError):
-                break
-    process.join()
+    except (EOFError, ConnectionResetError):  # it has ended
+        pass
+    finally:
+        pipe.close()  # whatever went wrong here, it notices, saves and ends
+        process.join()
     if shown.failure or process.exitcode or not shown.saved:
         raise PretrainError(shown.failure or f"the trainer ended by itself; see {folder.log}")
     return shown.made, shown.saved

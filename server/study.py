@@ -90,7 +90,8 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps([study_report.as_data(c, r) for c, r, _ in found], indent=2))
     else:
         for comparison, results, _ in found:
-            study_report.print_tables(console, comparison, results)
+            if results.runs or args.names:
+                study_report.print_tables(console, comparison, results)
     if args.report:
         order = [comparison.name for comparison in COMPARISONS]
         *pictures, page = study_report.write(args.report, found, order)

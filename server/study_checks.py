@@ -82,7 +82,7 @@ class Ends:
     level: float | None
     """None: the mean return of the expert, over the same episodes."""
     less: float = 0.0
-    """How far below the level it may be."""
+    """How far below the level it may be; negative: how far above it must be."""
     every_seed: bool = False
 
     @property
@@ -92,7 +92,9 @@ class Ends:
     def judge(self, results: Results) -> Verdict:
         level = results.expert(self.scene) if self.level is None else self.level
         what = f"the expert's {text(level, 1)}" if self.level is None else text(level)
-        within = f"{what} less {text(self.less)}" if self.less else what
+        within = what
+        if self.less:
+            within += f" {'less' if self.less > 0 else 'and'} {text(abs(self.less))}"
         target = f"{_who(self)}: return at the end: at least {within} {_over(self.every_seed)}"
         runs = results.of(self.scene, self.variant)
         if missing := _missing(runs, results):

@@ -264,6 +264,27 @@ Its mean (`scalar`), or its distribution, as probabilities of fixed values (`c51
     passing=200,
 )
 
+PONG = Comparison(
+    "pong",
+    "Pong",
+    """\
+The game of the Arcade Learning Environment, seen as eight numbers from its memory. The expert
+follows the ball and wins about as many points as it loses. An episode is five points, its return
+those won less those lost.""",
+    scenes=(Scene("pong", "Pong from RAM", "PongRam-v0"),),
+    variants={"understudy": {}},
+    frames=100_000,
+    eval_every=5000,
+    preset=PRESET,
+    seeds=3,
+    passing=1,
+    checks=(
+        Passes("pong", "understudy", 1, by=3600, unit="seconds", every_seed=True),
+        Ends("pong", "understudy", None, less=-1, every_seed=True),
+    ),
+    pictures=(RETURN, ACTORS),
+)
+
 COMPARISONS = (
     TEACHER,
     WEAK_TEACHER,
@@ -273,5 +294,6 @@ COMPARISONS = (
     WEIGHTING,
     UNITS,
     VALUES,
+    PONG,
 )
 """All comparisons, in the order of the page."""

@@ -91,7 +91,8 @@ class Supervisor:
         keep_rows: bool = False,
     ) -> None:
         """`resume`: go on from the newest checkpoint, or with `best` from the one that evaluated
-        best. `record`: keep what every batch held, for `dump`."""
+        best. `record`: keep what every batch held, for `dump`. `keep_rows`: keep every row, for
+        `write_recording`."""
         self.config = config
         self.folder = folder
         self.row: dict[str, float] = {}

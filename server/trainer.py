@@ -459,7 +459,7 @@ def learn_once(
     replay.beta = linear(beta.start, beta.end, beta.frames, frames)
     batch = replay.sample(config.learner.batch_size)
     td_errors = learner.step(batch.to(device), frames)
-    if config.replay.prioritised:
+    if replay.prioritised:
         replay.update_priorities(batch.indices, td_errors)
     return batch
 

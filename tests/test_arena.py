@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,49 @@ def test_rows_in_the_replay_carry_the_tags_that_the_games_saw(
     assert kept.items() <= seen.items()
     assert len(seen) - len(kept) <= 3  # the frames that nothing completed yet
     assert set(rows.actor.tolist()) == {1, 2}
+
+
+def test_each_turn_is_played_with_the_newest_weights() -> None:
+    with Arena(config(), options()) as arena:
+        while arena.learner.updates < 50:
+            before = arena.learner.updates
+            arena.play()
+            answer = arena.players.answer
+            assert answer is not None
+            assert answer.policy_version == before + 1
+            arena.learn()
+
+
+def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
+    with Arena(config(), options(expert="none")) as arena:
+        while arena.sink.stored < 1000:
+            arena.play()
+        seen = sorted(episode.episode_return for episode in arena.turn.episodes)
+        given = sorted(total for game in arena.players.games for total in game.returns)
+        assert len(seen) > 3
+        assert seen == pytest.approx(given, abs=1e-3)
+        metrics = arena._metrics()
+        assert metrics["episode_return_mean"] == pytest.approx(np.mean(given), abs=1e-3)
+        assert metrics["episodes"] == len(given)
+        assert math.isnan(arena._metrics()["reward_frame_mean_dqn"])  # nothing since then
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"replay.prioritised": True},
+        {"replay.frame_stack": 3},
+        {"expert.unit": "episode"},
+        {"expert.decay": "evaluation"},
+        {"learner.normalise_observations": True, "learner.value": "quantile"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_options_of_the_server_are_played_and_repeatable(changed: dict[str, Any]) -> None:
+    short = options(frames=150, eval_every=75, eval_episodes=1)
+    first = outcome(run(config(**changed), short))
+    assert outcome(run(config(**changed), short)) == first
+    assert first != outcome(run(config(), short))
 
 
 def test_an_expert_is_evaluated_alone_and_as_weak_as_in_training() -> None:

@@ -17,7 +17,8 @@ import onnx
 import pytest
 import torch
 from test_demonstrations import demonstrated
-from worlds import EXPERT
+from worlds import EXPERT, SPEC
+from worlds import PIXELS as PIXELS_GAME
 
 from agent import checkpoint
 from agent.learner import Learner
@@ -29,7 +30,9 @@ from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli, demonstrations, export, onnx_model
 from server.onnx_model import ExportError, Trained, check, exported
+from server.play_policy import Stack
 from server.policy_file import PolicyError, PolicyFile
+from server.slots import FrameStacks
 from understudy_client import gym as client_gym
 from understudy_client.spaces import action_space
 
@@ -354,6 +357,10 @@ def test_games_that_it_cannot_play(policy: Path, tmp_path: Path) -> None:
         (["--policy", str(damaged), "--env", "CartPole-v1"], "cannot be read"),
         (["--policy", str(policy), "--clients", "2"], "--clients is about games of a server"),
         (["--policy", str(policy), "--role", "eval"], "--role is about games of a server"),
+        (["--policy", str(policy), "--connect", "a:1"], "--connect is about games of a server"),
+        (["--policy", str(policy), "--eval-every", "9"], "--eval-every is about games of a"),
+        (["--policy", str(policy), "--env", "NoSuchGame-v1"], "NoSuchGame"),
+        (["--policy", str(policy), "--env", "Blackjack-v1"], "observation space: expected Box"),
     ):
         code, _, errors = understudy("play", *words)
         assert (code, len(errors.splitlines())) == (1, 1), errors
@@ -434,3 +441,28 @@ def test_runs_that_cannot_be_exported(
     code, errors = refused(cartpole)
     assert (code, "install understudy with the extra export" in errors) == (1, True)
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS_GAME], ids=["floats", "pixels"])
+def test_frames_are_stacked_as_the_gateway_stacks_them(spec: GameSpec) -> None:
+    """Over the beginnings of episodes: what the network was trained on, and nothing else."""
+    there = FrameStacks(spec, 3)
+    there.fit(1)
+    out = np.empty((1, 3 * spec.observation_size), spec.observation_dtype)
+    rows, stack = np.zeros(1, np.int64), None
+    for tick in range(12):
+        first = tick in (0, 7, 8)
+        obs = np.full(spec.observation.shape, tick, spec.observation_dtype)
+        there.add(rows, obs.reshape(1, -1), np.array([first]))
+        there.take(rows, out)
+        if stack is None or first:
+            stack = Stack(spec, 3, obs)
+        else:
+            stack.add(obs)
+        assert stack.frames().shape == (1, 3, *spec.observation.shape)
+        assert stack.frames().dtype == spec.observation_dtype
+        np.testing.assert_array_equal(stack.frames().reshape(1, -1), out)
+    # Without stacking, an observation without sides, of another float type.
+    plain = Stack(GameSpec("g", Observation("float32", (1,)), (FIRE,)), 1, np.float64(2.5))
+    assert plain.frames().tolist() == [[2.5]]
+    assert plain.frames().dtype == np.float32

@@ -35,11 +35,15 @@ SETTINGS: dict[str, Any] = {
     "learner.n_step": 1,  # more would see the repayment, and shorten the corridor
     "learner.gamma": 0.9,
     "learner.target_tau": 0.03,
-    "imitation.expert": {"start": 1.5, "end": 1.5, "frames": 1},
+    "imitation.expert.start": 1.5,
+    "imitation.expert.end": 1.5,
     "imitation.loss": "margin",
-    "expert.ratio": {"start": 0.5, "end": 0.5, "frames": 1},
-    "exploration.epsilon": {"start": 0.5, "end": 0.5, "frames": 1},
-    "exploration.noise": {"start": 0.6, "end": 0.6, "frames": 1},
+    "expert.ratio.start": 0.5,
+    "expert.ratio.end": 0.5,
+    "exploration.epsilon.start": 0.5,
+    "exploration.epsilon.end": 0.5,
+    "exploration.noise.start": 0.6,
+    "exploration.noise.end": 0.6,
 }
 
 

@@ -205,6 +205,21 @@ def test_a_trainer_that_is_killed_is_an_error(run: Path) -> None:
     assert errors.startswith("understudy pretrain: the trainer ended by itself; see ")
 
 
+def test_a_disk_that_fails_ends_both(run: Path) -> None:
+    """Numbers that cannot be written are an error, and nobody waits for anybody."""
+    (run / "metrics.jsonl").mkdir()
+    process = pretrain("--run", str(run), "--updates", "1000000")
+    try:
+        _, errors = process.communicate(timeout=100)
+    finally:
+        for pid in [*descendants(process.pid), process.pid]:
+            end(pid)
+    assert process.returncode == 1
+    assert "Is a directory" in errors
+    assert "Traceback" not in errors
+    assert checkpoint.latest(run / "checkpoints") is not None, "what was learnt is kept"
+
+
 def refused(*options: str) -> tuple[int, str]:
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):

@@ -182,6 +182,20 @@ def changed(path: Path, **entries: Any) -> None:
     np.savez(path, **{name: value for name, value in content.items() if value is not None})
 
 
+def test_a_damaged_length_takes_no_memory(path: Path) -> None:
+    """The checksums come first: what an entry says of itself is not believed before."""
+    recording.write(path, Recording(SPEC, played(n=30_000), ONES))
+    with np.load(path) as file:
+        np.savez(path, **dict(file))  # not compressed, so that the text can be found
+    data = path.read_bytes()
+    rows = len(recording.read(path).rows)
+    old, new = f"'shape': ({rows},), }}             ".encode(), b"'shape': (40000000000000,), }"
+    assert data.count(old) > 3
+    path.write_bytes(data.replace(old, new.ljust(len(old))))
+    with pytest.raises(RecordingError, match="cannot be read"):
+        recording.read(path)
+
+
 def test_objects_are_not_unpickled(path: Path) -> None:
     changed(path, reward=np.array([print], dtype=object))
     with pytest.raises(RecordingError, match="allow_pickle"):

@@ -79,6 +79,10 @@ def test_the_end_against_the_expert() -> None:
     assert judge(Ends("land", "a", None), SLOW, SLOW, expert=211).met is False
     assert judge(near, SLOW, SLOW).met is None
     assert "the expert's 220.0 less 10" in judge(near, SLOW, SLOW, expert=220).target
+    above = Ends("land", "a", None, less=-5)
+    assert judge(above, SLOW, SLOW, expert=205).met
+    assert judge(above, SLOW, SLOW, expert=206).met is False
+    assert "the expert's 205.0 and 5 in" in judge(above, SLOW, SLOW, expert=205).target
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ import numpy as np
 from understudy_client.gym import Expert
 
 EXPERTS = {
+    "CatchPixels-v0": "understudy_client.catch:expert",
     "LunarLander-v3": "understudy_client.lunar:heuristic",
     "LunarLanderContinuous-v3": "understudy_client.lunar:heuristic",
     "LunarLanderHybrid-v3": "understudy_client.lunar:hybrid_heuristic",
+    "PongRam-v0": "understudy_client.pong:follow_ball",
 }
 """The known expert of each environment, as `module:function`."""
 
