@@ -212,6 +212,8 @@ def test_games_of_one_evaluation_leave_together_without_rounds_too(servers: Any)
     assert len(games.episodes()) == 5
     assert games.frames == sum(e.what == "frame" for e in server.events) - 5
     assert len(server.spans("eval")) == 1
+    what = [event.what for event in server.events]
+    assert what[-2:] == ["gone", "gone"], "the one that was done first has stayed"
 
 
 @pytest.mark.parametrize(
