@@ -19,9 +19,13 @@ from typing import Any
 
 import torch
 
-from server import bench_learner, bench_replay, bench_serving
+from config.load import ConfigError
+from server import bench_learner, bench_replay, bench_sb3, bench_serving
 
-CASES = ("replay", "learner", "serving")
+CASES = ("replay", "learner", "serving", "update", "game")
+COMPARED = ("update", "game")
+"""Those that need Stable-Baselines3. Without it they are left out, unless they are asked for."""
+
 HISTORY = Path("docs/benchmarks.md")
 
 Row = dict[str, Any]
@@ -35,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=3, help="medians over this many (%(default)s)")
     add("--device", default="cpu", help="of trainer, learner and replay (%(default)s)")
     add("--gateway-device", default="cpu", help="of the gateway's forward passes (%(default)s)")
+    add("--frames", type=int, default=20_000, help="of each round of the game (%(default)s)")
     add("--record", action="store_true", help=f"add the rows to the history in {HISTORY}")
 
 
@@ -51,6 +56,11 @@ def main(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
     """All rows that were asked for, as they are measured."""
     cases = args.cases or CASES
+    if (problem := bench_sb3.missing()) and any(case in cases for case in COMPARED):
+        if args.cases:
+            raise ConfigError(problem)
+        show(problem)
+        cases = [case for case in cases if case not in COMPARED]
     yield {"case": "machine", **machine(args.device)}
     calibration: Row = {}
     if "replay" in cases:
@@ -83,6 +93,11 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
             headline, *rest = found.rows(parameters)
             yield headline | calibration
             yield from rest
+    if "update" in cases:
+        show("update, beside that of Stable-Baselines3")
+        yield from bench_sb3.measure_updates()
+    if "game" in cases:
+        yield bench_sb3.measure_game(args.frames, args.rounds, show)
 
 
 def machine(device: str) -> Row:

@@ -2,9 +2,9 @@
 
 `bound_ms` is the time of the products that a step must do (three forward passes, and a backward
 pass without the gradient of the observations) at the rate of a plain product of the calibration's
-shape; `achieved` is bound / step; `tags_cost` is what per-actor weights and metrics add to a step
-without them. Every figure is the best of interleaved rounds, so that a busy machine slows all of
-them alike.
+shape and precision; `achieved` is bound / step; `tags_cost` is what per-actor weights and metrics
+add to a step without them; `updates_of_older` compares with the older system. Every figure is the
+best of interleaved rounds, so that a busy machine slows all of them alike.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,9 +22,19 @@ from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
+Precision = Literal["float32", "bfloat16"]
+
+HYBRID: dict[str, Any] = {
+    "rows": 8192, "inputs": 171, "hidden": [256, 256, 128, 128], "choices": 4, "threads": 2
+}  # fmt: skip
+"""The older system's hybrid network."""
+
+OLDER_UPDATES_PER_S = 7.05
+"""What the older system made of it (docs/benchmarks.md), on another machine of the same kind."""
+
 SHAPES: tuple[dict[str, Any], ...] = (
-    # The older system's hybrid network.
-    {"rows": 8192, "inputs": 171, "hidden": [256, 256, 128, 128], "choices": 4, "threads": 2},
+    HYBRID,
+    HYBRID | {"precision": "bfloat16"},
     # What the serving bench trains meanwhile.
     {"rows": 768, "inputs": 195, "hidden": [512, 512, 256], "choices": 44, "threads": 1},
     # The demo's.
@@ -37,13 +47,24 @@ def measure(device: str, rounds: int = 8) -> Iterator[dict[str, Any]]:
     before = torch.get_num_threads()
     for shape in SHAPES:
         torch.set_num_threads(shape["threads"])
-        sizes = {name: value for name, value in shape.items() if name != "threads"}
-        yield {"case": "learner", "device": device, **shape} | _measure(device, rounds, **sizes)
+        sizes = {"precision": "float32"} | shape
+        row = {"case": "learner", "device": device, **sizes}
+        del sizes["threads"]
+        row |= _measure(device, rounds, **sizes)
+        if HYBRID.items() <= shape.items():
+            row["updates_of_older"] = round(row["updates_per_s"] / OLDER_UPDATES_PER_S, 2)
+        yield row
     torch.set_num_threads(before)
 
 
 def _measure(
-    device: str, rounds: int, rows: int, inputs: int, hidden: list[int], choices: int
+    device: str,
+    rounds: int,
+    rows: int,
+    inputs: int,
+    hidden: list[int],
+    choices: int,
+    precision: Precision,
 ) -> dict[str, float]:
     spec = GameSpec(
         "bench",
@@ -51,9 +72,11 @@ def _measure(
         (Discrete("choice", choices), Continuous("axis", -0.9, 0.9, 1)),
     )
     batch = random_batch(spec, rows).to(device)
-    tagged, plain = learner(spec, hidden, "per_actor", device), learner(spec, hidden, "off", device)
+    tagged = learner(spec, hidden, "per_actor", device, precision)
+    plain = learner(spec, hidden, "off", device, precision)
     plain._diagnostics.update = lambda *_: None  # type: ignore[method-assign]
-    left, right = torch.randn(8192, 256, device=device), torch.randn(256, 256, device=device)
+    dtype = getattr(torch, precision)
+    left, right = torch.randn(8192, 256).to(device, dtype), torch.randn(256, 256).to(device, dtype)
     cases: list[Callable[[], object]] = [
         lambda: left @ right,
         lambda: tagged.step(batch),
@@ -76,9 +99,15 @@ def _measure(
     }
 
 
-def learner(spec: GameSpec, hidden: list[int], mode: str, device: str) -> Learner:
+def learner(
+    spec: GameSpec,
+    hidden: list[int],
+    mode: str,
+    device: str,
+    precision: Precision = "float32",
+) -> Learner:
     """A learner whose next steps measure no gradient norms."""
-    settings = LearnerConfig(hidden=tuple(hidden), grad_norm_every=10**9)
+    settings = LearnerConfig(hidden=tuple(hidden), grad_norm_every=10**9, precision=precision)
     made = Learner(
         spec,
         settings,

@@ -1,0 +1,78 @@
+"""The bench against Stable-Baselines3: our side of it, for theirs need not be installed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from functools import partial
+from typing import Any
+
+import pytest
+
+from config.load import ConfigError
+from server import bench, bench_sb3
+from server.bench_sb3 import Played
+
+
+def arguments(*cases: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return parser.parse_args(cases)
+
+
+def without_sb3(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+
+    def find(name: str) -> Any:
+        return None if name == "stable_baselines3" else found(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+
+
+@pytest.mark.parametrize("case", bench.COMPARED)
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    without_sb3(monkeypatch)
+    with pytest.raises(ConfigError, match=r"pip install .*constraints.txt stable-baselines3"):
+        list(bench.run(arguments(case), print))
+
+
+def test_all_cases_go_without_those_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_sb3(monkeypatch)
+    for module in (bench.bench_replay, bench.bench_learner):
+        monkeypatch.setattr(module, "measure", lambda **_: [])
+    monkeypatch.setattr(bench, "CASES", ("replay", "learner", "update", "game"))
+    said: list[str] = []
+    assert [row["case"] for row in bench.run(arguments(), said.append)] == ["machine"]
+    assert any("not installed" in line for line in said)
+
+
+def test_an_update_of_ours_is_one_optimiser_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_sb3, "STORED", 2000)
+    update = bench_sb3.our_update(inputs=3, hidden=[8], choices=2, batch_size=16)
+    assert isinstance(update, partial)
+    _replay, learner, _batch_size = update.args
+    before = learner.updates
+    update()
+    assert learner.updates == before + 1
+
+
+def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = iter([Played(100.0, 0.25), Played(200.0, 0.25), Played(400.0, 0.25)])
+    ours = iter([Played(300.0, 0.2), Played(400.0, 0.25), Played(400.0, 0.25)])
+    monkeypatch.setattr(bench_sb3, "their_game", lambda *_: next(theirs))
+    monkeypatch.setattr(bench_sb3, "our_game", lambda *_: next(ours))
+    said: list[str] = []
+    row = bench_sb3.measure_game(1000, 3, said.append)
+    assert (row["fps"], row["sb3_fps"], row["fps_of_sb3"]) == (400, 200, 2.0)
+    assert (row["updates_per_frame"], row["sb3_updates_per_frame"]) == (0.25, 0.25)
+    assert ["Stable" in line for line in said] == [True, False] * 3
+
+
+@pytest.mark.slow
+def test_our_game_makes_one_update_for_every_four_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_sb3, "HIDDEN", [16])
+    monkeypatch.setattr(bench_sb3, "WARM_UP", 400)
+    monkeypatch.setattr(bench_sb3, "LEARN_FROM", 200)
+    played = bench_sb3.our_game(400, clients=2)
+    assert played.frames_per_s > 0
+    assert played.updates_per_frame == pytest.approx(0.25, rel=0.1)
