@@ -29,7 +29,7 @@ from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli, demonstrations
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,7 +125,7 @@ def mean_return(network: QNetwork) -> float:
 
 def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
     process = pretrain("--run", str(run), "--updates", "600", "--imitation.expert.start", "1.0")
-    out, errors = process.communicate(timeout=100)
+    out, errors = process.communicate(timeout=200)
     assert (process.returncode, errors) == (0, "")
     path = checkpoint.latest(run / "checkpoints")
     assert path is not None
@@ -155,12 +155,12 @@ def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while rows(run)[-1].get("policy_version", 0) == 0 and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=30)
+        server.communicate(timeout=100)
     last = rows(run)[-1]
     assert (last["updates"], last["frames"], last["buffer_expert"]) == (600, 0, 600)
     assert last["policy_version"] > state["version"]
@@ -170,11 +170,11 @@ def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
 def test_ctrl_c_saves_what_was_learnt(run: Path) -> None:
     process = pretrain("--run", str(run), "--updates", "1000000")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=30)
+        out, errors = process.communicate(timeout=100)
     finally:
         for pid in descendants(process.pid):
             end(pid)
@@ -192,12 +192,12 @@ def test_ctrl_c_saves_what_was_learnt(run: Path) -> None:
 def test_a_trainer_that_is_killed_is_an_error(run: Path) -> None:
     process = pretrain("--run", str(run), "--updates", "1000000")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         (trainer,) = descendants(process.pid)
         os.kill(trainer, signal.SIGKILL)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=100)
     finally:
         if process.poll() is None:
             process.kill()
@@ -210,7 +210,7 @@ def test_a_disk_that_fails_ends_both(run: Path) -> None:
     (run / "metrics.jsonl").mkdir()
     process = pretrain("--run", str(run), "--updates", "1000000")
     try:
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=200)
     finally:
         for pid in [*descendants(process.pid), process.pid]:
             end(pid)
@@ -246,6 +246,6 @@ def test_runs_that_cannot_be_pretrained(run: Path, tmp_path: Path) -> None:
     # Found in the trainer's process: a damaged file.
     path.write_text("not a recording")
     process = pretrain("--run", str(run), "--updates", "5")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 1
     assert re.fullmatch(r"understudy pretrain: trainer: .*correct or remove it\n", errors), errors

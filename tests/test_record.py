@@ -25,7 +25,7 @@ from agent.step import FINAL, STEP
 from server import cli
 from understudy_client.experts import find, returns
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parent.parent
 HYBRID = "LunarLanderHybrid-v3"
@@ -54,7 +54,7 @@ class Command:
         """Send a signal, if any, and wait: exit code, stdout, stderr."""
         if number is not None:
             self.process.send_signal(number)
-        out, errors = self.process.communicate(timeout=120)
+        out, errors = self.process.communicate(timeout=200)
         return self.process.returncode, out, errors
 
     def kill(self) -> None:
