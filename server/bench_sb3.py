@@ -63,6 +63,11 @@ WARM_UP = 2000
 """Frames before the clock starts: both have begun to learn by then."""
 LEARN_FROM = 1000
 
+RING, LAG = 16, 16
+"""Frames of each game that may wait for the trainer, and updates that it may be behind. Theirs is
+never behind; of ours a hundred frames are on their way, so that neither side waits for the other,
+and no more than that, so that the clock sees an update for every four frames."""
+
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -185,15 +190,14 @@ def our_game(frames: int, clients: int) -> Played:
             "run.dir": str(Path(folder) / "run"),
             "run.seed": 1,
             "server.port": 0,
-            # Few frames may wait for the trainer, as in the demo: theirs is never behind at all.
-            "server.ring_steps": 2 * clients,
+            "server.ring_steps": RING * clients,
             "learner.hidden": HIDDEN,
             "learner.batch_size": BATCH,
             "trainer.device": "cpu",
             "trainer.threads": 1,
             "trainer.replay_ratio": 1 / FRAMES_PER_UPDATE,
             "trainer.min_steps": LEARN_FROM,
-            "trainer.max_lag_updates": 8,
+            "trainer.max_lag_updates": LAG,
         }
         given = Given(values=values, options=dict.fromkeys(values, ""))
         config = load(given, {}).config
