@@ -248,7 +248,7 @@ def _their_game(pipe: Pipe, frames: int, clients: int) -> None:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
-    class Clock(BaseCallback):
+    class Clock(BaseCallback):  # type: ignore[misc]  # not typed where it is not installed
         """Notes the time and the updates made at the beginning and at the end."""
 
         def __init__(self) -> None:

@@ -275,7 +275,7 @@ those won less those lost.""",
     variants={"understudy": {}},
     frames=100_000,
     eval_every=5000,
-    preset=PRESET,
+    preset="pong",
     seeds=3,
     passing=1,
     checks=(
