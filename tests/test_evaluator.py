@@ -87,7 +87,6 @@ class Watching(FakeServer):
         assert not there
         return found
 
-
     def trained_within(self, span: tuple[int, int]) -> list[Event]:
         """Training frames between an evaluation's first event and its last frame. (That its games
         have gone is noticed in the server's own time.)"""
