@@ -83,16 +83,23 @@ class Evaluations:
         self._largest = {STUDENT: 0, TEACHER: 0}
         self._returns: dict[str, list[float]] = {STUDENT: [], TEACHER: []}
         self._open = False
+        self._playing = 0
         self._frames = 0
         self._versions = (0, 0)
         for one in earlier:
             self._count(STUDENT, one.returns, one.frames)
             self._count(TEACHER, one.expert_returns, one.frames)
 
+    @property
+    def over(self) -> bool:
+        """All games of the evaluation have gone, as far as the gateways have told: it can be
+        closed. Of several gateways each must have been heard."""
+        return self._open and not self._playing
+
     def report(
         self, playing: int, episodes: Iterable[Episode], frames: int, version: int, now: float
     ) -> list[Evaluation]:
-        """A gateway reported; the evaluations that have ended with that.
+        """A gateway reported. Returns evaluations that have reached their most episodes.
 
         `playing`: games of evaluation in play now, of all gateways; `episodes`: those that ended
         since the last report, of any role; `frames`: stored frames of the run; `version`: the
@@ -104,6 +111,7 @@ class Evaluations:
             self._open, self._frames, self._versions = True, frames, (version, version)
         if not self._open:
             return []
+        self._playing = playing
         self._versions = (self._versions[0], version)
         for episode in ended:
             returns = self._returns[episode.role]
@@ -111,11 +119,12 @@ class Evaluations:
                 found.append(self._close([episode.role], now))
                 self._frames, self._versions = frames, (version, version)
             returns.append(episode.episode_return)
-        if not playing:
-            self._open = False
-            if any(self._returns.values()):
-                found.append(self._close([STUDENT, TEACHER], now))
         return found
+
+    def close(self, now: float) -> list[Evaluation]:
+        """The evaluation is `over`; it, unless no episode was completed."""
+        self._open = False
+        return [self._close([STUDENT, TEACHER], now)] if any(self._returns.values()) else []
 
     def numbers(self) -> dict[str, float]:
         """For a row of metrics; NaN where there is none yet."""

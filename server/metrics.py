@@ -169,7 +169,7 @@ class Collector:
         self._seen = False
 
     def gateway(self, report: GatewayReport) -> list[Evaluation]:
-        """A gateway reported; the evaluations that have ended with that."""
+        """A gateway reported; the evaluations that have reached their most episodes with that."""
         self._gateways[report.index] = report
         training = [e for e in report.episodes if e.role == "train"]
         self._returns.extend(training)

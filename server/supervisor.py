@@ -244,6 +244,7 @@ class Supervisor:
                     f"{process.name} ended by itself (exit code {process.exitcode}); see "
                     f"{self.folder.log}"
                 )
+        self._close_evaluation()
         if time.monotonic() >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
             self._write_row()
@@ -341,6 +342,15 @@ class Supervisor:
         value = expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
         for pipe in self._gateways:
             self._say(pipe, ExpertRatio(value))
+
+    def _close_evaluation(self) -> None:
+        """Close the evaluation if it is over, when all that is under way has been heard: another
+        gateway may have told meanwhile that it has games of it too."""
+        if self.evaluations.over:
+            self._take_in_all()
+        if self.evaluations.over:
+            for evaluation in self.evaluations.close(time.time()):
+                self._evaluated(evaluation)
 
     def _evaluated(self, evaluation: Evaluation) -> None:
         """An evaluation has ended: keep it, and act on it."""

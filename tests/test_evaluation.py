@@ -39,7 +39,10 @@ class Gateway:
         self, playing: int, episodes: list[Episode], frames: int = 0, version: int = 1
     ) -> list[Evaluation]:
         self.now += 1
-        return self.evaluations.report(playing, episodes, frames, version, self.now)
+        found = self.evaluations.report(playing, episodes, frames, version, self.now)
+        if self.evaluations.over:
+            found += self.evaluations.close(self.now)
+        return found
 
     def evaluate(self, *episodes: Episode, frames: int = 0) -> Evaluation:
         """A whole evaluation in two reports."""
@@ -84,6 +87,22 @@ def test_an_evaluation_is_from_the_first_game_until_the_last_one_has_gone() -> N
         "expert_episodes": 2.0,
     }
     assert gateway.report(0, [], 300) == []
+
+
+def test_it_is_closed_only_when_all_gateways_have_been_heard() -> None:
+    """One has told that its games are gone; what the other one told is still on its way."""
+    evaluations = Evaluations()
+    evaluations.report(1, [], 10, 1, 0.0)
+    assert not evaluations.over
+    assert evaluations.report(0, student(1.0), 10, 1, 1.0) == []
+    assert evaluations.over
+    evaluations.report(2, [], 10, 1, 1.0)
+    assert not evaluations.over
+    evaluations.report(0, student(3.0), 10, 1, 2.0)
+    assert evaluations.over
+    (found,) = evaluations.close(3.0)
+    assert (found.returns, found.time) == ((1.0, 3.0), 3.0)
+    assert not evaluations.over
 
 
 def test_training_episodes_are_none_of_its_business() -> None:
