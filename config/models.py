@@ -40,6 +40,9 @@ class Expected(str):
     __slots__ = ()
 
 
+RESERVED = "understudy."
+"""What names of settings for games do not begin with (protocol/SPEC.md)."""
+
 OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
 
@@ -140,6 +143,11 @@ class ServerConfig(Group):
     @classmethod
     def _plain(cls, settings: dict[str, Any]) -> dict[str, Any]:
         for name, value in settings.items():
+            if name.startswith(RESERVED):
+                raise ValueError(
+                    f"{name!r} begins with {RESERVED!r}, which is kept for the protocol; give it "
+                    "another name"
+                )
             _check_plain(name, value)
         return settings
 
