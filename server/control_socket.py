@@ -5,8 +5,8 @@ A request is a line of JSON, and so is its answer (server.controls):
     {"set": {"expert.ratio": 0.2}}  ->  {"changes": [{"key": ..., "from": ..., "to": ...}, ...]}
                                     or  {"error": "what is wrong, and what to do"}
 
-It is served by the supervisor's own loop, so nothing here waits for anybody. Who asks for what takes
-a while (a checkpoint) is not listened to until it has its answer.
+It is served by the supervisor's own loop, so nothing here waits for anybody. Who asks for what
+takes a while (a checkpoint) is not listened to until it has its answer.
 """
 
 from __future__ import annotations
@@ -100,12 +100,8 @@ class ControlSocket:
             line, end, rest = self._heard[client].partition(b"\n")
             if not end:
                 if len(line) > MAX_REQUEST_BYTES:
-                    self._answer(
-                        client,
-                        {
-                            "error": f"expected a line of at most {MAX_REQUEST_BYTES} bytes, got more"
-                        },
-                    )
+                    text = f"expected a line of at most {MAX_REQUEST_BYTES} bytes, got more"
+                    self._answer(client, {"error": text})
                     self._drop(client)
                 return
             self._heard[client] = rest

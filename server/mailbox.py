@@ -64,7 +64,7 @@ class Mailbox:
         for request, who, future in self._take():
             answer = self._handle(request, who)
             if isinstance(answer, Future):
-                answer.add_done_callback(lambda done, to=future: to.set_result(done.result()))
+                answer.add_done_callback(_passed_on(future))
             else:
                 future.set_result(answer)
 
@@ -82,3 +82,7 @@ class Mailbox:
             while True:
                 found.append(self._queue.get_nowait())
         return found
+
+
+def _passed_on(to: Future[Answer]) -> Callable[[Future[Answer]], None]:
+    return lambda done: to.set_result(done.result())
