@@ -123,15 +123,15 @@ METRICS: dict[str, tuple[str, str]] = (
 
 
 def family(name: str) -> tuple[str, str, str]:
-    """The name under which Prometheus and TensorBoard have a metric, with a label and its value:
-    what differs by actor or by error code stands side by side. Label and value are empty where
-    there is none."""
+    """What a metric is of, for Prometheus and TensorBoard, where what differs by actor or by error
+    code stands side by side: the name without that, the label, and its value. Label and value are
+    empty where there is none."""
     for actor in NAMES.values():
         base = name.removesuffix(f"_{actor}")
         if base != name and base in _BY_ACTOR:
             return base, "actor", actor
     if name.startswith("errors_"):
-        return "errors_by_code", "code", name.removeprefix("errors_")
+        return "errors", "code", name.removeprefix("errors_")
     return name, "", ""
 
 

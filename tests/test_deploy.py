@@ -12,6 +12,7 @@ import yaml
 
 from protocol.errors import CODES
 from server.metrics import METRICS, family
+from server.prometheus import name_of
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
@@ -23,8 +24,8 @@ def exposed() -> dict[str, dict[str, set[str]]]:
     """Metric to label to its values."""
     found: dict[str, dict[str, set[str]]] = {name: {} for name in OWN}
     for metric in METRICS:
-        name, label, value = family(metric)
-        labels = found.setdefault(name, {})
+        _, label, value = family(metric)
+        labels = found.setdefault(name_of(metric), {})
         if label:
             labels.setdefault(label, set()).add(value)
     return {f"understudy_{name}": labels for name, labels in found.items()}
@@ -83,7 +84,7 @@ def test_what_a_check_would_find() -> None:
     with pytest.raises(AssertionError, match="no label"):
         check('understudy_frames{actor="dqn"}')
     with pytest.raises(AssertionError, match="no actor"):
-        check('understudy_q_mean{actor="nobody"}')
+        check('understudy_q_mean_by_actor{actor="nobody"}')
 
 
 def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:

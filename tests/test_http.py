@@ -22,6 +22,7 @@ from config.load import ConfigError
 from server import http_app, http_guard, http_server
 from server.http_server import HttpServer
 from server.metrics import METRICS, family
+from server.prometheus import name_of
 
 TOKEN = "a control token"
 GAME_TOKEN = "a token for games"
@@ -288,8 +289,8 @@ def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
     assert reply.headers["content-type"].startswith("text/plain; version=")
     found = {f.name: f for f in text_string_to_metric_families(reply.body.decode())}
     for metric in METRICS:
-        name, label, value = family(metric)
-        one = found[f"understudy_{name}"]
+        _, label, value = family(metric)
+        one = found[f"understudy_{name_of(metric)}"]
         assert one.documentation
         if metric in server.supervisor.last and label:
             assert any(sample.labels == {label: value} for sample in one.samples), metric
@@ -297,11 +298,11 @@ def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
             assert [sample.labels for sample in one.samples] == [{}], metric
     samples = {(s.name, *s.labels.values()): s.value for f in found.values() for s in f.samples}
     assert samples["understudy_frames",] > 20
-    assert samples["understudy_td_err_mean", "expert"] >= 0
+    assert samples["understudy_td_err_mean_by_actor", "expert"] >= 0
     assert samples["understudy_errors_by_code", "bad_token"] >= 0
     assert samples["understudy_healthy",] == samples["understudy_ready",] == 1
     assert math.isclose(samples["understudy_started_time",], server.supervisor.board.started)
-    info = found["understudy_run"].samples[0]
+    info = found["understudy_run_info"].samples[0]
     assert (info.labels["name"], info.labels["game"]) == ("run", "test")
     assert not any("eval_return" in name for name, *_ in samples), "there was none: no NaN"
 
