@@ -158,6 +158,32 @@ SUMMARY: dict[str, tuple[str, str]] = {
 """What `summary.json` has beyond, or in place of, the last row."""
 
 
+_ELSEWHERE = """
+## Prometheus
+
+`/metrics` has them all, each the newest value that was a number, as gauges:
+
+| metric | in Prometheus |
+|---|---|
+| what both actors have: `td_err_mean_dqn` | `understudy_td_err_mean_by_actor{{actor="dqn"}}` |
+| an error code: `errors_bad_token` | `understudy_errors_by_code{{code="bad_token"}}` |
+| any other: `frames_per_s`, `buffer_dqn` | `understudy_frames_per_s`, `understudy_buffer_dqn` |
+
+Both actors have, as labels: {labelled}. Beside all these there are `understudy_healthy` and
+`understudy_ready` (1 while `/healthz` and `/readyz` answer 200), `understudy_started_time` (seconds
+since 1970), and `understudy_run_info` with the labels `name`, `game` and `version`.
+
+`deploy/grafana/understudy.json` is a dashboard of them; `deploy/prometheus/alerts.yml` has alert
+rules.
+
+## TensorBoard
+
+With `metrics.tensorboard` the run's folder has event files in `tensorboard/`. The step is `frames`.
+The actors stand in one group (`td_err_mean/dqn`, `td_err_mean/expert`), so do the error codes
+(`errors/bad_token`), and everything else is in the group `run`.
+"""
+
+
 class Collector:
     """Puts the reports of all processes together into one row of metrics."""
 
@@ -272,6 +298,8 @@ def document() -> str:
         "|---|---|---|",
     ]
     lines += [_table_row(name, SUMMARY[name]) for name in SUMMARY]
+    labelled = ", ".join(f"`{name}`" for name in _BY_ACTOR)
+    lines += ["", _ELSEWHERE.format(labelled=labelled).strip()]
     return "\n".join(lines) + "\n"
 
 
