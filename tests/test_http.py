@@ -362,6 +362,7 @@ def test_a_checkpoint_is_written_before_the_answer(server: Running, web: HttpSer
     assert path.exists()
     last = changes(server)[-1]
     assert (last["key"], last["to"], last["who"]) == ("checkpoint", str(path), "http")
+    assert ask(web, "/api/history").json["changes"][-1] == last, "it is shown too"
 
 
 def test_games_are_told_settings_and_to_evaluate(server: Running, web: HttpServer) -> None:
