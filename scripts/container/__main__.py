@@ -28,9 +28,12 @@ BUILD_TOOLS = ("gcc", "cc", "g++", "make", "ld", "git", "cargo", "nvcc")
 GAME = """
 import pathlib, random, sys
 from understudy_client import RUNNING, TRUNCATED, Client, Discrete, Observation
-token = pathlib.Path("/run/secrets/game_token").read_text().strip() if sys.argv[1] == "right" else "no"
-with Client.connect("127.0.0.1", 7777, client="check/1", game="check", token=token,
-                    observation=Observation("float32", (4,)), actions=[Discrete("move", 3)]) as game:
+token = pathlib.Path("/run/secrets/game_token").read_text().strip()
+with Client.connect(
+    "127.0.0.1", 7777, client="check/1", game="check",
+    token=token if sys.argv[1] == "right" else "wrong",
+    observation=Observation("float32", (4,)), actions=[Discrete("move", 3)],
+) as game:
     for episode in range(40):
         for tick in range(51):
             status = TRUNCATED if tick == 50 else RUNNING
@@ -111,7 +114,9 @@ def check_running(server: Container, words: dict[str, str]) -> None:
     took, said = server.wait_healthy()
     expect(True, f"healthy after {took:.1f} s: {said}")
     wrong = server.execute("python", "-c", GAME, "wrong")
-    expect(wrong.returncode != 0 and "token" in wrong.stderr, "a game with a wrong token is refused")
+    expect(
+        wrong.returncode != 0 and "token" in wrong.stderr, "a game with a wrong token is refused"
+    )
     played = server.execute("python", "-c", GAME, "right", timeout_s=120)
     expect(played.stdout == "played\n", f"a game with the token plays {played.stderr[-800:]}")
     page = server.execute("python", "-c", FETCH, "/")

@@ -180,7 +180,7 @@ class Builder:
             elif one.name == "ENV":
                 image.environment |= {k: expand(v, known) for k, v in assignments(one).items()}
             elif one.name == "WORKDIR":
-                image.folder = os.path.join(image.folder, expand(one.text, known))
+                image.folder = str(Path(image.folder) / expand(one.text, known))
                 (root / image.folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
             elif one.name == "USER":
                 image.user = one.text
@@ -218,7 +218,7 @@ class Builder:
         if unknown:
             raise RoomError(f"line {one.line}: COPY --{unknown.pop()} is not known here")
         *sources, target = one.words()
-        place = image.root / os.path.join(image.folder, target).lstrip("/")
+        place = image.root / str(Path(image.folder) / target).lstrip("/")
         into = target.endswith(("/", ".")) or len(sources) > 1
         stage = one.flags.get("from")
         for source in sources:

@@ -1,5 +1,5 @@
-"""A root folder with processes in it that see nothing else: what a container engine would make, from
-`unshare`, `mount`, `chroot` and `setpriv`.
+"""A root folder with processes in it that see nothing else: what a container engine would make,
+from `unshare`, `mount`, `chroot` and `setpriv`.
 
 Mounts are made in a mount namespace of the processes' own, so they are gone when the last of them
 is; and the first one is the first of a process namespace, so all others end with it.
@@ -155,7 +155,7 @@ class Room:
             raise RoomError(f"exit code {code}: {shlex.join(words)}")
 
     def start(self, words: Sequence[str], log: Path, beside: Started | None = None) -> Started:
-        """Start with a network of its own, or with that of another; nothing but loopback is there."""
+        """Start with a network of its own, or that of another: loopback and nothing else."""
         self.place_mounts()
         script = self._setup()
         spaces = [tool("unshare"), "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
@@ -210,7 +210,7 @@ class Started:
             return subprocess.CompletedProcess(command, 124, "", f"no end after {timeout_s:g} s")
 
     def stop(self, grace_s: float) -> tuple[int | None, float]:
-        """SIGTERM to the first process; (its exit code, or None if it had to be killed, seconds)."""
+        """SIGTERM to the first process: (exit code, or None if it had to be killed; seconds)."""
         began = time.monotonic()
         if self.process.poll() is None:
             os.kill(self.first, signal.SIGTERM)

@@ -64,7 +64,7 @@ class Container:
         return Bind(path.resolve(), "/etc/hosts")
 
     def _volume(self, name: str, target: str) -> Path:
-        """A named volume. A new one holds what the image has there, and belongs to the same user."""
+        """A named volume. A new one is as the image has that folder, its owner too."""
         place = self.work / "volumes" / name
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
