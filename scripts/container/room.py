@@ -95,6 +95,8 @@ class Room:
         lines: list[list[str]] = [
             [mount, "--make-rprivate", "/"],
             [mount, "--bind", root, root],
+            # At once, while nobody has anything open there; what comes over it can be written to.
+            *([[mount, "-o", "remount,bind,ro", root]] if self.read_only else []),
             [mount, "-t", "proc", "proc", f"{root}/proc"],
             [mount, "-t", "tmpfs", "-o", "mode=755", "dev", f"{root}/dev"],
             [tool("mkdir"), f"{root}/dev/shm"],
@@ -111,8 +113,6 @@ class Room:
             lines.append([mount, "--bind", str(one.source), f"{root}{one.target}"])
             if one.read_only:
                 lines.append([mount, "-o", "remount,bind,ro", f"{root}{one.target}"])
-        if self.read_only:
-            lines.append([mount, "-o", "remount,bind,ro", root])
         return "set -eu\n" + "\n".join(shlex.join(line) for line in lines)
 
     def _enter(self, words: Sequence[str]) -> list[str]:
