@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -117,7 +118,7 @@ def check_running(server: Container, words: dict[str, str]) -> None:
     expect(
         wrong.returncode != 0 and "token" in wrong.stderr, "a game with a wrong token is refused"
     )
-    played = server.execute("python", "-c", GAME, "right", timeout_s=120)
+    played = server.execute("python", "-c", GAME, "right", timeout_s=120 * server.patience)
     expect(played.stdout == "played\n", f"a game with the token plays {played.stderr[-800:]}")
     page = server.execute("python", "-c", FETCH, "/")
     expect("<html" in page.stdout, "the dashboard is served")
@@ -150,13 +151,13 @@ def check_stopped(server: Container, start: int) -> None:
     expect(f'"starts": {start}' in (run / "run.json").read_text(), f"the run was started {start}x")
 
 
-def check_server(image: Image, compose: dict[str, Any], work: Path) -> None:
+def check_server(image: Image, compose: dict[str, Any], work: Path, patience: float) -> None:
     """Twice: a new run, and the same run resumed by a new container."""
     words = make_secrets(work, compose)
     service = composing.services(compose)["server-cpu"]
     for start in (1, 2):
         say(f"start {start}: {' '.join(service['command'])}")
-        server = Container(service, compose, image, work, work / "server")
+        server = Container(service, compose, image, work, work / "server", patience)
         try:
             server.start()
             check_running(server, words)
@@ -176,6 +177,13 @@ def main() -> int:
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--mirror", help="where debootstrap gets packages; default: its own")
     parser.add_argument("--work", type=Path, help="folder for the roots; they take some GB")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="for a busy machine: how many times as long as it should everything may take",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the roots there")
     args = parser.parse_args()
 
@@ -189,6 +197,8 @@ def main() -> int:
         say("the long check needs root (chroot, mounts, debootstrap); --static does not")
         return 2
 
+    # So that a SIGTERM, too, leaves neither processes nor folders behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
     given = dict(one.partition("=")[::2] for one in args.build_arg)
     compose = composing.read((ROOT / "docker-compose.yml").read_text(), given)
@@ -200,7 +210,7 @@ def main() -> int:
             say(f"built after {time.monotonic() - began:.0f} s; "
                 f"{size_mb(image.root / 'opt/understudy')} MB in /opt/understudy")  # fmt: skip
             check_root(image)
-            check_server(image, compose, work)
+            check_server(image, compose, work, args.patience)
     except (RoomError, subprocess.CalledProcessError) as error:
         say(f"FAILED: {error}")
         return 1

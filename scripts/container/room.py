@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -223,5 +224,8 @@ class Started:
     def kill(self) -> None:
         """End it and all that it started, whatever they do."""
         if self.process.poll() is None:
-            self.process.kill()  # the kernel then kills the first process, and with it all others
+            # The first process, for the kernel ends all others of its namespace with it. `unshare`
+            # would not pass this on: who changes its user no longer dies with its parent.
+            with suppress(ProcessLookupError):
+                os.kill(self.first, signal.SIGKILL)
         self.process.wait()

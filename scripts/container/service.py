@@ -18,10 +18,17 @@ class Container:
     """One service; `start` it, ask its `health`, `execute` something beside it, `stop` it."""
 
     def __init__(
-        self, service: Service, compose: Mapping[str, Any], image: Image, root: Path, work: Path
+        self,
+        service: Service,
+        compose: Mapping[str, Any],
+        image: Image,
+        root: Path,
+        work: Path,
+        patience: float = 1.0,
     ) -> None:
         """`root`: the folder that the compose file's paths begin at. `work` keeps volumes, the log
-        and the file of hosts."""
+        and the file of hosts. `patience`: by what all times that are granted are multiplied."""
+        self.patience = patience
         self.service = service
         self.image = image
         self.work = work
@@ -88,8 +95,8 @@ class Container:
             raise RoomError("it is not started")
         return self.started
 
-    def execute(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        return self.running().execute(words, timeout_s)
+    def execute(self, *words: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
+        return self.running().execute(words, timeout_s or 60 * self.patience)
 
     def wait_healthy(self) -> tuple[float, str]:
         """Run the image's health check until it passes: (seconds that took, what it said).
@@ -100,8 +107,10 @@ class Container:
         health = self.image.health
         if health is None:
             raise RoomError("the image has no HEALTHCHECK")
-        every, limit = seconds(health.flags["interval"]), seconds(health.flags["timeout"])
+        every = seconds(health.flags["interval"])
+        limit = seconds(health.flags["timeout"]) * self.patience
         granted = seconds(health.flags["start-period"]) + every * int(health.flags["retries"])
+        granted *= self.patience
         kind, _, rest = health.text.partition(" ")
         if kind != "CMD":
             raise RoomError(f"line {health.line}: expected HEALTHCHECK CMD")
@@ -120,7 +129,7 @@ class Container:
 
     def stop(self) -> tuple[int, float]:
         """SIGTERM: (exit code, seconds). Errors: RoomError if the grace period is not enough."""
-        grace = seconds(str(self.service.get("stop_grace_period", "10s")))
+        grace = seconds(str(self.service.get("stop_grace_period", "10s"))) * self.patience
         code, took = self.running().stop(grace)
         if code is None:
             raise RoomError(f"SIGTERM did not end it within {grace:g} s:\n{self.running().said()}")
