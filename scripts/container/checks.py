@@ -96,9 +96,9 @@ def _copies(stage: Stage, before: set[str | None], context: Path, patterns: str)
         for source in sources:
             if not (context / source).exists():
                 wrong.append(f"line {one.line}: COPY {source}: there is no such file")
-            elif ignored(source, patterns):
+            elif source != "." and ignored(source, patterns):
                 wrong.append(f"line {one.line}: COPY {source}: .dockerignore keeps it out")
-            elif SECRET.search(source) or source in (".", ".env"):
+            elif SECRET.search(source) or (source == "." and "*" not in patterns.splitlines()):
                 wrong.append(f"line {one.line}: COPY {source}: a secret may come with it")
     return wrong
 
@@ -121,7 +121,8 @@ def _final(stage: Stage) -> list[str]:
         wrong.append("expected USER in the last stage, and not root")
     elif "RUN" in names and names.index("USER") < max(i for i, n in enumerate(names) if n == "RUN"):
         wrong.append("expected USER behind the last RUN")
-    for name in ("HEALTHCHECK", "ENTRYPOINT"):
+    # What listens can be asked how it is; a game that ends is started again.
+    for name in ("HEALTHCHECK", "ENTRYPOINT") if stage.last("EXPOSE") else ("ENTRYPOINT",):
         one = stage.last(name)
         words = one.text.removeprefix("CMD ") if one else ""
         if not words.startswith("["):

@@ -226,7 +226,8 @@ class Builder:
                 origin = made[stage].root / source.lstrip("/")
             else:
                 origin = self.context / source
-                if ignored(source, self.patterns) or not origin.exists():
+                out = source != "." and ignored(source, self.patterns)
+                if out or not origin.exists():
                     raise RoomError(f"line {one.line}: {source} is not in the context")
             if origin.is_dir():
                 self._copy_folder(origin, place, source if stage is None else None)
@@ -244,8 +245,8 @@ class Builder:
             return
 
         def left_out(folder: str, names: list[str]) -> list[str]:
-            inside = Path(folder).relative_to(self.context).as_posix()
-            return [each for each in names if ignored(f"{inside}/{each}", self.patterns)]
+            inside = Path(folder).relative_to(self.context)
+            return [n for n in names if ignored((inside / n).as_posix(), self.patterns)]
 
         shutil.copytree(origin, place, ignore=left_out, dirs_exist_ok=True)
         subprocess.run([tool("chown"), "-R", "0:0", place], check=True)
