@@ -122,15 +122,14 @@ function show() {
 }
 
 function showTiles(row) {
-  const evaluation = there(row.eval_return_mean) ? `${number(row.eval_return_mean)} / ${number(row.expert_return_mean)}` : "none yet";
   fillFacts(by("tiles"), {
     Frames: count(row.frames),
     "Frames/s": number(row.frames_per_s),
     Updates: count(row.updates),
     "Updates/s": number(row.updates_per_s),
     Games: count(row.slots),
-    "p99 of a turn": there(row.turn_p99_ms) ? `${number(row.turn_p99_ms)} ms` : "none yet",
-    "Student / expert": evaluation,
+    "Student alone": number(row.eval_return_mean),
+    "Expert alone": number(row.expert_return_mean),
     Errors: count(row.errors),
   });
 }
@@ -140,7 +139,10 @@ function showCharts() {
   const marks = history.marks();
   for (const chart of page.charts) {
     const { spec } = chart;
-    if (spec === EVALUATION) chart.show(evaluated(state.evaluations ?? [], state.row?.frames ?? 0));
+    if (spec === EVALUATION) {
+      const { data, marked } = evaluated(state.evaluations ?? [], state.row?.frames ?? 0);
+      chart.show(data, { marked });
+    }
     else chart.show(...withHistory(history, spec.lines.map((line) => line.key), marks));
   }
 }
@@ -155,7 +157,7 @@ function showEvents() {
   const { starts, changes } = page.history;
   const events = [
     ...starts.map(({ time, frames }, at) => ({ time, frames, what: at ? "Started again (R)" : "Started" })),
-    ...changes.map((change) => ({ ...change, what: changeText(change) })),
+    ...changesTogether(changes),
   ].sort((a, b) => b.time - a.time);
   const key = JSON.stringify(events);
   const table = by("events");
@@ -168,9 +170,16 @@ function showEvents() {
   );
 }
 
-function changeText({ key, from, to, ...rest }) {
-  if (key === undefined) return Object.entries(rest).filter(([name]) => name !== "time" && name !== "frames").map(([name, value]) => `${name}: ${written(value)}`).join(", ");
-  return from === undefined ? `${key}: ${written(to)}` : `${key}: ${written(from)} → ${written(to)} (C)`;
+/** What was changed at once is one event. */
+function changesTogether(changes) {
+  const events = [];
+  for (const { time, frames, key, from, to } of changes) {
+    const text = from === undefined ? `${key} ${written(to)}` : `${key} ${written(from)} → ${written(to)}`;
+    const last = events.at(-1);
+    if (last?.time === time) last.what = `${last.what}, ${text}`;
+    else events.push({ time, frames, what: `Changed (C): ${text}` });
+  }
+  return events;
 }
 
 // Which page: the run, or one of its games.

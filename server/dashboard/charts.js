@@ -7,9 +7,11 @@ import uPlot from "/static/vendor/uplot/uPlot.esm.js";
 import { extent, scale } from "/static/series.js";
 import { clock, count, duration, element, number, there, when } from "/static/text.js";
 
-const DASHES = [[], [8, 4], [2, 4]];
+const DASHES = [[], [9, 3], [2, 3]];
 const STEPS_S = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800];
+const STEPS = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 const LINE_PX = 13;
+const AXIS_PX = 44;
 const SVG = "http://www.w3.org/2000/svg";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -55,6 +57,7 @@ export class Chart {
     this.rows = [];
     this.history = null;
     this.marks = [];
+    this.marked = null;
     this.plots = [];
     this.at = null;
     this.figure = this.build();
@@ -66,8 +69,7 @@ export class Chart {
 
   build() {
     const { id, title, unit, lines, pair } = this.spec;
-    this.toggle = element("button", { type: "button", class: "quiet", "aria-expanded": "false", "aria-controls": `${id}-numbers` }, "Show numbers");
-    this.toggle.setAttribute("aria-label", `Show numbers: ${title}`);
+    this.toggle = element("button", { type: "button", class: "quiet", "aria-expanded": "false", "aria-controls": `${id}-numbers`, "aria-label": `Numbers: ${title}` }, "Numbers");
     this.toggle.addEventListener("click", () => this.flip());
     this.outputs = lines.map(() => element("span", { class: "value" }));
     const key = (line, at) =>
@@ -91,12 +93,14 @@ export class Chart {
   }
 
   /** Show these numbers. `data`: x and a column for each line; `rows`: the row of `history` that each
-   * point is of, null for a gap, where the x is running time. */
-  show(data, { rows = null, history = null, marks = [] } = {}) {
+   * point is of, null for a gap, where the x is running time; `marked`: for each line the points that
+ * have markers (all). */
+  show(data, { rows = null, history = null, marks = [], marked = null } = {}) {
     this.data = data;
     this.rows = rows;
     this.history = history;
     this.marks = marks;
+    this.marked = marked;
     this.limits = this.spec.fixed ?? scale(extent(data.slice(1)) ?? [0, 1], this.spec.zero);
     if (!this.plots.length) this.plots = this.places.map((place, at) => new uPlot(this.options(at), this.part(at), place));
     else this.plots.forEach((plot, at) => plot.setData(this.part(at)));
@@ -115,21 +119,22 @@ export class Chart {
 
   options(panel) {
     const { by, pair, lines } = this.spec;
+    const byTime = !by || by === "seconds";
     const ink = () => colour("ink-soft");
     const axis = { stroke: ink, font: "12px system-ui, sans-serif", grid: { stroke: () => colour("grid"), width: 1 }, ticks: { show: false } };
     return {
       width: this.width(this.places[panel]),
       height: this.height(),
       legend: { show: false },
-      padding: [16, pair ? 8 : this.endRoom(), 0, pair && panel ? 8 : 0],
+      padding: [16, pair ? 18 : this.endRoom(), 0, pair && panel ? 18 : 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 }, ...(by ? {} : { sync: { key: "run", setSeries: false } }) },
       scales: {
         x: { time: false, range: (_, low, high) => (there(low) && high > low ? [low, high] : [(low ?? 0) - 0.5, (low ?? 0) + 0.5]) },
         y: { range: () => this.limits },
       },
       axes: [
-        { ...axis, size: 24, gap: 4, space: by ? 80 : 70, values: (_, ticks) => ticks.map(by ? brief : duration), ...(by ? {} : { incrs: STEPS_S }) },
-        { ...axis, show: !(pair && panel), size: 52, gap: 6, space: 34, values: (_, ticks) => ticks.map(brief) },
+        { ...axis, size: 24, gap: 4, space: 70, values: (_, ticks) => ticks.map(byTime ? duration : brief), incrs: byTime ? STEPS_S : STEPS },
+        { ...axis, show: !(pair && panel), size: AXIS_PX, gap: 6, space: 34, values: (_, ticks) => ticks.map(brief) },
       ],
       series: [
         {},
@@ -141,8 +146,9 @@ export class Chart {
             stroke,
             width: 2,
             dash: DASHES[line.dash ?? at],
+            spanGaps: Boolean(line.marker),
             points: line.marker
-              ? { show: true, size: 9, stroke, fill: () => colour("card"), width: 2, paths: line.marker === "square" ? squares : undefined }
+              ? { show: true, size: 9, stroke, fill: () => colour("card"), width: 2, filter: () => this.marked?.[at] ?? null, ...(line.marker === "square" ? { paths: squares } : {}) }
               : { size: 5, stroke, fill: stroke, filter: lonely },
           };
         }),
@@ -164,7 +170,7 @@ export class Chart {
 
   /** Room for the names at the ends of the lines, in pixels. */
   endRoom() {
-    if (this.spec.lines.length < 2) return 10;
+    if (this.spec.lines.length < 2) return 18;
     return 14 + Math.max(...this.spec.lines.map((line) => (line.short ?? line.name).length)) * 6.6;
   }
 
@@ -182,13 +188,14 @@ export class Chart {
 
   drawMarks(plot) {
     const { ctx, bbox } = plot;
-    let free = -Infinity;
+    const letters = [];
     ctx.save();
     ctx.lineWidth = devicePixelRatio;
     ctx.font = font();
     ctx.textAlign = "center";
+    ctx.textBaseline = "alphabetic";
     ctx.strokeStyle = ctx.fillStyle = colour("ink-soft");
-    for (const { x, letter } of [...this.marks].sort((a, b) => a.x - b.x)) {
+    for (const { x, letter } of this.marks) {
       const left = plot.valToPos(x, "x", true);
       if (!(left >= bbox.left && left <= bbox.left + bbox.width)) continue;
       ctx.setLineDash((letter === "R" ? [6, 3, 1, 3] : [1, 3]).map((n) => n * devicePixelRatio));
@@ -196,9 +203,9 @@ export class Chart {
       ctx.moveTo(left, bbox.top);
       ctx.lineTo(left, bbox.top + bbox.height);
       ctx.stroke();
-      if (left - free >= LINE_PX * devicePixelRatio) {
+      if (letters.every((other) => Math.abs(left - other) >= LINE_PX * devicePixelRatio)) {
         ctx.fillText(letter, left, bbox.top - 4 * devicePixelRatio);
-        free = left;
+        letters.push(left);
       }
     }
     ctx.restore();
@@ -225,6 +232,7 @@ export class Chart {
     }
     ctx.save();
     ctx.font = font();
+    ctx.textAlign = "left";
     ctx.textBaseline = "middle";
     for (const name of names) {
       ctx.fillStyle = colour(name.colour);
@@ -267,7 +275,8 @@ export class Chart {
     this.notes.forEach((note, at) => {
       const nothing = pair ? !has[at] : !has.some(Boolean);
       note.hidden = !nothing;
-      const text = pair ? (lines[at].empty ?? empty) : empty;
+      const text = pair && has.some(Boolean) ? (lines[at].empty ?? empty) : empty;
+      this.places[at].classList.toggle("blank", nothing);
       if (nothing && note.textContent !== text) note.textContent = text ?? "No numbers yet.";
     });
     if (this.at !== null) return;
@@ -282,8 +291,6 @@ export class Chart {
     const shown = this.numbers.hidden;
     this.numbers.hidden = !shown;
     this.toggle.setAttribute("aria-expanded", String(shown));
-    this.toggle.textContent = shown ? "Hide numbers" : "Show numbers";
-    this.toggle.setAttribute("aria-label", `${this.toggle.textContent}: ${this.spec.title}`);
     if (shown) this.tabulate();
   }
 
@@ -318,12 +325,12 @@ const ticks = new Intl.NumberFormat("en", { notation: "compact", maximumSignific
 const brief = (value) => (value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(0) : ticks.format(value));
 
 /** Square markers, as uPlot's own round ones are made. */
-function squares(plot, at, first, last) {
+function squares(plot, at, first, last, chosen) {
   const fill = new Path2D();
   const size = plot.series[at].points.size * devicePixelRatio * 0.85;
   for (let i = first; i <= last; i++) {
     const value = plot.data[at][i];
-    if (!there(value)) continue;
+    if (!there(value) || (chosen && !chosen.includes(i))) continue;
     fill.rect(plot.valToPos(plot.data[0][i], "x", true) - size / 2, plot.valToPos(value, "y", true) - size / 2, size, size);
   }
   return { stroke: fill, fill, clip: null, flags: 3 };

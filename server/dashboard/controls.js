@@ -49,7 +49,7 @@ export class Controls {
   }
 
   gamesSettings() {
-    return this.state.settings["server.settings"] ?? {};
+    return this.state.game_settings ?? {};
   }
 
   /** What a setting is now, in words. */

@@ -104,7 +104,8 @@ export function scale([low, high], zero) {
   return [low - room, high + room];
 }
 
-/** Student and expert by frames, of the evaluations: the expert's newest mean holds until the next. */
+/** Student and expert by frames, of the evaluations; the expert's newest mean holds until the next.
+ * `marked`: for each line, the points at which something was measured. */
 export function evaluated(evaluations, frames) {
   const found = evaluations.filter((each) => !each.partial);
   const x = found.map((each) => each.frames);
@@ -115,5 +116,6 @@ export function evaluated(evaluations, frames) {
     student.push(null);
     expert.push(expert.at(-1));
   }
-  return [x, student, expert];
+  const measured = found.map((each, at) => (each.expert_episodes > 0 ? at : -1)).filter((at) => at >= 0);
+  return { data: [x, student, expert], marked: [found.map((_, at) => at), measured] };
 }

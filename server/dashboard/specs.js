@@ -1,7 +1,7 @@
 // Which charts there are. Keys are those of docs/metrics.md.
 
 const dqn = (key, more = {}) => ({ key: `${key}_dqn`, name: "dqn", colour: "dqn", ...more });
-const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", colour: "expert", dash: 1, empty: "No expert frames yet.", ...more });
+const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", colour: "expert", dash: 0, empty: "No expert frames yet.", ...more });
 const pair = (id, title, more = {}) => ({ id, title, pair: true, empty: "Nothing learnt yet.", lines: [dqn(id), expert(id)], ...more });
 
 const NO_FRAMES = "No frames yet.";
@@ -10,7 +10,7 @@ const NO_UPDATES = "Nothing learnt yet: the replay is being filled.";
 export const EVALUATION = {
   id: "evaluation",
   title: "Student against teacher",
-  unit: "mean return alone, by frames",
+  unit: "mean return, by frames",
   by: "frames",
   empty: "No evaluation yet.",
   lines: [
@@ -25,7 +25,7 @@ export const CHARTS = {
     {
       id: "returns",
       title: "Returns while training",
-      unit: "mean of the last 100 episodes",
+      unit: "mean of 100 episodes",
       empty: "No episode has ended yet.",
       lines: [{ key: "episode_return_mean", name: "return", colour: "third" }],
     },
@@ -40,6 +40,8 @@ export const CHARTS = {
         { key: "loss_imitation", name: "imitation", colour: "expert" },
       ],
     },
+  ],
+  played: [
     {
       id: "schedules",
       title: "Expert ratio and epsilon",
@@ -56,8 +58,8 @@ export const CHARTS = {
     pair("q_mean", "Q of the actions taken"),
     pair("reward_mean", "Reward in the batches"),
     pair("grad_share", "Share of the gradient", { fixed: [0, 1.04] }),
-    pair("weight_mean", "Advantage weight", { unit: "mean", zero: true }),
-    pair("weight_ess", "Advantage weights", { unit: "effective sample size, share of rows", fixed: [0, 1.04] }),
+    pair("weight_mean", "Advantage weight", { unit: "mean over the rows", zero: true }),
+    pair("weight_ess", "Effective sample size", { unit: "share of rows", fixed: [0, 1.04] }),
   ],
   speed: [
     {
@@ -84,8 +86,8 @@ export const CHARTS = {
     },
     {
       id: "updates_per_s",
-      title: "Steps of the learner (updates)",
-      unit: "per second",
+      title: "Updates",
+      unit: "steps of the learner per second",
       empty: NO_UPDATES,
       zero: true,
       lines: [{ key: "updates_per_s", name: "updates", colour: "third" }],
