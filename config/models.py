@@ -125,6 +125,10 @@ class ServerConfig(Group):
     token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
     """What a client must say to be let in. none: everybody is. Never shown and never saved;
     best set by environment, for other users see a command line."""
+    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address that the dashboard listens on. It shows the run to everybody who can reach it."""
+    http_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = 8080
+    """The port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
     device: Device = "cpu"
     """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
     ring_steps: Annotated[int, Field(ge=2), Unit("steps")] = 16_384

@@ -23,10 +23,11 @@ from config.options import given
 from server.attribution import Attribution, compare, load_dump, load_logs
 from server.evaluator import Evaluator
 from server.games import GameOptions, Games
+from server.http_server import HttpServer
 from server.logs import log_here, stop_logging
 from server.play import positive
 from server.rundir import RunFolder
-from server.serve import Flag, stop_flag
+from server.serve import Flag, serve_http, stop_flag
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
@@ -76,19 +77,26 @@ def main(args: argparse.Namespace) -> int:
             f"--env: expected one with a known expert ({', '.join(EXPERTS)}), got {args.env!r}; "
             "for others there are `understudy serve` and `understudy play`"
         )
-    config = load(given(args)).config
+    loaded = load(given(args))
+    config = loaded.config
     folder = RunFolder.open(config, resume=False, label="demo")
     console = Console(stderr=args.json, quiet=args.json)
     log_here(folder.log, None)
     supervisor = Supervisor(config, folder)
+    http: HttpServer | None = None
     try:
         supervisor.start()
+        http = serve_http(loaded, supervisor)
+        if http is not None:
+            console.print(f"dashboard: {http.url}")
         found = _run(args, supervisor, console)
     except (ChildDied, DemoError) as error:
         print(f"understudy demo: {error}", file=sys.stderr)
         return 1
     finally:
         supervisor.stop()
+        if http is not None:
+            http.stop()
         stop_logging()
     # After the stop, so that the counters are the final ones.
     summary = write_summary(supervisor, **found)

@@ -7,15 +7,18 @@ ring there. When the ring is full it stops reading, and TCP makes the games wait
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
+import time
 from collections import Counter
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import uvloop
 
@@ -33,6 +36,8 @@ from server.control import (
     Episode,
     ExpertRatio,
     GatewayReport,
+    Joined,
+    Left,
     Open,
     Proposed,
     Stop,
@@ -141,6 +146,8 @@ class Gateway:
         if self.turn is not None and len(connection.rows):
             self.turn.leave(connection)
             self.schedule_turn()
+            with contextlib.suppress(OSError):  # the supervisor is gone: so will this be
+                self._pipe.send(Left(connection.number))
 
     # The run.
 
@@ -257,6 +264,19 @@ class Gateway:
             session=number, protocol=PROTOCOL_VERSION, server=SERVER_NAME, settings=settings
         )
         connection.welcome(Welcome(fields), rows)
+        hello = session.hello
+        self._pipe.send(
+            Joined(
+                session=number,
+                gateway=self._index,
+                client=hello.client,
+                game=hello.game,
+                role=hello.role,
+                slots=hello.slots,
+                peer=connection.peer,
+                time=time.time(),
+            )
+        )
 
     def sweep(self) -> None:
         """Check all deadlines, and do so again in a moment."""
@@ -287,6 +307,7 @@ class Gateway:
             episodes = list(turn.episodes)
             turn.episodes.clear()
         mix = self._mix()
+        playing = [each for each in self._connections if len(each.rows)]
         return GatewayReport(
             index=self._index,
             frames=turn.frames if turn else {},
@@ -304,7 +325,19 @@ class Gateway:
             episodes=episodes,
             slots_by_role=turn.slots_by_role if turn else {},
             run_frames=self._frames(),
+            sessions=[each.number for each in playing],
+            played=self._played(playing),
         )
+
+    def _played(self, playing: list[Connection]) -> npt.NDArray[np.int64]:
+        """Frames of these connections by who acted, [n, 3]."""
+        if self.turn is None or not playing:
+            return np.zeros((0, 3), np.int64)
+        starts, n = [], 0
+        for connection in playing:
+            starts.append(n)
+            n += len(connection.rows)
+        return self.turn.played(np.concatenate([each.rows for each in playing]), starts)
 
     def heard(self) -> None:
         """The supervisor sent something."""

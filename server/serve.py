@@ -15,6 +15,7 @@ from agent import checkpoint
 from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
+from server.http_server import HttpServer
 from server.logs import log_here, stop_logging
 from server.rundir import RunFolder
 from server.summary import write_summary
@@ -60,6 +61,21 @@ def stop_flag() -> Flag:
     return Flag(signal.SIGINT, signal.SIGTERM)
 
 
+def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
+    """The dashboard, unless it is switched off. Where nobody chose its port for this start, it may
+    be another one. Errors: ConfigError."""
+    server = loaded.config.server
+    if server.http_port is None:
+        return None
+    chosen = loaded.origins["server.http_port"]
+    return HttpServer(
+        server.http_host,
+        server.http_port,
+        supervisor.board,
+        or_any_port=chosen.startswith(("default", "preset ", "run ")),
+    )
+
+
 def _checkpoint(supervisor: Supervisor) -> None:
     """Have a checkpoint written, and say so if that fails: the server goes on."""
     try:
@@ -91,11 +107,15 @@ def main(args: argparse.Namespace) -> int:
     console = Console()
     log_here(folder.log, console)
     supervisor = Supervisor(loaded.config, folder, resume=resume, best=args.best)
+    http: HttpServer | None = None
     stop, save = stop_flag(), Flag(signal.SIGUSR1)
     try:
         supervisor.start()
         host = loaded.config.server.host
         console.print(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
+        http = serve_http(loaded, supervisor)
+        if http is not None:
+            console.print(f"dashboard: {http.url}")
         with Screen(console, f"understudy {host}:{supervisor.port}") as screen:
             supervisor.on_row = screen.show
             while not stop.set:
@@ -108,6 +128,8 @@ def main(args: argparse.Namespace) -> int:
         return 1
     finally:
         supervisor.stop()
+        if http is not None:
+            http.stop()
         write_summary(supervisor)
         stop_logging()
     return 0

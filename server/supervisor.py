@@ -28,6 +28,7 @@ from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
 from server import gateway, trainer
+from server.board import Board
 from server.control import (
     Changed,
     Checkpoint,
@@ -38,6 +39,8 @@ from server.control import (
     Failed,
     GameDecided,
     GatewayReport,
+    Joined,
+    Left,
     Log,
     Open,
     Proposed,
@@ -53,6 +56,7 @@ from server.control import (
 from server.control_socket import ControlSocket
 from server.evaluation import Evaluation, Evaluations
 from server.metrics import Collector
+from server.players import Players
 from server.ring import StepRing
 from server.rundir import RunFolder, append_lines
 from server.watch import SampleWatch, unwise
@@ -103,6 +107,8 @@ class Supervisor:
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
         """Called after each interval with `last`."""
+        self.board = Board(config, folder)
+        """What other threads may look at."""
         self.port = 0
         self._resume = resume
         self._record = record
@@ -123,6 +129,9 @@ class Supervisor:
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
         self._samples = SampleWatch()
+        self._players = Players()
+        self._reported: set[int] = set()
+        """Gateways that have reported: their sockets are served."""
         self._next_row = 0.0
         self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
@@ -208,7 +217,7 @@ class Supervisor:
 
     def _decide(self, spec: GameSpec) -> None:
         """This is the run's game: make its rings, and tell the trainer."""
-        self._spec = spec
+        self._spec = self.board.spec = spec
         capacity = self.config.server.ring_steps
         try:
             for _ in self._gateways:
@@ -227,6 +236,7 @@ class Supervisor:
 
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
+        self.board.beat()
         pipes = list(self._processes)
         sentinels = {p.sentinel: p for p in self._processes.values()}
         asking = self._control.waitables if self._control else []
@@ -240,10 +250,11 @@ class Supervisor:
                 self._take_in_all()
                 process = sentinels[ready]  # type: ignore[index]
                 process.join()
-                raise ChildDied(
+                self.board.ended = (
                     f"{process.name} ended by itself (exit code {process.exitcode}); see "
                     f"{self.folder.log}"
                 )
+                raise ChildDied(self.board.ended)
         self._close_evaluation()
         if time.monotonic() >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
@@ -300,6 +311,7 @@ class Supervisor:
                 f"{error}"
             ) from None
         before, self.config = self.config, config
+        self.board.config = config
         for pipe in self._processes:
             self._say(pipe, Changed(config))
         self._tell_ratio()
@@ -355,6 +367,7 @@ class Supervisor:
     def _evaluated(self, evaluation: Evaluation) -> None:
         """An evaluation has ended: keep it, and act on it."""
         log.info("%s", evaluation.text())
+        self.board.evaluated(evaluation)
         try:
             append_lines(self.folder.evaluations, [evaluation.line()])
         except OSError as error:
@@ -395,6 +408,9 @@ class Supervisor:
     def _handle(self, message: Any) -> None:
         match message:
             case GatewayReport():
+                self._players.report(message)
+                self._reported.add(message.index)
+                self.board.ready = len(self._reported) == len(self._gateways)
                 for evaluation in self._collector.gateway(message):
                     self._evaluated(evaluation)
             case TrainerReport():
@@ -404,6 +420,10 @@ class Supervisor:
                 for line in message.lines:
                     self.lines.append(line)
                     log.info("%s", line)
+            case Joined():
+                self._players.joined(message)
+            case Left():
+                self._players.left(message.session)
             case Log():
                 logging.getLogger(message.source).log(message.level, "%s", message.text)
             case Proposed():
@@ -442,6 +462,7 @@ class Supervisor:
         }
         with self.folder.metrics.open("a") as file:
             file.write(json.dumps(plain(self.row)) + "\n")
+        self.board.show(self.row, self.last, self._players.rows(time.time()))
         if self.on_row:
             self.on_row(self.last)
 
@@ -451,6 +472,7 @@ class Supervisor:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
         self._stopping = True
+        self.board.ended = self.board.ended or "the server is stopping"
         if self._control is not None:
             self._control.close()
             self._control = None

@@ -23,6 +23,7 @@ OTHER: dict[str, Any] = {
     "run.seed": 7,
     "server.host": "0.0.0.0",
     "server.token": "open sesame",
+    "server.http_host": "0.0.0.0",
     "server.device": "cuda:1",
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
     "reward.weights": {"score": 0.01, "life": -1.0},
