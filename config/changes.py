@@ -66,6 +66,19 @@ def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Cha
     ]
 
 
+def games_told(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Change]]:
+    """The configuration with these among the settings for the games (`server.settings`), and what
+    that changes. The others stay: a game cannot be told to forget one. Errors: ConfigError."""
+    before = config.server.settings
+    layers = [
+        Layer("run", flat(config)),
+        Layer(SOURCE, {"server.settings": before | dict(values)}),
+    ]
+    new = combine(layers).config
+    after = new.server.settings
+    return new, [] if before == after else [Change("server.settings", before, after)]
+
+
 def parse(words: Sequence[str]) -> dict[str, Any]:
     """The values in words such as `expert.ratio=0.2`, for `changed`. Errors: ConfigError for a word
     that says nothing; what its key means is not looked at."""

@@ -167,6 +167,21 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """The supervisor to the trainer: learn no more, or go on. Steps are taken in all the while."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The supervisor to a gateway: ask the games to evaluate."""
+
+    number: int
+    """Larger than those before, of earlier starts too."""
+
+
+@dataclass(frozen=True)
 class SaveBest:
     """The supervisor to the trainer: the evaluation was the best so far; keep the network as it is
     now. The trainer answers with SavedBest."""

@@ -26,14 +26,16 @@ from agent.decision import Mix, mix_at
 from agent.device import resolve_device
 from agent.policy import Policy
 from config.models import Config
+from protocol import codec
 from protocol.errors import RemoteError
-from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
+from protocol.messages import EVALUATE, PROTOCOL_VERSION, Settings, Welcome, WelcomeFields
 from protocol.session import ServerSession, stream_number
 from protocol.spaces import GameSpec
 from server.connection import Connection
 from server.control import (
     Changed,
     Episode,
+    Evaluate,
     ExpertRatio,
     GatewayReport,
     Joined,
@@ -95,6 +97,8 @@ class Gateway:
         self._evaluating = False
         self._ratio = config.expert.ratio.start
         """Of the expert, where evaluations decide: the supervisor says it."""
+        self._asked = 0
+        """The newest evaluation that was asked for (server.control.Evaluate)."""
         self._stopping = False
         self.stopped = loop.create_future()
         token = config.server.token
@@ -259,9 +263,11 @@ class Gateway:
         rows = self.turn.join(streams, session.hello.role)
         self._policy.refresh()  # so that a report says what an evaluation begins with
         self._note_evaluation()
-        settings = dict(self.config.server.settings)
         fields = WelcomeFields(
-            session=number, protocol=PROTOCOL_VERSION, server=SERVER_NAME, settings=settings
+            session=number,
+            protocol=PROTOCOL_VERSION,
+            server=SERVER_NAME,
+            settings=self._game_settings(),
         )
         connection.welcome(Welcome(fields), rows)
         hello = session.hello
@@ -277,6 +283,21 @@ class Gateway:
                 time=time.time(),
             )
         )
+
+    def _game_settings(self) -> dict[str, Any]:
+        """What games are told now."""
+        asked = {EVALUATE: self._asked} if self._asked else {}
+        return self.config.server.settings | asked
+
+    def _tell_games(self, before: dict[str, Any]) -> None:
+        """Tell the games that play what is no longer as it was before."""
+        now = self._game_settings()
+        new = {name: now[name] for name in now if name not in before or before[name] != now[name]}
+        if new:
+            data = codec.encode(Settings(new))
+            for connection in self._connections:
+                if len(connection.rows):
+                    connection.send(data)
 
     def sweep(self) -> None:
         """Check all deadlines, and do so again in a moment."""
@@ -350,7 +371,13 @@ class Gateway:
                     except Exception as error:
                         self._crash(error)
                 elif isinstance(message, Changed):
+                    before = self._game_settings()
                     self.config = message.config
+                    self._tell_games(before)
+                elif isinstance(message, Evaluate):
+                    before = self._game_settings()
+                    self._asked = message.number
+                    self._tell_games(before)
                 elif isinstance(message, ExpertRatio):
                     self._ratio = message.ratio
                 elif isinstance(message, Stop):

@@ -6,12 +6,18 @@
     GET  /api/state                the run and its newest numbers
     GET  /api/history?points=N     numbers over all of the run's time
     GET  /api/games  /api/games/ID who is connected
+    GET  /metrics                  for Prometheus
+    POST /api/control              what server.controls does, for who says the control token
 
-Handlers read the board alone (server.board), so that no request waits for the supervisor.
+Handlers read the board alone (server.board), so that no request waits for the supervisor; a control
+goes to its mailbox and waits for the answer.
 """
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +31,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.board import Board, dashboard
+from server.http_guard import Guard
+from server.mailbox import Mailbox, parse
+from server.prometheus import CONTENT_TYPE, exposition
+
+log = logging.getLogger("http")
+
+MAX_BODY_BYTES = 65_536
+
+BODY_S = 10.0
+"""How long a body may take to come."""
+
+ANSWER_S = 60.0
+"""How long a control may take: a checkpoint may be on its way to a slow disk."""
 
 HISTORY_POINTS = 600
 MOST_POINTS = 4096
@@ -39,26 +58,45 @@ HEADERS = {
 }
 
 
-def json_response(content: Any, status: int = 200, **headers: str) -> Response:
+def json_response(
+    content: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     """`content` as JSON; NaN and infinity become null."""
     return Response(
         msgspec.json.encode(content),
         status,
-        {"cache-control": "no-store"} | {k.replace("_", "-"): v for k, v in headers.items()},
+        {"cache-control": "no-store"} | (headers or {}),
         "application/json",
     )
 
 
-def refusal(status: int, text: str, **headers: str) -> Response:
+def refusal(status: int, text: str) -> Response:
     """An error as JSON."""
-    return json_response({"error": text}, status, **headers)
+    return json_response({"error": text}, status)
 
 
-def make_app(board: Board) -> ASGIApp:
-    """The application for one server."""
+class TooMuch(Exception):
+    """A body is longer than it may be."""
+
+
+async def body_of(request: Request) -> bytes:
+    """The body. Errors: TooMuch, TimeoutError."""
+    data = bytearray()
+    async with asyncio.timeout(BODY_S):
+        async for part in request.stream():
+            data += part
+            if len(data) > MAX_BODY_BYTES:
+                raise TooMuch
+    return bytes(data)
+
+
+def make_app(board: Board, mailbox: Mailbox, guard: Guard, *, only_local_names: bool) -> ASGIApp:
+    """The application for one server. `only_local_names`: it listens on loopback, and answers only
+    those who ask for localhost: another name that leads here is a page's attempt to read it with
+    its visitor's browser (DNS rebinding)."""
 
     async def state(_: Request) -> Response:
-        return json_response(board.state())
+        return json_response(board.state() | {"controls": guard.enabled})
 
     async def history(request: Request) -> Response:
         text = request.query_params.get("points", str(HISTORY_POINTS))
@@ -76,6 +114,31 @@ def make_app(board: Board) -> ASGIApp:
                 return json_response(each)
         return refusal(404, f"no game plays in session {session}; /api/games lists those that do")
 
+    async def metrics(_: Request) -> Response:
+        return Response(exposition(board), 200, {"cache-control": "no-store"}, CONTENT_TYPE)
+
+    async def control(request: Request) -> Response:
+        address = request.client.host if request.client else "unknown"
+        refused = guard.check(request.headers.get("authorization"), address)
+        if refused is not None:
+            log.warning("a control from %s was refused: %d", address, refused.status)
+            return json_response({"error": refused.text}, refused.status, refused.headers)
+        try:
+            asked = parse(await body_of(request))
+        except TooMuch:
+            return refusal(413, f"expected at most {MAX_BODY_BYTES} bytes, got more")
+        except TimeoutError:
+            return refusal(408, f"expected the whole request within {BODY_S:g} s")
+        except ValueError as error:
+            return refusal(400, f'expected JSON such as {{"pause": true}}: {error}')
+        log.info("a control from %s", address)
+        future = asyncio.wrap_future(mailbox.ask(asked, "http"))
+        try:
+            answer = await asyncio.wait_for(asyncio.shield(future), ANSWER_S)
+        except TimeoutError:
+            return refusal(504, f"no answer within {ANSWER_S:g} s; it may still be carried out")
+        return json_response(answer, 400 if "error" in answer else 200)
+
     routes = [
         Route("/", _page),
         Route("/game/{rest:path}", _page),
@@ -86,9 +149,12 @@ def make_app(board: Board) -> ASGIApp:
         Route("/api/history", history),
         Route("/api/games", games),
         Route("/api/games/{session:int}", game),
+        Route("/metrics", metrics),
+        Route("/api/control", control, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
-    return WithHeaders(Starlette(routes=routes, exception_handlers=handlers))
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+    return WithHeaders(LocalNames(app) if only_local_names else app)
 
 
 async def _page(_: Request) -> Response:
@@ -103,12 +169,46 @@ def _probe(problem: Callable[[], str]) -> Callable[[Request], Awaitable[Response
     return answer
 
 
-async def _http_error(_: Request, error: HTTPException) -> Response:
-    return refusal(error.status_code, error.detail)
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    text = f"{request.method} {request.url.path}: {error.detail.lower()}"
+    return json_response({"error": text}, error.status_code, dict(error.headers or {}))
 
 
 async def _failed(_: Request, __: Exception) -> Response:
     return refusal(500, "the server failed to answer; its log says why")
+
+
+class LocalNames:
+    """Refuses requests whose Host is not a name of this machine's loopback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        if scope["type"] == "http" and not (
+            len(hosts) == 1 and is_local(hosts[0].decode("latin-1"))
+        ):
+            response = refusal(
+                421,
+                "expected the header Host to be localhost; for other names set server.http_host, "
+                "or have the proxy in front send Host: localhost",
+            )
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header names loopback: localhost, 127.0.0.1 and the like, with a port or
+    without."""
+    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class WithHeaders:

@@ -13,7 +13,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.load import ConfigError
 from server.board import Board
-from server.http_app import make_app
+from server.http_app import is_local, make_app
+from server.http_guard import Guard
+from server.mailbox import Mailbox
 
 log = logging.getLogger("http")
 
@@ -56,14 +58,28 @@ class Protocol(H11Protocol):
 class HttpServer:
     """Serves until `stop`. Use it as a context manager."""
 
-    def __init__(self, host: str, port: int, board: Board, *, or_any_port: bool = False) -> None:
-        """`or_any_port`: where the port is taken, another one is. Errors: ConfigError where there
-        is none to be had."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        board: Board,
+        mailbox: Mailbox,
+        *,
+        control_token: str | None = None,
+        or_any_port: bool = False,
+    ) -> None:
+        """`control_token`: without one there are no controls. `or_any_port`: where the port is
+        taken, another one is. Errors: ConfigError where there is none to be had."""
         self._socket = _listen(host, port, or_any_port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
         config = uvicorn.Config(
-            make_app(board),
+            make_app(
+                board,
+                mailbox,
+                Guard(control_token),
+                only_local_names=is_local(_name_of(self._socket)),
+            ),
             loop="asyncio",
             http=Protocol,
             ws="none",
@@ -120,6 +136,12 @@ def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
             f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop what uses "
             "it, choose another port, or none for no HTTP"
         ) from None
+
+
+def _name_of(sock: socket.socket) -> str:
+    """The address that it listens on, as a Host header has it."""
+    host: str = sock.getsockname()[0]
+    return f"[{host}]" if ":" in host else host
 
 
 def _bound(host: str, port: int) -> socket.socket:

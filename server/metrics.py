@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from protocol.actor import NAMES
 from protocol.errors import CODES
 from server.control import Episode, GatewayReport
 from server.evaluation import STUDENT, TEACHER, Evaluation, Evaluations
@@ -70,6 +71,7 @@ METRICS: dict[str, tuple[str, str]] = (
         "updates": ("", "optimiser steps of the whole run"),
         "updates_per_s": ("1/s", "optimiser steps a second"),
         "samples_per_s": ("1/s", "rows learnt from a second: updates_per_s x batch size"),
+        "paused": ("", "1 while training is paused, else 0"),
         "updates_due": (
             "",
             "optimiser steps that the replay ratio allows and that are yet to be made",
@@ -118,6 +120,19 @@ METRICS: dict[str, tuple[str, str]] = (
     }
 )
 """Name to unit and meaning. A mean over no rows is NaN in memory and null in JSON, never 0."""
+
+
+def family(name: str) -> tuple[str, str, str]:
+    """The name under which Prometheus and TensorBoard have a metric, with a label and its value:
+    what differs by actor or by error code stands side by side. Label and value are empty where
+    there is none."""
+    for actor in NAMES.values():
+        base = name.removesuffix(f"_{actor}")
+        if base != name and base in _BY_ACTOR:
+            return base, "actor", actor
+    if name.startswith("errors_"):
+        return "errors_by_code", "code", name.removeprefix("errors_")
+    return name, "", ""
 
 
 SUMMARY: dict[str, tuple[str, str]] = {

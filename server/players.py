@@ -37,6 +37,11 @@ class Players:
         self._players: dict[int, _Player] = {}
         self._then: float | None = None
 
+    @property
+    def training(self) -> int:
+        """Connections with the role train."""
+        return sum(player.joined.role == "train" for player in self._players.values())
+
     def joined(self, message: Joined) -> None:
         """A client was welcomed."""
         self._players[message.session] = _Player(message)

@@ -67,11 +67,14 @@ def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
     server = loaded.config.server
     if server.http_port is None:
         return None
+    token = supervisor.config.server.control_token
     chosen = loaded.origins["server.http_port"]
     return HttpServer(
         server.http_host,
         server.http_port,
         supervisor.board,
+        supervisor.mailbox,
+        control_token=None if token is None else token.get_secret_value(),
         or_any_port=chosen.startswith(("default", "preset ", "run ")),
     )
 

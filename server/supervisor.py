@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 from agent import checkpoint
 from agent.device import resolve_device
 from agent.handover import expert_ratio
-from config.changes import Change, changed
 from config.load import ConfigError
 from config.models import Config
+from config.secrets import with_secrets
 from protocol.spaces import GameSpec
 from server import gateway, trainer
 from server.board import Board
@@ -54,7 +54,9 @@ from server.control import (
     TrainerReport,
 )
 from server.control_socket import ControlSocket
+from server.controls import Controls
 from server.evaluation import Evaluation, Evaluations
+from server.mailbox import Mailbox
 from server.metrics import Collector
 from server.players import Players
 from server.ring import StepRing
@@ -97,8 +99,13 @@ class Supervisor:
         """`resume`: go on from the newest checkpoint, or with `best` from the one that evaluated
         best. `record`: keep what every batch held, for `dump`. `keep_rows`: keep every row, for
         `write_recording`."""
+        config = with_secrets(config)
         self.config = config
         self.folder = folder
+        self.controls = Controls(self)
+        """What can be done to the run while it runs, for whoever is in this thread."""
+        self.mailbox = Mailbox(self.controls.handle)
+        """The same for other threads."""
         self.row: dict[str, float] = {}
         """The newest metrics; empty until the first interval has passed."""
         self.last: dict[str, float] = {}
@@ -158,7 +165,9 @@ class Supervisor:
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
         try:
-            self._control = ControlSocket(self.folder.path, self._asked)
+            self._control = ControlSocket(
+                self.folder.path, lambda request: self.controls.handle(request, "cli")
+            )
         except OSError as error:
             log.warning("settings cannot be changed while this run runs: no socket: %s", error)
         if self._spec is not None:
@@ -239,13 +248,17 @@ class Supervisor:
         self.board.beat()
         pipes = list(self._processes)
         sentinels = {p.sentinel: p for p in self._processes.values()}
-        asking = self._control.waitables if self._control else []
+        asking = {
+            each: ear
+            for ear in (self._control, self.mailbox)
+            if ear is not None
+            for each in ear.waitables
+        }
         for ready in multiprocessing.connection.wait([*pipes, *sentinels, *asking], timeout_s):
             if isinstance(ready, multiprocessing.connection.Connection):
                 self._take_in(ready)
             elif isinstance(ready, socket.socket):
-                assert self._control is not None
-                self._control.serve(ready)
+                asking[ready].serve(ready)
             elif not self._stopping:
                 self._take_in_all()
                 process = sentinels[ready]  # type: ignore[index]
@@ -288,39 +301,28 @@ class Supervisor:
         """What the run's evaluations found so far."""
         return self._collector.evaluations
 
-    def change(self, values: dict[str, Any]) -> list[Change]:
-        """Change settings while the run runs (`config.changes`): all of them, or an error and none.
+    @property
+    def training_games(self) -> int:
+        """Connections of games in training."""
+        return self._players.training
 
-        Gateways and trainer are told, the run's configuration is written anew so that `--resume`
-        goes on with it, and each change is kept in `changes.jsonl` and in the log. Returns what
-        was changed; what has its value already is not among that. Errors: ConfigError.
-        """
-        config, changes = changed(self.config, values)
-        if not changes:
-            return []
-        now = {"time": time.time(), "frames": self.frames}
-        try:
-            self.folder.keep_changes(
-                self.config,
-                config,
-                [now | {"key": c.key, "from": c.old, "to": c.new} for c in changes],
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"the change cannot be recorded in {self.folder.path}, so nothing was changed: "
-                f"{error}"
-            ) from None
-        before, self.config = self.config, config
-        self.board.config = config
+    def adopt(self, config: Config) -> None:
+        """Go on with another configuration: the processes are told. See `controls`, which records
+        it."""
+        self.config = self.board.config = config
         for pipe in self._processes:
             self._say(pipe, Changed(config))
         self._tell_ratio()
-        for change in changes:
-            log.info("changed %s", change)
-        warning = unwise(config.advantage)
-        if warning and warning != unwise(before.advantage):
-            log.warning("%s", warning)
-        return changes
+
+    def tell_trainer(self, message: Any) -> None:
+        """Send it a message."""
+        assert self._trainer is not None
+        self._say(self._trainer, message)
+
+    def tell_gateways(self, message: Any) -> None:
+        """Send each of them a message."""
+        for pipe in self._gateways:
+            self._say(pipe, message)
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until all that was played is stored, learnt from, and published. The games must
@@ -335,18 +337,6 @@ class Supervisor:
                 done = not (row["slots"] or row["transitions_dropped"] or row.get("updates_due"))
                 # Twice: the second row comes after the weights of the first were published.
                 quiet = quiet + 1 if done else 0
-
-    def _asked(self, request: Any) -> dict[str, Any]:
-        """Answer a request that came by the control socket."""
-        match request:
-            case {"set": dict(values)} if len(request) == 1:
-                try:
-                    changes = self.change(values)
-                except ConfigError as error:
-                    return {"error": str(error)}
-                return {"changes": [{"key": c.key, "from": c.old, "to": c.new} for c in changes]}
-            case _:
-                return {"error": 'expected {"set": {KEY: VALUE, ...}}, got another request'}
 
     def _tell_ratio(self) -> None:
         """Tell the gateways how often the expert plays, where evaluations decide that."""
@@ -438,6 +428,7 @@ class Supervisor:
                     pipe.send(Open(self._spec, rings, message.weights, message.size))
             case Saved():
                 if not self._stopping:
+                    self.controls.saved(message)
                     self._answers.append(message)
             case SavedBest():
                 if message.error is None:
@@ -473,6 +464,8 @@ class Supervisor:
         be. `stop` does it too. Again has no effect."""
         self._stopping = True
         self.board.ended = self.board.ended or "the server is stopping"
+        self.controls.close()
+        self.mailbox.close()
         if self._control is not None:
             self._control.close()
             self._control = None
