@@ -37,12 +37,15 @@ export const state = () => get("/api/state");
 export const games = () => get("/api/games");
 export const history = (points) => get(`/api/history?points=${points}`);
 
+/** What a header may hold: the token's UTF-8 bytes, one character each. */
+const inHeader = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
 /** Have the server do something. Errors: Refused, TypeError where it cannot be reached. */
 export async function control(request, bearer) {
   return answerOf(
     await fetch("/api/control", {
       method: "POST",
-      headers: { "Content-Type": "application/json", Authorization: `Bearer ${bearer}` },
+      headers: { "Content-Type": "application/json", Authorization: `Bearer ${inHeader(bearer)}` },
       body: JSON.stringify(request),
       signal: AbortSignal.timeout(CONTROL_PATIENCE_MS),
     }),

@@ -4,7 +4,7 @@ import * as api from "/static/api.js";
 import { Chart } from "/static/charts.js";
 import { Controls } from "/static/controls.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
-import { evaluated, History } from "/static/series.js";
+import { evaluated, History, isChange } from "/static/series.js";
 import { CHARTS, EVALUATION } from "/static/specs.js";
 import { clock, count, duration, element, number, there, when, written } from "/static/text.js";
 
@@ -12,6 +12,7 @@ const EVERY_MS = 1000;
 const HISTORY_EVERY_MS = 30_000;
 const POINTS = 600;
 const STALE_S = 15;
+const LIVE_ROWS = 1200;
 
 const by = (id) => document.getElementById(id);
 
@@ -20,6 +21,7 @@ const page = {
   games: [],
   history: null,
   historyAsked: 0,
+  live: [],
   heard: null,
   lost: false,
   rates: new Rates(),
@@ -51,16 +53,24 @@ async function refresh() {
     page.games = games;
     page.heard = Date.now() / 1000;
     if (history) {
-      page.history = new History(history);
+      page.history = new History(history, page.live);
       page.historyAsked = Date.now();
     }
-    if (there(state.row?.time)) page.history.append(state.row);
+    takeRow(state.row);
     page.rates.take(games);
     found();
     show();
   } catch (error) {
     lose(error);
   }
+}
+
+/** A row of numbers that is new is kept as it is; what the server has of the past is thinned out. */
+function takeRow(row) {
+  if (!there(row?.time) || row.time === page.live.at(-1)?.time) return;
+  page.history.append(row);
+  page.live.push(row);
+  if (page.live.length > LIVE_ROWS) page.live.shift();
 }
 
 async function loop() {
@@ -106,6 +116,7 @@ function show() {
   const age = there(row.time) ? page.heard - row.time : null;
   if (age !== null && age > STALE_S) status("stale", `newest numbers are of ${when(row.time)}`);
   else if (state.paused) status("paused", "training is paused");
+  else if (state.evaluating) status("live", "live, evaluating");
   else status("live", games.length ? "live" : "live, no game");
   document.title = `${state.run.name} – understudy`;
   by("footer").textContent = `understudy ${state.run.version ?? ""}, on ${state.run.device ?? "?"}${state.run.preset ? `, preset ${state.run.preset}` : ""}. Started ${when(state.run.started)}.`;
@@ -137,26 +148,26 @@ function showTiles(row) {
 function showCharts() {
   const { history, state } = page;
   const marks = history.marks();
+  const span = Number(by("span").value);
+  const since = span ? (history.times.at(-1) ?? 0) - span : undefined;
   for (const chart of page.charts) {
     const { spec } = chart;
     if (spec === EVALUATION) {
       const { data, marked } = evaluated(state.evaluations ?? [], state.row?.frames ?? 0);
       chart.show(data, { marked });
     }
-    else chart.show(...withHistory(history, spec.lines.map((line) => line.key), marks));
+    else {
+      const { data, rows } = history.aligned(spec.lines.map((line) => line.key), since);
+      chart.show(data, { rows, history, marks });
+    }
   }
-}
-
-function withHistory(history, names, marks) {
-  const { data, rows } = history.aligned(names);
-  return [data, { rows, history, marks }];
 }
 
 /** Starts and changes, the newest first. */
 function showEvents() {
   const { starts, changes } = page.history;
   const events = [
-    ...starts.map(({ time, frames }, at) => ({ time, frames, what: at ? "Started again (R)" : "Started" })),
+    ...starts.map(({ time, frames }, at) => ({ time, frames, who: "", what: at ? "Started again (R)" : "Started" })),
     ...changesTogether(changes),
   ].sort((a, b) => b.time - a.time);
   const key = JSON.stringify(events);
@@ -164,8 +175,15 @@ function showEvents() {
   if (table.dataset.shown === key) return;
   table.dataset.shown = key;
   table.tBodies[0].replaceChildren(
-    ...events.map(({ time, frames, what }) =>
-      element("tr", {}, element("td", {}, when(time)), element("td", { class: "number" }, there(frames) ? count(frames) : "–"), element("td", {}, what)),
+    ...events.map(({ time, frames, who, what }) =>
+      element(
+        "tr",
+        {},
+        element("td", {}, when(time)),
+        element("td", { class: "number" }, there(frames) ? count(frames) : "–"),
+        element("td", { class: "wide" }, who ?? ""),
+        element("td", {}, what),
+      ),
     ),
   );
 }
@@ -173,13 +191,20 @@ function showEvents() {
 /** What was changed at once is one event. */
 function changesTogether(changes) {
   const events = [];
-  for (const { time, frames, key, from, to } of changes) {
-    const text = from === undefined ? `${key} ${written(to)}` : `${key} ${written(from)} → ${written(to)}`;
+  for (const change of changes) {
+    const { time, frames, who } = change;
     const last = events.at(-1);
-    if (last?.time === time) last.what = `${last.what}, ${text}`;
-    else events.push({ time, frames, what: `Changed (C): ${text}` });
+    if (last?.time === time) last.what = `${last.what}; ${changeText(change)}`;
+    else events.push({ time, frames, who, what: changeText(change) + (isChange(change) ? " (C)" : "") });
   }
   return events;
+}
+
+function changeText({ key, from, to }) {
+  if (key === "checkpoint") return `Checkpoint written: ${to}`;
+  if (key === "evaluate") return "Games asked to evaluate";
+  if (key === "paused") return to ? "Training paused" : "Training resumed";
+  return `${key} ${written(from)} → ${written(to)}`;
 }
 
 // Which page: the run, or one of its games.
@@ -222,6 +247,7 @@ buildCharts();
 route();
 addEventListener("popstate", route);
 document.addEventListener("click", follow);
+by("span").addEventListener("change", () => page.history && showCharts());
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 loop();

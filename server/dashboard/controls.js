@@ -78,7 +78,7 @@ export class Controls {
   }
 
   askEvaluate() {
-    this.ask({ title: "Evaluate now?", text: "The games are asked to let the network play alone, without exploration; nothing of that is stored.", yes: "Evaluate", request: { evaluate: true } });
+    this.ask({ title: "Evaluate now?", text: "Games are asked to have the network play alone, without exploration, as those of `understudy play` do. Nothing of that is stored.", yes: "Evaluate", request: { evaluate: true } });
   }
 
   askSetting(form) {

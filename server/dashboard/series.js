@@ -1,12 +1,16 @@
 // The run's numbers as columns along its running time. Pure.
 
-/** Columns of /api/history, with the rows that came since. */
+/** Columns of /api/history, and the rows that were seen live: those are not thinned out. */
 export class History {
-  constructor(answer) {
-    this.columns = new Map(answer.columns.map((name, at) => [name, answer.rows.map((row) => row[at] ?? null)]));
+  constructor(answer, live = []) {
+    const when = answer.columns.indexOf("time");
+    const seen = new Set(live.map((row) => row.time));
+    const past = answer.rows.filter((row) => !seen.has(row[when]));
+    const rows = [...past.map((row) => [row[when], (name, at) => row[at]]), ...live.map((row) => [row.time, (name) => row[name]])];
+    rows.sort(([a], [b]) => a - b);
+    this.columns = new Map(answer.columns.map((name, at) => [name, rows.map(([, value]) => value(name, at) ?? null)]));
     this.starts = answer.starts ?? [];
     this.changes = answer.changes ?? [];
-    if (!this.columns.has("time")) this.columns.set("time", []);
     this.cuts = this.findCuts();
   }
 
@@ -26,9 +30,6 @@ export class History {
   append(row) {
     const last = this.times.at(-1) ?? -Infinity;
     if (!(row.time > last)) return false;
-    for (const name of Object.keys(row)) {
-      if (!this.columns.has(name)) this.columns.set(name, new Array(this.length).fill(null));
-    }
     const length = this.length;
     for (const [name, column] of this.columns) column[length] = row[name] ?? null;
     return true;
@@ -54,13 +55,15 @@ export class History {
   }
 
   /** Running time and the named columns, with a gap wherever the server was started anew. `rows`
-   * says which row of the history each point is; null for a gap. */
-  aligned(names) {
+   * says which row of the history each point is; null for a gap. Only what is not older than `since`,
+   * in seconds since 1970. */
+  aligned(names, since = -Infinity) {
     const columns = names.map((name) => this.column(name));
     const data = [[], ...names.map(() => [])];
     const rows = [];
     const cuts = [...this.cuts];
     this.times.forEach((time, at) => {
+      if (time < since) return;
       while (cuts.length && time >= cuts[0].time) {
         const x = this.running(cuts.shift().time);
         if (x > (data[0].at(-1) ?? -1)) this.put(data, rows, x, null, columns);
@@ -79,10 +82,13 @@ export class History {
   /** Where charts have marks: restarts and changes, by running time. */
   marks() {
     const restarts = this.cuts.map(({ time }) => ({ x: this.running(time), letter: "R" }));
-    const times = [...new Set(this.changes.map(({ time }) => time))];
+    const times = [...new Set(this.changes.filter(isChange).map(({ time }) => time))];
     return [...restarts, ...times.map((time) => ({ x: this.running(time), letter: "C" }))];
   }
 }
+
+/** Whether a line of changes.jsonl is of a setting or of pausing; others say what was done once. */
+export const isChange = ({ key }) => key !== "checkpoint" && key !== "evaluate";
 
 /** Smallest and largest number in columns, null where there is none. */
 export function extent(columns) {
