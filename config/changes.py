@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +95,24 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
         # A schedule's number is read as its start is.
         leaf = known.get(key) or known.get(f"{key}.start")
         values[key] = leaf.read(text) if leaf else text
+    return values
+
+
+def parse_games(words: Sequence[str]) -> dict[str, Any]:
+    """The values in words such as `start_level=3`, for `games_told`: TOML, or else text. Errors:
+    ConfigError for a word that says nothing."""
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{SOURCE}: expected KEY=VALUE, got {word!r}")
+        if key in values:
+            raise ConfigError(f"{SOURCE}: {key}: set twice; leave one of them out")
+        values[key] = text
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            table = tomllib.loads(f"value = {text}")
+            if list(table) == ["value"]:
+                values[key] = table["value"]
     return values
 
 

@@ -142,6 +142,8 @@ class ServerConfig(Group):
     """A file that holds it instead, as containers get their secrets."""
     device: Device = "cpu"
     """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines of the log, in the run's folder and on the console: text, or JSON objects."""
     ring_steps: Annotated[int, Field(ge=2), Unit("steps")] = 16_384
     """Records in each gateway's ring to the trainer. Full: the games wait."""
     settings: dict[str, Any] = {}
@@ -381,6 +383,9 @@ class MetricsConfig(Group):
 
     every_s: Seconds = 1.0
     """How often they are collected."""
+    tensorboard: bool = False
+    """Write them as TensorBoard's event files too, into the run's folder tensorboard. Needs the
+    package tensorboard."""
 
 
 class Config(Group):

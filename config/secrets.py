@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from config.fields import flat, nested
-from config.load import ConfigError
+from config.fields import flat
+from config.load import ConfigError, Layer, combine
 from config.models import Config
 
 KEYS = ("server.token", "server.control_token")
@@ -20,6 +20,7 @@ def with_secrets(config: Config) -> Config:
     """The configuration with what its token files hold. Errors: ConfigError for a file that cannot
     be read or holds no token, and where a token is given in both ways."""
     values = flat(config)
+    layers = [Layer("configuration", values)]
     for key in KEYS:
         path: Path | None = values[f"{key}_file"]
         if path is None:
@@ -28,8 +29,9 @@ def with_secrets(config: Config) -> Config:
             raise ConfigError(
                 f"{key} and {key}_file are both set; leave one of them out, or set it to none"
             )
-        values[key] = SecretStr(_read(path, f"{key}_file"))
-    return Config.model_validate(nested(values))
+        token = SecretStr(_read(path, f"{key}_file"))
+        layers.append(Layer(f"file {path}", {key: token}))
+    return combine(layers).config
 
 
 def _read(path: Path, key: str) -> str:

@@ -15,6 +15,10 @@ COMMANDS = {
     "serve": ("server.serve", "run the server until it is stopped"),
     "play": ("server.play", "run games against a server"),
     "set": ("server.set", "change settings of a run while it runs"),
+    "control": (
+        "server.operate",
+        "pause a running run, save or evaluate it, tell its games something",
+    ),
     "record": ("server.record", "write what an expert or a person plays to a file"),
     "import": ("server.importing", "put recordings and Minari datasets into a run"),
     "pretrain": ("server.pretrain", "learn from a run's demonstrations before any game connects"),

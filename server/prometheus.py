@@ -2,8 +2,8 @@
 
 `td_err_mean_dqn` becomes `understudy_td_err_mean{actor="dqn"}`, `errors_bad_token` becomes
 `understudy_errors_by_code{code="bad_token"}`, every other NAME `understudy_NAME`. Of each metric it
-is the newest value that was a number; one that has had none yet has its HELP and TYPE alone. All are
-gauges, those that only grow too: a run that is resumed goes on with some and begins with others.
+is the newest value that was a number; one that has had none yet has its HELP and TYPE alone. All
+are gauges, those that only grow too: a resumed run goes on with some and begins with others.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ from server.control import (
 from server.control_socket import ControlSocket
 from server.controls import Controls
 from server.evaluation import Evaluation, Evaluations
+from server.event_files import EventFiles
 from server.mailbox import Mailbox
 from server.metrics import Collector
 from server.players import Players
@@ -137,6 +138,9 @@ class Supervisor:
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
         self._samples = SampleWatch()
         self._players = Players()
+        self._events: EventFiles | None = None
+        if config.metrics.tensorboard:
+            self._events = EventFiles(folder.path / "tensorboard")
         self._reported: set[int] = set()
         """Gateways that have reported: their sockets are served."""
         self._next_row = 0.0
@@ -183,9 +187,11 @@ class Supervisor:
         }
         for field, name in devices.items():
             try:
-                resolve_device(name, field)
+                device = resolve_device(name, field)
             except RuntimeError as error:
                 raise ConfigError(str(error)) from None
+            if field == "trainer.device":
+                self.board.device = str(device)
 
     def _listen(self) -> list[socket.socket]:
         server = self.config.server
@@ -353,6 +359,7 @@ class Supervisor:
         if self.evaluations.over:
             for evaluation in self.evaluations.close(time.time()):
                 self._evaluated(evaluation)
+            self.board.evaluating = False
 
     def _evaluated(self, evaluation: Evaluation) -> None:
         """An evaluation has ended: keep it, and act on it."""
@@ -403,6 +410,7 @@ class Supervisor:
                 self.board.ready = len(self._reported) == len(self._gateways)
                 for evaluation in self._collector.gateway(message):
                     self._evaluated(evaluation)
+                self.board.evaluating = self.evaluations.under_way
             case TrainerReport():
                 self._collector.trainer(message.metrics)
                 for warning in self._samples.look(message.metrics):
@@ -422,6 +430,7 @@ class Supervisor:
             case Ready():
                 self._ready = message
                 self._base_frames = message.base_frames
+                self._keep_start()
                 assert self._spec is not None
                 rings = tuple(ring.name for ring in self._rings)
                 for pipe in self._gateways:
@@ -443,6 +452,19 @@ class Supervisor:
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
 
+    def _keep_start(self) -> None:
+        """Write down that the run was started, now that it is known where it goes on from."""
+        record = {
+            "time": self.board.started,
+            "launch": self.folder.launch,
+            "frames": self._base_frames,
+        }
+        try:
+            append_lines(self.folder.starts, [record])
+        except OSError as error:
+            log.error("could not write %s: %s", self.folder.starts, error)
+        self.board.began(record)
+
     def _write_row(self) -> None:
         self.row = self._collector.row()
         learnt = self.row.get("updates_per_s", 0.0) > 0
@@ -453,6 +475,8 @@ class Supervisor:
         }
         with self.folder.metrics.open("a") as file:
             file.write(json.dumps(plain(self.row)) + "\n")
+        if self._events is not None:
+            self._events.add(self.row)
         self.board.show(self.row, self.last, self._players.rows(time.time()))
         if self.on_row:
             self.on_row(self.last)
@@ -492,6 +516,9 @@ class Supervisor:
             ring.unlink()
         self._rings.clear()
         self.folder.close()
+        if self._events is not None:
+            self._events.close()
+            self._events = None
         if self._ready is not None:  # the trainer's to remove, unless it was killed
             with contextlib.suppress(FileNotFoundError):
                 slot = WeightSlot.attach(self._ready.weights, self._ready.size)
