@@ -19,7 +19,7 @@ from config.fields import flat, leaves
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.evaluation import Evaluation
-from server.history import History, sample_lines
+from server.history import History, newest_lines, sample_lines
 from server.metrics import METRICS
 from server.rundir import RunFolder
 
@@ -56,8 +56,8 @@ class Board:
         self.games: list[dict[str, Any]] = []
         self.evaluations = [_brief(one) for one in folder.evaluated()][-EVALUATIONS:]
         self.newest_evaluation: dict[str, Any] | None = None
-        self.changes = sample_lines(folder.changes, CHANGES)
-        self.starts = sample_lines(folder.starts, CHANGES)
+        self.changes = newest_lines(folder.changes, CHANGES)
+        self.starts = newest_lines(folder.starts, CHANGES)
         self.started = time.time()
         self.history = History(["time", *(name for name in METRICS if name != "time")],
                                sample_lines(folder.metrics))  # fmt: skip

@@ -17,6 +17,9 @@ import msgspec
 KEPT = 4096
 """Rows kept, at most."""
 
+SHORT_FILE = 8 * 2**20
+"""Bytes of a file that is read as a whole: an hour of metrics, a lifetime of changes."""
+
 _LONG_LINE = 65_536
 """Bytes of a row are fewer: what comes without an end of line for longer is no row."""
 
@@ -66,31 +69,49 @@ class History:
 
 
 def sample_lines(path: Path, most: int = KEPT) -> list[dict[str, Any]]:
-    """At most so many rows of a file of JSON lines, from even distances, the first and the last
-    among them. However long the file is, only they are read. What cannot be read is passed over;
-    without a file there are none. Errors: OSError."""
+    """At most so many rows of a file of JSON lines, from even distances, the first one and the last
+    among them. Of a long file only they are read. What cannot be read is passed over; without a
+    file there are none. Errors: OSError."""
     if not path.exists():
         return []
-    found: list[dict[str, Any]] = []
+    if path.stat().st_size <= SHORT_FILE:
+        rows = newest_lines(path)
+        n = len(rows)
+        return rows if n <= most else [rows[i * (n - 1) // (most - 1)] for i in range(most)]
+    found = []
     with path.open("rb") as file:
         size = path.stat().st_size
-        step = size / most
         end = 0
-        for i in range(most + 1):
-            # The line in which the i-th of so many equal parts begins, once.
-            start = min(int(i * step), size - 1)
-            if start < end or size == 0:
+        for i in range(most):
+            # The line in which the i-th of so many equal parts ends, once; of the last the line.
+            place = (i + 1) * size // most - 1 if i else 0
+            if place < end:
                 continue
-            file.seek(end if start == end else _line_start(file, start, end))
-            line = file.readline(_LONG_LINE)
+            file.seek(_line_start(file, place, end))
+            found += _decoded(file.readline(_LONG_LINE))
             end = file.tell()
-            try:
-                row = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
-            if isinstance(row, dict):
-                found.append(row)
     return found
+
+
+def newest_lines(path: Path, most: int | None = None) -> list[dict[str, Any]]:
+    """The newest rows of a file of JSON lines (all that are in its last `SHORT_FILE` bytes, or so
+    many), the oldest first. What cannot be read is passed over; without a file there are none.
+    Errors: OSError."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - SHORT_FILE))
+        found = [row for line in file.read(SHORT_FILE).splitlines() for row in _decoded(line)]
+    return found if most is None else found[-most:]
+
+
+def _decoded(line: bytes) -> list[dict[str, Any]]:
+    """The row in a line, if there is one."""
+    try:
+        row = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    return [row] if isinstance(row, dict) else []
 
 
 def _line_start(file: Any, place: int, floor: int) -> int:

@@ -39,6 +39,9 @@ log = logging.getLogger("http")
 
 MAX_BODY_BYTES = 65_536
 
+DRAINED_BYTES = 2**20
+"""Of a body that is too long, before the connection is closed on it."""
+
 BODY_S = 10.0
 """How long a body may take to come."""
 
@@ -75,18 +78,31 @@ def refusal(status: int, text: str) -> Response:
     return json_response({"error": text}, status)
 
 
+def hung_up(status: int, text: str) -> Response:
+    """An error after which nothing more is read."""
+    return json_response({"error": text}, status, {"connection": "close"})
+
+
 class TooMuch(Exception):
     """A body is longer than it may be."""
 
 
 async def body_of(request: Request) -> bytes:
-    """The body. Errors: TooMuch, TimeoutError."""
+    """The body. Errors: TooMuch, TimeoutError.
+
+    What is too long is thrown away for a while: who sends it may not read before all is sent, and
+    to close on what is unread would take the answer with it."""
     data = bytearray()
+    n = 0
     async with asyncio.timeout(BODY_S):
         async for part in request.stream():
-            data += part
-            if len(data) > MAX_BODY_BYTES:
-                raise TooMuch
+            n += len(part)
+            if n <= MAX_BODY_BYTES:
+                data += part
+            elif n > DRAINED_BYTES:
+                break
+    if n > MAX_BODY_BYTES:
+        raise TooMuch
     return bytes(data)
 
 
@@ -122,13 +138,14 @@ def make_app(board: Board, mailbox: Mailbox, guard: Guard, *, only_local_names: 
         refused = guard.check(request.headers.get("authorization"), address)
         if refused is not None:
             log.warning("a control from %s was refused: %d", address, refused.status)
-            return json_response({"error": refused.text}, refused.status, refused.headers)
+            headers = refused.headers | {"connection": "close"}  # its body is not read
+            return json_response({"error": refused.text}, refused.status, headers)
         try:
             asked = parse(await body_of(request))
         except TooMuch:
-            return refusal(413, f"expected at most {MAX_BODY_BYTES} bytes, got more")
+            return hung_up(413, f"expected at most {MAX_BODY_BYTES} bytes, got more")
         except TimeoutError:
-            return refusal(408, f"expected the whole request within {BODY_S:g} s")
+            return hung_up(408, f"expected the whole request within {BODY_S:g} s")
         except ValueError as error:
             return refusal(400, f'expected JSON such as {{"pause": true}}: {error}')
         log.info("a control from %s", address)

@@ -1,7 +1,7 @@
 """The metrics as Prometheus wants them.
 
-`td_err_mean_dqn` becomes `understudy_td_err_mean{actor="dqn"}`, `errors_bad_token` becomes
-`understudy_errors_by_code{code="bad_token"}`, every other NAME `understudy_NAME`. Of each metric it
+`td_err_mean_dqn` becomes `understudy_td_err_mean_by_actor{actor="dqn"}`, `errors_bad_token` becomes
+`understudy_errors_by_code{code="bad_token"}`, any other NAME `understudy_NAME`. Of each metric it
 is the newest value that was a number; one that has had none yet has its HELP and TYPE alone. All
 are gauges, those that only grow too: a resumed run goes on with some and begins with others.
 """
@@ -68,14 +68,20 @@ def _members() -> dict[str, tuple[str, dict[tuple[str, str], str]]]:
     """By name: its text, and for each label and value the metric."""
     found: dict[str, tuple[str, dict[tuple[str, str], str]]] = {}
     for metric, (unit, text) in METRICS.items():
-        name, label, value = family(metric)
+        _, label, value = family(metric)
         if label == "actor":
             text = text.removesuffix(f": {value}")
         elif label == "code":
-            text = "connections ended with an error, by its code, since the start"
+            text = "connections ended with an error, since the start"
         help_text = f"{text} [{unit}]" if unit else text
-        found.setdefault(name, (help_text, {}))[1][label, value] = metric
+        found.setdefault(name_of(metric), (help_text, {}))[1][label, value] = metric
     return found
+
+
+def name_of(metric: str) -> str:
+    """Under which Prometheus finds it, without the prefix."""
+    name, label, _ = family(metric)
+    return f"{name}_by_{label}" if label else name
 
 
 def exposition(board: Board) -> bytes:
