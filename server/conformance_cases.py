@@ -114,7 +114,9 @@ def check_welcome(value: list[Any], player: Player) -> dict[str, Any]:
     if got["protocol"] != 1:
         raise Broken(f"WELCOME: expected protocol 1, got {got['protocol']}")
     if got["session"] in player.sessions:
-        raise Broken(f"expected a session of its own for each connection, got {got['session']} again")
+        raise Broken(
+            f"expected a session of its own for each connection, got {got['session']} again"
+        )
     if not 0 <= got["session"] < 2**47:
         raise Broken(f"expected a session of up to 47 bits, got {got['session']}")
     player.sessions.add(got["session"])
@@ -198,7 +200,9 @@ def check_actions(value: list[Any], sent: list[Any]) -> list[Any]:
                 raise Broken(f"slot {slot}: expected dqn, got the expert, who recommended nothing")
             wanted = struct.unpack_from(f"<{WIDTH}f", experts, 4 * WIDTH * slot)
             if row != wanted:
-                raise Broken(f"slot {slot}: expected what the expert recommended, {wanted}, got {row}")
+                raise Broken(
+                    f"slot {slot}: expected what the expert recommended, {wanted}, got {row}"
+                )
     return value
 
 

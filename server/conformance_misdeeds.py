@@ -84,9 +84,7 @@ MISDEEDS: list[Misdeed] = [
     _later("one part for three heads", "action_shape", frame(0, expert=[1])),
     _later("a float for a choice", "action_shape", frame(0, expert=[1.5, 0.0, [0.0, 0.0]])),
     _later("one number for two", "action_shape", frame(0, expert=[1, 0.0, [0.0]])),
-    _later(
-        "took of one part", "action_shape", frame(1, took=[[1], 2]), answered=(frame(0),)
-    ),
+    _later("took of one part", "action_shape", frame(1, took=[[1], 2]), answered=(frame(0),)),
     _two("a number short in FRAMES", "action_shape", experts=floats(*ROW)),
     _later("choice 3 of 3", "action_out_of_range", frame(0, expert=[3, 0.0, [0.0, 0.0]])),
     _later("choice -1", "action_out_of_range", frame(0, expert=[-1, 0.0, [0.0, 0.0]])),
@@ -126,9 +124,7 @@ MISDEEDS: list[Misdeed] = [
         answered=(frame(0), frame(1, status=1)),
     ),
     _later("two frames at once", "frame_before_answer", frame(0), frame(1)),
-    _later(
-        "FRAMES behind FRAME", "mixed_frames", frames(1), answered=(frame(0),), slots=2
-    ),
+    _later("FRAMES behind FRAME", "mixed_frames", frames(1), answered=(frame(0),), slots=2),
     _later("FRAME behind FRAMES", "mixed_frames", frame(1), answered=(frames(0),), slots=2),
     _later("took first of all", "took_on_first_frame", frame(0, took=[EXPERT, 2])),
     _later(

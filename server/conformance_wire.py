@@ -81,8 +81,8 @@ class Wire:
         self._timeout_s = timeout_s
         self._socket.settimeout(timeout_s)
 
-    def next(self, kind: int, name: str) -> list[Any]:
-        """The next message, which is to be of this type; SETTINGS may come at any time."""
+    def next(self, kind: int | None, name: str) -> list[Any]:
+        """The next message, of this type (None: any); SETTINGS may come at any time."""
         while True:
             value = self.recv()
             if value is None:
@@ -91,7 +91,7 @@ class Wire:
                 if len(value) < 2 or not isinstance(value[1], dict):
                     raise Broken(f"expected SETTINGS with a map, got {value}")
                 continue
-            if value[0] != kind:
+            if kind is not None and value[0] != kind:
                 raise Broken(f"expected {name}, got {str(value)[:300]}")
             return value
 
