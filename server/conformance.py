@@ -11,7 +11,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 
 from server.conformance_cases import CASES, Case, Player
 from server.conformance_listen import Listener
@@ -145,25 +145,26 @@ def check_server(player: Player) -> list[Finding]:
     last = [case for case in CASES if case.name == "deadline"]
     for case in CASES:
         if case not in last:
-            findings.append(_try(case, case.check, player))
+            findings.append(_try(case, player))
     for misdeed in misdeeds(player):
         # What is refused is named by its code, as the specification's table does it.
-        case = Case(misdeed.code, "Errors", f"refused: {misdeed.name}", lambda _: None)
-        findings.append(_try(case, lambda who, what=misdeed: play_misdeed(what, who), player))
+        check = partial(play_misdeed, misdeed)
+        case = Case(misdeed.code, "Errors", f"refused: {misdeed.name}", check)
+        findings.append(_try(case, player))
     # Whatever was done wrong: who keeps the rules plays on.
     after = Case(
         "afterwards", "Errors", "another client plays on as if nothing had been", CASES[0].check
     )
-    findings.append(_try(after, after.check, player))
-    findings += [_try(case, case.check, player) for case in last]
+    findings.append(_try(after, player))
+    findings += [_try(case, player) for case in last]
     if player.silent is not None:
         player.silent.close()
     return findings
 
 
-def _try(case: Case, check: Callable[[Player], None], player: Player) -> Finding:
+def _try(case: Case, player: Player) -> Finding:
     try:
-        check(player)
+        case.check(player)
     except NotExercised as reason:
         return Finding(case.name, case.section, case.rule, UNSEEN, str(reason))
     except Broken as problem:

@@ -16,7 +16,7 @@ from protocol.spaces import DTYPES, Discrete, GameSpec
 
 
 def judge(frame: Frame | Frames, spec: GameSpec) -> None:
-    """What the session leaves to the frame path: values to see, and actions. Errors: RemoteError."""
+    """What the session leaves to the frame path: obs and actions. Errors: RemoteError."""
     if spec.observation.dtype == "float32":
         obs = np.frombuffer(frame.obs, DTYPES["float32"])
         if not np.isfinite(obs).all():

@@ -56,7 +56,9 @@ def as_table(subject: str, findings: Sequence[Finding]) -> str:
     width = max(len(finding.name) for finding in findings)
     lines = [subject]
     section = ""
-    for finding in sorted(findings, key=_order(findings)):
+    # Sections in the order in which they first come, each in one piece.
+    sections = list(dict.fromkeys(finding.section for finding in findings))
+    for finding in sorted(findings, key=lambda finding: sections.index(finding.section)):
         if finding.section != section:
             section = finding.section
             lines += ["", section]
@@ -69,9 +71,3 @@ def as_table(subject: str, findings: Sequence[Finding]) -> str:
         for word in (KEPT, BROKEN, UNSEEN)
     )
     return "\n".join([*lines, "", f"{counts}: {'passed' if passed(findings) else 'FAILED'}"])
-
-
-def _order(findings: Sequence[Finding]):  # type: ignore[no-untyped-def]
-    """Sections in the order in which they first come, each in one piece."""
-    sections = list(dict.fromkeys(finding.section for finding in findings))
-    return lambda finding: sections.index(finding.section)
