@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,13 @@ def same(got: Any, wanted: list[Any]) -> bool:
     return True
 
 
-def listened(command: Sequence[str], *, frames: int = 10) -> tuple[list[Finding], str, int]:
-    """Have a client play the whole series of `conformance --listen`; PORT in its command becomes
-    the port. What was found, what the client printed, and its exit code."""
-    listener = Listener(("127.0.0.1", 0), frames=frames, timeout_s=20.0, show=lambda text: None)
-    words = [word.replace("PORT", str(listener.port)) for word in command]
+def listened(
+    command: Callable[[int], Sequence[str]], *, frames: int = 10
+) -> tuple[list[Finding], str, int]:
+    """Have a client play the whole series of `conformance --listen`; `command` makes its command
+    from a port. What was found, what the client printed, and its exit code."""
+    listener = Listener(("127.0.0.1", 0), frames=frames, timeout_s=20.0, show=lambda _text: None)
+    words = command(listener.port)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.communicate()[0]))

@@ -16,7 +16,7 @@ TEXT = (ROOT / "docs/writing-a-client.md").read_text()
 VECTORS = {
     v["name"]: v["hex"] for v in json.loads((ROOT / "tests/golden/wire.json").read_text())["valid"]
 }
-BLOCKS = re.findall(r"^```hex (.+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```hex (.+?)\n(.+?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_it_shows_bytes() -> None:

@@ -1,24 +1,28 @@
-extends SceneTree
-## A dot is to reach a goal; its expert walks straight there. Start `understudy serve`, then
-##   godot --headless --script example/reach.gd -- 127.0.0.1 7777 200
+extends Node
+## A dot is to reach a goal; its expert walks straight there. Put this script on the node of a
+## scene, start `understudy serve`, then the scene. It plays as fast as it is answered, and blocks
+## while it does: a real game calls [method Understudy.act] once for each of its ticks.
 
 const Client := preload("../understudy.gd")
 
-
-func _init() -> void:
-	var args := OS.get_cmdline_user_args()
-	var host := args[0] if args.size() > 0 else "127.0.0.1"
-	var port := int(args[1]) if args.size() > 1 else 7777
-	var episodes := int(args[2]) if args.size() > 2 else 200
-	quit(0 if run(host, port, episodes) else 1)
+@export var host := "127.0.0.1"
+@export var port := 7777
+@export var episodes := 200
+@export var role := "train"
+@export var token := ""
 
 
-func run(host: String, port: int, episodes: int) -> bool:
-	var client := Client.new()
+func _ready() -> void:
+	get_tree().quit(0 if run(Client.new()) else 1)
+
+
+func run(client: Client) -> bool:
 	client.client = "reach-godot/1.0"
 	client.game = "reach"
 	client.shape = [2]
 	client.heads = [Client.discrete("move", 3), Client.continuous("stride", 0.0, 1.0)]
+	client.role = role
+	client.token = token if token != "" else null
 	var news := client.connect_to_server(host, port)
 	var episode := 0
 	while news.kind in ["connected", "answer", "reconnected"] and episode < episodes:
@@ -29,7 +33,7 @@ func run(host: String, port: int, episodes: int) -> bool:
 		elif news.kind == "reconnected":
 			print(news.message)  # the episode was cut: begin a new one
 	if news.kind != "answer":
-		printerr(news.message)
+		printerr("%s: %s" % [news.get("code", news.kind), news.message])
 		return false
 	client.close()
 	return true
@@ -43,7 +47,8 @@ func play(client: Client) -> Dictionary:
 	var total := 0.0
 	var status := Client.RUNNING
 	var took = null
-	for tick in 31:
+	var tick := 0
+	while true:
 		var move := 0 if goal < at - 0.05 else (2 if goal > at + 0.05 else 1)
 		var obs := PackedFloat32Array([at, goal])
 		var answer := client.act(obs, reward, status, [move, 0.75], took)
@@ -63,4 +68,5 @@ func play(client: Client) -> Dictionary:
 			status = Client.TERMINATED
 		elif tick == 29:
 			status = Client.TRUNCATED
-	return {"kind": "lost", "message": "an episode without an end"}
+		tick += 1
+	return {}
