@@ -145,7 +145,7 @@ def test_it_keeps_every_rule_that_its_game_exercises(reach: Path) -> None:
         "expert_missing",
         "took_on_first_frame",
         "unknown_actor",
-    }  # noqa: E501
+    }
     assert code == 1
     assert "the server refused (bad_hello): conformance" in output
 
