@@ -22,6 +22,22 @@ NOT_WRITTEN = {"frame, reward as a list of one", "frame, continuous part as a li
 """Frames that say in another form what these clients say in the plainest one."""
 
 
+FORMS: dict[str, Any] = {
+    "00": 0, "7f": 127, "e0": -32, "ff": -1, "ccff": 255, "cdfffe": 65_534, "cefffffffe": 2**32 - 2,
+    "cf0000800000000001": 2**47 + 1, "d080": -128, "d18000": -32_768, "d280000000": -(2**31),
+    "d38000000000000000": -(2**63), "d1007f": 127, "ca3f000000": 0.5, "cac0400000": -3.0,
+    "cbbfd0000000000000": -0.25, "c0": None, "c2": False, "c3": True, "a2c3bc": "ü",
+    "d901" "61": "a", "da0001" "61": "a", "db00000001" "61": "a", "c401" "ff": b"\xff", "c50001" "ff": b"\xff",
+    "c600000001" "ff": b"\xff",
+    "dc0001" "05": [5], "dd00000001" "05": [5], "81" "a161" "90": {"a": []},
+    "de0001" "a161" "05": {"a": 5}, "df00000001" "a161" "05": {"a": 5}, "c400": b"", "a0": "",
+}  # fmt: skip
+"""Values in every form of msgpack that has a meaning here."""
+ALL_FORMS = (5 + len("".join(FORMS)) // 2).to_bytes(4, "big").hex()
+ALL_FORMS += f"920edc{len(FORMS):04x}" + "".join(FORMS)
+"""A PONG with all of them."""
+
+
 def canonical(*types: str) -> list[dict[str, Any]]:
     """Vectors of these types as a client writes them."""
     found = [v for v in VALID if v["type"] in types and v["canonical"]]

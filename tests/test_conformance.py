@@ -98,7 +98,7 @@ def server(folder: Path) -> Iterator[Running]:
 
 
 def player_of(port: int, **more: Any) -> Player:
-    return Player(("127.0.0.1", port), 0.7, TOKEN, **more)
+    return Player(("127.0.0.1", port), 0.4, TOKEN, **more)
 
 
 def test_our_server_passes(server: Running) -> None:
@@ -206,7 +206,7 @@ def test_what_is_not_broken_is_not_blamed(server: Running) -> None:
 
 def test_a_server_that_never_closes_is_told(server: Running) -> None:
     with bent(server.port, lambda _m, _s: None, keep_open=True) as port:
-        player = Player(("127.0.0.1", port), 0.05, TOKEN)
+        player = Player(("127.0.0.1", port), 0.03, TOKEN)
         findings = check_server(player)
     assert {"game", "bye-glued", "hello_twice"} <= broken(findings).keys()
 
@@ -274,7 +274,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(conformance_listen, name, value)
 
 
-def listen(client: Callable[[int], Any], timeout_s: float = 1.0) -> list[Finding]:
+def listen(client: Callable[[int], Any], timeout_s: float = 0.6) -> list[Finding]:
     listener = Listener(("127.0.0.1", 0), frames=8, timeout_s=timeout_s, show=lambda _text: None)
     game = client(listener.port)
     try:
@@ -334,8 +334,7 @@ class Library:
             self.refusal = error.code
 
 
-@pytest.mark.parametrize("vectorised", [False, True])
-@pytest.mark.parametrize("role", ["train", "eval_expert"])
+@pytest.mark.parametrize(("vectorised", "role"), [(False, "train"), (True, "eval_expert")])
 def test_our_client_passes(vectorised: bool, role: str) -> None:
     games = []
 
@@ -592,7 +591,8 @@ CLIENTS: list[tuple[type[RawGame], str]] = [
     ("client", "rule"), CLIENTS, ids=[f"{c.__name__}-{rule}" for c, rule in CLIENTS]
 )
 def test_a_client_that_breaks_a_rule_is_told_which(client: type[RawGame], rule: str) -> None:
-    findings = listen(client)
+    # Who is to wait longer and longer is waited for.
+    findings = listen(client, 2.0 if rule in ("backoff-grows", "error-final") else 0.6)
     assert rule in broken(findings), broken(findings)
     assert "expected" in broken(findings)[rule].lower()
     assert not passed(findings)

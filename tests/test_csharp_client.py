@@ -13,7 +13,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from foreign import HELLOS, ROOT, SERVER, canonical, elements, listened, packed, results, same
+from foreign import (
+    ALL_FORMS,
+    FORMS,
+    HELLOS,
+    ROOT,
+    SERVER,
+    canonical,
+    elements,
+    listened,
+    packed,
+    results,
+    same,
+)
 from running import Running
 
 CLIENT = ROOT / "clients/csharp/Understudy.cs"
@@ -129,6 +141,12 @@ def test_what_is_no_message_is_a_violation(vectors: Vectors, text: str) -> None:
     data = (len(text) // 2).to_bytes(4, "big").hex() + text
     assert vectors.ask("read", "10000", data).startswith("violation ")
     assert vectors.ask("read", "10000", "7fffffff00").startswith("violation ")
+
+
+def test_every_form_of_a_value_is_read(vectors: Vectors) -> None:
+    for size in ("10000", "1"):
+        got = vectors.ask("read", size, ALL_FORMS)
+        assert msgspec.msgpack.decode(bytes.fromhex(got)[4:]) == [14, list(FORMS.values())]
 
 
 def test_it_keeps_every_rule_that_its_game_exercises(reach: Path) -> None:

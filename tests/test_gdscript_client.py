@@ -19,7 +19,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from foreign import HELLOS, ROOT, SERVER, canonical, elements, listened, packed, results, same
+from foreign import (
+    ALL_FORMS,
+    FORMS,
+    HELLOS,
+    ROOT,
+    SERVER,
+    canonical,
+    elements,
+    listened,
+    packed,
+    results,
+    same,
+)
 from running import Running
 
 FOLDER = ROOT / "clients/gdscript"
@@ -144,6 +156,12 @@ def _commands() -> list[tuple[str, list[str], Any]]:
             words = ["read", game, "10000", short]
             out.append((f"{vector['name']}, {stop} bytes of it", words, _violates))
     game = packed(lander["message"]["fields"])
+
+    def all_forms(answer: str) -> None:
+        value = msgspec.msgpack.decode(bytes.fromhex(answer)[4:])
+        assert value == [14, list(FORMS.values())]
+
+    out.append(("every form", ["read", game, "10000", ALL_FORMS], all_forms))
     for text in ("920e" + "91" * 5000 + "00", "920edfffffffff", "920edd7fffffff", "c1", "9105c0",
                  "920ec1", "05"):  # fmt: skip
         data = (len(text) // 2).to_bytes(4, "big").hex() + text
