@@ -148,7 +148,10 @@ def check_stopped(server: Container, start: int) -> None:
     saved = sorted(path.name for path in (run / "checkpoints").glob("*.pt"))
     expect(bool(saved), f"a checkpoint is kept: {', '.join(saved)}")
     expect((run / "summary.json").is_file(), "a summary is written")
-    expect(f'"starts": {start}' in (run / "run.json").read_text(), f"the run was started {start}x")
+    starts = (run / "starts.jsonl").read_text().splitlines()
+    expect(len(starts) == start, f"the run was started so many times: {len(starts)}")
+    if start > 1:
+        expect("resumed from" in (run / "understudy.log").read_text(), "it went on with the run")
 
 
 def check_server(image: Image, compose: dict[str, Any], work: Path, patience: float) -> None:

@@ -95,7 +95,9 @@ class Container:
             raise RoomError("it is not started")
         return self.started
 
-    def execute(self, *words: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
+    def execute(
+        self, *words: str, timeout_s: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return self.running().execute(words, timeout_s or 60 * self.patience)
 
     def wait_healthy(self) -> tuple[float, str]:
