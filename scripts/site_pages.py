@@ -26,6 +26,9 @@ HOME = {"README.md": "docs/index.md"}
 """What stands in for a page on the site."""
 
 _FENCED = re.compile(r"(^(?P<fence>```+|~~~+).*?^(?P=fence)\s*?$)", re.MULTILINE | re.DOTALL)
+_NAMED = re.compile(r"^(?P<fence>```+)(?P<language>\w+) (?P<name>[^=\n]+)$", re.MULTILINE)
+"""A fence with words behind its language, which name what is in it."""
+
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 
 log = logging.getLogger("mkdocs.hooks.site_pages")
@@ -48,7 +51,13 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     def found(target: str) -> bool:
         return files.get_file_from_path(target) is not None
 
+    markdown = entitle(markdown)
     return relink(markdown, name, found, lambda wrong: log.warning("%s: no %s", name, wrong))
+
+
+def entitle(markdown: str) -> str:
+    """Blocks with a name get it as their title: without that they would be no blocks at all."""
+    return _NAMED.sub(r'\g<fence>\g<language> title="\g<name>"', markdown)
 
 
 def relink(

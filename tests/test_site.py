@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.site_pages import relink
+from scripts.site_pages import entitle, relink
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,6 +102,16 @@ def test_the_search_finds_settings_metrics_and_messages(site: Path) -> None:
     assert "expert.ratio.start" in places["configuration/"]
     assert "transitions_dropped" in places["metrics/"]
     assert "HELLO" in places["protocol/SPEC/"]
+
+
+def test_blocks_are_blocks(site: Path) -> None:
+    """Words behind a fence's language must not spill the block over the page."""
+    assert entitle("```hex hello lander\n00\n```\n") == (
+        '```hex title="hello lander"\n00\n```\n'
+    )
+    assert entitle('```sh\n``` \n```py title="x"\n') == '```sh\n``` \n```py title="x"\n'
+    for page in site.rglob("index.html"):
+        assert "```" not in page.read_text(), page
 
 
 # Links, as the site has them.
