@@ -106,9 +106,7 @@ def test_the_search_finds_settings_metrics_and_messages(site: Path) -> None:
 
 def test_blocks_are_blocks(site: Path) -> None:
     """Words behind a fence's language must not spill the block over the page."""
-    assert entitle("```hex hello lander\n00\n```\n") == (
-        '```hex title="hello lander"\n00\n```\n'
-    )
+    assert entitle("```hex hello lander\n00\n```\n") == ('```hex title="hello lander"\n00\n```\n')
     assert entitle('```sh\n``` \n```py title="x"\n') == '```sh\n``` \n```py title="x"\n'
     for page in site.rglob("index.html"):
         assert "```" not in page.read_text(), page

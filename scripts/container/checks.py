@@ -37,7 +37,7 @@ def dockerfile_of(service: Service, root: Path) -> Path | None:
     build = service.get("build")
     if build is None:
         return None
-    return (root / build["context"] / build.get("dockerfile", "Dockerfile")).resolve()
+    return (root / str(build["context"]) / str(build.get("dockerfile", "Dockerfile"))).resolve()
 
 
 # The Dockerfile.

@@ -88,7 +88,7 @@ class Bases:
         shutil.rmtree(root, ignore_errors=True)
         python = self._kind(name) != SUITE
         options = [f"--include={PYTHON_PACKAGES}"] if python else []
-        words = [tool("debootstrap"), "--variant=minbase", *options, SUITE, root]
+        words = [tool("debootstrap"), "--variant=minbase", *options, SUITE, str(root)]
         if self.mirror:
             words.append(self.mirror)
         log = self.cache / f"{archive.stem}.log"

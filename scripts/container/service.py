@@ -13,6 +13,19 @@ from scripts.container.compose import Service, environment, mounts, seconds, siz
 from scripts.container.image import Image
 from scripts.container.room import Bind, Room, RoomError, Started, tool
 
+INIT = """
+trap 'kill -TERM "$child"' TERM
+"$@" &
+child=$!
+while :; do
+    wait "$child" && exit 0
+    code=$?
+    kill -0 "$child" 2>/dev/null || exit "$code"
+done
+"""
+"""What `init: true` adds, as a shell's commands: a first process that passes SIGTERM on. The kernel
+keeps it from a first process that does not ask for it."""
+
 
 class Container:
     """One service; `start` it, ask its `health`, `execute` something beside it, `stop` it."""
@@ -84,7 +97,9 @@ class Container:
 
     def words(self) -> list[str]:
         """What is executed: the image's entry, then the service's command or the image's."""
-        return [*self.image.entrypoint, *(self.service.get("command") or self.image.command)]
+        init = ["/bin/sh", "-c", INIT, "init"] if self.service.get("init") else []
+        command = self.service.get("command") or self.image.command
+        return [*init, *self.image.entrypoint, *command]
 
     def start(self, beside: Container | None = None) -> None:
         other = beside.running() if beside else None
