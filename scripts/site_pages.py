@@ -13,6 +13,7 @@ import posixpath
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -32,6 +33,30 @@ _NAMED = re.compile(r"^(?P<fence>```+)(?P<language>\w+) (?P<name>[^=\n]+)$", re.
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 
 log = logging.getLogger("mkdocs.hooks.site_pages")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """The navigation, with pages in place of patterns; their titles are their own."""
+    config.nav = listed(config.nav or [])
+    return config
+
+
+def listed(nav: list[Any]) -> list[Any]:
+    """A navigation with its patterns replaced by paths."""
+    found: list[Any] = []
+    for entry in nav:
+        if isinstance(entry, dict):
+            found.append(
+                {
+                    title: listed(below) if isinstance(below, list) else below
+                    for title, below in entry.items()
+                }
+            )
+        elif "*" in entry:
+            found += [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob(entry))]
+        else:
+            found.append(entry)
+    return found
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -554,7 +554,7 @@ def test_the_documents_use_what_there_is() -> None:
     text = (ROOT / "docs/operating.md").read_text() + (ROOT / "README.md").read_text()
     named: set[str] = set()
     profiles: set[str] = set()
-    for words in re.findall(r"docker compose ([^`\n]+)", text):
+    for words in re.findall(r"docker compose ([^`\n#]+)", text):
         named |= set(words.split()) & set(composing.services(compose))
         profiles |= set(re.findall(r"--profile (\w+)", words))
         left = re.sub(r"--profile \w+|--build|\bup\b", "", words).split()

@@ -22,7 +22,7 @@ import torch
 from agent.advantage import Mode, advantage_weights
 from agent.replay import Replay
 from config.fields import groups, leaves
-from config.load import ConfigError, combine, environment_layer, load, presets, toml_layer
+from config.load import ConfigError, combine, environment_layer, load, toml_layer
 from config.options import given, parse
 from protocol.actor import Actor
 from protocol.spaces import Discrete, GameSpec, Observation
@@ -275,12 +275,6 @@ def test_what_reliability_promises_is_tested() -> None:
         for file, words in named:
             test = f"def test_{words.replace(' ', '_')}("
             assert test in (ROOT / file).read_text(), f"{file} has no {test}"
-
-
-def test_operating_names_every_preset() -> None:
-    text = (ROOT / "docs/operating.md").read_text()
-    table = text[text.index("A **preset**") : text.index("What to set first")]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(presets())
 
 
 def test_bytes_of_a_stored_step() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.site_pages import entitle, relink
+from scripts.site_pages import entitle, listed, relink
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,6 +110,15 @@ def test_blocks_are_blocks(site: Path) -> None:
     assert entitle('```sh\n``` \n```py title="x"\n') == '```sh\n``` \n```py title="x"\n'
     for page in site.rglob("index.html"):
         assert "```" not in page.read_text(), page
+
+
+def test_clients_are_listed_without_being_named() -> None:
+    nav = [{"A": "a.md"}, {"B": ["clients/*/README.md", {"C": "c.md"}]}]
+    clients = [
+        f"clients/{p.parent.name}/README.md" for p in sorted(ROOT.glob("clients/*/README.md"))
+    ]
+    assert "clients/python/README.md" in clients
+    assert listed(nav) == [{"A": "a.md"}, {"B": [*clients, {"C": "c.md"}]}]
 
 
 # Links, as the site has them.
