@@ -250,13 +250,15 @@ VALUES = Comparison(
     "What is learnt of the return, and from which rows",
     """\
 Its mean (`scalar`), or its distribution, as probabilities of fixed values (`c51`) or as quantiles
-(`quantile`); and rows drawn by priority instead of uniformly (`prioritised`).""",
+(`quantile`); rows drawn by priority instead of uniformly (`prioritised`); and matrix products in
+half the precision (`bfloat16`).""",
     scenes=(WEAK_DISCRETE,),
     variants={
         "scalar": {},
         "c51": {"learner.value": "c51", "learner.value_min": -300.0, "learner.value_max": 300.0},
         "quantile": {"learner.value": "quantile"},
         "prioritised": {"replay.prioritised": True},
+        "bfloat16": {"learner.precision": "bfloat16"},
     },
     frames=20_000,
     preset=PRESET,
@@ -273,8 +275,8 @@ follows the ball and wins about as many points as it loses. An episode is five p
 those won less those lost.""",
     scenes=(Scene("pong", "Pong from RAM", "PongRam-v0"),),
     variants={"understudy": {}},
-    frames=100_000,
-    eval_every=5000,
+    frames=400_000,
+    eval_every=20_000,
     preset="pong",
     seeds=3,
     passing=1,
