@@ -45,6 +45,12 @@ PHONE, DESK = (390, 844), (1440, 900)
 SCHEMES = ("light", "dark")
 PATIENCE_S = 60.0
 
+ENVIRONMENT = {
+    "UNDERSTUDY_SERVER__CONTROL_TOKEN": TOKEN,
+    # Games find the tests' experts.
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+}
+
 SERVER = {
     "server.port": "0",
     "server.http_port": "0",
@@ -66,7 +72,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "server", *words],
             cwd=ROOT,
-            env=os.environ | {"UNDERSTUDY_SERVER__CONTROL_TOKEN": TOKEN},
+            env=os.environ | ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -121,12 +127,13 @@ class Life:
         self.url = self.serve.find(r"dashboard: (http://\S+)")
 
     def play(self) -> None:
-        """Have two games of LunarLander play, evaluated at first, as a user would start them."""
+        """Have two games of CartPole play, evaluated at first, as a user would start them."""
         port = self.serve.find(r"listens on 127\.0\.0\.1:(\d+)")
         self.games = Command(
-            "play", "--env", "LunarLander-v3", "--clients", "2", "--seed", "1",
+            "play", "--env", "CartPole-v1", "--expert", "fake_games:at_leisure",
+            "--clients", "2", "--seed", "1",
             "--connect", f"127.0.0.1:{port}", "--frames", "1000000",
-            "--eval-every", "500000", "--eval-episodes", "1",
+            "--eval-every", "500000", "--eval-episodes", "3",
         )  # fmt: skip
 
     def again(self) -> None:
@@ -472,7 +479,7 @@ def test_games_are_listed_and_each_has_a_page(playing: Life, visit: Callable[...
     page.wait_for_url(f"**/game/{session}")
     assert seen.text("h1:visible") == games[0]["client"]
     assert page.evaluate("document.activeElement.tagName") == "H1"
-    assert "LunarLander-v3" in seen.text("#game-page .facts")
+    assert "CartPole-v1" in seen.text("#game-page .facts")
     seen.wait_text("#game-page .legend", r"dqn .*frames.*\n?expert .*frames")
     assert page.is_hidden("#run-page")
     page.reload()  # it is a page of its own
@@ -624,7 +631,8 @@ def test_pause_checkpoint_evaluate_and_settings_of_games(
     assert playing.ask("api/state")["game_settings"]["level"] == 3
 
     confirm("#evaluate")
-    seen.wait_text("#outcome", ".")
+    seen.wait_text("#outcome", "2 games")
+    until(lambda: len(playing.ask("api/state")["evaluations"]) == 2, "another evaluation")
     kinds = json.dumps(playing.changes())
     for word in ("pause", "checkpoint", "evaluate", "level"):
         assert word in kinds

@@ -10,6 +10,7 @@ import { clock, count, duration, element, number, there, when, written } from "/
 
 const EVERY_MS = 1000;
 const HISTORY_EVERY_MS = 30_000;
+const START_MS = 3000; // until a start is on record
 const POINTS = 600;
 const STALE_S = 15;
 const LIVE_ROWS = 1200;
@@ -21,6 +22,7 @@ const page = {
   games: [],
   history: null,
   historyAsked: 0,
+  started: null,
   live: [],
   heard: null,
   lost: false,
@@ -57,6 +59,10 @@ async function refresh() {
       page.historyAsked = Date.now();
     }
     takeRow(state.row);
+    if (page.started !== state.run.started) {
+      page.historyAsked = Date.now() - HISTORY_EVERY_MS + START_MS;
+      page.started = state.run.started;
+    }
     page.rates.take(games);
     found();
     show();
@@ -167,7 +173,7 @@ function showCharts() {
 function showEvents() {
   const { starts, changes } = page.history;
   const events = [
-    ...starts.map(({ time, frames }, at) => ({ time, frames, who: "", what: at ? "Started again (R)" : "Started" })),
+    ...starts.map(({ time, frames }, at) => ({ time, frames, who: "", what: at ? "Started again" : "Started", mark: at ? "R" : "" })),
     ...changesTogether(changes),
   ].sort((a, b) => b.time - a.time);
   const key = JSON.stringify(events);
@@ -175,14 +181,14 @@ function showEvents() {
   if (table.dataset.shown === key) return;
   table.dataset.shown = key;
   table.tBodies[0].replaceChildren(
-    ...events.map(({ time, frames, who, what }) =>
+    ...events.map(({ time, frames, who, what, mark }) =>
       element(
         "tr",
         {},
         element("td", {}, when(time)),
         element("td", { class: "number" }, there(frames) ? count(frames) : "–"),
         element("td", { class: "wide" }, who ?? ""),
-        element("td", {}, what),
+        element("td", {}, what, mark ? " " : null, mark ? element("span", { class: "mark" }, mark) : null),
       ),
     ),
   );
@@ -195,7 +201,7 @@ function changesTogether(changes) {
     const { time, frames, who } = change;
     const last = events.at(-1);
     if (last?.time === time) last.what = `${last.what}; ${changeText(change)}`;
-    else events.push({ time, frames, who, what: changeText(change) + (isChange(change) ? " (C)" : "") });
+    else events.push({ time, frames, who, what: changeText(change), mark: isChange(change) ? "C" : "" });
   }
   return events;
 }

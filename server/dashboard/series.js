@@ -66,7 +66,7 @@ export class History {
       if (time < since) return;
       while (cuts.length && time >= cuts[0].time) {
         const x = this.running(cuts.shift().time);
-        if (x > (data[0].at(-1) ?? -1)) this.put(data, rows, x, null, columns);
+        if (data[0].length) this.put(data, rows, x, null, columns);
       }
       this.put(data, rows, this.running(time), at, columns);
     });
