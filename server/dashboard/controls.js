@@ -58,6 +58,7 @@ export class Controls {
     const [start, end] = [settings[`${key}.start`], settings[`${key}.end`]];
     const effective = there(numbers[row]) ? number(numbers[row]) : null;
     if (start === undefined) return `now ${written(settings[key] ?? effective ?? "unknown")}`;
+    if (start === end && (effective === null || effective === number(start))) return `now ${written(start)}`;
     const schedule = start === end ? `set to ${written(start)}` : `schedule ${written(start)} to ${written(end)}`;
     return effective === null ? schedule : `now ${effective}, ${schedule}`;
   }
@@ -169,7 +170,7 @@ export class Controls {
   tell(text) {
     const away = element("button", { type: "button", class: "quiet" }, "Dismiss");
     away.addEventListener("click", () => by("outcome").replaceChildren());
-    by("outcome").replaceChildren(element("p", {}, text), away);
+    by("outcome").replaceChildren(element("p", {}, text.charAt(0).toUpperCase() + text.slice(1)), away);
   }
 }
 

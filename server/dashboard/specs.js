@@ -10,7 +10,7 @@ const NO_UPDATES = "Nothing learnt yet: the replay is being filled.";
 export const EVALUATION = {
   id: "evaluation",
   title: "Student against teacher",
-  unit: "mean return, by frames",
+  unit: "return, by frames",
   by: "frames",
   empty: "No evaluation yet.",
   lines: [
@@ -25,7 +25,7 @@ export const CHARTS = {
     {
       id: "returns",
       title: "Returns while training",
-      unit: "mean of 100 episodes",
+      unit: "mean of 100",
       empty: "No episode has ended yet.",
       lines: [{ key: "episode_return_mean", name: "return", colour: "third" }],
     },
