@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -39,6 +40,9 @@ class Mailbox:
         self._loop_end, self._asking_end = socket.socketpair()
         self._loop_end.setblocking(False)
         self._asking_end.setblocking(False)
+        # A supervisor that was never started need not be stopped: its sockets go with it.
+        for end in (self._loop_end, self._asking_end):
+            weakref.finalize(self, end.close)
         self._closed = False
 
     @property
