@@ -168,6 +168,7 @@ class Supervisor:
         self._tell_ratio()
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
+        self.mailbox.open()
         try:
             self._control = ControlSocket(
                 self.folder.path, lambda request: self.controls.handle(request, "cli")

@@ -386,17 +386,37 @@ def test_games_are_told_settings_and_to_evaluate(server: Running, web: HttpServe
     assert ask(web, "/api/state").json["game_settings"] == {"level": 8, "name": "ü"}
 
 
+def nested(depth: int) -> Any:
+    return [] if depth == 1 else [nested(depth - 1)]
+
+
 @pytest.mark.parametrize(
     ("games", "text"),
     [
         ({"level": None}, "expected text, a number"),
         ({"understudy.evaluate": 1}, "kept for the protocol"),
         ({"level": 2**70}, "64 bits"),
+        ({"level": nested(17)}, "at most 16 lists"),
+        ({"level": nested(400)}, "at most 16 lists"),
     ],
 )
 def test_settings_that_games_cannot_be_told(web: HttpServer, games: Any, text: str) -> None:
     reply = control(web, {"games": games})
     assert (reply.status, text in reply.json["error"]) == (400, True), reply.body
+
+
+def test_whatever_fails_in_a_control_leaves_the_server_running(
+    server: Running, web: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("nobody has thought of this")
+
+    monkeypatch.setattr("server.controls.changed", fail)
+    reply = control(web, {"set": {"learner.gamma": 0.5}})
+    assert (reply.status, "its log says why" in reply.json["error"]) == (400, True)
+    assert "nobody has thought of this" in server.log()
+    monkeypatch.undo()
+    assert control(web, {"set": {}}).status == 200
 
 
 @pytest.mark.parametrize(
@@ -410,6 +430,7 @@ def test_settings_that_games_cannot_be_told(web: HttpServer, games: Any, text: s
         b'{"set": {"learner.learning_rate": Infinity}}',
         b'{"set": {"learner.learning_rate": 1e999}}',
         b'{"games": {"level": -Infinity}}',
+        b'{"games": {"level": "\\ud800"}}',
         b'{"pause": 1}',
         b'{"pause": "true"}',
         b'{"checkpoint": false}',
