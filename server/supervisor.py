@@ -471,7 +471,8 @@ class Supervisor:
         self.row = self._collector.row()
         if not self.row["frames"]:
             # No report of the trainer yet: a resumed run has some all the same.
-            self.row["frames"] = math.nan if self.frames is None else float(self.frames)
+            base = self._base_frames
+            self.row["frames"] = math.nan if base is None else float(base)
         learnt = self.row.get("updates_per_s", 0.0) > 0
         self.last |= {
             name: value
