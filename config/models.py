@@ -40,6 +40,8 @@ class Expected(str):
     __slots__ = ()
 
 
+_DEEPEST = 16
+
 RESERVED = "understudy."
 """What names of settings for games do not begin with (protocol/SPEC.md)."""
 
@@ -414,14 +416,16 @@ class Config(Group):
         return self
 
 
-def _check_plain(name: str, value: object) -> None:
+def _check_plain(name: str, value: object, depth: int = 0) -> None:
     """Refuse what cannot be both sent to a game and written to TOML."""
+    if depth == _DEEPEST and isinstance(value, dict | list):
+        raise ValueError(f"{name}: expected at most {_DEEPEST} lists and tables within each other")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _check_plain(f"{name}.{key}", inner)
+            _check_plain(f"{name}.{key}", inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _check_plain(name, inner)
+            _check_plain(name, inner, depth + 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"{name} is {value}; expected a whole number that 64 bits can hold")
     elif not isinstance(value, bool | int | float | str):

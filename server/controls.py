@@ -23,7 +23,7 @@ from config.load import ConfigError
 from config.models import Config
 from server.board import Board
 from server.control import Checkpoint, Evaluate, Pause, Saved
-from server.mailbox import STOPPING, Answer
+from server.mailbox import NOT_NOW, Answer
 from server.rundir import RunFolder, append_lines
 from server.watch import unwise
 
@@ -71,7 +71,7 @@ class Controls:
     def handle(self, request: Any, who: str) -> Answer | Future[Answer]:
         """The answer to a request. `who`: cli, terminal or http."""
         if self._closed:
-            return STOPPING
+            return NOT_NOW
         try:
             match request:
                 case {"set": dict(values)} if len(request) == 1:
@@ -86,6 +86,9 @@ class Controls:
                     return self.evaluate(who)
         except ConfigError as error:
             return {"error": str(error)}
+        except Exception:  # whatever is asked for: games go on
+            log.exception("a request by %s failed", who)
+            return {"error": "the server failed to do it; its log says why"}
         return {"error": f"expected {FORMS}, got another request"}
 
     def change(self, values: Mapping[str, Any], who: str) -> list[Change]:
@@ -154,7 +157,7 @@ class Controls:
         self._closed = True
         waiting, self._saving = self._saving, []
         for _, future in waiting:
-            future.set_result(STOPPING)
+            future.set_result(NOT_NOW)
 
     def _adopt(self, config: Config, changes: list[Change], who: str) -> list[Change]:
         """The run goes on with this configuration, `--resume` too."""

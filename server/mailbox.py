@@ -16,7 +16,7 @@ Answer = dict[str, Any]
 Handler = Callable[[Any], Answer | Future[Answer]]
 """From a request to its answer, at once or in a while. Errors are answers too: {"error": text}."""
 
-STOPPING: Answer = {"error": "the server is stopping; ask again when it is back"}
+NOT_NOW: Answer = {"error": "the server is starting or stopping; ask again when it runs"}
 
 
 def parse(data: bytes) -> Any:
@@ -35,32 +35,38 @@ class Mailbox:
         """`handle` gets the request and who asks; it is called in the loop's thread."""
         self._handle = handle
         self._queue: queue.SimpleQueue[tuple[Any, str, Future[Answer]]] = queue.SimpleQueue()
-        # A byte for each request: a socket is something that a loop can wait for.
-        self._loop_end, self._asking_end = socket.socketpair()
-        self._loop_end.setblocking(False)
-        self._asking_end.setblocking(False)
-        self._closed = False
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        """The loop's, and that of those who ask: a byte for each request, since a socket is
+        something that a loop can wait for. None before `open` and after `close`."""
+
+    def open(self) -> None:
+        """The loop begins: what is asked from now on is answered."""
+        ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(False)
+        self._ends = ends
 
     @property
     def waitables(self) -> list[socket.socket]:
         """Readable when somebody asks."""
-        return [] if self._closed else [self._loop_end]
+        return [] if self._ends is None else [self._ends[0]]
 
     def ask(self, request: Any, who: str) -> Future[Answer]:
         """Have the loop answer. The future's result is the answer."""
         future: Future[Answer] = Future()
-        if self._closed:
-            future.set_result(STOPPING)
-            return future
         self._queue.put((request, who, future))
-        with contextlib.suppress(OSError):  # full: then the loop has bytes enough to wake up
-            self._asking_end.send(b"\0")
+        ends = self._ends
+        if ends is None:
+            self._refuse()
+        else:
+            with contextlib.suppress(OSError):  # full, so there are enough; or closed just now
+                ends[1].send(b"\0")
         return future
 
-    def serve(self, _ready: socket.socket) -> None:
+    def serve(self, ready: socket.socket) -> None:
         """Answer what has been asked."""
         with contextlib.suppress(BlockingIOError):
-            self._loop_end.recv(65_536)
+            ready.recv(65_536)
         for request, who, future in self._take():
             answer = self._handle(request, who)
             if isinstance(answer, Future):
@@ -70,11 +76,14 @@ class Mailbox:
 
     def close(self) -> None:
         """Answer nobody any more. Again has no effect."""
-        self._closed = True
+        ends, self._ends = self._ends, None
+        for end in ends or ():
+            end.close()
+        self._refuse()
+
+    def _refuse(self) -> None:
         for _, _, future in self._take():
-            future.set_result(STOPPING)
-        self._loop_end.close()
-        self._asking_end.close()
+            future.set_result(NOT_NOW)
 
     def _take(self) -> list[tuple[Any, str, Future[Answer]]]:
         found = []

@@ -29,7 +29,8 @@ log = logging.getLogger("supervisor")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run the server until SIGINT or SIGTERM, which end it in order: all steps are stored and a "
-        "checkpoint is written. SIGUSR1 has a checkpoint written now."
+        "checkpoint is written. SIGUSR1 has a checkpoint written now. The dashboard is on "
+        "server.http_port; in a terminal, keys pause, save, evaluate and set, and each asks first."
     )
     parser.add_argument(
         "--best",

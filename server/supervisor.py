@@ -115,7 +115,8 @@ class Supervisor:
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
         """Called after each interval with `last`."""
-        self.board = Board(config, folder)
+        evaluated = folder.evaluated()
+        self.board = Board(config, folder, evaluated)
         """What other threads may look at."""
         self.port = 0
         self._resume = resume
@@ -132,7 +133,7 @@ class Supervisor:
         self._control: ControlSocket | None = None
         self._base_frames: int | None = None if resume else 0
         """Stored frames before this start; None while that is not known."""
-        self._collector = Collector(Evaluations(folder.evaluated()))
+        self._collector = Collector(Evaluations(evaluated))
         there = checkpoint.best(folder.checkpoints) is not None
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
@@ -168,6 +169,7 @@ class Supervisor:
         self._tell_ratio()
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
+        self.mailbox.open()
         try:
             self._control = ControlSocket(
                 self.folder.path, lambda request: self.controls.handle(request, "cli")
