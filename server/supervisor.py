@@ -469,9 +469,8 @@ class Supervisor:
 
     def _write_row(self) -> None:
         self.row = self._collector.row()
-        if not self.row[
-            "frames"
-        ]:  # no report of the trainer yet: a resumed run has some all the same
+        if not self.row["frames"]:
+            # No report of the trainer yet: a resumed run has some all the same.
             self.row["frames"] = math.nan if self.frames is None else float(self.frames)
         learnt = self.row.get("updates_per_s", 0.0) > 0
         self.last |= {

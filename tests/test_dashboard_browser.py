@@ -349,7 +349,6 @@ def test_what_is_not_there_yet_is_said(visit: Callable[..., Visit]) -> None:
     assert "understudy play" in seen.text("#no-games")
     assert page.is_hidden("#games-table")
     assert seen.text("#chart-evaluation .frame .none") == "No evaluation yet."
-    assert seen.text("#chart-schedules .frame .none") == "No frames yet."
     assert page.locator("#chart-td_err_mean .frame .none:visible").count() == 2
     assert seen.text("#replay") == "The replay is empty."
     assert seen.text("#tiles [data-fact='Student alone'] dd") == "none yet"
