@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from protocol.messages import RESERVED
+
 NONE = "none"
 """How "no value" is written for an optional field: TOML has no null, and neither has a shell."""
 
@@ -41,9 +43,6 @@ class Expected(str):
 
 
 _DEEPEST = 16
-
-RESERVED = "understudy."
-"""What names of settings for games do not begin with (protocol/SPEC.md)."""
 
 OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
