@@ -19,6 +19,8 @@ CHANGEABLE = (
     "learner.n_step",
     "learner.gamma",
     "learner.target_tau",
+    "server.settings",
+    "tempest.zap_gate",
 )
 """Fields, and groups of which every field can be changed."""
 

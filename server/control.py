@@ -95,6 +95,8 @@ class GatewayReport:
     slots_by_role: dict[str, int] = field(default_factory=dict)
     run_frames: int = 0
     """Stored frames of the whole run, all gateways together."""
+    expert_failures: int = 0
+    """How often the server's own expert failed, since it was loaded."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class Log:
     level: int
     source: str
     text: str
+
+
+@dataclass(frozen=True)
+class SaveWanted:
+    """A gateway: a client asks for a checkpoint, as older ones for Tempest can."""
 
 
 @dataclass(frozen=True)

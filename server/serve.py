@@ -96,6 +96,9 @@ def main(args: argparse.Namespace) -> int:
         supervisor.start()
         host = loaded.config.server.host
         console.print(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
+        if supervisor.tempest_port is not None:
+            where = f"{loaded.config.tempest.host}:{supervisor.tempest_port}"
+            console.print(f"older clients for Tempest connect to {where}")
         with Screen(console, f"understudy {host}:{supervisor.port}") as screen:
             supervisor.on_row = screen.show
             while not stop.set:

@@ -27,7 +27,7 @@ from config.changes import Change, changed
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import gateway, trainer
+from server import expert_plugin, gateway, trainer
 from server.control import (
     Changed,
     Checkpoint,
@@ -47,6 +47,7 @@ from server.control import (
     SaveBest,
     Saved,
     SavedBest,
+    SaveWanted,
     Stop,
     TrainerReport,
 )
@@ -65,6 +66,9 @@ _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
+
+SAVE_EVERY_S = 30.0
+"""Checkpoints that clients ask for are at least so far apart, however often they do."""
 
 STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
@@ -104,6 +108,8 @@ class Supervisor:
         self.on_row: Callable[[dict[str, float]], None] | None = None
         """Called after each interval with `last`."""
         self.port = 0
+        self.tempest_port: int | None = None
+        """Where older clients for Tempest connect."""
         self._resume = resume
         self._record = record
         self._best = best
@@ -124,6 +130,8 @@ class Supervisor:
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
         self._samples = SampleWatch()
         self._next_row = 0.0
+        self._save_wanted = False
+        self._next_save = 0.0
         self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
 
@@ -133,12 +141,22 @@ class Supervisor:
         """Listen, and start the processes. Errors: ConfigError if the port or a device cannot be
         had."""
         self._check_devices()
-        sockets = self._listen()
-        for index, sock in enumerate(sockets):
+        _check_expert(self.config)
+        server, tempest = self.config.server, self.config.tempest
+        sockets = _listen("server", server.host, server.port, server.gateways)
+        self.port = sockets[0].getsockname()[1]
+        older: list[socket.socket | None] = [None] * server.gateways
+        if tempest.port is not None:
+            found = _listen("tempest", tempest.host, tempest.port, server.gateways)
+            self.tempest_port = found[0].getsockname()[1]
+            older = list(found)
+        for index, last in enumerate(zip(sockets, older, strict=True)):
             args = (self.config, index, self.folder.launch)
-            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=(sock,))
+            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=last)
             self._gateways.append(pipe)
-            sock.close()
+            for sock in last:
+                if sock is not None:
+                    sock.close()
         self._trainer = self._spawn(
             "trainer",
             trainer.main,
@@ -168,35 +186,6 @@ class Supervisor:
                 resolve_device(name, field)
             except RuntimeError as error:
                 raise ConfigError(str(error)) from None
-
-    def _listen(self) -> list[socket.socket]:
-        server = self.config.server
-        shared = server.gateways > 1
-        try:
-            family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0][0]
-            # Without SO_REUSEPORT first: another server on this port must be noticed.
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((server.host, server.port))
-                self.port = probe.getsockname()[1]
-                if not shared:
-                    # From here on connections queue until the gateway has started.
-                    probe.listen(BACKLOG)
-                    return [probe.dup()]
-            sockets = []
-            for _ in range(server.gateways):
-                sock = socket.socket(family)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                sock.bind((server.host, self.port))
-                sock.listen(BACKLOG)
-                sockets.append(sock)
-        except OSError as error:
-            raise ConfigError(
-                f"server.port: cannot listen on {server.host}:{server.port}: {error.strerror}; "
-                "stop what uses it, or choose another port"
-            ) from None
-        return sockets
 
     def _spawn(self, name: str, target: Callable[..., None], *first: Any, last: Any) -> Pipe:
         ours, theirs = self._context.Pipe()
@@ -245,7 +234,13 @@ class Supervisor:
                     f"{self.folder.log}"
                 )
         self._close_evaluation()
-        if time.monotonic() >= self._next_row:
+        now = time.monotonic()
+        if self._save_wanted and now >= self._next_save:
+            assert self._trainer is not None
+            self._save_wanted, self._next_save = False, now + SAVE_EVERY_S
+            log.info("a client asked for a checkpoint")
+            self._say(self._trainer, Checkpoint())
+        if now >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
             self._write_row()
 
@@ -287,6 +282,7 @@ class Supervisor:
         config, changes = changed(self.config, values)
         if not changes:
             return []
+        _check_expert(config)
         now = {"time": time.time(), "frames": self.frames}
         try:
             self.folder.keep_changes(
@@ -419,6 +415,8 @@ class Supervisor:
             case Saved():
                 if not self._stopping:
                     self._answers.append(message)
+            case SaveWanted():
+                self._save_wanted = True
             case SavedBest():
                 if message.error is None:
                     self._best_saved = message.mean
@@ -502,6 +500,45 @@ class Supervisor:
         self._take_in(pipe)
         self._processes.pop(pipe, None)
         pipe.close()
+
+
+def _check_expert(config: Config) -> None:
+    """Errors: ConfigError where the server's own expert cannot be imported."""
+    if config.expert.plugin is not None:
+        try:
+            expert_plugin.find(config.expert.plugin)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+def _listen(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
+    """A listening socket for each gateway, all on one port. Errors: ConfigError that names the
+    settings' group."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # Without SO_REUSEPORT first: another server on this port must be noticed.
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            port = probe.getsockname()[1]
+            if gateways == 1:
+                # From here on connections queue until the gateway has started.
+                probe.listen(BACKLOG)
+                return [probe.dup()]
+        sockets = []
+        for _ in range(gateways):
+            sock = socket.socket(family)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((host, port))
+            sock.listen(BACKLOG)
+            sockets.append(sock)
+    except OSError as error:
+        raise ConfigError(
+            f"{group}.port: cannot listen on {host}:{port}: {error.strerror}; stop what uses it, "
+            "or choose another port"
+        ) from None
+    return sockets
 
 
 def plain(row: dict[str, float]) -> dict[str, float | int | None]:
