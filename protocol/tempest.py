@@ -1,5 +1,5 @@
-"""The older format of arcade Tempest's clients (`tempest_ai`): bytes in, checked frames out, replies
-to bytes. No I/O. docs/tempest.md is its description.
+"""The older format, of `tempest_ai`'s clients for arcade Tempest: bytes in, checked frames out;
+replies to bytes. No I/O. docs/tempest.md describes it.
 
     connection   00 00, then frames
     frame        u16 big-endian length, header, n float32 big-endian
@@ -79,8 +79,8 @@ infinity are the largest."""
 
 
 def tempest_spec(values: int, spinner: str) -> GameSpec:
-    """The game as a network sees it: so many values; which buttons are pressed (fire x 2 + zap); and
-    the knob, as a number ("continuous") or as one of LEVELS ("levels")."""
+    """The game as a network sees it: so many values; which buttons are pressed (fire x 2 + zap);
+    and the knob, as a number ("continuous") or as one of LEVELS ("levels")."""
     knob: Head = (
         Discrete("spinner", len(LEVELS))
         if spinner == "levels"
@@ -193,10 +193,15 @@ class TempestSession:
             return
         rest = self._rest
         # As it is on the frame path: one frame and nothing else.
-        if not rest and self.state is State.PLAYING and not self._awaiting:
-            if len(data) > LENGTH_BYTES and len(data) == LENGTH_BYTES + self._length(data):
-                yield self._frame(memoryview(data)[LENGTH_BYTES:])
-                return
+        if (
+            not rest
+            and not self._awaiting
+            and self.state is State.PLAYING
+            and len(data) >= LENGTH_BYTES
+            and len(data) == LENGTH_BYTES + self._length(data)
+        ):
+            yield self._frame(memoryview(data)[LENGTH_BYTES:])
+            return
         rest += data
         if not self._led and len(rest) >= len(LEAD):
             self._check_lead()
@@ -240,6 +245,10 @@ class TempestSession:
         if not self._awaiting:
             raise LocalError("a frame was answered twice")
         self._awaiting = False
+
+    def answered_all(self) -> None:
+        """The same: there is one slot."""
+        self.answered()
 
     def _check_lead(self) -> None:
         lead = bytes(self._rest[: len(LEAD)])

@@ -228,8 +228,9 @@ class Connection(asyncio.Protocol):
                 self.fail(
                     RemoteError(
                         "handshake_timeout",
-                        f"expected a whole {self.first_message} within {config.handshake_timeout_s:g} s, got "
-                        f"{self.session.partial} bytes; send {self.first_message} first",
+                        f"expected a whole {self.first_message} within "
+                        f"{config.handshake_timeout_s:g} s, got {self.session.partial} bytes; "
+                        f"send {self.first_message} first",
                         retry=True,
                     )
                 )

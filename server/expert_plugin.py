@@ -5,8 +5,8 @@ It is a function, named as `module:function`:
     def expert(obs, situation):
         return rows
 
-`obs` [n, ...] are the newest observations of n games, `situation` what else is known of them, and
-`rows` float32 [n, action_width] what each should do: a column for each discrete head, the numbers of
+`obs` [n, ...] are the newest observations of n games, `situation` is what else is known of them,
+`rows` [n, action_width] what each should do: a column for each discrete head, `size` columns for
 each continuous one; NaN first where the expert has no advice. docs/experts.md has an example.
 """
 
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def find(name: str) -> Function:
     Errors: ValueError that says what could not be found, or why it could not be imported.
     """
     module, _, function = name.partition(":")
-    here = os.getcwd()
+    here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
     try:

@@ -54,7 +54,7 @@ RING_POLL_S = 0.001
 """How often a full ring is looked at again."""
 
 SAVE_WANTED_S = 1.0
-"""How often the supervisor hears that clients want a checkpoint; it has a longer pause of its own."""
+"""How often the supervisor hears that clients want a checkpoint. Its own pause is longer."""
 
 STOP_S = 4.0
 """How long the end may take: for games to read why, and for the ring to take what is left. Less
@@ -452,8 +452,9 @@ def main(
     sock: socket.socket,
     tempest: socket.socket | None = None,
 ) -> None:
-    """The process's entry. `tempest`: where older clients for Tempest connect. The supervisor decides when it ends: signals are ignored here, since
-    a terminal sends them to every process of the group."""
+    """The process's entry. `tempest`: where older clients for Tempest connect. The supervisor
+    decides when it ends: signals are ignored here, since a terminal sends them to every process of
+    the group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")

@@ -87,7 +87,7 @@ class TempestConnection(Connection):
             self._gateway.save_wanted()
         self._saves, self._expert_zaps = frame.save, frame.expert_zaps
         took, self._took = None if frame.first else self._took, None
-        checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)  # type: ignore[arg-type]
+        checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
         turn.add_frame(self, checked, frame.header, self._encode)
         self._gateway.schedule_turn()
 

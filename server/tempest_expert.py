@@ -28,10 +28,9 @@ def recommend(obs: npt.NDArray[Any], situation: Situation) -> npt.NDArray[np.flo
     fields = situation.fields
     if fields:
         turn = knob(fields["target"], fields["player"], fields["open"] != 0)
-        if isinstance(situation.spec.actions[1], Discrete):
-            turn = nearest_level(turn)
+        levels = isinstance(situation.spec.actions[1], Discrete)
         rows[:, 0] = 2 * (fields["expert_fire"] != 0) + (fields["expert_zap"] != 0)
-        rows[:, 1] = turn
+        rows[:, 1] = nearest_level(turn) if levels else turn
     return rows
 
 
