@@ -83,6 +83,11 @@ class ExpertPlugin:
         self._spec = spec
         self._quiet_until = 0.0
 
+    @staticmethod
+    def load(name: str | None, spec: GameSpec) -> ExpertPlugin | None:
+        """The expert of this name; None where there is no name. Errors: ValueError, like `find`."""
+        return None if name is None else ExpertPlugin(name, find(name), spec)
+
     def ask(
         self,
         obs: npt.NDArray[Any],

@@ -38,7 +38,7 @@ from server.control import (
     SaveWanted,
     Stop,
 )
-from server.expert_plugin import ExpertPlugin, find
+from server.expert_plugin import ExpertPlugin
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.tempest_connection import TempestConnection, replies
@@ -239,7 +239,7 @@ class Gateway:
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
             frame_stack=self.config.replay.frame_stack,
-            expert=self._expert(message.spec),
+            expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
         )
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
@@ -253,11 +253,6 @@ class Gateway:
             if connection.waits_for_welcome:
                 self._admit(connection)
 
-    def _expert(self, spec: GameSpec) -> ExpertPlugin | None:
-        """The server's own expert. Errors: ValueError if it cannot be imported."""
-        name = self.config.expert.plugin
-        return None if name is None else ExpertPlugin(name, find(name), spec)
-
     def _change(self, config: Config) -> None:
         """These settings hold from now on."""
         before, self.config = self.config, config
@@ -265,7 +260,7 @@ class Gateway:
         if self.turn is not None and config.expert.plugin != before.expert.plugin:
             assert self._spec is not None
             try:
-                self.turn.expert = self._expert(self._spec)
+                self.turn.expert = ExpertPlugin.load(config.expert.plugin, self._spec)
             except ValueError as error:
                 # The supervisor has imported it; here it may still fail.
                 log.error("%s; there is no such expert from now on", error)
