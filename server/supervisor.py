@@ -147,16 +147,21 @@ class Supervisor:
         self.port = sockets[0].getsockname()[1]
         older: list[socket.socket | None] = [None] * server.gateways
         if tempest.port is not None:
-            found = _listen("tempest", tempest.host, tempest.port, server.gateways)
+            try:
+                found = _listen("tempest", tempest.host, tempest.port, server.gateways)
+            except ConfigError:
+                for sock in sockets:
+                    sock.close()
+                raise
             self.tempest_port = found[0].getsockname()[1]
             older = list(found)
         for index, last in enumerate(zip(sockets, older, strict=True)):
             args = (self.config, index, self.folder.launch)
             pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=last)
             self._gateways.append(pipe)
-            for sock in last:
-                if sock is not None:
-                    sock.close()
+            for each in last:
+                if each is not None:
+                    each.close()
         self._trainer = self._spawn(
             "trainer",
             trainer.main,
