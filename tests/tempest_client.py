@@ -44,7 +44,7 @@ class TempestClient:
     """Connects, says 00 00, and sends frames."""
 
     def __init__(self, port: int, *, reply_bytes: int = 5, lead: bytes = b"\x00\x00") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=300.0)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=40.0)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reply_bytes = reply_bytes
         self.sock.sendall(lead)
