@@ -166,7 +166,7 @@ class Connection(asyncio.Protocol):
         """Let the client play, with these rows of the turn's table."""
         self.number, self.rows = message.fields.session, rows
         self.session.welcomed()
-        self._tell(message)
+        self.tell(message)
         hello = self.session.hello
         assert hello is not None
         log.info(
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._goodbye_since is None:
             self._transport.write(data)
 
-    def _tell(self, message: Welcome | Error) -> None:
+    def tell(self, message: Welcome | Error) -> None:
         """Send what is no answer to a frame."""
         self.send(codec.encode(message))
 
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         """Tell the client what is wrong, and end the connection once it can have read it."""
         if self._goodbye_since is not None or self._transport is None:
             return
-        self._tell(Error(error.code, error.message, error.retry))
+        self.tell(Error(error.code, error.message, error.retry))
         self._note(error)
         self._close()
 

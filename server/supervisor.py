@@ -142,26 +142,13 @@ class Supervisor:
         had."""
         self._check_devices()
         _check_expert(self.config)
-        server, tempest = self.config.server, self.config.tempest
-        sockets = _listen("server", server.host, server.port, server.gateways)
-        self.port = sockets[0].getsockname()[1]
-        older: list[socket.socket | None] = [None] * server.gateways
-        if tempest.port is not None:
-            try:
-                found = _listen("tempest", tempest.host, tempest.port, server.gateways)
-            except ConfigError:
-                for sock in sockets:
-                    sock.close()
-                raise
-            self.tempest_port = found[0].getsockname()[1]
-            older = list(found)
-        for index, last in enumerate(zip(sockets, older, strict=True)):
+        for index, sockets in enumerate(self._listen()):
             args = (self.config, index, self.folder.launch)
-            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=last)
+            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=sockets)
             self._gateways.append(pipe)
-            for each in last:
-                if each is not None:
-                    each.close()
+            for sock in sockets:
+                if sock is not None:
+                    sock.close()
         self._trainer = self._spawn(
             "trainer",
             trainer.main,
@@ -191,6 +178,22 @@ class Supervisor:
                 resolve_device(name, field)
             except RuntimeError as error:
                 raise ConfigError(str(error)) from None
+
+    def _listen(self) -> list[tuple[socket.socket, socket.socket | None]]:
+        """For each gateway where games connect, and where older clients for Tempest do."""
+        server, tempest = self.config.server, self.config.tempest
+        sockets = _listening("server", server.host, server.port, server.gateways)
+        self.port = sockets[0].getsockname()[1]
+        if tempest.port is None:
+            return [(sock, None) for sock in sockets]
+        try:
+            older = _listening("tempest", tempest.host, tempest.port, server.gateways)
+        except ConfigError:
+            for sock in sockets:
+                sock.close()
+            raise
+        self.tempest_port = older[0].getsockname()[1]
+        return list(zip(sockets, older, strict=True))
 
     def _spawn(self, name: str, target: Callable[..., None], *first: Any, last: Any) -> Pipe:
         ours, theirs = self._context.Pipe()
@@ -516,7 +519,7 @@ def _check_expert(config: Config) -> None:
             raise ConfigError(str(error)) from None
 
 
-def _listen(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
+def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
     """A listening socket for each gateway, all on one port. Errors: ConfigError that names the
     settings' group."""
     try:

@@ -111,5 +111,5 @@ class TempestConnection(Connection):
     def _gate(self) -> float:
         return scheduled(self._gateway.config.tempest.zap_gate, self._gateway.run_frames)
 
-    def _tell(self, message: Welcome | Error) -> None:
+    def tell(self, message: Welcome | Error) -> None:
         """The format has no place for anything but answers."""
