@@ -86,7 +86,7 @@ class TempestConnection(Connection):
         if frame.save and not self._saves:
             self._gateway.save_wanted()
         self._saves, self._expert_zaps = frame.save, frame.expert_zaps
-        took, self._took = None if frame.first else self._took, None
+        took, self._took = self._took, None
         checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
         turn.add_frame(self, checked, frame.header, self._encode)
         self._gateway.schedule_turn()

@@ -12,7 +12,8 @@ from test_turn import EXPERT_ACTION, World
 from worlds import DQN, EXPERT, SPEC
 
 from agent.decision import Mix
-from protocol.tempest import LEVELS, tempest_spec
+from protocol.messages import Frame
+from protocol.tempest import HEADER, LEVELS, tempest_spec
 from server import expert_plugin
 from server.expert_plugin import ExpertPlugin, Situation, find
 from server.tempest_expert import knob, nearest_level, recommend
@@ -77,6 +78,26 @@ def test_many_games_on_a_connection_are_asked_about_at_once() -> None:
     world.turn.run()
     assert len(expert.obs) == 1
     assert player.last.actors == bytes([EXPERT] * 3)
+
+
+def test_headers_go_with_their_own_frames() -> None:
+    """Clients of the protocol have none, also where older ones had sent theirs before."""
+    expert = Expert()
+    world = advised(expert)
+    single, many = world.player(), world.player(slots=2)
+    header = np.zeros(1, HEADER)
+    header["target"], header["level"] = 7, 9
+    data = memoryview(np.zeros(3, np.float32).tobytes())
+    frame = Frame(0, 0, data, 0.0, 0, None, None)
+    world.turn.add_frame(single, frame, memoryview(header.tobytes()))
+    world.turn.run()
+    (situation,) = expert.situations
+    assert tuple(situation.fields) == HEADER.names
+    assert (situation.fields["target"][0], situation.fields["level"][0]) == (7, 9)
+    many.frames([0.5, 0.5], [0.0, 0.0], [0, 0])
+    single.frame()
+    world.turn.run()
+    assert [(len(s.streams), dict(s.fields)) for s in expert.situations[1:]] == [(3, {})]
 
 
 def test_its_advice_is_followed_as_often_as_the_ratio_says() -> None:

@@ -117,6 +117,15 @@ def test_frames_wait_for_the_answer_to_the_one_before() -> None:
     assert session.partial == 0
 
 
+def test_a_frame_that_comes_alone_waits_too() -> None:
+    session = playing()
+    frame = framed(payload(VALUES))
+    assert one(session, frame).seq == 1
+    assert list(session.receive(frame)) == []
+    session.answered()
+    assert one(session, b"").seq == 2
+
+
 def test_one_that_sends_far_ahead_is_to_be_held_up() -> None:
     session = playing()
     frame = framed(payload(VALUES))

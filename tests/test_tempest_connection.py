@@ -41,7 +41,14 @@ def config(**tempest: Any) -> Config:
 class Gateway:
     """What connections know of it: a real turn, a loop that is a list, and a clock."""
 
-    def __init__(self, settings: Config | None = None, *, ratio: float = 0.0) -> None:
+    def __init__(
+        self,
+        settings: Config | None = None,
+        *,
+        ratio: float = 0.0,
+        expert: Callable[..., Any] = recommend,
+    ) -> None:
+        self.expert = expert
         self.config = settings or config()
         self.replies = replies(self.config)
         self.turn: TurnLoop | None = None
@@ -89,7 +96,7 @@ class Gateway:
                     self.sink,
                     lambda: self.mix,
                     np.random.default_rng(0),
-                    expert=ExpertPlugin("recommend", recommend, spec),
+                    expert=ExpertPlugin("test", self.expert, spec),
                 )
             self._sessions += 1
             rows = self.turn.join([self._sessions << 16], hello.role)
@@ -290,12 +297,28 @@ def test_a_zap_that_is_held_back_is_stored_as_it_was_played() -> None:
     assert {row["actor"] for row in steps} == {DQN}
 
 
-def test_the_experts_zap_is_not_held_back() -> None:
+def test_an_experts_zap_is_not_held_back() -> None:
+    """Not even that of one who zaps where the client's own would not."""
     gate = FractionSchedule(start=1.0, end=1.0, frames=1)
-    gateway = Gateway(config(zap_gate=gate), ratio=1.0)
+    gateway = Gateway(config(zap_gate=gate), ratio=1.0, expert=lambda obs, _: [[1, 0.0]] * len(obs))
     game = Game(gateway)
     game.send(b"\x00\x00")
-    assert game.frame(zap=1)[:2] == (0, 1)
+    assert game.frame(zap=0)[:2] == (0, 1)
+
+
+def test_each_game_has_its_own_header() -> None:
+    """Of those that are answered together."""
+    gateway = Gateway(ratio=1.0)
+    games = [Game(gateway) for _ in range(3)]
+    for game in games:
+        game.send(b"\x00\x00")
+        game.frame()
+    for k, game in enumerate(games):
+        game.connection.data_received(framed(payload([0.0, 0.0], target=k + 1, fire=k % 2)))
+    gateway.work()
+    assert gateway.turn is not None
+    assert gateway.turn.turns == 4, "they are answered together"
+    assert [game.replies()[-1][:3] for game in games] == [(0, 0, -11), (1, 0, -13), (0, 0, -14)]
 
 
 def test_a_game_that_is_gone_truncates_its_episode() -> None:
