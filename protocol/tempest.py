@@ -325,7 +325,6 @@ class TempestSession:
             raise RemoteError(
                 "seq_out_of_order",
                 f"expected at most {MAX_SEQ} frames on a connection; connect again",
-                retry=True,
             )
         frame = TempestFrame(
             self._seq,

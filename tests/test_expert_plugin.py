@@ -13,6 +13,7 @@ from worlds import DQN, EXPERT, SPEC
 
 from agent.decision import Mix
 from protocol.messages import Frame
+from protocol.spaces import Discrete, GameSpec, Observation
 from protocol.tempest import HEADER, LEVELS, tempest_spec
 from server import expert_plugin
 from server.expert_plugin import ExpertPlugin, Situation, find
@@ -216,6 +217,18 @@ def test_one_that_fails_is_counted_and_written_about_now_and_then(
     player.frame()
     world.turn.run()
     assert player.last.actor == EXPERT, "it is asked again"
+
+
+def test_the_example_of_the_documentation() -> None:
+    text = (Path(__file__).parent.parent / "docs/experts.md").read_text()
+    code: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], code)
+    spec = GameSpec("reach", Observation("float32", (2,)), (Discrete("move", 3),)).checked()
+    expert = ExpertPlugin("my_expert:walk", code["walk"], spec)
+    obs = np.array([[0.0, 0.5], [0.5, 0.52], [0.5, -0.5]], np.float32)
+    rows = expert.ask(obs, np.arange(3), np.zeros(3, np.bool_), {})
+    assert expert.failures == 0
+    assert rows.tolist() == [[2.0], [1.0], [0.0]]
 
 
 def test_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ from protocol.tempest import (
     header_fields,
     tempest_spec,
 )
+from server.tempest_expert import knob
+
+ROOT = Path(__file__).parent.parent
 
 VALUES = [0.25, -1.0, 1.0]
 
@@ -150,6 +155,30 @@ def test_nothing_is_given_out_before_welcome() -> None:
     assert one(session, b"").seq == 0
     session.answered()
     assert one(session, b"").seq == 1
+
+
+def test_the_example_of_the_documentation() -> None:
+    """Byte by byte: what it says that the bytes are is what they are."""
+    text = (ROOT / "docs/tempest.md").read_text()
+    _, block, *_ = re.split(r"```\n", text[text.index("A frame of two values") :])
+    parts = block.split("\n\n")
+    data, reply = (
+        bytes.fromhex("".join(re.findall(r"(?<!\S)[0-9a-f]{2}(?!\S)", p))) for p in parts
+    )
+    session = TempestSession("continuous")
+    _hello = list(session.receive(LEAD + data))
+    session.welcomed()
+    frame = one(session, b"")
+    assert np.frombuffer(frame.obs, "<f4").tolist() == [0.5, -1.0]
+    assert frame.rewards == [100.0, -2.0]
+    header = np.frombuffer(frame.header, np.uint8).reshape(1, -1)
+    fields = {name: int(values[0]) for name, values in header_fields(header).items()}
+    wanted = {"n": 2, "game_state": 4, "frame": 7, "score": 1000, "target": 3, "player": 2,
+              "expert_fire": 1, "expert_zap": 0, "level": 9}  # fmt: skip
+    assert fields | wanted == fields
+    turn = knob(np.array([3]), np.array([2]), np.array([False]))[0]
+    replies = Replies(5, "continuous", advanced=True, level=13)
+    assert replies.encode((2, float(turn))) == reply
 
 
 def test_it_is_not_answered_or_welcomed_twice() -> None:
