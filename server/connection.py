@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
-from protocol.messages import Error, Frame, Frames, HelloFields, Ping, Pong, Welcome
+from protocol.messages import Error, Frame, Frames, HelloFields, Ping, Pong, Settings, Welcome
 from protocol.session import State
 from protocol.spaces import GameSpec
 
@@ -158,6 +158,11 @@ class Connection(asyncio.Protocol):
         return self.session.state is State.AWAIT_WELCOME
 
     @property
+    def peer(self) -> str:
+        """Who is at the other end: host:port."""
+        return self._peer
+
+    @property
     def ending(self) -> bool:
         """All is said; it only has to read that."""
         return self._goodbye_since is not None
@@ -178,7 +183,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._goodbye_since is None:
             self._transport.write(data)
 
-    def tell(self, message: Welcome | Error) -> None:
+    def tell(self, message: Welcome | Settings | Error) -> None:
         """Send what is no answer to a frame."""
         self.send(codec.encode(message))
 

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from config.load import ConfigError
+from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
 
@@ -70,6 +72,15 @@ def find(name: str) -> Function:
         raise ValueError(f"expert.plugin {name!r}: expected a function, got {type(found).__name__}")
     expert: Function = found
     return expert
+
+
+def check(config: Config) -> None:
+    """Errors: ConfigError where the expert that is named cannot be imported."""
+    if config.expert.plugin is not None:
+        try:
+            find(config.expert.plugin)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 class ExpertPlugin:

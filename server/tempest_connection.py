@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agent.schedules import scheduled
 from config.models import START_ADVANCED, START_LEVEL, Config
 from protocol.actor import Actor
-from protocol.messages import Error, Frame, HelloFields, Welcome
+from protocol.messages import Error, Frame, HelloFields, Settings, Welcome
 from protocol.spaces import Part
 from protocol.tempest import Replies, TempestFrame, TempestSession
 from server.connection import Connection
@@ -111,5 +111,5 @@ class TempestConnection(Connection):
     def _gate(self) -> float:
         return scheduled(self._gateway.config.tempest.zap_gate, self._gateway.run_frames)
 
-    def tell(self, message: Welcome | Error) -> None:
+    def tell(self, message: Welcome | Settings | Error) -> None:
         """The format has no place for anything but answers."""

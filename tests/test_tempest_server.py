@@ -181,11 +181,12 @@ def test_settings_for_the_games_are_changed_while_they_play(server: Running, por
             return reply[3:]
 
         assert settings() == (1, 13)
-        values = {"server.settings": {"start_advanced": False, "start_level": 33}}
-        server.do(lambda: server.supervisor.change(values))
+        tell = server.supervisor.controls.tell_games
+        values = {"start_advanced": False, "start_level": 33}
+        server.do(lambda: tell(values, "test"))
         server.until(lambda: settings() == (0, 33), "the new level is sent")
         with pytest.raises(ConfigError, match="whole number from 1 to 81"):
-            server.do(lambda: server.supervisor.change({"server.settings": {"start_level": 99}}))
+            server.do(lambda: tell({"start_level": 99}, "test"))
         assert settings() == (0, 33)
 
 
@@ -206,7 +207,7 @@ def test_the_expert_is_exchanged_while_they_play(server: Running, port: int) -> 
     """For one that is not there, for one that fails, for none, and for itself."""
 
     def change(name: str) -> None:
-        server.do(lambda: server.supervisor.change({"expert.plugin": name}))
+        server.do(lambda: server.supervisor.controls.change({"expert.plugin": name}, "test"))
 
     with TempestClient(port) as client:
 
