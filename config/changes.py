@@ -21,6 +21,7 @@ CHANGEABLE = (
     "learner.n_step",
     "learner.gamma",
     "learner.target_tau",
+    "tempest.zap_gate",
 )
 """Fields, and groups of which every field can be changed."""
 

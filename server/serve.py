@@ -130,6 +130,9 @@ def main(args: argparse.Namespace) -> int:
         supervisor.start()
         host = loaded.config.server.host
         say(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
+        if supervisor.tempest_port is not None:
+            where = f"{loaded.config.tempest.host}:{supervisor.tempest_port}"
+            say(f"older clients for Tempest connect to {where}")
         http = serve_http(loaded, supervisor)
         if http is not None:
             say(f"dashboard: {http.url}")
