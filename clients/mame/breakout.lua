@@ -4,17 +4,15 @@
 --       -autoboot_delay 0 -autoboot_script clients/mame/breakout.lua
 --
 -- An episode is one ball against a whole wall, at most MOST_ACTS long; its return is the points of
--- the bricks it broke. The heads: `paddle`, how fast and which way the knob is turned, and `serve`,
--- the button. Of the picture only the rows and places are read that say something.
+-- the bricks it broke. The heads: `paddle`, how far and which way it goes, and `serve`, the button. Of the picture only the rows and places are read that say something.
 
 local here = debug.getinfo(1, "S").source:match("^@(.*[/\\])") or ""
 local understudy = dofile(here .. "understudy.lua")
 
 local SKIP = 6          -- emulated frames for each act
 local LOOK = 3          -- of those, the last ones in which the ball's velocity is measured
-local MOST_ACTS = 250   -- 24 seconds of play
-local TURN = 24         -- of the knob's 256 steps, at most, in one act
-local KNOB_MIN, KNOB_MAX = 8, 240  -- beyond, the paddle is half in the wall
+local MOST_ACTS = 200   -- 19 seconds of play
+local STRIDE = 20       -- rows that the paddle moves in one act, at most
 
 -- The picture lies on its side: 1440 columns from the top of the game to its bottom, 228 rows
 -- across it. Pixels are bright (0xEA) or black.
@@ -23,7 +21,16 @@ local WALL_LOW, WALL_HIGH = 4, 223          -- rows between the walls
 local FIELD, PADDLE = 500, 1308             -- columns: behind the bricks, of the paddle's face
 local LIT = 0xea
 local MIDDLE = (WALL_LOW + WALL_HIGH) / 2
-local PADDLE_ROWS_PER_STEP = 0.85           -- how far the knob moves the paddle, about
+local LEFT, RIGHT = 11, 212                 -- rows that the paddle's middle can be on
+
+-- Where the paddle's middle is at a value of the knob, measured: {value, row}. What lies between is
+-- nearly on a line.
+local KNOB = {
+  {245, 10.5}, {240, 13.5}, {230, 19.5}, {220, 26.5}, {210, 33.5}, {200, 40.5}, {190, 47.5},
+  {180, 54.5}, {170, 62.5}, {160, 69.5}, {150, 77.5}, {140, 85.5}, {130, 94.5}, {120, 103.5},
+  {110, 113.5}, {100, 123.5}, {90, 133.5}, {80, 145.5}, {75, 151.5}, {70, 158.5}, {65, 165.5},
+  {60, 172.5}, {55, 180.5}, {50, 189.5}, {45, 198.5}, {40, 209.5}, {37, 215.5},
+}
 
 local machine = manager.machine
 local screen = machine.screens[":screen"]
@@ -97,20 +104,34 @@ local function begin_game(game)
   game.wait(6)
 end
 
+-- A row beyond a wall, reflected.
+local function between_walls(row)
+  local height = WALL_HIGH - WALL_LOW
+  row = (row - WALL_LOW) % (2 * height)
+  return WALL_LOW + (row > height and 2 * height - row or row)
+end
+
 -- Row at which the ball will reach the paddle, reflected by the walls on its way.
 local function landing(column, row, columns, rows)
-  local reach = row + rows * (PADDLE - column) / columns - WALL_LOW
-  local height = WALL_HIGH - WALL_LOW
-  reach = reach % (2 * height)
-  return WALL_LOW + (reach > height and 2 * height - reach or reach)
+  return between_walls(row + rows * (PADDLE - column) / columns)
+end
+
+local function knob_at(row)
+  for i = 2, #KNOB do
+    local near, far = KNOB[i - 1], KNOB[i]
+    if row <= far[2] then
+      return math.floor(near[1] + (far[1] - near[1]) * (row - near[2]) / (far[2] - near[2]) + 0.5)
+    end
+  end
+  return KNOB[#KNOB][1]
 end
 
 local function clip(value, most) return math.max(-most, math.min(most, value)) end
 
 local function episode(game)
   begin_game(game)
-  local knob = math.random(KNOB_MIN, KNOB_MAX)
-  knob_field:set_value(knob)
+  local place = math.random(LEFT, RIGHT)
+  knob_field:set_value(knob_at(place))
   game.wait(math.random(2, 40))  -- where the ball is served from depends on when
 
   local picture = screen:pixels()
@@ -123,19 +144,19 @@ local function episode(game)
 
   for acts = 0, MOST_ACTS do
     local paddle = paddle_in(picture)
+    local falls = columns > 0
+    local comes = falls and landing(column, row, columns, rows) or row
     local obs = {
       (column - 900) / 400, (row - MIDDLE) / 110, columns / 10, rows / 4,
-      (paddle - MIDDLE) / 110, clip((row - paddle) / 40, 2), seen and 1 or 0, served and 1 or 0,
+      (paddle - MIDDLE) / 110, clip((comes - paddle) / 40, 2), falls and 1 or 0, served and 1 or 0,
     }
-    local target = MIDDLE
-    if seen and columns > 0 then target = landing(column, row, columns, rows) end
-    local turn = clip((target - paddle) / (TURN * PADDLE_ROWS_PER_STEP), 1)
-    local answer = game.act(obs, reward, status, {turn, served and 0 or 1})
+    local target = falls and comes or MIDDLE
+    local move = clip((target - place) / STRIDE, 1)
+    local answer = game.act(obs, reward, status, {move, served and 0 or 1})
     if status ~= understudy.RUNNING then return end
 
-    -- A larger value of the knob is a smaller row.
-    knob = math.max(KNOB_MIN, math.min(KNOB_MAX, knob - TURN * answer.action[1]))
-    knob_field:set_value(math.floor(knob + 0.5))
+    place = math.max(LEFT, math.min(RIGHT, place + STRIDE * answer.action[1]))
+    knob_field:set_value(knob_at(place))
     serve_field:set_value(answer.action[2])
     game.wait(SKIP - LOOK)
     local column_before, row_before = ball_in(screen:pixels())
@@ -147,6 +168,10 @@ local function episode(game)
     end
     seen = column_now ~= nil
     served = served or seen
+    if not seen and served then  -- on a wall, or between the bricks: where it should be
+      column_now = math.max(FIELD, math.min(PADDLE, column + SKIP * columns))
+      row_now = between_walls(row + SKIP * rows)
+    end
     column, row = column_now or column, row_now or row
 
     reward = 0

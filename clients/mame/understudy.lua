@@ -252,7 +252,7 @@ end
 -- in seconds; sleep(seconds). `options`: host, port, role, token, timeout_s, give_up_s.
 function understudy.session(spec, options, transport)
   local self = {settings = {}, session = nil, server = nil}
-  local timeout_s, give_up_s = options.timeout_s or 120, options.give_up_s or 60
+  local timeout_s, give_up_s = options.timeout_s or 300, options.give_up_s or 60
   local hello = understudy.hello(spec, options)
   local wire, box, seq
 
@@ -329,9 +329,10 @@ function understudy.session(spec, options, transport)
   -- Connect, trying again after 0.1 s, twice that, and so on up to 5 s, with a random part so that
   -- many games which lost one server do not all come back in the same instant.
   local function establish(problem)
-    local wait, first = 0.1, transport.now()
+    local wait, first = 0.1, nil
     while true do
       if problem then
+        first = first or transport.now()
         local pause = wait * (0.5 + math.random() / 2)
         if transport.now() + pause - first > give_up_s then
           error(failure("gone", string.format("no understudy server at %s:%d within %g s; the last problem: %s",
@@ -458,8 +459,8 @@ local function say(text) io.stderr:write("understudy: ", text, "\n") end
 --   game.settings                                 what the operator set
 --
 -- When the connection was lost and is back, act ends the episode by itself. What ended is printed
--- as a line of JSON for each episode. MAME exits when UNDERSTUDY_EPISODES are played, and when the
--- server refuses or is gone.
+-- as a line of JSON for each episode, and {"done": true} when UNDERSTUDY_EPISODES are played. Then,
+-- and when the server refuses or is gone, MAME exits.
 function understudy.play(spec, episode)
   local options = understudy.options()
   local log = options.log and assert(io.open(options.log, "a"))
@@ -520,6 +521,8 @@ function understudy.play(spec, episode)
       end
     end
     session.close()
+    print('{"done": true}')
+    io.stdout:flush()
   end
 
   local routine = coroutine.create(run)
@@ -534,6 +537,4 @@ function understudy.play(spec, episode)
   emu.register_frame_done(understudy.resume)
 end
 
--- The places where the pixels of a picture change in a row, a fast way to find what is there: see
--- breakout.lua. `first` bright byte of a row between two columns (0-based), or nil.
 return understudy
