@@ -70,8 +70,10 @@ def test_the_golden_vectors(tmp_path: Path) -> None:
         fields = vector["message"].get("fields", {})
         if vector["type"] == "HELLO" and fields["slots"] != 1:
             continue  # one MAME is one game
+        if vector["type"] == "PING" and isinstance(vector["message"]["nonce"], dict):
+            continue  # a nonce of this client is a number
         names.append(vector["name"])
-        heads = hellos[vector["game"]]["actions"] if vector.get("game") in hellos else None
+        heads = hellos[f"hello {vector['game']}"]["actions"] if "game" in vector else None
         lines.append(
             literal(
                 {
