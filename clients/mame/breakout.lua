@@ -4,7 +4,8 @@
 --       -autoboot_delay 0 -autoboot_script clients/mame/breakout.lua
 --
 -- An episode is one ball against a whole wall, at most MOST_ACTS long; its return is the points of
--- the bricks it broke. The heads: `paddle`, how far and which way it goes, and `serve`, the button. Of the picture only the rows and places are read that say something.
+-- the bricks it broke. The heads: `paddle`, how far and which way it goes, and `serve`, the button.
+-- Of the picture only the rows and places are read that say something.
 
 local here = debug.getinfo(1, "S").source:match("^@(.*[/\\])") or ""
 local understudy = dofile(here .. "understudy.lua")
@@ -23,20 +24,20 @@ local LIT = 0xea
 local MIDDLE = (WALL_LOW + WALL_HIGH) / 2
 local LEFT, RIGHT = 11, 212                 -- rows that the paddle's middle can be on
 
--- Where the paddle's middle is at a value of the knob, measured: {value, row}. What lies between is
--- nearly on a line.
+-- The value of the knob that puts the paddle's middle on a row, measured: {row, value}.
 local KNOB = {
-  {245, 10.5}, {240, 13.5}, {230, 19.5}, {220, 26.5}, {210, 33.5}, {200, 40.5}, {190, 47.5},
-  {180, 54.5}, {170, 62.5}, {160, 69.5}, {150, 77.5}, {140, 85.5}, {130, 94.5}, {120, 103.5},
-  {110, 113.5}, {100, 123.5}, {90, 133.5}, {80, 145.5}, {75, 151.5}, {70, 158.5}, {65, 165.5},
-  {60, 172.5}, {55, 180.5}, {50, 189.5}, {45, 198.5}, {40, 209.5}, {37, 215.5},
+  {10.5, 245}, {13.5, 240}, {19.5, 230}, {26.5, 220}, {33.5, 210}, {40.5, 200}, {47.5, 190},
+  {54.5, 180}, {62.5, 170}, {69.5, 160}, {77.5, 150}, {85.5, 140}, {94.5, 130}, {103.5, 120},
+  {113.5, 110}, {123.5, 100}, {133.5, 90}, {145.5, 80}, {151.5, 75}, {158.5, 70}, {165.5, 65},
+  {172.5, 60}, {180.5, 55}, {189.5, 50}, {198.5, 45}, {209.5, 40}, {215.5, 37},
 }
 
 local machine = manager.machine
 local screen = machine.screens[":screen"]
 local ports = machine.ioport.ports
+local buttons = ports[":IN0"].fields
 local knob_field = ports[":PADDLE0"].fields["Paddle"]
-local serve_field = ports[":IN0"].fields["P1 Button 1"]
+local serve_field = buttons["P1 Button 1"]
 
 local function pixel(column, row) return (row * WIDTH + column) * 4 + 1 end
 
@@ -85,53 +86,29 @@ local function ball_number(picture)
   return table.concat(rows)
 end
 
-local function press(game, name, frames)
-  local field = ports[":IN0"].fields[name]
-  field:set_value(1)
-  game.wait(frames)
-  field:set_value(0)
-end
-
 -- A new game: static from the antenna ends the one that is (the machine's protection against
 -- people who spark it for free games), then a coin and the start button.
 local function begin_game(game)
   serve_field:set_value(0)
-  press(game, "Antenna", 3)
+  game.press(buttons["Antenna"], 3)
   game.wait(3)
-  press(game, "Coin 1", 3)
+  game.press(buttons["Coin 1"], 3)
   game.wait(4)
-  press(game, "1 Player Start", 3)
+  game.press(buttons["1 Player Start"], 3)
   game.wait(6)
-end
-
--- A row beyond a wall, reflected.
-local function between_walls(row)
-  local height = WALL_HIGH - WALL_LOW
-  row = (row - WALL_LOW) % (2 * height)
-  return WALL_LOW + (row > height and 2 * height - row or row)
 end
 
 -- Row at which the ball will reach the paddle, reflected by the walls on its way.
 local function landing(column, row, columns, rows)
-  return between_walls(row + rows * (PADDLE - column) / columns)
+  return understudy.reflected(row + rows * (PADDLE - column) / columns, WALL_LOW, WALL_HIGH)
 end
 
-local function knob_at(row)
-  for i = 2, #KNOB do
-    local near, far = KNOB[i - 1], KNOB[i]
-    if row <= far[2] then
-      return math.floor(near[1] + (far[1] - near[1]) * (row - near[2]) / (far[2] - near[2]) + 0.5)
-    end
-  end
-  return KNOB[#KNOB][1]
-end
-
-local function clip(value, most) return math.max(-most, math.min(most, value)) end
+local function move_to(row) knob_field:set_value(math.floor(understudy.line(KNOB, row) + 0.5)) end
 
 local function episode(game)
   begin_game(game)
   local place = math.random(LEFT, RIGHT)
-  knob_field:set_value(knob_at(place))
+  move_to(place)
   game.wait(math.random(2, 40))  -- where the ball is served from depends on when
 
   local picture = screen:pixels()
@@ -148,15 +125,16 @@ local function episode(game)
     local comes = falls and landing(column, row, columns, rows) or row
     local obs = {
       (column - 900) / 400, (row - MIDDLE) / 110, columns / 10, rows / 4,
-      (paddle - MIDDLE) / 110, clip((comes - paddle) / 40, 2), falls and 1 or 0, served and 1 or 0,
+      (paddle - MIDDLE) / 110, understudy.clip((comes - paddle) / 40, 2),
+      falls and 1 or 0, served and 1 or 0,
     }
     local target = falls and comes or MIDDLE
-    local move = clip((target - place) / STRIDE, 1)
+    local move = understudy.clip((target - place) / STRIDE, 1)
     local answer = game.act(obs, reward, status, {move, served and 0 or 1})
     if status ~= understudy.RUNNING then return end
 
     place = math.max(LEFT, math.min(RIGHT, place + STRIDE * answer.action[1]))
-    knob_field:set_value(knob_at(place))
+    move_to(place)
     serve_field:set_value(answer.action[2])
     game.wait(SKIP - LOOK)
     local column_before, row_before = ball_in(screen:pixels())
@@ -170,7 +148,7 @@ local function episode(game)
     served = served or seen
     if not seen and served then  -- on a wall, or between the bricks: where it should be
       column_now = math.max(FIELD, math.min(PADDLE, column + SKIP * columns))
-      row_now = between_walls(row + SKIP * rows)
+      row_now = understudy.reflected(row + SKIP * rows, WALL_LOW, WALL_HIGH)
     end
     column, row = column_now or column, row_now or row
 

@@ -425,6 +425,26 @@ function understudy.random_action(heads)
   return action
 end
 
+-- For games with a ball and a paddle: `value` within -most and most; `at` between two walls, where
+-- what would be beyond one is reflected by it; and what lies at `x` on a line through some points
+-- {x, y}, with x rising, for knobs that were measured at some places.
+function understudy.clip(value, most) return math.max(-most, math.min(most, value)) end
+
+function understudy.reflected(at, low, high)
+  at = (at - low) % (2 * (high - low))
+  return low + math.min(at, 2 * (high - low) - at)
+end
+
+function understudy.line(points, x)
+  for i = 2, #points do
+    local a, b = points[i - 1], points[i]
+    if x <= b[1] or i == #points then
+      local part = math.max(0, math.min(1, (x - a[1]) / (b[1] - a[1])))
+      return a[2] + (b[2] - a[2]) * part
+    end
+  end
+end
+
 -- What the environment says: UNDERSTUDY_HOST, _PORT, _TOKEN, _ROLE, _WEAKEN, _SEED, _EPISODES,
 -- _GIVE_UP_S, _LOG; see clients/mame/README.md.
 function understudy.options()
@@ -456,6 +476,7 @@ local function say(text) io.stderr:write("understudy: ", text, "\n") end
 --   game.act(obs, reward, status, expert, took)   as session.act; with a status other than 0 it
 --                                                 was the episode's last frame: return then
 --   game.wait(n)                                  let n frames pass
+--   game.press(field, n)                          hold a button of MAME's for n frames
 --   game.settings                                 what the operator set
 --
 -- When the connection was lost and is back, act ends the episode by itself. What ended is printed
@@ -475,6 +496,12 @@ function understudy.play(spec, episode)
 
     function game.wait(n)
       for _ = 1, n do coroutine.yield() end
+    end
+
+    function game.press(field, n)
+      field:set_value(1)
+      game.wait(n)
+      field:set_value(0)
     end
 
     function game.act(obs, reward, status, expert, took)
