@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +68,19 @@ def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Cha
     ]
 
 
+def games_told(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Change]]:
+    """The configuration with these among the settings for the games (`server.settings`), and what
+    that changes. The others stay: a game cannot be told to forget one. Errors: ConfigError."""
+    before = config.server.settings
+    layers = [
+        Layer("run", flat(config)),
+        Layer(SOURCE, {"server.settings": before | dict(values)}),
+    ]
+    new = combine(layers).config
+    after = new.server.settings
+    return new, [] if before == after else [Change("server.settings", before, after)]
+
+
 def parse(words: Sequence[str]) -> dict[str, Any]:
     """The values in words such as `expert.ratio=0.2`, for `changed`. Errors: ConfigError for a word
     that says nothing; what its key means is not looked at."""
@@ -80,6 +95,24 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
         # A schedule's number is read as its start is.
         leaf = known.get(key) or known.get(f"{key}.start")
         values[key] = leaf.read(text) if leaf else text
+    return values
+
+
+def parse_games(words: Sequence[str]) -> dict[str, Any]:
+    """The values in words such as `start_level=3`, for `games_told`: TOML, or else text. Errors:
+    ConfigError for a word that says nothing."""
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{SOURCE}: expected KEY=VALUE, got {word!r}")
+        if key in values:
+            raise ConfigError(f"{SOURCE}: {key}: set twice; leave one of them out")
+        values[key] = text
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            table = tomllib.loads(f"value = {text}")
+            if list(table) == ["value"]:
+                values[key] = table["value"]
     return values
 
 

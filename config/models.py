@@ -40,6 +40,11 @@ class Expected(str):
     __slots__ = ()
 
 
+_DEEPEST = 16
+
+RESERVED = "understudy."
+"""What names of settings for games do not begin with (protocol/SPEC.md)."""
+
 OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
 
@@ -55,6 +60,7 @@ Updates = Annotated[Count, Unit("updates")]
 Device = Annotated[
     str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"), Expected("auto, cpu, cuda or cuda:N")
 ]
+TokenFile = Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone]
 ActorName = Literal["dqn", "expert"]
 
 
@@ -125,8 +131,21 @@ class ServerConfig(Group):
     token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
     """What a client must say to be let in. none: everybody is. Never shown and never saved;
     best set by environment, for other users see a command line."""
+    token_file: TokenFile = None
+    """A file that holds the token instead, as containers get their secrets."""
+    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address that the dashboard listens on. It shows the run to everybody who can reach it."""
+    http_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = 8080
+    """The port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
+    control_token: Annotated[Annotated[SecretStr, Field(min_length=8)] | None, OrNone] = None
+    """What controls over HTTP ask for, another than the games'. none: no controls over HTTP. Never
+    shown and never saved."""
+    control_token_file: TokenFile = None
+    """A file that holds it instead, as containers get their secrets."""
     device: Device = "cpu"
     """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines of the log, in the run's folder and on the console: text, or JSON objects."""
     ring_steps: Annotated[int, Field(ge=2), Unit("steps")] = 16_384
     """Records in each gateway's ring to the trainer. Full: the games wait."""
     settings: dict[str, Any] = {}
@@ -136,6 +155,11 @@ class ServerConfig(Group):
     @classmethod
     def _plain(cls, settings: dict[str, Any]) -> dict[str, Any]:
         for name, value in settings.items():
+            if name.startswith(RESERVED):
+                raise ValueError(
+                    f"{name!r} begins with {RESERVED!r}, which is kept for the protocol; give it "
+                    "another name"
+                )
             _check_plain(name, value)
         return settings
 
@@ -361,6 +385,9 @@ class MetricsConfig(Group):
 
     every_s: Seconds = 1.0
     """How often they are collected."""
+    tensorboard: bool = False
+    """Write them as TensorBoard's event files too, into the run's folder tensorboard. Needs the
+    package tensorboard."""
 
 
 class Config(Group):
@@ -389,14 +416,16 @@ class Config(Group):
         return self
 
 
-def _check_plain(name: str, value: object) -> None:
+def _check_plain(name: str, value: object, depth: int = 0) -> None:
     """Refuse what cannot be both sent to a game and written to TOML."""
+    if depth == _DEEPEST and isinstance(value, dict | list):
+        raise ValueError(f"{name}: expected at most {_DEEPEST} lists and tables within each other")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _check_plain(f"{name}.{key}", inner)
+            _check_plain(f"{name}.{key}", inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _check_plain(name, inner)
+            _check_plain(name, inner, depth + 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"{name} is {value}; expected a whole number that 64 bits can hold")
     elif not isinstance(value, bool | int | float | str):

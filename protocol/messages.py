@@ -17,6 +17,9 @@ Role = Literal["train", "eval", "eval_expert"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
+EVALUATE = "understudy.evaluate"
+"""The key of settings that asks games to evaluate: a number that is larger each time."""
+
 MAX_SEQ = 2**32 - 1
 """A step keeps its `seq` in 32 bits: at 1,000 frames a second a slot gets there in 50 days."""
 

@@ -37,6 +37,11 @@ def stream_number(session: int, slot: int) -> int:
     return session << SLOT_BITS | slot
 
 
+def session_of(stream: int) -> int:
+    """The session of a stream."""
+    return stream >> SLOT_BITS
+
+
 class State(Enum):
     AWAIT_HELLO = "await hello"
     AWAIT_WELCOME = "await welcome"

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         show("update, beside that of Stable-Baselines3")
         yield from bench_sb3.measure_updates()
     if "game" in cases:
-        yield bench_sb3.measure_game(args.frames, args.rounds, show)
+        yield from bench_sb3.measure_game(args.frames, args.rounds, show)
 
 
 def machine(device: str) -> Row:

@@ -9,7 +9,8 @@ double DQN, dueling heads, n-step windows, and weights and metrics by actor.
 **game.** LunarLander-v3, eight games in a process each, one update for every four frames, the same
 hidden layers and batch, on the cpu; nobody recommends actions. Theirs is `DQN.learn` with a
 SubprocVecEnv, which updates between two frames. Ours is the server with games that connect over
-TCP, which wait when the trainer owes more than a few updates. The clock starts when both learn.
+TCP, which wait when the trainer owes more than a few updates; once in each precision, of which
+theirs has one. The clock starts when both learn.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from agent.learner import Learner
 from agent.replay import Replay
 from config.load import Given, load
 from protocol.spaces import Discrete, GameSpec, Observation
-from server.bench_learner import best_of, learner
+from server.bench_learner import Precision, best_of, learner
 from server.bench_replay import fill
 from server.games import GameOptions, Games
 from server.rundir import RunFolder
@@ -44,6 +45,7 @@ Row = dict[str, Any]
 
 UPDATES: tuple[dict[str, Any], ...] = (
     {"inputs": 195, "hidden": [512, 512, 256], "choices": 44, "batch_size": 768},
+    {"inputs": 8, "hidden": [512, 512, 256], "choices": 4, "batch_size": 128},
     {"inputs": 8, "hidden": [256, 256], "choices": 4, "batch_size": 128},
     {"inputs": 8, "hidden": [128, 128], "choices": 4, "batch_size": 128},
 )
@@ -55,8 +57,9 @@ INSTALL = ".venv/bin/python -m pip install -c constraints.txt stable-baselines3"
 
 ENV = "LunarLander-v3"
 GAMES = 8
-HIDDEN = [256, 256]
-"""What RL Zoo trains LunarLander with."""
+HIDDEN = [512, 512, 256]
+"""The network of the serving bench."""
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 BATCH = 128
 FRAMES_PER_UPDATE = 4
 WARM_UP = 2000
@@ -159,31 +162,37 @@ class Played:
 
 def measure_game(
     frames: int, rounds: int, show: Callable[[str], None], clients: int = GAMES
-) -> Row:
-    """Alternating rounds of theirs and ours; medians, the ratio within a round."""
-    theirs, ours = [], []
+) -> Iterator[Row]:
+    """Rounds of theirs and ours in turns, a row for each precision of ours: medians, the ratio
+    within a round."""
+    theirs: list[Played] = []
+    ours: dict[Precision, list[Played]] = {precision: [] for precision in PRECISIONS}
     for number in range(rounds):
         show(f"game, round {number + 1} of {rounds}: Stable-Baselines3")
         theirs.append(their_game(frames, clients))
-        show(f"game, round {number + 1} of {rounds}: understudy")
-        ours.append(our_game(frames, clients))
-    ratios = [mine.frames_per_s / its.frames_per_s for mine, its in zip(ours, theirs, strict=True)]
-    return {
-        "case": "game",
-        "env": ENV,
-        "clients": clients,
-        "hidden": HIDDEN,
-        "batch_size": BATCH,
-        "frames": frames,
-        "fps": round(median(played.frames_per_s for played in ours)),
-        "sb3_fps": round(median(played.frames_per_s for played in theirs)),
-        "fps_of_sb3": round(median(ratios), 3),
-        "updates_per_frame": round(median(played.updates_per_frame for played in ours), 3),
-        "sb3_updates_per_frame": round(median(played.updates_per_frame for played in theirs), 3),
-    }
+        for precision in PRECISIONS:
+            show(f"game, round {number + 1} of {rounds}: understudy, {precision}")
+            ours[precision].append(our_game(frames, clients, precision))
+    for precision, played in ours.items():
+        rounds_of_both = zip(played, theirs, strict=True)
+        ratios = [mine.frames_per_s / its.frames_per_s for mine, its in rounds_of_both]
+        yield {
+            "case": "game",
+            "env": ENV,
+            "clients": clients,
+            "hidden": HIDDEN,
+            "batch_size": BATCH,
+            "precision": precision,
+            "frames": frames,
+            "fps": round(median(each.frames_per_s for each in played)),
+            "sb3_fps": round(median(each.frames_per_s for each in theirs)),
+            "fps_of_sb3": round(median(ratios), 3),
+            "updates_per_frame": round(median(each.updates_per_frame for each in played), 3),
+            "sb3_updates_per_frame": round(median(each.updates_per_frame for each in theirs), 3),
+        }
 
 
-def our_game(frames: int, clients: int) -> Played:
+def our_game(frames: int, clients: int, precision: Precision) -> Played:
     """The server and its games, as `understudy serve` and `understudy play` would run them."""
     with tempfile.TemporaryDirectory() as folder:
         values = {
@@ -193,6 +202,7 @@ def our_game(frames: int, clients: int) -> Played:
             "server.ring_steps": RING * clients,
             "learner.hidden": HIDDEN,
             "learner.batch_size": BATCH,
+            "learner.precision": precision,
             "trainer.device": "cpu",
             "trainer.threads": 1,
             "trainer.replay_ratio": 1 / FRAMES_PER_UPDATE,

@@ -116,6 +116,11 @@ class Connection(asyncio.Protocol):
         return self.session.state is State.AWAIT_WELCOME
 
     @property
+    def peer(self) -> str:
+        """Who is at the other end: host:port."""
+        return self._peer
+
+    @property
     def ending(self) -> bool:
         """All is said; it only has to read that."""
         return self._goodbye_since is not None

@@ -50,6 +50,9 @@ PING_S = 2.0
 NO_LIMIT = 2**63 - 1
 """Frames that no games reach."""
 
+EVALUATE = "understudy.evaluate"
+"""The setting by which a server asks for an evaluation."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -104,6 +107,14 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The server asks for an evaluation: a training game has been told (protocol/SPEC.md)."""
+
+    number: int
+    """Larger each time."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a game ended before its time."""
 
@@ -137,6 +148,8 @@ class Games:
         self._living: list[BaseProcess] = []
         """Those that the reader has not seen end."""
         self._pipes: list[Connection[Any, Any]] = []
+        self.asked = 0
+        """The newest evaluation that the server has asked for, 0 while there is none."""
         self._said: dict[int, str] = {}
         """What each game said last, since the last order."""
         self._counts: Any = [NO_LIMIT]
@@ -188,6 +201,11 @@ class Games:
     def frames(self) -> int:
         """Actions that all games together have taken."""
         return _total(self._counts)
+
+    def hold(self) -> None:
+        """Have training games wait, each before its next frame, until `go_on`; when they do,
+        `all_said("held")`."""
+        self._limit(0)
 
     def go_on(self, limit: int | None = None) -> None:
         """Have held games play on until all together have taken so many actions; when all are held
@@ -259,6 +277,8 @@ class Games:
                     continue
                 if isinstance(message, Episode):
                     self.results.put(message)
+                elif isinstance(message, Asked):
+                    self.asked = max(self.asked, message.number)
                 elif isinstance(message, Said):
                     self._said[message.client] = message.word
                     self._let_go()
@@ -418,9 +438,23 @@ def _play(
         if log is not None:
             log.add(session, answer)
 
+    session, known = 0, 0
+
+    def listen() -> None:
+        """Pass on that the server asks for an evaluation. What was asked for before this game
+        connected is not for it."""
+        nonlocal session, known
+        number = connected.settings.get(EVALUATE, 0)
+        if connected.session != session:
+            session, known = connected.session, number
+        elif number > known:
+            known = number
+            pipe.send(Asked(number))
+
     def between() -> bool:
         """Between two frames: wait while the games are held; whether this one is to end. Errors:
         Reconnected, once it may go on, where the connection was lost meanwhile."""
+        listen()
         if _total(counts) < counts[clients]:
             return orders.stop.is_set()
         lost: Reconnected | None = None
@@ -431,6 +465,7 @@ def _play(
                 word = orders.take(connected)[0]
             except Reconnected as error:
                 lost = error
+        listen()
         if lost is not None:
             raise lost
         return orders.stop.is_set()

@@ -7,15 +7,18 @@ ring there. When the ring is full it stops reading, and TCP makes the games wait
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
+import time
 from collections import Counter
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import uvloop
 
@@ -23,16 +26,20 @@ from agent.decision import Mix, mix_at
 from agent.device import resolve_device
 from agent.policy import Policy
 from config.models import Config
+from protocol import codec
 from protocol.errors import RemoteError
-from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
+from protocol.messages import EVALUATE, PROTOCOL_VERSION, Settings, Welcome, WelcomeFields
 from protocol.session import ServerSession, stream_number
 from protocol.spaces import GameSpec
 from server.connection import Connection
 from server.control import (
     Changed,
     Episode,
+    Evaluate,
     ExpertRatio,
     GatewayReport,
+    Joined,
+    Left,
     Open,
     Proposed,
     Stop,
@@ -90,6 +97,8 @@ class Gateway:
         self._evaluating = False
         self._ratio = config.expert.ratio.start
         """Of the expert, where evaluations decide: the supervisor says it."""
+        self._asked = 0
+        """The newest evaluation that was asked for (server.control.Evaluate)."""
         self._stopping = False
         self.stopped = loop.create_future()
         token = config.server.token
@@ -141,6 +150,8 @@ class Gateway:
         if self.turn is not None and len(connection.rows):
             self.turn.leave(connection)
             self.schedule_turn()
+            with contextlib.suppress(OSError):  # the supervisor is gone: so will this be
+                self._pipe.send(Left(connection.number))
 
     # The run.
 
@@ -252,11 +263,41 @@ class Gateway:
         rows = self.turn.join(streams, session.hello.role)
         self._policy.refresh()  # so that a report says what an evaluation begins with
         self._note_evaluation()
-        settings = dict(self.config.server.settings)
         fields = WelcomeFields(
-            session=number, protocol=PROTOCOL_VERSION, server=SERVER_NAME, settings=settings
+            session=number,
+            protocol=PROTOCOL_VERSION,
+            server=SERVER_NAME,
+            settings=self._game_settings(),
         )
         connection.welcome(Welcome(fields), rows)
+        hello = session.hello
+        self._pipe.send(
+            Joined(
+                session=number,
+                gateway=self._index,
+                client=hello.client,
+                game=hello.game,
+                role=hello.role,
+                slots=hello.slots,
+                peer=connection.peer,
+                time=time.time(),
+            )
+        )
+
+    def _game_settings(self) -> dict[str, Any]:
+        """What games are told now."""
+        asked = {EVALUATE: self._asked} if self._asked else {}
+        return self.config.server.settings | asked
+
+    def _tell_games(self, before: dict[str, Any]) -> None:
+        """Tell the games that play what is no longer as it was before."""
+        now = self._game_settings()
+        new = {name: now[name] for name in now if name not in before or before[name] != now[name]}
+        if new:
+            data = codec.encode(Settings(new))
+            for connection in self._connections:
+                if len(connection.rows):
+                    connection.send(data)
 
     def sweep(self) -> None:
         """Check all deadlines, and do so again in a moment."""
@@ -287,6 +328,7 @@ class Gateway:
             episodes = list(turn.episodes)
             turn.episodes.clear()
         mix = self._mix()
+        playing = [each for each in self._connections if len(each.rows)]
         return GatewayReport(
             index=self._index,
             frames=turn.frames if turn else {},
@@ -304,7 +346,19 @@ class Gateway:
             episodes=episodes,
             slots_by_role=turn.slots_by_role if turn else {},
             run_frames=self._frames(),
+            sessions=[each.number for each in playing],
+            played=self._played(playing),
         )
+
+    def _played(self, playing: list[Connection]) -> npt.NDArray[np.int64]:
+        """Frames of these connections by who acted, [n, 3]."""
+        if self.turn is None or not playing:
+            return np.zeros((0, 3), np.int64)
+        starts, n = [], 0
+        for connection in playing:
+            starts.append(n)
+            n += len(connection.rows)
+        return self.turn.played(np.concatenate([each.rows for each in playing]), starts)
 
     def heard(self) -> None:
         """The supervisor sent something."""
@@ -317,7 +371,13 @@ class Gateway:
                     except Exception as error:
                         self._crash(error)
                 elif isinstance(message, Changed):
+                    before = self._game_settings()
                     self.config = message.config
+                    self._tell_games(before)
+                elif isinstance(message, Evaluate):
+                    before = self._game_settings()
+                    self._asked = message.number
+                    self._tell_games(before)
                 elif isinstance(message, ExpertRatio):
                     self._ratio = message.ratio
                 elif isinstance(message, Stop):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from agent.decision import ROLES
 from agent.step import FINAL, STEP, StepBlock
+from protocol.actor import ACTORS, NOBODY
 from protocol.spaces import GameSpec
 
 _FIRST_CAPACITY = 16
@@ -44,6 +45,9 @@ class SlotTable:
         """Frames left of it; 0 before an episode's first frame."""
         self.episode_return = np.empty(0, np.float64)
         self.episode_length = np.empty(0, np.int64)
+        self.played = np.empty((0, 1 + len(ACTORS)), np.int64)
+        """Frames since the slot was taken, by who acted before them: nobody before the first one of
+        an episode."""
 
     def take(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for new slots with these stream numbers."""
@@ -56,6 +60,8 @@ class SlotTable:
         self.by_role[number] += len(rows)
         self.pending[rows] = False
         self.linked[rows] = False
+        self.actor[rows] = NOBODY
+        self.played[rows] = 0
         self.left[rows] = 0
         self.episode_return[rows] = 0
         self.episode_length[rows] = 0

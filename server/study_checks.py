@@ -57,17 +57,14 @@ class Passes:
         return (self.variant,)
 
     def judge(self, results: Results) -> Verdict:
-        level = results.expert(self.scene) if self.level is None else self.level
-        what = f"the expert's {text(level, 1)}" if self.level is None else text(level)
+        level, what = _level(self, results)
         target = (
             f"{_who(self)}: {self.unit} until the evaluation return first exceeds {what}: at most "
             f"{text(self.by)} {_over(self.every_seed)}"
         )
         runs = results.of(self.scene, self.variant)
-        if missing := _missing(runs, results):
+        if missing := _missing(runs, results, level):
             return Verdict(target, missing, None)
-        if math.isnan(level):
-            return Verdict(target, "the expert was not measured", None)
         found = [when(run, level, results.episodes, self.unit) for run in runs]
         return Verdict(target, *_judged(found, self.every_seed, at_most=self.by))
 
@@ -90,17 +87,13 @@ class Ends:
         return (self.variant,)
 
     def judge(self, results: Results) -> Verdict:
-        level = results.expert(self.scene) if self.level is None else self.level
-        what = f"the expert's {text(level, 1)}" if self.level is None else text(level)
-        within = what
+        level, within = _level(self, results)
         if self.less:
             within += f" {'less' if self.less > 0 else 'and'} {text(abs(self.less))}"
         target = f"{_who(self)}: return at the end: at least {within} {_over(self.every_seed)}"
         runs = results.of(self.scene, self.variant)
-        if missing := _missing(runs, results):
+        if missing := _missing(runs, results, level):
             return Verdict(target, missing, None)
-        if math.isnan(level):
-            return Verdict(target, "the expert was not measured", None)
         found = [run.final for run in runs]
         return Verdict(target, *_judged(found, self.every_seed, at_least=level - self.less))
 
@@ -199,9 +192,19 @@ def _over(every_seed: bool) -> str:
     return "in every seed" if every_seed else "in the interquartile mean over seeds"
 
 
-def _missing(runs: list[Run], results: Results) -> str:
-    """Says how many runs there are, if that is not enough."""
-    return "" if len(runs) >= results.seeds else f"{len(runs)} of {results.seeds} runs"
+def _level(check: Passes | Ends, results: Results) -> tuple[float, str]:
+    """What is to be reached, as a number (NaN: the expert was not measured) and in words."""
+    if check.level is not None:
+        return check.level, text(check.level)
+    level = results.expert(check.scene)
+    return level, f"the expert's {text(level, 1)}"
+
+
+def _missing(runs: list[Run], results: Results, level: float = 0.0) -> str:
+    """Says what is not there to judge by: runs, or the level that they are to reach."""
+    if len(runs) < results.seeds:
+        return f"{len(runs)} of {results.seeds} runs"
+    return "the expert was not measured" if math.isnan(level) else ""
 
 
 def _digits(found: Estimate) -> int:

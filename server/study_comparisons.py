@@ -250,13 +250,15 @@ VALUES = Comparison(
     "What is learnt of the return, and from which rows",
     """\
 Its mean (`scalar`), or its distribution, as probabilities of fixed values (`c51`) or as quantiles
-(`quantile`); and rows drawn by priority instead of uniformly (`prioritised`).""",
+(`quantile`); rows drawn by priority instead of uniformly (`prioritised`); and matrix products in
+half the precision (`bfloat16`).""",
     scenes=(WEAK_DISCRETE,),
     variants={
         "scalar": {},
         "c51": {"learner.value": "c51", "learner.value_min": -300.0, "learner.value_max": 300.0},
         "quantile": {"learner.value": "quantile"},
         "prioritised": {"replay.prioritised": True},
+        "bfloat16": {"learner.precision": "bfloat16"},
     },
     frames=20_000,
     preset=PRESET,

@@ -40,6 +40,7 @@ from server.control import (
     Ending,
     Failed,
     GameDecided,
+    Pause,
     Ready,
     Record,
     Recorded,
@@ -108,10 +109,12 @@ class Trainer:
         best: bool = False,
         keep_rows: bool = False,
         pretrain_updates: int = 0,
+        paused: bool = False,
     ) -> None:
         """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
         evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
-        `pretrain_updates`: make so many updates from the demonstrations, and end."""
+        `pretrain_updates`: make so many updates from the demonstrations, and end. `paused`: learn
+        nothing until told to."""
         self._config = config
         self._pipe = pipe
         self._folder = folder / "checkpoints"
@@ -159,6 +162,13 @@ class Trainer:
         self._reported_at, self._reported_updates = now, self._learner.updates
         self._reward_sum, self._reward_n = np.zeros(3), np.zeros(3)
         self._lines: list[str] = []
+        self._paused = False
+        self._owed = 0
+        """Updates that were due when it was paused."""
+        self._forgiven = 0
+        """Updates that became due while it was paused, and are not made."""
+        if paused:
+            self._pause(True)
         self._ending = False
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
@@ -222,6 +232,8 @@ class Trainer:
                     self._stopping = isinstance(message, Stop)
                 elif isinstance(message, Checkpoint):
                     self._save()
+                elif isinstance(message, Pause):
+                    self._pause(message.on)
                 elif isinstance(message, SaveBest):
                     self._save_best(message.evaluation)
                 elif isinstance(message, Changed):
@@ -232,6 +244,17 @@ class Trainer:
                     self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
             self._ending = self._stopping = True
+
+    def _pause(self, on: bool) -> None:
+        """Learn no more, or go on. What was stored while it was paused makes no update due: else
+        the games would have to wait, or a day's updates be made at once."""
+        if on == self._paused:
+            return
+        if on:
+            self._owed, self._paused = self._due(), True
+        else:
+            self._paused = False
+            self._forgiven += self._due() - self._owed
 
     def _change(self, config: Config) -> None:
         """These settings hold from the next batch on."""
@@ -280,9 +303,10 @@ class Trainer:
         if self._pretrain:
             return self._first_update + self._pretrain - self._learner.updates
         trainer = self._config.trainer
-        if not trainer.enabled or not self._replay.can_sample:
+        if not trainer.enabled or self._paused or not self._replay.can_sample:
             return 0
-        return updates_due(trainer, self._stored, self._learner.updates - self._first_update)
+        made = self._learner.updates - self._first_update
+        return updates_due(trainer, self._stored, made + self._forgiven)
 
     def _learn(self) -> int:
         due = self._due()
@@ -324,6 +348,7 @@ class Trainer:
             "buffer_frac_expert": composition.frac_expert,
             "buffer_fill": composition.total / self._config.replay.capacity_steps,
             **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
+            "paused": float(self._paused),
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
         for actor in ACTORS:
@@ -469,15 +494,18 @@ def spec_text(spec: GameSpec) -> str:
     return msgspec.json.encode(spec).decode()
 
 
-def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config]:
-    """What the run is about (None if it is to end before there is a game), and the configuration,
-    which may change meanwhile."""
+def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config, bool]:
+    """What the run is about (None if it is to end before there is a game), the configuration, which
+    may change meanwhile, and whether training was paused."""
+    paused = False
     while True:
         message = pipe.recv()
         if isinstance(message, GameDecided):
-            return message, config
+            return message, config, paused
         if isinstance(message, Stop):
-            return None, config
+            return None, config, paused
+        if isinstance(message, Pause):
+            paused = message.on
         if isinstance(message, Changed):
             config = message.config
         if isinstance(message, Checkpoint):
@@ -502,7 +530,7 @@ def main(
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
-        game, config = _await_game(pipe, config)
+        game, config, paused = _await_game(pipe, config)
         if game:
             Trainer(
                 config,
@@ -514,6 +542,7 @@ def main(
                 best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
+                paused=paused,
             ).run()
     except EOFError:  # the supervisor is gone
         return

@@ -21,6 +21,7 @@ from protocol.actor import NOBODY
 from protocol.checks import MAX_VALUE
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING, Actions, Frame, Frames
+from protocol.session import session_of
 from protocol.spaces import GameSpec
 from server.control import Episode
 from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable
@@ -131,6 +132,11 @@ class TurnLoop:
     def idle(self) -> bool:
         """Nothing waits: no frame, no step, no truncation."""
         return not (self.full or self._batch.n or self._lost)
+
+    def played(self, rows: npt.NDArray[np.int64], starts: list[int]) -> npt.NDArray[np.int64]:
+        """Frames of some connections by who acted before them, [n, 3] (see SlotTable): `rows` are
+        those of all their slots, one connection behind the other, each from one of `starts` on."""
+        return np.add.reduceat(self._table.played[rows], starts, axis=0)
 
     def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for a connection's slots; give them back with `leave`."""
@@ -278,6 +284,7 @@ class TurnLoop:
         if took.any():
             table.action[rows[took]] = batch.took[: batch.n][took]
             table.actor[rows[took]] = batch.took_actor[: batch.n][took]
+        table.played[rows, table.actor[rows]] += 1
         pending = table.pending[rows]
         earned = batch.earned[: batch.n]
         table.episode_return[rows] += earned
@@ -305,6 +312,7 @@ class TurnLoop:
                         _ROLE_NAMES[int(table.role[row])],
                         float(table.episode_return[row]),
                         int(table.episode_length[row]),
+                        session_of(int(table.stream[row])),
                     )
                 )
             table.linked[ended] = False

@@ -58,14 +58,22 @@ def test_an_update_of_ours_is_one_optimiser_step(monkeypatch: pytest.MonkeyPatch
 
 def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = iter([Played(100.0, 0.25), Played(200.0, 0.25), Played(400.0, 0.25)])
-    ours = iter([Played(300.0, 0.2), Played(400.0, 0.25), Played(400.0, 0.25)])
+    ours = {
+        "float32": iter([Played(300.0, 0.2), Played(400.0, 0.25), Played(400.0, 0.25)]),
+        "bfloat16": iter([Played(300.0, 0.2), Played(800.0, 0.25), Played(800.0, 0.25)]),
+    }
     monkeypatch.setattr(bench_sb3, "their_game", lambda *_: next(theirs))
-    monkeypatch.setattr(bench_sb3, "our_game", lambda *_: next(ours))
+    monkeypatch.setattr(bench_sb3, "our_game", lambda *given: next(ours[given[2]]))
     said: list[str] = []
-    row = bench_sb3.measure_game(1000, 3, said.append)
-    assert (row["fps"], row["sb3_fps"], row["fps_of_sb3"]) == (400, 200, 2.0)
-    assert (row["updates_per_frame"], row["sb3_updates_per_frame"]) == (0.25, 0.25)
-    assert ["Stable" in line for line in said] == [True, False] * 3
+    rows = list(bench_sb3.measure_game(1000, 3, said.append))
+    assert [row["precision"] for row in rows] == ["float32", "bfloat16"]
+    assert [(row["fps"], row["sb3_fps"], row["fps_of_sb3"]) for row in rows] == [
+        (400, 200, 2.0),
+        (800, 200, 3.0),
+    ]
+    for row in rows:
+        assert (row["updates_per_frame"], row["sb3_updates_per_frame"]) == (0.25, 0.25)
+    assert ["Stable" in line for line in said] == [True, False, False] * 3
 
 
 @pytest.mark.slow
@@ -73,6 +81,6 @@ def test_our_game_makes_one_update_for_every_four_frames(monkeypatch: pytest.Mon
     monkeypatch.setattr(bench_sb3, "HIDDEN", [16])
     monkeypatch.setattr(bench_sb3, "WARM_UP", 400)
     monkeypatch.setattr(bench_sb3, "LEARN_FROM", 200)
-    played = bench_sb3.our_game(400, clients=2)
+    played = bench_sb3.our_game(400, clients=2, precision="bfloat16")
     assert played.frames_per_s > 0
     assert played.updates_per_frame == pytest.approx(0.25, rel=0.1)

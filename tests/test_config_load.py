@@ -23,6 +23,11 @@ OTHER: dict[str, Any] = {
     "run.seed": 7,
     "server.host": "0.0.0.0",
     "server.token": "open sesame",
+    "server.token_file": "some/secret",
+    "server.control_token": "shut sesame",
+    "server.control_token_file": "another/secret",
+    "server.log_format": "json",
+    "server.http_host": "0.0.0.0",
     "server.device": "cuda:1",
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
     "reward.weights": {"score": 0.01, "life": -1.0},
@@ -61,7 +66,7 @@ def _other(key: str) -> Any:
 
 def _in_config(key: str, value: Any) -> Any:
     """A value of a source as the config holds it."""
-    if key == "run.dir":
+    if leaves()[key].kind is Path:
         return Path(value)
     return tuple(value) if leaves()[key].kind is tuple else value
 
@@ -79,7 +84,7 @@ def _write(path: Path, values: dict[str, Any]) -> Path:
 
 def _value(loaded: Loaded, key: str) -> Any:
     value = flat(loaded.config)[key]
-    return value.get_secret_value() if key == "server.token" and value else value
+    return value.get_secret_value() if leaves()[key].secret and value else value
 
 
 def _check_only(loaded: Loaded, key: str, origin: str) -> None:
@@ -199,10 +204,12 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
     path = write_effective(first.config, tmp_path)
     assert path == tmp_path / "config.toml"
     second = load(Given(resume=tmp_path), {})
-    expected = flat(first.config) | {"server.token": None, "run.dir": tmp_path}
+    secrets = [key for key, leaf in leaves().items() if leaf.secret]
+    assert secrets == ["server.token", "server.control_token"]
+    expected = flat(first.config) | dict.fromkeys(secrets) | {"run.dir": tmp_path}
     assert flat(second.config) == expected
     origins = dict.fromkeys(leaves(), f"run {tmp_path}")
-    origins |= {"server.token": "default", "run.dir": "command line --resume"}
+    origins |= dict.fromkeys(secrets, "default") | {"run.dir": "command line --resume"}
     assert second.origins == origins
 
 
@@ -356,20 +363,22 @@ def test_nearest(word: str, meant: str | None) -> None:
 SECRET = "s3cret-of-the-house"
 
 
-def test_a_secret_is_in_no_message_and_no_file(tmp_path: Path) -> None:
-    path = _write(tmp_path / "a.toml", {"server.token": SECRET, "server.port": -1})
-    command = _command("--server.token", SECRET, "--server.port", "-1")
-    environ = {"UNDERSTUDY_SERVER__TOKEN": SECRET, "UNDERSTUDY_SERVER__PORT": "-1"}
+@pytest.mark.parametrize("key", ["server.token", "server.control_token"])
+def test_a_secret_is_in_no_message_and_no_file(key: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.toml", {key: SECRET, "server.port": -1})
+    command = _command(f"--{key}", SECRET, "--server.port", "-1")
+    variable = leaves()[key].variable
+    environ = {variable: SECRET, "UNDERSTUDY_SERVER__PORT": "-1"}
     for given_, env in ((Given(file=path), {}), (command, {}), (Given(), environ)):
         assert SECRET not in repr(given_)
         with pytest.raises(ConfigError, match="port") as caught:
             load(given_, env)
         assert SECRET not in "".join(traceback.format_exception(caught.value))
-    loaded = load(environ={"UNDERSTUDY_SERVER__TOKEN": SECRET})
-    assert loaded.config.server.token is not None
-    assert loaded.config.server.token.get_secret_value() == SECRET
+    loaded = load(environ={variable: SECRET})
+    assert _value(loaded, key) == SECRET
     assert SECRET not in repr(loaded)
-    assert "token" not in to_toml(loaded.config)
+    assert f"{key.partition('.')[2]} =" not in to_toml(loaded.config)
+    assert SECRET not in to_toml(loaded.config)
 
 
 @pytest.mark.parametrize("wrong", ["[12345678]", "12345678", "{ a = 12345678 }"])

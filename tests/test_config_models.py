@@ -13,7 +13,7 @@ from config.models import ActorName, Config, Group, LearnerConfig, Schedule
 from protocol.actor import NAMES
 
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_steps": "steps", "_updates": "updates"}
-NO_UNIT = {"run.seed", "server.port", "trainer.nice"}
+NO_UNIT = {"run.seed", "server.port", "server.http_port", "trainer.nice"}
 """Whole numbers that count nothing."""
 
 
