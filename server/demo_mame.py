@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from config.load import load
 from config.options import add_arguments as add_config
 from config.options import given
 from server.attribution import compare, load_dump
+from server.demo import share
+from server.http_server import HttpServer
 from server.logs import log_here, stop_logging
 from server.mame import GAMES, MameEpisode, MameError, Mames, find_mame, load_answers
 from server.play import positive
 from server.rundir import RunFolder
-from server.serve import Flag, stop_flag
+from server.serve import Flag, keys_for, serve_http, stop_flag
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--clients", type=positive, default=CLIENTS, metavar="N", help="emulators (%(default)s)")
     add(
         "--weaken",
-        type=float,
+        type=share,
         default=WEAKEN,
         metavar="SHARE",
         help="of the expert's actions that are random, 0-1 (%(default)s)",
@@ -79,19 +81,28 @@ def main(args: argparse.Namespace) -> int:
     except MameError as error:
         print(f"understudy demo-mame: {error}", file=sys.stderr)
         return 2
-    config = load(given(args)).config
+    asked = given(args)
+    loaded = load(asked)
+    config = loaded.config
     folder = RunFolder.open(config, resume=False, label=f"mame-{args.game}")
     console = Console(stderr=args.json, quiet=args.json)
-    log_here(folder.log, None)
+    log_here(folder.log, None, config.server.log_format)
     supervisor = Supervisor(config, folder)
+    supervisor.board.preset = asked.preset
+    http: HttpServer | None = None
     try:
         supervisor.start()
+        http = serve_http(loaded, supervisor)
+        if http is not None:
+            console.print(f"dashboard: {http.url}")
         found = _Demo(args, supervisor, console).run()
     except (ChildDied, MameError, Stopped) as error:
         print(f"understudy demo-mame: {error}", file=sys.stderr)
         return 1
     finally:
         supervisor.stop()
+        if http is not None:
+            http.stop()
         stop_logging()
     summary = write_summary(supervisor, **found)
     if args.json:
@@ -102,18 +113,21 @@ def main(args: argparse.Namespace) -> int:
 
 
 class _Demo:
+    """From the first game to the last: what is played, by whom, and what came of it."""
+
     def __init__(self, args: argparse.Namespace, supervisor: Supervisor, console: Console) -> None:
         self._args = args
         self._supervisor = supervisor
         self._stop: Flag = stop_flag()
         self._screen = Screen(console, f"understudy: {args.game} in MAME", frames=args.frames)
+        self._keys = keys_for(supervisor, self._screen)
         self._logs = supervisor.folder.path / "answers"
 
     def run(self) -> dict[str, Any]:
         """What the summary says beyond the metrics."""
         args, supervisor, screen = self._args, self._supervisor, self._screen
         played: dict[str, list[MameEpisode]] = {}
-        with screen:
+        with screen, self._keys:
             supervisor.on_row = screen.show
             # These first, and the teacher beside the student: the run's last evaluation is theirs.
             screen.note(f"{args.episodes} episodes of random play and of the expert")
@@ -199,6 +213,7 @@ class _Demo:
 
     def _wait(self, *games: Mames) -> None:
         self._supervisor.poll(0.05)
+        self._keys.poll()
         if self._stop.set:
             raise Stopped("stopped before the end")
         for one in games:
@@ -220,12 +235,10 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     table = Table(title=f"{summary['game']}: who plays how well", show_header=False, box=None)
     table.add_column(style="dim")
     table.add_column(justify="right")
-    text: Callable[[dict[str, Any]], str] = lambda one: (  # noqa: E731
-        f"{one['return_mean']:.2f}"
-        + (f" ± {one['standard_error']:.2f}" if one["standard_error"] is not None else "")
-    )
     for name, title in PLAYERS:
-        table.add_row(title, text(summary["players"][name]))
+        one = summary["players"][name]
+        error = "" if one["standard_error"] is None else f" ± {one['standard_error']:.1f}"
+        table.add_row(title, f"{one['return_mean']:.1f}{error}")
     buffer = summary["buffer"]
     for name, value in (
         ("frames", f"{summary['frames']:,} ({summary['frames_per_s']:,.1f} a second)"),

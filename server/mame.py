@@ -154,7 +154,14 @@ class Mames:
         process = subprocess.Popen(
             line,
             cwd=home,
-            env=own | given | {"SDL_VIDEODRIVER": "dummy", "HOME": str(home.resolve())},
+            # With SDL's own handlers SIGTERM would be heard by no window.
+            env=own
+            | given
+            | {
+                "HOME": str(home.resolve()),
+                "SDL_VIDEODRIVER": "dummy",
+                "SDL_NO_SIGNAL_HANDLERS": "1",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

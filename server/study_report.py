@@ -43,6 +43,8 @@ Numbers are interquartile means over the runs (the middle half of them) with 95 
 intervals, as Agarwal et al. 2021 recommend for few runs. Bands in the pictures are such intervals
 too. A verdict is about the interquartile mean, or about every seed, as it says; "never" stands for
 a run that did not get there.
+
+What it does over the network, in a game that is emulated, is in [mame.md](mame.md).
 """
 
 

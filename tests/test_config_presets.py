@@ -31,7 +31,7 @@ def _without_reason(text: str) -> list[str]:
 
 
 def test_the_presets() -> None:
-    assert list(presets()) == ["bench", "demo", "original", "pong"]
+    assert list(presets()) == ["bench", "breakout", "demo", "original", "pong"]
     assert resources.files("config").joinpath("presets/demo.toml").is_file()
 
 
