@@ -162,6 +162,8 @@ class Mames:
                 "SDL_VIDEODRIVER": "dummy",
                 "SDL_NO_SIGNAL_HANDLERS": "1",
             },
+            # SIGPIPE stays ignored, as Python has it: MAME would end of it when the server does.
+            restore_signals=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -52,13 +52,15 @@ def wait(games: Mames, until: Callable[[], bool]) -> None:
 
 
 class Player:
-    """A server that has each game do what it recommends, and keeps what it is sent."""
+    """A server that has a game do what it recommends, and keeps what it is sent."""
 
-    def __init__(self, frames: int) -> None:
-        """`frames`: after so many it closes the connection without a word."""
+    def __init__(self, frames: int, instead: tuple[int, list[Any]] = (2**31, [])) -> None:
+        """`frames`: after so many it closes the connection without a word. `instead`: from this
+        frame on it has the game do that."""
         self.hello: Any = None
         self.frames: list[list[Any]] = []
         self._limit = frames
+        self._instead = instead
 
     def __call__(self, peer: Peer) -> None:
         self.hello = peer.welcome()[1]
@@ -67,7 +69,8 @@ class Player:
             if frame is None or frame[0] == 5:
                 return
             self.frames.append(frame)
-            peer.answer(frame, frame[6], actor=2)
+            followed = len(self.frames) <= self._instead[0]
+            peer.answer(frame, frame[6] if followed else self._instead[1], 2 if followed else 1)
 
     def observations(self) -> list[tuple[float, ...]]:
         return [struct.unpack(f"<{len(frame[3]) // 4}f", frame[3]) for frame in self.frames]
@@ -127,20 +130,21 @@ def test_the_connection_is_lost_and_found_again(tmp_path: Path) -> None:
 
 @needs_mame
 def test_pong_plays(tmp_path: Path) -> None:
-    player = Player(120)
+    player = Player(160, (40, [-1.0, 0]))  # in the end the paddle goes into a corner
     with (
         served(player, hang_up) as server,
         Mames("pong", 1, port=server.port, home=tmp_path, seed=1) as games,
     ):
-        wait(games, lambda: len(player.frames) == 120)
+        wait(games, lambda: len(player.frames) == 160)
     seen = player.observations()
     assert all(math.isfinite(number) and abs(number) <= 3 for one in seen for number in one)
     # A coin starts it; from then on the ball moves, both ways, and the paddle follows.
     assert player.frames[0][6][1] == 1
     assert [one[7] for one in seen[:2]] == [0, 1]
     assert min(one[2] for one in seen) < -0.3 < 0.3 < max(one[2] for one in seen)
-    assert len({one[4] for one in seen}) > 10
-    assert any(frame[4] for frame in player.frames), "nobody has won a point"
+    assert len({one[4] for one in seen[:40]}) > 5
+    assert sum(one[4] < -0.95 for one in seen[60:]) > 80
+    assert {frame[4] for frame in player.frames} >= {0.0, -1.0}, "the corner has lost no point"
 
 
 @needs_mame

@@ -249,7 +249,8 @@ end
 
 -- A session that reconnects. `transport` has open(host, port) giving an object with read() (what
 -- has arrived, "" for nothing), write(bytes) (false when the other side is gone) and close(); now()
--- in seconds; sleep(seconds). `options`: host, port, role, token, timeout_s, give_up_s.
+-- in seconds; sleep(seconds); and `survives`, whether this program lives on when it writes to a
+-- connection that is closed. `options`: host, port, role, token, timeout_s, give_up_s.
 function understudy.session(spec, options, transport)
   local self = {settings = {}, session = nil, server = nil}
   local timeout_s, give_up_s = options.timeout_s or 300, options.give_up_s or 60
@@ -283,7 +284,7 @@ function understudy.session(spec, options, transport)
           local now = transport.now()
           if now - start > timeout_s then return nil, "no answer within " .. timeout_s .. " s" end
           -- MAME reads nothing from a closed connection as it does from a silent one: write to it.
-          if now > ping then
+          if now > ping and transport.survives then
             ping = now + 1
             if not wire.write(understudy.ping(seq)) then return nil, "the server closed the connection" end
           end
@@ -398,6 +399,17 @@ function understudy.mame.open(host, port)
   }
 end
 
+-- A process that writes to a closed connection is sent SIGPIPE, and ends of it unless whoever started
+-- it had it ignored. Linux tells; elsewhere it is not known.
+local function ignores_sigpipe()
+  local status = io.open("/proc/self/status")
+  local mask = status and status:read("a"):match("SigIgn:%s*(%x+)")
+  if status then status:close() end
+  return mask ~= nil and tonumber(mask:sub(-4), 16) & 0x1000 ~= 0
+end
+
+understudy.mame.survives = ignores_sigpipe()
+
 function understudy.mame.now() return emu.osd_ticks() / emu.osd_ticks_per_second() end
 
 -- Lua cannot sleep. Where there is a command that can, it keeps a core free for others.
@@ -490,6 +502,9 @@ function understudy.play(spec, episode)
 
   local function run()
     local session = understudy.session(spec, options, understudy.mame)
+    if not understudy.mame.survives then
+      say("if the server dies, so will this MAME: it has to be started with SIGPIPE ignored (in a shell: trap '' PIPE)")
+    end
     say(string.format("%s plays on %s as %s, session %d", spec.game, session.server, options.role, session.session))
     local score, acts, actors
     local game = {settings = session.settings}

@@ -19,7 +19,7 @@ local function ERROR(retry) return framed("\x94\x0f" .. understudy.pack("some_co
 local function transport(...)
   local scripts, made = {...}, 0
   local clock = 1000
-  local t = {sleeps = {}, written = {}}
+  local t = {sleeps = {}, written = {}, survives = true}
   function t.now() return clock end
   function t.sleep(s)
     clock = clock + s
@@ -135,6 +135,14 @@ do  -- silent: asked with PING once a second, then given up as lost
   local pings = 0
   for _, data in ipairs(t.written) do if data == understudy.ping(0) then pings = pings + 1 end end
   check("pings", pings >= 8 and pings <= 10, pings)
+end
+
+do  -- the same where a write might be the end: nothing is written
+  local t = transport(function(_, n) return n == 1 and WELCOME or "" end, playing)
+  t.survives = false
+  local s = begin(t)
+  check("silent again", failing(s.act, {0}, 0, 0).kind == "reconnected", "nothing")
+  check("no pings", #t.written == 3, #t.written)
 end
 
 do  -- gone without a word: the PING shows it, long before the time is up
