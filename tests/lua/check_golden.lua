@@ -88,3 +88,19 @@ for i = 1, 250 do numbers[i] = i / 2 end
 check("a tensor of float32", understudy.tensor("float32", numbers) == string.pack("<" .. ("f"):rep(200), table.unpack(numbers, 1, 200))
   .. string.pack("<" .. ("f"):rep(50), table.unpack(numbers, 201)), "other bytes")
 check("a tensor of uint8", understudy.tensor("uint8", {0, 7, 255}) == "\0\7\xff", "other bytes")
+
+for _, one in ipairs{{0, 1}, {127, 1}, {128, 2}, {255, 2}, {256, 3}, {65535, 3}, {65536, 5}, {4294967295, 5},
+  {4294967296, 9}, {-1, 1}, {-32, 1}, {-33, 2}, {-128, 2}, {-129, 3}, {-32769, 5}, {-2147483649, 9}} do
+  local packed = understudy.pack(one[1])
+  check("int " .. one[1], understudy.unpack(packed, 1) == one[1] and #packed == one[2], hex(packed))
+end
+for _, length in ipairs{0, 31, 32, 255, 256, 70000} do
+  local text = ("x"):rep(length)
+  check("str of " .. length, understudy.unpack(understudy.pack(text), 1) == text, "another")
+end
+local heads = {{"discrete", "go", 2}}
+check("a whole number is a reward too",
+  understudy.frame(heads, 0, 0, "", 1, 0) == understudy.frame(heads, 0, 0, "", 1.0, 0), "another frame")
+check("more than one value", not pcall(understudy.decode, "\x92\x0e\xc0\xc0"), "a message")
+check("an ACTION that lacks its end", not pcall(understudy.decode, "\x94\x0c\0\0\xc0"), "a message")
+check("a message of a client's", not pcall(understudy.decode, "\x91\5"), "a message")

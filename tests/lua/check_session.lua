@@ -104,6 +104,7 @@ do  -- away at first: waits grow to 5 s, each in the upper half
     check("wait " .. i, t.sleeps[i] >= limit / 2 and t.sleeps[i] <= limit, t.sleeps[i])
     limit = math.min(5, 2 * limit)
   end
+  check("they differ", t.sleeps[8] ~= t.sleeps[9] and t.sleeps[1] ~= 0.1, t.sleeps[9])
 end
 
 do  -- away for good
