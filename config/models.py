@@ -20,8 +20,14 @@ from pydantic import (
     model_validator,
 )
 
+from protocol.messages import RESERVED
+
 NONE = "none"
 """How "no value" is written for an optional field: TOML has no null, and neither has a shell."""
+
+
+START_ADVANCED, START_LEVEL, MAX_START_LEVEL = "start_advanced", "start_level", 81
+"""The names in server.settings that the older clients for Tempest know, and the last level."""
 
 
 def _none(value: object) -> object:
@@ -41,9 +47,6 @@ class Expected(str):
 
 
 _DEEPEST = 16
-
-RESERVED = "understudy."
-"""What names of settings for games do not begin with (protocol/SPEC.md)."""
 
 OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
@@ -78,9 +81,11 @@ class Schedule(Group):
     start: NotNegative
     """Value at frame 0."""
     end: NotNegative
-    """Value from frame `frames` on."""
+    """Value from frame `hold` + `frames` on."""
     frames: Frames
     """How long the way from start to end takes, in stored frames of all gateways."""
+    hold: Annotated[int, Field(ge=0), Unit("frames")] = 0
+    """How long it stays at start before it sets out."""
 
 
 class FractionSchedule(Schedule):
@@ -89,7 +94,7 @@ class FractionSchedule(Schedule):
     start: Fraction
     """Value at frame 0."""
     end: Fraction
-    """Value from frame `frames` on."""
+    """Value from frame `hold` + `frames` on."""
 
 
 class RunConfig(Group):
@@ -164,6 +169,34 @@ class ServerConfig(Group):
         return settings
 
 
+class TempestConfig(Group):
+    """The older clients for arcade Tempest (docs/tempest.md), which have a format of their own."""
+
+    port: Annotated[
+        Annotated[int, Field(ge=0, le=65_535), Expected("a whole number from 0 to 65535")] | None,
+        OrNone,
+    ] = None
+    """The TCP port where they connect. 0: any free one. none: nowhere. With a port, the preset
+    tempest is what all settings start from, where no other preset is named."""
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address to listen on. These clients can say no token: whoever reaches it can play."""
+    reply_bytes: Annotated[int, Unit("bytes"), Expected("3 or 5")] = 5
+    """The length of a reply: 5 with the start-level settings, 3 for clients before those. A client
+    does not say which one it is."""
+    spinner: Literal["continuous", "levels"] = "continuous"
+    """How the knob is an action: one number from -0.9 to 0.9, or one of 11 levels."""
+    zap_gate: FractionSchedule = FractionSchedule(start=0.0, end=0.0, frames=100_000)
+    """The fraction of the network's superzaps that are not carried out where the client's expert
+    would not zap. What was done instead is what is stored."""
+
+    @field_validator("reply_bytes")
+    @classmethod
+    def _known(cls, length: int) -> int:
+        if length not in (3, 5):
+            raise ValueError(f"expected 3 or 5, got {length}; correct or remove it")
+        return length
+
+
 class RewardConfig(Group):
     """How the components of a reward become the number that is learnt from."""
 
@@ -185,6 +218,17 @@ class ExpertConfig(Group):
     """What is decided at a time: each frame by itself, segments of a game, or whole episodes."""
     segment_frames: Frames = 50
     """With unit segment: how long one is. Each episode begins with a new one."""
+    plugin: Annotated[
+        Annotated[
+            str,
+            Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"),
+            Expected("module:function"),
+        ]
+        | None,
+        OrNone,
+    ] = None
+    """An expert of the server's own, as `module:function`, for frames that come without a
+    recommendation. The gateways import it (docs/experts.md). none: there is no such expert."""
 
 
 class ExplorationConfig(Group):
@@ -247,6 +291,8 @@ class LearnerConfig(Group):
     """How long the learning rate rises in a straight line from 0, at first."""
     cosine_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
     """How long it then falls along half a cosine to learning_rate_end. none: it stays."""
+    cosine_restarts: bool = False
+    """With cosine_updates: begin again at learning_rate each time that the cosine has ended."""
     learning_rate_end: Positive = 1e-5
     """With cosine_updates: the learning rate in the end."""
     adam_eps: Positive = 1e-8
@@ -395,6 +441,7 @@ class Config(Group):
 
     run: RunConfig = RunConfig()
     server: ServerConfig = ServerConfig()
+    tempest: TempestConfig = TempestConfig()
     reward: RewardConfig = RewardConfig()
     expert: ExpertConfig = ExpertConfig()
     exploration: ExplorationConfig = ExplorationConfig()
@@ -413,6 +460,23 @@ class Config(Group):
                 f"trainer.min_steps is {self.trainer.min_steps} and replay.capacity_steps "
                 f"{self.replay.capacity_steps}; training would never begin"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _start_levels(self) -> Self:
+        if self.tempest.port is not None:
+            advanced = self.server.settings.get(START_ADVANCED, False)
+            level = self.server.settings.get(START_LEVEL, 1)
+            if type(advanced) is not bool:
+                raise ValueError(
+                    f"server.settings has {START_ADVANCED} = {advanced!r}; with tempest.port "
+                    "expected true or false"
+                )
+            if type(level) is not int or not 1 <= level <= MAX_START_LEVEL:
+                raise ValueError(
+                    f"server.settings has {START_LEVEL} = {level!r}; with tempest.port expected a "
+                    f"whole number from 1 to {MAX_START_LEVEL}"
+                )
         return self
 
 

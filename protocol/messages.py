@@ -17,7 +17,10 @@ Role = Literal["train", "eval", "eval_expert"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-EVALUATE = "understudy.evaluate"
+RESERVED = "understudy."
+"""What the protocol's own keys of settings begin with, and no operator's do."""
+
+EVALUATE = f"{RESERVED}evaluate"
 """The key of settings that asks games to evaluate: a number that is larger each time."""
 
 MAX_SEQ = 2**32 - 1

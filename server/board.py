@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ CHANGES = 1000
 class Board:
     """Everything that HTTP shows."""
 
-    def __init__(self, config: Config, folder: RunFolder) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder, evaluated: Sequence[Evaluation] = ()
+    ) -> None:
+        """`evaluated`: the run's evaluations so far, the oldest first."""
         self.config = config
         self.folder = folder
         self.preset: str | None = None
@@ -54,8 +58,8 @@ class Board:
         self.row: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.games: list[dict[str, Any]] = []
-        self.evaluations = [_brief(one) for one in folder.evaluated()][-EVALUATIONS:]
-        self.newest_evaluation: dict[str, Any] | None = None
+        self.evaluations = [_brief(one) for one in evaluated[-EVALUATIONS:]]
+        self.newest_evaluation = evaluated[-1].line() if evaluated else None
         self.changes = newest_lines(folder.changes, CHANGES)
         self.starts = newest_lines(folder.starts, CHANGES)
         self.started = time.time()

@@ -13,6 +13,7 @@ from protocol.errors import RemoteError
 from protocol.framing import framed
 from protocol.messages import RUNNING, Frame, Frames, HelloFields
 from protocol.spaces import DTYPES, Discrete, GameSpec
+from server.conformance_wire import message
 
 
 def judge(frame: Frame | Frames, spec: GameSpec) -> None:
@@ -91,7 +92,7 @@ class Answers:
 
 def plain(value: list[Any]) -> bytes:
     """As our own server sends it."""
-    return framed(msgspec.msgpack.encode(value))
+    return message(*value)
 
 
 def later(value: list[Any]) -> bytes:

@@ -128,6 +128,8 @@ class GatewayReport:
     slots_by_role: dict[str, int] = field(default_factory=dict)
     run_frames: int = 0
     """Stored frames of the whole run, all gateways together."""
+    expert_failures: int = 0
+    """How often the server's own expert failed, since it was loaded."""
     sessions: list[int] = field(default_factory=list)
     """Of the connections that play now."""
     played: npt.NDArray[np.int64] = field(default_factory=_nobody)
@@ -151,6 +153,11 @@ class Log:
     level: int
     source: str
     text: str
+
+
+@dataclass(frozen=True)
+class SaveWanted:
+    """A gateway: a client asks for a checkpoint, as older ones for Tempest can."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from config.changes import Change, changed, games_told
 from config.load import ConfigError
 from config.models import Config
+from server import expert_plugin
 from server.board import Board
 from server.control import Checkpoint, Evaluate, Pause, Saved
 from server.mailbox import NOT_NOW, Answer
@@ -164,6 +165,7 @@ class Controls:
         server = self._server
         if not changes:
             return []
+        expert_plugin.check(config)
         before = server.config
         records = self._with_time(
             [{"key": c.key, "from": c.old, "to": c.new} for c in changes], who

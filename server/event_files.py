@@ -37,8 +37,11 @@ class EventFiles:
         self._writer: Any = SummaryWriter(str(folder))
 
     def add(self, row: Mapping[str, float]) -> None:
-        """A row of metrics; what is no number is left out."""
-        step = int(row.get("frames", 0))
+        """A row of metrics; what is no number is left out, and so is a row of a resumed run that
+        does not know its frames yet: it has no place."""
+        if not math.isfinite(row["frames"]):
+            return
+        step = int(row["frames"])
         for name, value in row.items():
             if name != "time" and math.isfinite(value):
                 self._writer.add_scalar(tag(name), value, step, walltime=row["time"])

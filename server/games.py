@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from protocol.messages import EVALUATE
 from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected
 from understudy_client import gym as client_gym
 from understudy_client.experts import find, make, weakened
@@ -49,9 +50,6 @@ PING_S = 2.0
 
 NO_LIMIT = 2**63 - 1
 """Frames that no games reach."""
-
-EVALUATE = "understudy.evaluate"
-"""The setting by which a server asks for an evaluation."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

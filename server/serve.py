@@ -29,7 +29,8 @@ log = logging.getLogger("supervisor")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run the server until SIGINT or SIGTERM, which end it in order: all steps are stored and a "
-        "checkpoint is written. SIGUSR1 has a checkpoint written now."
+        "checkpoint is written. SIGUSR1 has a checkpoint written now. The dashboard is on "
+        "server.http_port; in a terminal, keys pause, save, evaluate and set, and each asks first."
     )
     parser.add_argument(
         "--best",
@@ -129,6 +130,9 @@ def main(args: argparse.Namespace) -> int:
         supervisor.start()
         host = loaded.config.server.host
         say(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
+        if supervisor.tempest_port is not None:
+            where = f"{loaded.config.tempest.host}:{supervisor.tempest_port}"
+            say(f"older clients for Tempest connect to {where}")
         http = serve_http(loaded, supervisor)
         if http is not None:
             say(f"dashboard: {http.url}")

@@ -15,6 +15,7 @@ from agent.decision import ROLES
 from agent.step import FINAL, STEP, StepBlock
 from protocol.actor import ACTORS, NOBODY
 from protocol.spaces import GameSpec
+from protocol.tempest import HEADER
 
 _FIRST_CAPACITY = 16
 
@@ -144,6 +145,9 @@ class FrameBatch:
         self.took = np.empty((0, spec.action_width), np.float32)
         self.took_actor = np.empty(0, np.uint8)
         """Who really acted, 0 where the answer was followed."""
+        self.header = np.empty((0, HEADER.itemsize), np.uint8)
+        """What stood before the frame, where it came in the older format of Tempest."""
+        self.headed = np.empty(0, np.bool_)
         self.asked = np.empty((0, frame_stack * spec.observation_size), spec.observation_dtype)
         """The observations that the network is asked about, one below the other: each one frame, or
         the frames of a stack side by side."""
@@ -156,6 +160,7 @@ class FrameBatch:
 
         self.obs_bytes = memoryview(b"")
         """The memory of `obs`, byte by byte: copying a frame's observation there is one call."""
+        self.header_bytes = memoryview(b"")
 
     def fit(self, capacity: int) -> None:
         """Have at least `capacity` rows."""
@@ -164,6 +169,7 @@ class FrameBatch:
                 if isinstance(array, np.ndarray):
                     setattr(self, name, _enlarged(array, capacity))
             self.obs_bytes = self.obs.data.cast("B")
+            self.header_bytes = self.header.data.cast("B")
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> None:
         """Drop the frames where `mask` [n] is false, in place."""

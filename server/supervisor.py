@@ -27,7 +27,7 @@ from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import gateway, trainer
+from server import expert_plugin, gateway, trainer
 from server.board import Board
 from server.control import (
     Changed,
@@ -50,6 +50,7 @@ from server.control import (
     SaveBest,
     Saved,
     SavedBest,
+    SaveWanted,
     Stop,
     TrainerReport,
 )
@@ -72,6 +73,9 @@ _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
+
+SAVE_EVERY_S = 30.0
+"""Checkpoints that clients ask for are at least so far apart, however often they do."""
 
 STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
@@ -115,9 +119,12 @@ class Supervisor:
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
         """Called after each interval with `last`."""
-        self.board = Board(config, folder)
+        evaluated = folder.evaluated()
+        self.board = Board(config, folder, evaluated)
         """What other threads may look at."""
         self.port = 0
+        self.tempest_port: int | None = None
+        """Where older clients for Tempest connect."""
         self._resume = resume
         self._record = record
         self._best = best
@@ -132,7 +139,7 @@ class Supervisor:
         self._control: ControlSocket | None = None
         self._base_frames: int | None = None if resume else 0
         """Stored frames before this start; None while that is not known."""
-        self._collector = Collector(Evaluations(folder.evaluated()))
+        self._collector = Collector(Evaluations(evaluated))
         there = checkpoint.best(folder.checkpoints) is not None
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
@@ -144,6 +151,8 @@ class Supervisor:
         self._reported: set[int] = set()
         """Gateways that have reported: their sockets are served."""
         self._next_row = 0.0
+        self._save_wanted = False
+        self._next_save = 0.0
         self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
 
@@ -153,12 +162,14 @@ class Supervisor:
         """Listen, and start the processes. Errors: ConfigError if the port or a device cannot be
         had."""
         self._check_devices()
-        sockets = self._listen()
-        for index, sock in enumerate(sockets):
+        expert_plugin.check(self.config)
+        for index, sockets in enumerate(self._listen()):
             args = (self.config, index, self.folder.launch)
-            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=(sock,))
+            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=sockets)
             self._gateways.append(pipe)
-            sock.close()
+            for sock in sockets:
+                if sock is not None:
+                    sock.close()
         self._trainer = self._spawn(
             "trainer",
             trainer.main,
@@ -194,34 +205,21 @@ class Supervisor:
             if field == "trainer.device":
                 self.board.device = str(device)
 
-    def _listen(self) -> list[socket.socket]:
-        server = self.config.server
-        shared = server.gateways > 1
+    def _listen(self) -> list[tuple[socket.socket, socket.socket | None]]:
+        """For each gateway where games connect, and where older clients for Tempest do."""
+        server, tempest = self.config.server, self.config.tempest
+        sockets = _listening("server", server.host, server.port, server.gateways)
+        self.port = sockets[0].getsockname()[1]
+        if tempest.port is None:
+            return [(sock, None) for sock in sockets]
         try:
-            family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0][0]
-            # Without SO_REUSEPORT first: another server on this port must be noticed.
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((server.host, server.port))
-                self.port = probe.getsockname()[1]
-                if not shared:
-                    # From here on connections queue until the gateway has started.
-                    probe.listen(BACKLOG)
-                    return [probe.dup()]
-            sockets = []
-            for _ in range(server.gateways):
-                sock = socket.socket(family)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                sock.bind((server.host, self.port))
-                sock.listen(BACKLOG)
-                sockets.append(sock)
-        except OSError as error:
-            raise ConfigError(
-                f"server.port: cannot listen on {server.host}:{server.port}: {error.strerror}; "
-                "stop what uses it, or choose another port"
-            ) from None
-        return sockets
+            older = _listening("tempest", tempest.host, tempest.port, server.gateways)
+        except ConfigError:
+            for sock in sockets:
+                sock.close()
+            raise
+        self.tempest_port = older[0].getsockname()[1]
+        return list(zip(sockets, older, strict=True))
 
     def _spawn(self, name: str, target: Callable[..., None], *first: Any, last: Any) -> Pipe:
         ours, theirs = self._context.Pipe()
@@ -276,7 +274,13 @@ class Supervisor:
                 )
                 raise ChildDied(self.board.ended)
         self._close_evaluation()
-        if time.monotonic() >= self._next_row:
+        now = time.monotonic()
+        if self._save_wanted and now >= self._next_save:
+            assert self._trainer is not None
+            self._save_wanted, self._next_save = False, now + SAVE_EVERY_S
+            log.info("a client asked for a checkpoint")
+            self._say(self._trainer, Checkpoint())
+        if now >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
             self._write_row()
 
@@ -440,6 +444,8 @@ class Supervisor:
                 if not self._stopping:
                     self.controls.saved(message)
                     self._answers.append(message)
+            case SaveWanted():
+                self._save_wanted = True
             case SavedBest():
                 if message.error is None:
                     self._best_saved = message.mean
@@ -470,7 +476,8 @@ class Supervisor:
         self.row = self._collector.row()
         if not self.row["frames"]:
             # No report of the trainer yet: a resumed run has some all the same.
-            self.row["frames"] = math.nan if self.frames is None else float(self.frames)
+            base = self._base_frames
+            self.row["frames"] = math.nan if base is None else float(base)
         learnt = self.row.get("updates_per_s", 0.0) > 0
         self.last |= {
             name: value
@@ -548,6 +555,36 @@ class Supervisor:
         self._take_in(pipe)
         self._processes.pop(pipe, None)
         pipe.close()
+
+
+def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
+    """A listening socket for each gateway, all on one port. Errors: ConfigError that names the
+    settings' group."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # Without SO_REUSEPORT first: another server on this port must be noticed.
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            port = probe.getsockname()[1]
+            if gateways == 1:
+                # From here on connections queue until the gateway has started.
+                probe.listen(BACKLOG)
+                return [probe.dup()]
+        sockets = []
+        for _ in range(gateways):
+            sock = socket.socket(family)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((host, port))
+            sock.listen(BACKLOG)
+            sockets.append(sock)
+    except OSError as error:
+        raise ConfigError(
+            f"{group}.port: cannot listen on {host}:{port}: {error.strerror}; stop what uses it, "
+            "or choose another port"
+        ) from None
+    return sockets
 
 
 def plain(row: dict[str, float]) -> dict[str, float | int | None]:

@@ -26,7 +26,7 @@ from agent.device import resolve_device
 from agent.learner import Learner
 from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
-from agent.schedules import linear
+from agent.schedules import scheduled
 from agent.step import STEP, StepBlock
 from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES, Actor
@@ -480,8 +480,7 @@ def learn_once(
     config: Config, replay: Replay, learner: Learner, device: torch.device, frames: int
 ) -> Batch:
     """One update at `frames` stored steps of the run; the batch that it was made from."""
-    beta = config.replay.priority_beta
-    replay.beta = linear(beta.start, beta.end, beta.frames, frames)
+    replay.beta = scheduled(config.replay.priority_beta, frames)
     batch = replay.sample(config.learner.batch_size)
     td_errors = learner.step(batch.to(device), frames)
     if replay.prioritised:

@@ -14,7 +14,7 @@ import tomli_w
 
 from config import load as loading
 from config.fields import flat, leaves, nearest, nested
-from config.load import ConfigError, Given, Loaded, load, to_toml, write_effective
+from config.load import IMPLIED, ConfigError, Given, Loaded, load, to_toml, write_effective
 from config.models import NONE, Config
 from config.options import add_arguments, given, parse
 
@@ -30,6 +30,13 @@ OTHER: dict[str, Any] = {
     "server.http_host": "0.0.0.0",
     "server.device": "cuda:1",
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
+    "tempest.port": 9999,
+    "tempest.host": "0.0.0.0",
+    "tempest.zap_gate.start": 0.5,
+    "tempest.zap_gate.end": 0.25,
+    "tempest.reply_bytes": 3,
+    "tempest.spinner": "levels",
+    "expert.plugin": "package.module:function",
     "reward.weights": {"score": 0.01, "life": -1.0},
     "reward.clip": 10.0,
     "expert.decay": "evaluation",
@@ -88,12 +95,14 @@ def _value(loaded: Loaded, key: str) -> Any:
 
 
 def _check_only(loaded: Loaded, key: str, origin: str) -> None:
-    """One key has its other value, from there; all others their defaults."""
+    """One key has its other value, from there; all others their defaults, or those of the preset
+    that the key brings along."""
+    base = load(Given(preset=IMPLIED.get(key)), {})
     assert _value(loaded, key) == _in_config(key, _other(key))
     assert _value(loaded, key) != leaves()[key].default
-    assert loaded.origins == dict.fromkeys(leaves(), "default") | {key: origin}
+    assert loaded.origins == dict(base.origins) | {key: origin}
     rest = {k: v for k, v in flat(loaded.config).items() if k != key}
-    assert rest == {k: leaf.default for k, leaf in leaves().items() if k != key}
+    assert rest == {k: v for k, v in flat(base.config).items() if k != key}
 
 
 # Every field from every source

@@ -79,6 +79,19 @@ def test_it_confines(root: Path, tmp_path: Path) -> None:
 
 
 @needs_root
+def test_it_has_started_once_it_is_furnished(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = Room._setup
+    monkeypatch.setattr(Room, "_setup", lambda room: "sleep 0.5\n" + setup(room))
+    place = started(confined(root), tmp_path / "log", "exec sleep 60")
+    try:
+        assert place.execute(["/bin/sh", "-c", "id -u"], 10).stdout == "1234\n"
+    finally:
+        place.kill()
+
+
+@needs_root
 def test_killing_it_ends_all_that_it_started(root: Path, tmp_path: Path) -> None:
     place = started(confined(root), tmp_path / "log", "sleep 61 & sleep 62 & wait")
     deadline = time.monotonic() + 10

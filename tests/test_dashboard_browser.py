@@ -67,12 +67,12 @@ SERVER = {
 class Command:
     """A command of understudy in a process of its own."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, **settings: str) -> None:
         self.text = ""
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "server", *words],
             cwd=ROOT,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -137,9 +137,12 @@ class Life:
         )  # fmt: skip
 
     def again(self) -> None:
-        """Start the run once more, at the same address."""
+        """Start the run once more, at the same address; without a token for controls."""
         port = str(urlsplit(self.url).port)
-        self.serve = Command("serve", "--resume", str(self.run), "--server.http_port", port)
+        self.serve = Command(
+            "serve", "--resume", str(self.run), "--server.http_port", port,
+            UNDERSTUDY_SERVER__CONTROL_TOKEN="none",
+        )  # fmt: skip
         self.serve.find(r"dashboard: (http://\S+)")
 
     def ask(self, path: str) -> Any:
@@ -346,6 +349,9 @@ def test_what_is_not_there_yet_is_said(visit: Callable[..., Visit]) -> None:
     assert "understudy play" in seen.text("#no-games")
     assert page.is_hidden("#games-table")
     assert seen.text("#chart-evaluation .frame .none") == "No evaluation yet."
+    # Who plays how much is known as soon as the gateways are there, which may be by now.
+    assert seen.text("#chart-schedules .frame .none") in ("No frames yet.", "")
+    page.wait_for_selector("#chart-schedules .frame .none", state="hidden")
     assert page.locator("#chart-td_err_mean .frame .none:visible").count() == 2
     assert seen.text("#replay") == "The replay is empty."
     assert seen.text("#tiles [data-fact='Student alone'] dd") == "none yet"
@@ -443,6 +449,23 @@ def test_numbers_of_a_chart_as_a_table(playing: Life, visit: Callable[..., Visit
     assert [row for row in shown if row not in known] == []
     toggle.click()
     assert page.is_hidden("#latency-numbers")
+
+
+@pytest.mark.usefixtures("playing")
+def test_charts_of_the_last_minutes(visit: Callable[..., Visit]) -> None:
+    page = visit().open()
+    times = """(() => { const { rows, history } = document.querySelector("#chart-latency").chart;
+        return rows.filter((row) => row !== null).map((row) => history.times[row]); })()"""
+    page.wait_for_function(f"(() => {{ const t = {times}; return t.at(-1) - t[0] > 3; }})()")
+    # A shorter span than there is to choose: the run is a few seconds old.
+    page.evaluate("document.querySelector('#span').options[2].value = '2'")
+    page.select_option("#span", "2")
+    shown = page.evaluate(times)
+    assert len(shown) > 2
+    assert shown[-1] - shown[0] <= 2
+    page.select_option("#span", "")
+    shown = page.evaluate(times)
+    assert shown[-1] - shown[0] > 3
 
 
 def test_student_and_expert_stand_side_by_side(playing: Life, visit: Callable[..., Visit]) -> None:
@@ -705,6 +728,9 @@ def test_a_lost_server_is_said_and_found_again(playing: Life, visit: Callable[..
     page.wait_for_function(
         "document.querySelector('#chart-latency').chart.marks.some(mark => mark.letter === 'R')"
     )
+    # Nothing can be done without a control token, and the page says how to get one.
+    seen.wait_text("#controls-note", r"server\.control_token")
+    assert page.locator("#controls button:not([disabled])").count() == 0
     # The line is broken where the server was away.
     rows = page.evaluate("document.querySelector('#chart-latency').chart.rows")
     assert None in rows

@@ -184,14 +184,21 @@ class Started:
         self.first = self._first()
 
     def _first(self) -> int:
-        """The first process's number, as the host sees it: the child of `unshare`."""
+        """The first process's number, as the host sees it: the child of `unshare`.
+
+        It is there once it has mounted everything and gone into its root: who looks in earlier
+        finds a room half furnished.
+        """
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        for _ in range(100):
+        for _ in range(200):
             if self.process.poll() is not None:
                 break
-            if found := children.read_text().split():
-                return int(found[0])
+            with suppress(FileNotFoundError):  # one of the two has just ended
+                found = children.read_text().split()
+                if found and self.room.root.samefile(f"/proc/{found[0]}/root"):
+                    return int(found[0])
             time.sleep(0.05)
+        self.process.kill()
         raise RoomError(f"it did not start:\n{self.said()}")
 
     def said(self, lines: int = 30) -> str:

@@ -10,7 +10,7 @@ import { clock, count, duration, element, number, there, when, written } from "/
 
 const EVERY_MS = 1000;
 const HISTORY_EVERY_MS = 30_000;
-const START_MS = 3000; // until a start is on record
+const START_EVERY_MS = 3000; // until this start of the server is on record
 const POINTS = 600;
 const STALE_S = 15;
 const LIVE_ROWS = 1200;
@@ -22,7 +22,6 @@ const page = {
   games: [],
   history: null,
   historyAsked: 0,
-  started: null,
   live: [],
   heard: null,
   lost: false,
@@ -49,7 +48,8 @@ function buildCharts() {
 /** Ask, and show. */
 async function refresh() {
   try {
-    const old = Date.now() - page.historyAsked > HISTORY_EVERY_MS;
+    const known = page.history?.starts.some(({ launch }) => launch === page.state?.run.launch);
+    const old = Date.now() - page.historyAsked > (known ? HISTORY_EVERY_MS : START_EVERY_MS);
     const [state, games, history] = await Promise.all([api.state(), api.games(), old ? api.history(POINTS) : null]);
     page.state = state;
     page.games = games;
@@ -59,10 +59,6 @@ async function refresh() {
       page.historyAsked = Date.now();
     }
     takeRow(state.row);
-    if (page.started !== state.run.started) {
-      page.historyAsked = Date.now() - HISTORY_EVERY_MS + START_MS;
-      page.started = state.run.started;
-    }
     page.rates.take(games);
     found();
     show();
