@@ -44,7 +44,7 @@ intervals, as Agarwal et al. 2021 recommend for few runs. Bands in the pictures 
 too. A verdict is about the interquartile mean, or about every seed, as it says; "never" stands for
 a run that did not get there.
 
-What it does over the network, in a game that is emulated, is in [mame.md](mame.md).
+Sections of what is not a comparison of these are written by hand, and stay as they are.
 """
 
 
