@@ -235,17 +235,23 @@ SIGNALLED = Comparison(
     """\
 The default clones the expert on the expert's rows, and regresses the continuous heads towards what
 either actor did, by weight. Here is what the weights add to the cloning: none (`off`), or those by
-reward, by n-step return, or by what the critic thinks, each compared with the same actor.""",
+reward, by n-step return, or by what the critic thinks, each compared with the same actor; and those
+by reward, compared with the whole batch (`reward, global`).""",
     scenes=(WEAK_HYBRID, FULL_HYBRID),
-    variants={"off": OFF} | {signal: {"advantage.signal": signal} for signal in SIGNALS},
+    variants={
+        "off": OFF,
+        **{signal: {"advantage.signal": signal} for signal in SIGNALS},
+        "reward, global": {"advantage.mode": "global"},
+    },
     frames=20_000,
     preset=PRESET,
     seeds=5,
     metrics=("grad_share_dqn", "weight_ess_dqn"),
     checks=(
+        Better("weak-hybrid", "reward", "off"),
+        Better("weak-hybrid", "reward", "reward, global"),
         Better("weak-hybrid", "critic", "off"),
         Better("weak-hybrid", "critic", "reward"),
-        Better("hybrid", "critic", "reward"),
     ),
     pictures=(RETURN,),
 )
