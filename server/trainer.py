@@ -21,8 +21,9 @@ import msgspec
 import numpy as np
 import torch
 
-from agent import checkpoint, recording
+from agent import checkpoint, journal, recording
 from agent.device import resolve_device
+from agent.journal import Damage, Journal, JournalError, Position
 from agent.learner import Learner
 from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
@@ -65,6 +66,9 @@ BURST_S = 0.02
 IDLE_S = 0.001
 
 BUFFER_LINE_EVERY = 1000
+
+COMPLAIN_S = 60.0
+"""Between two lines about a disk that takes no more rows."""
 
 
 class BatchRecord:
@@ -132,6 +136,10 @@ class Trainer:
             known = state.get("demonstrations", known)
             log.info("resumed from %s at frame %d", path, self._base_frames)
         self._demonstrations = self._take_in_demonstrations(folder, known)
+        self._journal: Journal | None = None
+        self._unkept, self._next_complaint = 0, 0.0
+        if config.checkpoint.replay and not pretrain_updates:
+            self._journal = self._open_journal(folder / journal.FOLDER, resume, best)
         if pretrain_updates and not self._replay.can_sample:
             raise RecordingError(
                 f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
@@ -186,6 +194,8 @@ class Trainer:
         self._publish(time.monotonic())
         self._report(time.monotonic())
         self._save()
+        if self._journal:
+            self._journal.close()
         for ring in self._rings:
             ring.close()
         self._slot.close()
@@ -212,6 +222,52 @@ class Trainer:
         if names:
             log.info("%d demonstrated steps from %s", len(self._replay), ", ".join(names))
         return names
+
+    def _open_journal(self, folder: Path, resume: bool, best: bool) -> Journal:
+        """Put what the run's replay held back into it, and go on writing it down."""
+        at = Position()
+        if resume:
+            at = self._take_in_journal(folder)
+        else:  # of a start that came to nothing
+            for path in journal.segments(folder):
+                path.unlink()
+        # The rows know better than the checkpoint how far the run was, unless it goes back.
+        self._base_frames = self._base_frames if best else max(at.steps, self._base_frames)
+        at = Position(at.rows, self._base_frames)
+        return Journal(folder, self._spec, self._config.replay.capacity_steps, at)
+
+    def _take_in_journal(self, folder: Path) -> Position:
+        """Append all rows of a journal; where the run was behind the last of them."""
+        at, damages, before = Position(), list[Damage](), len(self._replay)
+        for stored in journal.read(folder, self._spec, damages):
+            self._replay.append(stored.rows)
+            if stored.at.steps >= self._base_frames:  # newer than the statistics of the checkpoint
+                self._learner.observe(stored.rows.obs)
+            at = stored.end
+        for damage in damages:
+            log.warning("%s", damage)
+        if self._replay.prioritised and (saved := journal.read_priorities(folder)):
+            self._replay.restore_priorities(saved)
+        kept = len(self._replay) - before
+        log.info("the replay goes on with %d steps; the run was at step %d", kept, at.steps)
+        return at
+
+    def _keep(self, block: StepBlock) -> None:
+        """Write rows to the journal. A full disk costs the rows' safety, never the game."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.append(block)
+        except OSError as error:
+            self._unkept += len(block)
+            if time.monotonic() >= self._next_complaint:
+                self._next_complaint = time.monotonic() + COMPLAIN_S
+                log.error(
+                    "could not write rows of the replay: %s; training goes on, but %d rows would "
+                    "be lost with this process; make room on the disk",
+                    error,
+                    self._unkept,
+                )
 
     def _hear(self) -> None:
         try:
@@ -255,6 +311,7 @@ class Trainer:
                 if block is None:
                     break
                 take_in(block, self._replay, self._learner)
+                self._keep(block)
                 if self._recorder:
                     self._recorder.add(block)
                 steps = block.kind == STEP
@@ -324,6 +381,7 @@ class Trainer:
             "buffer_frac_expert": composition.frac_expert,
             "buffer_fill": composition.total / self._config.replay.capacity_steps,
             **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
+            "rows_unkept": float(self._unkept),
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
         for actor in ACTORS:
@@ -350,6 +408,8 @@ class Trainer:
         try:
             checkpoint.save(path, self._state())
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
+            if self._journal and self._replay.prioritised:
+                journal.write_priorities(self._journal.folder, self._replay.saved_priorities())
         except OSError as error:
             log.error("could not write %s: %s; training goes on", path, error)
             self._tell(Saved(str(path), str(error)))
@@ -519,7 +579,7 @@ def main(
         return
     except Exception as error:
         log.exception("the trainer ends")
-        known = (checkpoint.CheckpointError, RecordingError, MemoryError, RuntimeError, OSError)
+        known = (checkpoint.CheckpointError, JournalError, RecordingError, MemoryError, RuntimeError, OSError)
         if isinstance(error, known):
             with contextlib.suppress(OSError):
                 pipe.send(Failed(f"trainer: {error}"))
