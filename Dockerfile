@@ -1,18 +1,21 @@
 # The server, without games. GPU by default; for the CPU name a package index that has CPU builds
 # of torch:    docker build --build-arg TORCH_INDEX=... --tag understudy:cpu .
 # torch's own packages bring CUDA along: the base needs none, and runs without a GPU too.
-ARG BASE=python:3.11-slim
-FROM ${BASE}
+ARG BASE=python:3.11-slim-bookworm
 
-# A user without privileges, and a folder for runs that is theirs: a new volume mounted there
-# takes over its owner.
-RUN useradd --create-home --uid 1000 understudy && install -d -o understudy /runs
+# What installs: of this stage, nothing but /opt/understudy gets into the image.
+FROM ${BASE} AS build
+WORKDIR /build
+# Without a pip of its own, so that none is in the image's environment.
+RUN python -m venv --without-pip /opt/understudy
 
 # torch alone, since the index may lack other packages. Empty: pip's default, which has CUDA.
-WORKDIR /app
+# As a variable, the constraints hold for what builds the packages too.
 COPY constraints.txt .
+ENV PIP_CONSTRAINT=/build/constraints.txt
 ARG TORCH_INDEX=
-RUN pip install --no-cache-dir --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/understudy install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
         "$(grep '^torch==' constraints.txt)"
 
 COPY pyproject.toml README.md LICENSE ./
@@ -21,15 +24,27 @@ COPY protocol protocol
 COPY config config
 COPY agent agent
 COPY server server
-RUN pip install --no-cache-dir --constraint constraints.txt ./clients/python .
-COPY scripts/container-entry /usr/local/bin/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/understudy install ./clients/python .
 
-# In a container, the port is reached from outside or not at all.
+FROM ${BASE}
+# A user without privileges, and a folder for runs that is theirs: a new volume mounted there
+# takes over its owner.
+RUN useradd --create-home --uid 1000 understudy && install -d -o understudy /runs
+COPY --from=build /opt/understudy /opt/understudy
+COPY scripts/container-entry scripts/container-health /usr/local/bin/
+
+# In a container, the ports are reached from outside or not at all.
+ENV PATH=/opt/understudy/bin:/usr/local/bin:/usr/bin:/bin
 ENV UNDERSTUDY_SERVER__HOST=0.0.0.0
-EXPOSE 7777
+ENV UNDERSTUDY_SERVER__HTTP_HOST=0.0.0.0
+ENV UNDERSTUDY_SERVER__HTTP_PORT=8080
+EXPOSE 7777 8080
 VOLUME /runs
-# Not /app, so that what is imported is what was installed; a relative --run lands in the volume.
+# A relative --run lands in the volume.
 WORKDIR /runs
 USER understudy
+# 200 of /healthz: the supervisor's loop goes round, and all its processes run.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["container-health"]
 ENTRYPOINT ["container-entry"]
 CMD ["serve", "--run", "/runs/default"]

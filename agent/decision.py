@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from agent.schedules import linear
+from agent.schedules import scheduled
 from config.models import ExpertConfig, ExplorationConfig
 from protocol.actor import Actor
 from protocol.spaces import Continuous, GameSpec
@@ -53,11 +53,11 @@ def mix_at(
     by evaluations, None where it goes by the schedule."""
     ratio, epsilon, noise = expert.ratio, exploration.epsilon, exploration.noise
     if handed_over is None:
-        handed_over = linear(ratio.start, ratio.end, ratio.frames, frames)
+        handed_over = scheduled(ratio, frames)
     return Mix(
         handed_over,
-        linear(epsilon.start, epsilon.end, epsilon.frames, frames),
-        linear(noise.start, noise.end, noise.frames, frames),
+        scheduled(epsilon, frames),
+        scheduled(noise, frames),
         expert.unit,
         expert.segment_frames,
     )

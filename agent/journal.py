@@ -25,7 +25,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -105,8 +104,8 @@ class Damage:
     def __str__(self) -> str:
         lost = "an unknown number of" if self.rows is None else f"{self.rows}"
         return (
-            f"{self.path}: bytes {self.start} to {self.stop} are damaged or incomplete; {lost} rows "
-            "in them are dropped, all others are used"
+            f"{self.path}: bytes {self.start} to {self.stop} are damaged or incomplete; {lost} "
+            "rows in them are dropped, all others are used"
         )
 
 
@@ -233,7 +232,7 @@ def read(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[Stored
 def write_priorities(folder: Path, saved: SavedPriorities) -> None:
     """Keep the priorities of a replay's rows. Errors: OSError."""
     with written_whole(folder / PRIORITIES) as file:
-        np.savez(file, **saved._asdict())  # type: ignore[arg-type]
+        np.savez(file, **saved._asdict())
 
 
 def read_priorities(folder: Path) -> SavedPriorities | None:
@@ -244,10 +243,10 @@ def read_priorities(folder: Path) -> SavedPriorities | None:
             saved = SavedPriorities(*(found[name] for name in SavedPriorities._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    dtypes = (np.int64, np.uint32, np.float32, np.float32)
-    fits = len({saved.stream.shape, saved.seq.shape, saved.priority.shape}) == 1
-    fits &= saved.stream.ndim == 1 and saved.largest.ndim == 0
-    return saved if fits and all(a.dtype == d for a, d in zip(saved, dtypes, strict=True)) else None
+    columns = (saved.stream, saved.seq, saved.priority)
+    fits = saved.stream.ndim == 1 and all(each.shape == saved.stream.shape for each in columns)
+    fits &= [each.dtype for each in columns] == [np.int64, np.uint32, np.float32]
+    return saved if fits and saved.largest.ndim == 0 else None
 
 
 def _read_segment(
@@ -290,7 +289,7 @@ def _check_segment(path: Path, data: memoryview, spec: GameSpec) -> int | None:
     if version > VERSION:
         raise JournalError(
             f"{path} is of version {version} of the replay's files, and this understudy knows "
-            f"those up to {VERSION}; go on with the newer one that wrote it, or move the folder away"
+            f"those up to {VERSION}; go on with the one that wrote it, or move {path.parent} away"
         )
     text = bytes(data[_SEGMENT.size : _SEGMENT.size + length])
     if zlib.crc32(text) != checksum:

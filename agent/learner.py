@@ -33,7 +33,7 @@ from agent.imitation import cross_entropy, large_margin
 from agent.networks import QNetwork
 from agent.normaliser import RunningStatistics
 from agent.policy import flatten_parameters
-from agent.schedules import learning_rate, linear
+from agent.schedules import learning_rate, scheduled
 from agent.targets import best_choices, double_dqn, hard_update, of_columns, soft_update
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS, NAMES, Actor
@@ -297,8 +297,7 @@ class Learner:
         def factor(loss: str) -> Tensor:
             return weighted if loss in self._weighted else plain
 
-        schedule = imitation.expert
-        cloning = linear(schedule.start, schedule.end, schedule.frames, frames)
+        cloning = scheduled(imitation.expert, frames)
         cloned = plain * masks[:, self._expert] * cloning if cloning else None
         regression = policy = entropy = margin = None
         if self._regresses:
@@ -411,6 +410,7 @@ class Learner:
             settings.warmup_updates,
             settings.cosine_updates,
             self.updates,
+            restarts=settings.cosine_restarts,
         )
 
     def _set_learning_rate(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ CHANGEABLE = (
     "learner.n_step",
     "learner.gamma",
     "learner.target_tau",
+    "tempest.zap_gate",
 )
 """Fields, and groups of which every field can be changed."""
 
@@ -66,21 +69,56 @@ def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Cha
     ]
 
 
+def games_told(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Change]]:
+    """The configuration with these among the settings for the games (`server.settings`), and what
+    that changes. The others stay: a game cannot be told to forget one. Errors: ConfigError."""
+    before = config.server.settings
+    layers = [
+        Layer("run", flat(config)),
+        Layer(SOURCE, {"server.settings": before | dict(values)}),
+    ]
+    new = combine(layers).config
+    after = new.server.settings
+    return new, [] if before == after else [Change("server.settings", before, after)]
+
+
 def parse(words: Sequence[str]) -> dict[str, Any]:
     """The values in words such as `expert.ratio=0.2`, for `changed`. Errors: ConfigError for a word
     that says nothing; what its key means is not looked at."""
     values: dict[str, Any] = {}
     known = leaves()
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"{SOURCE}: expected KEY=VALUE, got {word!r}")
-        if key in values:
-            raise ConfigError(f"{SOURCE}: {key}: set twice; leave one of them out")
+    for key, text in _pairs(words):
         # A schedule's number is read as its start is.
         leaf = known.get(key) or known.get(f"{key}.start")
         values[key] = leaf.read(text) if leaf else text
     return values
+
+
+def parse_games(words: Sequence[str]) -> dict[str, Any]:
+    """The values in words such as `start_level=3`, for `games_told`: TOML, or else text. Errors:
+    ConfigError for a word that says nothing."""
+    values: dict[str, Any] = {}
+    for key, text in _pairs(words):
+        values[key] = text
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            table = tomllib.loads(f"value = {text}")
+            if list(table) == ["value"]:
+                values[key] = table["value"]
+    return values
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Key and text of each word KEY=VALUE. Errors: ConfigError for a word that is none, and for a
+    key that comes twice."""
+    seen = set()
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{SOURCE}: expected KEY=VALUE, got {word!r}")
+        if key in seen:
+            raise ConfigError(f"{SOURCE}: {key}: set twice; leave one of them out")
+        seen.add(key)
+        yield key, text
 
 
 def can_be_changed() -> list[str]:

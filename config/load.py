@@ -2,6 +2,8 @@
 
     defaults < preset < the resumed run's < file < environment < command line
 
+A setting that makes sense with a preset alone brings it along, where none is named (`IMPLIED`).
+
 Each source becomes a `Layer` of values by key; the last one that has a key wins; the result is
 validated once, as a whole. (pydantic-settings has sources too, but its environment source passes
 over groups that it does not know, and its command line forgets which option a value came from.)
@@ -12,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -22,11 +25,14 @@ import tomli_w
 from pydantic import ValidationError
 
 from config.fields import HIDDEN, flat, leaves, nearest, nested
-from config.models import Config
+from config.models import NONE, Config
 
 PREFIX = "UNDERSTUDY_"
 EFFECTIVE = "config.toml"
 """The name of the effective configuration in a run's folder."""
+
+IMPLIED = {"tempest.port": "tempest"}
+"""The preset of a setting: where it has a value, and no preset is named."""
 
 NOT_SAVED = ("run.dir",)
 """A run's folder may be moved, and its configuration used for another run."""
@@ -76,15 +82,20 @@ def load(given: Given | None = None, environ: Mapping[str, str] = os.environ) ->
     """The configuration from all sources. ConfigError if any of them is wrong."""
     given = given or Given()
     layers: list[Layer] = []
-    if given.preset is not None:
-        layers.append(preset_layer(given.preset))
     if given.resume is not None:
         layers.append(run_layer(given.resume))
     if given.file is not None:
         layers.append(file_layer(given.file, f"file {given.file}"))
     layers.append(environment_layer(environ))
     layers.append(_command_line(given))
-    return combine(layers)
+    preset = given.preset or _implied(layers)
+    return combine([*([preset_layer(preset)] if preset else []), *layers])
+
+
+def _implied(layers: Sequence[Layer]) -> str | None:
+    """The preset that the settings bring along."""
+    values = ChainMap(*(dict(layer.values) for layer in reversed(layers)))
+    return next((p for key, p in IMPLIED.items() if values.get(key, NONE) != NONE), None)
 
 
 def combine(layers: Sequence[Layer]) -> Loaded:

@@ -20,8 +20,14 @@ from pydantic import (
     model_validator,
 )
 
+from protocol.messages import RESERVED
+
 NONE = "none"
 """How "no value" is written for an optional field: TOML has no null, and neither has a shell."""
+
+
+START_ADVANCED, START_LEVEL, MAX_START_LEVEL = "start_advanced", "start_level", 81
+"""The names in server.settings that the older clients for Tempest know, and the last level."""
 
 
 def _none(value: object) -> object:
@@ -40,6 +46,8 @@ class Expected(str):
     __slots__ = ()
 
 
+_DEEPEST = 16
+
 OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
 
@@ -55,6 +63,7 @@ Updates = Annotated[Count, Unit("updates")]
 Device = Annotated[
     str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"), Expected("auto, cpu, cuda or cuda:N")
 ]
+TokenFile = Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone]
 ActorName = Literal["dqn", "expert"]
 
 
@@ -72,9 +81,11 @@ class Schedule(Group):
     start: NotNegative
     """Value at frame 0."""
     end: NotNegative
-    """Value from frame `frames` on."""
+    """Value from frame `hold` + `frames` on."""
     frames: Frames
     """How long the way from start to end takes, in stored frames of all gateways."""
+    hold: Annotated[int, Field(ge=0), Unit("frames")] = 0
+    """How long it stays at start before it sets out."""
 
 
 class FractionSchedule(Schedule):
@@ -83,7 +94,7 @@ class FractionSchedule(Schedule):
     start: Fraction
     """Value at frame 0."""
     end: Fraction
-    """Value from frame `frames` on."""
+    """Value from frame `hold` + `frames` on."""
 
 
 class RunConfig(Group):
@@ -125,8 +136,21 @@ class ServerConfig(Group):
     token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
     """What a client must say to be let in. none: everybody is. Never shown and never saved;
     best set by environment, for other users see a command line."""
+    token_file: TokenFile = None
+    """A file that holds the token instead, as containers get their secrets."""
+    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address that the dashboard listens on. It shows the run to everybody who can reach it."""
+    http_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = 8080
+    """The port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
+    control_token: Annotated[Annotated[SecretStr, Field(min_length=8)] | None, OrNone] = None
+    """What controls over HTTP ask for, another than the games'. none: no controls over HTTP. Never
+    shown and never saved."""
+    control_token_file: TokenFile = None
+    """A file that holds it instead, as containers get their secrets."""
     device: Device = "cpu"
     """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines of the log, in the run's folder and on the console: text, or JSON objects."""
     ring_steps: Annotated[int, Field(ge=2), Unit("steps")] = 16_384
     """Records in each gateway's ring to the trainer. Full: the games wait."""
     settings: dict[str, Any] = {}
@@ -136,8 +160,41 @@ class ServerConfig(Group):
     @classmethod
     def _plain(cls, settings: dict[str, Any]) -> dict[str, Any]:
         for name, value in settings.items():
+            if name.startswith(RESERVED):
+                raise ValueError(
+                    f"{name!r} begins with {RESERVED!r}, which is kept for the protocol; give it "
+                    "another name"
+                )
             _check_plain(name, value)
         return settings
+
+
+class TempestConfig(Group):
+    """The older clients for arcade Tempest (docs/tempest.md), which have a format of their own."""
+
+    port: Annotated[
+        Annotated[int, Field(ge=0, le=65_535), Expected("a whole number from 0 to 65535")] | None,
+        OrNone,
+    ] = None
+    """The TCP port where they connect. 0: any free one. none: nowhere. With a port, the preset
+    tempest is what all settings start from, where no other preset is named."""
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address to listen on. These clients can say no token: whoever reaches it can play."""
+    reply_bytes: Annotated[int, Unit("bytes"), Expected("3 or 5")] = 5
+    """The length of a reply: 5 with the start-level settings, 3 for clients before those. A client
+    does not say which one it is."""
+    spinner: Literal["continuous", "levels"] = "continuous"
+    """How the knob is an action: one number from -0.9 to 0.9, or one of 11 levels."""
+    zap_gate: FractionSchedule = FractionSchedule(start=0.0, end=0.0, frames=100_000)
+    """The fraction of the network's superzaps that are not carried out where the client's expert
+    would not zap. What was done instead is what is stored."""
+
+    @field_validator("reply_bytes")
+    @classmethod
+    def _known(cls, length: int) -> int:
+        if length not in (3, 5):
+            raise ValueError(f"expected 3 or 5, got {length}; correct or remove it")
+        return length
 
 
 class RewardConfig(Group):
@@ -161,6 +218,17 @@ class ExpertConfig(Group):
     """What is decided at a time: each frame by itself, segments of a game, or whole episodes."""
     segment_frames: Frames = 50
     """With unit segment: how long one is. Each episode begins with a new one."""
+    plugin: Annotated[
+        Annotated[
+            str,
+            Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"),
+            Expected("module:function"),
+        ]
+        | None,
+        OrNone,
+    ] = None
+    """An expert of the server's own, as `module:function`, for frames that come without a
+    recommendation. The gateways import it (docs/experts.md). none: there is no such expert."""
 
 
 class ExplorationConfig(Group):
@@ -223,6 +291,8 @@ class LearnerConfig(Group):
     """How long the learning rate rises in a straight line from 0, at first."""
     cosine_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
     """How long it then falls along half a cosine to learning_rate_end. none: it stays."""
+    cosine_restarts: bool = False
+    """With cosine_updates: begin again at learning_rate each time that the cosine has ended."""
     learning_rate_end: Positive = 1e-5
     """With cosine_updates: the learning rate in the end."""
     adam_eps: Positive = 1e-8
@@ -356,7 +426,7 @@ class CheckpointConfig(Group):
     """How many are kept; the oldest are deleted."""
     replay: bool = True
     """Whether the rows of the replay are written to the run's folder as they come, so that a
-    restart goes on with them, whatever ended the run. Takes as much of the disk as of the memory."""
+    restart goes on with them, whatever ended the run. Takes as much of the disk as of memory."""
 
 
 class MetricsConfig(Group):
@@ -364,6 +434,9 @@ class MetricsConfig(Group):
 
     every_s: Seconds = 1.0
     """How often they are collected."""
+    tensorboard: bool = False
+    """Write them as TensorBoard's event files too, into the run's folder tensorboard. Needs the
+    package tensorboard."""
 
 
 class Config(Group):
@@ -371,6 +444,7 @@ class Config(Group):
 
     run: RunConfig = RunConfig()
     server: ServerConfig = ServerConfig()
+    tempest: TempestConfig = TempestConfig()
     reward: RewardConfig = RewardConfig()
     expert: ExpertConfig = ExpertConfig()
     exploration: ExplorationConfig = ExplorationConfig()
@@ -391,15 +465,34 @@ class Config(Group):
             )
         return self
 
+    @model_validator(mode="after")
+    def _start_levels(self) -> Self:
+        if self.tempest.port is not None:
+            advanced = self.server.settings.get(START_ADVANCED, False)
+            level = self.server.settings.get(START_LEVEL, 1)
+            if type(advanced) is not bool:
+                raise ValueError(
+                    f"server.settings has {START_ADVANCED} = {advanced!r}; with tempest.port "
+                    "expected true or false"
+                )
+            if type(level) is not int or not 1 <= level <= MAX_START_LEVEL:
+                raise ValueError(
+                    f"server.settings has {START_LEVEL} = {level!r}; with tempest.port expected a "
+                    f"whole number from 1 to {MAX_START_LEVEL}"
+                )
+        return self
 
-def _check_plain(name: str, value: object) -> None:
+
+def _check_plain(name: str, value: object, depth: int = 0) -> None:
     """Refuse what cannot be both sent to a game and written to TOML."""
+    if depth == _DEEPEST and isinstance(value, dict | list):
+        raise ValueError(f"{name}: expected at most {_DEEPEST} lists and tables within each other")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _check_plain(f"{name}.{key}", inner)
+            _check_plain(f"{name}.{key}", inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _check_plain(name, inner)
+            _check_plain(name, inner, depth + 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"{name} is {value}; expected a whole number that 64 bits can hold")
     elif not isinstance(value, bool | int | float | str):

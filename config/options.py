@@ -17,6 +17,7 @@ from config.load import Given, presets, unknown_option
 
 SHORT = {
     "port": "server.port",
+    "tempest-port": "tempest.port",
     "run": "run.dir",
     "seed": "run.seed",
     "train": "trainer.enabled",

@@ -19,8 +19,11 @@ game can mean, and far enough below the end of float32 that squares and sums ove
 finite: one wild frame must not destroy the network that all games share."""
 
 
-def check_frame(frame: Frame, spec: GameSpec, role: Role, *, first: bool) -> None:
-    """A FRAME; `first` says that it begins an episode. Its actions are checked where they are
+def check_frame(
+    frame: Frame, spec: GameSpec, role: Role, *, first: bool, advised: bool = False
+) -> None:
+    """A FRAME; `first` says that it begins an episode, `advised` that the server has an expert of
+    its own for frames without a recommendation. Its actions are checked where they are
     turned into rows (`GameSpec.action_row`), its observation's values where a whole batch is."""
     if frame.obs.nbytes != spec.observation_bytes:
         raise _wrong_size(spec, 1, frame.obs.nbytes)
@@ -42,15 +45,15 @@ def check_frame(frame: Frame, spec: GameSpec, role: Role, *, first: bool) -> Non
         if first:
             raise _took_too_early(f"slot {frame.slot}")
         parse_actor(frame.took[1])
-    if frame.status == RUNNING and frame.expert is None and role == "eval_expert":
+    if frame.status == RUNNING and frame.expert is None and role == "eval_expert" and not advised:
         raise _expert_missing()
 
 
 def check_frames(
-    frames: Frames, spec: GameSpec, role: Role, first: bytearray
+    frames: Frames, spec: GameSpec, role: Role, first: bytearray, *, advised: bool = False
 ) -> npt.NDArray[np.bool_]:
-    """A FRAMES, actions included; `first` has a 1 for each slot that begins an episode. Returns
-    which slots are running, [slots]."""
+    """A FRAMES, actions included; `first` has a 1 for each slot that begins an episode, `advised`
+    is that of check_frame. Returns which slots are running, [slots]."""
     slots = len(first)
     if frames.obs.nbytes != slots * spec.observation_bytes:
         raise _wrong_size(spec, slots, frames.obs.nbytes)
@@ -74,7 +77,7 @@ def check_frames(
         rows = _rows(frames.experts, slots, spec)
         spec.check_action_rows(rows)
         recommended = ~np.isnan(rows[:, 0])
-    if role == "eval_expert" and (running & ~recommended).any():
+    if role == "eval_expert" and not advised and (running & ~recommended).any():
         raise _expert_missing()
     if frames.took is not None:
         _check_took(frames.took, spec, first)

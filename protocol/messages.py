@@ -17,6 +17,12 @@ Role = Literal["train", "eval", "eval_expert"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
+RESERVED = "understudy."
+"""What the protocol's own keys of settings begin with, and no operator's do."""
+
+EVALUATE = f"{RESERVED}evaluate"
+"""The key of settings that asks games to evaluate: a number that is larger each time."""
+
 MAX_SEQ = 2**32 - 1
 """A step keeps its `seq` in 32 bits: at 1,000 frames a second a slot gets there in 50 days."""
 

@@ -37,6 +37,11 @@ def stream_number(session: int, slot: int) -> int:
     return session << SLOT_BITS | slot
 
 
+def session_of(stream: int) -> int:
+    """The session of a stream."""
+    return stream >> SLOT_BITS
+
+
 class State(Enum):
     AWAIT_HELLO = "await hello"
     AWAIT_WELCOME = "await welcome"
@@ -82,6 +87,7 @@ class ServerSession:
     """
 
     __slots__ = (
+        "_advised",
         "_max_message_bytes",
         "_reader",
         "_token",
@@ -94,7 +100,12 @@ class ServerSession:
         "vectorised",
     )
 
-    def __init__(self, *, max_message_bytes: int, token: str | None = None) -> None:
+    def __init__(
+        self, *, max_message_bytes: int, token: str | None = None, advised: bool = False
+    ) -> None:
+        """`advised`: the server has an expert of its own, so that the role eval_expert need not
+        recommend anything."""
+        self._advised = advised
         self.state = State.AWAIT_HELLO
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
@@ -239,7 +250,8 @@ class ServerSession:
         spec, hello = self.spec, self.hello
         assert spec is not None
         assert hello is not None
-        check_frame(frame, spec, hello.role, first=bool(self.first[slot]))
+        first = bool(self.first[slot])
+        check_frame(frame, spec, hello.role, first=first, advised=self._advised)
         self.next_seq[slot] = frame.seq + 1
         self.awaiting[slot] = 1
         self.first[slot] = frame.status != RUNNING
@@ -253,7 +265,9 @@ class ServerSession:
             raise _out_of_order("all slots", self.next_seq[0], frames.seq)
         assert self.spec is not None
         assert self.hello is not None
-        running = check_frames(frames, self.spec, self.hello.role, self.first)
+        running = check_frames(
+            frames, self.spec, self.hello.role, self.first, advised=self._advised
+        )
         self.next_seq[0] = frames.seq + 1
         self.awaiting[:] = b"\x01" * slots
         self.first[:] = (~running).tobytes()

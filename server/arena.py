@@ -34,6 +34,7 @@ from config.models import Config
 from protocol.actor import ACTORS, NAMES
 from protocol.messages import Role
 from protocol.session import stream_number
+from server.expert_plugin import ExpertPlugin
 from server.lockstep import Game, Lockstep, game_spec
 from server.trainer import learn_once, make_learner, make_replay, take_in, updates_due
 from server.turn import TurnLoop
@@ -240,6 +241,7 @@ class Arena:
             self._mix,
             rng,
             frame_stack=self.config.replay.frame_stack,
+            expert=ExpertPlugin.load(self.config.expert.plugin, self.spec),
         )
 
     def _join(self, turn: TurnLoop, games: Sequence[Game], role: Role) -> Lockstep:

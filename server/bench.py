@@ -22,7 +22,7 @@ import torch
 from config.load import ConfigError
 from server import bench_learner, bench_replay, bench_sb3, bench_serving
 
-CASES = ("replay", "learner", "serving", "update", "game")
+CASES = ("replay", "learner", "serving", "tempest", "update", "game")
 COMPARED = ("update", "game")
 """Those that need Stable-Baselines3. Without it they are left out, unless they are asked for."""
 
@@ -73,7 +73,9 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         for row in bench_learner.measure(device=args.device):
             calibration.setdefault("matmul_gflops", row["matmul_gflops"])
             yield row
-    if "serving" in cases:
+    for case in ("serving", "tempest"):
+        if case not in cases:
+            continue
         config = {
             "trainer.device": args.device,
             "replay.device": args.device,
@@ -87,8 +89,8 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         }
         for clients in args.clients:
             found = bench_serving.measure(
-                clients, 195, 44,
-                seconds=args.seconds, rounds=args.rounds, config=config, show=show,
+                clients, 195, 44, seconds=args.seconds, rounds=args.rounds, config=config,
+                show=show, tempest=case == "tempest",
             )  # fmt: skip
             headline, *rest = found.rows(parameters)
             yield headline | calibration

@@ -36,7 +36,25 @@ MATRIX = (8192, 256, 256)
 REPLY_BYTES = 22
 """About the size of an ACTION."""
 
+TEMPEST = {
+    "tempest.port": 0,
+    "expert.plugin": "server.tempest_expert:recommend",
+    "reward.weights": {"objective": 0.01, "subjective": 0.005},
+    "reward.clip": 10.0,
+}
+"""Settings of the case with older clients."""
+
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the clients of a measurement do."""
+
+    spec: GameSpec
+    clients: int
+    seconds: float
+    tempest: bool
 
 
 @dataclass
@@ -61,6 +79,7 @@ class Serving:
     """All rounds of one setting."""
 
     clients: int
+    case: str = "serving"
     rounds: list[Round] = field(default_factory=list)
 
     def of(self, pick: Callable[[Round], float]) -> float:
@@ -69,7 +88,7 @@ class Serving:
 
     def rows(self, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The result as rows to print. The first with `"training": true` is the headline."""
-        base = {"case": "serving", "clients": self.clients, **parameters}
+        base = {"case": self.case, "clients": self.clients, **parameters}
         echo = round(self.of(lambda r: r.echo.fps))
         yield base | {"training": True} | self._columns(lambda r: r.training) | {
             "updates_per_s": round(self.of(lambda r: r.updates_per_s), 2),
@@ -111,31 +130,38 @@ def measure(
     rounds: int,
     config: dict[str, Any],
     show: Callable[[str], None],
+    tempest: bool = False,
 ) -> Serving:
-    """Run all rounds. `config` holds settings over the preset `bench`."""
+    """Run all rounds. `config` holds settings over the preset `bench`. `tempest`: clients send the
+    older format, to a game of two heads of which the server's own expert recommends actions."""
     spec = bench_spec(observations, actions)
-    out = Serving(clients)
+    out = Serving(clients, "tempest" if tempest else "serving")
+    load = Load(spec, clients, seconds, tempest)
+    config = (TEMPEST if tempest else {}) | config
     for number in range(rounds):
-        show(f"serving, {clients} clients, round {number + 1} of {rounds}")
-        with echo_server(frame_bytes(spec)) as port:
-            echo = _load(port, spec, clients, seconds, handshake=False)
+        show(f"{out.case}, {clients} clients, round {number + 1} of {rounds}")
+        with echo_server(frame_bytes(spec, tempest=tempest)) as port:
+            echo = _play(load, port, handshake=False)
         with _server(config | {"trainer.enabled": False}) as server:
-            alone = _load(server.port, spec, clients, seconds, server)
+            alone = _play(load, _port(server), server)
             with _matrix_computation():
-                beside = _load(server.port, spec, clients, seconds, server)
+                beside = _play(load, _port(server), server)
         with _server(config) as server:
-            training, busy = _while_training(server, spec, clients, seconds)
-            checkpoint, count = _while_saving(server, spec, clients, seconds)
+            training, busy = _while_training(server, load)
+            checkpoint, count = _while_saving(server, load)
             free = _updates_per_s(server, seconds)
         out.rounds.append(Round(echo, alone, beside, training, busy, free, checkpoint, count))
     return out
 
 
-def _while_training(
-    server: Supervisor, spec: GameSpec, clients: int, seconds: float
-) -> tuple[LoadResult, float]:
+def _port(server: Supervisor) -> int:
+    """Where the bench's clients connect."""
+    return server.port if server.tempest_port is None else server.tempest_port
+
+
+def _while_training(server: Supervisor, load: Load) -> tuple[LoadResult, float]:
     """What clients see, and the updates a second meanwhile."""
-    pipe = _start_load(server.port, spec, clients, seconds, warmup_s=2.0)
+    pipe = _start_load(load, _port(server), warmup_s=2.0)
     points: list[tuple[float, float]] = []
     while not pipe.poll():
         server.poll(0.1)
@@ -147,11 +173,9 @@ def _while_training(
     return _result(pipe), (u1 - u0) / (t1 - t0)
 
 
-def _while_saving(
-    server: Supervisor, spec: GameSpec, clients: int, seconds: float
-) -> tuple[LoadResult, int]:
+def _while_saving(server: Supervisor, load: Load) -> tuple[LoadResult, int]:
     """What clients see while one checkpoint after the other is written."""
-    pipe = _start_load(server.port, spec, clients, seconds, warmup_s=0.5)
+    pipe = _start_load(load, _port(server), warmup_s=0.5)
     count = 0
     while not pipe.poll():
         server.checkpoint()
@@ -192,12 +216,12 @@ def _server(config: dict[str, Any]) -> Iterator[Supervisor]:
             supervisor.stop()
 
 
-def _start_load(port: int, spec: GameSpec, clients: int, seconds: float, **options: Any) -> Pipe:
+def _start_load(load: Load, port: int, **options: Any) -> Pipe:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(
         target=load_process,
-        args=(theirs, ("127.0.0.1", port), spec, clients, seconds),
-        kwargs=options,
+        args=(theirs, ("127.0.0.1", port), load.spec, load.clients, load.seconds),
+        kwargs={"tempest": load.tempest} | options,
         daemon=True,
     )
     process.start()
@@ -213,15 +237,8 @@ def _result(pipe: Pipe) -> LoadResult:
     return result
 
 
-def _load(
-    port: int,
-    spec: GameSpec,
-    clients: int,
-    seconds: float,
-    server: Supervisor | None = None,
-    **options: Any,
-) -> LoadResult:
-    pipe = _start_load(port, spec, clients, seconds, **options)
+def _play(load: Load, port: int, server: Supervisor | None = None, **options: Any) -> LoadResult:
+    pipe = _start_load(load, port, **options)
     while not pipe.poll(0.1):
         if server:
             server.poll(0)

@@ -15,6 +15,10 @@ COMMANDS = {
     "serve": ("server.serve", "run the server until it is stopped"),
     "play": ("server.play", "run games against a server"),
     "set": ("server.set", "change settings of a run while it runs"),
+    "control": (
+        "server.operate",
+        "pause a running run, save or evaluate it, tell its games something",
+    ),
     "record": ("server.record", "write what an expert or a person plays to a file"),
     "import": ("server.importing", "put recordings and Minari datasets into a run"),
     "pretrain": ("server.pretrain", "learn from a run's demonstrations before any game connects"),
@@ -22,6 +26,7 @@ COMMANDS = {
     "export": ("server.export", "write a run's network as an ONNX file"),
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
+    "conformance": ("server.conformance", "check any server or any client against the protocol"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
     "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),
     "config": ("server.showconfig", "show the configuration and where each value is from"),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
-from protocol.messages import Frame, Frames, HelloFields, Ping, Pong, Welcome
+from protocol.messages import Error, Frame, Frames, HelloFields, Ping, Pong, Settings, Welcome
 from protocol.session import State
+from protocol.spaces import GameSpec
 
 if TYPE_CHECKING:
     from server.gateway import Gateway
@@ -29,13 +31,47 @@ WRITE_HIGH_BYTES = 256 * 1024
 and a slot has at most one, so only a client that does not read gets here."""
 
 
+class Session(Protocol):
+    """The protocol state of a connection: protocol.session.ServerSession, or that of the older
+    format, protocol.tempest.TempestSession."""
+
+    state: State
+    hello: HelloFields | None
+    spec: GameSpec | None
+
+    @property
+    def partial(self) -> int:
+        """How many bytes of an unfinished message are held."""
+
+    def receive(self, data: bytes) -> Iterator[Any]:
+        """The messages that these bytes complete. Errors: RemoteError."""
+
+    def ended(self) -> None:
+        """The connection ended. Errors: RemoteError `message_truncated`."""
+
+    def welcomed(self) -> None:
+        """Frames may come."""
+
+    def failed(self) -> None:
+        """The connection is over."""
+
+    def answered(self, slot: int) -> None:
+        """The frame of this slot was answered."""
+
+    def answered_all(self) -> None:
+        """The frames of all slots were answered."""
+
+
 class Connection(asyncio.Protocol):
     """Reads, checks deadlines, and passes frames to the gateway's turn."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    first_message = "HELLO"
+    """What a client has to say first."""
+
+    def __init__(self, gateway: Gateway, session: Session | None = None) -> None:
         self._gateway = gateway
         self._config = gateway.config.server
-        self.session = gateway.new_session()
+        self.session = session or gateway.new_session()
         self.rows: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self.number = 0
         """The session's number, unique in a run; 0 before WELCOME."""
@@ -45,6 +81,8 @@ class Connection(asyncio.Protocol):
         self._unread_since: float | None = None
         self._goodbye_since: float | None = None
         self._ring_full = False
+        self._ahead = False
+        """The client has sent more than may wait for an answer."""
         self._paused_since: float | None = None
 
     # What asyncio calls.
@@ -63,26 +101,30 @@ class Connection(asyncio.Protocol):
         self._heard = self._gateway.now()
         if self._goodbye_since is not None:
             return
-        turn = self._gateway.turn
         try:
-            for message in self.session.receive(data):
-                if type(message) is Frame:
-                    assert turn is not None
-                    turn.add_frame(self, message)
-                    self._gateway.schedule_turn()
-                elif type(message) is Frames:
-                    assert turn is not None
-                    turn.add_frames(self, message)
-                    self._gateway.schedule_turn()
-                elif type(message) is HelloFields:
-                    self._gateway.said_hello(self)
-                elif type(message) is Ping:
-                    self.send(codec.encode(Pong(message.nonce)))
-                else:
-                    self._close()
-                    return
+            self._take_in(data)
         except RemoteError as error:
             self.fail(error)
+
+    def _take_in(self, data: bytes) -> None:
+        """What these bytes complete. Errors: RemoteError."""
+        turn = self._gateway.turn
+        for message in self.session.receive(data):
+            if type(message) is Frame:
+                assert turn is not None
+                turn.add_frame(self, message)
+                self._gateway.schedule_turn()
+            elif type(message) is Frames:
+                assert turn is not None
+                turn.add_frames(self, message)
+                self._gateway.schedule_turn()
+            elif type(message) is HelloFields:
+                self._gateway.said_hello(self)
+            elif type(message) is Ping:
+                self.send(codec.encode(Pong(message.nonce)))
+            else:
+                self._close()
+                return
 
     def eof_received(self) -> bool:
         try:
@@ -116,6 +158,11 @@ class Connection(asyncio.Protocol):
         return self.session.state is State.AWAIT_WELCOME
 
     @property
+    def peer(self) -> str:
+        """Who is at the other end: host:port."""
+        return self._peer
+
+    @property
     def ending(self) -> bool:
         """All is said; it only has to read that."""
         return self._goodbye_since is not None
@@ -124,7 +171,7 @@ class Connection(asyncio.Protocol):
         """Let the client play, with these rows of the turn's table."""
         self.number, self.rows = message.fields.session, rows
         self.session.welcomed()
-        self.send(codec.encode(message))
+        self.tell(message)
         hello = self.session.hello
         assert hello is not None
         log.info(
@@ -136,6 +183,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._goodbye_since is None:
             self._transport.write(data)
 
+    def tell(self, message: Welcome | Settings | Error) -> None:
+        """Send what is no answer to a frame."""
+        self.send(codec.encode(message))
+
     def answered(self, slot: int | None) -> None:
         if slot is None:
             self.session.answered_all()
@@ -146,7 +197,7 @@ class Connection(asyncio.Protocol):
         """Tell the client what is wrong, and end the connection once it can have read it."""
         if self._goodbye_since is not None or self._transport is None:
             return
-        self.send(codec.encode_error(error))
+        self.tell(Error(error.code, error.message, error.retry))
         self._note(error)
         self._close()
 
@@ -182,8 +233,9 @@ class Connection(asyncio.Protocol):
                 self.fail(
                     RemoteError(
                         "handshake_timeout",
-                        f"expected a whole HELLO within {config.handshake_timeout_s:g} s, got "
-                        f"{self.session.partial} bytes; send HELLO first",
+                        f"expected a whole {self.first_message} within "
+                        f"{config.handshake_timeout_s:g} s, got {self.session.partial} bytes; "
+                        f"send {self.first_message} first",
                         retry=True,
                     )
                 )
@@ -212,7 +264,8 @@ class Connection(asyncio.Protocol):
         log.warning("%s: %s", self._peer, error)
 
     def _apply_pause(self) -> None:
-        wanted = (self._ring_full or self._unread_since is not None) and self._goodbye_since is None
+        reasons = self._ring_full or self._unread_since is not None or self._ahead
+        wanted = reasons and self._goodbye_since is None
         if wanted is (self._paused_since is not None) or self._transport is None:
             return
         now = self._gateway.now()

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from config.models import Config
 from protocol.spaces import GameSpec
 
@@ -66,6 +69,36 @@ class Episode:
     role: str
     episode_return: float
     length: int
+    session: int = 0
+    """The connection's."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A gateway: a client was welcomed."""
+
+    session: int
+    gateway: int
+    client: str
+    """Name and version of its program, as it says."""
+    game: str
+    role: str
+    slots: int
+    peer: str
+    """host:port."""
+    time: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A gateway: a client that had joined is gone."""
+
+    session: int
+
+
+def _nobody() -> npt.NDArray[np.int64]:
+    return np.zeros((0, 3), np.int64)
 
 
 @dataclass(frozen=True)
@@ -95,6 +128,13 @@ class GatewayReport:
     slots_by_role: dict[str, int] = field(default_factory=dict)
     run_frames: int = 0
     """Stored frames of the whole run, all gateways together."""
+    expert_failures: int = 0
+    """How often the server's own expert failed, since it was loaded."""
+    sessions: list[int] = field(default_factory=list)
+    """Of the connections that play now."""
+    played: npt.NDArray[np.int64] = field(default_factory=_nobody)
+    """Frames of each of those connections, [n, 3]: the first ones of episodes, those that ended an
+    action of dqn, and those that ended one of the expert."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +156,11 @@ class Log:
 
 
 @dataclass(frozen=True)
+class SaveWanted:
+    """A gateway: a client asks for a checkpoint, as older ones for Tempest can."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The supervisor to the trainer: write one now. The trainer answers with Saved."""
 
@@ -126,6 +171,21 @@ class Saved:
 
     path: str
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The supervisor to the trainer: learn no more, or go on. Steps are taken in all the while."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The supervisor to a gateway: ask the games to evaluate."""
+
+    number: int
+    """Larger than those before, of earlier starts too."""
 
 
 @dataclass(frozen=True)

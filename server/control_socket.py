@@ -1,11 +1,12 @@
 """A running server's ear: a Unix domain socket in the run's folder, for this user alone.
 
-A request is a line of JSON, and so is its answer:
+A request is a line of JSON, and so is its answer (server.controls):
 
     {"set": {"expert.ratio": 0.2}}  ->  {"changes": [{"key": ..., "from": ..., "to": ...}, ...]}
                                     or  {"error": "what is wrong, and what to do"}
 
-It is served by the supervisor's own loop, so nothing here waits for anybody.
+It is served by the supervisor's own loop, so nothing here waits for anybody. Who asks for what
+takes a while (a checkpoint) is not listened to until it has its answer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+
+from server.mailbox import Answer, Handler, parse
 
 NAME = "control.sock"
 
@@ -25,9 +29,6 @@ MAX_CONNECTIONS = 8
 
 ANSWER_S = 30.0
 """How long one who asks waits for the answer: a checkpoint may be on its way to the disk."""
-
-Handler = Callable[[Any], dict[str, Any]]
-"""From a request to its answer. Errors are answers too."""
 
 
 class ControlSocket:
@@ -38,6 +39,8 @@ class ControlSocket:
         self._path = folder / NAME
         self._handle = handle
         self._heard: dict[socket.socket, bytes] = {}
+        self._answering: set[socket.socket] = set()
+        """Those who wait for an answer."""
         self._listener = socket.socket(socket.AF_UNIX)
         try:
             # Before it has a name, so that nobody else can ever connect.
@@ -54,12 +57,13 @@ class ControlSocket:
     @property
     def waitables(self) -> list[socket.socket]:
         """Readable when there is something to do."""
-        return [self._listener, *self._heard]
+        return [self._listener, *(each for each in self._heard if each not in self._answering)]
 
     def serve(self, ready: socket.socket) -> None:
         """One of `waitables` is readable."""
         if ready is not self._listener:
-            self._hear(ready)
+            if ready in self._heard:  # not dropped since it was waited for
+                self._hear(ready)
             return
         with contextlib.suppress(OSError):  # gone again
             client, _ = self._listener.accept()
@@ -85,28 +89,46 @@ class ControlSocket:
             return
         except OSError:
             data = b""
-        *lines, rest = (self._heard[client] + data).split(b"\n")
-        self._heard[client] = rest
-        for line in lines:
-            if not self._answer(client, self._request(line)):
-                self._drop(client)
-                return
-        if len(rest) > MAX_REQUEST_BYTES:
-            self._answer(
-                client, {"error": f"expected a line of at most {MAX_REQUEST_BYTES} bytes, got more"}
-            )
-            data = b""
-        if not data:
+        self._heard[client] += data
+        self._requests(client)
+        if not data and client in self._heard and client not in self._answering:
             self._drop(client)
 
-    def _request(self, line: bytes) -> dict[str, Any]:
+    def _requests(self, client: socket.socket) -> None:
+        """Answer the lines that have come, up to one whose answer takes a while."""
+        while client in self._heard and client not in self._answering:
+            line, end, rest = self._heard[client].partition(b"\n")
+            if not end:
+                if len(line) > MAX_REQUEST_BYTES:
+                    text = f"expected a line of at most {MAX_REQUEST_BYTES} bytes, got more"
+                    self._answer(client, {"error": text})
+                    self._drop(client)
+                return
+            self._heard[client] = rest
+            answer = self._request(line)
+            if isinstance(answer, Future):
+                self._answering.add(client)
+                answer.add_done_callback(lambda done: self._done(client, done.result()))
+            elif not self._answer(client, answer):
+                self._drop(client)
+
+    def _done(self, client: socket.socket, answer: Answer) -> None:
+        """The answer that this one has waited for is there."""
+        if client in self._heard:
+            self._answering.remove(client)
+            if self._answer(client, answer):
+                self._requests(client)
+            else:
+                self._drop(client)
+
+    def _request(self, line: bytes) -> Answer | Future[Answer]:
         try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
+            request = parse(line)
+        except ValueError:
             return {"error": 'expected a line of JSON such as {"set": {"expert.ratio": 0.2}}'}
         return self._handle(request)
 
-    def _answer(self, client: socket.socket, answer: dict[str, Any]) -> bool:
+    def _answer(self, client: socket.socket, answer: Answer) -> bool:
         """Whether it could be said. The buffer holds far more than an answer has."""
         try:
             client.sendall(json.dumps(answer).encode() + b"\n")
@@ -116,6 +138,7 @@ class ControlSocket:
 
     def _drop(self, client: socket.socket) -> None:
         del self._heard[client]
+        self._answering.discard(client)
         client.close()
 
 

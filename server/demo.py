@@ -23,10 +23,11 @@ from config.options import given
 from server.attribution import Attribution, compare, load_dump, load_logs
 from server.evaluator import Evaluator
 from server.games import GameOptions, Games
+from server.http_server import HttpServer
 from server.logs import log_here, stop_logging
 from server.play import positive
 from server.rundir import RunFolder
-from server.serve import Flag, stop_flag
+from server.serve import Flag, keys_for, serve_http, stop_flag
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
@@ -76,19 +77,28 @@ def main(args: argparse.Namespace) -> int:
             f"--env: expected one with a known expert ({', '.join(EXPERTS)}), got {args.env!r}; "
             "for others there are `understudy serve` and `understudy play`"
         )
-    config = load(given(args)).config
+    asked = given(args)
+    loaded = load(asked)
+    config = loaded.config
     folder = RunFolder.open(config, resume=False, label="demo")
     console = Console(stderr=args.json, quiet=args.json)
-    log_here(folder.log, None)
+    log_here(folder.log, None, config.server.log_format)
     supervisor = Supervisor(config, folder)
+    supervisor.board.preset = asked.preset
+    http: HttpServer | None = None
     try:
         supervisor.start()
+        http = serve_http(loaded, supervisor)
+        if http is not None:
+            console.print(f"dashboard: {http.url}")
         found = _run(args, supervisor, console)
     except (ChildDied, DemoError) as error:
         print(f"understudy demo: {error}", file=sys.stderr)
         return 1
     finally:
         supervisor.stop()
+        if http is not None:
+            http.stop()
         stop_logging()
     # After the stop, so that the counters are the final ones.
     summary = write_summary(supervisor, **found)
@@ -107,10 +117,15 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
 
     def wait() -> None:
         supervisor.poll(0.05)
+        keys.poll()
         _check_all_is_well(stop, games, evaluator)
 
     evaluator = Evaluator(_options(args, supervisor), wait)
-    with Screen(console, f"understudy: {args.env}", frames=args.frames) as screen, evaluator:
+    with (
+        Screen(console, f"understudy: {args.env}", frames=args.frames) as screen,
+        keys_for(supervisor, screen) as keys,
+        evaluator,
+    ):
         supervisor.on_row = screen.show
         screen.note(f"starting {args.clients} games")
         evaluator.start(FINAL_EPISODES)
@@ -182,17 +197,22 @@ def _train(
     frame."""
     begin = held = 0.0
     due: int | None = 0
+    answered = 0
     curve: list[list[float]] = []
     while supervisor.steps < args.frames:
-        if due is not None and games.frames >= due:
+        asked = games.asked > answered
+        if asked or (due is not None and games.frames >= due):
             screen.note("evaluating")
             start = time.monotonic()
+            games.hold()
+            answered = games.asked
             played = evaluator.evaluate(games, EVAL_EPISODES, expert=due == 0)
             mean = statistics.fmean(episode.return_ for episode in played.student)
             curve.append([supervisor.steps, mean])
             held += time.monotonic() - start if begin else 0.0
-            # The last one is yet to come, when all is learnt.
-            due = due + args.eval_every if due + args.eval_every < args.frames else None
+            while due is not None and due <= games.frames:
+                # The last one is yet to come, when all is learnt.
+                due = due + args.eval_every if due + args.eval_every < args.frames else None
             games.go_on(due)
             screen.note("training")
         wait()

@@ -96,6 +96,11 @@ class Evaluations:
         closed. Of several gateways each must have been heard."""
         return self._open and not self._playing
 
+    @property
+    def under_way(self) -> bool:
+        """An evaluation is going on."""
+        return self._open
+
     def report(
         self, playing: int, episodes: Iterable[Episode], frames: int, version: int, now: float
     ) -> list[Evaluation]:

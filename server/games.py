@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from protocol.messages import EVALUATE
 from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected
 from understudy_client import gym as client_gym
 from understudy_client.experts import find, make, weakened
@@ -104,6 +105,14 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The server asks for an evaluation: a training game has been told (protocol/SPEC.md)."""
+
+    number: int
+    """Larger each time."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a game ended before its time."""
 
@@ -137,6 +146,8 @@ class Games:
         self._living: list[BaseProcess] = []
         """Those that the reader has not seen end."""
         self._pipes: list[Connection[Any, Any]] = []
+        self.asked = 0
+        """The newest evaluation that the server has asked for, 0 while there is none."""
         self._said: dict[int, str] = {}
         """What each game said last, since the last order."""
         self._counts: Any = [NO_LIMIT]
@@ -188,6 +199,11 @@ class Games:
     def frames(self) -> int:
         """Actions that all games together have taken."""
         return _total(self._counts)
+
+    def hold(self) -> None:
+        """Have training games wait, each before its next frame, until `go_on`; when they do,
+        `all_said("held")`."""
+        self._limit(0)
 
     def go_on(self, limit: int | None = None) -> None:
         """Have held games play on until all together have taken so many actions; when all are held
@@ -259,6 +275,8 @@ class Games:
                     continue
                 if isinstance(message, Episode):
                     self.results.put(message)
+                elif isinstance(message, Asked):
+                    self.asked = max(self.asked, message.number)
                 elif isinstance(message, Said):
                     self._said[message.client] = message.word
                     self._let_go()
@@ -418,9 +436,23 @@ def _play(
         if log is not None:
             log.add(session, answer)
 
+    session, known = 0, 0
+
+    def listen() -> None:
+        """Pass on that the server asks for an evaluation. What was asked for before this game
+        connected is not for it."""
+        nonlocal session, known
+        number = connected.settings.get(EVALUATE, 0)
+        if connected.session != session:
+            session, known = connected.session, number
+        elif number > known:
+            known = number
+            pipe.send(Asked(number))
+
     def between() -> bool:
         """Between two frames: wait while the games are held; whether this one is to end. Errors:
         Reconnected, once it may go on, where the connection was lost meanwhile."""
+        listen()
         if _total(counts) < counts[clients]:
             return orders.stop.is_set()
         lost: Reconnected | None = None
@@ -431,6 +463,7 @@ def _play(
                 word = orders.take(connected)[0]
             except Reconnected as error:
                 lost = error
+        listen()
         if lost is not None:
             raise lost
         return orders.stop.is_set()

@@ -7,15 +7,18 @@ ring there. When the ring is full it stops reading, and TCP makes the games wait
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
+import time
 from collections import Counter
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import uvloop
 
@@ -24,21 +27,27 @@ from agent.device import resolve_device
 from agent.policy import Policy
 from config.models import Config
 from protocol.errors import RemoteError
-from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
+from protocol.messages import EVALUATE, PROTOCOL_VERSION, Settings, Welcome, WelcomeFields
 from protocol.session import ServerSession, stream_number
 from protocol.spaces import GameSpec
 from server.connection import Connection
 from server.control import (
     Changed,
     Episode,
+    Evaluate,
     ExpertRatio,
     GatewayReport,
+    Joined,
+    Left,
     Open,
     Proposed,
+    SaveWanted,
     Stop,
 )
+from server.expert_plugin import ExpertPlugin
 from server.logs import log_to_pipe
 from server.ring import StepRing
+from server.tempest_connection import TempestConnection, replies
 from server.turn import TurnLoop
 from server.weights import WeightSlot
 
@@ -49,6 +58,9 @@ SWEEP_S = 0.25
 
 RING_POLL_S = 0.001
 """How often a full ring is looked at again."""
+
+SAVE_WANTED_S = 1.0
+"""How often the supervisor hears that clients want a checkpoint. Its own pause is longer."""
 
 STOP_S = 4.0
 """How long the end may take: for games to read why, and for the ring to take what is left. Less
@@ -74,6 +86,10 @@ class Gateway:
         self.turn: TurnLoop | None = None
         self.errors: Counter[str] = Counter()
         self.now = loop.time
+        self.soon = loop.call_soon
+        """Have something done at the end of what is being done."""
+        self.replies = replies(config)
+        """To the older clients."""
         self._index = index
         # Unique in a run: each launch has a range of its own, each gateway every n-th number.
         self._next_session = (launch << _SESSION_BITS) + index + 1
@@ -90,7 +106,11 @@ class Gateway:
         self._evaluating = False
         self._ratio = config.expert.ratio.start
         """Of the expert, where evaluations decide: the supervisor says it."""
+        self._asked = 0
+        """The newest evaluation that was asked for (server.control.Evaluate)."""
         self._stopping = False
+        self._quiet_until = 0.0
+        """Until then the supervisor need not be told that a checkpoint is wanted."""
         self.stopped = loop.create_future()
         token = config.server.token
         self._token = token.get_secret_value() if token else None
@@ -100,7 +120,9 @@ class Gateway:
     def new_session(self) -> ServerSession:
         """The protocol state for a new connection."""
         return ServerSession(
-            max_message_bytes=self.config.server.max_message_bytes, token=self._token
+            max_message_bytes=self.config.server.max_message_bytes,
+            token=self._token,
+            advised=self.config.expert.plugin is not None,
         )
 
     def opened(self, connection: Connection) -> None:
@@ -129,6 +151,12 @@ class Gateway:
             self._proposed = spec
             self._pipe.send(Proposed(spec))
 
+    def save_wanted(self) -> None:
+        """A client asked for a checkpoint."""
+        if self.now() >= self._quiet_until:
+            self._quiet_until = self.now() + SAVE_WANTED_S
+            self._pipe.send(SaveWanted())
+
     def schedule_turn(self) -> None:
         """Run a turn after all that is readable now has been read."""
         if not self._turn_scheduled:
@@ -141,6 +169,8 @@ class Gateway:
         if self.turn is not None and len(connection.rows):
             self.turn.leave(connection)
             self.schedule_turn()
+            with contextlib.suppress(OSError):  # the supervisor is gone: so will this be
+                self._pipe.send(Left(connection.number))
 
     # The run.
 
@@ -185,9 +215,11 @@ class Gateway:
         evaluations have found."""
         expert = self.config.expert
         handed_over = self._ratio if expert.decay == "evaluation" else None
-        return mix_at(expert, self.config.exploration, self._frames(), handed_over)
+        return mix_at(expert, self.config.exploration, self.run_frames, handed_over)
 
-    def _frames(self) -> int:
+    @property
+    def run_frames(self) -> int:
+        """Stored frames of the whole run, all gateways together."""
         base = self._weights.base_frames if self._weights else 0
         return base + sum(ring.steps for ring in self._rings)
 
@@ -217,6 +249,7 @@ class Gateway:
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
             frame_stack=self.config.replay.frame_stack,
+            expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
         )
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
@@ -229,6 +262,21 @@ class Gateway:
         for connection in list(self._connections):
             if connection.waits_for_welcome:
                 self._admit(connection)
+
+    def _change(self, config: Config) -> None:
+        """These settings hold from now on."""
+        told = self._game_settings()
+        before, self.config = self.config, config
+        self._tell_games(told)
+        self.replies = replies(config)
+        if self.turn is not None and config.expert.plugin != before.expert.plugin:
+            assert self._spec is not None
+            try:
+                self.turn.expert = ExpertPlugin.load(config.expert.plugin, self._spec)
+            except ValueError as error:
+                # The supervisor has imported it; here it may still fail.
+                log.error("%s; there is no such expert from now on", error)
+                self.turn.expert = None
 
     def _admit(self, connection: Connection) -> None:
         session = connection.session
@@ -252,11 +300,41 @@ class Gateway:
         rows = self.turn.join(streams, session.hello.role)
         self._policy.refresh()  # so that a report says what an evaluation begins with
         self._note_evaluation()
-        settings = dict(self.config.server.settings)
         fields = WelcomeFields(
-            session=number, protocol=PROTOCOL_VERSION, server=SERVER_NAME, settings=settings
+            session=number,
+            protocol=PROTOCOL_VERSION,
+            server=SERVER_NAME,
+            settings=self._game_settings(),
         )
         connection.welcome(Welcome(fields), rows)
+        hello = session.hello
+        self._pipe.send(
+            Joined(
+                session=number,
+                gateway=self._index,
+                client=hello.client,
+                game=hello.game,
+                role=hello.role,
+                slots=hello.slots,
+                peer=connection.peer,
+                time=time.time(),
+            )
+        )
+
+    def _game_settings(self) -> dict[str, Any]:
+        """What games are told now."""
+        asked = {EVALUATE: self._asked} if self._asked else {}
+        return self.config.server.settings | asked
+
+    def _tell_games(self, before: dict[str, Any]) -> None:
+        """Tell the games that play what is no longer as it was before."""
+        now = self._game_settings()
+        new = {name: now[name] for name in now if name not in before or before[name] != now[name]}
+        if new:
+            message = Settings(new)
+            for connection in self._connections:
+                if len(connection.rows):
+                    connection.tell(message)
 
     def sweep(self) -> None:
         """Check all deadlines, and do so again in a moment."""
@@ -287,6 +365,7 @@ class Gateway:
             episodes = list(turn.episodes)
             turn.episodes.clear()
         mix = self._mix()
+        playing = [each for each in self._connections if len(each.rows)]
         return GatewayReport(
             index=self._index,
             frames=turn.frames if turn else {},
@@ -303,8 +382,21 @@ class Gateway:
             epsilon=mix.epsilon,
             episodes=episodes,
             slots_by_role=turn.slots_by_role if turn else {},
-            run_frames=self._frames(),
+            run_frames=self.run_frames,
+            expert_failures=turn.expert.failures if turn and turn.expert else 0,
+            sessions=[each.number for each in playing],
+            played=self._played(playing),
         )
+
+    def _played(self, playing: list[Connection]) -> npt.NDArray[np.int64]:
+        """Frames of these connections by who acted, [n, 3]."""
+        if self.turn is None or not playing:
+            return np.zeros((0, 3), np.int64)
+        starts, n = [], 0
+        for connection in playing:
+            starts.append(n)
+            n += len(connection.rows)
+        return self.turn.played(np.concatenate([each.rows for each in playing]), starts)
 
     def heard(self) -> None:
         """The supervisor sent something."""
@@ -317,7 +409,11 @@ class Gateway:
                     except Exception as error:
                         self._crash(error)
                 elif isinstance(message, Changed):
-                    self.config = message.config
+                    self._change(message.config)
+                elif isinstance(message, Evaluate):
+                    before = self._game_settings()
+                    self._asked = message.number
+                    self._tell_games(before)
                 elif isinstance(message, ExpertRatio):
                     self._ratio = message.ratio
                 elif isinstance(message, Stop):
@@ -375,31 +471,50 @@ def _stopping() -> RemoteError:
     )
 
 
-async def _serve(config: Config, index: int, launch: int, pipe: Pipe, sock: socket.socket) -> None:
+async def _serve(
+    config: Config,
+    index: int,
+    launch: int,
+    pipe: Pipe,
+    sock: socket.socket,
+    tempest: socket.socket | None,
+) -> None:
     loop = asyncio.get_running_loop()
     gateway = Gateway(config, index, launch, pipe, loop)
     loop.set_exception_handler(gateway.failed)
     loop.add_reader(pipe.fileno(), gateway.heard)
-    server = await loop.create_server(lambda: Connection(gateway), sock=sock)
+    servers = [await loop.create_server(lambda: Connection(gateway), sock=sock)]
+    if tempest is not None:
+        older = await loop.create_server(lambda: TempestConnection(gateway), sock=tempest)
+        servers.append(older)
     gateway.sweep()
     gateway.report()
     try:
         await gateway.stopped
     finally:
-        server.close()
+        for server in servers:
+            server.close()
     gateway.send_report()
     gateway.close()
 
 
-def main(config: Config, index: int, launch: int, pipe: Pipe, sock: socket.socket) -> None:
-    """The process's entry. The supervisor decides when it ends: signals are ignored here, since
-    a terminal sends them to every process of the group."""
+def main(
+    config: Config,
+    index: int,
+    launch: int,
+    pipe: Pipe,
+    sock: socket.socket,
+    tempest: socket.socket | None = None,
+) -> None:
+    """The process's entry. `tempest`: where older clients for Tempest connect. The supervisor
+    decides when it ends: signals are ignored here, since a terminal sends them to every process of
+    the group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     torch.set_num_threads(1)
     try:
-        uvloop.run(_serve(config, index, launch, pipe, sock))
+        uvloop.run(_serve(config, index, launch, pipe, sock, tempest))
     except Exception as error:
         log.exception("the gateway ends")
         raise SystemExit(1) from error

@@ -194,11 +194,8 @@ def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
 
 
 def _size(nbytes: int) -> str:
-    value = float(nbytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            break
+    value, units = float(nbytes), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
         value /= 1000
-    else:
-        unit = "TB"
-    return f"{value:.3g} {unit}"
+        del units[0]
+    return f"{value:.3g} {units[0]}"

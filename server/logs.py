@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -36,15 +39,33 @@ def log_to_pipe(pipe: Pipe, source: str) -> None:
     root.setLevel(logging.INFO)
 
 
-def log_here(file: Path, console: Console | None) -> logging.FileHandler:
+class JsonFormatter(logging.Formatter):
+    """A line of JSON for each record: time (UTC), level, source, text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": when, "level": record.levelname, "source": record.name, "text": text}
+        return json.dumps(line, ensure_ascii=False)
+
+
+def log_here(
+    file: Path, console: Console | None, form: Literal["text", "json"] = "text"
+) -> logging.FileHandler:
     """The supervisor's log: all lines to the run's file, and to `console` if there is one. Returns
     the file's handler, to be closed with `stop_logging` in the end."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     handler = logging.FileHandler(file)
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(FORMAT))
     root.addHandler(handler)
-    if console is not None:
+    if console is not None and form == "json":
+        lines = logging.StreamHandler(console.file)
+        lines.setFormatter(JsonFormatter())
+        root.addHandler(lines)
+    elif console is not None:
         shown = RichHandler(console=console, show_path=False, log_time_format="%X")
         shown.setFormatter(logging.Formatter("%(name)s: %(message)s"))
         root.addHandler(shown)

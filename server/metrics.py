@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from protocol.actor import NAMES
 from protocol.errors import CODES
 from server.control import Episode, GatewayReport
 from server.evaluation import STUDENT, TEACHER, Evaluation, Evaluations
@@ -54,6 +55,7 @@ METRICS: dict[str, tuple[str, str]] = (
         "errors": ("", "connections that ended in an error, since the start"),
         "turn_p50_ms": ("ms", "first frame of a loop turn to its last answer, median"),
         "turn_p99_ms": ("ms", "the same, 99th percentile; of the slowest gateway"),
+        "expert_failures": ("", "how often the server's own expert (expert.plugin) failed"),
         "stalls": ("", "how often a full ring stopped the reading, since the start"),
         "policy_version": ("", "the weights that the gateways play with"),
         "expert_ratio": ("fraction", "share of frames that the expert plays, where it recommends"),
@@ -70,6 +72,7 @@ METRICS: dict[str, tuple[str, str]] = (
         "updates": ("", "optimiser steps of the whole run"),
         "updates_per_s": ("1/s", "optimiser steps a second"),
         "samples_per_s": ("1/s", "rows learnt from a second: updates_per_s x batch size"),
+        "paused": ("", "1 while training is paused, else 0"),
         "updates_due": (
             "",
             "optimiser steps that the replay ratio allows and that are yet to be made",
@@ -124,6 +127,19 @@ METRICS: dict[str, tuple[str, str]] = (
 """Name to unit and meaning. A mean over no rows is NaN in memory and null in JSON, never 0."""
 
 
+def family(name: str) -> tuple[str, str, str]:
+    """What a metric is of, for Prometheus and TensorBoard, where what differs by actor or by error
+    code stands side by side: the name without that, the label, and its value. Label and value are
+    empty where there is none."""
+    for actor in NAMES.values():
+        base = name.removesuffix(f"_{actor}")
+        if base != name and base in _BY_ACTOR:
+            return base, "actor", actor
+    if name.startswith("errors_"):
+        return "errors", "code", name.removeprefix("errors_")
+    return name, "", ""
+
+
 SUMMARY: dict[str, tuple[str, str]] = {
     "run": ("", "the folder"),
     "buffer": ("", "total, dqn, expert (steps), frac_dqn, frac_expert: what the replay holds"),
@@ -145,6 +161,32 @@ SUMMARY: dict[str, tuple[str, str]] = {
     "attribution_mismatches": ("steps", "of those, wrong ones, and steps that were not there"),
 }
 """What `summary.json` has beyond, or in place of, the last row."""
+
+
+_ELSEWHERE = """
+## Prometheus
+
+`/metrics` has them all, each the newest value that was a number, as gauges:
+
+| metric | in Prometheus |
+|---|---|
+| what both actors have: `td_err_mean_dqn` | `understudy_td_err_mean_by_actor{{actor="dqn"}}` |
+| an error code: `errors_bad_token` | `understudy_errors_by_code{{code="bad_token"}}` |
+| any other: `frames_per_s`, `buffer_dqn` | `understudy_frames_per_s`, `understudy_buffer_dqn` |
+
+Both actors have, as labels: {labelled}. Beside all these there are `understudy_healthy` and
+`understudy_ready` (1 while `/healthz` and `/readyz` answer 200), `understudy_started_time` (seconds
+since 1970), and `understudy_run_info` with the labels `name`, `game` and `version`.
+
+`deploy/grafana/understudy.json` is a dashboard of them; `deploy/prometheus/alerts.yml` has alert
+rules.
+
+## TensorBoard
+
+With `metrics.tensorboard` the run's folder has event files in `tensorboard/`. The step is `frames`.
+The actors stand in one group (`td_err_mean/dqn`, `td_err_mean/expert`), so do the error codes
+(`errors/bad_token`), and everything else is in the group `run`.
+"""
 
 
 class Collector:
@@ -215,6 +257,7 @@ class Collector:
             "errors": float(self.errors.total()),
             "turn_p50_ms": _mean(r.turn_p50_ms for r in reports),
             "turn_p99_ms": worst,
+            "expert_failures": float(sum(r.expert_failures for r in reports)),
             "stalls": float(sum(r.stalls for r in reports)),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
@@ -261,6 +304,8 @@ def document() -> str:
         "|---|---|---|",
     ]
     lines += [_table_row(name, SUMMARY[name]) for name in SUMMARY]
+    labelled = ", ".join(f"`{name}`" for name in _BY_ACTOR)
+    lines += ["", _ELSEWHERE.format(labelled=labelled).strip()]
     return "\n".join(lines) + "\n"
 
 

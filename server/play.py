@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from server.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
 from server.games import Episode, Failure, GameOptions, Games
@@ -122,22 +122,25 @@ class _Play:
         self._args = args
         self._stop = stop
         self._games = Games(options)
+        self._options = options
         self._evaluator: Evaluator | None = None
-        if args.eval_every:
-            self._evaluator = Evaluator(options, self._wait, seed=args.eval_seed)
-        self._due = 0
+        self._due: int | None = 0 if args.eval_every else None
         """Frames at which an evaluation is due."""
-        self._expert = "none"
+        self._answered = 0
+        """The newest evaluation that was made because the server asked for it."""
+        self._expert: str | None = None
+        """What the expert scored, once it has been evaluated."""
 
     def run(self) -> int:
         """Play; the exit code."""
         args, games = self._args, self._games
         done: list[Episode] = []
         start = reported = time.monotonic()
-        with games, self._evaluator or nullcontext():
-            games.start(args.clients, limit=None if self._evaluator is None else self._due)
-            if self._evaluator:
-                self._evaluator.start(args.eval_episodes)
+        with ExitStack() as stack:
+            stack.enter_context(games)
+            games.start(args.clients, limit=self._due)
+            if args.eval_every:
+                self._start_evaluator(stack)
             host, port = args.connect
             print(f"{args.clients} games connect to {host}:{port}; Ctrl-C stops them", flush=True)
             over = False
@@ -145,8 +148,14 @@ class _Play:
                 while not over:
                     over = games.wait(EVALUATION_POLL_S if self._evaluator else POLL_S)
                     self._check()
-                    if self._evaluator and games.frames >= self._due:
-                        self._evaluate(self._evaluator)
+                    if self._due is not None and games.frames >= self._due:
+                        self._due += args.eval_every
+                        self._evaluate(stack)
+                    elif games.asked > self._answered and not over:
+                        print("the server asks for an evaluation", flush=True)
+                        games.hold()
+                        self._evaluate(stack)
+                        self._answered = games.asked
                     done += games.episodes()
                     if time.monotonic() - reported >= REPORT_S:
                         reported = time.monotonic()
@@ -159,11 +168,18 @@ class _Play:
             return 1
         return 0
 
-    def _evaluate(self, evaluator: Evaluator) -> None:
+    def _start_evaluator(self, stack: ExitStack) -> Evaluator:
+        """Games for evaluations, from now until `stack` ends."""
+        self._evaluator = Evaluator(self._options, self._wait, seed=self._args.eval_seed)
+        stack.enter_context(self._evaluator)
+        self._evaluator.start(self._args.eval_episodes)
+        return self._evaluator
+
+    def _evaluate(self, stack: ExitStack) -> None:
         """Evaluate now, the expert once, and say what came of it."""
-        first = self._due == 0
+        evaluator = self._evaluator or self._start_evaluator(stack)
+        first = self._expert is None
         played = evaluator.evaluate(self._games, self._args.eval_episodes, expert=first)
-        self._due += self._args.eval_every
         self._games.go_on(self._due)
         if first:
             evaluator.dismiss_expert()

@@ -3,6 +3,7 @@
 config.toml     the effective configuration (no secrets)
 game.json       the spec of the game, once there is one
 run.json        how often the run was started
+starts.jsonl    when, and at which frame
 checkpoints/    see agent.checkpoint
 demonstrations/ recordings of experts that the replay starts with
 metrics.jsonl   one row of numbers for each interval
@@ -51,6 +52,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.evaluations = path / "evaluations.jsonl"
         self.changes = path / "changes.jsonl"
+        self.starts = path / "starts.jsonl"
         self.log = path / "understudy.log"
         self.summary = path / "summary.json"
         self.checkpoints = path / "checkpoints"

@@ -15,6 +15,8 @@ from agent import checkpoint
 from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
+from server.http_server import HttpServer
+from server.keyboard import Keyboard, Keys
 from server.logs import log_here, stop_logging
 from server.rundir import RunFolder
 from server.summary import write_summary
@@ -27,7 +29,8 @@ log = logging.getLogger("supervisor")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run the server until SIGINT or SIGTERM, which end it in order: all steps are stored and a "
-        "checkpoint is written. SIGUSR1 has a checkpoint written now."
+        "checkpoint is written. SIGUSR1 has a checkpoint written now. The dashboard is on "
+        "server.http_port; in a terminal, keys pause, save, evaluate and set, and each asks first."
     )
     parser.add_argument(
         "--best",
@@ -60,6 +63,32 @@ def stop_flag() -> Flag:
     return Flag(signal.SIGINT, signal.SIGTERM)
 
 
+def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
+    """The dashboard, unless it is switched off. Where nobody chose its port for this start, it may
+    be another one. Errors: ConfigError."""
+    server = loaded.config.server
+    if server.http_port is None:
+        return None
+    token = supervisor.config.server.control_token
+    chosen = loaded.origins["server.http_port"]
+    return HttpServer(
+        server.http_host,
+        server.http_port,
+        supervisor.board,
+        supervisor.mailbox,
+        control_token=None if token is None else token.get_secret_value(),
+        or_any_port=chosen.startswith(("default", "preset ", "run ")),
+    )
+
+
+def keys_for(supervisor: Supervisor, screen: Screen) -> Keyboard:
+    """The keys below a live table; where there is none, keys that are never pressed."""
+    keys = Keys(
+        supervisor.controls, lambda: supervisor.board.paused, supervisor.last.get, screen.say
+    )
+    return Keyboard(keys, screen.live)
+
+
 def _checkpoint(supervisor: Supervisor) -> None:
     """Have a checkpoint written, and say so if that fails: the server goes on."""
     try:
@@ -83,23 +112,37 @@ def _check_best(run: Path | None) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    loaded: Loaded = load(given(args))
+    asked = given(args)
+    loaded: Loaded = load(asked)
     resume = args.config_resume is not None
     if args.best:
         _check_best(args.config_resume)
     folder = RunFolder.open(loaded.config, resume=resume)
     console = Console()
-    log_here(folder.log, console)
+    form = loaded.config.server.log_format
+    log_here(folder.log, console, form)
+    say = console.print if form == "text" else log.info
     supervisor = Supervisor(loaded.config, folder, resume=resume, best=args.best)
+    supervisor.board.preset = asked.preset
+    http: HttpServer | None = None
     stop, save = stop_flag(), Flag(signal.SIGUSR1)
     try:
         supervisor.start()
         host = loaded.config.server.host
-        console.print(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
-        with Screen(console, f"understudy {host}:{supervisor.port}") as screen:
+        say(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
+        if supervisor.tempest_port is not None:
+            where = f"{loaded.config.tempest.host}:{supervisor.tempest_port}"
+            say(f"older clients for Tempest connect to {where}")
+        http = serve_http(loaded, supervisor)
+        if http is not None:
+            say(f"dashboard: {http.url}")
+        lines = None if form == "text" else log.info
+        title = f"understudy {host}:{supervisor.port}"
+        with Screen(console, title, lines=lines) as screen, keys_for(supervisor, screen) as keys:
             supervisor.on_row = screen.show
             while not stop.set:
                 supervisor.poll()
+                keys.poll()
                 if save.taken():
                     _checkpoint(supervisor)
                 screen.note("playing" if supervisor.row.get("slots") else "waiting for a game")
@@ -108,6 +151,8 @@ def main(args: argparse.Namespace) -> int:
         return 1
     finally:
         supervisor.stop()
+        if http is not None:
+            http.stop()
         write_summary(supervisor)
         stop_logging()
     return 0

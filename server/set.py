@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from config.changes import Change, can_be_changed, parse
-from server.control_socket import ask
+from config.changes import can_be_changed, parse
+from server.operate import ask_and_print
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,21 +26,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Ask the run's server. Returns the exit code: 0, 1 where there is no server to ask, 2 for what
-    it refuses."""
-    values = parse(args.values)
-    try:
-        answer = ask(args.run, {"set": values})
-    except OSError as error:
-        print(f"understudy set: {error}", file=sys.stderr)
-        return 1
-    if "error" in answer:
-        # It has been put into words there, for a person.
-        print(f"understudy set: {answer['error']}", file=sys.stderr)
-        return 2
-    changes = [Change(each["key"], each["from"], each["to"]) for each in answer["changes"]]
-    for change in changes:
-        print(change)
-    if not changes:
-        print("nothing to change: all of these have their values already")
-    return 0
+    """Ask the run's server; the exit code, as of `understudy control`."""
+    return ask_and_print("set", args.run, {"set": parse(args.values)})

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from agent.decision import ROLES
 from agent.step import FINAL, STEP, StepBlock
+from protocol.actor import ACTORS, NOBODY
 from protocol.spaces import GameSpec
+from protocol.tempest import HEADER
 
 _FIRST_CAPACITY = 16
 
@@ -44,6 +46,9 @@ class SlotTable:
         """Frames left of it; 0 before an episode's first frame."""
         self.episode_return = np.empty(0, np.float64)
         self.episode_length = np.empty(0, np.int64)
+        self.played = np.empty((0, 1 + len(ACTORS)), np.int64)
+        """Frames since the slot was taken, by who acted before them: nobody before the first one of
+        an episode."""
 
     def take(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for new slots with these stream numbers."""
@@ -56,6 +61,8 @@ class SlotTable:
         self.by_role[number] += len(rows)
         self.pending[rows] = False
         self.linked[rows] = False
+        self.actor[rows] = NOBODY
+        self.played[rows] = 0
         self.left[rows] = 0
         self.episode_return[rows] = 0
         self.episode_length[rows] = 0
@@ -138,6 +145,9 @@ class FrameBatch:
         self.took = np.empty((0, spec.action_width), np.float32)
         self.took_actor = np.empty(0, np.uint8)
         """Who really acted, 0 where the answer was followed."""
+        self.header = np.empty((0, HEADER.itemsize), np.uint8)
+        """What stood before the frame, where it came in the older format of Tempest."""
+        self.headed = np.empty(0, np.bool_)
         self.asked = np.empty((0, frame_stack * spec.observation_size), spec.observation_dtype)
         """The observations that the network is asked about, one below the other: each one frame, or
         the frames of a stack side by side."""
@@ -150,6 +160,7 @@ class FrameBatch:
 
         self.obs_bytes = memoryview(b"")
         """The memory of `obs`, byte by byte: copying a frame's observation there is one call."""
+        self.header_bytes = memoryview(b"")
 
     def fit(self, capacity: int) -> None:
         """Have at least `capacity` rows."""
@@ -158,6 +169,7 @@ class FrameBatch:
                 if isinstance(array, np.ndarray):
                     setattr(self, name, _enlarged(array, capacity))
             self.obs_bytes = self.obs.data.cast("B")
+            self.header_bytes = self.header.data.cast("B")
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> None:
         """Drop the frames where `mask` [n] is false, in place."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from config.fields import leaves
 from config.load import Layer, combine, preset_layer
 from config.models import Config
 from server.arena import ArenaOptions
@@ -23,8 +24,20 @@ from server.study_checks import Check
 EXPERT = ""
 """The variant of a job that plays the expert alone."""
 
-_ELSEWHERE = ("server", "checkpoint", "metrics", "run")
+_ELSEWHERE = ("server", "tempest", "checkpoint", "metrics", "run")
 """Groups of settings that a run in an arena does not look at, the seed apart."""
+
+_LATER = (
+    "expert.plugin",
+    "expert.ratio.hold",
+    "exploration.epsilon.hold",
+    "exploration.noise.hold",
+    "replay.priority_beta.hold",
+    "imitation.expert.hold",
+    "learner.cosine_restarts",
+)
+"""Fields that came when there were results already. With its default each is what all runs before
+it had, so it is part of a digest only where it has another value."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,13 @@ class Job:
             names = ("env", "weaken", "expert", "eval_seed", "final_episodes")
             return {"expert": {name: options[name] for name in names}}
         config = self.config.model_dump(mode="json", exclude=set(_ELSEWHERE))
+        for key in _LATER:
+            *path, name = key.split(".")
+            group = config
+            for part in path:
+                group = group[part]
+            if group[name] == leaves()[key].default:
+                del group[name]
         return {"seed": self.seed, "config": config, "options": options}
 
     @property

@@ -23,11 +23,12 @@ from typing import Any, TypeVar
 from agent import checkpoint
 from agent.device import resolve_device
 from agent.handover import expert_ratio
-from config.changes import Change, changed
 from config.load import ConfigError
 from config.models import Config
+from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import gateway, trainer
+from server import expert_plugin, gateway, trainer
+from server.board import Board
 from server.control import (
     Changed,
     Checkpoint,
@@ -38,6 +39,8 @@ from server.control import (
     Failed,
     GameDecided,
     GatewayReport,
+    Joined,
+    Left,
     Log,
     Open,
     Proposed,
@@ -47,12 +50,17 @@ from server.control import (
     SaveBest,
     Saved,
     SavedBest,
+    SaveWanted,
     Stop,
     TrainerReport,
 )
 from server.control_socket import ControlSocket
+from server.controls import Controls
 from server.evaluation import Evaluation, Evaluations
+from server.event_files import EventFiles
+from server.mailbox import Mailbox
 from server.metrics import Collector
+from server.players import Players
 from server.ring import StepRing
 from server.rundir import RunFolder, append_lines
 from server.watch import SampleWatch, unwise
@@ -65,6 +73,9 @@ _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
+
+SAVE_EVERY_S = 30.0
+"""Checkpoints that clients ask for are at least so far apart, however often they do."""
 
 STOP_S = 10.0
 """A clean stop takes at most this long; then processes are ended."""
@@ -93,8 +104,13 @@ class Supervisor:
         """`resume`: go on from the newest checkpoint, or with `best` from the one that evaluated
         best. `record`: keep what every batch held, for `dump`. `keep_rows`: keep every row, for
         `write_recording`."""
+        config = with_secrets(config)
         self.config = config
         self.folder = folder
+        self.controls = Controls(self)
+        """What can be done to the run while it runs, for whoever is in this thread."""
+        self.mailbox = Mailbox(self.controls.handle)
+        """The same for other threads."""
         self.row: dict[str, float] = {}
         """The newest metrics; empty until the first interval has passed."""
         self.last: dict[str, float] = {}
@@ -103,7 +119,12 @@ class Supervisor:
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
         """Called after each interval with `last`."""
+        evaluated = folder.evaluated()
+        self.board = Board(config, folder, evaluated)
+        """What other threads may look at."""
         self.port = 0
+        self.tempest_port: int | None = None
+        """Where older clients for Tempest connect."""
         self._resume = resume
         self._record = record
         self._best = best
@@ -118,12 +139,20 @@ class Supervisor:
         self._control: ControlSocket | None = None
         self._base_frames: int | None = None if resume else 0
         """Stored frames before this start; None while that is not known."""
-        self._collector = Collector(Evaluations(folder.evaluated()))
+        self._collector = Collector(Evaluations(evaluated))
         there = checkpoint.best(folder.checkpoints) is not None
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
         self._samples = SampleWatch()
+        self._players = Players()
+        self._events: EventFiles | None = None
+        if config.metrics.tensorboard:
+            self._events = EventFiles(folder.path / "tensorboard")
+        self._reported: set[int] = set()
+        """Gateways that have reported: their sockets are served."""
         self._next_row = 0.0
+        self._save_wanted = False
+        self._next_save = 0.0
         self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
 
@@ -133,12 +162,14 @@ class Supervisor:
         """Listen, and start the processes. Errors: ConfigError if the port or a device cannot be
         had."""
         self._check_devices()
-        sockets = self._listen()
-        for index, sock in enumerate(sockets):
+        expert_plugin.check(self.config)
+        for index, sockets in enumerate(self._listen()):
             args = (self.config, index, self.folder.launch)
-            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=(sock,))
+            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=sockets)
             self._gateways.append(pipe)
-            sock.close()
+            for sock in sockets:
+                if sock is not None:
+                    sock.close()
         self._trainer = self._spawn(
             "trainer",
             trainer.main,
@@ -148,8 +179,11 @@ class Supervisor:
         self._tell_ratio()
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
+        self.mailbox.open()
         try:
-            self._control = ControlSocket(self.folder.path, self._asked)
+            self._control = ControlSocket(
+                self.folder.path, lambda request: self.controls.handle(request, "cli")
+            )
         except OSError as error:
             log.warning("settings cannot be changed while this run runs: no socket: %s", error)
         if self._spec is not None:
@@ -165,38 +199,27 @@ class Supervisor:
         }
         for field, name in devices.items():
             try:
-                resolve_device(name, field)
+                device = resolve_device(name, field)
             except RuntimeError as error:
                 raise ConfigError(str(error)) from None
+            if field == "trainer.device":
+                self.board.device = str(device)
 
-    def _listen(self) -> list[socket.socket]:
-        server = self.config.server
-        shared = server.gateways > 1
+    def _listen(self) -> list[tuple[socket.socket, socket.socket | None]]:
+        """For each gateway where games connect, and where older clients for Tempest do."""
+        server, tempest = self.config.server, self.config.tempest
+        sockets = _listening("server", server.host, server.port, server.gateways)
+        self.port = sockets[0].getsockname()[1]
+        if tempest.port is None:
+            return [(sock, None) for sock in sockets]
         try:
-            family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0][0]
-            # Without SO_REUSEPORT first: another server on this port must be noticed.
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((server.host, server.port))
-                self.port = probe.getsockname()[1]
-                if not shared:
-                    # From here on connections queue until the gateway has started.
-                    probe.listen(BACKLOG)
-                    return [probe.dup()]
-            sockets = []
-            for _ in range(server.gateways):
-                sock = socket.socket(family)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                sock.bind((server.host, self.port))
-                sock.listen(BACKLOG)
-                sockets.append(sock)
-        except OSError as error:
-            raise ConfigError(
-                f"server.port: cannot listen on {server.host}:{server.port}: {error.strerror}; "
-                "stop what uses it, or choose another port"
-            ) from None
-        return sockets
+            older = _listening("tempest", tempest.host, tempest.port, server.gateways)
+        except ConfigError:
+            for sock in sockets:
+                sock.close()
+            raise
+        self.tempest_port = older[0].getsockname()[1]
+        return list(zip(sockets, older, strict=True))
 
     def _spawn(self, name: str, target: Callable[..., None], *first: Any, last: Any) -> Pipe:
         ours, theirs = self._context.Pipe()
@@ -208,7 +231,7 @@ class Supervisor:
 
     def _decide(self, spec: GameSpec) -> None:
         """This is the run's game: make its rings, and tell the trainer."""
-        self._spec = spec
+        self._spec = self.board.spec = spec
         capacity = self.config.server.ring_steps
         try:
             for _ in self._gateways:
@@ -227,25 +250,37 @@ class Supervisor:
 
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
+        self.board.beat()
         pipes = list(self._processes)
         sentinels = {p.sentinel: p for p in self._processes.values()}
-        asking = self._control.waitables if self._control else []
+        asking = {
+            each: ear
+            for ear in (self._control, self.mailbox)
+            if ear is not None
+            for each in ear.waitables
+        }
         for ready in multiprocessing.connection.wait([*pipes, *sentinels, *asking], timeout_s):
             if isinstance(ready, multiprocessing.connection.Connection):
                 self._take_in(ready)
             elif isinstance(ready, socket.socket):
-                assert self._control is not None
-                self._control.serve(ready)
+                asking[ready].serve(ready)
             elif not self._stopping:
                 self._take_in_all()
                 process = sentinels[ready]  # type: ignore[index]
                 process.join()
-                raise ChildDied(
+                self.board.ended = (
                     f"{process.name} ended by itself (exit code {process.exitcode}); see "
                     f"{self.folder.log}"
                 )
+                raise ChildDied(self.board.ended)
         self._close_evaluation()
-        if time.monotonic() >= self._next_row:
+        now = time.monotonic()
+        if self._save_wanted and now >= self._next_save:
+            assert self._trainer is not None
+            self._save_wanted, self._next_save = False, now + SAVE_EVERY_S
+            log.info("a client asked for a checkpoint")
+            self._say(self._trainer, Checkpoint())
+        if now >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
             self._write_row()
 
@@ -277,38 +312,28 @@ class Supervisor:
         """What the run's evaluations found so far."""
         return self._collector.evaluations
 
-    def change(self, values: dict[str, Any]) -> list[Change]:
-        """Change settings while the run runs (`config.changes`): all of them, or an error and none.
+    @property
+    def training_games(self) -> int:
+        """Connections of games in training."""
+        return self._players.training
 
-        Gateways and trainer are told, the run's configuration is written anew so that `--resume`
-        goes on with it, and each change is kept in `changes.jsonl` and in the log. Returns what
-        was changed; what has its value already is not among that. Errors: ConfigError.
-        """
-        config, changes = changed(self.config, values)
-        if not changes:
-            return []
-        now = {"time": time.time(), "frames": self.frames}
-        try:
-            self.folder.keep_changes(
-                self.config,
-                config,
-                [now | {"key": c.key, "from": c.old, "to": c.new} for c in changes],
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"the change cannot be recorded in {self.folder.path}, so nothing was changed: "
-                f"{error}"
-            ) from None
-        before, self.config = self.config, config
+    def adopt(self, config: Config) -> None:
+        """Go on with another configuration: the processes are told. See `controls`, which records
+        it."""
+        self.config = self.board.config = config
         for pipe in self._processes:
             self._say(pipe, Changed(config))
         self._tell_ratio()
-        for change in changes:
-            log.info("changed %s", change)
-        warning = unwise(config.advantage)
-        if warning and warning != unwise(before.advantage):
-            log.warning("%s", warning)
-        return changes
+
+    def tell_trainer(self, message: Any) -> None:
+        """Send it a message."""
+        assert self._trainer is not None
+        self._say(self._trainer, message)
+
+    def tell_gateways(self, message: Any) -> None:
+        """Send each of them a message."""
+        for pipe in self._gateways:
+            self._say(pipe, message)
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until all that was played is stored, learnt from, and published. The games must
@@ -323,18 +348,6 @@ class Supervisor:
                 done = not (row["slots"] or row["transitions_dropped"] or row.get("updates_due"))
                 # Twice: the second row comes after the weights of the first were published.
                 quiet = quiet + 1 if done else 0
-
-    def _asked(self, request: Any) -> dict[str, Any]:
-        """Answer a request that came by the control socket."""
-        match request:
-            case {"set": dict(values)} if len(request) == 1:
-                try:
-                    changes = self.change(values)
-                except ConfigError as error:
-                    return {"error": str(error)}
-                return {"changes": [{"key": c.key, "from": c.old, "to": c.new} for c in changes]}
-            case _:
-                return {"error": 'expected {"set": {KEY: VALUE, ...}}, got another request'}
 
     def _tell_ratio(self) -> None:
         """Tell the gateways how often the expert plays, where evaluations decide that."""
@@ -351,10 +364,12 @@ class Supervisor:
         if self.evaluations.over:
             for evaluation in self.evaluations.close(time.time()):
                 self._evaluated(evaluation)
+            self.board.evaluating = False
 
     def _evaluated(self, evaluation: Evaluation) -> None:
         """An evaluation has ended: keep it, and act on it."""
         log.info("%s", evaluation.text())
+        self.board.evaluated(evaluation)
         try:
             append_lines(self.folder.evaluations, [evaluation.line()])
         except OSError as error:
@@ -395,8 +410,12 @@ class Supervisor:
     def _handle(self, message: Any) -> None:
         match message:
             case GatewayReport():
+                self._players.report(message)
+                self._reported.add(message.index)
+                self.board.ready = len(self._reported) == len(self._gateways)
                 for evaluation in self._collector.gateway(message):
                     self._evaluated(evaluation)
+                self.board.evaluating = self.evaluations.under_way
             case TrainerReport():
                 self._collector.trainer(message.metrics)
                 for warning in self._samples.look(message.metrics):
@@ -404,6 +423,10 @@ class Supervisor:
                 for line in message.lines:
                     self.lines.append(line)
                     log.info("%s", line)
+            case Joined():
+                self._players.joined(message)
+            case Left():
+                self._players.left(message.session)
             case Log():
                 logging.getLogger(message.source).log(message.level, "%s", message.text)
             case Proposed():
@@ -412,13 +435,17 @@ class Supervisor:
             case Ready():
                 self._ready = message
                 self._base_frames = message.base_frames
+                self._keep_start()
                 assert self._spec is not None
                 rings = tuple(ring.name for ring in self._rings)
                 for pipe in self._gateways:
                     pipe.send(Open(self._spec, rings, message.weights, message.size))
             case Saved():
                 if not self._stopping:
+                    self.controls.saved(message)
                     self._answers.append(message)
+            case SaveWanted():
+                self._save_wanted = True
             case SavedBest():
                 if message.error is None:
                     self._best_saved = message.mean
@@ -432,8 +459,25 @@ class Supervisor:
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
 
+    def _keep_start(self) -> None:
+        """Write down that the run was started, now that it is known where it goes on from."""
+        record = {
+            "time": self.board.started,
+            "launch": self.folder.launch,
+            "frames": self._base_frames,
+        }
+        try:
+            append_lines(self.folder.starts, [record])
+        except OSError as error:
+            log.error("could not write %s: %s", self.folder.starts, error)
+        self.board.began(record)
+
     def _write_row(self) -> None:
         self.row = self._collector.row()
+        if not self.row["frames"]:
+            # No report of the trainer yet: a resumed run has some all the same.
+            base = self._base_frames
+            self.row["frames"] = math.nan if base is None else float(base)
         learnt = self.row.get("updates_per_s", 0.0) > 0
         self.last |= {
             name: value
@@ -442,6 +486,9 @@ class Supervisor:
         }
         with self.folder.metrics.open("a") as file:
             file.write(json.dumps(plain(self.row)) + "\n")
+        if self._events is not None:
+            self._events.add(self.row)
+        self.board.show(self.row, self.last, self._players.rows(time.time()))
         if self.on_row:
             self.on_row(self.last)
 
@@ -451,6 +498,9 @@ class Supervisor:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
         self._stopping = True
+        self.board.ended = self.board.ended or "the server is stopping"
+        self.controls.close()
+        self.mailbox.close()
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -477,6 +527,9 @@ class Supervisor:
             ring.unlink()
         self._rings.clear()
         self.folder.close()
+        if self._events is not None:
+            self._events.close()
+            self._events = None
         if self._ready is not None:  # the trainer's to remove, unless it was killed
             with contextlib.suppress(FileNotFoundError):
                 slot = WeightSlot.attach(self._ready.weights, self._ready.size)
@@ -502,6 +555,36 @@ class Supervisor:
         self._take_in(pipe)
         self._processes.pop(pipe, None)
         pipe.close()
+
+
+def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
+    """A listening socket for each gateway, all on one port. Errors: ConfigError that names the
+    settings' group."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # Without SO_REUSEPORT first: another server on this port must be noticed.
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            port = probe.getsockname()[1]
+            if gateways == 1:
+                # From here on connections queue until the gateway has started.
+                probe.listen(BACKLOG)
+                return [probe.dup()]
+        sockets = []
+        for _ in range(gateways):
+            sock = socket.socket(family)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((host, port))
+            sock.listen(BACKLOG)
+            sockets.append(sock)
+    except OSError as error:
+        raise ConfigError(
+            f"{group}.port: cannot listen on {host}:{port}: {error.strerror}; stop what uses it, "
+            "or choose another port"
+        ) from None
+    return sockets
 
 
 def plain(row: dict[str, float]) -> dict[str, float | int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 _LINE_EVERY = 5
 """Plain output has a line for every 5th row: enough to follow, little enough to keep."""
@@ -19,8 +21,19 @@ _LINE_EVERY = 5
 class Screen:
     """Shows rows of metrics as they come. Use it as a context manager."""
 
-    def __init__(self, console: Console, title: str, *, frames: int | None = None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        *,
+        frames: int | None = None,
+        lines: Callable[[str], None] | None = None,
+    ) -> None:
+        """`frames`: how many there will be. `lines`: where lines go instead of the console, and
+        there is no table then."""
         self.console = console
+        self._print = lines or (lambda text: console.print(text, soft_wrap=True))
+        self._line = ""
         self._title = title
         self._note = "waiting for a game"
         self._row: dict[str, float] = {}
@@ -33,7 +46,7 @@ class Screen:
             )  # fmt: skip
             self._task = self._progress.add_task("frames", total=frames)
         self._live: Live | None = None
-        if console.is_terminal:
+        if console.is_terminal and lines is None:
             self._live = Live(
                 console=console, refresh_per_second=4, get_renderable=self._render, transient=False
             )
@@ -52,12 +65,21 @@ class Screen:
         if self._live:
             self._live.stop()
 
+    @property
+    def live(self) -> bool:
+        """There is a table, and not only lines."""
+        return self._live is not None
+
+    def say(self, text: str) -> None:
+        """A line below the table: what keys do, and what came of them."""
+        self._line = text
+
     def note(self, text: str) -> None:
         """What is going on just now."""
         if text != self._note:
             self._note = text
             if not self._live:
-                self.console.print(text)
+                self._print(text)
 
     def show(self, row: dict[str, float]) -> None:
         """A new row of metrics."""
@@ -66,12 +88,14 @@ class Screen:
         if self._progress:
             self._progress.update(self._task, completed=row.get("frames", 0.0))
         if not self._live and self._rows % _LINE_EVERY == 0:
-            self.console.print(plain_line(row), soft_wrap=True)
+            self._print(plain_line(row))
 
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = [table(self._row)]
         if self._progress:
             parts.append(self._progress)
+        if self._line:
+            parts.append(Text(self._line, style="bold"))
         return Panel(Group(*parts), title=self._title, subtitle=self._note, padding=(0, 1))
 
 

@@ -22,12 +22,13 @@ import numpy as np
 import torch
 
 from agent import checkpoint, journal, recording
+from agent.checkpoint import CheckpointError
 from agent.device import resolve_device
 from agent.journal import Damage, Journal, JournalError, Position
 from agent.learner import Learner
 from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
-from agent.schedules import linear
+from agent.schedules import scheduled
 from agent.step import STEP, StepBlock
 from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES, Actor
@@ -41,6 +42,7 @@ from server.control import (
     Ending,
     Failed,
     GameDecided,
+    Pause,
     Ready,
     Record,
     Recorded,
@@ -69,6 +71,9 @@ BUFFER_LINE_EVERY = 1000
 
 COMPLAIN_S = 60.0
 """Between two lines about a disk that takes no more rows."""
+
+_TOLD = (CheckpointError, JournalError, RecordingError, MemoryError, RuntimeError, OSError)
+"""Errors that end the process with a message of their own."""
 
 
 class BatchRecord:
@@ -112,10 +117,12 @@ class Trainer:
         best: bool = False,
         keep_rows: bool = False,
         pretrain_updates: int = 0,
+        paused: bool = False,
     ) -> None:
         """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
         evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
-        `pretrain_updates`: make so many updates from the demonstrations, and end."""
+        `pretrain_updates`: make so many updates from the demonstrations, and end. `paused`: learn
+        nothing until told to."""
         self._config = config
         self._pipe = pipe
         self._folder = folder / "checkpoints"
@@ -167,6 +174,13 @@ class Trainer:
         self._reported_at, self._reported_updates = now, self._learner.updates
         self._reward_sum, self._reward_n = np.zeros(3), np.zeros(3)
         self._lines: list[str] = []
+        self._paused = False
+        self._owed = 0
+        """Updates that were due when it was paused."""
+        self._forgiven = 0
+        """Updates that became due while it was paused, and are not made."""
+        if paused:
+            self._pause(True)
         self._ending = False
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
@@ -265,7 +279,7 @@ class Trainer:
                 log.error(
                     "could not write rows of the replay: %s; training goes on, but %d rows would "
                     "be lost with this process; make room on the disk",
-                    error,
+                    str(error),  # its traceback would keep a hold of the ring
                     self._unkept,
                 )
 
@@ -278,6 +292,8 @@ class Trainer:
                     self._stopping = isinstance(message, Stop)
                 elif isinstance(message, Checkpoint):
                     self._save()
+                elif isinstance(message, Pause):
+                    self._pause(message.on)
                 elif isinstance(message, SaveBest):
                     self._save_best(message.evaluation)
                 elif isinstance(message, Changed):
@@ -288,6 +304,17 @@ class Trainer:
                     self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
             self._ending = self._stopping = True
+
+    def _pause(self, on: bool) -> None:
+        """Learn no more, or go on. What was stored while it was paused makes no update due: else
+        the games would have to wait, or a day's updates be made at once."""
+        if on == self._paused:
+            return
+        if on:
+            self._owed, self._paused = self._due(), True
+        else:
+            self._paused = False
+            self._forgiven += self._due() - self._owed
 
     def _change(self, config: Config) -> None:
         """These settings hold from the next batch on."""
@@ -337,9 +364,10 @@ class Trainer:
         if self._pretrain:
             return self._first_update + self._pretrain - self._learner.updates
         trainer = self._config.trainer
-        if not trainer.enabled or not self._replay.can_sample:
+        if not trainer.enabled or self._paused or not self._replay.can_sample:
             return 0
-        return updates_due(trainer, self._stored, self._learner.updates - self._first_update)
+        made = self._learner.updates - self._first_update
+        return updates_due(trainer, self._stored, made + self._forgiven)
 
     def _learn(self) -> int:
         due = self._due()
@@ -382,6 +410,7 @@ class Trainer:
             "buffer_fill": composition.total / self._config.replay.capacity_steps,
             **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
             "rows_unkept": float(self._unkept),
+            "paused": float(self._paused),
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
         for actor in ACTORS:
@@ -515,8 +544,7 @@ def learn_once(
     config: Config, replay: Replay, learner: Learner, device: torch.device, frames: int
 ) -> Batch:
     """One update at `frames` stored steps of the run; the batch that it was made from."""
-    beta = config.replay.priority_beta
-    replay.beta = linear(beta.start, beta.end, beta.frames, frames)
+    replay.beta = scheduled(config.replay.priority_beta, frames)
     batch = replay.sample(config.learner.batch_size)
     td_errors = learner.step(batch.to(device), frames)
     if replay.prioritised:
@@ -529,15 +557,18 @@ def spec_text(spec: GameSpec) -> str:
     return msgspec.json.encode(spec).decode()
 
 
-def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config]:
-    """What the run is about (None if it is to end before there is a game), and the configuration,
-    which may change meanwhile."""
+def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config, bool]:
+    """What the run is about (None if it is to end before there is a game), the configuration, which
+    may change meanwhile, and whether training was paused."""
+    paused = False
     while True:
         message = pipe.recv()
         if isinstance(message, GameDecided):
-            return message, config
+            return message, config, paused
         if isinstance(message, Stop):
-            return None, config
+            return None, config, paused
+        if isinstance(message, Pause):
+            paused = message.on
         if isinstance(message, Changed):
             config = message.config
         if isinstance(message, Checkpoint):
@@ -562,7 +593,7 @@ def main(
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
-        game, config = _await_game(pipe, config)
+        game, config, paused = _await_game(pipe, config)
         if game:
             Trainer(
                 config,
@@ -574,13 +605,13 @@ def main(
                 best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
+                paused=paused,
             ).run()
     except EOFError:  # the supervisor is gone
         return
     except Exception as error:
         log.exception("the trainer ends")
-        known = (checkpoint.CheckpointError, JournalError, RecordingError, MemoryError, RuntimeError, OSError)
-        if isinstance(error, known):
+        if isinstance(error, _TOLD):
             with contextlib.suppress(OSError):
                 pipe.send(Failed(f"trainer: {error}"))
         raise SystemExit(1) from error

@@ -5,14 +5,14 @@ forward pass, stored and answered together. No sockets here: connections are ask
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import ROLES, TRAIN, Decider, Mix
+from agent.decision import EVAL, EVAL_EXPERT, ROLES, TRAIN, Decider, Mix
 from agent.policy import Policy
 from agent.step import StepBlock
 from config.models import RewardConfig
@@ -21,8 +21,11 @@ from protocol.actor import NOBODY
 from protocol.checks import MAX_VALUE
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING, Actions, Frame, Frames
-from protocol.spaces import GameSpec
+from protocol.session import session_of
+from protocol.spaces import GameSpec, Part
+from protocol.tempest import HEADER, header_fields
 from server.control import Episode
+from server.expert_plugin import ExpertPlugin
 from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable
 
 _DURATIONS = 2048
@@ -57,12 +60,18 @@ class Player(Protocol):
         """End the connection with an error."""
 
 
+Encode = Callable[[int, int, Sequence[Part] | None, int, int, bool], bytes]
+"""The answer to a frame as bytes: of slot, seq, action, actor, policy version, explored."""
+
+
 class Waiting(NamedTuple):
     """Who waits for which rows of the batch: one frame of a slot, or one of all slots."""
 
     player: Player
     slot: int | None
     n: int
+    encode: Encode
+    """How one frame of a slot is answered."""
 
 
 class TurnLoop:
@@ -78,7 +87,10 @@ class TurnLoop:
         rng: np.random.Generator,
         *,
         frame_stack: int = 1,
+        expert: ExpertPlugin | None = None,
     ) -> None:
+        self.expert = expert
+        """Asked about frames that come without a recommendation. May be exchanged between turns."""
         self._spec = spec
         self._policy = policy
         self._sink = sink
@@ -132,6 +144,11 @@ class TurnLoop:
         """Nothing waits: no frame, no step, no truncation."""
         return not (self.full or self._batch.n or self._lost)
 
+    def played(self, rows: npt.NDArray[np.int64], starts: list[int]) -> npt.NDArray[np.int64]:
+        """Frames of some connections by who acted before them, [n, 3] (see SlotTable): `rows` are
+        those of all their slots, one connection behind the other, each from one of `starts` on."""
+        return np.add.reduceat(self._table.played[rows], starts, axis=0)
+
     def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for a connection's slots; give them back with `leave`."""
         rows = self._table.take(streams, role)
@@ -145,8 +162,15 @@ class TurnLoop:
         """The connection is gone. Its waiting frames still count; its episodes are truncated."""
         self._lost.append(player)
 
-    def add_frame(self, player: Player, frame: Frame) -> None:
-        """A checked FRAME waits from now on. Errors: RemoteError about its actions."""
+    def add_frame(
+        self,
+        player: Player,
+        frame: Frame,
+        header: memoryview | None = None,
+        encode: Encode = codec.encode_action,
+    ) -> None:
+        """A checked FRAME waits from now on. `header`: what stood before it, in the older format.
+        Errors: RemoteError about its actions."""
         spec, batch, slot = self._spec, self._batch, frame.slot
         expert = None if frame.expert is None else spec.action_row(frame.expert)
         took = None if frame.took is None else spec.action_row(frame.took[0])
@@ -167,7 +191,11 @@ class TurnLoop:
             assert frame.took is not None
             batch.took[i] = took
             batch.took_actor[i] = frame.took[1]
-        self._wait(player, slot, 1)
+        batch.headed[i] = header is not None
+        if header is not None:
+            size = HEADER.itemsize
+            batch.header_bytes[i * size : (i + 1) * size] = header
+        self._wait(player, slot, 1, encode)
 
     def add_frames(self, player: Player, frames: Frames) -> None:
         """A checked FRAMES waits from now on."""
@@ -188,7 +216,8 @@ class TurnLoop:
         else:
             batch.took[at] = np.frombuffer(frames.took[0], "<f4").reshape(count, -1)
             batch.took_actor[at] = np.frombuffer(frames.took[1], np.uint8)
-        self._wait(player, None, count)
+        batch.headed[at] = False
+        self._wait(player, None, count, codec.encode_action)
 
     def run(self) -> None:
         """Answer all that waits, then truncate what was lost. Nothing to do is fine."""
@@ -196,6 +225,8 @@ class TurnLoop:
             return
         if self._batch.n:
             self._refuse_not_finite()
+        if self._batch.n:
+            self._advise()
         if self._batch.n:
             self._complete()
             self._answer()
@@ -215,10 +246,10 @@ class TurnLoop:
             self._sink.write(block)
             self._outbox.sent(len(block))
 
-    def _wait(self, player: Player, slot: int | None, count: int) -> None:
+    def _wait(self, player: Player, slot: int | None, count: int, encode: Encode) -> None:
         if not self._waiting:
             self._started = perf_counter()
-        self._waiting.append(Waiting(player, slot, count))
+        self._waiting.append(Waiting(player, slot, count, encode))
         self._batch.n += count
 
     def _refuse_not_finite(self) -> None:
@@ -270,6 +301,36 @@ class TurnLoop:
             f"{parts}; check what the game computes, or lower reward.weights",
         )
 
+    def _advise(self) -> None:
+        """Ask the server's own expert about the frames that came without a recommendation, and end
+        the connections that let the expert alone play and have none."""
+        table, batch, n = self._table, self._batch, self._batch.n
+        if self.expert is None and not table.by_role[EVAL_EXPERT]:
+            return
+        rows, headed = batch.row[:n], batch.headed[:n]
+        roles = table.role[rows]
+        wanted = np.isnan(batch.expert[:n, 0]) & (batch.status[:n] == RUNNING) & (roles != EVAL)
+        if self.expert is not None:
+            for asked in (np.flatnonzero(wanted & ~headed), np.flatnonzero(wanted & headed)):
+                if len(asked):
+                    of = rows[asked]
+                    batch.expert[asked] = self.expert.ask(
+                        batch.obs[asked],
+                        table.stream[of],
+                        ~table.pending[of],
+                        header_fields(batch.header[asked]) if headed[asked[0]] else {},
+                    )
+        missing = wanted & (roles == EVAL_EXPERT) & np.isnan(batch.expert[:n, 0])
+        if missing.any():
+            self._refuse(~missing, self._no_advice)
+
+    def _no_advice(self, _row: int) -> RemoteError:
+        return RemoteError(
+            "expert_missing",
+            "the role eval_expert plays the expert alone, and the server's own (expert.plugin) has "
+            "no advice for a frame; see the server's log, or recommend an action with every frame",
+        )
+
     def _complete(self) -> None:
         """The frames of this turn complete the ones before: those become steps."""
         table, batch = self._table, self._batch
@@ -278,6 +339,7 @@ class TurnLoop:
         if took.any():
             table.action[rows[took]] = batch.took[: batch.n][took]
             table.actor[rows[took]] = batch.took_actor[: batch.n][took]
+        table.played[rows, table.actor[rows]] += 1
         pending = table.pending[rows]
         earned = batch.earned[: batch.n]
         table.episode_return[rows] += earned
@@ -305,6 +367,7 @@ class TurnLoop:
                         _ROLE_NAMES[int(table.role[row])],
                         float(table.episode_return[row]),
                         int(table.episode_length[row]),
+                        session_of(int(table.stream[row])),
                     )
                 )
             table.linked[ended] = False
@@ -367,9 +430,7 @@ class TurnLoop:
             if entry.slot is not None:
                 action = parts[i] if alive[i] else None
                 replies.append(
-                    codec.encode_action(
-                        entry.slot, seqs[i], action, tags[i], version, bool(dice[i])
-                    )
+                    entry.encode(entry.slot, seqs[i], action, tags[i], version, bool(dice[i]))
                 )
             else:
                 at = slice(i, i + entry.n)

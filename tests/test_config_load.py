@@ -14,7 +14,7 @@ import tomli_w
 
 from config import load as loading
 from config.fields import flat, leaves, nearest, nested
-from config.load import ConfigError, Given, Loaded, load, to_toml, write_effective
+from config.load import IMPLIED, ConfigError, Given, Loaded, load, to_toml, write_effective
 from config.models import NONE, Config
 from config.options import add_arguments, given, parse
 
@@ -23,8 +23,20 @@ OTHER: dict[str, Any] = {
     "run.seed": 7,
     "server.host": "0.0.0.0",
     "server.token": "open sesame",
+    "server.token_file": "some/secret",
+    "server.control_token": "shut sesame",
+    "server.control_token_file": "another/secret",
+    "server.log_format": "json",
+    "server.http_host": "0.0.0.0",
     "server.device": "cuda:1",
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
+    "tempest.port": 9999,
+    "tempest.host": "0.0.0.0",
+    "tempest.zap_gate.start": 0.5,
+    "tempest.zap_gate.end": 0.25,
+    "tempest.reply_bytes": 3,
+    "tempest.spinner": "levels",
+    "expert.plugin": "package.module:function",
     "reward.weights": {"score": 0.01, "life": -1.0},
     "reward.clip": 10.0,
     "expert.decay": "evaluation",
@@ -61,7 +73,7 @@ def _other(key: str) -> Any:
 
 def _in_config(key: str, value: Any) -> Any:
     """A value of a source as the config holds it."""
-    if key == "run.dir":
+    if leaves()[key].kind is Path:
         return Path(value)
     return tuple(value) if leaves()[key].kind is tuple else value
 
@@ -79,16 +91,18 @@ def _write(path: Path, values: dict[str, Any]) -> Path:
 
 def _value(loaded: Loaded, key: str) -> Any:
     value = flat(loaded.config)[key]
-    return value.get_secret_value() if key == "server.token" and value else value
+    return value.get_secret_value() if leaves()[key].secret and value else value
 
 
 def _check_only(loaded: Loaded, key: str, origin: str) -> None:
-    """One key has its other value, from there; all others their defaults."""
+    """One key has its other value, from there; all others their defaults, or those of the preset
+    that the key brings along."""
+    base = load(Given(preset=IMPLIED.get(key)), {})
     assert _value(loaded, key) == _in_config(key, _other(key))
     assert _value(loaded, key) != leaves()[key].default
-    assert loaded.origins == dict.fromkeys(leaves(), "default") | {key: origin}
+    assert loaded.origins == dict(base.origins) | {key: origin}
     rest = {k: v for k, v in flat(loaded.config).items() if k != key}
-    assert rest == {k: leaf.default for k, leaf in leaves().items() if k != key}
+    assert rest == {k: v for k, v in flat(base.config).items() if k != key}
 
 
 # Every field from every source
@@ -199,10 +213,12 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
     path = write_effective(first.config, tmp_path)
     assert path == tmp_path / "config.toml"
     second = load(Given(resume=tmp_path), {})
-    expected = flat(first.config) | {"server.token": None, "run.dir": tmp_path}
+    secrets = [key for key, leaf in leaves().items() if leaf.secret]
+    assert secrets == ["server.token", "server.control_token"]
+    expected = flat(first.config) | dict.fromkeys(secrets) | {"run.dir": tmp_path}
     assert flat(second.config) == expected
     origins = dict.fromkeys(leaves(), f"run {tmp_path}")
-    origins |= {"server.token": "default", "run.dir": "command line --resume"}
+    origins |= dict.fromkeys(secrets, "default") | {"run.dir": "command line --resume"}
     assert second.origins == origins
 
 
@@ -356,20 +372,22 @@ def test_nearest(word: str, meant: str | None) -> None:
 SECRET = "s3cret-of-the-house"
 
 
-def test_a_secret_is_in_no_message_and_no_file(tmp_path: Path) -> None:
-    path = _write(tmp_path / "a.toml", {"server.token": SECRET, "server.port": -1})
-    command = _command("--server.token", SECRET, "--server.port", "-1")
-    environ = {"UNDERSTUDY_SERVER__TOKEN": SECRET, "UNDERSTUDY_SERVER__PORT": "-1"}
+@pytest.mark.parametrize("key", ["server.token", "server.control_token"])
+def test_a_secret_is_in_no_message_and_no_file(key: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.toml", {key: SECRET, "server.port": -1})
+    command = _command(f"--{key}", SECRET, "--server.port", "-1")
+    variable = leaves()[key].variable
+    environ = {variable: SECRET, "UNDERSTUDY_SERVER__PORT": "-1"}
     for given_, env in ((Given(file=path), {}), (command, {}), (Given(), environ)):
         assert SECRET not in repr(given_)
         with pytest.raises(ConfigError, match="port") as caught:
             load(given_, env)
         assert SECRET not in "".join(traceback.format_exception(caught.value))
-    loaded = load(environ={"UNDERSTUDY_SERVER__TOKEN": SECRET})
-    assert loaded.config.server.token is not None
-    assert loaded.config.server.token.get_secret_value() == SECRET
+    loaded = load(environ={variable: SECRET})
+    assert _value(loaded, key) == SECRET
     assert SECRET not in repr(loaded)
-    assert "token" not in to_toml(loaded.config)
+    assert f"{key.partition('.')[2]} =" not in to_toml(loaded.config)
+    assert SECRET not in to_toml(loaded.config)
 
 
 @pytest.mark.parametrize("wrong", ["[12345678]", "12345678", "{ a = 12345678 }"])

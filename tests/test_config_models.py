@@ -13,7 +13,7 @@ from config.models import ActorName, Config, Group, LearnerConfig, Schedule
 from protocol.actor import NAMES
 
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_steps": "steps", "_updates": "updates"}
-NO_UNIT = {"run.seed", "server.port", "trainer.nice"}
+NO_UNIT = {"run.seed", "server.port", "server.http_port", "tempest.port", "trainer.nice"}
 """Whole numbers that count nothing."""
 
 
@@ -119,11 +119,31 @@ def test_the_defaults_are_valid() -> None:
         ("advantage", {"applies_to": ["discrete"]}, "'imitation' or 'td'"),
         ("advantage", {"actor_factor": {"dqn": -1.0}}, "greater than or equal to 0"),
         ("learner", {"gama": 0.9}, "Extra inputs"),
+        ("tempest", {"reply_bytes": 4}, "expected 3 or 5, got 4"),
+        ("tempest", {"reply_bytes": "5"}, "valid integer"),
+        ("tempest", {"spinner": "knob"}, "'continuous' or 'levels'"),
+        ("tempest", {"zap_gate": {"start": 2.0, "end": 0.0, "frames": 1}}, "less than or equal"),
+        ("expert", {"plugin": "module"}, "pattern"),
+        ("expert", {"plugin": "a.b:c.d"}, "pattern"),
+        ("exploration", {"epsilon": {"start": 1.0, "end": 0.0, "frames": 1, "hold": -1}}, "equal"),
     ],
 )
 def test_what_cannot_be_is_refused(group: str, fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Config.model_validate({group: fields})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"start_level": 0}, {"start_level": 82}, {"start_level": 9.0}, {"start_advanced": 1}],
+)
+def test_start_levels_are_checked_where_there_are_older_clients(settings: dict[str, Any]) -> None:
+    """For other games these names may mean something else."""
+    Config.model_validate({"server": {"settings": settings}})
+    with pytest.raises(ValidationError, match=next(iter(settings))):
+        Config.model_validate({"server": {"settings": settings}, "tempest": {"port": 0}})
+    good = {"start_level": 81, "start_advanced": False, "lives": 3}
+    Config.model_validate({"server": {"settings": good}, "tempest": {"port": 0}})
 
 
 def test_what_can_just_be_is_taken() -> None:

@@ -10,6 +10,7 @@ import pytest
 from config import docs
 from config.fields import leaves
 from config.load import Given, load, presets, toml_layer
+from config.models import Config
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +32,7 @@ def _without_reason(text: str) -> list[str]:
 
 
 def test_the_presets() -> None:
-    assert list(presets()) == ["bench", "demo", "original", "pong"]
+    assert list(presets()) == ["bench", "demo", "original", "pong", "tempest"]
     assert resources.files("config").joinpath("presets/demo.toml").is_file()
 
 
@@ -47,6 +48,23 @@ def test_a_preset_holds_differences_with_reasons(name: str) -> None:
     assert text.startswith("# ")
     assert _same_as_default(text) == []
     assert _without_reason(text) == []
+
+
+def test_the_older_clients_bring_their_preset_along() -> None:
+    """A port for them is enough, wherever it is set."""
+    preset = load(Given(preset="tempest"), {})
+    for loaded in (
+        load(Given(values={"tempest.port": 0}, options={"tempest.port": "--tempest-port"}), {}),
+        load(environ={"UNDERSTUDY_TEMPEST__PORT": "0"}),
+    ):
+        assert loaded.config.tempest.port == 0
+        assert loaded.config.reward == preset.config.reward
+        assert loaded.origins["reward.clip"] == "preset tempest"
+    over = {"UNDERSTUDY_TEMPEST__PORT": "0", "UNDERSTUDY_REWARD__CLIP": "5"}
+    assert load(environ=over).config.reward.clip == 5.0
+    other = load(Given(preset="original"), {"UNDERSTUDY_TEMPEST__PORT": "0"})
+    assert other.config.reward.clip is None, "one that is named is the only one"
+    assert load(environ={"UNDERSTUDY_TEMPEST__PORT": "none"}).config == Config()
 
 
 def test_what_a_preset_must_not_hold_is_found() -> None:

@@ -264,6 +264,19 @@ def test_files_that_are_named_in_passing_exist() -> None:
                 assert (ROOT / span).exists(), f"{document.name}: no {span}"
 
 
+def test_what_reliability_promises_is_tested() -> None:
+    """Each line of its table names tests: a file, and the words of a test's name."""
+    text = (ROOT / "docs/reliability.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")][2:]
+    assert len(table) >= 10
+    for line in table:
+        named = re.findall(r"`(tests/\w+\.py)`: ([^;|]+?) *[;|]", line)
+        assert named, f"no test in: {line}"
+        for file, words in named:
+            test = f"def test_{words.replace(' ', '_')}("
+            assert test in (ROOT / file).read_text(), f"{file} has no {test}"
+
+
 def test_bytes_of_a_stored_step() -> None:
     text = DESIGN.read_text()
     table = text[text.index("**Bytes a step**") : text.index("## The learner")]
@@ -337,6 +350,12 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
+
+
+def test_the_start_has_the_same_game() -> None:
+    assert blocks((ROOT / "docs/start.md").read_text(), "python") == blocks(
+        README.read_text(), "python"
+    )
 
 
 def test_the_game_in_the_readme_plays(tmp_path: Path) -> None:

@@ -172,13 +172,13 @@ def test_a_damaged_or_empty_segment_is_said_and_the_others_are_read(tmp_path: Pa
 
 def test_another_game_or_a_newer_version_is_refused(tmp_path: Path) -> None:
     write(tmp_path, blocks(10))
-    with pytest.raises(JournalError, match="rows of another game.*start a new run"):
+    with pytest.raises(JournalError, match=r"rows of another game.*start a new run"):
         read_back(tmp_path, PIXELS)
     path = only(tmp_path)
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="is of version 2.*up to 1"):
+    with pytest.raises(JournalError, match=r"is of version 2.*up to 1"):
         read_back(tmp_path)
 
 

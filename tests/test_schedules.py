@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.schedules import learning_rate, linear
+from agent.schedules import learning_rate, linear, scheduled
+from config.models import Schedule
 
 
 @pytest.mark.parametrize(
@@ -35,12 +36,29 @@ def test_it_stays_between_its_ends_and_hits_both(
 
 
 @pytest.mark.parametrize(
+    ("at", "expected"), [(0, 1.0), (500, 1.0), (501, 0.9), (505, 0.5), (510, 0.0), (10**9, 0.0)]
+)
+def test_a_schedule_may_stay_at_its_start_first(at: int, expected: float) -> None:
+    held = Schedule(start=1.0, end=0.0, frames=10, hold=500)
+    assert scheduled(held, at) == pytest.approx(expected)
+    assert scheduled(Schedule(start=1.0, end=0.0, frames=10), 1) == 0.9
+
+
+@pytest.mark.parametrize(
     ("update", "expected"),
     [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (9, 0.55), (14, 0.1), (10**9, 0.1)],
 )
 def test_warm_up_and_half_a_cosine(update: int, expected: float) -> None:
     """Four updates up to 1, then ten down to 0.1: halfway down in the middle."""
     assert learning_rate(1.0, 0.1, 4, 10, update) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("update", "expected"),
+    [(3, 1.0), (9, 0.55), (14, 1.0), (19, 0.55), (10**9 + 4, 1.0)],
+)
+def test_a_cosine_may_begin_again(update: int, expected: float) -> None:
+    assert learning_rate(1.0, 0.1, 4, 10, update, restarts=True) == pytest.approx(expected)
 
 
 def test_without_a_cosine_the_rate_stays() -> None:

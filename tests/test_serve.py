@@ -21,6 +21,7 @@ import pytest
 import torch
 from conftest import descendants, end
 from running import RawClient, hello_fields
+from tempest_client import TempestClient
 from worlds import EXPERT, PIXELS
 
 from agent import checkpoint
@@ -202,7 +203,8 @@ def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) 
     assert version > state["version"], "versions rise on"
     client.reset()  # gone without BYE
     deadline = time.monotonic() + 15.0
-    while summary_row(run)["frames"] < 419 + 99 and time.monotonic() < deadline:
+    # No number until the checkpoint has been read.
+    while (summary_row(run)["frames"] or 0) < 419 + 99 and time.monotonic() < deadline:
         time.sleep(0.05)
     row = summary_row(run)
     assert row["frames"] == 419 + 99
@@ -368,6 +370,36 @@ def test_a_port_in_use_is_one_message(tmp_path: Path) -> None:
         code, errors = refused("--port", str(port), "--run", str(tmp_path / "run"))
     assert (code, len(errors)) == (2, 1), errors
     assert f"server.port: cannot listen on 127.0.0.1:{port}: Address already in use" in errors[0]
+
+
+def test_nor_does_a_port_in_use_for_older_clients(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = str(tmp_path / "run")
+        code, errors = refused("--port", "0", "--tempest-port", str(port), "--run", run)
+    assert (code, len(errors)) == (2, 1), errors
+    assert f"tempest.port: cannot listen on 127.0.0.1:{port}: Address already in use" in errors[0]
+
+
+def test_an_expert_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+    code, errors = refused(
+        "--port", "0", "--run", str(tmp_path / "r"), "--expert.plugin", "no_such:act"
+    )
+    assert (code, len(errors)) == (2, 1), errors
+    assert "expert.plugin 'no_such:act': ModuleNotFoundError" in errors[0]
+
+
+def test_older_clients_get_a_port_of_their_own(serve: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    server = serve("--port", "0", "--tempest-port", "0", "--run", str(run))
+    port = server.wait_for(r"older clients for Tempest connect to 127\.0\.0\.1:(\d+)")[1]
+    with TempestClient(int(port)) as client:
+        reply = client.frame([0.5] * 171)
+        assert reply is not None
+        assert reply[3:] == (1, 13), "as the preset has it"
+    server.stop()
+    assert server.finish() == (0, "")
+    assert json.loads((run / "game.json").read_text())["observation"] == ["float32", [171]]
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 90, reason="this machine has that device")

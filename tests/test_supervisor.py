@@ -173,7 +173,7 @@ def test_another_servers_port_is_in_use(
         with pytest.raises(ConfigError, match=r"server\.port: cannot listen"):
             second.start()
     finally:
-        for sock in sockets:
+        for sock, _ in sockets:
             sock.close()
         for one in (first, second):
             one.folder.close()

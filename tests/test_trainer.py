@@ -32,6 +32,7 @@ from server.control import (
     Dumped,
     Failed,
     GameDecided,
+    Pause,
     Ready,
     Record,
     Recorded,
@@ -42,7 +43,7 @@ from server.control import (
     TrainerReport,
 )
 from server.ring import StepRing
-from server.trainer import Trainer
+from server.trainer import Trainer, _await_game
 from server.weights import WeightSlot
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(60)]
@@ -459,6 +460,65 @@ def test_without_a_limit_no_game_waits(worlds: Make, monkeypatch: pytest.MonkeyP
     assert time.monotonic() - begin < 2.0
     world.until(lambda: world.metrics.get("steps_stored") == 1000, "they are stored")
     assert world.metrics["updates_due"] > 100
+
+
+def test_while_it_is_paused_games_play_and_owe_nothing(worlds: Make) -> None:
+    """A small allowance and a small ring: without learning, games must not be made to wait."""
+    world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("updates") == 40, "all updates are made")
+    for _ in range(2):  # told twice is told once
+        world.pipe.send(Pause(True))
+    world.until(lambda: world.reports()["paused"] == 1, "it is paused")
+    world.play(played(100, 200))
+    world.until(lambda: world.metrics["steps_stored"] == 300, "they are stored")
+    row = world.reports()
+    assert (row["updates"], row["updates_due"]) == (40, 0)
+    world.pipe.send(Pause(False))
+    world.until(lambda: world.reports()["paused"] == 0, "it goes on")
+    assert world.reports(5)["updates"] == 40, "what came meanwhile makes no update due"
+    world.play(played(300, 20))
+    world.until(lambda: world.metrics["updates"] == 50, "it learns from what comes now")
+    assert world.reports(5)["updates"] == 50
+
+
+def test_what_was_due_when_it_was_paused_still_is(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds(trainer__min_steps=20, server__ring_steps=1024)
+    learns, gate = threading.Event(), threading.Event()
+    step = world.trainer._learner.step
+
+    def wait(batch: Any, frames: int) -> None:
+        learns.set()
+        gate.wait(10.0)
+        step(batch, frames)
+
+    monkeypatch.setattr(world.trainer._learner, "step", wait)
+    world.play(played(0, 100))
+    assert learns.wait(10.0), "all 100 are stored, and 40 updates are due"
+    world.pipe.send(Pause(True))
+    gate.set()
+    world.until(lambda: world.reports()["paused"] == 1, "it is paused")
+    made = world.reports()["updates"]
+    world.play(played(100, 100))
+    world.until(lambda: world.metrics["steps_stored"] == 200, "they are stored")
+    world.pipe.send(Pause(False))
+    world.until(lambda: world.metrics["updates"] == 40, "those of before are made")
+    assert made <= 40
+    assert world.reports(5)["updates"] == 40
+
+
+def test_it_may_be_paused_before_there_is_a_game() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    game = GameDecided(SPEC, ())
+    for told, paused in (([], False), ([True], True), ([True, False], False)):
+        for on in told:
+            ours.send(Pause(on))
+        ours.send(game)
+        assert _await_game(theirs, config_with())[::2] == (game, paused)
+    ours.close()
+    theirs.close()
 
 
 def test_an_allowance_below_one_step_still_lets_steps_in(worlds: Make) -> None:

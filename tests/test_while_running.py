@@ -160,7 +160,7 @@ def test_the_expert_hands_over_as_the_student_comes_near_it(server: Running) -> 
 
 
 def change(server: Running, values: dict[str, Any]) -> list[str]:
-    changes = server.do(lambda: server.supervisor.change(values))
+    changes = server.do(lambda: server.supervisor.controls.change(values, "test"))
     return [str(each) for each in changes]
 
 

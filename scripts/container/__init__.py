@@ -1,0 +1,1 @@
+"""Checks of the container files, without a container engine: see scripts/check-container."""

@@ -1,0 +1,96 @@
+// Which charts there are. Keys are those of docs/metrics.md.
+
+const dqn = (key, more = {}) => ({ key: `${key}_dqn`, name: "dqn", colour: "dqn", ...more });
+const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", colour: "expert", dash: 0, empty: "No expert frames yet.", ...more });
+const pair = (id, title, more = {}) => ({ id, title, pair: true, empty: "Nothing learnt yet.", lines: [dqn(id), expert(id)], ...more });
+
+const NO_FRAMES = "No frames yet.";
+const NO_UPDATES = "Nothing learnt yet: the replay is being filled.";
+
+export const EVALUATION = {
+  id: "evaluation",
+  title: "Student against teacher",
+  unit: "return, by frames",
+  by: "frames",
+  empty: "No evaluation yet.",
+  lines: [
+    { name: "student", colour: "dqn", marker: "circle" },
+    { name: "expert", colour: "expert", marker: "square" },
+  ],
+};
+
+export const CHARTS = {
+  learning: [
+    EVALUATION,
+    {
+      id: "returns",
+      title: "Returns while training",
+      unit: "mean of 100",
+      empty: "No episode has ended yet.",
+      lines: [{ key: "episode_return_mean", name: "return", colour: "third" }],
+    },
+    {
+      id: "loss",
+      title: "Loss",
+      empty: NO_UPDATES,
+      zero: true,
+      lines: [
+        { key: "loss", name: "all", colour: "third" },
+        { key: "loss_td", name: "TD", colour: "dqn" },
+        { key: "loss_imitation", name: "imitation", colour: "expert" },
+      ],
+    },
+  ],
+  played: [
+    {
+      id: "schedules",
+      title: "Expert ratio and epsilon",
+      empty: NO_FRAMES,
+      fixed: [0, 1.04],
+      lines: [
+        { key: "expert_ratio", name: "expert ratio", short: "ratio", colour: "expert" },
+        { key: "epsilon", name: "epsilon", colour: "third" },
+      ],
+    },
+  ],
+  actors: [
+    pair("td_err_mean", "TD error", { zero: true }),
+    pair("q_mean", "Q of the actions taken"),
+    pair("reward_mean", "Reward in the batches"),
+    pair("grad_share", "Share of the gradient", { fixed: [0, 1.04] }),
+    pair("weight_mean", "Advantage weight", { unit: "mean over the rows", zero: true }),
+    pair("weight_ess", "Effective sample size", { unit: "share of rows", fixed: [0, 1.04] }),
+  ],
+  speed: [
+    {
+      id: "frames_per_s",
+      title: "Frames",
+      unit: "per second",
+      empty: NO_FRAMES,
+      zero: true,
+      lines: [
+        { key: "frames_per_s", name: "stored", colour: "dqn" },
+        { key: "answers_per_s", name: "answered", colour: "third" },
+      ],
+    },
+    {
+      id: "latency",
+      title: "Latency of a turn",
+      unit: "ms",
+      empty: NO_FRAMES,
+      zero: true,
+      lines: [
+        { key: "turn_p50_ms", name: "p50", colour: "dqn" },
+        { key: "turn_p99_ms", name: "p99", colour: "expert" },
+      ],
+    },
+    {
+      id: "updates_per_s",
+      title: "Updates",
+      unit: "steps of the learner per second",
+      empty: NO_UPDATES,
+      zero: true,
+      lines: [{ key: "updates_per_s", name: "updates", colour: "third" }],
+    },
+  ],
+};

@@ -1,0 +1,149 @@
+"""An expert of the server's own (`expert.plugin`), for frames that come without a recommendation.
+
+It is a function, named as `module:function`:
+
+    def expert(obs, situation):
+        return rows
+
+`obs` [n, ...] are the newest observations of n games, `situation` is what else is known of them,
+`rows` [n, action_width] what each should do: a column for each discrete head, `size` columns for
+each continuous one; NaN first where the expert has no advice. docs/experts.md has an example.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from config.load import ConfigError
+from config.models import Config
+from protocol.errors import RemoteError
+from protocol.spaces import GameSpec
+
+log = logging.getLogger("expert")
+
+COMPLAIN_S = 10.0
+"""How often a plugin that fails is written about: it is asked every turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is known of n frames beside their observations. Not to be changed, and not to be kept:
+    the arrays are used again for the next frames."""
+
+    spec: GameSpec
+    streams: npt.NDArray[np.int64]
+    """Which game each frame is of, [n]: a number of its own for each slot of each connection, so
+    that an expert can remember something for a game."""
+    first: npt.NDArray[np.bool_]
+    """Which frames begin an episode, [n]."""
+    fields: Mapping[str, npt.NDArray[Any]]
+    """What the clients sent beside the observations, an array [n] for each name. Empty for clients
+    of the protocol, which send nothing else; the header's fields for older ones
+    (protocol.tempest.HEADER). Clients of both kinds are asked about apart."""
+
+
+Function = Callable[[npt.NDArray[Any], Situation], Any]
+
+
+def find(name: str) -> Function:
+    """The function of this name, `module:function`. The current folder is looked in last.
+
+    Errors: ValueError that says what could not be found, or why it could not be imported.
+    """
+    module, _, function = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # whatever a module does when it is imported
+        raise ValueError(f"expert.plugin {name!r}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ValueError(f"expert.plugin {name!r}: expected a function, got {type(found).__name__}")
+    expert: Function = found
+    return expert
+
+
+def check(config: Config) -> None:
+    """Errors: ConfigError where the expert that is named cannot be imported."""
+    if config.expert.plugin is not None:
+        try:
+            find(config.expert.plugin)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+class ExpertPlugin:
+    """Asks the function, and lets nothing through that is no advice for this game."""
+
+    def __init__(self, name: str, function: Function, spec: GameSpec) -> None:
+        self.name = name
+        self.failures = 0
+        """How often it raised something, or gave what is no advice."""
+        self._function = function
+        self._spec = spec
+        self._quiet_until = 0.0
+
+    @staticmethod
+    def load(name: str | None, spec: GameSpec) -> ExpertPlugin | None:
+        """The expert of this name; None where there is no name. Errors: ValueError, like `find`."""
+        return None if name is None else ExpertPlugin(name, find(name), spec)
+
+    def ask(
+        self,
+        obs: npt.NDArray[Any],
+        streams: npt.NDArray[np.int64],
+        first: npt.NDArray[np.bool_],
+        fields: Mapping[str, npt.NDArray[Any]],
+    ) -> npt.NDArray[np.float32]:
+        """Advice for n frames, float32 [n, action_width], NaN first where there is none. `obs` is
+        [n, observation_size]. A failure is logged and counted, and there is no advice."""
+        spec, n = self._spec, len(obs)
+        try:
+            given = self._function(
+                obs.reshape(n, *spec.observation.shape), Situation(spec, streams, first, fields)
+            )
+            rows = np.asarray(given, np.float32)
+            if rows.shape != (n, spec.action_width):
+                raise ValueError(
+                    f"expected {n} action rows of {spec.action_width} numbers, got an array of "
+                    f"shape {list(rows.shape)}"
+                )
+            _check(spec, rows)
+        except Exception as error:
+            self._failed(error)
+            return np.full((n, spec.action_width), np.nan, np.float32)
+        return rows
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        now = time.monotonic()
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + COMPLAIN_S
+        told = isinstance(error, ValueError | RemoteError)
+        log.error(
+            "expert.plugin %s: %s; the network plays these frames (failure %d)",
+            self.name,
+            error.message if isinstance(error, RemoteError) else repr(error),
+            self.failures,
+            exc_info=None if told else error,
+        )
+
+
+def _check(spec: GameSpec, rows: npt.NDArray[np.float32]) -> None:
+    """Errors: ValueError, RemoteError for numbers that are no action."""
+    given = rows[~np.isnan(rows[:, 0])]
+    if np.isnan(given).any():
+        raise ValueError("expected whole action rows, or NaN first for none; got NaN further on")
+    spec.check_action_rows(given)

@@ -1,0 +1,78 @@
+"""An older client for Tempest, written from the format's description alone: it may say what is not
+allowed."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any, Self
+
+import numpy as np
+
+HEADER = struct.Struct(">HddBBBHIBBBhhBBBBB")
+
+
+def payload(
+    values: list[float],
+    *,
+    subjective: float = 0.0,
+    objective: float = 0.0,
+    done: int = 0,
+    save: int = 0,
+    target: int = -1,
+    player: int = 0,
+    is_open: int = 0,
+    fire: int = 0,
+    zap: int = 0,
+    n: int | None = None,
+    frame: int = 0,
+) -> bytes:
+    """A frame without its length. `n`: what it says of the number of values, if not the truth."""
+    head = HEADER.pack(
+        len(values) if n is None else n, subjective, objective,
+        4, 0x80, done, frame % 65536, 1000 + frame, save, 0, 0, 0,
+        target, player, is_open, fire, zap, 9,
+    )  # fmt: skip
+    return head + np.array(values, ">f4").tobytes()
+
+
+def framed(data: bytes) -> bytes:
+    return struct.pack(">H", len(data)) + data
+
+
+class TempestClient:
+    """Connects, says 00 00, and sends frames."""
+
+    def __init__(self, port: int, *, reply_bytes: int = 5, lead: bytes = b"\x00\x00") -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=40.0)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reply_bytes = reply_bytes
+        self.sock.sendall(lead)
+
+    def raw(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def reply(self) -> tuple[int, ...] | None:
+        """The next reply: fire, zap, knob and what follows; None at the end of the connection."""
+        data = b""
+        while len(data) < self.reply_bytes:
+            piece = self.sock.recv(self.reply_bytes - len(data))
+            if not piece:
+                assert not data, "the connection ended within a reply"
+                return None
+            data += piece
+        return struct.unpack("bbbBB"[: self.reply_bytes], data)
+
+    def frame(self, values: list[float], **header: Any) -> tuple[int, ...] | None:
+        """Send a frame and wait for its reply."""
+        self.raw(framed(payload(values, **header)))
+        return self.reply()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

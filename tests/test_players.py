@@ -1,0 +1,62 @@
+"""Who is connected, from what gateways tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from server.control import Episode, GatewayReport, Joined
+from server.players import RETURNS, Players
+
+
+def joined(session: int, **changes: Any) -> Joined:
+    values: dict[str, Any] = {
+        "session": session, "gateway": 0, "client": "c/1", "game": "g", "role": "train",
+        "slots": 1, "peer": "127.0.0.1:5", "time": 100.0,
+    }  # fmt: skip
+    return Joined(**(values | changes))
+
+
+def report(sessions: list[int], played: list[list[int]], *episodes: Episode) -> GatewayReport:
+    return GatewayReport(
+        index=0, frames={}, stored=0, clients=0, slots=0, errors={}, turns=0, turn_p50_ms=0.0,
+        turn_p99_ms=0.0, stalls=0, policy_version=0, expert_ratio=0.0, epsilon=0.0,
+        episodes=list(episodes), sessions=sessions,
+        played=np.array(played, np.int64).reshape(-1, 3),
+    )  # fmt: skip
+
+
+def test_counts_rates_and_returns_of_each() -> None:
+    players = Players()
+    players.joined(joined(1))
+    players.joined(joined(2, role="eval"))
+    assert players.training == 1
+    players.report(report([1, 2], [[1, 6, 3], [2, 0, 0]], Episode("train", 2.5, 9, 1)))
+    first, second = players.rows(101.0)
+    assert (first["frames"], first["frames_dqn"], first["frames_expert"]) == (10, 6, 3)
+    assert (first["episodes"], first["last_return"], first["recent_returns"]) == (1, 2.5, [2.5])
+    assert (second["frames"], second["last_return"], second["recent_returns"]) == (2, None, [])
+    assert first["frames_per_s"] == 0.0, "over which time?"
+    assert first["connected_s"] == 1.0
+    players.report(report([1, 2], [[1, 26, 13], [2, 0, 0]]))
+    first, second = players.rows(103.0)
+    assert (first["frames_per_s"], second["frames_per_s"]) == (15.0, 0.0)
+
+
+def test_who_is_gone_is_gone_and_strangers_are_nobody() -> None:
+    players = Players()
+    players.joined(joined(1))
+    players.left(1)
+    players.left(7)
+    players.report(report([1, 7], [[1, 0, 0], [1, 0, 0]], Episode("train", 1.0, 1, 7)))
+    assert players.rows(1.0) == []
+    assert players.training == 0
+
+
+def test_only_the_newest_returns_are_kept() -> None:
+    players = Players()
+    players.joined(joined(1))
+    players.report(report([1], [[0, 0, 0]], *(Episode("train", float(i), 1, 1) for i in range(80))))
+    (one,) = players.rows(1.0)
+    assert (one["episodes"], one["last_return"], len(one["recent_returns"])) == (80, 79.0, RETURNS)

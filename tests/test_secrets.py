@@ -1,0 +1,76 @@
+"""Tokens in files, as containers get them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.load import ConfigError, Given, load, to_toml
+from config.models import Config
+from config.secrets import KEYS, with_secrets
+
+
+def configured(**values: object) -> Config:
+    return load(Given(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
+
+
+def secret(config: Config, key: str) -> str | None:
+    value = getattr(config.server, key.partition(".")[2])
+    return value.get_secret_value() if value else None
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_token_is_read_from_its_file(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("open sesame ü\r\n")
+    config = configured(**{f"{key}_file": str(path)})
+    assert secret(config, key) is None
+    found = with_secrets(config)
+    assert secret(found, key) == "open sesame ü"
+    assert "sesame" not in repr(found) + to_toml(found)
+    other = next(k for k in KEYS if k != key)
+    assert secret(found, other) is None
+    assert with_secrets(configured()) == configured()
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        (b"", "on one line"),
+        (b" \n", "on one line"),
+        (b"two\nlines", "on one line"),
+        (b"x" * 5000, "on one line"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_file_without_one_is_refused(
+    key: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        with_secrets(configured(**{f"{key}_file": str(path)}))
+    assert f"{key}_file" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "xxxx" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_both_ways_at_once_are_refused(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("from the file")
+    with pytest.raises(ConfigError, match="both set") as caught:
+        with_secrets(configured(**{key: "by the variable", f"{key}_file": str(path)}))
+    assert "by the variable" not in str(caught.value)
+
+
+def test_a_token_that_is_too_short_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("short")
+    with pytest.raises(ConfigError, match="control_token: expected text") as caught:
+        with_secrets(configured(server__control_token_file=str(path)))
+    assert "short" not in str(caught.value).replace(str(path), "")
