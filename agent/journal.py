@@ -6,11 +6,11 @@
       priorities.npz  what the rows' priorities were at the last checkpoint (prioritised replay)
 
 A block is written behind the last one with a single call: a header of HEADER_BYTES, which says how
-many rows there are and what their checksum is, and the columns as agent.step.StepBlock lays them
-out. What was written is the operating system's: a process that is killed loses nothing of it. A
-machine that stops may lose the last half minute. Nothing is ever changed in place, so saving costs
-no time, and damage stays where it is: a reader drops the block whose checksum differs, says so, and
-goes on behind it.
+many rows there are and what their checksum is, and the columns of agent.step.StepBlock, the widest
+numbers first and without gaps. The format in full is in docs/reliability.md. What was written is
+the operating system's: a process that is killed loses nothing of it. A machine that stops may lose
+the last half minute. Nothing is ever changed in place, so saving costs no time, and damage stays
+where it is: a reader drops the block whose checksum differs, says so, and goes on behind it.
 
 Segments go when all of their rows have left the replay. They are read without executing anything
 in them.
@@ -18,6 +18,7 @@ in them.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zipfile
@@ -41,8 +42,11 @@ PRIORITIES = "priorities.npz"
 VERSION = 1
 """Of the format. A reader reads its own and all earlier ones."""
 
-HEADER_BYTES = 64
-"""Of a block, and what everything in a segment is aligned to."""
+HEADER_BYTES = 48
+"""Of a block."""
+
+_ALIGNED = 16
+"""Bytes that everything in a segment is a multiple of: blocks may have a single row, so few."""
 
 SEGMENT_BYTES = 64 * 2**20
 """A segment ends when it is longer, so that a reader can hold one."""
@@ -109,6 +113,32 @@ class Damage:
         )
 
 
+class _Layout:
+    """Where the columns of a block of rows are in its bytes: the widest numbers first, so that all
+    are aligned without gaps."""
+
+    def __init__(self, spec: GameSpec) -> None:
+        like = StepBlock.empty(spec, 1)
+        columns = [(name, getattr(like, name)) for name in StepBlock.__slots__]
+        columns.sort(key=lambda column: -column[1].itemsize)
+        self._columns = [(name, column.dtype, column.shape[1:]) for name, column in columns]
+        self._row_bytes = sum(column.nbytes for _, column in columns)
+
+    def nbytes(self, n: int) -> int:
+        """Bytes of `n` rows."""
+        return _aligned(n * self._row_bytes)
+
+    def over(self, buffer: bytearray | memoryview, n: int) -> StepBlock:
+        """A block of `n` rows laid over a buffer of at least `nbytes(n)` bytes."""
+        arrays, offset = {}, 0
+        for name, dtype, shape in self._columns:
+            count = n * math.prod(shape)
+            array = np.frombuffer(buffer, dtype, count, offset)
+            arrays[name] = array.reshape(n, *shape)
+            offset += array.nbytes
+        return StepBlock(**arrays)
+
+
 class Journal:
     """Writes. One process at a time; it begins a segment of its own and changes no other."""
 
@@ -116,6 +146,7 @@ class Journal:
         """Errors: OSError where a file cannot be made."""
         self.folder = folder
         self._spec = spec
+        self._layout = _Layout(spec)
         self._capacity = capacity
         self._segment_rows = max(SMALLEST_SEGMENT, capacity // SEGMENT_PART)
         self.at = at
@@ -158,10 +189,10 @@ class Journal:
 
     def _laid_out(self, block: StepBlock) -> memoryview:
         """The columns one behind the other, in memory that the next block uses again."""
-        nbytes = StepBlock.nbytes(self._spec, len(block))
+        nbytes = self._layout.nbytes(len(block))
         if len(self._scratch) < nbytes:
             self._scratch = bytearray(nbytes)
-        copy = StepBlock.over(self._scratch, self._spec, len(block))
+        copy = self._layout.over(self._scratch, len(block))
         for name in StepBlock.__slots__:
             getattr(copy, name)[:] = getattr(block, name)
         return memoryview(self._scratch)[:nbytes]
@@ -226,7 +257,11 @@ def read(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[Stored
     Errors: JournalError for a journal of another game or of a newer version; OSError.
     """
     for path in segments(folder):
-        yield from _read_segment(path, memoryview(path.read_bytes()), spec, damages)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # a trainer that runs had no more need of it
+            continue
+        yield from _read_segment(path, data, spec, damages)
 
 
 def write_priorities(folder: Path, saved: SavedPriorities) -> None:
@@ -250,8 +285,9 @@ def read_priorities(folder: Path) -> SavedPriorities | None:
 
 
 def _read_segment(
-    path: Path, data: memoryview, spec: GameSpec, damages: list[Damage]
+    path: Path, data: bytes, spec: GameSpec, damages: list[Damage]
 ) -> Iterator[Stored]:
+    layout, view = _Layout(spec), memoryview(data)
     at = _check_segment(path, data, spec)
     if at is None:
         damages.append(Damage(path, 0, len(data), None))
@@ -260,26 +296,22 @@ def _read_segment(
         header = _block_header(data, at)
         if header is None:
             # Where the damage ends is told by the next header that is sound.
-            end = _next_block(data, at + HEADER_BYTES)
+            end = _next_block(data, at + _ALIGNED)
             damages.append(Damage(path, at, end, None))
             at = end
             continue
         rows, position, nbytes, checksum = header
         start, end = at + HEADER_BYTES, at + HEADER_BYTES + nbytes
-        sound = (
-            end <= len(data)
-            and nbytes == StepBlock.nbytes(spec, rows)
-            and zlib.crc32(data[start:end]) == checksum
-        )
-        if sound:
-            yield Stored(position, StepBlock.over(data[start:end], spec, rows))
+        payload = view[start:end]
+        if nbytes == len(payload) == layout.nbytes(rows) and zlib.crc32(payload) == checksum:
+            yield Stored(position, layout.over(payload, rows))
         else:
             end = min(end, len(data))
             damages.append(Damage(path, at, end, rows))
         at = end
 
 
-def _check_segment(path: Path, data: memoryview, spec: GameSpec) -> int | None:
+def _check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
     """Where the blocks begin; None where the header is damaged."""
     if len(data) < _SEGMENT.size:
         return None
@@ -291,7 +323,7 @@ def _check_segment(path: Path, data: memoryview, spec: GameSpec) -> int | None:
             f"{path} is of version {version} of the replay's files, and this understudy knows "
             f"those up to {VERSION}; go on with the one that wrote it, or move {path.parent} away"
         )
-    text = bytes(data[_SEGMENT.size : _SEGMENT.size + length])
+    text = data[_SEGMENT.size : _SEGMENT.size + length]
     if zlib.crc32(text) != checksum:
         return None
     if text != msgspec.json.encode(spec):
@@ -302,7 +334,7 @@ def _check_segment(path: Path, data: memoryview, spec: GameSpec) -> int | None:
     return _aligned(_SEGMENT.size + length)
 
 
-def _block_header(data: memoryview, at: int) -> tuple[int, Position, int, int] | None:
+def _block_header(data: bytes, at: int) -> tuple[int, Position, int, int] | None:
     """Rows, position, bytes and checksum of the block that begins there; None where none does."""
     if at + HEADER_BYTES > len(data):
         return None
@@ -315,12 +347,12 @@ def _block_header(data: memoryview, at: int) -> tuple[int, Position, int, int] |
     return rows, Position(first, steps), nbytes, of_rows
 
 
-def _next_block(data: memoryview, at: int) -> int:
+def _next_block(data: bytes, at: int) -> int:
     """Where the next sound header is; the end where there is none."""
-    while at < len(data):
-        if data[at : at + 4] == _BLOCK_MAGIC and _block_header(data, at):
+    while (at := data.find(_BLOCK_MAGIC, at)) >= 0:
+        if at % _ALIGNED == 0 and _block_header(data, at):
             return at
-        at += HEADER_BYTES
+        at += 1
     return len(data)
 
 
@@ -330,7 +362,7 @@ def _first_rows(folder: Path, now: int) -> list[tuple[Path, int]]:
     found, later = [], now
     for path in reversed(segments(folder)):
         with path.open("rb") as file:
-            data = memoryview(file.read(1 << 20))
+            data = file.read(1 << 20)
         header = _block_header(data, _next_block(data, 0))
         later = header[1].rows if header else later
         found.append((path, later))
@@ -338,4 +370,4 @@ def _first_rows(folder: Path, now: int) -> list[tuple[Path, int]]:
 
 
 def _aligned(nbytes: int) -> int:
-    return -(-nbytes // HEADER_BYTES) * HEADER_BYTES
+    return -(-nbytes // _ALIGNED) * _ALIGNED

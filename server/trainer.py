@@ -24,7 +24,7 @@ import torch
 from agent import checkpoint, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.device import resolve_device
-from agent.journal import Damage, Journal, JournalError, Position
+from agent.journal import JournalError
 from agent.learner import Learner
 from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
@@ -53,6 +53,8 @@ from server.control import (
     TrainerReport,
 )
 from server.demonstrations import reward_weights
+from server.keeping import Keeper, TakenIn, already_kept
+from server.keeping import take_in as take_in_journal
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.weights import WeightSlot
@@ -68,9 +70,6 @@ BURST_S = 0.02
 IDLE_S = 0.001
 
 BUFFER_LINE_EVERY = 1000
-
-COMPLAIN_S = 60.0
-"""Between two lines about a disk that takes no more rows."""
 
 _TOLD = (CheckpointError, JournalError, RecordingError, MemoryError, RuntimeError, OSError)
 """Errors that end the process with a message of their own."""
@@ -130,8 +129,14 @@ class Trainer:
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
         self._replay = make_replay(config, game.spec, device)
         self._learner = make_learner(config, game.spec, device)
-        self._base_frames = 0
-        version = 0
+        vector = self._learner.policy_vector().numpy()
+        # Its name is that of what it belongs to. So a trainer that takes over from one that died
+        # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
+        slot_name = f"{game.rings[0]}-weights" if game.rings else None
+        left = WeightSlot.left(slot_name, len(vector)) if slot_name else None
+        if left:
+            resume, best = True, False
+        saved_frames = version = 0
         known: list[str] = []
         from_file = checkpoint.best if best else checkpoint.latest
         if resume and (path := from_file(self._folder)):
@@ -139,32 +144,49 @@ class Trainer:
             self._learner.load_state_dict(state["learner"])
             if best:
                 checkpoint.go_back(self._folder, self._learner.updates)
-            self._base_frames, version = int(state["frames"]), int(state["version"])
+            saved_frames, version = int(state["frames"]), int(state["version"])
             known = state.get("demonstrations", known)
-            log.info("resumed from %s at frame %d", path, self._base_frames)
+            log.info("resumed from %s at frame %d", path, saved_frames)
         self._demonstrations = self._take_in_demonstrations(folder, known)
-        self._journal: Journal | None = None
-        self._unkept, self._next_complaint = 0, 0.0
+        kept = TakenIn()
+        self._keeper: Keeper | None = None
         if config.checkpoint.replay and not pretrain_updates:
-            self._journal = self._open_journal(folder / journal.FOLDER, resume, best)
+            rows = folder / journal.FOLDER
+            if resume:
+                kept = take_in_journal(rows, self._replay, self._learner, saved_frames)
+            self._keeper = Keeper(rows, game.spec, config.replay.capacity_steps, kept.at, resume)
         if pretrain_updates and not self._replay.can_sample:
             raise RecordingError(
                 f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
             )
+        if keep_rows and left:
+            raise RecordingError("the rows before the trainer died are lost; record again")
         self._rings = [
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
-        vector = self._learner.policy_vector().numpy()
-        self._slot = WeightSlot.create(len(vector), version)
-        self._slot.base_frames = self._base_frames
-        self._slot.publish(vector, version + 1)
+        self._stored = 0
+        """Steps appended since this start of the server."""
+        if left:
+            for ring in self._rings:
+                ring.release(already_kept(ring, kept.last))
+            self._stored = sum(ring.steps_read for ring in self._rings)
+            self._slot, self._base_frames = left, left.base_frames
+        else:
+            # The rows know better than the checkpoint how far the run was, unless it goes back.
+            self._base_frames = saved_frames if best else max(saved_frames, kept.at.steps)
+            self._slot = WeightSlot.create(len(vector), version, slot_name)
+            self._slot.base_frames = self._base_frames
+        if self._keeper:
+            self._keeper.at(self._base_frames + self._stored)
+        self._slot.publish(self._learner.policy_vector().numpy(), self._slot.version + 1)
         self._record = BatchRecord(self._replay, game.spec) if record else None
         self._recorder: Recorder | None = None
         if keep_rows:
             self._recorder = Recorder(game.spec, reward_weights(game.spec, config.reward))
         self._pretrain = pretrain_updates
-        self._stored = 0
-        """Steps appended since this start."""
+        # A replay that is there already need not be waited for; updates are owed for new steps.
+        self._not_owed = self._stored - min(kept.steps, config.trainer.min_steps)
+        """Steps appended since this start of the server that make no update due."""
         self._first_update = self._learner.updates
         self._published_updates = self._learner.updates
         now = time.monotonic()
@@ -208,8 +230,8 @@ class Trainer:
         self._publish(time.monotonic())
         self._report(time.monotonic())
         self._save()
-        if self._journal:
-            self._journal.close()
+        if self._keeper:
+            self._keeper.close()
         for ring in self._rings:
             ring.close()
         self._slot.close()
@@ -236,52 +258,6 @@ class Trainer:
         if names:
             log.info("%d demonstrated steps from %s", len(self._replay), ", ".join(names))
         return names
-
-    def _open_journal(self, folder: Path, resume: bool, best: bool) -> Journal:
-        """Put what the run's replay held back into it, and go on writing it down."""
-        at = Position()
-        if resume:
-            at = self._take_in_journal(folder)
-        else:  # of a start that came to nothing
-            for path in journal.segments(folder):
-                path.unlink()
-        # The rows know better than the checkpoint how far the run was, unless it goes back.
-        self._base_frames = self._base_frames if best else max(at.steps, self._base_frames)
-        at = Position(at.rows, self._base_frames)
-        return Journal(folder, self._spec, self._config.replay.capacity_steps, at)
-
-    def _take_in_journal(self, folder: Path) -> Position:
-        """Append all rows of a journal; where the run was behind the last of them."""
-        at, damages, before = Position(), list[Damage](), len(self._replay)
-        for stored in journal.read(folder, self._spec, damages):
-            self._replay.append(stored.rows)
-            if stored.at.steps >= self._base_frames:  # newer than the statistics of the checkpoint
-                self._learner.observe(stored.rows.obs)
-            at = stored.end
-        for damage in damages:
-            log.warning("%s", damage)
-        if self._replay.prioritised and (saved := journal.read_priorities(folder)):
-            self._replay.restore_priorities(saved)
-        kept = len(self._replay) - before
-        log.info("the replay goes on with %d steps; the run was at step %d", kept, at.steps)
-        return at
-
-    def _keep(self, block: StepBlock) -> None:
-        """Write rows to the journal. A full disk costs the rows' safety, never the game."""
-        if self._journal is None:
-            return
-        try:
-            self._journal.append(block)
-        except OSError as error:
-            self._unkept += len(block)
-            if time.monotonic() >= self._next_complaint:
-                self._next_complaint = time.monotonic() + COMPLAIN_S
-                log.error(
-                    "could not write rows of the replay: %s; training goes on, but %d rows would "
-                    "be lost with this process; make room on the disk",
-                    str(error),  # its traceback would keep a hold of the ring
-                    self._unkept,
-                )
 
     def _hear(self) -> None:
         try:
@@ -338,7 +314,8 @@ class Trainer:
                 if block is None:
                     break
                 take_in(block, self._replay, self._learner)
-                self._keep(block)
+                if self._keeper:
+                    self._keeper.keep(block)
                 if self._recorder:
                     self._recorder.add(block)
                 steps = block.kind == STEP
@@ -367,7 +344,7 @@ class Trainer:
         if not trainer.enabled or self._paused or not self._replay.can_sample:
             return 0
         made = self._learner.updates - self._first_update
-        return updates_due(trainer, self._stored, made + self._forgiven)
+        return updates_due(trainer, self._stored - self._not_owed, made + self._forgiven)
 
     def _learn(self) -> int:
         due = self._due()
@@ -409,7 +386,7 @@ class Trainer:
             "buffer_frac_expert": composition.frac_expert,
             "buffer_fill": composition.total / self._config.replay.capacity_steps,
             **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
-            "rows_unkept": float(self._unkept),
+            "rows_unkept": float(self._keeper.unkept if self._keeper else 0),
             "paused": float(self._paused),
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
@@ -437,8 +414,8 @@ class Trainer:
         try:
             checkpoint.save(path, self._state())
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
-            if self._journal and self._replay.prioritised:
-                journal.write_priorities(self._journal.folder, self._replay.saved_priorities())
+            if self._keeper and self._replay.prioritised:
+                self._keeper.keep_priorities(self._replay.saved_priorities())
         except OSError as error:
             log.error("could not write %s: %s; training goes on", path, error)
             self._tell(Saved(str(path), str(error)))
