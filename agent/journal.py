@@ -104,6 +104,8 @@ class Damage:
     stop: int
     rows: int | None
     """Rows that were lost with them; None where that cannot be told."""
+    at_end: bool = False
+    """Whether nothing is behind them: then they may be still being written."""
 
     def __str__(self) -> str:
         lost = "an unknown number of" if self.rows is None else f"{self.rows}"
@@ -290,14 +292,14 @@ def _read_segment(
     layout, view = _Layout(spec), memoryview(data)
     at = _check_segment(path, data, spec)
     if at is None:
-        damages.append(Damage(path, 0, len(data), None))
         at = _next_block(data, 0)
+        damages.append(Damage(path, 0, at, None, at == len(data)))
     while at < len(data):
         header = _block_header(data, at)
         if header is None:
             # Where the damage ends is told by the next header that is sound.
             end = _next_block(data, at + _ALIGNED)
-            damages.append(Damage(path, at, end, None))
+            damages.append(Damage(path, at, end, None, end == len(data)))
             at = end
             continue
         rows, position, nbytes, checksum = header
@@ -307,7 +309,7 @@ def _read_segment(
             yield Stored(position, layout.over(payload, rows))
         else:
             end = min(end, len(data))
-            damages.append(Damage(path, at, end, rows))
+            damages.append(Damage(path, at, end, rows, end == len(data)))
         at = end
 
 
