@@ -126,9 +126,13 @@ class _Layout:
         self._columns = [(name, column.dtype, column.shape[1:]) for name, column in columns]
         self._row_bytes = sum(column.nbytes for _, column in columns)
 
+    def used(self, n: int) -> int:
+        """Bytes of `n` rows without what is behind them."""
+        return n * self._row_bytes
+
     def nbytes(self, n: int) -> int:
         """Bytes of `n` rows."""
-        return _aligned(n * self._row_bytes)
+        return _aligned(self.used(n))
 
     def over(self, buffer: bytearray | memoryview, n: int) -> StepBlock:
         """A block of `n` rows laid over a buffer of at least `nbytes(n)` bytes."""
@@ -197,6 +201,8 @@ class Journal:
         copy = self._layout.over(self._scratch, len(block))
         for name in StepBlock.__slots__:
             getattr(copy, name)[:] = getattr(block, name)
+        padding = nbytes - self._layout.used(len(block))
+        self._scratch[nbytes - padding : nbytes] = bytes(padding)
         return memoryview(self._scratch)[:nbytes]
 
     def _is_full(self, rows: int) -> bool:
@@ -328,7 +334,7 @@ def _check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
     text = data[_SEGMENT.size : _SEGMENT.size + length]
     if zlib.crc32(text) != checksum:
         return None
-    if text != msgspec.json.encode(spec):
+    if msgspec.json.decode(text, type=GameSpec) != spec:
         raise JournalError(
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {text.decode()}; start a new run, or move {path.parent} away"
