@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import torch
 from test_demonstrations import demonstrated
 from worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
-from agent import checkpoint, recording
+from agent import checkpoint, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.recording import RecordingError
 from agent.step import FINAL, STEP, StepBlock
@@ -43,7 +46,7 @@ from server.ring import StepRing
 from server.trainer import Trainer, _await_game
 from server.weights import WeightSlot
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
 
 SETTINGS: dict[str, Any] = {
     "server.ring_steps": 256,
@@ -101,12 +104,18 @@ class World:
         spec: GameSpec = SPEC,
         keep_rows: bool = False,
         pretrain_updates: int = 0,
+        over: World | None = None,
         **changes: Any,
     ) -> None:
+        """`over`: the trainer whose rings this one takes over; that one has ended somehow."""
         config = config_with(**changes)
         self.pipe, theirs = multiprocessing.Pipe()
         self._theirs = theirs
-        self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
+        self._borrows = over is not None
+        if over:
+            self.rings = over.rings
+        else:
+            self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
         self.messages: list[Any] = []
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -156,7 +165,7 @@ class World:
     def lines(self) -> list[str]:
         return [line for report in self.heard(TrainerReport) for line in report.lines]
 
-    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
         deadline = time.monotonic() + timeout_s
         while not (result := condition()):
             assert self.error is None, f"the trainer has failed: {self.error}"
@@ -173,7 +182,7 @@ class World:
     def play(self, block: StepBlock, ring: int = 0) -> None:
         """Write rows as a gateway does: whenever there is room."""
         start, target = 0, self.rings[ring]
-        deadline = time.monotonic() + 15.0
+        deadline = time.monotonic() + 60.0
         while start < len(block):
             n = min(target.free, len(block) - start)
             if n:
@@ -200,13 +209,22 @@ class World:
     def join(self) -> None:
         thread = self._thread
         assert thread is not None
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 60.0
         while thread.is_alive() and time.monotonic() < deadline:
             if not self.pipe.closed:
                 self.hear()
             thread.join(0.01)
         assert not thread.is_alive(), "the trainer does not end"
         assert self.error is None, f"the trainer has failed: {self.error}"
+
+    def until_dead(self) -> None:
+        """Wait until it has failed, and have it forgotten what it did."""
+        assert self._thread is not None
+        self._thread.join(60.0)
+        assert not self._thread.is_alive()
+        for ring in self.trainer._rings:
+            ring.close()
+        self.trainer._slot.close()
 
     def close(self) -> None:
         try:
@@ -217,7 +235,7 @@ class World:
             self._close()
 
     def _close(self) -> None:
-        for ring in self.rings:
+        for ring in () if self._borrows else self.rings:
             ring.close()
             ring.unlink()
         self.pipe.close()
@@ -645,9 +663,11 @@ def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
     row = second.reports()
     assert (row["frames"], row["updates"], row["steps_stored"]) == (150, 50, 0)
     second.play(played(0, 150, stream=2))
-    second.until(lambda: second.metrics["updates"] == 100, "it learns on")
+    # The replay is there, so that no step need be waited for.
+    second.until(lambda: second.metrics["updates"] == 125, "it learns on")
     row = second.stop()
     assert (row["frames"], row["steps_stored"]) == (300, 150)
+    assert (row["updates"], row["updates_due"]) == (125, 0)
 
 
 def test_a_run_without_a_checkpoint_starts_from_nothing(worlds: Make) -> None:
@@ -998,3 +1018,261 @@ def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:
     assert "no-such-memory" in failed.text
     entry.thread.join(10.0)
     assert entry.code == 1
+
+
+# What a restart goes on with.
+
+
+def as_killed(folder: Path, to: Path) -> Path:
+    """The folder as it is now: what a SIGKILL would leave at this moment."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.tmp"))
+    return to
+
+
+def columns(world: World) -> list[list[Any]]:
+    rows = world.trainer._replay.rows()
+    return [getattr(rows, f.name).tolist() for f in fields(rows)]
+
+
+def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_path: Path) -> None:
+    first = worlds(tmp_path / "run", rings=2)
+    for ring, stream in enumerate((1, 2)):
+        for start in range(0, 90, 10):
+            first.play(played(start, 10, stream), ring)
+    first.until(lambda: first.metrics.get("steps_stored") == 180, "all is stored")
+    left = as_killed(tmp_path / "run", tmp_path / "left")
+    assert not list((left / "checkpoints").glob("*")), "it had not come to a checkpoint"
+
+    second = worlds(left, resume=True)
+    assert second.slot.base_frames == 180
+    assert columns(second) == columns(first)
+    assert second.trainer._replay.actor_composition() == first.trainer._replay.actor_composition()
+    second.trainer._replay.check_valid()
+    # The streams go on: the last rows get their successors.
+    second.play(played(90, 10))
+    row = second.stop()
+    assert (row["frames"], row["steps_stored"]) == (190, 10)
+    third = worlds(left, resume=True, replay__capacity_steps=50)
+    assert third.slot.base_frames == 190
+    assert third.reports()["buffer_total"] == 50
+    assert [column[-50:] for column in columns(second)] == columns(third)
+    third.trainer._replay.check_valid()
+
+
+def test_more_room_keeps_more_of_what_is_there(worlds: Make) -> None:
+    first = worlds(replay__capacity_steps=40, trainer__min_steps=5)
+    first.play(played(0, 100))
+    first.stop()
+    second = worlds(resume=True, replay__capacity_steps=1000)
+    assert second.reports()["buffer_total"] == 100
+
+
+def test_a_damaged_block_is_said_and_only_its_rows_are_gone(
+    worlds: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = worlds()
+    for start in range(0, 50, 10):
+        first.play(played(start, 10))
+        first.until(lambda n=start + 10: first.metrics.get("steps_stored") == n, "it is stored")
+    first.stop()
+    (path,) = journal.segments(tmp_path / journal.FOLDER)
+    data = bytearray(path.read_bytes())
+    data[data.index(played(20, 10).seq.tobytes())] ^= 1
+    path.write_bytes(data)
+    second = worlds(resume=True)
+    assert columns(second)[1] == [*range(20), *range(30, 50)]
+    assert second.slot.base_frames == 50
+    second.trainer._replay.check_valid()
+    (line,) = [r.message for r in caplog.records if "damaged" in r.message]
+    assert f"{path}: bytes" in line
+    assert "10 rows in them are dropped" in line
+
+
+def test_priorities_come_back(worlds: Make) -> None:
+    settings = {"replay__prioritised": True, "replay__priority_alpha": 0.6}
+    first = worlds(**settings)
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    first.stop()
+    before = first.trainer._replay.saved_priorities()
+    assert len(set(before.priority.tolist())) > 20
+    after = worlds(resume=True, **settings).trainer._replay.saved_priorities()
+    for was, now in zip(before, after, strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_a_full_disk_is_said_and_training_goes_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = worlds()
+    world.play(played(0, 10))
+    world.until(lambda: world.metrics.get("steps_stored") == 10, "it is stored")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    for start in range(10, 150, 10):
+        world.play(played(start, 10))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    assert world.reports()["rows_unkept"] == 140
+    lines = [r.message for r in caplog.records if "No space left" in r.message]
+    assert len(lines) == 1, "once a minute"
+    assert "make room on the disk" in lines[0]
+
+
+def test_statistics_count_each_row_once_over_a_restart(worlds: Make, tmp_path: Path) -> None:
+    first = worlds(tmp_path / "run", learner__normalise_observations=True)
+    first.play(played(0, 100))
+    first.ask(Checkpoint(), Saved)
+    first.play(played(100, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 130, "all is stored")
+    left = as_killed(tmp_path / "run", tmp_path / "left")
+    second = worlds(left, resume=True, learner__normalise_observations=True)
+    assert second.trainer._learner.statistics is not None
+    assert second.trainer._learner.statistics.count == 130
+
+
+def test_going_back_to_the_best_goes_back_in_frames_and_keeps_the_rows(worlds: Make) -> None:
+    first = worlds()
+    first.play(played(0, 60))
+    first.until(lambda: first.metrics.get("steps_stored") == 60, "it is stored")
+    first.ask(evaluated(1.0), SavedBest)
+    first.play(played(60, 60))
+    first.stop()
+    second = worlds(resume=True, best=True)
+    assert second.slot.base_frames == 60
+    assert second.reports()["buffer_total"] == 120
+    second.play(played(0, 7, stream=2))
+    second.stop()
+    third = worlds(resume=True)
+    assert third.slot.base_frames == 67
+    assert third.reports()["buffer_total"] == 127
+
+
+class Dead(Exception):
+    """What ends a trainer here as SIGKILL would: nothing is said and nothing is tidied up."""
+
+
+def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End its loop at the next turn."""
+
+    def hear(_: Trainer) -> None:
+        raise Dead
+
+    monkeypatch.setattr(Trainer, "_hear", hear)
+    world.until_dead()
+    monkeypatch.undo()
+
+
+def test_one_that_takes_over_goes_on_where_the_games_are(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoint__every_s": 1000.0}
+    first = worlds(rings=2, **settings)
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    dies(first, monkeypatch)
+    first.rings[0].write(played(150, 20))
+    version = first.slot.version
+    second = worlds(over=first, **settings)
+    assert second.slot.name == first.slot.name
+    assert second.slot.base_frames == 0
+    assert second.slot.version == version + 1
+    second.until(lambda: second.metrics.get("steps_stored") == 170, "the rest is stored")
+    second.until(lambda: second.metrics["updates"] >= 10, "it learns on")
+    row = second.reports()
+    assert (row["frames"], row["buffer_total"]) == (170, 170)
+    # The replay is there: updates are owed for the 20 new steps, and for no others.
+    assert (row["updates"], row["updates_due"]) == (10, 0)
+    assert columns(second)[1] == list(range(170))
+
+
+def test_one_that_takes_over_before_there_was_enough_waits_for_the_rest(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = worlds()
+    first.play(played(0, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
+    dies(first, monkeypatch)
+    second = worlds(over=first)
+    second.play(played(30, 20))
+    assert second.reports()["updates"] == 0
+    second.play(played(50, 10))
+    second.until(lambda: second.metrics["updates"] == 5, "it learns from 50 steps on")
+
+
+def test_one_that_takes_over_from_one_that_went_back_does_not_go_back_again(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = worlds()
+    first.play(played(0, 60))
+    first.until(lambda: first.metrics.get("updates") == 5, "it has learnt")
+    first.ask(evaluated(1.0), SavedBest)
+    first.play(played(60, 60))
+    first.stop()
+    second = worlds(resume=True, best=True)
+    dies(second, monkeypatch)  # before any row
+    third = worlds(resume=True, best=True, over=second)
+    assert third.slot.base_frames == 60
+    third.play(played(0, 40, stream=2))
+    third.until(lambda: third.metrics.get("updates") == 25, "it has learnt")
+    assert third.metrics["frames"] == 100
+    third.ask(Checkpoint(), Saved)
+    dies(third, monkeypatch)
+    fourth = worlds(resume=True, best=True, over=third)
+    row = fourth.reports()
+    assert (row["frames"], row["updates"], row["buffer_total"]) == (100, 25, 160)
+    assert not list((tmp_path / "checkpoints").glob(f"*25*{checkpoint.LEFT}"))
+
+
+def test_without_the_rows_on_disk_one_that_takes_over_begins_an_empty_replay(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoint__replay": False}
+    first = worlds(**settings)
+    first.play(played(0, 90))
+    first.until(lambda: first.metrics.get("steps_stored") == 90, "it is stored")
+    dies(first, monkeypatch)
+    second = worlds(over=first, **settings)
+    second.play(played(90, 10))
+    second.until(lambda: second.metrics.get("steps_stored") == 100, "it is stored")
+    assert second.metrics["buffer_total"] == 10
+    assert second.reports()["updates"] == 0
+
+
+def test_a_recording_cannot_be_taken_over(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = worlds(keep_rows=True)
+    first.play(played(0, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
+    dies(first, monkeypatch)
+    with pytest.raises(RecordingError, match="record again"):
+        worlds(over=first, keep_rows=True)
+    first.slot.unlink()
+
+
+def test_what_is_kept_on_the_disk_is_bounded_by_the_replay(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(journal, "SMALLEST_SEGMENT", 50)
+    settings = {"replay__capacity_steps": 400, "trainer__enabled": False}
+    first = worlds(**settings)
+    first.play(played(0, 1000))
+    first.stop()
+    second = worlds(resume=True, **settings)
+    assert second.reports()["buffer_total"] == 400
+    for start in range(1000, 3000, 10):
+        second.play(played(start, 10))
+    second.stop()
+    folder = tmp_path / journal.FOLDER
+    kept = sum(path.stat().st_size for path in journal.segments(folder))
+    row = 3 * 4 + 3 * 4 + 4 + 8 + 4 + 3
+    # Blocks had one row at least; a segment more than the replay holds, and one that was begun.
+    assert 400 * row < kept < (400 + 2 * 50 + 256) * (row + 64)
+
+
+def test_rows_are_written_only_if_they_are_to_be(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(checkpoint__replay=False)
+    world.play(played(0, 60))
+    world.stop()
+    assert not (tmp_path / journal.FOLDER).exists()
