@@ -132,7 +132,7 @@ def first_welcome(player: Player) -> None:
                 "expected a server that trains on no game yet, or on this one; start one with a "
                 f"run of its own. It says: {value[2]}"
             )
-        if value[0] == 15 and value[1] == "bad_token":
+        if value[0] == 15 and value[1] in ("bad_token", "too_many_attempts"):
             raise Broken(f"give its token with --token. It says: {value[2]}")
         wire.send(5)
 

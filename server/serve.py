@@ -22,6 +22,7 @@ from server.rundir import RunFolder
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
+from server.tls import certificate
 
 log = logging.getLogger("supervisor")
 
@@ -77,6 +78,7 @@ def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
         supervisor.board,
         supervisor.mailbox,
         control_token=None if token is None else token.get_secret_value(),
+        certificate=certificate(server),
         or_any_port=chosen.startswith(("default", "preset ", "run ")),
     )
 

@@ -90,6 +90,8 @@ class TempestConnection(Connection):
         checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
         turn.add_frame(self, checked, frame.header, self._encode)
         self._gateway.schedule_turn()
+        if self._bucket is not None:
+            self._spend(1)
 
     def _encode(
         self,
