@@ -27,7 +27,8 @@ from server.conformance_report import (
     as_table,
     passed,
 )
-from server.play import parse_address, positive
+from server.play import positive
+from server.reaching import parse_address
 
 LISTEN = ("127.0.0.1", 7777)
 

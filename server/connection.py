@@ -12,7 +12,17 @@ import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
-from protocol.messages import Error, Frame, Frames, HelloFields, Ping, Pong, Settings, Welcome
+from protocol.messages import (
+    Error,
+    Frame,
+    Frames,
+    HelloFields,
+    Ping,
+    Pong,
+    Settings,
+    VersionError,
+    Welcome,
+)
 from protocol.session import State
 from protocol.spaces import GameSpec
 from server.limits import Bucket, address_of
@@ -219,7 +229,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._goodbye_since is None:
             self._transport.write(data)
 
-    def tell(self, message: Welcome | Settings | Error) -> None:
+    def tell(self, message: Welcome | Settings | Error | VersionError) -> None:
         """Send what is no answer to a frame."""
         self.send(codec.encode(message))
 
@@ -233,7 +243,11 @@ class Connection(asyncio.Protocol):
         """Tell the client what is wrong, and end the connection once it can have read it."""
         if self._goodbye_since is not None or self._transport is None:
             return
-        self.tell(Error(error.code, error.message, error.retry))
+        if error.code == "protocol_version":
+            about = self._gateway.about()
+            self.tell(VersionError(error.code, error.message, error.retry, about))
+        else:
+            self.tell(Error(error.code, error.message, error.retry))
         self._note(error)
         if self.session.guessed:
             self._gateway.addresses.guesses.note(self.address)

@@ -206,6 +206,10 @@ class Gateway:
                 connection.peer, self.config.server.max_frames_per_address or 0, more,
             )  # fmt: skip
 
+    def about(self) -> dict[str, Any]:
+        """What this server is, for a client of another version."""
+        return {"protocol": PROTOCOL_VERSION, "server": SERVER_NAME, "game": self._spec}
+
     def said_hello(self, connection: Connection) -> None:
         """A HELLO came: propose its game, or admit it, or let it wait for the first weights."""
         spec = connection.session.spec

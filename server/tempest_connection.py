@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agent.schedules import scheduled
 from config.models import START_ADVANCED, START_LEVEL, Config
 from protocol.actor import Actor
-from protocol.messages import Error, Frame, HelloFields, Settings, Welcome
+from protocol.messages import Error, Frame, HelloFields, Settings, VersionError, Welcome
 from protocol.spaces import Part
 from protocol.tempest import Replies, TempestFrame, TempestSession
 from server.connection import Connection
@@ -113,5 +113,5 @@ class TempestConnection(Connection):
     def _gate(self) -> float:
         return scheduled(self._gateway.config.tempest.zap_gate, self._gateway.run_frames)
 
-    def tell(self, message: Welcome | Settings | Error) -> None:
+    def tell(self, message: Welcome | Settings | Error | VersionError) -> None:
         """The format has no place for anything but answers."""

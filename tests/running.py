@@ -278,7 +278,7 @@ class RawClient:
         assert messages, "closed without a word"
         kind, *error = messages[-1]
         assert kind == 15, f"expected ERROR, got {messages[-1]}"
-        return tuple(error)
+        return tuple(error[:3])
 
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)

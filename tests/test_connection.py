@@ -114,6 +114,9 @@ class FakeGateway:
             raise self.refusal
         return self.bucket
 
+    def about(self) -> dict[str, Any]:
+        return {"protocol": 1}
+
     def throttled(self, _connection: Connection) -> None:
         self.held += 1
 
