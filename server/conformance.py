@@ -8,7 +8,6 @@ by rule, each under its heading of the specification.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from functools import partial
@@ -28,7 +27,7 @@ from server.conformance_report import (
     passed,
 )
 from server.play import positive
-from server.reaching import parse_address
+from server.reaching import parse_address, seconds
 
 LISTEN = ("127.0.0.1", 7777)
 
@@ -62,14 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=30.0,
         metavar="S",
         help="how long to wait for each message, and for a client to come (%(default)g s)",
     )
     add(
         "--wait",
-        type=_seconds,
+        type=seconds,
         default=15.0,
         metavar="S",
         help="how long to wait for a server's deadline for HELLO; 0 leaves it out "
@@ -106,16 +105,6 @@ def main(args: argparse.Namespace) -> int:
 def _say(text: str) -> None:
     """Progress goes beside the result."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 86_400:
-        raise argparse.ArgumentTypeError(f"expected seconds, got {text!r}")
-    return value
 
 
 FIRST_WELCOME_S = 120.0

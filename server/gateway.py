@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import time
@@ -71,6 +72,9 @@ than the supervisor allows (server.supervisor)."""
 
 ENDING = 256
 """Connections that may still read why they were refused. With more than that they are just cut."""
+
+SPARE_FILES = 600
+"""Open files beside its connections: handshakes under way, and its own."""
 
 SERVER_NAME = "understudy/0.1"
 
@@ -581,6 +585,22 @@ async def _serve(
     gateway.close()
 
 
+def open_files_wanted(config: Config) -> int:
+    """File descriptors that a gateway may come to need: a connection each, and what else it has."""
+    return -(-config.server.max_clients // config.server.gateways) + ENDING + SPARE_FILES
+
+
+def _allow_open_files(config: Config) -> None:
+    """Raise what this process may have open, as far as it may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = open_files_wanted(config)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            log.warning("only %d files may be open, expected %d: raise ulimit -n", most, wanted)
+
+
 def main(
     config: Config,
     index: int,
@@ -596,6 +616,7 @@ def main(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     torch.set_num_threads(1)
+    _allow_open_files(config)
     try:
         uvloop.run(_serve(config, index, launch, pipe, sock, tempest))
     except Exception as error:
