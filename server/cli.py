@@ -35,6 +35,10 @@ COMMANDS = {
 when asked for: the game side must start without torch."""
 
 
+PRIVATE = ("serve", "demo", "record", "import", "pretrain", "audit", "set", "control")
+"""What these write, and the processes that they start, is for the eyes of its owner alone."""
+
+
 def parser_for(name: str) -> argparse.ArgumentParser:
     """The parser of one command."""
     module, text = COMMANDS[name]
@@ -62,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_usage(sys.stderr)
         print(f"expected a command: {known}; got {words[:1]}", file=sys.stderr)
         return 2
+    if words[0] in PRIVATE:
+        os.umask(0o077)
     module = importlib.import_module(COMMANDS[words[0]][0])
     try:
         code: int = module.main(parse(parser_for(words[0]), words[1:]))

@@ -82,4 +82,4 @@ def _machine(args: argparse.Namespace) -> tuple[str, Iterator[Finding]]:
 
     asked = given(args)
     resumed: Path | None = args.config_resume
-    return "this machine", examine_machine(load(asked).config, resumed)
+    return "this machine", examine_machine(load(asked), resumed)

@@ -1,4 +1,4 @@
-"""Is this machine fit for a server with these settings? Nothing is changed here, and no port is kept."""
+"""Is this machine fit for a server with these settings? Nothing is changed, and no port is kept."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pathlib import Path
 
 from agent.device import resolve_device
 from agent.step import StepBlock
-from config.load import ConfigError
+from config.load import ConfigError, Loaded
 from config.models import Config
 from config.secrets import with_secrets
 from server import exposure
-from server.doctor_report import Finding, failed, ok, skipped, warning
+from server.doctor_report import FAILED, Finding, failed, ok, skipped, warning
 from server.gateway import open_files_wanted
 from server.rundir import RUNS, game_of
+from server.serve import any_http_port
 from server.tls import certificate
 
 OLDEST, NEWEST = (3, 11), (3, 13)
@@ -38,9 +39,10 @@ SPARE_SHARED_BYTES = 64 * MB
 LITTLE_DISK, MUCH_DISK = 500 * MB, 5000 * MB
 
 
-def examine_machine(config: Config, run: Path | None) -> Iterator[Finding]:
+def examine_machine(loaded: Loaded, run: Path | None) -> Iterator[Finding]:
     """A finding for each step; none depends on another. `run`: the folder of a run that is to be
     gone on with."""
+    config = loaded.config
     checks: dict[str, Callable[[str], Finding]] = {
         "python": _python,
         "packages": _packages,
@@ -51,9 +53,7 @@ def examine_machine(config: Config, run: Path | None) -> Iterator[Finding]:
         "open files": lambda step: _open_files(step, config),
         "disk": lambda step: _disk(step, run or config.run.dir or RUNS),
         "port": lambda step: _port(step, "server.port", config.server.host, config.server.port),
-        "http port": lambda step: _port(
-            step, "server.http_port", config.server.http_host, config.server.http_port
-        ),
+        "http port": lambda step: _http_port(step, loaded),
         "tempest port": lambda step: _port(
             step, "tempest.port", config.tempest.host, config.tempest.port
         ),
@@ -140,12 +140,10 @@ def _shared_memory(step: str, config: Config, run: Path | None) -> Finding:
 
 
 def _open_files(step: str, config: Config) -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = open_files_wanted(config)
-    text = (
-        f"{hard if hard != resource.RLIM_INFINITY else 'any number'} may be open, {wanted} wanted"
-    )
-    if hard in (resource.RLIM_INFINITY, -1) or hard >= wanted:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a server raises the soft one by itself
+    wanted, endless = open_files_wanted(config), hard == resource.RLIM_INFINITY
+    text = f"{'any number' if endless else hard} may be open, {wanted} wanted"
+    if endless or hard >= wanted:
         return ok(step, text)
     return failed(step, text, "raise the limit (ulimit -n), or lower server.max_clients")
 
@@ -168,6 +166,14 @@ def _disk(step: str, folder: Path) -> Finding:
     if free < MUCH_DISK:
         return warning(step, text, "a run of weeks with its checkpoints wants more")
     return ok(step, text)
+
+
+def _http_port(step: str, loaded: Loaded) -> Finding:
+    server = loaded.config.server
+    found = _port(step, "server.http_port", server.http_host, server.http_port)
+    if found.result == FAILED and any_http_port(loaded):
+        return warning(step, found.text, "none: the server takes another one, and says which")
+    return found
 
 
 def _port(step: str, key: str, host: str, port: int | None) -> Finding:

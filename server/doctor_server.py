@@ -1,9 +1,9 @@
 """A running server from the game's side, step by step, without doing it any harm.
 
-First a HELLO of a protocol that does not exist: every server refuses it, but not before it has looked
-at the token, and this one says then what its run is about. Only with that spec a game of evaluation
-connects, which decides nothing, is learnt from by nobody, and leaves before an episode has ended, so
-that there is no evaluation either.
+First a HELLO of a protocol that does not exist: every server refuses it, but not before it has
+looked at the token, and this one says then what its run is about. Only with that spec a game of
+evaluation connects, which decides nothing, is learnt from by nobody, and leaves before an episode
+has ended, so that there is no evaluation either.
 """
 
 from __future__ import annotations

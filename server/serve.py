@@ -71,7 +71,6 @@ def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
     if server.http_port is None:
         return None
     token = supervisor.config.server.control_token
-    chosen = loaded.origins["server.http_port"]
     return HttpServer(
         server.http_host,
         server.http_port,
@@ -79,8 +78,14 @@ def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
         supervisor.mailbox,
         control_token=None if token is None else token.get_secret_value(),
         certificate=certificate(server),
-        or_any_port=chosen.startswith(("default", "preset ", "run ")),
+        or_any_port=any_http_port(loaded),
     )
+
+
+def any_http_port(loaded: Loaded) -> bool:
+    """Whether HTTP may be on another port than the one in the settings: nobody chose it for this
+    start."""
+    return loaded.origins["server.http_port"].startswith(("default", "preset ", "run "))
 
 
 def keys_for(supervisor: Supervisor, screen: Screen) -> Keyboard:
