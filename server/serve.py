@@ -15,6 +15,7 @@ from agent import checkpoint
 from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
+from server.exposure import is_loopback
 from server.http_server import HttpServer
 from server.keyboard import Keyboard, Keys
 from server.logs import log_here, stop_logging
@@ -71,6 +72,8 @@ def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
     if server.http_port is None:
         return None
     token = supervisor.config.server.control_token
+    if not is_loopback(server.http_host):
+        log.warning("whoever reaches %s sees the run: the dashboard asks nobody", server.http_host)
     return HttpServer(
         server.http_host,
         server.http_port,
@@ -136,7 +139,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         supervisor.start()
         host = loaded.config.server.host
-        say(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
+        encrypted = ", with TLS" if loaded.config.server.tls_cert else ""
+        say(f"understudy listens on {host}:{supervisor.port}{encrypted}; the run is {folder.path}")
         if supervisor.tempest_port is not None:
             where = f"{loaded.config.tempest.host}:{supervisor.tempest_port}"
             say(f"older clients for Tempest connect to {where}")

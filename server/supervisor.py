@@ -164,7 +164,8 @@ class Supervisor:
         had."""
         self._check_devices()
         expert_plugin.check(self.config)
-        exposure.check(self.config)
+        for reminder in exposure.check(self.config):
+            log.warning("%s", reminder)
         certificate(self.config.server)  # the gateways load it again: here it is only looked at
         for index, sockets in enumerate(self._listen()):
             args = (self.config, index, self.folder.launch)

@@ -32,16 +32,17 @@ def test_what_is_loopback() -> None:
 def test_beyond_loopback_it_takes_a_token(host: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.host: .*server\.token.*--insecure"):
         exposure.check(configured(server__host=host))
-    exposure.check(configured(server__host=host, server__token="a token"))
-    exposure.check(configured(server__host=host, server__insecure=True))
-    exposure.check(configured(server__host="127.0.0.1"))
+    assert exposure.check(configured(server__host=host, server__token="a token")) == []
+    (said,) = exposure.check(configured(server__host=host, server__insecure=True))
+    assert said.startswith(f"whoever reaches {host} can play")
+    assert exposure.check(configured(server__host="127.0.0.1")) == []
 
 
 def test_older_clients_have_no_token_so_only_the_word_will_do() -> None:
     open_port = {"tempest__port": 0, "tempest__host": "0.0.0.0", "server__token": "a token"}
     with pytest.raises(ConfigError, match=r"tempest\.host: .*--insecure"):
         exposure.check(configured(**open_port))
-    exposure.check(configured(**open_port, server__insecure=True))
+    assert len(exposure.check(configured(**open_port, server__insecure=True))) == 1
     exposure.check(configured(tempest__host="0.0.0.0"))  # no port: nobody listens there
 
 

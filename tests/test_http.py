@@ -314,6 +314,12 @@ def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
 # Controls.
 
 
+def test_code_is_not_named_from_elsewhere(server: Running, web: HttpServer) -> None:
+    reply = control(web, {"set": {"expert.ratio": 0.5, "expert.plugin": "os:abort"}})
+    assert (reply.status, "own machine" in reply.json["error"]) == (400, True)
+    assert server.supervisor.config.expert.plugin is None
+
+
 def test_a_setting_is_changed_and_recorded(server: Running, web: HttpServer) -> None:
     reply = control(web, {"set": {"expert.ratio": 0.25}})
     assert reply.status == 200

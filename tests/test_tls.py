@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +24,15 @@ from running import Bystander, RawClient, Running, client_for, hello_fields
 from config.load import ConfigError
 from config.models import ServerConfig
 from server import listener
+from server.games import GameOptions, tls_of
 from server.http_server import HttpServer
 from server.tls import Certificate, certificate
 from understudy_client import Backoff, ConnectionLost, ProtocolViolation, TlsError
 from understudy_client import tls as client_tls
 
-pytestmark = needs_openssl
+pytestmark = [needs_openssl, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parent.parent
 
 ONCE = Backoff(give_up_s=0.0)
 
@@ -90,6 +95,41 @@ def test_long_messages_go_through(server: Running, pair: Pair, game: Bystander) 
             answers = client.act_all(obs, np.zeros(n), np.zeros(n, np.uint8))
             assert answers.actions.shape == (n, 3)
             assert (answers.actors == 1).all()
+
+
+def test_games_in_the_care_of_the_server_know_it(tmp_path: Path) -> None:
+    """Those of the demo: it is their server, whatever name its certificate is of."""
+    elsewhere = make(tmp_path, of="DNS:elsewhere.example")
+    options = GameOptions("CartPole-v1", "127.0.0.1", 1, own=elsewhere.cert)
+    context = tls_of(options)
+    assert context is not None
+    settings = {"server__tls_cert": str(elsewhere.cert), "server__tls_key": str(elsewhere.key)}
+    with Running(tmp_path / "run", **settings) as server:
+        with client_for(server.port, tls=context) as client:
+            assert client.ping() > 0
+        imposter = make(tmp_path, "imposter", of="DNS:elsewhere.example")
+        with FakeTls(imposter, nothing) as port, pytest.raises(TlsError, match="not trusted"):
+            client_for(port, tls=context)
+    assert tls_of(GameOptions("CartPole-v1", "127.0.0.1", 1)) is None
+    assert tls_of(GameOptions("CartPole-v1", "127.0.0.1", 1, ca=elsewhere.cert)) is not None
+
+
+def test_play_reaches_it(server: Running, pair: Pair, game: Bystander) -> None:
+    """Another game than the run's: it is refused by name, so TLS and token were well."""
+    words = ["--env", "CartPole-v1", "--episodes", "1", "--connect", f"127.0.0.1:{server.port}"]
+    with game.undisturbed():
+        for options, says in (
+            (["--ca", str(pair.cert)], "spec_mismatch"),
+            (["--tls"], "not trusted"),
+            (["--ca", str(pair.key)], "cannot use"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "server", "play", *words, *options],
+                cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+            )  # fmt: skip
+            assert done.returncode in (1, 2)
+            assert says in done.stderr, done.stderr
+            assert "Traceback" not in done.stderr
 
 
 def test_bytes_may_come_one_by_one(server: Running, pair: Pair, game: Bystander) -> None:
