@@ -406,12 +406,13 @@ def test_a_renewed_one_is_taken_up_and_a_broken_one_is_not(
 ) -> None:
     mine = make(tmp_path / "mine")
     one = Certificate(mine.cert, mine.key)
-    assert served(one) == der(mine)
+    first = der(mine)
+    assert served(one) == first
     one.renew()
     mine.cert.write_text("what is this?")
     touch(mine.cert)
     one.renew()
-    assert served(one).hex()[:8] == "3082", "the old one holds"
+    assert served(one) == first
     assert "the old one holds" in caplog.text
     mine.cert.write_bytes(other.cert.read_bytes())
     mine.key.write_bytes(other.key.read_bytes())
