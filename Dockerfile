@@ -34,7 +34,8 @@ RUN useradd --create-home --uid 1000 understudy && install -d -o understudy /run
 COPY --from=build /opt/understudy /opt/understudy
 COPY scripts/container-entry scripts/container-health /usr/local/bin/
 
-# In a container, the ports are reached from outside or not at all.
+# In a container, the ports are reached from outside or not at all. So the server wants a token: a file
+# that UNDERSTUDY_SERVER__TOKEN_FILE names (see docker-compose.yml), or else it does not start.
 ENV PATH=/opt/understudy/bin:/usr/local/bin:/usr/bin:/bin
 ENV UNDERSTUDY_SERVER__HOST=0.0.0.0
 ENV UNDERSTUDY_SERVER__HTTP_HOST=0.0.0.0

@@ -206,6 +206,10 @@ def _expected(inner: Any, metadata: Iterable[Any]) -> str:
         names = f" of {' and '.join(get_args(args[0]))}" if get_origin(args[0]) is Literal else ""
         what = "" if args[1] is Any else f", each {_words(args[1])}"
         return f"a table{names}{what}"
+    if inner not in _SCALARS:
+        shortest = max((getattr(one, "min_length", None) or 0 for one in metadata), default=0)
+        if shortest > 1:
+            return f"text of at least {shortest} characters"
     return (_SCALARS.get(inner) or "text") + _limits(metadata)
 
 

@@ -63,7 +63,8 @@ Updates = Annotated[Count, Unit("updates")]
 Device = Annotated[
     str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$"), Expected("auto, cpu, cuda or cuda:N")
 ]
-TokenFile = Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone]
+File = Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone]
+CountOrNone = Annotated[Annotated[int, Field(ge=1)] | None, OrNone]
 ActorName = Literal["dqn", "expert"]
 
 
@@ -118,7 +119,7 @@ class ServerConfig(Group):
     """The socket side: where games connect, and what they may do."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address to listen on. 0.0.0.0 for every interface: set a token then."""
+    """The address to listen on. 0.0.0.0 for every interface; beyond loopback it takes a token."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 7777
     """The TCP port to listen on. 0: any free one."""
     gateways: Annotated[Count, Unit("processes")] = 1
@@ -136,16 +137,30 @@ class ServerConfig(Group):
     token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
     """What a client must say to be let in. none: everybody is. Never shown and never saved;
     best set by environment, for other users see a command line."""
-    token_file: TokenFile = None
+    token_file: File = None
     """A file that holds the token instead, as containers get their secrets."""
+    insecure: bool = False
+    """Listen beyond loopback without a token all the same, and for the older clients for Tempest,
+    which have none: whoever reaches the port plays."""
+    tls_cert: File = None
+    """A file with the certificate chain (PEM). With it, games and HTTP are served with TLS 1.2 or
+    later and no other way. A renewed one is taken up within a minute. none: not encrypted."""
+    tls_key: File = None
+    """A file with its private key (PEM), without a passphrase. none: it is in tls_cert too."""
+    max_clients_per_address: Annotated[CountOrNone, Unit("connections")] = None
+    """Connections at a time from one address (in IPv6 from one /64 network). Each gateway takes an
+    equal part of them. none: no other limit than max_clients."""
+    max_frames_per_address: Annotated[CountOrNone, Unit("frames a second")] = None
+    """Frames that one address is answered, all its games together, of each gateway; beyond that its
+    games wait. none: as many as there are."""
     http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """The address that the dashboard listens on. It shows the run to everybody who can reach it."""
     http_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = 8080
     """The port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
     control_token: Annotated[Annotated[SecretStr, Field(min_length=8)] | None, OrNone] = None
-    """What controls over HTTP ask for, another than the games'. none: no controls over HTTP. Never
-    shown and never saved."""
-    control_token_file: TokenFile = None
+    """What controls over HTTP ask for, another than the games'; at least 8 characters. none: no
+    controls over HTTP. Never shown and never saved."""
+    control_token_file: File = None
     """A file that holds it instead, as containers get their secrets."""
     device: Device = "cpu"
     """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
@@ -179,7 +194,8 @@ class TempestConfig(Group):
     """The TCP port where they connect. 0: any free one. none: nowhere. With a port, the preset
     tempest is what all settings start from, where no other preset is named."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address to listen on. These clients can say no token: whoever reaches it can play."""
+    """The address to listen on. These clients can say no token and no TLS: whoever reaches it can
+    play, so beyond loopback it takes server.insecure."""
     reply_bytes: Annotated[int, Unit("bytes"), Expected("3 or 5")] = 5
     """The length of a reply: 5 with the start-level settings, 3 for clients before those. A client
     does not say which one it is."""

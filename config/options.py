@@ -21,6 +21,7 @@ SHORT = {
     "run": "run.dir",
     "seed": "run.seed",
     "train": "trainer.enabled",
+    "insecure": "server.insecure",
 }
 """Short forms: option without its dashes -> key. A switch gets a --no- form as well."""
 

@@ -20,6 +20,7 @@ from protocol.messages import (
     HelloFields,
     HelloGate,
     ServerMessage,
+    VersionError,
 )
 from protocol.spaces import Part
 
@@ -35,7 +36,7 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 have errors of their own, which are no DecodeError."""
 
 
-def encode(message: ClientMessage | ServerMessage) -> bytes:
+def encode(message: ClientMessage | ServerMessage | VersionError) -> bytes:
     """The message as it travels: length, then msgpack."""
     return framed(_encode(message))
 

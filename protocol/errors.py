@@ -45,6 +45,7 @@ class RemoteError(ProtocolError):
 
 CODES: dict[str, str] = {
     "not_understudy": "the first bytes are those of another protocol (HTTP, TLS)",
+    "tls_failed": "no TLS handshake, on a port that speaks TLS alone",
     "message_too_long": "a length beyond the limit (64 KiB before WELCOME)",
     "message_empty": "a length of zero",
     "message_malformed": "bytes that are not one msgpack value of the announced type",
@@ -54,6 +55,7 @@ CODES: dict[str, str] = {
     "hello_twice": "a second HELLO",
     "protocol_version": "a protocol version that this server does not speak",
     "bad_token": "the token is missing or wrong",
+    "too_many_attempts": "too many wrong tokens from this address lately",
     "bad_hello": "a HELLO whose fields make no valid game",
     "spec_mismatch": "a game that differs from the one this run trains on",
     "welcome_first": "a frame before WELCOME was received",
@@ -74,7 +76,8 @@ CODES: dict[str, str] = {
     "handshake_timeout": "no HELLO in time",
     "idle_timeout": "no message for too long",
     "slow_reader": "replies left unread for too long",
-    "too_many_clients": "the server has as many clients as it allows",
+    "too_fast": "more PINGs than anybody needs",
+    "too_many_clients": "the server has as many clients as it allows, or as it allows an address",
     "server_stopping": "the server is shutting down",
 }
 """Every error code and when it is sent. Codes are part of the protocol: never renamed or reused."""

@@ -126,6 +126,16 @@ class Error(msgspec.Struct, frozen=True, array_like=True, tag=15):
     retry: bool
 
 
+class VersionError(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """ERROR with the code protocol_version. `about` stands behind the elements of ERROR: what the
+    server is, for who is able to do something about it."""
+
+    code: str
+    message: str
+    retry: bool
+    about: dict[str, Any]
+
+
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=16):
     settings: dict[str, Any]
 

@@ -6,7 +6,6 @@ from it (`python -m protocol.session` prints it).
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterator
 from enum import Enum
 
@@ -25,6 +24,7 @@ from protocol.messages import (
     Ping,
 )
 from protocol.spaces import GameSpec, check_name
+from protocol.tokens import Token
 
 MAX_SLOTS = 4096
 """Games on one connection: each holds an observation in the server's memory."""
@@ -93,6 +93,7 @@ class ServerSession:
         "_token",
         "awaiting",
         "first",
+        "guessed",
         "hello",
         "next_seq",
         "spec",
@@ -114,9 +115,11 @@ class ServerSession:
         """For each slot, 1 while a frame of it waits for its answer."""
         self.first = bytearray()
         """For each slot, 1 where its next frame begins an episode."""
+        self.guessed = False
+        """It said a token, and not the right one."""
         self.vectorised: bool | None = None
         """Whether this connection uses FRAMES; None until its first frame."""
-        self._token = token
+        self._token = None if token is None else Token(token)
         self._max_message_bytes = max_message_bytes
         self._reader = MessageReader()
         self._reader.limit = min(self._reader.limit, max_message_bytes)
@@ -201,9 +204,8 @@ class ServerSession:
 
     def _open(self, message: Hello) -> HelloFields:
         gate = codec.decode_gate(message)
-        if self._token is not None and not hmac.compare_digest(
-            (gate.token or "").encode(), self._token.encode()
-        ):
+        if self._token is not None and not self._token.matches((gate.token or "").encode()):
+            self.guessed = bool(gate.token)
             raise RemoteError(
                 "bad_token",
                 f"expected this server's token, got {'another' if gate.token else 'none'}; "

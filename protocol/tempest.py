@@ -148,6 +148,7 @@ class TempestSession:
         "_spinner",
         "_unsigned",
         "_values",
+        "guessed",
         "hello",
         "spec",
         "state",
@@ -158,6 +159,7 @@ class TempestSession:
         self.state = State.AWAIT_HELLO
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
+        self.guessed = False
         self._spinner = spinner
         self._rest = bytearray()
         self._led = False

@@ -28,12 +28,17 @@ COMMANDS = {
     "demo-mame": ("server.demo_mame", "Breakout or Pong in MAME from start to finish"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
     "conformance": ("server.conformance", "check any server or any client against the protocol"),
+    "doctor": ("server.doctor", "check this machine, or a running server from the game's side"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
     "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),
     "config": ("server.showconfig", "show the configuration and where each value is from"),
 }
 """Command to the module that has its `add_arguments(parser)` and `main(args) -> int`. Imported
 when asked for: the game side must start without torch."""
+
+
+PRIVATE = ("serve", "demo", "record", "import", "pretrain", "audit", "set", "control")
+"""What these write, and the processes that they start, is for the eyes of its owner alone."""
 
 
 def parser_for(name: str) -> argparse.ArgumentParser:
@@ -63,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_usage(sys.stderr)
         print(f"expected a command: {known}; got {words[:1]}", file=sys.stderr)
         return 2
+    if words[0] in PRIVATE:
+        os.umask(0o077)
     module = importlib.import_module(COMMANDS[words[0]][0])
     try:
         code: int = module.main(parse(parser_for(words[0]), words[1:]))

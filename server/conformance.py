@@ -8,7 +8,6 @@ by rule, each under its heading of the specification.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from functools import partial
@@ -27,7 +26,8 @@ from server.conformance_report import (
     as_table,
     passed,
 )
-from server.play import parse_address, positive
+from server.play import positive
+from server.reaching import parse_address, seconds
 
 LISTEN = ("127.0.0.1", 7777)
 
@@ -61,14 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=30.0,
         metavar="S",
         help="how long to wait for each message, and for a client to come (%(default)g s)",
     )
     add(
         "--wait",
-        type=_seconds,
+        type=seconds,
         default=15.0,
         metavar="S",
         help="how long to wait for a server's deadline for HELLO; 0 leaves it out "
@@ -107,16 +107,6 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 86_400:
-        raise argparse.ArgumentTypeError(f"expected seconds, got {text!r}")
-    return value
-
-
 FIRST_WELCOME_S = 120.0
 """A server that has just started loads its network before it lets the first game in."""
 
@@ -132,7 +122,7 @@ def first_welcome(player: Player) -> None:
                 "expected a server that trains on no game yet, or on this one; start one with a "
                 f"run of its own. It says: {value[2]}"
             )
-        if value[0] == 15 and value[1] == "bad_token":
+        if value[0] == 15 and value[1] in ("bad_token", "too_many_attempts"):
             raise Broken(f"give its token with --token. It says: {value[2]}")
         wire.send(5)
 

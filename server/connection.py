@@ -12,9 +12,20 @@ import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
-from protocol.messages import Error, Frame, Frames, HelloFields, Ping, Pong, Settings, Welcome
+from protocol.messages import (
+    Error,
+    Frame,
+    Frames,
+    HelloFields,
+    Ping,
+    Pong,
+    Settings,
+    VersionError,
+    Welcome,
+)
 from protocol.session import State
 from protocol.spaces import GameSpec
+from server.limits import Bucket, address_of
 
 if TYPE_CHECKING:
     from server.gateway import Gateway
@@ -31,6 +42,11 @@ WRITE_HIGH_BYTES = 256 * 1024
 and a slot has at most one, so only a client that does not read gets here."""
 
 
+PINGS_PER_S = 100.0
+PINGS_BURST = 1000.0
+"""PINGs of a connection: each is answered at once, whatever else waits."""
+
+
 class Session(Protocol):
     """The protocol state of a connection: protocol.session.ServerSession, or that of the older
     format, protocol.tempest.TempestSession."""
@@ -38,6 +54,8 @@ class Session(Protocol):
     state: State
     hello: HelloFields | None
     spec: GameSpec | None
+    guessed: bool
+    """It said a token, and not the right one."""
 
     @property
     def partial(self) -> int:
@@ -76,13 +94,21 @@ class Connection(asyncio.Protocol):
         self.number = 0
         """The session's number, unique in a run; 0 before WELCOME."""
         self._transport: asyncio.Transport | None = None
-        self._peer = ""
-        self._opened = self._heard = gateway.now()
+        self._peer = self.address = ""
+        """`address`: whom it counts for (server.limits)."""
+        self._tls = False
+        self._bucket: Bucket | None = None
+        """What its address may send; None where that is not limited."""
+        self._pings = Bucket(PINGS_PER_S, PINGS_BURST, gateway.now())
+        self.opened = self._heard = gateway.now()
+        """When it was accepted, by the gateway's clock."""
         self._unread_since: float | None = None
         self._goodbye_since: float | None = None
         self._ring_full = False
         self._ahead = False
         """The client has sent more than may wait for an answer."""
+        self._too_fast = False
+        """Its address has sent more frames than it may."""
         self._paused_since: float | None = None
 
     # What asyncio calls.
@@ -92,10 +118,14 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
         peer = transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if peer else "a client"
+        self.address = address_of(peer[0]) if peer else ""
+        self._tls = transport.get_extra_info("ssl_object") is not None
         try:
-            self._gateway.opened(self)
+            self._bucket = self._gateway.opened(self)
         except RemoteError as error:
             self.fail(error)
+            if self._gateway.crowded:
+                self._transport.abort()  # a moment to read why is for quieter times
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._gateway.now()
@@ -114,13 +144,24 @@ class Connection(asyncio.Protocol):
                 assert turn is not None
                 turn.add_frame(self, message)
                 self._gateway.schedule_turn()
+                if self._bucket is not None:
+                    self._spend(1)
             elif type(message) is Frames:
                 assert turn is not None
                 turn.add_frames(self, message)
                 self._gateway.schedule_turn()
+                if self._bucket is not None:
+                    self._spend(len(self.rows))
             elif type(message) is HelloFields:
                 self._gateway.said_hello(self)
             elif type(message) is Ping:
+                if self._pings.take(1, self._heard):
+                    raise RemoteError(
+                        "too_fast",
+                        f"expected at most {PINGS_PER_S:g} PINGs a second, got more; one in some "
+                        "seconds keeps a paused game from being idle",
+                        retry=True,
+                    )
                 self.send(codec.encode(Pong(message.nonce)))
             else:
                 self._close()
@@ -158,6 +199,11 @@ class Connection(asyncio.Protocol):
         return self.session.state is State.AWAIT_WELCOME
 
     @property
+    def silent(self) -> bool:
+        """It has not said who it is."""
+        return self.session.state is State.AWAIT_HELLO and not self.ending
+
+    @property
     def peer(self) -> str:
         """Who is at the other end: host:port."""
         return self._peer
@@ -183,7 +229,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._goodbye_since is None:
             self._transport.write(data)
 
-    def tell(self, message: Welcome | Settings | Error) -> None:
+    def tell(self, message: Welcome | Settings | Error | VersionError) -> None:
         """Send what is no answer to a frame."""
         self.send(codec.encode(message))
 
@@ -197,8 +243,14 @@ class Connection(asyncio.Protocol):
         """Tell the client what is wrong, and end the connection once it can have read it."""
         if self._goodbye_since is not None or self._transport is None:
             return
-        self.tell(Error(error.code, error.message, error.retry))
+        if error.code == "protocol_version":
+            about = self._gateway.about()
+            self.tell(VersionError(error.code, error.message, error.retry, about))
+        else:
+            self.tell(Error(error.code, error.message, error.retry))
         self._note(error)
+        if self.session.guessed:
+            self._gateway.addresses.guesses.note(self.address)
         self._close()
 
     def ring_full(self, full: bool) -> None:
@@ -214,6 +266,8 @@ class Connection(asyncio.Protocol):
         if self._goodbye_since is not None:
             if now - self._goodbye_since > GOODBYE_S:
                 self._transport.abort()
+            elif self._tls:
+                self._transport.close()  # TLS cannot end one direction alone: not at once, then
         elif self._unread_since is not None:
             if now - self._unread_since > config.write_timeout_s:
                 self.fail(
@@ -229,7 +283,7 @@ class Connection(asyncio.Protocol):
         elif self.waits_for_welcome:
             self._heard = now  # it is us who make it wait
         elif self.session.state is State.AWAIT_HELLO:
-            if now - self._opened > config.handshake_timeout_s:
+            if now - self.opened > config.handshake_timeout_s:
                 self.fail(
                     RemoteError(
                         "handshake_timeout",
@@ -255,16 +309,33 @@ class Connection(asyncio.Protocol):
         self._goodbye_since = self._gateway.now()
         self._apply_pause()
         transport = self._transport
-        if transport is not None and not transport.is_closing():
+        if transport is not None and not transport.is_closing() and not self._tls:
             transport.write_eof()
+
+    def _spend(self, frames: int) -> None:
+        """So many frames came. Where its address has had all that it may have, it is not read from
+        until that is made up for."""
+        assert self._bucket is not None
+        wait_s = self._bucket.take(frames, self._heard)
+        if wait_s and not self._too_fast:
+            self._too_fast = True
+            self._gateway.throttled(self)
+            self._gateway.later(wait_s, self._slow_enough)
+            self._apply_pause()
+
+    def _slow_enough(self) -> None:
+        self._too_fast = False
+        self._apply_pause()
 
     def _note(self, error: RemoteError) -> None:
         """Every connection that ends in an error leaves a line in the log and a count."""
         self._gateway.errors[error.code] += 1
-        log.warning("%s: %s", self._peer, error)
+        more = self._gateway.addresses.log.words(self.address)
+        if more is not None:
+            log.warning("%s: %s%s", self._peer, error, more)
 
     def _apply_pause(self) -> None:
-        reasons = self._ring_full or self._unread_since is not None or self._ahead
+        reasons = self._ring_full or self._unread_since is not None or self._ahead or self._too_fast
         wanted = reasons and self._goodbye_since is None
         if wanted is (self._paused_since is not None) or self._transport is None:
             return
@@ -274,7 +345,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             # The clocks stood still meanwhile.
-            self._opened += now - self._paused_since
+            self.opened += now - self._paused_since
             self._heard += now - self._paused_since
             self._paused_since = None
             self._transport.resume_reading()

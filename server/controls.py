@@ -36,6 +36,13 @@ FORMS = (
 )
 
 
+REMOTE = "http"
+"""Who asks from elsewhere."""
+
+CODE = ("expert.plugin",)
+"""Settings that name code: a control token, which travels, is not enough for those."""
+
+
 class Server(Protocol):
     """What controls need of the supervisor."""
 
@@ -95,6 +102,11 @@ class Controls:
     def change(self, values: Mapping[str, Any], who: str) -> list[Change]:
         """Change settings (`config.changes`): all of them, or an error and none. Returns what was
         changed; what has its value already is not among that. Errors: ConfigError."""
+        if who == REMOTE and (named := [key for key in values if key in CODE]):
+            raise ConfigError(
+                f"{named[0]}: it names code that the server runs, so it is changed on the server's "
+                "own machine alone: `understudy set`"
+            )
         return self._adopt(*changed(self._server.config, values), who)
 
     def tell_games(self, values: Mapping[str, Any], who: str) -> list[Change]:

@@ -180,6 +180,7 @@ def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> G
         weaken=args.weaken,
         seed=supervisor.config.run.seed,
         token=token.get_secret_value() if token else None,
+        own=supervisor.config.server.tls_cert,
         **more,
     )
 

@@ -29,6 +29,7 @@ import contextlib
 import multiprocessing
 import queue
 import signal
+import ssl
 import threading
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection, resource_tracker
@@ -40,7 +41,7 @@ from typing import Any
 import numpy as np
 
 from protocol.messages import EVALUATE
-from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected
+from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected, tls
 from understudy_client import gym as client_gym
 from understudy_client.experts import find, make, weakened
 from understudy_client.wire import ROLES
@@ -74,6 +75,12 @@ class GameOptions:
     weaken: float = 0.0
     """The share of the expert's actions that are replaced by random ones."""
     token: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca: Path | None = None
+    """With TLS: the certificate to trust instead of the system's."""
+    own: Path | None = None
+    """The certificate of a server in this process's care: it is that server, whatever name or
+    address its certificate is of."""
     give_up_s: float = 60.0
     """How long a game tries to reach a server that is away."""
     log_dir: Path | None = None
@@ -397,6 +404,17 @@ def _game(part: _Part, pipe: Connection[Any, Any], counts: Any) -> None:
             log.save(options.log_dir / f"client-{client}.npz")
 
 
+def tls_of(options: GameOptions) -> ssl.SSLContext | None:
+    """What to connect with; None for no TLS. Errors: ValueError for a file that cannot be used."""
+    if options.own is None:
+        return tls.context(options.tls, options.ca)
+    made = tls.context(True, options.own)
+    assert made is not None
+    made.check_hostname = False
+    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # whoever signed it
+    return made
+
+
 def _rounds(part: _Part, orders: _Orders, pipe: Connection[Any, Any], counts: Any) -> None:
     """Wait for a round, play it, and again."""
     while (order := orders.take())[0] != "stop":
@@ -475,6 +493,7 @@ def _play(
             client=f"understudy-play/{client}",
             role=options.role,
             token=options.token,
+            tls=tls_of(options) or False,
             backoff=Backoff(give_up_s=options.give_up_s),
             cancelled=orders.stop.is_set,
             on_answer=count,

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import time
@@ -45,9 +46,12 @@ from server.control import (
     Stop,
 )
 from server.expert_plugin import ExpertPlugin
+from server.limits import Addresses, Bucket
+from server.listener import Listener
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.tempest_connection import TempestConnection, replies
+from server.tls import certificate
 from server.turn import TurnLoop
 from server.weights import WeightSlot
 
@@ -65,6 +69,12 @@ SAVE_WANTED_S = 1.0
 STOP_S = 4.0
 """How long the end may take: for games to read why, and for the ring to take what is left. Less
 than the supervisor allows (server.supervisor)."""
+
+ENDING = 256
+"""Connections that may still read why they were refused. With more than that they are just cut."""
+
+SPARE_FILES = 600
+"""Open files beside its connections: handshakes under way, and its own."""
 
 SERVER_NAME = "understudy/0.1"
 
@@ -88,6 +98,11 @@ class Gateway:
         self.now = loop.time
         self.soon = loop.call_soon
         """Have something done at the end of what is being done."""
+        self.later = loop.call_later
+        """Have something done in so many seconds."""
+        self.addresses = Addresses(config.server.max_frames_per_address, self.now)
+        self.crowded = False
+        """Too many connections are still being told why they were refused."""
         self.replies = replies(config)
         """To the older clients."""
         self._index = index
@@ -125,13 +140,37 @@ class Gateway:
             advised=self.config.expert.plugin is not None,
         )
 
-    def opened(self, connection: Connection) -> None:
-        """A connection was accepted. Errors: RemoteError if there are too many, or at the end."""
+    def opened(self, connection: Connection) -> Bucket | None:
+        """A connection was accepted. Returns what its frames are to be taken from, where they are
+        limited. Errors: RemoteError if there are too many, after too many wrong tokens, or at the
+        end."""
         self._connections.add(connection)
-        limit = -(-self.config.server.max_clients // self.config.server.gateways)
+        address = connection.address
+        bucket = self.addresses.came(address)
+        server = self.config.server
+        open_ones = [each for each in self._connections if not each.ending]
+        self.crowded = len(self._connections) - len(open_ones) > ENDING
         if self._stopping:
             raise _stopping()
-        if sum(not each.ending for each in self._connections) > limit:
+        if wait_s := self.addresses.guesses.wait_s(address):
+            raise RemoteError(
+                "too_many_attempts",
+                f"expected no more wrong tokens from {address}; wait {wait_s} s, and compare the "
+                "token with the server's (server.token)",
+                retry=True,
+            )
+        limit = server.max_clients_per_address
+        if limit is not None:
+            limit = -(-limit // server.gateways)
+            if sum(each.address == address for each in open_ones) > limit:
+                raise RemoteError(
+                    "too_many_clients",
+                    f"expected at most {limit} connections from {address}; come back later, or "
+                    "raise server.max_clients_per_address",
+                    retry=True,
+                )
+        limit = -(-server.max_clients // server.gateways)
+        if len(open_ones) > limit and not self._make_room(connection):
             raise RemoteError(
                 "too_many_clients",
                 f"expected at most {limit} connections; come back later, or raise "
@@ -140,6 +179,40 @@ class Gateway:
             )
         if self.turn is not None and self.turn.full:
             connection.ring_full(True)
+        return bucket
+
+    def _make_room(self, newcomer: Connection) -> bool:
+        """End a connection that has said nothing so far, for one that has just come; whether there
+        was one. The address with the most of them pays: nobody keeps others out by being silent."""
+        silent = [each for each in self._connections if each.silent and each is not newcomer]
+        by_address = Counter(each.address for each in silent)
+        if not by_address:
+            return False
+        heaviest, most = by_address.most_common(1)[0]
+        if by_address[newcomer.address] >= most:
+            return False
+        oldest = min((each for each in silent if each.address == heaviest), key=lambda c: c.opened)
+        oldest.fail(
+            RemoteError(
+                "too_many_clients",
+                "expected HELLO before so many others came; come back later, and say it at once",
+                retry=True,
+            )
+        )
+        return True
+
+    def throttled(self, connection: Connection) -> None:
+        """Its address has sent as many frames as it may, and waits."""
+        more = self.addresses.log.words(connection.address)
+        if more is not None:
+            log.warning(
+                "%s: held to %d frames a second for its address, server.max_frames_per_address%s",
+                connection.peer, self.config.server.max_frames_per_address or 0, more,
+            )  # fmt: skip
+
+    def about(self) -> dict[str, Any]:
+        """What this server is, for a client of another version."""
+        return {"protocol": PROTOCOL_VERSION, "server": SERVER_NAME, "game": self._spec}
 
     def said_hello(self, connection: Connection) -> None:
         """A HELLO came: propose its game, or admit it, or let it wait for the first weights."""
@@ -166,6 +239,7 @@ class Gateway:
     def lost(self, connection: Connection) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
+        self.addresses.gone(connection.address)
         if self.turn is not None and len(connection.rows):
             self.turn.leave(connection)
             self.schedule_turn()
@@ -483,7 +557,20 @@ async def _serve(
     gateway = Gateway(config, index, launch, pipe, loop)
     loop.set_exception_handler(gateway.failed)
     loop.add_reader(pipe.fileno(), gateway.heard)
-    servers = [await loop.create_server(lambda: Connection(gateway), sock=sock)]
+    servers: list[asyncio.AbstractServer | Listener] = []
+    secured = certificate(config.server)
+    if secured is None:
+        servers.append(await loop.create_server(lambda: Connection(gateway), sock=sock))
+    else:
+        servers.append(
+            Listener(
+                sock,
+                lambda: Connection(gateway),
+                secured,
+                handshake_s=config.server.handshake_timeout_s,
+                failed=lambda: gateway.errors.update(tls_failed=1),
+            )
+        )
     if tempest is not None:
         older = await loop.create_server(lambda: TempestConnection(gateway), sock=tempest)
         servers.append(older)
@@ -496,6 +583,22 @@ async def _serve(
             server.close()
     gateway.send_report()
     gateway.close()
+
+
+def open_files_wanted(config: Config) -> int:
+    """File descriptors that a gateway may come to need: a connection each, and what else it has."""
+    return -(-config.server.max_clients // config.server.gateways) + ENDING + SPARE_FILES
+
+
+def _allow_open_files(config: Config) -> None:
+    """Raise what this process may have open, as far as it may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = open_files_wanted(config)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            log.warning("only %d files may be open, expected %d: raise ulimit -n", most, wanted)
 
 
 def main(
@@ -513,6 +616,7 @@ def main(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     torch.set_num_threads(1)
+    _allow_open_files(config)
     try:
         uvloop.run(_serve(config, index, launch, pipe, sock, tempest))
     except Exception as error:

@@ -6,20 +6,12 @@ first, and is never told yes. Wrong ones cost time: after a few, their address h
 
 from __future__ import annotations
 
-import hmac
-import math
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FAILURES = 10
-WITHIN_S = 60.0
-"""So many wrong tokens from an address within this time, and it is heard no more until the oldest
-is that old."""
-
-ADDRESSES = 1024
-"""Addresses that are remembered; beyond that the one whose failure is the longest ago is not."""
+from protocol.tokens import Token
+from server.limits import FAILURES, WITHIN_S, Recent, address_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +27,8 @@ class Guard:
     """Checks tokens. For one thread."""
 
     def __init__(self, token: str | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._token = None if token is None else token.encode()
-        self._clock = clock
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._token = None if token is None else Token(token)
+        self._failures = Recent(FAILURES, WITHIN_S, clock)
 
     @property
     def enabled(self) -> bool:
@@ -54,7 +45,8 @@ class Guard:
                 "`understudy control`",
                 {},
             )
-        if wait_s := self._wait_s(address):
+        address = address_of(address)
+        if wait_s := self._failures.wait_s(address):
             return Refused(
                 429,
                 f"too many wrong control tokens from {address}; wait {wait_s} s",
@@ -69,25 +61,11 @@ class Guard:
         scheme, _, said = authorization.partition(" ")
         # latin-1 is how a header's bytes became text: back to bytes, whatever they are.
         given = said.strip().encode("latin-1", "replace")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given, self._token):
+        if scheme.lower() == "bearer" and self._token.matches(given):
             return None
-        self._failed(address)
+        self._failures.note(address)
         return Refused(
             401,
             "that is not the control token (server.control_token; not the games' server.token)",
             {"www-authenticate": "Bearer"},
         )
-
-    def _wait_s(self, address: str) -> int:
-        """Whole seconds for which this address is not heard; 0 where it is."""
-        times = self._failures.get(address)
-        if times is None or len(times) < FAILURES:
-            return 0
-        return max(0, math.ceil(times[0] + WITHIN_S - self._clock()))
-
-    def _failed(self, address: str) -> None:
-        times = self._failures.setdefault(address, deque(maxlen=FAILURES))
-        times.append(self._clock())
-        self._failures.move_to_end(address)
-        if len(self._failures) > ADDRESSES:
-            self._failures.popitem(last=False)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import socket
 import threading
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,7 +16,9 @@ from config.load import ConfigError
 from server.board import Board
 from server.http_app import is_local, make_app
 from server.http_guard import Guard
+from server.listener import Listener
 from server.mailbox import Mailbox
+from server.tls import Certificate
 
 log = logging.getLogger("http")
 
@@ -26,7 +29,14 @@ slowly, or does not read."""
 CONNECTIONS = 64
 """At a time; more are answered with 503."""
 
+OPEN, OPEN_PER_ADDRESS = 512, 128
+"""Connections that may be open, of all and of one address; more are cut. Each takes a file
+descriptor of the supervisor's."""
+
 HEADER_BYTES = 16_384
+
+HANDSHAKE_S = 10.0
+"""How long a TLS handshake may take."""
 
 STOP_S = 5.0
 
@@ -36,6 +46,10 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        ours = [each for each in self.connections if isinstance(each, Protocol) and each.client]
+        same = sum(each.client[0] == (self.client or ("",))[0] for each in ours if each.client)
+        if len(self.connections) > OPEN or same > OPEN_PER_ADDRESS:
+            transport.abort()
         self._completed = self._seen = 0
         self._watch = self.loop.call_later(STALLED_S, self._check)
 
@@ -55,6 +69,26 @@ class Protocol(H11Protocol):
         self._watch = self.loop.call_later(STALLED_S, self._check)
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, with TLS connections that are counted from before their handshake on."""
+
+    certificate: Certificate | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.certificate is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        for sock in sockets or []:
+            listener: Any = Listener(
+                sock, self._protocol, self.certificate, handshake_s=HANDSHAKE_S
+            )
+            self.servers.append(listener)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state)
+
+
 class HttpServer:
     """Serves until `stop`. Use it as a context manager."""
 
@@ -66,10 +100,12 @@ class HttpServer:
         mailbox: Mailbox,
         *,
         control_token: str | None = None,
+        certificate: Certificate | None = None,
         or_any_port: bool = False,
     ) -> None:
-        """`control_token`: without one there are no controls. `or_any_port`: where the port is
-        taken, another one is. Errors: ConfigError where there is none to be had."""
+        """`control_token`: without one there are no controls. `certificate`: with one, HTTPS is
+        spoken and nothing else. `or_any_port`: where the port is taken, another one is. Errors:
+        ConfigError where there is none to be had."""
         self._socket = _listen(host, port, or_any_port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
@@ -93,7 +129,9 @@ class HttpServer:
             timeout_graceful_shutdown=1,
             proxy_headers=False,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
+        self._server.certificate = certificate
+        self._scheme = "https" if certificate else "http"
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
 
@@ -101,7 +139,7 @@ class HttpServer:
     def url(self) -> str:
         """Where a browser finds it."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        return f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def stop(self) -> None:
         """Answer nobody any more. Again has no effect."""

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from server.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
-from server.games import Episode, Failure, GameOptions, Games
+from server.games import Episode, Failure, GameOptions, Games, tls_of
+from server.reaching import add_reaching, parse_address, token_of
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
@@ -67,16 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
-    add("--token", help="the server's token, where it asks for one")
+    add_reaching(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`host:port` or `[ipv6]:port`."""
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isdecimal() and int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 class _Stop(Exception):
@@ -90,19 +83,22 @@ def main(args: argparse.Namespace) -> int:
     """
     if args.policy is not None:
         return _play_policy(args)
-    options = GameOptions(
-        env=args.env,
-        host=args.connect[0],
-        port=args.connect[1],
-        role=args.role,
-        episodes=args.episodes,
-        frames=args.frames,
-        seed=args.seed,
-        expert=args.expert,
-        weaken=args.weaken,
-        token=args.token,
-    )
     try:
+        options = GameOptions(
+            env=args.env,
+            host=args.connect[0],
+            port=args.connect[1],
+            role=args.role,
+            episodes=args.episodes,
+            frames=args.frames,
+            seed=args.seed,
+            expert=args.expert,
+            weaken=args.weaken,
+            token=token_of(args),
+            tls=args.tls,
+            ca=args.ca,
+        )
+        tls_of(options)  # before any game is started
         if args.eval_every and args.role != "train":
             raise ValueError(f"--eval-every: expected the role train with it, got {args.role}")
         with _stop_on_signals() as stop:

@@ -177,6 +177,7 @@ def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
                 expert=args.expert,
                 weaken=args.weaken,
                 token=token.get_secret_value() if token else None,
+                own=supervisor.config.server.tls_cert,
             )
         )
     except ValueError as error:

@@ -82,7 +82,8 @@ class RunFolder:
                 )
             else:
                 launch = 1
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            _make_private(path)
+            (path / "checkpoints").mkdir(exist_ok=True)
             lock = _lock(path)  # the last thing that can be refused
             write_effective(config, path)
             mark.write_text(json.dumps({"launches": launch}) + "\n")
@@ -170,6 +171,17 @@ def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
             if file.read(1) != b"\n":
                 text = "\n" + text
         file.write(text.encode())
+
+
+def _make_private(path: Path) -> None:
+    """Make the folder its owner's alone, where there is none. One that is there stays as it is:
+    somebody may have opened it on purpose. Errors: OSError."""
+    if path.is_dir():
+        if path.stat().st_mode & 0o077:
+            log.warning("others may look into %s: chmod 700 keeps them out", path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700)
 
 
 def _lock(path: Path) -> int:

@@ -15,6 +15,7 @@ from agent import checkpoint
 from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
+from server.exposure import is_loopback
 from server.http_server import HttpServer
 from server.keyboard import Keyboard, Keys
 from server.logs import log_here, stop_logging
@@ -22,6 +23,7 @@ from server.rundir import RunFolder
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
+from server.tls import certificate
 
 log = logging.getLogger("supervisor")
 
@@ -70,15 +72,23 @@ def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
     if server.http_port is None:
         return None
     token = supervisor.config.server.control_token
-    chosen = loaded.origins["server.http_port"]
+    if not is_loopback(server.http_host):
+        log.warning("whoever reaches %s sees the run: the dashboard asks nobody", server.http_host)
     return HttpServer(
         server.http_host,
         server.http_port,
         supervisor.board,
         supervisor.mailbox,
         control_token=None if token is None else token.get_secret_value(),
-        or_any_port=chosen.startswith(("default", "preset ", "run ")),
+        certificate=certificate(server),
+        or_any_port=any_http_port(loaded),
     )
+
+
+def any_http_port(loaded: Loaded) -> bool:
+    """Whether HTTP may be on another port than the one in the settings: nobody chose it for this
+    start."""
+    return loaded.origins["server.http_port"].startswith(("default", "preset ", "run "))
 
 
 def keys_for(supervisor: Supervisor, screen: Screen) -> Keyboard:
@@ -129,7 +139,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         supervisor.start()
         host = loaded.config.server.host
-        say(f"understudy listens on {host}:{supervisor.port}; the run is {folder.path}")
+        encrypted = ", with TLS" if loaded.config.server.tls_cert else ""
+        say(f"understudy listens on {host}:{supervisor.port}{encrypted}; the run is {folder.path}")
         if supervisor.tempest_port is not None:
             where = f"{loaded.config.tempest.host}:{supervisor.tempest_port}"
             say(f"older clients for Tempest connect to {where}")

@@ -27,7 +27,7 @@ from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import expert_plugin, gateway, trainer
+from server import expert_plugin, exposure, gateway, trainer
 from server.board import Board
 from server.control import (
     Changed,
@@ -63,6 +63,7 @@ from server.metrics import Collector
 from server.players import Players
 from server.ring import StepRing
 from server.rundir import RunFolder, append_lines
+from server.tls import certificate
 from server.watch import SampleWatch, unwise
 from server.weights import WeightSlot
 
@@ -163,6 +164,9 @@ class Supervisor:
         had."""
         self._check_devices()
         expert_plugin.check(self.config)
+        for reminder in exposure.check(self.config):
+            log.warning("%s", reminder)
+        certificate(self.config.server)  # the gateways load it again: here it is only looked at
         for index, sockets in enumerate(self._listen()):
             args = (self.config, index, self.folder.launch)
             pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=sockets)

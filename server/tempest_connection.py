@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agent.schedules import scheduled
 from config.models import START_ADVANCED, START_LEVEL, Config
 from protocol.actor import Actor
-from protocol.messages import Error, Frame, HelloFields, Settings, Welcome
+from protocol.messages import Error, Frame, HelloFields, Settings, VersionError, Welcome
 from protocol.spaces import Part
 from protocol.tempest import Replies, TempestFrame, TempestSession
 from server.connection import Connection
@@ -90,6 +90,8 @@ class TempestConnection(Connection):
         checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
         turn.add_frame(self, checked, frame.header, self._encode)
         self._gateway.schedule_turn()
+        if self._bucket is not None:
+            self._spend(1)
 
     def _encode(
         self,
@@ -111,5 +113,5 @@ class TempestConnection(Connection):
     def _gate(self) -> float:
         return scheduled(self._gateway.config.tempest.zap_gate, self._gateway.run_frames)
 
-    def tell(self, message: Welcome | Settings | Error) -> None:
+    def tell(self, message: Welcome | Settings | Error | VersionError) -> None:
         """The format has no place for anything but answers."""

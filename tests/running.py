@@ -216,12 +216,20 @@ def obs_of(value: float = 0.0, count: int = 3) -> bytes:
 class RawClient:
     """Bytes in, messages out, written from the wire alone: it may say what is not allowed."""
 
-    def __init__(self, port: int, timeout_s: float = 15.0, receive_bytes: int | None = None):
+    def __init__(
+        self,
+        port: int,
+        timeout_s: float = 15.0,
+        receive_bytes: int | None = None,
+        source: str = "127.0.0.1",
+    ) -> None:
+        """`source`: the address of loopback that it comes from."""
         self.sock = socket.socket()
         if receive_bytes is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(timeout_s)
         try:
+            self.sock.bind((source, 0))
             self.sock.connect(("127.0.0.1", port))
         except OSError:
             self.sock.close()
@@ -278,7 +286,7 @@ class RawClient:
         assert messages, "closed without a word"
         kind, *error = messages[-1]
         assert kind == 15, f"expected ERROR, got {messages[-1]}"
-        return tuple(error)
+        return tuple(error[:3])
 
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)

@@ -375,6 +375,9 @@ def test_every_code_that_a_client_can_cause_is_among_the_cases() -> None:
         "slow_reader",  # above
         "too_many_clients",  # above
         "bad_token",  # test_gateway.py
+        "too_many_attempts",  # test_limits.py
+        "too_fast",  # test_limits.py
+        "tls_failed",  # test_tls.py
         "welcome_first",  # test_gateway.py
         "server_stopping",  # test_gateway.py
     }

@@ -65,6 +65,7 @@ def test_every_code_is_tried_or_cannot_be_at_will() -> None:
     tried = {misdeed.code for misdeed in MISDEEDS} | {code for _, code, _ in HELLOS}
     tried |= {"hello_twice", "bad_token", "handshake_timeout", "message_truncated"}
     late = {"idle_timeout", "slow_reader", "too_many_clients", "server_stopping", "welcome_first"}
+    late |= {"tls_failed", "too_many_attempts", "too_fast"}
     assert tried | late == set(CODES)
     assert not tried & late
 
@@ -74,7 +75,7 @@ def test_every_act_and_every_code_of_a_clients_making_is_a_rule() -> None:
     assert {*ACTS, *ENDINGS} <= names
     servers = {
         "handshake_timeout", "idle_timeout", "slow_reader", "too_many_clients", "server_stopping",
-        "bad_token",
+        "bad_token", "tls_failed", "too_many_attempts", "too_fast",
     }  # fmt: skip
     assert names >= set(CODES) - servers
 

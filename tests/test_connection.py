@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from protocol.errors import RemoteError
 from protocol.messages import Error, HelloFields, Pong, Welcome, WelcomeFields
 from protocol.session import ServerSession
 from server.connection import GOODBYE_S, WRITE_HIGH_BYTES, Connection
+from server.limits import Addresses, Bucket
 
 HELLO = codec.encode_hello(
     HelloFields(
@@ -95,6 +97,11 @@ class FakeGateway:
         self.hellos: list[Connection] = []
         self.gone: list[Connection] = []
         self.turns = 0
+        self.addresses = Addresses(None, self.now)
+        self.crowded = False
+        self.bucket: Bucket | None = None
+        self.held = 0
+        self.due: list[tuple[float, Callable[[], None]]] = []
 
     def now(self) -> float:
         return self.time
@@ -102,9 +109,19 @@ class FakeGateway:
     def new_session(self) -> ServerSession:
         return ServerSession(max_message_bytes=self.config.server.max_message_bytes)
 
-    def opened(self, _connection: Connection) -> None:
+    def opened(self, _connection: Connection) -> Bucket | None:
         if self.refusal:
             raise self.refusal
+        return self.bucket
+
+    def about(self) -> dict[str, Any]:
+        return {"protocol": 1}
+
+    def throttled(self, _connection: Connection) -> None:
+        self.held += 1
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        self.due.append((seconds, what))
 
     def said_hello(self, connection: Connection) -> None:
         self.hellos.append(connection)

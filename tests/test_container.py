@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -20,11 +21,13 @@ from typing import Any
 
 import pytest
 import yaml
+from certificates import make, needs_openssl
 
 from config.fields import leaves
-from config.load import load
+from config.load import ConfigError, load
 from config.models import Config
 from config.options import given, parse
+from config.secrets import with_secrets
 from scripts.container import compose as composing
 from scripts.container.checks import compose_problems, dockerfile_problems, pinned, problems
 from scripts.container.dockerfile import (
@@ -36,6 +39,7 @@ from scripts.container.dockerfile import (
     instructions,
     stages,
 )
+from server import exposure
 from server.cli import COMMANDS, parser_for
 
 ROOT = Path(__file__).parent.parent
@@ -381,10 +385,11 @@ class Answer(BaseHTTPRequestHandler):
         pass
 
 
-def checked_health(port: int) -> tuple[int, str]:
+def checked_health(port: int, **variables: str) -> tuple[int, str]:
     # A proxy that is not there must not be asked.
     environment = {**os.environ, "UNDERSTUDY_SERVER__HTTP_PORT": str(port),
-                   "http_proxy": "http://127.0.0.1:9"}  # fmt: skip
+                   "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9",
+                   **variables}  # fmt: skip
     ran = subprocess.run(
         [sys.executable, HEALTH], env=environment, capture_output=True, text=True, check=False
     )
@@ -409,6 +414,23 @@ def test_the_health_check_goes_by_the_servers_answer() -> None:
     code, text = checked_health(server.server_port)
     assert code == 1
     assert "nothing answers" in text
+
+
+@needs_openssl
+def test_the_health_check_knows_of_a_certificate(tmp_path: Path) -> None:
+    pair = make(tmp_path, of="DNS:training.example")  # not what the container calls itself
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            there = {"UNDERSTUDY_SERVER__TLS_CERT": str(pair.cert)}
+            assert checked_health(server.server_port, **there) == (0, '{"what": "it"}\n')
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 # The compose file.
@@ -451,6 +473,7 @@ def test_each_server_is_started_as_the_image_does(name: str, tmp_path: Path) -> 
     assert config.server.token_file is not None
     assert config.server.control_token_file is not None
     assert config.server.token_file != config.server.control_token_file
+    exposure.check(with_secrets(config))  # it listens on every interface, and has a token
     assert config.run.dir == Path(command()[-1])
     ports = composing.published(service)
     assert ports == [("", config.server.port, config.server.port),
@@ -458,6 +481,12 @@ def test_each_server_is_started_as_the_image_does(name: str, tmp_path: Path) -> 
     assert composing.mounts(service) == [("runs", only(FINAL, "VOLUME").text, False)]
     assert service["restart"] == "unless-stopped"
     assert service["read_only"] is True
+
+
+def test_the_image_alone_listens_to_nobody_without_a_token() -> None:
+    config = check_command(command(), settings())
+    with pytest.raises(ConfigError, match=r"server\.host: 0\.0\.0\.0"):
+        exposure.check(with_secrets(config))
 
 
 def test_everybody_finds_the_server_whichever_it_is() -> None:

@@ -44,6 +44,9 @@ NEED_MORE_THAN_BYTES = {
     "handshake_timeout",
     "idle_timeout",
     "slow_reader",
+    "tls_failed",
+    "too_fast",
+    "too_many_attempts",
     "too_many_clients",
     "server_stopping",
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from server.http_app import is_local
-from server.http_guard import ADDRESSES, FAILURES, WITHIN_S, Guard
+from server.http_guard import Guard
+from server.limits import ADDRESSES, FAILURES, WITHIN_S
 
 
 class Clock:

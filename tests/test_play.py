@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fake_server import FakeServer, Peer
 
-from server import play
+from server import play, reaching
 from server.games import Episode, GameOptions, Games, _share
 from understudy_client.experts import find, returns
 
@@ -190,8 +190,8 @@ def test_options_that_cannot_work(capsys: Any) -> None:
 
 
 def test_addresses() -> None:
-    assert play.parse_address("host:1") == ("host", 1)
-    assert play.parse_address("[::1]:7777") == ("::1", 7777)
+    assert reaching.parse_address("host:1") == ("host", 1)
+    assert reaching.parse_address("[::1]:7777") == ("::1", 7777)
     assert arguments().connect == ("127.0.0.1", 7777)
 
 

@@ -22,6 +22,7 @@ from protocol.messages import Welcome, WelcomeFields
 from protocol.tempest import tempest_spec
 from server.connection import Connection
 from server.expert_plugin import ExpertPlugin
+from server.limits import Addresses
 from server.tempest_connection import TempestConnection, replies
 from server.tempest_expert import recommend
 from server.turn import TurnLoop
@@ -56,6 +57,7 @@ class Gateway:
         self.policy = FixedPolicy(BY_NETWORK)
         self.mix = Mix(expert_ratio=ratio, epsilon=0.0, noise=0.0)
         self.errors: Counter[str] = Counter()
+        self.addresses = Addresses(None, self.now)
         self.saves = 0
         self.run_frames = 0
         self.admits = True
@@ -70,6 +72,8 @@ class Gateway:
         self._todo.append(what)
 
     def opened(self, connection: Connection) -> None: ...
+
+    crowded = False
 
     def save_wanted(self) -> None:
         self.saves += 1

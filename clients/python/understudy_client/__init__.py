@@ -9,6 +9,7 @@ from understudy_client.errors import (
     ProtocolViolation,
     Reconnected,
     ServerError,
+    TlsError,
 )
 from understudy_client.log import AnswerLog
 from understudy_client.spec import Continuous, Discrete, GameSpec, Observation
@@ -35,4 +36,5 @@ __all__ = [
     "ProtocolViolation",
     "Reconnected",
     "ServerError",
+    "TlsError",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -22,6 +24,7 @@ from understudy_client.errors import (
     ServerError,
 )
 from understudy_client.spec import DTYPES, GameSpec, Head, Observation, Part, action_width, tensor
+from understudy_client.tls import context
 from understudy_client.wire import Answer
 
 
@@ -66,6 +69,8 @@ class Client:
         slots: int = 1,
         role: str = "train",
         token: str | None = None,
+        tls: bool | ssl.SSLContext = False,
+        ca: str | PathLike[str] | None = None,
         timeout_s: float = 120.0,
         backoff: Backoff | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -77,13 +82,18 @@ class Client:
         game, observation, actions, rewards: the spec; the first game's becomes the run's.
         slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
         role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
+        tls: encrypt, for a server that has a certificate; True trusts whom the system trusts. A
+            context is used as it is.
+        ca: a file (PEM) with the certificate to trust instead: the server's own, or the one that
+            it was signed with. The name or address of `host` must stand in the server's.
         timeout_s: how long to wait for the connection, WELCOME, and each answer. Generous by
             default: a server may make its games wait for the trainer.
         backoff: how to go on when the server is away; None is `Backoff()`.
         cancelled: asked a few times a second while waiting; true raises `Cancelled`.
         on_answer: called with the session and each answer (`AnswerLog.add`, for example).
 
-        Errors: ServerError where the server refuses, ConnectionLost where it cannot be reached.
+        Errors: ServerError where the server refuses, ConnectionLost where it cannot be reached,
+        TlsError where it is not trusted or speaks no TLS; ValueError for a wrong option.
         """
         if role not in wire.ROLES:
             raise ValueError(f"role: expected {', '.join(wire.ROLES)}, got {role!r}")
@@ -95,6 +105,7 @@ class Client:
             client=client, slots=slots, role=role, token=token, **spec.fields()
         )
         self = cls((host, port), spec, hello, slots, timeout_s, backoff or Backoff())
+        self._tls = context(tls, ca)
         self._cancelled = cancelled
         self._on_answer = on_answer
         self._establish(None)
@@ -119,6 +130,7 @@ class Client:
         self._hello = hello
         self._timeout_s = timeout_s
         self._backoff = backoff
+        self._tls: ssl.SSLContext | None = None
         self._cancelled: Callable[[], bool] | None = None
         self._on_answer: Callable[[int, Answer | Answers], None] | None = None
         self._dtype = DTYPES[spec.observation.dtype]
@@ -299,7 +311,7 @@ class Client:
                 return
 
     def _open(self) -> None:
-        connection = Connection(self._address, self._timeout_s, self._cancelled)
+        connection = Connection(self._address, self._timeout_s, self._cancelled, self._tls)
         try:
             welcome = connection.exchange(self._hello)
             if type(welcome) is not wire.Welcome:

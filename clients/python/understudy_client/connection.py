@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
 
 from understudy_client.errors import Cancelled, ConnectionLost, ServerError
+from understudy_client.tls import secured
 from understudy_client.wire import Error, Inbox, ServerMessage, Settings
 
 POLL_S = 0.2
@@ -28,7 +30,9 @@ class Connection:
         address: tuple[str, int],
         timeout_s: float,
         cancelled: Callable[[], bool] | None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`tls`: how to encrypt; None for not at all. Errors: ConnectionLost, TlsError."""
         self._name = f"{address[0]}:{address[1]}"
         self._timeout_s = timeout_s
         self._cancelled = cancelled
@@ -36,8 +40,11 @@ class Connection:
         self.settings: dict[str, Any] = {}
         self._inbox = Inbox()
         self.check(cancelled)
+        self._socket: socket.socket
         try:
             self._socket = socket.create_connection(address, min(timeout_s, CONNECT_S))
+            if tls is not None:
+                self._socket = secured(self._socket, tls, address)
         except OSError as error:
             raise ConnectionLost(f"cannot connect to {self._name}: {_reason(error)}") from error
         # An answer is awaited for each frame: waiting to fill a packet would cost 40 ms.

@@ -2,6 +2,7 @@
 
 ClientError             anything below
 ├── ServerError         the server refused: carries its code, message, and `retry`
+├── TlsError            TLS was asked for, and the server cannot be trusted or speaks none
 ├── ProtocolViolation   what came back is not the protocol (not this kind of server?)
 ├── ConnectionLost      there is no connection, and trying again was given up or is off
 ├── Reconnected         the connection was lost and is back: begin a new episode
@@ -27,6 +28,13 @@ class ServerError(ClientError):
         self.code = code
         self.message = message
         self.retry = retry
+
+
+class TlsError(ClientError):
+    """There is no TLS with this server: its certificate cannot be trusted, or it speaks none.
+
+    Trying again would not help: somebody has to look.
+    """
 
 
 class ProtocolViolation(ClientError):

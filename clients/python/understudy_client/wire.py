@@ -222,6 +222,11 @@ class Inbox:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer, start)
         if not 1 <= length <= MAX_MESSAGE_BYTES:
+            if bytes(self._view[start : start + 2]) == b"\x15\x03":
+                raise ProtocolViolation(
+                    "expected a message, got an alert of TLS: this server encrypts; connect with "
+                    "tls"
+                )
             raise ProtocolViolation(
                 f"expected a message of 1 to {MAX_MESSAGE_BYTES} bytes, got a length of {length} "
                 f"(bytes {bytes(self._view[start : start + 4])!r}); "
