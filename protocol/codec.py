@@ -100,7 +100,8 @@ def _bad_hello(error: Exception) -> RemoteError:
     return RemoteError(
         "bad_hello",
         f"HELLO: {in_words(error)}; expected a map with protocol ({PROTOCOL_VERSION}), client, "
-        f"game, observation, actions, and if need be rewards, slots, token, role ({', '.join(ROLES)})",
+        "game, observation, actions, and if need be rewards, slots, token, role "
+        f"({', '.join(ROLES)})",
     )
 
 
