@@ -61,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_usage(sys.stderr)
         print(f"expected a command: {known}; got {words[:1]}", file=sys.stderr)
         return 2
-    module = importlib.import_module(COMMANDS[words[0]][0])
     try:
+        module = importlib.import_module(
+            COMMANDS[words[0]][0]
+        )  # takes seconds where torch is in it
         code: int = module.main(parse(parser_for(words[0]), words[1:]))
     except ConfigError as error:
         print(f"understudy {words[0]}: {error}", file=sys.stderr)
