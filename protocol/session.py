@@ -167,7 +167,7 @@ class ServerSession:
             raise RemoteError(
                 "message_truncated",
                 "expected the rest of a message, got the end of the connection after "
-                f"{self._reader.partial} bytes of it; send BYE before closing",
+                f"{self._reader.held}; send BYE before closing",
             )
 
     def welcomed(self) -> None:
