@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import RemoteError
-from protocol.framing import framed
+from protocol.framing import LENGTH_BYTES, framed
 from protocol.messages import (
     CLIENT_TYPES,
     PROTOCOL_VERSION,
@@ -16,6 +16,8 @@ from protocol.messages import (
     SERVER_TYPES,
     ClientMessage,
     Error,
+    Frame,
+    Frames,
     Hello,
     HelloFields,
     HelloGate,
@@ -23,6 +25,7 @@ from protocol.messages import (
     VersionError,
 )
 from protocol.spaces import Part
+from protocol.wording import in_words, kind_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_client: Callable[[Any], ClientMessage] = msgspec.msgpack.Decoder(ClientMessage).decode
@@ -34,6 +37,10 @@ _decode_any = msgspec.msgpack.Decoder().decode
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bad bytes: strings that are no UTF-8 and values nested a thousand deep
 have errors of their own, which are no DecodeError."""
+
+
+_ELEMENTS = {2: Frame.__struct_fields__, 3: Frames.__struct_fields__}
+"""What elements are called, for who got one wrong."""
 
 
 def encode(message: ClientMessage | ServerMessage | VersionError) -> bytes:
@@ -93,8 +100,9 @@ def decode_hello(hello: Hello) -> HelloFields:
 def _bad_hello(error: Exception) -> RemoteError:
     return RemoteError(
         "bad_hello",
-        f"HELLO: {error}; expected a map with protocol ({PROTOCOL_VERSION}), client, game, "
-        f"observation, actions, and if need be rewards, slots, token, role ({', '.join(ROLES)})",
+        f"HELLO: {in_words(error)}; expected a map with protocol ({PROTOCOL_VERSION}), client, "
+        "game, observation, actions, and if need be rewards, slots, token, role "
+        f"({', '.join(ROLES)})",
     )
 
 
@@ -102,20 +110,31 @@ def _refusal(payload: bytes | memoryview, error: Exception) -> RemoteError:
     """Why a message could not be decoded, as an error for its sender."""
     try:
         value: Any = _decode_any(payload)
-    except _UNDECODABLE:
+    except _UNDECODABLE as what:
         return RemoteError(
             "message_malformed",
-            f"expected {len(payload)} bytes holding exactly one msgpack value, got others: {error}",
+            f"expected {len(payload)} bytes holding exactly one msgpack value, got others: {what}"
+            + _early_end(payload),
         )
     kind = value[0] if isinstance(value, list) and value else value
     if type(kind) is int and kind in CLIENT_TYPES:
-        return RemoteError("message_malformed", f"{CLIENT_TYPES[kind]}: {error}")
+        what_is_wrong = in_words(error, _ELEMENTS.get(kind, ()))
+        return RemoteError("message_malformed", f"{CLIENT_TYPES[kind]}: {what_is_wrong}")
     known = ", ".join(f"{number} {name}" for number, name in CLIENT_TYPES.items())
     # Containers by their type alone: they may be as long or as deep as a message can be.
-    shown = repr(kind)[:40] if isinstance(kind, int | float | str) else f"a {type(kind).__name__}"
+    shown = repr(kind)[:40] if isinstance(kind, int | float | str) else kind_of(kind)
     if type(kind) is int and kind in SERVER_TYPES:
         shown += f" {SERVER_TYPES[kind]}, which servers send"
     return RemoteError(
         "unknown_type",
         f"expected an array whose first element is one of {known}; got {shown}",
     )
+
+
+def _early_end(payload: bytes | memoryview) -> str:
+    """What to say where the value is whole without the last four bytes."""
+    try:
+        _decode_any(payload[:-LENGTH_BYTES])
+    except _UNDECODABLE:
+        return ""
+    return "; it ends 4 bytes early: the length must not count itself"

@@ -43,6 +43,19 @@ class MessageReader:
         """How many bytes of an unfinished message are held."""
         return len(self._rest)
 
+    @property
+    def held(self) -> str:
+        """How much of an unfinished message is there, in words, and what may be wrong with it."""
+        there = len(self._rest)
+        length = int.from_bytes(self._rest[:LENGTH_BYTES], "big")
+        if there < LENGTH_BYTES:
+            return f"{there} bytes"
+        whole = LENGTH_BYTES + length
+        text = f"{there} of the {whole} bytes of a message whose length says {length}"
+        return (
+            f"{text}; the length must not count itself" if whole - there == LENGTH_BYTES else text
+        )
+
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """The messages that `data` completes, without their lengths, in order.
 
@@ -102,11 +115,26 @@ class MessageReader:
             raise RemoteError(
                 "message_empty", "expected a message of at least 1 byte, got a length of 0"
             )
+        cure = "send less at once, or raise server.max_message_bytes"
+        if not self._started:
+            cure = _cure(bytes(head[:LENGTH_BYTES]), self.limit)
         raise RemoteError(
             "message_too_long",
-            f"expected a message of at most {self.limit} bytes, got a length of {length}; "
-            "send less at once, or raise server.max_message_bytes",
+            f"expected a message of at most {self.limit} bytes, got a length of {length}; {cure}",
         )
+
+
+def _cure(head: bytes, limit: int) -> str:
+    """What may be wrong where the very first length is too long: HELLO is some 100 bytes."""
+    reverse = int.from_bytes(head, "little")
+    if 1 <= reverse <= limit:
+        return f"send the length big-endian: the other way round these 4 bytes are {reverse}"
+    if head[0] & 0xF0 == 0x90:
+        return (
+            f"send the length first, 4 bytes, big-endian: {head.hex(' ')} looks like the message "
+            "itself, an array of msgpack"
+        )
+    return f"send 4 bytes of length, big-endian, then HELLO: the first bytes were {head.hex(' ')}"
 
 
 def framed(payload: bytes) -> bytes:

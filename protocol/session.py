@@ -129,6 +129,11 @@ class ServerSession:
         """How many bytes of an unfinished message are held."""
         return self._reader.partial
 
+    @property
+    def held(self) -> str:
+        """What is there of an unfinished message, in words."""
+        return self._reader.held
+
     def receive(self, data: bytes) -> Iterator[HelloFields | Frame | Frames | Ping | Bye]:
         """The messages that these bytes complete, each checked against the state when it is
         reached, so that the caller may answer one before it takes the next.
@@ -165,7 +170,7 @@ class ServerSession:
             raise RemoteError(
                 "message_truncated",
                 "expected the rest of a message, got the end of the connection after "
-                f"{self._reader.partial} bytes of it; send BYE before closing",
+                f"{self._reader.held}; send BYE before closing",
             )
 
     def welcomed(self) -> None:

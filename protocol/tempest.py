@@ -177,6 +177,11 @@ class TempestSession:
         return len(self._rest)
 
     @property
+    def held(self) -> str:
+        """What is there of an unfinished message, in words."""
+        return f"{len(self._rest)} bytes"
+
+    @property
     def ahead(self) -> bool:
         """The client has sent more than may wait: it should not be read from for now."""
         return len(self._rest) > AHEAD_BYTES

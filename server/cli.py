@@ -70,8 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if words[0] in PRIVATE:
         os.umask(0o077)
-    module = importlib.import_module(COMMANDS[words[0]][0])
     try:
+        module = importlib.import_module(
+            COMMANDS[words[0]][0]
+        )  # takes seconds where torch is in it
         code: int = module.main(parse(parser_for(words[0]), words[1:]))
     except ConfigError as error:
         print(f"understudy {words[0]}: {error}", file=sys.stderr)

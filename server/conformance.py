@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--listen",
-        type=parse_address,
+        type=_here,
         nargs="?",
         const=LISTEN,
-        metavar="HOST:PORT",
+        metavar="[HOST:]PORT",
         help="check the client that connects there (127.0.0.1:7777; port 0 takes a free one)",
     )
     add = parser.add_argument
@@ -98,6 +98,13 @@ def main(args: argparse.Namespace) -> int:
         _say(f"listens on {args.listen[0]}:{listener.port}")
         subject = "the client"
         findings = listener.run()
+        if not listener.connections:
+            _say(
+                f"nobody connected to port {listener.port} (it waits {args.timeout:g} s; --timeout "
+                "for longer): nothing was checked"
+            )
+            if not args.json:
+                return 1
     print(as_json(subject, findings) if args.json else as_table(subject, findings))
     return 0 if passed(findings) else 1
 
@@ -105,6 +112,11 @@ def main(args: argparse.Namespace) -> int:
 def _say(text: str) -> None:
     """Progress goes beside the result."""
     print(text, file=sys.stderr, flush=True)
+
+
+def _here(text: str) -> tuple[str, int]:
+    """Where to listen: a port alone is one of this machine's own address."""
+    return parse_address(f"{LISTEN[0]}:{text}" if text.isdecimal() else text)
 
 
 FIRST_WELCOME_S = 120.0

@@ -18,7 +18,7 @@ from typing import Any
 
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING, Bye, Frame, Frames, HelloFields, Ping
-from protocol.session import ServerSession
+from protocol.session import ServerSession, State
 from protocol.spaces import GameSpec
 from server.conformance_answers import Answers, judge, later, long_form, plain
 from server.conformance_report import Finding
@@ -48,6 +48,19 @@ ACTS = ("split", "glued", "settings", "late-answer", "later-versions", "number-f
 ENDINGS = ("cut", "half", "refused", "error-retry", "error-final")
 SERIES = (*ACTS, *ENDINGS)
 
+SENT_LAST = {
+    "": "WELCOME",
+    "plain": "an answer",
+    "split": "an answer, a byte at a time",
+    "glued": "SETTINGS, an answer and SETTINGS in one piece",
+    "settings": "SETTINGS, and then an answer",
+    "late-answer": f"an answer {LATE_S:g} s late",
+    "later-versions": "SETTINGS and an answer with elements behind the last",
+    "number-forms": "an answer in the longest forms of msgpack",
+    "last-frame": "the answer to an episode's last frame, which has no action",
+}
+"""What a client had got when it went."""
+
 
 class _Gone(Exception):
     """The client has ended the connection, or says nothing more."""
@@ -69,6 +82,7 @@ class Listener:
         self._timeout_s = timeout_s
         self._show = show
         self._listener = socket.create_server(address)
+        self.port: int = self._listener.getsockname()[1]
         self._act = 0
         self._connections = 0
         self._spec: GameSpec | None = None
@@ -81,11 +95,6 @@ class Listener:
         self._failures = 0
         self.answered = 0
         """Frames that were answered in this act."""
-
-    @property
-    def port(self) -> int:
-        port: int = self._listener.getsockname()[1]
-        return port
 
     def run(self) -> list[Finding]:
         """Play the series; what was found. A KeyboardInterrupt ends it early."""
@@ -102,11 +111,19 @@ class Listener:
         finally:
             self._listener.close()
         if self._returning is not None and not self._played_out:
-            self.ledger.breach(
-                self._returning,
-                f"expected the client back within {self._timeout_s:g} s, it did not come",
-            )
+            if self._closed_at is None:
+                self.ledger.unseen[self._returning] = "it came back, and broke another rule"
+            else:
+                self.ledger.breach(
+                    self._returning,
+                    f"expected the client back within {self._timeout_s:g} s, it did not come",
+                )
         return self.ledger.findings()
+
+    @property
+    def connections(self) -> int:
+        """How often a client came."""
+        return self._connections
 
     @property
     def act(self) -> str:
@@ -459,13 +476,21 @@ class _Seat:
             if self._eof:
                 self._session.ended()
                 self._ledger.mark("ended")
-                raise _Gone("expected a frame, or BYE; it closed the connection")
+                raise _Gone(f"expected {self._awaited}; it closed the connection")
             left = deadline - time.monotonic()
             if left <= 0:
+                came = f", but {self._session.held}" if self._session.partial else ""
                 raise _Gone(
-                    f"expected a frame, or BYE; nothing came for {self._listener._timeout_s:g} s"
+                    f"expected {self._awaited}; nothing came for "
+                    f"{self._listener._timeout_s:g} s{came}"
                 )
             self._read(left)
+
+    @property
+    def _awaited(self) -> str:
+        if self._session.hello is None:
+            return "HELLO"
+        return f"a frame, or BYE; the last it got was {SENT_LAST[self._last]}"
 
     def _wait(self, seconds: float) -> None:
         """Let time go by, and see what the client does with it. Errors: RemoteError."""
@@ -501,7 +526,11 @@ class _Seat:
             self._socket.settimeout(self._listener._timeout_s)
             self._socket.sendall(data)
         except OSError as error:
-            raise _Gone(f"expected it to read its answer: {error}") from None
+            what = "WELCOME" if self._session.state is State.AWAIT_WELCOME else "its answer"
+            raise _Gone(
+                f"expected it to wait for {what} and read it; it closed the connection "
+                f"({error.strerror or error})"
+            ) from None
 
     def _slowly(self, data: bytes) -> None:
         for i in range(len(data)):

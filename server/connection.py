@@ -58,8 +58,8 @@ class Session(Protocol):
     """It said a token, and not the right one."""
 
     @property
-    def partial(self) -> int:
-        """How many bytes of an unfinished message are held."""
+    def held(self) -> str:
+        """What is there of an unfinished message, in words."""
 
     def receive(self, data: bytes) -> Iterator[Any]:
         """The messages that these bytes complete. Errors: RemoteError."""
@@ -288,7 +288,7 @@ class Connection(asyncio.Protocol):
                     RemoteError(
                         "handshake_timeout",
                         f"expected a whole {self.first_message} within "
-                        f"{config.handshake_timeout_s:g} s, got {self.session.partial} bytes; "
+                        f"{config.handshake_timeout_s:g} s, got {self.session.held}; "
                         f"send {self.first_message} first",
                         retry=True,
                     )

@@ -23,6 +23,7 @@ from config.options import given
 from server.attribution import Attribution, compare, load_dump, load_logs
 from server.evaluator import Evaluator
 from server.games import GameOptions, Games
+from server.held_back import signals_held_back
 from server.http_server import HttpServer
 from server.logs import log_here, stop_logging
 from server.play import positive
@@ -87,8 +88,9 @@ def main(args: argparse.Namespace) -> int:
     supervisor.board.preset = asked.preset
     http: HttpServer | None = None
     try:
-        supervisor.start()
         http = serve_http(loaded, supervisor)
+        with signals_held_back():
+            supervisor.start()
         if http is not None:
             console.print(f"dashboard: {http.url}")
         found = _run(args, supervisor, console)

@@ -32,7 +32,7 @@ import signal
 import ssl
 import threading
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 
 from protocol.messages import EVALUATE
+from server.held_back import SIGNALS, signals_held_back
 from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected, tls
 from understudy_client import gym as client_gym
 from understudy_client.experts import find, make, weakened
@@ -51,8 +52,6 @@ PING_S = 2.0
 
 NO_LIMIT = 2**63 - 1
 """Frames that no games reach."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -172,12 +171,7 @@ class Games:
         spawn = multiprocessing.get_context("spawn")
         self._counts = counts = spawn.RawArray("q", clients + 1)
         self._limit(limit)
-        # A game that is still starting has no handlers yet, and Ctrl-C reaches it all the same:
-        # it starts with the signals held back. (The tracker would let them through if it were
-        # started within.)
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
+        with signals_held_back():
             for client in range(clients):
                 episodes = _share(self.options.episodes, client, clients)
                 frames = _share(self.options.frames, client, clients)
@@ -198,8 +192,6 @@ class Games:
                 self._processes.append(process)
                 self._living.append(process)
                 self._pipes.append(ours)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._reader.start()
 
     @property
@@ -382,7 +374,7 @@ def _game(part: _Part, pipe: Connection[Any, Any], counts: Any) -> None:
     # Ctrl-C reaches the whole group of processes; whoever started the games decides about them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     options, client = part.options, part.client
     log = AnswerLog() if options.log_dir is not None else None
     try:

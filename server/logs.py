@@ -65,6 +65,10 @@ def log_here(
         lines = logging.StreamHandler(console.file)
         lines.setFormatter(JsonFormatter())
         root.addHandler(lines)
+    elif console is not None and not console.is_terminal:
+        whole = logging.StreamHandler(console.file)  # rich would wrap lines to a width
+        whole.setFormatter(logging.Formatter(FORMAT))
+        root.addHandler(whole)
     elif console is not None:
         shown = RichHandler(console=console, show_path=False, log_time_format="%X")
         shown.setFormatter(logging.Formatter("%(name)s: %(message)s"))

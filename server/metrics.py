@@ -142,6 +142,11 @@ def family(name: str) -> tuple[str, str, str]:
 
 SUMMARY: dict[str, tuple[str, str]] = {
     "run": ("", "the folder"),
+    "launch": (
+        "",
+        "1 for the first start of the run, 2 where it was resumed once, …: what counts since the "
+        "start counts since this one, and only frames and updates go on",
+    ),
     "buffer": ("", "total, dqn, expert (steps), frac_dqn, frac_expert: what the replay holds"),
     "frames": ("frames", "stored frames of the training games"),
     "seconds": ("s", "from their first frame to their last, less the time that evaluations took"),

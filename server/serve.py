@@ -6,6 +6,7 @@ import argparse
 import logging
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,7 @@ from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
 from server.exposure import is_loopback
+from server.held_back import signals_held_back
 from server.http_server import HttpServer
 from server.keyboard import Keyboard, Keys
 from server.logs import log_here, stop_logging
@@ -131,20 +133,22 @@ def main(args: argparse.Namespace) -> int:
     console = Console()
     form = loaded.config.server.log_format
     log_here(folder.log, console, form)
-    say = console.print if form == "text" else log.info
+    say = partial(console.print, soft_wrap=True) if form == "text" else log.info
     supervisor = Supervisor(loaded.config, folder, resume=resume, best=args.best)
     supervisor.board.preset = asked.preset
     http: HttpServer | None = None
     stop, save = stop_flag(), Flag(signal.SIGUSR1)
     try:
-        supervisor.start()
+        # Before any game is let in: its port may be taken.
+        http = serve_http(loaded, supervisor)
+        with signals_held_back():
+            supervisor.start()
         host = loaded.config.server.host
         encrypted = ", with TLS" if loaded.config.server.tls_cert else ""
         say(f"understudy listens on {host}:{supervisor.port}{encrypted}; the run is {folder.path}")
         if supervisor.tempest_port is not None:
             where = f"{loaded.config.tempest.host}:{supervisor.tempest_port}"
             say(f"older clients for Tempest connect to {where}")
-        http = serve_http(loaded, supervisor)
         if http is not None:
             say(f"dashboard: {http.url}")
         lines = None if form == "text" else log.info
@@ -157,9 +161,10 @@ def main(args: argparse.Namespace) -> int:
                 if save.taken():
                     _checkpoint(supervisor)
                 screen.note("playing" if supervisor.row.get("slots") else "waiting for a game")
-    except ChildDied as error:
-        print(f"understudy serve: {error}", file=sys.stderr)
-        return 1
+    except (ChildDied, ConfigError) as error:
+        # Said here: the reason comes before the end.
+        print(f"understudy serve: {error}", file=sys.stderr, flush=True)
+        return 2 if isinstance(error, ConfigError) else 1
     finally:
         supervisor.stop()
         if http is not None:

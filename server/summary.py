@@ -17,6 +17,7 @@ def summarise(supervisor: Supervisor, **more: Any) -> dict[str, Any]:
     buffer = {part: row.pop(f"buffer_{part}", None) for part in _BUFFER}
     return {
         "run": str(supervisor.folder.path),
+        "launch": supervisor.folder.launch,
         **row,
         "buffer": buffer,
         **more,

@@ -511,8 +511,11 @@ class Supervisor:
         deadline = time.monotonic() + STOP_S / 2
         if self._trainer is not None:
             self._say(self._trainer, Ending())
-        for pipe in self._gateways:
+        for index, pipe in enumerate(self._gateways):
             self._say(pipe, Stop())
+            starting = self._ready is None and index not in self._reported
+            if starting and (process := self._processes.get(pipe)) is not None:
+                process.kill()  # it has nothing yet, and cannot hear
         for pipe in self._gateways:
             self._end(pipe, deadline)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -240,11 +242,11 @@ def test_a_head_that_promises_four_billion_elements_takes_no_memory(head: str) -
         (pack(99), "got 99"),
         (pack(12, 0), "got 12 ACTION, which servers send"),
         (pack("FRAME"), "got 'FRAME'"),
-        (pack([1]), "got a list"),
+        (pack([1]), "got an array"),
         (pack(True), "got True"),
         (pack(4.0, 1), "got 4.0"),
-        (pack(), "got a list"),
-        (msgspec.msgpack.encode({"type": 1}), "got a dict"),
+        (pack(), "got an array"),
+        (msgspec.msgpack.encode({"type": 1}), "got a map"),
         (msgspec.msgpack.encode(7), "got 7"),
     ],
 )
@@ -261,10 +263,26 @@ def test_an_unknown_type_is_named_beside_the_known_ones(payload: bytes, says: st
         (b"", "expected 0 bytes holding exactly one msgpack value"),
         (b"\xc1", "invalid opcode"),
         (pack(5) + b"\x05", "trailing"),
-        (pack(2, 0), "FRAME: Expected `array` of at least length 8, got 2"),
-        (pack(2, "0", 0, b"", 0.0, 0, None, None), "FRAME: Expected `int`, got `str` - at `$[1]`"),
-        (pack(3, 0, "", b"", b"", None, None), "FRAMES: Expected `bytes`, got `str`"),
-        (pack(2, 0, 0, b"", 0.0, 0, None, [[0], 1, 2]), "Expected `array` of length 2, got 3"),
+        (pack(2, 0), "FRAME: expected an array of at least 8 elements, got 2"),
+        (
+            pack(2, "0", 0, b"", 0.0, 0, None, None),
+            "FRAME: slot (element 1): expected int, got str",
+        ),
+        (pack(2, 0, 0, "x", 0.0, 0, None, None), "obs (element 3): expected bin, got str"),
+        (
+            pack(2, 0, 0, b"", None, 0, None, None),
+            "reward (element 4): expected number or array, got nil",
+        ),
+        (pack(2, 0, 0, b"", 0.0, 0.0, None, None), "status (element 5): expected int, got float"),
+        (pack(2, 0, 0, b"", 0.0, 0, 1, None), "expert (element 6): expected array or nil, got int"),
+        (pack(2, 0, 0, b"", 0.0, 0, None, [[1], {}]), "took[1] (element 7): expected int, got map"),
+        (pack(2, 0, 2**32, b"", 0.0, 0, None, None), "seq (element 2): expected int <= 4294967295"),
+        (pack(5) + b"1234", "4 bytes early: the length must not count itself"),
+        (pack(3, 0, "", b"", b"", None, None), "FRAMES: obs (element 2): expected bin, got str"),
+        (
+            pack(2, 0, 0, b"", 0.0, 0, None, [[0], 1, 2]),
+            "took (element 7): expected an array of 2 elements, got 3",
+        ),
     ],
 )
 def test_a_malformed_message_is_told_what_is_wrong_where(payload: bytes, says: str) -> None:
@@ -276,14 +294,14 @@ def test_a_malformed_message_is_told_what_is_wrong_where(payload: bytes, says: s
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"client": None}, "Expected `str`, got `None` - at `$.client`"),
-        ({"role": "watch"}, "role (train, eval, eval_expert)"),
-        ({"observation": ["float32"]}, "$.observation"),
-        ({"actions": [["discrete", "x"]]}, "$.actions[0]"),
-        ({"actions": [["binary", "x"]]}, "Invalid value 'binary'"),
-        ({"rewards": [1]}, "$.rewards[0]"),
-        ({"slots": 1.5}, "$.slots"),
-        ({"protocol": True}, "$.protocol"),
+        ({"client": None}, "HELLO: client: expected str, got nil"),
+        ({"role": "watch"}, "role: expected train, eval, eval_expert; got 'watch'"),
+        ({"observation": ["float32"]}, "observation: expected an array of at least 2 elements"),
+        ({"actions": [["discrete", "x"]]}, "actions[0]: expected an array of"),
+        ({"actions": [["binary", "x"]]}, "actions[0][0]: expected 'discrete' or 'continuous', got"),
+        ({"rewards": [1]}, "rewards[0]: expected str, got int"),
+        ({"slots": 1.5}, "slots: expected int, got float"),
+        ({"protocol": True}, "protocol: expected int, got boolean"),
     ],
 )
 def test_a_field_of_hello_that_is_wrong_is_named(changed: dict[str, Any], says: str) -> None:
@@ -293,6 +311,34 @@ def test_a_field_of_hello_that_is_wrong_is_named(changed: dict[str, Any], says: 
         codec.decode_hello(message)
     assert caught.value.code == "bad_hello"
     assert says in caught.value.message
+
+
+def test_a_key_that_is_missing_or_no_str_is_named() -> None:
+    fields = msgspec.to_builtins(HELLO)
+    for wrong, says in (
+        ({k: v for k, v in fields.items() if k != "game"}, "a map with the key 'game', got one"),
+        ({1: 2}, "HELLO: a key of the map: expected str, got int"),
+        ({**fields, "observation": {"dtype": 1}}, "observation: expected array, got map"),
+    ):
+        message = codec.decode_client(pack(1, wrong))
+        assert isinstance(message, Hello)
+        with pytest.raises(RemoteError, match="bad_hello") as caught:
+            codec.decode_hello(message)
+        assert says in caught.value.message
+
+
+def test_no_word_of_the_library_is_left_in_what_a_client_is_told() -> None:
+    """Whatever stands in whatever place of a FRAME."""
+    whole = [2, 0, 0, b"", 0.0, 0, None, None]
+    for place in range(1, len(whole)):
+        for value in (None, True, 1, 1.5, "x", b"x", [], [{}], {}, [[], 1.5], [[b""]]):
+            payload = pack(*whole[:place], value, *whole[place + 1 :])
+            with contextlib.suppress(RemoteError):
+                codec.decode_client(payload)
+                continue
+            message = refusal(payload).message
+            assert not re.search(r"[`$]|Expected|bytes|object|null|None", message)
+            assert f"(element {place})" in message
 
 
 @pytest.mark.parametrize("payload", [b"\xc1", pack(1, {}), pack(12, 0), b""])

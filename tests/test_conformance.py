@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -597,6 +599,74 @@ def test_a_client_that_breaks_a_rule_is_told_which(client: type[RawGame], rule: 
     assert rule in broken(findings), broken(findings)
     assert "expected" in broken(findings)[rule].lower()
     assert not passed(findings)
+
+
+class Mute(RawGame):
+    """Connects, and waits to be spoken to."""
+
+    def begin(self) -> None:
+        self.answer(11)
+
+
+class CountsItself(RawGame):
+    """Its length counts itself."""
+
+    def begin(self) -> None:
+        data = framed([1, self.hello()])
+        self.wire.raw(len(data).to_bytes(4, "big") + data[4:])
+        self.answer(11)
+
+
+class GoneAtWelcome(RawGame):
+    """Is ended while it waits for WELCOME."""
+
+    def begin(self) -> None:
+        self.wire.send([1, self.hello()])
+        linger = struct.pack("ii", 1, 0)  # reset, as when a process is killed
+        self.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.wire.close()
+        raise Closed([15, "", "", False])
+
+
+@pytest.mark.parametrize(
+    ("client", "rule", "says"),
+    [
+        (Mute, "hello_first", r"expected HELLO; nothing came for 0\.6 s$"),
+        (CountsItself, "hello_first", r"expected HELLO; .* but \d+ of .* must not count itself"),
+        (
+            GoneAtWelcome,
+            "late-welcome",
+            "wait for WELCOME and read it; it closed|last it got was WELCOME",
+        ),
+        (DiesOfSettings, "glued", "the last it got was SETTINGS, an answer and SETTINGS in one"),
+        (DiesOfNil, "last-frame", "the last it got was the answer to an episode's last frame"),
+        (LittleEndian, "message_too_long", "send the length big-endian"),
+        (element(3, "x"), "message_malformed", r"FRAME: obs \(element 3\): expected bin, got str"),
+    ],
+)
+def test_what_is_said_is_of_use(client: type[RawGame], rule: str, says: str) -> None:
+    detail = broken(listen(client))[rule]
+    assert re.search(says, detail), detail
+    assert "Errno" not in detail
+
+
+def test_who_came_back_is_not_told_that_it_did_not() -> None:
+    SeqGoesOn.total = 0
+    findings = listen(SeqGoesOn)
+    assert broken(findings).keys() == {"seq_out_of_order"}
+    (cut,) = (finding for finding in findings if finding.name == "cut")
+    assert (cut.result, cut.detail) == (UNSEEN, "it came back, and broke another rule")
+
+
+def test_nobody_is_told_about_as_nobody() -> None:
+    done = run("--listen", "0", "--timeout", "0.2")
+    assert done.returncode == 1
+    assert "listens on 127.0.0.1:" in done.stderr
+    assert re.search(r"nobody connected to port \d+ \(it waits 0\.2 s; --timeout", done.stderr)
+    assert done.stdout == ""
+    done = run("--listen", "0", "--timeout", "0.2", "--json")
+    assert (done.returncode, json.loads(done.stdout)["passed"]) == (1, False)
+    assert run("--listen", "here").returncode == 2
 
 
 def test_the_command_checks_a_client() -> None:

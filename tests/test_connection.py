@@ -233,7 +233,18 @@ def test_trickled_bytes_do_not_put_off_the_handshake_timeout() -> None:
     wire.check_after(0.4)
     assert wire.code == "handshake_timeout"
     assert wire.error is not None
-    assert "got 25 bytes" in wire.error.message
+    assert f"got 25 of the {len(HELLO)} bytes" in wire.error.message
+    assert "count itself" not in wire.error.message
+
+
+def test_a_length_that_counts_itself_is_recognised() -> None:
+    wire = Wire()
+    wire.receive(len(HELLO).to_bytes(4, "big") + HELLO[4:])
+    wire.check_after(10.1)
+    assert wire.code == "handshake_timeout"
+    assert wire.error is not None
+    assert f"got {len(HELLO)} of the {len(HELLO) + 4} bytes" in wire.error.message
+    assert "the length must not count itself" in wire.error.message
 
 
 def test_a_client_that_waits_for_welcome_may_wait_for_ever() -> None:

@@ -134,6 +134,31 @@ def test_another_protocol_is_named(data: bytes, what: str) -> None:
         assert caught.value.code == "not_understudy"
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ((102).to_bytes(4, "little"), "big-endian: the other way round these 4 bytes are 102"),
+        ((146).to_bytes(4, "little"), "big-endian: the other way round these 4 bytes are 146"),
+        (b"\x92\x01\x85\xa8protocol", "send the length first, .* 92 01 85 a8 looks like"),
+        (b'{"protocol"', "send 4 bytes of length, big-endian, .* 7b 22 70 72"),
+    ],
+)
+def test_a_first_length_that_cannot_be_says_what_may_be_wrong(data: bytes, says: str) -> None:
+    for pieces in ([data], [data[:3], data[3:]]):
+        reader = MessageReader()
+        with pytest.raises(RemoteError, match=says) as caught:
+            [feed(reader, piece) for piece in pieces]
+        assert caught.value.code == "message_too_long"
+        assert "max_message_bytes" not in caught.value.message
+
+
+def test_later_a_long_length_is_that_of_a_long_message() -> None:
+    reader = MessageReader()
+    feed(reader, framed(b"x"))
+    with pytest.raises(RemoteError, match=r"or raise server\.max_message_bytes"):
+        feed(reader, (102).to_bytes(4, "little"))
+
+
 def test_in_mid_stream_the_same_bytes_are_a_length() -> None:
     reader = MessageReader()
     feed(reader, framed(b"x"))

@@ -272,11 +272,13 @@ def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Run
 
 
 def test_the_summary_of_a_run_without_games_has_holes_and_no_lies(folder: Path) -> None:
-    nothing = SimpleNamespace(row=Collector().row(), last={}, folder=SimpleNamespace(path=folder))
+    run = SimpleNamespace(path=folder, launch=2)
+    nothing = SimpleNamespace(row=Collector().row(), last={}, folder=run)
     summary = summarise(nothing)  # type: ignore[arg-type]
     assert summary["expert_ratio"] is None
     assert summary["buffer"]["total"] is None
     assert summary["frames"] == 0
+    assert summary["launch"] == 2
 
 
 def test_a_metric_that_nobody_documented_would_be_seen(trained: Running) -> None:

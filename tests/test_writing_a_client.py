@@ -9,7 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from config.models import Config
+from protocol.checks import MAX_VALUE
+from protocol.framing import HANDSHAKE_MAX_BYTES
 from protocol.messages import CLIENT_TYPES, ROLES, SERVER_TYPES, HelloFields
+from server.cli import parser_for
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/writing-a-client.md").read_text()
@@ -69,3 +73,25 @@ def test_the_forms_to_send_are_those_of_a_library(value: object) -> None:
              range(0x90, 0xA0): "`90`", range(0x80, 0x90): "`80`"}  # fmt: skip
     names = [name for tags, name in small.items() if first in tags] or [f"`{first:02x}`"]
     assert names[0] in table
+
+
+def test_its_limits_are_those_of_the_server() -> None:
+    framing = TEXT[TEXT.index("## Framing") : TEXT.index("## msgpack")]
+    assert f"{HANDSHAKE_MAX_BYTES:,} bytes" in framing
+    assert f"{Config().server.max_message_bytes:,}" in framing
+    frame = TEXT[TEXT.index("### FRAME") : TEXT.index("### ACTION")]
+    assert MAX_VALUE == 1e9
+    for element in ("obs", "reward"):
+        assert re.search(rf"^\| {element} \| .*From -1e9 to 1e9", frame, re.MULTILINE), element
+
+
+def test_it_says_how_long_the_listener_waits() -> None:
+    default = parser_for("conformance").get_default("timeout")
+    assert f"waits {default:g} s for your client" in TEXT
+
+
+def test_pseudocode_recommends_nothing_on_a_last_frame_and_catches_every_refusal() -> None:
+    code = TEXT[TEXT.index("In pseudocode") : TEXT.index("## Check it")]
+    assert "my_expert(obs) if status == 0 else nil" in code
+    # All that may be refused, the first connection too, stands between these two.
+    assert code.index("\ntry:\n    wait = 0.1; open()") < code.index("\non refused:\n    exit 1")

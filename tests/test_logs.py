@@ -1,0 +1,40 @@
+"""Lines of the log as they are shown."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from server.logs import log_here, stop_logging
+
+LONG = "127.0.0.1:35944: spec_mismatch: " + "expected this run's game, [catch]; " * 8
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    before = list(logging.getLogger().handlers)
+    yield
+    stop_logging()
+    logging.getLogger().handlers = before
+
+
+def shown(folder: Path, *, terminal: bool) -> list[str]:
+    out = io.StringIO()
+    log_here(folder / "log", Console(file=out, width=80, force_terminal=terminal))
+    logging.getLogger("gateway").warning(LONG)
+    return out.getvalue().splitlines()
+
+
+def test_outside_a_terminal_each_record_is_one_line(tmp_path: Path) -> None:
+    (line,) = shown(tmp_path, terminal=False)
+    assert line.endswith(f"WARNING gateway: {LONG}")
+    assert (tmp_path / "log").read_text().splitlines() == [line]
+
+
+def test_in_a_terminal_they_are_as_wide_as_it_is(tmp_path: Path) -> None:
+    assert len(shown(tmp_path, terminal=True)) > 3
