@@ -19,6 +19,7 @@ Nothing in `step` waits for the device.
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ from torch import Tensor, nn
 
 from agent.advantage import advantage_weights, normalise_weights
 from agent.checkpoint import CheckpointError
-from agent.diagnostics import Diagnostics
+from agent.diagnostics import LOSSES, Diagnostics
+from agent.health import HeadNumbers
 from agent.imitation import cross_entropy, large_margin
 from agent.networks import QNetwork
 from agent.normaliser import RunningStatistics
@@ -49,6 +51,12 @@ add up over the parts: the step is the same."""
 
 POLICY_SCALE = 1e-3
 """Added to the mean |Q| that the policy's loss is divided by."""
+
+HEAD_ROWS = 256
+"""States that `heads` looks at, at most."""
+
+TINY = 1e-30
+"""What keeps a division finite."""
 
 
 class Factors(NamedTuple):
@@ -108,7 +116,16 @@ class Learner:
             fused=True,
             capturable=cuda,
         )
+        # 1 where the step just made must not count. The optimiser leaves all as it was then, its
+        # own state too, and nobody has to wait to know.
+        self._bad = torch.zeros((), device=device)
+        self._optimiser.found_inf = self._bad  # type: ignore[attr-defined]
+        self.rate_factor = 1.0
+        """What the configured learning rate is multiplied by: lower after going back from numbers
+        that went bad (server.recovery)."""
+        self._last_states: Tensor | None = None
         self._rows_at_a_time = None if cuda else CPU_ROWS
+        self._spec = spec
         self._actors = torch.tensor(ACTORS, device=device)
         self._expert = ACTORS.index(Actor.EXPERT)
         self._heads, self._columns = len(spec.discrete), len(spec.continuous_columns)
@@ -169,17 +186,77 @@ class Learner:
             self._diagnostics.actor_norms(masks, torch.linalg.vector_norm(self._gradients, dim=1))
             self._gradients[0] += self._gradients[1:].sum(0)
         norm = self._clip()
+        measured = _joined(found)
+        # One bad batch must not destroy the network: the step is empty, and counted.
+        finite = norm.isfinite() & measured[:, LOSSES].sum().isfinite()
+        self._bad.copy_(finite.logical_not())
         self._set_learning_rate()
         self._optimiser.step()
         self.updates += 1
         self._follow()
-        measured = _joined(found)
-        self._diagnostics.update(self.updates, masks, batch.rewards, weights, measured, norm)
+        self._last_states = batch.states
+        self._diagnostics.update(
+            self.updates, masks, batch.rewards, weights, measured, norm, self._bad
+        )
         return measured[:, 0]
 
     def metrics(self) -> dict[str, float]:
         """`agent.diagnostics.METRICS`, means since the last call. Waits for the device, once."""
         return self._diagnostics.fetch() | {"learning_rate": self._learning_rate()}
+
+    @torch.no_grad()
+    def heads(self) -> list[HeadNumbers]:
+        """What each head did on the batch learnt from last. Waits for the device, once. Empty
+        without an update, and where all states of the batch are the same."""
+        states, network = self._last_states, self.network
+        if states is None:
+            return []
+        states = states[:HEAD_ROWS]
+        x = network.encode(states)
+        unit = network.act(x) if network.follows_gradient else None
+        raw = network.raw(x, unit)
+        outputs: list[tuple[Tensor, Tensor]] = []
+        views = dict(
+            zip((n for n, _ in network.named_parameters()), self._gradient_views[0], strict=True)
+        )
+        first, atoms = network.values.atoms, network.values.atoms
+        last = torch.cat((views["heads.weight"], views["heads.bias"][:, None]), dim=1)
+        names = [head.name for head in self._spec.discrete]
+        if network.bins:
+            names += _column_names(self._spec)
+        shares = []
+        if network.sizes:
+            q = network.values.q(network.z(raw))
+            choices = best_choices(q, network.sizes)
+            shares = [*(choices == choices.mode(0).values).double().mean(0)]
+            for of_branch in torch.split(q, network.sizes, dim=1):
+                relative = of_branch - of_branch.mean(1, keepdim=True)
+                rows = slice(first, first + atoms * of_branch.shape[1])
+                outputs.append((relative, last[rows]))
+                first = rows.stop
+        if self._regresses:
+            if unit is None:
+                unit, gradient = network.unit(raw), last[first:]
+            else:
+                layer = f"policy.{len(network.policy) - 1}"
+                bias = views[f"{layer}.bias"][:, None]
+                gradient = torch.cat((views[f"{layer}.weight"], bias), dim=1)
+            at = 0
+            for head in self._spec.continuous:
+                columns = slice(at, at + head.size)
+                outputs.append((unit[:, columns], gradient[columns]))
+                shares.append(raw.new_full((), math.nan).double())
+                names.append(head.name)
+                at = columns.stop
+        numbers = [(states != states[0]).any().double()]
+        for (values, gradient), share in zip(outputs, shares, strict=True):
+            spread = values.double().std(0, correction=0).mean() / (values.abs().amax() + TINY)
+            norm = torch.linalg.vector_norm(gradient).double()
+            numbers += [share, spread, norm]
+        differ, *rest = torch.stack(numbers).tolist()
+        if not differ:
+            return []
+        return [HeadNumbers(name, *rest[3 * i : 3 * i + 3]) for i, name in enumerate(names)]
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""
@@ -198,6 +275,7 @@ class Learner:
             "target": _copies(self.target.state_dict()),
             "adam": _copies(state),
             "updates": self.updates,
+            "rate_factor": self.rate_factor,
         }
         if self.statistics is not None:
             out["observations"] = self.statistics.get_state()
@@ -215,6 +293,8 @@ class Learner:
         adam = {0: _copies(state["adam"])} if state["adam"] else {}
         self._optimiser.load_state_dict({"state": adam, "param_groups": groups})
         self.updates = state["updates"]
+        self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
+        self._diagnostics.begin_anew()
         if self.statistics is not None:
             self.statistics.set_state(state["observations"])
 
@@ -398,13 +478,11 @@ class Learner:
         gradient = self._gradients[0]
         norm: Tensor = torch.linalg.vector_norm(gradient)
         gradient *= (self._config.grad_clip_norm / (norm + 1e-6)).clamp_(max=1.0)
-        # One bad batch must not destroy the network: the metrics show the NaN, the step is empty.
-        gradient.masked_fill_(~norm.isfinite(), 0.0)
         return norm
 
     def _learning_rate(self) -> float:
         settings = self._config
-        return learning_rate(
+        rate = learning_rate(
             settings.learning_rate,
             settings.learning_rate_end,
             settings.warmup_updates,
@@ -412,6 +490,7 @@ class Learner:
             self.updates,
             restarts=settings.cosine_restarts,
         )
+        return self.rate_factor * rate
 
     def _set_learning_rate(self) -> None:
         (group,) = self._optimiser.param_groups
@@ -447,6 +526,15 @@ def _network(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return QNetwork(spec, learner, frame_stack=frame_stack)
+
+
+def _column_names(spec: GameSpec) -> list[str]:
+    """A name for each continuous column, the head's with its place where it has several."""
+    return [
+        head.name if head.size == 1 else f"{head.name}[{i}]"
+        for head in spec.continuous
+        for i in range(head.size)
+    ]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

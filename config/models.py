@@ -423,7 +423,24 @@ class CheckpointConfig(Group):
     every_s: Seconds = 300.0
     """How often the run is saved."""
     keep: Annotated[Count, Unit("checkpoints")] = 3
-    """How many are kept; the oldest are deleted."""
+    """How many of the newest are kept; older ones are deleted."""
+    keep_every_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
+    """Of the older ones, the first after each so many updates is kept for good. none: none is."""
+
+
+class HealthConfig(Group):
+    """What is done when numbers go bad: a loss or a gradient that is NaN or infinite. Such an
+    update is always skipped and counted."""
+
+    skips_in_a_row: Updates = 10
+    """So many skipped updates in a row are more than a bad batch."""
+    then: Literal["go_back", "stop"] = "go_back"
+    """What happens then: the trainer goes back to the last good checkpoint and on from it with a
+    lower learning rate, or it stops with a message."""
+    lower_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """With go_back: what the learning rate is multiplied by, each time."""
+    go_back_most: Annotated[Count, Unit("times")] = 3
+    """With go_back: how often since the server was started. Once more, and it stops."""
 
 
 class MetricsConfig(Group):
@@ -451,6 +468,7 @@ class Config(Group):
     advantage: AdvantageConfig = AdvantageConfig()
     trainer: TrainerConfig = TrainerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
 
     @model_validator(mode="after")

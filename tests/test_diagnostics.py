@@ -27,6 +27,7 @@ def update(
     rewards: list[float] | None = None,
     weights: list[float] | None = None,
     grad_norm: float = 1.0,
+    skipped: bool = False,
 ) -> None:
     n = len(actors)
     numbers.update(
@@ -36,6 +37,7 @@ def update(
         torch.tensor(weights or [1] * n, dtype=torch.float32),
         torch.tensor(measured, dtype=torch.float32),
         torch.tensor(grad_norm),
+        torch.tensor(float(skipped)),
     )
 
 
