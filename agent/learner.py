@@ -229,7 +229,7 @@ class Learner:
             q = network.values.q(network.z(raw))
             choices = best_choices(q, network.sizes)
             shares = [*(choices == choices.mode(0).values).double().mean(0)]
-            for of_branch in torch.split(q, network.sizes, dim=1):
+            for of_branch in torch.split(q, list(network.sizes), dim=1):
                 relative = of_branch - of_branch.mean(1, keepdim=True)
                 rows = slice(first, first + atoms * of_branch.shape[1])
                 outputs.append((relative, last[rows]))

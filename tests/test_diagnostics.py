@@ -74,6 +74,9 @@ def test_each_number_by_hand() -> None:
             "grad_norm_expert": math.nan,
             "grad_share_dqn": math.nan,
             "grad_share_expert": math.nan,
+            "updates_skipped": 0.0,
+            "updates_skipped_in_a_row": 0.0,
+            "q_max": 60.0,
         },
         nan_ok=True,
     )
