@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 
+from agent.heads import HeadNumbers
 from config.models import ImitationConfig, LearnerConfig
 
 LASTING = 1000
@@ -124,21 +124,6 @@ class ValueWatch:
         return len(levels) > GROWTHS and all(
             after >= GROWTH * before > 0 for before, after in pairwise(levels)
         )
-
-
-@dataclass(frozen=True)
-class HeadNumbers:
-    """What a head (or a column of one that is cut into bins) did on the batch learnt from last."""
-
-    name: str
-    share: float
-    """The fraction of the batch's states for which it would choose what it chooses most often; NaN
-    for numbers, which are never twice the same."""
-    spread: float
-    """How far its output differs between states: the standard deviation over states, mean over its
-    outputs, as a fraction of the largest output by magnitude."""
-    gradient: float
-    """The norm of the gradient of its part of the last layer."""
 
 
 class HeadWatch:
