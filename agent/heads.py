@@ -40,7 +40,8 @@ def head_numbers(
 ) -> list[HeadNumbers]:
     """Measure every head on states [B, *shape]. `gradients`: of the network's parameters, by name.
 
-    The output of a branch is that of the last layer: the advantages of its choices. Waits for the device, once. Empty where all states are the same: nothing can differ then.
+    The output of a branch is that of the last layer, the advantages of its choices. Waits for the
+    device, once. Empty where all states are the same: nothing can differ then.
     """
     states = states[:ROWS]
     x = network.encode(states)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from test_learner import batch_of, learner_of, spec_of
 
-from agent.health import GROWTHS, HeadWatch, ValueWatch, not_finite, value_bound
 from agent.heads import HeadNumbers
+from agent.health import GROWTHS, HeadWatch, ValueWatch, not_finite, value_bound
 from agent.learner import Learner
 from config.models import ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete
