@@ -127,6 +127,16 @@ class ServerConfig(Group):
     """Connections at a time; more are refused. Each gateway takes an equal part of them."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**32 - 1), Unit("bytes")] = 1_048_576
     """The longest message that a welcomed client may send."""
+    max_slot_bytes: Annotated[int, Field(ge=65_536), Unit("bytes")] = 2**30
+    """Memory for the slots of all connections of a gateway. Who asks for more slots than fit is
+    refused."""
+    max_game_bytes: Annotated[
+        Annotated[int, Field(ge=2**20), Expected("a whole number of at least 1048576")] | None,
+        OrNone,
+        Unit("bytes"),
+    ] = None
+    """Memory that a run's game may take with a full replay, rings and network. The first game to
+    connect is refused if it would take more. none: the memory of the machine or the container."""
     handshake_timeout_s: Seconds = 10.0
     """How long a new connection may take until its HELLO is complete."""
     idle_timeout_s: Seconds = 300.0

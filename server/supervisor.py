@@ -26,7 +26,7 @@ from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import expert_plugin, gateway, trainer
+from server import bounds, expert_plugin, gateway, trainer
 from server.board import Board
 from server.control import (
     Changed,
@@ -46,6 +46,7 @@ from server.control import (
     Ready,
     Record,
     Recorded,
+    Refused,
     SaveBest,
     Saved,
     SavedBest,
@@ -234,14 +235,31 @@ class Supervisor:
         self._processes[ours] = process
         return ours
 
+    def _consider(self, spec: GameSpec) -> None:
+        """A game was proposed: it becomes the run's, or is refused."""
+        text = bounds.refusal(spec, self.config)
+        if text is None:
+            try:
+                self._decide(spec)
+                return
+            except ConfigError as error:  # there is less shared memory than there is memory
+                text = str(error)
+        self._spec = self.board.spec = None
+        self.tell_gateways(Refused(spec, text))
+
     def _decide(self, spec: GameSpec) -> None:
-        """This is the run's game: make its rings, and tell the trainer."""
+        """This is the run's game: make its rings, and tell the trainer. Errors: ConfigError where
+        there is no memory for that."""
         self._spec = self.board.spec = spec
         capacity = self.config.server.ring_steps
         try:
             for _ in self._gateways:
                 self._rings.append(StepRing.create(spec, capacity))
         except MemoryError as error:
+            for ring in self._rings:
+                ring.close()
+                ring.unlink()
+            self._rings.clear()
             raise ConfigError(str(error)) from None
         self._keep_game()
         assert self._trainer is not None
@@ -441,7 +459,7 @@ class Supervisor:
                 logging.getLogger(message.source).log(message.level, "%s", message.text)
             case Proposed():
                 if self._spec is None:
-                    self._decide(message.spec)
+                    self._consider(message.spec)
             case Ready():
                 self._ready = message
                 self._base_frames = message.base_frames
