@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
     "conformance": ("server.conformance", "check any server or any client against the protocol"),
+    "fuzz": ("server.fuzz", "feed decoder and server with what is hostile, and see them bear it"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
     "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),
     "config": ("server.showconfig", "show the configuration and where each value is from"),
