@@ -64,6 +64,7 @@ class RunFolder:
 
         Errors: config.load.ConfigError that says what is wrong with the folder.
         """
+        lock: int | None = None
         path = config.run.dir or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
         mark = path / _MARK
         try:
@@ -89,6 +90,8 @@ class RunFolder:
             with written_whole(mark) as file:
                 file.write(json.dumps({"launches": launch}).encode() + b"\n")
         except OSError as error:
+            if lock is not None:
+                os.close(lock)
             raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
