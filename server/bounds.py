@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from agent.convolutions import Convolutions
+from agent.device import resolve_device
 from agent.step import StepBlock
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -57,7 +58,10 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
         "learner.hidden": network,
         "learner.batch_size": batch,
     }
-    if config.replay.device == "cpu" or config.trainer.device == "cpu":
+    store = config.replay.device
+    if store == "auto":
+        store = config.trainer.device
+    if resolve_device(store, "replay.device").type == "cpu":
         found["replay.capacity_steps"] = StepBlock.nbytes(spec, config.replay.capacity_steps)
     return found
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import time
@@ -18,6 +19,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import numpy as np
+import numpy.ma  # percentiles import it when first asked for, and there may be no file left then
 import numpy.typing as npt
 import torch
 import uvloop
@@ -67,6 +69,10 @@ SAVE_WANTED_S = 1.0
 STOP_S = 4.0
 """How long the end may take: for games to read why, and for the ring to take what is left. Less
 than the supervisor allows (server.supervisor)."""
+
+FILES = 512
+"""Open files beside those of the clients that a gateway may have: its own, and connections that are
+still being told why they were refused."""
 
 SERVER_NAME = "understudy/0.1"
 
@@ -500,6 +506,21 @@ class Gateway:
             self.stopped.set_exception(error)
 
 
+def _allow_files(clients: int) -> None:
+    """Let this process have as many files open as the system allows, and warn where that is fewer
+    than its clients need."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < clients + FILES:
+        log.warning(
+            "the system allows %d open files, and server.max_clients would need %d; new games wait "
+            "once there are none left: raise the limit (ulimit -n), or lower server.max_clients",
+            allowed, clients + FILES,
+        )  # fmt: skip
+
+
 def _stopping() -> RemoteError:
     return RemoteError(
         "server_stopping", "the server is shutting down; reconnect when it is back", retry=True
@@ -548,6 +569,7 @@ def main(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     torch.set_num_threads(1)
+    _allow_files(-(-config.server.max_clients // config.server.gateways))
     try:
         uvloop.run(_serve(config, index, launch, pipe, sock, tempest))
     except Exception as error:

@@ -81,9 +81,12 @@ def test_memory_that_is_not_bounded_is_noticed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_older_format_is_held_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempest, "MIN_LENGTH", 0)
+    monkeypatch.setattr(tempest.TempestSession, "_bad_value", lambda _self: 1 / 0)
+    payload = bytearray(tempest.HEADER.itemsize) + b"\x7f\xc0\x00\x00"  # NaN
+    payload[1] = 1  # of one value
+    data = tempest.LEAD + len(payload).to_bytes(2, "big") + payload
     with pytest.raises(Broken, match="expected RemoteError alone"):
-        check(TEMPEST, tempest.LEAD + b"\x00\x04abcd", Mutator(0).make(0)[2])
+        check(TEMPEST, data, Mutator(0).make(0)[2])
 
 
 def test_a_broken_promise_is_an_exit_code_of_one(
