@@ -24,6 +24,7 @@ COMMANDS = {
     "pretrain": ("server.pretrain", "learn from a run's demonstrations before any game connects"),
     "export": ("server.export", "write a run's network as an ONNX file"),
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
+    "demo-mame": ("server.demo_mame", "Breakout or Pong in MAME from start to finish"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
     "conformance": ("server.conformance", "check any server or any client against the protocol"),
     "fuzz": ("server.fuzz", "feed decoder and server with what is hostile, and see them bear it"),
