@@ -6,6 +6,7 @@ and plain values. It is read with `weights_only`: a checkpoint from elsewhere ca
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from agent.files import TEMPORARY, written_whole
+from agent.health import not_finite
 
 FORMAT = "understudy checkpoint"
 VERSION = 1
@@ -33,17 +35,28 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write the state to a temporary file beside `path`, and rename it once it is on the disk.
 
     Whenever the process or the machine stops, `path` is the old file or the new one, complete.
-    Makes the folder if there is none. Errors: OSError, with the temporary file removed.
+    Makes the folder if there is none. Errors: OSError, with the temporary file removed;
+    CheckpointError where the state holds a number that is NaN or infinite: nobody could go on from
+    it.
     """
+    if bad := not_finite(state):
+        raise CheckpointError(
+            f"expected finite numbers, got NaN or infinity in {_some(bad)}; nothing was written, "
+            "and what was saved before is as it was"
+        )
+    # First into memory: torch's writer hides what a full disk says behind errors of its own.
+    whole = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION, "state": state}, whole)
     with written_whole(path) as file:
-        torch.save({"format": FORMAT, "version": VERSION, "state": state}, file)
+        file.write(whole.getbuffer())
 
 
 def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
     """The state that was saved, its tensors on the cpu.
 
     `spec`: the game as text; the state's entry `spec` must equal it. Errors: CheckpointError for a
-    file that is missing, damaged, no checkpoint, of another version, or of another game.
+    file that is missing, damaged, no checkpoint, of another version, or of another game, and for
+    one that holds numbers that are NaN or infinite.
     """
     try:
         _check_bytes(path)
@@ -69,6 +82,11 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: expected a checkpoint of the game {spec}, got one of {state.get('spec')}; "
             "resume the run with its own game, or start a new run"
+        )
+    if bad := not_finite(state):
+        raise CheckpointError(
+            f"{path}: expected finite numbers, got NaN or infinity in {_some(bad)}; move it away, "
+            "and resume from an older one beside it"
         )
     return state
 
@@ -115,12 +133,37 @@ def file_name(updates: int) -> str:
     return f"update-{updates:010d}{SUFFIX}"
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints (at least 1), and what a stopped save left."""
+def prune(folder: Path, keep: int, keep_every: int | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints (at least 1), and what a stopped save left.
+
+    `keep_every`: of the older ones, the first after each so many updates stays for good.
+    """
     if keep < 1:
         raise ValueError(f"keep: expected at least 1, got {keep}")
-    for path in [*checkpoints(folder)[:-keep], *folder.glob("*" + SUFFIX + TEMPORARY)]:
+    found = checkpoints(folder)
+    old = set(found[:-keep])
+    if keep_every is not None:
+        old -= set(_milestones(found, keep_every))
+    for path in [*sorted(old), *folder.glob("*" + SUFFIX + TEMPORARY)]:
         path.unlink(missing_ok=True)
+
+
+def _milestones(paths: list[Path], every: int) -> list[Path]:
+    """Of these checkpoints, the oldest first, the first one after each `every` updates. One whose
+    name says no number is one of them: nobody but its owner knows what it is for."""
+    found, last = [], 0
+    for path in paths:
+        digits = path.name.removeprefix("update-").removesuffix(SUFFIX)
+        if not digits.isdecimal():
+            found.append(path)
+        elif (period := int(digits) // every) > last:
+            found.append(path)
+            last = period
+    return found
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _check_bytes(path: Path) -> None:

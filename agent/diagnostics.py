@@ -43,6 +43,9 @@ OVERALL = {
     "q_mean": "mean Q of the action taken over all rows",
     "grad_norm": "norm of the gradient before clipping, mean over updates",
     "learning_rate": "step size of the next update",
+    "updates_skipped": "updates whose loss or gradient was not finite, and that changed nothing",
+    "updates_skipped_in_a_row": "the most of them in a row; a row that goes on is counted whole",
+    "q_max": "largest |Q| of an action taken",
 }
 """Metrics of all rows together."""
 
@@ -53,6 +56,10 @@ METRICS = OVERALL | {
 
 MEASURED = 5
 """Numbers that the learner measures of each row."""
+
+_Q = 1
+LOSSES = slice(2, MEASURED)
+"""Those among them that add up to the loss."""
 
 LINES_EVERY = 100
 """Updates between two lines about the make-up of a batch."""
@@ -67,6 +74,9 @@ class Diagnostics:
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
         self._grad_norm = torch.zeros(1, dtype=torch.float64, device=device)
         self._actor_norms = torch.full((len(ACTORS),), math.nan, device=device)
+        # Skipped updates in all, in a row up to now, and the most in a row; the largest |Q|.
+        self._skipped, self._row, self._most = torch.zeros(3, device=device).unbind()
+        self._q_max = torch.zeros((), device=device)
         self._updates = 0
         self._lines: list[tuple[int, Tensor]] = []
 
@@ -78,17 +88,23 @@ class Diagnostics:
         weights: Tensor,
         measured: Tensor,
         grad_norm: Tensor,
+        skipped: Tensor,
     ) -> None:
         """Count an update, the `step`-th.
 
         `masks` float32 [B, actors]: 1 where the row is the actor's. `rewards`, `weights` [B].
         `measured` [B, MEASURED]: |TD error|, Q of the action taken, then the losses of values,
-        continuous heads and imitation, scaled so that their sum over rows is the loss.
+        continuous heads and imitation, scaled so that their sum over rows is the loss. `skipped`
+        []: 1 where the update changed nothing, else 0.
         """
         plain = torch.stack((torch.ones_like(rewards), rewards, weights, weights * weights))
         sums = torch.cat((plain @ masks, measured.T @ masks))
         self._sums += sums
         self._grad_norm += grad_norm
+        self._skipped += skipped
+        self._row.add_(1).mul_(skipped)
+        torch.maximum(self._most, self._row, out=self._most)
+        torch.maximum(self._q_max, measured[:, _Q].abs().amax(), out=self._q_max)
         self._updates += 1
         if step % LINES_EVERY == 0:
             self._lines.append((step, sums[0]))
@@ -97,10 +113,16 @@ class Diagnostics:
         """Keep the norm of each actor's part of the gradient, [actors]; NaN without rows."""
         self._actor_norms = torch.where(masks.sum(0) > 0, norms, math.nan)
 
+    def begin_anew(self) -> None:
+        """The learner is another one from now on: no row of skipped updates goes on."""
+        self._row.zero_()
+        self._most.zero_()
+
     def fetch(self) -> dict[str, float]:
         """All of METRICS since the last call. Waits for the device, once."""
         sums, norm = self._sums.flatten(), self._grad_norm
-        values = torch.cat((sums, norm, self._actor_norms.double())).tolist()
+        others = torch.stack((self._skipped, self._most, self._q_max)).double()
+        values = torch.cat((sums, norm, self._actor_norms.double(), others)).tolist()
         n, width, updates = len(sums), len(ACTORS), self._updates
         # One list for each row of the sums: a number for each actor.
         count, reward, weight, weight_squared, *measured = (
@@ -108,7 +130,7 @@ class Diagnostics:
         )
         td_err, q, *losses = measured
         loss_td, loss_continuous, loss_imitation = (sum(loss) for loss in losses)
-        norms = values[n + 1 :]
+        norms, (skipped, most, q_max) = values[n + 1 : n + 1 + width], values[n + 1 + width :]
         measured_norm = sum(norm for norm in norms if not math.isnan(norm))
 
         out = {
@@ -120,6 +142,9 @@ class Diagnostics:
             "td_err_mean": _ratio(sum(td_err), sum(count)),
             "q_mean": _ratio(sum(q), sum(count)),
             "grad_norm": _ratio(values[n], updates),
+            "updates_skipped": skipped,
+            "updates_skipped_in_a_row": most,
+            "q_max": q_max if updates else math.nan,
         }
         for i, actor in enumerate(ACTORS):
             of_actor = {
@@ -136,6 +161,8 @@ class Diagnostics:
 
         self._sums.zero_()
         self._grad_norm.zero_()
+        self._most.copy_(self._row)
+        self._q_max.zero_()
         self._updates = 0
         return out
 

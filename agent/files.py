@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files that are added to whole lines at a time."""
 
 from __future__ import annotations
 
@@ -39,3 +39,23 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Add lines to a file, all of `data` or nothing, on a line of their own whatever the file ends
+    with. Errors: OSError, with the file as long as it was: a full disk leaves no half line for the
+    next one to be glued to."""
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.lseek(file, 0, os.SEEK_END)
+        if size and os.pread(file, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        try:
+            written = os.write(file, data)
+            while written < len(data):  # says what is wrong, where there was room for a part alone
+                written += os.write(file, data[written:])
+        except OSError:
+            os.ftruncate(file, size)
+            raise
+    finally:
+        os.close(file)

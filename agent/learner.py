@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from agent.advantage import advantage_weights, normalise_weights
 from agent.checkpoint import CheckpointError
-from agent.diagnostics import Diagnostics
+from agent.diagnostics import LOSSES, Diagnostics
+from agent.heads import HeadNumbers, head_numbers
 from agent.imitation import cross_entropy, large_margin
 from agent.networks import QNetwork
 from agent.normaliser import RunningStatistics
@@ -99,6 +100,7 @@ class Learner:
             list(compress(_views(vector, self.network), learns)) for vector in self._gradients
         ]
         """Those of the parameters that learn, each actor's."""
+        self._names = list(compress((n for n, _ in self.network.named_parameters()), learns))
         self._vector.grad = self._gradients[0]
         device = self._vector.device
         cuda = device.type == "cuda"
@@ -112,7 +114,16 @@ class Learner:
             fused=True,
             capturable=cuda,
         )
+        # 1 where the step just made must not count. The optimiser leaves all as it was then, its
+        # own state too, and nobody has to wait to know.
+        self._bad = torch.zeros((), device=device)
+        self._optimiser.found_inf = self._bad  # type: ignore[attr-defined]
+        self.rate_factor = 1.0
+        """What the configured learning rate is multiplied by: lower after going back from numbers
+        that went bad (server.recovery)."""
+        self._last_states: Tensor | None = None
         self._rows_at_a_time = None if cuda else CPU_ROWS
+        self._spec = spec
         self._actors = torch.tensor(ACTORS, device=device)
         self._expert = ACTORS.index(Actor.EXPERT)
         self._heads, self._columns = len(spec.discrete), len(spec.continuous_columns)
@@ -174,17 +185,31 @@ class Learner:
             self._diagnostics.actor_norms(masks, torch.linalg.vector_norm(self._gradients, dim=1))
             self._gradients[0] += self._gradients[1:].sum(0)
         norm = self._clip()
+        measured = _joined(found)
+        # One bad batch must not destroy the network: the step is empty, and counted.
+        finite = norm.isfinite() & measured[:, LOSSES].sum().isfinite()
+        self._bad.copy_(finite.logical_not())
         self._set_learning_rate()
         self._optimiser.step()
         self.updates += 1
         self._follow()
-        measured = _joined(found)
-        self._diagnostics.update(self.updates, masks, batch.rewards, weights, measured, norm)
+        self._last_states = batch.states
+        self._diagnostics.update(
+            self.updates, masks, batch.rewards, weights, measured, norm, self._bad
+        )
         return measured[:, 0]
 
     def metrics(self) -> dict[str, float]:
         """`agent.diagnostics.METRICS`, means since the last call. Waits for the device, once."""
         return self._diagnostics.fetch() | {"learning_rate": self._learning_rate()}
+
+    def heads(self) -> list[HeadNumbers]:
+        """What each head did on the batch learnt from last (agent.heads). Waits for the device,
+        once. Empty without an update."""
+        if self._last_states is None:
+            return []
+        gradients = dict(zip(self._names, self._gradient_views[0], strict=True))
+        return head_numbers(self.network, self._spec, self._last_states, gradients)
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""
@@ -203,6 +228,7 @@ class Learner:
             "target": _copies(self.target.state_dict()),
             "adam": _copies(state),
             "updates": self.updates,
+            "rate_factor": self.rate_factor,
         }
         if self.statistics is not None:
             out["observations"] = self.statistics.get_state()
@@ -220,6 +246,8 @@ class Learner:
         adam = {0: _copies(state["adam"])} if state["adam"] else {}
         self._optimiser.load_state_dict({"state": adam, "param_groups": groups})
         self.updates = state["updates"]
+        self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
+        self._diagnostics.begin_anew()
         self._refresh_copies()
         if self.statistics is not None:
             self.statistics.set_state(state["observations"])
@@ -399,13 +427,11 @@ class Learner:
         gradient = self._gradients[0]
         norm: Tensor = torch.linalg.vector_norm(gradient)
         gradient *= (self._config.grad_clip_norm / (norm + 1e-6)).clamp_(max=1.0)
-        # One bad batch must not destroy the network: the metrics show the NaN, the step is empty.
-        gradient.nan_to_num_(0.0, 0.0, 0.0)
         return norm
 
     def _learning_rate(self) -> float:
         settings = self._config
-        return learning_rate(
+        rate = learning_rate(
             settings.learning_rate,
             settings.learning_rate_end,
             settings.warmup_updates,
@@ -413,6 +439,7 @@ class Learner:
             self.updates,
             restarts=settings.cosine_restarts,
         )
+        return self.rate_factor * rate
 
     def _set_learning_rate(self) -> None:
         (group,) = self._optimiser.param_groups

@@ -128,6 +128,16 @@ class ServerConfig(Group):
     """Connections at a time; more are refused. Each gateway takes an equal part of them."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**32 - 1), Unit("bytes")] = 1_048_576
     """The longest message that a welcomed client may send."""
+    max_slot_bytes: Annotated[int, Field(ge=65_536), Unit("bytes")] = 2**30
+    """Memory for the slots of all connections of a gateway. Who asks for more slots than fit is
+    refused."""
+    max_game_bytes: Annotated[
+        Annotated[int, Field(ge=2**20), Expected("a whole number of at least 1048576")] | None,
+        OrNone,
+        Unit("bytes"),
+    ] = None
+    """Memory that a run's game may take with a full replay, rings and network. The first game to
+    connect is refused if it would take more. none: the memory of the machine or the container."""
     handshake_timeout_s: Seconds = 10.0
     """How long a new connection may take until its HELLO is complete."""
     idle_timeout_s: Seconds = 300.0
@@ -439,10 +449,27 @@ class CheckpointConfig(Group):
     every_s: Seconds = 300.0
     """How often the run is saved."""
     keep: Annotated[Count, Unit("checkpoints")] = 3
-    """How many are kept; the oldest are deleted."""
+    """How many of the newest are kept; older ones are deleted."""
+    keep_every_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
+    """Of the older ones, the first after each so many updates is kept for good. none: none is."""
     replay: bool = True
     """Whether the rows of the replay are written to the run's folder as they come, so that a
     restart goes on with them, whatever ended the run. Takes as much of the disk as of memory."""
+
+
+class HealthConfig(Group):
+    """What is done when numbers go bad: a loss or a gradient that is NaN or infinite. Such an
+    update is always skipped and counted."""
+
+    skips_in_a_row: Updates = 10
+    """So many skipped updates in a row are more than a bad batch."""
+    then: Literal["go_back", "stop"] = "go_back"
+    """What happens then: the trainer goes back to the last good checkpoint and on from it with a
+    lower learning rate, or it stops with a message."""
+    lower_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """With go_back: what the learning rate is multiplied by, each time."""
+    go_back_most: Annotated[Count, Unit("times")] = 3
+    """With go_back: how often since the server was started. Once more, and it stops."""
 
 
 class MetricsConfig(Group):
@@ -470,6 +497,7 @@ class Config(Group):
     advantage: AdvantageConfig = AdvantageConfig()
     trainer: TrainerConfig = TrainerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
 
     @model_validator(mode="after")

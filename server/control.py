@@ -21,6 +21,15 @@ class Proposed:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """The supervisor to the gateways: a proposed game cannot be the run's."""
+
+    spec: GameSpec
+    text: str
+    """Why, for whoever proposed it."""
+
+
+@dataclass(frozen=True)
 class GameDecided:
     """The supervisor to the trainer: this is the run's game, and these are the rings to drain."""
 

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import numpy as np
+import numpy.ma  # percentiles import it when first asked for, and there may be no file left then
 import numpy.typing as npt
 import torch
 import uvloop
@@ -42,6 +43,7 @@ from server.control import (
     Left,
     Open,
     Proposed,
+    Refused,
     SaveWanted,
     Stop,
 )
@@ -50,6 +52,7 @@ from server.limits import Addresses, Bucket
 from server.listener import Listener
 from server.logs import log_to_pipe
 from server.ring import StepRing
+from server.slots import slot_bytes
 from server.tempest_connection import TempestConnection, replies
 from server.tls import certificate
 from server.turn import TurnLoop
@@ -224,6 +227,17 @@ class Gateway:
             self._proposed = spec
             self._pipe.send(Proposed(spec))
 
+    def _refused(self, message: Refused) -> None:
+        """A proposed game cannot be the run's: tell who plays it, and propose another one's."""
+        self._proposed = None
+        error = RemoteError("bad_hello", message.text)
+        for connection in list(self._connections):
+            if connection.waits_for_welcome:
+                if connection.session.spec == message.spec:
+                    connection.fail(error)
+                else:
+                    self.said_hello(connection)
+
     def save_wanted(self) -> None:
         """A client asked for a checkpoint."""
         if self.now() >= self._quiet_until:
@@ -324,6 +338,8 @@ class Gateway:
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
             frame_stack=self.config.replay.frame_stack,
             expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
+            most_slots=self.config.server.max_slot_bytes
+            // slot_bytes(message.spec, self.config.replay.frame_stack),
         )
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
@@ -368,6 +384,12 @@ class Gateway:
                 )
             )
             return
+        # One spec for all: what it has worked out, with wide actions a megabyte, is there once.
+        session.spec = self._spec
+        room = self.turn.room
+        if room is not None and session.hello.slots > room:
+            connection.fail(self._no_room(session.hello.slots, room))
+            return
         number = self._next_session
         self._next_session += self.config.server.gateways
         streams = [stream_number(number, slot) for slot in range(session.hello.slots)]
@@ -393,6 +415,18 @@ class Gateway:
                 peer=connection.peer,
                 time=time.time(),
             )
+        )
+
+    def _no_room(self, wanted: int, room: int) -> RemoteError:
+        assert self.turn is not None
+        retry = wanted <= room + self.turn.slots
+        return RemoteError(
+            "too_many_clients" if retry else "bad_hello",
+            f"slots: expected at most {room}, got {wanted}: there is no memory for more of this "
+            "game; "
+            + ("come back later, or " if retry else "")
+            + "ask for fewer slots, or raise server.max_slot_bytes",
+            retry=retry,
         )
 
     def _game_settings(self) -> dict[str, Any]:
@@ -488,6 +522,8 @@ class Gateway:
                     before = self._game_settings()
                     self._asked = message.number
                     self._tell_games(before)
+                elif isinstance(message, Refused):
+                    self._refused(message)
                 elif isinstance(message, ExpertRatio):
                     self._ratio = message.ratio
                 elif isinstance(message, Stop):

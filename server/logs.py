@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 from rich.console import Console
 from rich.logging import RichHandler
 
+from agent.files import append_whole
 from server.control import Log
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -51,14 +53,39 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class LogFile(logging.Handler):
+    """Adds lines to a file, each whole or not at all. Where that cannot be (the disk is full), it
+    says so once, on stderr, and goes on trying."""
+
+    failed = 0
+    """Lines that no file took, since this process began."""
+
+    def __init__(self, path: Path) -> None:
+        """Errors: OSError where the file cannot be made."""
+        super().__init__()
+        self._path = path
+        self._failing = False
+        append_whole(path, b"")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            append_whole(self._path, (self.format(record) + "\n").encode(errors="replace"))
+            self._failing = False
+        except OSError as error:
+            LogFile.failed += 1
+            if not self._failing:
+                self._failing = True
+                print(f"could not write {self._path}: {error}; the server goes on", file=sys.stderr)
+
+
 def log_here(
     file: Path, console: Console | None, form: Literal["text", "json"] = "text"
-) -> logging.FileHandler:
+) -> logging.Handler:
     """The supervisor's log: all lines to the run's file, and to `console` if there is one. Returns
     the file's handler, to be closed with `stop_logging` in the end."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    handler = logging.FileHandler(file)
+    handler = LogFile(file)
     handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(FORMAT))
     root.addHandler(handler)
     if console is not None and form == "json":

@@ -113,6 +113,32 @@ METRICS: dict[str, tuple[str, str]] = (
         "q_mean": ("", "mean Q of the actions taken, over all rows"),
         "grad_norm": ("", "norm of the gradient before clipping, mean over the interval's updates"),
         "batch_frac_dqn": ("fraction", "share of the network's rows in the batches"),
+        "updates_skipped": (
+            "",
+            "updates that changed nothing, for their loss or gradient was not finite, since the "
+            "start",
+        ),
+        "updates_skipped_in_a_row": ("", "the most of them in a row, in the interval"),
+        "went_back": (
+            "",
+            "how often training went back to a good checkpoint because of them, since the start",
+        ),
+        "learning_rate_factor": (
+            "",
+            "what the configured learning rate is multiplied by: 1, and less after going back",
+        ),
+        "q_max": ("", "the largest |Q| of an action taken, in the interval"),
+        "q_bound": (
+            "",
+            "the largest |Q| that the rewards so far can mean: reward / (1 - gamma), and a margin",
+        ),
+        "values_drift": ("", "1 while it is warned that values drift, else 0"),
+        "heads_dead": ("", "heads of which it is warned that they are dead"),
+        "checkpoints_failed": ("", "checkpoints that could not be written, since the start"),
+        "writes_failed": (
+            "",
+            "lines of logs and metrics and other files that could not be written, since the start",
+        ),
     }
     | {
         f"{name}_{actor}": (unit, f"{meaning}: {actor}")
@@ -240,7 +266,8 @@ class Collector:
         return sum((Counter(r.errors) for r in self._gateways.values()), Counter())
 
     def row(self) -> dict[str, float]:
-        """All metrics now. Rates are over the time since the last row."""
+        """All metrics now. Rates are over the time since the last row. (The supervisor adds what it
+        knows itself: `writes_failed`.)"""
         reports = list(self._gateways.values())
         now = time.time()
         stored = sum(r.stored for r in reports)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import multiprocessing
 import sys
@@ -27,10 +26,11 @@ from config.options import given
 from protocol.spaces import GameSpec
 from server import demonstrations, trainer
 from server.control import Failed, GameDecided, Log, Saved, Stop, TrainerReport
+from server.disk import Writes
 from server.logs import log_here, stop_logging
 from server.metrics import Collector
 from server.play import positive
-from server.rundir import RunFolder
+from server.rundir import RunFolder, append_lines
 from server.serve import stop_flag
 from server.supervisor import plain
 from server.terminal import number
@@ -151,6 +151,7 @@ class _Shown:
             TextColumn("{task.fields[note]}"), console=console,
         )  # fmt: skip
         self._folder = folder
+        self._writes = Writes(log, "training goes on")
         self._updates = updates
         self._task = self.progress.add_task("updates", total=updates, note="")
         self._collector = Collector()
@@ -163,8 +164,8 @@ class _Shown:
             case TrainerReport():
                 self._collector.trainer(message.metrics)
                 row = self._collector.row()
-                with self._folder.metrics.open("a") as file:
-                    file.write(json.dumps(plain(row)) + "\n")
+                with self._writes.tried(str(self._folder.metrics)):
+                    append_lines(self._folder.metrics, [plain(row)])
                 for line in message.lines:
                     log.info("%s", line)
                 self._last |= {name: value for name, value in row.items() if value == value}

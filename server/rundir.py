@@ -28,6 +28,7 @@ from typing import Any
 
 import msgspec
 
+from agent.files import append_whole, written_whole
 from config.load import ConfigError, write_effective
 from config.models import Config
 from protocol.errors import RemoteError
@@ -63,6 +64,7 @@ class RunFolder:
 
         Errors: config.load.ConfigError that says what is wrong with the folder.
         """
+        lock: int | None = None
         path = config.run.dir or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
         mark = path / _MARK
         try:
@@ -86,8 +88,11 @@ class RunFolder:
             (path / "checkpoints").mkdir(exist_ok=True)
             lock = _lock(path)  # the last thing that can be refused
             write_effective(config, path)
-            mark.write_text(json.dumps({"launches": launch}) + "\n")
+            with written_whole(mark) as file:
+                file.write(json.dumps({"launches": launch}).encode() + b"\n")
         except OSError as error:
+            if lock is not None:
+                os.close(lock)
             raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
@@ -145,8 +150,9 @@ class RunFolder:
             raise
 
     def keep_game(self, spec: GameSpec) -> None:
-        """Write down which game this run is about."""
-        (self.path / _GAME).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+        """Write down which game this run is about. Errors: OSError."""
+        with written_whole(self.path / _GAME) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(spec)))
 
 
 def game_of(path: Path) -> GameSpec | None:
@@ -164,13 +170,7 @@ def game_of(path: Path) -> GameSpec | None:
 def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Add records to a file of JSON lines, at once, each on a line of its own whatever the file
     ends with. Errors: OSError."""
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                text = "\n" + text
-        file.write(text.encode())
+    append_whole(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def _make_private(path: Path) -> None:

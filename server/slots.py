@@ -1,11 +1,14 @@
 """The memory of a gateway: one row for each slot, and one for each frame that waits.
 
 Everything is an array with a row for each, grown by doubling when games connect, so that a frame
-costs no allocation and a batch costs a fixed number of array operations.
+costs no allocation and a batch costs a fixed number of array operations. When most games have gone,
+the arrays become smaller again.
 """
 
 from __future__ import annotations
 
+import math
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -19,16 +22,24 @@ from protocol.tempest import HEADER
 
 _FIRST_CAPACITY = 16
 
+OUTBOX_ROWS = 3
+"""Rows that a slot can add to the outbox (see there)."""
+
 
 class SlotTable:
     """What is known of each slot between two of its frames."""
 
-    def __init__(self, spec: GameSpec) -> None:
+    def __init__(self, spec: GameSpec, most: int | None = None) -> None:
+        """`most`: rows that there may be, which whoever calls `take` sees to."""
+        self.most = most
         self.capacity = 0
         self.used = 0
         self.by_role = dict.fromkeys(ROLES.values(), 0)
         """Slots in use, by role."""
         self._free: list[int] = []
+        """A heap: the lowest row is taken first, so that the arrays in use stay close together and
+        their ends can be given back."""
+        self.taken = np.empty(0, np.bool_)
         self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
         """The frame that was answered last: the pending one."""
         self.action = np.empty((0, spec.action_width), np.float32)
@@ -52,10 +63,10 @@ class SlotTable:
 
     def take(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for new slots with these stream numbers."""
-        while len(self._free) < len(streams):
-            self._grow()
-        rows = np.array([self._free.pop() for _ in streams], np.int64)
+        self._grow(self.used + len(streams))
+        rows = np.array([heappop(self._free) for _ in streams], np.int64)
         self.used += len(rows)
+        self.taken[rows] = True
         self.stream[rows] = streams
         self.role[rows] = number = ROLES[role]
         self.by_role[number] += len(rows)
@@ -73,16 +84,36 @@ class SlotTable:
         self.used -= len(rows)
         for role in self.role[rows].tolist():
             self.by_role[role] -= 1
-        self._free.extend(rows.tolist())
+        self.taken[rows] = False
+        for row in rows.tolist():
+            heappush(self._free, row)
 
-    def _grow(self) -> None:
-        grown = max(_FIRST_CAPACITY, 2 * self.capacity)
-        for name, array in vars(self).items():
-            if isinstance(array, np.ndarray):
-                setattr(self, name, _enlarged(array, grown))
-        # The lowest rows are taken first: the arrays in use stay close together.
-        self._free = list(range(grown - 1, self.capacity - 1, -1)) + self._free
-        self.capacity = grown
+    def spare(self) -> int:
+        """The capacity that would do, where that is far less than there is; else what there is."""
+        in_use = np.flatnonzero(self.taken)
+        needed = int(in_use[-1]) + 1 if len(in_use) else 0
+        capacity = self.capacity
+        while capacity > _FIRST_CAPACITY and needed <= capacity // 4:
+            capacity //= 2
+        return capacity
+
+    def fit(self, capacity: int) -> None:
+        """Have `capacity` rows: all beyond them are free."""
+        _fit(self, capacity)
+        kept = [row for row in self._free if row < capacity]
+        self._free = [*kept, *range(self.capacity, capacity)]
+        heapify(self._free)
+        self.capacity = capacity
+
+    def _grow(self, needed: int) -> None:
+        """Have at least so many rows."""
+        capacity = self.capacity
+        while capacity < needed:
+            capacity = max(_FIRST_CAPACITY, 2 * capacity)
+        if self.most is not None:
+            capacity = max(needed, min(capacity, self.most))
+        if capacity > self.capacity:
+            self.fit(capacity)
 
 
 class FrameStacks:
@@ -100,10 +131,8 @@ class FrameStacks:
         self._order = np.arange(1, size + 1)
 
     def fit(self, capacity: int) -> None:
-        """Have at least `capacity` rows."""
-        if len(self._newest) < capacity:
-            self._frames = _enlarged(self._frames, capacity)
-            self._newest = _enlarged(self._newest, capacity)
+        """Have `capacity` rows."""
+        _fit(self, capacity, but=("_order",))
 
     def add(
         self, rows: npt.NDArray[np.int64], obs: npt.NDArray[Any], first: npt.NDArray[np.bool_]
@@ -163,11 +192,12 @@ class FrameBatch:
         self.header_bytes = memoryview(b"")
 
     def fit(self, capacity: int) -> None:
-        """Have at least `capacity` rows."""
-        if len(self.row) < capacity:
-            for name, array in vars(self).items():
-                if isinstance(array, np.ndarray):
-                    setattr(self, name, _enlarged(array, capacity))
+        """Have `capacity` rows. When it becomes smaller, no frame may wait."""
+        if len(self.row) != capacity:
+            # Nobody else may look at the old memory: it could not be let go of.
+            self.obs_bytes.release()
+            self.header_bytes.release()
+            _fit(self, capacity)
             self.obs_bytes = self.obs.data.cast("B")
             self.header_bytes = self.header.data.cast("B")
 
@@ -197,10 +227,12 @@ class Outbox:
         return self._stop - self._start
 
     def fit(self, slots: int) -> None:
-        """Have room for all that this many slots can add."""
-        if len(self._block) < 3 * slots:
+        """Have room for all that this many slots can add. It becomes smaller only while empty."""
+        if len(self._block) < OUTBOX_ROWS * slots or (
+            len(self._block) > OUTBOX_ROWS * slots and not len(self)
+        ):
             waiting = self.waiting(len(self))
-            block = StepBlock.empty(self._spec, 3 * slots)
+            block = StepBlock.empty(self._spec, OUTBOX_ROWS * slots)
             for name in StepBlock.__slots__:
                 getattr(block, name)[: len(waiting)] = getattr(waiting, name)
             self._block, self._start, self._stop = block, 0, len(waiting)
@@ -256,7 +288,27 @@ class Outbox:
         return self._block.rows(start, self._stop)
 
 
-def _enlarged(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    grown = np.zeros((rows, *array.shape[1:]), array.dtype)
-    grown[: len(array)] = array
-    return grown
+def slot_bytes(spec: GameSpec, frame_stack: int = 1) -> int:
+    """Memory that a gateway has for each slot, in bytes."""
+    holders: list[object] = [SlotTable(spec), FrameBatch(spec, frame_stack)]
+    if frame_stack > 1:
+        holders.append(FrameStacks(spec, frame_stack))
+    each: int = sum(
+        math.prod(array.shape[1:]) * array.dtype.itemsize
+        for holder in holders
+        for array in vars(holder).values()
+        if isinstance(array, np.ndarray)
+    )
+    # The outbox: its columns are aligned, so that a single row would look too long.
+    return each + OUTBOX_ROWS * StepBlock.nbytes(spec, 1024) // 1024
+
+
+def _fit(holder: object, rows: int, but: tuple[str, ...] = ()) -> None:
+    """Have all arrays of an object but these hold so many rows; what there was within them stays,
+    and new rows are zero."""
+    for name, array in vars(holder).items():
+        if isinstance(array, np.ndarray) and name not in but and len(array) != rows:
+            fitted = np.zeros((rows, *array.shape[1:]), array.dtype)
+            kept = min(rows, len(array))
+            fitted[:kept] = array[:kept]
+            setattr(holder, name, fitted)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
+from agent.files import written_whole
+from server.disk import reason
 from server.supervisor import Supervisor, plain
+
+log = logging.getLogger("supervisor")
 
 _BUFFER = ("total", "dqn", "expert", "frac_dqn", "frac_expert")
 
@@ -25,7 +30,13 @@ def summarise(supervisor: Supervisor, **more: Any) -> dict[str, Any]:
 
 
 def write_summary(supervisor: Supervisor, **more: Any) -> dict[str, Any]:
-    """Write `summary.json` into the run's folder; the summary."""
+    """Write `summary.json` into the run's folder; the summary. Where that cannot be, the log says
+    so: the run has ended all the same."""
     summary = summarise(supervisor, **more)
-    supervisor.folder.summary.write_text(json.dumps(summary, indent=2) + "\n")
+    path = supervisor.folder.summary
+    try:
+        with written_whole(path) as file:
+            file.write(json.dumps(summary, indent=2).encode() + b"\n")
+    except OSError as error:
+        log.error("could not write %s: %s", path, reason(error))
     return summary

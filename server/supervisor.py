@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import multiprocessing
@@ -27,7 +26,7 @@ from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import expert_plugin, exposure, gateway, trainer
+from server import bounds, expert_plugin, exposure, gateway, trainer
 from server.board import Board
 from server.control import (
     Changed,
@@ -47,6 +46,7 @@ from server.control import (
     Ready,
     Record,
     Recorded,
+    Refused,
     SaveBest,
     Saved,
     SavedBest,
@@ -56,8 +56,10 @@ from server.control import (
 )
 from server.control_socket import ControlSocket
 from server.controls import Controls
+from server.disk import Writes
 from server.evaluation import Evaluation, Evaluations
 from server.event_files import EventFiles
+from server.logs import LogFile
 from server.mailbox import Mailbox
 from server.metrics import Collector
 from server.players import Players
@@ -71,6 +73,8 @@ log = logging.getLogger("supervisor")
 
 _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 """Metrics that every update has: where they are NaN, that is news and not the lack of any."""
+
+_EVENTS = "TensorBoard's event files"
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -154,7 +158,9 @@ class Supervisor:
         self._next_row = 0.0
         self._save_wanted = False
         self._next_save = 0.0
-        self._answers: list[Saved | Dumped | Recorded] = []
+        self._answers: deque[Saved | Dumped | Recorded] = deque(maxlen=100)
+        self._writes = Writes(log, "serving and training go on")
+        self._game_kept = True
         self._stopping = False
 
     # Starting.
@@ -233,19 +239,43 @@ class Supervisor:
         self._processes[ours] = process
         return ours
 
+    def _consider(self, spec: GameSpec) -> None:
+        """A game was proposed: it becomes the run's, or is refused."""
+        text = bounds.refusal(spec, self.config)
+        if text is None:
+            try:
+                self._decide(spec)
+                return
+            except ConfigError as error:  # there is less shared memory than there is memory
+                text = str(error)
+        self._spec = self.board.spec = None
+        self.tell_gateways(Refused(spec, text))
+
     def _decide(self, spec: GameSpec) -> None:
-        """This is the run's game: make its rings, and tell the trainer."""
+        """This is the run's game: make its rings, and tell the trainer. Errors: ConfigError where
+        there is no memory for that."""
         self._spec = self.board.spec = spec
         capacity = self.config.server.ring_steps
         try:
             for _ in self._gateways:
                 self._rings.append(StepRing.create(spec, capacity))
         except MemoryError as error:
+            for ring in self._rings:
+                ring.close()
+                ring.unlink()
+            self._rings.clear()
             raise ConfigError(str(error)) from None
-        self.folder.keep_game(spec)
+        self._keep_game()
         assert self._trainer is not None
         self._trainer.send(GameDecided(spec, tuple(ring.name for ring in self._rings)))
         log.info("the game is %s", spec.describe())
+
+    def _keep_game(self) -> None:
+        """Write down which game this is; what cannot be written is tried again with each row."""
+        assert self._spec is not None
+        with self._writes.tried("the run's game.json") as errors:
+            self.folder.keep_game(self._spec)
+        self._game_kept = not errors
 
     # Running.
 
@@ -374,10 +404,8 @@ class Supervisor:
         """An evaluation has ended: keep it, and act on it."""
         log.info("%s", evaluation.text())
         self.board.evaluated(evaluation)
-        try:
+        with self._writes.tried(str(self.folder.evaluations)):
             append_lines(self.folder.evaluations, [evaluation.line()])
-        except OSError as error:
-            log.error("could not write %s: %s", self.folder.evaluations, error)
         mean, partial = evaluation.mean, evaluation.partial
         if mean is not None and not partial and not mean <= self._best_saved:
             assert self._trainer is not None
@@ -435,7 +463,7 @@ class Supervisor:
                 logging.getLogger(message.source).log(message.level, "%s", message.text)
             case Proposed():
                 if self._spec is None:
-                    self._decide(message.spec)
+                    self._consider(message.spec)
             case Ready():
                 self._ready = message
                 self._base_frames = message.base_frames
@@ -470,14 +498,13 @@ class Supervisor:
             "launch": self.folder.launch,
             "frames": self._base_frames,
         }
-        try:
+        with self._writes.tried(str(self.folder.starts)):
             append_lines(self.folder.starts, [record])
-        except OSError as error:
-            log.error("could not write %s: %s", self.folder.starts, error)
         self.board.began(record)
 
     def _write_row(self) -> None:
         self.row = self._collector.row()
+        self.row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         if not self.row["frames"]:
             # No report of the trainer yet: a resumed run has some all the same.
             base = self._base_frames
@@ -488,10 +515,13 @@ class Supervisor:
             for name, value in self.row.items()
             if not math.isnan(value) or (learnt and name in _ALWAYS_THERE)
         }
-        with self.folder.metrics.open("a") as file:
-            file.write(json.dumps(plain(self.row)) + "\n")
+        if not self._game_kept:
+            self._keep_game()
+        with self._writes.tried(str(self.folder.metrics)):
+            append_lines(self.folder.metrics, [plain(self.row)])
         if self._events is not None:
-            self._events.add(self.row)
+            with self._writes.tried(_EVENTS):
+                self._events.add(self.row)
         self.board.show(self.row, self.last, self._players.rows(time.time()))
         if self.on_row:
             self.on_row(self.last)
@@ -535,7 +565,8 @@ class Supervisor:
         self._rings.clear()
         self.folder.close()
         if self._events is not None:
-            self._events.close()
+            with self._writes.tried(_EVENTS):
+                self._events.close()
             self._events = None
         if self._ready is not None:  # the trainer's to remove, unless it was killed
             with contextlib.suppress(FileNotFoundError):

@@ -24,6 +24,8 @@ import torch
 from agent import checkpoint, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.device import resolve_device
+from agent.files import written_whole
+from agent.health import HeadWatch, ValueWatch, value_bound
 from agent.journal import JournalError
 from agent.learner import Learner
 from agent.recording import Recorder, RecordingError
@@ -53,9 +55,11 @@ from server.control import (
     TrainerReport,
 )
 from server.demonstrations import reward_weights
+from server.disk import Writes
 from server.keeping import Keeper, TakenIn, already_kept
 from server.keeping import take_in as take_in_journal
 from server.logs import log_to_pipe
+from server.recovery import Recovery
 from server.ring import StepRing
 from server.weights import WeightSlot
 
@@ -129,6 +133,11 @@ class Trainer:
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
         self._replay = make_replay(config, game.spec, device)
         self._learner = make_learner(config, game.spec, device)
+        self._reward_max = 0.0
+        """The largest reward by magnitude of the run; NaN where it is not known."""
+        self._writes = Writes(log, "training goes on")
+        self._recovery = Recovery(config.health, self._folder, spec_text(game.spec))
+        self._values, self._heads = ValueWatch(), HeadWatch()
         vector = self._learner.policy_vector().numpy()
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
         # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
@@ -148,6 +157,7 @@ class Trainer:
             if best:
                 checkpoint.go_back(self._folder, self._learner.updates)
             saved_frames, version = int(state["frames"]), int(state["version"])
+            self._reward_max = float(state.get("reward_max", math.nan))
             known = state.get("demonstrations", known)
             known_rows = math.inf if state.get("rows") is None else state["rows"]
             log.info("resumed from %s at frame %d", path, saved_frames)
@@ -256,6 +266,7 @@ class Trainer:
                     f"{self._replay.capacity_steps} rows; raise it, or remove files"
                 )
             self._replay.append(block)
+            self._note_rewards(block.reward)
             if name not in known:
                 self._learner.observe(block.obs)
             names.append(name)
@@ -324,11 +335,16 @@ class Trainer:
                     self._recorder.add(block)
                 steps = block.kind == STEP
                 self._stored += int(np.count_nonzero(steps))
+                self._note_rewards(block.reward)
                 self._reward_sum += np.bincount(block.actor, block.reward, minlength=3)
                 self._reward_n += np.bincount(block.actor, minlength=3)
                 moved += len(block)
                 ring.release(len(block))
         return moved
+
+    def _note_rewards(self, rewards: np.ndarray[Any, Any]) -> None:
+        if len(rewards):
+            self._reward_max = max(self._reward_max, float(np.abs(rewards).max()))
 
     def _room(self) -> int:
         """Rows that may be taken in before more updates are due than the configuration allows;
@@ -368,7 +384,9 @@ class Trainer:
 
     def _publish(self, now: float) -> None:
         vector = self._learner.policy_vector().numpy()
-        self._slot.publish(vector, self._slot.version + 1)
+        # A policy of NaN would play nonsense: the gateways keep the last good one.
+        if np.isfinite(vector).all():
+            self._slot.publish(vector, self._slot.version + 1)
         self._published_updates = self._learner.updates
         self._next_publish = now + self._config.trainer.publish_every_s
 
@@ -392,6 +410,7 @@ class Trainer:
             **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
             "rows_unkept": float(self._keeper.unkept if self._keeper else 0),
             "paused": float(self._paused),
+            "checkpoints_failed": float(self._writes.failed),
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
         for actor in ACTORS:
@@ -403,7 +422,41 @@ class Trainer:
         self._next_report = now + self._config.metrics.every_s
         lines = [*learner.batch_lines(), *self._lines]
         self._lines.clear()
-        self._tell(TrainerReport(metrics, lines))
+        self._tell(TrainerReport(metrics | self._watch(metrics), lines))
+        if self._recovery.wanted(metrics["updates_skipped_in_a_row"]):
+            self._go_back()
+
+    def _watch(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Warn of values that drift and of heads that are dead; what the metrics say of it."""
+        learner, config = self._learner, self._config
+        bound = value_bound(self._reward_max, config.learner, config.imitation)
+        found = self._values.look(learner.updates, metrics["q_max"], bound)
+        if not math.isnan(metrics["q_max"]):
+            found += self._heads.look(learner.updates, learner.heads())
+        for warning in found:
+            log.warning("%s", warning)
+        return {
+            "q_bound": bound,
+            "values_drift": float(self._values.drifting),
+            "heads_dead": float(self._heads.dead),
+            "went_back": float(self._recovery.times),
+            "learning_rate_factor": learner.rate_factor,
+        }
+
+    def _go_back(self) -> None:
+        """Numbers have gone bad. Errors: NumbersWentBad."""
+        learner = self._learner
+        before = learner.updates
+        self._recovery.go_back(
+            learner, lambda: make_learner(self._config, self._spec, self._device).state_dict()
+        )
+        # The updates that are due do not become more by that.
+        back = learner.updates - before
+        self._first_update += back
+        self._reported_updates += back
+        self._values.went_back(learner.updates)
+        self._heads.went_back()
+        self._publish(time.monotonic())
 
     def _buffer_line(self) -> str:
         c = self._replay.actor_composition()
@@ -415,28 +468,31 @@ class Trainer:
     def _save(self) -> None:
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
         path = self._folder / checkpoint.file_name(self._learner.updates)
-        try:
-            checkpoint.save(path, self._state())
-            checkpoint.prune(self._folder, self._config.checkpoint.keep)
-            if self._keeper and self._replay.prioritised:
-                self._keeper.keep_priorities(self._replay.saved_priorities())
-        except OSError as error:
-            log.error("could not write %s: %s; training goes on", path, error)
-            self._tell(Saved(str(path), str(error)))
+        settings = self._config.checkpoint
+        if error := self._written(path, self._state()):
+            self._tell(Saved(str(path), error))
             return
+        with self._writes.tried(f"{self._folder} (old checkpoints, deleting them)"):
+            checkpoint.prune(self._folder, settings.keep, settings.keep_every_updates)
+        if self._keeper and self._replay.prioritised:
+            with self._writes.tried("the priorities of the replay's rows"):
+                self._keeper.keep_priorities(self._replay.saved_priorities())
         log.info("checkpoint %s", path)
         self._tell(Saved(str(path)))
 
     def _save_best(self, evaluation: dict[str, Any]) -> None:
         path = self._folder / checkpoint.BEST
-        try:
-            checkpoint.save(path, self._state() | {"evaluation": evaluation})
-        except OSError as error:
-            log.error("could not write %s: %s; training goes on", path, error)
-            self._tell(SavedBest(str(path), evaluation["mean"], str(error)))
+        if error := self._written(path, self._state() | {"evaluation": evaluation}):
+            self._tell(SavedBest(str(path), evaluation["mean"], error))
             return
         log.info("checkpoint %s: evaluated at %.1f", path, evaluation["mean"])
         self._tell(SavedBest(str(path), evaluation["mean"]))
+
+    def _written(self, path: Path, state: dict[str, Any]) -> str | None:
+        """Write a checkpoint; why that could not be, if so."""
+        with self._writes.tried(f"checkpoints in {self._folder}", CheckpointError) as errors:
+            checkpoint.save(path, state)
+        return errors[0] if errors else None
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -446,6 +502,8 @@ class Trainer:
             "rows": self._keeper.rows if self._keeper else None,
             "version": self._slot.version,
             "demonstrations": self._demonstrations,
+            # NaN is no number to save, and neither is what is not known.
+            **({} if math.isnan(self._reward_max) else {"reward_max": self._reward_max}),
         }
 
     def _dump(self, path: str) -> None:
@@ -463,7 +521,7 @@ class Trainer:
         if self._record:
             names = ("batch_stream", "batch_seq", "batch_actor", "batch_action")
             stored |= dict(zip(names, self._record.columns(), strict=True))
-        with Path(path).open("wb") as file:
+        with written_whole(Path(path)) as file:
             np.savez(file, **stored)  # type: ignore[arg-type]
         self._tell(Dumped(path))
 

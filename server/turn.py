@@ -88,7 +88,9 @@ class TurnLoop:
         *,
         frame_stack: int = 1,
         expert: ExpertPlugin | None = None,
+        most_slots: int | None = None,
     ) -> None:
+        """`most_slots`: that there may be; see `room`."""
         self.expert = expert
         """Asked about frames that come without a recommendation. May be exchanged between turns."""
         self._spec = spec
@@ -96,7 +98,7 @@ class TurnLoop:
         self._sink = sink
         self._mix = mix
         self._decider = Decider(spec, rng)
-        self._table = SlotTable(spec)
+        self._table = SlotTable(spec, most_slots)
         self._batch = FrameBatch(spec, frame_stack)
         self._stacks = FrameStacks(spec, frame_stack) if frame_stack > 1 else None
         self._outbox = Outbox(spec)
@@ -149,13 +151,16 @@ class TurnLoop:
         those of all their slots, one connection behind the other, each from one of `starts` on."""
         return np.add.reduceat(self._table.played[rows], starts, axis=0)
 
+    @property
+    def room(self) -> int | None:
+        """Slots that may join beside those there are; None for any number."""
+        most = self._table.most
+        return None if most is None else max(0, most - self._table.used)
+
     def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for a connection's slots; give them back with `leave`."""
         rows = self._table.take(streams, role)
-        self._batch.fit(self._table.capacity)
-        if self._stacks is not None:
-            self._stacks.fit(self._table.capacity)
-        self._outbox.fit(self._table.capacity)
+        self._fit()
         return rows
 
     def leave(self, player: Player) -> None:
@@ -234,9 +239,13 @@ class TurnLoop:
             self._waiting.clear()
             self.turns += 1
             self.durations_ms.append((perf_counter() - self._started) * 1e3)
-        for player in self._lost:
-            self._truncate(player)
-        self._lost.clear()
+        if self._lost:
+            for player in self._lost:
+                self._truncate(player)
+            self._lost.clear()
+            self.flush()
+            self._shrink()
+            return
         self.flush()
 
     def flush(self) -> None:
@@ -245,6 +254,22 @@ class TurnLoop:
             block = self._outbox.waiting(room)
             self._sink.write(block)
             self._outbox.sent(len(block))
+
+    def _fit(self) -> None:
+        """All that has a row for each slot has as many as the table."""
+        capacity = self._table.capacity
+        self._batch.fit(capacity)
+        if self._stacks is not None:
+            self._stacks.fit(capacity)
+        self._outbox.fit(capacity)
+
+    def _shrink(self) -> None:
+        """Give memory back when most slots have gone. Not while steps wait for a full ring: those
+        who go later will have it done."""
+        capacity = self._table.spare()
+        if capacity < self._table.capacity and not self.full:
+            self._table.fit(capacity)
+            self._fit()
 
     def _wait(self, player: Player, slot: int | None, count: int, encode: Encode) -> None:
         if not self._waiting:

@@ -62,6 +62,9 @@ OTHER: dict[str, Any] = {
     "advantage.actor_factor": {"dqn": 0.5},
     "trainer.device": "cpu",
     "trainer.max_lag_updates": 9,
+    "checkpoint.keep_every_updates": 9,
+    "server.max_game_bytes": 2**21,
+    "health.then": "stop",
 }
 """A value other than the default, where one cannot be worked out."""
 

@@ -27,6 +27,7 @@ def update(
     rewards: list[float] | None = None,
     weights: list[float] | None = None,
     grad_norm: float = 1.0,
+    skipped: bool = False,
 ) -> None:
     n = len(actors)
     numbers.update(
@@ -36,6 +37,7 @@ def update(
         torch.tensor(weights or [1] * n, dtype=torch.float32),
         torch.tensor(measured, dtype=torch.float32),
         torch.tensor(grad_norm),
+        torch.tensor(float(skipped)),
     )
 
 
@@ -72,6 +74,9 @@ def test_each_number_by_hand() -> None:
             "grad_norm_expert": math.nan,
             "grad_share_dqn": math.nan,
             "grad_share_expert": math.nan,
+            "updates_skipped": 0.0,
+            "updates_skipped_in_a_row": 0.0,
+            "q_max": 60.0,
         },
         nan_ok=True,
     )
@@ -114,6 +119,7 @@ def test_fetching_starts_anew() -> None:
     nothing = numbers.fetch()
     assert set(nothing) == set(METRICS) - {"learning_rate"}
     kept = ("grad_norm_dqn", "grad_norm_expert", "grad_share_dqn", "grad_share_expert")
+    kept += ("updates_skipped", "updates_skipped_in_a_row")
     names = set(nothing) - set(kept)
     assert all(math.isnan(nothing[name]) for name in names)
 
@@ -148,3 +154,32 @@ def test_every_metric_is_documented_and_names_are_those_of_the_design() -> None:
     )
     assert set(wanted.split()) <= set(METRICS)
     assert all(text for text in METRICS.values())
+
+
+def test_skipped_updates_are_counted_in_all_and_in_a_row() -> None:
+    numbers = Diagnostics(CPU)
+
+    def after(*skipped: bool) -> tuple[float, float]:
+        for each in skipped:
+            update(numbers, 1, [1], [[1, 1, 0, 0, 0]], skipped=each)
+        found = numbers.fetch()
+        return found["updates_skipped"], found["updates_skipped_in_a_row"]
+
+    assert after(True, True, False, True) == (3, 2)
+    # A row that goes on beyond a fetch is one row.
+    assert after(True, True) == (5, 3)
+    assert after(True, False, True) == (7, 4)
+    assert after(False) == (7, 1)
+    assert after(False) == (7, 0)
+    assert after(True) == (8, 1)
+    numbers.begin_anew()
+    assert after(True) == (9, 1)
+
+
+def test_the_largest_q_is_by_magnitude_and_of_the_interval() -> None:
+    numbers = Diagnostics(CPU)
+    update(numbers, 1, [1, 2], [[0, -7, 0, 0, 0], [0, 3, 0, 0, 0]])
+    update(numbers, 2, [1], [[0, 2, 0, 0, 0]])
+    assert numbers.fetch()["q_max"] == 7
+    update(numbers, 3, [1], [[0, 2, 0, 0, 0]])
+    assert numbers.fetch()["q_max"] == 2

@@ -7,7 +7,7 @@ from worlds import DQN, PIXELS, SPEC
 from agent.decision import EVAL, EVAL_EXPERT, TRAIN
 from agent.step import FINAL, STEP
 from protocol.spaces import GameSpec
-from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable
+from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable, slot_bytes
 
 
 def test_slots_get_rows_of_their_own_and_start_clean() -> None:
@@ -88,8 +88,10 @@ def test_a_batch_grows_and_keeps_the_frames_that_wait() -> None:
     assert len(batch.obs) == len(batch.row) == len(batch.took) == 64
     assert batch.obs[:2].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert batch.seq[:2].tolist() == [7, 8]
+    batch.n = 0
     batch.fit(8)
-    assert len(batch.obs) == 64
+    assert len(batch.obs) == len(batch.took) == 8
+    assert batch.obs_bytes.nbytes == 8 * 12
 
 
 def test_frames_can_be_dropped_from_the_middle() -> None:
@@ -198,3 +200,74 @@ def test_the_outbox_has_room_for_all_that_its_slots_can_add() -> None:
     for _ in range(2):
         outbox.finals(table, rows, table.obs[rows], table.seq[rows])
     assert len(outbox.waiting(1000)) == 48
+
+
+# Memory that is given back.
+
+
+def test_the_lowest_rows_are_taken_first() -> None:
+    table = SlotTable(SPEC)
+    rows = table.take(list(range(40)), "train")
+    table.give_back(rows[[30, 3, 17]])
+    assert table.take([1, 2], "train").tolist() == [3, 17]
+    assert table.take([1, 2], "train").tolist() == [30, 40]
+
+
+def test_a_table_is_as_large_as_its_highest_row_asks_for() -> None:
+    table = SlotTable(SPEC)
+    first = table.take(list(range(20)), "train")
+    rest = table.take(list(range(100, 1180)), "train")
+    table.stream[first[0]] = 77
+    assert table.capacity == 2048
+    table.give_back(rest[1:])
+    assert table.spare() == 64
+    table.fit(table.spare())
+    assert table.capacity == len(table.obs) == len(table.taken) == 64
+    assert table.stream[first[0]] == 77
+    again = table.take(list(range(60)), "train")
+    assert len({*first.tolist(), int(rest[0]), *again.tolist()}) == 81
+    table.give_back(np.concatenate([first, rest[:1], again]))
+    assert table.spare() == 16
+    # One that holds a high row keeps what is below it.
+    high = table.take(list(range(100)), "train")[-1:]
+    table.give_back(np.arange(99))
+    assert table.spare() == table.capacity == 128
+    table.give_back(high)
+
+
+def test_a_table_with_a_limit_grows_up_to_it_and_not_beyond() -> None:
+    table = SlotTable(SPEC, most=100)
+    table.take(list(range(65)), "train")
+    assert table.capacity == 100
+    table.take(list(range(35)), "train")
+    assert table.capacity == 100
+
+
+def test_bytes_of_a_slot_are_those_of_its_arrays() -> None:
+    for spec, stack in ((SPEC, 1), (PIXELS, 4)):
+        table, batch = SlotTable(spec), FrameBatch(spec, stack)
+        stacks, outbox = FrameStacks(spec, stack), Outbox(spec)
+        n = 1024
+        for holder in (table, batch, stacks, outbox):
+            holder.fit(n)
+        held = sum(
+            array.nbytes
+            for holder in ((table, batch, stacks) if stack > 1 else (table, batch))
+            for name, array in vars(holder).items()
+            if isinstance(array, np.ndarray) and name != "_order"
+        )
+        held += sum(getattr(outbox._block, name).nbytes for name in type(outbox._block).__slots__)
+        assert slot_bytes(spec, stack) == pytest.approx(held / n, rel=0.05, abs=64)
+
+
+def test_an_outbox_becomes_smaller_only_while_empty() -> None:
+    table, outbox = SlotTable(SPEC), Outbox(SPEC)
+    table.take([1], "train")
+    outbox.fit(64)
+    outbox.finals(table, np.array([0]), np.ones((1, 3), np.float32), np.array([5], np.uint32))
+    outbox.fit(16)
+    assert len(outbox._block) == 192
+    assert outbox.waiting(1).seq.tolist() == [5]
+    outbox.sent(1)
+    outbox.fit(16)
+    assert len(outbox._block) == 48

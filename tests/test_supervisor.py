@@ -254,17 +254,32 @@ def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
         server.close(check=False)
 
 
-def test_a_game_too_large_for_this_machine_is_said(tmp_path: Path) -> None:
+def test_a_game_too_large_for_this_machine_is_refused_and_another_can_play(tmp_path: Path) -> None:
     huge = GameSpec("huge", Observation("float32", (250_000,)), SPEC.actions).checked()
-    with Running(tmp_path / "run", server__ring_steps=10_000_000) as server:
-        with RawClient(server.port) as client:
-            client.send([1, hello_fields(huge)])
-            deadline = time.monotonic() + 10.0
-            while server.error is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-        assert isinstance(server.error, ConfigError)
-        assert "lower server.ring_steps" in str(server.error)
-        server.close(check=False)
+    with Running(tmp_path / "run", server__max_game_bytes=2**26) as server:
+        for _ in range(2):
+            with RawClient(server.port, timeout_s=60) as client:
+                client.send([1, hello_fields(huge)])
+                code, text, retry = client.refusal()
+            assert (code, retry) == ("bad_hello", False)
+            assert "expected a game that takes at most 64 MiB here" in text
+            assert "raise server.max_game_bytes" in text
+        with RawClient(server.port, timeout_s=60) as client:
+            client.welcome().frame(0)
+        server.settle()
+
+
+def test_a_game_that_shared_memory_does_not_hold_is_refused(tmp_path: Path) -> None:
+    with Running(
+        tmp_path / "run", server__ring_steps=10**11, server__max_game_bytes=2**60
+    ) as server:
+        with RawClient(server.port, timeout_s=60) as client:
+            client.send([1, hello_fields(SPEC)])
+            code, text, _ = client.refusal()
+        assert code == "bad_hello"
+        assert "lower server.ring_steps" in text
+        assert server.error is None
+        assert server.folder.game() is None
 
 
 # Rows as JSON.

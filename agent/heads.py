@@ -1,0 +1,101 @@
+"""What the heads of a network do, measured on a batch of states: agent.health judges it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agent.networks import QNetwork
+from agent.targets import best_choices
+from protocol.spaces import GameSpec
+
+ROWS = 256
+"""States that are looked at, at most."""
+
+TINY = 1e-30
+"""What keeps a division finite."""
+
+
+class HeadNumbers(NamedTuple):
+    """What a head (or a column of one that is cut into bins) did on a batch."""
+
+    name: str
+    share: float
+    """The fraction of the states for which it would choose what it chooses most often; NaN for
+    numbers, which are never twice the same."""
+    spread: float
+    """How far its output differs between states: the standard deviation over states, mean over its
+    outputs, as a fraction of the largest output by magnitude."""
+    gradient: float
+    """The norm of the gradient of its part of the last layer."""
+
+
+@torch.no_grad()
+def head_numbers(
+    network: QNetwork, spec: GameSpec, states: Tensor, gradients: Mapping[str, Tensor]
+) -> list[HeadNumbers]:
+    """Measure every head on states [B, *shape]. `gradients`: of the network's parameters, by name.
+
+    The output of a branch is that of the last layer, the advantages of its choices. Waits for the
+    device, once. Empty where all states are the same: nothing can differ then.
+    """
+    states = states[:ROWS]
+    x = network.encode(states)
+    unit = network.act(x) if network.follows_gradient else None
+    raw = network.raw(x, unit)
+    last = _layer(gradients, "heads")
+    at = atoms = network.values.atoms  # behind the value of the state
+    names: list[str] = []
+    numbers: list[Tensor] = [(states != states[0]).any()]
+
+    def add(name: str, share: Tensor | float, output: Tensor, gradient: Tensor) -> None:
+        names.append(name)
+        output = output.double()
+        spread = output.std(0, correction=0).mean() / (output.abs().amax() + TINY)
+        norm = torch.linalg.vector_norm(gradient)
+        numbers.extend((torch.as_tensor(share, device=raw.device), spread, norm))
+
+    if network.sizes:
+        q = network.values.q(network.z(raw))
+        choices = best_choices(q, network.sizes)
+        shares = (choices == choices.mode(0).values).double().mean(0)
+        branches = [head.name for head in spec.discrete]
+        if network.bins:
+            branches += _columns(spec)
+        for name, share, n in zip(branches, shares, network.sizes, strict=True):
+            outputs = slice(at, at + atoms * n)
+            add(name, share, raw[:, outputs], last[outputs])
+            at = outputs.stop
+    if spec.continuous and not network.bins:
+        gradient = last[at:]
+        if unit is None:
+            unit = network.unit(raw)
+        else:
+            gradient = _layer(gradients, f"policy.{len(network.policy) - 1}")
+        at = 0
+        for head in spec.continuous:
+            columns = slice(at, at + head.size)
+            add(head.name, math.nan, unit[:, columns], gradient[columns])
+            at = columns.stop
+    differ, *rest = torch.stack([number.double() for number in numbers]).tolist()
+    if not differ:
+        return []
+    return [HeadNumbers(name, *rest[3 * i : 3 * i + 3]) for i, name in enumerate(names)]
+
+
+def _layer(gradients: Mapping[str, Tensor], name: str) -> Tensor:
+    """The gradient of a linear layer, a row for each output, weights and bias side by side."""
+    return torch.cat((gradients[f"{name}.weight"], gradients[f"{name}.bias"][:, None]), dim=1)
+
+
+def _columns(spec: GameSpec) -> list[str]:
+    """A name for each continuous column: the head's, with its place where there are several."""
+    return [
+        head.name if head.size == 1 else f"{head.name}[{i}]"
+        for head in spec.continuous
+        for i in range(head.size)
+    ]

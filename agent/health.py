@@ -1,0 +1,177 @@
+"""Whether what is learnt is sound: numbers that are none, values that drift, dead heads. Pure.
+
+The learner counts on the device (agent.diagnostics) and says what its heads do (`Learner.heads`);
+here is what that means. Nothing in this module waits for a device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from agent.heads import HeadNumbers
+from config.models import ImitationConfig, LearnerConfig
+
+LASTING = 1000
+"""Updates for which something must hold until it is warned of: a network that has just begun says
+anything, and one batch is no evidence."""
+
+FLAT = 1e-6
+"""A spread below this share of the largest output is the rounding of float32."""
+
+GROWTH_EVERY = 1000
+"""Updates between two looks at how the values have grown."""
+
+GROWTH = 1.5
+GROWTHS = 5
+"""Values that have grown by the factor, so many times in a row, grow without bound: those that go
+towards what the rewards give grow by less and less."""
+
+
+def not_finite(state: Any) -> list[str]:
+    """Where a state (nested dicts and lists of tensors and plain values) holds a number that is
+    NaN or infinite: names such as `learner.network.heads.weight`, in order."""
+    return list(_bad(state, ""))
+
+
+def _bad(value: Any, name: str) -> Iterator[str]:
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            yield name
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _bad(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _bad(inner, f"{name}[{number}]")
+
+
+def value_bound(reward_max: float, learner: LearnerConfig, imitation: ImitationConfig) -> float:
+    """The largest |Q| that rewards of at most `reward_max` by magnitude can mean.
+
+    A return is at most `sum over k of gamma^k reward_max = reward_max / (1 - gamma)`, and so is an
+    n-step target, whatever n: `reward_max (1 - gamma^n) / (1 - gamma) + gamma^n bound = bound`.
+    On top come what moves Q besides rewards, the margin of cloning, and `huber_delta`, below which
+    the loss takes an error for noise. NaN where gamma is 1: rewards set no bound then.
+    """
+    if learner.gamma >= 1:
+        return math.nan
+    return reward_max / (1 - learner.gamma) + imitation.margin + learner.huber_delta
+
+
+class ValueWatch:
+    """Watches the largest |Q|: whether it is beyond what rewards can mean, and whether it grows
+    without bound."""
+
+    def __init__(self, lasting: int = LASTING, growth_every: int = GROWTH_EVERY) -> None:
+        """`lasting`, `growth_every`: updates."""
+        self._lasting, self._every = lasting, growth_every
+        self._beyond_since: int | None = None
+        self._levels: deque[float] = deque(maxlen=GROWTHS + 1)
+        self._next = growth_every
+        self._said: set[str] = set()
+        self.drifting = False
+        """A warning holds."""
+
+    def look(self, updates: int, q_max: float, bound: float) -> list[str]:
+        """The warnings that are new after so many updates. `q_max`: the largest |Q| since the last
+        look, NaN without any. `bound`: of `value_bound`; NaN where there is none."""
+        if math.isnan(q_max):
+            return []
+        found = []
+        if q_max > bound:
+            since = self._beyond_since = (
+                updates if self._beyond_since is None else self._beyond_since
+            )
+            if updates - since >= self._lasting and "beyond" not in self._said:
+                self._said.add("beyond")
+                found.append(
+                    f"values drift: Q is up to {q_max:.3g}, and the rewards so far can mean "
+                    f"{bound:.3g} at most; lower learner.learning_rate or learner.gamma, or let "
+                    "the target network follow more slowly"
+                )
+        else:
+            self._beyond_since = None
+            self._said.discard("beyond")
+        if updates >= self._next:
+            self._next = updates + self._every
+            self._levels.append(q_max)
+            if self._growing():
+                if "growing" not in self._said:
+                    self._said.add("growing")
+                    found.append(
+                        f"values drift: the largest Q has grown from {self._levels[0]:.3g} to "
+                        f"{q_max:.3g} and goes on growing; see whether rewards grow, and lower "
+                        "learner.learning_rate, or let the target network follow more slowly"
+                    )
+            else:
+                self._said.discard("growing")
+        self.drifting = bool(self._said)
+        return found
+
+    def went_back(self, updates: int) -> None:
+        """The learner is another one from now on, after so many updates."""
+        self._beyond_since, self._next = None, updates + self._every
+        self._levels.clear()
+
+    def _growing(self) -> bool:
+        levels = list(self._levels)
+        return len(levels) > GROWTHS and all(
+            after >= GROWTH * before > 0 for before, after in pairwise(levels)
+        )
+
+
+class HeadWatch:
+    """Watches for heads that are dead: whose output does not depend on what is seen, that nothing
+    is learnt by, or that choose the same whatever they see."""
+
+    def __init__(self, lasting: int = LASTING) -> None:
+        """`lasting`: updates."""
+        self._lasting = lasting
+        self._since: dict[str, int] = {}
+        self._said: set[str] = set()
+
+    @property
+    def dead(self) -> int:
+        """Heads of which a warning holds."""
+        return len(self._said)
+
+    def look(self, updates: int, heads: Iterable[HeadNumbers]) -> list[str]:
+        """The warnings that are new after so many updates."""
+        found = []
+        for head in heads:
+            fault = _fault(head)
+            if fault is None:
+                self._since.pop(head.name, None)
+                self._said.discard(head.name)
+                continue
+            since = self._since.setdefault(head.name, updates)
+            if updates - since >= self._lasting and head.name not in self._said:
+                self._said.add(head.name)
+                found.append(
+                    f"the head {head.name!r} is dead: for {updates - since:,} updates {fault}; go "
+                    "back to a checkpoint in which it was not, with a lower learner.learning_rate"
+                )
+        return found
+
+    def went_back(self) -> None:
+        """The learner is another one from now on."""
+        self._since.clear()
+
+
+def _fault(head: HeadNumbers) -> str | None:
+    """What is wrong with a head, if anything. A network of NaN is no dead head but a bad update."""
+    if math.isnan(head.spread):
+        return None
+    if head.spread <= FLAT:
+        return "its output has been the same whatever it was shown"
+    if head.gradient == 0:
+        return "it has had no gradient"
+    if head.share == 1:
+        return "it has chosen the same action whatever it was shown"
+    return None

@@ -1,0 +1,52 @@
+"""What happens when the disk is full or a file cannot be written: it is said once, counted, and
+serving goes on."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be written, and for a full disk what to do."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f"{error.strerror}: the disk is full; free some space, or lower checkpoint.keep"
+    return str(error)
+
+
+class Writes:
+    """Tries to write, and says when that begins to fail and when it works again, each once."""
+
+    def __init__(self, log: logging.Logger, consequence: str) -> None:
+        """`consequence`: what goes on all the same."""
+        self._log = log
+        self._consequence = consequence
+        self._failing: dict[str, int] = {}
+        self.failed = 0
+        """How often something could not be written."""
+
+    @contextmanager
+    def tried(self, what: str, *also: type[Exception]) -> Iterator[list[str]]:
+        """Do the writing within. An OSError, or one of `also`, goes no further; it is then in the
+        list, as text. `what`: the name of what is written, the same each time."""
+        errors: list[str] = []
+        kinds: tuple[type[Exception], ...] = (OSError, *also)
+        try:
+            yield errors
+        except kinds as error:
+            errors.append(reason(error))
+            self.failed += 1
+            before = self._failing.get(what, 0)
+            self._failing[what] = before + 1
+            if not before:
+                self._log.error(
+                    "could not write %s: %s; %s, and it is said again only when it works",
+                    what, errors[0], self._consequence,
+                )  # fmt: skip
+        else:
+            if times := self._failing.pop(what, 0):
+                self._log.warning("%s can be written again, after %d failures", what, times)
