@@ -12,6 +12,9 @@ import numpy.typing as npt
 from config.models import Config
 from protocol.spaces import GameSpec
 
+GATEWAY, TRAINER = "gateway", "trainer"
+"""Kinds of the supervisor's children."""
+
 
 @dataclass(frozen=True)
 class Proposed:
@@ -26,6 +29,8 @@ class GameDecided:
 
     spec: GameSpec
     rings: tuple[str, ...]
+    weights: str = ""
+    """The slot of the trainer before, which died and in whose place it is; empty for none."""
 
 
 @dataclass(frozen=True)

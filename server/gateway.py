@@ -45,6 +45,7 @@ from server.control import (
     Stop,
 )
 from server.expert_plugin import ExpertPlugin
+from server.heart import Heart
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.tempest_connection import TempestConnection, replies
@@ -80,6 +81,7 @@ class Gateway:
         index: int,
         launch: int,
         pipe: Pipe,
+        heart: Heart,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.config = config
@@ -91,9 +93,11 @@ class Gateway:
         self.replies = replies(config)
         """To the older clients."""
         self._index = index
-        # Unique in a run: each launch has a range of its own, each gateway every n-th number.
-        self._next_session = (launch << _SESSION_BITS) + index + 1
+        # Unique in a run: each launch has a range of its own, each gateway every n-th number. How
+        # many it has begun is in its ring, for one that is started in its place.
+        self._first_session = (launch << _SESSION_BITS) + index + 1
         self._pipe = pipe
+        self._heart = heart
         self._loop = loop
         self._connections: set[Connection] = set()
         self._spec: GameSpec | None = None
@@ -231,6 +235,8 @@ class Gateway:
             log.warning("reward.weights names %s, which the game does not send", sorted(unknown))
         capacity = self.config.server.ring_steps
         self._rings = [StepRing.attach(name, message.spec, capacity) for name in message.rings]
+        ring = self._rings[self._index]
+        ring.take_over()
         self._weights = WeightSlot.attach(message.weights, message.size)
         self._policy = Policy(
             message.spec,
@@ -245,12 +251,13 @@ class Gateway:
             message.spec,
             self.config.reward,
             self._policy,
-            self._rings[self._index],
+            ring,
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
             frame_stack=self.config.replay.frame_stack,
             expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
         )
+        self.turn.stored = ring.steps
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
         gc.collect()
@@ -294,8 +301,8 @@ class Gateway:
                 )
             )
             return
-        number = self._next_session
-        self._next_session += self.config.server.gateways
+        begun = self._rings[self._index].count_session()
+        number = self._first_session + begun * self.config.server.gateways
         streams = [stream_number(number, slot) for slot in range(session.hello.slots)]
         rows = self.turn.join(streams, session.hello.role)
         self._policy.refresh()  # so that a report says what an evaluation begins with
@@ -338,6 +345,7 @@ class Gateway:
 
     def sweep(self) -> None:
         """Check all deadlines, and do so again in a moment."""
+        self._heart.beat()
         now = self.now()
         for connection in list(self._connections):
             connection.check(now)
@@ -476,11 +484,12 @@ async def _serve(
     index: int,
     launch: int,
     pipe: Pipe,
+    heart: Heart,
     sock: socket.socket,
     tempest: socket.socket | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    gateway = Gateway(config, index, launch, pipe, loop)
+    gateway = Gateway(config, index, launch, pipe, heart, loop)
     loop.set_exception_handler(gateway.failed)
     loop.add_reader(pipe.fileno(), gateway.heard)
     servers = [await loop.create_server(lambda: Connection(gateway), sock=sock)]
@@ -503,6 +512,7 @@ def main(
     index: int,
     launch: int,
     pipe: Pipe,
+    heart: Heart,
     sock: socket.socket,
     tempest: socket.socket | None = None,
 ) -> None:
@@ -514,7 +524,7 @@ def main(
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     torch.set_num_threads(1)
     try:
-        uvloop.run(_serve(config, index, launch, pipe, sock, tempest))
+        uvloop.run(_serve(config, index, launch, pipe, heart, sock, tempest))
     except Exception as error:
         log.exception("the gateway ends")
         raise SystemExit(1) from error

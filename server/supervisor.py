@@ -1,4 +1,5 @@
-"""The supervisor: starts the gateways and the trainer, decides the run's game, collects metrics.
+"""The supervisor: starts the gateways and the trainer, again where they die or hang, decides the
+run's game, collects metrics.
 
 `start`, then `poll` again and again, then `stop`: whoever owns it (a command) writes the loop.
 """
@@ -9,14 +10,11 @@ import contextlib
 import json
 import logging
 import math
-import multiprocessing
 import multiprocessing.connection
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import Connection as Pipe
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,12 +27,16 @@ from config.secrets import with_secrets
 from protocol.spaces import GameSpec
 from server import expert_plugin, gateway, trainer
 from server.board import Board
+from server.children import Child
 from server.control import (
+    GATEWAY,
+    TRAINER,
     Changed,
     Checkpoint,
     Dump,
     Dumped,
     Ending,
+    Evaluate,
     ExpertRatio,
     Failed,
     GameDecided,
@@ -43,6 +45,7 @@ from server.control import (
     Left,
     Log,
     Open,
+    Pause,
     Proposed,
     Ready,
     Record,
@@ -58,21 +61,20 @@ from server.control_socket import ControlSocket
 from server.controls import Controls
 from server.evaluation import Evaluation, Evaluations
 from server.event_files import EventFiles
+from server.listening import Sockets, listen
 from server.mailbox import Mailbox
 from server.metrics import Collector
 from server.players import Players
 from server.ring import StepRing
 from server.rundir import RunFolder, append_lines
 from server.watch import SampleWatch, unwise
+from server.watchdog import Watchdog, cause
 from server.weights import WeightSlot
 
 log = logging.getLogger("supervisor")
 
 _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 """Metrics that every update has: where they are NaN, that is news and not the lack of any."""
-
-BACKLOG = 1024
-"""Connections that may wait to be accepted."""
 
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
@@ -85,7 +87,7 @@ Answer = TypeVar("Answer", Saved, Dumped, Recorded)
 
 
 class ChildDied(RuntimeError):
-    """A process of the server ended although nobody asked it to."""
+    """A process of the server ended although nobody asked it to, and is not started again."""
 
 
 class Supervisor:
@@ -129,13 +131,19 @@ class Supervisor:
         self._record = record
         self._best = best
         self._keep_rows = keep_rows
-        self._context = multiprocessing.get_context("spawn")
         self._spec: GameSpec | None = folder.game()
         self._ready: Ready | None = None
         self._rings: list[StepRing] = []
-        self._gateways: list[Pipe] = []
-        self._trainer: Pipe | None = None
-        self._processes: dict[Pipe, BaseProcess] = {}
+        self._gateways = [Child(f"gateway-{i}", GATEWAY) for i in range(config.server.gateways)]
+        self._trainer = Child("trainer", TRAINER)
+        self._children = [*self._gateways, self._trainer]
+        self._watchdog = Watchdog(config.supervision)
+        self._sockets: list[Sockets] = []
+        """Of the gateways; kept, for one that is started again."""
+        self._saved = False
+        """The trainer has written a checkpoint since the start."""
+        self._asked: Evaluate | None = None
+        """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
         self._base_frames: int | None = None if resume else 0
         """Stored frames before this start; None while that is not known."""
@@ -163,20 +171,12 @@ class Supervisor:
         had."""
         self._check_devices()
         expert_plugin.check(self.config)
-        for index, sockets in enumerate(self._listen()):
-            args = (self.config, index, self.folder.launch)
-            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=sockets)
-            self._gateways.append(pipe)
-            for sock in sockets:
-                if sock is not None:
-                    sock.close()
-        self._trainer = self._spawn(
-            "trainer",
-            trainer.main,
-            self.config,
-            last=(self.folder.path, self._resume, self._record, self._best, self._keep_rows),
-        )
-        self._tell_ratio()
+        self._sockets = listen(self.config)
+        games, older = self._sockets[0]
+        self.port = games.getsockname()[1]
+        self.tempest_port = older.getsockname()[1] if older else None
+        for child in self._children:
+            self._start(child)
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
         self.mailbox.open()
@@ -205,29 +205,36 @@ class Supervisor:
             if field == "trainer.device":
                 self.board.device = str(device)
 
-    def _listen(self) -> list[tuple[socket.socket, socket.socket | None]]:
-        """For each gateway where games connect, and where older clients for Tempest do."""
-        server, tempest = self.config.server, self.config.tempest
-        sockets = _listening("server", server.host, server.port, server.gateways)
-        self.port = sockets[0].getsockname()[1]
-        if tempest.port is None:
-            return [(sock, None) for sock in sockets]
-        try:
-            older = _listening("tempest", tempest.host, tempest.port, server.gateways)
-        except ConfigError:
-            for sock in sockets:
-                sock.close()
-            raise
-        self.tempest_port = older[0].getsockname()[1]
-        return list(zip(sockets, older, strict=True))
+    def _start(self, child: Child) -> None:
+        """Start a child, for the first time or again, and tell it how things stand. Errors:
+        OSError."""
+        if child is not self._trainer:
+            index = self._gateways.index(child)
+            first = (self.config, index, self.folder.launch)
+            child.start(gateway.main, first, self._sockets[index])
+            child.say(ExpertRatio(self._ratio()))
+            if self._ready is not None:
+                child.say(self._opening(self._ready))
+            if self._asked is not None:
+                child.say(self._asked)
+            return
+        again = self._ready is not None
+        best = self._best and not self._saved
+        last = (self.folder.path, self._resume or again, self._record, best, self._keep_rows)
+        child.start(trainer.main, (self.config,), last)
+        if self._rings:
+            child.say(self._game())
+        if self.board.paused:
+            child.say(Pause(True))
 
-    def _spawn(self, name: str, target: Callable[..., None], *first: Any, last: Any) -> Pipe:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=target, args=(*first, theirs, *last), name=name)
-        process.start()
-        theirs.close()
-        self._processes[ours] = process
-        return ours
+    def _game(self) -> GameDecided:
+        assert self._spec is not None
+        weights = self._ready.weights if self._ready else ""
+        return GameDecided(self._spec, tuple(ring.name for ring in self._rings), weights)
+
+    def _opening(self, ready: Ready) -> Open:
+        assert self._spec is not None
+        return Open(self._spec, tuple(ring.name for ring in self._rings), ready.weights, ready.size)
 
     def _decide(self, spec: GameSpec) -> None:
         """This is the run's game: make its rings, and tell the trainer."""
@@ -239,8 +246,7 @@ class Supervisor:
         except MemoryError as error:
             raise ConfigError(str(error)) from None
         self.folder.keep_game(spec)
-        assert self._trainer is not None
-        self._trainer.send(GameDecided(spec, tuple(ring.name for ring in self._rings)))
+        self._trainer.say(self._game())
         log.info("the game is %s", spec.describe())
 
     # Running.
@@ -251,35 +257,30 @@ class Supervisor:
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
         self.board.beat()
-        pipes = list(self._processes)
-        sentinels = {p.sentinel: p for p in self._processes.values()}
+        alive = [child for child in self._children if child.alive]
+        pipes = {child.pipe: child for child in alive}
+        sentinels = {child.process.sentinel: child for child in alive if child.process}
         asking = {
             each: ear
             for ear in (self._control, self.mailbox)
             if ear is not None
             for each in ear.waitables
         }
-        for ready in multiprocessing.connection.wait([*pipes, *sentinels, *asking], timeout_s):
+        for ready in multiprocessing.connection.wait([*pipes, *sentinels, *asking], timeout_s):  # type: ignore[list-item]
             if isinstance(ready, multiprocessing.connection.Connection):
-                self._take_in(ready)
+                self._take_in(pipes[ready])
             elif isinstance(ready, socket.socket):
                 asking[ready].serve(ready)
             elif not self._stopping:
-                self._take_in_all()
-                process = sentinels[ready]  # type: ignore[index]
-                process.join()
-                self.board.ended = (
-                    f"{process.name} ended by itself (exit code {process.exitcode}); see "
-                    f"{self.folder.log}"
-                )
-                raise ChildDied(self.board.ended)
+                self._lost(sentinels[ready], "died")  # type: ignore[index]
+        if not self._stopping:
+            self._watch(time.monotonic())
         self._close_evaluation()
         now = time.monotonic()
         if self._save_wanted and now >= self._next_save:
-            assert self._trainer is not None
             self._save_wanted, self._next_save = False, now + SAVE_EVERY_S
             log.info("a client asked for a checkpoint")
-            self._say(self._trainer, Checkpoint())
+            self._trainer.say(Checkpoint())
         if now >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
             self._write_row()
@@ -321,19 +322,22 @@ class Supervisor:
         """Go on with another configuration: the processes are told. See `controls`, which records
         it."""
         self.config = self.board.config = config
-        for pipe in self._processes:
-            self._say(pipe, Changed(config))
+        for child in self._children:
+            child.say(Changed(config))
         self._tell_ratio()
 
     def tell_trainer(self, message: Any) -> None:
         """Send it a message."""
-        assert self._trainer is not None
-        self._say(self._trainer, message)
+        self._trainer.say(message)
+        if isinstance(message, Checkpoint) and not self._trainer.alive:
+            self.controls.saved(Saved("", "the trainer is being started again; try again"))
 
     def tell_gateways(self, message: Any) -> None:
         """Send each of them a message."""
-        for pipe in self._gateways:
-            self._say(pipe, message)
+        if isinstance(message, Evaluate):
+            self._asked = message
+        for child in self._gateways:
+            child.say(message)
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until all that was played is stored, learnt from, and published. The games must
@@ -351,10 +355,55 @@ class Supervisor:
 
     def _tell_ratio(self) -> None:
         """Tell the gateways how often the expert plays, where evaluations decide that."""
+        message = ExpertRatio(self._ratio())
+        for child in self._gateways:
+            child.say(message)
+
+    def _ratio(self) -> float:
         ratio, found = self.config.expert.ratio, self.evaluations
-        value = expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
-        for pipe in self._gateways:
-            self._say(pipe, ExpertRatio(value))
+        return expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
+
+    def _watch(self, now: float) -> None:
+        """Kill who hangs, and start who was away long enough."""
+        for child, silent in self._watchdog.hung(self._children, now):
+            self._lost(child, f"gave no sign of life for {silent:.0f} s and was killed")
+        for child in self._watchdog.due(now):
+            try:
+                self._start(child)
+            except OSError as error:
+                self._again_or_end(child, f"{child.name} could not be started: {error}")
+            else:
+                log.info("%s is started again", child.name)
+
+    def _lost(self, child: Child, how: str) -> None:
+        """A child has died, or hangs: bury it, and have it started again. Errors: ChildDied."""
+        self._take_in_all()
+        code = child.gone()
+        text = f"{child.name} {how}"
+        if how == "died":
+            text += f" ({cause(code)})"
+        if child.lines:
+            text += "; the last it said: " + " | ".join(child.lines)
+        if child is self._trainer:
+            self.controls.saved(Saved("", "the trainer has died; try again"))
+        else:
+            index = self._gateways.index(child)
+            self._reported.discard(index)
+            self.board.ready = False
+            self._players.gone(index)
+            self._collector.gone(index, self._rings[index].steps if self._rings else 0)
+        self._again_or_end(child, text)
+
+    def _again_or_end(self, child: Child, why: str) -> None:
+        pause = self._watchdog.lost(child, time.monotonic())
+        if pause is None or (child is self._trainer and self._keep_rows):
+            more = f"more restarts than {self._watchdog.limit()} are not tried"
+            if child is self._trainer and self._keep_rows:
+                more = "what it had recorded is lost"
+            self.board.ended = f"{why}; {more}; see {self.folder.log}"
+            raise ChildDied(self.board.ended)
+        self._collector.restarts[child.kind] += 1
+        log.error("%s; it is started again in %.1f s", why, pause)
 
     def _close_evaluation(self) -> None:
         """Close the evaluation if it is over, when all that is under way has been heard: another
@@ -376,19 +425,18 @@ class Supervisor:
             log.error("could not write %s: %s", self.folder.evaluations, error)
         mean, partial = evaluation.mean, evaluation.partial
         if mean is not None and not partial and not mean <= self._best_saved:
-            assert self._trainer is not None
-            self._say(self._trainer, SaveBest(evaluation.line()))
+            self._trainer.say(SaveBest(evaluation.line()))
         self._tell_ratio()
 
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
-        assert self._trainer is not None
         self._answers.clear()  # checkpoints that nobody asked for
-        self._say(self._trainer, message)
+        self._trainer.say(message)
+        asked = self._trainer.process
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.poll(0.05)
-            if self._trainer not in self._processes:
-                raise ChildDied(f"the trainer ended; see {self.folder.log}")
+            if not self._trainer.alive or self._trainer.process is not asked:
+                raise ChildDied(f"the trainer ended before its answer; see {self.folder.log}")
             for answer in self._answers:
                 if isinstance(answer, kind):
                     self._answers.remove(answer)
@@ -396,16 +444,12 @@ class Supervisor:
         raise TimeoutError(f"expected the trainer to answer {message} within {timeout_s:g} s")
 
     def _take_in_all(self) -> None:
-        for pipe in list(self._processes):
-            self._take_in(pipe)
+        for child in self._children:
+            self._take_in(child)
 
-    def _take_in(self, pipe: Pipe) -> None:
-        try:
-            while pipe.poll():
-                self._handle(pipe.recv())
-        except (EOFError, OSError):
-            if self._stopping:
-                self._processes.pop(pipe, None)
+    def _take_in(self, child: Child) -> None:
+        for message in child.messages():
+            self._handle(message)
 
     def _handle(self, message: Any) -> None:
         match message:
@@ -433,14 +477,14 @@ class Supervisor:
                 if self._spec is None:
                     self._decide(message.spec)
             case Ready():
+                if self._ready is None:
+                    self._base_frames = message.base_frames
+                    self._keep_start()
+                    for child in self._gateways:
+                        child.say(self._opening(message))
                 self._ready = message
-                self._base_frames = message.base_frames
-                self._keep_start()
-                assert self._spec is not None
-                rings = tuple(ring.name for ring in self._rings)
-                for pipe in self._gateways:
-                    pipe.send(Open(self._spec, rings, message.weights, message.size))
             case Saved():
+                self._saved |= message.error is None
                 if not self._stopping:
                     self.controls.saved(message)
                     self._answers.append(message)
@@ -453,9 +497,9 @@ class Supervisor:
                 self._answers.append(message)
             case Failed():
                 log.error("%s", message.text)
-                if not self._stopping:
-                    # Before it was ready, it is the configuration that it cannot start with.
-                    raise ChildDied(message.text) if self._ready else ConfigError(message.text)
+                if self._ready is None and not self._stopping:
+                    # Before it was ever ready, it is the configuration that it cannot start with.
+                    raise ConfigError(message.text)
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
 
@@ -504,22 +548,28 @@ class Supervisor:
         if self._control is not None:
             self._control.close()
             self._control = None
+        for sockets in self._sockets:
+            for sock in sockets:
+                if sock is not None:
+                    sock.close()
         deadline = time.monotonic() + STOP_S / 2
-        if self._trainer is not None:
-            self._say(self._trainer, Ending())
-        for pipe in self._gateways:
-            self._say(pipe, Stop())
-        for pipe in self._gateways:
-            self._end(pipe, deadline)
+        if self.steps and not self._trainer.alive:
+            # It died a moment ago, and the rings may hold what only it can store.
+            with contextlib.suppress(OSError):
+                self._start(self._trainer)
+        self._trainer.say(Ending())
+        for child in self._gateways:
+            child.say(Stop())
+        for child in self._gateways:
+            self._end(child, deadline)
 
     def stop(self) -> None:
         """End all processes in order: first the games, then, when all their steps are stored and a
         checkpoint is written, the trainer."""
         deadline = time.monotonic() + STOP_S
         self.end_games()
-        if self._trainer is not None:
-            self._say(self._trainer, Stop())
-            self._end(self._trainer, deadline)
+        self._trainer.say(Stop())
+        self._end(self._trainer, deadline)
         self._write_row()
         log.info("stopped; the run is in %s", self.folder.path)
         for ring in self._rings:
@@ -536,55 +586,9 @@ class Supervisor:
                 slot.close()
                 slot.unlink()
 
-    def _say(self, pipe: Pipe, message: Any) -> None:
-        if pipe in self._processes:
-            with contextlib.suppress(OSError):  # it is gone already
-                pipe.send(message)
-
-    def _end(self, pipe: Pipe, deadline: float) -> None:
-        process = self._processes.get(pipe)
-        if process is None:
-            return
-        while process.is_alive() and time.monotonic() < deadline:
-            multiprocessing.connection.wait([pipe, process.sentinel], 0.1)
-            self._take_in(pipe)
-        if process.is_alive():
-            log.error("%s did not end in time; killed", process.name)
-            process.kill()
-        process.join()
-        self._take_in(pipe)
-        self._processes.pop(pipe, None)
-        pipe.close()
-
-
-def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
-    """A listening socket for each gateway, all on one port. Errors: ConfigError that names the
-    settings' group."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # Without SO_REUSEPORT first: another server on this port must be noticed.
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            port = probe.getsockname()[1]
-            if gateways == 1:
-                # From here on connections queue until the gateway has started.
-                probe.listen(BACKLOG)
-                return [probe.dup()]
-        sockets = []
-        for _ in range(gateways):
-            sock = socket.socket(family)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((host, port))
-            sock.listen(BACKLOG)
-            sockets.append(sock)
-    except OSError as error:
-        raise ConfigError(
-            f"{group}.port: cannot listen on {host}:{port}: {error.strerror}; stop what uses it, "
-            "or choose another port"
-        ) from None
-    return sockets
+    def _end(self, child: Child, deadline: float) -> None:
+        if not child.ended_by(deadline, self._take_in):
+            log.error("%s did not end in time; killed", child.name)
 
 
 def plain(row: dict[str, float]) -> dict[str, float | int | None]:

@@ -51,6 +51,7 @@ from server.control import (
     TrainerReport,
 )
 from server.demonstrations import reward_weights
+from server.heart import Heart
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.weights import WeightSlot
@@ -110,6 +111,7 @@ class Trainer:
         keep_rows: bool = False,
         pretrain_updates: int = 0,
         paused: bool = False,
+        heart: Heart | None = None,
     ) -> None:
         """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
         evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
@@ -117,6 +119,8 @@ class Trainer:
         nothing until told to."""
         self._config = config
         self._pipe = pipe
+        self._heart = heart or Heart()
+        self._heart.busy()
         self._folder = folder / "checkpoints"
         self._spec = game.spec
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
@@ -143,16 +147,20 @@ class Trainer:
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
         vector = self._learner.policy_vector().numpy()
-        self._slot = WeightSlot.create(len(vector), version)
-        self._slot.base_frames = self._base_frames
-        self._slot.publish(vector, version + 1)
+        if game.weights:  # in place of a trainer that died
+            self._slot = WeightSlot.attach(game.weights, len(vector))
+            self._base_frames = self._slot.base_frames
+        else:
+            self._slot = WeightSlot.create(len(vector), version)
+            self._slot.base_frames = self._base_frames
+        self._slot.publish(vector, self._slot.version + 1)
         self._record = BatchRecord(self._replay, game.spec) if record else None
         self._recorder: Recorder | None = None
         if keep_rows:
             self._recorder = Recorder(game.spec, reward_weights(game.spec, config.reward))
         self._pretrain = pretrain_updates
-        self._stored = 0
-        """Steps appended since this start."""
+        self._stored = sum(ring.steps - ring.unread_steps for ring in self._rings)
+        """Steps appended since this start of the server."""
         self._first_update = self._learner.updates
         self._published_updates = self._learner.updates
         now = time.monotonic()
@@ -167,6 +175,8 @@ class Trainer:
         """Updates that were due when it was paused."""
         self._forgiven = 0
         """Updates that became due while it was paused, and are not made."""
+        if self._stored:  # a trainer before this one took them in
+            self._forgiven = max(0, updates_due(config.trainer, self._stored, 0))
         if paused:
             self._pause(True)
         self._ending = False
@@ -177,6 +187,7 @@ class Trainer:
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
         while True:
+            self._heart.beat()
             self._hear()
             moved = self._drain()
             if self._stopping and not moved:
@@ -370,6 +381,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
+        self._heart.busy()
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
         path = self._folder / checkpoint.file_name(self._learner.updates)
         try:
@@ -383,6 +395,7 @@ class Trainer:
         self._tell(Saved(str(path)))
 
     def _save_best(self, evaluation: dict[str, Any]) -> None:
+        self._heart.busy()
         path = self._folder / checkpoint.BEST
         try:
             checkpoint.save(path, self._state() | {"evaluation": evaluation})
@@ -405,6 +418,7 @@ class Trainer:
     def _dump(self, path: str) -> None:
         """Write what the replay holds, and what the recorded batches held, for the audit, which is
         about games that play: without the demonstrations."""
+        self._heart.busy()
         self._drain()
         rows = self._replay.rows()
         played = rows.stream >= 0
@@ -424,6 +438,7 @@ class Trainer:
     def _write_recording(self, path: str) -> None:
         """Write every row that came in."""
         assert self._recorder is not None
+        self._heart.busy(3600.0)
         while self._drain():
             pass
         try:
@@ -493,11 +508,15 @@ def spec_text(spec: GameSpec) -> str:
     return msgspec.json.encode(spec).decode()
 
 
-def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config, bool]:
+def _await_game(
+    pipe: Pipe, config: Config, heart: Heart
+) -> tuple[GameDecided | None, Config, bool]:
     """What the run is about (None if it is to end before there is a game), the configuration, which
     may change meanwhile, and whether training was paused."""
     paused = False
     while True:
+        while not pipe.poll(1.0):
+            heart.beat()
         message = pipe.recv()
         if isinstance(message, GameDecided):
             return message, config, paused
@@ -514,6 +533,7 @@ def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config,
 def main(
     config: Config,
     pipe: Pipe,
+    heart: Heart,
     folder: Path,
     resume: bool,
     record: bool,
@@ -529,7 +549,7 @@ def main(
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
-        game, config, paused = _await_game(pipe, config)
+        game, config, paused = _await_game(pipe, config, heart)
         if game:
             Trainer(
                 config,
@@ -542,6 +562,7 @@ def main(
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
                 paused=paused,
+                heart=heart,
             ).run()
     except EOFError:  # the supervisor is gone
         return

@@ -73,7 +73,7 @@ class Running:
             self._end_log()
             self.folder.close()
             raise
-        self.pids = [process.pid for process in self.supervisor._processes.values()]
+        self.pids = {self.pid(child.name) for child in self.supervisor._children}
         self._thread.start()
 
     @property
@@ -87,10 +87,10 @@ class Running:
 
     def pid(self, name: str) -> int:
         """The process of this name."""
-        found = [p.pid for p in self.supervisor._processes.values() if p.name == name]
-        assert len(found) == 1
-        assert found[0] is not None
-        return found[0]
+        (child,) = [child for child in self.supervisor._children if child.name == name]
+        assert child.process is not None
+        assert child.process.pid is not None
+        return child.process.pid
 
     def do(self, what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
         """Have the polling thread do something with the supervisor; what came of it."""
