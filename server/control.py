@@ -29,8 +29,6 @@ class GameDecided:
 
     spec: GameSpec
     rings: tuple[str, ...]
-    weights: str = ""
-    """The slot of the trainer before, which died and in whose place it is; empty for none."""
 
 
 @dataclass(frozen=True)

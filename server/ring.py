@@ -55,13 +55,6 @@ class StepRing:
         return int(self._counters[_STEPS])
 
     @property
-    def unread_steps(self) -> int:
-        """Of these, the ones that are not read. Only where nobody reads meanwhile."""
-        read, used = int(self._counters[_READ]), self.used
-        places = np.arange(read, read + used) % self.capacity
-        return int(np.count_nonzero(self._rows.kind[places] == STEP))
-
-    @property
     def used(self) -> int:
         """Rows written and not yet read."""
         return int(self._counters[_WRITTEN] - self._counters[_READ])

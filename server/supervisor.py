@@ -140,8 +140,6 @@ class Supervisor:
         self._watchdog = Watchdog(config.supervision)
         self._sockets: list[Sockets] = []
         """Of the gateways; kept, for one that is started again."""
-        self._saved = False
-        """The trainer has written a checkpoint since the start."""
         self._asked: Evaluate | None = None
         """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
@@ -218,9 +216,7 @@ class Supervisor:
             if self._asked is not None:
                 child.say(self._asked)
             return
-        again = self._ready is not None
-        best = self._best and not self._saved
-        last = (self.folder.path, self._resume or again, self._record, best, self._keep_rows)
+        last = (self.folder.path, self._resume, self._record, self._best, self._keep_rows)
         child.start(trainer.main, (self.config,), last)
         if self._rings:
             child.say(self._game())
@@ -229,8 +225,7 @@ class Supervisor:
 
     def _game(self) -> GameDecided:
         assert self._spec is not None
-        weights = self._ready.weights if self._ready else ""
-        return GameDecided(self._spec, tuple(ring.name for ring in self._rings), weights)
+        return GameDecided(self._spec, tuple(ring.name for ring in self._rings))
 
     def _opening(self, ready: Ready) -> Open:
         assert self._spec is not None
@@ -396,11 +391,8 @@ class Supervisor:
 
     def _again_or_end(self, child: Child, why: str) -> None:
         pause = self._watchdog.lost(child, time.monotonic())
-        if pause is None or (child is self._trainer and self._keep_rows):
-            more = f"more restarts than {self._watchdog.limit()} are not tried"
-            if child is self._trainer and self._keep_rows:
-                more = "what it had recorded is lost"
-            self.board.ended = f"{why}; {more}; see {self.folder.log}"
+        if pause is None:
+            self.board.ended = f"{why}; {self._watchdog.limit()}; see {self.folder.log}"
             raise ChildDied(self.board.ended)
         self._collector.restarts[child.kind] += 1
         log.error("%s; it is started again in %.1f s", why, pause)
@@ -484,7 +476,6 @@ class Supervisor:
                         child.say(self._opening(message))
                 self._ready = message
             case Saved():
-                self._saved |= message.error is None
                 if not self._stopping:
                     self.controls.saved(message)
                     self._answers.append(message)

@@ -147,20 +147,16 @@ class Trainer:
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
         vector = self._learner.policy_vector().numpy()
-        if game.weights:  # in place of a trainer that died
-            self._slot = WeightSlot.attach(game.weights, len(vector))
-            self._base_frames = self._slot.base_frames
-        else:
-            self._slot = WeightSlot.create(len(vector), version)
-            self._slot.base_frames = self._base_frames
-        self._slot.publish(vector, self._slot.version + 1)
+        self._slot = WeightSlot.create(len(vector), version)
+        self._slot.base_frames = self._base_frames
+        self._slot.publish(vector, version + 1)
         self._record = BatchRecord(self._replay, game.spec) if record else None
         self._recorder: Recorder | None = None
         if keep_rows:
             self._recorder = Recorder(game.spec, reward_weights(game.spec, config.reward))
         self._pretrain = pretrain_updates
-        self._stored = sum(ring.steps - ring.unread_steps for ring in self._rings)
-        """Steps appended since this start of the server."""
+        self._stored = 0
+        """Steps appended since this start."""
         self._first_update = self._learner.updates
         self._published_updates = self._learner.updates
         now = time.monotonic()
@@ -175,8 +171,6 @@ class Trainer:
         """Updates that were due when it was paused."""
         self._forgiven = 0
         """Updates that became due while it was paused, and are not made."""
-        if self._stored:  # a trainer before this one took them in
-            self._forgiven = max(0, updates_due(config.trainer, self._stored, 0))
         if paused:
             self._pause(True)
         self._ending = False

@@ -67,9 +67,14 @@ class Watchdog:
         return found
 
     def limit(self) -> str:
-        """How many restarts there may be, in words."""
+        """Why it is not started again, in words."""
         settings = self._settings
-        return f"{settings.restarts} within {settings.within_s:g} s"
+        if not settings.restarts:
+            return "nothing is started again (supervision.restarts is 0)"
+        return (
+            f"it is not started again, for it has been {settings.restarts} times within "
+            f"{settings.within_s:g} s (supervision.restarts, within_s)"
+        )
 
 
 def cause(exit_code: int | None) -> str:
