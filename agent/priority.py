@@ -20,6 +20,7 @@ weighted batch stands for all rows equally: that undoes what a share does to the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,30 @@ LARGEST = 1e9
 """What |TD error| is cut to: next to it, float64 can still tell EPSILON from nothing."""
 
 _FIRST = ACTORS[0]
+
+
+class SavedPriorities(NamedTuple):
+    """The priorities of a replay's rows as they once were, whatever places the rows had."""
+
+    stream: npt.NDArray[np.int64]
+    seq: npt.NDArray[np.uint32]
+    """Which row it is, both [n]."""
+    priority: npt.NDArray[np.float32]
+    """[n], 0 for rows that might not be drawn."""
+    largest: npt.NDArray[np.float32]
+    """The largest so far, []."""
+
+    def of(
+        self, stream: npt.NDArray[np.int64], seq: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.float32]:
+        """The priorities of these rows, float32 [m], 0 for those that it does not know."""
+        if not len(self.stream):
+            return np.zeros(len(stream), np.float32)
+        known, wanted = _keys(self.stream, self.seq), _keys(stream, seq)
+        order = np.argsort(known)
+        at = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(order) - 1)]
+        same = (self.stream[at] == stream) & (self.seq[at] == seq)
+        return np.where(same, self.priority[at], np.float32(0))
 
 
 class Priorities:
@@ -108,6 +133,29 @@ class Priorities:
             rates[trees] += n / totals[trees].sum()
         return leaves % stride, priorities * rates.index_select(0, leaves // stride)
 
+    def of(self, places: Places) -> npt.NDArray[np.float32]:
+        """The priorities of the rows at these places [n], float32 [n]: 0 where there is none."""
+        trees = self._tree.leaves.view(len(ACTORS), -1)
+        found = trees.index_select(1, torch.from_numpy(places).to(trees.device)).amax(0)
+        return found.cpu().numpy()
+
+    def restore(
+        self,
+        places: Places,
+        actor: npt.NDArray[np.uint8],
+        masses: npt.NDArray[np.float32],
+        largest: float,
+    ) -> None:
+        """The rows at these places [n], by these actors [n], have these priorities, float32 [n];
+        `largest` is the largest of the run, and nothing may be above it."""
+        device = self.largest.device
+        largest = max(largest, float(self.largest))
+        self.largest.fill_(largest)
+        where, who = torch.from_numpy(places).to(device), torch.from_numpy(actor).to(device)
+        values = torch.from_numpy(masses).to(device).clamp_(max=largest)
+        if len(where):
+            self._tree.set(self._leaves(where, who), values)
+
     def totals(self) -> Tensor:
         """The sum of the priorities of each actor's rows, float64, in the order of ACTORS."""
         return self._tree.totals()
@@ -128,6 +176,12 @@ class Priorities:
         # any tree then, so the first does.
         trees = (actors.long() - _FIRST).clamp_(min=0)
         return torch.add(places, trees, alpha=self._tree.stride)
+
+
+def _keys(stream: npt.NDArray[np.int64], seq: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
+    """A number for each row; hardly ever the same one for two."""
+    # Streams are far apart, so that their seqs do not meet.
+    return stream.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + seq
 
 
 def importance(probabilities: Tensor, beta: float | Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from agent.admission import check_block
 from agent.batch import Batch
 from agent.drawing import check_shares, draw_uniformly, groups_of
 from agent.links import NONE, StreamTable
-from agent.priority import Priorities, importance
+from agent.priority import Priorities, SavedPriorities, importance
 from agent.step import FINAL, STEP, StepBlock
 from agent.storage import Buffers, gather, put, zeros
 from agent.windows import META, actors_of, follow, rewards_of, stacks
@@ -303,6 +303,33 @@ class Replay:
                 if complete := self._actors.complete((who,)):
                     numbers[f"mean_{NAMES[who]}"] = total / complete
         return numbers
+
+    def saved_priorities(self) -> SavedPriorities:
+        """The priorities of all stored rows, as copies. Waits for the device.
+
+        ValueError where nothing is drawn by priority.
+        """
+        if self._priorities is None:
+            raise ValueError("nothing is drawn by priority: make the replay with a priority_alpha")
+        places = self._places_by_age()
+        return SavedPriorities(
+            self._stream.numpy()[places],
+            self._seq.numpy()[places],
+            self._priorities.of(places),
+            np.array(float(self._priorities.largest), np.float32),
+        )
+
+    def restore_priorities(self, saved: SavedPriorities) -> None:
+        """Give those of the stored rows that were there when it was saved the priorities that they
+        had. Others keep what new rows get. ValueError where nothing is drawn by priority."""
+        if self._priorities is None:
+            raise ValueError("nothing is drawn by priority: make the replay with a priority_alpha")
+        places = self._places_by_age()
+        values = saved.of(self._stream.numpy()[places], self._seq.numpy()[places])
+        actors = self._actors.complete_actors(places)
+        known = (values > 0) & (actors != NOBODY)
+        largest = float(saved.largest)
+        self._priorities.restore(places[known], actors[known], values[known], largest)
 
     def check_valid(self) -> None:
         """AssertionError unless counts, rings, links and priorities are what the stored rows say.

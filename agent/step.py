@@ -7,6 +7,7 @@ action, is never sampled and never counted, and is there so that a truncated win
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,14 @@ class StepBlock:
     def empty(spec: GameSpec, n: int) -> StepBlock:
         """A block of `n` zeroed rows with memory of its own."""
         return StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
+
+    @staticmethod
+    def joined(blocks: Sequence[StepBlock]) -> StepBlock:
+        """At least one block, as one: one after the other."""
+        if len(blocks) == 1:
+            return blocks[0]
+        names = StepBlock.__slots__
+        return StepBlock(*(np.concatenate([getattr(b, name) for b in blocks]) for name in names))
 
     @staticmethod
     def nbytes(spec: GameSpec, n: int) -> int:

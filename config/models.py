@@ -424,6 +424,9 @@ class CheckpointConfig(Group):
     """How often the run is saved."""
     keep: Annotated[Count, Unit("checkpoints")] = 3
     """How many are kept; the oldest are deleted."""
+    replay: bool = True
+    """Whether the rows of the replay are written to the run's folder as they come, so that a
+    restart goes on with them, whatever ended the run. Takes as much of the disk as of memory."""
 
 
 class MetricsConfig(Group):

@@ -22,6 +22,7 @@ COMMANDS = {
     "record": ("server.record", "write what an expert or a person plays to a file"),
     "import": ("server.importing", "put recordings and Minari datasets into a run"),
     "pretrain": ("server.pretrain", "learn from a run's demonstrations before any game connects"),
+    "inspect": ("server.inspect_run", "show what a run's folder holds, and check all of it"),
     "export": ("server.export", "write a run's network as an ONNX file"),
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),

@@ -94,6 +94,10 @@ METRICS: dict[str, tuple[str, str]] = (
         ),
         "priority_mean_dqn": ("", "mean priority of the network's steps in the replay"),
         "priority_mean_expert": ("", "mean priority of the expert's steps in the replay"),
+        "rows_unkept": (
+            "rows",
+            "rows of the replay that could not be written to the run's folder, since the start",
+        ),
         "ring_fill": ("fraction", "share of the fullest step ring that waits for the trainer"),
         "steps_completed": ("steps", "steps that the gateways completed, since the start"),
         "steps_stored": ("steps", "steps that the trainer appended to the replay, since the start"),

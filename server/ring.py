@@ -55,6 +55,19 @@ class StepRing:
         return int(self._counters[_STEPS])
 
     @property
+    def steps_read(self) -> int:
+        """STEP rows that were read and given back since the ring was made. For a reader that takes
+        over from another: it looks at every row that waits."""
+        while True:
+            steps, written = self.steps, int(self._counters[_WRITTEN])
+            fence()
+            waiting = np.arange(int(self._counters[_READ]), written) % self.capacity
+            found = int(np.count_nonzero(self._rows.kind[waiting] == STEP))
+            fence()
+            if (steps, written) == (self.steps, int(self._counters[_WRITTEN])):
+                return steps - found
+
+    @property
     def used(self) -> int:
         """Rows written and not yet read."""
         return int(self._counters[_WRITTEN] - self._counters[_READ])

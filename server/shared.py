@@ -13,13 +13,14 @@ _SHM = Path("/dev/shm")
 _fence_lock = threading.Lock()
 
 
-def create(size: int) -> SharedMemory:
-    """New shared memory of `size` bytes, zeroed.
+def create(size: int, name: str | None = None) -> SharedMemory:
+    """New shared memory of `size` bytes, zeroed; of this name, which nobody must have, or of one
+    that nobody has.
 
     It is taken at once. Otherwise it would be taken when it is touched, and a process that finds
     none left then dies of SIGBUS. Errors: MemoryError if the system has no room for it.
     """
-    memory = SharedMemory(create=True, size=size)
+    memory = SharedMemory(name, create=True, size=size)
     file = _SHM / memory.name
     if not file.exists():  # a system that keeps it elsewhere, and cannot be asked
         return memory
@@ -35,6 +36,11 @@ def create(size: int) -> SharedMemory:
             f"{_SHM}; lower server.ring_steps, or give the container more (docker: --shm-size)"
         ) from None
     return memory
+
+
+def remove(name: str) -> None:
+    """Remove shared memory of this name, if there is any, whatever state it is in."""
+    (_SHM / name).unlink(missing_ok=True)
 
 
 def fence() -> None:

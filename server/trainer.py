@@ -21,8 +21,10 @@ import msgspec
 import numpy as np
 import torch
 
-from agent import checkpoint, recording
+from agent import checkpoint, journal, recording
+from agent.checkpoint import CheckpointError
 from agent.device import resolve_device
+from agent.journal import JournalError
 from agent.learner import Learner
 from agent.recording import Recorder, RecordingError
 from agent.replay import Batch, Replay
@@ -52,6 +54,8 @@ from server.control import (
 )
 from server.demonstrations import reward_weights
 from server.heart import Heart
+from server.keeping import Keeper, TakenIn, already_kept
+from server.keeping import take_in as take_in_journal
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.weights import WeightSlot
@@ -67,6 +71,9 @@ BURST_S = 0.02
 IDLE_S = 0.001
 
 BUFFER_LINE_EVERY = 1000
+
+_TOLD = (CheckpointError, JournalError, RecordingError, MemoryError, RuntimeError, OSError)
+"""Errors that end the process with a message of their own."""
 
 
 class BatchRecord:
@@ -126,8 +133,14 @@ class Trainer:
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
         self._replay = make_replay(config, game.spec, device)
         self._learner = make_learner(config, game.spec, device)
-        self._base_frames = 0
-        version = 0
+        vector = self._learner.policy_vector().numpy()
+        # Its name is that of what it belongs to. So a trainer that takes over from one that died
+        # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
+        slot_name = f"{game.rings[0]}-weights" if game.rings else None
+        left = WeightSlot.left(slot_name, len(vector)) if slot_name else None
+        if left:
+            resume, best = True, False
+        saved_frames = version = 0
         known: list[str] = []
         from_file = checkpoint.best if best else checkpoint.latest
         if resume and (path := from_file(self._folder)):
@@ -135,28 +148,49 @@ class Trainer:
             self._learner.load_state_dict(state["learner"])
             if best:
                 checkpoint.go_back(self._folder, self._learner.updates)
-            self._base_frames, version = int(state["frames"]), int(state["version"])
+            saved_frames, version = int(state["frames"]), int(state["version"])
             known = state.get("demonstrations", known)
-            log.info("resumed from %s at frame %d", path, self._base_frames)
+            log.info("resumed from %s at frame %d", path, saved_frames)
         self._demonstrations = self._take_in_demonstrations(folder, known)
+        kept = TakenIn()
+        self._keeper: Keeper | None = None
+        if config.checkpoint.replay and not pretrain_updates:
+            rows = folder / journal.FOLDER
+            if resume:
+                kept = take_in_journal(rows, self._replay, self._learner, saved_frames)
+            self._keeper = Keeper(rows, game.spec, config.replay.capacity_steps, kept.at, resume)
         if pretrain_updates and not self._replay.can_sample:
             raise RecordingError(
                 f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
             )
+        if keep_rows and left:
+            raise RecordingError("the rows before the trainer died are lost; record again")
         self._rings = [
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
-        vector = self._learner.policy_vector().numpy()
-        self._slot = WeightSlot.create(len(vector), version)
-        self._slot.base_frames = self._base_frames
-        self._slot.publish(vector, version + 1)
+        self._stored = 0
+        """Steps appended since this start of the server."""
+        if left:
+            for ring in self._rings:
+                ring.release(already_kept(ring, kept.last))
+            self._stored = sum(ring.steps_read for ring in self._rings)
+            self._slot, self._base_frames = left, left.base_frames
+        else:
+            # The rows know better than the checkpoint how far the run was, unless it goes back.
+            self._base_frames = saved_frames if best else max(saved_frames, kept.at.steps)
+            self._slot = WeightSlot.create(len(vector), version, slot_name)
+            self._slot.base_frames = self._base_frames
+        if self._keeper:
+            self._keeper.at(self._base_frames + self._stored)
+        self._slot.publish(self._learner.policy_vector().numpy(), self._slot.version + 1)
         self._record = BatchRecord(self._replay, game.spec) if record else None
         self._recorder: Recorder | None = None
         if keep_rows:
             self._recorder = Recorder(game.spec, reward_weights(game.spec, config.reward))
         self._pretrain = pretrain_updates
-        self._stored = 0
-        """Steps appended since this start."""
+        # A replay that is there already need not be waited for; updates are owed for new steps.
+        self._not_owed = self._stored - min(kept.steps, config.trainer.min_steps)
+        """Steps appended since this start of the server that make no update due."""
         self._first_update = self._learner.updates
         self._published_updates = self._learner.updates
         now = time.monotonic()
@@ -201,6 +235,8 @@ class Trainer:
         self._publish(time.monotonic())
         self._report(time.monotonic())
         self._save()
+        if self._keeper:
+            self._keeper.close()
         for ring in self._rings:
             ring.close()
         self._slot.close()
@@ -283,6 +319,8 @@ class Trainer:
                 if block is None:
                     break
                 take_in(block, self._replay, self._learner)
+                if self._keeper:
+                    self._keeper.keep(block)
                 if self._recorder:
                     self._recorder.add(block)
                 steps = block.kind == STEP
@@ -311,7 +349,7 @@ class Trainer:
         if not trainer.enabled or self._paused or not self._replay.can_sample:
             return 0
         made = self._learner.updates - self._first_update
-        return updates_due(trainer, self._stored, made + self._forgiven)
+        return updates_due(trainer, self._stored - self._not_owed, made + self._forgiven)
 
     def _learn(self) -> int:
         due = self._due()
@@ -353,6 +391,7 @@ class Trainer:
             "buffer_frac_expert": composition.frac_expert,
             "buffer_fill": composition.total / self._config.replay.capacity_steps,
             **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
+            "rows_unkept": float(self._keeper.unkept if self._keeper else 0),
             "paused": float(self._paused),
             "ring_fill": max((ring.used / ring.capacity for ring in self._rings), default=0.0),
         }
@@ -381,6 +420,8 @@ class Trainer:
         try:
             checkpoint.save(path, self._state())
             checkpoint.prune(self._folder, self._config.checkpoint.keep)
+            if self._keeper and self._replay.prioritised:
+                self._keeper.keep_priorities(self._replay.saved_priorities())
         except OSError as error:
             log.error("could not write %s: %s; training goes on", path, error)
             self._tell(Saved(str(path), str(error)))
@@ -562,8 +603,7 @@ def main(
         return
     except Exception as error:
         log.exception("the trainer ends")
-        known = (checkpoint.CheckpointError, RecordingError, MemoryError, RuntimeError, OSError)
-        if isinstance(error, known):
+        if isinstance(error, _TOLD):
             with contextlib.suppress(OSError):
                 pipe.send(Failed(f"trainer: {error}"))
         raise SystemExit(1) from error

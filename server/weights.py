@@ -16,7 +16,7 @@ from server import shared
 from server.shared import fence
 
 _HEADER_BYTES = 64
-_BEGUN, _VERSION, _BASE_FRAMES = 0, 1, 2
+_BEGUN, _VERSION, _BASE_FRAMES, _PUBLISHED = 0, 1, 2, 3
 
 
 class WeightSlot:
@@ -33,10 +33,10 @@ class WeightSlot:
         ).reshape(2, size)
 
     @staticmethod
-    def create(size: int, version: int = 0) -> WeightSlot:
+    def create(size: int, version: int = 0, name: str | None = None) -> WeightSlot:
         """A slot for `size` float32 parameters, whose versions go on from `version`. Nothing may be
         fetched before the first is published. The creator calls `unlink` in the end."""
-        slot = WeightSlot(shared.create(_HEADER_BYTES + 8 * size), size)
+        slot = WeightSlot(shared.create(_HEADER_BYTES + 8 * size, name), size)
         slot._counters[[_BEGUN, _VERSION]] = version
         return slot
 
@@ -44,6 +44,23 @@ class WeightSlot:
     def attach(name: str, size: int) -> WeightSlot:
         """The slot of this name, made by another process."""
         return WeightSlot(SharedMemory(name), size)
+
+    @staticmethod
+    def left(name: str, size: int) -> WeightSlot | None:
+        """The slot of this name that a writer who is gone has published to, or None: then the name
+        is free, and what is left of a slot that was not finished is removed."""
+        try:
+            slot = WeightSlot.attach(name, size)
+        except FileNotFoundError:
+            return None
+        except ValueError:  # not even memory
+            shared.remove(name)
+            return None
+        if slot._counters[_PUBLISHED]:
+            return slot
+        slot.close()
+        slot.unlink()
+        return None
 
     @property
     def version(self) -> int:
@@ -68,6 +85,7 @@ class WeightSlot:
         self._buffers[version % 2] = vector
         fence()
         self._counters[_VERSION] = version
+        self._counters[_PUBLISHED] = 1
 
     def fetch(self, out: npt.NDArray[np.float32]) -> int:
         """Copy the newest version into `out` [size]; its number, or 0 if it was being replaced

@@ -41,8 +41,8 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails if a test leaves shared memory or processes of its own behind."""
     made: list[str] = []
 
-    def create(size: int) -> SharedMemory:
-        memory = real(size)
+    def create(size: int, name: str | None = None) -> SharedMemory:
+        memory = real(size, name)
         made.append(memory.name)
         return memory
 

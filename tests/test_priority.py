@@ -438,3 +438,30 @@ def test_importance_by_hand() -> None:
     weights = importance(torch.tensor([0.1, 0.4, 0.2]), 0.5)
     assert weights.tolist() == pytest.approx([1, 0.5, math.sqrt(0.5)])
     assert importance(torch.tensor([1e-12, 1.0], dtype=torch.float64), 1.0).dtype == torch.float32
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_priorities_come_back_to_their_rows(mode: str) -> None:
+    rows = Games().play_at_random(300)
+    before = make(mode, 500, priority_alpha=0.6)
+    before.append(block_of(rows[:200]))
+    for seed in range(5):
+        batch = before.sample(64)
+        before.update_priorities(batch.indices, torch.arange(64.0) * (seed + 1))
+    saved = before.saved_priorities()
+    assert len(saved.stream) == 200
+    # Places differ, some rows are gone, and some are new.
+    after = make(mode, 500, priority_alpha=0.6)
+    after.append(block_of(rows[150:]))
+    after.restore_priorities(saved)
+    after.check_valid()
+    now = after.saved_priorities()
+    assert now.largest == saved.largest > 1
+    then = dict(zip(zip(saved.stream, saved.seq, strict=True), saved.priority, strict=True))
+    compared = 0
+    for stream, seq, priority in zip(now.stream, now.seq, now.priority, strict=True):
+        if priority > 0:
+            # What could not be drawn when it was saved is new, like what came later.
+            assert priority == (then.get((stream, seq)) or 1)
+            compared += (stream, seq) in then
+    assert compared > 20

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import torch
 from test_demonstrations import demonstrated
 from worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
-from agent import checkpoint, recording
+from agent import checkpoint, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.recording import RecordingError
 from agent.step import FINAL, STEP, StepBlock
@@ -999,3 +1002,140 @@ def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:
     assert "no-such-memory" in failed.text
     entry.thread.join(10.0)
     assert entry.code == 1
+
+
+# What a restart goes on with.
+
+
+def as_killed(folder: Path, to: Path) -> Path:
+    """The folder as it is now: what a SIGKILL would leave at this moment."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.tmp"))
+    return to
+
+
+def columns(world: World) -> list[list[Any]]:
+    rows = world.trainer._replay.rows()
+    return [getattr(rows, f.name).tolist() for f in fields(rows)]
+
+
+def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_path: Path) -> None:
+    first = worlds(tmp_path / "run", rings=2)
+    for ring, stream in enumerate((1, 2)):
+        for start in range(0, 90, 10):
+            first.play(played(start, 10, stream), ring)
+    first.until(lambda: first.metrics.get("steps_stored") == 180, "all is stored")
+    left = as_killed(tmp_path / "run", tmp_path / "left")
+    assert not list((left / "checkpoints").glob("*")), "it had not come to a checkpoint"
+
+    second = worlds(left, resume=True)
+    assert second.slot.base_frames == 180
+    assert columns(second) == columns(first)
+    assert second.trainer._replay.actor_composition() == first.trainer._replay.actor_composition()
+    second.trainer._replay.check_valid()
+    # The streams go on: the last rows get their successors.
+    second.play(played(90, 10))
+    row = second.stop()
+    assert (row["frames"], row["steps_stored"]) == (190, 10)
+    third = worlds(left, resume=True, replay__capacity_steps=50)
+    assert third.slot.base_frames == 190
+    assert third.reports()["buffer_total"] == 50
+    assert [column[-50:] for column in columns(second)] == columns(third)
+    third.trainer._replay.check_valid()
+
+
+def test_more_room_keeps_more_of_what_is_there(worlds: Make) -> None:
+    first = worlds(replay__capacity_steps=40, trainer__min_steps=5)
+    first.play(played(0, 100))
+    first.stop()
+    second = worlds(resume=True, replay__capacity_steps=1000)
+    assert second.reports()["buffer_total"] == 100
+
+
+def test_a_damaged_block_is_said_and_only_its_rows_are_gone(
+    worlds: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = worlds()
+    for start in range(0, 50, 10):
+        first.play(played(start, 10))
+        first.until(lambda n=start + 10: first.metrics.get("steps_stored") == n, "it is stored")
+    first.stop()
+    (path,) = journal.segments(tmp_path / journal.FOLDER)
+    data = bytearray(path.read_bytes())
+    data[data.index(played(20, 10).seq.tobytes())] ^= 1
+    path.write_bytes(data)
+    second = worlds(resume=True)
+    assert columns(second)[1] == [*range(20), *range(30, 50)]
+    assert second.slot.base_frames == 50
+    second.trainer._replay.check_valid()
+    (line,) = [r.message for r in caplog.records if "damaged" in r.message]
+    assert f"{path}: bytes" in line
+    assert "10 rows in them are dropped" in line
+
+
+def test_priorities_come_back(worlds: Make) -> None:
+    settings = {"replay__prioritised": True, "replay__priority_alpha": 0.6}
+    first = worlds(**settings)
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    first.stop()
+    before = first.trainer._replay.saved_priorities()
+    assert len(set(before.priority.tolist())) > 20
+    after = worlds(resume=True, **settings).trainer._replay.saved_priorities()
+    for was, now in zip(before, after, strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_a_full_disk_is_said_and_training_goes_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = worlds()
+    world.play(played(0, 10))
+    world.until(lambda: world.metrics.get("steps_stored") == 10, "it is stored")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    for start in range(10, 150, 10):
+        world.play(played(start, 10))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    assert world.reports()["rows_unkept"] == 140
+    lines = [r.message for r in caplog.records if "No space left" in r.message]
+    assert len(lines) == 1, "once a minute"
+    assert "make room on the disk" in lines[0]
+
+
+def test_statistics_count_each_row_once_over_a_restart(worlds: Make, tmp_path: Path) -> None:
+    first = worlds(tmp_path / "run", learner__normalise_observations=True)
+    first.play(played(0, 100))
+    first.ask(Checkpoint(), Saved)
+    first.play(played(100, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 130, "all is stored")
+    left = as_killed(tmp_path / "run", tmp_path / "left")
+    second = worlds(left, resume=True, learner__normalise_observations=True)
+    assert second.trainer._learner.statistics is not None
+    assert second.trainer._learner.statistics.count == 130
+
+
+def test_going_back_to_the_best_goes_back_in_frames_and_keeps_the_rows(worlds: Make) -> None:
+    first = worlds()
+    first.play(played(0, 60))
+    first.until(lambda: first.metrics.get("steps_stored") == 60, "it is stored")
+    first.ask(evaluated(1.0), SavedBest)
+    first.play(played(60, 60))
+    first.stop()
+    second = worlds(resume=True, best=True)
+    assert second.slot.base_frames == 60
+    assert second.reports()["buffer_total"] == 120
+    second.play(played(0, 7, stream=2))
+    second.stop()
+    third = worlds(resume=True)
+    assert third.slot.base_frames == 67
+    assert third.reports()["buffer_total"] == 127
+
+
+def test_rows_are_written_only_if_they_are_to_be(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(checkpoint__replay=False)
+    world.play(played(0, 60))
+    world.stop()
+    assert not (tmp_path / journal.FOLDER).exists()
