@@ -63,6 +63,8 @@ class Open:
     rings: tuple[str, ...]
     weights: str
     size: int
+    tally: str = ""
+    """The file where the gateway counts (server.tally); empty for none."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import socket
 import time
 from collections import Counter
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ from server.expert_plugin import ExpertPlugin
 from server.heart import Heart
 from server.logs import log_to_pipe
 from server.ring import StepRing
+from server.tally import cells
 from server.tempest_connection import TempestConnection, replies
 from server.turn import TurnLoop
 from server.weights import WeightSlot
@@ -246,6 +248,10 @@ class Gateway:
             frame_stack=self.config.replay.frame_stack,
         )
         self._policy.refresh()
+        tally = np.zeros(2, np.int64)
+        if message.tally:
+            tally = cells(Path(message.tally), self._index)
+        tally[:] = ring.steps, 0
         seed = self.config.run.seed
         self.turn = TurnLoop(
             message.spec,
@@ -256,8 +262,8 @@ class Gateway:
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
             frame_stack=self.config.replay.frame_stack,
             expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
+            tally=tally,
         )
-        self.turn.stored = ring.steps
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
         gc.collect()

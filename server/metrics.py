@@ -15,6 +15,7 @@ from protocol.actor import NAMES
 from protocol.errors import CODES
 from server.control import GATEWAY, TRAINER, Episode, GatewayReport
 from server.evaluation import STUDENT, TEACHER, Evaluation, Evaluations
+from server.tally import InFlight
 
 _EPISODES = 100
 """Episode returns are means over this many of the newest."""
@@ -65,6 +66,15 @@ METRICS: dict[str, tuple[str, str]] = (
             "how often a gateway that died or hung was started again, since the start",
         ),
         "restarts_trainer": ("", "the same of the trainer"),
+        "steps_lost": (
+            "steps",
+            "complete steps that were on their way to the replay when a gateway died, or when the "
+            "server did before this start",
+        ),
+        "frames_lost": (
+            "frames",
+            "frames that had been answered then, and that no other frame completed",
+        ),
         "episodes": ("", "training episodes that ended since the start"),
         "episode_return_mean": ("", f"mean return of the last {_EPISODES} training episodes"),
         "episode_length_mean": ("frames", f"mean length of the last {_EPISODES} training episodes"),
@@ -208,6 +218,8 @@ class Collector:
         """The last reports of gateways that have died: their counts go on."""
         self.restarts: Counter[str] = Counter()
         """Of gateways and trainer, by kind; the supervisor counts them."""
+        self.lost = InFlight()
+        """With gateways that died, and with a server that did not end in order before this one."""
         self._handed_over: Counter[int] = Counter()
         """Steps in the ring of each gateway when the one before it died."""
         self._stored: Counter[int] = Counter()
@@ -292,6 +304,8 @@ class Collector:
             "episodes": float(self._episodes),
             "episode_return_mean": _mean(e.episode_return for e in self._returns),
             "episode_length_mean": _mean(e.length for e in self._returns),
+            "steps_lost": float(self.lost.steps),
+            "frames_lost": float(self.lost.frames),
             **{f"restarts_{kind}": float(self.restarts[kind]) for kind in (GATEWAY, TRAINER)},
         }
         row |= self.evaluations.numbers()

@@ -25,7 +25,7 @@ from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import expert_plugin, gateway, trainer
+from server import expert_plugin, gateway, tally, trainer
 from server.board import Board
 from server.children import Child
 from server.control import (
@@ -67,6 +67,7 @@ from server.metrics import Collector
 from server.players import Players
 from server.ring import StepRing
 from server.rundir import RunFolder, append_lines
+from server.tally import InFlight, Tally
 from server.watch import SampleWatch, unwise
 from server.watchdog import Watchdog, cause
 from server.weights import WeightSlot
@@ -140,6 +141,7 @@ class Supervisor:
         self._watchdog = Watchdog(config.supervision)
         self._sockets: list[Sockets] = []
         """Of the gateways; kept, for one that is started again."""
+        self._tally: Tally | None = None
         self._asked: Evaluate | None = None
         """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
@@ -161,6 +163,8 @@ class Supervisor:
         self._next_save = 0.0
         self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
+        self._in_order = True
+        """No process had to be killed at the end."""
 
     # Starting.
 
@@ -229,7 +233,13 @@ class Supervisor:
 
     def _opening(self, ready: Ready) -> Open:
         assert self._spec is not None
-        return Open(self._spec, tuple(ring.name for ring in self._rings), ready.weights, ready.size)
+        return Open(
+            self._spec,
+            tuple(ring.name for ring in self._rings),
+            ready.weights,
+            ready.size,
+            str(self._tally.path) if self._tally else "",
+        )
 
     def _decide(self, spec: GameSpec) -> None:
         """This is the run's game: make its rings, and tell the trainer."""
@@ -386,7 +396,12 @@ class Supervisor:
             self._reported.discard(index)
             self.board.ready = False
             self._players.gone(index)
-            self._collector.gone(index, self._rings[index].steps if self._rings else 0)
+            stored = self._rings[index].steps if self._rings else 0
+            self._collector.gone(index, stored)
+            if self._tally is not None:
+                lost = self._tally.gateway_gone(index, stored)
+                self._collector.lost += lost
+                text += f"; {lost}"
         self._again_or_end(child, text)
 
     def _again_or_end(self, child: Child, why: str) -> None:
@@ -472,6 +487,7 @@ class Supervisor:
                 if self._ready is None:
                     self._base_frames = message.base_frames
                     self._keep_start()
+                    self._begin_tally()
                     for child in self._gateways:
                         child.say(self._opening(message))
                 self._ready = message
@@ -493,6 +509,21 @@ class Supervisor:
                     raise ConfigError(message.text)
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
+
+    def _begin_tally(self) -> None:
+        """Say what was in flight when the run ended before, if that was without order, and count
+        from now on."""
+        assert self._base_frames is not None
+        path = self.folder.path / tally.FILE
+        if self._resume and not self._best and (before := tally.left(path)):
+            steps, frames = before
+            lost = InFlight(max(0, steps - self._base_frames), frames)
+            self._collector.lost += lost
+            log.warning("the run had not ended in order: %s", lost)
+        try:
+            self._tally = Tally(path, self._base_frames, len(self._gateways))
+        except OSError as error:
+            log.error("nobody will know what was in flight if the server is killed: %s", error)
 
     def _keep_start(self) -> None:
         """Write down that the run was started, now that it is known where it goes on from."""
@@ -561,6 +592,8 @@ class Supervisor:
         self.end_games()
         self._trainer.say(Stop())
         self._end(self._trainer, deadline)
+        if self._tally is not None and self._in_order:
+            self._tally.remove()
         self._write_row()
         log.info("stopped; the run is in %s", self.folder.path)
         for ring in self._rings:
@@ -579,6 +612,7 @@ class Supervisor:
 
     def _end(self, child: Child, deadline: float) -> None:
         if not child.ended_by(deadline, self._take_in):
+            self._in_order = False
             log.error("%s did not end in time; killed", child.name)
 
 

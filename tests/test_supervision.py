@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import end
-from running import RawClient, Running, client_for
+from running import Running, client_for
 
 from understudy_client import ClientError, Reconnected
 
