@@ -49,19 +49,19 @@ class TakenIn:
     """The last block."""
 
 
-def take_in(folder: Path, replay: Replay, learner: Learner, frames: int) -> TakenIn:
-    """Put what a journal holds into the replay. Of rows that came when the run had `frames` steps
-    or more, the learner sees the observations: its own statistics do not know those yet.
+def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> TakenIn:
+    """Put what a journal holds into the replay. The learner knows the first `known` rows of the
+    run, and sees the observations of the others: its statistics are of all rows.
 
     Damage is logged. Errors: journal.JournalError, OSError.
     """
     damages: list[Damage] = []
     last, before, next_line = None, len(replay), time.monotonic() + PROGRESS_S
-    for blocks in _together(journal.read(folder, replay.spec, damages), frames):
+    for blocks in _together(journal.read(folder, replay.spec, damages), known):
         rows = StepBlock.joined([each.rows for each in blocks])
         replay.append(rows)
         last = blocks[-1]
-        if last.at.steps >= frames:
+        if last.at.rows >= known:
             learner.observe(rows.obs)
         if time.monotonic() >= next_line:
             next_line = time.monotonic() + PROGRESS_S
@@ -77,12 +77,12 @@ def take_in(folder: Path, replay: Replay, learner: Learner, frames: int) -> Take
     return TakenIn(last.end, steps, last)
 
 
-def _together(found: Iterator[Stored], frames: int) -> Iterator[list[Stored]]:
-    """Blocks that are put into the replay as one: neighbours, all of before `frames` or none."""
+def _together(found: Iterator[Stored], known: float) -> Iterator[list[Stored]]:
+    """Blocks that are put into the replay as one: neighbours, all of them known or none."""
     part: list[Stored] = []
     rows = 0
     for block in found:
-        apart = part and (part[-1].at.steps >= frames) != (block.at.steps >= frames)
+        apart = part and (part[-1].at.rows >= known) != (block.at.rows >= known)
         if part and (apart or rows + len(block.rows) > TOGETHER):
             yield part
             part, rows = [], 0
@@ -123,7 +123,12 @@ class Keeper:
 
     def at(self, steps: int) -> None:
         """So many steps the run has had."""
-        self._journal.at = Position(self._journal.at.rows, steps)
+        self._journal.at = Position(self.rows, steps)
+
+    @property
+    def rows(self) -> int:
+        """Rows that the run has had."""
+        return self._journal.at.rows
 
     def keep(self, block: StepBlock) -> None:
         """Write rows, whole or not at all."""

@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "trainer.min_steps": 1,
     "replay.capacity_steps": 4096,
     "replay.device": "cpu",
+    "checkpoint.replay": False,
     "trainer.device": "cpu",
     # A run that learns from the recording clips rewards as it is told to.
     "reward.clip": None,

@@ -141,6 +141,7 @@ class Trainer:
         if left:
             resume, best = True, False
         saved_frames = version = 0
+        known_rows = 0.0
         known: list[str] = []
         from_file = checkpoint.best if best else checkpoint.latest
         if resume and (path := from_file(self._folder)):
@@ -150,6 +151,7 @@ class Trainer:
                 checkpoint.go_back(self._folder, self._learner.updates)
             saved_frames, version = int(state["frames"]), int(state["version"])
             known = state.get("demonstrations", known)
+            known_rows = math.inf if state.get("rows") is None else state["rows"]
             log.info("resumed from %s at frame %d", path, saved_frames)
         self._demonstrations = self._take_in_demonstrations(folder, known)
         kept = TakenIn()
@@ -157,7 +159,7 @@ class Trainer:
         if config.checkpoint.replay and not pretrain_updates:
             rows = folder / journal.FOLDER
             if resume:
-                kept = take_in_journal(rows, self._replay, self._learner, saved_frames)
+                kept = take_in_journal(rows, self._replay, self._learner, known_rows)
             self._keeper = Keeper(rows, game.spec, config.replay.capacity_steps, kept.at, resume)
         if pretrain_updates and not self._replay.can_sample:
             raise RecordingError(
@@ -446,6 +448,7 @@ class Trainer:
             "spec": spec_text(self._spec),
             "learner": self._learner.state_dict(),
             "frames": self._base_frames + self._stored,
+            "rows": self._keeper.rows if self._keeper else None,
             "version": self._slot.version,
             "demonstrations": self._demonstrations,
         }
