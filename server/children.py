@@ -38,6 +38,11 @@ class Child:
         """There is a process, whose end has not been seen."""
         return self.pipe is not None
 
+    @property
+    def pid(self) -> int:
+        """Of the newest process; 0 before the first."""
+        return (self.process.pid or 0) if self.process is not None else 0
+
     def start(
         self, target: Callable[..., None], first: tuple[Any, ...], last: tuple[Any, ...]
     ) -> None:

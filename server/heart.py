@@ -21,7 +21,7 @@ import numpy as np
 LONG_S = 600.0
 """How long a child may be silent while it loads, saves or writes out much."""
 
-ORPHAN_S = 8.0
+ORPHAN_S = 7.0
 """How long a child without a supervisor may take to end in order."""
 
 _LOOK_S = 0.5

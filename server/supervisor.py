@@ -6,7 +6,6 @@ run's game, collects metrics.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
@@ -25,12 +24,11 @@ from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import expert_plugin, gateway, tally, trainer
+from server import expert_plugin
 from server.board import Board
 from server.children import Child
 from server.control import (
     GATEWAY,
-    TRAINER,
     Changed,
     Checkpoint,
     Dump,
@@ -39,12 +37,10 @@ from server.control import (
     Evaluate,
     ExpertRatio,
     Failed,
-    GameDecided,
     GatewayReport,
     Joined,
     Left,
     Log,
-    Open,
     Pause,
     Proposed,
     Ready,
@@ -61,16 +57,12 @@ from server.control_socket import ControlSocket
 from server.controls import Controls
 from server.evaluation import Evaluation, Evaluations
 from server.event_files import EventFiles
-from server.listening import Sockets, listen
+from server.fleet import Fleet, Task
 from server.mailbox import Mailbox
 from server.metrics import Collector
 from server.players import Players
-from server.ring import StepRing
 from server.rundir import RunFolder, append_lines
-from server.tally import InFlight, Tally
 from server.watch import SampleWatch, unwise
-from server.watchdog import Watchdog, cause
-from server.weights import WeightSlot
 
 log = logging.getLogger("supervisor")
 
@@ -128,20 +120,8 @@ class Supervisor:
         self.port = 0
         self.tempest_port: int | None = None
         """Where older clients for Tempest connect."""
-        self._resume = resume
-        self._record = record
-        self._best = best
-        self._keep_rows = keep_rows
         self._spec: GameSpec | None = folder.game()
-        self._ready: Ready | None = None
-        self._rings: list[StepRing] = []
-        self._gateways = [Child(f"gateway-{i}", GATEWAY) for i in range(config.server.gateways)]
-        self._trainer = Child("trainer", TRAINER)
-        self._children = [*self._gateways, self._trainer]
-        self._watchdog = Watchdog(config.supervision)
-        self._sockets: list[Sockets] = []
-        """Of the gateways; kept, for one that is started again."""
-        self._tally: Tally | None = None
+        self._fleet = Fleet(config, folder, Task(resume, record, best, keep_rows), self._greet)
         self._asked: Evaluate | None = None
         """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
@@ -163,8 +143,6 @@ class Supervisor:
         self._next_save = 0.0
         self._answers: list[Saved | Dumped | Recorded] = []
         self._stopping = False
-        self._in_order = True
-        """No process had to be killed at the end."""
 
     # Starting.
 
@@ -173,12 +151,7 @@ class Supervisor:
         had."""
         self._check_devices()
         expert_plugin.check(self.config)
-        self._sockets = listen(self.config)
-        games, older = self._sockets[0]
-        self.port = games.getsockname()[1]
-        self.tempest_port = older.getsockname()[1] if older else None
-        for child in self._children:
-            self._start(child)
+        self.port, self.tempest_port = self._fleet.start()
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
         self.mailbox.open()
@@ -207,51 +180,20 @@ class Supervisor:
             if field == "trainer.device":
                 self.board.device = str(device)
 
-    def _start(self, child: Child) -> None:
-        """Start a child, for the first time or again, and tell it how things stand. Errors:
-        OSError."""
-        if child is not self._trainer:
-            index = self._gateways.index(child)
-            first = (self.config, index, self.folder.launch)
-            child.start(gateway.main, first, self._sockets[index])
+    def _greet(self, child: Child) -> None:
+        """Tell a child that has just been started what others have been told before."""
+        if child.kind == GATEWAY:
             child.say(ExpertRatio(self._ratio()))
-            if self._ready is not None:
-                child.say(self._opening(self._ready))
             if self._asked is not None:
                 child.say(self._asked)
-            return
-        last = (self.folder.path, self._resume, self._record, self._best, self._keep_rows)
-        child.start(trainer.main, (self.config,), last)
-        if self._rings:
-            child.say(self._game())
-        if self.board.paused:
+        elif self.board.paused:
             child.say(Pause(True))
 
-    def _game(self) -> GameDecided:
-        assert self._spec is not None
-        return GameDecided(self._spec, tuple(ring.name for ring in self._rings))
-
-    def _opening(self, ready: Ready) -> Open:
-        assert self._spec is not None
-        return Open(
-            self._spec,
-            tuple(ring.name for ring in self._rings),
-            ready.weights,
-            ready.size,
-            str(self._tally.path) if self._tally else "",
-        )
-
     def _decide(self, spec: GameSpec) -> None:
-        """This is the run's game: make its rings, and tell the trainer."""
+        """This is the run's game."""
         self._spec = self.board.spec = spec
-        capacity = self.config.server.ring_steps
-        try:
-            for _ in self._gateways:
-                self._rings.append(StepRing.create(spec, capacity))
-        except MemoryError as error:
-            raise ConfigError(str(error)) from None
+        self._fleet.decide(spec)
         self.folder.keep_game(spec)
-        self._trainer.say(self._game())
         log.info("the game is %s", spec.describe())
 
     # Running.
@@ -262,30 +204,31 @@ class Supervisor:
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
         self.board.beat()
-        alive = [child for child in self._children if child.alive]
-        pipes = {child.pipe: child for child in alive}
-        sentinels = {child.process.sentinel: child for child in alive if child.process}
+        pipes, ends = self._fleet.waitables
         asking = {
             each: ear
             for ear in (self._control, self.mailbox)
             if ear is not None
             for each in ear.waitables
         }
-        for ready in multiprocessing.connection.wait([*pipes, *sentinels, *asking], timeout_s):  # type: ignore[list-item]
+        for ready in multiprocessing.connection.wait([*pipes, *ends, *asking], timeout_s):
             if isinstance(ready, multiprocessing.connection.Connection):
                 self._take_in(pipes[ready])
             elif isinstance(ready, socket.socket):
                 asking[ready].serve(ready)
             elif not self._stopping:
-                self._lost(sentinels[ready], "died")  # type: ignore[index]
+                self._lost(ends[ready], "died")  # type: ignore[index]
         if not self._stopping:
-            self._watch(time.monotonic())
+            for child, how in self._fleet.hung():
+                self._lost(child, how)
+            for child, text in self._fleet.start_due():
+                self._start_again(child, text)
         self._close_evaluation()
         now = time.monotonic()
         if self._save_wanted and now >= self._next_save:
             self._save_wanted, self._next_save = False, now + SAVE_EVERY_S
             log.info("a client asked for a checkpoint")
-            self._trainer.say(Checkpoint())
+            self._fleet.trainer.say(Checkpoint())
         if now >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
             self._write_row()
@@ -306,7 +249,7 @@ class Supervisor:
     @property
     def steps(self) -> int:
         """Steps that the gateways have handed over since the start, as of now."""
-        return sum(ring.steps for ring in self._rings)
+        return self._fleet.steps
 
     @property
     def frames(self) -> int | None:
@@ -327,22 +270,21 @@ class Supervisor:
         """Go on with another configuration: the processes are told. See `controls`, which records
         it."""
         self.config = self.board.config = config
-        for child in self._children:
-            child.say(Changed(config))
+        self._fleet.config = config
+        self._fleet.tell(Changed(config))
         self._tell_ratio()
 
     def tell_trainer(self, message: Any) -> None:
         """Send it a message."""
-        self._trainer.say(message)
-        if isinstance(message, Checkpoint) and not self._trainer.alive:
+        self._fleet.trainer.say(message)
+        if isinstance(message, Checkpoint) and not self._fleet.trainer.alive:
             self.controls.saved(Saved("", "the trainer is being started again; try again"))
 
     def tell_gateways(self, message: Any) -> None:
         """Send each of them a message."""
         if isinstance(message, Evaluate):
             self._asked = message
-        for child in self._gateways:
-            child.say(message)
+        self._fleet.tell_gateways(message)
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until all that was played is stored, learnt from, and published. The games must
@@ -360,57 +302,34 @@ class Supervisor:
 
     def _tell_ratio(self) -> None:
         """Tell the gateways how often the expert plays, where evaluations decide that."""
-        message = ExpertRatio(self._ratio())
-        for child in self._gateways:
-            child.say(message)
+        self._fleet.tell_gateways(ExpertRatio(self._ratio()))
 
     def _ratio(self) -> float:
         ratio, found = self.config.expert.ratio, self.evaluations
         return expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
 
-    def _watch(self, now: float) -> None:
-        """Kill who hangs, and start who was away long enough."""
-        for child, silent in self._watchdog.hung(self._children, now):
-            self._lost(child, f"gave no sign of life for {silent:.0f} s and was killed")
-        for child in self._watchdog.due(now):
-            try:
-                self._start(child)
-            except OSError as error:
-                self._again_or_end(child, f"{child.name} could not be started: {error}")
-            else:
-                log.info("%s is started again", child.name)
-
     def _lost(self, child: Child, how: str) -> None:
-        """A child has died, or hangs: bury it, and have it started again. Errors: ChildDied."""
+        """A child has died, or hangs: have it started again. Errors: ChildDied."""
         self._take_in_all()
-        code = child.gone()
-        text = f"{child.name} {how}"
-        if how == "died":
-            text += f" ({cause(code)})"
-        if child.lines:
-            text += "; the last it said: " + " | ".join(child.lines)
-        if child is self._trainer:
-            self.controls.saved(Saved("", "the trainer has died; try again"))
-        else:
-            index = self._gateways.index(child)
+        text = self._fleet.bury(child, how)
+        if child.kind == GATEWAY:
+            index = self._fleet.gateways.index(child)
             self._reported.discard(index)
             self.board.ready = False
             self._players.gone(index)
-            stored = self._rings[index].steps if self._rings else 0
-            self._collector.gone(index, stored)
-            if self._tally is not None:
-                lost = self._tally.gateway_gone(index, stored)
-                self._collector.lost += lost
-                text += f"; {lost}"
-        self._again_or_end(child, text)
+            rings = self._fleet.rings
+            self._collector.gone(index, rings[index].steps if rings else 0)
+        else:
+            self.controls.saved(Saved("", "the trainer has died; try again"))
+        self._start_again(child, text)
 
-    def _again_or_end(self, child: Child, why: str) -> None:
-        pause = self._watchdog.lost(child, time.monotonic())
+    def _start_again(self, child: Child, text: str) -> None:
+        pause = self._fleet.start_again(child)
         if pause is None:
-            self.board.ended = f"{why}; {self._watchdog.limit()}; see {self.folder.log}"
+            self.board.ended = f"{text}; {self._fleet.refusal}; see {self.folder.log}"
             raise ChildDied(self.board.ended)
         self._collector.restarts[child.kind] += 1
-        log.error("%s; it is started again in %.1f s", why, pause)
+        log.error("%s; it is started again in %.1f s", text, pause)
 
     def _close_evaluation(self) -> None:
         """Close the evaluation if it is over, when all that is under way has been heard: another
@@ -432,17 +351,17 @@ class Supervisor:
             log.error("could not write %s: %s", self.folder.evaluations, error)
         mean, partial = evaluation.mean, evaluation.partial
         if mean is not None and not partial and not mean <= self._best_saved:
-            self._trainer.say(SaveBest(evaluation.line()))
+            self._fleet.trainer.say(SaveBest(evaluation.line()))
         self._tell_ratio()
 
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
         self._answers.clear()  # checkpoints that nobody asked for
-        self._trainer.say(message)
-        asked = self._trainer.process
+        self._fleet.trainer.say(message)
+        asked = self._fleet.trainer.process
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.poll(0.05)
-            if not self._trainer.alive or self._trainer.process is not asked:
+            if not self._fleet.trainer.alive or self._fleet.trainer.process is not asked:
                 raise ChildDied(f"the trainer ended before its answer; see {self.folder.log}")
             for answer in self._answers:
                 if isinstance(answer, kind):
@@ -451,7 +370,7 @@ class Supervisor:
         raise TimeoutError(f"expected the trainer to answer {message} within {timeout_s:g} s")
 
     def _take_in_all(self) -> None:
-        for child in self._children:
+        for child in self._fleet.children:
             self._take_in(child)
 
     def _take_in(self, child: Child) -> None:
@@ -463,7 +382,7 @@ class Supervisor:
             case GatewayReport():
                 self._players.report(message)
                 self._reported.add(message.index)
-                self.board.ready = len(self._reported) == len(self._gateways)
+                self.board.ready = len(self._reported) == len(self._fleet.gateways)
                 for evaluation in self._collector.gateway(message):
                     self._evaluated(evaluation)
                 self.board.evaluating = self.evaluations.under_way
@@ -484,13 +403,9 @@ class Supervisor:
                 if self._spec is None:
                     self._decide(message.spec)
             case Ready():
-                if self._ready is None:
+                if self._fleet.opened(message):
                     self._base_frames = message.base_frames
                     self._keep_start()
-                    self._begin_tally()
-                    for child in self._gateways:
-                        child.say(self._opening(message))
-                self._ready = message
             case Saved():
                 if not self._stopping:
                     self.controls.saved(message)
@@ -504,26 +419,11 @@ class Supervisor:
                 self._answers.append(message)
             case Failed():
                 log.error("%s", message.text)
-                if self._ready is None and not self._stopping:
+                if self._fleet.ready is None and not self._stopping:
                     # Before it was ever ready, it is the configuration that it cannot start with.
                     raise ConfigError(message.text)
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
-
-    def _begin_tally(self) -> None:
-        """Say what was in flight when the run ended before, if that was without order, and count
-        from now on."""
-        assert self._base_frames is not None
-        path = self.folder.path / tally.FILE
-        if self._resume and not self._best and (before := tally.left(path)):
-            steps, frames = before
-            lost = InFlight(max(0, steps - self._base_frames), frames)
-            self._collector.lost += lost
-            log.warning("the run had not ended in order: %s", lost)
-        try:
-            self._tally = Tally(path, self._base_frames, len(self._gateways))
-        except OSError as error:
-            log.error("nobody will know what was in flight if the server is killed: %s", error)
 
     def _keep_start(self) -> None:
         """Write down that the run was started, now that it is known where it goes on from."""
@@ -539,6 +439,7 @@ class Supervisor:
         self.board.began(record)
 
     def _write_row(self) -> None:
+        self._collector.lost = self._fleet.lost
         self.row = self._collector.row()
         if not self.row["frames"]:
             # No report of the trainer yet: a resumed run has some all the same.
@@ -563,57 +464,36 @@ class Supervisor:
     def end_games(self) -> None:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
-        self._stopping = True
+        self._stopping, given_up = True, bool(self.board.ended)
         self.board.ended = self.board.ended or "the server is stopping"
         self.controls.close()
         self.mailbox.close()
         if self._control is not None:
             self._control.close()
             self._control = None
-        for sockets in self._sockets:
-            for sock in sockets:
-                if sock is not None:
-                    sock.close()
+        self._fleet.stop_listening()
+        if not given_up:
+            self._fleet.have_trainer()
         deadline = time.monotonic() + STOP_S / 2
-        if self.steps and not self._trainer.alive:
-            # It died a moment ago, and the rings may hold what only it can store.
-            with contextlib.suppress(OSError):
-                self._start(self._trainer)
-        self._trainer.say(Ending())
-        for child in self._gateways:
-            child.say(Stop())
-        for child in self._gateways:
-            self._end(child, deadline)
+        self._fleet.trainer.say(Ending())
+        self._fleet.tell_gateways(Stop())
+        for child in self._fleet.gateways:
+            self._fleet.end(child, deadline, self._take_in)
 
     def stop(self) -> None:
         """End all processes in order: first the games, then, when all their steps are stored and a
         checkpoint is written, the trainer."""
         deadline = time.monotonic() + STOP_S
         self.end_games()
-        self._trainer.say(Stop())
-        self._end(self._trainer, deadline)
-        if self._tally is not None and self._in_order:
-            self._tally.remove()
+        self._fleet.trainer.say(Stop())
+        self._fleet.end(self._fleet.trainer, deadline, self._take_in)
         self._write_row()
         log.info("stopped; the run is in %s", self.folder.path)
-        for ring in self._rings:
-            ring.close()
-            ring.unlink()
-        self._rings.clear()
+        self._fleet.close()
         self.folder.close()
         if self._events is not None:
             self._events.close()
             self._events = None
-        if self._ready is not None:  # the trainer's to remove, unless it was killed
-            with contextlib.suppress(FileNotFoundError):
-                slot = WeightSlot.attach(self._ready.weights, self._ready.size)
-                slot.close()
-                slot.unlink()
-
-    def _end(self, child: Child, deadline: float) -> None:
-        if not child.ended_by(deadline, self._take_in):
-            self._in_order = False
-            log.error("%s did not end in time; killed", child.name)
 
 
 def plain(row: dict[str, float]) -> dict[str, float | int | None]:

@@ -40,7 +40,7 @@ class Watchdog:
             deaths.popleft()
         if len(deaths) >= settings.restarts:
             return None
-        pause = min(settings.pause_s * 2.0 ** len(deaths), LONGEST_PAUSE_S)
+        pause = min(settings.pause_s * 2.0 ** min(len(deaths), 30), LONGEST_PAUSE_S)
         deaths.append(now)
         self._due[child] = now + pause
         return pause
@@ -66,7 +66,8 @@ class Watchdog:
                 found.append((child, silent))
         return found
 
-    def limit(self) -> str:
+    @property
+    def refusal(self) -> str:
         """Why it is not started again, in words."""
         settings = self._settings
         if not settings.restarts:
