@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("server.export", "write a run's network as an ONNX file"),
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
+    "chaos": ("server.chaos", "prove that nothing is lost while processes are killed at random"),
     "conformance": ("server.conformance", "check any server or any client against the protocol"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
     "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),

@@ -368,7 +368,8 @@ class Gateway:
 
     def send_report(self) -> None:
         """Tell the supervisor how it goes."""
-        self._pipe.send(self._report())
+        with contextlib.suppress(OSError):  # it is gone: so will this be, but in order
+            self._pipe.send(self._report())
 
     def _report(self) -> GatewayReport:
         turn = self.turn

@@ -7,6 +7,7 @@ gateways never wait for it unless a ring is full.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import math
 import os
@@ -69,6 +70,13 @@ BURST_S = 0.02
 """How long it learns before it looks at the rings again; they hold more than a burst brings."""
 
 IDLE_S = 0.001
+
+LINGER_S = 3.0
+"""How long gateways without a supervisor may take to hand over what they have: more than they give
+their games to read why (server.connection), less than server.heart allows."""
+
+ALONE_S = 30.0
+"""How long another trainer may still have the run: one whose supervisor was killed."""
 
 BUFFER_LINE_EVERY = 1000
 
@@ -212,6 +220,7 @@ class Trainer:
         self._ending = False
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
+        self._linger_until = 0.0
         self._tell(Ready(self._slot.name, len(vector), self._base_frames))
 
     def run(self) -> None:
@@ -220,7 +229,7 @@ class Trainer:
             self._heart.beat()
             self._hear()
             moved = self._drain()
-            if self._stopping and not moved:
+            if self._stopping and not moved and time.monotonic() >= self._linger_until:
                 break
             learned = 0 if self._ending else self._learn()
             now = time.monotonic()
@@ -286,7 +295,7 @@ class Trainer:
                 elif isinstance(message, Record):
                     self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
-            self._ending = self._stopping = True
+            self._orphaned()
 
     def _pause(self, on: bool) -> None:
         """Learn no more, or go on. What was stored while it was paused makes no update due: else
@@ -310,7 +319,13 @@ class Trainer:
         try:
             self._pipe.send(message)
         except OSError:
+            self._orphaned()
+
+    def _orphaned(self) -> None:
+        """Nobody says when the gateways have ended: take in for a while what they leave."""
+        if not self._stopping:
             self._ending = self._stopping = True
+            self._linger_until = time.monotonic() + LINGER_S
 
     def _drain(self) -> int:
         """Move what the rings hold into the replay; how many rows that were."""
@@ -568,6 +583,26 @@ def _await_game(
             pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
 
 
+def _have_alone(folder: Path, heart: Heart) -> None:
+    """Wait until no other trainer writes to the run. The system lets go of the lock when this
+    process ends, however. Errors: RuntimeError, OSError."""
+    file = os.open(folder / "trainer.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + ALONE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"another trainer still writes to {folder}; find the process that has "
+                    f"{folder / 'trainer.lock'} open and end it"
+                ) from None
+            heart.beat()
+            time.sleep(0.1)
+        else:
+            return
+
+
 def main(
     config: Config,
     pipe: Pipe,
@@ -589,6 +624,7 @@ def main(
             torch.set_num_threads(config.trainer.threads)
         game, config, paused = _await_game(pipe, config, heart)
         if game:
+            _have_alone(folder, heart)
             Trainer(
                 config,
                 game,

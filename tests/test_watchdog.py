@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import children, end, is_zombie
 
+from agent.files import written_whole
 from config.models import SupervisionConfig
 from server.children import Child
 from server.control import GATEWAY
@@ -147,41 +148,41 @@ sys.path[:0] = [{root!r}, {tests!r}]
 from test_watchdog import hang
 from server.children import Child
 if __name__ == "__main__":
-    child = Child("gateway-0", "gateway")
-    child.start(hang, (), ({ready!r},))
+    for name in ("one", "two"):
+        Child(name, "gateway").start(hang, (), ({folder!r} + "/" + name,))
     time.sleep(1000)
 """
 
 
 def hang(_pipe: object, _heart: Heart, ready: str) -> None:
     """A child whose loop never comes round."""
-    Path(ready).write_text(str(os.getpid()))
+    with written_whole(Path(ready)) as file:
+        file.write(str(os.getpid()).encode())
     time.sleep(1000)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_child_that_hangs_ends_when_its_parent_is_killed(tmp_path: Path, stopped: bool) -> None:
-    ready, script = tmp_path / "ready", tmp_path / "parent.py"
-    here = Path(__file__).parent
-    script.write_text(PARENT.format(root=str(here.parent), tests=str(here), ready=str(ready)))
+def test_children_that_hang_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    """One in its loop, and one that was stopped."""
+    script, here = tmp_path / "parent.py", Path(__file__).parent
+    script.write_text(PARENT.format(root=str(here.parent), tests=str(here), folder=str(tmp_path)))
     parent = subprocess.Popen([sys.executable, str(script)])
+    files = [tmp_path / "one", tmp_path / "two"]
     try:
         deadline = time.monotonic() + 60.0
-        while not (ready.exists() and ready.read_text()) and time.monotonic() < deadline:
+        while not all(file.exists() for file in files) and time.monotonic() < deadline:
             time.sleep(0.02)
-        pid = int(ready.read_text())
-        assert pid in children(parent.pid)
-        if stopped:
-            os.kill(pid, signal.SIGSTOP)
+        pids = [int(file.read_text()) for file in files]
+        assert set(pids) <= set(children(parent.pid))
+        os.kill(pids[1], signal.SIGSTOP)
     finally:
         parent.kill()
         parent.wait()
-    try:
-        # It is to take 10 s at most; the rest is for a machine that is busy.
-        deadline = time.monotonic() + 30.0
-        while not is_zombie(pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert is_zombie(pid), "it lives on without its parent"
-    finally:
+    # It is to take 10 s at most; the rest is for a machine that is busy.
+    deadline = time.monotonic() + 30.0
+    while not all(map(is_zombie, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [pid for pid in pids if not is_zombie(pid)]
+    for pid in left:
         end(pid)
+    assert not left, "they live on without their parent"
