@@ -73,6 +73,14 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
     return state
 
 
+def check(path: Path) -> None:
+    """Compare all bytes with their checksums; nothing is loaded. Errors: CheckpointError."""
+    try:
+        _check_bytes(path)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, error) from error
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints of a folder, the oldest first: in the order of their names, which
     therefore must hold a number with leading zeros. The best one is not among them. Empty where
@@ -125,5 +133,5 @@ def _check_bytes(path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{path}: expected a complete checkpoint, got a file that cannot be read ({error}); "
-        "resume from an older one beside it"
+        "remove it to go on from the one before it, if there is one"
     )

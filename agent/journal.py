@@ -104,6 +104,8 @@ class Damage:
     stop: int
     rows: int | None
     """Rows that were lost with them; None where that cannot be told."""
+    at_end: bool = False
+    """Whether nothing is behind them: then they may be still being written."""
 
     def __str__(self) -> str:
         lost = "an unknown number of" if self.rows is None else f"{self.rows}"
@@ -124,9 +126,13 @@ class _Layout:
         self._columns = [(name, column.dtype, column.shape[1:]) for name, column in columns]
         self._row_bytes = sum(column.nbytes for _, column in columns)
 
+    def used(self, n: int) -> int:
+        """Bytes of `n` rows without what is behind them."""
+        return n * self._row_bytes
+
     def nbytes(self, n: int) -> int:
         """Bytes of `n` rows."""
-        return _aligned(n * self._row_bytes)
+        return _aligned(self.used(n))
 
     def over(self, buffer: bytearray | memoryview, n: int) -> StepBlock:
         """A block of `n` rows laid over a buffer of at least `nbytes(n)` bytes."""
@@ -195,6 +201,8 @@ class Journal:
         copy = self._layout.over(self._scratch, len(block))
         for name in StepBlock.__slots__:
             getattr(copy, name)[:] = getattr(block, name)
+        padding = nbytes - self._layout.used(len(block))
+        self._scratch[nbytes - padding : nbytes] = bytes(padding)
         return memoryview(self._scratch)[:nbytes]
 
     def _is_full(self, rows: int) -> bool:
@@ -290,14 +298,14 @@ def _read_segment(
     layout, view = _Layout(spec), memoryview(data)
     at = _check_segment(path, data, spec)
     if at is None:
-        damages.append(Damage(path, 0, len(data), None))
         at = _next_block(data, 0)
+        damages.append(Damage(path, 0, at, None, at == len(data)))
     while at < len(data):
         header = _block_header(data, at)
         if header is None:
             # Where the damage ends is told by the next header that is sound.
             end = _next_block(data, at + _ALIGNED)
-            damages.append(Damage(path, at, end, None))
+            damages.append(Damage(path, at, end, None, end == len(data)))
             at = end
             continue
         rows, position, nbytes, checksum = header
@@ -307,7 +315,7 @@ def _read_segment(
             yield Stored(position, layout.over(payload, rows))
         else:
             end = min(end, len(data))
-            damages.append(Damage(path, at, end, rows))
+            damages.append(Damage(path, at, end, rows, end == len(data)))
         at = end
 
 
@@ -326,7 +334,7 @@ def _check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
     text = data[_SEGMENT.size : _SEGMENT.size + length]
     if zlib.crc32(text) != checksum:
         return None
-    if text != msgspec.json.encode(spec):
+    if msgspec.json.decode(text, type=GameSpec) != spec:
         raise JournalError(
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {text.decode()}; start a new run, or move {path.parent} away"

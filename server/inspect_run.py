@@ -1,8 +1,8 @@
 """`understudy inspect`: what a run's folder holds, and whether all of it can be read.
 
-Of the rows in the run's replay folder: how many, by whom, from how many games; what complete
-episodes returned, by who played them; and every checksum. Nothing is changed, so a run may be
-looked at while it runs.
+Of the rows in the run's replay folder: how many, by whom, from how many streams; what complete
+episodes returned, by who played them; and every checksum, those of the checkpoints too. Nothing is
+changed, so a run may be looked at while it runs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent import checkpoint, journal
+from agent.checkpoint import CheckpointError
 from agent.journal import Damage, JournalError, Position
 from agent.step import FINAL, STEP
 from config.load import ConfigError
@@ -82,6 +83,8 @@ def look(folder: Path, spec: GameSpec) -> Contents:
     for stored in journal.read(folder, spec, damages):
         parts.append([getattr(stored.rows, name).copy() for name in _COLUMNS])
         at = stored.end
+    # What a trainer that runs was writing just then is longer by now.
+    damages = [each for each in damages if not each.at_end or _size_of(each.path) <= each.stop]
     if not parts:
         none = {NAMES[who]: 0 for who in ACTORS}
         return Contents(0, at, none, 0, dict.fromkeys(none, math.nan), {}, damages)
@@ -134,14 +137,16 @@ def as_data(run: Path, spec: GameSpec | None, contents: Contents | None) -> dict
     """What was found, as plain data."""
     files = [path for path in run.rglob("*") if path.is_file()]
     newest = checkpoint.latest(run / "checkpoints")
+    damages = damaged_checkpoints(run / "checkpoints")
+    damages += [str(damage) for damage in contents.damages] if contents else []
     data: dict[str, Any] = {
         "run": str(run),
         "game": spec.game if spec else None,
         "checkpoint": newest.name if newest else None,
-        "disk_bytes": sum(path.stat().st_size for path in files),
-        "replay_bytes": sum(path.stat().st_size for path in journal.segments(run / journal.FOLDER)),
+        "disk_bytes": sum(map(_size_of, files)),
+        "replay_bytes": sum(map(_size_of, journal.segments(run / journal.FOLDER))),
         "rows": 0,
-        "damages": [],
+        "damages": damages,
     }
     if contents is None:
         return data
@@ -159,8 +164,20 @@ def as_data(run: Path, spec: GameSpec | None, contents: Contents | None) -> dict
         "streams": contents.streams,
         "mean_reward": rewards,
         "returns": returns,
-        "damages": [str(damage) for damage in contents.damages],
     }
+
+
+def damaged_checkpoints(folder: Path) -> list[str]:
+    """What is wrong with those that are."""
+    found = []
+    best = checkpoint.best(folder)
+    for path in [*checkpoint.checkpoints(folder), *([best] if best else [])]:
+        try:
+            checkpoint.check(path)
+        except CheckpointError as error:
+            if path.exists():  # a trainer that runs deletes old ones
+                found.append(str(error))
+    return found
 
 
 def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
@@ -191,6 +208,14 @@ def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
     console.print(table, highlight=False)
     for damage in found["damages"]:
         console.print(damage, highlight=False, soft_wrap=True)
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a file; 0 where a trainer that runs has deleted it meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _size(nbytes: int) -> str:

@@ -144,7 +144,7 @@ class Trainer:
         vector = self._learner.policy_vector().numpy()
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
         # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
-        slot_name = f"{game.rings[0]}-weights" if game.rings else None
+        slot_name = f"{game.rings[0]}_weights" if game.rings else None
         left = WeightSlot.left(slot_name, len(vector)) if slot_name else None
         if left:
             resume, best = True, False

@@ -182,7 +182,7 @@ class Table:
             self._process.join()
         if self.slot is not None:
             self.slot.close()
-        left = WeightSlot.left(f"{self.rings[0].name}-weights", 0)
+        left = WeightSlot.left(f"{self.rings[0].name}_weights", 0)
         if left is not None:
             left.close()
             left.unlink()

@@ -47,7 +47,7 @@ from server.ring import StepRing
 from server.trainer import Trainer, _await_game
 from server.weights import WeightSlot
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
 
 SETTINGS: dict[str, Any] = {
     "server.ring_steps": 256,
@@ -160,7 +160,7 @@ class World:
     def lines(self) -> list[str]:
         return [line for report in self.heard(TrainerReport) for line in report.lines]
 
-    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
         deadline = time.monotonic() + timeout_s
         while not (result := condition()):
             assert self.error is None, f"the trainer has failed: {self.error}"
@@ -177,7 +177,7 @@ class World:
     def play(self, block: StepBlock, ring: int = 0) -> None:
         """Write rows as a gateway does: whenever there is room."""
         start, target = 0, self.rings[ring]
-        deadline = time.monotonic() + 15.0
+        deadline = time.monotonic() + 60.0
         while start < len(block):
             n = min(target.free, len(block) - start)
             if n:
@@ -204,7 +204,7 @@ class World:
     def join(self) -> None:
         thread = self._thread
         assert thread is not None
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 60.0
         while thread.is_alive() and time.monotonic() < deadline:
             if not self.pipe.closed:
                 self.hear()
