@@ -83,7 +83,7 @@ class ChaosResult:
     said: InFlight
     """What the server said was in flight."""
     damages: int
-    """Damaged places in the run's folder, beyond what was cut off when everything was killed."""
+    """Blocks of rows that were cut off where somebody was killed who wrote them."""
     restarts: int
 
     @property
@@ -139,9 +139,11 @@ def chaos(
     players: int = 4,
     seed: int = 0,
     events: list[str] | None = None,
+    quiet_s: tuple[float, float] = QUIET_S,
     show: Callable[[str], None] | None = None,
 ) -> ChaosResult:
-    """Play for so long, and until each of `events` has happened, those first."""
+    """Play for so long, and until each of `events` has happened, those first. `quiet_s`: between
+    two of them."""
     rng, begin = random.Random(seed), time.monotonic()
     planned, happened = list(events or ()), Counter[str]()
     context = multiprocessing.get_context("spawn")
@@ -163,7 +165,7 @@ def chaos(
                     game.start()
                 while True:
                     server.until_it_plays()
-                    time.sleep(rng.uniform(*QUIET_S))
+                    time.sleep(rng.uniform(*quiet_s))
                     if not planned and time.monotonic() - begin >= seconds:
                         break
                     what = planned.pop(0) if planned else _drawn(rng)
@@ -251,7 +253,7 @@ class _Server:
 
     def _children(self) -> dict[str, int]:
         """The newest process of each child."""
-        lines = re.findall(r"(\S+) is process (\d+)", self._new_lines())
+        lines = re.findall(r"(gateway \d+|trainer): process (\d+)", self._new_lines())
         return {name: int(pid) for name, pid in lines}
 
     def until_it_plays(self) -> None:
@@ -285,7 +287,7 @@ class _Server:
         """Have this happen."""
         assert self._process is not None
         pids = self._children()
-        gateway = pids[f"gateway-{rng.randrange(GATEWAYS)}"]
+        gateway = pids[f"gateway {rng.randrange(GATEWAYS)}"]
         number = signal.SIGSTOP if what.startswith("stop") else signal.SIGKILL
         match what:
             case "kill a gateway" | "stop a gateway":

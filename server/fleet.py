@@ -92,7 +92,6 @@ class Fleet:
             child.start(gateway.main, first, self._sockets[index])
             if self.ready is not None:
                 child.say(self._opening(self.ready))
-        log.info("%s is process %d", child.name, child.pid)
         self._greet(child)
 
     def decide(self, spec: GameSpec) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import time
@@ -529,6 +530,7 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
+    log.info("process %d", os.getpid())
     torch.set_num_threads(1)
     try:
         uvloop.run(_serve(config, index, launch, pipe, heart, sock, tempest))

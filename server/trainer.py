@@ -586,7 +586,7 @@ def _await_game(
 def _have_alone(folder: Path, heart: Heart) -> None:
     """Wait until no other trainer writes to the run. The system lets go of the lock when this
     process ends, however. Errors: RuntimeError, OSError."""
-    file = os.open(folder / "trainer.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    file = os.open(folder / "trainer-lock", os.O_WRONLY | os.O_CREAT, 0o600)
     deadline = time.monotonic() + ALONE_S
     while True:
         try:
@@ -595,7 +595,7 @@ def _have_alone(folder: Path, heart: Heart) -> None:
             if time.monotonic() > deadline:
                 raise RuntimeError(
                     f"another trainer still writes to {folder}; find the process that has "
-                    f"{folder / 'trainer.lock'} open and end it"
+                    f"{folder / 'trainer-lock'} open and end it"
                 ) from None
             heart.beat()
             time.sleep(0.1)
@@ -618,6 +618,7 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, "trainer")
+    log.info("process %d", os.getpid())
     try:
         os.nice(config.trainer.nice)
         if config.trainer.threads:

@@ -212,7 +212,7 @@ def serve() -> Iterator[Any]:
 
 def children_of(run: Path) -> dict[str, int]:
     """The newest process of each child, as the log says."""
-    lines = re.findall(r"(\S+) is process (\d+)", (run / "understudy.log").read_text())
+    lines = re.findall(r"(gateway|trainer): process (\d+)", (run / "understudy.log").read_text())
     return {name: int(pid) for name, pid in lines}
 
 
@@ -282,10 +282,11 @@ def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: 
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
     server = serve("--config", str(config), "--run", str(run), *ONCE)
-    first = children_of(run)["gateway-0"]
+    until(lambda: "gateway" in children_of(run), "it has started")
+    first = children_of(run)["gateway"]
     os.kill(first, signal.SIGKILL)
-    until(lambda: children_of(run)["gateway-0"] != first, "it is started again")
-    os.kill(children_of(run)["gateway-0"], signal.SIGKILL)
+    until(lambda: children_of(run)["gateway"] != first, "it is started again")
+    os.kill(children_of(run)["gateway"], signal.SIGKILL)
     server.process.wait(LONG_S)
     code, errors = server.finish()
     assert code == 1
