@@ -124,7 +124,7 @@ class _Layout:
         columns = [(name, getattr(like, name)) for name in StepBlock.__slots__]
         columns.sort(key=lambda column: -column[1].itemsize)
         self._columns = [(name, column.dtype, column.shape[1:]) for name, column in columns]
-        self._row_bytes = sum(column.nbytes for _, column in columns)
+        self._row_bytes: int = sum(column.nbytes for _, column in columns)
 
     def used(self, n: int) -> int:
         """Bytes of `n` rows without what is behind them."""

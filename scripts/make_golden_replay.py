@@ -17,8 +17,9 @@ TARGET = Path(__file__).parents[1] / "tests" / "golden" / "replay-1.json"
 
 NOTE = (
     "files: what is in the folder `replay`, as hex. rows: those of all blocks in order; obs, "
-    "action, reward, stream, seq, actor (0 nobody, 1 dqn, 2 expert), kind (1 step, 2 final), status. "
-    "positions: of each block, the rows and steps of the run before it. Format: docs/reliability.md"
+    "action, reward, stream, seq, actor (0 nobody, 1 dqn, 2 expert), kind (1 step, 2 final), "
+    "status. positions: of each block, the rows and steps of the run before it. The format is in "
+    "docs/reliability.md"
 )
 
 SPEC: dict[str, Any] = {

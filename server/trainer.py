@@ -145,9 +145,11 @@ class Trainer:
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
         # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
         slot_name = f"{game.rings[0]}_weights" if game.rings else None
-        left = WeightSlot.left(slot_name, len(vector)) if slot_name else None
-        if left:
+        takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
+        if takes_over:
             resume, best = True, False
+        if takes_over and keep_rows:
+            raise RecordingError("the rows before the trainer died are lost; record again")
         saved_frames = version = 0
         known_rows = 0.0
         known: list[str] = []
@@ -173,18 +175,18 @@ class Trainer:
             raise RecordingError(
                 f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
             )
-        if keep_rows and left:
-            raise RecordingError("the rows before the trainer died are lost; record again")
         self._rings = [
             StepRing.attach(name, game.spec, config.server.ring_steps) for name in game.rings
         ]
         self._stored = 0
         """Steps appended since this start of the server."""
-        if left:
+        if takes_over:
+            assert slot_name is not None
             for ring in self._rings:
                 ring.release(already_kept(ring, kept.last))
             self._stored = sum(ring.steps_read for ring in self._rings)
-            self._slot, self._base_frames = left, left.base_frames
+            self._slot = WeightSlot.attach(slot_name, len(vector))
+            self._base_frames = self._slot.base_frames
         else:
             # The rows know better than the checkpoint how far the run was, unless it goes back.
             self._base_frames = saved_frames if best else max(saved_frames, kept.at.steps)

@@ -46,21 +46,21 @@ class WeightSlot:
         return WeightSlot(SharedMemory(name), size)
 
     @staticmethod
-    def left(name: str, size: int) -> WeightSlot | None:
-        """The slot of this name that a writer who is gone has published to, or None: then the name
-        is free, and what is left of a slot that was not finished is removed."""
+    def is_left(name: str, size: int) -> bool:
+        """Whether a writer who is gone has published to a slot of this name. Otherwise the name is
+        free then: what is left of a slot that was not finished is removed."""
         try:
             slot = WeightSlot.attach(name, size)
         except FileNotFoundError:
-            return None
+            return False
         except ValueError:  # not even memory
             shared.remove(name)
-            return None
-        if slot._counters[_PUBLISHED]:
-            return slot
+            return False
+        published = bool(slot._counters[_PUBLISHED])
         slot.close()
-        slot.unlink()
-        return None
+        if not published:
+            shared.remove(name)
+        return published
 
     @property
     def version(self) -> int:

@@ -266,7 +266,7 @@ def test_files_that_are_named_in_passing_exist() -> None:
 
 def test_what_reliability_promises_is_tested() -> None:
     """Each line of its table names tests: a file, and the words of a test's name."""
-    text = (ROOT / "docs/reliability.md").read_text()
+    text = (ROOT / "docs/reliability.md").read_text().partition("\n## ")[0]
     table = [line for line in text.splitlines() if line.startswith("|")][2:]
     assert len(table) >= 10
     for line in table:

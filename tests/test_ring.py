@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import PIXELS, SPEC, assert_same_rows, copied, joined, numbered
 
-from agent.step import STEP, StepBlock
+from agent.step import FINAL, STEP, StepBlock
 from protocol.spaces import GameSpec
 from server import ring as ring_module
 from server.ring import StepRing
@@ -53,6 +53,20 @@ def test_reading_gives_nothing_back_until_it_is_released(ring: StepRing) -> None
     got = ring.read(3)
     assert got is not None
     assert got.seq.tolist() == [2, 3, 4]
+
+
+def test_a_reader_that_takes_over_knows_what_was_read(ring: StepRing) -> None:
+    rows = numbered(SPEC, 0, 40)
+    rows.kind[:] = np.where(np.arange(40) % 5 == 4, FINAL, STEP)
+    assert ring.steps_read == 0
+    read = 0
+    for start in range(0, 40, 8):
+        ring.write(rows.rows(start, start + 8))
+        assert ring.steps_read == np.count_nonzero(rows.kind[:read] == STEP)
+        for n in (3, 5):
+            ring.release(n)
+            read += n
+            assert ring.steps_read == np.count_nonzero(rows.kind[:read] == STEP)
 
 
 def test_a_block_that_does_not_fit_is_refused_whole(ring: StepRing) -> None:

@@ -24,7 +24,7 @@ from agent import checkpoint, journal
 from agent.journal import Damage
 from agent.step import STEP, StepBlock
 from config.models import Config
-from server import trainer
+from server import shared, trainer
 from server.attribution import compare, load_dump
 from server.control import (
     Checkpoint,
@@ -182,10 +182,7 @@ class Table:
             self._process.join()
         if self.slot is not None:
             self.slot.close()
-        left = WeightSlot.left(f"{self.rings[0].name}_weights", 0)
-        if left is not None:
-            left.close()
-            left.unlink()
+        shared.remove(f"{self.rings[0].name}_weights")
         for ring in self.rings:
             ring.close()
             ring.unlink()

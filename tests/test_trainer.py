@@ -105,12 +105,18 @@ class World:
         spec: GameSpec = SPEC,
         keep_rows: bool = False,
         pretrain_updates: int = 0,
+        over: World | None = None,
         **changes: Any,
     ) -> None:
+        """`over`: the trainer whose rings this one takes over; that one has ended somehow."""
         config = config_with(**changes)
         self.pipe, theirs = multiprocessing.Pipe()
         self._theirs = theirs
-        self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
+        self._borrows = over is not None
+        if over:
+            self.rings = over.rings
+        else:
+            self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
         self.messages: list[Any] = []
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -212,6 +218,15 @@ class World:
         assert not thread.is_alive(), "the trainer does not end"
         assert self.error is None, f"the trainer has failed: {self.error}"
 
+    def until_dead(self) -> None:
+        """Wait until it has failed, and have it forgotten what it did."""
+        assert self._thread is not None
+        self._thread.join(60.0)
+        assert not self._thread.is_alive()
+        for ring in self.trainer._rings:
+            ring.close()
+        self.trainer._slot.close()
+
     def close(self) -> None:
         try:
             if self._thread is not None and self._thread.is_alive():
@@ -221,7 +236,7 @@ class World:
             self._close()
 
     def _close(self) -> None:
-        for ring in self.rings:
+        for ring in () if self._borrows else self.rings:
             ring.close()
             ring.unlink()
         self.pipe.close()
@@ -649,9 +664,11 @@ def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
     row = second.reports()
     assert (row["frames"], row["updates"], row["steps_stored"]) == (150, 50, 0)
     second.play(played(0, 150, stream=2))
-    second.until(lambda: second.metrics["updates"] == 100, "it learns on")
+    # The replay is there, so that no step need be waited for.
+    second.until(lambda: second.metrics["updates"] == 125, "it learns on")
     row = second.stop()
     assert (row["frames"], row["steps_stored"]) == (300, 150)
+    assert (row["updates"], row["updates_due"]) == (125, 0)
 
 
 def test_a_run_without_a_checkpoint_starts_from_nothing(worlds: Make) -> None:
@@ -1132,6 +1149,127 @@ def test_going_back_to_the_best_goes_back_in_frames_and_keeps_the_rows(worlds: M
     third = worlds(resume=True)
     assert third.slot.base_frames == 67
     assert third.reports()["buffer_total"] == 127
+
+
+class Dead(Exception):
+    """What ends a trainer here as SIGKILL would: nothing is said and nothing is tidied up."""
+
+
+def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End its loop at the next turn."""
+
+    def hear(_: Trainer) -> None:
+        raise Dead
+
+    monkeypatch.setattr(Trainer, "_hear", hear)
+    world.until_dead()
+    monkeypatch.undo()
+
+
+def test_one_that_takes_over_goes_on_where_the_games_are(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoint__every_s": 1000.0}
+    first = worlds(rings=2, **settings)
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    dies(first, monkeypatch)
+    first.rings[0].write(played(150, 20))
+    version = first.slot.version
+    second = worlds(over=first, **settings)
+    assert second.slot.name == first.slot.name
+    assert second.slot.base_frames == 0
+    assert second.slot.version == version + 1
+    second.until(lambda: second.metrics.get("steps_stored") == 170, "the rest is stored")
+    second.until(lambda: second.metrics["updates"] >= 10, "it learns on")
+    row = second.reports()
+    assert (row["frames"], row["buffer_total"]) == (170, 170)
+    # The replay is there: updates are owed for the 20 new steps, and for no others.
+    assert (row["updates"], row["updates_due"]) == (10, 0)
+    assert columns(second)[1] == list(range(170))
+
+
+def test_one_that_takes_over_before_there_was_enough_waits_for_the_rest(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = worlds()
+    first.play(played(0, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
+    dies(first, monkeypatch)
+    second = worlds(over=first)
+    second.play(played(30, 20))
+    assert second.reports()["updates"] == 0
+    second.play(played(50, 10))
+    second.until(lambda: second.metrics["updates"] == 5, "it learns from 50 steps on")
+
+
+def test_one_that_takes_over_from_one_that_went_back_does_not_go_back_again(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = worlds()
+    first.play(played(0, 60))
+    first.until(lambda: first.metrics.get("updates") == 5, "it has learnt")
+    first.ask(evaluated(1.0), SavedBest)
+    first.play(played(60, 60))
+    first.stop()
+    second = worlds(resume=True, best=True)
+    dies(second, monkeypatch)  # before any row
+    third = worlds(resume=True, best=True, over=second)
+    assert third.slot.base_frames == 60
+    third.play(played(0, 40, stream=2))
+    third.until(lambda: third.metrics.get("updates") == 25, "it has learnt")
+    assert third.metrics["frames"] == 100
+    third.ask(Checkpoint(), Saved)
+    dies(third, monkeypatch)
+    fourth = worlds(resume=True, best=True, over=third)
+    row = fourth.reports()
+    assert (row["frames"], row["updates"], row["buffer_total"]) == (100, 25, 160)
+    assert not list((tmp_path / "checkpoints").glob(f"*25*{checkpoint.LEFT}"))
+
+
+def test_without_the_rows_on_disk_one_that_takes_over_begins_an_empty_replay(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoint__replay": False}
+    first = worlds(**settings)
+    first.play(played(0, 90))
+    first.until(lambda: first.metrics.get("steps_stored") == 90, "it is stored")
+    dies(first, monkeypatch)
+    second = worlds(over=first, **settings)
+    second.play(played(90, 10))
+    second.until(lambda: second.metrics.get("steps_stored") == 100, "it is stored")
+    assert second.metrics["buffer_total"] == 10
+    assert second.reports()["updates"] == 0
+
+
+def test_a_recording_cannot_be_taken_over(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = worlds(keep_rows=True)
+    first.play(played(0, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
+    dies(first, monkeypatch)
+    with pytest.raises(RecordingError, match="record again"):
+        worlds(over=first, keep_rows=True)
+    first.slot.unlink()
+
+
+def test_what_is_kept_on_the_disk_is_bounded_by_the_replay(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(journal, "SMALLEST_SEGMENT", 50)
+    settings = {"replay__capacity_steps": 400, "trainer__enabled": False}
+    first = worlds(**settings)
+    first.play(played(0, 1000))
+    first.stop()
+    second = worlds(resume=True, **settings)
+    assert second.reports()["buffer_total"] == 400
+    for start in range(1000, 3000, 10):
+        second.play(played(start, 10))
+    second.stop()
+    folder = tmp_path / journal.FOLDER
+    kept = sum(path.stat().st_size for path in journal.segments(folder))
+    row = 3 * 4 + 3 * 4 + 4 + 8 + 4 + 3
+    # Blocks had one row at least; a segment more than the replay holds, and one that was begun.
+    assert 400 * row < kept < (400 + 2 * 50 + 256) * (row + 64)
 
 
 def test_rows_are_written_only_if_they_are_to_be(worlds: Make, tmp_path: Path) -> None:

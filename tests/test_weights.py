@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,3 +151,54 @@ def test_a_reader_that_does_not_look_at_the_counter_would_be_torn(slot: WeightSl
     slot.publish(vector(3), 3)
     out[half:] = slot._buffers[1][half:]
     assert set(out.tolist()) == {1.0, 3.0}
+
+
+def test_a_writer_that_takes_over_finds_what_was_published(slot: WeightSlot) -> None:
+    assert not WeightSlot.is_left("no-such-memory", SIZE)
+    slot.base_frames = 77
+    slot.publish(np.full(SIZE, 1.0, np.float32), 1)
+    assert WeightSlot.is_left(slot.name, SIZE)
+    left = WeightSlot.attach(slot.name, SIZE)
+    assert (left.version, left.base_frames) == (1, 77)
+    left.publish(np.full(SIZE, 2.0, np.float32), 2)
+    out = np.empty(SIZE, np.float32)
+    assert slot.fetch(out) == 2
+    assert np.all(out == 2)
+    left.close()
+
+
+@pytest.mark.parametrize("state", ["unpublished", "empty"])
+def test_what_a_writer_has_not_finished_is_removed(state: str) -> None:
+    """It may have been killed at any moment: the name must be free for the next one."""
+    name = f"left-{os.getpid()}"
+    if state == "empty":
+        Path("/dev/shm", name).touch()
+    else:
+        WeightSlot.create(SIZE, 41, name).close()
+    assert not WeightSlot.is_left(name, SIZE)
+    again = WeightSlot.create(SIZE, 41, name)
+    again.publish(np.zeros(SIZE, np.float32), 42)
+    again.close()
+    again.unlink()
+
+
+def test_a_writer_that_died_while_it_published_is_followed_by_one_that_does(
+    slot: WeightSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot.publish(np.full(SIZE, 1.0, np.float32), 1)
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights_module, "fence", die)
+    with pytest.raises(KeyboardInterrupt):
+        slot.publish(np.full(SIZE, 2.0, np.float32), 2)
+    monkeypatch.undo()
+    assert WeightSlot.is_left(slot.name, SIZE)
+    left = WeightSlot.attach(slot.name, SIZE)
+    out = np.empty(SIZE, np.float32)
+    assert (left.version, slot.fetch(out)) == (1, 1)
+    left.publish(np.full(SIZE, 3.0, np.float32), left.version + 1)
+    assert slot.fetch(out) == 2
+    assert np.all(out == 3)
+    left.close()
