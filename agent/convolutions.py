@@ -57,7 +57,8 @@ class Convolutions(nn.Module):
         if self._colours_last:
             frames = frames.movedim(-1, 2)
         planes = frames.reshape(frames.shape[0], -1, *frames.shape[-2:])
-        features: Tensor = self.layers(planes.to(torch.float32) * (1 / 255))
+        scaled = planes.to(torch.float32) * (1 / 255)
+        features: Tensor = self.layers(scaled.to(next(self.parameters()).dtype))
         return features.flatten(1).float()
 
 

@@ -19,6 +19,7 @@ Nothing in `step` waits for the device.
 from __future__ import annotations
 
 import copy
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -93,9 +94,12 @@ class Learner:
         self._vector = nn.Parameter(flatten_parameters(self.network))
         self._target_vector = flatten_parameters(self.target)
         self._gradients = self._vector.new_zeros(len(ACTORS), len(self._vector))
-        self._gradient_views = [_views(vector, self.network) for vector in self._gradients]
+        learns = [parameter.requires_grad for parameter in self.network.parameters()]
+        self._gradient_views = [
+            list(compress(_views(vector, self.network), learns)) for vector in self._gradients
+        ]
+        """Those of the parameters that learn, each actor's."""
         self._vector.grad = self._gradients[0]
-        self._gather_into(0)
         device = self._vector.device
         cuda = device.type == "cuda"
         self._optimiser = torch.optim.Adam(
@@ -132,9 +136,14 @@ class Learner:
         factor_of = {str(name): factor for name, factor in advantage.actor_factor.items()}
         factors = [[factor_of.get(NAMES[actor], 1.0)] for actor in ACTORS]
         self._actor_factors = torch.tensor(factors, device=self._vector.device)
-        self._cast = torch.autocast(
-            self._vector.device.type, torch.bfloat16, enabled=learner.precision == "bfloat16"
-        )
+        # What batches pass through: the networks themselves, or copies of half their precision.
+        self._online, self._judge = self.network, self.target
+        self._copies: list[tuple[Tensor, Tensor]] = []
+        if learner.precision == "bfloat16":
+            self._online, online = _in_bfloat16(self.network, self._vector)
+            self._judge, judge = _in_bfloat16(self.network, self._target_vector)
+            self._copies = [(online, self._vector), (judge, self._target_vector)]
+        self._learnt = _learnt(self._online)
 
     def observe(self, obs: npt.NDArray[Any]) -> None:
         """Count observations [n, observation_size] in, where they are normalised."""
@@ -155,14 +164,10 @@ class Learner:
         factors = self._factors(batch, weights, masks, frames)
         by_actor = self.updates % self._config.grad_norm_every == 0
 
-        self._gradients.zero_()
-        found = []
+        found: list[Tensor] = []
         for rows in parts:
             loss, measured = self._loss(batch, rows, targets[rows], factors.of(rows))
-            if by_actor:
-                self._backward_by_actor(loss, masks[rows])
-            else:
-                loss.sum().backward()  # type: ignore[no-untyped-call]
+            self._backward(loss, masks[rows] if by_actor else None, first=not found)
             found.append(measured)
 
         if by_actor:
@@ -215,6 +220,7 @@ class Learner:
         adam = {0: _copies(state["adam"])} if state["adam"] else {}
         self._optimiser.load_state_dict({"state": adam, "param_groups": groups})
         self.updates = state["updates"]
+        self._refresh_copies()
         if self.statistics is not None:
             self.statistics.set_state(state["observations"])
 
@@ -227,7 +233,7 @@ class Learner:
     def _targets(self, batch: Batch, rows: slice) -> Tensor:
         """What the values should have been, [b, K]."""
         r_t, discount_t, s_t = batch.returns[rows], batch.discounts[rows], batch.next_states[rows]
-        online, target = self.network, self.target
+        online, target = self._online, self._judge
         z_t = target.z(self._raw(target, s_t))
         if online.sizes:
             q_t = online.values.q(online.z(self._raw(online, s_t)))
@@ -236,11 +242,10 @@ class Learner:
 
     def _raw(self, network: QNetwork, obs: Tensor, unit: Tensor | None = None) -> Tensor:
         """The network's last layer; `unit` or the policy's own action, where it looks at one."""
-        with self._cast:
-            x = network.encode(obs)
-            if network.follows_gradient and unit is None:
-                unit = network.act(x)
-            return network.raw(x, unit)
+        x = network.encode(obs)
+        if network.follows_gradient and unit is None:
+            unit = network.act(x)
+        return network.raw(x, unit)
 
     def _weights(self, batch: Batch, targets: Tensor, parts: list[slice]) -> Tensor:
         """The advantage weight of each row, [B]: 1 where no loss takes it."""
@@ -271,7 +276,7 @@ class Learner:
         Where continuous heads are not part of what Q looks at, the TD target stands for Q(s, a):
         it is a sample of what the whole action was worth.
         """
-        network = self.network
+        network = self._online
         q = network.values.q(network.z(self._raw(network, *self._seen(batch, rows))))
         if not network.sizes:
             return network.values.mean(target) - q[:, 0]
@@ -319,11 +324,10 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q, and
         the losses of values, continuous heads and imitation, [b, 5]."""
-        network = self.network
+        network = self._online
         states, unit = self._seen(batch, rows)
-        with self._cast:
-            x = network.encode(states)
-            raw = network.raw(x, unit)
+        x = network.encode(states)
+        raw = network.raw(x, unit)
         z = network.z(raw)
         taken = None
         if network.sizes:
@@ -369,29 +373,26 @@ class Learner:
         """Q of the policy's own continuous action and the best choices with it, [b]; a gradient
         flows to the policy alone (Lillicrap et al. 2016, arXiv:1509.02971; with discrete choices
         beside it Xiong et al. 2018, arXiv:1810.06394)."""
-        network = self.network
+        network = self._online
         x = x.detach()
-        with self._cast:
-            raw = network.raw(x, network.act(x), frozen=True)
+        raw = network.raw(x, network.act(x), frozen=True)
         q = network.values.q(network.z(raw))
         if not network.sizes:
             return q[:, 0]
         return q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
 
-    def _backward_by_actor(self, loss: Tensor, masks: Tensor) -> None:
-        """Add each actor's part of the gradient to a row of `_gradients`; `masks` [b, actors]. The
-        parts add up to the whole gradient, so this takes one backward pass more, not three."""
-        for i, mask in enumerate(masks.T):
-            self._gather_into(i)
-            loss.backward(mask, retain_graph=i < len(ACTORS) - 1)  # type: ignore[no-untyped-call]
-        self._gather_into(0)
-
-    def _gather_into(self, row: int) -> None:
-        """Have backward passes add to this row of `_gradients`."""
-        views = self._gradient_views[row]
-        for parameter, view in zip(self.network.parameters(), views, strict=True):
-            if parameter.requires_grad:
-                parameter.grad = view
+    def _backward(self, loss: Tensor, masks: Tensor | None, *, first: bool) -> None:
+        """Add the gradient of a loss [b] to the first row of `_gradients`, or, with masks [b,
+        actors], each actor's part to a row of its own. The parts add up to the whole gradient, so
+        that takes one backward pass more, not three. `first`: nothing is to be added to."""
+        weights = [torch.ones_like(loss)] if masks is None else list(masks.T)
+        into = torch._foreach_copy_ if first else torch._foreach_add_
+        for views, weight in zip(self._gradient_views, weights, strict=False):
+            gradients = torch.autograd.grad(
+                loss, self._learnt, weight, retain_graph=weight is not weights[-1],
+                materialize_grads=True,
+            )  # fmt: skip
+            into(views, gradients)
 
     def _clip(self) -> Tensor:
         """Scale the gradient down to `grad_clip_norm` if it is longer; its norm before that."""
@@ -399,7 +400,7 @@ class Learner:
         norm: Tensor = torch.linalg.vector_norm(gradient)
         gradient *= (self._config.grad_clip_norm / (norm + 1e-6)).clamp_(max=1.0)
         # One bad batch must not destroy the network: the metrics show the NaN, the step is empty.
-        gradient.masked_fill_(~norm.isfinite(), 0.0)
+        gradient.nan_to_num_(0.0, 0.0, 0.0)
         return norm
 
     def _learning_rate(self) -> float:
@@ -426,6 +427,13 @@ class Learner:
             soft_update([self._target_vector], [self._vector], self._config.target_tau)
         elif self.updates % self._config.target_every == 0:
             hard_update([self._target_vector], [self._vector])
+        self._refresh_copies()
+
+    @torch.no_grad()
+    def _refresh_copies(self) -> None:
+        """After each change of the weights: what batches pass through has them, too."""
+        for copied, vector in self._copies:
+            copied.copy_(vector)
 
     @torch.no_grad()
     def _show_statistics(self) -> None:
@@ -458,6 +466,20 @@ def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     if one is None or other is None:
         return other if one is None else one
     return one + other
+
+
+def _in_bfloat16(network: QNetwork, vector: Tensor) -> tuple[QNetwork, Tensor]:
+    """A copy of a network, its learnt parameters views of a bfloat16 copy of `vector`; and that
+    copy. One cast after each step, where autocast makes one for each layer and pass."""
+    copied, low = copy.deepcopy(network), vector.detach().to(torch.bfloat16)
+    halves, wholes = _views(low, network), _views(vector.detach(), network)
+    for parameter, half, whole in zip(copied.parameters(), halves, wholes, strict=True):
+        parameter.data = half if parameter.requires_grad else whole
+    return copied, low
+
+
+def _learnt(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def _views(vector: Tensor, network: nn.Module) -> list[Tensor]:

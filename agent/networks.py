@@ -5,7 +5,8 @@
                                                                          └─▶ tanh ─▶ continuous
 
 K numbers stand for a value as `agent.values` says; with K = 1 they are Q itself. All heads are
-columns of one Linear: one matrix product instead of three.
+columns of one Linear: one matrix product instead of three. Weights may be bfloat16: what passes
+through is cast to them, and what comes out is float32.
 
 With `learner.continuous = "gradient"` the values depend on the continuous action too, and a policy
 with a trunk of its own chooses it:
@@ -198,12 +199,13 @@ class QNetwork(nn.Module):
         `unit` [B, C]: the continuous action in units of half its range, where values depend on it.
         `frozen`: a gradient flows to `unit` alone.
         """
+        x = x.to(self._last[0].dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             for weight, bias in self._trunk:
                 x = F.linear(x, weight, bias).relu_()
         last: Layers = (self._last,)
         if unit is not None:
-            x = torch.cat((x, unit), dim=1)
+            x = torch.cat((x, unit.to(x.dtype)), dim=1)
             last = (self._joint, self._last)
         if frozen:
             last = [(weight.detach(), bias.detach()) for weight, bias in last]
@@ -214,8 +216,8 @@ class QNetwork(nn.Module):
     def act(self, x: Tensor) -> Tensor:
         """The policy's continuous action on encoded observations, in units of half its range,
         [B, C]. The convolutions are the values' own: no gradient flows to them from here."""
-        x = x.detach()
         *inner, last = self._policy
+        x = x.detach().to(last[0].dtype)
         for weight, bias in inner:
             x = F.linear(x, weight, bias).relu_()
         return F.linear(x, *last).float().tanh()

@@ -25,6 +25,7 @@ COMMANDS = {
     "inspect": ("server.inspect_run", "show what a run's folder holds, and check all of it"),
     "export": ("server.export", "write a run's network as an ONNX file"),
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
+    "demo-mame": ("server.demo_mame", "Breakout or Pong in MAME from start to finish"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
     "chaos": ("server.chaos", "prove that nothing is lost while processes are killed at random"),
     "conformance": ("server.conformance", "check any server or any client against the protocol"),

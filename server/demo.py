@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"frames between two evaluations of {EVAL_EPISODES} episodes (%(default)s)",
     )
     add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
-    add("--weaken", type=_share, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
+    add("--weaken", type=share, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
     add_config(parser, preset="demo")
 
@@ -257,7 +257,8 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print(f"run: {summary['run']}")
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """A number from 0 to 1, as an argument."""
     try:
         number = float(text)
     except ValueError:

@@ -229,6 +229,27 @@ As before, with 30 % of the expert's actions replaced by random ones.""",
     pictures=(RETURN, ACTORS),
 )
 
+SIGNALLED = Comparison(
+    "signals",
+    "What the weights are worth beside cloning",
+    """\
+The default clones the expert on the expert's rows, and regresses the continuous heads towards what
+either actor did, by weight. Here is what the weights add to the cloning: none (`off`), or those by
+reward, by n-step return, or by what the critic thinks, each compared with the same actor.""",
+    scenes=(WEAK_HYBRID, FULL_HYBRID),
+    variants={"off": OFF} | {signal: {"advantage.signal": signal} for signal in SIGNALS},
+    frames=20_000,
+    preset=PRESET,
+    seeds=5,
+    metrics=("grad_share_dqn", "weight_ess_dqn"),
+    checks=(
+        Better("weak-hybrid", "critic", "off"),
+        Better("weak-hybrid", "critic", "reward"),
+        Better("hybrid", "critic", "reward"),
+    ),
+    pictures=(RETURN,),
+)
+
 UNITS = Comparison(
     "units",
     "Who plays for how long",
@@ -275,8 +296,8 @@ follows the ball and wins about as many points as it loses. An episode is five p
 those won less those lost.""",
     scenes=(Scene("pong", "Pong from RAM", "PongRam-v0"),),
     variants={"understudy": {}},
-    frames=100_000,
-    eval_every=5000,
+    frames=400_000,
+    eval_every=20_000,
     preset="pong",
     seeds=3,
     passing=1,
@@ -294,6 +315,7 @@ COMPARISONS = (
     HYBRID_TEACHER,
     HYBRID_WEAK,
     WEIGHTING,
+    SIGNALLED,
     UNITS,
     VALUES,
     PONG,

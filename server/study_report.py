@@ -43,6 +43,8 @@ Numbers are interquartile means over the runs (the middle half of them) with 95 
 intervals, as Agarwal et al. 2021 recommend for few runs. Bands in the pictures are such intervals
 too. A verdict is about the interquartile mean, or about every seed, as it says; "never" stands for
 a run that did not get there.
+
+Sections of what is not a comparison of these are written by hand, and stay as they are.
 """
 
 

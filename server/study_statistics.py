@@ -92,15 +92,18 @@ def _resampled(strata: Sequence[Sequence[float]], seed: int) -> Floats:
     return iqm(np.concatenate(drawn, axis=1))
 
 
-def show(found: Estimate, digits: int = 0) -> str:
+def show(found: Estimate, digits: int | None = None) -> str:
     """`224 [146, 250]`."""
     return f"{text(found.point, digits)} [{text(found.low, digits)}, {text(found.high, digits)}]"
 
 
-def text(value: float, digits: int = 0) -> str:
-    """A number for people; `never` for infinity, a dash for NaN."""
+def text(value: float, digits: int | None = None) -> str:
+    """A number for people; `never` for infinity, a dash for NaN. Whole, but for those below 10,
+    which would be told too coarsely."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "never"
+    if digits is None:
+        digits = 1 if abs(value) < 10 and value != round(value) else 0
     return f"{value:,.{digits}f}"

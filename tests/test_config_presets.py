@@ -32,7 +32,7 @@ def _without_reason(text: str) -> list[str]:
 
 
 def test_the_presets() -> None:
-    assert list(presets()) == ["bench", "demo", "original", "pong", "tempest"]
+    assert list(presets()) == ["bench", "breakout", "demo", "original", "pong", "tempest"]
     assert resources.files("config").joinpath("presets/demo.toml").is_file()
 
 

@@ -83,4 +83,6 @@ def test_what_is_no_score_is_refused(wrong: list[float]) -> None:
 def test_numbers_for_people() -> None:
     assert show(Estimate(8666.7, 6000, math.inf, 5)) == "8,667 [6,000, never]"
     assert show(Estimate(0.126, 0.1, 0.15, 5), 2) == "0.13 [0.10, 0.15]"
+    assert show(Estimate(1.66, -0.04, 12.5, 5)) == "1.7 [-0.0, 12]"
+    assert (text(2.0), text(9.96), text(10.4)) == ("2", "10.0", "10")
     assert text(math.nan) == "–"
