@@ -482,6 +482,21 @@ class MetricsConfig(Group):
     package tensorboard."""
 
 
+class SupervisionConfig(Group):
+    """What happens when a process of the server dies or hangs."""
+
+    restarts: Annotated[int, Field(ge=0), Unit("restarts")] = 5
+    """How often one of them is started again within within_s; after that the server ends with exit
+    code 1. 0: the first death ends it."""
+    within_s: Seconds = 600.0
+    """The time in which restarts are counted."""
+    pause_s: Seconds = 0.5
+    """Before the first restart. Each further one within within_s waits twice as long, 30 s at
+    most."""
+    hang_s: Seconds = 60.0
+    """A process that gives no sign of life for so long is killed and started again."""
+
+
 class Config(Group):
     """All settings of a run, a group for each part."""
 
@@ -499,6 +514,7 @@ class Config(Group):
     checkpoint: CheckpointConfig = CheckpointConfig()
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

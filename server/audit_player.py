@@ -7,8 +7,10 @@ word. Imports neither torch nor the server.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.actor import Actor
-from understudy_client import Client, Continuous, Discrete, Observation
-from understudy_client.errors import ClientError
+from understudy_client import Backoff, Client, Continuous, Discrete, Observation
+from understudy_client.errors import Cancelled, ClientError, Reconnected
 
 OBSERVATIONS = 4
 CHOICES = 1000
@@ -34,9 +36,14 @@ SLOTS = {"frame": 3, "frames": 32}
 """Games on a connection, for players that send FRAME and for those that send FRAMES."""
 
 
-def play(index: int, seed: int, home: Path, stop: Event) -> None:
+def play(
+    index: int, seed: int, home: Path, stop: Event, *, steadfast: bool = False, pause_s: float = 0.0
+) -> None:
     """One process that plays, logs and disconnects until it is told to stop. It reads the server's
-    port from `home` and leaves its log there, client-<index>.npz."""
+    port from `home` and leaves its log there, client-<index>.npz.
+
+    `steadfast`: a server that goes away is waited for. `pause_s`: after each answer.
+    """
     kind = "frames" if index % 2 == 0 else "frame"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rng = np.random.default_rng([seed, index])
@@ -44,17 +51,30 @@ def play(index: int, seed: int, home: Path, stop: Event) -> None:
     log = Log()
     try:
         while not stop.is_set():
-            with Client.connect(
-                "127.0.0.1",
-                port,
-                client=f"audit/{index}",
-                game="audit",
-                observation=Observation("float32", (OBSERVATIONS,)),
-                actions=(Discrete("choice", CHOICES), Continuous("identity", 0.0, 1.0, IDENTITY)),
-                slots=SLOTS[kind],
-            ) as client:
+            with (
+                contextlib.suppress(*(Reconnected, Cancelled) if steadfast else ()),
+                Client.connect(
+                    "127.0.0.1",
+                    port,
+                    client=f"audit/{index}",
+                    game="audit",
+                    observation=Observation("float32", (OBSERVATIONS,)),
+                    actions=(
+                        Discrete("choice", CHOICES),
+                        Continuous("identity", 0.0, 1.0, IDENTITY),
+                    ),
+                    slots=SLOTS[kind],
+                    backoff=Backoff(give_up_s=600.0) if steadfast else None,
+                    cancelled=stop.is_set if steadfast else None,
+                    on_answer=(lambda *_: time.sleep(pause_s)) if pause_s else None,
+                ) as client,
+            ):
+                pending, session = Pending(client.slots), client.session
                 play_on = _play_frames if kind == "frames" else _play_frame
-                play_on(client, rng, log, stop)
+                try:
+                    play_on(client, rng, log, stop, pending)
+                finally:
+                    pending.log(log, session, np.arange(client.slots))
                 # One in two is gone without a word.
                 client.close(bye=bool(rng.integers(2)))
     except ClientError as error:
@@ -114,11 +134,12 @@ class Pending:
             )
 
 
-def _play_frames(client: Client, rng: np.random.Generator, log: Log, stop: Event) -> None:
+def _play_frames(
+    client: Client, rng: np.random.Generator, log: Log, stop: Event, pending: Pending
+) -> None:
     """All slots at once, until the next disconnect."""
     n = client.slots
     everyone = np.arange(n)
-    pending = Pending(n)
     for _ in range(int(rng.geometric(DISCONNECT))):
         if stop.is_set():
             break
@@ -145,12 +166,12 @@ def _play_frames(client: Client, rng: np.random.Generator, log: Log, stop: Event
         recommended = (answers.actions == experts).all(axis=1)
         pending.wrong = pending.alive & (recommended != (answers.actors == Actor.EXPERT))
         pending.wrong |= pending.alive != (statuses == 0)
-    pending.log(log, client.session, everyone)
 
 
-def _play_frame(client: Client, rng: np.random.Generator, log: Log, stop: Event) -> None:
+def _play_frame(
+    client: Client, rng: np.random.Generator, log: Log, stop: Event, pending: Pending
+) -> None:
     """Slot by slot, until the next disconnect."""
-    pending = Pending(client.slots)
     for _ in range(int(rng.geometric(DISCONNECT / 4))):
         if stop.is_set():
             break
@@ -185,7 +206,6 @@ def _play_frame(client: Client, rng: np.random.Generator, log: Log, stop: Event)
         else:
             pending.action[slot] = np.nan
             pending.wrong[slot] = answer.actor != 0 or status == 0
-    pending.log(log, client.session, np.arange(client.slots))
 
 
 def _action(row: npt.NDArray[np.float32]) -> list[Any]:

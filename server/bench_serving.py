@@ -205,6 +205,8 @@ def _server(config: dict[str, Any]) -> Iterator[Supervisor]:
             "replay.capacity_steps": 200_000,
             # As many updates as the trainer can make: it must never pause for lack of frames.
             "trainer.replay_ratio": 1e6,
+            # Nobody is to measure a server of which a part was away.
+            "supervision.restarts": 0,
         } | config
         given = Given(preset="bench", values=values, options=dict.fromkeys(values, ""))
         loaded = load(given, {}).config

@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
     "demo-mame": ("server.demo_mame", "Breakout or Pong in MAME from start to finish"),
     "audit": ("server.audit", "prove that every action is tagged with who chose it"),
+    "chaos": ("server.chaos", "prove that nothing is lost while processes are killed at random"),
     "conformance": ("server.conformance", "check any server or any client against the protocol"),
     "doctor": ("server.doctor", "check this machine, or a running server from the game's side"),
     "fuzz": ("server.fuzz", "feed decoder and server with what is hostile, and see them bear it"),

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from config.models import Config
 from protocol.spaces import GameSpec
 
+GATEWAY, TRAINER = "gateway", "trainer"
+"""Kinds of the supervisor's children."""
+
 
 @dataclass(frozen=True)
 class Proposed:
@@ -69,6 +72,8 @@ class Open:
     rings: tuple[str, ...]
     weights: str
     size: int
+    tally: str = ""
+    """The file where the gateway counts (server.tally); empty for none."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
 import time
 from collections import Counter
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,11 +50,13 @@ from server.control import (
     Stop,
 )
 from server.expert_plugin import ExpertPlugin
+from server.heart import Heart
 from server.limits import Addresses, Bucket
 from server.listener import Listener
 from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.slots import slot_bytes
+from server.tally import cells
 from server.tempest_connection import TempestConnection, replies
 from server.tls import certificate
 from server.turn import TurnLoop
@@ -93,6 +97,7 @@ class Gateway:
         index: int,
         launch: int,
         pipe: Pipe,
+        heart: Heart,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.config = config
@@ -109,9 +114,11 @@ class Gateway:
         self.replies = replies(config)
         """To the older clients."""
         self._index = index
-        # Unique in a run: each launch has a range of its own, each gateway every n-th number.
-        self._next_session = (launch << _SESSION_BITS) + index + 1
+        # Unique in a run: each launch has a range of its own, each gateway every n-th number. How
+        # many it has begun is in its ring, for one that is started in its place.
+        self._first_session = (launch << _SESSION_BITS) + index + 1
         self._pipe = pipe
+        self._heart = heart
         self._loop = loop
         self._connections: set[Connection] = set()
         self._spec: GameSpec | None = None
@@ -319,6 +326,8 @@ class Gateway:
             log.warning("reward.weights names %s, which the game does not send", sorted(unknown))
         capacity = self.config.server.ring_steps
         self._rings = [StepRing.attach(name, message.spec, capacity) for name in message.rings]
+        ring = self._rings[self._index]
+        ring.take_over()
         self._weights = WeightSlot.attach(message.weights, message.size)
         self._policy = Policy(
             message.spec,
@@ -328,18 +337,23 @@ class Gateway:
             frame_stack=self.config.replay.frame_stack,
         )
         self._policy.refresh()
+        tally = np.zeros(2, np.int64)
+        if message.tally:
+            tally = cells(Path(message.tally), self._index)
+        tally[:] = ring.steps, 0
         seed = self.config.run.seed
         self.turn = TurnLoop(
             message.spec,
             self.config.reward,
             self._policy,
-            self._rings[self._index],
+            ring,
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
             frame_stack=self.config.replay.frame_stack,
             expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
             most_slots=self.config.server.max_slot_bytes
             // slot_bytes(message.spec, self.config.replay.frame_stack),
+            tally=tally,
         )
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
@@ -390,8 +404,8 @@ class Gateway:
         if room is not None and session.hello.slots > room:
             connection.fail(self._no_room(session.hello.slots, room))
             return
-        number = self._next_session
-        self._next_session += self.config.server.gateways
+        begun = self._rings[self._index].count_session()
+        number = self._first_session + begun * self.config.server.gateways
         streams = [stream_number(number, slot) for slot in range(session.hello.slots)]
         rows = self.turn.join(streams, session.hello.role)
         self._policy.refresh()  # so that a report says what an evaluation begins with
@@ -446,6 +460,7 @@ class Gateway:
 
     def sweep(self) -> None:
         """Check all deadlines, and do so again in a moment."""
+        self._heart.beat()
         now = self.now()
         for connection in list(self._connections):
             connection.check(now)
@@ -462,7 +477,8 @@ class Gateway:
 
     def send_report(self) -> None:
         """Tell the supervisor how it goes."""
-        self._pipe.send(self._report())
+        with contextlib.suppress(OSError):  # it is gone: so will this be, but in order
+            self._pipe.send(self._report())
 
     def _report(self) -> GatewayReport:
         turn = self.turn
@@ -586,11 +602,12 @@ async def _serve(
     index: int,
     launch: int,
     pipe: Pipe,
+    heart: Heart,
     sock: socket.socket,
     tempest: socket.socket | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    gateway = Gateway(config, index, launch, pipe, loop)
+    gateway = Gateway(config, index, launch, pipe, heart, loop)
     loop.set_exception_handler(gateway.failed)
     loop.add_reader(pipe.fileno(), gateway.heard)
     servers: list[asyncio.AbstractServer | Listener] = []
@@ -642,6 +659,7 @@ def main(
     index: int,
     launch: int,
     pipe: Pipe,
+    heart: Heart,
     sock: socket.socket,
     tempest: socket.socket | None = None,
 ) -> None:
@@ -651,10 +669,11 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
+    log.info("process %d", os.getpid())
     torch.set_num_threads(1)
     _allow_open_files(config)
     try:
-        uvloop.run(_serve(config, index, launch, pipe, sock, tempest))
+        uvloop.run(_serve(config, index, launch, pipe, heart, sock, tempest))
     except Exception as error:
         log.exception("the gateway ends")
         raise SystemExit(1) from error

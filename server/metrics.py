@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 from protocol.actor import NAMES
 from protocol.errors import CODES
-from server.control import Episode, GatewayReport
+from server.control import GATEWAY, TRAINER, Episode, GatewayReport
 from server.evaluation import STUDENT, TEACHER, Evaluation, Evaluations
+from server.tally import InFlight
 
 _EPISODES = 100
 """Episode returns are means over this many of the newest."""
@@ -60,6 +61,20 @@ METRICS: dict[str, tuple[str, str]] = (
         "policy_version": ("", "the weights that the gateways play with"),
         "expert_ratio": ("fraction", "share of frames that the expert plays, where it recommends"),
         "epsilon": ("fraction", "share of dqn frames whose discrete heads are random"),
+        "restarts_gateway": (
+            "",
+            "how often a gateway that died or hung was started again, since the start",
+        ),
+        "restarts_trainer": ("", "the same of the trainer"),
+        "steps_lost": (
+            "steps",
+            "complete steps that were on their way to the replay when a gateway died, or when the "
+            "server did before this start",
+        ),
+        "frames_lost": (
+            "frames",
+            "frames that had been answered then, and that no other frame completed",
+        ),
         "episodes": ("", "training episodes that ended since the start"),
         "episode_return_mean": ("", f"mean return of the last {_EPISODES} training episodes"),
         "episode_length_mean": ("frames", f"mean length of the last {_EPISODES} training episodes"),
@@ -230,6 +245,16 @@ class Collector:
         self._seen = True
         """A row has been made since the trainer reported."""
         self._gateways: dict[int, GatewayReport] = {}
+        self._past: list[GatewayReport] = []
+        """The last reports of gateways that have died: their counts go on."""
+        self.restarts: Counter[str] = Counter()
+        """Of gateways and trainer, by kind; the supervisor counts them."""
+        self.lost = InFlight()
+        """With gateways that died, and with a server that did not end in order before this one."""
+        self._handed_over: Counter[int] = Counter()
+        """Steps in the ring of each gateway when the one before it died."""
+        self._stored: Counter[int] = Counter()
+        """Steps that each gateway has completed, those of the one before it included."""
         self._returns: deque[Episode] = deque(maxlen=_EPISODES)
         self._episodes = 0
         self._last: tuple[float, int, int] | None = None
@@ -247,7 +272,10 @@ class Collector:
 
     def gateway(self, report: GatewayReport) -> list[Evaluation]:
         """A gateway reported; the evaluations that have reached their most episodes with that."""
-        self._gateways[report.index] = report
+        index = report.index
+        self._gateways[index] = report
+        # One that has just been started again does not know yet where it goes on.
+        self._stored[index] = max(report.stored, self._handed_over[index])
         training = [e for e in report.episodes if e.role == "train"]
         self._returns.extend(training)
         self._episodes += len(training)
@@ -260,18 +288,29 @@ class Collector:
             playing, report.episodes, report.run_frames, report.policy_version, time.time()
         )
 
+    def gone(self, index: int, stored: int) -> None:
+        """A gateway has died: what it counted stays, what it had is no more. `stored`: the steps
+        that are in its ring, which the next one counts on from."""
+        report = self._gateways.pop(index, None)
+        if report is not None:
+            self._past.append(report)
+        self._stored[index] = self._handed_over[index] = stored
+
     @property
     def errors(self) -> Counter[str]:
         """Connections that ended in an error, by code."""
-        return sum((Counter(r.errors) for r in self._gateways.values()), Counter())
+        return sum((Counter(r.errors) for r in self._counted()), Counter())
+
+    def _counted(self) -> list[GatewayReport]:
+        return [*self._past, *self._gateways.values()]
 
     def row(self) -> dict[str, float]:
         """All metrics now. Rates are over the time since the last row. (The supervisor adds what it
         knows itself: `writes_failed`.)"""
         reports = list(self._gateways.values())
         now = time.time()
-        stored = sum(r.stored for r in reports)
-        frames = sum((Counter(r.frames) for r in reports), Counter())
+        stored = self._stored.total()
+        frames = sum((Counter(r.frames) for r in self._counted()), Counter())
         answered = frames.total()
         since, stored_then, answered_then = self._last or (now, stored, answered)
         seconds = now - since
@@ -289,14 +328,17 @@ class Collector:
             "errors": float(self.errors.total()),
             "turn_p50_ms": _mean(r.turn_p50_ms for r in reports),
             "turn_p99_ms": worst,
-            "expert_failures": float(sum(r.expert_failures for r in reports)),
-            "stalls": float(sum(r.stalls for r in reports)),
+            "expert_failures": float(sum(r.expert_failures for r in self._counted())),
+            "stalls": float(sum(r.stalls for r in self._counted())),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),
             "episodes": float(self._episodes),
             "episode_return_mean": _mean(e.episode_return for e in self._returns),
             "episode_length_mean": _mean(e.length for e in self._returns),
+            "steps_lost": float(self.lost.steps),
+            "frames_lost": float(self.lost.frames),
+            **{f"restarts_{kind}": float(self.restarts[kind]) for kind in (GATEWAY, TRAINER)},
         }
         row |= self.evaluations.numbers()
         row |= {f"errors_{code}": float(self.errors[code]) for code in CODES}

@@ -50,6 +50,11 @@ class Players:
         """A client is gone."""
         self._players.pop(session, None)
 
+    def gone(self, gateway: int) -> None:
+        """A gateway has died, and its connections with it."""
+        kept = self._players.items()
+        self._players = {number: one for number, one in kept if one.joined.gateway != gateway}
+
     def report(self, report: GatewayReport) -> None:
         """A gateway reported: numbers of those of its connections that are still there."""
         counts = report.played.tolist()

@@ -27,6 +27,7 @@ from protocol.spaces import GameSpec
 from server import demonstrations, trainer
 from server.control import Failed, GameDecided, Log, Saved, Stop, TrainerReport
 from server.disk import Writes
+from server.heart import Heart
 from server.logs import log_here, stop_logging
 from server.metrics import Collector
 from server.play import positive
@@ -110,7 +111,7 @@ def _pretrain(
     pipe, theirs = context.Pipe()
     process = context.Process(
         target=trainer.main,
-        args=(config, theirs, folder.path, True, False),
+        args=(config, theirs, Heart(context), folder.path, True, False),
         kwargs={"pretrain_updates": updates},
         name="trainer",
     )

@@ -36,6 +36,8 @@ SETTINGS: dict[str, Any] = {
     "replay.capacity_steps": 4096,
     "replay.device": "cpu",
     "checkpoint.replay": False,
+    # Rows are in the memory of the trainer alone: another one would not have them.
+    "supervision.restarts": 0,
     "trainer.device": "cpu",
     # A run that learns from the recording clips rewards as it is told to.
     "reward.clip": None,

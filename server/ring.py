@@ -3,6 +3,9 @@ trainer). Full means that the writer waits: nothing is ever overwritten or dropp
 
 Layout: a header of one cache line for each counter, then a StepBlock of `capacity` rows. The
 counters only grow; a row's place is its number modulo the capacity.
+
+Either end may die at any moment and another process take its place: rows count once `written` says
+so, and stay until `read` does. A writer that takes over calls `take_over` first.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from server import shared
 from server.shared import fence
 
 _LINE = 8  # int64s in a cache line: the writer's and the reader's counters do not share one
-_HEADER_BYTES = 3 * _LINE * 8
-_WRITTEN, _READ, _STEPS = 0, _LINE, 2 * _LINE
+_LINES = 4
+_HEADER_BYTES = _LINES * _LINE * 8
+_WRITTEN, _READ, _STEPS, _SESSIONS = 0, _LINE, 2 * _LINE, 3 * _LINE
+# Beside `written`: what it and `steps` were before the newest block.
+_BEFORE, _STEPS_BEFORE = _WRITTEN + 1, _WRITTEN + 2
 
 
 class StepRing:
@@ -29,7 +35,7 @@ class StepRing:
         self._memory = memory
         self.name = memory.name
         self.capacity = capacity
-        self._counters = np.frombuffer(memory.buf, np.int64, 3 * _LINE)
+        self._counters = np.frombuffer(memory.buf, np.int64, _LINES * _LINE)
         self._rows = StepBlock.over(memory.buf[_HEADER_BYTES:], spec, capacity)
 
     @staticmethod
@@ -82,9 +88,22 @@ class StepRing:
         _copy(block.rows(0, head), self._rows.rows(start, start + head))
         if head < n:
             _copy(block.rows(head, n), self._rows.rows(0, n - head))
+        steps = int(self._counters[_STEPS])
+        self._counters[_STEPS_BEFORE], self._counters[_BEFORE] = steps, written
         fence()
-        self._counters[_STEPS] += np.count_nonzero(block.kind == STEP)
+        self._counters[_STEPS] = steps + np.count_nonzero(block.kind == STEP)
         self._counters[_WRITTEN] = written + n
+
+    def take_over(self) -> None:
+        """Write on in place of a process that died. A block that it did not finish is not there."""
+        if self._counters[_WRITTEN] == self._counters[_BEFORE]:
+            self._counters[_STEPS] = self._counters[_STEPS_BEFORE]
+
+    def count_session(self) -> int:
+        """How many sessions the writers have begun before this one, all of them together."""
+        before = int(self._counters[_SESSIONS])
+        self._counters[_SESSIONS] = before + 1
+        return before
 
     def read(self, limit: int) -> StepBlock | None:
         """Up to `limit` of the oldest rows as views of the ring, None if there are none.

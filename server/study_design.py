@@ -24,7 +24,7 @@ from server.study_checks import Check
 EXPERT = ""
 """The variant of a job that plays the expert alone."""
 
-_ELSEWHERE = ("server", "tempest", "checkpoint", "health", "metrics", "run")
+_ELSEWHERE = ("server", "tempest", "checkpoint", "health", "metrics", "run", "supervision")
 """Groups of settings that a run in an arena does not look at, the seed apart."""
 
 _LATER = (

@@ -1,21 +1,18 @@
-"""The supervisor: starts the gateways and the trainer, decides the run's game, collects metrics.
+"""The supervisor: starts the gateways and the trainer, again where they die or hang, decides the
+run's game, collects metrics.
 
 `start`, then `poll` again and again, then `stop`: whoever owns it (a command) writes the loop.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import multiprocessing
 import multiprocessing.connection
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import Connection as Pipe
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,22 +23,24 @@ from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from protocol.spaces import GameSpec
-from server import bounds, expert_plugin, exposure, gateway, trainer
+from server import bounds, expert_plugin, exposure
 from server.board import Board
+from server.children import Child
 from server.control import (
+    GATEWAY,
     Changed,
     Checkpoint,
     Dump,
     Dumped,
     Ending,
+    Evaluate,
     ExpertRatio,
     Failed,
-    GameDecided,
     GatewayReport,
     Joined,
     Left,
     Log,
-    Open,
+    Pause,
     Proposed,
     Ready,
     Record,
@@ -59,15 +58,14 @@ from server.controls import Controls
 from server.disk import Writes
 from server.evaluation import Evaluation, Evaluations
 from server.event_files import EventFiles
+from server.fleet import Fleet, Task
 from server.logs import LogFile
 from server.mailbox import Mailbox
 from server.metrics import Collector
 from server.players import Players
-from server.ring import StepRing
 from server.rundir import RunFolder, append_lines
 from server.tls import certificate
 from server.watch import SampleWatch, unwise
-from server.weights import WeightSlot
 
 log = logging.getLogger("supervisor")
 
@@ -75,9 +73,6 @@ _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 """Metrics that every update has: where they are NaN, that is news and not the lack of any."""
 
 _EVENTS = "TensorBoard's event files"
-
-BACKLOG = 1024
-"""Connections that may wait to be accepted."""
 
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
@@ -90,7 +85,7 @@ Answer = TypeVar("Answer", Saved, Dumped, Recorded)
 
 
 class ChildDied(RuntimeError):
-    """A process of the server ended although nobody asked it to."""
+    """A process of the server ended although nobody asked it to, and is not started again."""
 
 
 class Supervisor:
@@ -130,17 +125,10 @@ class Supervisor:
         self.port = 0
         self.tempest_port: int | None = None
         """Where older clients for Tempest connect."""
-        self._resume = resume
-        self._record = record
-        self._best = best
-        self._keep_rows = keep_rows
-        self._context = multiprocessing.get_context("spawn")
         self._spec: GameSpec | None = folder.game()
-        self._ready: Ready | None = None
-        self._rings: list[StepRing] = []
-        self._gateways: list[Pipe] = []
-        self._trainer: Pipe | None = None
-        self._processes: dict[Pipe, BaseProcess] = {}
+        self._fleet = Fleet(config, folder, Task(resume, record, best, keep_rows), self._greet)
+        self._asked: Evaluate | None = None
+        """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
         self._base_frames: int | None = None if resume else 0
         """Stored frames before this start; None while that is not known."""
@@ -173,20 +161,7 @@ class Supervisor:
         for reminder in exposure.check(self.config):
             log.warning("%s", reminder)
         certificate(self.config.server)  # the gateways load it again: here it is only looked at
-        for index, sockets in enumerate(self._listen()):
-            args = (self.config, index, self.folder.launch)
-            pipe = self._spawn(f"gateway-{index}", gateway.main, *args, last=sockets)
-            self._gateways.append(pipe)
-            for sock in sockets:
-                if sock is not None:
-                    sock.close()
-        self._trainer = self._spawn(
-            "trainer",
-            trainer.main,
-            self.config,
-            last=(self.folder.path, self._resume, self._record, self._best, self._keep_rows),
-        )
-        self._tell_ratio()
+        self.port, self.tempest_port = self._fleet.start()
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
         self.mailbox.open()
@@ -215,29 +190,14 @@ class Supervisor:
             if field == "trainer.device":
                 self.board.device = str(device)
 
-    def _listen(self) -> list[tuple[socket.socket, socket.socket | None]]:
-        """For each gateway where games connect, and where older clients for Tempest do."""
-        server, tempest = self.config.server, self.config.tempest
-        sockets = _listening("server", server.host, server.port, server.gateways)
-        self.port = sockets[0].getsockname()[1]
-        if tempest.port is None:
-            return [(sock, None) for sock in sockets]
-        try:
-            older = _listening("tempest", tempest.host, tempest.port, server.gateways)
-        except ConfigError:
-            for sock in sockets:
-                sock.close()
-            raise
-        self.tempest_port = older[0].getsockname()[1]
-        return list(zip(sockets, older, strict=True))
-
-    def _spawn(self, name: str, target: Callable[..., None], *first: Any, last: Any) -> Pipe:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=target, args=(*first, theirs, *last), name=name)
-        process.start()
-        theirs.close()
-        self._processes[ours] = process
-        return ours
+    def _greet(self, child: Child) -> None:
+        """Tell a child that has just been started what others have been told before."""
+        if child.kind == GATEWAY:
+            child.say(ExpertRatio(self._ratio()))
+            if self._asked is not None:
+                child.say(self._asked)
+        elif self.board.paused:
+            child.say(Pause(True))
 
     def _consider(self, spec: GameSpec) -> None:
         """A game was proposed: it becomes the run's, or is refused."""
@@ -252,22 +212,10 @@ class Supervisor:
         self.tell_gateways(Refused(spec, text))
 
     def _decide(self, spec: GameSpec) -> None:
-        """This is the run's game: make its rings, and tell the trainer. Errors: ConfigError where
-        there is no memory for that."""
+        """This is the run's game. Errors: ConfigError where there is no memory for it."""
         self._spec = self.board.spec = spec
-        capacity = self.config.server.ring_steps
-        try:
-            for _ in self._gateways:
-                self._rings.append(StepRing.create(spec, capacity))
-        except MemoryError as error:
-            for ring in self._rings:
-                ring.close()
-                ring.unlink()
-            self._rings.clear()
-            raise ConfigError(str(error)) from None
+        self._fleet.decide(spec)
         self._keep_game()
-        assert self._trainer is not None
-        self._trainer.send(GameDecided(spec, tuple(ring.name for ring in self._rings)))
         log.info("the game is %s", spec.describe())
 
     def _keep_game(self) -> None:
@@ -285,35 +233,31 @@ class Supervisor:
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
         self.board.beat()
-        pipes = list(self._processes)
-        sentinels = {p.sentinel: p for p in self._processes.values()}
+        pipes, ends = self._fleet.waitables
         asking = {
             each: ear
             for ear in (self._control, self.mailbox)
             if ear is not None
             for each in ear.waitables
         }
-        for ready in multiprocessing.connection.wait([*pipes, *sentinels, *asking], timeout_s):
+        for ready in multiprocessing.connection.wait([*pipes, *ends, *asking], timeout_s):
             if isinstance(ready, multiprocessing.connection.Connection):
-                self._take_in(ready)
+                self._take_in(pipes[ready])
             elif isinstance(ready, socket.socket):
                 asking[ready].serve(ready)
             elif not self._stopping:
-                self._take_in_all()
-                process = sentinels[ready]  # type: ignore[index]
-                process.join()
-                self.board.ended = (
-                    f"{process.name} ended by itself (exit code {process.exitcode}); see "
-                    f"{self.folder.log}"
-                )
-                raise ChildDied(self.board.ended)
+                self._lost(ends[ready], "died")  # type: ignore[index]
+        if not self._stopping:
+            for child, how in self._fleet.hung():
+                self._lost(child, how)
+            for child, text in self._fleet.start_due():
+                self._start_again(child, text)
         self._close_evaluation()
         now = time.monotonic()
         if self._save_wanted and now >= self._next_save:
-            assert self._trainer is not None
             self._save_wanted, self._next_save = False, now + SAVE_EVERY_S
             log.info("a client asked for a checkpoint")
-            self._say(self._trainer, Checkpoint())
+            self._fleet.trainer.say(Checkpoint())
         if now >= self._next_row:
             self._next_row = time.monotonic() + self.config.metrics.every_s
             self._write_row()
@@ -334,7 +278,7 @@ class Supervisor:
     @property
     def steps(self) -> int:
         """Steps that the gateways have handed over since the start, as of now."""
-        return sum(ring.steps for ring in self._rings)
+        return self._fleet.steps
 
     @property
     def frames(self) -> int | None:
@@ -355,19 +299,21 @@ class Supervisor:
         """Go on with another configuration: the processes are told. See `controls`, which records
         it."""
         self.config = self.board.config = config
-        for pipe in self._processes:
-            self._say(pipe, Changed(config))
+        self._fleet.config = config
+        self._fleet.tell(Changed(config))
         self._tell_ratio()
 
     def tell_trainer(self, message: Any) -> None:
         """Send it a message."""
-        assert self._trainer is not None
-        self._say(self._trainer, message)
+        self._fleet.trainer.say(message)
+        if isinstance(message, Checkpoint) and not self._fleet.trainer.alive:
+            self.controls.saved(Saved("", "the trainer is being started again; try again"))
 
     def tell_gateways(self, message: Any) -> None:
         """Send each of them a message."""
-        for pipe in self._gateways:
-            self._say(pipe, message)
+        if isinstance(message, Evaluate):
+            self._asked = message
+        self._fleet.tell_gateways(message)
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until all that was played is stored, learnt from, and published. The games must
@@ -385,10 +331,34 @@ class Supervisor:
 
     def _tell_ratio(self) -> None:
         """Tell the gateways how often the expert plays, where evaluations decide that."""
+        self._fleet.tell_gateways(ExpertRatio(self._ratio()))
+
+    def _ratio(self) -> float:
         ratio, found = self.config.expert.ratio, self.evaluations
-        value = expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
-        for pipe in self._gateways:
-            self._say(pipe, ExpertRatio(value))
+        return expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
+
+    def _lost(self, child: Child, how: str) -> None:
+        """A child has died, or hangs: have it started again. Errors: ChildDied."""
+        self._take_in_all()
+        text = self._fleet.bury(child, how)
+        if child.kind == GATEWAY:
+            index = self._fleet.gateways.index(child)
+            self._reported.discard(index)
+            self.board.ready = False
+            self._players.gone(index)
+            rings = self._fleet.rings
+            self._collector.gone(index, rings[index].steps if rings else 0)
+        else:
+            self.controls.saved(Saved("", "the trainer has died; try again"))
+        self._start_again(child, text)
+
+    def _start_again(self, child: Child, text: str) -> None:
+        pause = self._fleet.start_again(child)
+        if pause is None:
+            self.board.ended = f"{text}; {self._fleet.refusal}; see {self.folder.log}"
+            raise ChildDied(self.board.ended)
+        self._collector.restarts[child.kind] += 1
+        log.error("%s; it is started again in %.1f s", text, pause)
 
     def _close_evaluation(self) -> None:
         """Close the evaluation if it is over, when all that is under way has been heard: another
@@ -408,19 +378,18 @@ class Supervisor:
             append_lines(self.folder.evaluations, [evaluation.line()])
         mean, partial = evaluation.mean, evaluation.partial
         if mean is not None and not partial and not mean <= self._best_saved:
-            assert self._trainer is not None
-            self._say(self._trainer, SaveBest(evaluation.line()))
+            self._fleet.trainer.say(SaveBest(evaluation.line()))
         self._tell_ratio()
 
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
-        assert self._trainer is not None
         self._answers.clear()  # checkpoints that nobody asked for
-        self._say(self._trainer, message)
+        self._fleet.trainer.say(message)
+        asked = self._fleet.trainer.process
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.poll(0.05)
-            if self._trainer not in self._processes:
-                raise ChildDied(f"the trainer ended; see {self.folder.log}")
+            if not self._fleet.trainer.alive or self._fleet.trainer.process is not asked:
+                raise ChildDied(f"the trainer ended before its answer; see {self.folder.log}")
             for answer in self._answers:
                 if isinstance(answer, kind):
                     self._answers.remove(answer)
@@ -428,23 +397,19 @@ class Supervisor:
         raise TimeoutError(f"expected the trainer to answer {message} within {timeout_s:g} s")
 
     def _take_in_all(self) -> None:
-        for pipe in list(self._processes):
-            self._take_in(pipe)
+        for child in self._fleet.children:
+            self._take_in(child)
 
-    def _take_in(self, pipe: Pipe) -> None:
-        try:
-            while pipe.poll():
-                self._handle(pipe.recv())
-        except (EOFError, OSError):
-            if self._stopping:
-                self._processes.pop(pipe, None)
+    def _take_in(self, child: Child) -> None:
+        for message in child.messages():
+            self._handle(message)
 
     def _handle(self, message: Any) -> None:
         match message:
             case GatewayReport():
                 self._players.report(message)
                 self._reported.add(message.index)
-                self.board.ready = len(self._reported) == len(self._gateways)
+                self.board.ready = len(self._reported) == len(self._fleet.gateways)
                 for evaluation in self._collector.gateway(message):
                     self._evaluated(evaluation)
                 self.board.evaluating = self.evaluations.under_way
@@ -465,13 +430,9 @@ class Supervisor:
                 if self._spec is None:
                     self._consider(message.spec)
             case Ready():
-                self._ready = message
-                self._base_frames = message.base_frames
-                self._keep_start()
-                assert self._spec is not None
-                rings = tuple(ring.name for ring in self._rings)
-                for pipe in self._gateways:
-                    pipe.send(Open(self._spec, rings, message.weights, message.size))
+                if self._fleet.opened(message):
+                    self._base_frames = message.base_frames
+                    self._keep_start()
             case Saved():
                 if not self._stopping:
                     self.controls.saved(message)
@@ -485,9 +446,9 @@ class Supervisor:
                 self._answers.append(message)
             case Failed():
                 log.error("%s", message.text)
-                if not self._stopping:
-                    # Before it was ready, it is the configuration that it cannot start with.
-                    raise ChildDied(message.text) if self._ready else ConfigError(message.text)
+                if self._fleet.ready is None and not self._stopping:
+                    # Before it was ever ready, it is the configuration that it cannot start with.
+                    raise ConfigError(message.text)
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
 
@@ -503,6 +464,7 @@ class Supervisor:
         self.board.began(record)
 
     def _write_row(self) -> None:
+        self._collector.lost = self._fleet.lost
         self.row = self._collector.row()
         self.row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         if not self.row["frames"]:
@@ -531,98 +493,40 @@ class Supervisor:
     def end_games(self) -> None:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
-        self._stopping = True
+        self._stopping, given_up = True, bool(self.board.ended)
         self.board.ended = self.board.ended or "the server is stopping"
         self.controls.close()
         self.mailbox.close()
         if self._control is not None:
             self._control.close()
             self._control = None
+        self._fleet.stop_listening()
+        if not given_up:
+            self._fleet.have_trainer()
         deadline = time.monotonic() + STOP_S / 2
-        if self._trainer is not None:
-            self._say(self._trainer, Ending())
-        for index, pipe in enumerate(self._gateways):
-            self._say(pipe, Stop())
-            starting = self._ready is None and index not in self._reported
-            if starting and (process := self._processes.get(pipe)) is not None:
-                process.kill()  # it has nothing yet, and cannot hear
-        for pipe in self._gateways:
-            self._end(pipe, deadline)
+        self._fleet.trainer.say(Ending())
+        self._fleet.tell_gateways(Stop())
+        for index, child in enumerate(self._fleet.gateways):
+            starting = self._fleet.ready is None and index not in self._reported
+            if starting and child.process is not None:
+                child.process.kill()  # it has nothing yet, and cannot hear
+            self._fleet.end(child, deadline, self._take_in)
 
     def stop(self) -> None:
         """End all processes in order: first the games, then, when all their steps are stored and a
         checkpoint is written, the trainer."""
         deadline = time.monotonic() + STOP_S
         self.end_games()
-        if self._trainer is not None:
-            self._say(self._trainer, Stop())
-            self._end(self._trainer, deadline)
+        self._fleet.trainer.say(Stop())
+        self._fleet.end(self._fleet.trainer, deadline, self._take_in)
         self._write_row()
         log.info("stopped; the run is in %s", self.folder.path)
-        for ring in self._rings:
-            ring.close()
-            ring.unlink()
-        self._rings.clear()
+        self._fleet.close()
         self.folder.close()
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.close()
             self._events = None
-        if self._ready is not None:  # the trainer's to remove, unless it was killed
-            with contextlib.suppress(FileNotFoundError):
-                slot = WeightSlot.attach(self._ready.weights, self._ready.size)
-                slot.close()
-                slot.unlink()
-
-    def _say(self, pipe: Pipe, message: Any) -> None:
-        if pipe in self._processes:
-            with contextlib.suppress(OSError):  # it is gone already
-                pipe.send(message)
-
-    def _end(self, pipe: Pipe, deadline: float) -> None:
-        process = self._processes.get(pipe)
-        if process is None:
-            return
-        while process.is_alive() and time.monotonic() < deadline:
-            multiprocessing.connection.wait([pipe, process.sentinel], 0.1)
-            self._take_in(pipe)
-        if process.is_alive():
-            log.error("%s did not end in time; killed", process.name)
-            process.kill()
-        process.join()
-        self._take_in(pipe)
-        self._processes.pop(pipe, None)
-        pipe.close()
-
-
-def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
-    """A listening socket for each gateway, all on one port. Errors: ConfigError that names the
-    settings' group."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # Without SO_REUSEPORT first: another server on this port must be noticed.
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            port = probe.getsockname()[1]
-            if gateways == 1:
-                # From here on connections queue until the gateway has started.
-                probe.listen(BACKLOG)
-                return [probe.dup()]
-        sockets = []
-        for _ in range(gateways):
-            sock = socket.socket(family)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((host, port))
-            sock.listen(BACKLOG)
-            sockets.append(sock)
-    except OSError as error:
-        raise ConfigError(
-            f"{group}.port: cannot listen on {host}:{port}: {error.strerror}; stop what uses it, "
-            "or choose another port"
-        ) from None
-    return sockets
 
 
 def plain(row: dict[str, float]) -> dict[str, float | int | None]:

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from server.control import GATEWAY, TRAINER
+
 _LINE_EVERY = 5
 """Plain output has a line for every 5th row: enough to follow, little enough to keep."""
 
@@ -117,6 +119,9 @@ def table(row: dict[str, float]) -> Table:
         ("answer p99 ms", number(row, "turn_p99_ms", 1)),
     ):
         counters.add_row(name, text)
+    restarts = sum(row.get(f"restarts_{kind}", 0.0) for kind in (GATEWAY, TRAINER))
+    if restarts:  # news, and else not worth a line
+        counters.add_row("restarts", f"{restarts:.0f}", style="bold")
     learning = Table(box=None, padding=(0, 1), header_style="bold")
     for heading in ("FracDQN", "TDdqn", "TDexp", "Qdqn", "Qexp"):
         learning.add_column(heading, justify="right", min_width=7)

@@ -7,6 +7,7 @@ gateways never wait for it unless a ring is full.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import math
 import os
@@ -56,6 +57,7 @@ from server.control import (
 )
 from server.demonstrations import reward_weights
 from server.disk import Writes
+from server.heart import Heart
 from server.keeping import Keeper, TakenIn, already_kept
 from server.keeping import take_in as take_in_journal
 from server.logs import log_to_pipe
@@ -72,6 +74,13 @@ BURST_S = 0.02
 """How long it learns before it looks at the rings again; they hold more than a burst brings."""
 
 IDLE_S = 0.001
+
+LINGER_S = 3.0
+"""How long gateways without a supervisor may take to hand over what they have: more than they give
+their games to read why (server.connection), less than server.heart allows."""
+
+ALONE_S = 30.0
+"""How long another trainer may still have the run: one whose supervisor was killed."""
 
 BUFFER_LINE_EVERY = 1000
 
@@ -121,6 +130,7 @@ class Trainer:
         keep_rows: bool = False,
         pretrain_updates: int = 0,
         paused: bool = False,
+        heart: Heart | None = None,
     ) -> None:
         """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
         evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
@@ -128,6 +138,8 @@ class Trainer:
         nothing until told to."""
         self._config = config
         self._pipe = pipe
+        self._heart = heart or Heart()
+        self._heart.busy()
         self._folder = folder / "checkpoints"
         self._spec = game.spec
         device = self._device = resolve_device(config.trainer.device, "trainer.device")
@@ -220,14 +232,16 @@ class Trainer:
         self._ending = False
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
+        self._linger_until = 0.0
         self._tell(Ready(self._slot.name, len(vector), self._base_frames))
 
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
         while True:
+            self._heart.beat()
             self._hear()
             moved = self._drain()
-            if self._stopping and not moved:
+            if self._stopping and not moved and time.monotonic() >= self._linger_until:
                 break
             learned = 0 if self._ending else self._learn()
             now = time.monotonic()
@@ -294,7 +308,7 @@ class Trainer:
                 elif isinstance(message, Record):
                     self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
-            self._ending = self._stopping = True
+            self._orphaned()
 
     def _pause(self, on: bool) -> None:
         """Learn no more, or go on. What was stored while it was paused makes no update due: else
@@ -318,7 +332,13 @@ class Trainer:
         try:
             self._pipe.send(message)
         except OSError:
+            self._orphaned()
+
+    def _orphaned(self) -> None:
+        """Nobody says when the gateways have ended: take in for a while what they leave."""
+        if not self._stopping:
             self._ending = self._stopping = True
+            self._linger_until = time.monotonic() + LINGER_S
 
     def _drain(self) -> int:
         """Move what the rings hold into the replay; how many rows that were."""
@@ -466,6 +486,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
+        self._heart.busy()
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
         path = self._folder / checkpoint.file_name(self._learner.updates)
         settings = self._config.checkpoint
@@ -481,6 +502,7 @@ class Trainer:
         self._tell(Saved(str(path)))
 
     def _save_best(self, evaluation: dict[str, Any]) -> None:
+        self._heart.busy()
         path = self._folder / checkpoint.BEST
         if error := self._written(path, self._state() | {"evaluation": evaluation}):
             self._tell(SavedBest(str(path), evaluation["mean"], error))
@@ -509,6 +531,7 @@ class Trainer:
     def _dump(self, path: str) -> None:
         """Write what the replay holds, and what the recorded batches held, for the audit, which is
         about games that play: without the demonstrations."""
+        self._heart.busy()
         self._drain()
         rows = self._replay.rows()
         played = rows.stream >= 0
@@ -528,6 +551,7 @@ class Trainer:
     def _write_recording(self, path: str) -> None:
         """Write every row that came in."""
         assert self._recorder is not None
+        self._heart.busy(3600.0)
         while self._drain():
             pass
         try:
@@ -597,11 +621,15 @@ def spec_text(spec: GameSpec) -> str:
     return msgspec.json.encode(spec).decode()
 
 
-def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config, bool]:
+def _await_game(
+    pipe: Pipe, config: Config, heart: Heart
+) -> tuple[GameDecided | None, Config, bool]:
     """What the run is about (None if it is to end before there is a game), the configuration, which
     may change meanwhile, and whether training was paused."""
     paused = False
     while True:
+        while not pipe.poll(1.0):
+            heart.beat()
         message = pipe.recv()
         if isinstance(message, GameDecided):
             return message, config, paused
@@ -615,9 +643,30 @@ def _await_game(pipe: Pipe, config: Config) -> tuple[GameDecided | None, Config,
             pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
 
 
+def _have_alone(folder: Path, heart: Heart) -> None:
+    """Wait until no other trainer writes to the run. The system lets go of the lock when this
+    process ends, however. Errors: RuntimeError, OSError."""
+    file = os.open(folder / "trainer-lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + ALONE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"another trainer still writes to {folder}; find the process that has "
+                    f"{folder / 'trainer-lock'} open and end it"
+                ) from None
+            heart.beat()
+            time.sleep(0.1)
+        else:
+            return
+
+
 def main(
     config: Config,
     pipe: Pipe,
+    heart: Heart,
     folder: Path,
     resume: bool,
     record: bool,
@@ -629,12 +678,14 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log_to_pipe(pipe, "trainer")
+    log.info("process %d", os.getpid())
     try:
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
-        game, config, paused = _await_game(pipe, config)
+        game, config, paused = _await_game(pipe, config, heart)
         if game:
+            _have_alone(folder, heart)
             Trainer(
                 config,
                 game,
@@ -646,6 +697,7 @@ def main(
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
                 paused=paused,
+                heart=heart,
             ).run()
     except EOFError:  # the supervisor is gone
         return

@@ -89,8 +89,10 @@ class TurnLoop:
         frame_stack: int = 1,
         expert: ExpertPlugin | None = None,
         most_slots: int | None = None,
+        tally: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """`most_slots`: that there may be; see `room`."""
+        """`most_slots`: that there may be; see `room`. `tally`: where steps completed and frames
+        answered are counted (server.tally)."""
         self.expert = expert
         """Asked about frames that come without a recommendation. May be exchanged between turns."""
         self._spec = spec
@@ -111,7 +113,10 @@ class TurnLoop:
         self._checks_finite = spec.observation_dtype.kind == "f"
         # For the report; the gateway reads and resets the last two.
         self._answered = np.zeros(len(ROLES), np.int64)
-        self.stored = 0
+        self._tally = np.zeros(2, np.int64) if tally is None else tally
+        self.stored = int(self._tally[0])
+        self._open = 0
+        """Frames in training that were answered and that the next one is to complete."""
         self.turns = 0
         self.durations_ms: deque[float] = deque(maxlen=_DURATIONS)
         self.episodes: deque[Episode] = deque(maxlen=_EPISODES)
@@ -377,6 +382,7 @@ class TurnLoop:
             np.clip(reward, -self._clip, self._clip, out=reward)
         self._outbox.steps(table, kept, reward, status[stored])
         self.stored += len(kept)
+        self._open -= len(kept)
         table.linked[kept] = True
 
         over = status != RUNNING
@@ -435,6 +441,8 @@ class TurnLoop:
         table.seq[rows] = batch.seq[:n]
         table.pending[rows] = running
         self._answered += np.bincount(roles, minlength=len(ROLES))
+        self._open += int(np.count_nonzero(running & (roles == TRAIN)))
+        self._count()  # before anybody knows
         self._send(actions, actors, explored, running)
 
     def _send(
@@ -484,4 +492,9 @@ class TurnLoop:
         ended = rows[table.pending[rows] & table.linked[rows] & (table.role[rows] == TRAIN)]
         if len(ended):
             self._outbox.finals(table, ended, table.obs[ended], table.seq[ended])
+        self._open -= int(np.count_nonzero(table.pending[rows] & (table.role[rows] == TRAIN)))
+        self._count()
         table.give_back(rows)
+
+    def _count(self) -> None:
+        self._tally[0], self._tally[1] = self.stored, self._open

@@ -73,7 +73,7 @@ class Running:
             self._end_log()
             self.folder.close()
             raise
-        self.pids = [process.pid for process in self.supervisor._processes.values()]
+        self.pids = {self.pid(child.name) for child in self.supervisor._fleet.children}
         self._thread.start()
 
     @property
@@ -87,10 +87,9 @@ class Running:
 
     def pid(self, name: str) -> int:
         """The process of this name."""
-        found = [p.pid for p in self.supervisor._processes.values() if p.name == name]
-        assert len(found) == 1
-        assert found[0] is not None
-        return found[0]
+        (child,) = [child for child in self.supervisor._fleet.children if child.name == name]
+        assert child.pid
+        return child.pid
 
     def do(self, what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
         """Have the polling thread do something with the supervisor; what came of it."""
@@ -138,9 +137,9 @@ class Running:
         self._closed = True
         self._stop.set()
         self._thread.join()
-        memory = [ring.name for ring in self.supervisor._rings]
-        if self.supervisor._ready is not None:
-            memory.append(self.supervisor._ready.weights)
+        memory = [ring.name for ring in self.supervisor._fleet.rings]
+        if self.supervisor._fleet.ready is not None:
+            memory.append(self.supervisor._fleet.ready.weights)
         assert living_memory(memory) == set(memory), "there is less memory than there should be"
         start = time.monotonic()
         self.supervisor.stop()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +111,64 @@ def test_the_actors_differ_by_more_than_colour() -> None:
         if any("actor" in target["legendFormat"] for target in panel["targets"]):
             overrides = json.dumps(panel["fieldConfig"]["overrides"])
             assert "custom.lineStyle" in overrides, panel["title"]
+
+
+# The service.
+
+
+def unit() -> dict[str, dict[str, str]]:
+    """Its sections; a unit is an INI file in which no key stands twice (Environment could)."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[method-assign,assignment]
+    parser.read_string((DEPLOY / "understudy.service").read_text())
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def test_the_service_is_started_again_after_errors_that_may_pass() -> None:
+    service = unit()["Service"]
+    assert service["Restart"] == "on-failure"
+    assert service["RestartPreventExitStatus"] == "2", "a wrong configuration"
+    # All are told, and nobody is killed before an orderly end, which takes 10 s.
+    assert service["KillMode"] == "control-group"
+    assert int(service["TimeoutStopSec"]) > 10
+    assert unit()["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_the_service_goes_on_with_its_run() -> None:
+    program, command, option, run = unit()["Service"]["ExecStart"].split()
+    assert program.removeprefix("/opt/understudy/") == "scripts/container-entry"
+    assert (DEPLOY.parent / "scripts/container-entry").is_file()
+    assert (command, option) == ("serve", "--run")
+    # It may write there and nowhere else.
+    assert Path(run).parent == Path("/var/lib") / unit()["Service"]["StateDirectory"]
+
+
+def test_the_service_gets_nothing_that_it_does_not_need() -> None:
+    service = unit()["Service"]
+    assert service["User"] == "understudy"
+    assert service["ProtectSystem"] == "strict"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["UMask"] == "0077"
+    for name in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "ProtectKernelModules"):
+        assert service[name] == "yes", name
+
+
+@pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="no systemd-analyze: install systemd"
+)
+def test_systemd_understands_the_service(tmp_path: Path) -> None:
+    """With programs that there are: those of the unit are on another machine."""
+    text = (DEPLOY / "understudy.service").read_text()
+    for change in ("", "Restrat=always"):
+        copy = tmp_path / "understudy.service"
+        command = re.compile("^ExecStart=.*$", re.MULTILINE)
+        copy.write_text(command.sub(f"ExecStart=/bin/true\n{change}", text))
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(copy)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        complaints = [line for line in done.stderr.splitlines() if "understudy.service" in line]
+        assert bool(complaints) == bool(change), done.stderr

@@ -18,6 +18,7 @@ from protocol.errors import CODES
 from server.control import Episode, GatewayReport
 from server.metrics import METRICS, SUMMARY, Collector, document
 from server.summary import summarise, write_summary
+from server.tally import InFlight
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -289,3 +290,35 @@ def test_a_metric_that_nobody_documented_would_be_seen(trained: Running) -> None
     fresh.trainer(extra)
     fresh.gateway(report())
     assert set(fresh.row()) - set(METRICS) == {"secret"}
+
+
+# Processes that die.
+
+
+def test_what_a_gateway_counted_stays_when_it_dies() -> None:
+    collector = Collector()
+    counted = {"frames": {"train": 10}, "errors": {"bad_hello": 2}, "stalls": 3}
+    collector.gateway(report(0, stored=9, clients=1, slots=2, expert_failures=1, **counted))
+    collector.gateway(report(1, stored=5, clients=1, slots=1))
+    collector.trainer({"steps_stored": 12.0})
+    collector.gone(0, 7)  # two of its steps never came into the ring
+    row = collector.row()
+    assert (row["clients"], row["slots"]) == (1, 1)
+    assert (row["errors_bad_hello"], row["stalls"], row["expert_failures"]) == (2, 3, 1)
+    assert (row["steps_completed"], row["transitions_dropped"]) == (12, 0)
+    # The next one: at first it does not know where it goes on.
+    collector.gateway(report(0))
+    assert collector.row()["steps_completed"] == 12
+    collector.gateway(report(0, stored=8, stalls=1, errors={"bad_hello": 1}))
+    row = collector.row()
+    assert (row["steps_completed"], row["stalls"], row["errors_bad_hello"]) == (13, 4, 3)
+
+
+def test_restarts_and_what_was_lost_are_in_every_row() -> None:
+    collector = Collector()
+    assert [collector.row()[name] for name in ("restarts_gateway", "steps_lost")] == [0, 0]
+    collector.restarts["trainer"] += 1
+    collector.lost += InFlight(3, 2)
+    row = collector.row()
+    assert (row["restarts_gateway"], row["restarts_trainer"]) == (0, 1)
+    assert (row["steps_lost"], row["frames_lost"]) == (3, 2)

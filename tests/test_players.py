@@ -60,3 +60,11 @@ def test_only_the_newest_returns_are_kept() -> None:
     players.report(report([1], [[0, 0, 0]], *(Episode("train", float(i), 1, 1) for i in range(80))))
     (one,) = players.rows(1.0)
     assert (one["episodes"], one["last_return"], len(one["recent_returns"])) == (80, 79.0, RETURNS)
+
+
+def test_with_a_gateway_its_players_are_gone() -> None:
+    players = Players()
+    for session, gateway in ((1, 0), (2, 1), (3, 0)):
+        players.joined(joined(session, gateway=gateway))
+    players.gone(0)
+    assert [row["session"] for row in players.rows(1.0)] == [2]

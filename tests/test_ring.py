@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -230,3 +231,50 @@ def test_too_little_shared_memory_is_said_beforehand(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("server.shared.os.posix_fallocate", full)
     with pytest.raises(MemoryError, match=r"lower server\.ring_steps"):
         StepRing.create(SPEC, 1000)
+
+
+def test_a_writer_that_takes_over_writes_on(ring: StepRing) -> None:
+    ring.write(numbered(SPEC, 0, 6))
+    steps = ring.steps
+    ring.take_over()
+    assert (ring.steps, ring.used) == (steps, 6)
+
+
+class Dying:
+    """The counters of a ring, for a writer who dies before the last one."""
+
+    def __init__(self, counters: Any) -> None:
+        self.counters = counters
+
+    def __getitem__(self, key: int) -> Any:
+        return self.counters[key]
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        if key == ring_module._WRITTEN:
+            raise InterruptedError
+        self.counters[key] = value
+
+
+def test_a_block_that_its_writer_did_not_finish_is_not_there(ring: StepRing) -> None:
+    """It died between the counters: of steps, and of rows."""
+    ring.write(numbered(SPEC, 0, 3))
+    steps, dying = ring.steps, Dying(ring._counters)
+    ring._counters = dying  # type: ignore[assignment]
+    with contextlib.suppress(InterruptedError):
+        ring.write(numbered(SPEC, 3, 3))
+    ring._counters = dying.counters
+    del dying.counters
+    assert ring.steps > steps, "it has died too early"
+    ring.take_over()
+    assert (ring.steps, ring.used) == (steps, 3)
+    ring.write(numbered(SPEC, 3, 3))
+    got = ring.read(8)
+    assert got is not None
+    assert got.seq.tolist() == list(range(6))
+    del got
+
+
+def test_sessions_are_counted_for_the_writers_to_come(ring: StepRing) -> None:
+    assert [ring.count_session() for _ in range(3)] == [0, 1, 2]
+    with closing(StepRing.attach(ring.name, SPEC, 8)) as another:
+        assert another.count_session() == 3

@@ -23,11 +23,12 @@ from config.load import ConfigError, Given, load
 from protocol.spaces import GameSpec, Observation
 from server import gateway
 from server.control import Dumped, Failed, Saved
+from server.listening import listen
 from server.rundir import RunFolder
 from server.supervisor import ChildDied, Supervisor, plain
 from server.turn import TurnLoop
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +116,14 @@ def test_a_late_failure_does_not_keep_it_from_stopping(server: Running) -> None:
     finally:
         supervisor._stopping = False
     assert "too late to matter" in server.log()
-    ready = supervisor._ready
-    with pytest.raises(ChildDied, match="in the middle"):
-        supervisor._handle(Failed("trainer: in the middle"))
-    supervisor._ready = None
+    ready = supervisor._fleet.ready
+    supervisor._handle(Failed("trainer: in the middle"))  # what follows is its end
+    supervisor._fleet.ready = None
     try:
         with pytest.raises(ConfigError, match="in time"):
             supervisor._handle(Failed("trainer: in time"))
     finally:
-        supervisor._ready = ready
+        supervisor._fleet.ready = ready
 
 
 def test_messages_that_nobody_sends_are_refused(server: Running) -> None:
@@ -166,9 +166,10 @@ def test_another_servers_port_is_in_use(
     """Several gateways share a port with each other, and with nobody else: not even with a server
     that has not got further than to listen."""
     first = supervisor_with(tmp_path / "first", gateways=theirs, port=0)
-    sockets = first._listen()
-    second = supervisor_with(tmp_path / "second", gateways=ours, port=first.port)
-    monkeypatch.setattr(second, "_spawn", None)
+    sockets = listen(first.config)
+    port = sockets[0][0].getsockname()[1]
+    second = supervisor_with(tmp_path / "second", gateways=ours, port=port)
+    monkeypatch.setattr(second._fleet, "_start", None)
     try:
         with pytest.raises(ConfigError, match=r"server\.port: cannot listen"):
             second.start()
@@ -201,15 +202,17 @@ def test_a_device_that_is_not_there_is_said_at_the_start(tmp_path: Path, field: 
 
 @pytest.mark.parametrize("name", ["gateway-0", "trainer"])
 def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str) -> None:
-    """Nothing is left behind (see Running.close), whoever it was."""
-    with Running(tmp_path / "run") as server:
+    """Where nothing is started again. Nothing is left behind (see Running.close), and nothing is
+    lost, whoever it was."""
+    with Running(tmp_path / "run", supervision__restarts=0) as server:
         play(server, 50)
         os.kill(server.pid(name), signal.SIGKILL)
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + 30.0
         while server.error is None and time.monotonic() < deadline:
             time.sleep(0.01)
         assert isinstance(server.error, ChildDied)
-        assert f"{name} ended by itself (exit code -9)" in str(server.error)
+        assert f"{name} died (killed by SIGKILL" in str(server.error)
+        assert "supervision.restarts is 0" in str(server.error)
         assert str(server.folder.log) in str(server.error)
         server.close(check=False)
         assert server.stop_s < 10
@@ -239,13 +242,13 @@ def with_a_broken_policy(*args: Any) -> None:
 def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
 ) -> None:
-    monkeypatch.setattr("server.supervisor.gateway", SimpleNamespace(main=broken))
-    with Running(tmp_path / "run") as server:
-        with RawClient(server.port, timeout_s=20.0) as client:
+    monkeypatch.setattr("server.fleet.gateway", SimpleNamespace(main=broken))
+    with Running(tmp_path / "run", supervision__restarts=0) as server:
+        with RawClient(server.port, timeout_s=60.0) as client:
             client.send([1, hello_fields()])
             if client.recv() is not None:
                 assert client.frame(0) is None
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + 30.0
         while server.error is None and time.monotonic() < deadline:
             time.sleep(0.01)
         assert isinstance(server.error, ChildDied)

@@ -46,6 +46,12 @@ def test_student_and_teacher_stand_side_by_side(width: int) -> None:
     assert any("evaluated at frame" in line and "10,000" in line for line in lines)
 
 
+def test_processes_that_were_started_again_are_shown() -> None:
+    assert not any("restarts" in line for line in shown(ROW | {"restarts_trainer": 0.0}, 80))
+    lines = shown(ROW | {"restarts_trainer": 1.0, "restarts_gateway": 2.0}, 80)
+    assert [line.split()[1:3] for line in lines if "restarts" in line] == [["restarts", "3"]]
+
+
 def test_large_numbers_fit_into_80_columns() -> None:
     row = ROW | {"eval_return_mean": -12_345.6, "expert_return_mean": 1_234_567.8}
     lines = shown(row, 80)

@@ -42,6 +42,7 @@ from server.control import (
     Stop,
     TrainerReport,
 )
+from server.heart import Heart
 from server.ring import StepRing
 from server.trainer import Trainer, _await_game
 from server.weights import WeightSlot
@@ -531,7 +532,7 @@ def test_it_may_be_paused_before_there_is_a_game() -> None:
         for on in told:
             ours.send(Pause(on))
         ours.send(game)
-        assert _await_game(theirs, config_with())[::2] == (game, paused)
+        assert _await_game(theirs, config_with(), Heart())[::2] == (game, paused)
     ours.close()
     theirs.close()
 
@@ -944,7 +945,7 @@ class Entry:
         monkeypatch.setattr("server.trainer.log_to_pipe", lambda *_: None)
         self.pipe, self.theirs = multiprocessing.Pipe()
         self.code: Any = None
-        args = (config_with(**changes), self.theirs, folder, False, False)
+        args = (config_with(**changes), self.theirs, Heart(), folder, False, False)
         self.thread = threading.Thread(target=self._run, args=args, daemon=True)
         self.thread.start()
 

@@ -1105,3 +1105,28 @@ def test_heads_in_any_order_reach_the_client_as_it_declared_them() -> None:
     assert player.last.action == [0.5, 2, [-1.0, 1.0]]
     raw = msgspec.msgpack.encode(player.last)
     assert msgspec.msgpack.decode(raw)[3] == [0.5, 2, [-1.0, 1.0]]
+
+
+def test_what_is_answered_for_is_counted_before_anybody_knows() -> None:
+    """Steps completed, and frames of training that are answered and not complete."""
+    world = World()
+    tally = world.turn._tally
+    seen: list[list[int]] = []
+
+    class Watcher(FakePlayer):
+        def send(self, data: bytes) -> None:
+            seen.append(tally.tolist())
+            super().send(data)
+
+    player = Watcher(world, 1, "train", 1)
+    judge = FakePlayer(world, 1, "eval", 2)
+    for status in (0, 0, 1, 0):
+        player.frame(status=status)
+        judge.frame()
+        world.turn.run()
+    assert seen == [[0, 1], [1, 1], [2, 0], [2, 1]]
+    player.leave()
+    judge.leave()
+    world.turn.run()
+    assert tally.tolist() == [2, 0], "cut in order: its frame ended the episode"
+    assert world.turn.stored == 2

@@ -1,0 +1,48 @@
+"""What gateways have answered for, counted in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from server.tally import InFlight, Tally, cells, left
+
+
+def test_what_is_left_is_what_was_counted(tmp_path: Path) -> None:
+    path = tmp_path / "in-flight"
+    Tally(path, 1000, 2)
+    assert left(path) == (1000, 0)
+    cells(path, 0)[:] = 30, 2
+    cells(path, 1)[:] = 12, 3
+    assert left(path) == (1042, 5)
+
+
+def test_a_gateway_that_died_had_what_is_not_in_its_ring(tmp_path: Path) -> None:
+    tally = Tally(tmp_path / "in-flight", 0, 2)
+    cells(tally.path, 1)[:] = 30, 2
+    assert tally.gateway_gone(1, 28) == InFlight(steps=2, frames=2)
+    assert tally.gateway_gone(1, 28) == InFlight(), "the next one goes on from the ring"
+    assert left(tally.path) == (28, 0)
+
+
+def test_after_an_end_in_order_there_is_nothing(tmp_path: Path) -> None:
+    tally = Tally(tmp_path / "in-flight", 5, 1)
+    tally.remove()
+    assert left(tally.path) is None
+    tally.remove()
+
+
+def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "in-flight"
+    for content in (b"", b"1234567", bytes(24), np.arange(9).tobytes()):
+        path.write_bytes(content)
+        assert left(path) is None
+
+
+def test_a_new_start_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "in-flight"
+    Tally(path, 0, 2)
+    cells(path, 1)[:] = 7, 7
+    Tally(path, 7, 1)
+    assert left(path) == (7, 0)
