@@ -288,6 +288,7 @@ def test_the_projects_own_client_has_token_and_settings(slow: Running) -> None:
 
 
 def test_games_wait_for_a_trainer_that_is_behind(slow: Running) -> None:
+    slow.until(lambda: "steps_stored" in slow.row, "the trainer has reported", 60.0)
     stalls = slow.wait_rows()["stalls"]
     stored = slow.row["steps_stored"]
     frames, slots = 10, 16

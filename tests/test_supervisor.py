@@ -187,7 +187,8 @@ def supervisor_with(path: Path, *, gateways: int, port: int) -> Supervisor:
 
 
 def test_an_address_of_another_machine_is_said(tmp_path: Path) -> None:
-    assert "cannot listen on 192.0.2.1" in refused(tmp_path, server__host="192.0.2.1")
+    elsewhere = {"server__host": "192.0.2.1", "server__insecure": True}
+    assert "cannot listen on 192.0.2.1" in refused(tmp_path, **elsewhere)
 
 
 @pytest.mark.parametrize("field", ["server.device", "trainer.device", "replay.device"])
