@@ -66,6 +66,17 @@ class Factors(NamedTuple):
         return Factors(*(None if each is None else each[rows] for each in self))  # type: ignore[arg-type]
 
 
+class Pass(NamedTuple):
+    """What came of b states in the network that learns, with a gradient."""
+
+    x: Tensor
+    """The states, encoded."""
+    raw: Tensor
+    """The last layer."""
+    z: Tensor
+    """Of each choice, [b, choices, K]."""
+
+
 class Learner:
     """A network, its target network, the optimiser, and what they learn from a batch."""
 
@@ -168,16 +179,23 @@ class Learner:
         `frames`: stored frames of the run, which the weight of cloning goes by. Returns |TD error|
         of each row, the mean over branches, float32 [B].
         """
+        with torch.no_grad():
+            for copied, vector in self._copies:
+                copied.copy_(vector)
         masks = (batch.actors[:, None] == self._actors).to(torch.float32)
         parts = self._parts(len(batch))
         targets = _joined([self._targets(batch, rows) for rows in parts])
-        weights = self._weights(batch, targets, parts)
+        # The critic is asked about the same pass that learns, so that asking it costs no other.
+        asked = bool(self._weighted) and self._advantage.signal == "critic"
+        passes = [self._pass(batch, rows) for rows in parts] if asked else []
+        weights = self._weights(batch, targets, parts, passes)
         factors = self._factors(batch, weights, masks, frames)
         by_actor = self.updates % self._config.grad_norm_every == 0
 
         found: list[Tensor] = []
-        for rows in parts:
-            loss, measured = self._loss(batch, rows, targets[rows], factors.of(rows))
+        for i, rows in enumerate(parts):
+            seen = passes[i] if asked else self._pass(batch, rows)
+            loss, measured = self._loss(batch, rows, seen, targets[rows], factors.of(rows))
             self._backward(loss, masks[rows] if by_actor else None, first=not found)
             found.append(measured)
 
@@ -248,7 +266,6 @@ class Learner:
         self.updates = state["updates"]
         self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
         self._diagnostics.begin_anew()
-        self._refresh_copies()
         if self.statistics is not None:
             self.statistics.set_state(state["observations"])
 
@@ -268,14 +285,24 @@ class Learner:
             z_t = double_dqn(z_t, q_t, online.sizes, online.offsets)
         return online.values.targets(r_t, discount_t, z_t)
 
-    def _raw(self, network: QNetwork, obs: Tensor, unit: Tensor | None = None) -> Tensor:
-        """The network's last layer; `unit` or the policy's own action, where it looks at one."""
+    def _raw(self, network: QNetwork, obs: Tensor) -> Tensor:
+        """The network's last layer, with the policy's own action where it looks at one."""
         x = network.encode(obs)
-        if network.follows_gradient and unit is None:
-            unit = network.act(x)
-        return network.raw(x, unit)
+        return network.raw(x, network.act(x) if network.follows_gradient else None)
 
-    def _weights(self, batch: Batch, targets: Tensor, parts: list[slice]) -> Tensor:
+    def _pass(self, batch: Batch, rows: slice) -> Pass:
+        """Some states through the network that learns, and the action taken in them where values
+        look at it."""
+        network, unit = self._online, None
+        if network.follows_gradient:
+            unit = network.to_unit(batch.continuous[rows])
+        x = network.encode(batch.states[rows])
+        raw = network.raw(x, unit)
+        return Pass(x, raw, network.z(raw))
+
+    def _weights(
+        self, batch: Batch, targets: Tensor, parts: list[slice], passes: list[Pass]
+    ) -> Tensor:
         """The advantage weight of each row, [B]: 1 where no loss takes it."""
         settings = self._advantage
         if not self._weighted:
@@ -284,7 +311,10 @@ class Learner:
         if settings.signal == "return":
             signal = batch.returns
         elif settings.signal == "critic":
-            signal = _joined([self._advantages(batch, rows, targets[rows]) for rows in parts])
+            signal = _joined([
+                self._advantages(batch, rows, seen, targets[rows])
+                for rows, seen in zip(parts, passes, strict=True)
+            ])  # fmt: skip
         weights = advantage_weights(
             signal,
             batch.actors,
@@ -297,7 +327,7 @@ class Learner:
         return normalise_weights(weights, batch.actors) if settings.normalise else weights
 
     @torch.no_grad()
-    def _advantages(self, batch: Batch, rows: slice, target: Tensor) -> Tensor:
+    def _advantages(self, batch: Batch, rows: slice, seen: Pass, target: Tensor) -> Tensor:
         """What the critic thinks that the actions taken are worth beyond the state, [b]:
         Q(s, a) - V(s), V being that of the best choices, means over branches.
 
@@ -305,7 +335,7 @@ class Learner:
         it is a sample of what the whole action was worth.
         """
         network = self._online
-        q = network.values.q(network.z(self._raw(network, *self._seen(batch, rows))))
+        q = network.values.q(seen.z)
         if not network.sizes:
             return network.values.mean(target) - q[:, 0]
         best = q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
@@ -313,13 +343,6 @@ class Learner:
             return network.values.mean(target) - best
         taken = network.columns(batch.discrete[rows], batch.continuous[rows])
         return q.gather(1, taken).mean(1) - best
-
-    def _seen(self, batch: Batch, rows: slice) -> tuple[Tensor, Tensor | None]:
-        """States, and the action taken in them where values look at it."""
-        unit = None
-        if self.network.follows_gradient:
-            unit = self.network.to_unit(batch.continuous[rows])
-        return batch.states[rows], unit
 
     def _factors(self, batch: Batch, weights: Tensor, masks: Tensor, frames: int) -> Factors:
         """What multiplies each row's losses."""
@@ -348,15 +371,12 @@ class Learner:
         return Factors(factor("td"), regression, entropy, margin, policy)
 
     def _loss(
-        self, batch: Batch, rows: slice, target: Tensor, factors: Factors
+        self, batch: Batch, rows: slice, seen: Pass, target: Tensor, factors: Factors
     ) -> tuple[Tensor, Tensor]:
         """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q, and
         the losses of values, continuous heads and imitation, [b, 5]."""
         network = self._online
-        states, unit = self._seen(batch, rows)
-        x = network.encode(states)
-        raw = network.raw(x, unit)
-        z = network.z(raw)
+        x, raw, z = seen
         taken = None
         if network.sizes:
             taken = network.columns(batch.discrete[rows], batch.continuous[rows])
@@ -454,13 +474,6 @@ class Learner:
             soft_update([self._target_vector], [self._vector], self._config.target_tau)
         elif self.updates % self._config.target_every == 0:
             hard_update([self._target_vector], [self._vector])
-        self._refresh_copies()
-
-    @torch.no_grad()
-    def _refresh_copies(self) -> None:
-        """After each change of the weights: what batches pass through has them, too."""
-        for copied, vector in self._copies:
-            copied.copy_(vector)
 
     @torch.no_grad()
     def _show_statistics(self) -> None:
@@ -497,7 +510,7 @@ def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 def _in_bfloat16(network: QNetwork, vector: Tensor) -> tuple[QNetwork, Tensor]:
     """A copy of a network, its learnt parameters views of a bfloat16 copy of `vector`; and that
-    copy. One cast after each step, where autocast makes one for each layer and pass."""
+    copy. One cast in each step, where autocast makes one for each layer and pass."""
     copied, low = copy.deepcopy(network), vector.detach().to(torch.bfloat16)
     halves, wholes = _views(low, network), _views(vector.detach(), network)
     for parameter, half, whole in zip(copied.parameters(), halves, wholes, strict=True):
