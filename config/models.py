@@ -389,7 +389,7 @@ class ImitationConfig(Group):
 class AdvantageConfig(Group):
     """Weights that favour what went better than usual, each actor compared with itself."""
 
-    signal: Literal["reward", "return", "critic"] = "reward"
+    signal: Literal["reward", "return", "critic"] = "critic"
     """What is compared: the reward of the step, its n-step return, or what the critic thinks that
     the action is worth beyond the state."""
     mode: Literal["per_actor", "global", "off"] = "per_actor"

@@ -41,6 +41,11 @@ CLONING: Settings = {"imitation.expert.start": 1.0, "imitation.expert.end": 1.0}
 """The expert's choices keep a margin, its continuous actions attract, on the expert's rows."""
 
 
+BY_REWARD: Settings = {"advantage.signal": "reward"}
+"""The signal that was the default when most runs were made. It makes a difference where a head is
+continuous, and nowhere else."""
+
+
 def weighted(loss: str, more: Settings | None = None) -> dict[str, Settings]:
     """A variant for each mode and signal of weights that apply to one loss, `LOSS: MODE, SIGNAL`,
     and `LOSS: unweighted` where `more` is needed to have that loss at all."""
@@ -103,7 +108,7 @@ frames.""",
         "cloning": CLONED,
         "expert rows alone": ALONE,
     },
-    settings=NO_CLONING,
+    settings={**BY_REWARD, **NO_CLONING},
     frames=20_000,
     preset=PRESET,
     seeds=3,
@@ -157,6 +162,7 @@ Gymnasium's heuristic teaches. Stable-Baselines3's tuned DQN, which has no teach
 80,000 frames until it exceeds 200.""",
     scenes=(FULL_DISCRETE,),
     variants={"understudy": {}},
+    settings=BY_REWARD,
     frames=30_000,
     preset=PRESET,
     seeds=5,
@@ -176,6 +182,7 @@ Of the expert's actions, 30 % are replaced by random ones. What it shows is bad 
 student has to find out which of it was good.""",
     scenes=(WEAK_DISCRETE,),
     variants={"understudy": {}},
+    settings=BY_REWARD,
     frames=40_000,
     preset=PRESET,
     seeds=5,
@@ -191,6 +198,7 @@ WEAKER_TEACHER = Comparison(
 Of the expert's actions, 70 % are replaced by random ones.""",
     scenes=(WEAKER_DISCRETE,),
     variants={"understudy": {}},
+    settings=BY_REWARD,
     frames=80_000,
     preset=PRESET,
     seeds=5,
@@ -243,6 +251,7 @@ by reward, compared with the whole batch (`reward, global`).""",
         **{signal: {"advantage.signal": signal} for signal in SIGNALS},
         "reward, global": {"advantage.mode": "global"},
     },
+    settings=BY_REWARD,
     frames=20_000,
     preset=PRESET,
     seeds=5,
@@ -265,6 +274,7 @@ episodes (`expert.unit`). Frame by frame, a good step of the one is followed by 
 and what each of them earns differs little.""",
     scenes=(WEAK_DISCRETE, WEAK_HYBRID),
     variants={unit: {"expert.unit": unit} for unit in ("frame", "segment", "episode")},
+    settings=BY_REWARD,
     frames=20_000,
     preset=PRESET,
     seeds=3,
@@ -287,6 +297,7 @@ half the precision (`bfloat16`).""",
         "prioritised": {"replay.prioritised": True},
         "bfloat16": {"learner.precision": "bfloat16"},
     },
+    settings=BY_REWARD,
     frames=20_000,
     preset=PRESET,
     seeds=3,
@@ -302,6 +313,7 @@ follows the ball and wins about as many points as it loses. An episode is five p
 those won less those lost.""",
     scenes=(Scene("pong", "Pong from RAM", "PongRam-v0"),),
     variants={"understudy": {}},
+    settings=BY_REWARD,
     frames=400_000,
     eval_every=20_000,
     preset="pong",
