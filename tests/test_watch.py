@@ -40,11 +40,11 @@ def test_no_rows_are_no_small_sample_and_no_recovery() -> None:
     ("settings", "warned"),
     [
         ({}, False),
-        ({"applies_to": ("td",)}, True),
+        ({"applies_to": ("td",), "signal": "reward"}, True),
         ({"applies_to": ("continuous", "td"), "signal": "return"}, True),
         ({"applies_to": ("td",), "signal": "critic"}, False),
         ({"applies_to": ("td",), "mode": "off"}, False),
-        ({"applies_to": ("td",), "mode": "global"}, True),
+        ({"applies_to": ("td",), "mode": "global", "signal": "reward"}, True),
         ({"applies_to": ("continuous", "imitation"), "signal": "return"}, False),
     ],
 )
@@ -55,4 +55,4 @@ def test_reward_weights_on_the_td_loss_are_warned_of(
     assert (warning is not None) == warned
     if warning:
         assert "known to stop learning" in warning
-        assert settings.get("signal", "reward") in warning
+        assert settings["signal"] in warning
