@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
-from conftest import command_of, descendants, living_memory
+from conftest import command_of, living_memory
 from worlds import SPEC
 
 from config.load import Given, load
@@ -366,8 +366,3 @@ class Bystander:
         self._stop.set()
         self._thread.join()
         assert self.failure is None, f"the other game was disturbed: {self.failure}"
-
-
-def processes_of(pid: int) -> list[int]:
-    """All living processes below one."""
-    return descendants(pid)
