@@ -205,19 +205,19 @@ def test_a_trainer_that_is_killed_is_an_error(run: Path) -> None:
     assert errors.startswith("understudy pretrain: the trainer ended by itself; see ")
 
 
-def test_a_disk_that_fails_ends_both(run: Path) -> None:
-    """Numbers that cannot be written are an error, and nobody waits for anybody."""
+def test_numbers_that_cannot_be_written_are_said_and_it_goes_on(run: Path) -> None:
     (run / "metrics.jsonl").mkdir()
-    process = pretrain("--run", str(run), "--updates", "1000000")
+    process = pretrain("--run", str(run), "--updates", "40")
     try:
         _, errors = process.communicate(timeout=200)
     finally:
         for pid in [*descendants(process.pid), process.pid]:
             end(pid)
-    assert process.returncode == 1
-    assert "Is a directory" in errors
-    assert "Traceback" not in errors
-    assert checkpoint.latest(run / "checkpoints") is not None, "what was learnt is kept"
+    assert process.returncode == 0, errors
+    said = (run / "understudy.log").read_text()
+    assert said.count("could not write") == 1
+    assert "Is a directory" in said
+    assert checkpoint.latest(run / "checkpoints") is not None
 
 
 def refused(*options: str) -> tuple[int, str]:
