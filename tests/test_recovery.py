@@ -74,8 +74,8 @@ def feed(world: World) -> Callable[[], None]:
 
     def more() -> None:
         nonlocal at
-        world.play(played(at, 40))
-        at += 40
+        world.play(played(at, 100))
+        at += 100
 
     return more
 
