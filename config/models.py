@@ -458,8 +458,7 @@ class CheckpointConfig(Group):
 
 
 class HealthConfig(Group):
-    """What is done when numbers go bad: a loss or a gradient that is NaN or infinite. Such an
-    update is always skipped and counted."""
+    """When a loss or a gradient is NaN or infinite. Such an update is skipped and counted."""
 
     skips_in_a_row: Updates = 10
     """So many skipped updates in a row are more than a bad batch."""

@@ -56,7 +56,7 @@ OTHER: dict[str, Any] = {
     "learner.target": "hard",
     "imitation.loss": "cross_entropy",
     "imitation.taken": 0.5,
-    "advantage.signal": "critic",
+    "advantage.signal": "return",
     "advantage.mode": "global",
     "advantage.applies_to": ["continuous", "td"],
     "advantage.actor_factor": {"dqn": 0.5},

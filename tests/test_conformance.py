@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
 import socket
@@ -91,13 +93,31 @@ def test_the_long_form_means_the_same() -> None:
 # Servers.
 
 
+USES = 8
+"""Tests that one server serves: each says a wrong token or two, and after 20 within a minute a
+server hears this address no more."""
+
+
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Running]:
-    with Running(
-        folder / "conformance", server__handshake_timeout_s=0.5, server__token=TOKEN
-    ) as running:
-        first_welcome(Player(("127.0.0.1", running.port), 30.0, TOKEN))
-        yield running
+def lend(folder: Path) -> Iterator[Callable[[], Running]]:
+    lent: list[Running] = []
+    uses = itertools.count()
+    with contextlib.ExitStack() as stack:
+
+        def one() -> Running:
+            if next(uses) % USES == 0:
+                path = folder / f"conformance-{len(lent)}"
+                running = Running(path, server__handshake_timeout_s=0.5, server__token=TOKEN)
+                lent.append(stack.enter_context(running))
+                first_welcome(Player(("127.0.0.1", running.port), 30.0, TOKEN))
+            return lent[-1]
+
+        yield one
+
+
+@pytest.fixture
+def server(lend: Callable[[], Running]) -> Running:
+    return lend()
 
 
 def player_of(port: int, **more: Any) -> Player:

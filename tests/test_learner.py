@@ -78,7 +78,7 @@ def learner_of(
     return Learner(
         spec,
         LearnerConfig(**settings),
-        AdvantageConfig(**(advantage or {})),
+        AdvantageConfig(**({"signal": "reward"} | (advantage or {}))),
         NO_CLONING,
         device="cpu",
         seed=seed,

@@ -38,6 +38,7 @@ from server.control import (
     Stop,
     TrainerReport,
 )
+from server.heart import Heart
 from server.ring import StepRing
 from server.weights import WeightSlot
 
@@ -90,7 +91,7 @@ class Table:
         """A trainer, the first one or another; always with the same arguments."""
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
-        args = (self.config, theirs, self.folder, False, False)
+        args = (self.config, theirs, Heart(context), self.folder, False, False)
         target: Callable[..., None] = trainer.main
         if moment:
             target, args = dying_trainer.main, (moment, after, *args)  # type: ignore[assignment]
@@ -207,7 +208,9 @@ def table(tmp_path: Path) -> Iterator[Table]:
         "metrics__every_s": 0.1,
         "trainer__threads": 1,
     }
-    made = Table(tmp_path / "run", config_with(**settings))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    made = Table(folder, config_with(**settings))
     yield made
     made.close()
 

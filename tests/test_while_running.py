@@ -35,6 +35,7 @@ def server(folder: Path) -> Iterator[Running]:
         exploration__epsilon=NO_EXPLORATION,
         exploration__noise=NO_EXPLORATION,
         advantage__applies_to=["td"],
+        advantage__signal="reward",
     ) as running:
         play(running, 100)
         yield running
