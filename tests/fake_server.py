@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -89,6 +90,7 @@ class FakeServer:
         with sock:
             try:
                 script(Peer(sock))
+                _hang_up(sock)
             except BaseException as error:
                 self.errors.append(error)
 
@@ -102,3 +104,13 @@ class FakeServer:
             thread.join(5.0)
             assert not thread.is_alive(), "a script still waits for its client"
         assert not self.errors, self.errors
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """Close it so that the client reads an end, and not a reset, which it would be where something
+    of its own has not been read."""
+    with contextlib.suppress(OSError):  # the client may be gone, or wait for long
+        sock.settimeout(1.0)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
