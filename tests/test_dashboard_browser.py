@@ -690,6 +690,7 @@ def test_the_ratio_by_keyboard_alone(playing: Life, visit: Callable[..., Visit])
     page.wait_for_selector("#ask:not([open])", state="attached")
     assert page.evaluate(focused) == "set-ratio"  # where one was
     press("Enter")
+    page.wait_for_selector("#ask[open]")
     page.keyboard.type(TOKEN)
     press("Tab")
     assert page.evaluate(focused) == "ask-no"
