@@ -255,6 +255,8 @@ class Failed:
     """A process cannot go on; the text says why and what to do."""
 
     text: str
+    final: bool = False
+    """Another one in its place would fail alike: the run is to end."""
 
 
 @dataclass(frozen=True)

@@ -449,6 +449,9 @@ class Supervisor:
                 if self._fleet.ready is None and not self._stopping:
                     # Before it was ever ready, it is the configuration that it cannot start with.
                     raise ConfigError(message.text)
+                if message.final and not self._stopping:
+                    self.board.ended = message.text
+                    raise ChildDied(message.text)
             case _:
                 raise TypeError(f"expected a message of server.control, got {message!r}")
 

@@ -61,7 +61,7 @@ from server.heart import Heart
 from server.keeping import Keeper, TakenIn, already_kept
 from server.keeping import take_in as take_in_journal
 from server.logs import log_to_pipe
-from server.recovery import Recovery
+from server.recovery import NumbersWentBad, Recovery
 from server.ring import StepRing
 from server.weights import WeightSlot
 
@@ -705,5 +705,5 @@ def main(
         log.exception("the trainer ends")
         if isinstance(error, _TOLD):
             with contextlib.suppress(OSError):
-                pipe.send(Failed(f"trainer: {error}"))
+                pipe.send(Failed(f"trainer: {error}", final=isinstance(error, NumbersWentBad)))
         raise SystemExit(1) from error

@@ -112,8 +112,8 @@ class Serve:
             self.finish()
 
 
-@pytest.fixture
-def serve() -> Iterator[Any]:
+def serving() -> Iterator[Any]:
+    """Starts servers for a test, and ends them."""
     made: list[Serve] = []
 
     def start(*options: str) -> Serve:
@@ -123,6 +123,9 @@ def serve() -> Iterator[Any]:
     yield start
     for one in made:
         one.kill()
+
+
+serve = pytest.fixture(serving, name="serve")
 
 
 def play(client: RawClient, frames: int, *, only: int | None = None) -> int:

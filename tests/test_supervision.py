@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from conftest import end
 from running import Running, client_for
-from test_serve import Serve, summary_of
+from test_serve import serving, summary_of
 
 from agent import journal
 from agent.journal import Damage
 from agent.step import STEP
 from server.rundir import game_of
+from server.supervisor import ChildDied
 from server.tally import FILE
 from understudy_client import ClientError, Reconnected
 
@@ -194,20 +195,24 @@ def test_an_end_while_the_trainer_is_away_loses_nothing(tmp_path: Path) -> None:
         assert len(rows_kept(server.folder.path)) == 100
 
 
+def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
+    """Numbers that went bad go bad again: `health.then` says that the run stops."""
+    bad = {"health__then": "stop", "health__skips_in_a_row": 3, "learner__learning_rate": 1e30}
+    with Running(tmp_path / "run", **QUICK, **bad) as server:
+        deadline = time.monotonic() + LONG_S
+        with client_for(server.port) as client:
+            while server.error is None and time.monotonic() < deadline:
+                client.act(np.ones(3), 1.0)
+        assert isinstance(server.error, ChildDied)
+        assert "as health.then says" in str(server.error)
+        assert server.supervisor.row["restarts_trainer"] == 0
+        server.close(check=False)
+
+
 # The whole server.
 
 
-@pytest.fixture
-def serve() -> Iterator[Any]:
-    made: list[Serve] = []
-
-    def start(*options: str) -> Serve:
-        made.append(Serve(*options))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.kill()
+serve = pytest.fixture(serving, name="serve")
 
 
 def children_of(run: Path) -> dict[str, int]:
