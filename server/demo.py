@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,24 +79,41 @@ def main(args: argparse.Namespace) -> int:
             f"--env: expected one with a known expert ({', '.join(EXPERTS)}), got {args.env!r}; "
             "for others there are `understudy serve` and `understudy play`"
         )
+    return conduct(args, "demo", "demo", partial(_run, args), _print_summary, DemoError)
+
+
+def conduct(
+    args: argparse.Namespace,
+    command: str,
+    label: str,
+    play: Callable[[Supervisor, Console], dict[str, Any]],
+    show: Callable[[Console, dict[str, Any]], None],
+    *trouble: type[Exception],
+) -> int:
+    """Start a server, have it played with, stop it, and write and show the summary; the exit code.
+
+    label: of the run's folder. play: answers what the summary says beyond the metrics; one of
+    `trouble` ends it with a message. show: prints the summary for people.
+    """
     asked = given(args)
     loaded = load(asked)
     config = loaded.config
-    folder = RunFolder.open(config, resume=False, label="demo")
+    folder = RunFolder.open(config, resume=False, label=label)
     console = Console(stderr=args.json, quiet=args.json)
     log_here(folder.log, None, config.server.log_format)
     supervisor = Supervisor(config, folder)
     supervisor.board.preset = asked.preset
     http: HttpServer | None = None
+    known: tuple[type[Exception], ...] = (ChildDied, *trouble)
     try:
         http = serve_http(loaded, supervisor)
         with signals_held_back():
             supervisor.start()
         if http is not None:
             console.print(f"dashboard: {http.url}")
-        found = _run(args, supervisor, console)
-    except (ChildDied, DemoError) as error:
-        print(f"understudy demo: {error}", file=sys.stderr)
+        found = play(supervisor, console)
+    except known as error:
+        print(f"understudy {command}: {error}", file=sys.stderr)
         return 1
     finally:
         supervisor.stop()
@@ -107,7 +125,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summary, indent=2))
     else:
-        _print_summary(console, summary)
+        show(console, summary)
     return 0
 
 

@@ -6,7 +6,6 @@ expert, the expert weakened, and the network alone.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -17,19 +16,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from config.load import load
 from config.options import add_arguments as add_config
-from config.options import given
 from server.attribution import compare, load_dump
-from server.demo import share
-from server.http_server import HttpServer
-from server.logs import log_here, stop_logging
+from server.demo import conduct, share
 from server.mame import GAMES, MameEpisode, MameError, Mames, find_mame, load_answers
 from server.play import positive
-from server.rundir import RunFolder
-from server.serve import Flag, keys_for, serve_http, stop_flag
-from server.summary import write_summary
-from server.supervisor import ChildDied, Supervisor
+from server.serve import Flag, keys_for, stop_flag
+from server.supervisor import Supervisor
 from server.terminal import Screen
 
 FRAMES = 3000
@@ -81,35 +74,15 @@ def main(args: argparse.Namespace) -> int:
     except MameError as error:
         print(f"understudy demo-mame: {error}", file=sys.stderr)
         return 2
-    asked = given(args)
-    loaded = load(asked)
-    config = loaded.config
-    folder = RunFolder.open(config, resume=False, label=f"mame-{args.game}")
-    console = Console(stderr=args.json, quiet=args.json)
-    log_here(folder.log, None, config.server.log_format)
-    supervisor = Supervisor(config, folder)
-    supervisor.board.preset = asked.preset
-    http: HttpServer | None = None
-    try:
-        supervisor.start()
-        http = serve_http(loaded, supervisor)
-        if http is not None:
-            console.print(f"dashboard: {http.url}")
-        found = _Demo(args, supervisor, console).run()
-    except (ChildDied, MameError, Stopped) as error:
-        print(f"understudy demo-mame: {error}", file=sys.stderr)
-        return 1
-    finally:
-        supervisor.stop()
-        if http is not None:
-            http.stop()
-        stop_logging()
-    summary = write_summary(supervisor, **found)
-    if args.json:
-        print(json.dumps(summary, indent=2))
-    else:
-        _print_summary(console, summary)
-    return 0
+    return conduct(
+        args,
+        "demo-mame",
+        f"mame-{args.game}",
+        lambda supervisor, console: _Demo(args, supervisor, console).run(),
+        _print_summary,
+        MameError,
+        Stopped,
+    )
 
 
 class _Demo:
