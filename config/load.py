@@ -11,7 +11,6 @@ over groups that it does not know, and its command line forgets which option a v
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tomllib
@@ -199,26 +198,6 @@ def to_toml(config: Config) -> str:
         if not known[key].secret and key not in NOT_SAVED
     }
     return tomli_w.dumps(nested(saved))
-
-
-def write_effective(config: Config, folder: Path) -> Path:
-    """Write the effective configuration into a run's folder, for `--resume`, in place of the one
-    that is there: the old one or the new one is complete at any time. Returns the path. Errors:
-    OSError, with the old one as it was."""
-    path = folder / EFFECTIVE
-    temporary = path.with_name(f".{EFFECTIVE}.new")
-    text = "# The configuration that this run goes on with. Secrets are not saved.\n\n"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + to_toml(config))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    return path
 
 
 def unknown_option(option: str, known: Sequence[str]) -> ConfigError:

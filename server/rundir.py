@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from agent.files import append_whole, written_whole
-from config.load import ConfigError, write_effective
+from config.load import EFFECTIVE, ConfigError, to_toml
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
@@ -153,6 +153,17 @@ class RunFolder:
         """Write down which game this run is about. Errors: OSError."""
         with written_whole(self.path / _GAME) as file:
             file.write(msgspec.json.format(msgspec.json.encode(spec)))
+
+
+def write_effective(config: Config, folder: Path) -> Path:
+    """Write the effective configuration into a run's folder, for `--resume`, in place of the one
+    that is there: the old one or the new one is complete at any time. Returns the path. Errors:
+    OSError, with the old one as it was."""
+    path = folder / EFFECTIVE
+    text = "# The configuration that this run goes on with. Secrets are not saved.\n\n"
+    with written_whole(path) as file:
+        file.write((text + to_toml(config)).encode())
+    return path
 
 
 def game_of(path: Path) -> GameSpec | None:

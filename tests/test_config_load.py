@@ -14,9 +14,10 @@ import tomli_w
 
 from config import load as loading
 from config.fields import flat, leaves, nearest, nested
-from config.load import IMPLIED, ConfigError, Given, Loaded, load, to_toml, write_effective
+from config.load import IMPLIED, ConfigError, Given, Loaded, load, to_toml
 from config.models import NONE, Config
 from config.options import add_arguments, given, parse
+from server.rundir import write_effective
 
 OTHER: dict[str, Any] = {
     "run.dir": "somewhere/run",

@@ -26,10 +26,26 @@ ROOT = Path(__file__).parents[1]
 STATE = {"learner": {"w": torch.zeros(200_000)}}
 
 
+PRELUDE = """
+import os, sys
+from pathlib import Path
+
+DISK = Path(sys.argv[1])
+
+def fill():
+    "To the last byte, but for a few: a part of what comes next still fits."
+    with (DISK / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            pass
+"""
+
+
 def in_a_full_disk(script: str, size: str = "256k") -> None:
     """Run a script whose folder DISK is a file system of this size, of its own and gone with it."""
-    prelude = "import os, sys\nfrom pathlib import Path\nDISK = Path(sys.argv[1])\n"
-    program = prelude + textwrap.dedent(script)
+    program = PRELUDE + textwrap.dedent(script)
     command = f'mount -t tmpfs -o size={size} none "$1" && exec "$2" -c "$3" "$1"'
     folder = Path(os.environ["FULL_DISK"])
     done = subprocess.run(
@@ -84,10 +100,9 @@ def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
         import torch
         from agent import checkpoint
         from agent.files import append_whole, written_whole
-        from config.load import write_effective
         from config.models import Config
         from server.logs import LogFile
-        from server.rundir import append_lines
+        from server.rundir import append_lines, write_effective
 
         def fails(act):
             try:
@@ -105,13 +120,7 @@ def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
         line = lambda text: log.emit(logging.LogRecord("x", 30, "", 0, text, None, None))
         line("first")
         append_lines(DISK / "rows.jsonl", [{"a": 1}])
-        # To the last byte, but for a few: a part of what comes next still fits.
-        with (DISK / "filler").open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-            except OSError:
-                pass
+        fill()
         rows, said = (DISK / "rows.jsonl").read_bytes(), (DISK / "a.log").read_bytes()
 
         fails(lambda: checkpoint.save(DISK / "update-1.pt", {"learner": {"w": torch.zeros(99999)}}))
@@ -170,12 +179,7 @@ def test_a_server_whose_disk_is_full_goes_on_serving_and_says_so_once() -> None:
                         seq += 1
                 play(60)
                 server.until(lambda: checkpoint.latest(run / "checkpoints"), "it saves", 60)
-                with (DISK / "filler").open("wb", buffering=0) as file:
-                    try:
-                        while True:
-                            file.write(b"x" * 4096)
-                    except OSError:
-                        pass
+                fill()
                 def failed(name, n):
                     play(20)
                     return server.row.get(name, 0) >= n

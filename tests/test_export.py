@@ -25,13 +25,14 @@ from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Given, load, write_effective
+from config.load import Given, load
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli, demonstrations, export, onnx_model
 from server.onnx_model import ExportError, Trained, check, exported
 from server.play_policy import Stack
 from server.policy_file import PolicyError, PolicyFile
+from server.rundir import write_effective
 from server.slots import FrameStacks
 from understudy_client import gym as client_gym
 from understudy_client.spaces import action_space
