@@ -160,12 +160,12 @@ class Learner:
         self._actor_factors = torch.tensor(factors, device=self._vector.device)
         # What batches pass through: the networks themselves, or copies of half their precision.
         self._online, self._judge = self.network, self.target
-        self._copies: list[tuple[Tensor, Tensor]] = []
+        self._halves: list[tuple[Tensor, Tensor]] = []
         if learner.precision == "bfloat16":
             self._online, online = _in_bfloat16(self.network, self._vector)
             self._judge, judge = _in_bfloat16(self.network, self._target_vector)
-            self._copies = [(online, self._vector), (judge, self._target_vector)]
-        self._learnt = _learnt(self._online)
+            self._halves = [(online, self._vector), (judge, self._target_vector)]
+        self._learnt = [p for p in self._online.parameters() if p.requires_grad]
 
     def observe(self, obs: npt.NDArray[Any]) -> None:
         """Count observations [n, observation_size] in, where they are normalised."""
@@ -180,8 +180,8 @@ class Learner:
         of each row, the mean over branches, float32 [B].
         """
         with torch.no_grad():
-            for copied, vector in self._copies:
-                copied.copy_(vector)
+            for half, whole in self._halves:
+                half.copy_(whole)
         masks = (batch.actors[:, None] == self._actors).to(torch.float32)
         parts = self._parts(len(batch))
         targets = _joined([self._targets(batch, rows) for rows in parts])
@@ -516,10 +516,6 @@ def _in_bfloat16(network: QNetwork, vector: Tensor) -> tuple[QNetwork, Tensor]:
     for parameter, half, whole in zip(copied.parameters(), halves, wholes, strict=True):
         parameter.data = half if parameter.requires_grad else whole
     return copied, low
-
-
-def _learnt(network: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def _views(vector: Tensor, network: nn.Module) -> list[Tensor]:

@@ -67,9 +67,6 @@ class Listener:
             task.cancel()
         self._sock.close()
 
-    async def wait_closed(self) -> None:
-        """As asyncio's servers have it."""
-
     def _look(self) -> None:
         self._certificate.renew()
         self._renew = self._loop.call_later(RENEW_S, self._look)
