@@ -36,6 +36,15 @@ def _no_settings_from_outside() -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(autouse=True)
+def _umask_as_it_was() -> Iterator[None]:
+    """Commands that write private files set it for their process: here, that of all tests."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails if a test leaves shared memory or processes of its own behind."""

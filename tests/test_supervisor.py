@@ -110,6 +110,7 @@ def test_the_log_has_a_line_for_each_game_that_comes(server: Running) -> None:
 
 def test_a_late_failure_does_not_keep_it_from_stopping(server: Running) -> None:
     supervisor = server.supervisor
+    play(server, 2)  # so that it has a game, and a trainer that was ready
     supervisor._stopping = True
     try:
         supervisor._handle(Failed("trainer: too late to matter"))
