@@ -184,7 +184,7 @@ def _measure(
         broken.append(f"expected no step to be lost, {server.row['transitions_dropped']} were")
     if _gateways() != gateways:
         broken.append("expected the gateway to live on, it is another process now")
-    limit = SLOT_BYTES * 2 + at_once * 2 * 2**20 + SLACK_BYTES
+    limit = SLOT_BYTES + at_once * 2 * 2**20 + SLACK_BYTES
     if peak - before > limit:
         broken.append(f"expected at most {limit:,} bytes more memory, got {peak - before:,}")
     ratio = beside["p99_ms"] / alone["p99_ms"]

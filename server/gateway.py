@@ -349,10 +349,10 @@ class Gateway:
             ring,
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
-            frame_stack=self.config.replay.frame_stack,
-            expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
             most_slots=self.config.server.max_slot_bytes
             // slot_bytes(message.spec, self.config.replay.frame_stack),
+            frame_stack=self.config.replay.frame_stack,
+            expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
             tally=tally,
         )
         # What was loaded stays: the collector need not look through it again and again, which
@@ -401,7 +401,7 @@ class Gateway:
         # One spec for all: what it has worked out, with wide actions a megabyte, is there once.
         session.spec = self._spec
         room = self.turn.room
-        if room is not None and session.hello.slots > room:
+        if session.hello.slots > room:
             connection.fail(self._no_room(session.hello.slots, room))
             return
         begun = self._rings[self._index].count_session()
