@@ -1,6 +1,6 @@
 """Hostile connections against a live server that trains and has games to answer.
 
-Games of both formats play at an even pace, first alone and then beside the hostile connections.
+Games of both formats play at an even pace, as many as make a load, first alone and then beside the hostile connections.
 What must hold is in `Promises`: no process dies, no slot stays behind, memory is bounded, and the
 games' answers are not slower than twice what is normal.
 """
@@ -43,10 +43,12 @@ _SPAWN = multiprocessing.get_context("spawn")
 SPEC = tempest_spec(195, "continuous")
 """The run's game: what clients of both formats can play."""
 
-GAMES, OLDER_GAMES = 6, 2
+GAMES, OLDER_GAMES = 24, 8
 """Games that play by the rules, by format."""
 
-PACE_HZ = 30.0
+PACE_HZ = 60.0
+"""Frames of each in a second. With so many that is a server under load: the network is asked about
+2,000 frames a second, few of which arrive together."""
 
 SLOT_BYTES = 2**26
 """`server.max_slot_bytes` here."""
