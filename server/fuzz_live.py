@@ -1,8 +1,8 @@
 """Hostile connections against a live server that trains and has games to answer.
 
-Games of both formats play at an even pace, as many as make a load, first alone and then beside the hostile connections.
-What must hold is in `Promises`: no process dies, no slot stays behind, memory is bounded, and the
-games' answers are not slower than twice what is normal.
+Games of both formats play at an even pace, as many as make a load, first alone and then beside the
+hostile connections. What must hold: no process dies, no slot stays behind, memory is bounded, and
+the games' answers are not slower than twice what is normal.
 """
 
 from __future__ import annotations
