@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,6 +100,7 @@ def lua_variables() -> set[str]:
 def commands(text: str) -> list[str]:
     """Lines of shell blocks, and inline code, that run something of this project."""
     lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    lines = [line.removeprefix(".venv/bin/") for line in lines]
     ours = ("understudy ", "scripts/", ".ci/", "python -m ")
     found = [line for line in lines + spans(text) if line.startswith(ours)]
     return [line for line in found if line not in ours]  # the folder itself is no command
@@ -339,9 +340,10 @@ def test_the_targets_name_what_the_bench_prints() -> None:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """`understudy serve` on a free port, and that port."""
-    options = ["--port", "0", "--run", str(folder), "--learner.hidden", "[16]"]
+def serving(folder: Path) -> Iterator[int]:
+    """`understudy serve` on a free port: that port. It ends in order."""
+    options = ["--port", "0", "--server.http_port", "0", "--run", str(folder)]
+    options += ["--learner.hidden", "[16]"]
     options += ["--trainer.min_steps", "500", "--trainer.threads", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", *options],
@@ -349,37 +351,68 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        first = process.stdout.readline()
-        found = re.search(r"listens on 127\.0\.0\.1:(\d+)", first)
-        assert found, first + process.stdout.read()
-        yield process, int(found[1])
+        printed, found = "", None
+        while not found and (line := process.stdout.readline()):
+            printed += line
+            found = re.search(r"listens on 127\.0\.0\.1:(\d+)", line)
+        assert found, printed
+        yield int(found[1])
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+            process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
 
 
-def test_the_start_has_the_same_game() -> None:
-    assert blocks((ROOT / "docs/start.md").read_text(), "python") == blocks(
-        README.read_text(), "python"
-    )
-
-
-def test_the_game_in_the_readme_plays(tmp_path: Path) -> None:
+def first_game(port: int, episodes: int) -> str:
+    """The code of the game that README and start have, for this port and so many episodes."""
     (code,) = blocks(README.read_text(), "python")
-    assert code.count("7777") == 1
+    assert blocks((ROOT / "docs/start.md").read_text(), "python") == [code]
     assert len(code.split("with ")[1].splitlines()) <= 25
-    with serving(tmp_path / "run") as (server, port):
-        game = subprocess.run(
-            [sys.executable, "-c", code.replace("7777", str(port))],
-            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-    assert server.returncode == 0
-    assert (game.returncode, game.stderr) == (0, "")
-    assert len(game.stdout.splitlines()) == 200
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert summary["episodes"] == 200
-    assert summary["errors"] == 0
-    assert summary["transitions_dropped"] == 0
-    assert summary["updates"] > 0
-    assert min(summary["buffer"]["dqn"], summary["buffer"]["expert"]) > 500
+    for printed, here in (("7777", str(port)), ("range(1, 5001)", f"range(1, {episodes + 1})")):
+        assert code.count(printed) == 1
+        code = code.replace(printed, here)
+    return code
+
+
+def play(command: list[str], folder: Path) -> str:
+    """What a game prints that plays to its end and has nothing to complain about."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
+
+
+@pytest.mark.timeout(400)
+def test_the_start_can_be_followed_in_its_order(tmp_path: Path) -> None:
+    """Each command with the server that was started last before it."""
+    text = (ROOT / "docs/start.md").read_text()
+    steps = re.findall(r"^```(?:sh|(python))\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    played = []
+    with ExitStack() as running:
+        port, run = 0, Path()
+        for language, block in steps:
+            words = block.strip().removeprefix(".venv/bin/").split()
+            if language:
+                play(["-c", first_game(port, 200)], tmp_path)
+                played.append(run)
+            elif words[:3] == ["understudy", "serve", "--run"]:
+                running.close()  # by Ctrl-C in its terminal
+                run = tmp_path / words[3]
+                port = running.enter_context(serving(run))
+            elif words[:2] == ["understudy", "play"]:
+                # As it is printed but for how long it lasts: the options that come last hold.
+                less = ["--clients", "1", "--frames", "100", "--eval-episodes", "1"]
+                words += [*less, "--connect", f"127.0.0.1:{port}"]
+                assert "evaluation after 0 frames" in play(["-m", "server", *words[1:]], ROOT)
+                played.append(run)
+            else:
+                assert words == ["scripts/demo"]
+    game, lander = (json.loads((run / "summary.json").read_text()) for run in played)
+    assert game["errors"] == lander["errors"] == 0
+    assert game["episodes"] == 200
+    assert game["transitions_dropped"] == 0
+    assert game["updates"] > 0
+    assert min(game["buffer"]["dqn"], game["buffer"]["expert"]) > 500
