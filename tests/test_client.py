@@ -7,6 +7,8 @@ import json
 import random
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +38,7 @@ from understudy_client import (
     ProtocolViolation,
     Reconnected,
     ServerError,
+    trouble,
     wire,
 )
 
@@ -350,6 +353,96 @@ def test_gives_up_with_the_address_and_the_reason() -> None:
     with pytest.raises(ConnectionLost, match=rf"no understudy server at 127.0.0.1:{port}.*refused"):
         connect(fake, backoff=Backoff(first_s=0.05, give_up_s=0.3))
     assert 0.05 < time.monotonic() - start < 2.0
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the client has logged."""
+    return [
+        f"{record.levelname} {record.message}"
+        for record in caplog.records
+        if record.name == "understudy_client"
+    ]
+
+
+def test_a_server_that_is_away_is_said_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    fake = type("Port", (), {"port": port})()
+    warning = (
+        f"WARNING cannot connect to 127.0.0.1:{port}: Connection refused; trying again; "
+        f"to find out why: understudy doctor --connect 127.0.0.1:{port}"
+    )
+    briefly = Backoff(first_s=0.01, longest_s=0.05, give_up_s=0.3)
+    with pytest.raises(ConnectionLost, match="gave up"):
+        connect(fake, backoff=briefly)
+    assert said(caplog) == [warning]
+    caplog.clear()
+    monkeypatch.setattr(trouble, "EVERY_S", 0.0)
+    with pytest.raises(ConnectionLost, match="gave up"):
+        connect(fake, backoff=briefly)
+    assert len(said(caplog)) > 1
+    assert set(said(caplog)) == {warning}
+
+
+def test_a_connection_that_is_lost_and_back_is_said(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cut(peer: Peer) -> None:
+        peer.welcome()
+        peer.recv()
+
+    caplog.set_level("INFO", "understudy_client")
+    server = serve(cut, play_on)
+    with connect(server, backoff=SOON) as client:
+        assert said(caplog) == [], "there was no trouble"
+        with pytest.raises(Reconnected):
+            client.act(OBS)
+    where = f"127.0.0.1:{server.port}"
+    assert said(caplog) == [
+        f"WARNING connection lost: {where}: the server closed the connection; "
+        "trying to connect again",
+        f"INFO connected to {where}",
+    ]
+
+
+def test_without_set_up_python_shows_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    code = f"""
+from understudy_client import *
+try:
+    Client.connect("127.0.0.1", {port}, client="c/1", game="g", actions=[Discrete("a", 2)],
+                   observation=Observation("float32", (1,)), backoff=Backoff(give_up_s=0.2))
+except ConnectionLost:
+    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"cannot connect to 127.0.0.1:{port}: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_server_that_says_nothing_at_all_may_want_tls(serve: Any, reset: bool) -> None:
+    def script(peer: Peer) -> None:
+        peer.recv()
+        if reset:
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.sock.close()
+
+    def gone(peer: Peer) -> None:
+        peer.welcome()
+        peer.recv()
+
+    with pytest.raises(ConnectionLost, match=r"without a word: if it speaks TLS.*tls=True; --tls"):
+        connect(serve(script))
+    client = connect(serve(gone))
+    with pytest.raises(ConnectionLost, match=r"closed the connection$"):
+        client.act(OBS)
 
 
 def test_back_off_doubles_to_a_limit_with_jitter() -> None:

@@ -251,7 +251,7 @@ def test_what_speaks_no_tls_gets_nothing_and_harms_nobody(server: Running, game:
             with RawClient(server.port, 30.0) as client:
                 client.raw(said)
                 assert b"WELCOME" not in everything(client.sock)
-        with pytest.raises((ConnectionLost, ProtocolViolation)):
+        with pytest.raises((ConnectionLost, ProtocolViolation), match="tls=True"):
             client_for(server.port, backoff=ONCE)
     server.until(lambda: server.row["errors_tls_failed"] >= before + 4, "it is counted", 30.0)
     assert "expected a TLS handshake" in server.log()

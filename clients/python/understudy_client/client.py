@@ -25,6 +25,7 @@ from understudy_client.errors import (
 )
 from understudy_client.spec import DTYPES, GameSpec, Head, Observation, Part, action_width, tensor
 from understudy_client.tls import context
+from understudy_client.trouble import Trouble
 from understudy_client.wire import Answer
 
 
@@ -88,7 +89,8 @@ class Client:
             it was signed with. The name or address of `host` must stand in the server's.
         timeout_s: how long to wait for the connection, WELCOME, and each answer. Generous by
             default: a server may make its games wait for the trainer.
-        backoff: how to go on when the server is away; None is `Backoff()`.
+        backoff: how to go on when the server is away; None is `Backoff()`. That it is away is a
+            warning of the logger `understudy_client`, at once and then at most once a minute.
         cancelled: asked a few times a second while waiting; true raises `Cancelled`.
         on_answer: called with the session and each answer (`AnswerLog.add`, for example).
 
@@ -137,6 +139,7 @@ class Client:
         self._width = action_width(spec.actions)
         self._out = bytearray(4)
         self._connection: Connection | None = None
+        self._trouble = Trouble(address)
         self._closed = False
         self._rng = random.Random()
         self._seqs: list[int] = []
@@ -297,6 +300,7 @@ class Client:
                         f"no understudy server at {self._address[0]}:{self._address[1]}: gave up "
                         f"after {now - first_failure:.1f} s; the last problem: {error}"
                     ) from error
+                (self._trouble.lost if error is lost else self._trouble.failed)(error)
                 self._sleep(wait)
             try:
                 self._open()
@@ -308,6 +312,7 @@ class Client:
                     raise
                 error = problem
             else:
+                self._trouble.over()
                 return
 
     def _open(self) -> None:

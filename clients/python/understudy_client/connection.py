@@ -39,6 +39,9 @@ class Connection:
         self.broken = False
         self.settings: dict[str, Any] = {}
         self._inbox = Inbox()
+        self._tls = tls is not None
+        self._heard = False
+        """Something has come."""
         self.check(cancelled)
         self._socket: socket.socket
         try:
@@ -100,7 +103,7 @@ class Connection:
             except TimeoutError:
                 deadline = self._waited(deadline)
             except OSError as error:
-                raise ConnectionLost(f"{self._name}: {_reason(error)}") from error
+                raise self._lost(_reason(error)) from error
             if sent == len(message):
                 return
             view = memoryview(message)[sent:]
@@ -126,10 +129,20 @@ class Connection:
                 deadline = self._waited(deadline)
                 continue
             except OSError as error:
-                raise ConnectionLost(f"{self._name}: {_reason(error)}") from error
+                raise self._lost(_reason(error)) from error
             if count == 0:
-                raise ConnectionLost(f"{self._name}: the server closed the connection")
+                raise self._lost("the server closed the connection")
             inbox.filled(count)
+            self._heard = True
+
+    def _lost(self, reason: str) -> ConnectionLost:
+        """The error for a connection that the other side has ended."""
+        if not (self._heard or self._tls):
+            reason += (
+                ", without a word: if it speaks TLS, so must this client (tls=True; --tls where it "
+                "is a command)"
+            )
+        return ConnectionLost(f"{self._name}: {reason}")
 
     def _waited(self, deadline: float) -> float:
         """One poll went by in vain: the time at which to stop waiting, unless it has come."""

@@ -225,7 +225,7 @@ class Inbox:
             if bytes(self._view[start : start + 2]) == b"\x15\x03":
                 raise ProtocolViolation(
                     "expected a message, got an alert of TLS: this server encrypts; connect with "
-                    "tls"
+                    "tls=True (--tls where it is a command)"
                 )
             raise ProtocolViolation(
                 f"expected a message of 1 to {MAX_MESSAGE_BYTES} bytes, got a length of {length} "
