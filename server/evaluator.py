@@ -52,6 +52,11 @@ class Evaluator:
         """What ended a game before its time."""
         return [failure for games in self._all for failure in games.failures]
 
+    @property
+    def troubles(self) -> list[str]:
+        """What games say that are without the server now."""
+        return [text for games in self._all for text in games.troubles]
+
     def start(self, episodes: int = EPISODES) -> None:
         """Start as many games as `episodes` can use."""
         for games in self._all:

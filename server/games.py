@@ -3,7 +3,7 @@
     this process                                   one process per game
     Games ── an order, or gone ──▶ pipe ──▶ a thread that waits for orders
       ▲                                            play(env, client, ...)
-      └── results ◀── a reader thread ◀── pipe ◀── Episode, Failure, Said
+      └── results ◀── a reader thread ◀── pipe ◀── Episode, Failure, Said, Trouble
 
 Each game has a pipe of its own and one thread here reads them all: no lock is shared with a game,
 so one that is killed blocks nobody, and games end by themselves when this process is gone.
@@ -26,6 +26,7 @@ they stop there and not some polls later.
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import queue
 import signal
@@ -42,7 +43,16 @@ import numpy as np
 
 from protocol.messages import EVALUATE
 from server.held_back import SIGNALS, signals_held_back
-from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected, tls
+from understudy_client import (
+    AnswerLog,
+    Backoff,
+    Cancelled,
+    Client,
+    ClientError,
+    Reconnected,
+    tls,
+    trouble,
+)
 from understudy_client import gym as client_gym
 from understudy_client.experts import find, make, weakened
 from understudy_client.wire import ROLES
@@ -119,6 +129,14 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """A game is without the server, which it tries to reach; with an empty text, no longer."""
+
+    client: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a game ended before its time."""
 
@@ -154,6 +172,7 @@ class Games:
         self._pipes: list[Connection[Any, Any]] = []
         self.asked = 0
         """The newest evaluation that the server has asked for, 0 while there is none."""
+        self._troubles: dict[int, str] = {}
         self._said: dict[int, str] = {}
         """What each game said last, since the last order."""
         self._counts: Any = [NO_LIMIT]
@@ -223,6 +242,11 @@ class Games:
         """Whether every game that still runs has said this since the last order."""
         return all(self._said.get(_number(process)) == word for process in list(self._living))
 
+    @property
+    def troubles(self) -> list[str]:
+        """What games say that are without the server now."""
+        return list(self._troubles.values())
+
     def running(self) -> int:
         """How many games still play."""
         return len(self._living)
@@ -279,8 +303,16 @@ class Games:
                 elif isinstance(message, Said):
                     self._said[message.client] = message.word
                     self._let_go()
+                elif isinstance(message, Trouble):
+                    self._troubled(message)
                 else:
                     self.failures.append(message)
+
+    def _troubled(self, message: Trouble) -> None:
+        if message.text:
+            self._troubles[message.client] = message.text
+        else:
+            self._troubles.pop(message.client, None)
 
     def _let_go(self) -> None:
         """Where there are no rounds: when all games of evaluation are done, they may leave."""
@@ -301,6 +333,7 @@ class Games:
         self._living.remove(process)
         if process.exitcode:
             self._failed(process, f"ended with exit code {process.exitcode}")
+        self._troubles.pop(_number(process), None)
         self._let_go()
 
     def _failed(self, process: BaseProcess, what: str) -> None:
@@ -368,6 +401,20 @@ class _Orders:
             self._waiting.put(order)
 
 
+class _PassOn(logging.Handler):
+    """What the client logs of its trouble, to whoever started the games: one for all of them."""
+
+    def __init__(self, client: int, pipe: Connection[Any, Any]) -> None:
+        super().__init__()
+        self._client = client
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Errors: BrokenPipeError, where nobody is there to be told."""
+        over = record.levelno < logging.WARNING
+        self._pipe.send(Trouble(self._client, "" if over else record.getMessage()))
+
+
 def _game(part: _Part, pipe: Connection[Any, Any], counts: Any) -> None:
     """One game: the whole life of its process."""
     orders = _Orders(pipe)
@@ -376,6 +423,9 @@ def _game(part: _Part, pipe: Connection[Any, Any], counts: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     options, client = part.options, part.client
+    trouble.log.addHandler(_PassOn(client, pipe))
+    trouble.log.setLevel(logging.INFO)
+    trouble.log.propagate = False
     log = AnswerLog() if options.log_dir is not None else None
     try:
         if options.rounds:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
+from server.absence import Absence
 from server.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
 from server.games import Episode, Failure, GameOptions, Games, tls_of
 from server.reaching import add_reaching, parse_address, token_of
@@ -124,6 +125,7 @@ class _Play:
         """Frames at which an evaluation is due."""
         self._answered = 0
         """The newest evaluation that was made because the server asked for it."""
+        self._absence = Absence()
         self._expert: str | None = None
         """What the expert scored, once it has been evaluated."""
 
@@ -131,6 +133,7 @@ class _Play:
         """Play; the exit code."""
         args, games = self._args, self._games
         done: list[Episode] = []
+        shown = 0
         start = reported = time.monotonic()
         with ExitStack() as stack:
             stack.enter_context(games)
@@ -155,10 +158,14 @@ class _Play:
                     done += games.episodes()
                     if time.monotonic() - reported >= REPORT_S:
                         reported = time.monotonic()
-                        print(summary(done[-20:], "the last "), flush=True)
+                        if len(done) > shown:
+                            shown = len(done)
+                            print(summary(done[-20:], "the last "), flush=True)
         done += games.episodes()
-        print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
-        if failures := self._failures():
+        failures = self._failures()
+        if done or not failures:
+            print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
+        if failures:
             # One server refuses all games for one reason: once is enough.
             print(f"understudy play: {failures[0].message}", file=sys.stderr)
             return 1
@@ -194,6 +201,9 @@ class _Play:
     def _check(self) -> None:
         if self._stop.is_set() or self._failures():
             raise _Stop
+        troubles = self._games.troubles + (self._evaluator.troubles if self._evaluator else [])
+        if line := self._absence.line(troubles, time.monotonic()):
+            print(line, flush=True)
 
     def _failures(self) -> list[Failure]:
         return self._games.failures + (self._evaluator.failures if self._evaluator else [])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from fake_server import FakeServer, Peer
 
 from server import play, reaching
+from server.absence import Absence
 from server.games import Episode, GameOptions, Games, _share
 from understudy_client.experts import find, returns
 
@@ -37,11 +40,11 @@ def refuse(peer: Peer) -> None:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[Peer], None]], FakeServer]]:
+def serve() -> Iterator[Callable[..., FakeServer]]:
     servers: list[FakeServer] = []
 
-    def start(script: Callable[[Peer], None]) -> FakeServer:
-        servers.append(FakeServer(script))
+    def start(*scripts: Callable[[Peer], None]) -> FakeServer:
+        servers.append(FakeServer(*scripts))
         return servers[-1]
 
     yield start
@@ -133,7 +136,8 @@ def test_a_refusal_is_one_readable_message(serve: Any, capsys: Any) -> None:
     port = serve(refuse).port
     code = play.main(arguments("--env", "CartPole-v1", "--connect", f"127.0.0.1:{port}"))
     assert code == 1
-    error = capsys.readouterr().err
+    printed, error = capsys.readouterr()
+    assert "episode" not in printed
     assert error == (
         "understudy play: the server refused (bad_token): "
         "expected the server's token, got none; use --token\n"
@@ -154,6 +158,77 @@ def command(port: int) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """What it prints, up to the line with these words."""
+    assert process.stdout is not None
+    printed = ""
+    while words not in printed:
+        line = process.stdout.readline()
+        assert line, f"it ended without {words!r}: {printed}"
+        printed += line
+    return printed
+
+
+def test_a_server_that_is_not_there_is_said_once_for_all_games() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with command(port) as process:
+        read_until(process, f"cannot connect to 127.0.0.1:{port}: Connection refused; trying again")
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=60.0)
+    assert process.returncode == 0
+    assert [
+        line for line in rest.splitlines() if not line.startswith("no complete episode, ")
+    ] == []
+
+
+def test_a_server_that_goes_and_comes_back_is_said(serve: Any) -> None:
+    seen = threading.Event()
+
+    def cut(peer: Peer) -> None:
+        peer.welcome()
+        peer.answer(peer.recv(), [0])
+
+    def back(peer: Peer) -> None:
+        assert seen.wait(60.0)
+        obey_the_expert(peer)
+
+    server = serve(cut, cut, back)
+    with command(server.port) as process:
+        before = read_until(process, f"connection lost: 127.0.0.1:{server.port}: ")
+        assert "episode" not in before
+        seen.set()
+        between = read_until(process, "connected to the server")
+        assert "connect" not in between.removesuffix("connected to the server\n")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60.0)
+    assert process.returncode == 0
+
+
+def test_a_line_of_statistics_is_not_repeated(serve: Any, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(play, "REPORT_S", 0.0)
+    monkeypatch.setattr(play, "POLL_S", 0.01)
+    words = ["--env", "CartPole-v1", "--episodes", "3"]
+    port = serve(obey_the_expert).port
+    assert play.main(arguments(*words, "--connect", f"127.0.0.1:{port}")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(set(lines)) == len(lines)
+    assert lines[-1].startswith("3 episodes: ")
+
+
+def test_what_is_said_of_games_without_a_server() -> None:
+    absence = Absence()
+    assert absence.line([], 0.0) is None
+    assert absence.line(["lost", "lost too"], 1.0) == "lost"
+    assert absence.line(["refused"], 60.9) is None
+    assert absence.line(["refused"], 61.0) == "refused"
+    assert absence.line(["refused"], 62.0) is None
+    assert absence.line([], 63.0) == "connected to the server"
+    assert absence.line([], 64.0) is None
+    assert absence.line(["lost"], 65.0) == "lost"
 
 
 def test_sigterm_stops_the_command_and_its_games(serve: Any) -> None:

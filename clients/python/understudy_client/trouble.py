@@ -1,4 +1,4 @@
-"""What is said while there is no server: at once, and then at most once a minute.
+"""What is said while there is no server: at once, and while it lasts at most once a minute.
 
 By `logging`, in the logger `understudy_client`. A library prints nothing; where logging was not set
 up, Python itself shows warnings on stderr.
@@ -15,6 +15,9 @@ log = logging.getLogger("understudy_client")
 
 EVERY_S = 60.0
 
+LOST_EVERY_S = 10.0
+"""A connection that is lost is news, unless the last one stood for moments only."""
+
 
 class Trouble:
     """The trouble of one client with its server."""
@@ -29,12 +32,13 @@ class Trouble:
 
     def lost(self, error: ConnectionLost | ServerError) -> None:
         """A connection that stood is lost."""
-        self._warn(f"connection lost: {error}; trying to connect again")
+        self._warn(f"connection lost: {error}; trying to connect again", LOST_EVERY_S)
 
     def failed(self, error: ConnectionLost | ServerError) -> None:
         """An attempt to connect has failed, and there will be another."""
         self._warn(
-            f"{error}; trying again; to find out why: understudy doctor --connect {self._where}"
+            f"{error}; trying again; to find out why: understudy doctor --connect {self._where}",
+            EVERY_S,
         )
 
     def over(self) -> None:
@@ -43,8 +47,8 @@ class Trouble:
             self._open = False
             log.info("connected to %s", self._where)
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, text: str, every_s: float) -> None:
         now = time.monotonic()
-        if self._said_at is None or now - self._said_at >= EVERY_S:
+        if self._said_at is None or now - self._said_at >= every_s:
             self._said_at, self._open = now, True
             log.warning("%s", text)
