@@ -21,6 +21,7 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.evaluation import Evaluation
 from server.history import History, newest_lines, sample_lines
+from server.invitation import Invitation, invitation
 from server.metrics import METRICS
 from server.rundir import RunFolder
 
@@ -44,6 +45,8 @@ class Board:
         """`evaluated`: the run's evaluations so far, the oldest first."""
         self.config = config
         self.folder = folder
+        self.port = config.server.port
+        """Where games connect."""
         self.preset: str | None = None
         self.device = ""
         """Where training runs."""
@@ -108,6 +111,12 @@ class Board:
         """What keeps games from playing; empty where nothing does."""
         return self.problem or ("" if self.ready else "the gateways are starting")
 
+    @property
+    def invitation(self) -> Invitation:
+        """How to start a game of this run."""
+        game = self.spec.game if self.spec else None
+        return invitation(game, self.config.server.host, self.port)
+
     def state(self) -> dict[str, Any]:
         """The answer of /api/state, but for what HTTP itself knows."""
         spec = self.spec
@@ -117,6 +126,7 @@ class Board:
                 "folder": str(self.folder.path),
                 "game": spec.game if spec else None,
                 "spec": msgspec.to_builtins(spec) if spec else None,
+                "invitation": self.invitation._asdict(),
                 "started": self.started,
                 "launch": self.folder.launch,
                 "frames": self.row.get("frames"),

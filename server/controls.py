@@ -152,8 +152,8 @@ class Controls:
         games = self._server.training_games
         if not games:
             return {
-                "error": "no training game is connected, and it is games that evaluate; start "
-                "some: `understudy play`"
+                "error": "no training game is connected, and it is games that evaluate; "
+                f"{self._server.board.invitation}"
             }
         number = time.time_ns() // 1_000_000
         self._record([{"key": "evaluate", "from": None, "to": number}], who)

@@ -162,6 +162,7 @@ class Supervisor:
             log.warning("%s", reminder)
         certificate(self.config.server)  # the gateways load it again: here it is only looked at
         self.port, self.tempest_port = self._fleet.start()
+        self.board.port = self.port
         if warning := unwise(self.config.advantage):
             log.warning("%s", warning)
         self.mailbox.open()

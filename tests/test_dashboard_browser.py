@@ -346,7 +346,12 @@ def test_what_is_not_there_yet_is_said(visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()
     assert seen.text("#run-game") == "no game yet"
-    assert "understudy play" in seen.text("#no-games")
+    assert "start some, for example: understudy play --env" in seen.text("#no-games")
+    reach = page.evaluate("""() => import("/static/games.js").then(({ fillTable }) => {
+        fillTable([], { text: "start your game 'reach'", command: "" });
+        return document.getElementById("no-games").innerText;
+    })""")
+    assert reach.strip() == "No game is connected: start your game 'reach'"
     assert page.is_hidden("#games-table")
     assert seen.text("#chart-evaluation .frame .none") == "No evaluation yet."
     # Who plays how much is known as soon as the gateways are there, which may be by now.

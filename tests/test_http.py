@@ -111,6 +111,10 @@ def test_the_state_has_the_run_and_every_metric(server: Running, web: HttpServer
     run = state["run"]
     assert (run["name"], run["folder"]) == ("run", str(server.folder.path))
     assert (run["game"], run["launch"], run["device"]) == ("test", 1, "cpu")
+    assert run["invitation"] == {
+        "text": f"start your game 'test'; it connects to 127.0.0.1:{server.port}",
+        "command": "",
+    }
     assert run["spec"]["actions"] == [["discrete", "fire", 4], ["continuous", "aim", -1.0, 1.0, 2]]
     assert set(state["row"]) == set(state["last"]) == set(METRICS)
     assert state["row"]["frames"] > 20

@@ -203,6 +203,9 @@ def test_json_logs_event_files_http_and_control(
     )
     code, _, errors = control(run, capsys, "evaluate")
     assert (code, "no training game is connected" in errors) == (2, True)
+    assert (
+        f"`understudy play --env LunarLander-v3 --clients 8 --connect 127.0.0.1:{port}`" in errors
+    )
     game = Bystander(port, pause_s=0.0)
     try:
         until(

@@ -127,7 +127,7 @@ function show() {
     return;
   }
   showTiles(row);
-  fillTable(games);
+  fillTable(games, state.run.invitation);
   fillReplay(by("replay"), row);
   controls.show(state);
   showCharts();

@@ -37,11 +37,17 @@ export class Rates {
   }
 }
 
-/** Bring the table up to date. Rows stay the same elements, so that the focus stays where it is. */
-export function fillTable(games) {
+/** Bring the table up to date. Rows stay the same elements, so that the focus stays where it is.
+ * `invitation`: how to start a game of this run, as text and command. */
+export function fillTable(games, invitation) {
   const place = document.getElementById("games-table");
   const body = place.querySelector("tbody");
-  document.getElementById("no-games").hidden = games.length > 0;
+  const none = document.getElementById("no-games");
+  none.hidden = games.length > 0;
+  for (const [kind, text] of [["span", invitation.text], ["code", invitation.command]]) {
+    const part = none.querySelector(kind);
+    if (part.textContent !== text) part.textContent = text;
+  }
   place.hidden = games.length === 0;
   const rows = new Map([...body.rows].map((row) => [row.dataset.session, row]));
   games.forEach((game, at) => {
