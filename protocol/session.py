@@ -214,7 +214,8 @@ class ServerSession:
             raise RemoteError(
                 "bad_token",
                 f"expected this server's token, got {'another' if gate.token else 'none'}; "
-                "put it in the field `token` of HELLO",
+                "put it in the field `token` of HELLO: commands do with --token-file FILE, the "
+                "client in Python with Client.connect(token=...)",
             )
         if gate.protocol != PROTOCOL_VERSION:
             raise RemoteError(

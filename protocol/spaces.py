@@ -264,16 +264,18 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
 
     def describe(self) -> str:
         """The spec in one line for messages."""
-        heads = ", ".join(
-            f"{h.name}: {h.n} choices"
-            if isinstance(h, Discrete)
-            else f"{h.name}: {h.size} in [{h.low}, {h.high}]"
-            for h in self.actions
-        )
+        heads = ", ".join(map(describe_head, self.actions))
         return (
             f"{self.game!r} (observation {self.observation.dtype} "
             f"{list(self.observation.shape)}; actions {heads}; rewards {', '.join(self.rewards)})"
         )
+
+
+def describe_head(head: Head) -> str:
+    """An action head in a few words for messages."""
+    if isinstance(head, Discrete):
+        return f"{head.name}: {head.n} choices"
+    return f"{head.name}: {head.size} in [{head.low}, {head.high}]"
 
 
 def _check_head(head: Head) -> None:

@@ -24,6 +24,7 @@ from agent.decision import Mix, mix_at
 from agent.device import resolve_device
 from agent.policy import Policy
 from config.models import Config
+from protocol.difference import refusal
 from protocol.errors import RemoteError
 from protocol.messages import EVALUATE, PROTOCOL_VERSION, Settings, Welcome, WelcomeFields
 from protocol.session import ServerSession, stream_number
@@ -331,13 +332,7 @@ class Gateway:
         assert session.hello is not None
         assert session.spec is not None
         if session.spec != self._spec:
-            connection.fail(
-                RemoteError(
-                    "spec_mismatch",
-                    f"expected this run's game, {self._spec.describe()}; got "
-                    f"{session.spec.describe()}; start a run of its own for another game",
-                )
-            )
+            connection.fail(RemoteError("spec_mismatch", refusal(session.spec, self._spec)))
             return
         # One spec for all: what it has worked out, with wide actions a megabyte, is there once.
         session.spec = self._spec

@@ -42,7 +42,8 @@ def secured(plain: socket.socket, tls: ssl.SSLContext, address: tuple[str, int])
         if isinstance(error, ssl.SSLCertVerificationError):
             raise TlsError(
                 f"the certificate of {where} is not trusted: {error.verify_message}; give the "
-                "certificate that it is to be trusted by (ca), or connect to the name that it is of"
+                "certificate that it is to be trusted by (ca=FILE; --ca FILE where it is a "
+                "command), or connect to the name that it is of"
             ) from error
         if isinstance(error, ssl.SSLError) and not isinstance(
             error, ssl.SSLEOFError | ssl.SSLZeroReturnError

@@ -1,0 +1,45 @@
+"""In what a game differs from the one that a run trains on, in words. Pure."""
+
+from __future__ import annotations
+
+from protocol.spaces import GameSpec, describe_head
+
+
+def difference(spec: GameSpec, run: GameSpec) -> str:
+    """The parts of `spec` that are not as those of `run`. Another game by its name differs in that:
+    the rest is no news then."""
+    if spec.game != run.game:
+        return f"the game is {spec.game!r}, this run's is {run.game!r}"
+    found = []
+    if (ours := spec.observation) != (theirs := run.observation):
+        found.append(
+            f"the observation is {ours.dtype} {list(ours.shape)}, this run's is "
+            f"{theirs.dtype} {list(theirs.shape)}"
+        )
+    if len(spec.actions) != len(run.actions):
+        found.append(f"the action heads are {len(spec.actions)}, this run's {len(run.actions)}")
+    for number, (head, other) in enumerate(zip(spec.actions, run.actions, strict=False)):
+        if head != other:
+            found.append(
+                f"action head {number} is {describe_head(head)}, this run's is "
+                f"{describe_head(other)}"
+            )
+            break  # the first says enough
+    if spec.rewards != run.rewards:
+        found.append(f"the rewards are {_names(spec)}, this run's are {_names(run)}")
+    return "; ".join(found)
+
+
+def refusal(spec: GameSpec, run: GameSpec) -> str:
+    """The message for a game that is not the run's."""
+    cure = "start a run of its own for it"
+    if spec.game == run.game:
+        cure = f"make them the same, or {cure}"
+    return (
+        f"{difference(spec, run)}; expected this run's game, {run.describe()}; got "
+        f"{spec.describe()}; {cure}"
+    )
+
+
+def _names(spec: GameSpec) -> str:
+    return ", ".join(spec.rewards)
