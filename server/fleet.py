@@ -18,7 +18,7 @@ from typing import Any
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import gateway, trainer
+from server import gateway, shared, trainer
 from server.children import Child
 from server.control import GATEWAY, TRAINER, GameDecided, Open, Ready
 from server.listening import Sockets, listen
@@ -26,7 +26,7 @@ from server.ring import StepRing
 from server.rundir import RunFolder
 from server.tally import FILE, InFlight, Tally, left
 from server.watchdog import Watchdog, cause
-from server.weights import WeightSlot
+from server.weights import WeightSlot, weights_name
 
 log = logging.getLogger("supervisor")
 
@@ -74,6 +74,8 @@ class Fleet:
         """Listen, and start all children; the ports for games and for older clients. Errors:
         ConfigError, OSError."""
         self._sockets = listen(self.config)
+        if left := shared.remove_left(self._folder.path):
+            log.warning("removed %.1f MB of shared memory of a server that was killed", left / 1e6)
         for child in self.children:
             self._start(child)
         games, older = self._sockets[0]
@@ -104,6 +106,8 @@ class Fleet:
             self._spec = None
             self._remove_rings()
             raise ConfigError(str(error)) from None
+        names = [ring.name for ring in self.rings]
+        shared.note(self._folder.path, [*names, weights_name(names[0])])
         self.trainer.say(self._game())
 
     def opened(self, ready: Ready) -> bool:
@@ -240,6 +244,7 @@ class Fleet:
                 slot = WeightSlot.attach(self.ready.weights, self.ready.size)
                 slot.close()
                 slot.unlink()
+        shared.remove_left(self._folder.path)
 
     def _remove_rings(self) -> None:
         for ring in self.rings:

@@ -427,7 +427,7 @@ class Gateway:
                 role=hello.role,
                 slots=hello.slots,
                 peer=connection.peer,
-                time=time.time(),
+                time=time.monotonic(),
             )
         )
 

@@ -65,7 +65,7 @@ from server.metrics import Collector
 from server.players import Players
 from server.rundir import RunFolder, append_lines
 from server.tls import certificate
-from server.watch import SampleWatch, unwise
+from server.watch import ClockWatch, SampleWatch, unwise
 
 log = logging.getLogger("supervisor")
 
@@ -137,6 +137,7 @@ class Supervisor:
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
         self._samples = SampleWatch()
+        self._clock = ClockWatch()
         self._players = Players()
         self._events: EventFiles | None = None
         if config.metrics.tensorboard:
@@ -468,6 +469,8 @@ class Supervisor:
 
     def _write_row(self) -> None:
         self._collector.lost = self._fleet.lost
+        if warning := self._clock.look(time.time(), time.monotonic()):
+            log.warning("%s", warning)
         self.row = self._collector.row()
         self.row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         if not self.row["frames"]:
@@ -487,7 +490,7 @@ class Supervisor:
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.add(self.row)
-        self.board.show(self.row, self.last, self._players.rows(time.time()))
+        self.board.show(self.row, self.last, self._players.rows(time.monotonic()))
         if self.on_row:
             self.on_row(self.last)
 

@@ -63,7 +63,7 @@ from server.keeping import take_in as take_in_journal
 from server.logs import log_to_pipe
 from server.recovery import NumbersWentBad, Recovery
 from server.ring import StepRing
-from server.weights import WeightSlot
+from server.weights import WeightSlot, weights_name
 
 log = logging.getLogger("trainer")
 
@@ -153,7 +153,7 @@ class Trainer:
         vector = self._learner.policy_vector().numpy()
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
         # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
-        slot_name = f"{game.rings[0]}_weights" if game.rings else None
+        slot_name = weights_name(game.rings[0]) if game.rings else None
         takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
         if takes_over:
             resume, best = True, False

@@ -115,7 +115,7 @@ function show() {
   const row = state.row ?? {};
   by("run-name").textContent = state.run.name;
   by("run-game").textContent = state.run.game ?? "no game yet";
-  const age = there(row.time) ? page.heard - row.time : null;
+  const age = there(row.time) ? state.time - row.time : null; // by the server's clock alone
   if (age !== null && age > STALE_S) status("stale", `newest numbers are of ${when(row.time)}`);
   else if (state.paused) status("paused", "training is paused");
   else if (state.evaluating) status("live", "live, evaluating");
