@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,8 +222,18 @@ class Fleet:
                 if sock is not None:
                     sock.close()
 
+    def wake(self) -> None:
+        """Whoever was stopped (SIGSTOP) goes on, so that it can hear that it is to end."""
+        for child in self.children:
+            if child.process is not None and child.process.is_alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGCONT)
+
     def have_trainer(self) -> None:
         """Start the trainer, if it is not there and the rings hold what only it can store."""
+        trainer = self.trainer
+        if trainer.alive and trainer.process is not None and not trainer.process.is_alive():
+            log.error("%s", self.bury(trainer, "died"))
         if self.rows_waiting and not self.trainer.alive:
             with contextlib.suppress(OSError):
                 self._start(self.trainer)
@@ -234,10 +246,7 @@ class Fleet:
 
     def close(self) -> None:
         """All children have ended: remove what they shared."""
-        if self.rows_waiting:
-            log.error("%d rows could not be stored", self.rows_waiting)
-        elif self._tally is not None and self._in_order:
-            self._tally.remove()
+        self._close_tally()
         self._remove_rings()
         if self.ready is not None:  # the trainer's to remove, unless it was killed
             with contextlib.suppress(FileNotFoundError):
@@ -245,6 +254,19 @@ class Fleet:
                 slot.close()
                 slot.unlink()
         shared.remove_left(self._folder.path)
+
+    def _close_tally(self) -> None:
+        """All that the games were answered for is stored, and nothing is in flight; or it is not,
+        and the next start counts what is missing."""
+        waiting, steps = self.rows_waiting, [ring.steps for ring in self.rings]
+        left = self._tally.not_in(steps) if self._tally is not None else InFlight()
+        if waiting or left != InFlight():
+            log.error(
+                "%d rows could not be stored, and gateways could not hand over %d steps and %d "
+                "frames; the next start counts what is missing", waiting, left.steps, left.frames
+            )  # fmt: skip
+        elif self._tally is not None and self._in_order:
+            self._tally.remove()
 
     def _remove_rings(self) -> None:
         for ring in self.rings:

@@ -77,8 +77,11 @@ _EVENTS = "TensorBoard's event files"
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
 
-STOP_S = 10.0
-"""A clean stop takes at most this long; then processes are ended."""
+STOP_S = 8.5
+"""A stop takes at most this long; then processes are ended. With all that is done after, 10 s."""
+
+GAMES_S = 5.0
+"""Of that, for the gateways: more than they take themselves (server.gateway)."""
 
 
 Answer = TypeVar("Answer", Saved, Dumped, Recorded)
@@ -507,9 +510,10 @@ class Supervisor:
             self._control.close()
             self._control = None
         self._fleet.stop_listening()
+        self._fleet.wake()
         if not given_up:
             self._fleet.have_trainer()
-        deadline = time.monotonic() + STOP_S / 2
+        deadline = time.monotonic() + GAMES_S
         self._fleet.trainer.say(Ending())
         self._fleet.tell_gateways(Stop())
         for index, child in enumerate(self._fleet.gateways):
@@ -517,6 +521,8 @@ class Supervisor:
             if starting and child.process is not None:
                 child.process.kill()  # it has nothing yet, and cannot hear
             self._fleet.end(child, deadline, self._take_in)
+        if not given_up:
+            self._fleet.have_trainer()  # for what the games' end has brought
 
     def stop(self) -> None:
         """End all processes in order: first the games, then, when all their steps are stored and a

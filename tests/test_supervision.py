@@ -180,21 +180,6 @@ def rows_kept(run: Path) -> list[tuple[int, int]]:
     return found
 
 
-def test_an_end_while_the_trainer_is_away_loses_nothing(tmp_path: Path) -> None:
-    """It is started once more, to store what the ring holds."""
-    with Running(tmp_path / "run", supervision__pause_s=1000.0) as server:
-        with client_for(server.port, timeout_s=LONG_S) as client:
-            client.act(np.ones(3))
-            os.kill(server.pid("trainer"), signal.SIGKILL)
-            server.until(lambda: "trainer died" in server.log(), "it is seen")
-            for _ in range(100):
-                client.act(np.ones(3), 1.0)
-        server.until(lambda: server.row["slots"] == 0, "the game is gone")
-        server.close(check=False)
-    if "did not end in time" not in server.log():  # a busy machine starts none within 10 s
-        assert len(rows_kept(server.folder.path)) == 100
-
-
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
     """Numbers that went bad go bad again: `health.then` says that the run stops."""
     bad = {"health__then": "stop", "health__skips_in_a_row": 3, "learner__learning_rate": 1e30}
