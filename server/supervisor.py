@@ -122,6 +122,8 @@ class Supervisor:
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
         """Called after each interval with `last`."""
+        self.on_beat: Callable[[], None] | None = None
+        """Called whenever the loop comes round."""
         evaluated = folder.evaluated()
         self.board = Board(config, folder, evaluated)
         """What other threads may look at."""
@@ -237,6 +239,8 @@ class Supervisor:
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
         self.board.beat()
+        if self.on_beat:
+            self.on_beat()
         pipes, ends = self._fleet.waitables
         asking = {
             each: ear
