@@ -32,6 +32,9 @@ from server.weights import WeightSlot, weights_name
 
 log = logging.getLogger("supervisor")
 
+LAST_WORDS = "; the last it said: "
+"""Between why a child is gone, and its own lines."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -201,7 +204,7 @@ class Fleet:
             self.lost += (lost := self._tally.gateway_gone(index, self.rings[index].steps))
             text += f"; {lost}"
         if child.lines:
-            text += "; the last it said: " + " | ".join(child.lines)
+            text += LAST_WORDS + " | ".join(child.lines)
         return text
 
     def start_again(self, child: Child) -> float | None:

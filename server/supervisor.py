@@ -58,7 +58,7 @@ from server.controls import Controls
 from server.disk import Writes
 from server.evaluation import Evaluation, Evaluations
 from server.event_files import EventFiles
-from server.fleet import Fleet, Task
+from server.fleet import LAST_WORDS, Fleet, Task
 from server.logs import LogFile
 from server.mailbox import Mailbox
 from server.metrics import Collector
@@ -366,6 +366,7 @@ class Supervisor:
             self.board.ended = f"{text}; {self._fleet.refusal}; see {self.folder.log}"
             raise ChildDied(self.board.ended)
         self._collector.restarts[child.kind] += 1
+        self.board.restarted(child.name, text.partition(LAST_WORDS)[0])
         log.error("%s; it is started again in %.1f s", text, pause)
 
     def _close_evaluation(self) -> None:
