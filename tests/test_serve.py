@@ -291,8 +291,9 @@ def test_when_the_supervisor_is_killed_nothing_is_left(serve: Any, tmp_path: Pat
         left |= {name for name in memory if Path("/dev/shm", name).exists()}
     for pid in children:
         end(pid)
-    client.close()
     assert not left
+    assert client.refusal()[0] == "server_stopping", "the games are told"
+    client.close()
     path = checkpoint.latest(run / "checkpoints")
     assert path is not None
     assert checkpoint.load(path)["frames"] == 99

@@ -25,6 +25,7 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server import demonstrations
 from server import trainer as trainer_module
+from server.connection import GOODBYE_S
 from server.control import (
     Changed,
     Checkpoint,
@@ -42,7 +43,7 @@ from server.control import (
     Stop,
     TrainerReport,
 )
-from server.heart import Heart
+from server.heart import LONG_S, ORPHAN_S, Heart, Pulse
 from server.ring import StepRing
 from server.trainer import Trainer, _await_game
 from server.weights import WeightSlot
@@ -106,6 +107,7 @@ class World:
         keep_rows: bool = False,
         pretrain_updates: int = 0,
         over: World | None = None,
+        heart: Heart | None = None,
         **changes: Any,
     ) -> None:
         """`over`: the trainer whose rings this one takes over; that one has ended somehow."""
@@ -132,6 +134,7 @@ class World:
                 best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
+                heart=heart,
             )
         except BaseException:
             self._close()
@@ -888,6 +891,60 @@ def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Pa
     world.pipe.close()
     world.join()
     assert checkpoint.latest(tmp_path / "checkpoints") is not None
+
+
+def test_without_a_supervisor_what_gateways_leave_is_waited_for(
+    worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are still telling their games."""
+    assert GOODBYE_S < trainer_module.LINGER_S < ORPHAN_S
+    monkeypatch.setattr(trainer_module, "LINGER_S", 6.0)  # for a machine that is busy
+    world = worlds()
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    world.pipe.close()
+    world.until(lambda: world.trainer._stopping, "it has noticed")
+    time.sleep(0.3)
+    world.rings[0].write(played(100, 10))
+    world.join()
+    assert checkpoint.load(checkpoint.latest(tmp_path / "checkpoints") or tmp_path)["frames"] == 110
+
+
+def test_what_takes_long_is_announced(
+    worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who watches the signs of life would take it for hanging."""
+    heart, allowed = Heart(), list[tuple[str, float]]()
+    heart.beat()
+    pulse = Pulse(heart, 0.0)
+
+    def slow(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def noting(*args: Any, **more: Any) -> Any:
+            allowed.append((name, pulse.allowed_s))
+            return plain(*args, **more)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    slow(trainer_module, "make_replay")
+    slow(trainer_module, "take_in_journal")
+    slow(checkpoint, "save")
+    slow(trainer_module.np, "savez")
+    world = worlds(heart=heart, resume=True)
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    for ask, answer in (
+        (Checkpoint(), Saved),
+        (evaluated(1.0), SavedBest),
+        (Dump(str(tmp_path / "rows.npz")), Dumped),
+    ):
+        world.until(lambda: pulse.allowed_s == 0, "its loop goes round")
+        world.ask(ask, answer)
+    assert [name for name, _ in allowed] == [
+        "make_replay", "take_in_journal", "save", "save", "savez",
+    ]  # fmt: skip
+    assert {seconds for _, seconds in allowed} == {LONG_S}
 
 
 # Changes while it runs.
