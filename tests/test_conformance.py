@@ -254,6 +254,7 @@ def test_a_server_with_a_certificate_is_checked_too(
         tmp_path / "run", server__handshake_timeout_s=0.5, server__token=TOKEN,
         server__tls_cert=str(pair.cert), server__tls_key=str(pair.key),
     ) as encrypted:  # fmt: skip
+        encrypted.until(lambda: encrypted.supervisor.board.ready, "it shakes hands", 90.0)
         where = ("--connect", f"127.0.0.1:{encrypted.port}", "--token", TOKEN)
         done = run(*where, "--ca", str(pair.cert), "--json")
         report = json.loads(done.stdout)
