@@ -296,6 +296,8 @@ class Gateway:
             self.send_report()
 
     def _wait_for_ring(self) -> None:
+        if self.stopped.done():
+            return  # it gave up on the ring, which is about to go
         assert self.turn is not None
         self.turn.flush()
         if self.turn.full:

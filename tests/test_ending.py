@@ -147,5 +147,6 @@ def test_what_a_full_ring_had_no_room_for_is_counted(
         assert server.stop_s < 10
         missing, log = in_flight(server.folder.path), server.log()
     assert "gateways could not hand over 1 steps and 1 frames; the next start counts" in log
+    assert "Exception" not in log
     if "did not end in time" not in log:
         assert missing == 1

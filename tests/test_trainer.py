@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -1065,6 +1066,36 @@ def test_what_is_changed_before_there_is_a_game_holds(
     entry.pipe.send(GameDecided(SPEC, ()))
     entry.thread.join(10.0)
     assert made == [changed]
+
+
+def test_another_trainer_of_the_run_is_waited_for_and_named(
+    entries: Callable[..., Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose supervisor was killed may still write: first there is none beside it."""
+    monkeypatch.setattr(trainer_module, "ALONE_S", 0.3)
+    other = os.open(tmp_path / "trainer-lock", os.O_WRONLY | os.O_CREAT)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        entry = entries()
+        entry.pipe.send(GameDecided(SPEC, ()))
+        assert entry.pipe.poll(30.0)
+        failed = entry.pipe.recv()
+        assert isinstance(failed, Failed)
+        assert "another trainer still writes to" in failed.text
+        assert f"find the process that has {tmp_path / 'trainer-lock'} open" in failed.text
+
+        monkeypatch.setattr(trainer_module, "ALONE_S", 60.0)
+        entry = entries(trainer__min_steps=20)
+        entry.pipe.send(GameDecided(SPEC, ()))
+        assert not entry.pipe.poll(0.5), "it waits"
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert entry.pipe.poll(60.0)
+        assert isinstance(entry.pipe.recv(), Ready)
+        entry.pipe.send(Stop())
+        entry.thread.join(60.0)
+        assert entry.code == 0
+    finally:
+        os.close(other)
 
 
 def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:
