@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -159,9 +160,10 @@ def test_a_stale_folder_of_a_server_that_was_killed(
     # The tracker of shared memory, too, which would remove it.
     pids = children(first.process.pid)
     assert len(pids) == 3
-    first.process.kill()
+    first.process.send_signal(signal.SIGSTOP)  # so that it does not see the others' end
     for pid in pids:
         end(pid)
+    first.process.kill()
     first.process.wait()
     client.close()
     deadline = time.monotonic() + 30.0

@@ -190,7 +190,10 @@ def test_who_is_started_again_hears_how_things_stand(
     assert asked is not None
     try:
         before = server.row["restarts_trainer"]
+        os.kill(server.pid("trainer"), signal.SIGSTOP)  # it answers nobody any more
+        saved = server.do(lambda: control({"checkpoint": True}, "test"))
         os.kill(server.pid("trainer"), signal.SIGKILL)
+        assert "the trainer has died; try again" in saved.result(LONG_S)["error"]
         server.until(lambda: server.row["restarts_trainer"] > before, "it is seen", LONG_S)
         until_both_go_on(server, player)
         assert server.row["paused"] == 1
@@ -198,6 +201,8 @@ def test_who_is_started_again_hears_how_things_stand(
         server.until(lambda: player.cuts, "the game has noticed", LONG_S)
         until_both_go_on(server, player)
         assert server.wait_rows()["epsilon"] == 0.25
+        (game,) = server.supervisor.board.games
+        assert game["session"] == player.sessions[-1], "those of the one that died are gone"
         assert player.settings["understudy.evaluate"] == asked.number
     finally:
         server.do(lambda: control({"pause": False}, "test"))
@@ -298,9 +303,11 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     os.kill(pids["trainer"], signal.SIGSTOP)
     for seq in range(100, 150):
         client.frame(seq, reward=1.0)
-    server.process.kill()
+    # The supervisor last, for its death wakes who was stopped; and it must not see theirs.
+    server.process.send_signal(signal.SIGSTOP)
     for pid in pids.values():
         end(pid)
+    server.process.kill()
     server.process.wait()
     client.close()
     kept = rows_kept(run)
