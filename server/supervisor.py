@@ -77,7 +77,7 @@ _EVENTS = "TensorBoard's event files"
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
 
-STOP_S = 8.5
+STOP_S = 8.0
 """A stop takes at most this long; then processes are ended. With all that is done after, 10 s."""
 
 GAMES_S = 5.0
