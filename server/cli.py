@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from config.load import ConfigError
 from config.options import parse
@@ -57,11 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = argparse.ArgumentParser(
         prog="understudy",
         description="A training server for game AI. Each command has --help.",
-        usage="understudy COMMAND [options]",
+        usage="understudy COMMAND [options], or understudy --version",
     )
     commands = top.add_argument_group("commands")
     for name, (_, text) in COMMANDS.items():
         commands.add_argument(name, help=text, nargs="?")
+    if words[:1] == ["--version"]:
+        print(f"understudy {version('understudy')}")
+        return 0
     if not words or words[0] not in COMMANDS:
         if words and words[0] in ("-h", "--help"):
             top.print_help()

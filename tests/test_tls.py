@@ -479,7 +479,9 @@ def test_http_is_https(web: HttpServer, pair: Pair, game: Bystander) -> None:
         plain.close()
 
 
-def test_it_ends_with_its_server(server: Running, pair: Pair) -> None:
+def test_it_ends_with_its_server(
+    server: Running, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
     with HttpServer(
         "127.0.0.1", 0, server.supervisor.board, server.supervisor.mailbox,
         certificate=Certificate(pair.cert, pair.key),
@@ -489,3 +491,4 @@ def test_it_ends_with_its_server(server: Running, pair: Pair) -> None:
         assert everything(silent) == b""
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", one.port), 30)
+    assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
