@@ -1,7 +1,7 @@
 """The trainer: drains the rings into the replay, learns, publishes weights, reports.
 
-One loop, read from top to bottom. It is the only process with the replay and the optimiser; the
-gateways never wait for it unless a ring is full.
+One loop, read from top to bottom. Its process is the only one with the replay and the optimiser;
+the gateways never wait for it unless a ring is full.
 """
 
 from __future__ import annotations
