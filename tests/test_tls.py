@@ -24,7 +24,8 @@ from running import Bystander, RawClient, Running, client_for, hello_fields
 from config.load import ConfigError
 from config.models import ServerConfig
 from server import listener
-from server.games import GameOptions, tls_of
+from server.game_messages import GameOptions
+from server.game_process import tls_of
 from server.http_server import HttpServer
 from server.tls import Certificate, certificate
 from understudy_client import Backoff, ConnectionLost, ProtocolViolation, TlsError

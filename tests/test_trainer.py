@@ -23,8 +23,7 @@ from agent.step import FINAL, STEP, StepBlock
 from config.load import Given, load
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import demonstrations
-from server import trainer as trainer_module
+from server import demonstrations, trainer_process
 from server.control import (
     Changed,
     Checkpoint,
@@ -44,7 +43,8 @@ from server.control import (
 )
 from server.heart import Heart
 from server.ring import StepRing
-from server.trainer import Trainer, _await_game
+from server.trainer import Trainer
+from server.trainer_process import _await_game
 from server.weights import WeightSlot
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
@@ -223,8 +223,7 @@ class World:
         assert self._thread is not None
         self._thread.join(60.0)
         assert not self._thread.is_alive()
-        for ring in self.trainer._rings:
-            ring.close()
+        self.trainer._intake.close()
         self.trainer._slot.close()
 
     def close(self) -> None:
@@ -941,8 +940,8 @@ class Entry:
     """`main` in a thread, without its signals."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-        monkeypatch.setattr("server.trainer.signal.signal", lambda *_: None)
-        monkeypatch.setattr("server.trainer.log_to_pipe", lambda *_: None)
+        monkeypatch.setattr("server.trainer_process.signal.signal", lambda *_: None)
+        monkeypatch.setattr("server.trainer_process.log_to_pipe", lambda *_: None)
         self.pipe, self.theirs = multiprocessing.Pipe()
         self.code: Any = None
         args = (config_with(**changes), self.theirs, Heart(), folder, False, False)
@@ -951,7 +950,7 @@ class Entry:
 
     def _run(self, *args: Any) -> None:
         try:
-            trainer_module.main(*args)
+            trainer_process.main(*args)
             self.code = 0
         except SystemExit as error:
             self.code = error.code
@@ -1001,7 +1000,7 @@ def test_what_is_changed_before_there_is_a_game_holds(
         def run(self) -> None:
             pass
 
-    monkeypatch.setattr(trainer_module, "Trainer", Watched)
+    monkeypatch.setattr(trainer_process, "Trainer", Watched)
     entry = entries()
     changed = config_with(**CHANGES)
     entry.pipe.send(Changed(changed))
