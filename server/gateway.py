@@ -237,6 +237,8 @@ class Gateway:
             self.send_report()
 
     def _wait_for_ring(self) -> None:
+        if self.stopped.done():
+            return  # it gave up on the ring, which is about to go
         assert self.turn is not None
         self.turn.flush()
         if self.turn.full:
@@ -368,7 +370,7 @@ class Gateway:
                 role=hello.role,
                 slots=hello.slots,
                 peer=connection.peer,
-                time=time.time(),
+                time=time.monotonic(),
             )
         )
 

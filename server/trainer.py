@@ -42,7 +42,7 @@ from server.reporting import Reporter
 from server.resuming import begin
 from server.ring import StepRing
 from server.saving import Progress, Saver, spec_text
-from server.weights import WeightSlot
+from server.weights import WeightSlot, weights_name
 
 BURST_S = 0.02
 """How long it learns before it looks at the rings again; they hold more than a burst brings."""
@@ -89,7 +89,7 @@ class Trainer:
         vector = learner.policy_vector().numpy()
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
         # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
-        slot_name = f"{game.rings[0]}_weights" if game.rings else None
+        slot_name = weights_name(game.rings[0]) if game.rings else None
         takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
         if takes_over:
             resume, best = True, False

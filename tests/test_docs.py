@@ -350,6 +350,7 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`understudy serve` on a free port, and that port."""
     options = ["--port", "0", "--run", str(folder), "--learner.hidden", "[16]"]
     options += ["--trainer.min_steps", "500", "--trainer.threads", "1"]
+    options += ["--server.http_port", "none"]  # whoever has that port is no matter here
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", *options],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
