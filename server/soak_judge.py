@@ -151,14 +151,15 @@ def judge(first: Quarter, last: Quarter, *, pace: bool) -> list[str]:
         )
     if first.memory.keys() != last.memory.keys():
         broken.append(
-            f"processes: expected {', '.join(first.memory)} to the end, got {', '.join(last.memory)}"
+            f"processes: expected {', '.join(first.memory)} to the end, got "
+            f"{', '.join(last.memory)}"
         )
     for name, before in first.memory.items():
         limit = before * MEMORY_FACTOR + MEMORY_BYTES
         if (after := last.memory.get(name, 0)) > limit:
             broken.append(
-                f"memory of the {name}: expected at most {limit:,.0f} bytes after {before:,} in the "
-                f"first quarter, got {after:,} in the last"
+                f"memory of the {name}: expected at most {limit:,.0f} bytes after {before:,} in "
+                f"the first quarter, got {after:,} in the last"
             )
     for name, count in first.files.items():
         if (now := last.files.get(name, 0)) > count + FILES_MORE:
@@ -168,7 +169,7 @@ def judge(first: Quarter, last: Quarter, *, pace: bool) -> list[str]:
             )
     if last.disk > first.disk * DISK_FACTOR + DISK_BYTES:
         broken.append(
-            f"disk: expected about the {first.disk:,} bytes of the first quarter, got {last.disk:,} "
-            "in the last, log and metrics not counted"
+            f"disk: expected about the {first.disk:,} bytes of the first quarter, got "
+            f"{last.disk:,} in the last, log and metrics not counted"
         )
     return broken
