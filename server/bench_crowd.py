@@ -75,11 +75,13 @@ class Crowd:
         """Connect, and shake hands. Errors: OSError where so many files cannot be open."""
         _allow_open_files(clients + SPARE_FILES)
         rng = np.random.default_rng(0)
-        self._games = [_Game(address, spec, rng) for _ in range(clients)]
+        self._games: list[_Game] = []
         self._poll = select.epoll()
         self._number: dict[int, int] = {}
         """Of a client, by its file descriptor."""
-        for number, game in enumerate(self._games):
+        for number in range(clients):  # one by one: the server gives each but so long for its HELLO
+            game = _Game(address, spec, rng)
+            self._games.append(game)
             game.hello(spec)
             game.sock.setblocking(False)
             self._number[game.sock.fileno()] = number

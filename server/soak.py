@@ -124,17 +124,18 @@ def soak(
     seed: int = 0,
     pace: bool = True,
     warm_up_s: float = 30.0,
+    every_s: float = 1.0,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows to print: one for the warm-up, which takes at least so long, one for each quarter, and
-    the verdict. `settings`: over `SETTINGS`."""
+    the verdict. `every_s`: between two looks. `settings`: over `SETTINGS`."""
     values = SETTINGS | {"run.seed": seed} | dict(settings or {})
     base: dict[str, Any] = {"case": "soak"}
     quarters: list[Quarter] = []
     broken: list[str] = []
     try:
         with tempfile.TemporaryDirectory() as home, _Server(Path(home), values) as server:
-            with _load(server.port, clients, visitors, seed) as pipe:
+            with _load(server.port, clients, visitors, every_s, seed) as pipe:
                 watch = _Watch(server, pipe)
                 warm = watch.until_it_is_in_its_stride(values, warm_up_s)
                 yield base | {"warm_up": True} | warm.row()
@@ -171,11 +172,11 @@ def _compared(first: Quarter, last: Quarter) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _load(port: int, clients: int, visitors: int, seed: int) -> Iterator[Pipe]:
+def _load(port: int, clients: int, visitors: int, every_s: float, seed: int) -> Iterator[Pipe]:
     """The clients' process; what it says."""
     ours, theirs = _SPAWN.Pipe()
     spec = bench_spec(OBSERVATIONS, ACTIONS)
-    args = (theirs, ("127.0.0.1", port), spec, clients, visitors, STAY_S, seed)
+    args = (theirs, ("127.0.0.1", port), spec, clients, visitors, STAY_S, every_s, seed)
     process = _SPAWN.Process(target=soak_load.play, args=args, daemon=True)
     process.start()
     theirs.close()
@@ -231,7 +232,10 @@ class _Watch:
         except EOFError:
             second = RuntimeError("it has died")
         if not isinstance(second, Second):
-            raise NotFlat(f"the games do not play on: {type(second).__name__}: {second}")
+            raise NotFlat(
+                f"the games do not play on: {type(second).__name__}: {second}; the server's log "
+                f"ends: {self._server.said()}"
+            )
         if time.monotonic() >= self._next_asked:
             self._next_asked = time.monotonic() + ASK_S
             for path in ASKED:
@@ -306,12 +310,15 @@ class _Server:
                 return
             self._check()
             time.sleep(0.1)
-        raise NotFlat(f"the server does not start; it said: {text[-2000:]}")
+        raise NotFlat(f"the server does not start; it said: {self.said()}")
+
+    def said(self) -> str:
+        """The end of what it has said."""
+        return self._said.read_text(errors="replace")[-2000:]
 
     def _check(self) -> None:
         if self._process.poll() is not None:
-            said = self._said.read_text(errors="replace")
-            raise NotFlat(f"the server has ended; it said: {said[-2000:]}")
+            raise NotFlat(f"the server has ended; it said: {self.said()}")
 
     def ask(self, path: str) -> bytes:
         """What HTTP answers."""

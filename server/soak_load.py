@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from protocol import codec
 from protocol.framing import framed
-from protocol.messages import Bye, HelloFields
+from protocol.messages import Bye, HelloFields, Welcome
 from protocol.spaces import GameSpec
 from server.loadgen import _Game
 from server.soak_judge import bins
@@ -32,7 +32,7 @@ LEAVES = ("bye", "closes", "resets", "in the middle of a frame", "was never let 
 
 @dataclass(frozen=True)
 class Second:
-    """What the clients saw in a second."""
+    """What the clients saw in a second, or however long one is."""
 
     seconds: float
     histogram: npt.NDArray[np.int64]
@@ -63,6 +63,13 @@ class _Visitor(_Game):
         )
         self.sock.sendall(codec.encode_hello(fields))
 
+    def let_in(self, answer: bytes) -> None:
+        """Errors: RuntimeError if this is no WELCOME."""
+        message = codec.decode_server(answer[4:])
+        if type(message) is not Welcome:
+            raise RuntimeError(f"expected WELCOME, got {message}")
+        self.welcomed = True
+
     def leave(self) -> None:
         """Be gone, as this one goes."""
         match self.how:
@@ -79,9 +86,11 @@ class _Load:
     """All clients in one loop."""
 
     def __init__(
-        self, pipe: Pipe, address: tuple[str, int], spec: GameSpec, stay_s: float, seed: int
-    ) -> None:
-        self._pipe, self._address, self._spec, self._stay_s = pipe, address, spec, stay_s
+        self, pipe: Pipe, address: tuple[str, int], spec: GameSpec, stay_s: float, every_s: float,
+        seed: int,
+    ) -> None:  # fmt: skip
+        self._pipe, self._address, self._spec = pipe, address, spec
+        self._stay_s, self._every_s = stay_s, every_s
         self._rng, self._chance = np.random.default_rng(seed), random.Random(seed)
         self._poll = select.epoll()
         self._poll.register(pipe.fileno(), select.EPOLLIN)
@@ -105,7 +114,7 @@ class _Load:
         begin = heard = clock()
         games, visiting = self._games, self._visitors
         while True:
-            events = self._poll.poll(1.0)
+            events = self._poll.poll(self._every_s)
             for file, _ in events:
                 if (game := games.get(file)) is not None:  # type: ignore[assignment]
                     answer = game.sock.recv(4096)
@@ -124,7 +133,7 @@ class _Load:
                 heard = now
             elif now - heard > WAIT_S:
                 raise TimeoutError(f"expected an answer within {WAIT_S:g} s, got none")
-            if now - begin >= 1.0:
+            if now - begin >= self._every_s:
                 for visitor in [each for each in visiting.values() if each.until <= now]:
                     self._next(visitor)
                 self._pipe.send(Second(now - begin, bins(np.array(latencies)), self._visits))
@@ -164,26 +173,27 @@ class _Load:
         now = time.perf_counter()
         if not answer:
             if visitor.how != LEAVES[-1]:
-                raise ConnectionError(f"a visitor was disconnected before it left ({visitor.how})")
+                raise ConnectionError(
+                    f"a visitor was disconnected before it left; welcomed: {visitor.welcomed}, "
+                    f"frames: {visitor.seq}"
+                )
             self._next(visitor)
         elif visitor.how == LEAVES[-1]:
             return  # it is told why
         elif now >= visitor.until:
             self._next(visitor)
         else:
-            if visitor.welcomed:
-                visitor.check(answer)
-            visitor.welcomed = True
+            visitor.let_in(answer) if not visitor.welcomed else visitor.check(answer)
             visitor.send(now)
 
 
 def play(
     pipe: Pipe, address: tuple[str, int], spec: GameSpec, clients: int, visitors: int,
-    stay_s: float, seed: int,
+    stay_s: float, every_s: float, seed: int,
 ) -> None:  # fmt: skip
-    """The process's entry: sends a `Second` each second, or the exception that ended it. Visitors
-    stay for `stay_s`, one half of that more or less."""
-    load = _Load(pipe, address, spec, stay_s, seed)
+    """The process's entry: sends a `Second` each `every_s`, or the exception that ended it.
+    Visitors stay for `stay_s`, one half of that more or less."""
+    load = _Load(pipe, address, spec, stay_s, every_s, seed)
     try:
         load.play(clients, visitors)
     except (BrokenPipeError, EOFError):
