@@ -146,7 +146,7 @@ class Arena:
             Newest(self.learner),
             frame_stack=config.replay.frame_stack,
         )
-        self.turn = self._turn_loop(0)
+        self.turn = self._turn_loop(0, clients)
         self.players = self._join(self.turn, games, "train")
         self._teacher = self._floor = math.nan
         self._ratio = config.expert.ratio.start
@@ -221,7 +221,7 @@ class Arena:
             )
             for k, env in enumerate(self._eval_envs[:slots])
         ]
-        turn = self._turn_loop(1)
+        turn = self._turn_loop(1, slots)
         players = self._join(turn, games, "eval")
         while not players.over:
             turn.add_frames(players, players.frames())
@@ -229,8 +229,8 @@ class Arena:
             players.act()
         return tuple(games[i % slots].returns[i // slots] for i in range(episodes))
 
-    def _turn_loop(self, stream: int) -> TurnLoop:
-        """One with random numbers of its own."""
+    def _turn_loop(self, stream: int, slots: int) -> TurnLoop:
+        """One for so many games, with random numbers of its own."""
         seed = self.config.run.seed
         rng = np.random.Generator(np.random.SFC64(None if seed is None else [seed, stream]))
         return TurnLoop(
@@ -240,6 +240,7 @@ class Arena:
             self.sink,
             self._mix,
             rng,
+            most_slots=slots,
             frame_stack=self.config.replay.frame_stack,
             expert=ExpertPlugin.load(self.config.expert.plugin, self.spec),
         )

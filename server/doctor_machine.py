@@ -19,7 +19,7 @@ from config.models import Config
 from config.secrets import with_secrets
 from server import exposure
 from server.doctor_report import FAILED, Finding, failed, ok, skipped, warning
-from server.gateway import open_files_wanted
+from server.gateway_process import open_files_wanted
 from server.rundir import RUNS, game_of
 from server.serve import any_http_port
 from server.tls import certificate

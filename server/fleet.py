@@ -18,7 +18,7 @@ from typing import Any
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import gateway, trainer
+from server import gateway_process, trainer
 from server.children import Child
 from server.control import GATEWAY, TRAINER, GameDecided, Open, Ready
 from server.listening import Sockets, listen
@@ -89,7 +89,7 @@ class Fleet:
         else:
             index = self.gateways.index(child)
             first = (self.config, index, self._folder.launch)
-            child.start(gateway.main, first, self._sockets[index])
+            child.start(gateway_process.main, first, self._sockets[index])
             if self.ready is not None:
                 child.say(self._opening(self.ready))
         self._greet(child)

@@ -10,10 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import resource
-import signal
-import socket
 import time
 from collections import Counter
 from multiprocessing.connection import Connection as Pipe
@@ -23,8 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.ma  # percentiles import it when first asked for, and there may be no file left then
 import numpy.typing as npt
-import torch
-import uvloop
 
 from agent.decision import Mix, mix_at
 from agent.device import resolve_device
@@ -34,6 +28,7 @@ from protocol.errors import RemoteError
 from protocol.messages import EVALUATE, PROTOCOL_VERSION, Settings, Welcome, WelcomeFields
 from protocol.session import ServerSession, stream_number
 from protocol.spaces import GameSpec
+from server import entrance
 from server.connection import Connection
 from server.control import (
     Changed,
@@ -52,13 +47,10 @@ from server.control import (
 from server.expert_plugin import ExpertPlugin
 from server.heart import Heart
 from server.limits import Addresses, Bucket
-from server.listener import Listener
-from server.logs import log_to_pipe
 from server.ring import StepRing
 from server.slots import slot_bytes
 from server.tally import cells
-from server.tempest_connection import TempestConnection, replies
-from server.tls import certificate
+from server.tempest_connection import replies
 from server.turn import TurnLoop
 from server.weights import WeightSlot
 
@@ -76,12 +68,6 @@ SAVE_WANTED_S = 1.0
 STOP_S = 4.0
 """How long the end may take: for games to read why, and for the ring to take what is left. Less
 than the supervisor allows (server.supervisor)."""
-
-ENDING = 256
-"""Connections that may still read why they were refused. With more than that they are just cut."""
-
-SPARE_FILES = 600
-"""Open files beside its connections: handshakes under way, and its own."""
 
 SERVER_NAME = "understudy/0.1"
 
@@ -109,8 +95,6 @@ class Gateway:
         self.later = loop.call_later
         """Have something done in so many seconds."""
         self.addresses = Addresses(config.server.max_frames_per_address, self.now)
-        self.crowded = False
-        """Too many connections are still being told why they were refused."""
         self.replies = replies(config)
         """To the older clients."""
         self._index = index
@@ -155,61 +139,18 @@ class Gateway:
         limited. Errors: RemoteError if there are too many, after too many wrong tokens, or at the
         end."""
         self._connections.add(connection)
-        address = connection.address
-        bucket = self.addresses.came(address)
-        server = self.config.server
-        open_ones = [each for each in self._connections if not each.ending]
-        self.crowded = len(self._connections) - len(open_ones) > ENDING
+        bucket = self.addresses.came(connection.address)
         if self._stopping:
             raise _stopping()
-        if wait_s := self.addresses.guesses.wait_s(address):
-            raise RemoteError(
-                "too_many_attempts",
-                f"expected no more wrong tokens from {address}; wait {wait_s} s, and compare the "
-                "token with the server's (server.token)",
-                retry=True,
-            )
-        limit = server.max_clients_per_address
-        if limit is not None:
-            limit = -(-limit // server.gateways)
-            if sum(each.address == address for each in open_ones) > limit:
-                raise RemoteError(
-                    "too_many_clients",
-                    f"expected at most {limit} connections from {address}; come back later, or "
-                    "raise server.max_clients_per_address",
-                    retry=True,
-                )
-        limit = -(-server.max_clients // server.gateways)
-        if len(open_ones) > limit and not self._make_room(connection):
-            raise RemoteError(
-                "too_many_clients",
-                f"expected at most {limit} connections; come back later, or raise "
-                "server.max_clients",
-                retry=True,
-            )
+        entrance.check(connection, self._connections, self.addresses, self.config.server)
         if self.turn is not None and self.turn.full:
             connection.ring_full(True)
         return bucket
 
-    def _make_room(self, newcomer: Connection) -> bool:
-        """End a connection that has said nothing so far, for one that has just come; whether there
-        was one. The address with the most of them pays: nobody keeps others out by being silent."""
-        silent = [each for each in self._connections if each.silent and each is not newcomer]
-        by_address = Counter(each.address for each in silent)
-        if not by_address:
-            return False
-        heaviest, most = by_address.most_common(1)[0]
-        if by_address[newcomer.address] >= most:
-            return False
-        oldest = min((each for each in silent if each.address == heaviest), key=lambda c: c.opened)
-        oldest.fail(
-            RemoteError(
-                "too_many_clients",
-                "expected HELLO before so many others came; come back later, and say it at once",
-                retry=True,
-            )
-        )
-        return True
+    @property
+    def crowded(self) -> bool:
+        """Too many connections are still being told why they were refused."""
+        return entrance.crowded(self._connections)
 
     def throttled(self, connection: Connection) -> None:
         """Its address has sent as many frames as it may, and waits."""
@@ -349,10 +290,10 @@ class Gateway:
             ring,
             self._mix,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, self._index])),
-            frame_stack=self.config.replay.frame_stack,
-            expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
             most_slots=self.config.server.max_slot_bytes
             // slot_bytes(message.spec, self.config.replay.frame_stack),
+            frame_stack=self.config.replay.frame_stack,
+            expert=ExpertPlugin.load(self.config.expert.plugin, message.spec),
             tally=tally,
         )
         # What was loaded stays: the collector need not look through it again and again, which
@@ -401,7 +342,7 @@ class Gateway:
         # One spec for all: what it has worked out, with wide actions a megabyte, is there once.
         session.spec = self._spec
         room = self.turn.room
-        if room is not None and session.hello.slots > room:
+        if session.hello.slots > room:
             connection.fail(self._no_room(session.hello.slots, room))
             return
         begun = self._rings[self._index].count_session()
@@ -595,85 +536,3 @@ def _stopping() -> RemoteError:
     return RemoteError(
         "server_stopping", "the server is shutting down; reconnect when it is back", retry=True
     )
-
-
-async def _serve(
-    config: Config,
-    index: int,
-    launch: int,
-    pipe: Pipe,
-    heart: Heart,
-    sock: socket.socket,
-    tempest: socket.socket | None,
-) -> None:
-    loop = asyncio.get_running_loop()
-    gateway = Gateway(config, index, launch, pipe, heart, loop)
-    loop.set_exception_handler(gateway.failed)
-    loop.add_reader(pipe.fileno(), gateway.heard)
-    servers: list[asyncio.AbstractServer | Listener] = []
-    secured = certificate(config.server)
-    if secured is None:
-        servers.append(await loop.create_server(lambda: Connection(gateway), sock=sock))
-    else:
-        servers.append(
-            Listener(
-                sock,
-                lambda: Connection(gateway),
-                secured,
-                handshake_s=config.server.handshake_timeout_s,
-                failed=lambda: gateway.errors.update(tls_failed=1),
-            )
-        )
-    if tempest is not None:
-        older = await loop.create_server(lambda: TempestConnection(gateway), sock=tempest)
-        servers.append(older)
-    gateway.sweep()
-    gateway.report()
-    try:
-        await gateway.stopped
-    finally:
-        for server in servers:
-            server.close()
-    gateway.send_report()
-    gateway.close()
-
-
-def open_files_wanted(config: Config) -> int:
-    """File descriptors that a gateway may come to need: a connection each, and what else it has."""
-    return -(-config.server.max_clients // config.server.gateways) + ENDING + SPARE_FILES
-
-
-def _allow_open_files(config: Config) -> None:
-    """Raise what this process may have open, as far as it may raise it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = open_files_wanted(config)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        if most < wanted:
-            log.warning("only %d files may be open, expected %d: raise ulimit -n", most, wanted)
-
-
-def main(
-    config: Config,
-    index: int,
-    launch: int,
-    pipe: Pipe,
-    heart: Heart,
-    sock: socket.socket,
-    tempest: socket.socket | None = None,
-) -> None:
-    """The process's entry. `tempest`: where older clients for Tempest connect. The supervisor
-    decides when it ends: signals are ignored here, since a terminal sends them to every process of
-    the group."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
-    log.info("process %d", os.getpid())
-    torch.set_num_threads(1)
-    _allow_open_files(config)
-    try:
-        uvloop.run(_serve(config, index, launch, pipe, heart, sock, tempest))
-    except Exception as error:
-        log.exception("the gateway ends")
-        raise SystemExit(1) from error

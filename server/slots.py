@@ -1,14 +1,12 @@
 """The memory of a gateway: one row for each slot, and one for each frame that waits.
 
-Everything is an array with a row for each, grown by doubling when games connect, so that a frame
-costs no allocation and a batch costs a fixed number of array operations. When most games have gone,
-the arrays become smaller again.
+Everything is an array with a row for each slot that there may be (server.memory), so that a frame
+costs no allocation, a batch costs a fixed number of array operations, and a slot that comes or goes
+costs the others nothing. When most games have gone, their memory is given back.
 """
 
 from __future__ import annotations
 
-import math
-from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,10 @@ from agent.step import FINAL, STEP, StepBlock
 from protocol.actor import ACTORS, NOBODY
 from protocol.spaces import GameSpec
 from protocol.tempest import HEADER
+from server.memory import Reserve, give_back, reserved
 
-_FIRST_CAPACITY = 16
+FEW_SLOTS = 64
+"""For so few it is not worth while to give memory back."""
 
 OUTBOX_ROWS = 3
 """Rows that a slot can add to the outbox (see there)."""
@@ -29,42 +29,45 @@ OUTBOX_ROWS = 3
 class SlotTable:
     """What is known of each slot between two of its frames."""
 
-    def __init__(self, spec: GameSpec, most: int | None = None) -> None:
+    def __init__(self, spec: GameSpec, most: int) -> None:
         """`most`: rows that there may be, which whoever calls `take` sees to."""
         self.most = most
-        self.capacity = 0
+        self.high = 0
+        """Rows from here on are free, and take no memory."""
         self.used = 0
         self.by_role = dict.fromkeys(ROLES.values(), 0)
         """Slots in use, by role."""
-        self._free: list[int] = []
-        """A heap: the lowest row is taken first, so that the arrays in use stay close together and
-        their ends can be given back."""
-        self.taken = np.empty(0, np.bool_)
-        self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
+        self.memory = Reserve(most)
+        array = self.memory.array
+        self.taken = array(np.bool_)
+        self.obs = array(spec.observation_dtype, spec.observation_size)
         """The frame that was answered last: the pending one."""
-        self.action = np.empty((0, spec.action_width), np.float32)
-        self.actor = np.empty(0, np.uint8)
-        self.seq = np.empty(0, np.uint32)
-        self.stream = np.empty(0, np.int64)
-        self.pending = np.empty(0, np.bool_)
+        self.action = array(np.float32, spec.action_width)
+        self.actor = array(np.uint8)
+        self.seq = array(np.uint32)
+        self.stream = array(np.int64)
+        self.pending = array(np.bool_)
         """There is a frame that the next one completes."""
-        self.linked = np.empty(0, np.bool_)
+        self.linked = array(np.bool_)
         """The step before the pending frame was stored: a final row has something to end."""
-        self.role = np.empty(0, np.uint8)
-        self.leads = np.empty(0, np.bool_)
+        self.role = array(np.uint8)
+        self.leads = array(np.bool_)
         """The expert leads in the slot's segment or episode (agent.decision)."""
-        self.left = np.empty(0, np.int64)
+        self.left = array(np.int64)
         """Frames left of it; 0 before an episode's first frame."""
-        self.episode_return = np.empty(0, np.float64)
-        self.episode_length = np.empty(0, np.int64)
-        self.played = np.empty((0, 1 + len(ACTORS)), np.int64)
+        self.episode_return = array(np.float64)
+        self.episode_length = array(np.int64)
+        self.played = array(np.int64, 1 + len(ACTORS))
         """Frames since the slot was taken, by who acted before them: nobody before the first one of
         an episode."""
 
     def take(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
-        """Rows for new slots with these stream numbers."""
-        self._grow(self.used + len(streams))
-        rows = np.array([heappop(self._free) for _ in streams], np.int64)
+        """Rows for new slots with these stream numbers: the lowest that are free, so that those in
+        use stay close together."""
+        free = np.flatnonzero(~self.taken[: self.high])[: len(streams)]
+        more = np.arange(self.high, self.high + len(streams) - len(free))
+        rows = np.concatenate([free, more])
+        self.high += len(more)
         self.used += len(rows)
         self.taken[rows] = True
         self.stream[rows] = streams
@@ -82,38 +85,19 @@ class SlotTable:
     def give_back(self, rows: npt.NDArray[np.int64]) -> None:
         """The slots of these rows are gone."""
         self.used -= len(rows)
-        for role in self.role[rows].tolist():
-            self.by_role[role] -= 1
+        for role, n in enumerate(np.bincount(self.role[rows], minlength=len(ROLES)).tolist()):
+            self.by_role[role] -= n
         self.taken[rows] = False
-        for row in rows.tolist():
-            heappush(self._free, row)
 
-    def spare(self) -> int:
-        """The capacity that would do, where that is far less than there is; else what there is."""
-        in_use = np.flatnonzero(self.taken)
+    def shrink(self) -> bool:
+        """Give memory back where far fewer rows are in use than were; whether it was."""
+        in_use = np.flatnonzero(self.taken[: self.high])
         needed = int(in_use[-1]) + 1 if len(in_use) else 0
-        capacity = self.capacity
-        while capacity > _FIRST_CAPACITY and needed <= capacity // 4:
-            capacity //= 2
-        return capacity
-
-    def fit(self, capacity: int) -> None:
-        """Have `capacity` rows: all beyond them are free."""
-        _fit(self, capacity)
-        kept = [row for row in self._free if row < capacity]
-        self._free = [*kept, *range(self.capacity, capacity)]
-        heapify(self._free)
-        self.capacity = capacity
-
-    def _grow(self, needed: int) -> None:
-        """Have at least so many rows."""
-        capacity = self.capacity
-        while capacity < needed:
-            capacity = max(_FIRST_CAPACITY, 2 * capacity)
-        if self.most is not None:
-            capacity = max(needed, min(capacity, self.most))
-        if capacity > self.capacity:
-            self.fit(capacity)
+        if self.high <= FEW_SLOTS or needed > self.high // 4:
+            return False
+        self.high = needed
+        self.memory.give_back(needed)
+        return True
 
 
 class FrameStacks:
@@ -123,16 +107,13 @@ class FrameStacks:
     frame of an episode in place of those before it.
     """
 
-    def __init__(self, spec: GameSpec, size: int) -> None:
+    def __init__(self, spec: GameSpec, size: int, most: int) -> None:
         self.size = size
-        self._frames = np.empty((0, size, spec.observation_size), spec.observation_dtype)
-        self._newest = np.empty(0, np.int64)
+        self.memory = Reserve(most)
+        self._frames = self.memory.array(spec.observation_dtype, size, spec.observation_size)
+        self._newest = self.memory.array(np.int64)
         """Where among a slot's frames the newest stands; the oldest is behind it, going round."""
         self._order = np.arange(1, size + 1)
-
-    def fit(self, capacity: int) -> None:
-        """Have `capacity` rows."""
-        _fit(self, capacity, but=("_order",))
 
     def add(
         self, rows: npt.NDArray[np.int64], obs: npt.NDArray[Any], first: npt.NDArray[np.bool_]
@@ -159,47 +140,39 @@ class FrameBatch:
     A slot has at most one frame waiting, so the batch never needs more rows than the table.
     """
 
-    def __init__(self, spec: GameSpec, frame_stack: int = 1) -> None:
+    def __init__(self, spec: GameSpec, frame_stack: int, most: int) -> None:
         self.n = 0
-        self.row = np.empty(0, np.int64)
+        self.memory = Reserve(most)
+        array = self.memory.array
+        self.row = array(np.int64)
         """The slot's row in the table."""
-        self.obs = np.empty((0, spec.observation_size), spec.observation_dtype)
-        self.rewards = np.empty((0, len(spec.rewards)), np.float32)
-        self.earned = np.empty(0, np.float32)
+        self.obs = array(spec.observation_dtype, spec.observation_size)
+        self.rewards = array(np.float32, len(spec.rewards))
+        self.earned = array(np.float32)
         """Their weighted sum."""
-        self.status = np.empty(0, np.uint8)
-        self.seq = np.empty(0, np.uint32)
-        self.expert = np.empty((0, spec.action_width), np.float32)
+        self.status = array(np.uint8)
+        self.seq = array(np.uint32)
+        self.expert = array(np.float32, spec.action_width)
         """The recommendation; NaN first where there is none."""
-        self.took = np.empty((0, spec.action_width), np.float32)
-        self.took_actor = np.empty(0, np.uint8)
+        self.took = array(np.float32, spec.action_width)
+        self.took_actor = array(np.uint8)
         """Who really acted, 0 where the answer was followed."""
-        self.header = np.empty((0, HEADER.itemsize), np.uint8)
+        self.header = array(np.uint8, HEADER.itemsize)
         """What stood before the frame, where it came in the older format of Tempest."""
-        self.headed = np.empty(0, np.bool_)
-        self.asked = np.empty((0, frame_stack * spec.observation_size), spec.observation_dtype)
+        self.headed = array(np.bool_)
+        self.asked = array(spec.observation_dtype, frame_stack * spec.observation_size)
         """The observations that the network is asked about, one below the other: each one frame, or
         the frames of a stack side by side."""
-        self.actions = np.empty((0, spec.action_width), np.float32)
-        self.actors = np.empty(0, np.uint8)
-        self.explored = np.empty(0, np.uint8)
-        self.leads = np.empty(0, np.bool_)
-        self.left = np.empty(0, np.int64)
+        self.actions = array(np.float32, spec.action_width)
+        self.actors = array(np.uint8)
+        self.explored = array(np.uint8)
+        self.leads = array(np.bool_)
+        self.left = array(np.int64)
         """The slot's, as in the table."""
 
-        self.obs_bytes = memoryview(b"")
+        self.obs_bytes = self.obs.data.cast("B")
         """The memory of `obs`, byte by byte: copying a frame's observation there is one call."""
-        self.header_bytes = memoryview(b"")
-
-    def fit(self, capacity: int) -> None:
-        """Have `capacity` rows. When it becomes smaller, no frame may wait."""
-        if len(self.row) != capacity:
-            # Nobody else may look at the old memory: it could not be let go of.
-            self.obs_bytes.release()
-            self.header_bytes.release()
-            _fit(self, capacity)
-            self.obs_bytes = self.obs.data.cast("B")
-            self.header_bytes = self.header.data.cast("B")
+        self.header_bytes = self.header.data.cast("B")
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> None:
         """Drop the frames where `mask` [n] is false, in place."""
@@ -217,25 +190,14 @@ class Outbox:
     and one more final row if it disconnects meanwhile.
     """
 
-    def __init__(self, spec: GameSpec) -> None:
-        self._spec = spec
-        self._block = StepBlock.empty(spec, 0)
+    def __init__(self, spec: GameSpec, most: int) -> None:
+        self._memory = reserved(StepBlock.nbytes(spec, OUTBOX_ROWS * most))
+        self._block = StepBlock.over(self._memory, spec, OUTBOX_ROWS * most)
         self._start = 0
         self._stop = 0
 
     def __len__(self) -> int:
         return self._stop - self._start
-
-    def fit(self, slots: int) -> None:
-        """Have room for all that this many slots can add. It becomes smaller only while empty."""
-        if len(self._block) < OUTBOX_ROWS * slots or (
-            len(self._block) > OUTBOX_ROWS * slots and not len(self)
-        ):
-            waiting = self.waiting(len(self))
-            block = StepBlock.empty(self._spec, OUTBOX_ROWS * slots)
-            for name in StepBlock.__slots__:
-                getattr(block, name)[: len(waiting)] = getattr(waiting, name)
-            self._block, self._start, self._stop = block, 0, len(waiting)
 
     def steps(
         self,
@@ -283,6 +245,10 @@ class Outbox:
         if self._start == self._stop:
             self._start = self._stop = 0
 
+    def give_back(self) -> None:
+        """Give all memory back. Only while empty."""
+        give_back(self._memory)
+
     def _reserve(self, n: int) -> StepBlock:
         start, self._stop = self._stop, self._stop + n
         return self._block.rows(start, self._stop)
@@ -290,25 +256,12 @@ class Outbox:
 
 def slot_bytes(spec: GameSpec, frame_stack: int = 1) -> int:
     """Memory that a gateway has for each slot, in bytes."""
-    holders: list[object] = [SlotTable(spec), FrameBatch(spec, frame_stack)]
+    holders: list[SlotTable | FrameBatch | FrameStacks] = [
+        SlotTable(spec, 1),
+        FrameBatch(spec, frame_stack, 1),
+    ]
     if frame_stack > 1:
-        holders.append(FrameStacks(spec, frame_stack))
-    each: int = sum(
-        math.prod(array.shape[1:]) * array.dtype.itemsize
-        for holder in holders
-        for array in vars(holder).values()
-        if isinstance(array, np.ndarray)
-    )
+        holders.append(FrameStacks(spec, frame_stack, 1))
+    each = sum(holder.memory.row_bytes for holder in holders)
     # The outbox: its columns are aligned, so that a single row would look too long.
     return each + OUTBOX_ROWS * StepBlock.nbytes(spec, 1024) // 1024
-
-
-def _fit(holder: object, rows: int, but: tuple[str, ...] = ()) -> None:
-    """Have all arrays of an object but these hold so many rows; what there was within them stays,
-    and new rows are zero."""
-    for name, array in vars(holder).items():
-        if isinstance(array, np.ndarray) and name not in but and len(array) != rows:
-            fitted = np.zeros((rows, *array.shape[1:]), array.dtype)
-            kept = min(rows, len(array))
-            fitted[:kept] = array[:kept]
-            setattr(holder, name, fitted)

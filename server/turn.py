@@ -86,9 +86,9 @@ class TurnLoop:
         mix: Callable[[], Mix],
         rng: np.random.Generator,
         *,
+        most_slots: int,
         frame_stack: int = 1,
         expert: ExpertPlugin | None = None,
-        most_slots: int | None = None,
         tally: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """`most_slots`: that there may be; see `room`. `tally`: where steps completed and frames
@@ -101,9 +101,9 @@ class TurnLoop:
         self._mix = mix
         self._decider = Decider(spec, rng)
         self._table = SlotTable(spec, most_slots)
-        self._batch = FrameBatch(spec, frame_stack)
-        self._stacks = FrameStacks(spec, frame_stack) if frame_stack > 1 else None
-        self._outbox = Outbox(spec)
+        self._batch = FrameBatch(spec, frame_stack, most_slots)
+        self._stacks = FrameStacks(spec, frame_stack, most_slots) if frame_stack > 1 else None
+        self._outbox = Outbox(spec, most_slots)
         self._waiting: list[Waiting] = []
         self._lost: list[Player] = []
         self._started = 0.0
@@ -157,16 +157,13 @@ class TurnLoop:
         return np.add.reduceat(self._table.played[rows], starts, axis=0)
 
     @property
-    def room(self) -> int | None:
-        """Slots that may join beside those there are; None for any number."""
-        most = self._table.most
-        return None if most is None else max(0, most - self._table.used)
+    def room(self) -> int:
+        """Slots that may join beside those there are."""
+        return self._table.most - self._table.used
 
     def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for a connection's slots; give them back with `leave`."""
-        rows = self._table.take(streams, role)
-        self._fit()
-        return rows
+        return self._table.take(streams, role)
 
     def leave(self, player: Player) -> None:
         """The connection is gone. Its waiting frames still count; its episodes are truncated."""
@@ -260,21 +257,14 @@ class TurnLoop:
             self._sink.write(block)
             self._outbox.sent(len(block))
 
-    def _fit(self) -> None:
-        """All that has a row for each slot has as many as the table."""
-        capacity = self._table.capacity
-        self._batch.fit(capacity)
-        if self._stacks is not None:
-            self._stacks.fit(capacity)
-        self._outbox.fit(capacity)
-
     def _shrink(self) -> None:
         """Give memory back when most slots have gone. Not while steps wait for a full ring: those
         who go later will have it done."""
-        capacity = self._table.spare()
-        if capacity < self._table.capacity and not self.full:
-            self._table.fit(capacity)
-            self._fit()
+        if not self.full and self._table.shrink():
+            self._batch.memory.give_back(self._table.high)
+            if self._stacks is not None:
+                self._stacks.memory.give_back(self._table.high)
+            self._outbox.give_back()
 
     def _wait(self, player: Player, slot: int | None, count: int, encode: Encode) -> None:
         if not self._waiting:

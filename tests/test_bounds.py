@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import resource
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from running import Bystander, RawClient, Running, hello_fields
 from test_turn import World
@@ -131,14 +133,23 @@ def test_memory_is_given_back_when_games_have_gone() -> None:
         player.frames([1.0] * 500, [0.0] * 500, [0] * 500)
     world.run()
     turn = world.turn
-    assert turn._table.capacity >= 2001
+    held = [turn._table, turn._batch, turn._stacks]
+    outbox = turn._outbox._block
+    assert turn._table.high == 2001
+    assert turn._batch.obs[1999].any()
     for player in crowd:
         player.leave()
     world.run()
-    assert turn._table.capacity == 16
-    assert turn._stacks is not None
-    assert len(turn._batch.obs) == len(turn._batch.asked) == len(turn._stacks._frames) == 16
-    assert len(turn._outbox._block) == 48
+    assert turn._table.high == 1
+    # What was given back is zero again: nobody has written there since.
+    for holder in held:
+        assert holder is not None
+        for name, array in vars(holder).items():
+            if isinstance(array, np.ndarray) and name != "_order":
+                # A page is kept whole.
+                beyond = 1 + mmap.PAGESIZE // (array.nbytes // len(array))
+                assert not array[beyond:].any(), (type(holder).__name__, name)
+    assert not outbox.stream.any()
     # Who stayed plays on, and what was played before is completed.
     stays.frame(2.0, reward=5.0)
     world.run()

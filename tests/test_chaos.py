@@ -1,4 +1,4 @@
-"""Processes are killed while games play, and every step is accounted for: the short form."""
+"""Processes are killed while games play, and every step is accounted for: three minutes of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.attribution import Attribution
 from server.chaos import ChaosResult
 from server.tally import InFlight
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 EVENTS = ["kill a gateway", "kill the trainer", "kill everything", "kill the supervisor"]
 
@@ -31,9 +31,9 @@ CLEAN = ChaosResult(
 
 
 def test_nothing_is_lost_but_what_was_in_flight() -> None:
-    result = chaos.chaos(0.0, players=2, events=list(EVENTS), quiet_s=(0.5, 1.0))
+    result = chaos.chaos(180.0, players=2, events=list(EVENTS), quiet_s=(0.5, 4.0))
     assert result.ok, result
-    assert result.events == dict.fromkeys(EVENTS, 1)
+    assert result.events.keys() >= set(EVENTS)
     assert result.attribution.compared > 100
     assert result.restarts >= 2
     assert result.said.frames > 0, "games were in play when all was killed"

@@ -447,8 +447,7 @@ def test_runs_that_cannot_be_exported(
 @pytest.mark.parametrize("spec", [SPEC, PIXELS_GAME], ids=["floats", "pixels"])
 def test_frames_are_stacked_as_the_gateway_stacks_them(spec: GameSpec) -> None:
     """Over the beginnings of episodes: what the network was trained on, and nothing else."""
-    there = FrameStacks(spec, 3)
-    there.fit(1)
+    there = FrameStacks(spec, 3, 1)
     out = np.empty((1, 3 * spec.observation_size), spec.observation_dtype)
     rows, stack = np.zeros(1, np.int64), None
     for tick in range(12):

@@ -241,7 +241,9 @@ class Server:
         assert spec is not None
         policy: Any = Zeros()
         rng = np.random.default_rng(0)
-        self.turn = TurnLoop(spec, RewardConfig(), policy, Sink(), lambda: Mix(1, 0, 0), rng)
+        self.turn = TurnLoop(
+            spec, RewardConfig(), policy, Sink(), lambda: Mix(1, 0, 0), rng, most_slots=hello.slots
+        )
         self.rows = self.turn.join(list(range(hello.slots)), hello.role)
         self.session.welcomed()
 

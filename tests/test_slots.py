@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import mmap
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from worlds import DQN, PIXELS, SPEC
 
 from agent.decision import EVAL, EVAL_EXPERT, TRAIN
 from agent.step import FINAL, STEP
-from protocol.spaces import GameSpec
+from protocol.spaces import GameSpec, Observation
 from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable, slot_bytes
+
+MOST = 2048
+
+
+def resident_bytes() -> int:
+    """What this process has in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def test_slots_get_rows_of_their_own_and_start_clean() -> None:
-    table = SlotTable(SPEC)
+    table = SlotTable(SPEC, MOST)
     rows = table.take([10, 11, 12], "train")
     assert len(set(rows.tolist())) == 3
     assert table.stream[rows].tolist() == [10, 11, 12]
@@ -34,7 +45,7 @@ def test_slots_get_rows_of_their_own_and_start_clean() -> None:
 
 
 def test_roles_are_kept_as_numbers() -> None:
-    table = SlotTable(SPEC)
+    table = SlotTable(SPEC, MOST)
     roles = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
     for name, number in roles.items():
         rows = table.take([1], name)
@@ -42,7 +53,7 @@ def test_roles_are_kept_as_numbers() -> None:
 
 
 def test_slots_are_counted_by_role() -> None:
-    table = SlotTable(SPEC)
+    table = SlotTable(SPEC, MOST)
     train, evaluated = table.take([1, 2, 3], "train"), table.take([4, 5], "eval")
     table.take([6], "eval_expert")
     assert table.by_role == {TRAIN: 3, EVAL: 2, EVAL_EXPERT: 1}
@@ -51,14 +62,12 @@ def test_slots_are_counted_by_role() -> None:
     assert table.by_role == {TRAIN: 2, EVAL: 0, EVAL_EXPERT: 1}
 
 
-def test_growth_keeps_what_is_known() -> None:
-    table = SlotTable(SPEC)
+def test_those_who_come_later_get_rows_of_their_own() -> None:
+    table = SlotTable(SPEC, MOST)
     first = table.take(list(range(16)), "train")
     table.obs[first] = np.arange(48).reshape(16, 3)
     table.seq[first] = np.arange(16)
-    capacity = table.capacity
     second = table.take(list(range(100, 200)), "train")
-    assert table.capacity > capacity
     assert not set(first.tolist()) & set(second.tolist())
     assert table.obs[first].tolist() == np.arange(48).reshape(16, 3).tolist()
     assert table.seq[first].tolist() == list(range(16))
@@ -67,36 +76,17 @@ def test_growth_keeps_what_is_known() -> None:
 
 
 def test_memory_does_not_grow_over_10_000_connects() -> None:
-    table = SlotTable(SPEC)
+    table = SlotTable(SPEC, MOST)
     kept = table.take([1], "train")
     for i in range(10_000):
         rows = table.take([i * 3, i * 3 + 1, i * 3 + 2], "train")
         table.give_back(rows)
-    assert table.capacity <= 16
-    assert len(table._free) == table.capacity - 1
+    assert table.high == 4
     assert table.stream[kept].tolist() == [1]
 
 
-def test_a_batch_grows_and_keeps_the_frames_that_wait() -> None:
-    batch = FrameBatch(SPEC)
-    batch.fit(4)
-    batch.n = 2
-    batch.obs[:2] = [[1, 2, 3], [4, 5, 6]]
-    batch.seq[:2] = [7, 8]
-    batch.fit(64)
-    assert batch.n == 2
-    assert len(batch.obs) == len(batch.row) == len(batch.took) == 64
-    assert batch.obs[:2].tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert batch.seq[:2].tolist() == [7, 8]
-    batch.n = 0
-    batch.fit(8)
-    assert len(batch.obs) == len(batch.took) == 8
-    assert batch.obs_bytes.nbytes == 8 * 12
-
-
 def test_frames_can_be_dropped_from_the_middle() -> None:
-    batch = FrameBatch(SPEC)
-    batch.fit(8)
+    batch = FrameBatch(SPEC, 1, MOST)
     batch.n = 5
     batch.obs[:5, 0] = batch.rewards[:5, 0] = batch.seq[:5] = batch.row[:5] = np.arange(5)
     batch.keep(np.array([True, False, True, False, True]))
@@ -108,8 +98,7 @@ def test_frames_can_be_dropped_from_the_middle() -> None:
 @pytest.mark.parametrize("spec", [SPEC, PIXELS])
 def test_stacks_hold_the_last_frames_of_each_slot(spec: GameSpec) -> None:
     size = spec.observation_size
-    stacks = FrameStacks(spec, 3)
-    stacks.fit(2)
+    stacks = FrameStacks(spec, 3, MOST)
     out = np.empty((2, 3 * size), spec.observation_dtype)
     nothing = np.zeros(2, np.bool_)
 
@@ -131,16 +120,14 @@ def test_stacks_hold_the_last_frames_of_each_slot(spec: GameSpec) -> None:
     add([0, 1], [4, 5])
     add([0, 1], [6, 7], [True, False])
     assert taken(0, 1) == [[6, 6, 6], [3, 5, 7]]
-    stacks.fit(100)
     add([0, 1], [8, 9])
     assert taken(0, 1) == [[6, 6, 8], [5, 7, 9]]
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS])
 def test_the_outbox_makes_steps_and_final_rows(spec: GameSpec) -> None:
-    table, outbox = SlotTable(spec), Outbox(spec)
+    table, outbox = SlotTable(spec, MOST), Outbox(spec, MOST)
     rows = table.take([100, 200], "train")
-    outbox.fit(table.capacity)
     table.obs[rows] = 3
     table.action[rows] = 1
     table.actor[rows] = DQN
@@ -160,9 +147,8 @@ def test_the_outbox_makes_steps_and_final_rows(spec: GameSpec) -> None:
 
 
 def test_the_outbox_hands_out_in_order_and_is_used_again() -> None:
-    table, outbox = SlotTable(SPEC), Outbox(SPEC)
+    table, outbox = SlotTable(SPEC, MOST), Outbox(SPEC, MOST)
     rows = table.take([1, 2, 3], "train")
-    outbox.fit(table.capacity)
     size = len(outbox._block)
     table.actor[rows] = DQN
     for turn in range(50):
@@ -177,25 +163,10 @@ def test_the_outbox_hands_out_in_order_and_is_used_again() -> None:
     assert len(outbox._block) == size
 
 
-def test_the_outbox_keeps_its_rows_when_it_grows() -> None:
-    table, outbox = SlotTable(SPEC), Outbox(SPEC)
-    rows = table.take([1, 2, 3], "train")
-    outbox.fit(table.capacity)
-    table.actor[rows] = DQN
-    outbox.steps(table, rows, np.arange(3, dtype=np.float32), np.zeros(3, np.uint8))
-    outbox.sent(1)
-    outbox.fit(1000)
-    block = outbox.waiting(10)
-    assert block.stream.tolist() == [2, 3]
-    assert block.reward.tolist() == [1, 2]
-
-
 def test_the_outbox_has_room_for_all_that_its_slots_can_add() -> None:
     """A step and a final row each in a turn, and a final row more for one that disconnects."""
-    table, outbox = SlotTable(SPEC), Outbox(SPEC)
+    table, outbox = SlotTable(SPEC, 16), Outbox(SPEC, 16)
     rows = table.take(list(range(16)), "train")
-    assert table.capacity == len(rows)
-    outbox.fit(table.capacity)
     outbox.steps(table, rows, np.zeros(16, np.float32), np.ones(16, np.uint8))
     for _ in range(2):
         outbox.finals(table, rows, table.obs[rows], table.seq[rows])
@@ -206,68 +177,70 @@ def test_the_outbox_has_room_for_all_that_its_slots_can_add() -> None:
 
 
 def test_the_lowest_rows_are_taken_first() -> None:
-    table = SlotTable(SPEC)
+    table = SlotTable(SPEC, MOST)
     rows = table.take(list(range(40)), "train")
     table.give_back(rows[[30, 3, 17]])
     assert table.take([1, 2], "train").tolist() == [3, 17]
     assert table.take([1, 2], "train").tolist() == [30, 40]
 
 
-def test_a_table_is_as_large_as_its_highest_row_asks_for() -> None:
-    table = SlotTable(SPEC)
+def test_a_table_gives_back_what_is_beyond_its_highest_row() -> None:
+    table = SlotTable(SPEC, MOST)
     first = table.take(list(range(20)), "train")
     rest = table.take(list(range(100, 1180)), "train")
     table.stream[first[0]] = 77
-    assert table.capacity == 2048
     table.give_back(rest[1:])
-    assert table.spare() == 64
-    table.fit(table.spare())
-    assert table.capacity == len(table.obs) == len(table.taken) == 64
+    assert table.shrink()
+    assert table.high == 21
     assert table.stream[first[0]] == 77
     again = table.take(list(range(60)), "train")
     assert len({*first.tolist(), int(rest[0]), *again.tolist()}) == 81
     table.give_back(np.concatenate([first, rest[:1], again]))
-    assert table.spare() == 16
+    assert table.shrink()
+    assert table.high == 0
     # One that holds a high row keeps what is below it.
     high = table.take(list(range(100)), "train")[-1:]
     table.give_back(np.arange(99))
-    assert table.spare() == table.capacity == 128
+    assert not table.shrink()
+    assert table.high == 100
     table.give_back(high)
+    assert table.shrink()
+    # A few rows are not worth it.
+    table.give_back(table.take(list(range(64)), "train"))
+    assert not table.shrink()
 
 
-def test_a_table_with_a_limit_grows_up_to_it_and_not_beyond() -> None:
-    table = SlotTable(SPEC, most=100)
-    table.take(list(range(65)), "train")
-    assert table.capacity == 100
-    table.take(list(range(35)), "train")
-    assert table.capacity == 100
+def test_memory_is_taken_by_what_is_written_alone() -> None:
+    """As the system counts it, page by page: a crowd that says nothing takes next to none, and the
+    memory of one that has gone is free again."""
+    spec = GameSpec("g", Observation("float32", (1000,)), SPEC.actions)
+    before = resident_bytes()
+    table = SlotTable(spec, 100_000)
+    rows = table.take(list(range(50_000)), "train")
+    assert resident_bytes() - before < 40 * 2**20
+    table.obs[rows[:20_000]] = 1.0
+    full = resident_bytes()
+    assert full - before > 80_000_000
+    assert table.obs[19_999, 999] == 1.0
+    table.give_back(rows[5:])
+    assert table.shrink()
+    assert full - resident_bytes() > 75_000_000
+    assert table.obs[4, 999] == 1.0
+    assert table.obs[19_999, 999] == 0.0
 
 
 def test_bytes_of_a_slot_are_those_of_its_arrays() -> None:
+    n = 1024
     for spec, stack in ((SPEC, 1), (PIXELS, 4)):
-        table, batch = SlotTable(spec), FrameBatch(spec, stack)
-        stacks, outbox = FrameStacks(spec, stack), Outbox(spec)
-        n = 1024
-        for holder in (table, batch, stacks, outbox):
-            holder.fit(n)
+        holders: list[Any] = [SlotTable(spec, n), FrameBatch(spec, stack, n)]
+        if stack > 1:
+            holders.append(FrameStacks(spec, stack, n))
         held = sum(
             array.nbytes
-            for holder in ((table, batch, stacks) if stack > 1 else (table, batch))
+            for holder in holders
             for name, array in vars(holder).items()
             if isinstance(array, np.ndarray) and name != "_order"
         )
-        held += sum(getattr(outbox._block, name).nbytes for name in type(outbox._block).__slots__)
+        block = Outbox(spec, n)._block
+        held += sum(getattr(block, name).nbytes for name in type(block).__slots__)
         assert slot_bytes(spec, stack) == pytest.approx(held / n, rel=0.05, abs=64)
-
-
-def test_an_outbox_becomes_smaller_only_while_empty() -> None:
-    table, outbox = SlotTable(SPEC), Outbox(SPEC)
-    table.take([1], "train")
-    outbox.fit(64)
-    outbox.finals(table, np.array([0]), np.ones((1, 3), np.float32), np.array([5], np.uint32))
-    outbox.fit(16)
-    assert len(outbox._block) == 192
-    assert outbox.waiting(1).seq.tolist() == [5]
-    outbox.sent(1)
-    outbox.fit(16)
-    assert len(outbox._block) == 48

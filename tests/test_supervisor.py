@@ -21,7 +21,7 @@ from agent import checkpoint
 from agent.policy import Policy
 from config.load import ConfigError, Given, load
 from protocol.spaces import GameSpec, Observation
-from server import gateway
+from server import gateway_process
 from server.control import Dumped, Failed, Saved
 from server.listening import listen
 from server.rundir import RunFolder
@@ -227,7 +227,7 @@ def with_a_broken_turn(*args: Any) -> None:
         raise ValueError("broken on purpose")
 
     TurnLoop.run = fail  # type: ignore[assignment,method-assign]
-    gateway.main(*args)
+    gateway_process.main(*args)
 
 
 def with_a_broken_policy(*args: Any) -> None:
@@ -237,14 +237,14 @@ def with_a_broken_policy(*args: Any) -> None:
         raise RuntimeError("broken on purpose")
 
     Policy.__init__ = fail  # type: ignore[method-assign]
-    gateway.main(*args)
+    gateway_process.main(*args)
 
 
 @pytest.mark.parametrize("broken", [with_a_broken_turn, with_a_broken_policy])
 def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
 ) -> None:
-    monkeypatch.setattr("server.fleet.gateway", SimpleNamespace(main=broken))
+    monkeypatch.setattr("server.fleet.gateway_process", SimpleNamespace(main=broken))
     with Running(tmp_path / "run", supervision__restarts=0) as server:
         with RawClient(server.port, timeout_s=60.0) as client:
             client.send([1, hello_fields()])

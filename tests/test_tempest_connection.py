@@ -100,6 +100,7 @@ class Gateway:
                     self.sink,
                     lambda: self.mix,
                     np.random.default_rng(0),
+                    most_slots=100,
                     expert=ExpertPlugin("test", self.expert, spec),
                 )
             self._sessions += 1

@@ -21,6 +21,7 @@ from protocol.messages import Action, Actions, Frame, Frames
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server.turn import TurnLoop
 
+MOST_SLOTS = 4096
 POLICY_ACTION = (2, 0.25, -0.5)
 EXPERT_ACTION: list[Any] = [1, [0.5, 0.75]]
 EXPERT_ROW = [1.0, 0.5, 0.75]
@@ -122,6 +123,7 @@ class World:
             self.sink,
             lambda: self.mix,
             np.random.default_rng(0),
+            most_slots=MOST_SLOTS,
             frame_stack=frame_stack,
         )
         self.sessions = 0
@@ -587,7 +589,7 @@ def test_slots_are_freed_and_memory_does_not_grow_over_10_000_connects() -> None
         world.policy.batches.clear()
 
     connect(8000)
-    capacity = world.turn._table.capacity
+    high = world.turn._table.high
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -596,7 +598,7 @@ def test_slots_are_freed_and_memory_does_not_grow_over_10_000_connects() -> None
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert world.turn.slots == 1
-    assert world.turn._table.capacity == capacity
+    assert world.turn._table.high == high
     assert grown < 20_000, f"{grown} bytes more after 2,000 further connects"
     stays.frame()
     world.run()
