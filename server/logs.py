@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 
 from agent.files import append_whole
 from server.control import Log
+from server.outbox import Outbox
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -22,7 +23,7 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 class PipeHandler(logging.Handler):
     """Sends each record over a pipe."""
 
-    def __init__(self, pipe: Pipe, source: str) -> None:
+    def __init__(self, pipe: Pipe | Outbox, source: str) -> None:
         super().__init__()
         self._pipe = pipe
         self._source = source
@@ -34,7 +35,7 @@ class PipeHandler(logging.Handler):
             return
 
 
-def log_to_pipe(pipe: Pipe, source: str) -> None:
+def log_to_pipe(pipe: Pipe | Outbox, source: str) -> None:
     """Send this process's log to its supervisor."""
     root = logging.getLogger()
     root.handlers = [PipeHandler(pipe, source)]
