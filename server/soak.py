@@ -67,7 +67,7 @@ ASKED = ("/metrics", "/healthz", "/api/state", "/api/games", "/api/history?point
 WAIT_S = 120.0
 """For the server to start and to end, on a machine that is busy."""
 
-ADDED_TO = (".jsonl", ".log")
+ADDED_TO = (".jsonl", ".log", ".log.1")
 """Files of a run that only grow."""
 
 
