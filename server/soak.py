@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from server import soak_load
+from server.chaos import _lives
 from server.loadgen import bench_spec
 from server.play import positive
 from server.soak_judge import Quarter, Sample, judge, together
@@ -379,10 +380,3 @@ def _files(pid: int) -> int:
         return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return 0
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
