@@ -164,7 +164,7 @@ def _short(**settings: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         clients=4,
         visitors=2,
         pace=False,
-        warm_up_s=3.0,
+        warm_up_s=5.0,
         every_s=0.25,
         settings=TINY | settings,
     )
