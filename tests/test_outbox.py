@@ -77,28 +77,30 @@ def _say_much(box: Outbox) -> None:
         box.send(b"")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_games_notice_nothing_of_a_supervisor_that_is_held_up(tmp_path: Path) -> None:
     """While it does something else, more connect than its pipe has room for the news of."""
     with Running(tmp_path / "run") as running:
-        with RawClient(running.port) as first:
+        with RawClient(running.port, 60.0) as first:
             first.welcome()
         go_on, held = threading.Event(), threading.Event()
 
         def hold() -> None:
             held.set()
-            go_on.wait(60)
+            go_on.wait(200)
 
-        holder = threading.Thread(target=lambda: running.do(hold, 90))
+        holder = threading.Thread(target=lambda: running.do(hold, 240))
         holder.start()
         held.wait(30)
         try:
-            for _ in range(400):
-                with RawClient(running.port) as client:
+            for _ in range(300):
+                with RawClient(running.port, 60.0) as client:
                     assert client.welcome().frame(0)[0] == 12
                     client.send([5])
         finally:
             go_on.set()
             holder.join(30)
-        running.until_row(clients=0, slots=0, errors=0)
-        assert running.log().count("welcome to session") == 401
+        running.until_row(60.0, clients=0, slots=0, errors=0)
+        assert running.log().count("welcome to session") == 301
         assert running.do(lambda: running.supervisor.training_games) == 0
