@@ -32,6 +32,7 @@ COMMANDS = {
     "conformance": ("server.conformance", "check any server or any client against the protocol"),
     "doctor": ("server.doctor", "check this machine, or a running server from the game's side"),
     "fuzz": ("server.fuzz", "feed decoder and server with what is hostile, and see them bear it"),
+    "soak": ("server.soak", "is a server after a long time under full load what it was at first?"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
     "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),
     "config": ("server.showconfig", "show the configuration and where each value is from"),
