@@ -20,7 +20,7 @@ from typing import Any
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import gateway_process, shared, trainer
+from server import gateway_process, shared, trainer_process
 from server.children import Child
 from server.control import GATEWAY, TRAINER, GameDecided, Open, Ready
 from server.listening import Sockets, listen
@@ -90,7 +90,7 @@ class Fleet:
         task = self._task
         if child.kind == TRAINER:
             last = (self._folder.path, task.resume, task.record, task.best, task.keep_rows)
-            child.start(trainer.main, (self.config,), last)
+            child.start(trainer_process.main, (self.config,), last)
             if self.rings:
                 child.say(self._game())
         else:

@@ -16,7 +16,7 @@ from conftest import is_zombie
 from running import RawClient, Running
 from test_supervision import LONG_S, rows_kept
 
-from server import gateway, trainer
+from server import gateway, trainer_process
 from server.tally import FILE, left
 from server.trainer import Trainer
 
@@ -69,14 +69,14 @@ def that_hangs(*args: Any) -> None:
     drain = Trainer._drain
 
     def drained(self: Trainer) -> int:
-        if (self._folder.parent / HUNG).exists():
-            trainer.log.info("it hangs")
+        if (self._saver._folder.parent / HUNG).exists():
+            trainer_process.log.info("it hangs")
             while True:
                 time.sleep(1000)
         return drain(self)
 
     Trainer._drain = drained  # type: ignore[method-assign]
-    trainer.main(*args)
+    trainer_process.main(*args)
 
 
 @pytest.mark.parametrize("away", [killed, stopped, hanging])
@@ -84,7 +84,7 @@ def test_a_stop_while_the_trainer_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Running], None]
 ) -> None:
     if away is hanging:
-        monkeypatch.setattr("server.fleet.trainer", SimpleNamespace(main=that_hangs))
+        monkeypatch.setattr("server.fleet.trainer_process", SimpleNamespace(main=that_hangs))
     with Running(tmp_path / "run", **AWAY) as server:
         with RawClient(server.port, timeout_s=LONG_S).welcome() as client:
             play(client, 0, PLAYED - 60)
@@ -127,7 +127,7 @@ def test_a_stop_before_anybody_has_seen_that_the_trainer_died(tmp_path: Path) ->
 def that_comes_late(*args: Any) -> None:
     """A trainer that takes longer to start than gateways wait for it at the end."""
     time.sleep(gateway.STOP_S + 0.3)
-    trainer.main(*args)
+    trainer_process.main(*args)
 
 
 def test_what_a_full_ring_had_no_room_for_is_counted(
@@ -142,7 +142,9 @@ def test_what_a_full_ring_had_no_room_for_is_counted(
             server.until(lambda: ring.steps and not ring.used, "it is empty", LONG_S)
             killed(server)
             play(client, PLAYED - 65, PLAYED)
-            monkeypatch.setattr("server.fleet.trainer", SimpleNamespace(main=that_comes_late))
+            monkeypatch.setattr(
+                "server.fleet.trainer_process", SimpleNamespace(main=that_comes_late)
+            )
             server.close(check=False)
             assert client.refusal()[0] == "server_stopping"
         assert server.stop_s < 10

@@ -24,7 +24,7 @@ from agent.step import FINAL, STEP, StepBlock
 from config.load import Given, load
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import demonstrations
+from server import demonstrations, resuming, trainer_process
 from server import trainer as trainer_module
 from server.connection import GOODBYE_S
 from server.control import (
@@ -46,7 +46,8 @@ from server.control import (
 )
 from server.heart import LONG_S, ORPHAN_S, Heart, Pulse
 from server.ring import StepRing
-from server.trainer import Trainer, _await_game
+from server.trainer import Trainer
+from server.trainer_process import _await_game
 from server.weights import WeightSlot
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
@@ -227,8 +228,7 @@ class World:
         assert self._thread is not None
         self._thread.join(60.0)
         assert not self._thread.is_alive()
-        for ring in self.trainer._rings:
-            ring.close()
+        self.trainer._intake.close()
         self.trainer._slot.close()
 
     def close(self) -> None:
@@ -929,9 +929,9 @@ def test_what_takes_long_is_announced(
         monkeypatch.setattr(owner, name, noting)
 
     slow(trainer_module, "make_replay")
-    slow(trainer_module, "take_in_journal")
+    slow(resuming, "take_in")
     slow(checkpoint, "save")
-    slow(trainer_module.np, "savez")
+    slow(np, "savez")
     world = worlds(heart=heart, resume=True)
     world.play(played(0, 100))
     world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
@@ -943,7 +943,7 @@ def test_what_takes_long_is_announced(
         world.until(lambda: pulse.allowed_s == 0, "its loop goes round")
         world.ask(ask, answer)
     assert [name for name, _ in allowed] == [
-        "make_replay", "take_in_journal", "save", "save", "savez",
+        "make_replay", "take_in", "save", "save", "savez",
     ]  # fmt: skip
     assert {seconds for _, seconds in allowed} == {LONG_S}
 
@@ -999,8 +999,8 @@ class Entry:
     """`main` in a thread, without its signals."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-        monkeypatch.setattr("server.trainer.signal.signal", lambda *_: None)
-        monkeypatch.setattr("server.trainer.log_to_pipe", lambda *_: None)
+        monkeypatch.setattr("server.trainer_process.signal.signal", lambda *_: None)
+        monkeypatch.setattr("server.trainer_process.log_to_pipe", lambda *_: None)
         self.pipe, self.theirs = multiprocessing.Pipe()
         self.code: Any = None
         args = (config_with(**changes), self.theirs, Heart(), folder, False, False)
@@ -1009,7 +1009,7 @@ class Entry:
 
     def _run(self, *args: Any) -> None:
         try:
-            trainer_module.main(*args)
+            trainer_process.main(*args)
             self.code = 0
         except SystemExit as error:
             self.code = error.code
@@ -1059,7 +1059,7 @@ def test_what_is_changed_before_there_is_a_game_holds(
         def run(self) -> None:
             pass
 
-    monkeypatch.setattr(trainer_module, "Trainer", Watched)
+    monkeypatch.setattr(trainer_process, "Trainer", Watched)
     entry = entries()
     changed = config_with(**CHANGES)
     entry.pipe.send(Changed(changed))
@@ -1072,7 +1072,7 @@ def test_another_trainer_of_the_run_is_waited_for_and_named(
     entries: Callable[..., Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One whose supervisor was killed may still write: first there is none beside it."""
-    monkeypatch.setattr(trainer_module, "ALONE_S", 0.3)
+    monkeypatch.setattr(trainer_process, "ALONE_S", 0.3)
     other = os.open(tmp_path / "trainer-lock", os.O_WRONLY | os.O_CREAT)
     try:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -1084,7 +1084,7 @@ def test_another_trainer_of_the_run_is_waited_for_and_named(
         assert "another trainer still writes to" in failed.text
         assert f"find the process that has {tmp_path / 'trainer-lock'} open" in failed.text
 
-        monkeypatch.setattr(trainer_module, "ALONE_S", 60.0)
+        monkeypatch.setattr(trainer_process, "ALONE_S", 60.0)
         entry = entries(trainer__min_steps=20)
         entry.pipe.send(GameDecided(SPEC, ()))
         assert not entry.pipe.poll(0.5), "it waits"
