@@ -537,7 +537,8 @@ class Supervisor:
         self._fleet.trainer.say(Stop())
         self._fleet.end(self._fleet.trainer, deadline, self._take_in)
         self._write_row()
-        log.info("stopped; the run is in %s", self.folder.path)
+        if self.port:  # else it never started
+            log.info("stopped; the run is in %s", self.folder.path)
         self._fleet.close()
         self.folder.close()
         if self._events is not None:
