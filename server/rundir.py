@@ -157,12 +157,13 @@ class RunFolder:
 
 def write_effective(config: Config, folder: Path) -> Path:
     """Write the effective configuration into a run's folder, for `--resume`, in place of the one
-    that is there: the old one or the new one is complete at any time. Returns the path. Errors:
-    OSError, with the old one as it was."""
+    that is there: the old one or the new one is complete at any time. Files in it have their whole
+    paths: whoever resumes the run may stand elsewhere. Returns the path. Errors: OSError, with the
+    old one as it was."""
     path = folder / EFFECTIVE
     text = "# The configuration that this run goes on with. Secrets are not saved.\n\n"
     with written_whole(path) as file:
-        file.write((text + to_toml(config)).encode())
+        file.write((text + to_toml(config, absolute=True)).encode())
     return path
 
 
