@@ -35,8 +35,9 @@ from protocol.actor import ACTORS, NAMES
 from protocol.messages import Role
 from protocol.session import stream_number
 from server.expert_plugin import ExpertPlugin
+from server.learning import learn_once, make_learner, make_replay, take_in
 from server.lockstep import Game, Lockstep, game_spec
-from server.trainer import learn_once, make_learner, make_replay, take_in, updates_due
+from server.pace import updates_due
 from server.turn import TurnLoop
 from understudy_client.experts import find, make, returns, weakened
 from understudy_client.gym import Expert

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from config.load import ConfigError
-from server import bench_learner, bench_replay, bench_sb3, bench_serving
+from server import bench_crowd, bench_learner, bench_replay, bench_sb3, bench_serving
 
-CASES = ("replay", "learner", "serving", "tempest", "update", "game")
+CASES = ("replay", "learner", "serving", "tempest", "crowd", "update", "game")
 COMPARED = ("update", "game")
 """Those that need Stable-Baselines3. Without it they are left out, unless they are asked for."""
 
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
         rows.append(row)
     if args.record:
         record(rows, HISTORY)
-    return 0
+    return 0 if all(row.get("ok", True) for row in rows) else 1
 
 
 def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
@@ -73,14 +73,14 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         for row in bench_learner.measure(device=args.device):
             calibration.setdefault("matmul_gflops", row["matmul_gflops"])
             yield row
+    config = {
+        "trainer.device": args.device,
+        "replay.device": args.device,
+        "server.device": args.gateway_device,
+    }
     for case in ("serving", "tempest"):
         if case not in cases:
             continue
-        config = {
-            "trainer.device": args.device,
-            "replay.device": args.device,
-            "server.device": args.gateway_device,
-        }
         parameters = {
             "observations": 195,
             "hidden": [512, 512, 256],
@@ -95,6 +95,8 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
             headline, *rest = found.rows(parameters)
             yield headline | calibration
             yield from rest
+    if "crowd" in cases:
+        yield bench_crowd.measure(config=config, show=show)
     if "update" in cases:
         show("update, beside that of Stable-Baselines3")
         yield from bench_sb3.measure_updates()

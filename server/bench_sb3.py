@@ -37,7 +37,8 @@ from config.load import Given, load
 from protocol.spaces import Discrete, GameSpec, Observation
 from server.bench_learner import Precision, best_of, learner
 from server.bench_replay import fill
-from server.games import GameOptions, Games
+from server.game_messages import GameOptions
+from server.games import Games
 from server.rundir import RunFolder
 from server.supervisor import Supervisor
 

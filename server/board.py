@@ -26,6 +26,9 @@ from server.rundir import RunFolder
 
 log = logging.getLogger("supervisor")
 
+RESTARTS, REASON = 20, 400
+"""Restarts of processes that are kept, and letters of why each had to be."""
+
 ALIVE_S = 10.0
 """A loop that has not come round for longer is not alive: a checkpoint or a long comparison of
 the demo may hold it for some seconds."""
@@ -62,6 +65,8 @@ class Board:
         self.newest_evaluation = evaluated[-1].line() if evaluated else None
         self.changes = newest_lines(folder.changes, CHANGES)
         self.starts = newest_lines(folder.starts, CHANGES)
+        self.restarts: list[dict[str, Any]] = []
+        """The newest: `time`, `name` of the process, `text` that says why it had to be."""
         self.started = time.time()
         self.history = History(["time", *(name for name in METRICS if name != "time")],
                                sample_lines(folder.metrics))  # fmt: skip
@@ -88,6 +93,11 @@ class Board:
     def changed(self, records: list[dict[str, Any]]) -> None:
         """Lines of changes.jsonl."""
         self.changes = [*self.changes, *records][-CHANGES:]
+
+    def restarted(self, name: str, text: str) -> None:
+        """A process is started again, because of this."""
+        one = {"time": time.time(), "name": name, "text": text[:REASON]}
+        self.restarts = [*self.restarts, one][-RESTARTS:]
 
     def began(self, record: dict[str, Any]) -> None:
         """A line of starts.jsonl."""
@@ -131,6 +141,7 @@ class Board:
             "evaluating": self.evaluating,
             "settings": live_settings(self.config),
             "game_settings": self.config.server.settings,
+            "restarts": self.restarts,
             "evaluation": self.newest_evaluation,
             "evaluations": self.evaluations,
         }

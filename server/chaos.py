@@ -90,7 +90,8 @@ class ChaosResult:
     def ok(self) -> bool:
         found = self.attribution
         return (
-            found.compared > 0
+            bool(self.events)
+            and found.compared > 0
             and not (found.mismatches or self.wrong_decisions or self.holes)
             and found.missing <= self.said.steps
         )
@@ -129,7 +130,10 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps(report | {"by_event": result.events}))
     else:
         print("  ".join(f"{name} {value}" for name, value in report.items()))
-        print("all is accounted for" if result.ok else "SOMETHING IS WRONG OR LOST")
+        if not result.events:
+            print("nobody was killed, so that nothing is shown: give it more --minutes")
+        else:
+            print("all is accounted for" if result.ok else "SOMETHING IS WRONG OR LOST")
     return 0 if result.ok else 1
 
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from config.load import ConfigError
 from config.options import parse
@@ -31,6 +32,7 @@ COMMANDS = {
     "conformance": ("server.conformance", "check any server or any client against the protocol"),
     "doctor": ("server.doctor", "check this machine, or a running server from the game's side"),
     "fuzz": ("server.fuzz", "feed decoder and server with what is hostile, and see them bear it"),
+    "soak": ("server.soak", "is a server after a long time under full load what it was at first?"),
     "bench": ("server.bench", "measure serving, replay and learner on this machine"),
     "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),
     "config": ("server.showconfig", "show the configuration and where each value is from"),
@@ -57,11 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = argparse.ArgumentParser(
         prog="understudy",
         description="A training server for game AI. Each command has --help.",
-        usage="understudy COMMAND [options]",
+        usage="understudy COMMAND [options], or understudy --version",
     )
     commands = top.add_argument_group("commands")
     for name, (_, text) in COMMANDS.items():
         commands.add_argument(name, help=text, nargs="?")
+    if words[:1] == ["--version"]:
+        print(f"understudy {version('understudy')}")
+        return 0
     if not words or words[0] not in COMMANDS:
         if words and words[0] in ("-h", "--help"):
             top.print_help()

@@ -27,7 +27,8 @@ from server.conformance_report import (
     passed,
 )
 from server.play import positive
-from server.reaching import parse_address, seconds
+from server.reaching import add_reaching, parse_address, seconds, token_of
+from understudy_client import ClientError, tls
 
 LISTEN = ("127.0.0.1", 7777)
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check the client that connects there (127.0.0.1:7777; port 0 takes a free one)",
     )
     add = parser.add_argument
-    add("--token", help="the server's token, where it asks for one (--connect)")
+    add_reaching(parser)
     add(
         "--frames",
         type=positive,
@@ -80,12 +81,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Check and print. The exit code: 0, 1 where a rule is broken or nothing was exercised, 2
     where there is nothing to check."""
+    try:
+        token, context = token_of(args), tls.context(args.tls, args.ca)
+        if args.listen is not None and (token is not None or context is not None):
+            raise ValueError("--token and --tls are for --connect; it listens without them")
+    except ValueError as problem:
+        print(f"understudy conformance: {problem}", file=sys.stderr)
+        return 2
     if args.connect is not None:
-        player = Player(args.connect, args.timeout, args.token, args.wait)
+        player = Player(args.connect, args.timeout, token, context, args.wait)
         subject = f"the server at {args.connect[0]}:{args.connect[1]}"
         try:
             first_welcome(player)
-        except (Broken, OSError) as problem:
+        except (Broken, ClientError, OSError) as problem:
             print(f"understudy conformance: {subject}: {problem}", file=sys.stderr)
             return 2
         findings = check_server(player)
@@ -128,7 +136,11 @@ def first_welcome(player: Player) -> None:
     with player.connect() as wire:
         wire.wait_for(max(player.timeout_s, FIRST_WELCOME_S))
         wire.send(1, player.fields())
-        value = wire.next(None, "WELCOME")
+        try:
+            value = wire.next(None, "WELCOME")
+        except Broken as problem:
+            hint = "" if player.tls else "; where it has a certificate, give --tls or --ca"
+            raise Broken(f"{problem}{hint}") from None
         if value[0] == 15 and value[1] == "spec_mismatch":
             raise Broken(
                 "expected a server that trains on no game yet, or on this one; start one with a "
@@ -171,7 +183,7 @@ def _try(case: Case, player: Player) -> Finding:
         return Finding(case.name, case.section, case.rule, UNSEEN, str(reason))
     except Broken as problem:
         return Finding(case.name, case.section, case.rule, BROKEN, str(problem))
-    except OSError as problem:
+    except (ClientError, OSError) as problem:
         text = f"expected a connection, got {problem}"
         return Finding(case.name, case.section, case.rule, BROKEN, text)
     return Finding(case.name, case.section, case.rule, KEPT)

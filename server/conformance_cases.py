@@ -6,6 +6,7 @@ its own and raises Broken. What a server must refuse is in `conformance_misdeeds
 
 from __future__ import annotations
 
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -78,6 +79,8 @@ class Player:
     address: tuple[str, int]
     timeout_s: float
     token: str | None = None
+    tls: ssl.SSLContext | None = None
+    """What to encrypt with; None for a server that does not."""
     patience_s: float = 0.0
     """How long to wait for a server's deadlines; 0 leaves them out."""
     silent: Wire | None = None
@@ -86,7 +89,7 @@ class Player:
     sessions: set[int] = field(default_factory=set)
 
     def connect(self) -> Wire:
-        return Wire(self.address, self.timeout_s)
+        return Wire(self.address, self.timeout_s, self.tls)
 
     def fields(self, **changes: Any) -> dict[str, Any]:
         return hello(**({} if self.token is None else {"token": self.token}), **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from typing import Any, Self
@@ -10,7 +11,8 @@ from typing import Any, Self
 import msgspec
 
 from protocol.framing import framed
-from server.conformance_report import Broken
+from server.conformance_report import Broken, NotExercised
+from understudy_client.tls import secured
 
 LONGEST = 16 * 1024 * 1024
 """A length beyond this is no answer: a server's are a few bytes for each slot."""
@@ -24,16 +26,21 @@ def message(*elements: Any) -> bytes:
 class Wire:
     """A blocking connection to a server. Whatever it cannot read is `Broken`."""
 
-    def __init__(self, address: tuple[str, int], timeout_s: float) -> None:
+    def __init__(
+        self, address: tuple[str, int], timeout_s: float, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`tls`: what to encrypt with. Errors: OSError, understudy_client.TlsError."""
         self._timeout_s = timeout_s
         self._socket = socket.create_connection(address, timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._socket = secured(self._socket, tls, address)
 
     def raw(self, data: bytes) -> None:
         """Send bytes. Where the other side has closed, what it said last is still to be read."""
         try:
             self._socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return
 
     def send(self, *elements: Any) -> None:
@@ -47,7 +54,9 @@ class Wire:
             time.sleep(0.0002)
 
     def end(self) -> None:
-        """Say that nothing more will come, and go on reading."""
+        """Say that nothing more will come, and go on reading. Errors: NotExercised."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            raise NotExercised("TLS cannot end one direction alone; check without --tls")
         self._socket.shutdown(socket.SHUT_WR)
 
     def recv(self) -> list[Any] | None:

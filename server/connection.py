@@ -332,7 +332,8 @@ class Connection(asyncio.Protocol):
         self._gateway.errors[error.code] += 1
         more = self._gateway.addresses.log.words(self.address)
         if more is not None:
-            log.warning("%s: %s%s", self._peer, error, more)
+            level = logging.INFO if error.code == "server_stopping" else logging.WARNING
+            log.log(level, "%s: %s%s", self._peer, error, more)
 
     def _apply_pause(self) -> None:
         reasons = self._ring_full or self._unread_since is not None or self._ahead or self._too_fast

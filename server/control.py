@@ -101,7 +101,7 @@ class Joined:
     peer: str
     """host:port."""
     time: float
-    """Seconds since 1970."""
+    """When, by `time.monotonic`, which is one clock for all processes of a machine."""
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,9 @@ class Controls:
                 "error": "no training game is connected, and it is games that evaluate; start "
                 "some: `understudy play`"
             }
-        number = time.time_ns() // 1_000_000
+        # Larger than all before, of earlier starts too, also where the clock was put back.
+        before = [each["to"] for each in self._server.board.changes if each["key"] == "evaluate"]
+        number = max([time.time_ns() // 1_000_000, *(1 + one for one in before)])
         self._record([{"key": "evaluate", "from": None, "to": number}], who)
         self._server.tell_gateways(Evaluate(number))
         text = (

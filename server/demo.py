@@ -23,7 +23,8 @@ from config.options import add_arguments as add_config
 from config.options import given
 from server.attribution import Attribution, compare, load_dump, load_logs
 from server.evaluator import Evaluator
-from server.games import GameOptions, Games
+from server.game_messages import GameOptions
+from server.games import Games
 from server.held_back import signals_held_back
 from server.http_server import HttpServer
 from server.logs import log_here, stop_logging

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from server.games import Episode, Failure, GameOptions, Games
+from server.game_messages import Episode, Failure, GameOptions
+from server.games import Games
 from understudy_client.experts import find
 
 CLIENTS = 4

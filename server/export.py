@@ -23,6 +23,7 @@ from agent.networks import QNetwork
 from agent.recording import RecordingError
 from config.load import ConfigError, Given, load
 from server import demonstrations
+from server.extras import how_to_install
 from server.onnx_model import ExportError, Trained, check, exported
 from server.rundir import game_of
 
@@ -57,6 +58,12 @@ def main(args: argparse.Namespace) -> int:
     except (ExportError, CheckpointError, RecordingError, OSError) as error:
         print(f"understudy export: {error}", file=sys.stderr)
         return 1
+    if not trained.updates:
+        print(
+            "understudy export: this network has learnt nothing: it is from before the first "
+            "update; --checkpoint says which one to take (best, newest, or a file)",
+            file=sys.stderr,
+        )
     print(
         f"{args.onnx}: {trained.spec.game}, update {trained.updates:,} of {args.run}; compared on "
         f"{sum(map(len, observations)):,} observations, off by {worst:.1e} at most"
@@ -140,6 +147,5 @@ def _check_packages() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise ExportError(
-                f"the package {name} cannot be imported ({error}); install understudy with the "
-                "extra export"
+                f"the package {name} cannot be imported ({error}); {how_to_install('export')}"
             ) from error

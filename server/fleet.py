@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import Any
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import gateway_process, trainer
+from server import gateway_process, shared, trainer_process
 from server.children import Child
 from server.control import GATEWAY, TRAINER, GameDecided, Open, Ready
 from server.listening import Sockets, listen
@@ -26,9 +28,12 @@ from server.ring import StepRing
 from server.rundir import RunFolder
 from server.tally import FILE, InFlight, Tally, left
 from server.watchdog import Watchdog, cause
-from server.weights import WeightSlot
+from server.weights import WeightSlot, weights_name
 
 log = logging.getLogger("supervisor")
+
+LAST_WORDS = "; the last it said: "
+"""Between why a child is gone, and its own lines."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Fleet:
         """Listen, and start all children; the ports for games and for older clients. Errors:
         ConfigError, OSError."""
         self._sockets = listen(self.config)
+        if left := shared.remove_left(self._folder.path):
+            log.warning("removed %.1f MB of shared memory of a server that was killed", left / 1e6)
         for child in self.children:
             self._start(child)
         games, older = self._sockets[0]
@@ -83,7 +90,7 @@ class Fleet:
         task = self._task
         if child.kind == TRAINER:
             last = (self._folder.path, task.resume, task.record, task.best, task.keep_rows)
-            child.start(trainer.main, (self.config,), last)
+            child.start(trainer_process.main, (self.config,), last)
             if self.rings:
                 child.say(self._game())
         else:
@@ -104,6 +111,8 @@ class Fleet:
             self._spec = None
             self._remove_rings()
             raise ConfigError(str(error)) from None
+        names = [ring.name for ring in self.rings]
+        shared.note(self._folder.path, [*names, weights_name(names[0])])
         self.trainer.say(self._game())
 
     def opened(self, ready: Ready) -> bool:
@@ -195,7 +204,7 @@ class Fleet:
             self.lost += (lost := self._tally.gateway_gone(index, self.rings[index].steps))
             text += f"; {lost}"
         if child.lines:
-            text += "; the last it said: " + " | ".join(child.lines)
+            text += LAST_WORDS + " | ".join(child.lines)
         return text
 
     def start_again(self, child: Child) -> float | None:
@@ -216,8 +225,18 @@ class Fleet:
                 if sock is not None:
                     sock.close()
 
+    def wake(self) -> None:
+        """Whoever was stopped (SIGSTOP) goes on, so that it can hear that it is to end."""
+        for child in self.children:
+            if child.process is not None and child.process.is_alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGCONT)
+
     def have_trainer(self) -> None:
         """Start the trainer, if it is not there and the rings hold what only it can store."""
+        trainer = self.trainer
+        if trainer.alive and trainer.process is not None and not trainer.process.is_alive():
+            log.error("%s", self.bury(trainer, "died"))
         if self.rows_waiting and not self.trainer.alive:
             with contextlib.suppress(OSError):
                 self._start(self.trainer)
@@ -230,16 +249,27 @@ class Fleet:
 
     def close(self) -> None:
         """All children have ended: remove what they shared."""
-        if self.rows_waiting:
-            log.error("%d rows could not be stored", self.rows_waiting)
-        elif self._tally is not None and self._in_order:
-            self._tally.remove()
+        self._close_tally()
         self._remove_rings()
         if self.ready is not None:  # the trainer's to remove, unless it was killed
             with contextlib.suppress(FileNotFoundError):
                 slot = WeightSlot.attach(self.ready.weights, self.ready.size)
                 slot.close()
                 slot.unlink()
+        shared.remove_left(self._folder.path)
+
+    def _close_tally(self) -> None:
+        """All that the games were answered for is stored, and nothing is in flight; or it is not,
+        and the next start counts what is missing."""
+        waiting, steps = self.rows_waiting, [ring.steps for ring in self.rings]
+        left = self._tally.not_in(steps) if self._tally is not None else InFlight()
+        if waiting or left != InFlight():
+            log.error(
+                "%d rows could not be stored, and gateways could not hand over %d steps and %d "
+                "frames; the next start counts what is missing", waiting, left.steps, left.frames
+            )  # fmt: skip
+        elif self._tally is not None and self._in_order:
+            self._tally.remove()
 
     def _remove_rings(self) -> None:
         for ring in self.rings:

@@ -1,26 +1,12 @@
 """Games of Gymnasium, each a real client over TCP in a process of its own.
 
-    this process                                   one process per game
+    this process                                   one process per game (server.game_process)
     Games ── an order, or gone ──▶ pipe ──▶ a thread that waits for orders
       ▲                                            play(env, client, ...)
-      └── results ◀── a reader thread ◀── pipe ◀── Episode, Failure, Said
+      └── results ◀── a reader thread ◀── pipe ◀── Episode, Failure, Said (server.game_messages)
 
 Each game has a pipe of its own and one thread here reads them all: no lock is shared with a game,
 so one that is killed blocks nobody, and games end by themselves when this process is gone.
-A game imports neither torch nor anything of this server but this module.
-
-Orders, and what a game says to them:
-
-    go      a training game that is held plays on. A game of evaluation that plays in rounds:
-            it connects, plays its share of so many episodes, and says "done"
-    leave   a game of evaluation that is done leaves the server, and says "left". Without rounds
-            they are told once all are done: to the server, one that is quick and one that is still
-            on its way must not look like two evaluations
-    stop    it ends
-
-Training games are held by a number of frames: when all together have taken so many actions, each
-waits between two frames, connected, and says "held". They count in memory that they share, so that
-they stop there and not some polls later.
 """
 
 from __future__ import annotations
@@ -28,102 +14,27 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import queue
-import signal
-import ssl
 import threading
-from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from protocol.messages import EVALUATE
-from server.held_back import SIGNALS, signals_held_back
-from understudy_client import AnswerLog, Backoff, Cancelled, Client, ClientError, Reconnected, tls
-from understudy_client import gym as client_gym
-from understudy_client.experts import find, make, weakened
+from server import game_process
+from server.game_messages import (
+    NO_LIMIT,
+    Asked,
+    Episode,
+    Failure,
+    GameOptions,
+    Part,
+    Said,
+    share,
+    taken,
+)
+from server.held_back import signals_held_back
+from understudy_client.experts import find
 from understudy_client.wire import ROLES
-
-PING_S = 2.0
-"""How often a game that waits lets the server know that it is there."""
-
-NO_LIMIT = 2**63 - 1
-"""Frames that no games reach."""
-
-
-@dataclass(frozen=True)
-class GameOptions:
-    """What to play, and where."""
-
-    env: str
-    host: str
-    port: int
-    role: str = "train"
-    """train; eval (the network alone); eval_expert (the expert alone)."""
-    episodes: int | None = None
-    """Complete episodes, all games together; None plays until stopped."""
-    frames: int | None = None
-    """Actions, all games together."""
-    seed: int | None = None
-    """Episode i of all games together is reset with seed + i, whoever plays it."""
-    expert: str | None = None
-    """`module:function`, "none", or None for the environment's known expert."""
-    weaken: float = 0.0
-    """The share of the expert's actions that are replaced by random ones."""
-    token: str | None = field(default=None, repr=False)
-    tls: bool = False
-    ca: Path | None = None
-    """With TLS: the certificate to trust instead of the system's."""
-    own: Path | None = None
-    """The certificate of a server in this process's care: it is that server, whatever name or
-    address its certificate is of."""
-    give_up_s: float = 60.0
-    """How long a game tries to reach a server that is away."""
-    log_dir: Path | None = None
-    """Where each game writes its answers when it ends: client-<n>.npz (see AnswerLog)."""
-    rounds: bool = False
-    """Games of evaluation: play the episodes that `go` asks for, from the same seeds each time."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One complete episode of one game."""
-
-    client: int
-    index: int
-    """The number of the episode among those of all games."""
-    return_: float
-    length: int
-    dqn: int
-    """Actions that the network chose; `expert` those that the expert did."""
-    expert: int
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a game has done as it was ordered to: held, done or left."""
-
-    client: int
-    word: str
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The server asks for an evaluation: a training game has been told (protocol/SPEC.md)."""
-
-    number: int
-    """Larger each time."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a game ended before its time."""
-
-    client: int
-    message: str
 
 
 class Games:
@@ -173,15 +84,15 @@ class Games:
         self._limit(limit)
         with signals_held_back():
             for client in range(clients):
-                episodes = _share(self.options.episodes, client, clients)
-                frames = _share(self.options.frames, client, clients)
+                episodes = share(self.options.episodes, client, clients)
+                frames = share(self.options.frames, client, clients)
                 if 0 in (episodes, frames):
                     continue
                 ours, theirs = spawn.Pipe()
                 process = spawn.Process(
-                    target=_game,
+                    target=game_process.main,
                     args=(
-                        _Part(self.options, client, clients, episodes, frames),
+                        Part(self.options, client, clients, episodes, frames),
                         theirs,
                         counts,
                     ),
@@ -197,7 +108,7 @@ class Games:
     @property
     def frames(self) -> int:
         """Actions that all games together have taken."""
-        return _total(self._counts)
+        return taken(self._counts)
 
     def hold(self) -> None:
         """Have training games wait, each before its next frame, until `go_on`; when they do,
@@ -310,212 +221,6 @@ class Games:
             self.failures.append(Failure(client, f"game {client} {what}"))
 
 
-def _share(total: int | None, client: int, clients: int) -> int | None:
-    """A client's share of a total: that of client k is the number of i = k, k + clients, ..."""
-    return None if total is None else len(range(client, total, clients))
-
-
-def _total(counts: Any) -> int:
-    """All games' actions: what their counts hold but for the limit behind them."""
-    return sum(counts[:-1])
-
-
 def _number(process: BaseProcess) -> int:
     """The number of a game."""
     return int(process.name.removeprefix("game-"))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What one game has to do."""
-
-    options: GameOptions
-    client: int
-    clients: int
-    episodes: int | None
-    frames: int | None
-
-
-class _Orders:
-    """What this game is told, in the order in which it is told it."""
-
-    def __init__(self, pipe: Connection[Any, Any]) -> None:
-        self.stop = threading.Event()
-        self._waiting: queue.SimpleQueue[tuple[str, int | None]] = queue.SimpleQueue()
-        self._pipe = pipe
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def take(self, client: Client | None = None) -> tuple[str, int | None]:
-        """The next order, when it comes. `client` is kept from being idle meanwhile."""
-        while not self.stop.is_set():
-            try:
-                return self._waiting.get(timeout=PING_S)
-            except queue.Empty:
-                if client is not None:
-                    client.ping()
-        return "stop", None
-
-    def _listen(self) -> None:
-        """Take orders in, until the last one or until the other end is gone."""
-        order: tuple[str, int | None] = ("", None)
-        while order[0] != "stop":
-            try:
-                order = self._pipe.recv()
-            except (EOFError, OSError):
-                order = ("stop", None)
-            if order[0] == "stop":
-                self.stop.set()
-            self._waiting.put(order)
-
-
-def _game(part: _Part, pipe: Connection[Any, Any], counts: Any) -> None:
-    """One game: the whole life of its process."""
-    orders = _Orders(pipe)
-    # Ctrl-C reaches the whole group of processes; whoever started the games decides about them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    options, client = part.options, part.client
-    log = AnswerLog() if options.log_dir is not None else None
-    try:
-        if options.rounds:
-            _rounds(part, orders, pipe, counts)
-        else:
-            _play(part, orders, pipe, counts, log)
-    except Cancelled:
-        pass  # stopped while it waited for the server
-    except BrokenPipeError:
-        pass  # whoever started the games is gone
-    except Exception as error:
-        message = str(error) if isinstance(error, ClientError | ValueError | TypeError) else ""
-        if not orders.stop.is_set():
-            with contextlib.suppress(OSError):
-                pipe.send(Failure(client, message or f"{type(error).__name__}: {error}"))
-    finally:
-        if log is not None and options.log_dir is not None:
-            log.save(options.log_dir / f"client-{client}.npz")
-
-
-def tls_of(options: GameOptions) -> ssl.SSLContext | None:
-    """What to connect with; None for no TLS. Errors: ValueError for a file that cannot be used."""
-    if options.own is None:
-        return tls.context(options.tls, options.ca)
-    made = tls.context(True, options.own)
-    assert made is not None
-    made.check_hostname = False
-    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # whoever signed it
-    return made
-
-
-def _rounds(part: _Part, orders: _Orders, pipe: Connection[Any, Any], counts: Any) -> None:
-    """Wait for a round, play it, and again."""
-    while (order := orders.take())[0] != "stop":
-        if order[0] == "go":
-            episodes = _share(order[1], part.client, part.clients)
-            _play(replace(part, episodes=episodes), orders, pipe, counts)
-        else:  # a round without an episode for this game: it has not been on the server
-            pipe.send(Said(part.client, "left"))
-
-
-def _play(
-    part: _Part,
-    orders: _Orders,
-    pipe: Connection[Any, Any],
-    counts: Any,
-    log: AnswerLog | None = None,
-) -> None:
-    """From connecting to leaving."""
-    options, client, clients = part.options, part.client, part.clients
-    if part.episodes == 0:
-        pipe.send(Said(client, "done"))
-        return
-    env = make(options.env)
-    # The network alone asks nobody: what is not needed is not computed.
-    expert = None if options.role == "eval" else find(options.env, options.expert)
-    if expert is not None and options.weaken > 0:
-        rng = np.random.default_rng(None if options.seed is None else (options.seed, client))
-        expert = weakened(expert, options.weaken, rng)
-
-    def report(episode: client_gym.Episode) -> None:
-        dqn, by_expert = episode.actors[1], episode.actors[2]
-        index = client + episode.index * clients
-        pipe.send(Episode(client, index, episode.return_, episode.length, dqn, by_expert))
-
-    def count(session: int, answer: Any) -> None:
-        counts[client] += answer.action is not None
-        if log is not None:
-            log.add(session, answer)
-
-    session, known = 0, 0
-
-    def listen() -> None:
-        """Pass on that the server asks for an evaluation. What was asked for before this game
-        connected is not for it."""
-        nonlocal session, known
-        number = connected.settings.get(EVALUATE, 0)
-        if connected.session != session:
-            session, known = connected.session, number
-        elif number > known:
-            known = number
-            pipe.send(Asked(number))
-
-    def between() -> bool:
-        """Between two frames: wait while the games are held; whether this one is to end. Errors:
-        Reconnected, once it may go on, where the connection was lost meanwhile."""
-        listen()
-        if _total(counts) < counts[clients]:
-            return orders.stop.is_set()
-        lost: Reconnected | None = None
-        pipe.send(Said(client, "held"))
-        word = ""
-        while word not in ("go", "stop"):
-            try:
-                word = orders.take(connected)[0]
-            except Reconnected as error:
-                lost = error
-        listen()
-        if lost is not None:
-            raise lost
-        return orders.stop.is_set()
-
-    try:
-        with Client.connect(
-            options.host,
-            options.port,
-            client=f"understudy-play/{client}",
-            role=options.role,
-            token=options.token,
-            tls=tls_of(options) or False,
-            backoff=Backoff(give_up_s=options.give_up_s),
-            cancelled=orders.stop.is_set,
-            on_answer=count,
-            **client_gym.spec_of(env).fields(),
-        ) as connected:
-            client_gym.play(
-                env,
-                connected,
-                expert=expert,
-                episodes=part.episodes,
-                frames=part.frames,
-                seed=None if options.seed is None else options.seed + client,
-                seed_stride=clients,
-                on_episode=report,
-                stop=between,
-            )
-            if options.role != "train":
-                _stay(client, connected, orders, pipe)
-    finally:
-        env.close()
-    if options.role != "train":
-        pipe.send(Said(client, "left"))
-
-
-def _stay(client: int, connected: Client, orders: _Orders, pipe: Connection[Any, Any]) -> None:
-    """A game of evaluation is done: stay with the server until it may leave."""
-    if orders.stop.is_set():
-        return
-    pipe.send(Said(client, "done"))
-    word = ""
-    while word not in ("leave", "stop"):
-        with contextlib.suppress(Reconnected):  # no matter: what it had to play is played
-            word = orders.take(connected)[0]

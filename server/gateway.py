@@ -12,7 +12,6 @@ import gc
 import logging
 import time
 from collections import Counter
-from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ from server.control import (
 from server.expert_plugin import ExpertPlugin
 from server.heart import Heart
 from server.limits import Addresses, Bucket
+from server.outbox import Outbox
 from server.ring import StepRing
 from server.slots import slot_bytes
 from server.tally import cells
@@ -82,7 +82,7 @@ class Gateway:
         config: Config,
         index: int,
         launch: int,
-        pipe: Pipe,
+        outbox: Outbox,
         heart: Heart,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -101,7 +101,7 @@ class Gateway:
         # Unique in a run: each launch has a range of its own, each gateway every n-th number. How
         # many it has begun is in its ring, for one that is started in its place.
         self._first_session = (launch << _SESSION_BITS) + index + 1
-        self._pipe = pipe
+        self._pipe = outbox
         self._heart = heart
         self._loop = loop
         self._connections: set[Connection] = set()
@@ -237,6 +237,8 @@ class Gateway:
             self.send_report()
 
     def _wait_for_ring(self) -> None:
+        if self.stopped.done():
+            return  # it gave up on the ring, which is about to go
         assert self.turn is not None
         self.turn.flush()
         if self.turn.full:
@@ -368,7 +370,7 @@ class Gateway:
                 role=hello.role,
                 slots=hello.slots,
                 peer=connection.peer,
-                time=time.time(),
+                time=time.monotonic(),
             )
         )
 

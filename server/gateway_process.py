@@ -20,6 +20,7 @@ from server.gateway import Gateway
 from server.heart import Heart
 from server.listener import Listener
 from server.logs import log_to_pipe
+from server.outbox import Outbox
 from server.tempest_connection import TempestConnection
 from server.tls import certificate
 
@@ -43,30 +44,34 @@ def main(
     the group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    log_to_pipe(pipe, f"gateway {index}" if config.server.gateways > 1 else "gateway")
+    outbox = Outbox(pipe)
+    log_to_pipe(outbox, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     log.info("process %d", os.getpid())
     torch.set_num_threads(1)
     _allow_open_files(config)
     try:
-        uvloop.run(_serve(config, index, launch, pipe, heart, sock, tempest))
+        uvloop.run(_serve(config, index, launch, outbox, heart, sock, tempest))
     except Exception as error:
         log.exception("the gateway ends")
         raise SystemExit(1) from error
+    finally:
+        outbox.close()
 
 
 async def _serve(
     config: Config,
     index: int,
     launch: int,
-    pipe: Pipe,
+    outbox: Outbox,
     heart: Heart,
     sock: socket.socket,
     tempest: socket.socket | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    gateway = Gateway(config, index, launch, pipe, heart, loop)
+    gateway = Gateway(config, index, launch, outbox, heart, loop)
     loop.set_exception_handler(gateway.failed)
-    loop.add_reader(pipe.fileno(), gateway.heard)
+    loop.add_reader(outbox.fileno(), gateway.heard)
+    os.set_blocking(outbox.fileno(), True)  # uvloop has changed that, and half a message is none
     servers: list[asyncio.AbstractServer | Listener] = []
     secured = certificate(config.server)
     if secured is None:

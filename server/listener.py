@@ -67,6 +67,9 @@ class Listener:
             task.cancel()
         self._sock.close()
 
+    async def wait_closed(self) -> None:
+        """Nothing is left to be waited for; uvicorn asks all of its servers."""
+
     def _look(self) -> None:
         self._certificate.renew()
         self._renew = self._loop.call_later(RENEW_S, self._look)

@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 
 from agent.files import append_whole
 from server.control import Log
+from server.outbox import Outbox
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -22,7 +23,7 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 class PipeHandler(logging.Handler):
     """Sends each record over a pipe."""
 
-    def __init__(self, pipe: Pipe, source: str) -> None:
+    def __init__(self, pipe: Pipe | Outbox, source: str) -> None:
         super().__init__()
         self._pipe = pipe
         self._source = source
@@ -34,7 +35,7 @@ class PipeHandler(logging.Handler):
             return
 
 
-def log_to_pipe(pipe: Pipe, source: str) -> None:
+def log_to_pipe(pipe: Pipe | Outbox, source: str) -> None:
     """Send this process's log to its supervisor."""
     root = logging.getLogger()
     root.handlers = [PipeHandler(pipe, source)]
@@ -53,9 +54,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+LONGEST = 64 * 2**20
+"""Bytes of a log file. What is longer is kept once, as NAME.1, in place of the one before: months
+of a server that runs in peace, and a bound where a client connects again and again."""
+
+
 class LogFile(logging.Handler):
     """Adds lines to a file, each whole or not at all. Where that cannot be (the disk is full), it
-    says so once, on stderr, and goes on trying."""
+    says so once, on stderr, and goes on trying. One process alone writes to a file."""
 
     failed = 0
     """Lines that no file took, since this process began."""
@@ -70,6 +76,8 @@ class LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             append_whole(self._path, (self.format(record) + "\n").encode(errors="replace"))
+            if self._path.stat().st_size > LONGEST:
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
             self._failing = False
         except OSError as error:
             LogFile.failed += 1

@@ -308,7 +308,7 @@ class Collector:
         """All metrics now. Rates are over the time since the last row. (The supervisor adds what it
         knows itself: `writes_failed`.)"""
         reports = list(self._gateways.values())
-        now = time.time()
+        now = time.monotonic()  # for rates: a clock that is set makes none of them wrong
         stored = self._stored.total()
         frames = sum((Counter(r.frames) for r in self._counted()), Counter())
         answered = frames.total()
@@ -317,7 +317,7 @@ class Collector:
         self._last = (now, stored, answered)
         worst = max((r.turn_p99_ms for r in reports), default=0.0)
         row = {
-            "time": now,
+            "time": time.time(),
             "frames": 0.0,
             "frames_per_s": (stored - stored_then) / seconds if seconds else 0.0,
             "answers_per_s": (answered - answered_then) / seconds if seconds else 0.0,

@@ -17,6 +17,7 @@ from protocol.actor import Actor
 from protocol.errors import RemoteError
 from protocol.messages import TERMINATED, TRUNCATED
 from protocol.spaces import GameSpec
+from server.extras import how_to_install
 from understudy_client import spec as client_spec
 from understudy_client.spaces import ActionSpace, action_space, observation_space
 
@@ -28,7 +29,7 @@ def read(dataset_id: str, spec: GameSpec | None) -> Recording:
     except ImportError as error:
         raise RecordingError(
             f"minari:{dataset_id}: datasets of Minari are read with its package, which cannot be "
-            f"imported ({error}); install understudy with the extra minari"
+            f"imported ({error}); {how_to_install('minari')}"
         ) from error
     try:
         dataset = minari.load_dataset(dataset_id, download=False)

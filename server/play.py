@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from server.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
-from server.games import Episode, Failure, GameOptions, Games, tls_of
+from server.game_messages import Episode, Failure, GameOptions
+from server.game_process import tls_of
+from server.games import Games
 from server.reaching import add_reaching, parse_address, token_of
 from understudy_client.wire import ROLES
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.spaces import GameSpec
-from server.games import Episode
+from server.game_messages import Episode
 from server.policy_file import PolicyError, PolicyFile
 from understudy_client import gym as client_gym
 from understudy_client.experts import make

@@ -69,7 +69,7 @@ class Players:
 
     def rows(self, now: float) -> list[dict[str, Any]]:
         """Plain data, a row for each connection, in the order in which they came. Rates are over
-        the time since the last call. `now`: seconds since 1970."""
+        the time since the last call. `now`: by the clock of `Joined.time`."""
         seconds = now - self._then if self._then is not None else 0.0
         self._then = now
         found = []

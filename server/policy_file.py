@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
+from server.extras import how_to_install
 
 FORMAT = "understudy policy"
 VERSION = "1"
@@ -39,7 +40,7 @@ class PolicyFile:
         except ImportError as error:
             raise PolicyError(
                 f"{name}: a policy is run with the package onnxruntime, which cannot be imported "
-                f"({error}); install understudy with the extra export"
+                f"({error}); {how_to_install('export')}"
             ) from error
         _check_seal(data, name)
         options = onnxruntime.SessionOptions()

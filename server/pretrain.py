@@ -24,7 +24,7 @@ from config.models import Config
 from config.options import add_arguments as add_config
 from config.options import given
 from protocol.spaces import GameSpec
-from server import demonstrations, trainer
+from server import demonstrations, trainer_process
 from server.control import Failed, GameDecided, Log, Saved, Stop, TrainerReport
 from server.disk import Writes
 from server.heart import Heart
@@ -110,7 +110,7 @@ def _pretrain(
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(
-        target=trainer.main,
+        target=trainer_process.main,
         args=(config, theirs, Heart(context), folder.path, True, False),
         kwargs={"pretrain_updates": updates},
         name="trainer",

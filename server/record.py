@@ -13,7 +13,8 @@ from typing import Any
 from agent import recording
 from config.load import ConfigError, Given, load
 from config.models import Config
-from server.games import GameOptions, Games
+from server.game_messages import GameOptions
+from server.games import Games
 from server.logs import log_here, stop_logging
 from server.play import positive
 from server.rundir import RunFolder

@@ -11,6 +11,8 @@ evaluations.jsonl  what games of evaluation found (server.evaluation)
 changes.jsonl   settings that were changed while it ran
 understudy.log  what the processes had to say
 summary.json    the last numbers, when the run ended
+in-flight       what the gateways have answered for (server.tally)
+shared-memory   the names of what the server has of that (server.shared)
 control.sock    where a running server hears `understudy set` (server.control_socket)
 """
 

@@ -22,6 +22,7 @@ from server.http_server import HttpServer
 from server.keyboard import Keyboard, Keys
 from server.logs import log_here, stop_logging
 from server.rundir import RunFolder
+from server.service import ServiceManager
 from server.summary import write_summary
 from server.supervisor import ChildDied, Supervisor
 from server.terminal import Screen
@@ -137,6 +138,8 @@ def main(args: argparse.Namespace) -> int:
     supervisor = Supervisor(loaded.config, folder, resume=resume, best=args.best)
     supervisor.board.preset = asked.preset
     http: HttpServer | None = None
+    manager = ServiceManager()
+    supervisor.on_beat = manager.beat
     stop, save = stop_flag(), Flag(signal.SIGUSR1)
     try:
         # Before any game is let in: its port may be taken.
@@ -151,6 +154,7 @@ def main(args: argparse.Namespace) -> int:
             say(f"older clients for Tempest connect to {where}")
         if http is not None:
             say(f"dashboard: {http.url}")
+        manager.ready()
         lines = None if form == "text" else log.info
         title = f"understudy {host}:{supervisor.port}"
         with Screen(console, title, lines=lines) as screen, keys_for(supervisor, screen) as keys:
@@ -166,6 +170,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"understudy serve: {error}", file=sys.stderr, flush=True)
         return 2 if isinstance(error, ConfigError) else 1
     finally:
+        manager.stopping()
         supervisor.stop()
         if http is not None:
             http.stop()

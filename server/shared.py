@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
+from collections.abc import Iterable
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+
+from agent.files import written_whole
+
+FILE = "shared-memory"
+"""In a run's folder: the names of what its server has."""
+
+_PREFIX = "psm_"
+"""Of the names that Python gives."""
 
 _SHM = Path("/dev/shm")
 
@@ -41,6 +51,27 @@ def create(size: int, name: str | None = None) -> SharedMemory:
 def remove(name: str) -> None:
     """Remove shared memory of this name, if there is any, whatever state it is in."""
     (_SHM / name).unlink(missing_ok=True)
+
+
+def note(folder: Path, names: Iterable[str]) -> None:
+    """Write down in a run's folder what there is, for `remove_left`. What cannot be written is not
+    said: it costs memory only where all processes are killed at once."""
+    with contextlib.suppress(OSError), written_whole(folder / FILE) as file:
+        file.write("".join(f"{name}\n" for name in names).encode())
+
+
+def remove_left(folder: Path) -> int:
+    """Remove what the last server of this run has left, whose processes were all killed at once;
+    how many bytes. A process that still has some of it open keeps it."""
+    freed = 0
+    with contextlib.suppress(OSError):
+        for name in (folder / FILE).read_text().split():
+            file = _SHM / Path(name.lstrip("/")).name
+            if file.name.startswith(_PREFIX) and file.exists():
+                freed += file.stat().st_size
+                remove(file.name)
+        (folder / FILE).unlink()
+    return freed
 
 
 def fence() -> None:

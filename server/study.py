@@ -7,6 +7,7 @@ that is complete is never run again: stop it at any time, and go on with the sam
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from config.load import ConfigError, load
 from config.options import add_arguments as add_config
 from config.options import given
 from server import study_report
+from server.extras import how_to_install
 from server.play import positive
 from server.study_comparisons import COMPARISONS
 from server.study_design import Comparison, Job, Scene, jobs
@@ -66,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     console = Console(stderr=args.json)
     chosen = _chosen(args)
+    if args.report and not _has_matplotlib():
+        raise ConfigError(f"--report draws pictures with matplotlib; {how_to_install('study')}")
     if args.list or not chosen:
         _print_list(console, args)
         return 0
@@ -100,6 +104,14 @@ def main(args: argparse.Namespace) -> int:
     for failure in failures:
         print(f"understudy study: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _has_matplotlib() -> bool:
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        return False
+    return True
 
 
 def _chosen(args: argparse.Namespace) -> list[Comparison]:
@@ -146,6 +158,13 @@ def _own(args: argparse.Namespace) -> Comparison:
 def _run(console: Console, wanted: Sequence[Job], args: argparse.Namespace) -> list[str]:
     """Run what is missing; what failed."""
     missing = [job for job in wanted if not path_of(args.results, job).exists()]
+    if not missing:
+        console.print(
+            f"all {len(wanted)} runs are complete in {args.results}: nothing is played again; to "
+            "repeat them, choose an empty folder with --results",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return []
     failures: list[str] = []
     with StudyScreen(console, wanted, missing) as screen:
         for job, news in run(missing, args.results, args.jobs or cores()):

@@ -20,7 +20,6 @@ from rich.table import Table
 
 from server.study_checks import Verdict, overall, when
 from server.study_design import Comparison, Scene
-from server.study_plots import draw
 from server.study_results import Results, Run
 from server.study_statistics import Estimate, estimate, pooled, show, text
 
@@ -135,6 +134,8 @@ def write(
 ) -> list[Path]:
     """Write the page: (comparison, results, the command that made them) each, sections in
     `order`. Returns what was written."""
+    from server.study_plots import draw  # takes a package that only this needs
+
     page = docs / PAGE
     sections = _sections(page.read_text(encoding="utf-8")) if page.exists() else {}
     written = []

@@ -58,14 +58,14 @@ from server.controls import Controls
 from server.disk import Writes
 from server.evaluation import Evaluation, Evaluations
 from server.event_files import EventFiles
-from server.fleet import Fleet, Task
+from server.fleet import LAST_WORDS, Fleet, Task
 from server.logs import LogFile
 from server.mailbox import Mailbox
 from server.metrics import Collector
 from server.players import Players
 from server.rundir import RunFolder, append_lines
 from server.tls import certificate
-from server.watch import SampleWatch, unwise
+from server.watch import ClockWatch, SampleWatch, unwise
 
 log = logging.getLogger("supervisor")
 
@@ -77,8 +77,11 @@ _EVENTS = "TensorBoard's event files"
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
 
-STOP_S = 10.0
-"""A clean stop takes at most this long; then processes are ended."""
+STOP_S = 8.5
+"""A stop takes at most this long; then processes are ended. With all that is done after, 10 s."""
+
+GAMES_S = 5.0
+"""Of that, for the gateways: more than they take themselves (server.gateway)."""
 
 
 Answer = TypeVar("Answer", Saved, Dumped, Recorded)
@@ -119,6 +122,8 @@ class Supervisor:
         """The newest [BATCH] and [BUFFER] lines."""
         self.on_row: Callable[[dict[str, float]], None] | None = None
         """Called after each interval with `last`."""
+        self.on_beat: Callable[[], None] | None = None
+        """Called whenever the loop comes round."""
         evaluated = folder.evaluated()
         self.board = Board(config, folder, evaluated)
         """What other threads may look at."""
@@ -137,6 +142,7 @@ class Supervisor:
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
         self._samples = SampleWatch()
+        self._clock = ClockWatch()
         self._players = Players()
         self._events: EventFiles | None = None
         if config.metrics.tensorboard:
@@ -233,6 +239,8 @@ class Supervisor:
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
         self.board.beat()
+        if self.on_beat:
+            self.on_beat()
         pipes, ends = self._fleet.waitables
         asking = {
             each: ear
@@ -358,6 +366,7 @@ class Supervisor:
             self.board.ended = f"{text}; {self._fleet.refusal}; see {self.folder.log}"
             raise ChildDied(self.board.ended)
         self._collector.restarts[child.kind] += 1
+        self.board.restarted(child.name, text.partition(LAST_WORDS)[0])
         log.error("%s; it is started again in %.1f s", text, pause)
 
     def _close_evaluation(self) -> None:
@@ -468,6 +477,8 @@ class Supervisor:
 
     def _write_row(self) -> None:
         self._collector.lost = self._fleet.lost
+        if warning := self._clock.look(time.time(), time.monotonic()):
+            log.warning("%s", warning)
         self.row = self._collector.row()
         self.row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         if not self.row["frames"]:
@@ -487,7 +498,7 @@ class Supervisor:
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.add(self.row)
-        self.board.show(self.row, self.last, self._players.rows(time.time()))
+        self.board.show(self.row, self.last, self._players.rows(time.monotonic()))
         if self.on_row:
             self.on_row(self.last)
 
@@ -504,9 +515,10 @@ class Supervisor:
             self._control.close()
             self._control = None
         self._fleet.stop_listening()
+        self._fleet.wake()
         if not given_up:
             self._fleet.have_trainer()
-        deadline = time.monotonic() + STOP_S / 2
+        deadline = time.monotonic() + GAMES_S
         self._fleet.trainer.say(Ending())
         self._fleet.tell_gateways(Stop())
         for index, child in enumerate(self._fleet.gateways):
@@ -514,6 +526,8 @@ class Supervisor:
             if starting and child.process is not None:
                 child.process.kill()  # it has nothing yet, and cannot hear
             self._fleet.end(child, deadline, self._take_in)
+        if not given_up:
+            self._fleet.have_trainer()  # for what the games' end has brought
 
     def stop(self) -> None:
         """End all processes in order: first the games, then, when all their steps are stored and a

@@ -64,6 +64,12 @@ class Tally:
         found[:] = stored, 0
         return lost
 
+    def not_in(self, stored: list[int]) -> InFlight:
+        """What gateways have answered for beyond the steps in their rings."""
+        cells = list(zip(self._cells, stored, strict=False))
+        steps = sum(max(0, int(found[0]) - in_ring) for found, in_ring in cells)
+        return InFlight(steps, sum(int(found[1]) for found, _ in cells))
+
     def remove(self) -> None:
         """The server has ended in order: nothing is in flight."""
         self.path.unlink(missing_ok=True)

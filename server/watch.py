@@ -14,6 +14,30 @@ ENOUGH = 0.15
 """Above this the warning is over; between the two, nothing changes, so that it is said once."""
 
 
+JUMP_S = 5.0
+"""A clock that is set by less is not worth a line."""
+
+
+class ClockWatch:
+    """Notices that the time of day has jumped. Nothing is timed by it; but it stands in the log and
+    in the run's files, whose order then no longer is that of their times."""
+
+    def __init__(self) -> None:
+        self._apart: float | None = None
+
+    def look(self, of_day: float, steady: float) -> str | None:
+        """A warning where it has jumped since the last look. `of_day`: seconds since 1970;
+        `steady`: by a clock that nobody sets."""
+        before, self._apart = self._apart, of_day - steady
+        if before is None or abs(self._apart - before) < JUMP_S:
+            return None
+        return (
+            f"the machine's clock jumped by {self._apart - before:+.0f} s: it was set, or the "
+            "machine slept; times in the log and in the run's files jump with it, and nothing else "
+            "does"
+        )
+
+
 class SampleWatch:
     """Watches the effective sample of each actor's advantage weights (`weight_ess_*`)."""
 

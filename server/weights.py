@@ -19,6 +19,11 @@ _HEADER_BYTES = 64
 _BEGUN, _VERSION, _BASE_FRAMES, _PUBLISHED = 0, 1, 2, 3
 
 
+def weights_name(ring: str) -> str:
+    """Of the slot that belongs to a server whose first ring has this name."""
+    return f"{ring}_weights"
+
+
 class WeightSlot:
     """Both ends: the trainer publishes, gateways fetch."""
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from agent import files, journal
-from server import keeping, ring, trainer, weights
+from server import intake, keeping, ring, trainer, trainer_process, weights
 
 MOMENTS = ("taken in", "half written", "written", "given back", "publishing", "saving", "ready")
 
 
 def main(moment: str, after: int, *args: Any) -> None:
-    """`trainer.main(*args)`, until that moment has come `after` times."""
+    """`trainer_process.main(*args)`, until that moment has come `after` times."""
     left = [after]
 
     def die_if_due() -> None:
@@ -39,7 +39,7 @@ def main(moment: str, after: int, *args: Any) -> None:
 
     match moment:
         case "taken in":
-            trainer.take_in = then_die(trainer.take_in)
+            intake.take_in = then_die(intake.take_in)
         case "half written":
             journal.os = _With(os, pwritev=write_half)  # type: ignore[attr-defined]
         case "written":
@@ -52,7 +52,7 @@ def main(moment: str, after: int, *args: Any) -> None:
             files.os = _With(os, fsync=then_die(os.fsync))  # type: ignore[attr-defined]
         case "ready":
             trainer.Trainer._tell = then_die(trainer.Trainer._tell)  # type: ignore[method-assign]
-    trainer.main(*args)
+    trainer_process.main(*args)
 
 
 class _With:

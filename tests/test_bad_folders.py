@@ -6,20 +6,26 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from conftest import descendants
+from conftest import children, descendants, end, is_zombie, living_memory
+from test_serve import SMALL, memory_of, play, serving
 from test_trainer import World, config_with, played
 from worlds import SPEC
 
 from agent import checkpoint, journal
 from agent.journal import Journal, Position
 from agent.step import StepBlock
+from server import cli, shared
+from server.control_socket import ask
 from server.rundir import RunFolder
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(300)]
@@ -134,3 +140,56 @@ def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
     assert "Permission denied" in said
     assert str(folder) in said
     assert not descendants(os.getpid())
+
+
+started = pytest.fixture(serving, name="started")
+
+
+def test_a_stale_folder_of_a_server_that_was_killed(
+    started: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody could tidy up: its lock, its socket and its shared memory are still there."""
+    config, path = tmp_path / "small.toml", tmp_path / "run"
+    config.write_text(SMALL)
+    options = ("--server.http_port", "none")
+    first = started("--config", str(config), "--run", str(path), *options)
+    client = first.client()
+    play(client, 50)
+    memory = memory_of(first.process.pid)
+    assert len(memory) == 2, "a ring and a weight slot"
+    # The tracker of shared memory, too, which would remove it.
+    pids = children(first.process.pid)
+    assert len(pids) == 3
+    first.process.send_signal(signal.SIGSTOP)  # so that it does not see the others' end
+    for pid in pids:
+        end(pid)
+    first.process.kill()
+    first.process.wait()
+    client.close()
+    deadline = time.monotonic() + 30.0
+    while not all(map(is_zombie, pids)):
+        assert time.monotonic() < deadline, "they live on"
+        time.sleep(0.02)
+    try:
+        assert living_memory(memory) == memory
+        names = {each.name for each in path.iterdir()}
+        assert {"lock", "trainer-lock", "control.sock", "in-flight", "shared-memory"} <= names
+
+        assert cli.main(["set", "--run", str(path), "expert.ratio=0.5"]) == 1
+        said = capsys.readouterr().err
+        assert f"expected a running server of {path}, found none; name the folder of a run" in said
+
+        second = started("--resume", str(path), *options)
+        with second.client() as client:
+            play(client, 50)
+            assert ask(path, {"set": {"expert.ratio": 0.5}})["changes"]
+        assert not living_memory(memory)
+        second.stop()
+    finally:
+        for name in memory:
+            shared.remove(name)
+    assert second.finish() == (0, "")
+    log = (path / "understudy.log").read_text()
+    assert "the run had not ended in order" in log
+    assert "MB of shared memory of a server that was killed" in log
+    assert not (path / "shared-memory").exists()

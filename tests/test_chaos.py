@@ -42,6 +42,7 @@ def test_nothing_is_lost_but_what_was_in_flight() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"events": {}},
         {"wrong_decisions": 1},
         {"holes": 1},
         {"said": InFlight(steps=2)},

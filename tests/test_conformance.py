@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certificates
 import msgspec
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from running import RawClient, Running, framed, obs_of
 from saboteurs import EXPERT, Bend, Closed, RawGame, bent, changed
 
 from protocol.errors import CODES
-from server import conformance_listen
+from server import cli, conformance_listen
 from server.conformance import check_server, first_welcome
 from server.conformance_answers import long_form, plain
 from server.conformance_cases import CASES, Player
@@ -242,6 +243,45 @@ def run(*args: str, timeout: float = 100.0) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "server", "conformance", *args],
         cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
+
+
+@certificates.needs_openssl
+def test_a_server_with_a_certificate_is_checked_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair, other = (certificates.make(tmp_path / name) for name in ("own", "other"))
+    with Running(
+        tmp_path / "run", server__handshake_timeout_s=0.5, server__token=TOKEN,
+        server__tls_cert=str(pair.cert), server__tls_key=str(pair.key),
+    ) as encrypted:  # fmt: skip
+        encrypted.until(lambda: encrypted.supervisor.board.ready, "it shakes hands", 90.0)
+        where = ("--connect", f"127.0.0.1:{encrypted.port}", "--token", TOKEN)
+        done = run(*where, "--ca", str(pair.cert), "--json")
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["broken"]) == (0, 0), report
+        (left,) = (rule for rule in report["rules"] if rule["result"] == UNSEEN)
+        assert (left["name"], "TLS cannot end" in left["detail"]) == ("half", True)
+        assert cli.main(["conformance", *where, "--ca", str(other.cert)]) == 2
+        assert "is not trusted" in capsys.readouterr().err
+        assert cli.main(["conformance", *where]) == 2
+        assert "give --tls" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--listen", "0", "--tls"], "are for --connect"),
+        (["--listen", "0", "--token", "a"], "are for --connect"),
+        (["--connect", "127.0.0.1:1", "--ca", "no-such.pem"], "cannot use no-such.pem"),
+    ],
+)
+def test_options_that_do_not_fit_are_said(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["conformance", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("understudy conformance: ")
+    assert words in line
 
 
 def test_the_command_says_what_it_found(server: Running) -> None:

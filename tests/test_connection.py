@@ -393,6 +393,15 @@ def test_a_second_failure_is_not_told() -> None:
     assert wire.gateway.errors == {"unknown_slot": 1}
 
 
+def test_an_end_in_order_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="gateway"):
+        Wire().playing().connection.fail(RemoteError("server_stopping", "later"))
+        Wire().playing().connection.fail(RemoteError("idle_timeout", "silent"))
+    said = [(each.levelname, each.message.split(": ")[1]) for each in caplog.records]
+    assert ("INFO", "server_stopping") in said
+    assert ("WARNING", "idle_timeout") in said
+
+
 def test_bye_ends_without_an_error() -> None:
     wire = refused(BYE)
     assert wire.messages() == []

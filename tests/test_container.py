@@ -288,7 +288,9 @@ def test_the_image_does_without_games() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not any("gymnasium" in name for name in project["dependencies"])
     block = "import sys; sys.modules |= dict.fromkeys(['gymnasium', 'Box2D', 'pytest', 'yaml']);"
-    code = f"{block} import server.cli; server.cli.parser_for('serve'); import server.trainer"
+    code = (
+        f"{block} import server.cli; server.cli.parser_for('serve'); import server.trainer_process"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

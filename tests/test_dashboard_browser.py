@@ -567,6 +567,32 @@ def test_readable_on_every_screen(
     assert page.evaluate(LOW_CONTRAST)[1] == []
 
 
+def test_a_process_that_was_started_again_is_shown(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
+    """How often, when and why, on every screen."""
+    seen = visit()
+    page = seen.open()
+    page.wait_for_selector("#games-table tbody tr")
+    assert page.is_hidden("#restarts")
+    pids = re.findall(r"trainer: process (\d+)", (playing.run / "understudy.log").read_text())
+    os.kill(int(pids[-1]), signal.SIGKILL)
+    page.wait_for_selector("#restarts", state="visible")
+    seen.wait_text(
+        "#restarts", r"Started again: trainer 1×\. Last, at .*: trainer died \(killed by"
+    )
+    assert seen.text("#restarts").endswith("(more in the log)")
+    for size in (PHONE, DESK):
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        fits, wide = page.evaluate(NO_OVERFLOW)
+        assert fits
+        assert wide == []
+    assert page.evaluate(LOW_CONTRAST)[1] == []
+    (found,) = playing.ask("api/state")["restarts"]
+    assert found["name"] == "trainer"
+    until(lambda: playing.ask("api/state")["row"]["updates_per_s"], "it learns again")
+
+
 # Controls.
 
 

@@ -134,6 +134,15 @@ def test_the_service_is_started_again_after_errors_that_may_pass() -> None:
     assert unit()["Install"]["WantedBy"] == "multi-user.target"
 
 
+def test_the_service_is_started_again_when_it_hangs() -> None:
+    service = unit()["Service"]
+    # What it is told: tests/test_service.py. A server may stand still for seconds where files or
+    # shared memory are slow.
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) >= 60
+    assert service["WatchdogSignal"] == "SIGKILL", "a core dump would have the tokens"
+
+
 def test_the_service_goes_on_with_its_run() -> None:
     program, command, option, run = unit()["Service"]["ExecStart"].split()
     assert program.removeprefix("/opt/understudy/") == "scripts/container-entry"

@@ -26,7 +26,7 @@ from config.load import ConfigError, combine, environment_layer, load, toml_laye
 from config.options import given, parse
 from protocol.actor import Actor
 from protocol.spaces import Discrete, GameSpec, Observation
-from server.cli import COMMANDS, parser_for
+from server.cli import COMMANDS, main, parser_for
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -126,6 +126,8 @@ def check(command: str) -> None:
 
 
 def _parse(name: str, options: list[str]) -> None:
+    if name == "--version":
+        return
     assert name in COMMANDS, f"there is no command {name!r}"
     args = parse(parser_for(name), options)
     if hasattr(args, "config_file"):
@@ -160,6 +162,11 @@ def test_a_command_that_cannot_be_run_is_noticed(wrong: str, error: type[BaseExc
     assert commands(f"```sh\n{wrong}\n```\n") == [wrong]
     with pytest.raises(error):
         check(wrong)
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"understudy \d+\.\d+\S*\n", capsys.readouterr().out)
 
 
 def test_the_readme_has_every_command_and_script() -> None:
@@ -343,6 +350,7 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`understudy serve` on a free port, and that port."""
     options = ["--port", "0", "--run", str(folder), "--learner.hidden", "[16]"]
     options += ["--trainer.min_steps", "500", "--trainer.threads", "1"]
+    options += ["--server.http_port", "none"]  # whoever has that port is no matter here
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", *options],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -16,7 +16,8 @@ from fake_server import FakeServer, Peer
 
 from server import evaluation, evaluator, play
 from server.evaluator import Evaluator
-from server.games import GameOptions, Games
+from server.game_messages import GameOptions
+from server.games import Games
 from understudy_client.experts import find, returns
 
 pytestmark = pytest.mark.timeout(120)

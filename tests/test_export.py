@@ -32,7 +32,7 @@ from server import cli, demonstrations, export, onnx_model
 from server.onnx_model import ExportError, Trained, check, exported
 from server.play_policy import Stack
 from server.policy_file import PolicyError, PolicyFile
-from server.rundir import write_effective
+from server.rundir import game_of, write_effective
 from server.slots import FrameStacks
 from understudy_client import gym as client_gym
 from understudy_client.spaces import action_space
@@ -381,6 +381,13 @@ def test_which_checkpoint(cartpole: Path, tmp_path: Path) -> None:
         words = ["--run", str(cartpole), "--onnx", out, "--checkpoint", which]
         code, _, errors = understudy("export", *words)
         assert (code, message in errors) == (1, True), errors
+    # What has learnt nothing is written, and said.
+    untrained = checkpoint.load(older, spec=msgspec.json.encode(game_of(cartpole)).decode())
+    untrained["learner"]["updates"] = 0
+    checkpoint.save(tmp_path / "untrained.pt", untrained)
+    words = ["--run", str(cartpole), "--onnx", out, "--checkpoint", str(tmp_path / "untrained.pt")]
+    code, _, errors = understudy("export", *words)
+    assert (code, "this network has learnt nothing" in errors) == (0, True), errors
     best = cartpole / "checkpoints/best.pt"
     best.write_bytes(older.read_bytes())
     try:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from server.logs import log_here, stop_logging
+from server import logs
+from server.logs import LogFile, log_here, stop_logging
 
 LONG = "127.0.0.1:35944: spec_mismatch: " + "expected this run's game, [catch]; " * 8
 
@@ -38,3 +39,20 @@ def test_outside_a_terminal_each_record_is_one_line(tmp_path: Path) -> None:
 
 def test_in_a_terminal_they_are_as_wide_as_it_is(tmp_path: Path) -> None:
     assert len(shown(tmp_path, terminal=True)) > 3
+
+
+def test_a_log_is_bounded_and_its_newest_lines_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a client connects again: two files, neither much longer than the limit."""
+    monkeypatch.setattr(logs, "LONGEST", 1000)
+    handler = LogFile(tmp_path / "log")
+    for number in range(500):
+        handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names in (["log"], ["log", "log.1"], ["log.1"])
+        assert all(path.stat().st_size < 1100 for path in tmp_path.iterdir())
+    text = (tmp_path / "log.1").read_text() + (tmp_path / "log").read_text()
+    kept = [int(line.split()[1]) for line in text.splitlines()]
+    assert kept == list(range(kept[0], 500))
+    assert len(kept) > 90

@@ -169,8 +169,10 @@ def test_counters_are_totals_and_a_newer_report_replaces_the_older() -> None:
 
 
 def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr("server.metrics.time.time", lambda: now)
+    """By a clock that nobody sets: the time of day stands still here, and goes back."""
+    now, of_day = 1000.0, 5000.0
+    clock = SimpleNamespace(time=lambda: of_day, monotonic=lambda: now)
+    monkeypatch.setattr("server.metrics.time", clock)
     collector = Collector()
     collector.gateway(report(stored=100, frames={"train": 150, "eval": 50, "eval_expert": 0}))
     row = collector.row()
@@ -178,7 +180,8 @@ def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -
     now = 1002.0
     collector.gateway(report(stored=200, frames={"train": 250, "eval": 50, "eval_expert": 100}))
     row = collector.row()
-    assert (row["time"], row["frames_per_s"], row["answers_per_s"]) == (1002.0, 50, 100)
+    assert (row["time"], row["frames_per_s"], row["answers_per_s"]) == (5000.0, 50, 100)
+    of_day -= 86_400.0
     row = collector.row()
     assert (row["frames_per_s"], row["answers_per_s"]) == (0, 0)
 

@@ -17,7 +17,8 @@ import pytest
 from fake_server import FakeServer, Peer
 
 from server import play, reaching
-from server.games import Episode, GameOptions, Games, _share
+from server.game_messages import Episode, GameOptions, share
+from server.games import Games
 from understudy_client.experts import find, returns
 
 HYBRID = "LunarLanderHybrid-v3"
@@ -197,8 +198,8 @@ def test_addresses() -> None:
 
 def test_shares_add_up_to_the_total() -> None:
     for total in range(12):
-        assert sum(_share(total, client, 5) or 0 for client in range(5)) == total
-    assert _share(None, 0, 5) is None
+        assert sum(share(total, client, 5) or 0 for client in range(5)) == total
+    assert share(None, 0, 5) is None
 
 
 def test_the_summary() -> None:

@@ -17,6 +17,7 @@ from test_trainer import World, played
 from agent import checkpoint
 from agent.checkpoint import CheckpointError
 from agent.learner import Learner
+from server import reporting
 from server import trainer as trainer_module
 from server.control import Checkpoint, SaveBest, Saved, SavedBest
 from server.recovery import NumbersWentBad
@@ -186,8 +187,7 @@ def test_it_stops_with_a_message(
         ], "no checkpoint of bad numbers"
     finally:
         # What the supervisor does where a trainer has ended by itself.
-        for ring in world.trainer._rings:
-            ring.close()
+        world.trainer._intake.close()
         world.trainer._slot.close()
         world.trainer._slot.unlink()
         world.close()
@@ -264,8 +264,8 @@ def test_values_that_drift_are_warned_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A reward scale that explodes on its way to the learner, where the rewards stayed small."""
-    watch = trainer_module.ValueWatch
-    monkeypatch.setattr(trainer_module, "ValueWatch", lambda: watch(lasting=20))
+    watch = reporting.ValueWatch
+    monkeypatch.setattr(reporting, "ValueWatch", lambda: watch(lasting=20))
 
     def explode(learner: Learner) -> None:
         real = type(learner)._targets
@@ -292,8 +292,8 @@ def test_a_dead_head_is_warned_of(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = trainer_module.HeadWatch
-    monkeypatch.setattr(trainer_module, "HeadWatch", lambda: watch(lasting=20))
+    watch = reporting.HeadWatch
+    monkeypatch.setattr(reporting, "HeadWatch", lambda: watch(lasting=20))
 
     def kill(learner: Learner) -> None:
         with torch.no_grad():

@@ -291,8 +291,9 @@ def test_when_the_supervisor_is_killed_nothing_is_left(serve: Any, tmp_path: Pat
         left |= {name for name in memory if Path("/dev/shm", name).exists()}
     for pid in children:
         end(pid)
-    client.close()
     assert not left
+    assert client.refusal()[0] == "server_stopping", "the games are told"
+    client.close()
     path = checkpoint.latest(run / "checkpoints")
     assert path is not None
     assert checkpoint.load(path)["frames"] == 99
@@ -375,6 +376,7 @@ def test_a_port_in_use_is_one_message(tmp_path: Path) -> None:
         code, errors = refused("--port", str(port), "--run", str(tmp_path / "run"))
     assert (code, len(errors)) == (2, 1), errors
     assert f"server.port: cannot listen on 127.0.0.1:{port}: Address already in use" in errors[0]
+    assert "stop what uses it, or choose another port" in errors[0]
 
 
 def test_the_reason_comes_before_the_end(tmp_path: Path) -> None:
@@ -397,8 +399,9 @@ def test_a_port_of_http_in_use_is_found_before_games_are_let_in(tmp_path: Path) 
              "--server.http_port", str(taken.getsockname()[1])],
             cwd=ROOT, capture_output=True, text=True, timeout=80, check=False,
         )  # fmt: skip
+        where = f"server.http_port: cannot listen on 127.0.0.1:{taken.getsockname()[1]}"
     assert done.returncode == 2
-    assert "server.http_port: cannot listen on 127.0.0.1" in done.stderr
+    assert f"{where}: Address already in use; stop what uses it" in done.stderr
     assert "Traceback" not in done.stderr
     assert "listens on" not in done.stdout
     assert "killed" not in done.stdout
@@ -444,6 +447,7 @@ def test_nor_does_a_port_in_use_for_older_clients(tmp_path: Path) -> None:
         code, errors = refused("--port", "0", "--tempest-port", str(port), "--run", run)
     assert (code, len(errors)) == (2, 1), errors
     assert f"tempest.port: cannot listen on 127.0.0.1:{port}: Address already in use" in errors[0]
+    assert "stop what uses it, or choose another port" in errors[0]
 
 
 def test_an_expert_that_is_not_there_is_one_message(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,7 +160,8 @@ def test_what_is_complete_is_not_run_again(
     write(tmp_path / "results", WHAT, {"": [[150.0]], "a": [GOOD, GOOD], "b": [BAD, BAD]})
     assert main(["study", "tiny", *where, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "0 runs to make, 5 are there" in err
+    assert "all 5 runs are complete" in err
+    assert "--results" in err
     (data,) = json.loads(out)
     assert [verdict["verdict"] for verdict in data["verdicts"]] == ["met", "NOT met"]
     assert main(["study", "tiny", *where]) == 0
@@ -166,6 +170,28 @@ def test_what_is_complete_is_not_run_again(
     assert "NOT met" in out
     assert main(["study", "--list", *where]) == 0
     assert "4 of 4" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("known")
+def test_pictures_alone_need_their_package(tmp_path: Path) -> None:
+    """Without matplotlib everything else runs; a report is refused before anything is played."""
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; "
+        "from server.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+
+    def said(*words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "study", *words], capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    assert said("--list", "--results", str(tmp_path))[0] == 0
+    code_, text = said("weak-teacher", "--report", str(tmp_path))
+    assert code_ == 2
+    assert "install understudy with the extra study" in text
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("known")
@@ -212,7 +238,7 @@ def test_a_comparison_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[
     (variant,) = data["scenes"]["as-given"]["variants"]
     assert (variant["variant"], variant["runs"]) == ("as-given", 1)
     assert main(words) == 0
-    assert "0 runs to make, 2 are there" in capsys.readouterr().err
+    assert "all 2 runs are complete" in capsys.readouterr().err
     words[words.index("[8]")] = "[9]"
     assert main(words) == 0
     assert "1 runs to make, 1 are there" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from test_serve import serving, summary_of
 from agent import journal
 from agent.journal import Damage
 from agent.step import STEP
+from server.ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
 from server.rundir import game_of
 from server.supervisor import ChildDied
 from server.tally import FILE
@@ -44,6 +45,8 @@ class Player:
     def __init__(self, port: int) -> None:
         self.answers = 0
         self.sessions: list[int] = []
+        self.settings: dict[str, Any] = {}
+        """What it was told when it came back."""
         self.failure: ClientError | None = None
         self._stop = threading.Event()
         self._port = port
@@ -65,6 +68,7 @@ class Player:
                         self.answers += 1
                     except Reconnected:
                         self.sessions.append(client.session)
+                        self.settings = dict(client.settings)
                     time.sleep(0.001)
         except ClientError as error:
             self.failure = error
@@ -156,6 +160,59 @@ def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     assert re.search(r"gateway-0 gave no sign of life for \d+ s and was killed", server.log())
 
 
+def half_a_block(ring: StepRing) -> None:
+    """As if the writer had died when it had counted three steps, before it said they are there."""
+    counters = ring._counters
+    counters[[_BEFORE, _STEPS_BEFORE]] = counters[[_WRITTEN, _STEPS]]
+    counters[_STEPS] += 3
+
+
+def test_who_is_started_again_hears_how_things_stand(
+    server: Running, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was changed and asked for since the start holds for the new ones too; and the server
+    says of itself that games cannot play while there is no gateway."""
+    ready: list[bool] = []
+    restarted = server.supervisor.board.restarted
+
+    def noting(name: str, text: str) -> None:
+        ready.append(server.supervisor.board.ready)
+        if name == "gateway-0":
+            half_a_block(server.supervisor._fleet.rings[0])  # the last test here counts steps
+        restarted(name, text)
+
+    monkeypatch.setattr(server.supervisor.board, "restarted", noting)
+    control = server.supervisor.controls.handle
+    for request in ({"set": {"exploration.epsilon": 0.25}}, {"pause": True}, {"evaluate": True}):
+        answer = server.do(lambda request=request: control(request, "test"))
+        assert "error" not in answer, answer
+    asked = server.supervisor._asked
+    assert asked is not None
+    try:
+        before = server.row["restarts_trainer"]
+        os.kill(server.pid("trainer"), signal.SIGSTOP)  # it answers nobody any more
+        saved = server.do(lambda: control({"checkpoint": True}, "test"))
+        os.kill(server.pid("trainer"), signal.SIGKILL)
+        assert "the trainer has died; try again" in saved.result(LONG_S)["error"]
+        server.until(lambda: server.row["restarts_trainer"] > before, "it is seen", LONG_S)
+        until_both_go_on(server, player)
+        assert server.row["paused"] == 1
+        os.kill(server.pid("gateway-0"), signal.SIGKILL)
+        server.until(lambda: player.cuts, "the game has noticed", LONG_S)
+        until_both_go_on(server, player)
+        assert server.wait_rows()["epsilon"] == 0.25
+        (game,) = server.supervisor.board.games
+        assert game["session"] == player.sessions[-1], "those of the one that died are gone"
+        assert player.settings["understudy.evaluate"] == asked.number
+    finally:
+        server.do(lambda: control({"pause": False}, "test"))
+    assert ready == [True, False], "without a gateway no game can play"
+    server.until(lambda: server.supervisor.board.ready, "games can play", LONG_S)
+    assert re.search(
+        r"trainer died \(killed by SIGKILL.*; the last it said: .*process", server.log()
+    )
+
+
 def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: Running) -> None:
     """After all that the tests above did to it."""
     server.until(lambda: server.row["slots"] == 0, "the games are gone")
@@ -178,21 +235,6 @@ def rows_kept(run: Path) -> list[tuple[int, int]]:
         streams, seqs = block.rows.stream[steps].tolist(), block.rows.seq[steps].tolist()
         found += list(zip(streams, seqs, strict=True))
     return found
-
-
-def test_an_end_while_the_trainer_is_away_loses_nothing(tmp_path: Path) -> None:
-    """It is started once more, to store what the ring holds."""
-    with Running(tmp_path / "run", supervision__pause_s=1000.0) as server:
-        with client_for(server.port, timeout_s=LONG_S) as client:
-            client.act(np.ones(3))
-            os.kill(server.pid("trainer"), signal.SIGKILL)
-            server.until(lambda: "trainer died" in server.log(), "it is seen")
-            for _ in range(100):
-                client.act(np.ones(3), 1.0)
-        server.until(lambda: server.row["slots"] == 0, "the game is gone")
-        server.close(check=False)
-    if "did not end in time" not in server.log():  # a busy machine starts none within 10 s
-        assert len(rows_kept(server.folder.path)) == 100
 
 
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
@@ -261,9 +303,11 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     os.kill(pids["trainer"], signal.SIGSTOP)
     for seq in range(100, 150):
         client.frame(seq, reward=1.0)
-    server.process.kill()
+    # The supervisor last, for its death wakes who was stopped; and it must not see theirs.
+    server.process.send_signal(signal.SIGSTOP)
     for pid in pids.values():
         end(pid)
+    server.process.kill()
     server.process.wait()
     client.close()
     kept = rows_kept(run)

@@ -24,7 +24,7 @@ from agent import checkpoint, journal
 from agent.journal import Damage
 from agent.step import STEP, StepBlock
 from config.models import Config
-from server import shared, trainer
+from server import shared, trainer_process
 from server.attribution import compare, load_dump
 from server.control import (
     Checkpoint,
@@ -92,7 +92,7 @@ class Table:
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
         args = (self.config, theirs, Heart(context), self.folder, False, False)
-        target: Callable[..., None] = trainer.main
+        target: Callable[..., None] = trainer_process.main
         if moment:
             target, args = dying_trainer.main, (moment, after, *args)  # type: ignore[assignment]
         self._process = context.Process(target=target, args=args, name="trainer")
@@ -192,7 +192,7 @@ class Table:
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[None]:
     """Processes begin with torch in them: it takes longer to load than all the rest."""
-    multiprocessing.set_forkserver_preload(["server.trainer"])
+    multiprocessing.set_forkserver_preload(["server.trainer_process"])
     forkserver.ensure_running()  # before anybody counts what a test leaves behind
     yield
     forkserver._forkserver._stop()  # type: ignore[attr-defined]

@@ -24,7 +24,8 @@ from running import Bystander, RawClient, Running, client_for, hello_fields
 from config.load import ConfigError
 from config.models import ServerConfig
 from server import listener
-from server.games import GameOptions, tls_of
+from server.game_messages import GameOptions
+from server.game_process import tls_of
 from server.http_server import HttpServer
 from server.tls import Certificate, certificate
 from understudy_client import Backoff, ConnectionLost, ProtocolViolation, TlsError
@@ -479,7 +480,9 @@ def test_http_is_https(web: HttpServer, pair: Pair, game: Bystander) -> None:
         plain.close()
 
 
-def test_it_ends_with_its_server(server: Running, pair: Pair) -> None:
+def test_it_ends_with_its_server(
+    server: Running, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
     with HttpServer(
         "127.0.0.1", 0, server.supervisor.board, server.supervisor.mailbox,
         certificate=Certificate(pair.cert, pair.key),
@@ -489,3 +492,4 @@ def test_it_ends_with_its_server(server: Running, pair: Pair) -> None:
         assert everything(silent) == b""
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", one.port), 30)
+    assert not [record.message for record in caplog.records if record.levelname == "ERROR"]

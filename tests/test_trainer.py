@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -23,8 +24,9 @@ from agent.step import FINAL, STEP, StepBlock
 from config.load import Given, load
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import demonstrations
+from server import demonstrations, resuming, trainer_process
 from server import trainer as trainer_module
+from server.connection import GOODBYE_S
 from server.control import (
     Changed,
     Checkpoint,
@@ -42,9 +44,10 @@ from server.control import (
     Stop,
     TrainerReport,
 )
-from server.heart import Heart
+from server.heart import LONG_S, ORPHAN_S, Heart, Pulse
 from server.ring import StepRing
-from server.trainer import Trainer, _await_game
+from server.trainer import Trainer
+from server.trainer_process import _await_game
 from server.weights import WeightSlot
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
@@ -106,6 +109,7 @@ class World:
         keep_rows: bool = False,
         pretrain_updates: int = 0,
         over: World | None = None,
+        heart: Heart | None = None,
         **changes: Any,
     ) -> None:
         """`over`: the trainer whose rings this one takes over; that one has ended somehow."""
@@ -132,6 +136,7 @@ class World:
                 best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
+                heart=heart,
             )
         except BaseException:
             self._close()
@@ -223,8 +228,7 @@ class World:
         assert self._thread is not None
         self._thread.join(60.0)
         assert not self._thread.is_alive()
-        for ring in self.trainer._rings:
-            ring.close()
+        self.trainer._intake.close()
         self.trainer._slot.close()
 
     def close(self) -> None:
@@ -890,6 +894,60 @@ def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Pa
     assert checkpoint.latest(tmp_path / "checkpoints") is not None
 
 
+def test_without_a_supervisor_what_gateways_leave_is_waited_for(
+    worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are still telling their games."""
+    assert GOODBYE_S < trainer_module.LINGER_S < ORPHAN_S
+    monkeypatch.setattr(trainer_module, "LINGER_S", 6.0)  # for a machine that is busy
+    world = worlds()
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    world.pipe.close()
+    world.until(lambda: world.trainer._stopping, "it has noticed")
+    time.sleep(0.3)
+    world.rings[0].write(played(100, 10))
+    world.join()
+    assert checkpoint.load(checkpoint.latest(tmp_path / "checkpoints") or tmp_path)["frames"] == 110
+
+
+def test_what_takes_long_is_announced(
+    worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who watches the signs of life would take it for hanging."""
+    heart, allowed = Heart(), list[tuple[str, float]]()
+    heart.beat()
+    pulse = Pulse(heart, 0.0)
+
+    def slow(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def noting(*args: Any, **more: Any) -> Any:
+            allowed.append((name, pulse.allowed_s))
+            return plain(*args, **more)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    slow(trainer_module, "make_replay")
+    slow(resuming, "take_in")
+    slow(checkpoint, "save")
+    slow(np, "savez")
+    world = worlds(heart=heart, resume=True)
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    for ask, answer in (
+        (Checkpoint(), Saved),
+        (evaluated(1.0), SavedBest),
+        (Dump(str(tmp_path / "rows.npz")), Dumped),
+    ):
+        world.until(lambda: pulse.allowed_s == 0, "its loop goes round")
+        world.ask(ask, answer)
+    assert [name for name, _ in allowed] == [
+        "make_replay", "take_in", "save", "save", "savez",
+    ]  # fmt: skip
+    assert {seconds for _, seconds in allowed} == {LONG_S}
+
+
 # Changes while it runs.
 
 
@@ -941,8 +999,8 @@ class Entry:
     """`main` in a thread, without its signals."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-        monkeypatch.setattr("server.trainer.signal.signal", lambda *_: None)
-        monkeypatch.setattr("server.trainer.log_to_pipe", lambda *_: None)
+        monkeypatch.setattr("server.trainer_process.signal.signal", lambda *_: None)
+        monkeypatch.setattr("server.trainer_process.log_to_pipe", lambda *_: None)
         self.pipe, self.theirs = multiprocessing.Pipe()
         self.code: Any = None
         args = (config_with(**changes), self.theirs, Heart(), folder, False, False)
@@ -951,7 +1009,7 @@ class Entry:
 
     def _run(self, *args: Any) -> None:
         try:
-            trainer_module.main(*args)
+            trainer_process.main(*args)
             self.code = 0
         except SystemExit as error:
             self.code = error.code
@@ -1001,13 +1059,43 @@ def test_what_is_changed_before_there_is_a_game_holds(
         def run(self) -> None:
             pass
 
-    monkeypatch.setattr(trainer_module, "Trainer", Watched)
+    monkeypatch.setattr(trainer_process, "Trainer", Watched)
     entry = entries()
     changed = config_with(**CHANGES)
     entry.pipe.send(Changed(changed))
     entry.pipe.send(GameDecided(SPEC, ()))
     entry.thread.join(10.0)
     assert made == [changed]
+
+
+def test_another_trainer_of_the_run_is_waited_for_and_named(
+    entries: Callable[..., Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose supervisor was killed may still write: first there is none beside it."""
+    monkeypatch.setattr(trainer_process, "ALONE_S", 0.3)
+    other = os.open(tmp_path / "trainer-lock", os.O_WRONLY | os.O_CREAT)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        entry = entries()
+        entry.pipe.send(GameDecided(SPEC, ()))
+        assert entry.pipe.poll(30.0)
+        failed = entry.pipe.recv()
+        assert isinstance(failed, Failed)
+        assert "another trainer still writes to" in failed.text
+        assert f"find the process that has {tmp_path / 'trainer-lock'} open" in failed.text
+
+        monkeypatch.setattr(trainer_process, "ALONE_S", 60.0)
+        entry = entries(trainer__min_steps=20)
+        entry.pipe.send(GameDecided(SPEC, ()))
+        assert not entry.pipe.poll(0.5), "it waits"
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert entry.pipe.poll(60.0)
+        assert isinstance(entry.pipe.recv(), Ready)
+        entry.pipe.send(Stop())
+        entry.thread.join(60.0)
+        assert entry.code == 0
+    finally:
+        os.close(other)
 
 
 def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from config.models import AdvantageConfig
-from server.watch import SampleWatch, unwise
+from server.watch import JUMP_S, ClockWatch, SampleWatch, unwise
 
 
 def test_a_small_sample_is_said_once_until_it_has_recovered() -> None:
@@ -56,3 +56,19 @@ def test_reward_weights_on_the_td_loss_are_warned_of(
     if warning:
         assert "known to stop learning" in warning
         assert settings["signal"] in warning
+
+
+def test_a_clock_that_jumps_is_said_once() -> None:
+    watch = ClockWatch()
+    said = [
+        watch.look(of_day, steady)
+        for of_day, steady in (
+            (1000.0, 5.0), (1001.0, 6.0),
+            (4602.0, 7.0), (4603.0, 8.0),  # an hour forwards
+            (1.0, 9.0), (2.0, 10.0),  # and more than that back
+            (1 + JUMP_S, 10.0), (1001 + JUMP_S, 1010.0),  # by little; and a long while
+        )
+    ]  # fmt: skip
+    assert [bool(one) for one in said] == [False, False, True, False, True, False, False, False]
+    assert "clock jumped by +3600 s" in (said[2] or "")
+    assert "clock jumped by -4603 s" in (said[4] or "")

@@ -115,7 +115,7 @@ function show() {
   const row = state.row ?? {};
   by("run-name").textContent = state.run.name;
   by("run-game").textContent = state.run.game ?? "no game yet";
-  const age = there(row.time) ? page.heard - row.time : null;
+  const age = there(row.time) ? state.time - row.time : null; // by the server's clock alone
   if (age !== null && age > STALE_S) status("stale", `newest numbers are of ${when(row.time)}`);
   else if (state.paused) status("paused", "training is paused");
   else if (state.evaluating) status("live", "live, evaluating");
@@ -127,6 +127,7 @@ function show() {
     return;
   }
   showTiles(row);
+  showRestarts(row, state.restarts ?? []);
   fillTable(games);
   fillReplay(by("replay"), row);
   controls.show(state);
@@ -145,6 +146,17 @@ function showTiles(row) {
     "Expert alone": number(row.expert_return_mean),
     Errors: count(row.errors),
   });
+}
+
+/** Processes that had to be started again, if any: how often, and why the last one. */
+function showRestarts(row, restarts) {
+  const place = by("restarts");
+  const counts = ["gateway", "trainer"].filter((kind) => row[`restarts_${kind}`] > 0).map((kind) => `${kind} ${row[`restarts_${kind}`]}×`);
+  place.hidden = !counts.length;
+  const last = restarts.at(-1);
+  const why = last ? ` Last, at ${when(last.time)}: ${last.text} (more in the log)` : "";
+  const text = counts.length ? `Started again: ${counts.join(", ")}.${why}` : "";
+  if (place.textContent !== text) place.textContent = text;
 }
 
 function showCharts() {

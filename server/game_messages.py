@@ -1,0 +1,117 @@
+"""What is said between games in processes of their own and who runs them.
+
+Orders, and what a game says to them:
+
+    go      a training game that is held plays on. A game of evaluation that plays in rounds:
+            it connects, plays its share of so many episodes, and says "done"
+    leave   a game of evaluation that is done leaves the server, and says "left". Without rounds
+            they are told once all are done: to the server, one that is quick and one that is still
+            on its way must not look like two evaluations
+    stop    it ends
+
+Training games are held by a number of frames: when all together have taken so many actions, each
+waits between two frames, connected, and says "held". They count in memory that they share, so that
+they stop there and not some polls later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NO_LIMIT = 2**63 - 1
+"""Frames that no games reach."""
+
+
+@dataclass(frozen=True)
+class GameOptions:
+    """What to play, and where."""
+
+    env: str
+    host: str
+    port: int
+    role: str = "train"
+    """train; eval (the network alone); eval_expert (the expert alone)."""
+    episodes: int | None = None
+    """Complete episodes, all games together; None plays until stopped."""
+    frames: int | None = None
+    """Actions, all games together."""
+    seed: int | None = None
+    """Episode i of all games together is reset with seed + i, whoever plays it."""
+    expert: str | None = None
+    """`module:function`, "none", or None for the environment's known expert."""
+    weaken: float = 0.0
+    """The share of the expert's actions that are replaced by random ones."""
+    token: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca: Path | None = None
+    """With TLS: the certificate to trust instead of the system's."""
+    own: Path | None = None
+    """The certificate of a server in this process's care: it is that server, whatever name or
+    address its certificate is of."""
+    give_up_s: float = 60.0
+    """How long a game tries to reach a server that is away."""
+    log_dir: Path | None = None
+    """Where each game writes its answers when it ends: client-<n>.npz (see AnswerLog)."""
+    rounds: bool = False
+    """Games of evaluation: play the episodes that `go` asks for, from the same seeds each time."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one game has to do."""
+
+    options: GameOptions
+    client: int
+    clients: int
+    episodes: int | None
+    frames: int | None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One complete episode of one game."""
+
+    client: int
+    index: int
+    """The number of the episode among those of all games."""
+    return_: float
+    length: int
+    dqn: int
+    """Actions that the network chose; `expert` those that the expert did."""
+    expert: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a game has done as it was ordered to: held, done or left."""
+
+    client: int
+    word: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The server asks for an evaluation: a training game has been told (protocol/SPEC.md)."""
+
+    number: int
+    """Larger each time."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a game ended before its time."""
+
+    client: int
+    message: str
+
+
+def share(total: int | None, client: int, clients: int) -> int | None:
+    """A client's share of a total: that of client k is the number of i = k, k + clients, ..."""
+    return None if total is None else len(range(client, total, clients))
+
+
+def taken(counts: Any) -> int:
+    """Actions that all games have taken: what their counts hold but for the limit behind them."""
+    return sum(counts[:-1])
