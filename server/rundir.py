@@ -6,7 +6,7 @@ run.json        how often the run was started
 starts.jsonl    when, and at which frame
 checkpoints/    see agent.checkpoint
 demonstrations/ recordings of experts that the replay starts with
-metrics.jsonl   one row of numbers for each interval
+metrics.jsonl   one row of numbers for each interval; older ones beside it (server.rows)
 evaluations.jsonl  what games of evaluation found (server.evaluation)
 changes.jsonl   settings that were changed while it ran
 understudy.log  what the processes had to say
@@ -36,6 +36,7 @@ from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
 from server.evaluation import Evaluation
+from server.rows import Rows
 
 log = logging.getLogger("supervisor")
 
@@ -53,6 +54,7 @@ class RunFolder:
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
+        self.rows = Rows(self.metrics)
         self.evaluations = path / "evaluations.jsonl"
         self.changes = path / "changes.jsonl"
         self.starts = path / "starts.jsonl"
