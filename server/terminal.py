@@ -156,7 +156,7 @@ def table(row: dict[str, float]) -> Table:
     together.add_column(style="dim")
     together.add_column(justify="right")
     together.add_row(" evaluated at frame", number(row, "eval_frames", 0))
-    together.add_row(" training episodes", number(row, "episodes", 0))
+    together.add_row(" training episodes since this start", number(row, "episodes", 0))
     together.add_row(" mean return of the last 100", number(row, "episode_return_mean", 1))
     outer.add_row(counters, Group(learning, "", actors, "", together))
     return outer

@@ -48,6 +48,8 @@ def test_student_and_teacher_stand_side_by_side(width: int) -> None:
         assert text.index(teacher) + len(teacher) == heading.index("teacher") + len("teacher")
     assert any("best evaluation" in line and "150.0" in line for line in lines)
     assert any("evaluated at frame" in line and "10,000" in line for line in lines)
+    # Frames go on with a resumed run, and these do not.
+    assert any("training episodes since this start " in line and " 31 " in line for line in lines)
 
 
 def test_processes_that_were_started_again_are_shown() -> None:
