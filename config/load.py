@@ -41,6 +41,14 @@ NOT_SAVED = ("run.dir",)
 class ConfigError(Exception):
     """The configuration is wrong. The message names each key, its source, and what to do."""
 
+    exit_code = 2
+
+
+class InUse(ConfigError):
+    """What the configuration names is somebody else's now, and may be free later."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

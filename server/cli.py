@@ -54,7 +54,8 @@ def parser_for(name: str) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code. 2 for wrong arguments or configuration, with one message."""
+    """Run a command; its exit code. 2 for wrong arguments or configuration, 75 where something is
+    in use that may be free later, with one message."""
     words = list(sys.argv[1:] if argv is None else argv)
     top = argparse.ArgumentParser(
         prog="understudy",
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = module.main(parse(parser_for(words[0]), words[1:]))
     except ConfigError as error:
         print(f"understudy {words[0]}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

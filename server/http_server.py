@@ -4,6 +4,7 @@ is slow or wrong costs nobody else anything."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from config.load import ConfigError
+from config.load import ConfigError, InUse
 from server.board import Board
 from server.http_app import is_local, make_app
 from server.http_guard import Guard
@@ -171,7 +172,8 @@ def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
                 sock.getsockname()[1], host, port, error.strerror,
             )  # fmt: skip
             return sock
-        raise ConfigError(
+        kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
+        raise kind(
             f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop what uses "
             "it, choose another port, or none for no HTTP"
         ) from None

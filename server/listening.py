@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
-from config.load import ConfigError
+from config.load import ConfigError, InUse
 from config.models import Config
 
 BACKLOG = 1024
@@ -52,7 +53,8 @@ def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.s
             sock.listen(BACKLOG)
             sockets.append(sock)
     except OSError as error:
-        raise ConfigError(
+        kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
+        raise kind(
             f"{group}.port: cannot listen on {host}:{port}: {error.strerror}; stop what uses it, "
             "or choose another port"
         ) from None

@@ -23,6 +23,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from typing import Any
 import msgspec
 
 from agent.files import append_whole, written_whole
-from config.load import EFFECTIVE, ConfigError, to_toml
+from config.load import EFFECTIVE, ConfigError, InUse, to_toml
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
@@ -48,9 +49,11 @@ RUNS = Path("runs")
 class RunFolder:
     """An open run folder. Nothing else writes into it but the processes of this server."""
 
-    def __init__(self, path: Path, launch: int, lock: int) -> None:
+    def __init__(self, path: Path, launch: int, lock: int, made: bool = False) -> None:
+        """`made`: the folder was not there before."""
         self.path = path
         self._lock: int | None = lock
+        self._made = made
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
@@ -70,7 +73,7 @@ class RunFolder:
         """
         lock: int | None = None
         path = config.run.dir or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
-        mark = path / _MARK
+        mark, made = path / _MARK, not path.exists()
         try:
             if resume:
                 launch = json.loads(mark.read_text())["launches"] + 1
@@ -100,7 +103,7 @@ class RunFolder:
             raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
-        return RunFolder(path, launch, lock)
+        return RunFolder(path, launch, lock, made)
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -124,6 +127,12 @@ class RunFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def refused(self) -> None:
+        """This start has come to nothing: leave no folder of a run that never was."""
+        self.close()
+        if self._made:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
@@ -207,7 +216,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
-        raise ConfigError(
+        raise InUse(
             f"run.dir: {path} is in use by another server; stop it first, or choose another folder"
         ) from None
     return file

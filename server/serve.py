@@ -141,11 +141,13 @@ def main(args: argparse.Namespace) -> int:
     manager = ServiceManager()
     supervisor.on_beat = manager.beat
     stop, save = stop_flag(), Flag(signal.SIGUSR1)
+    started = False
     try:
         # Before any game is let in: its port may be taken.
         http = serve_http(loaded, supervisor)
         with signals_held_back():
             supervisor.start()
+        started = True
         host = loaded.config.server.host
         encrypted = ", with TLS" if loaded.config.server.tls_cert else ""
         say(f"understudy listens on {host}:{supervisor.port}{encrypted}; the run is {folder.path}")
@@ -168,12 +170,15 @@ def main(args: argparse.Namespace) -> int:
     except (ChildDied, ConfigError) as error:
         # Said here: the reason comes before the end.
         print(f"understudy serve: {error}", file=sys.stderr, flush=True)
-        return 2 if isinstance(error, ConfigError) else 1
+        return error.exit_code if isinstance(error, ConfigError) else 1
     finally:
         manager.stopping()
         supervisor.stop()
         if http is not None:
             http.stop()
-        write_summary(supervisor)
+        if started:
+            write_summary(supervisor)
         stop_logging()
+        if not started:
+            folder.refused()
     return 0

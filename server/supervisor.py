@@ -77,7 +77,7 @@ _EVENTS = "TensorBoard's event files"
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
 
-STOP_S = 8.5
+STOP_S = 8.0
 """A stop takes at most this long; then processes are ended. With all that is done after, 10 s."""
 
 GAMES_S = 5.0
@@ -538,7 +538,8 @@ class Supervisor:
         self._fleet.trainer.say(Stop())
         self._fleet.end(self._fleet.trainer, deadline, self._take_in)
         self._write_row()
-        log.info("stopped; the run is in %s", self.folder.path)
+        if self.port:  # else it never started
+            log.info("stopped; the run is in %s", self.folder.path)
         self._fleet.close()
         self.folder.close()
         if self._events is not None:

@@ -246,6 +246,7 @@ def run(*args: str, timeout: float = 100.0) -> subprocess.CompletedProcess[str]:
 
 
 @certificates.needs_openssl
+@pytest.mark.timeout(240)
 def test_a_server_with_a_certificate_is_checked_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,7 +257,7 @@ def test_a_server_with_a_certificate_is_checked_too(
     ) as encrypted:  # fmt: skip
         encrypted.until(lambda: encrypted.supervisor.board.ready, "it shakes hands", 90.0)
         where = ("--connect", f"127.0.0.1:{encrypted.port}", "--token", TOKEN)
-        done = run(*where, "--ca", str(pair.cert), "--json")
+        done = run(*where, "--ca", str(pair.cert), "--json", timeout=200.0)
         report = json.loads(done.stdout)
         assert (done.returncode, report["broken"]) == (0, 0), report
         (left,) = (rule for rule in report["rules"] if rule["result"] == UNSEEN)

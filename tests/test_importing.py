@@ -145,7 +145,7 @@ def test_runs_that_cannot_be_used(demo: Path, run: Path, tmp_path: Path) -> None
         code, _, errors = imported(str(demo), "--run", str(run))
     finally:
         taken.close()
-    assert (code, "in use by another server" in errors) == (2, True)
+    assert (code, "in use by another server" in errors) == (75, True)
     (run / "run.json").write_text("{}")
     code, _, errors = imported(str(demo), "--run", str(run))
     assert (code, "is damaged" in errors) == (2, True)

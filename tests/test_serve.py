@@ -374,13 +374,15 @@ def test_a_port_in_use_is_one_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, errors = refused("--port", str(port), "--run", str(tmp_path / "run"))
-    assert (code, len(errors)) == (2, 1), errors
+    assert (code, len(errors)) == (75, 1), errors
     assert f"server.port: cannot listen on 127.0.0.1:{port}: Address already in use" in errors[0]
     assert "stop what uses it, or choose another port" in errors[0]
+    assert not (tmp_path / "run").exists(), "there is no folder of a run that never was"
 
 
-def test_the_reason_comes_before_the_end(tmp_path: Path) -> None:
-    """In one stream, as a terminal shows them."""
+def test_a_start_that_is_refused_stops_nothing(tmp_path: Path) -> None:
+    """And a folder that was there stays."""
+    (tmp_path / "run").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(
             [sys.executable, "-m", "server", "serve", "--run", str(tmp_path / "run"),
@@ -388,8 +390,10 @@ def test_the_reason_comes_before_the_end(tmp_path: Path) -> None:
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=80,
             check=False,
         )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stdout.index("cannot listen") < done.stdout.index("stopped; the run is in")
+    assert done.returncode == 75
+    assert "cannot listen" in done.stdout
+    assert "stopped; the run is in" not in done.stdout
+    assert (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_port_of_http_in_use_is_found_before_games_are_let_in(tmp_path: Path) -> None:
@@ -400,7 +404,7 @@ def test_a_port_of_http_in_use_is_found_before_games_are_let_in(tmp_path: Path) 
             cwd=ROOT, capture_output=True, text=True, timeout=80, check=False,
         )  # fmt: skip
         where = f"server.http_port: cannot listen on 127.0.0.1:{taken.getsockname()[1]}"
-    assert done.returncode == 2
+    assert done.returncode == 75
     assert f"{where}: Address already in use; stop what uses it" in done.stderr
     assert "Traceback" not in done.stderr
     assert "listens on" not in done.stdout
@@ -445,7 +449,7 @@ def test_nor_does_a_port_in_use_for_older_clients(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         run = str(tmp_path / "run")
         code, errors = refused("--port", "0", "--tempest-port", str(port), "--run", run)
-    assert (code, len(errors)) == (2, 1), errors
+    assert (code, len(errors)) == (75, 1), errors
     assert f"tempest.port: cannot listen on 127.0.0.1:{port}: Address already in use" in errors[0]
     assert "stop what uses it, or choose another port" in errors[0]
 
