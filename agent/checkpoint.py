@@ -25,6 +25,7 @@ BEST = "best.pt"
 """The checkpoint that evaluated best. It stays until a better one takes its place, and nothing goes
 on from it by itself."""
 LEFT = ".left"
+"""Behind the name of a checkpoint that was put away: nothing goes on from it."""
 
 
 class CheckpointError(Exception):
@@ -120,12 +121,29 @@ def best(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def go_back(folder: Path, updates: int) -> None:
+def left(folder: Path) -> list[Path]:
+    """The checkpoints that were put away, the oldest first."""
+    return sorted(path for path in folder.glob("*" + SUFFIX + LEFT) if path.is_file())
+
+
+def go_back(folder: Path, updates: int, source: Path | None) -> list[Path]:
     """Put away the checkpoints of more than so many updates, so that the run can go on from there:
-    their names get another ending, and nothing takes them for checkpoints any more."""
-    for path in checkpoints(folder):
-        if path > folder / file_name(updates):
-            path.replace(path.with_name(path.name + LEFT))
+    their names get another ending, and nothing takes them for checkpoints any more. Returns where
+    they are now.
+
+    `source`: the checkpoint that is gone on from, if any. It is the newest one from now on, under a
+    name of its own where that is the best one: else a run that is killed before it is saved again
+    would begin anew. Errors: OSError.
+    """
+    newest = folder / file_name(updates)
+    if source is not None and not newest.exists():
+        with written_whole(newest) as file:
+            file.write(source.read_bytes())
+    return [
+        path.replace(path.with_name(path.name + LEFT))
+        for path in checkpoints(folder)
+        if path > newest
+    ]
 
 
 def file_name(updates: int) -> str:

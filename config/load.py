@@ -197,15 +197,23 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
     return Layer("environment", values, given_as)
 
 
-def to_toml(config: Config) -> str:
-    """Every value but secrets and the run's own folder, as TOML that `file_layer` reads back."""
+def to_toml(config: Config, *, absolute: bool = False) -> str:
+    """Every value but secrets and the run's own folder, as TOML that `file_layer` reads back.
+    `absolute`: files that there are with their whole paths, for a reader in another working
+    directory."""
     known = leaves()
     saved = {
-        key: known[key].plain(value)
+        key: known[key].plain(_whole(value) if absolute else value)
         for key, value in flat(config).items()
         if not known[key].secret and key not in NOT_SAVED
     }
     return tomli_w.dumps(nested(saved))
+
+
+def _whole(value: Any) -> Any:
+    """The whole path of a file. One that is not there stays as it was said: it was meant from
+    somewhere else."""
+    return value.absolute() if isinstance(value, Path) and value.exists() else value
 
 
 def unknown_option(option: str, known: Sequence[str]) -> ConfigError:

@@ -35,6 +35,7 @@ def with_secrets(config: Config) -> Config:
 
 
 def _read(path: Path, key: str) -> str:
+    path = path.absolute()  # for the messages: which file was looked at
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1).decode().strip()

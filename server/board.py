@@ -20,7 +20,7 @@ from config.fields import flat, leaves
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.evaluation import Evaluation
-from server.history import History, newest_lines, sample_lines
+from server.history import History, newest_lines
 from server.invitation import Invitation, invitation
 from server.metrics import METRICS
 from server.rundir import RunFolder
@@ -72,7 +72,7 @@ class Board:
         """The newest: `time`, `name` of the process, `text` that says why it had to be."""
         self.started = time.time()
         self.history = History(["time", *(name for name in METRICS if name != "time")],
-                               sample_lines(folder.metrics))  # fmt: skip
+                               folder.rows.sample())  # fmt: skip
         self._beat = time.monotonic()
 
     # What the supervisor calls.

@@ -7,6 +7,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import shutil
 import statistics
 import sys
 import time
@@ -37,6 +39,16 @@ from server.terminal import Screen
 from understudy_client.experts import EXPERTS, find
 
 FRAMES = 20_000
+
+ABOUT = {
+    "CatchPixels-v0": "balls fall, and a paddle is to be below them; a picture each frame",
+    "LunarLander-v3": "Gymnasium's moon lander; each frame one of its engines or none",
+    "LunarLanderContinuous-v3": "Gymnasium's moon lander; both engines by strength",
+    "LunarLanderHybrid-v3": "Gymnasium's moon lander; the main engine on or off, "
+    "the side engines by strength",
+    "PongRam-v0": "Atari's Pong, by where ball and paddles are",
+}
+"""What the games with a known expert are."""
 
 EVAL_EVERY = 5000
 EVAL_EPISODES = 5
@@ -80,7 +92,8 @@ def main(args: argparse.Namespace) -> int:
             f"--env: expected one with a known expert ({', '.join(EXPERTS)}), got {args.env!r}; "
             "for others there are `understudy serve` and `understudy play`"
         )
-    return conduct(args, "demo", "demo", partial(_run, args), _print_summary, DemoError)
+    show = partial(_print_summary, args.env)
+    return conduct(args, "demo", "demo", partial(_run, args), show, DemoError)
 
 
 def conduct(
@@ -142,6 +155,7 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
         _check_all_is_well(stop, games, evaluator)
 
     evaluator = Evaluator(_options(args, supervisor), wait)
+    console.print(f"the game: {args.env}: {ABOUT[args.env.rpartition(':')[2]]}")
     with (
         Screen(console, f"understudy: {args.env}", frames=args.frames) as screen,
         keys_for(supervisor, screen) as keys,
@@ -257,8 +271,8 @@ def _check(supervisor: Supervisor, logs: Path) -> Attribution:
     return compare(load_logs(logs), load_dump(dump))
 
 
-def _print_summary(console: Console, summary: dict[str, Any]) -> None:
-    table = Table(title="student against teacher", show_header=False, box=None)
+def _print_summary(env: str, console: Console, summary: dict[str, Any]) -> None:
+    table = Table(title=f"{env}: student against teacher", show_header=False, box=None)
     table.add_column(style="dim")
     table.add_column(justify="right")
     buffer = summary["buffer"]
@@ -267,16 +281,47 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         ("student: the network alone", f"{summary['eval_return_mean']:.1f}"),
         ("the same, on its way", way),
         ("teacher: the expert alone", f"{summary['expert_return_mean']:.1f}"),
+        *reached(summary["eval_return_mean"], summary["expert_return_mean"]),
         ("frames", f"{summary['frames']:,} ({summary['frames_per_s']:,.0f} a second)"),
         ("updates", f"{summary['updates']:,} ({summary['updates_per_s']:,.0f} a second)"),
         ("replay", f"{buffer['frac_dqn']:.1%} dqn, {buffer['frac_expert']:.1%} expert"),
         ("transitions dropped", f"{summary['transitions_dropped']}"),
-        ("attribution mismatches", f"{summary['attribution_mismatches']} of "
-                                   f"{summary['attribution_compared']:,}"),
+        attributed(summary),
     ):  # fmt: skip
         table.add_row(name, text)
     console.print(table)
-    console.print(f"run: {summary['run']}")
+    print_next(console, summary["run"])
+
+
+def reached(student: float, teacher: float) -> list[tuple[str, str]]:
+    """A row that says how much of its teacher's mean return the student has. None where one of them
+    is not positive: a share of that means nothing."""
+    if student <= 0 or teacher <= 0:
+        return []
+    return [("the student reaches", f"{student / teacher:.0%} of its teacher")]
+
+
+def attributed(summary: dict[str, Any]) -> tuple[str, str]:
+    """A row that says what the comparison of the games' logs with the replay found."""
+    compared, wrong = summary["attribution_compared"], summary["attribution_mismatches"]
+    found = "all right" if not wrong else f"{wrong:,} WRONG"
+    return "who played each step, as the games logged it", f"{compared:,} compared, {found}"
+
+
+def print_next(console: Console, run: str) -> None:
+    """Where the run is, and what can be done with it."""
+    beside = Path(sys.executable).with_name("understudy")
+    program = "understudy"
+    if shutil.which(program) is None and beside.exists():  # a checkout's, not on the PATH
+        program = os.path.relpath(beside)
+    inspect, serve = f"{program} inspect {run}", f"{program} serve --resume {run}"
+    lines = (
+        f"\nrun: {run}\nnext:",
+        f"  {inspect:<{len(serve)}}  # what it holds",
+        f"  {serve}  # go on with it",
+        "  docs/start.md: connect a game of your own",
+    )
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
 def share(text: str) -> float:

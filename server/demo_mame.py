@@ -18,7 +18,7 @@ from rich.table import Table
 
 from config.options import add_arguments as add_config
 from server.attribution import compare, load_dump
-from server.demo import conduct, share
+from server.demo import attributed, conduct, print_next, share
 from server.mame import GAMES, MameEpisode, MameError, Mames, find_mame, load_answers
 from server.play import positive
 from server.serve import Flag, keys_for, stop_flag
@@ -218,9 +218,8 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         ("emulated", f"{summary['emulated_frames_per_s']:,.0f} frames a second"),
         ("updates", f"{summary['updates']:,}"),
         ("replay", f"{buffer['frac_dqn']:.1%} dqn, {buffer['frac_expert']:.1%} expert"),
-        ("attribution mismatches", f"{summary['attribution_mismatches']} of "
-                                   f"{summary['attribution_compared']:,}"),
+        attributed(summary),
     ):  # fmt: skip
         table.add_row(name, value)
     console.print(table)
-    console.print(f"run: {summary['run']}")
+    print_next(console, summary["run"])

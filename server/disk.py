@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -16,6 +19,14 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in _FULL:
         return f"{error.strerror}: the disk is full; free some space, or lower checkpoint.keep"
     return str(error)
+
+
+def free_bytes(folder: Path) -> float:
+    """What this user may still write where the folder is; NaN where that is not to be known."""
+    try:
+        return float(shutil.disk_usage(folder).free)
+    except OSError:
+        return math.nan
 
 
 class Writes:

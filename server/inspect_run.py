@@ -137,12 +137,15 @@ def as_data(run: Path, spec: GameSpec | None, contents: Contents | None) -> dict
     """What was found, as plain data."""
     files = [path for path in run.rglob("*") if path.is_file()]
     newest = checkpoint.latest(run / "checkpoints")
+    best = checkpoint.best(run / "checkpoints")
     damages = damaged_checkpoints(run / "checkpoints")
     damages += [str(damage) for damage in contents.damages] if contents else []
     data: dict[str, Any] = {
         "run": str(run),
         "game": spec.game if spec else None,
         "checkpoint": newest.name if newest else None,
+        "best": _evaluated(best) if best else None,
+        "left": [path.name for path in checkpoint.left(run / "checkpoints")],
         "disk_bytes": sum(map(_size_of, files)),
         "replay_bytes": sum(map(_size_of, journal.segments(run / journal.FOLDER))),
         "rows": 0,
@@ -167,11 +170,23 @@ def as_data(run: Path, spec: GameSpec | None, contents: Contents | None) -> dict
     }
 
 
+def _evaluated(best: Path) -> dict[str, Any]:
+    """What is known of the best checkpoint: its evaluation's mean, and the run's frames then. None
+    where it cannot be read."""
+    try:
+        state = checkpoint.load(best)
+    except CheckpointError:  # that it is damaged is found with the others
+        state = {}
+    mean = state.get("evaluation", {}).get("mean")
+    return {"name": best.name, "mean": mean, "frames": state.get("frames")}
+
+
 def damaged_checkpoints(folder: Path) -> list[str]:
     """What is wrong with those that are."""
     found = []
     best = checkpoint.best(folder)
-    for path in [*checkpoint.checkpoints(folder), *([best] if best else [])]:
+    every = [*checkpoint.checkpoints(folder), *([best] if best else []), *checkpoint.left(folder)]
+    for path in every:
         try:
             checkpoint.check(path)
         except CheckpointError as error:
@@ -191,6 +206,12 @@ def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
     row("run", str(run))
     row("game", found["game"] or "none has come yet")
     row("checkpoint", found["checkpoint"] or "none yet")
+    if best := found["best"]:
+        known = best["mean"] is not None and best["frames"] is not None
+        of = f", evaluated at {best['mean']:.4g}, frame {best['frames']:,}" if known else ""
+        row("best", f"{best['name']}{of}")
+    if found["left"]:
+        row("put away", ", ".join(found["left"]))
     row("disk", f"{_size(found['disk_bytes'])}, of it the replay {_size(found['replay_bytes'])}")
     if found["rows"]:
         total = sum(found["steps"].values())

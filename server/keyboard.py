@@ -22,7 +22,8 @@ from typing import Any, Protocol
 from server.mailbox import Answer
 from server.operate import text_of
 
-HELP = "p pause · c checkpoint · e evaluate · r ratio · x epsilon · l learning rate"
+HELP = "p {pause} · c checkpoint · e evaluate · r ratio · x epsilon · l learning rate"
+"""76 columns at most: the width of a table in a terminal of 80."""
 
 NUMBERS = {
     "r": ("expert.ratio", "expert_ratio", "the expert's share, 0 to 1"),
@@ -42,7 +43,8 @@ class Handler(Protocol):
 
 
 class Keys:
-    """From keys to requests. Knows no terminal; `say` gets a line to show."""
+    """From keys to requests. Knows no terminal; `say` gets a line to show, `hint` the keys that
+    there are."""
 
     def __init__(
         self,
@@ -50,12 +52,14 @@ class Keys:
         paused: Callable[[], bool],
         value: Callable[[str], float | None],
         say: Callable[[str], None],
+        hint: Callable[[str], None],
     ) -> None:
         """`paused`: whether training is; `value`: what a metric is now."""
         self._handler = handler
         self._paused = paused
         self._value = value
         self._say = say
+        self._hint = hint
         self._request: dict[str, Any] | None = None
         """What waits for a yes."""
         self._key = ""
@@ -63,8 +67,9 @@ class Keys:
         self._typed = ""
 
     def help(self) -> None:
-        """Show what there is."""
-        self._say(HELP)
+        """Show what there is, and what `p` does now. To be called again and again: others pause
+        too."""
+        self._hint(HELP.format(pause="resume" if self._paused() else "pause"))
 
     def press(self, char: str) -> None:
         """A key was pressed."""
@@ -93,7 +98,7 @@ class Keys:
                 self._key, self._typed = char, ""
                 self._show_typed()
             case _ if char.isprintable():
-                self.help()
+                self._say("")  # what there is stands below
 
     def _ask(self, text: str, request: dict[str, Any]) -> None:
         self._request = request
@@ -160,6 +165,7 @@ class Keyboard:
         """Act on the keys that were pressed since."""
         if self._before is None or not self.usable():
             return
+        self._keys.help()
         fd = sys.stdin.fileno()
         while select.select([fd], [], [], 0)[0]:
             data = os.read(fd, 64)

@@ -154,6 +154,7 @@ METRICS: dict[str, tuple[str, str]] = (
             "",
             "lines of logs and metrics and other files that could not be written, since the start",
         ),
+        "disk_free_bytes": ("bytes", "what is free on the disk that the run's folder is on"),
     }
     | {
         f"{name}_{actor}": (unit, f"{meaning}: {actor}")
@@ -306,7 +307,7 @@ class Collector:
 
     def row(self) -> dict[str, float]:
         """All metrics now. Rates are over the time since the last row. (The supervisor adds what it
-        knows itself: `writes_failed`.)"""
+        knows itself: `writes_failed`, `disk_free_bytes`.)"""
         reports = list(self._gateways.values())
         now = time.monotonic()  # for rates: a clock that is set makes none of them wrong
         stored = self._stored.total()

@@ -58,7 +58,7 @@ class Recovery:
         if source is None:
             learner.load_state_dict(first())
         learner.rate_factor = factor
-        checkpoint.go_back(self._folder, learner.updates)
+        checkpoint.go_back(self._folder, learner.updates, source)
         log.error(
             "%s. Training goes on from %s with %.3g of learner.learning_rate; %s",
             bad, source or "the first weights, for there is no good checkpoint", factor, _CURE,

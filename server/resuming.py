@@ -84,11 +84,21 @@ def _load_checkpoint(folder: Path, replay: Replay, learner: Learner, best: bool)
         return Progress()
     state = checkpoint.load(path, spec=spec_text(replay.spec))
     learner.load_state_dict(state["learner"])
-    if best:
-        checkpoint.go_back(folder, learner.updates)
     progress = Progress.from_state(state)
     log.info("resumed from %s at frame %d", path, progress.frames)
+    if best:
+        away = checkpoint.go_back(folder, learner.updates, path)
+        log.warning(
+            "--best went back to update %d at frame %d: schedules go on from there, the replay "
+            "stays as it is, and %s. docs/operating.md has the way back",
+            learner.updates, progress.frames, _put_away(away),
+        )  # fmt: skip
     return progress
+
+
+def _put_away(paths: Collection[Path]) -> str:
+    names = ", ".join(path.name for path in paths)
+    return f"newer checkpoints are put away as {names}" if names else "there is no newer checkpoint"
 
 
 def _take_in_demonstrations(

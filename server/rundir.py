@@ -6,7 +6,7 @@ run.json        how often the run was started
 starts.jsonl    when, and at which frame
 checkpoints/    see agent.checkpoint
 demonstrations/ recordings of experts that the replay starts with
-metrics.jsonl   one row of numbers for each interval
+metrics.jsonl   one row of numbers for each interval; older ones beside it (server.rows)
 evaluations.jsonl  what games of evaluation found (server.evaluation)
 changes.jsonl   settings that were changed while it ran
 understudy.log  what the processes had to say
@@ -37,6 +37,7 @@ from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
 from server.evaluation import Evaluation
+from server.rows import Rows
 
 log = logging.getLogger("supervisor")
 
@@ -56,6 +57,7 @@ class RunFolder:
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
+        self.rows = Rows(self.metrics)
         self.evaluations = path / "evaluations.jsonl"
         self.changes = path / "changes.jsonl"
         self.starts = path / "starts.jsonl"
@@ -168,12 +170,13 @@ class RunFolder:
 
 def write_effective(config: Config, folder: Path) -> Path:
     """Write the effective configuration into a run's folder, for `--resume`, in place of the one
-    that is there: the old one or the new one is complete at any time. Returns the path. Errors:
-    OSError, with the old one as it was."""
+    that is there: the old one or the new one is complete at any time. Files in it have their whole
+    paths: whoever resumes the run may stand elsewhere. Returns the path. Errors: OSError, with the
+    old one as it was."""
     path = folder / EFFECTIVE
     text = "# The configuration that this run goes on with. Secrets are not saved.\n\n"
     with written_whole(path) as file:
-        file.write((text + to_toml(config)).encode())
+        file.write((text + to_toml(config, absolute=True)).encode())
     return path
 
 

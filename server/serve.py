@@ -95,10 +95,10 @@ def any_http_port(loaded: Loaded) -> bool:
 
 
 def keys_for(supervisor: Supervisor, screen: Screen) -> Keyboard:
-    """The keys below a live table; where there is none, keys that are never pressed."""
-    keys = Keys(
-        supervisor.controls, lambda: supervisor.board.paused, supervisor.last.get, screen.say
-    )
+    """The keys below a live table, which says from now on when training is paused; where there is
+    none, keys that are never pressed."""
+    screen.paused = lambda: supervisor.board.paused
+    keys = Keys(supervisor.controls, screen.paused, supervisor.last.get, screen.say, screen.hint)
     return Keyboard(keys, screen.live)
 
 

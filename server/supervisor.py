@@ -55,7 +55,7 @@ from server.control import (
 )
 from server.control_socket import ControlSocket
 from server.controls import Controls
-from server.disk import Writes
+from server.disk import Writes, free_bytes
 from server.evaluation import Evaluation, Evaluations
 from server.event_files import EventFiles
 from server.fleet import LAST_WORDS, Fleet, Task
@@ -482,6 +482,7 @@ class Supervisor:
             log.warning("%s", warning)
         self.row = self._collector.row()
         self.row["writes_failed"] = float(self._writes.failed + LogFile.failed)
+        self.row["disk_free_bytes"] = free_bytes(self.folder.path)
         if not self.row["frames"]:
             # No report of the trainer yet: a resumed run has some all the same.
             base = self._base_frames
@@ -495,7 +496,7 @@ class Supervisor:
         if not self._game_kept:
             self._keep_game()
         with self._writes.tried(str(self.folder.metrics)):
-            append_lines(self.folder.metrics, [plain(self.row)])
+            self.folder.rows.add(plain(self.row))
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.add(self.row)

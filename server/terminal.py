@@ -35,7 +35,9 @@ class Screen:
         there is no table then."""
         self.console = console
         self._print = lines or (lambda text: console.print(text, soft_wrap=True))
-        self._line = ""
+        self._line = self._hint = ""
+        self.paused: Callable[[], bool] = lambda: False
+        """Whether training is."""
         self._title = title
         self._note = "waiting for a game"
         self._row: dict[str, float] = {}
@@ -73,8 +75,12 @@ class Screen:
         return self._live is not None
 
     def say(self, text: str) -> None:
-        """A line below the table: what keys do, and what came of them."""
+        """A line below the table: what a key asks, and what came of it."""
         self._line = text
+
+    def hint(self, text: str) -> None:
+        """The last line: which keys there are."""
+        self._hint = text
 
     def note(self, text: str) -> None:
         """What is going on just now."""
@@ -98,7 +104,10 @@ class Screen:
             parts.append(self._progress)
         if self._line:
             parts.append(Text(self._line, style="bold"))
-        return Panel(Group(*parts), title=self._title, subtitle=self._note, padding=(0, 1))
+        if self._hint:
+            parts.append(Text(self._hint, style="dim"))
+        note = f"{self._note}, training paused" if self.paused() else self._note
+        return Panel(Group(*parts), title=self._title, subtitle=note, padding=(0, 1))
 
 
 def table(row: dict[str, float]) -> Table:
@@ -147,7 +156,7 @@ def table(row: dict[str, float]) -> Table:
     together.add_column(style="dim")
     together.add_column(justify="right")
     together.add_row(" evaluated at frame", number(row, "eval_frames", 0))
-    together.add_row(" training episodes", number(row, "episodes", 0))
+    together.add_row(" training episodes since this start", number(row, "episodes", 0))
     together.add_row(" mean return of the last 100", number(row, "episode_return_mean", 1))
     outer.add_row(counters, Group(learning, "", actors, "", together))
     return outer

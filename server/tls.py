@@ -57,7 +57,8 @@ def certificate(server: ServerConfig) -> Certificate | None:
         if server.tls_key is not None:
             raise ConfigError("server.tls_key is set and server.tls_cert is not; set both")
         return None
-    return Certificate(server.tls_cert, server.tls_key)
+    key = server.tls_key.absolute() if server.tls_key else None
+    return Certificate(server.tls_cert.absolute(), key)  # messages say which file was looked at
 
 
 def _loaded(cert: Path, key: Path | None) -> ssl.SSLContext:

@@ -164,8 +164,12 @@ def test_the_best_one_stands_apart(tmp_path: Path) -> None:
 def test_going_back_puts_newer_ones_away(tmp_path: Path) -> None:
     for n in (9, 10, 11, 200):
         (tmp_path / checkpoint.file_name(n)).write_text(str(n))
-    (tmp_path / checkpoint.BEST).touch()
-    checkpoint.go_back(tmp_path, 10)
+    best = tmp_path / checkpoint.BEST
+    best.write_text("best")
+    away = checkpoint.go_back(tmp_path, 10, best)
+    assert away == checkpoint.left(tmp_path)
+    assert [path.read_text() for path in away] == ["11", "200"]
+    assert (tmp_path / checkpoint.file_name(10)).read_text() == "10", "it has a name of its own"
     assert checkpoint.latest(tmp_path) == tmp_path / checkpoint.file_name(10)
     assert len(checkpoint.checkpoints(tmp_path)) == 2
     assert checkpoint.best(tmp_path) is not None

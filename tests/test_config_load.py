@@ -230,6 +230,36 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
     assert second.origins == origins
 
 
+def test_files_of_a_run_are_found_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [key for key, leaf in leaves().items() if leaf.kind is Path and key != "run.dir"]
+    assert files == [
+        f"server.{name}" for name in ("token_file", "tls_cert", "tls_key", "control_token_file")
+    ]
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    (here / "word").touch()
+    for place, named in (
+        ("word", here / "word"),
+        ("../here/word", here / "../here/word"),
+        (str(here / "word"), here / "word"),
+        ("not/there", Path("not/there")),  # perhaps it is, where the run was started first
+    ):
+        config = load(Given(values=dict.fromkeys(files, place)), {}).config
+        write_effective(config, tmp_path)
+        monkeypatch.chdir(elsewhere)
+        resumed = flat(load(Given(resume=tmp_path), {}).config)
+        assert [resumed[key] for key in files] == [named] * len(files)
+        # Only what a run keeps: a file that somebody is to put elsewhere says what was said.
+        assert f'token_file = "{place}"' in to_toml(config)
+        monkeypatch.chdir(here)
+    write_effective(Config(), tmp_path)
+    assert load(Given(resume=tmp_path), {}).config.server.token_file is None
+
+
 def test_a_saved_none_wins_over_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "presets", lambda: {"p": "[trainer]\nmax_lag_updates = 9"})
     write_effective(Config(), tmp_path)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from conftest import descendants, end
@@ -149,6 +149,13 @@ class Life:
         """What the server answers, past the browser."""
         with urlopen(self.url + path) as answer:
             return json.load(answer)
+
+    def control(self, what: dict[str, Any]) -> None:
+        """Have something done, past the browser."""
+        head = {"Authorization": f"Bearer {TOKEN}".encode().decode("latin-1")}
+        asked = Request(self.url + "api/control", json.dumps(what).encode(), head)
+        with urlopen(asked) as answer:
+            assert json.load(answer)["ok"]
 
     def changes(self) -> list[dict[str, Any]]:
         file = self.run / "changes.jsonl"
@@ -342,7 +349,7 @@ INK = """() => {
 # Without a game.
 
 
-def test_what_is_not_there_yet_is_said(visit: Callable[..., Visit]) -> None:
+def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()
     assert seen.text("#run-game") == "no game yet"
@@ -358,6 +365,12 @@ def test_what_is_not_there_yet_is_said(visit: Callable[..., Visit]) -> None:
     assert seen.text("#chart-schedules .frame .none") in ("No frames yet.", "")
     page.wait_for_selector("#chart-schedules .frame .none", state="hidden")
     assert page.locator("#chart-td_err_mean .frame .none:visible").count() == 2
+    assert "the replay is being filled" in seen.text("#chart-loss .frame .none")
+    life.control({"pause": True})
+    seen.wait_text("#chart-loss .frame .none", r"^Training is paused\.$")
+    assert seen.text("#chart-q_mean .frame .none") == "Training is paused."
+    life.control({"pause": False})
+    seen.wait_text("#chart-loss .frame .none", "being filled")
     assert seen.text("#replay") == "The replay is empty."
     assert seen.text("#tiles [data-fact='Student alone'] dd") == "none yet"
     assert "NaN" not in seen.text("body")

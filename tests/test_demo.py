@@ -219,7 +219,7 @@ def test_the_summary_is_printed_for_people_too() -> None:
         "attribution_mismatches": 0,
         "attribution_compared": 10_000,
     }
-    demo._print_summary(console, summary)
+    demo._print_summary("LunarLanderHybrid-v3", console, summary)
     text = console.export_text()
     for part in (
         "-250, 17",
@@ -227,9 +227,31 @@ def test_the_summary_is_printed_for_people_too() -> None:
         "283.0",
         "10,000 (1,234 a second)",
         "75.0% dqn, 25.0% expert",
-        "runs/x",
+        "LunarLanderHybrid-v3: student against teacher",
+        "44% of its teacher",
+        "10,000 compared, all right",
+        "understudy inspect runs/x ",
+        "understudy serve --resume runs/x ",
+        "docs/start.md",
     ):
         assert part in text.replace("123.4", "123.5"), text
+    assert "2 WRONG" in demo.attributed(summary | {"attribution_mismatches": 2})[1]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "share"),
+    [(200.0, 250.0, "80%"), (300.0, 250.0, "120%"), (-5.0, 250.0, ""), (0.0, 250.0, ""),
+     (-5.0, -20.0, ""), (5.0, -20.0, "")],
+)  # fmt: skip
+def test_a_share_of_the_teacher_is_said_where_there_is_one(
+    student: float, teacher: float, share: str
+) -> None:
+    rows = demo.reached(student, teacher)
+    assert [text.partition(" ")[0] for _, text in rows] == ([share] if share else [])
+
+
+def test_every_game_of_the_demo_is_described() -> None:
+    assert demo.ABOUT.keys() == demo.EXPERTS.keys()
 
 
 def test_what_ends_the_demo_before_its_time() -> None:

@@ -98,6 +98,36 @@ def test_it_shows_composition_streams_returns_and_sizes(
         assert part in text
 
 
+def test_the_best_checkpoint_and_those_that_were_put_away_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run")
+    folder = run / "checkpoints"
+    best = {"evaluation": {"mean": 12.5}, "frames": 1500}
+    checkpoint.save(folder / checkpoint.BEST, best)
+    code, found = inspect(capsys, run)
+    assert (code, found["checkpoint"]) == (0, None)
+    assert found["best"] == {"name": "best.pt", "mean": 12.5, "frames": 1500}
+    assert found["left"] == []
+    for updates in (7, 9):
+        checkpoint.save(folder / checkpoint.file_name(updates), {})
+    checkpoint.go_back(folder, 5, folder / checkpoint.BEST)
+    code, found = inspect(capsys, run)
+    assert (code, found["checkpoint"]) == (0, "update-0000000005.pt")
+    assert found["left"] == ["update-0000000007.pt.left", "update-0000000009.pt.left"]
+    assert main(["inspect", str(run)]) == 0
+    text = capsys.readouterr().out
+    assert "best.pt, evaluated at 12.5, frame 1,500" in text
+    assert "put away" in text
+    # One that was put away may be wanted again.
+    (folder / found["left"][0]).write_bytes(b"no checkpoint")
+    (folder / checkpoint.BEST).write_bytes(b"none either")
+    code, found = inspect(capsys, run)
+    assert (code, len(found["damages"])) == (1, 2)
+    assert found["best"] == {"name": "best.pt", "mean": None, "frames": None}
+    assert main(["inspect", str(run)]) == 1
+
+
 def test_a_flipped_bit_and_a_truncated_checkpoint_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,10 @@ class Desk:
         self.asked: list[tuple[Any, str]] = []
         self.shown: list[str] = []
         self.answer: Answer | Future[Answer] = {"ok": True, "text": "done"}
-        self.keys = Keys(self, lambda: self.paused, {"epsilon": 0.125}.get, self.shown.append)
+        self.hints: list[str] = []
+        self.keys = Keys(
+            self, lambda: self.paused, {"epsilon": 0.125}.get, self.shown.append, self.hints.append
+        )
 
     def handle(self, request: Any, who: str) -> Answer | Future[Answer]:
         self.asked.append((request, who))
@@ -86,10 +89,22 @@ def test_what_is_typed_is_seen_with_what_it_is_now(desk: Desk) -> None:
     assert "now" not in desk.type("r"), "not known yet"
 
 
-def test_other_keys_say_what_there_is(desk: Desk) -> None:
-    assert desk.type("z") == HELP
+def test_which_keys_there_are_and_what_p_does_now(desk: Desk) -> None:
+    desk.keys.help()
+    desk.paused = True  # by whomever
+    desk.keys.help()
+    playing, paused = desk.hints
+    assert playing.startswith("p pause ")
+    assert paused.startswith("p resume ")
     for key in NUMBERS:
         assert f"{key} " in HELP
+    assert max(map(len, desk.hints)) <= 76
+
+
+def test_other_keys_do_nothing(desk: Desk) -> None:
+    desk.type("pn")
+    assert desk.type("z") == "", "the message goes"
+    assert desk.asked == []
     desk.shown.clear()
     assert desk.type("\x1b\t") == "", "no key that anybody meant"
 

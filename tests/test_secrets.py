@@ -35,6 +35,17 @@ def test_a_token_is_read_from_its_file(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
+def test_a_message_says_which_file_was_looked_at(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        with_secrets(configured(**{f"{key}_file": "secrets/word"}))
+    expected = f"{key}_file: cannot read {tmp_path / 'secrets/word'}: No such file or directory"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(
     ("content", "message"),
     [

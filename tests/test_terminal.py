@@ -22,9 +22,13 @@ ROW = {
 }
 
 
-def shown(row: dict[str, float], width: int) -> list[str]:
+def shown(row: dict[str, float], width: int, *, paused: bool = False) -> list[str]:
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     screen = Screen(console, "title", frames=20_000)
+    screen.paused = lambda: paused
+    screen.note("playing")
+    screen.hint("the keys")
+    screen.say("a message")
     screen.show(row)
     console.print(screen._render())
     return console.export_text().splitlines()
@@ -44,12 +48,21 @@ def test_student_and_teacher_stand_side_by_side(width: int) -> None:
         assert text.index(teacher) + len(teacher) == heading.index("teacher") + len("teacher")
     assert any("best evaluation" in line and "150.0" in line for line in lines)
     assert any("evaluated at frame" in line and "10,000" in line for line in lines)
+    # Frames go on with a resumed run, and these do not.
+    assert any("training episodes since this start " in line and " 31 " in line for line in lines)
 
 
 def test_processes_that_were_started_again_are_shown() -> None:
     assert not any("restarts" in line for line in shown(ROW | {"restarts_trainer": 0.0}, 80))
     lines = shown(ROW | {"restarts_trainer": 1.0, "restarts_gateway": 2.0}, 80)
     assert [line.split()[1:3] for line in lines if "restarts" in line] == [["restarts", "3"]]
+
+
+def test_paused_training_stands_in_the_frame_whatever_else_is_said() -> None:
+    assert " playing ─" in shown(ROW, 80)[-1]
+    *lines, bottom = shown(ROW, 80, paused=True)
+    assert " playing, training paused ─" in bottom
+    assert [line.strip("│ ") for line in lines[-2:]] == ["a message", "the keys"]
 
 
 def test_large_numbers_fit_into_80_columns() -> None:

@@ -607,7 +607,9 @@ def evaluated(mean: float) -> SaveBest:
     return SaveBest({"mean": mean, "frames": 150, "returns": [mean], "expert_mean": None})
 
 
-def test_the_best_network_is_kept_with_what_it_scored(worlds: Make, tmp_path: Path) -> None:
+def test_the_best_network_is_kept_with_what_it_scored(
+    worlds: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world = worlds(checkpoint__keep=1)
     world.play(played(0, 150))
     world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
@@ -626,8 +628,19 @@ def test_the_best_network_is_kept_with_what_it_scored(worlds: Make, tmp_path: Pa
     again = worlds(resume=True)
     assert again.slot.base_frames == 300, "nothing goes on from it by itself"
     again.stop()
+    newer = checkpoint.latest(tmp_path / "checkpoints")
+    assert newer is not None
+    caplog.clear()
     best = worlds(resume=True, best=True)
     assert best.slot.base_frames == 150
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert "went back to update 50 at frame 150" in warning
+    assert f"put away as {newer.name}.left" in warning
+    # Killed now, it goes on from there all the same, without being told again.
+    copy = checkpoint.latest(tmp_path / "checkpoints")
+    assert copy is not None
+    assert copy.name == checkpoint.file_name(50)
+    assert copy.read_bytes() == path.read_bytes()
     out = np.empty(best.slot.size, np.float32)
     best.slot.fetch(out)
     np.testing.assert_array_equal(out, vector)

@@ -5,7 +5,7 @@ import { Chart } from "/static/charts.js";
 import { Controls } from "/static/controls.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
 import { evaluated, History, isChange } from "/static/series.js";
-import { CHARTS, EVALUATION } from "/static/specs.js";
+import { CHARTS, EVALUATION, PAUSED } from "/static/specs.js";
 import { clock, count, duration, element, number, there, when, written } from "/static/text.js";
 
 const EVERY_MS = 1000;
@@ -172,7 +172,7 @@ function showCharts() {
     }
     else {
       const { data, rows } = history.aligned(spec.lines.map((line) => line.key), since);
-      chart.show(data, { rows, history, marks });
+      chart.show(data, { rows, history, marks, empty: state.paused && spec.learnt ? PAUSED : null });
     }
   }
 }

@@ -49,7 +49,8 @@ function sample(line, at) {
 
 /** One chart. `spec`: id, title, unit, lines [{key, name, colour, dash, marker, empty}], pair (a panel
  * for each line, on one scale), zero (the scale begins at zero), fixed ([low, high]), by ("frames":
- * its x is frames, not running time), empty (what is said when there is no number at all). */
+ * its x is frames, not running time), learnt (there are no numbers while nothing is learnt), empty
+ * (what is said when there is no number at all). */
 export class Chart {
   constructor(spec) {
     this.spec = spec;
@@ -94,13 +95,14 @@ export class Chart {
 
   /** Show these numbers. `data`: x and a column for each line; `rows`: the row of `history` that each
    * point is of, null for a gap, where the x is running time; `marked`: for each line the points that
- * have markers (all). */
-  show(data, { rows = null, history = null, marks = [], marked = null } = {}) {
+ * have markers (all); `empty`: said in place of the spec's. */
+  show(data, { rows = null, history = null, marks = [], marked = null, empty = null } = {}) {
     this.data = data;
     this.rows = rows;
     this.history = history;
     this.marks = marks;
     this.marked = marked;
+    this.empty = empty ?? this.spec.empty;
     this.limits = this.spec.fixed ?? scale(extent(data.slice(1)) ?? [0, 1], this.spec.zero);
     if (!this.plots.length) this.plots = this.places.map((place, at) => new uPlot(this.options(at), this.part(at), place));
     else this.plots.forEach((plot, at) => plot.setData(this.part(at)));
@@ -270,7 +272,8 @@ export class Chart {
 
   /** Where there is nothing to be drawn, say so, and say it to those who do not see the lines. */
   sayNothing() {
-    const { lines, pair, title, empty } = this.spec;
+    const { lines, pair, title } = this.spec;
+    const { empty } = this;
     const has = lines.map((_, n) => this.data[n + 1].some(there));
     this.notes.forEach((note, at) => {
       const nothing = pair ? !has[at] : !has.some(Boolean);

@@ -2,10 +2,11 @@
 
 const dqn = (key, more = {}) => ({ key: `${key}_dqn`, name: "dqn", colour: "dqn", ...more });
 const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", colour: "expert", dash: 0, empty: "No expert frames yet.", ...more });
-const pair = (id, title, more = {}) => ({ id, title, pair: true, empty: "Nothing learnt yet.", lines: [dqn(id), expert(id)], ...more });
+const pair = (id, title, more = {}) => ({ id, title, pair: true, learnt: true, empty: "Nothing learnt yet.", lines: [dqn(id), expert(id)], ...more });
 
 const NO_FRAMES = "No frames yet.";
 const NO_UPDATES = "Nothing learnt yet: the replay is being filled.";
+export const PAUSED = "Training is paused.";
 
 export const EVALUATION = {
   id: "evaluation",
@@ -32,6 +33,7 @@ export const CHARTS = {
     {
       id: "loss",
       title: "Loss",
+      learnt: true,
       empty: NO_UPDATES,
       zero: true,
       lines: [
@@ -88,6 +90,7 @@ export const CHARTS = {
       id: "updates_per_s",
       title: "Updates",
       unit: "steps of the learner per second",
+      learnt: true,
       empty: NO_UPDATES,
       zero: true,
       lines: [{ key: "updates_per_s", name: "updates", colour: "third" }],
