@@ -146,7 +146,7 @@ def test_a_refusal_is_one_readable_message(serve: Any, capsys: Any) -> None:
 
 
 def command(port: int, clients: int = 2) -> subprocess.Popen[str]:
-    """`understudy play` in a process of its own."""
+    """`understudy play` with so many games, in a process of its own."""
     code = (
         "import argparse, sys; from server import play; parser = argparse.ArgumentParser();"
         "play.add_arguments(parser); sys.exit(play.main(parser.parse_args()))"
@@ -197,8 +197,8 @@ def test_a_server_that_goes_and_comes_back_is_said(serve: Any) -> None:
         assert seen.wait(60.0)
         obey_the_expert(peer)
 
+    # One game: of two, one may come back before the other has come.
     server = serve(cut, back)
-    # One game: of several, what happens to one first is said for all.
     with command(server.port, clients=1) as process:
         before = read_until(process, f"connection lost: 127.0.0.1:{server.port}: ")
         assert "episode" not in before
