@@ -471,9 +471,13 @@ class TurnLoop:
             i += entry.n
         # Sent behind each other without work in between: a game on this machine that is woken by
         # the first finds the others without falling asleep, and waking it is what costs.
-        for entry, reply in zip(self._waiting, replies, strict=True):
+        # The answers to one player's frames that came together go together, too.
+        first = 0
+        for i, entry in enumerate(self._waiting, 1):
             entry.player.answered(entry.slot)
-            entry.player.send(reply)
+            if i == len(self._waiting) or self._waiting[i].player is not entry.player:
+                entry.player.send(replies[first] if i == first + 1 else b"".join(replies[first:i]))
+                first = i
 
     def _truncate(self, player: Player) -> None:
         """The stream ends in the middle of an episode: its pending frame is the last observation

@@ -22,6 +22,7 @@ from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server.turn import TurnLoop
 
 MOST_SLOTS = 4096
+
 POLICY_ACTION = (2, 0.25, -0.5)
 EXPERT_ACTION: list[Any] = [1, [0.5, 0.75]]
 EXPERT_ROW = [1.0, 0.5, 0.75]
@@ -36,6 +37,7 @@ class FakePlayer:
         self.streams = [session << 16 | slot for slot in range(slots)]
         self.rows = world.turn.join(self.streams, role)
         self.answers: list[Any] = []
+        self.sends = 0
         self.released: list[int | None] = []
         self.error: RemoteError | None = None
         self.gone = False
@@ -43,7 +45,11 @@ class FakePlayer:
 
     def send(self, data: bytes) -> None:
         if self.error is None and not self.gone:
-            self.answers.append(codec.decode_server(data[4:]))
+            self.sends += 1
+            while data:
+                end = 4 + int.from_bytes(data[:4], "big")
+                self.answers.append(codec.decode_server(data[4:end]))
+                data = data[end:]
 
     def answered(self, slot: int | None) -> None:
         self.released.append(slot)
@@ -359,6 +365,21 @@ REWARDS = GameSpec(
     ("reward", "clip", "expected"),
     [([1, 1, 1], None, 2 - 3 + 1), ([1, 0, 0], 1.0, 1), ([0, 5, 0], 1.0, -1), ([1, 0, 2], 10.0, 4)],
 )
+def test_answers_of_a_player_that_came_together_go_together() -> None:
+    world = World()
+    one, other = world.player(slots=4), world.player()
+    for slot in (2, 0):
+        one.frame(slot=slot)
+    other.frame()
+    for slot in (3, 1):
+        one.frame(slot=slot)
+    world.run()
+    assert [answer.slot for answer in one.answers] == [2, 0, 3, 1]
+    assert one.released == [2, 0, 3, 1]
+    assert (one.sends, other.sends) == (2, 1)
+    assert len(other.answers) == 1
+
+
 def test_rewards_are_weighted_then_clipped(
     reward: list[float], clip: float | None, expected: float
 ) -> None:
