@@ -160,6 +160,10 @@ def _measure(
 
     hostile = _Child(server, started, _attack, ports, seed, at_once)
     hostile.ask("begin", 120)
+    # As a control: what the time that their process takes costs, where it stays at home.
+    games.ask("measure")
+    hostile.ask(min(seconds, 10.0), 120)
+    beside_work = games.ask("measured")
     games.ask("measure")
     begin = time.monotonic()
     done: Counter[str] = hostile.ask(connections, each=look)
@@ -210,6 +214,8 @@ def _measure(
         "pace_hz": PACE_HZ,
         "p50_ms_alone": alone["p50_ms"],
         "p99_ms_alone": alone["p99_ms"],
+        "p50_ms_beside_work": beside_work["p50_ms"],
+        "p99_ms_beside_work": beside_work["p99_ms"],
         "p50_ms": beside["p50_ms"],
         "p99_ms": beside["p99_ms"],
         "p99_ratio": round(ratio, 2),
@@ -349,12 +355,16 @@ def _numbers(latencies: list[float]) -> dict[str, float]:
 
 
 def _attack(pipe: Pipe, ports: tuple[int, int], seed: int, at_once: int) -> None:
-    """The attackers' process: makes as many hostile connections as it is told, and says what they
-    did."""
+    """The attackers' process: computes for so many seconds, then makes as many hostile connections
+    as it is told, and says what they did."""
     os.nice(10)  # it stands for other machines, whose work is not this one's
     try:
         pipe.recv()
         pipe.send("begun")
+        until = time.monotonic() + pipe.recv()
+        while time.monotonic() < until:
+            pass
+        pipe.send("computed")
         count = pipe.recv()
         pipe.send(asyncio.run(_attackers(ports, seed, count, at_once)))
     except EOFError:

@@ -356,15 +356,6 @@ def test_evaluation_stores_nothing(role: str) -> None:
     assert [(e.role, e.episode_return, e.length) for e in world.turn.episodes] == [(role, 9, 9)] * 3
 
 
-REWARDS = GameSpec(
-    "rewards", Observation("float32", (1,)), (Discrete("fire", 4),), ("score", "life", "time")
-).checked()
-
-
-@pytest.mark.parametrize(
-    ("reward", "clip", "expected"),
-    [([1, 1, 1], None, 2 - 3 + 1), ([1, 0, 0], 1.0, 1), ([0, 5, 0], 1.0, -1), ([1, 0, 2], 10.0, 4)],
-)
 def test_answers_of_a_player_that_came_together_go_together() -> None:
     world = World()
     one, other = world.player(slots=4), world.player()
@@ -380,6 +371,15 @@ def test_answers_of_a_player_that_came_together_go_together() -> None:
     assert len(other.answers) == 1
 
 
+REWARDS = GameSpec(
+    "rewards", Observation("float32", (1,)), (Discrete("fire", 4),), ("score", "life", "time")
+).checked()
+
+
+@pytest.mark.parametrize(
+    ("reward", "clip", "expected"),
+    [([1, 1, 1], None, 2 - 3 + 1), ([1, 0, 0], 1.0, 1), ([0, 5, 0], 1.0, -1), ([1, 0, 2], 10.0, 4)],
+)
 def test_rewards_are_weighted_then_clipped(
     reward: list[float], clip: float | None, expected: float
 ) -> None:
