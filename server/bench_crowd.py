@@ -10,7 +10,6 @@ lost one. What counts is how many of its beats each got an answer to.
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import select
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import numpy as np
 
 from protocol.spaces import GameSpec
 from server.bench_serving import _server
+from server.gateway_process import allow_open_files
 from server.loadgen import _Game, bench_spec
 from server.supervisor import Supervisor
 
@@ -73,7 +73,11 @@ class Crowd:
 
     def __init__(self, address: tuple[str, int], spec: GameSpec, clients: int) -> None:
         """Connect, and shake hands. Errors: OSError where so many files cannot be open."""
-        _allow_open_files(clients + SPARE_FILES)
+        wanted = clients + SPARE_FILES
+        if (most := allow_open_files(wanted)) < wanted:
+            raise OSError(
+                f"expected to be allowed {wanted} open files, got {most}; raise ulimit -n"
+            )
         rng = np.random.default_rng(0)
         self._games: list[_Game] = []
         self._poll = select.epoll()
@@ -160,16 +164,6 @@ def _take(game: _Game) -> None:
     if not answer:
         raise ConnectionError("a client of the crowd was disconnected")
     game.check(answer)
-
-
-def _allow_open_files(wanted: int) -> None:
-    """Raise what this process may have open. Errors: OSError that says what to do."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise OSError(f"expected to be allowed {wanted} open files, got {hard}; raise ulimit -n")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def judge(paced: Paced) -> list[str]:

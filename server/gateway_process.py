@@ -48,7 +48,9 @@ def main(
     log_to_pipe(outbox, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     log.info("process %d", os.getpid())
     torch.set_num_threads(1)
-    _allow_open_files(config)
+    wanted = open_files_wanted(config)
+    if (most := allow_open_files(wanted)) < wanted:
+        log.warning("only %d files may be open, expected %d: raise ulimit -n", most, wanted)
     try:
         uvloop.run(_serve(config, index, launch, outbox, heart, sock, tempest))
     except Exception as error:
@@ -105,12 +107,12 @@ def open_files_wanted(config: Config) -> int:
     return -(-config.server.max_clients // config.server.gateways) + ENDING + SPARE_FILES
 
 
-def _allow_open_files(config: Config) -> None:
-    """Raise what this process may have open, as far as it may raise it."""
+def allow_open_files(wanted: int) -> int:
+    """Raise what this process may have open to `wanted`, as far as it may raise it; how many of
+    those it may have now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = open_files_wanted(config)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        if most < wanted:
-            log.warning("only %d files may be open, expected %d: raise ulimit -n", most, wanted)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
