@@ -29,7 +29,7 @@ WHOLE_EPISODE = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
+class ActingParams:
     """How the frames of training games are played just now."""
 
     expert_ratio: float
@@ -46,15 +46,15 @@ class Mix:
     """With unit "segment": how many frames of a slot one has."""
 
 
-def mix_at(
+def acting_params_at(
     expert: ExpertConfig, exploration: ExplorationConfig, frames: int, handed_over: float | None
-) -> Mix:
+) -> ActingParams:
     """How frames are played at `frames` stored steps of the run. `handed_over`: the expert's ratio
     by evaluations, None where it goes by the schedule."""
     ratio, epsilon, noise = expert.ratio, exploration.epsilon, exploration.noise
     if handed_over is None:
         handed_over = scheduled(ratio, frames)
-    return Mix(
+    return ActingParams(
         handed_over,
         scheduled(epsilon, frames),
         scheduled(noise, frames),
@@ -63,7 +63,7 @@ def mix_at(
     )
 
 
-class Decider:
+class ActionSelector:
     """Decides batches of frames for one game. Holds only scratch memory and the generator."""
 
     def __init__(self, spec: GameSpec, rng: np.random.Generator) -> None:
@@ -85,7 +85,7 @@ class Decider:
         self,
         expert: npt.NDArray[np.float32],
         roles: npt.NDArray[np.uint8],
-        mix: Mix,
+        mix: ActingParams,
         leads: npt.NDArray[np.bool_],
         left: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.bool_]:
@@ -123,7 +123,7 @@ class Decider:
         expert: npt.NDArray[np.float32],
         by_expert: npt.NDArray[np.bool_],
         roles: npt.NDArray[np.uint8],
-        mix: Mix,
+        mix: ActingParams,
         actors: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.uint8],
     ) -> None:

@@ -131,7 +131,7 @@ class Learner:
         self._optimiser.found_inf = self._bad  # type: ignore[attr-defined]
         self.rate_factor = 1.0
         """What the configured learning rate is multiplied by: lower after going back from numbers
-        that went bad (server.recovery)."""
+        that went bad (agent.rollback)."""
         self._last_states: Tensor | None = None
         self._rows_at_a_time = None if cuda else CPU_ROWS
         self._spec = spec

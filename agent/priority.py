@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from agent.actor_index import Places
-from agent.drawing import Group
+from agent.sampler import Quota
 from agent.sum_tree import SumTree
 from protocol.actor import ACTORS, NAMES, Actor
 
@@ -113,7 +113,7 @@ class Priorities:
         self._tree.set(leaves, new)
         torch.maximum(self.largest, new.amax(), out=self.largest)
 
-    def draw(self, groups: Sequence[Group], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, groups: Sequence[Quota], rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows by priority, from each group as many as it says: their places, int64 [B], and P of
         the module's text up to a factor that is the same for all of them, float [B].
 

@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from agent.admission import check_block
 from agent.files import written_whole
 from agent.step import FINAL, STEP, StepBlock
+from agent.validation import check_block
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.checks import MAX_VALUE
 from protocol.errors import RemoteError

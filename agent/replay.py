@@ -1,7 +1,7 @@
 """The replay: each frame stored once, with who chose the action, and sampled as n-step windows.
 
 A row is one record of agent.step; rows are overwritten in order of age. Returns are computed when
-a batch is sampled, by following the links between rows (agent.links, agent.windows), so that
+a batch is sampled, by following the links between rows (agent.links, agent.n_step), so that
 `n_step` and `gamma` may change during a run and no observation is stored twice. Frames are stacked
 then too.
 """
@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from agent.actor_index import ActorIndex
-from agent.admission import check_block
 from agent.batch import Batch
-from agent.drawing import check_shares, draw_uniformly, groups_of
 from agent.links import NONE, StreamTable
+from agent.n_step import META, actors_of, follow, rewards_of, stacks
 from agent.priority import Priorities, SavedPriorities, importance
+from agent.sampler import check_shares, draw_uniformly, groups_of
 from agent.step import FINAL, STEP, StepBlock
 from agent.storage import Buffers, gather, put, zeros
-from agent.windows import META, actors_of, follow, rewards_of, stacks
+from agent.validation import check_block
 from protocol.actor import ACTORS, NAMES, NOBODY, Actor
 from protocol.messages import RUNNING, TERMINATED
 from protocol.spaces import GameSpec
@@ -222,7 +222,7 @@ class Replay:
                 self._priorities.enter(completed, self._actors.complete_actors(completed))
 
     def sample(self, batch_size: int) -> Batch:
-        """`batch_size` windows, drawn with replacement (see agent.windows).
+        """`batch_size` windows, drawn with replacement (see agent.n_step).
 
         ValueError where there is nothing to sample (`can_sample`) or a setting makes no sense.
         """

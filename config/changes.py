@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from config.fields import flat, leaves, nearest
+from config.fields import all_settings, flat, nearest
 from config.load import ConfigError, Layer, combine
 from config.models import Config
 
@@ -37,8 +37,8 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
-        leaf = leaves()[self.key]
-        return f"{self.key}: {leaf.show(self.old)} -> {leaf.show(self.new)}"
+        setting = all_settings()[self.key]
+        return f"{self.key}: {setting.show(self.old)} -> {setting.show(self.new)}"
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Change]]:
@@ -61,7 +61,7 @@ def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Cha
         raise ConfigError("\n".join(wrong))
     layers = [Layer("run", flat(config)), Layer(SOURCE, by_key)]
     new = combine(layers).config
-    before, after, known = flat(config), flat(new), leaves()
+    before, after, known = flat(config), flat(new), all_settings()
     return new, [
         Change(key, known[key].plain(before[key]), known[key].plain(after[key]))
         for key in by_key
@@ -86,11 +86,11 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
     """The values in words such as `expert.ratio=0.2`, for `changed`. Errors: ConfigError for a word
     that says nothing; what its key means is not looked at."""
     values: dict[str, Any] = {}
-    known = leaves()
+    known = all_settings()
     for key, text in _pairs(words):
         # A schedule's number is read as its start is.
-        leaf = known.get(key) or known.get(f"{key}.start")
-        values[key] = leaf.read(text) if leaf else text
+        setting = known.get(key) or known.get(f"{key}.start")
+        values[key] = setting.read(text) if setting else text
     return values
 
 
@@ -123,12 +123,12 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def can_be_changed() -> list[str]:
     """What can be changed, in words: keys, and groups whose fields all can be."""
-    return [each if each in leaves() else f"{each}.*" for each in CHANGEABLE]
+    return [each if each in all_settings() else f"{each}.*" for each in CHANGEABLE]
 
 
 def _keys(name: str) -> tuple[list[str], str]:
     """The fields that a name stands for, or what is wrong with it."""
-    known = leaves()
+    known = all_settings()
     keys = [name] if name in known else [f"{name}.start", f"{name}.end"]
     if any(key not in known for key in keys):
         meant = nearest(name, [*known, *_schedules()])
@@ -143,7 +143,7 @@ def _keys(name: str) -> tuple[list[str], str]:
 
 
 def _schedules() -> list[str]:
-    return [key.removesuffix(".start") for key in leaves() if key.endswith(".start")]
+    return [key.removesuffix(".start") for key in all_settings() if key.endswith(".start")]
 
 
 def _changeable(key: str) -> bool:

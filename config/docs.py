@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config.fields import Leaf, groups, leaves
+from config.fields import Setting, all_settings, groups
 from config.load import presets
 from config.options import SHORT
 
@@ -47,7 +47,9 @@ def page() -> str:
     short = ", ".join(f"`--{word}` is `--{key}`" for word, key in SHORT.items())
     parts = [INTRO, f"Short forms: {short}.\n"]
     for name, about in groups().items():
-        rows = [_row(leaf) for key, leaf in leaves().items() if key.startswith(name + ".")]
+        rows = [
+            _row(setting) for key, setting in all_settings().items() if key.startswith(name + ".")
+        ]
         parts.append(f"## {name}\n\n{about}\n\n{HEAD}" + "".join(rows))
     parts.append("## Presets\n\nDifferences from the defaults, each with its reason.\n")
     parts += [f"### {name}\n\n```toml\n{text}```\n" for name, text in presets().items()]
@@ -57,14 +59,14 @@ def page() -> str:
 HEAD = "| key | default | unit | expected | what it is |\n|---|---|---|---|---|\n"
 
 
-def _row(leaf: Leaf) -> str:
+def _row(setting: Setting) -> str:
     cells = (
-        f"`{leaf.key}`",
-        f"`{leaf.show(leaf.default)}`",
-        leaf.unit,
-        leaf.expected,
+        f"`{setting.key}`",
+        f"`{setting.show(setting.default)}`",
+        setting.unit,
+        setting.expected,
         # A word in angle brackets would be taken for HTML.
-        leaf.description.replace("<", "\\<"),
+        setting.description.replace("<", "\\<"),
     )
     return f"| {' | '.join(cells)} |\n"
 

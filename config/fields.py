@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from config.models import NONE, Config, Expected, Group, Unit
+from config.models import NONE, Config, Expected, Section, Unit
 
 HIDDEN = "********"
 """What is shown in place of a secret."""
@@ -29,7 +29,7 @@ _SCALARS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class Setting:
     """One field that can be set."""
 
     key: str
@@ -93,9 +93,9 @@ class Leaf:
 
 
 @cache
-def leaves() -> dict[str, Leaf]:
+def all_settings() -> dict[str, Setting]:
     """Every field by its key, in the order of the models."""
-    return {leaf.key: leaf for leaf in _leaves(Config(), "", "")}
+    return {setting.key: setting for setting in _leaves(Config(), "", "")}
 
 
 @cache
@@ -108,7 +108,7 @@ def groups() -> dict[str, str]:
 
 def flat(config: Config) -> dict[str, Any]:
     """Every value of a config by its key."""
-    return {key: _dig(config, key) for key in leaves()}
+    return {key: _dig(config, key) for key in all_settings()}
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,16 +134,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return lasts[found[0]] if found else None
 
 
-def _leaves(values: Group, prefix: str, about: str) -> Iterator[Leaf]:
+def _leaves(values: Section, prefix: str, about: str) -> Iterator[Setting]:
     for name, field in type(values).model_fields.items():
         value, key = getattr(values, name), prefix + name
         words = " ".join(f"{about} {field.description or ''}".split())
-        if isinstance(value, Group):
+        if isinstance(value, Section):
             # A group of Config has its own heading; a schedule's fields need what it is for.
             yield from _leaves(value, key + ".", words if prefix else "")
             continue
         inner, metadata, optional = _unwrap(field.annotation, field.metadata)
-        yield Leaf(
+        yield Setting(
             key=key,
             kind=_kind(inner),
             default=value,
@@ -160,9 +160,9 @@ def _dig(config: Config, key: str) -> Any:
     return value
 
 
-def _group(field: FieldInfo) -> type[Group]:
+def _group(field: FieldInfo) -> type[Section]:
     assert isinstance(field.annotation, type)
-    assert issubclass(field.annotation, Group)
+    assert issubclass(field.annotation, Section)
     return field.annotation
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from config.fields import HIDDEN, flat, leaves, nearest, nested
+from config.fields import HIDDEN, all_settings, flat, nearest, nested
 from config.models import NONE, Config
 
 PREFIX = "UNDERSTUDY_"
@@ -74,7 +74,7 @@ class Loaded:
 
 
 @dataclass(slots=True)
-class Given:
+class Overrides:
     """What a command line says of the configuration; `config.options` fills it."""
 
     preset: str | None = None
@@ -86,9 +86,9 @@ class Given:
     """For each of those keys, the option as it was written."""
 
 
-def load(given: Given | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+def load(given: Overrides | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """The configuration from all sources. ConfigError if any of them is wrong."""
-    given = given or Given()
+    given = given or Overrides()
     layers: list[Layer] = []
     if given.resume is not None:
         layers.append(run_layer(given.resume))
@@ -108,7 +108,7 @@ def _implied(layers: Sequence[Layer]) -> str | None:
 
 def combine(layers: Sequence[Layer]) -> Loaded:
     """Defaults, and the layers over them, the last one uppermost."""
-    values = {key: leaf.default for key, leaf in leaves().items()}
+    values = {key: setting.default for key, setting in all_settings().items()}
     origins = dict.fromkeys(values, "default")
     for layer in layers:
         for key, value in layer.values.items():
@@ -183,17 +183,17 @@ def toml_layer(text: str, name: str) -> Layer:
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
     """The variables that begin with UNDERSTUDY_; one that sets nothing is refused."""
-    by_variable = {leaf.variable: leaf for leaf in leaves().values()}
+    by_variable = {setting.variable: setting for setting in all_settings().values()}
     values: dict[str, Any] = {}
     given_as: dict[str, str] = {}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
-        leaf = by_variable.get(variable)
-        if leaf is None:
+        setting = by_variable.get(variable)
+        if setting is None:
             raise ConfigError(
                 f"environment {variable}: there is no such setting"
                 f"{_hint(variable, by_variable)}; correct or unset it"
             )
-        values[leaf.key], given_as[leaf.key] = leaf.read(environ[variable]), variable
+        values[setting.key], given_as[setting.key] = setting.read(environ[variable]), variable
     return Layer("environment", values, given_as)
 
 
@@ -201,7 +201,7 @@ def to_toml(config: Config, *, absolute: bool = False) -> str:
     """Every value but secrets and the run's own folder, as TOML that `file_layer` reads back.
     `absolute`: files that there are with their whole paths, for a reader in another working
     directory."""
-    known = leaves()
+    known = all_settings()
     saved = {
         key: known[key].plain(_whole(value) if absolute else value)
         for key, value in flat(config).items()
@@ -224,7 +224,7 @@ def unknown_option(option: str, known: Sequence[str]) -> ConfigError:
     )
 
 
-def _command_line(given: Given) -> Layer:
+def _command_line(given: Overrides) -> Layer:
     values, options = dict(given.values), dict(given.options)
     if given.resume is not None:
         if "run.dir" in values and Path(values["run.dir"]) != given.resume:
@@ -239,12 +239,12 @@ def _command_line(given: Given) -> Layer:
 def _flatten(
     tree: Mapping[str, Any], prefix: str, source: str, values: dict[str, Any], wrong: list[str]
 ) -> None:
-    known = leaves()
+    known = all_settings()
     for name, value in tree.items():
         key = prefix + name
         if key in known:
             values[key] = known[key].guard(value)
-        elif not any(leaf.startswith(key + ".") for leaf in known):
+        elif not any(setting.startswith(key + ".") for setting in known):
             # Below an unknown table each key has a nearest one of its own.
             inner = [f"{key}.{part}" for part in value] if isinstance(value, dict) else [key]
             wrong.extend(
@@ -272,9 +272,9 @@ def _explain(error: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[str,
     where = f"{origins[key]}: {key}{inside}"
     if reason:
         return key, f"{where}: {reason}"
-    leaf = leaves()[key]
-    came = HIDDEN if leaf.secret else repr(error["input"])
-    return key, f"{where}: expected {leaf.expected}, got {came}; correct or remove it"
+    setting = all_settings()[key]
+    came = HIDDEN if setting.secret else repr(error["input"])
+    return key, f"{where}: expected {setting.expected}, got {came}; correct or remove it"
 
 
 def _hint(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:

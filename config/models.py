@@ -68,7 +68,7 @@ CountOrNone = Annotated[Annotated[int, Field(ge=1)] | None, OrNone]
 ActorName = Literal["dqn", "expert"]
 
 
-class Group(BaseModel):
+class Section(BaseModel):
     """A frozen set of fields. Strict: text is not a number, and a number is not a switch."""
 
     model_config = ConfigDict(
@@ -76,7 +76,7 @@ class Group(BaseModel):
     )
 
 
-class Schedule(Group):
+class Schedule(Section):
     """A value that goes in a straight line from `start` to `end`, and stays there."""
 
     start: NotNegative
@@ -98,7 +98,7 @@ class FractionSchedule(Schedule):
     """Value from frame `hold` + `frames` on."""
 
 
-class RunConfig(Group):
+class RunConfig(Section):
     """The folder of the run, and what makes it repeatable."""
 
     dir: Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone] = None
@@ -115,7 +115,7 @@ class RunConfig(Group):
         return path
 
 
-class ServerConfig(Group):
+class ServerConfig(Section):
     """The socket side: where games connect, and what they may do."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -194,7 +194,7 @@ class ServerConfig(Group):
         return settings
 
 
-class TempestConfig(Group):
+class TempestConfig(Section):
     """The older clients for arcade Tempest (docs/tempest.md), which have a format of their own."""
 
     port: Annotated[
@@ -223,7 +223,7 @@ class TempestConfig(Group):
         return length
 
 
-class RewardConfig(Group):
+class RewardConfig(Section):
     """How the components of a reward become the number that is learnt from."""
 
     weights: dict[str, Finite] = {}
@@ -232,7 +232,7 @@ class RewardConfig(Group):
     """The weighted sum is clipped to [-clip, clip]. none: as it is."""
 
 
-class ExpertConfig(Group):
+class ExpertConfig(Section):
     """How often the expert plays, where a frame recommends an action."""
 
     ratio: FractionSchedule = FractionSchedule(start=0.5, end=0.05, frames=100_000)
@@ -257,7 +257,7 @@ class ExpertConfig(Group):
     recommendation. The gateways import it (docs/experts.md). none: there is no such expert."""
 
 
-class ExplorationConfig(Group):
+class ExplorationConfig(Section):
     """What the network tries beyond what it thinks best."""
 
     epsilon: FractionSchedule = FractionSchedule(start=0.2, end=0.02, frames=100_000)
@@ -266,7 +266,7 @@ class ExplorationConfig(Group):
     """Standard deviation of the noise on continuous heads, as a fraction of half their range."""
 
 
-class ReplayConfig(Group):
+class ReplayConfig(Section):
     """The memory that batches are drawn from."""
 
     capacity_steps: Steps = 1_000_000
@@ -296,7 +296,7 @@ class ReplayConfig(Group):
         return share
 
 
-class LearnerConfig(Group):
+class LearnerConfig(Section):
     """The network and its optimiser."""
 
     hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False), Unit("units")] = (
@@ -369,7 +369,7 @@ class LearnerConfig(Group):
         return self
 
 
-class ImitationConfig(Group):
+class ImitationConfig(Section):
     """Learning what to do from what was done, beside what it earned."""
 
     expert: Schedule = Schedule(start=1.0, end=1.0, frames=100_000)
@@ -386,7 +386,7 @@ class ImitationConfig(Group):
     where advantage.applies_to has imitation."""
 
 
-class AdvantageConfig(Group):
+class AdvantageConfig(Section):
     """Weights that favour what went better than usual, each actor compared with itself."""
 
     signal: Literal["reward", "return", "critic"] = "critic"
@@ -422,7 +422,7 @@ class AdvantageConfig(Group):
         return self
 
 
-class TrainerConfig(Group):
+class TrainerConfig(Section):
     """The training process."""
 
     enabled: bool = True
@@ -443,7 +443,7 @@ class TrainerConfig(Group):
     """How far the process gives way to others where cores are short: serving goes first."""
 
 
-class CheckpointConfig(Group):
+class CheckpointConfig(Section):
     """Saving, to go on later."""
 
     every_s: Seconds = 300.0
@@ -457,7 +457,7 @@ class CheckpointConfig(Group):
     restart goes on with them, whatever ended the run. Takes as much of the disk as of memory."""
 
 
-class HealthConfig(Group):
+class HealthConfig(Section):
     """When a loss or a gradient is NaN or infinite. Such an update is skipped and counted."""
 
     skips_in_a_row: Updates = 10
@@ -471,7 +471,7 @@ class HealthConfig(Group):
     """With go_back: how often since the server was started. Once more, and it stops."""
 
 
-class MetricsConfig(Group):
+class MetricsConfig(Section):
     """Numbers about the run."""
 
     every_s: Seconds = 1.0
@@ -481,7 +481,7 @@ class MetricsConfig(Group):
     package tensorboard."""
 
 
-class SupervisionConfig(Group):
+class SupervisionConfig(Section):
     """What happens when a process of the server dies or hangs."""
 
     restarts: Annotated[int, Field(ge=0), Unit("restarts")] = 5
@@ -496,7 +496,7 @@ class SupervisionConfig(Group):
     """A process that gives no sign of life for so long is killed and started again."""
 
 
-class Config(Group):
+class Config(Section):
     """All settings of a run, a group for each part."""
 
     run: RunConfig = RunConfig()

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from config.fields import Leaf, groups, leaves
-from config.load import Given, presets, unknown_option
+from config.fields import Setting, all_settings, groups
+from config.load import Overrides, presets, unknown_option
 
 SHORT = {
     "port": "server.port",
@@ -78,9 +78,9 @@ def add_arguments(
         spellings.setdefault(key, []).append(word)
     for name, about in groups().items():
         group = parser.add_argument_group(name, about)
-        for key, leaf in leaves().items():
+        for key, setting in all_settings().items():
             if key.startswith(name + "."):
-                _option(group, leaf, [*spellings.get(key, []), key])
+                _option(group, setting, [*spellings.get(key, []), key])
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -94,10 +94,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     return args
 
 
-def given(args: argparse.Namespace) -> Given:
+def given(args: argparse.Namespace) -> Overrides:
     """What the parsed command line says of the configuration, for `config.load.load`."""
     values = getattr(args, _VALUES) or {}
-    return Given(
+    return Overrides(
         preset=args.config_preset,
         resume=args.config_resume,
         file=args.config_file,
@@ -109,9 +109,9 @@ def given(args: argparse.Namespace) -> Given:
 class _Set(argparse.Action):
     """One field; for a switch, --name and --no-name."""
 
-    def __init__(self, *args: Any, leaf: Leaf, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, setting: Setting, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.leaf = leaf
+        self.setting = setting
 
     def __call__(
         self,
@@ -121,26 +121,26 @@ class _Set(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         option = str(option_string)
-        switch = self.leaf.kind is bool
-        value = not option.startswith("--no-") if switch else self.leaf.read(values)
+        switch = self.setting.kind is bool
+        value = not option.startswith("--no-") if switch else self.setting.read(values)
         # A new dict: the old one may be the parser's default, which all its namespaces share.
         earlier = getattr(namespace, _VALUES, None) or {}
-        setattr(namespace, _VALUES, earlier | {self.leaf.key: (value, option)})
+        setattr(namespace, _VALUES, earlier | {self.setting.key: (value, option)})
 
 
-def _option(group: argparse._ArgumentGroup, leaf: Leaf, words: Iterable[str]) -> None:
+def _option(group: argparse._ArgumentGroup, setting: Setting, words: Iterable[str]) -> None:
     plain = [f"--{word}" for word in words]
-    switch = leaf.kind is bool
-    detail = f"{leaf.unit}, default" if leaf.unit else "default"
+    switch = setting.kind is bool
+    detail = f"{setting.unit}, default" if setting.unit else "default"
     group.add_argument(
         *plain,
         *([f"--no-{word[2:]}" for word in plain] if switch else []),
         action=_Set,
-        leaf=leaf,
+        setting=setting,
         nargs=0 if switch else None,
-        metavar=None if switch else _METAVAR.get(leaf.kind, "TEXT"),
+        metavar=None if switch else _METAVAR.get(setting.kind, "TEXT"),
         default=argparse.SUPPRESS,
-        help=f"{leaf.description} [{detail} {leaf.show(leaf.default)}]".replace("%", "%%"),
+        help=f"{setting.description} [{detail} {setting.show(setting.default)}]".replace("%", "%%"),
     )
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from config.fields import HIDDEN, flat, leaves
+from config.fields import HIDDEN, all_settings, flat
 from config.load import Loaded, to_toml
 
 WIDE = 160
@@ -24,18 +24,18 @@ def table(loaded: Loaded, console: Console | None = None) -> None:
     for heading in ("key", "value", "unit", "from"):
         out.add_column(heading, overflow="fold")
     values = flat(loaded.config)
-    for key, leaf in leaves().items():
+    for key, setting in all_settings().items():
         origin = loaded.origins[key]
         style = "dim" if origin == "default" else ""
         # Text: a value with square brackets is not markup.
-        cells = (key, leaf.show(values[key]), leaf.unit, origin)
+        cells = (key, setting.show(values[key]), setting.unit, origin)
         out.add_row(*(Text(cell) for cell in cells), style=style)
     console.print(out)
 
 
 def to_json(loaded: Loaded) -> str:
     """An object with `value` and `origin` for each key; no value is null, a secret is stars."""
-    known, out = leaves(), {}
+    known, out = all_settings(), {}
     for key, value in flat(loaded.config).items():
         plain = None if value is None else known[key].plain(value)
         out[key] = {"value": plain, "origin": loaded.origins[key]}
@@ -45,6 +45,8 @@ def to_json(loaded: Loaded) -> str:
 def toml(loaded: Loaded) -> str:
     """The configuration as a file that --config reads; what it leaves out stands in comments."""
     values = flat(loaded.config)
-    secrets = [key for key, leaf in leaves().items() if leaf.secret and values[key] is not None]
+    secrets = [
+        key for key, setting in all_settings().items() if setting.secret and values[key] is not None
+    ]
     notes = "".join(f'# {key} = "{HIDDEN}"\n' for key in secrets)
     return notes + to_toml(loaded.config)

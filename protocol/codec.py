@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from protocol.decode_errors import in_words, kind_of
 from protocol.errors import RemoteError
 from protocol.framing import LENGTH_BYTES, framed
 from protocol.messages import (
@@ -25,7 +26,6 @@ from protocol.messages import (
     VersionError,
 )
 from protocol.spaces import Part
-from protocol.wording import in_words, kind_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_client: Callable[[Any], ClientMessage] = msgspec.msgpack.Decoder(ClientMessage).decode

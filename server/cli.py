@@ -13,29 +13,47 @@ from config.load import ConfigError
 from config.options import parse
 
 COMMANDS = {
-    "serve": ("server.serve", "run the server until it is stopped"),
-    "play": ("server.play", "run games against a server"),
-    "set": ("server.set", "change settings of a run while it runs"),
+    "serve": ("server.commands.serve", "run the server until it is stopped"),
+    "play": ("server.commands.play", "run games against a server"),
+    "set": ("server.commands.set", "change settings of a run while it runs"),
     "control": (
-        "server.operate",
+        "server.commands.control",
         "pause a running run, save or evaluate it, tell its games something",
     ),
-    "record": ("server.record", "write what an expert or a person plays to a file"),
-    "import": ("server.importing", "put recordings and Minari datasets into a run"),
-    "pretrain": ("server.pretrain", "learn from a run's demonstrations before any game connects"),
-    "inspect": ("server.inspect_run", "show what a run's folder holds, and check all of it"),
-    "export": ("server.export", "write a run's network as an ONNX file"),
-    "demo": ("server.demo", "LunarLander from start to finish: play, train, evaluate"),
-    "demo-mame": ("server.demo_mame", "Breakout or Pong in MAME from start to finish"),
-    "audit": ("server.audit", "prove that every action is tagged with who chose it"),
-    "chaos": ("server.chaos", "prove that nothing is lost while processes are killed at random"),
-    "conformance": ("server.conformance", "check any server or any client against the protocol"),
-    "doctor": ("server.doctor", "check this machine, or a running server from the game's side"),
-    "fuzz": ("server.fuzz", "feed decoder and server with what is hostile, and see them bear it"),
-    "soak": ("server.soak", "is a server after a long time under full load what it was at first?"),
-    "bench": ("server.bench", "measure serving, replay and learner on this machine"),
-    "study": ("server.study", "named comparisons of learning, with tables, pictures and verdicts"),
-    "config": ("server.showconfig", "show the configuration and where each value is from"),
+    "record": ("server.commands.record", "write what an expert or a person plays to a file"),
+    "import": ("server.commands.importing", "put recordings and Minari datasets into a run"),
+    "pretrain": (
+        "server.commands.pretrain",
+        "learn from a run's demonstrations before any game connects",
+    ),
+    "inspect": ("server.commands.inspect", "show what a run's folder holds, and check all of it"),
+    "export": ("server.commands.export", "write a run's network as an ONNX file"),
+    "demo": ("server.commands.demo", "LunarLander from start to finish: play, train, evaluate"),
+    "demo-mame": ("server.commands.demo_mame", "Breakout or Pong in MAME from start to finish"),
+    "audit": ("lab.audit", "prove that every action is tagged with who chose it"),
+    "chaos": ("lab.chaos", "prove that nothing is lost while processes are killed at random"),
+    "conformance": (
+        "server.conformance.command",
+        "check any server or any client against the protocol",
+    ),
+    "doctor": (
+        "server.commands.doctor.command",
+        "check this machine, or a running server from the game's side",
+    ),
+    "fuzz": (
+        "lab.fuzz.command",
+        "feed decoder and server with what is hostile, and see them bear it",
+    ),
+    "soak": (
+        "lab.soak.command",
+        "is a server after a long time under full load what it was at first?",
+    ),
+    "bench": ("lab.bench.command", "measure serving, replay and learner on this machine"),
+    "study": (
+        "lab.study.command",
+        "named comparisons of learning, with tables, pictures and verdicts",
+    ),
+    "config": ("server.commands.config", "show the configuration and where each value is from"),
 }
 """Command to the module that has its `add_arguments(parser)` and `main(args) -> int`. Imported
 when asked for: the game side must start without torch."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from server import shared
+from server.ipc import shared_memory
 
 # Examples share two cores with servers of other tests: slow is no failure.
 settings.register_profile("understudy", deadline=None)
@@ -55,8 +55,8 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         made.append(memory.name)
         return memory
 
-    real = shared.create
-    monkeypatch.setattr(shared, "create", create)
+    real = shared_memory.create
+    monkeypatch.setattr(shared_memory, "create", create)
     processes = set(descendants(os.getpid()))
     yield
     deadline = time.monotonic() + 5.0

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from agent import files, journal
-from server import intake, keeping, ring, trainer, trainer_process, weights
+from server.ipc import step_ring, weight_slot
+from server.trainer import ingest, replay_journal, trainer
+from server.trainer import process as trainer_process
 
 MOMENTS = ("taken in", "half written", "written", "given back", "publishing", "saving", "ready")
 
@@ -39,15 +41,15 @@ def main(moment: str, after: int, *args: Any) -> None:
 
     match moment:
         case "taken in":
-            intake.take_in = then_die(intake.take_in)
+            ingest.take_in = then_die(ingest.take_in)
         case "half written":
             journal.os = _With(os, pwritev=write_half)  # type: ignore[attr-defined]
         case "written":
-            keeping.Journal.append = then_die(keeping.Journal.append)  # type: ignore[method-assign]
+            replay_journal.Journal.append = then_die(replay_journal.Journal.append)  # type: ignore[method-assign]
         case "given back":
-            ring.StepRing.release = then_die(ring.StepRing.release)  # type: ignore[method-assign]
+            step_ring.StepRing.release = then_die(step_ring.StepRing.release)  # type: ignore[method-assign]
         case "publishing":
-            weights.fence = then_die(weights.fence)
+            weight_slot.fence = then_die(weight_slot.fence)
         case "saving":
             files.os = _With(os, fsync=then_die(os.fsync))  # type: ignore[attr-defined]
         case "ready":

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from server.arena import Evaluation
-from server.study_checks import Check
-from server.study_design import Comparison, Job, Picture, Scene, jobs
-from server.study_results import Results, Run, Writer, path_of
+from lab.study.checks import Check
+from lab.study.design import Comparison, Job, Picture, Scene, jobs
+from lab.study.results import Results, Run
+from lab.study.store import Writer, path_of
+from lab.sync_trainer import Evaluation
 
 SCENE = Scene("land", "Landing", "LunarLander-v3", weaken=0.3)
 TINY: dict[str, Any] = {

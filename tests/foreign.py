@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from server.conformance_listen import Listener
-from server.conformance_report import BROKEN, UNSEEN, Finding
+from server.conformance.listen import Listener
+from server.conformance.report import BROKEN, UNSEEN, Finding
 
 ROOT = Path(__file__).parent.parent
 VALID: list[dict[str, Any]] = json.loads((ROOT / "tests/golden/wire.json").read_text())["valid"]

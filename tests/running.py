@@ -20,11 +20,11 @@ import numpy as np
 from conftest import command_of, living_memory
 from worlds import SPEC
 
-from config.load import Given, load
+from config.load import Overrides, load
 from protocol.spaces import GameSpec
-from server.logs import log_here
-from server.rundir import RunFolder
-from server.supervisor import Supervisor
+from server.run.directory import RunDirectory
+from server.run.logs import log_here
+from server.supervisor.supervisor import Supervisor
 from understudy_client import Client, ClientError
 from understudy_client import spec as client_spec
 
@@ -54,8 +54,8 @@ class Running:
     ) -> None:
         dotted = {name.replace("__", "."): value for name, value in settings.items()}
         values = TINY | dotted | {"run.dir": str(folder)}
-        config = load(Given(values=values, options=dict.fromkeys(values, "")), {}).config
-        self.folder = RunFolder.open(config, resume=resume)
+        config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+        self.folder = RunDirectory.open(config, resume=resume)
         self.rows: list[dict[str, float]] = []
         self._level = logging.getLogger().level
         self._handler = log_here(self.folder.log, None)
@@ -73,7 +73,7 @@ class Running:
             self._end_log()
             self.folder.close()
             raise
-        self.pids = {self.pid(child.name) for child in self.supervisor._fleet.children}
+        self.pids = {self.pid(child.name) for child in self.supervisor._processes.children}
         self._thread.start()
 
     @property
@@ -87,7 +87,7 @@ class Running:
 
     def pid(self, name: str) -> int:
         """The process of this name."""
-        (child,) = [child for child in self.supervisor._fleet.children if child.name == name]
+        (child,) = [child for child in self.supervisor._processes.children if child.name == name]
         assert child.pid
         return child.pid
 
@@ -137,9 +137,9 @@ class Running:
         self._closed = True
         self._stop.set()
         self._thread.join()
-        memory = [ring.name for ring in self.supervisor._fleet.rings]
-        if self.supervisor._fleet.ready is not None:
-            memory.append(self.supervisor._fleet.ready.weights)
+        memory = [ring.name for ring in self.supervisor._processes.rings]
+        if self.supervisor._processes.ready is not None:
+            memory.append(self.supervisor._processes.ready.weights)
         assert living_memory(memory) == set(memory), "there is less memory than there should be"
         start = time.monotonic()
         self.supervisor.stop()

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config.load import Given, load
+from config.load import Overrides, load
 from config.models import Config
+from lab.sync_trainer import Evaluation, SyncTrainer, SyncTrainerOptions, evaluate_expert, run
+from lab.vector_client import VectorClient
 from protocol.actor import NOBODY
 from protocol.messages import Actions
-from server.arena import Arena, ArenaOptions, Evaluation, evaluate_expert, run
-from server.lockstep import Lockstep
 from understudy_client.experts import find, returns
 
 LUNAR = "LunarLander-v3"
@@ -22,14 +22,14 @@ LUNAR = "LunarLander-v3"
 def config(seed: int = 3, **values: Any) -> Config:
     small = {"learner.hidden": (16,), "learner.batch_size": 32, "trainer.min_steps": 50}
     values = small | {"run.seed": seed, "trainer.device": "cpu"} | values
-    return load(Given(preset="demo", values=values), {}).config
+    return load(Overrides(preset="demo", values=values), {}).config
 
 
-def options(frames: int = 300, **changed: Any) -> ArenaOptions:
+def options(frames: int = 300, **changed: Any) -> SyncTrainerOptions:
     given: dict[str, Any] = {
         "env": LUNAR, "frames": frames, "clients": 3, "eval_every": 150, "eval_episodes": 2,
     }  # fmt: skip
-    return ArenaOptions(**(given | changed))
+    return SyncTrainerOptions(**(given | changed))
 
 
 def outcome(found: list[Evaluation]) -> str:
@@ -63,8 +63,8 @@ def test_training_does_not_notice_that_it_is_evaluated() -> None:
 
 
 def test_an_evaluation_is_the_network_alone_on_fixed_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.arena.EVAL_SLOTS", 2)  # so that a game plays several episodes
-    with Arena(config(), options(eval_episodes=5)) as arena:
+    monkeypatch.setattr("lab.sync_trainer.EVAL_SLOTS", 2)  # so that a game plays several episodes
+    with SyncTrainer(config(), options(eval_episodes=5)) as arena:
         for _ in range(50):
             arena.play()
             arena.learn()
@@ -83,9 +83,9 @@ def test_rows_in_the_replay_carry_the_tags_that_the_games_saw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: dict[tuple[int, int], tuple[int, bytes]] = {}
-    send = Lockstep.send
+    send = VectorClient.send
 
-    def noted(self: Lockstep, data: bytes) -> None:
+    def noted(self: VectorClient, data: bytes) -> None:
         send(self, data)
         answer = self.answer
         assert isinstance(answer, Actions)
@@ -95,8 +95,8 @@ def test_rows_in_the_replay_carry_the_tags_that_the_games_saw(
                 action = answer.actions[slot * width : (slot + 1) * width]
                 seen[1 << 16 | slot, answer.seq] = (actor, action)
 
-    monkeypatch.setattr(Lockstep, "send", noted)
-    with Arena(config(), options(env="LunarLanderHybrid-v3", weaken=0.3)) as arena:
+    monkeypatch.setattr(VectorClient, "send", noted)
+    with SyncTrainer(config(), options(env="LunarLanderHybrid-v3", weaken=0.3)) as arena:
         while arena.sink.stored < 1000:
             arena.play()
             arena.learn()
@@ -113,7 +113,7 @@ def test_rows_in_the_replay_carry_the_tags_that_the_games_saw(
 
 
 def test_each_turn_is_played_with_the_newest_weights() -> None:
-    with Arena(config(), options()) as arena:
+    with SyncTrainer(config(), options()) as arena:
         while arena.learner.updates < 50:
             before = arena.learner.updates
             arena.play()
@@ -124,7 +124,7 @@ def test_each_turn_is_played_with_the_newest_weights() -> None:
 
 
 def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
-    with Arena(config(), options(expert="none")) as arena:
+    with SyncTrainer(config(), options(expert="none")) as arena:
         while arena.sink.stored < 1000:
             arena.play()
         seen = sorted(episode.episode_return for episode in arena.turn.episodes)
@@ -165,7 +165,7 @@ def test_an_expert_is_evaluated_alone_and_as_weak_as_in_training() -> None:
 
 
 def test_a_run_without_an_expert_is_the_network_alone() -> None:
-    with Arena(config(), options(expert="none")) as arena:
+    with SyncTrainer(config(), options(expert="none")) as arena:
         for _ in range(30):
             arena.play()
         assert arena.replay.actor_composition().frac_dqn == 1

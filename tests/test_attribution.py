@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server import attribution
-from server.attribution import Attribution, compare, load_dump, load_logs
+from server.play import attribution
+from server.play.attribution import Attribution, compare, load_dump, load_logs
 
 Columns = dict[str, npt.NDArray[Any]]
 

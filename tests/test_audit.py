@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lab import audit, audit_player
+from lab.audit import AuditResult
 from protocol.actor import Actor
-from server import audit, audit_player
-from server.attribution import Attribution
-from server.audit import AuditResult
+from server.play.attribution import Attribution
 
 ROOT = Path(__file__).parent.parent
 FAULTS = ROOT / "tests" / "faults"

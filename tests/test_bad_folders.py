@@ -24,9 +24,10 @@ from worlds import SPEC
 from agent import checkpoint, journal
 from agent.journal import Journal, Position
 from agent.step import StepBlock
-from server import cli, shared
-from server.control_socket import ask
-from server.rundir import RunFolder
+from server import cli
+from server.control.unix_socket import ask
+from server.ipc import shared_memory
+from server.run.directory import RunDirectory
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(300)]
 
@@ -38,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in order, with 100 steps."""
     path = tmp_path_factory.mktemp("finished") / "run"
     config = config_with(run__dir=str(path), server__port=0)
-    folder = RunFolder.open(config, resume=False)
+    folder = RunDirectory.open(config, resume=False)
     folder.keep_game(SPEC)
     folder.close()
     world = World(path)
@@ -187,7 +188,7 @@ def test_a_stale_folder_of_a_server_that_was_killed(
         second.stop()
     finally:
         for name in memory:
-            shared.remove(name)
+            shared_memory.remove(name)
     assert second.finish() == (0, "")
     log = (path / "understudy.log").read_text()
     assert "the run had not ended in order" in log

@@ -44,31 +44,31 @@ def bystander(server: Running) -> Iterator[Bystander]:
     game.stop()
 
 
-Misdeed = Callable[[RawClient], Any]
+Violation = Callable[[RawClient], Any]
 
 
-def first(data: bytes) -> Misdeed:
+def first(data: bytes) -> Violation:
     return lambda client: client.raw(data)
 
 
-def hello(**changes: Any) -> Misdeed:
+def hello(**changes: Any) -> Violation:
     return lambda client: client.send([1, hello_fields(**changes)])
 
 
-def said(*messages: Any, **changes: Any) -> Misdeed:
+def said(*messages: Any, **changes: Any) -> Violation:
     """Behind WELCOME."""
     return lambda client: client.welcome(**changes).send(*messages)
 
 
-def behind(frame: Any, **changes: Any) -> Misdeed:
+def behind(frame: Any, **changes: Any) -> Violation:
     """Behind a first frame and its answer."""
 
-    def misdeed(client: RawClient) -> None:
+    def violation(client: RawClient) -> None:
         client.welcome(**changes)
         assert client.frame(0, expert=[0, [0.0, 0.0]])[0] == 12
         client.send(frame)
 
-    return misdeed
+    return violation
 
 
 def a_frame(
@@ -138,7 +138,7 @@ def a_frame_of_each_kind(client: RawClient) -> None:
 
 IMPOSSIBLE = [0, [0.0, 1.5]]
 
-CASES: list[tuple[str, str, Misdeed]] = [
+CASES: list[tuple[str, str, Violation]] = [
     ("HTTP", "not_understudy", first(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")),
     ("HTTP post", "not_understudy", first(b"POST /x HTTP/1.1\r\n\r\n")),
     ("TLS", "not_understudy", first(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")),
@@ -231,12 +231,12 @@ def _other_bounds() -> dict[str, Any]:
     ("code", "misdeed"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
 )
 def test_a_misdeed_is_told_logged_counted_and_harms_nobody(
-    server: Running, bystander: Bystander, code: str, misdeed: Misdeed
+    server: Running, bystander: Bystander, code: str, violation: Violation
 ) -> None:
     counted = server.row.get(f"errors_{code}", 0)
     logged = server.log().count(f"{code}: ")
     with bystander.undisturbed(), RawClient(server.port) as client:
-        misdeed(client)
+        violation(client)
         got, message, _retry = client.refusal()
         assert (got, code) == (code, got), message
         assert "expected" in message.lower()

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from fake_server import FakeServer, Peer
 
-from server import bench_crowd, cli
-from server.bench_crowd import Crowd, Paced, judge
-from server.loadgen import bench_spec
+from lab.bench import fairness
+from lab.bench.fairness import Crowd, Paced, judge
+from lab.load.generator import bench_spec
+from server import cli
 
 SPEC = bench_spec(4, 3)
 
@@ -118,7 +119,7 @@ def test_two_hundred_clients_of_a_real_server() -> None:
     """At a tenth of what it can do, and held to half of the median: other work on the machine may
     hold up some of so few beats."""
     said: list[str] = []
-    row = bench_crowd.measure(
+    row = fairness.measure(
         clients=200, free_s=1.0, paced_s=3.0, share=0.1, observations=8, actions=3,
         config={"learner.hidden": [16], "learner.batch_size": 16, "trainer.min_steps": 100},
         show=said.append,
@@ -139,7 +140,7 @@ def test_the_bench_ends_with_what_it_found(
     def measured(**_: Any) -> dict[str, Any]:
         return {"case": "crowd", "ok": ok}
 
-    monkeypatch.setattr(bench_crowd, "measure", measured)
+    monkeypatch.setattr(fairness, "measure", measured)
     assert cli.main(["bench", "crowd"]) == (0 if ok else 1)
     machine, crowd = map(json.loads, capsys.readouterr().out.splitlines())
     assert (machine["case"], crowd["case"]) == ("machine", "crowd")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from server import bench_learner
+from lab.bench import learner as bench_learner
 
 SMALL = {"rows": 64, "inputs": 3, "hidden": [8], "choices": 2, "threads": 1}
 

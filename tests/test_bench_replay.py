@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from server import bench_replay
-from server.bench_replay import measure_one
+from lab.bench import replay as bench_replay
+from lab.bench.replay import measure_one
 
 PARAMETERS = {"capacity": 3000, "observations": 5, "batch": 512, "block": 256, "repeats": 3}
 

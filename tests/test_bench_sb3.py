@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from config.load import ConfigError
-from server import bench, bench_sb3
-from server.bench_sb3 import Played
+from lab.bench import command as bench
+from lab.bench import sb3
+from lab.bench.sb3 import Played
 
 
 def arguments(*cases: str) -> argparse.Namespace:
@@ -47,8 +48,8 @@ def test_all_cases_go_without_those_that_need_it(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_update_of_ours_is_one_optimiser_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_sb3, "STORED", 2000)
-    update = bench_sb3.our_update(inputs=3, hidden=[8], choices=2, batch_size=16)
+    monkeypatch.setattr(sb3, "STORED", 2000)
+    update = sb3.our_update(inputs=3, hidden=[8], choices=2, batch_size=16)
     assert isinstance(update, partial)
     _replay, learner, _batch_size = update.args
     before = learner.updates
@@ -62,10 +63,10 @@ def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.Mo
         "float32": iter([Played(300.0, 0.2), Played(400.0, 0.25), Played(400.0, 0.25)]),
         "bfloat16": iter([Played(300.0, 0.2), Played(800.0, 0.25), Played(800.0, 0.25)]),
     }
-    monkeypatch.setattr(bench_sb3, "their_game", lambda *_: next(theirs))
-    monkeypatch.setattr(bench_sb3, "our_game", lambda *given: next(ours[given[2]]))
+    monkeypatch.setattr(sb3, "their_game", lambda *_: next(theirs))
+    monkeypatch.setattr(sb3, "our_game", lambda *given: next(ours[given[2]]))
     said: list[str] = []
-    rows = list(bench_sb3.measure_game(1000, 3, said.append))
+    rows = list(sb3.measure_game(1000, 3, said.append))
     assert [row["precision"] for row in rows] == ["float32", "bfloat16"]
     assert [(row["fps"], row["sb3_fps"], row["fps_of_sb3"]) for row in rows] == [
         (400, 200, 2.0),
@@ -78,9 +79,9 @@ def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_our_game_makes_one_update_for_every_four_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_sb3, "HIDDEN", [16])
-    monkeypatch.setattr(bench_sb3, "WARM_UP", 400)
-    monkeypatch.setattr(bench_sb3, "LEARN_FROM", 200)
-    played = bench_sb3.our_game(400, clients=2, precision="bfloat16")
+    monkeypatch.setattr(sb3, "HIDDEN", [16])
+    monkeypatch.setattr(sb3, "WARM_UP", 400)
+    monkeypatch.setattr(sb3, "LEARN_FROM", 200)
+    played = sb3.our_game(400, clients=2, precision="bfloat16")
     assert played.frames_per_s > 0
     assert played.updates_per_frame == pytest.approx(0.25, rel=0.1)

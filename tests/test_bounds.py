@@ -16,16 +16,16 @@ from running import Bystander, RawClient, Running, hello_fields
 from test_turn import World
 from worlds import PIXELS, SPEC
 
-from config.load import Given, load
+from config.load import Overrides, load
 from config.models import Config
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from server.bounds import game_bytes, memory_bytes, refusal
-from server.slots import slot_bytes
+from server.gateway.slots import slot_bytes
+from server.supervisor.memory_budget import game_bytes, memory_bytes, refusal
 
 
 def config_with(**changes: Any) -> Config:
     values = {name.replace("__", "."): value for name, value in changes.items()}
-    return load(Given(values=values, options=dict.fromkeys(values, "")), {}).config
+    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
 
 
 # Games.
@@ -134,7 +134,7 @@ def test_memory_is_given_back_when_games_have_gone() -> None:
     world.run()
     turn = world.turn
     held = [turn._table, turn._batch, turn._stacks]
-    outbox = turn._outbox._block
+    pending_steps = turn._pending_steps._block
     assert turn._table.high == 2001
     assert turn._batch.obs[1999].any()
     for player in crowd:
@@ -149,7 +149,7 @@ def test_memory_is_given_back_when_games_have_gone() -> None:
                 # A page is kept whole.
                 beyond = 1 + mmap.PAGESIZE // (array.nbytes // len(array))
                 assert not array[beyond:].any(), (type(holder).__name__, name)
-    assert not outbox.stream.any()
+    assert not pending_steps.stream.any()
     # Who stayed plays on, and what was played before is completed.
     stays.frame(2.0, reward=5.0)
     world.run()

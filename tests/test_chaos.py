@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server import chaos, cli
-from server.attribution import Attribution
-from server.chaos import ChaosResult
-from server.tally import InFlight
+from lab import chaos
+from lab.chaos import ChaosResult
+from server import cli
+from server.ipc.inflight import InFlight
+from server.play.attribution import Attribution
 
 pytestmark = pytest.mark.timeout(900)
 

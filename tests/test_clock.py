@@ -15,7 +15,7 @@ from running import client_for
 from test_serve import SMALL, serving
 
 from agent.files import written_whole
-from server.control_socket import ask
+from server.control.unix_socket import ask
 from understudy_client import Client
 
 pytestmark = pytest.mark.timeout(240)

@@ -13,11 +13,11 @@ import pytest
 import tomli_w
 
 from config import load as loading
-from config.fields import flat, leaves, nearest, nested
-from config.load import IMPLIED, ConfigError, Given, Loaded, load, to_toml
+from config.fields import all_settings, flat, nearest, nested
+from config.load import IMPLIED, ConfigError, Loaded, Overrides, load, to_toml
 from config.models import NONE, Config
 from config.options import add_arguments, given, parse
-from server.rundir import write_effective
+from server.run.directory import write_effective
 
 OTHER: dict[str, Any] = {
     "run.dir": "somewhere/run",
@@ -71,22 +71,22 @@ OTHER: dict[str, Any] = {
 
 
 def _other(key: str) -> Any:
-    leaf = leaves()[key]
+    setting = all_settings()[key]
     if key in OTHER:
         return OTHER[key]
-    if leaf.kind is bool:
-        return not leaf.default
-    return leaf.default + 1 if leaf.kind is int else leaf.default / 2
+    if setting.kind is bool:
+        return not setting.default
+    return setting.default + 1 if setting.kind is int else setting.default / 2
 
 
 def _in_config(key: str, value: Any) -> Any:
     """A value of a source as the config holds it."""
-    if leaves()[key].kind is Path:
+    if all_settings()[key].kind is Path:
         return Path(value)
-    return tuple(value) if leaves()[key].kind is tuple else value
+    return tuple(value) if all_settings()[key].kind is tuple else value
 
 
-def _command(*argv: str) -> Given:
+def _command(*argv: str) -> Overrides:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return given(parse(parser, argv))
@@ -99,15 +99,15 @@ def _write(path: Path, values: dict[str, Any]) -> Path:
 
 def _value(loaded: Loaded, key: str) -> Any:
     value = flat(loaded.config)[key]
-    return value.get_secret_value() if leaves()[key].secret and value else value
+    return value.get_secret_value() if all_settings()[key].secret and value else value
 
 
 def _check_only(loaded: Loaded, key: str, origin: str) -> None:
     """One key has its other value, from there; all others their defaults, or those of the preset
     that the key brings along."""
-    base = load(Given(preset=IMPLIED.get(key)), {})
+    base = load(Overrides(preset=IMPLIED.get(key)), {})
     assert _value(loaded, key) == _in_config(key, _other(key))
-    assert _value(loaded, key) != leaves()[key].default
+    assert _value(loaded, key) != all_settings()[key].default
     assert loaded.origins == dict(base.origins) | {key: origin}
     rest = {k: v for k, v in flat(loaded.config).items() if k != key}
     assert rest == {k: v for k, v in flat(base.config).items() if k != key}
@@ -123,21 +123,21 @@ def _toml(value: Any) -> str:
     return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
 
 
-@pytest.mark.parametrize("key", list(leaves()))
+@pytest.mark.parametrize("key", list(all_settings()))
 def test_set_by_file(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "understudy.toml", {key: _other(key)})
-    _check_only(load(Given(file=path), {}), key, f"file {path}")
+    _check_only(load(Overrides(file=path), {}), key, f"file {path}")
 
 
 @pytest.mark.parametrize("dumps", [json.dumps, _toml])
-@pytest.mark.parametrize("key", list(leaves()))
+@pytest.mark.parametrize("key", list(all_settings()))
 def test_set_by_environment(key: str, dumps: Any) -> None:
-    value, leaf = _other(key), leaves()[key]
+    value, setting = _other(key), all_settings()[key]
     text = value if isinstance(value, str) else dumps(value)
-    _check_only(load(environ={leaf.variable: text}), key, f"environment {leaf.variable}")
+    _check_only(load(environ={setting.variable: text}), key, f"environment {setting.variable}")
 
 
-@pytest.mark.parametrize("key", list(leaves()))
+@pytest.mark.parametrize("key", list(all_settings()))
 def test_set_by_command_line(key: str) -> None:
     value, option = _other(key), f"--{key}"
     if isinstance(value, bool):
@@ -148,16 +148,18 @@ def test_set_by_command_line(key: str) -> None:
     _check_only(load(_command(*argv), {}), key, f"command line {option}")
 
 
-@pytest.mark.parametrize("key", [k for k, leaf in leaves().items() if leaf.default is None])
+@pytest.mark.parametrize(
+    "key", [k for k, setting in all_settings().items() if setting.default is None]
+)
 def test_none_is_set_like_any_value(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", {key: _other(key)})
-    variable = leaves()[key].variable
-    assert _value(load(Given(file=path), {variable: NONE}), key) is None
+    variable = all_settings()[key].variable
+    assert _value(load(Overrides(file=path), {variable: NONE}), key) is None
     assert _value(load(_command("--config", str(path), f"--{key}", NONE), {}), key) is None
     none = _write(tmp_path / "b.toml", {key: NONE})
-    assert _value(load(Given(file=none), {}), key) is None
+    assert _value(load(Overrides(file=none), {}), key) is None
     above = {variable: str(_other(key))}
-    assert _value(load(Given(file=none), above), key) == _in_config(key, _other(key))
+    assert _value(load(Overrides(file=none), above), key) == _in_config(key, _other(key))
 
 
 # Which source wins
@@ -212,20 +214,20 @@ def test_sources_add_up_within_a_group(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _everything(tmp_path: Path) -> Loaded:
-    path = _write(tmp_path / "all.toml", {key: _other(key) for key in leaves()})
-    return load(Given(file=path), {})
+    path = _write(tmp_path / "all.toml", {key: _other(key) for key in all_settings()})
+    return load(Overrides(file=path), {})
 
 
 def test_saved_and_read_back(tmp_path: Path) -> None:
     first = _everything(tmp_path)
     path = write_effective(first.config, tmp_path)
     assert path == tmp_path / "config.toml"
-    second = load(Given(resume=tmp_path), {})
-    secrets = [key for key, leaf in leaves().items() if leaf.secret]
+    second = load(Overrides(resume=tmp_path), {})
+    secrets = [key for key, setting in all_settings().items() if setting.secret]
     assert secrets == ["server.token", "server.control_token"]
     expected = flat(first.config) | dict.fromkeys(secrets) | {"run.dir": tmp_path}
     assert flat(second.config) == expected
-    origins = dict.fromkeys(leaves(), f"run {tmp_path}")
+    origins = dict.fromkeys(all_settings(), f"run {tmp_path}")
     origins |= dict.fromkeys(secrets, "default") | {"run.dir": "command line --resume"}
     assert second.origins == origins
 
@@ -233,7 +235,9 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
 def test_files_of_a_run_are_found_from_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = [key for key, leaf in leaves().items() if leaf.kind is Path and key != "run.dir"]
+    files = [
+        key for key, setting in all_settings().items() if setting.kind is Path and key != "run.dir"
+    ]
     assert files == [
         f"server.{name}" for name in ("token_file", "tls_cert", "tls_key", "control_token_file")
     ]
@@ -248,35 +252,35 @@ def test_files_of_a_run_are_found_from_everywhere(
         (str(here / "word"), here / "word"),
         ("not/there", Path("not/there")),  # perhaps it is, where the run was started first
     ):
-        config = load(Given(values=dict.fromkeys(files, place)), {}).config
+        config = load(Overrides(values=dict.fromkeys(files, place)), {}).config
         write_effective(config, tmp_path)
         monkeypatch.chdir(elsewhere)
-        resumed = flat(load(Given(resume=tmp_path), {}).config)
+        resumed = flat(load(Overrides(resume=tmp_path), {}).config)
         assert [resumed[key] for key in files] == [named] * len(files)
         # Only what a run keeps: a file that somebody is to put elsewhere says what was said.
         assert f'token_file = "{place}"' in to_toml(config)
         monkeypatch.chdir(here)
     write_effective(Config(), tmp_path)
-    assert load(Given(resume=tmp_path), {}).config.server.token_file is None
+    assert load(Overrides(resume=tmp_path), {}).config.server.token_file is None
 
 
 def test_a_saved_none_wins_over_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "presets", lambda: {"p": "[trainer]\nmax_lag_updates = 9"})
     write_effective(Config(), tmp_path)
-    assert load(Given(preset="p"), {}).config.trainer.max_lag_updates == 9
-    loaded = load(Given(preset="p", resume=tmp_path), {})
+    assert load(Overrides(preset="p"), {}).config.trainer.max_lag_updates == 9
+    loaded = load(Overrides(preset="p", resume=tmp_path), {})
     assert loaded.config == Config.model_validate({"run": {"dir": tmp_path}})
 
 
 def test_a_saved_configuration_makes_another_run(tmp_path: Path) -> None:
     path = write_effective(_everything(tmp_path).config, tmp_path)
-    assert load(Given(file=path), {}).config.run.dir is None
+    assert load(Overrides(file=path), {}).config.run.dir is None
 
 
 def test_resume_takes_the_folder(tmp_path: Path) -> None:
     write_effective(Config(), tmp_path)
     environ = {"UNDERSTUDY_RUN__DIR": "elsewhere"}
-    assert load(Given(resume=tmp_path), environ).config.run.dir == tmp_path
+    assert load(Overrides(resume=tmp_path), environ).config.run.dir == tmp_path
     same = _command("--resume", str(tmp_path), "--run", str(tmp_path))
     assert load(same, {}).config.run.dir == tmp_path
     with pytest.raises(ConfigError, match=r"--run other: --resume .* goes on in the folder"):
@@ -287,18 +291,18 @@ def test_resume_takes_the_folder(tmp_path: Path) -> None:
 
 def test_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot resume .*there is no such folder"):
-        load(Given(resume=tmp_path / "no"), {})
+        load(Overrides(resume=tmp_path / "no"), {})
     with pytest.raises(ConfigError, match=r"cannot resume .*with a config\.toml in it"):
-        load(Given(resume=tmp_path), {})
+        load(Overrides(resume=tmp_path), {})
     (tmp_path / "config.toml").write_text("[another]\nprogram = 1\n")
     with pytest.raises(ConfigError, match=r"^run .*: another\.program: there is no such setting"):
-        load(Given(resume=tmp_path), {})
+        load(Overrides(resume=tmp_path), {})
 
 
 # What is refused, and how
 
 
-def _message(given: Given | None = None, environ: dict[str, str] | None = None) -> str:
+def _message(given: Overrides | None = None, environ: dict[str, str] | None = None) -> str:
     with pytest.raises(ConfigError) as caught:
         load(given, environ or {})
     return str(caught.value)
@@ -335,7 +339,7 @@ def _message(given: Given | None = None, environ: dict[str, str] | None = None) 
 def test_a_wrong_file(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "understudy.toml"
     path.write_text(text)
-    found = _message(Given(file=path))
+    found = _message(Overrides(file=path))
     assert message in found
     assert found.startswith(f"file {path}: ")
     assert "\n" not in found
@@ -344,7 +348,7 @@ def test_a_wrong_file(text: str, message: str, tmp_path: Path) -> None:
 def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text("[server]\nport = -1\nmax_clients = 'x'\n[learner]\nhidden = ['a', 'b']")
-    assert [line.split(": ")[1] for line in _message(Given(file=path)).splitlines()] == [
+    assert [line.split(": ")[1] for line in _message(Overrides(file=path)).splitlines()] == [
         "server.port",
         "server.max_clients",
         "learner.hidden[0]",
@@ -352,10 +356,10 @@ def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    assert "No such file" in _message(Given(file=tmp_path / "none.toml"))
-    assert "Is a directory" in _message(Given(file=tmp_path))
+    assert "No such file" in _message(Overrides(file=tmp_path / "none.toml"))
+    assert "Is a directory" in _message(Overrides(file=tmp_path))
     (tmp_path / "latin").write_bytes(b"\xff\xfe")
-    assert "not UTF-8" in _message(Given(file=tmp_path / "latin"))
+    assert "not UTF-8" in _message(Overrides(file=tmp_path / "latin"))
 
 
 @pytest.mark.parametrize(
@@ -380,7 +384,7 @@ def test_a_wrong_environment(variable: str, text: str, message: str) -> None:
 
 def test_an_impossible_combination_names_both_sources(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", {"replay.capacity_steps": 500})
-    assert _message(Given(file=path), {"UNDERSTUDY_TRAINER__MIN_STEPS": "600"}) == (
+    assert _message(Overrides(file=path), {"UNDERSTUDY_TRAINER__MIN_STEPS": "600"}) == (
         "trainer.min_steps is 600 and replay.capacity_steps 500; training would never begin "
         "(trainer.min_steps: environment UNDERSTUDY_TRAINER__MIN_STEPS, "
         f"replay.capacity_steps: file {path})"
@@ -392,7 +396,7 @@ def test_an_impossible_combination_names_both_sources(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset() -> None:
-    message = _message(Given(preset="dmo"))
+    message = _message(Overrides(preset="dmo"))
     names = ", ".join(loading.presets())
     assert message == f"there is no preset 'dmo' (did you mean demo?); the presets are {names}"
 
@@ -402,7 +406,7 @@ def test_an_unknown_preset() -> None:
     [("server.prot", "server.port"), ("gama", "learner.gamma"), ("xyz", None)],
 )
 def test_nearest(word: str, meant: str | None) -> None:
-    assert nearest(word, leaves()) == meant
+    assert nearest(word, all_settings()) == meant
 
 
 # Secrets
@@ -414,9 +418,9 @@ SECRET = "s3cret-of-the-house"
 def test_a_secret_is_in_no_message_and_no_file(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", {key: SECRET, "server.port": -1})
     command = _command(f"--{key}", SECRET, "--server.port", "-1")
-    variable = leaves()[key].variable
+    variable = all_settings()[key].variable
     environ = {variable: SECRET, "UNDERSTUDY_SERVER__PORT": "-1"}
-    for given_, env in ((Given(file=path), {}), (command, {}), (Given(), environ)):
+    for given_, env in ((Overrides(file=path), {}), (command, {}), (Overrides(), environ)):
         assert SECRET not in repr(given_)
         with pytest.raises(ConfigError, match="port") as caught:
             load(given_, env)
@@ -431,6 +435,6 @@ def test_a_secret_is_in_no_message_and_no_file(key: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("wrong", ["[12345678]", "12345678", "{ a = 12345678 }"])
 def test_a_secret_of_the_wrong_type_is_not_quoted(wrong: str, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(f"[server]\ntoken = {wrong}")
-    message = _message(Given(file=tmp_path / "a.toml"))
+    message = _message(Overrides(file=tmp_path / "a.toml"))
     assert "server.token: expected text" in message
     assert "12345678" not in message

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from config.fields import groups, leaves
-from config.models import ActorName, Config, Group, LearnerConfig, Schedule
+from config.fields import all_settings, groups
+from config.models import ActorName, Config, LearnerConfig, Schedule, Section
 from protocol.actor import NAMES
 
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_steps": "steps", "_updates": "updates"}
@@ -17,13 +17,13 @@ NO_UNIT = {"run.seed", "server.port", "server.http_port", "tempest.port", "train
 """Whole numbers that count nothing."""
 
 
-def _undocumented(model: type[Group]) -> list[str]:
+def _undocumented(model: type[Section]) -> list[str]:
     """The fields of a model, and of those within it, that say nothing about themselves."""
     found = []
     for name, field in model.model_fields.items():
         inner = field.annotation
         about = field.description
-        if isinstance(inner, type) and issubclass(inner, Group):
+        if isinstance(inner, type) and issubclass(inner, Section):
             found += _undocumented(inner)
             about = about or (inner.__doc__ if model is Config else None)
         if not about:
@@ -33,17 +33,17 @@ def _undocumented(model: type[Group]) -> list[str]:
 
 def test_every_field_is_documented() -> None:
     assert _undocumented(Config) == []
-    assert all(leaf.description.endswith((".", ")")) for leaf in leaves().values())
+    assert all(setting.description.endswith((".", ")")) for setting in all_settings().values())
     assert all(groups().values())
 
 
 def test_an_undocumented_field_is_found() -> None:
-    class Bare(Group):
+    class Bare(Section):
         said: int = 1
         """Said."""
         unsaid: int = 1
 
-    class Outer(Group):
+    class Outer(Section):
         bare: Bare = Bare()
         """A group."""
 
@@ -51,12 +51,12 @@ def test_an_undocumented_field_is_found() -> None:
 
 
 def test_a_number_has_the_unit_that_its_name_says() -> None:
-    for key, leaf in leaves().items():
+    for key, setting in all_settings().items():
         for ending, unit in UNITS.items():
             if key.endswith(ending):
-                assert leaf.unit == unit, key
-        if leaf.kind is int:
-            assert bool(leaf.unit) != (key in NO_UNIT), key
+                assert setting.unit == unit, key
+        if setting.kind is int:
+            assert bool(setting.unit) != (key in NO_UNIT), key
 
 
 def test_frozen() -> None:

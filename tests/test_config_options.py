@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from config.fields import groups, leaves
+from config.fields import all_settings, groups
 from config.load import ConfigError, load
 from config.options import add_arguments, given, parse
 
@@ -81,10 +81,10 @@ def test_the_help_says_all(
     with pytest.raises(SystemExit):
         _parser().parse_args(["serve", "--help"])
     words = " ".join(capsys.readouterr().out.split())
-    for key, leaf in leaves().items():
-        metavar = r",( --no-\S+)+" if leaf.kind is bool else r" [A-Z]+"
-        detail = f"{leaf.unit}, default" if leaf.unit else "default"
-        about = f" {leaf.description} [{detail} {leaf.show(leaf.default)}]"
+    for key, setting in all_settings().items():
+        metavar = r",( --no-\S+)+" if setting.kind is bool else r" [A-Z]+"
+        detail = f"{setting.unit}, default" if setting.unit else "default"
+        about = f" {setting.description} [{detail} {setting.show(setting.default)}]"
         assert re.search(f" --{key}{metavar}{re.escape(about)}", words), key
     for name, about in groups().items():
         assert f"{name}: {about}" in words

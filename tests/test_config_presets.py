@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from config import docs
-from config.fields import leaves
-from config.load import Given, load, presets, toml_layer
+from config.fields import all_settings
+from config.load import Overrides, load, presets, toml_layer
 from config.models import Config
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 def _same_as_default(text: str) -> list[str]:
     values = toml_layer(text, "preset").values
     return [
-        key for key, value in values.items() if leaves()[key].plain(leaves()[key].default) == value
+        key
+        for key, value in values.items()
+        if all_settings()[key].plain(all_settings()[key].default) == value
     ]
 
 
@@ -38,7 +40,7 @@ def test_the_presets() -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_loads(name: str) -> None:
-    loaded = load(Given(preset=name), {})
+    loaded = load(Overrides(preset=name), {})
     assert f"preset {name}" in loaded.origins.values()
 
 
@@ -52,9 +54,9 @@ def test_a_preset_holds_differences_with_reasons(name: str) -> None:
 
 def test_the_older_clients_bring_their_preset_along() -> None:
     """A port for them is enough, wherever it is set."""
-    preset = load(Given(preset="tempest"), {})
+    preset = load(Overrides(preset="tempest"), {})
     for loaded in (
-        load(Given(values={"tempest.port": 0}, options={"tempest.port": "--tempest-port"}), {}),
+        load(Overrides(values={"tempest.port": 0}, options={"tempest.port": "--tempest-port"}), {}),
         load(environ={"UNDERSTUDY_TEMPEST__PORT": "0"}),
     ):
         assert loaded.config.tempest.port == 0
@@ -62,7 +64,7 @@ def test_the_older_clients_bring_their_preset_along() -> None:
         assert loaded.origins["reward.clip"] == "preset tempest"
     over = {"UNDERSTUDY_TEMPEST__PORT": "0", "UNDERSTUDY_REWARD__CLIP": "5"}
     assert load(environ=over).config.reward.clip == 5.0
-    other = load(Given(preset="original"), {"UNDERSTUDY_TEMPEST__PORT": "0"})
+    other = load(Overrides(preset="original"), {"UNDERSTUDY_TEMPEST__PORT": "0"})
     assert other.config.reward.clip is None, "one that is named is the only one"
     assert load(environ={"UNDERSTUDY_TEMPEST__PORT": "none"}).config == Config()
 
@@ -81,5 +83,5 @@ def test_the_page_of_all_settings_is_current() -> None:
 
 
 def test_the_page_names_every_setting() -> None:
-    for key in leaves():
+    for key in all_settings():
         assert docs.page().count(f"| `{key}` |") == 1

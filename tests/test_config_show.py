@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from config import show
-from config.fields import HIDDEN, flat, leaves
-from config.load import Given, Loaded, load
+from config.fields import HIDDEN, all_settings, flat
+from config.load import Loaded, Overrides, load
 
 SECRET = "s3cret-of-the-house"
 
@@ -19,7 +19,7 @@ SECRET = "s3cret-of-the-house"
 @pytest.fixture
 def loaded() -> Loaded:
     return load(
-        Given(
+        Overrides(
             values={"server.port": 0, "learner.hidden": [128, 128]},
             options={"server.port": "--port", "learner.hidden": "--learner.hidden"},
         ),
@@ -39,7 +39,7 @@ def _table(loaded: Loaded) -> str:
 def test_the_table_has_a_line_for_each_field(loaded: Loaded) -> None:
     head, *lines = _table(loaded).splitlines()
     assert head.split() == ["key", "value", "unit", "from"]
-    assert [line.split()[0] for line in lines] == list(leaves())
+    assert [line.split()[0] for line in lines] == list(all_settings())
     found = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines}
     assert found["server.port"].split() == ["0", "command", "line", "--port"]
     assert found["server.idle_timeout_s"].split() == ["300.0", "seconds", "default"]
@@ -49,7 +49,7 @@ def test_the_table_has_a_line_for_each_field(loaded: Loaded) -> None:
 
 def test_json(loaded: Loaded) -> None:
     found = json.loads(show.to_json(loaded))
-    assert list(found) == list(leaves())
+    assert list(found) == list(all_settings())
     assert found["server.port"] == {"value": 0, "origin": "command line --port"}
     assert found["learner.hidden"] == {
         "value": [128, 128],
@@ -63,7 +63,7 @@ def test_json(loaded: Loaded) -> None:
 def test_toml_can_be_loaded(loaded: Loaded, tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(show.toml(loaded))
-    again = load(Given(file=path), {})
+    again = load(Overrides(file=path), {})
     assert flat(again.config) == flat(loaded.config) | {"server.token": None}
     assert f'# server.token = "{HIDDEN}"' in path.read_text()
     assert HIDDEN not in show.toml(load(environ={}))

@@ -25,14 +25,15 @@ from running import RawClient, Running, framed, obs_of
 from saboteurs import EXPERT, Bend, Closed, RawGame, bent, changed
 
 from protocol.errors import CODES
-from server import cli, conformance_listen
-from server.conformance import check_server, first_welcome
-from server.conformance_answers import long_form, plain
-from server.conformance_cases import CASES, Player
-from server.conformance_listen import ACTS, ENDINGS, Listener
-from server.conformance_misdeeds import HELLOS, MISDEEDS, misdeeds
-from server.conformance_report import BROKEN, KEPT, UNSEEN, Finding, as_json, as_table, passed
-from server.conformance_rules import RULES
+from server import cli
+from server.conformance import listen as conformance_listen
+from server.conformance.answers import long_form, plain
+from server.conformance.cases import CASES, Player
+from server.conformance.command import check_server, first_welcome
+from server.conformance.listen import ACTS, ENDINGS, Listener
+from server.conformance.report import BROKEN, KEPT, UNSEEN, Finding, as_json, as_table, passed
+from server.conformance.rules import RULES
+from server.conformance.violations import HELLOS, MISDEEDS, violations
 from understudy_client import Client, Continuous, Discrete, Observation, Reconnected, ServerError
 
 ROOT = Path(__file__).parent.parent
@@ -62,12 +63,12 @@ def test_every_rule_is_under_a_heading_of_the_specification() -> None:
 def test_names_are_told_apart() -> None:
     for names in ([case.name for case in CASES], [rule.name for rule in RULES]):
         assert len(set(names)) == len(names)
-    tried = [(m.code, m.name) for m in misdeeds(Player(("", 0), 1.0))]
+    tried = [(m.code, m.name) for m in violations(Player(("", 0), 1.0))]
     assert len(set(tried)) == len(tried)
 
 
 def test_every_code_is_tried_or_cannot_be_at_will() -> None:
-    tried = {misdeed.code for misdeed in MISDEEDS} | {code for _, code, _ in HELLOS}
+    tried = {violation.code for violation in MISDEEDS} | {code for _, code, _ in HELLOS}
     tried |= {"hello_twice", "bad_token", "handshake_timeout", "message_truncated"}
     late = {"idle_timeout", "slow_reader", "too_many_clients", "server_stopping", "welcome_first"}
     late |= {"tls_failed", "too_many_attempts", "too_fast"}
@@ -130,7 +131,7 @@ def test_our_server_passes(server: Running) -> None:
     findings = check_server(player)
     assert broken(findings) == {}
     assert named(findings, UNSEEN) == set()
-    assert len(findings) == len(CASES) + len(misdeeds(player)) + 1
+    assert len(findings) == len(CASES) + len(violations(player)) + 1
     assert passed(findings)
 
 
@@ -255,7 +256,7 @@ def test_a_server_with_a_certificate_is_checked_too(
         tmp_path / "run", server__handshake_timeout_s=0.5, server__token=TOKEN,
         server__tls_cert=str(pair.cert), server__tls_key=str(pair.key),
     ) as encrypted:  # fmt: skip
-        encrypted.until(lambda: encrypted.supervisor.board.ready, "it shakes hands", 90.0)
+        encrypted.until(lambda: encrypted.supervisor.status.ready, "it shakes hands", 90.0)
         where = ("--connect", f"127.0.0.1:{encrypted.port}", "--token", TOKEN)
         done = run(*where, "--ca", str(pair.cert), "--json", timeout=200.0)
         report = json.loads(done.stdout)

@@ -15,8 +15,8 @@ from protocol import codec
 from protocol.errors import RemoteError
 from protocol.messages import Error, HelloFields, Pong, Welcome, WelcomeFields
 from protocol.session import ServerSession
-from server.connection import GOODBYE_S, WRITE_HIGH_BYTES, Connection
-from server.limits import Addresses, Bucket
+from server.gateway.connection import GOODBYE_S, WRITE_HIGH_BYTES, Connection
+from server.net.rate_limits import AddressLimits, TokenBucket
 
 HELLO = codec.encode_hello(
     HelloFields(
@@ -97,9 +97,9 @@ class FakeGateway:
         self.hellos: list[Connection] = []
         self.gone: list[Connection] = []
         self.turns = 0
-        self.addresses = Addresses(None, self.now)
+        self.addresses = AddressLimits(None, self.now)
         self.crowded = False
-        self.bucket: Bucket | None = None
+        self.bucket: TokenBucket | None = None
         self.held = 0
         self.due: list[tuple[float, Callable[[], None]]] = []
 
@@ -109,7 +109,7 @@ class FakeGateway:
     def new_session(self) -> ServerSession:
         return ServerSession(max_message_bytes=self.config.server.max_message_bytes)
 
-    def opened(self, _connection: Connection) -> Bucket | None:
+    def opened(self, _connection: Connection) -> TokenBucket | None:
         if self.refusal:
             raise self.refusal
         return self.bucket

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from certificates import make, needs_openssl
 
-from config.fields import leaves
+from config.fields import all_settings
 from config.load import ConfigError, load
 from config.models import Config
 from config.options import given, parse
@@ -39,8 +39,8 @@ from scripts.container.dockerfile import (
     instructions,
     stages,
 )
-from server import exposure
 from server.cli import COMMANDS, parser_for
+from server.supervisor import exposure
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -289,7 +289,7 @@ def test_the_image_does_without_games() -> None:
     assert not any("gymnasium" in name for name in project["dependencies"])
     block = "import sys; sys.modules |= dict.fromkeys(['gymnasium', 'Box2D', 'pytest', 'yaml']);"
     code = (
-        f"{block} import server.cli; server.cli.parser_for('serve'); import server.trainer_process"
+        f"{block} import server.cli; server.cli.parser_for('serve'); import server.trainer.process"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -309,7 +309,7 @@ def check_command(words: list[str], environment: dict[str, str]) -> Config:
 
 def settings() -> dict[str, str]:
     """What the image sets of the server."""
-    known = {leaf.variable for leaf in leaves().values()}
+    known = {setting.variable for setting in all_settings().values()}
     return {name: value for name, value in FINAL.environment().items() if name in known}
 
 
@@ -504,7 +504,7 @@ def test_everybody_finds_the_server_whichever_it_is() -> None:
 def test_there_is_time_for_a_stop_and_memory_for_the_rings() -> None:
     from agent.step import StepBlock
     from protocol.spaces import Discrete, GameSpec, Observation
-    from server.supervisor import STOP_S
+    from server.supervisor.supervisor import STOP_S
 
     pictures = GameSpec("pong", Observation("uint8", (84, 84, 4)), (Discrete("act", 18),))
     needed = StepBlock.nbytes(pictures, Config().server.ring_steps)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from server import control_socket
-from server.control_socket import MAX_CONNECTIONS, MAX_REQUEST_BYTES, NAME, ControlSocket, ask
+from server.control import unix_socket
+from server.control.unix_socket import MAX_CONNECTIONS, MAX_REQUEST_BYTES, NAME, ControlSocket, ask
 
 
 class Ear:
@@ -39,7 +39,7 @@ class Ear:
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(5.0)
-        with control_socket._short(self.folder) as name:
+        with unix_socket._short(self.folder) as name:
             client.connect(name)
         return client
 
@@ -169,7 +169,7 @@ def test_without_a_server_that_is_said(tmp_path: Path, folder: str) -> None:
 
 def test_a_server_that_ends_before_it_answers(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        with control_socket._short(tmp_path) as name:
+        with unix_socket._short(tmp_path) as name:
             listener.bind(name)
         listener.listen()
         thread = threading.Thread(target=lambda: listener.accept()[0].close())

@@ -15,10 +15,11 @@ from rich.console import Console
 from agent import checkpoint, diagnostics
 from config.load import load
 from config.options import given, parse
-from server import cli, demo
-from server.attribution import compare, load_dump, load_logs
-from server.metrics import METRICS, SUMMARY
-from server.serve import Flag
+from server import cli
+from server.commands import demo
+from server.commands.serve import Flag
+from server.monitor.metrics import METRICS, SUMMARY
+from server.play.attribution import compare, load_dump, load_logs
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from worlds import DQN, EXPERT, PIXELS, SPEC
 
-from agent import recording
+from agent import demonstrations, recording
+from agent.demonstrations import blocks
 from agent.recording import Recording, RecordingError
 from agent.step import FINAL, STEP, StepBlock
 from config.models import RewardConfig
 from protocol.spaces import GameSpec
-from server import demonstrations
-from server.demonstrations import blocks
 
 
 def demonstrated(

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from protocol.errors import CODES
-from server.metrics import METRICS, family
-from server.prometheus import name_of
+from server.monitor.metrics import METRICS, family
+from server.monitor.prometheus import name_of
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
 OWN = {"healthy", "ready", "started_time", "run_info"}
-"""Of server.prometheus, beside the metrics."""
+"""Of server.monitor.prometheus, beside the metrics."""
 
 
 def exposed() -> dict[str, dict[str, set[str]]]:

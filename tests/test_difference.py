@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from worlds import SPEC
 
-from protocol.difference import difference, refusal
 from protocol.errors import RemoteError
 from protocol.spaces import Continuous, Discrete, Observation
+from protocol.spec_diff import difference, refusal
 
 FIRE, AIM = SPEC.actions
 

@@ -18,8 +18,8 @@ from worlds import SPEC
 from agent import checkpoint
 from agent.files import append_whole
 from config.models import Config
-from server.disk import Writes, reason
-from server.rundir import RunFolder, append_lines
+from server.run.directory import RunDirectory, append_lines
+from server.run.disk import Writes, reason
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,8 +101,8 @@ def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
         from agent import checkpoint
         from agent.files import append_whole, written_whole
         from config.models import Config
-        from server.logs import LogFile
-        from server.rundir import append_lines, write_effective
+        from server.run.logs import LogFile
+        from server.run.directory import append_lines, write_effective
 
         def fails(act):
             try:
@@ -283,7 +283,7 @@ def test_what_a_resume_needs_is_replaced_whole_or_not_at_all(
 ) -> None:
     """game.json and run.json: a start on a full disk must not end the run for good."""
     config = Config.model_validate({"run": {"dir": str(tmp_path / "run")}})
-    folder = RunFolder.open(config, resume=False)
+    folder = RunDirectory.open(config, resume=False)
     folder.keep_game(SPEC)
     folder.close()
     before = {p.name: p.read_bytes() for p in folder.path.iterdir() if p.is_file()}
@@ -297,10 +297,10 @@ def test_what_a_resume_needs_is_replaced_whole_or_not_at_all(
             folder.keep_game(SPEC)
     else:
         with pytest.raises(Exception, match="No space left"):
-            RunFolder.open(config, resume=True)
+            RunDirectory.open(config, resume=True)
     monkeypatch.undo()
     assert {p.name: p.read_bytes() for p in folder.path.iterdir() if p.is_file()} == before
-    again = RunFolder.open(config, resume=True)
+    again = RunDirectory.open(config, resume=True)
     assert again.launch == 2
     assert again.game() == SPEC
     again.close()

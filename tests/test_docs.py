@@ -21,7 +21,7 @@ import torch
 
 from agent.advantage import Mode, advantage_weights
 from agent.replay import Replay
-from config.fields import groups, leaves
+from config.fields import all_settings, groups
 from config.load import ConfigError, combine, environment_layer, load, toml_layer
 from config.options import given, parse
 from protocol.actor import Actor
@@ -40,7 +40,11 @@ DOCUMENTS = sorted(
         *ROOT.glob("clients/*/*.md"),
     ]
 )
-PACKAGES = ("protocol", "config", "agent", "server")
+PACKAGES = sorted(
+    str(path.parent.relative_to(ROOT))
+    for top in ("protocol", "config", "agent", "server", "lab")
+    for path in (ROOT / top).rglob("__init__.py")
+)
 
 each_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS]
@@ -196,10 +200,12 @@ def test_settings_that_are_named_exist(document: Path) -> None:
     for span in spans(text):
         if re.fullmatch(rf"({'|'.join(groups())})(\.[a-z_]+)+", span):
             name = span.rsplit(".", 1)[1]
-            known = any(key == span or key.startswith(span + ".") for key in leaves())
+            known = any(key == span or key.startswith(span + ".") for key in all_settings())
             assert known or name in ("py", "toml", "json", "jsonl"), f"there is no setting {span}"
     for variable in set(re.findall(r"UNDERSTUDY_[A-Z][A-Z_]*", text)):
-        assert variable in {leaf.variable for leaf in leaves().values()} | lua_variables()
+        assert (
+            variable in {setting.variable for setting in all_settings().values()} | lua_variables()
+        )
 
 
 @each_document
@@ -283,7 +289,7 @@ def test_the_layout_names_every_module() -> None:
 def test_files_that_are_named_in_passing_exist() -> None:
     for document in (README, DESIGN, BENCHMARKS):
         for span in spans(document.read_text()):
-            if re.fullmatch(r"(protocol|config|agent|server|scripts|tests|docs)/[\w./-]+", span):
+            if re.fullmatch(r"(protocol|config|agent|server|lab|scripts|tests|docs)/[\w./-]+", span):
                 assert (ROOT / span).exists(), f"{document.name}: no {span}"
 
 
@@ -348,7 +354,7 @@ def test_the_targets_name_what_the_bench_prints() -> None:
     targets = text[text.index("## Targets") : text.index("## Latest")]
     fields = re.findall(r"\| `(\w+)` \|$", targets, re.MULTILINE)
     assert len(fields) >= 9
-    code = "".join(path.read_text() for path in (ROOT / "server").glob("bench*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "lab" / "bench").glob("*.py"))
     assert [field for field in fields if f'"{field}"' not in code] == []
 
 

@@ -19,13 +19,24 @@ from running import Bystander, RawClient, Running, obs_of
 from test_tls import FakeTls, nothing
 from worlds import PIXELS, SPEC
 
-from config.load import Given, load
-from server import doctor, doctor_machine, doctor_server
+from config.load import Overrides, load
 from server.cli import main, parser_for
-from server.doctor_report import FAILED, OK, SKIPPED, WARNING, Finding, all_well, as_json, line
-from server.doctor_server import STEPS, Patient, examine
-from server.limits import GUESSES
-from server.rundir import RunFolder
+from server.commands.doctor import command as doctor
+from server.commands.doctor import machine as doctor_machine
+from server.commands.doctor import server as doctor_server
+from server.commands.doctor.report import (
+    FAILED,
+    OK,
+    SKIPPED,
+    WARNING,
+    Finding,
+    all_well,
+    as_json,
+    line,
+)
+from server.commands.doctor.server import STEPS, Target, examine
+from server.net.rate_limits import GUESSES
+from server.run.directory import RunDirectory
 from understudy_client import tls
 
 ROOT = Path(__file__).parent.parent
@@ -34,12 +45,12 @@ TOKEN = "a token for games"
 pytestmark = pytest.mark.timeout(300)
 
 
-def patient(port: int, host: str = "127.0.0.1", **more: Any) -> Patient:
+def target(port: int, host: str = "127.0.0.1", **more: Any) -> Target:
     values = {"token": TOKEN, "tls": None, "timeout_s": 30.0, **more}
-    return Patient(host, port, **values)
+    return Target(host, port, **values)
 
 
-def check(one: Patient) -> dict[str, Finding]:
+def check(one: Target) -> dict[str, Finding]:
     """What was found, by step: every step once, in their order."""
     found = list(examine(one))
     assert sorted(STEPS.index(each.step) for each in found) == list(range(len(STEPS)))
@@ -50,7 +61,7 @@ def results(found: dict[str, Finding]) -> list[str]:
     return [found[step].result for step in STEPS]
 
 
-def fails(one: Patient, step: str, text: str, cure: str) -> None:
+def fails(one: Target, step: str, text: str, cure: str) -> None:
     """This step fails and no other; those behind it are skipped."""
     found = check(one)
     at = STEPS.index(step)
@@ -65,7 +76,7 @@ def fails(one: Patient, step: str, text: str, cure: str) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with Running(tmp_path_factory.mktemp("doctor") / "run", server__token=TOKEN) as running:
-        running.until(lambda: running.supervisor.board.ready, "the gateways run", 60.0)
+        running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
         yield running
 
 
@@ -73,7 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def test_a_server_without_a_game_is_asked_nothing_that_would_decide_it(server: Running) -> None:
-    found = check(patient(server.port))
+    found = check(target(server.port))
     assert results(found) == [OK] * 5 + [SKIPPED] * 3
     assert "no game has decided it" in found["spec"].text
     server.wait_rows()
@@ -86,7 +97,7 @@ def test_a_server_that_plays_is_well_and_notices_nothing(server: Running) -> Non
     with game.undisturbed():
         before = server.wait_rows()
         for _ in range(3):
-            found = check(patient(server.port))
+            found = check(target(server.port))
             assert results(found) == [OK] * 8, found
         assert "'test'" in found["spec"].text
         assert "understudy/" in found["hello"].text
@@ -106,7 +117,7 @@ def test_an_evaluation_that_is_going_on_is_what_it_would_have_been(server: Runni
     with RawClient(server.port, 60.0) as game:
         game.welcome(token=TOKEN, role="eval")
         game.frame(0)
-        assert all_well(check(patient(server.port)).values())
+        assert all_well(check(target(server.port)).values())
         for seq in range(1, 3):
             game.frame(seq, obs_of(seq), 1.0, int(seq == 2))
     server.until(server.folder.evaluations.exists, "it is over", 60.0)
@@ -116,11 +127,11 @@ def test_an_evaluation_that_is_going_on_is_what_it_would_have_been(server: Runni
 
 def test_name() -> None:
     for host in ("no-such-host.invalid", "a..b", "x" * 300):
-        fails(patient(7777, host), "name", "no name", "DNS")
+        fails(target(7777, host), "name", "no name", "DNS")
 
 
 def test_port(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    fails(patient(free_port), "port", "nothing listens", "start the server")
+    fails(target(free_port), "port", "nothing listens", "start the server")
 
     def raising(error: OSError) -> None:
         def connect(*_: object) -> socket.socket:
@@ -129,9 +140,9 @@ def test_port(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor_server.socket, "create_connection", connect)
 
     raising(TimeoutError())
-    fails(patient(free_port), "port", "within 30 s", "firewall")
+    fails(target(free_port), "port", "within 30 s", "firewall")
     raising(OSError(101, "Network is unreachable"))
-    fails(patient(free_port), "port", "Network is unreachable", "address")
+    fails(target(free_port), "port", "Network is unreachable", "address")
 
 
 @pytest.fixture
@@ -145,19 +156,19 @@ def free_port() -> int:
 def test_tls(server: Running, tmp_path: Path) -> None:
     pair = make(tmp_path, "mine")
     trusting = tls.context(False, pair.cert)
-    fails(patient(server.port, tls=trusting), "tls", "does not speak TLS", "leave --tls out")
+    fails(target(server.port, tls=trusting), "tls", "does not speak TLS", "leave --tls out")
     with FakeTls(pair, nothing) as port:
-        fails(patient(port), "tls", "speaks TLS", "give --tls")
+        fails(target(port), "tls", "speaks TLS", "give --tls")
         strict = tls.context(True, None)
-        fails(patient(port, tls=strict), "tls", "not trusted", "--ca")
+        fails(target(port, tls=strict), "tls", "not trusted", "--ca")
     elsewhere = make(tmp_path, "elsewhere", of="DNS:elsewhere.example")
     with FakeTls(elsewhere, nothing) as port:
         there = tls.context(False, elsewhere.cert)
-        fails(patient(port, tls=there), "tls", "mismatch", "name")
+        fails(target(port, tls=there), "tls", "mismatch", "name")
     silent = socket.create_server(("127.0.0.1", 0))
     with silent:
         fails(
-            patient(silent.getsockname()[1], tls=trusting, timeout_s=0.5),
+            target(silent.getsockname()[1], tls=trusting, timeout_s=0.5),
             "tls", "during the TLS handshake", "proxy",
         )  # fmt: skip
 
@@ -168,21 +179,21 @@ def test_tls_that_is_well(tmp_path: Path) -> None:
     settings = {"server__tls_cert": str(pair.cert), "server__tls_key": str(pair.key)}
     with Running(tmp_path / "run", **settings) as server:
         context = tls.context(False, pair.cert)
-        found = check(patient(server.port, token=None, tls=context, timeout_s=60.0))
+        found = check(target(server.port, token=None, tls=context, timeout_s=60.0))
         assert results(found) == [OK] * 5 + [SKIPPED] * 3, found
         assert "TLSv1.3" in found["tls"].text
-        fails(patient(server.port, token=None, timeout_s=60.0), "tls", "speaks TLS", "--ca")
+        fails(target(server.port, token=None, timeout_s=60.0), "tls", "speaks TLS", "--ca")
     with FakeTls(soon, nothing) as port:
-        found = check(patient(port, tls=tls.context(False, soon.cert)))
+        found = check(target(port, tls=tls.context(False, soon.cert)))
     assert found["tls"].result == WARNING
     assert "renew" in found["tls"].cure
 
 
 def test_token(server: Running) -> None:
-    fails(patient(server.port, token=None), "token", "none was given", "--token-file")
+    fails(target(server.port, token=None), "token", "none was given", "--token-file")
     for _ in range(GUESSES):
-        fails(patient(server.port, token="wrong"), "token", "another token", "--token-file")
-    fails(patient(server.port), "token", "wait", "wait")
+        fails(target(server.port, token="wrong"), "token", "another token", "--token-file")
+    fails(target(server.port), "token", "wait", "wait")
 
 
 def answering(*messages: Any) -> Any:
@@ -220,20 +231,20 @@ def saying(data: bytes) -> Any:
 def test_hello(script: Any, text: str, cure: str) -> None:
     fake = FakeServer(script, lambda _peer: None)  # nor does it speak TLS
     try:
-        fails(patient(fake.port, timeout_s=5.0), "hello", text, cure)
+        fails(target(fake.port, timeout_s=5.0), "hello", text, cure)
     finally:
         fake.close()
 
 
 def test_a_server_that_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        fails(patient(silent.getsockname()[1], timeout_s=0.5), "hello", "within 0.5 s", "--timeout")
+        fails(target(silent.getsockname()[1], timeout_s=0.5), "hello", "within 0.5 s", "--timeout")
 
 
 def test_a_server_of_an_older_version_is_not_harmed() -> None:
     fake = FakeServer(answering([15, "protocol_version", "expected protocol 1, got 0", False]))
     try:
-        found = check(patient(fake.port))
+        found = check(target(fake.port))
     finally:
         fake.close()
     assert results(found) == [OK] * 5 + [SKIPPED] * 3
@@ -291,7 +302,7 @@ def pinged(peer: Peer) -> None:
 def test_spec_frame_and_latency(second: Any, step: str, text: str, cure: str) -> None:
     fake = FakeServer(VERSION, second)
     try:
-        fails(patient(fake.port, timeout_s=5.0), step, text, cure)
+        fails(target(fake.port, timeout_s=5.0), step, text, cure)
     finally:
         fake.close()
 
@@ -300,7 +311,7 @@ def test_a_spec_that_cannot_be_read() -> None:
     about = ABOUT | {"game": {"game": 5}}
     fake = FakeServer(answering([15, "protocol_version", "x", False, about]))
     try:
-        fails(patient(fake.port), "spec", "cannot be read", "version")
+        fails(target(fake.port), "spec", "cannot be read", "version")
     finally:
         fake.close()
 
@@ -314,7 +325,7 @@ def test_a_slow_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_server, "SLOW_MS", 0.0)
     fake = FakeServer(VERSION, welcoming(then))
     try:
-        found = check(patient(fake.port))
+        found = check(target(fake.port))
     finally:
         fake.close()
     assert results(found) == [OK] * 7 + [WARNING]
@@ -326,7 +337,7 @@ def test_a_slow_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def machine(run: Path | None = None, **values: object) -> dict[str, Finding]:
     dotted = {name.replace("__", "."): value for name, value in values.items()}
-    given = Given(values={"server.port": 0, "server.http_port": 0} | dotted)
+    given = Overrides(values={"server.port": 0, "server.http_port": 0} | dotted)
     found = doctor_machine.examine_machine(load(given, {}), run)
     return {each.step: each for each in found}
 
@@ -379,8 +390,8 @@ def test_each_step_of_the_machine_can_fail(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_memory_of_a_run_is_that_of_its_game(tmp_path: Path) -> None:
-    folder = RunFolder.open(load(Given(values={"run.dir": str(tmp_path / "run")}), {}).config,
-                            resume=False)  # fmt: skip
+    config = load(Overrides(values={"run.dir": str(tmp_path / "run")}), {}).config
+    folder = RunDirectory.open(config, resume=False)
     folder.close()
     needs = []
     for spec in (SPEC, PIXELS):

@@ -16,9 +16,10 @@ from conftest import is_zombie
 from running import RawClient, Running
 from test_supervision import LONG_S, rows_kept
 
-from server import gateway, trainer_process
-from server.tally import FILE, left
-from server.trainer import Trainer
+from server.gateway import gateway
+from server.ipc.inflight import FILE, left
+from server.trainer import process as trainer_process
+from server.trainer.trainer import Trainer
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -69,7 +70,7 @@ def that_hangs(*args: Any) -> None:
     drain = Trainer._drain
 
     def drained(self: Trainer) -> int:
-        if (self._saver._folder.parent / HUNG).exists():
+        if (self._checkpointer._folder.parent / HUNG).exists():
             trainer_process.log.info("it hangs")
             while True:
                 time.sleep(1000)
@@ -84,7 +85,9 @@ def test_a_stop_while_the_trainer_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Running], None]
 ) -> None:
     if away is hanging:
-        monkeypatch.setattr("server.fleet.trainer_process", SimpleNamespace(main=that_hangs))
+        monkeypatch.setattr(
+            "server.supervisor.processes.trainer_process", SimpleNamespace(main=that_hangs)
+        )
     with Running(tmp_path / "run", **AWAY) as server:
         with RawClient(server.port, timeout_s=LONG_S).welcome() as client:
             play(client, 0, PLAYED - 60)
@@ -138,12 +141,12 @@ def test_what_a_full_ring_had_no_room_for_is_counted(
     with Running(tmp_path / "run", server__ring_steps=64, **AWAY) as server:
         with RawClient(server.port, timeout_s=LONG_S).welcome() as client:
             play(client, 0, PLAYED - 65)
-            ring = server.supervisor._fleet.rings[0]
+            ring = server.supervisor._processes.rings[0]
             server.until(lambda: ring.steps and not ring.used, "it is empty", LONG_S)
             killed(server)
             play(client, PLAYED - 65, PLAYED)
             monkeypatch.setattr(
-                "server.fleet.trainer_process", SimpleNamespace(main=that_comes_late)
+                "server.supervisor.processes.trainer_process", SimpleNamespace(main=that_comes_late)
             )
             server.close(check=False)
             assert client.refusal()[0] == "server_stopping"

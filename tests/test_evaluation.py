@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.control import Episode
-from server.evaluation import MOST, Evaluation, Evaluations
+from server.ipc.messages import Episode
+from server.run.evaluations import MOST, Evaluation, Evaluations
 
 NONE: dict[str, Any] = {
     "eval_return_mean": None,

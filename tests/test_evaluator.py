@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from fake_server import FakeServer, Peer
 
-from server import evaluation, evaluator, play
-from server.evaluator import Evaluator
-from server.game_messages import GameOptions
-from server.games import Games
+from server.commands import play
+from server.play import evaluator
+from server.play.evaluator import Evaluator
+from server.play.game_messages import GameOptions
+from server.play.games import Games
+from server.run import evaluations as evaluation
 from understudy_client.experts import find, returns
 
 pytestmark = pytest.mark.timeout(120)

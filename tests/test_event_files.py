@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.event_files import EventFiles
+from server.monitor.tensorboard import TensorBoardWriter
 
 pytest.importorskip("tensorboard")
 
@@ -15,7 +15,7 @@ pytest.importorskip("tensorboard")
 def test_a_row_that_does_not_know_its_frames_yet_has_no_place(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    files = EventFiles(tmp_path)
+    files = TensorBoardWriter(tmp_path)
     # A resumed run, before the trainer has read its checkpoint.
     files.add({"time": 1.0, "frames": math.nan, "slots": 2.0})
     files.add({"time": 2.0, "frames": 700.0, "slots": 3.0, "loss": math.nan})

@@ -11,13 +11,13 @@ import pytest
 from test_turn import EXPERT_ACTION, World
 from worlds import DQN, EXPERT, SPEC
 
-from agent.decision import Mix
+from agent.decision import ActingParams
 from protocol.messages import Frame
 from protocol.spaces import Discrete, GameSpec, Observation
 from protocol.tempest import HEADER, LEVELS, tempest_spec
-from server import expert_plugin
-from server.expert_plugin import ExpertPlugin, Situation, find
-from server.tempest_expert import knob, nearest_level, recommend
+from server.gateway import expert_plugin
+from server.gateway.expert_plugin import ExpertPlugin, Situation, find
+from server.gateway.tempest_expert import knob, nearest_level, recommend
 
 ADVICE = [3.0, -0.25, 0.75]
 
@@ -42,7 +42,7 @@ class Expert:
 
 def advised(expert: Any, ratio: float = 1.0) -> World:
     world = World()
-    world.mix = Mix(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+    world.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
     world.turn.expert = ExpertPlugin("test:expert", expert, SPEC)
     return world
 
@@ -236,7 +236,7 @@ def test_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a_broken_one.py").write_text("1 / 0\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["/nowhere"])
-    assert find("server.tempest_expert:recommend") is recommend
+    assert find("server.gateway.tempest_expert:recommend") is recommend
     assert find("an_expert_of_mine:act").__name__ == "act"
     for name, words in {
         "no_such_module:act": "ModuleNotFoundError",

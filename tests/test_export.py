@@ -20,20 +20,21 @@ from test_demonstrations import demonstrated
 from worlds import EXPERT, SPEC
 from worlds import PIXELS as PIXELS_GAME
 
-from agent import checkpoint
+from agent import checkpoint, demonstrations
 from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Given, load
+from config.load import Overrides, load
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from server import cli, demonstrations, export, onnx_model
-from server.onnx_model import ExportError, Trained, check, exported
-from server.play_policy import Stack
-from server.policy_file import PolicyError, PolicyFile
-from server.rundir import game_of, write_effective
-from server.slots import FrameStacks
+from server import cli
+from server.commands import export, onnx_model
+from server.commands.onnx_model import ExportError, Trained, check, exported
+from server.gateway.slots import FrameStacks
+from server.play.play_policy import Stack
+from server.play.policy_file import PolicyError, PolicyFile
+from server.run.directory import game_of, write_effective
 from understudy_client import gym as client_gym
 from understudy_client.spaces import action_space
 
@@ -275,7 +276,7 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "cartpole"
     values = {"learner.hidden": [32, 32], "learner.batch_size": 64, "run.seed": 2}
     values |= {"learner.normalise_observations": True, "learner.learning_rate": 0.003}
-    config = load(Given(values=values, options=dict.fromkeys(values, "")), {}).config
+    config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
     env = gymnasium.make("CartPole-v1")
     spec = msgspec.json.decode(msgspec.json.encode(client_gym.spec_of(env)), type=GameSpec)
     env.close()

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from running import Running
 
-from config.load import ConfigError, Given, load
+from config.load import ConfigError, Overrides, load
 from config.models import Config
-from server import exposure
-from server.exposure import is_loopback
-from server.rundir import RunFolder
+from server.run.directory import RunDirectory
+from server.supervisor import exposure
+from server.supervisor.exposure import is_loopback
 
 ROOT = Path(__file__).parent.parent
 
 
 def configured(**values: object) -> Config:
-    return load(Given(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
+    return load(Overrides(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
 
 
 def test_what_is_loopback() -> None:
@@ -60,13 +60,13 @@ def test_a_token_from_a_file_will_do_and_a_run_that_is_resumed_needs_it_again(
     run = tmp_path / "run"
     with Running(run, server__host="0.0.0.0", server__token_file=str(secret)) as server:
         assert server.port
-    kept = load(Given(resume=run), {}).config
+    kept = load(Overrides(resume=run), {}).config
     assert kept.server.token_file == secret, "where the token is, is no secret"
     other = tmp_path / "other"
     exposed = {"server__host": "0.0.0.0", "server__token": "by the variable"}
-    RunFolder.open(configured(run__dir=str(other), **exposed), resume=False).close()
+    RunDirectory.open(configured(run__dir=str(other), **exposed), resume=False).close()
     with pytest.raises(ConfigError, match="--resume needs it again"):
-        exposure.check(load(Given(resume=other), {}).config)
+        exposure.check(load(Overrides(resume=other), {}).config)
 
 
 def test_the_command_says_so(tmp_path: Path) -> None:

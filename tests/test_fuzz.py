@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from lab.fuzz import command as fuzz
+from lab.fuzz.live import ACTS, live
+from lab.fuzz.streams import KINDS, PROTOCOL, TEMPEST, Broken, Mutator, check
 from protocol import framing, spaces, tempest
-from server import cli, fuzz
-from server.fuzz_live import ACTS, live
-from server.fuzz_streams import KINDS, PROTOCOL, TEMPEST, Broken, Mutator, check
+from server import cli
 
 ROOT = Path(__file__).parents[1]
 

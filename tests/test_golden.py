@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from agent.decision import Mix
+from agent.decision import ActingParams
 from agent.step import StepBlock
 from config.models import RewardConfig
 from protocol import codec
@@ -31,7 +31,7 @@ from protocol.messages import (
 )
 from protocol.session import ServerSession
 from protocol.spaces import DTYPES, GameSpec
-from server.turn import TurnLoop
+from server.gateway.frame_loop import FrameLoop
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = json.loads((ROOT / "tests/golden/wire.json").read_text())
@@ -213,7 +213,7 @@ class Server:
 
     def __init__(self, token: str | None = None) -> None:
         self.session = ServerSession(max_message_bytes=MAX_BYTES, token=token)
-        self.turn: TurnLoop | None = None
+        self.turn: FrameLoop | None = None
         self.rows = np.empty(0, np.int64)
         self.answers: list[bytes] = []
         self.error: RemoteError | None = None
@@ -241,8 +241,14 @@ class Server:
         assert spec is not None
         policy: Any = Zeros()
         rng = np.random.default_rng(0)
-        self.turn = TurnLoop(
-            spec, RewardConfig(), policy, Sink(), lambda: Mix(1, 0, 0), rng, most_slots=hello.slots
+        self.turn = FrameLoop(
+            spec,
+            RewardConfig(),
+            policy,
+            Sink(),
+            lambda: ActingParams(1, 0, 0),
+            rng,
+            most_slots=hello.slots,
         )
         self.rows = self.turn.join(list(range(hello.slots)), hello.role)
         self.session.welcomed()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from server import history
-from server.history import KEPT, History, newest_lines, sample_lines
+from server.run import history
+from server.run.history import KEPT, History, newest_lines, sample_lines
 
 
 def write(path: Path, n: int, pad: int = 0) -> None:

@@ -19,10 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import Bystander, RawClient, Running
 
 from config.load import ConfigError
-from server import http_app, http_guard, http_server
-from server.http_server import HttpServer
-from server.metrics import METRICS, family
-from server.prometheus import name_of
+from server.monitor.metrics import METRICS, family
+from server.monitor.prometheus import name_of
+from server.web import app as http_app
+from server.web import auth as http_guard
+from server.web import server as http_server
+from server.web.server import HttpServer
 
 TOKEN = "a control token"
 GAME_TOKEN = "a token for games"
@@ -39,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         learner__normalise_observations=True,
         replay__prioritised=True,
     ) as running:
-        running.until(lambda: running.supervisor.board.ready, "the gateways run", 60.0)
+        running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
         with RawClient(running.port, timeout_s=60.0) as first:
             first.welcome(token=GAME_TOKEN)
         yield running
@@ -63,7 +65,7 @@ def web(server: Running, game: Bystander) -> Iterator[HttpServer]:
 
 def serve(server: Running, token: str | None = TOKEN, host: str = "127.0.0.1") -> HttpServer:
     return HttpServer(
-        host, 0, server.supervisor.board, server.supervisor.mailbox, control_token=token
+        host, 0, server.supervisor.status, server.supervisor.mailbox, control_token=token
     )
 
 
@@ -252,11 +254,11 @@ def test_health(server: Running, web: HttpServer, monkeypatch: pytest.MonkeyPatc
     for path in ("/healthz", "/readyz"):
         reply = ask(web, path)
         assert (reply.status, reply.json) == (200, {"ok": True, "problem": None})
-    board = server.supervisor.board
-    monkeypatch.setattr(board, "ready", False)
+    status = server.supervisor.status
+    monkeypatch.setattr(status, "ready", False)
     assert ask(web, "/healthz").status == 200
     assert ask(web, "/readyz").json["problem"] == "the gateways are starting"
-    monkeypatch.setattr(board, "ended", "trainer ended by itself")
+    monkeypatch.setattr(status, "ended", "trainer ended by itself")
     for path in ("/healthz", "/readyz"):
         reply = ask(web, path)
         assert (reply.status, reply.json["problem"]) == (503, "trainer ended by itself")
@@ -266,7 +268,7 @@ def test_a_loop_that_stands_still_is_not_healthy(
     server: Running, web: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HTTP answers meanwhile: it has a thread of its own."""
-    monkeypatch.setattr("server.board.ALIVE_S", 0.3)
+    monkeypatch.setattr("server.monitor.status.ALIVE_S", 0.3)
     go_on = threading.Event()
     thread = threading.Thread(target=lambda: server.do(lambda: go_on.wait(10.0)))
     thread.start()
@@ -277,7 +279,7 @@ def test_a_loop_that_stands_still_is_not_healthy(
     finally:
         go_on.set()
         thread.join()
-    monkeypatch.setattr("server.board.ALIVE_S", 10.0)
+    monkeypatch.setattr("server.monitor.status.ALIVE_S", 10.0)
     until(lambda: ask(web, "/healthz"), lambda reply: reply.status == 200)
 
 
@@ -309,7 +311,7 @@ def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
     assert samples["understudy_td_err_mean_by_actor", "expert"] >= 0
     assert samples["understudy_errors_by_code", "bad_token"] >= 0
     assert samples["understudy_healthy",] == samples["understudy_ready",] == 1
-    assert math.isclose(samples["understudy_started_time",], server.supervisor.board.started)
+    assert math.isclose(samples["understudy_started_time",], server.supervisor.status.started)
     info = found["understudy_run_info"].samples[0]
     assert (info.labels["name"], info.labels["game"]) == ("run", "test")
     assert ("understudy_expert_return_mean",) not in samples, "there was none: no NaN"
@@ -426,7 +428,7 @@ def test_whatever_fails_in_a_control_leaves_the_server_running(
     def fail(*_: object) -> None:
         raise RuntimeError("nobody has thought of this")
 
-    monkeypatch.setattr("server.controls.changed", fail)
+    monkeypatch.setattr("server.control.controller.changed", fail)
     reply = control(web, {"set": {"learner.gamma": 0.5}})
     assert (reply.status, "its log says why" in reply.json["error"]) == (400, True)
     assert "nobody has thought of this" in server.log()
@@ -629,10 +631,10 @@ def test_polling_is_not_noticed_by_games(server: Running, game: Bystander, web: 
 
 
 def test_a_port_that_is_taken(server: Running, web: HttpServer) -> None:
-    board, mailbox = server.supervisor.board, server.supervisor.mailbox
+    status, mailbox = server.supervisor.status, server.supervisor.mailbox
     with pytest.raises(ConfigError, match=r"server\.http_port: cannot listen on 127\.0\.0\.1"):
-        HttpServer("127.0.0.1", web.port, board, mailbox)
-    with HttpServer("127.0.0.1", web.port, board, mailbox, or_any_port=True) as other:
+        HttpServer("127.0.0.1", web.port, status, mailbox)
+    with HttpServer("127.0.0.1", web.port, status, mailbox, or_any_port=True) as other:
         assert other.port != web.port
         assert ask(other, "/healthz").status == 200
     assert f"the dashboard is on port {other.port}" in server.log()
@@ -651,7 +653,7 @@ def test_a_run_that_is_gone_on_with_shows_all_of_its_time(tmp_path: Path) -> Non
             control(web, {"set": {"learner.gamma": 0.98}})
             control(web, {"pause": True})
         frames = first.settle()["frames"]
-        ended = first.supervisor.board
+        ended = first.supervisor.status
     assert ended.problem == "the server is stopping"
     with path.joinpath("metrics.jsonl").open("a") as file:
         file.write('{"time": 1.5, "fra')

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from server.http_app import is_local
-from server.http_guard import Guard
-from server.limits import ADDRESSES, FAILURES, WITHIN_S
+from server.net.rate_limits import ADDRESSES, FAILURES, WITHIN_S
+from server.web.app import is_local
+from server.web.auth import Guard
 
 
 class Clock:

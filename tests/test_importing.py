@@ -19,12 +19,12 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from test_demonstrations import demonstrated
 from worlds import DQN, EXPERT, PIXELS
 
-from agent import recording
+from agent import demonstrations, recording
 from agent.recording import Recording
 from agent.step import FINAL, STEP
 from config.load import file_layer
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from server import cli, demonstrations
+from server import cli
 
 
 def imported(*options: str) -> tuple[int, str, str]:
@@ -138,9 +138,9 @@ def test_runs_that_cannot_be_used(demo: Path, run: Path, tmp_path: Path) -> None
     imported(str(demo), "--run", str(run))
     code, _, errors = imported(str(demo), "--run", str(run), "--learner.hidden", "[8]")
     assert (code, "a run with settings of its own" in errors) == (2, True)
-    from server.rundir import RunFolder
+    from server.run.directory import RunDirectory
 
-    taken = RunFolder.take(run)
+    taken = RunDirectory.take(run)
     try:
         code, _, errors = imported(str(demo), "--run", str(run))
     finally:

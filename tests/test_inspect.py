@@ -17,7 +17,7 @@ from agent.journal import Journal, Position
 from agent.step import FINAL, STEP, StepBlock
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
 from server.cli import main
-from server.inspect_run import look
+from server.commands.inspect import look
 
 Row = tuple[int, int, int, int, int, float]
 """stream, seq, actor, kind, status, reward."""

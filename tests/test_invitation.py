@@ -7,25 +7,25 @@ import shlex
 import pytest
 
 from server.cli import parser_for
-from server.invitation import invitation
+from server.monitor.start_hint import start_hint
 
 
 def test_any_game_may_come_while_a_run_has_none() -> None:
-    said = invitation(None, "127.0.0.1", 7777)
+    said = start_hint(None, "127.0.0.1", 7777)
     assert said.text == "start some, for example:"
     assert said.command == "understudy play --env LunarLander-v3 --clients 8"
     assert str(said) == f"{said.text} `{said.command}`"
 
 
 def test_a_game_of_your_own_is_named() -> None:
-    said = invitation("reach", "0.0.0.0", 7000)
+    said = start_hint("reach", "0.0.0.0", 7000)
     assert said.command == ""
     assert str(said) == "start your game 'reach'; it connects to 127.0.0.1:7000"
 
 
 @pytest.mark.parametrize("game", ["CartPole-v1", "LunarLanderHybrid-v3", "PongRam-v0"])
 def test_an_environment_that_play_knows_is_played_by_it(game: str) -> None:
-    assert game in invitation(game, "127.0.0.1", 7777).command
+    assert game in start_hint(game, "127.0.0.1", 7777).command
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,6 @@ def test_an_environment_that_play_knows_is_played_by_it(game: str) -> None:
     ],
 )
 def test_the_command_leads_to_the_server(host: str, port: int, where: tuple[str, int]) -> None:
-    program, name, *options = shlex.split(invitation(None, host, port).command)
+    program, name, *options = shlex.split(start_hint(None, host, port).command)
     assert (program, name) == ("understudy", "play")
     assert parser_for(name).parse_args(options).connect == where

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.keyboard import HELP, NUMBERS, Keys
-from server.mailbox import Answer
+from server.control.mailbox import Answer
+from server.tui.keyboard import HELP, NUMBERS, Keys
 
 
 class Desk:

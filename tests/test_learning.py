@@ -18,8 +18,8 @@ from torch import Tensor
 from agent import learner as learner_module
 from agent.replay import Batch, Replay
 from config.load import Layer, combine
+from lab.sync_trainer import SyncTrainerOptions, run
 from protocol.actor import Actor
-from server.arena import ArenaOptions, run
 from tests.lessons import LESSONS, TEACHER
 
 PASSED = 2.9
@@ -50,7 +50,7 @@ SETTINGS: dict[str, Any] = {
 def learnt(seed: int) -> float:
     """The return of 20 evaluation episodes after 2,000 frames."""
     config = combine([Layer("test", SETTINGS | {"run.seed": seed})]).config
-    options = ArenaOptions(LESSONS, 2000, expert=TEACHER, eval_every=2000)
+    options = SyncTrainerOptions(LESSONS, 2000, expert=TEACHER, eval_every=2000)
     (evaluation,) = run(config, options)
     return evaluation.mean
 

@@ -12,8 +12,15 @@ from test_connection import HELLO, Wire
 
 from protocol import codec
 from protocol.messages import Ping
-from server import connection, limits
-from server.limits import Addresses, Bucket, Quiet, Recent, address_of
+from server.gateway import connection
+from server.net import rate_limits
+from server.net.rate_limits import (
+    AddressLimits,
+    FailureWindow,
+    LogRateLimiter,
+    TokenBucket,
+    address_of,
+)
 
 TOKEN = "a token for games"
 
@@ -36,7 +43,7 @@ def test_whom_a_connection_counts_for() -> None:
 
 
 def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
-    bucket = Bucket(10.0, 20.0, 0.0)
+    bucket = TokenBucket(10.0, 20.0, 0.0)
     assert [bucket.take(1, 0.0) for _ in range(20)] == [0.0] * 20
     assert bucket.take(1, 0.0) == pytest.approx(0.1)
     assert bucket.take(4, 0.0) == pytest.approx(0.5), "what is taken beyond is owed"
@@ -49,38 +56,42 @@ def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
 
 def test_memory_is_bounded_whoever_comes() -> None:
     clock = Clock()
-    recent, quiet, addresses = Recent(3, 60.0, clock), Quiet(clock), Addresses(5.0, clock)
-    for i in range(3 * limits.ADDRESSES):
+    recent, quiet, addresses = (
+        FailureWindow(3, 60.0, clock),
+        LogRateLimiter(clock),
+        AddressLimits(5.0, clock),
+    )
+    for i in range(3 * rate_limits.ADDRESSES):
         recent.note(f"a{i}")
         quiet.words(f"a{i}")
         addresses.came(f"a{i}")
         clock.now += 10.0
         addresses.gone(f"a{i}")
-    assert len(recent) == limits.ADDRESSES
-    assert len(addresses._buckets) <= limits.ADDRESSES + 1
+    assert len(recent) == rate_limits.ADDRESSES
+    assert len(addresses._buckets) <= rate_limits.ADDRESSES + 1
     assert not addresses._connections
-    assert len(quiet._left_out) <= limits.ADDRESSES
+    assert len(quiet._left_out) <= rate_limits.ADDRESSES
 
 
 def test_what_an_address_owes_it_owes_when_it_comes_back() -> None:
     clock = Clock()
-    addresses = Addresses(5.0, clock)
+    addresses = AddressLimits(5.0, clock)
     first = addresses.came("a")
     assert first is not None
     assert addresses.came("b") is not first
     first.take(50, clock.now)
     addresses.gone("a")
     assert addresses.came("a") is first
-    assert Addresses(None, clock).came("a") is None
+    assert AddressLimits(None, clock).came("a") is None
 
 
 def test_an_address_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LINES", 3)
+    monkeypatch.setattr(rate_limits, "LINES", 3)
     clock = Clock()
-    quiet = Quiet(clock)
+    quiet = LogRateLimiter(clock)
     assert [quiet.words("a") for _ in range(5)] == ["", "", "", None, None]
     assert quiet.words("b") == ""
-    clock.now += limits.LINES_WITHIN_S
+    clock.now += rate_limits.LINES_WITHIN_S
     assert quiet.words("a") == " (2 more from a were not logged)"
     assert quiet.words("a") == ""
 
@@ -101,7 +112,7 @@ def test_too_many_pings_end_their_connection() -> None:
 
 def test_frames_beyond_the_rate_are_waited_for() -> None:
     wire = Wire()
-    wire.gateway.bucket = Bucket(2.0, 3.0, wire.gateway.time)
+    wire.gateway.bucket = TokenBucket(2.0, 3.0, wire.gateway.time)
     wire.connection.connection_made(wire.transport)
     wire.connection._bucket = wire.gateway.bucket
     for n in range(3):
@@ -124,7 +135,7 @@ def test_frames_beyond_the_rate_are_waited_for() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("limits") / "run"
     with Running(folder, server__token=TOKEN, server__max_clients=8) as running:
-        running.until(lambda: running.supervisor.board.ready, "the gateways run", 60.0)
+        running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
         yield running
 
 
@@ -145,7 +156,7 @@ def test_who_guesses_has_to_wait_and_nobody_else(server: Running) -> None:
     with game.undisturbed():
         for _ in range(30):
             assert refused(server.port, guesser)[0] == "bad_token", "no token is no guess"
-        for n in range(limits.GUESSES):
+        for n in range(rate_limits.GUESSES):
             code, text, retry = refused(server.port, guesser, token=f"guess {n}")
             assert (code, retry) == ("bad_token", False)
             assert "guess" not in text
@@ -213,9 +224,9 @@ def test_frames_of_an_address(tmp_path: Path) -> None:
 
 def test_the_flood_of_an_address_does_not_fill_the_log(server: Running) -> None:
     before = len(server.log())
-    for _ in range(limits.LINES + 50):
+    for _ in range(rate_limits.LINES + 50):
         with client_from(server.port, "127.0.0.99") as client:
             client.raw(b"GET / HTTP/1.1\r\n\r\n")
             client.rest()
     added = server.log()[before:].count("127.0.0.99")
-    assert 0 < added <= limits.LINES
+    assert 0 < added <= rate_limits.LINES

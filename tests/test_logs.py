@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from server import logs
-from server.logs import LogFile, log_here, stop_logging
+from server.run import logs
+from server.run.logs import LogFile, log_here, stop_logging
 
 LONG = "127.0.0.1:35944: spec_mismatch: " + "expected this run's game, [catch]; " * 8
 

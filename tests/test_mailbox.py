@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.mailbox import NOT_NOW, Answer, Mailbox, parse
+from server.control.mailbox import NOT_NOW, Answer, Mailbox, parse
 
 
 def serve(box: Mailbox, timeout_s: float = 5.0) -> bool:

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from fake_server import FakeServer, Peer
 
-from server import demo_mame, mame
 from server.cli import parser_for
-from server.mame import MameError, Mames
-from server.metrics import SUMMARY
+from server.commands import demo_mame
+from server.monitor.metrics import SUMMARY
+from server.play import mame
+from server.play.mame import MameError, MameGames
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "clients/mame/README.md"
@@ -42,7 +43,7 @@ def served(*scripts: Callable[[Peer], None]) -> Iterator[FakeServer]:
         server.close()
 
 
-def wait(games: Mames, until: Callable[[], bool]) -> None:
+def wait(games: MameGames, until: Callable[[], bool]) -> None:
     """Until this is so; the games must go on playing."""
     deadline = time.monotonic() + 240
     while not until():
@@ -118,7 +119,7 @@ def test_the_connection_is_lost_and_found_again(tmp_path: Path) -> None:
     first, second = Player(20), Player(20)
     with (
         served(first, second, hang_up) as server,
-        Mames("breakout", 1, port=server.port, home=tmp_path, seed=1) as games,
+        MameGames("breakout", 1, port=server.port, home=tmp_path, seed=1) as games,
     ):
         wait(games, lambda: len(second.frames) == 20)
     for player in (first, second):
@@ -134,7 +135,7 @@ def test_pong_plays(tmp_path: Path) -> None:
     player = Player(160, (40, [-1.0, 0]))  # in the end the paddle goes into a corner
     with (
         served(player, hang_up) as server,
-        Mames("pong", 1, port=server.port, home=tmp_path, seed=1) as games,
+        MameGames("pong", 1, port=server.port, home=tmp_path, seed=1) as games,
     ):
         wait(games, lambda: len(player.frames) == 160)
     seen = player.observations()
@@ -156,7 +157,7 @@ def test_a_refusal_ends_mame_and_is_told(tmp_path: Path) -> None:
 
     with (
         served(refuse) as server,
-        Mames("pong", 1, port=server.port, home=tmp_path) as games,
+        MameGames("pong", 1, port=server.port, home=tmp_path) as games,
         pytest.raises(MameError, match=r"game 0 .*bad_token: expected the server's token"),
     ):
         wait(games, lambda: False)
@@ -178,7 +179,9 @@ def test_the_example_plays_as_it_is_printed(
     player = Player(1000)
     with (
         served(player) as server,
-        Mames("breakout", 1, port=server.port, home=tmp_path / "home", seed=2, episodes=1) as games,
+        MameGames(
+            "breakout", 1, port=server.port, home=tmp_path / "home", seed=2, episodes=1
+        ) as games,
     ):
         wait(games, lambda: games.over)
         games.check()

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from running import Running
 
-from server.attribution import compare, load_dump
-from server.mame import load_answers
+from server.play.attribution import compare, load_dump
+from server.play.mame import load_answers
 
 TESTS = Path(__file__).parent
 CLIENT = TESTS.parent / "clients/mame/understudy.lua"

@@ -15,10 +15,10 @@ from running import RawClient, Running, client_for
 from agent import diagnostics
 from protocol.actor import ACTORS, NAMES
 from protocol.errors import CODES
-from server.control import Episode, GatewayReport
-from server.metrics import METRICS, SUMMARY, Collector, document
-from server.summary import summarise, write_summary
-from server.tally import InFlight
+from server.ipc.inflight import InFlight
+from server.ipc.messages import Episode, GatewayReport
+from server.monitor.metrics import METRICS, SUMMARY, Collector, document
+from server.run.summary import summarize, write_summary
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -50,7 +50,7 @@ def report(index: int = 0, **changes: Any) -> GatewayReport:
 def test_the_page_is_what_the_module_prints() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == document()
     printed = subprocess.run(
-        [sys.executable, "-m", "server.metrics"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "server.monitor.metrics"], cwd=ROOT, capture_output=True, text=True
     )
     assert (printed.returncode, printed.stdout) == (0, document())
 
@@ -172,7 +172,7 @@ def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -
     """By a clock that nobody sets: the time of day stands still here, and goes back."""
     now, of_day = 1000.0, 5000.0
     clock = SimpleNamespace(time=lambda: of_day, monotonic=lambda: now)
-    monkeypatch.setattr("server.metrics.time", clock)
+    monkeypatch.setattr("server.monitor.metrics.time", clock)
     collector = Collector()
     collector.gateway(report(stored=100, frames={"train": 150, "eval": 50, "eval_expert": 0}))
     row = collector.row()
@@ -264,7 +264,15 @@ def test_the_numbers_are_those_of_the_run(trained: Running) -> None:
 
 
 def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Running) -> None:
-    summary = trained.do(lambda: write_summary(trained.supervisor, extra=[1], frames="mine"))
+    summary = trained.do(
+        lambda: write_summary(
+            trained.folder,
+            trained.supervisor.row,
+            trained.supervisor.last,
+            extra=[1],
+            frames="mine",
+        )
+    )
     assert json.loads(trained.folder.summary.read_text()) == summary
     assert summary["run"] == str(trained.folder.path)
     assert (summary["extra"], summary["frames"]) == ([1], "mine")
@@ -277,8 +285,7 @@ def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Run
 
 def test_the_summary_of_a_run_without_games_has_holes_and_no_lies(folder: Path) -> None:
     run = SimpleNamespace(path=folder, launch=2)
-    nothing = SimpleNamespace(row=Collector().row(), last={}, folder=run)
-    summary = summarise(nothing)  # type: ignore[arg-type]
+    summary = summarize(run, Collector().row(), {})  # type: ignore[arg-type]
     assert summary["expert_ratio"] is None
     assert summary["buffer"]["total"] is None
     assert summary["frames"] == 0

@@ -22,9 +22,9 @@ from conftest import descendants, end
 from running import Bystander, Running
 
 from server import cli
-from server.event_files import tag
-from server.keyboard import HELP
-from server.metrics import METRICS
+from server.monitor.metrics import METRICS
+from server.monitor.tensorboard import tag
+from server.tui.keyboard import HELP
 
 ROOT = Path(__file__).parent.parent
 
@@ -286,7 +286,7 @@ def test_every_metric_has_a_tag_of_its_own() -> None:
 def test_an_exception_is_one_line_of_json() -> None:
     import logging
 
-    from server.logs import JsonFormatter
+    from server.run.logs import JsonFormatter
 
     try:
         raise ValueError("two\nlines")
@@ -320,14 +320,14 @@ def test_games_evaluate_when_they_are_asked_to(
         assert not evaluations.exists(), "nobody has asked"
         for n in (1, 2):
             answer = server.do(
-                lambda: server.supervisor.controls.handle({"evaluate": True}, "test")
+                lambda: server.supervisor.controller.handle({"evaluate": True}, "test")
             )
             assert "asked 2 games to evaluate" in answer["text"]
             server.until(lambda n=n: len(lines(evaluations)) == n, "they evaluate", 60.0)
             assert len(lines(evaluations)[-1]["returns"]) == 3
             frames = server.wait_rows()["frames"]
             server.until(lambda f=frames: server.row["frames"] > f + 50, "they play on")
-        server.until(lambda: not server.supervisor.board.evaluating, "it is over")
+        server.until(lambda: not server.supervisor.status.evaluating, "it is over")
         # The same seeds each time, and as many as were asked for: none came twice.
         time.sleep(0.5)
         assert len(lines(evaluations)) == 2

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from running import RawClient, Running
 
-from server import outbox
-from server.logs import PipeHandler
-from server.outbox import Outbox
+from server.ipc import pipe_writer
+from server.ipc.pipe_writer import PipeWriter
+from server.run.logs import PipeHandler
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def pipes() -> tuple[Pipe, Pipe]:
 def test_nobody_waits_for_one_who_does_not_read(pipes: tuple[Pipe, Pipe]) -> None:
     """More than a pipe holds, and messages that are longer than what it takes at once."""
     ours, theirs = pipes
-    box = Outbox(ours)
+    box = PipeWriter(ours)
     said = [*range(3000), b"x" * 1_000_000, "the last"]
     for message in said:
         box.send(message)
@@ -35,7 +35,7 @@ def test_nobody_waits_for_one_who_does_not_read(pipes: tuple[Pipe, Pipe]) -> Non
 
 def test_what_is_said_does_not_change_afterwards(pipes: tuple[Pipe, Pipe]) -> None:
     ours, theirs = pipes
-    box, filler, message = Outbox(ours), b"x" * 1_000_000, [1]
+    box, filler, message = PipeWriter(ours), b"x" * 1_000_000, [1]
     box.send(filler)
     box.send(message)
     message[0] = 2
@@ -46,7 +46,7 @@ def test_what_is_said_does_not_change_afterwards(pipes: tuple[Pipe, Pipe]) -> No
 
 def test_the_end_waits_for_what_was_said_last(pipes: tuple[Pipe, Pipe]) -> None:
     ours, theirs = pipes
-    box = Outbox(ours)
+    box = PipeWriter(ours)
     for number in range(3000):
         box.send(number)
     heard: list[int] = []
@@ -61,9 +61,9 @@ def test_the_end_waits_for_what_was_said_last(pipes: tuple[Pipe, Pipe]) -> None:
 def test_one_who_is_gone_is_an_error_and_holds_up_nobody(
     pipes: tuple[Pipe, Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "MOST", 10)
+    monkeypatch.setattr(pipe_writer, "MOST", 10)
     ours, theirs = pipes
-    box = Outbox(ours)
+    box = PipeWriter(ours)
     box.send(b"x" * 1_000_000)  # waits in the pipe, the others behind it
     threading.Timer(0.2, theirs.close).start()
     with pytest.raises(BrokenPipeError):  # it waits for room first, and is let go
@@ -72,7 +72,7 @@ def test_one_who_is_gone_is_an_error_and_holds_up_nobody(
     box.close()
 
 
-def _say_much(box: Outbox) -> None:
+def _say_much(box: PipeWriter) -> None:
     for _ in range(1000):
         box.send(b"")
 

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from fake_server import FakeServer, Peer
 
-from server import play, reaching
-from server.absence import Absence
-from server.game_messages import Episode, GameOptions, share
-from server.games import Games
+from server.commands import play
+from server.play import client_options
+from server.play.absence import Absence
+from server.play.game_messages import Episode, GameOptions, share
+from server.play.games import Games
 from understudy_client.experts import find, returns
 
 HYBRID = "LunarLanderHybrid-v3"
@@ -267,8 +268,8 @@ def test_options_that_cannot_work(capsys: Any) -> None:
 
 
 def test_addresses() -> None:
-    assert reaching.parse_address("host:1") == ("host", 1)
-    assert reaching.parse_address("[::1]:7777") == ("::1", 7777)
+    assert client_options.parse_address("host:1") == ("host", 1)
+    assert client_options.parse_address("[::1]:7777") == ("::1", 7777)
     assert arguments().connect == ("127.0.0.1", 7777)
 
 

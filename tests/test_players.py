@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from server.control import Episode, GatewayReport, Joined
-from server.players import RETURNS, Players
+from server.ipc.messages import Episode, GatewayReport, Joined
+from server.monitor.clients import RETURNS, Clients
 
 
 def joined(session: int, **changes: Any) -> Joined:
@@ -28,7 +28,7 @@ def report(sessions: list[int], played: list[list[int]], *episodes: Episode) -> 
 
 
 def test_counts_rates_and_returns_of_each() -> None:
-    players = Players()
+    players = Clients()
     players.joined(joined(1))
     players.joined(joined(2, role="eval"))
     assert players.training == 1
@@ -45,7 +45,7 @@ def test_counts_rates_and_returns_of_each() -> None:
 
 
 def test_who_is_gone_is_gone_and_strangers_are_nobody() -> None:
-    players = Players()
+    players = Clients()
     players.joined(joined(1))
     players.left(1)
     players.left(7)
@@ -55,7 +55,7 @@ def test_who_is_gone_is_gone_and_strangers_are_nobody() -> None:
 
 
 def test_only_the_newest_returns_are_kept() -> None:
-    players = Players()
+    players = Clients()
     players.joined(joined(1))
     players.report(report([1], [[0, 0, 0]], *(Episode("train", float(i), 1, 1) for i in range(80))))
     (one,) = players.rows(1.0)
@@ -63,7 +63,7 @@ def test_only_the_newest_returns_are_kept() -> None:
 
 
 def test_with_a_gateway_its_players_are_gone() -> None:
-    players = Players()
+    players = Clients()
     for session, gateway in ((1, 0), (2, 1), (3, 0)):
         players.joined(joined(session, gateway=gateway))
     players.gone(0)

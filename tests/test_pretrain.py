@@ -20,14 +20,14 @@ import pytest
 import torch
 from conftest import descendants, end
 
-from agent import checkpoint, recording
+from agent import checkpoint, demonstrations, recording
 from agent.networks import QNetwork
 from agent.recording import Recording
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Given, load
+from config.load import Overrides, load
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from server import cli, demonstrations
+from server import cli
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -109,7 +109,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 def network_of(run: Path, path: Path) -> QNetwork:
-    learner = load(Given(resume=run), {}).config.learner
+    learner = load(Overrides(resume=run), {}).config.learner
     network = QNetwork(REACH, learner)
     network.load_state_dict(checkpoint.load(path)["learner"]["network"])
     return network
@@ -136,7 +136,7 @@ def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
 
     # It has never played a frame, and plays nearly as well as what it has seen.
     teacher = float(np.mean([play(expert, 1000 + seed)[1] for seed in range(30)]))
-    nobody = mean_return(QNetwork(REACH, load(Given(resume=run), {}).config.learner))
+    nobody = mean_return(QNetwork(REACH, load(Overrides(resume=run), {}).config.learner))
     student = mean_return(network_of(run, path))
     assert nobody < teacher - 5, "the game is too easy to tell anything"
     assert student > teacher - 0.2 * (teacher - nobody)
@@ -145,7 +145,7 @@ def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
     last = rows(run)[-1]
     assert (last["updates"], last["frames"], last["buffer_expert"]) == (600, 0, 600)
     assert any(row["loss_imitation"] for row in rows(run))
-    settings = load(Given(resume=run), {}).config
+    settings = load(Overrides(resume=run), {}).config
     assert settings.imitation.expert.start == 1.0, "what was given is the run's from now on"
     assert "600 demonstrated steps from demo-" in (run / "understudy.log").read_text()
 

@@ -179,7 +179,7 @@ def test_files_are_their_owners_alone(seen: Seen) -> None:
 
 # What comes from elsewhere runs no code.
 
-PACKAGES = ("protocol", "config", "agent", "server", "clients/python", "scripts")
+PACKAGES = ("protocol", "config", "agent", "server", "lab", "clients/python", "scripts")
 
 LOADERS = {
     "pickle": {"load", "loads", "Unpickler"},

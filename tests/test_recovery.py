@@ -17,10 +17,10 @@ from test_trainer import World, played
 from agent import checkpoint
 from agent.checkpoint import CheckpointError
 from agent.learner import Learner
-from server import reporting
-from server import trainer as trainer_module
-from server.control import Checkpoint, SaveBest, Saved, SavedBest
-from server.recovery import NumbersWentBad
+from agent.rollback import NumbersWentBad
+from server.ipc.messages import Checkpoint, SaveBest, Saved, SavedBest
+from server.trainer import reporter
+from server.trainer import trainer as trainer_module
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
@@ -187,7 +187,7 @@ def test_it_stops_with_a_message(
         ], "no checkpoint of bad numbers"
     finally:
         # What the supervisor does where a trainer has ended by itself.
-        world.trainer._intake.close()
+        world.trainer._ingest.close()
         world.trainer._slot.close()
         world.trainer._slot.unlink()
         world.close()
@@ -264,8 +264,8 @@ def test_values_that_drift_are_warned_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A reward scale that explodes on its way to the learner, where the rewards stayed small."""
-    watch = reporting.ValueWatch
-    monkeypatch.setattr(reporting, "ValueWatch", lambda: watch(lasting=20))
+    watch = reporter.ValueWatch
+    monkeypatch.setattr(reporter, "ValueWatch", lambda: watch(lasting=20))
 
     def explode(learner: Learner) -> None:
         real = type(learner)._targets
@@ -292,8 +292,8 @@ def test_a_dead_head_is_warned_of(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = reporting.HeadWatch
-    monkeypatch.setattr(reporting, "HeadWatch", lambda: watch(lasting=20))
+    watch = reporter.HeadWatch
+    monkeypatch.setattr(reporter, "HeadWatch", lambda: watch(lasting=20))
 
     def kill(learner: Learner) -> None:
         with torch.no_grad():

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from replay_model import EVENTS, PIXELS, RUN, SPEC, Games, Model, assert_alike, feed, make, modes
 
 import agent.actor_index
-import agent.drawing
+import agent.n_step
 import agent.replay
+import agent.sampler
 import agent.storage
 import agent.sum_tree
-import agent.windows
 from agent.actor_index import ActorIndex
 from agent.links import NONE, Links, StreamTable
 from agent.priority import Priorities
@@ -195,7 +195,7 @@ def swap_one_stored_tag(patch: pytest.MonkeyPatch) -> None:
 
 
 def swap_sampled_tag(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(agent.replay, "actors_of", lambda meta: 3 - agent.windows.actors_of(meta))
+    patch.setattr(agent.replay, "actors_of", lambda meta: 3 - agent.n_step.actors_of(meta))
 
 
 def link_to_the_dead(patch: pytest.MonkeyPatch) -> None:
@@ -340,8 +340,8 @@ def weigh_by_priority_alone(patch: pytest.MonkeyPatch) -> None:
 
     def draw(self, groups, rng):
         places, _ = real(self, groups, rng)
-        leaves = self._tree.leaves.view(len(ACTORS), -1)[:, places]
-        return places, leaves.amax(0)
+        all_settings = self._tree.all_settings.view(len(ACTORS), -1)[:, places]
+        return places, all_settings.amax(0)
 
     patch.setattr(Priorities, "draw", draw)
 

@@ -15,8 +15,8 @@ from worlds import PIXELS, SPEC, assert_same_rows, copied, joined, numbered
 
 from agent.step import FINAL, STEP, StepBlock
 from protocol.spaces import GameSpec
-from server import ring as ring_module
-from server.ring import StepRing
+from server.ipc import step_ring as ring_module
+from server.ipc.step_ring import StepRing
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -228,7 +228,7 @@ def test_too_little_shared_memory_is_said_beforehand(monkeypatch: pytest.MonkeyP
     def full(*_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("server.shared.os.posix_fallocate", full)
+    monkeypatch.setattr("server.ipc.shared_memory.os.posix_fallocate", full)
     with pytest.raises(MemoryError, match=r"lower server\.ring_steps"):
         StepRing.create(SPEC, 1000)
 

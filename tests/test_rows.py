@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from server import history, rows
-from server.history import KEPT
-from server.rows import Rows
+from server.run import history, metrics_log
+from server.run.history import KEPT
+from server.run.metrics_log import MetricsLog
 
 NAMES = ["metrics.older.jsonl", "metrics.1.jsonl", "metrics.jsonl"]
 """The oldest first."""
@@ -27,7 +27,7 @@ LINE = len(json.dumps(row(100_000))) + 1
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is full after 600 rows, and long."""
-    monkeypatch.setattr(rows, "FULL", 600 * LINE)
+    monkeypatch.setattr(metrics_log, "FULL", 600 * LINE)
     monkeypatch.setattr(history, "SHORT_FILE", 100 * LINE)
 
 
@@ -38,7 +38,7 @@ def times(path: Path) -> list[int]:
 
 
 def test_new_rows_are_whole_and_old_ones_thinned_out(tmp_path: Path) -> None:
-    kept = Rows(tmp_path / "metrics.jsonl")
+    kept = MetricsLog(tmp_path / "metrics.jsonl")
     for number in range(100_000, 110_000):
         kept.add(row(number))
     older, before, newest = (times(tmp_path / name) for name in NAMES)
@@ -46,17 +46,17 @@ def test_new_rows_are_whole_and_old_ones_thinned_out(tmp_path: Path) -> None:
     assert [*before, *newest] == list(range(before[0], 110_000))
     assert len(before) == 600
     assert len(newest) < 600
-    assert older == list(range(100_000, before[0], rows.THINNED))
+    assert older == list(range(100_000, before[0], metrics_log.THINNED))
 
 
 @pytest.mark.parametrize("n", [0, 1, 599, 600, 601, 1300, 30_000])
 def test_the_whole_time_is_found_again(tmp_path: Path, n: int) -> None:
-    kept = Rows(tmp_path / "metrics.jsonl")
+    kept = MetricsLog(tmp_path / "metrics.jsonl")
     assert kept.sample() == []
     for number in range(100_000, 100_000 + n):
         kept.add(row(number))
     for most in (50, KEPT):
-        found = [each["time"] for each in Rows(tmp_path / "metrics.jsonl").sample(most)]
+        found = [each["time"] for each in MetricsLog(tmp_path / "metrics.jsonl").sample(most)]
         assert len(found) <= most
         assert found == sorted(set(found))
         if n:
@@ -69,15 +69,15 @@ def test_a_row_is_kept_where_the_rest_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is full just then: nothing is lost, and it is done when there is room."""
-    kept = Rows(tmp_path / "metrics.jsonl")
-    whole = rows.append_whole
+    kept = MetricsLog(tmp_path / "metrics.jsonl")
+    whole = metrics_log.append_whole
 
     def full(path: Path, data: bytes) -> None:
         if path.name == NAMES[0]:
             raise OSError(28, "No space left on device")
         whole(path, data)
 
-    monkeypatch.setattr(rows, "append_whole", full)
+    monkeypatch.setattr(metrics_log, "append_whole", full)
     failed = 0
     for number in range(100_000, 101_300):
         try:
@@ -87,9 +87,9 @@ def test_a_row_is_kept_where_the_rest_fails(
     assert failed > 90
     _, before, newest = (times(tmp_path / name) for name in NAMES)
     assert [*before, *newest] == list(range(100_000, 101_300))
-    monkeypatch.setattr(rows, "append_whole", whole)
+    monkeypatch.setattr(metrics_log, "append_whole", whole)
     kept.add(row(101_300))
     older, before, newest = (times(tmp_path / name) for name in NAMES)
-    assert older == list(range(100_000, 100_600, rows.THINNED))
+    assert older == list(range(100_000, 100_600, metrics_log.THINNED))
     assert before == list(range(100_600, 101_301))
     assert newest == []

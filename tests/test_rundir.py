@@ -5,30 +5,30 @@ from pathlib import Path
 import pytest
 from worlds import PIXELS, SPEC
 
-from config.load import ConfigError, Given, load
+from config.load import ConfigError, Overrides, load
 from config.models import Config, RunConfig, ServerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from server.rundir import RunFolder
+from server.run.directory import RunDirectory
 
 
 def config_for(path: Path | None) -> Config:
     return Config(run=RunConfig(dir=path), server=ServerConfig(port=1234))
 
 
-def open_new(path: Path | None) -> RunFolder:
+def open_new(path: Path | None) -> RunDirectory:
     """Open and let go at once, as a server does whose process ends."""
-    folder = RunFolder.open(config_for(path), resume=False)
+    folder = RunDirectory.open(config_for(path), resume=False)
     folder.close()
     return folder
 
 
-def open_again(path: Path) -> RunFolder:
-    folder = RunFolder.open(config_for(path), resume=True)
+def open_again(path: Path) -> RunDirectory:
+    folder = RunDirectory.open(config_for(path), resume=True)
     folder.close()
     return folder
 
 
-def played(path: Path) -> RunFolder:
+def played(path: Path) -> RunDirectory:
     folder = open_new(path)
     folder.keep_game(SPEC)
     return folder
@@ -40,7 +40,7 @@ def test_a_new_run_gets_a_folder(tmp_path: Path) -> None:
     assert (folder.path, folder.launch) == (path, 1)
     assert folder.checkpoints.is_dir()
     assert folder.game() is None
-    assert load(Given(resume=path), {}).config.server.port == 1234
+    assert load(Overrides(resume=path), {}).config.server.port == 1234
 
 
 def test_an_empty_folder_will_do(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_without_a_folder_one_is_made_among_the_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = RunFolder.open(config_for(None), resume=False, label="demo")
+    folder = RunDirectory.open(config_for(None), resume=False, label="demo")
     folder.close()
     assert folder.path.parent == Path("runs")
     assert folder.path.name.endswith("-demo")
@@ -66,10 +66,10 @@ def test_every_start_of_a_run_has_a_number_of_its_own(tmp_path: Path) -> None:
 
 def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    first = RunFolder.open(config_for(path), resume=False)
+    first = RunDirectory.open(config_for(path), resume=False)
     for resume in (True, False):
         with pytest.raises(ConfigError, match="in use by another server; stop it first"):
-            RunFolder.open(config_for(path), resume=resume)
+            RunDirectory.open(config_for(path), resume=resume)
     first.close()
     assert open_again(path).launch == 2
 

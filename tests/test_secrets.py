@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from config.load import ConfigError, Given, load, to_toml
+from config.load import ConfigError, Overrides, load, to_toml
 from config.models import Config
 from config.secrets import KEYS, with_secrets
 
 
 def configured(**values: object) -> Config:
-    return load(Given(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
+    return load(Overrides(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
 
 
 def secret(config: Config, key: str) -> str | None:

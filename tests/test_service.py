@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from test_serve import serving
 
-from server.service import ServiceManager
+from server.supervisor.sd_notify import ServiceManager
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -58,7 +58,7 @@ def test_it_hears_of_the_loop_as_often_as_it_asks_for(
     ear: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("server.service.time.monotonic", lambda: now)
+    monkeypatch.setattr("server.supervisor.sd_notify.time.monotonic", lambda: now)
     manager = ServiceManager({"NOTIFY_SOCKET": ear.getsockname(), "WATCHDOG_USEC": "4000000"})
     for said in (1, 0, 0, 0, 1, 0):
         manager.beat()

@@ -11,7 +11,7 @@ from worlds import DQN, PIXELS, SPEC
 from agent.decision import EVAL, EVAL_EXPERT, TRAIN
 from agent.step import FINAL, STEP
 from protocol.spaces import GameSpec, Observation
-from server.slots import FrameBatch, FrameStacks, Outbox, SlotTable, slot_bytes
+from server.gateway.slots import FrameBatch, FrameStacks, PendingSteps, SlotTable, slot_bytes
 
 MOST = 2048
 
@@ -126,16 +126,18 @@ def test_stacks_hold_the_last_frames_of_each_slot(spec: GameSpec) -> None:
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS])
 def test_the_outbox_makes_steps_and_final_rows(spec: GameSpec) -> None:
-    table, outbox = SlotTable(spec, MOST), Outbox(spec, MOST)
+    table, pending_steps = SlotTable(spec, MOST), PendingSteps(spec, MOST)
     rows = table.take([100, 200], "train")
     table.obs[rows] = 3
     table.action[rows] = 1
     table.actor[rows] = DQN
     table.seq[rows] = [5, 6]
-    outbox.steps(table, rows, np.array([0.5, -1], np.float32), np.array([0, 1], np.uint8))
-    outbox.finals(table, rows[1:], np.full((1, spec.observation_size), 9), np.array([7], np.uint32))
-    block = outbox.waiting(100)
-    assert len(block) == len(outbox) == 3
+    pending_steps.steps(table, rows, np.array([0.5, -1], np.float32), np.array([0, 1], np.uint8))
+    pending_steps.finals(
+        table, rows[1:], np.full((1, spec.observation_size), 9), np.array([7], np.uint32)
+    )
+    block = pending_steps.waiting(100)
+    assert len(block) == len(pending_steps) == 3
     assert block.kind.tolist() == [STEP, STEP, FINAL]
     assert block.stream.tolist() == [100, 200, 200]
     assert block.seq.tolist() == [5, 6, 7]
@@ -147,30 +149,30 @@ def test_the_outbox_makes_steps_and_final_rows(spec: GameSpec) -> None:
 
 
 def test_the_outbox_hands_out_in_order_and_is_used_again() -> None:
-    table, outbox = SlotTable(SPEC, MOST), Outbox(SPEC, MOST)
+    table, pending_steps = SlotTable(SPEC, MOST), PendingSteps(SPEC, MOST)
     rows = table.take([1, 2, 3], "train")
-    size = len(outbox._block)
+    size = len(pending_steps._block)
     table.actor[rows] = DQN
     for turn in range(50):
         table.seq[rows] = turn
-        outbox.steps(table, rows, np.zeros(3, np.float32), np.zeros(3, np.uint8))
+        pending_steps.steps(table, rows, np.zeros(3, np.float32), np.zeros(3, np.uint8))
         seen = []
-        while len(outbox):
-            block = outbox.waiting(2)
+        while len(pending_steps):
+            block = pending_steps.waiting(2)
             seen += block.stream.tolist()
-            outbox.sent(len(block))
+            pending_steps.sent(len(block))
         assert seen == [1, 2, 3]
-    assert len(outbox._block) == size
+    assert len(pending_steps._block) == size
 
 
 def test_the_outbox_has_room_for_all_that_its_slots_can_add() -> None:
     """A step and a final row each in a turn, and a final row more for one that disconnects."""
-    table, outbox = SlotTable(SPEC, 16), Outbox(SPEC, 16)
+    table, pending_steps = SlotTable(SPEC, 16), PendingSteps(SPEC, 16)
     rows = table.take(list(range(16)), "train")
-    outbox.steps(table, rows, np.zeros(16, np.float32), np.ones(16, np.uint8))
+    pending_steps.steps(table, rows, np.zeros(16, np.float32), np.ones(16, np.uint8))
     for _ in range(2):
-        outbox.finals(table, rows, table.obs[rows], table.seq[rows])
-    assert len(outbox.waiting(1000)) == 48
+        pending_steps.finals(table, rows, table.obs[rows], table.seq[rows])
+    assert len(pending_steps.waiting(1000)) == 48
 
 
 # Memory that is given back.
@@ -241,6 +243,6 @@ def test_bytes_of_a_slot_are_those_of_its_arrays() -> None:
             for name, array in vars(holder).items()
             if isinstance(array, np.ndarray) and name != "_order"
         )
-        block = Outbox(spec, n)._block
+        block = PendingSteps(spec, n)._block
         held += sum(getattr(block, name).nbytes for name in type(block).__slots__)
         assert slot_bytes(spec, stack) == pytest.approx(held / n, rel=0.05, abs=64)

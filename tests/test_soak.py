@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server import cli, soak
-from server.soak_judge import BINS, Sample, bins, judge, percentile_ms, together
+from lab.soak import command as soak
+from lab.soak.judge import BINS, Sample, bins, judge, percentile_ms, together
+from server import cli
 
 MIB = 2**20
 

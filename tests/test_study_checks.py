@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from server.study_checks import Better, Check, Ends, Passes, Trend, Verdict, change
+from lab.study.checks import Better, Check, Ends, Passes, Trend, Verdict, change
 from tests.fake_results import results
 
 SLOW = [0.0, 100.0, 190.0, 210.0]  # passes 200 at 4,000

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from config.load import ConfigError
-from server.metrics import METRICS
-from server.study_checks import Ends
-from server.study_comparisons import COMPARISONS
-from server.study_design import EXPERT, Comparison, Picture, Scene, jobs
+from lab.study.checks import Ends
+from lab.study.comparisons import COMPARISONS
+from lab.study.design import EXPERT, Comparison, Picture, Scene, jobs
+from server.monitor.metrics import METRICS
 from tests.fake_results import SCENE, comparison
 
 

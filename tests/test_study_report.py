@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from server import study_report
+from lab.study import report as study_report
+from lab.study.checks import Ends, Passes
+from lab.study.design import Picture, Scene, jobs
+from lab.study.plots import metric_line, return_line
+from lab.study.results import Results, Run
+from lab.study.store import path_of
 from server.cli import main
-from server.study_checks import Ends, Passes
-from server.study_design import Picture, Scene, jobs
-from server.study_plots import metric_line, return_line
-from server.study_results import Results, Run, path_of
 from tests.fake_results import SCENE, comparison, results, run, write, write_one
 from tests.test_docs import broken_links
 
@@ -148,7 +149,7 @@ def test_as_plain_data_for_programs() -> None:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.study.COMPARISONS", (WHAT,))
+    monkeypatch.setattr("lab.study.command.COMPARISONS", (WHAT,))
 
 
 @pytest.mark.usefixtures("known")

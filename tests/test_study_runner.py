@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from server import arena, study_runner
-from server.arena import Evaluation
-from server.study_design import Job, jobs
-from server.study_results import Results, load, path_of, read
-from server.study_runner import Began, Done, Failed, News, run
+from lab import sync_trainer
+from lab.study import runner as study_runner
+from lab.study.design import Job, jobs
+from lab.study.results import Results
+from lab.study.runner import Began, Done, Failed, News, run
+from lab.study.store import load, path_of, read
+from lab.sync_trainer import Evaluation
 from tests.fake_results import comparison
 
 WHAT = comparison(seeds=1)
@@ -66,8 +68,8 @@ def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
 
     # What came out is what comes out of a run that nobody stopped.
     assert a.config is not None
-    with arena.one_thread():
-        plain = arena.run(a.config, a.options)
+    with sync_trainer.one_thread():
+        plain = sync_trainer.run(a.config, a.options)
     assert outcomes(tmp_path, [a]) == {a.key: [e.returns for e in plain]}
     again = read(path_of(tmp_path, a))
     assert again.made["revision"]

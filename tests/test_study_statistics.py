@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from server.study_statistics import Estimate, difference, estimate, iqm, pooled, show, text
+from lab.study.statistics import Estimate, difference, estimate, iqm, pooled, show, text
 
 FIVE = [231.0, 198.0, 254.0, 120.0, 243.0]
 

@@ -20,10 +20,10 @@ from test_serve import serving, summary_of
 from agent import journal
 from agent.journal import Damage
 from agent.step import STEP
-from server.ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
-from server.rundir import game_of
-from server.supervisor import ChildDied
-from server.tally import FILE
+from server.ipc.inflight import FILE
+from server.ipc.step_ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
+from server.run.directory import game_of
+from server.supervisor.supervisor import ChildDied
 from understudy_client import ClientError, Reconnected
 
 pytestmark = pytest.mark.timeout(240)
@@ -144,7 +144,7 @@ def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     before, stalls = server.row["restarts_trainer"], server.row["stalls"]
     os.kill(server.pid("trainer"), signal.SIGSTOP)
     server.until(lambda: server.row["stalls"] > stalls, "the ring is full", LONG_S)
-    assert server.supervisor._fleet.rings[0].free < 512
+    assert server.supervisor._processes.rings[0].free < 512
     waiting = server.supervisor.steps
     server.until(lambda: server.row["restarts_trainer"] > before, "it is found out", LONG_S)
     assert server.supervisor.steps <= waiting + 512
@@ -173,16 +173,16 @@ def test_who_is_started_again_hears_how_things_stand(
     """What was changed and asked for since the start holds for the new ones too; and the server
     says of itself that games cannot play while there is no gateway."""
     ready: list[bool] = []
-    restarted = server.supervisor.board.restarted
+    restarted = server.supervisor.status.restarted
 
     def noting(name: str, text: str) -> None:
-        ready.append(server.supervisor.board.ready)
+        ready.append(server.supervisor.status.ready)
         if name == "gateway-0":
-            half_a_block(server.supervisor._fleet.rings[0])  # the last test here counts steps
+            half_a_block(server.supervisor._processes.rings[0])  # the last test here counts steps
         restarted(name, text)
 
-    monkeypatch.setattr(server.supervisor.board, "restarted", noting)
-    control = server.supervisor.controls.handle
+    monkeypatch.setattr(server.supervisor.status, "restarted", noting)
+    control = server.supervisor.controller.handle
     for request in ({"set": {"exploration.epsilon": 0.25}}, {"pause": True}, {"evaluate": True}):
         answer = server.do(lambda request=request: control(request, "test"))
         assert "error" not in answer, answer
@@ -201,13 +201,13 @@ def test_who_is_started_again_hears_how_things_stand(
         server.until(lambda: player.cuts, "the game has noticed", LONG_S)
         until_both_go_on(server, player)
         assert server.wait_rows()["epsilon"] == 0.25
-        (game,) = server.supervisor.board.games
+        (game,) = server.supervisor.status.games
         assert game["session"] == player.sessions[-1], "those of the one that died are gone"
         assert player.settings["understudy.evaluate"] == asked.number
     finally:
         server.do(lambda: control({"pause": False}, "test"))
     assert ready == [True, False], "without a gateway no game can play"
-    server.until(lambda: server.supervisor.board.ready, "games can play", LONG_S)
+    server.until(lambda: server.supervisor.status.ready, "games can play", LONG_S)
     assert re.search(
         r"trainer died \(killed by SIGKILL.*; the last it said: .*process", server.log()
     )

@@ -19,14 +19,15 @@ from worlds import SPEC
 
 from agent import checkpoint
 from agent.policy import Policy
-from config.load import ConfigError, Given, load
+from config.load import ConfigError, Overrides, load
 from protocol.spaces import GameSpec, Observation
-from server import gateway_process
-from server.control import Dumped, Failed, Saved
-from server.listening import listen
-from server.rundir import RunFolder
-from server.supervisor import ChildDied, Supervisor, plain
-from server.turn import TurnLoop
+from server.gateway import process as gateway_process
+from server.gateway.frame_loop import FrameLoop
+from server.ipc.messages import Dumped, Failed, Saved
+from server.net.sockets import listen
+from server.run.directory import RunDirectory
+from server.run.metrics_log import plain
+from server.supervisor.supervisor import ChildDied, Supervisor
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -117,14 +118,14 @@ def test_a_late_failure_does_not_keep_it_from_stopping(server: Running) -> None:
     finally:
         supervisor._stopping = False
     assert "too late to matter" in server.log()
-    ready = supervisor._fleet.ready
+    ready = supervisor._processes.ready
     supervisor._handle(Failed("trainer: in the middle"))  # what follows is its end
-    supervisor._fleet.ready = None
+    supervisor._processes.ready = None
     try:
         with pytest.raises(ConfigError, match="in time"):
             supervisor._handle(Failed("trainer: in time"))
     finally:
-        supervisor._fleet.ready = ready
+        supervisor._processes.ready = ready
 
 
 def test_messages_that_nobody_sends_are_refused(server: Running) -> None:
@@ -170,7 +171,7 @@ def test_another_servers_port_is_in_use(
     sockets = listen(first.config)
     port = sockets[0][0].getsockname()[1]
     second = supervisor_with(tmp_path / "second", gateways=ours, port=port)
-    monkeypatch.setattr(second._fleet, "_start", None)
+    monkeypatch.setattr(second._processes, "_start", None)
     try:
         with pytest.raises(ConfigError, match=r"server\.port: cannot listen"):
             second.start()
@@ -183,8 +184,8 @@ def test_another_servers_port_is_in_use(
 
 def supervisor_with(path: Path, *, gateways: int, port: int) -> Supervisor:
     values = {"server.gateways": gateways, "server.port": port, "run.dir": str(path)}
-    config = load(Given(values=values, options=dict.fromkeys(values, "")), {}).config
-    return Supervisor(config, RunFolder.open(config, resume=False))
+    config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    return Supervisor(config, RunDirectory.open(config, resume=False))
 
 
 def test_an_address_of_another_machine_is_said(tmp_path: Path) -> None:
@@ -223,10 +224,10 @@ def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str)
 def with_a_broken_turn(*args: Any) -> None:
     """A gateway whose turns fail: what must not happen."""
 
-    def fail(_self: TurnLoop) -> None:
+    def fail(_self: FrameLoop) -> None:
         raise ValueError("broken on purpose")
 
-    TurnLoop.run = fail  # type: ignore[assignment,method-assign]
+    FrameLoop.run = fail  # type: ignore[assignment,method-assign]
     gateway_process.main(*args)
 
 
@@ -244,7 +245,7 @@ def with_a_broken_policy(*args: Any) -> None:
 def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
 ) -> None:
-    monkeypatch.setattr("server.fleet.gateway_process", SimpleNamespace(main=broken))
+    monkeypatch.setattr("server.supervisor.processes.gateway_process", SimpleNamespace(main=broken))
     with Running(tmp_path / "run", supervision__restarts=0) as server:
         with RawClient(server.port, timeout_s=60.0) as client:
             client.send([1, hello_fields()])

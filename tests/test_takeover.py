@@ -24,9 +24,9 @@ from agent import checkpoint, journal
 from agent.journal import Damage
 from agent.step import STEP, StepBlock
 from config.models import Config
-from server import shared, trainer_process
-from server.attribution import compare, load_dump
-from server.control import (
+from server.ipc import shared_memory
+from server.ipc.heartbeat import Heartbeat
+from server.ipc.messages import (
     Checkpoint,
     Dump,
     Dumped,
@@ -38,9 +38,10 @@ from server.control import (
     Stop,
     TrainerReport,
 )
-from server.heart import Heart
-from server.ring import StepRing
-from server.weights import WeightSlot
+from server.ipc.step_ring import StepRing
+from server.ipc.weight_slot import WeightSlot
+from server.play.attribution import compare, load_dump
+from server.trainer import process as trainer_process
 
 pytestmark = [pytest.mark.usefixtures("nursery", "no_leaks"), pytest.mark.timeout(300)]
 
@@ -91,7 +92,7 @@ class Table:
         """A trainer, the first one or another; always with the same arguments."""
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
-        args = (self.config, theirs, Heart(context), self.folder, False, False)
+        args = (self.config, theirs, Heartbeat(context), self.folder, False, False)
         target: Callable[..., None] = trainer_process.main
         if moment:
             target, args = dying_trainer.main, (moment, after, *args)  # type: ignore[assignment]
@@ -183,7 +184,7 @@ class Table:
             self._process.join()
         if self.slot is not None:
             self.slot.close()
-        shared.remove(f"{self.rings[0].name}_weights")
+        shared_memory.remove(f"{self.rings[0].name}_weights")
         for ring in self.rings:
             ring.close()
             ring.unlink()
@@ -192,7 +193,7 @@ class Table:
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[None]:
     """Processes begin with torch in them: it takes longer to load than all the rest."""
-    multiprocessing.set_forkserver_preload(["server.trainer_process"])
+    multiprocessing.set_forkserver_preload(["server.trainer.process"])
     forkserver.ensure_running()  # before anybody counts what a test leaves behind
     yield
     forkserver._forkserver._stop()  # type: ignore[attr-defined]

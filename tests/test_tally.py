@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from server.tally import InFlight, Tally, cells, left
+from server.ipc.inflight import InFlight, InFlightCounters, cells, left
 
 
 def test_what_is_left_is_what_was_counted(tmp_path: Path) -> None:
     path = tmp_path / "in-flight"
-    Tally(path, 1000, 2)
+    InFlightCounters(path, 1000, 2)
     assert left(path) == (1000, 0)
     cells(path, 0)[:] = 30, 2
     cells(path, 1)[:] = 12, 3
@@ -19,18 +19,18 @@ def test_what_is_left_is_what_was_counted(tmp_path: Path) -> None:
 
 
 def test_a_gateway_that_died_had_what_is_not_in_its_ring(tmp_path: Path) -> None:
-    tally = Tally(tmp_path / "in-flight", 0, 2)
-    cells(tally.path, 1)[:] = 30, 2
-    assert tally.gateway_gone(1, 28) == InFlight(steps=2, frames=2)
-    assert tally.gateway_gone(1, 28) == InFlight(), "the next one goes on from the ring"
-    assert left(tally.path) == (28, 0)
+    in_flight = InFlightCounters(tmp_path / "in-flight", 0, 2)
+    cells(in_flight.path, 1)[:] = 30, 2
+    assert in_flight.gateway_gone(1, 28) == InFlight(steps=2, frames=2)
+    assert in_flight.gateway_gone(1, 28) == InFlight(), "the next one goes on from the ring"
+    assert left(in_flight.path) == (28, 0)
 
 
 def test_after_an_end_in_order_there_is_nothing(tmp_path: Path) -> None:
-    tally = Tally(tmp_path / "in-flight", 5, 1)
-    tally.remove()
-    assert left(tally.path) is None
-    tally.remove()
+    in_flight = InFlightCounters(tmp_path / "in-flight", 5, 1)
+    in_flight.remove()
+    assert left(in_flight.path) is None
+    in_flight.remove()
 
 
 def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
 
 def test_a_new_start_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "in-flight"
-    Tally(path, 0, 2)
+    InFlightCounters(path, 0, 2)
     cells(path, 1)[:] = 7, 7
-    Tally(path, 7, 1)
+    InFlightCounters(path, 7, 1)
     assert left(path) == (7, 0)

@@ -28,7 +28,7 @@ from protocol.tempest import (
     header_fields,
     tempest_spec,
 )
-from server.tempest_expert import knob
+from server.gateway.tempest_expert import knob
 
 ROOT = Path(__file__).parent.parent
 

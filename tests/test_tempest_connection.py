@@ -14,18 +14,18 @@ from tempest_client import framed, payload
 from test_connection import FakeTransport
 from worlds import DQN, EXPERT, FixedPolicy, ListSink
 
-from agent.decision import Mix
+from agent.decision import ActingParams
 from agent.step import FINAL, STEP
 from config.models import Config, FractionSchedule, RewardConfig, ServerConfig, TempestConfig
 from protocol.errors import RemoteError
 from protocol.messages import Welcome, WelcomeFields
 from protocol.tempest import tempest_spec
-from server.connection import Connection
-from server.expert_plugin import ExpertPlugin
-from server.limits import Addresses
-from server.tempest_connection import TempestConnection, replies
-from server.tempest_expert import recommend
-from server.turn import TurnLoop
+from server.gateway.connection import Connection
+from server.gateway.expert_plugin import ExpertPlugin
+from server.gateway.frame_loop import FrameLoop
+from server.gateway.tempest import TempestConnection, replies
+from server.gateway.tempest_expert import recommend
+from server.net.rate_limits import AddressLimits
 
 BY_NETWORK = (1, 0.25)
 """Zap, and turn by 8."""
@@ -52,12 +52,12 @@ class Gateway:
         self.expert = expert
         self.config = settings or config()
         self.replies = replies(self.config)
-        self.turn: TurnLoop | None = None
+        self.turn: FrameLoop | None = None
         self.sink = ListSink()
         self.policy = FixedPolicy(BY_NETWORK)
-        self.mix = Mix(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+        self.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
         self.errors: Counter[str] = Counter()
-        self.addresses = Addresses(None, self.now)
+        self.addresses = AddressLimits(None, self.now)
         self.saves = 0
         self.run_frames = 0
         self.admits = True
@@ -93,7 +93,7 @@ class Gateway:
             assert spec is not None
             assert hello is not None
             if self.turn is None:
-                self.turn = TurnLoop(
+                self.turn = FrameLoop(
                     spec,
                     self.config.reward,
                     self.policy,  # type: ignore[arg-type]

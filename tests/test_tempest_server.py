@@ -22,7 +22,7 @@ from protocol.tempest import LEAD, tempest_spec
 pytestmark = pytest.mark.timeout(120)
 
 SPEC = tempest_spec(3, "continuous")
-PLUGIN = "server.tempest_expert:recommend"
+PLUGIN = "server.gateway.tempest_expert:recommend"
 ADVICE = (1, 1, 29)
 """What the client's expert would do on every frame of these tests: a knob that no network which
 has learnt nothing turns so far."""
@@ -181,7 +181,7 @@ def test_settings_for_the_games_are_changed_while_they_play(server: Running, por
             return reply[3:]
 
         assert settings() == (1, 13)
-        tell = server.supervisor.controls.tell_games
+        tell = server.supervisor.controller.tell_games
         values = {"start_advanced": False, "start_level": 33}
         server.do(lambda: tell(values, "test"))
         server.until(lambda: settings() == (0, 33), "the new level is sent")
@@ -207,7 +207,7 @@ def test_the_expert_is_exchanged_while_they_play(server: Running, port: int) -> 
     """For one that is not there, for one that fails, for none, and for itself."""
 
     def change(name: str) -> None:
-        server.do(lambda: server.supervisor.controls.change({"expert.plugin": name}, "test"))
+        server.do(lambda: server.supervisor.controller.change({"expert.plugin": name}, "test"))
 
     with TempestClient(port) as client:
 

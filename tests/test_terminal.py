@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from server.terminal import Screen, plain_line, table
+from server.tui.live_table import Screen, plain_line, table
 
 ROW = {
     "frames": 12_034.0,

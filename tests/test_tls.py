@@ -23,11 +23,11 @@ from running import Bystander, RawClient, Running, client_for, hello_fields
 
 from config.load import ConfigError
 from config.models import ServerConfig
-from server import listener
-from server.game_messages import GameOptions
-from server.game_process import tls_of
-from server.http_server import HttpServer
-from server.tls import Certificate, certificate
+from server.net import tls_server
+from server.net.tls import Certificate, certificate
+from server.play.game_messages import GameOptions
+from server.play.game_process import tls_of
+from server.web.server import HttpServer
 from understudy_client import Backoff, ConnectionLost, ProtocolViolation, TlsError
 from understudy_client import tls as client_tls
 
@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, pair: Pair) -> Iterator[Run
         server__tls_key=str(pair.key),
         server__handshake_timeout_s=1.0,
     ) as running:
-        running.until(lambda: running.supervisor.board.ready, "the gateways run", 60.0)
+        running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
         yield running
 
 
@@ -289,7 +289,7 @@ def test_who_does_not_shake_hands_is_cut_off(server: Running, game: Bystander) -
 
 def test_a_client_with_tls_learns_that_there_is_none(pair: Pair, tmp_path: Path) -> None:
     with Running(tmp_path / "plain") as plain:
-        plain.until(lambda: plain.supervisor.board.ready, "the gateways run", 60.0)
+        plain.until(lambda: plain.supervisor.status.ready, "the gateways run", 60.0)
         with pytest.raises(TlsError, match=r"expected TLS .*server\.tls_cert"):
             client_for(plain.port, ca=pair.cert)
         plain.until(lambda: plain.row.get("errors_not_understudy"), "it is counted", 60.0)
@@ -301,12 +301,12 @@ def test_a_client_with_tls_learns_that_there_is_none(pair: Pair, tmp_path: Path)
 def test_too_many_handshakes_cost_the_address_that_begins_them(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "HANDSHAKES", 8)
+    monkeypatch.setattr(tls_server, "HANDSHAKES", 8)
 
     async def scene() -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        one = listener.Listener(
+        one = tls_server.Listener(
             sock,
             asyncio.Protocol,
             Certificate(pair.cert, pair.key),
@@ -344,8 +344,8 @@ def test_too_many_handshakes_cost_the_address_that_begins_them(
 
 
 def test_handshakes_of_an_address_have_a_pace(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "HANDSHAKES_BURST", 5.0)
-    monkeypatch.setattr(listener, "HANDSHAKES_PER_S", 0.001)
+    monkeypatch.setattr(tls_server, "HANDSHAKES_BURST", 5.0)
+    monkeypatch.setattr(tls_server, "HANDSHAKES_PER_S", 0.001)
 
     async def scene() -> None:
         sock = socket.create_server(("127.0.0.1", 0))
@@ -357,7 +357,9 @@ def test_handshakes_of_an_address_have_a_pace(pair: Pair, monkeypatch: pytest.Mo
             made += 1
             return asyncio.Protocol()
 
-        one = listener.Listener(sock, protocol, Certificate(pair.cert, pair.key), handshake_s=60.0)
+        one = tls_server.Listener(
+            sock, protocol, Certificate(pair.cert, pair.key), handshake_s=60.0
+        )
         context = ssl.create_default_context(cafile=pair.cert)
         opened = []
         refused = 0
@@ -457,7 +459,7 @@ def served(one: Certificate) -> bytes:
 @pytest.fixture
 def web(server: Running, pair: Pair) -> Iterator[HttpServer]:
     with HttpServer(
-        "127.0.0.1", 0, server.supervisor.board, server.supervisor.mailbox,
+        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
         control_token="a control token", certificate=Certificate(pair.cert, pair.key),
     ) as one:  # fmt: skip
         yield one
@@ -485,7 +487,7 @@ def test_it_ends_with_its_server(
     server: Running, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     with HttpServer(
-        "127.0.0.1", 0, server.supervisor.board, server.supervisor.mailbox,
+        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
         certificate=Certificate(pair.cert, pair.key),
     ) as one:  # fmt: skip
         silent = socket.create_connection(("127.0.0.1", one.port), 30)

@@ -17,17 +17,16 @@ import torch
 from test_demonstrations import demonstrated
 from worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
-from agent import checkpoint, journal, recording
+from agent import checkpoint, demonstrations, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.recording import RecordingError
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Given, load
+from config.load import Overrides, load
 from config.models import Config
 from protocol.spaces import GameSpec
-from server import demonstrations, resuming, trainer_process
-from server import trainer as trainer_module
-from server.connection import GOODBYE_S
-from server.control import (
+from server.gateway.connection import GOODBYE_S
+from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
+from server.ipc.messages import (
     Changed,
     Checkpoint,
     Dump,
@@ -44,11 +43,13 @@ from server.control import (
     Stop,
     TrainerReport,
 )
-from server.heart import LONG_S, ORPHAN_S, Heart, Pulse
-from server.ring import StepRing
-from server.trainer import Trainer
-from server.trainer_process import _await_game
-from server.weights import WeightSlot
+from server.ipc.step_ring import StepRing
+from server.ipc.weight_slot import WeightSlot
+from server.trainer import process as trainer_process
+from server.trainer import restore
+from server.trainer import trainer as trainer_module
+from server.trainer.process import _await_game
+from server.trainer.trainer import Trainer
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
 
@@ -68,7 +69,7 @@ SETTINGS: dict[str, Any] = {
 
 def config_with(**changes: Any) -> Config:
     values = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
-    return load(Given(values=values, options=dict.fromkeys(values, "")), {}).config
+    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
 
 
 def played(first: int, n: int, stream: int = 1, actor: int | None = None) -> StepBlock:
@@ -109,7 +110,7 @@ class World:
         keep_rows: bool = False,
         pretrain_updates: int = 0,
         over: World | None = None,
-        heart: Heart | None = None,
+        heartbeat: Heartbeat | None = None,
         **changes: Any,
     ) -> None:
         """`over`: the trainer whose rings this one takes over; that one has ended somehow."""
@@ -136,7 +137,7 @@ class World:
                 best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
-                heart=heart,
+                heartbeat=heartbeat,
             )
         except BaseException:
             self._close()
@@ -228,7 +229,7 @@ class World:
         assert self._thread is not None
         self._thread.join(60.0)
         assert not self._thread.is_alive()
-        self.trainer._intake.close()
+        self.trainer._ingest.close()
         self.trainer._slot.close()
 
     def close(self) -> None:
@@ -403,13 +404,13 @@ def test_what_was_learnt_becomes_the_priority(
     assert row["priority_max"] >= 1
     replay = world.trainer._replay
     replay.check_valid()
-    leaves = replay._priorities._tree.leaves.view(2, -1).amax(0)  # type: ignore[union-attr]
+    all_settings = replay._priorities._tree.all_settings.view(2, -1).amax(0)  # type: ignore[union-attr]
     assert len(errors) > 100
-    found = {place: float(leaves[place]) for place in errors}
+    found = {place: float(all_settings[place]) for place in errors}
     assert found == pytest.approx({place: error + 1e-6 for place, error in errors.items()})
     # The last step has no successor yet.
     total = 99 * row["priority_mean_dqn"] + 50 * row["priority_mean_expert"]
-    assert total == pytest.approx(float(leaves.sum()), rel=1e-4)
+    assert total == pytest.approx(float(all_settings.sum()), rel=1e-4)
 
 
 def test_beta_goes_with_the_frames(worlds: Make) -> None:
@@ -536,7 +537,7 @@ def test_it_may_be_paused_before_there_is_a_game() -> None:
         for on in told:
             ours.send(Pause(on))
         ours.send(game)
-        assert _await_game(theirs, config_with(), Heart())[::2] == (game, paused)
+        assert _await_game(theirs, config_with(), Heartbeat())[::2] == (game, paused)
     ours.close()
     theirs.close()
 
@@ -928,9 +929,9 @@ def test_what_takes_long_is_announced(
     worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else who watches the signs of life would take it for hanging."""
-    heart, allowed = Heart(), list[tuple[str, float]]()
-    heart.beat()
-    pulse = Pulse(heart, 0.0)
+    heartbeat, allowed = Heartbeat(), list[tuple[str, float]]()
+    heartbeat.beat()
+    pulse = HeartbeatMonitor(heartbeat, 0.0)
 
     def slow(owner: Any, name: str) -> None:
         plain = getattr(owner, name)
@@ -942,10 +943,10 @@ def test_what_takes_long_is_announced(
         monkeypatch.setattr(owner, name, noting)
 
     slow(trainer_module, "make_replay")
-    slow(resuming, "take_in")
+    slow(restore, "take_in")
     slow(checkpoint, "save")
     slow(np, "savez")
-    world = worlds(heart=heart, resume=True)
+    world = worlds(heartbeat=heartbeat, resume=True)
     world.play(played(0, 100))
     world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
     for ask, answer in (
@@ -1012,11 +1013,11 @@ class Entry:
     """`main` in a thread, without its signals."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-        monkeypatch.setattr("server.trainer_process.signal.signal", lambda *_: None)
-        monkeypatch.setattr("server.trainer_process.log_to_pipe", lambda *_: None)
+        monkeypatch.setattr("server.trainer.process.signal.signal", lambda *_: None)
+        monkeypatch.setattr("server.trainer.process.log_to_pipe", lambda *_: None)
         self.pipe, self.theirs = multiprocessing.Pipe()
         self.code: Any = None
-        args = (config_with(**changes), self.theirs, Heart(), folder, False, False)
+        args = (config_with(**changes), self.theirs, Heartbeat(), folder, False, False)
         self.thread = threading.Thread(target=self._run, args=args, daemon=True)
         self.thread.start()
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import DQN, EXPERT, PIXELS, SPEC, FixedPolicy, ListSink
 
-from agent.decision import Mix
+from agent.decision import ActingParams
 from agent.replay import Replay
 from agent.step import FINAL, STEP
 from config.models import RewardConfig
@@ -19,7 +19,7 @@ from protocol import codec
 from protocol.errors import RemoteError
 from protocol.messages import Action, Actions, Frame, Frames
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from server.turn import TurnLoop
+from server.gateway.frame_loop import FrameLoop
 
 MOST_SLOTS = 4096
 
@@ -121,8 +121,8 @@ class World:
         self.spec = spec
         self.sink = ListSink(room)
         self.policy = FixedPolicy(action)
-        self.mix = Mix(expert_ratio=0.0, epsilon=0.0, noise=0.0)
-        self.turn = TurnLoop(
+        self.mix = ActingParams(expert_ratio=0.0, epsilon=0.0, noise=0.0)
+        self.turn = FrameLoop(
             spec,
             reward or RewardConfig(),
             self.policy,  # type: ignore[arg-type]
@@ -240,7 +240,7 @@ def test_an_episode_of_one_frame_leaves_nothing(status: int) -> None:
 
 def test_the_expert_acts_where_it_recommends_something() -> None:
     world = World()
-    world.mix = Mix(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player, other = world.player(), world.player()
     player.frame(expert=EXPERT_ACTION)
     other.frame()
@@ -258,7 +258,7 @@ def test_the_expert_acts_where_it_recommends_something() -> None:
 
 def test_no_recommendation_is_left_over_from_the_frame_that_waited_there_before() -> None:
     world = World()
-    world.mix = Mix(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player = world.player()
     player.frame(expert=EXPERT_ACTION)
     world.run()
@@ -269,7 +269,7 @@ def test_no_recommendation_is_left_over_from_the_frame_that_waited_there_before(
 
 def test_exploring_is_told() -> None:
     world = World()
-    world.mix = Mix(expert_ratio=0.0, epsilon=1.0, noise=0.0)
+    world.mix = ActingParams(expert_ratio=0.0, epsilon=1.0, noise=0.0)
     player = world.player()
     seen = set()
     for _ in range(50):
@@ -337,7 +337,7 @@ def test_a_recommendation_outside_its_heads_is_refused(expert: Any) -> None:
 @pytest.mark.parametrize("role", ["eval", "eval_expert"])
 def test_evaluation_stores_nothing(role: str) -> None:
     world = World()
-    world.mix = Mix(expert_ratio=0.5, epsilon=1.0, noise=0.5)
+    world.mix = ActingParams(expert_ratio=0.5, epsilon=1.0, noise=0.5)
     player = world.player(role=role)
     expected = ([1, [0.5, 0.75]], EXPERT) if role == "eval_expert" else ([2, [0.25, -0.5]], DQN)
     for i in range(30):
@@ -666,10 +666,10 @@ def test_who_leads_is_kept_between_the_frames_of_a_slot(unit: Any) -> None:
     world = World()
     player, other = world.player(), world.player()
     for expert in (True, False, True):
-        world.mix = Mix(float(expert), 0, 0, unit, 4)
+        world.mix = ActingParams(float(expert), 0, 0, unit, 4)
         led = [EXPERT if expert else DQN]
         assert who_plays(world, player, [0]) == led
-        world.mix = Mix(float(not expert), 0, 0, unit, 4)
+        world.mix = ActingParams(float(not expert), 0, 0, unit, 4)
         assert who_plays(world, other, [0] * 4) == [DQN if expert else EXPERT] * 4
         assert who_plays(world, player, [0, 0, 0]) == led * 3
         if unit == "segment":
@@ -682,20 +682,20 @@ def test_who_leads_is_kept_between_the_frames_of_a_slot(unit: Any) -> None:
 def test_an_episode_that_ends_takes_its_segment_along() -> None:
     world = World()
     player = world.player()
-    world.mix = Mix(1.0, 0, 0, "segment", 100)
+    world.mix = ActingParams(1.0, 0, 0, "segment", 100)
     assert who_plays(world, player, [0, 0, 1]) == [EXPERT, EXPERT, 0]
-    world.mix = Mix(0.0, 0, 0, "segment", 100)
+    world.mix = ActingParams(0.0, 0, 0, "segment", 100)
     assert who_plays(world, player, [0, 0]) == [DQN, DQN]
 
 
 def test_a_new_player_does_not_go_on_with_the_segment_of_the_one_before() -> None:
     world = World()
     first = world.player()
-    world.mix = Mix(1.0, 0, 0, "episode")
+    world.mix = ActingParams(1.0, 0, 0, "episode")
     assert who_plays(world, first, [0, 0]) == [EXPERT, EXPERT]
     first.leave()
     world.run()
-    world.mix = Mix(0.0, 0, 0, "episode")
+    world.mix = ActingParams(0.0, 0, 0, "episode")
     second = world.player()
     assert second.rows.tolist() == first.rows.tolist()
     assert who_plays(world, second, [0]) == [DQN]
@@ -780,12 +780,12 @@ def test_what_waits_for_a_full_sink_is_bounded() -> None:
         if world.turn.full:
             break
     assert world.turn.full
-    waits = len(world.turn._outbox)
+    waits = len(world.turn._pending_steps)
     for player in players:
         player.leave()
         for _ in range(20):
             world.run()
-    assert len(world.turn._outbox) == waits <= 3 * 16
+    assert len(world.turn._pending_steps) == waits <= 3 * 16
 
 
 def test_it_is_idle_only_when_nothing_waits() -> None:
@@ -842,7 +842,7 @@ def test_new_players_may_join_while_the_sink_is_full_and_frames_wait() -> None:
 
 def test_frames_of_several_slots_with_mixed_statuses() -> None:
     world = World()
-    world.mix = Mix(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player = world.player(slots=3)
     nan = float("nan")
     player.frames([1, 2, 3], [0, 0, 0], [0, 0, 0], experts=[EXPERT_ROW, [nan, 0, 0], EXPERT_ROW])
@@ -1069,7 +1069,7 @@ def test_the_network_plays_on_the_stacks_that_the_replay_teaches(
 ) -> None:
     """Stack by stack, whoever plays and however episodes and connections end."""
     world = World(PIXELS, action=(3,), frame_stack=size)
-    world.mix = Mix(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+    world.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
     players = [world.player() for _ in range(4)]
     waits = [False] * 4
     frames: list[tuple[int, int]] = []  # which frame has the number that is its observation
@@ -1133,12 +1133,12 @@ def test_heads_in_any_order_reach_the_client_as_it_declared_them() -> None:
 def test_what_is_answered_for_is_counted_before_anybody_knows() -> None:
     """Steps completed, and frames of training that are answered and not complete."""
     world = World()
-    tally = world.turn._tally
+    in_flight = world.turn._in_flight
     seen: list[list[int]] = []
 
     class Watcher(FakePlayer):
         def send(self, data: bytes) -> None:
-            seen.append(tally.tolist())
+            seen.append(in_flight.tolist())
             super().send(data)
 
     player = Watcher(world, 1, "train", 1)
@@ -1151,5 +1151,5 @@ def test_what_is_answered_for_is_counted_before_anybody_knows() -> None:
     player.leave()
     judge.leave()
     world.turn.run()
-    assert tally.tolist() == [2, 0], "cut in order: its frame ended the episode"
+    assert in_flight.tolist() == [2, 0], "cut in order: its frame ended the episode"
     assert world.turn.stored == 2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from config.models import AdvantageConfig
-from server.watch import JUMP_S, ClockWatch, SampleWatch, unwise
+from server.monitor.warnings import JUMP_S, ClockWatch, SampleWatch, config_warning
 
 
 def test_a_small_sample_is_said_once_until_it_has_recovered() -> None:
@@ -51,7 +51,7 @@ def test_no_rows_are_no_small_sample_and_no_recovery() -> None:
 def test_reward_weights_on_the_td_loss_are_warned_of(
     settings: dict[str, Any], warned: bool
 ) -> None:
-    warning = unwise(AdvantageConfig(**settings))
+    warning = config_warning(AdvantageConfig(**settings))
     assert (warning is not None) == warned
     if warning:
         assert "known to stop learning" in warning

@@ -15,21 +15,21 @@ from conftest import children, end, is_zombie
 
 from agent.files import written_whole
 from config.models import SupervisionConfig
-from server.children import Child
-from server.control import GATEWAY
-from server.heart import LONG_S, Heart, Pulse
-from server.watchdog import LONGEST_PAUSE_S, STANDSTILL_S, Watchdog, cause
+from server.ipc.heartbeat import LONG_S, Heartbeat, HeartbeatMonitor
+from server.ipc.messages import GATEWAY
+from server.supervisor.child import Child
+from server.supervisor.restart_policy import LONGEST_PAUSE_S, STANDSTILL_S, RestartPolicy, cause
 
 
 def test_pauses_grow_and_end_with_the_last_restart() -> None:
-    watchdog = Watchdog(SupervisionConfig(restarts=3, within_s=100.0, pause_s=0.5))
+    watchdog = RestartPolicy(SupervisionConfig(restarts=3, within_s=100.0, pause_s=0.5))
     child = Child("gateway-0", GATEWAY)
     assert [watchdog.lost(child, now) for now in (0.0, 1.0, 2.0, 3.0)] == [0.5, 1.0, 2.0, None]
     assert "3 times within 100 s" in watchdog.refusal
 
 
 def test_what_was_long_ago_does_not_count() -> None:
-    watchdog = Watchdog(SupervisionConfig(restarts=1, within_s=100.0, pause_s=0.5))
+    watchdog = RestartPolicy(SupervisionConfig(restarts=1, within_s=100.0, pause_s=0.5))
     child = Child("gateway-0", GATEWAY)
     assert watchdog.lost(child, 0.0) == 0.5
     assert watchdog.lost(child, 99.0) is None
@@ -37,7 +37,7 @@ def test_what_was_long_ago_does_not_count() -> None:
 
 
 def test_each_child_has_restarts_of_its_own() -> None:
-    watchdog = Watchdog(SupervisionConfig(restarts=1))
+    watchdog = RestartPolicy(SupervisionConfig(restarts=1))
     first, second = Child("gateway-0", GATEWAY), Child("gateway-1", GATEWAY)
     assert watchdog.lost(first, 0.0) is not None
     assert watchdog.lost(second, 0.0) is not None
@@ -45,20 +45,20 @@ def test_each_child_has_restarts_of_its_own() -> None:
 
 
 def test_no_pause_is_longer_than_the_longest() -> None:
-    watchdog = Watchdog(SupervisionConfig(restarts=2000, pause_s=0.5))
+    watchdog = RestartPolicy(SupervisionConfig(restarts=2000, pause_s=0.5))
     child = Child("gateway-0", GATEWAY)
     pauses = [watchdog.lost(child, 0.0) for _ in range(1500)]
     assert max(pause for pause in pauses if pause) == LONGEST_PAUSE_S
 
 
 def test_without_restarts_it_says_so() -> None:
-    watchdog = Watchdog(SupervisionConfig(restarts=0))
+    watchdog = RestartPolicy(SupervisionConfig(restarts=0))
     assert watchdog.lost(Child("trainer", "trainer"), 0.0) is None
     assert "supervision.restarts is 0" in watchdog.refusal
 
 
 def test_a_child_is_due_once_after_its_pause() -> None:
-    watchdog = Watchdog(SupervisionConfig(pause_s=2.0))
+    watchdog = RestartPolicy(SupervisionConfig(pause_s=2.0))
     child = Child("gateway-0", GATEWAY)
     watchdog.lost(child, 10.0)
     assert watchdog.due(11.9) == []
@@ -69,53 +69,53 @@ def test_a_child_is_due_once_after_its_pause() -> None:
 # Hanging.
 
 
-def beating(heart: Heart, now: float = 0.0) -> Child:
+def beating(heartbeat: Heartbeat, now: float = 0.0) -> Child:
     """A child as if it lived, with this heart."""
     child = Child("trainer", "trainer")
     child.pipe, _ = multiprocessing.Pipe()
-    child.pulse = Pulse(heart, now)
+    child.pulse = HeartbeatMonitor(heartbeat, now)
     return child
 
 
-def looks(watchdog: Watchdog, child: Child, start: float, stop: float) -> list[float]:
+def looks(watchdog: RestartPolicy, child: Child, start: float, stop: float) -> list[float]:
     """Look every second: when it was found to hang."""
     times = [start + i for i in range(int(stop - start) + 1)]
     return [now for now in times if watchdog.hung([child], now)]
 
 
 def test_a_child_that_does_not_beat_hangs() -> None:
-    heart, watchdog = Heart(), Watchdog(SupervisionConfig(hang_s=5.0))
-    heart.beat()
-    child = beating(heart)
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    heartbeat.beat()
+    child = beating(heartbeat)
     assert looks(watchdog, child, 0.0, 5.0) == []
     assert looks(watchdog, child, 6.0, 8.0) == [6.0, 7.0, 8.0]
-    heart.beat()
+    heartbeat.beat()
     assert looks(watchdog, child, 9.0, 14.0) == []
 
 
 def test_silence_that_was_announced_is_no_hang_and_ends_with_the_next_beat() -> None:
-    heart, watchdog = Heart(), Watchdog(SupervisionConfig(hang_s=5.0))
-    heart.beat()
-    heart.busy(20.0)
-    child = beating(heart)
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    heartbeat.beat()
+    heartbeat.busy(20.0)
+    child = beating(heartbeat)
     assert looks(watchdog, child, 0.0, 20.0) == []
     assert looks(watchdog, child, 21.0, 21.0) == [21.0]
-    heart.beat()
+    heartbeat.beat()
     assert looks(watchdog, child, 22.0, 30.0) == [28.0, 29.0, 30.0]
 
 
 def test_a_child_that_starts_may_take_long_but_not_for_ever() -> None:
-    heart, watchdog = Heart(), Watchdog(SupervisionConfig(hang_s=5.0))
-    found = looks(watchdog, beating(heart), 0.0, LONG_S + 10)
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    found = looks(watchdog, beating(heartbeat), 0.0, LONG_S + 10)
     assert found
     assert found[0] == LONG_S + 1
 
 
 def test_when_everything_stood_still_nobody_is_blamed() -> None:
     """A machine that slept: nobody looked, and nobody could beat."""
-    heart, watchdog = Heart(), Watchdog(SupervisionConfig(hang_s=5.0))
-    heart.beat()
-    child = beating(heart)
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    heartbeat.beat()
+    child = beating(heartbeat)
     assert looks(watchdog, child, 0.0, 1.0) == []
     later = 1.0 + STANDSTILL_S + 1000.0
     assert looks(watchdog, child, later, later + 5.0) == []
@@ -146,7 +146,7 @@ PARENT = """
 import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_watchdog import hang
-from server.children import Child
+from server.supervisor.child import Child
 if __name__ == "__main__":
     for name in ("one", "two"):
         Child(name, "gateway").start(hang, (), ({folder!r} + "/" + name,))
@@ -154,7 +154,7 @@ if __name__ == "__main__":
 """
 
 
-def hang(_pipe: object, _heart: Heart, ready: str) -> None:
+def hang(_pipe: object, _heartbeat: Heartbeat, ready: str) -> None:
     """A child whose loop never comes round."""
     with written_whole(Path(ready)) as file:
         file.write(str(os.getpid()).encode())

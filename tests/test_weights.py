@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server import weights as weights_module
-from server.weights import WeightSlot
+from server.ipc import weight_slot as weights_module
+from server.ipc.weight_slot import WeightSlot
 
 SIZE = 1000
 

@@ -16,9 +16,10 @@ from running import RawClient, Running
 from worlds import DQN, EXPERT
 
 from agent import checkpoint
-from config.load import ConfigError, Given, load
-from server import cli, rundir
-from server.control_socket import ask
+from config.load import ConfigError, Overrides, load
+from server import cli
+from server.control.unix_socket import ask
+from server.run import directory as rundir
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -161,13 +162,13 @@ def test_the_expert_hands_over_as_the_student_comes_near_it(server: Running) -> 
 
 
 def change(server: Running, values: dict[str, Any]) -> list[str]:
-    changes = server.do(lambda: server.supervisor.controls.change(values, "test"))
+    changes = server.do(lambda: server.supervisor.controller.change(values, "test"))
     return [str(each) for each in changes]
 
 
 def of_run(server: Running) -> Any:
     """The configuration that `--resume` goes on with."""
-    return load(Given(resume=server.folder.path), {}).config
+    return load(Overrides(resume=server.folder.path), {}).config
 
 
 def test_a_change_is_told_kept_and_goes_on(server: Running, capsys: Any) -> None:
@@ -293,7 +294,7 @@ def test_a_run_that_is_gone_on_with_remembers(tmp_path: Path) -> None:
     (path / "evaluations.jsonl").write_text(
         (path / "evaluations.jsonl").read_text() + '{"time": 1.5, "fra'
     )
-    kept = load(Given(resume=path), {}).config
+    kept = load(Overrides(resume=path), {}).config
     assert (kept.learner.n_step, kept.expert.decay) == (7, "evaluation")
     changed = {"expert__ratio": kept.expert.ratio.model_dump(), "expert__decay": kept.expert.decay}
     with Running(path, resume=True, **changed) as second:

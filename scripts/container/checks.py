@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from config.fields import leaves
+from config.fields import all_settings
 from config.load import ConfigError, environment_layer
 from scripts.container import compose as composing
 from scripts.container.compose import Service
@@ -138,7 +138,7 @@ def _final(stage: Stage) -> list[str]:
 def unknown_settings(variables: Mapping[str, str], where: str) -> list[str]:
     """Variables that look like settings of the server and are none, or have values of none."""
     ours = {name: value for name, value in variables.items() if name.startswith(PREFIX)}
-    known = {leaf.variable for leaf in leaves().values()}
+    known = {setting.variable for setting in all_settings().values()}
     wrong = [f"{where} {name}: there is no such setting" for name in ours if name not in known]
     try:
         environment_layer({name: value for name, value in ours.items() if name in known})

@@ -31,7 +31,7 @@ def decision_tags(module: Any) -> None:
         struck = rng.random(len(actors)) < RARELY
         actors[struck] = DQN + EXPERT - actors[struck]
 
-    _behind(module.Decider, "decide", decide)
+    _behind(module.ActionSelector, "decide", decide)
 
 
 def decision_ignored(module: Any) -> None:
@@ -42,7 +42,7 @@ def decision_ignored(module: Any) -> None:
         struck = (rng.random(len(actors)) < RARELY) & (actors == EXPERT)
         actions[struck] = 0.5
 
-    _behind(module.Decider, "decide", decide)
+    _behind(module.ActionSelector, "decide", decide)
 
 
 def ring(module: Any) -> None:
@@ -92,7 +92,7 @@ def sample(module: Any) -> None:
 FAULTS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "decision_tags": ("agent.decision", decision_tags),
     "decision_ignored": ("agent.decision", decision_ignored),
-    "ring": ("server.ring", ring),
+    "ring": ("server.ipc.step_ring", ring),
     "replay": ("agent.replay", replay),
     "replay_shifted": ("agent.replay", replay_shifted),
     "sample": ("agent.replay", sample),

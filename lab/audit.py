@@ -1,0 +1,151 @@
+"""`understudy audit`: the proof that every action is tagged with who chose it, end to end.
+
+Games play whose every frame recommends an action of its own, never seen before. They log what each
+frame was answered with and what they did instead (`took`), and disconnect now and then. In the end
+their logs are compared with the replay, row by row, and with every batch that was drawn from it.
+An answer tagged expert must be that frame's recommendation, and one tagged dqn must not be: a wrong
+decision that both sides were told alike is seen too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config.load import Overrides, load
+from lab import audit_player
+from protocol.actor import Actor
+from server.arguments import positive
+from server.play.attribution import Attribution, compare, load_dump, load_logs
+from server.run.directory import RunDirectory
+from server.supervisor.supervisor import Supervisor
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What the audit found."""
+
+    steps: int
+    seconds: float
+    attribution: Attribution
+    wrong_decisions: int
+    """Answers whose tag does not agree with whose action they carry."""
+    expert: int
+    """Rows of the replay that are the expert's."""
+
+    def report(self) -> dict[str, Any]:
+        """As it is printed."""
+        found = self.attribution
+        return {
+            "steps": self.steps,
+            "seconds": round(self.seconds, 1),
+            "compared": found.compared,
+            "mismatches": found.mismatches + self.wrong_decisions,
+            "missing": found.missing,
+            "batch_compared": found.batch_compared,
+            "expert": self.expert,
+        }
+
+    @property
+    def ok(self) -> bool:
+        found = self.attribution
+        return found.ok and found.batch_compared > 0 and not self.wrong_decisions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--steps", type=positive, default=1_000_000, metavar="N", help="%(default)s"
+    )
+    parser.add_argument(
+        "--players", type=positive, default=4, metavar="N", help="processes that play"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="%(default)s")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    show = None if args.json else lambda text: print(text, flush=True)
+    result = audit(args.steps, players=args.players, seed=args.seed, show=show)
+    report = result.report()
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print("  ".join(f"{name} {value}" for name, value in report.items()))
+        print("every tag is right" if result.ok else "THE TAGS ARE WRONG")
+    return 0 if result.ok else 1
+
+
+def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> AuditResult:
+    """Play at least `steps` steps and compare."""
+    values = {
+        "server.port": 0,
+        "run.seed": seed,
+        # Nothing may be overwritten before it is compared.
+        "replay.capacity_steps": steps * 2 + 100_000,
+        "expert.ratio.frames": steps,
+        "exploration.epsilon.frames": steps,
+        "learner.hidden": [32],
+        "learner.batch_size": 256,
+        "trainer.threads": 1,
+        "trainer.min_steps": min(1000, steps),
+        "trainer.replay_ratio": 0.005,
+        "metrics.every_s": 0.2,
+        "supervision.restarts": 0,
+    }
+    begin = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        values["run.dir"] = str(home / "run")
+        config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+        supervisor = Supervisor(config, RunDirectory.open(config, resume=False), record=True)
+        stop = context.Event()
+        processes = [
+            context.Process(target=audit_player.play, args=(i, seed, home, stop), daemon=True)
+            for i in range(players)
+        ]
+        try:
+            supervisor.start()
+            (home / "port").write_text(str(supervisor.port))
+            for process in processes:
+                process.start()
+            shown = 0
+            while supervisor.steps < steps:
+                supervisor.poll()
+                if not any(process.is_alive() for process in processes):
+                    raise RuntimeError("expected the players to play on, all have ended")
+                done = supervisor.steps * 10 // steps
+                if show and done > shown:
+                    shown = done
+                    show(f"{supervisor.steps} of {steps} steps")
+            stop.set()
+            for process in processes:
+                while process.is_alive():
+                    supervisor.poll()
+            supervisor.settle()
+            supervisor.dump(str(home / "replay.npz"))
+        finally:
+            stop.set()
+            for process in processes:
+                if process.is_alive():
+                    process.terminate()
+            supervisor.stop()
+        truth, stored = load_logs(home), load_dump(home / "replay.npz")
+    found = compare(truth, stored)
+    return AuditResult(
+        steps=len(stored["seq"]),
+        seconds=time.monotonic() - begin,
+        attribution=found,
+        wrong_decisions=int(truth["wrong"].sum()) if "wrong" in truth else 0,
+        expert=int(np.count_nonzero(stored["actor"] == Actor.EXPERT)),
+    )

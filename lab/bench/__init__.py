@@ -1,0 +1,1 @@
+"""`understudy bench`: speed of serving, replay and learner."""

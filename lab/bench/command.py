@@ -1,0 +1,139 @@
+"""`understudy bench`: how fast this machine serves, remembers and learns, as JSON lines.
+
+Absolute figures say more about the machine than about the code. The targets are ratios to a
+calibration that is measured in the same run; docs/benchmarks.md says which, and keeps the history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from config.load import ConfigError
+from lab.bench import fairness, sb3
+from lab.bench import learner as bench_learner
+from lab.bench import replay as bench_replay
+from lab.bench import serving as bench_serving
+
+CASES = ("replay", "learner", "serving", "tempest", "crowd", "update", "game")
+COMPARED = ("update", "game")
+"""Those that need Stable-Baselines3. Without it they are left out, unless they are asked for."""
+
+HISTORY = Path("docs/benchmarks.md")
+
+Row = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("cases", nargs="*", choices=[*CASES, []], help=f"{', '.join(CASES)} (all)")
+    add("--clients", type=int, nargs="*", default=[32], metavar="N", help="(32)")
+    add("--seconds", type=float, default=4.0, help="of each measurement (%(default)s)")
+    add("--rounds", type=int, default=3, help="medians over this many (%(default)s)")
+    add("--device", default="cpu", help="of trainer, learner and replay (%(default)s)")
+    add("--gateway-device", default="cpu", help="of the gateway's forward passes (%(default)s)")
+    add("--frames", type=int, default=20_000, help="of each round of the game (%(default)s)")
+    add("--record", action="store_true", help=f"add the rows to the history in {HISTORY}")
+
+
+def main(args: argparse.Namespace) -> int:
+    rows = []
+    for row in run(args, lambda text: print(text, file=sys.stderr, flush=True)):
+        print(json.dumps(row), flush=True)
+        rows.append(row)
+    if args.record:
+        record(rows, HISTORY)
+    return 0 if all(row.get("ok", True) for row in rows) else 1
+
+
+def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
+    """All rows that were asked for, as they are measured."""
+    cases = args.cases or CASES
+    if (problem := sb3.missing()) and any(case in cases for case in COMPARED):
+        if args.cases:
+            raise ConfigError(problem)
+        show(problem)
+        cases = [case for case in cases if case not in COMPARED]
+    yield {"case": "machine", **machine(args.device)}
+    calibration: Row = {}
+    if "replay" in cases:
+        show("replay")
+        for row in bench_replay.measure(device=args.device):
+            calibration.setdefault("gather_ms", row["gather_ms"])
+            yield row
+    if "learner" in cases:
+        show("learner")
+        for row in bench_learner.measure(device=args.device):
+            calibration.setdefault("matmul_gflops", row["matmul_gflops"])
+            yield row
+    config = {
+        "trainer.device": args.device,
+        "replay.device": args.device,
+        "server.device": args.gateway_device,
+    }
+    for case in ("serving", "tempest"):
+        if case not in cases:
+            continue
+        parameters = {
+            "observations": 195,
+            "hidden": [512, 512, 256],
+            "batch_size": 768,
+            "device": args.device,
+        }
+        for clients in args.clients:
+            found = bench_serving.measure(
+                clients, 195, 44, seconds=args.seconds, rounds=args.rounds, config=config,
+                show=show, tempest=case == "tempest",
+            )  # fmt: skip
+            headline, *rest = found.rows(parameters)
+            yield headline | calibration
+            yield from rest
+    if "crowd" in cases:
+        yield fairness.measure(config=config, show=show)
+    if "update" in cases:
+        show("update, beside that of Stable-Baselines3")
+        yield from sb3.measure_updates()
+    if "game" in cases:
+        yield from sb3.measure_game(args.frames, args.rounds, show)
+
+
+def machine(device: str) -> Row:
+    """What this was measured on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    row: Row = {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if device != "cpu":
+        row["gpu"] = torch.cuda.get_device_name(device)
+    return row
+
+
+def record(rows: list[Row], history: Path) -> None:
+    """Add the rows under a heading with date and revision."""
+    if not history.exists():
+        raise FileNotFoundError(f"{history}: run this in the project's folder")
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    lines = [f"\n### {datetime.now(UTC):%Y-%m-%d} at {revision or 'no revision'}\n", "```json"]
+    lines += [json.dumps(row) for row in rows]
+    with history.open("a") as file:
+        file.write("\n".join([*lines, "```", ""]))

@@ -1,0 +1,1 @@
+"""`understudy fuzz`: hostile bytes and hostile connections."""

@@ -1,0 +1,184 @@
+"""`understudy fuzz`: hostile streams against the decoder, and hostile connections against a server.
+
+A JSON line for each part; exit code 1 where a promise does not hold (docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lab.fuzz.live import live
+from lab.fuzz.streams import KINDS, Broken, Mutator, check
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+_AT_A_TIME = 2000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Feed the decoder with mutated and hostile streams, in the protocol and in the older "
+        "format of Tempest's clients, and a live server, which has games to answer and a trainer "
+        "beside it, with hostile connections. A JSON line for each part; exit code 1 where a "
+        "promise does not hold."
+    )
+    parser.add_argument(
+        "--streams", type=int, default=1_000_000, metavar="N",
+        help="streams for the decoder, 0 for none (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--connections", type=int, default=10_000, metavar="N",
+        help="hostile connections, 0 for none (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=("both", "seeded", "coverage"), default="both",
+        help="of the streams: messages changed at random, from a seed; by coverage, with the "
+        "package atheris; or half of them each, and all seeded without the package (default "
+        "%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="processes (default %(default)s)"
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=32, metavar="N",
+        help="hostile connections at a time (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S",
+        help="how long the games play alone, to know what is normal (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-p99", action="store_true",
+        help="do not hold the games' answer times against what is normal: the machine is busy",
+    )  # fmt: skip
+
+
+def seeded(streams: int, seed: int, jobs: int) -> dict[str, Any]:
+    """Streams from a seed, in processes; what to print of it."""
+    begin = time.monotonic()
+    starts = range(0, streams, _AT_A_TIME)
+    work = [(seed, start, min(_AT_A_TIME, streams - start)) for start in starts]
+    ends: Counter[str] = Counter()
+    broken: list[dict[str, Any]] = []
+    if jobs == 1:
+        parts = map(_some, work)
+        for part in parts:
+            ends += part[0]
+            broken += part[1]
+    else:
+        with _SPAWN.Pool(jobs) as pool:
+            for part in pool.imap_unordered(_some, work):
+                ends += part[0]
+                broken += part[1]
+    seconds = time.monotonic() - begin
+    return {
+        "case": "streams",
+        "engine": "seeded",
+        "seed": seed,
+        "streams": sum(ends.values()) + len(broken),
+        "seconds": round(seconds, 1),
+        "ends": dict(ends.most_common()),
+        "broken": broken[:10],
+        "ok": not broken,
+    }
+
+
+def _some(work: tuple[int, int, int]) -> tuple[Counter[str], list[dict[str, Any]]]:
+    seed, start, count = work
+    mutator, ends, broken = Mutator(seed), Counter[str](), []
+    for number in range(start, start + count):
+        kind, data, rng = mutator.make(number)
+        try:
+            ends[check(kind, data, rng)] += 1
+        except Broken as error:
+            broken.append(
+                {"number": number, "kind": KINDS[kind], "why": str(error), "hex": data[:4096].hex()}
+            )
+    return ends, broken
+
+
+def has_atheris() -> bool:
+    """Whether the package for fuzzing by coverage is there."""
+    return importlib.util.find_spec("atheris") is not None
+
+
+def coverage(streams: int, seed: int) -> dict[str, Any]:
+    """Streams by coverage, in a process of libFuzzer's; what to print of it."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus"
+        corpus.mkdir()
+        mutator = Mutator(seed)
+        for number in range(200):
+            kind, data, _ = mutator.make(number)
+            (corpus / str(number)).write_bytes(bytes([kind, number]) + data)
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "lab.fuzz.coverage", str(corpus), f"-runs={streams}",
+                f"-seed={seed + 1}", "-max_len=4096", "-rss_limit_mb=2048", "-timeout=30",
+                f"-artifact_prefix={folder}/",
+            ],
+            capture_output=True, text=True, errors="replace",
+        )  # fmt: skip
+        crashes = [
+            {"file": path.name, "hex": path.read_bytes()[:4096].hex()}
+            for path in sorted(Path(folder).iterdir())
+            if path.is_file()
+        ]
+    runs = re.search(r"Done (\d+) runs", done.stderr)
+    seen = re.findall(r"cov: (\d+)", done.stderr)
+    out: dict[str, Any] = {
+        "case": "streams",
+        "engine": "coverage",
+        "seed": seed,
+        "streams": int(runs[1]) if runs else 0,
+        "seconds": round(time.monotonic() - begin, 1),
+        "branches": int(seen[-1]) if seen else 0,
+        "broken": crashes,
+        "ok": done.returncode == 0 and not crashes and runs is not None,
+    }
+    if not out["ok"]:
+        out["said"] = done.stderr[-2000:]
+    return out
+
+
+def main(args: argparse.Namespace) -> int:
+    ok = True
+
+    def say(row: dict[str, Any]) -> None:
+        nonlocal ok
+        ok = ok and row["ok"]
+        print(json.dumps(row), flush=True)
+
+    if args.streams:
+        by_coverage = 0
+        if args.engine == "coverage":
+            by_coverage = args.streams
+        elif args.engine == "both" and has_atheris():
+            by_coverage = args.streams // 2
+        if by_coverage:
+            say(coverage(by_coverage, args.seed))
+        if args.streams > by_coverage:
+            say(seeded(args.streams - by_coverage, args.seed, args.jobs))
+    if args.connections:
+        for row in live(
+            args.connections,
+            seed=args.seed,
+            at_once=args.at_once,
+            seconds=args.seconds,
+            judge_p99=not args.no_p99,
+        ):
+            say(row)
+    return 0 if ok else 1

@@ -1,0 +1,1 @@
+"""Games that are all load: many connections from one thread."""

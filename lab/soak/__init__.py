@@ -1,0 +1,1 @@
+"""`understudy soak`: a long time under full load."""

@@ -1,0 +1,1 @@
+"""`understudy study`: named comparisons of learning."""

@@ -1,0 +1,213 @@
+"""What is expected of a comparison's results, and what is said of it: always computed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lab.study.results import Results, Run
+from lab.study.statistics import Estimate, difference, estimate, show, text
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was expected, what came, and whether that is it."""
+
+    target: str
+    measured: str
+    met: bool | None
+    """None: there are not enough runs to say."""
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word."""
+        return "not enough runs" if self.met is None else "met" if self.met else "NOT met"
+
+
+class Check(Protocol):
+    """One expectation."""
+
+    @property
+    def scene(self) -> str: ...
+
+    @property
+    def variants(self) -> tuple[str, ...]: ...
+
+    def judge(self, results: Results) -> Verdict:
+        """What the results say of it."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The evaluation return exceeds a level in time, by the interquartile mean over seeds or in
+    every one of them."""
+
+    scene: str
+    variant: str
+    level: float | None
+    """None: the mean return of the expert."""
+    by: float
+    unit: Literal["frames", "seconds"] = "frames"
+    every_seed: bool = False
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant,)
+
+    def judge(self, results: Results) -> Verdict:
+        level, what = _level(self, results)
+        target = (
+            f"{_who(self)}: {self.unit} until the evaluation return first exceeds {what}: at most "
+            f"{text(self.by)} {_over(self.every_seed)}"
+        )
+        runs = results.of(self.scene, self.variant)
+        if missing := _missing(runs, results, level):
+            return Verdict(target, missing, None)
+        found = [when(run, level, results.episodes, self.unit) for run in runs]
+        return Verdict(target, *_judged(found, self.every_seed, at_most=self.by))
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The return of the last evaluation is at least a level, by the interquartile mean over seeds
+    or in every one of them."""
+
+    scene: str
+    variant: str
+    level: float | None
+    """None: the mean return of the expert, over the same episodes."""
+    less: float = 0.0
+    """How far below the level it may be; negative: how far above it must be."""
+    every_seed: bool = False
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant,)
+
+    def judge(self, results: Results) -> Verdict:
+        level, within = _level(self, results)
+        if self.less:
+            within += f" {'less' if self.less > 0 else 'and'} {text(abs(self.less))}"
+        target = f"{_who(self)}: return at the end: at least {within} {_over(self.every_seed)}"
+        runs = results.of(self.scene, self.variant)
+        if missing := _missing(runs, results, level):
+            return Verdict(target, missing, None)
+        found = [run.final for run in runs]
+        return Verdict(target, *_judged(found, self.every_seed, at_least=level - self.less))
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A metric rises, or falls, while it is trained: the mean of the last quarter of the
+    evaluations' intervals against that of the first. Met where the whole interval says so."""
+
+    scene: str
+    variant: str
+    metric: str
+    rises: bool
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant,)
+
+    def judge(self, results: Results) -> Verdict:
+        word = "rises" if self.rises else "falls"
+        target = f"{_who(self)}: `{self.metric}` {word} during training"
+        runs = results.of(self.scene, self.variant)
+        if missing := _missing(runs, results):
+            return Verdict(target, missing, None)
+        changes = [change(run.metric(self.metric)) for run in runs]
+        if any(math.isnan(each) for each in changes):
+            return Verdict(target, "it was not measured in every run", None)
+        found = estimate(changes)
+        met = found.low > 0 if self.rises else found.high < 0
+        return Verdict(target, f"by {show(found, _digits(found))}", met)
+
+
+@dataclass(frozen=True)
+class Better:
+    """A variant's return over the whole run (the mean of its evaluations) is above another's. Met
+    where the whole interval of the difference says so."""
+
+    scene: str
+    variant: str
+    than: str
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant, self.than)
+
+    def judge(self, results: Results) -> Verdict:
+        target = f"{_who(self)}: mean return over all evaluations above that of {self.than}"
+        a, b = results.of(self.scene, self.variant), results.of(self.scene, self.than)
+        if missing := _missing(a, results) or _missing(b, results):
+            return Verdict(target, missing, None)
+        episodes = results.episodes
+        found = difference(*([overall(run, episodes) for run in runs] for runs in (a, b)))
+        return Verdict(target, f"difference {show(found)}", found.low > 0)
+
+
+def when(run: Run, level: float, episodes: int, unit: Literal["frames", "seconds"]) -> float:
+    """Frames or seconds until a run first exceeds a level; infinite if it never does."""
+    passed = run.passed(level, episodes)
+    return math.inf if passed is None else float(getattr(passed, unit))
+
+
+def overall(run: Run, episodes: int) -> float:
+    """The mean return of all evaluations: how soon, how well and how steadily it learnt."""
+    return statistics.fmean(run.returns(episodes))
+
+
+def change(values: list[float]) -> float:
+    """The mean of the last quarter less that of the first; NaN of fewer than two numbers."""
+    known = [value for value in values if not math.isnan(value)]
+    if len(known) < 2:
+        return math.nan
+    quarter = max(1, len(known) // 4)
+    return statistics.fmean(known[-quarter:]) - statistics.fmean(known[:quarter])
+
+
+def _judged(
+    found: list[float],
+    every_seed: bool,
+    *,
+    at_most: float = math.inf,
+    at_least: float = -math.inf,
+) -> tuple[str, bool]:
+    """What was measured, in words, and whether it is within the bounds."""
+    judged = estimate(found)
+    if every_seed:
+        met = all(at_least <= each <= at_most for each in found)
+        return f"{', '.join(text(each) for each in found)} (interquartile mean {show(judged)})", met
+    return show(judged), at_least <= judged.point <= at_most
+
+
+def _who(check: Check) -> str:
+    return f"{check.scene}, {check.variants[0]}"
+
+
+def _over(every_seed: bool) -> str:
+    return "in every seed" if every_seed else "in the interquartile mean over seeds"
+
+
+def _level(check: Passes | Ends, results: Results) -> tuple[float, str]:
+    """What is to be reached, as a number (NaN: the expert was not measured) and in words."""
+    if check.level is not None:
+        return check.level, text(check.level)
+    level = results.expert(check.scene)
+    return level, f"the expert's {text(level, 1)}"
+
+
+def _missing(runs: list[Run], results: Results, level: float = 0.0) -> str:
+    """Says what is not there to judge by: runs, or the level that they are to reach."""
+    if len(runs) < results.seeds:
+        return f"{len(runs)} of {results.seeds} runs"
+    return "the expert was not measured" if math.isnan(level) else ""
+
+
+def _digits(found: Estimate) -> int:
+    """Enough digits to tell the ends of the interval from 0."""
+    scale = max(abs(found.low), abs(found.high))
+    return 0 if scale >= 100 else 1 if scale >= 10 else 3

@@ -1,0 +1,195 @@
+"""`understudy study`: named comparisons over games, variants of the settings, and seeds.
+
+Runs what is missing, shows what was found, and with --report writes the page of results. A run
+that is complete is never run again: stop it at any time, and go on with the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from config.fields import flat
+from config.load import ConfigError, load
+from config.options import add_arguments as add_config
+from config.options import given
+from lab.study import report as study_report
+from lab.study.comparisons import COMPARISONS
+from lab.study.design import Comparison, Job, Scene, jobs
+from lab.study.progress import StudyScreen
+from lab.study.runner import Failed, cores, run
+from lab.study.statistics import text
+from lab.study.store import FOLDER, path_of
+from lab.study.store import load as load_results
+from server.arguments import positive
+from server.extras import how_to_install
+
+DOCS = Path("docs")
+TRY = "try"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="comparisons to run; --list shows them")
+    add("--list", action="store_true", help="show all comparisons and how far they are")
+    add("--seeds", type=positive, metavar="N", help="runs of each variant (each comparison's own)")
+    add("--full", action="store_true", help="more seeds, and more games where there are some")
+    add("--jobs", type=positive, metavar="N", help="runs at a time (as many as there are cores)")
+    add("--results", type=Path, default=FOLDER, metavar="DIR", help="of all runs (%(default)s)")
+    add(
+        "--report",
+        nargs="?",
+        type=Path,
+        const=DOCS,
+        metavar="DIR",
+        help=f"write {study_report.PAGE} and its pictures there ({DOCS}); without a NAME, of all "
+        "comparisons that have results, and run nothing",
+    )
+    add("--json", action="store_true", help="print what was found as JSON, and nothing else")
+    own = parser.add_argument_group("a comparison of your own", "of the settings that you give")
+    own.add_argument("--try", dest="env", metavar="ENV", help="play this Gymnasium environment")
+    own.add_argument("--frames", type=positive, default=20_000, metavar="N", help="(%(default)s)")
+    own.add_argument(
+        "--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1"
+    )
+    own.add_argument(
+        "--eval-every", type=positive, default=2000, metavar="FRAMES", help="(%(default)s)"
+    )
+    add_config(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    console = Console(stderr=args.json)
+    chosen = _chosen(args)
+    if args.report and not _has_matplotlib():
+        raise ConfigError(f"--report draws pictures with matplotlib; {how_to_install('study')}")
+    if args.list or not chosen:
+        _print_list(console, args)
+        return 0
+    todo = {c.name: jobs(c, seeds=args.seeds, full=args.full) for c in chosen}
+    failures = []
+    if args.names or args.env:
+        failures = _run(console, [job for each in todo.values() for job in each], args)
+    found = [
+        (
+            comparison,
+            load_results(
+                args.results,
+                todo[comparison.name],
+                episodes=comparison.eval_episodes,
+                seeds=comparison.seeds,
+            ),
+            _command(comparison, args),
+        )
+        for comparison in chosen
+    ]
+    if args.json:
+        print(json.dumps([study_report.as_data(c, r) for c, r, _ in found], indent=2))
+    else:
+        for comparison, results, _ in found:
+            if results.runs or args.names:
+                study_report.print_tables(console, comparison, results)
+    if args.report:
+        order = [comparison.name for comparison in COMPARISONS]
+        *pictures, page = study_report.write(args.report, found, order)
+        said = f"written: {page} and {len(pictures)} pictures"
+        console.print(said, highlight=False, soft_wrap=True)
+    for failure in failures:
+        print(f"understudy study: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _has_matplotlib() -> bool:
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        return False
+    return True
+
+
+def _chosen(args: argparse.Namespace) -> list[Comparison]:
+    """The comparisons that were asked for. Errors: ConfigError."""
+    told = given(args)
+    if args.env:
+        if args.names:
+            raise ConfigError(f"--try {args.env}: expected no other comparison, got {args.names}")
+        return [_own(args)]
+    if told.preset or told.file or told.resume or told.values:
+        options = ", ".join(told.options.values()) or "--preset, --config or --resume"
+        raise ConfigError(
+            f"{options}: the settings of a named comparison are its own; for others there is "
+            "--try ENV"
+        )
+    known = {comparison.name: comparison for comparison in COMPARISONS}
+    unknown = [name for name in args.names if name not in known]
+    if unknown:
+        raise ConfigError(f"there is no comparison {unknown[0]!r}; there are {', '.join(known)}")
+    if args.names:
+        return [known[name] for name in dict.fromkeys(args.names)]
+    return list(COMPARISONS) if args.report else []
+
+
+def _own(args: argparse.Namespace) -> Comparison:
+    """The comparison that the command line describes: one variant."""
+    if not 0 <= args.weaken <= 1:
+        raise ConfigError(f"--weaken: expected a number from 0 to 1, got {args.weaken:g}")
+    settings = flat(load(given(args)).config)
+    for name in ("run.dir", "run.seed"):
+        del settings[name]  # seeds are those of --seeds
+    return Comparison(
+        TRY,
+        f"{args.env}, as given",
+        "",
+        scenes=(Scene("as-given", args.env, args.env, weaken=args.weaken),),
+        variants={"as-given": settings},
+        frames=args.frames,
+        eval_every=args.eval_every,
+        seeds=1,
+    )
+
+
+def _run(console: Console, wanted: Sequence[Job], args: argparse.Namespace) -> list[str]:
+    """Run what is missing; what failed."""
+    missing = [job for job in wanted if not path_of(args.results, job).exists()]
+    if not missing:
+        console.print(
+            f"all {len(wanted)} runs are complete in {args.results}: nothing is played again; to "
+            "repeat them, choose an empty folder with --results",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return []
+    failures: list[str] = []
+    with StudyScreen(console, wanted, missing) as screen:
+        for job, news in run(missing, args.results, args.jobs or cores()):
+            screen.show(job, news)
+            if isinstance(news, Failed):
+                failures.append(f"{job.title}: {news.message}")
+    return failures
+
+
+def _command(comparison: Comparison, args: argparse.Namespace) -> str:
+    """What makes these results again."""
+    more = " --full" if args.full else ""
+    more += f" --seeds {args.seeds}" if args.seeds else ""
+    return f"scripts/study {comparison.name}{more}"
+
+
+def _print_list(console: Console, args: argparse.Namespace) -> None:
+    table = Table(box=None)
+    table.add_column("comparison", no_wrap=True)
+    table.add_column("")
+    for name in ("complete runs", "frames"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for comparison in COMPARISONS:
+        runs = [job for job in jobs(comparison, seeds=args.seeds, full=args.full) if job.variant]
+        there = sum(path_of(args.results, job).exists() for job in runs)
+        frames = text(sum(job.options.frames for job in runs))
+        table.add_row(comparison.name, comparison.title, f"{there} of {len(runs)}", frames)
+    console.print(table)

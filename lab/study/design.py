@@ -1,0 +1,213 @@
+"""What a comparison is: games, variants of the settings, seeds, and what is expected of them.
+
+A comparison is plain data (`lab.study.comparisons`). From it follow the *jobs*: one run for each
+scene, variant and seed, and the expert alone for each scene. A job's key ends in a digest of
+everything that its outcome depends on, so that changed settings are another job and never mistaken
+for an earlier one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from config.fields import all_settings
+from config.load import Layer, combine, preset_layer
+from config.models import Config
+from lab.study.checks import Check
+from lab.sync_trainer import SyncTrainerOptions
+
+EXPERT = ""
+"""The variant of a job that plays the expert alone."""
+
+_ELSEWHERE = ("server", "tempest", "checkpoint", "health", "metrics", "run", "supervision")
+"""Groups of settings that a run in an arena does not look at, the seed apart."""
+
+_LATER = (
+    "expert.plugin",
+    "expert.ratio.hold",
+    "exploration.epsilon.hold",
+    "exploration.noise.hold",
+    "replay.priority_beta.hold",
+    "imitation.expert.hold",
+    "learner.cosine_restarts",
+)
+"""Fields that came when there were results already. With its default each is what all runs before
+it had, so it is part of a digest only where it has another value."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A game and its teacher."""
+
+    name: str
+    title: str
+    env: str
+    weaken: float = 0.0
+    """The share of the expert's actions that are replaced by random ones."""
+    expert: str | None = None
+    """`module:function`, or None for the known one."""
+    variants: tuple[str, ...] | None = None
+    """The variants that are played here; None for all."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for each scene: how something went during training."""
+
+    name: str
+    title: str
+    panels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Variants by the title of the panel that shows them; none: all in one panel."""
+    metrics: tuple[str, ...] = ()
+    """Instead of the evaluation return: metrics that exist for both actors, such as q_mean; a row
+    of two panels for each."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared with what."""
+
+    name: str
+    title: str
+    why: str
+    """What it is to show, in Markdown."""
+    scenes: tuple[Scene, ...]
+    variants: Mapping[str, Mapping[str, Any]]
+    """Settings by key, for each variant."""
+    frames: int
+    preset: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of all variants, over the preset."""
+    eval_every: int = 2000
+    eval_episodes: int = 20
+    final_episodes: int = 100
+    """Episodes of the last evaluation, and of the expert's."""
+    seeds: int = 3
+    seeds_full: int = 10
+    """With --full."""
+    full_only: tuple[str, ...] = ()
+    """Scenes that are played with --full alone."""
+    clients: int = 8
+    seconds: float | None = None
+    """A run also ends when it has taken this long."""
+    passing: float | None = None
+    """Report when the evaluation return first exceeds this."""
+    checks: tuple[Check, ...] = ()
+    metrics: tuple[str, ...] = ()
+    """Metrics whose mean over the training the table has."""
+    pictures: tuple[Picture, ...] = (Picture("return", "evaluation return"),)
+
+    def __post_init__(self) -> None:
+        for scene in self.scenes:
+            _all_known(f"{self.name}: scene {scene.name}", scene.variants or (), self.variants)
+        for picture in self.pictures:
+            for title, shown in picture.panels.items():
+                _all_known(f"{self.name}: panel {title}", shown, self.variants)
+        scenes = [scene.name for scene in self.scenes]
+        _all_known(f"{self.name}: full_only", self.full_only, scenes)
+        for check in self.checks:
+            _all_known(f"{self.name}: {check}", (check.scene,), scenes)
+            _all_known(f"{self.name}: {check}", check.variants, self.variants)
+
+    def of(self, scene: Scene) -> tuple[str, ...]:
+        """The variants that are played in a scene, in the order of `variants`."""
+        only = scene.variants
+        return tuple(name for name in self.variants if only is None or name in only)
+
+    def config(self, variant: str, seed: int) -> Config:
+        """The settings of a run. Neither environment nor command line has a say in it.
+
+        Errors: config.load.ConfigError for settings that do not exist or do not fit.
+        """
+        layers = [] if self.preset is None else [preset_layer(self.preset)]
+        own = {"run.seed": seed, "trainer.device": "cpu", "replay.device": "cpu"}
+        values = own | dict(self.settings) | dict(self.variants[variant])
+        layers.append(Layer(f"study {self.name}, {variant}", values))
+        return combine(layers).config
+
+    def options(self, scene: Scene) -> SyncTrainerOptions:
+        """How a run of a scene is played."""
+        return SyncTrainerOptions(
+            env=scene.env,
+            frames=self.frames,
+            clients=self.clients,
+            weaken=scene.weaken,
+            expert=scene.expert,
+            eval_every=self.eval_every,
+            eval_episodes=self.eval_episodes,
+            final_episodes=self.final_episodes,
+            seconds=self.seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a variant, or the expert alone."""
+
+    comparison: str
+    scene: str
+    variant: str
+    """EXPERT for the expert alone."""
+    seed: int
+    config: Config | None
+    """None for the expert alone."""
+    options: SyncTrainerOptions
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the outcome depends on, as plain data."""
+        options = asdict(self.options)
+        if self.config is None:
+            names = ("env", "weaken", "expert", "eval_seed", "final_episodes")
+            return {"expert": {name: options[name] for name in names}}
+        config = self.config.model_dump(mode="json", exclude=set(_ELSEWHERE))
+        for key in _LATER:
+            *path, name = key.split(".")
+            group = config
+            for part in path:
+                group = group[part]
+            if group[name] == all_settings()[key].default:
+                del group[name]
+        return {"seed": self.seed, "config": config, "options": options}
+
+    @property
+    def key(self) -> str:
+        """Its name, with a digest of `settings`."""
+        text = json.dumps(self.settings, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        who = f"{self.variant}-seed{self.seed}" if self.variant else "expert"
+        return re.sub(r"[^\w.+]+", "-", f"{self.scene}-{who}-{digest}")
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        who = f"{self.variant}, seed {self.seed}" if self.variant else "the expert alone"
+        return f"{self.comparison}: {self.scene}, {who}"
+
+
+def jobs(comparison: Comparison, *, seeds: int | None = None, full: bool = False) -> list[Job]:
+    """All jobs of a comparison: first the experts, then seed by seed, so that what is known after
+    half of the time is about all variants."""
+    scenes = [s for s in comparison.scenes if full or s.name not in comparison.full_only]
+    count = seeds or (comparison.seeds_full if full else comparison.seeds)
+    name = comparison.name
+    found = [Job(name, scene.name, EXPERT, 0, None, comparison.options(scene)) for scene in scenes]
+    for seed in range(1, count + 1):
+        for scene in scenes:
+            options = comparison.options(scene)
+            found += [
+                Job(name, scene.name, variant, seed, comparison.config(variant, seed), options)
+                for variant in comparison.of(scene)
+            ]
+    return found
+
+
+def _all_known(where: str, names: tuple[str, ...], known: Any) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{where}: expected names of {list(known)}, got {unknown}")

@@ -1,0 +1,1 @@
+"""The commands of `understudy`, a module each."""

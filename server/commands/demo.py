@@ -1,0 +1,323 @@
+"""`understudy demo`: LunarLander from start to finish. The server, the games, training, evaluation
+of the network alone and of the expert alone, the attribution check, and a summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from config.load import ConfigError, load
+from config.options import add_arguments as add_config
+from config.options import given
+from server.arguments import positive, share
+from server.blocked_signals import signals_held_back
+from server.commands.serve import Flag, keys_for, serve_http, stop_flag
+from server.play.attribution import Attribution, compare, load_dump, load_logs
+from server.play.evaluator import Evaluator
+from server.play.game_messages import GameOptions
+from server.play.games import Games
+from server.run.directory import RunDirectory
+from server.run.logs import log_here, stop_logging
+from server.run.summary import write_summary
+from server.supervisor.supervisor import ChildDied, Supervisor
+from server.tui.live_table import Screen
+from server.web.server import HttpServer
+from understudy_client.experts import EXPERTS, find
+
+FRAMES = 20_000
+
+ABOUT = {
+    "CatchPixels-v0": "balls fall, and a paddle is to be below them; a picture each frame",
+    "LunarLander-v3": "Gymnasium's moon lander; each frame one of its engines or none",
+    "LunarLanderContinuous-v3": "Gymnasium's moon lander; both engines by strength",
+    "LunarLanderHybrid-v3": "Gymnasium's moon lander; the main engine on or off, "
+    "the side engines by strength",
+    "PongRam-v0": "Atari's Pong, by where ball and paddles are",
+}
+"""What the games with a known expert are."""
+
+EVAL_EVERY = 5000
+EVAL_EPISODES = 5
+"""On the way, to see where it goes."""
+FINAL_EPISODES = 20
+"""In the end, to be relied on."""
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--frames", type=positive, default=FRAMES, metavar="N", help="training frames (%(default)s)"
+    )
+    add(
+        "--clients",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="games, each a process (%(default)s)",
+    )
+    add(
+        "--eval-every",
+        type=positive,
+        default=EVAL_EVERY,
+        metavar="N",
+        help=f"frames between two evaluations of {EVAL_EPISODES} episodes (%(default)s)",
+    )
+    add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
+    add("--weaken", type=share, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
+    add("--json", action="store_true", help="print the summary as JSON, and nothing else")
+    add_config(parser, preset="demo")
+
+
+def main(args: argparse.Namespace) -> int:
+    if find(args.env) is None:
+        raise ConfigError(
+            f"--env: expected one with a known expert ({', '.join(EXPERTS)}), got {args.env!r}; "
+            "for others there are `understudy serve` and `understudy play`"
+        )
+    show = partial(_print_summary, args.env)
+    return conduct(args, "demo", "demo", partial(_run, args), show, DemoError)
+
+
+def conduct(
+    args: argparse.Namespace,
+    command: str,
+    label: str,
+    play: Callable[[Supervisor, Console], dict[str, Any]],
+    show: Callable[[Console, dict[str, Any]], None],
+    *trouble: type[Exception],
+) -> int:
+    """Start a server, have it played with, stop it, and write and show the summary; the exit code.
+
+    label: of the run's folder. play: answers what the summary says beyond the metrics; one of
+    `trouble` ends it with a message. show: prints the summary for people.
+    """
+    asked = given(args)
+    loaded = load(asked)
+    config = loaded.config
+    folder = RunDirectory.open(config, resume=False, label=label)
+    console = Console(stderr=args.json, quiet=args.json)
+    log_here(folder.log, None, config.server.log_format)
+    supervisor = Supervisor(config, folder)
+    supervisor.status.preset = asked.preset
+    http: HttpServer | None = None
+    known: tuple[type[Exception], ...] = (ChildDied, *trouble)
+    try:
+        http = serve_http(loaded, supervisor)
+        with signals_held_back():
+            supervisor.start()
+        if http is not None:
+            console.print(f"dashboard: {http.url}")
+        found = play(supervisor, console)
+    except known as error:
+        print(f"understudy {command}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        supervisor.stop()
+        if http is not None:
+            http.stop()
+        stop_logging()
+    # After the stop, so that the counters are the final ones.
+    summary = write_summary(folder, supervisor.row, supervisor.last, **found)
+    if args.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        show(console, summary)
+    return 0
+
+
+def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> dict[str, Any]:
+    """Train, evaluate, check; what the summary says of it beyond the metrics."""
+    stop = stop_flag()
+    logs = supervisor.folder.path / "answers"
+    games = Games(_options(args, supervisor, log_dir=logs))
+
+    def wait() -> None:
+        supervisor.poll(0.05)
+        keys.poll()
+        _check_all_is_well(stop, games, evaluator)
+
+    evaluator = Evaluator(_options(args, supervisor), wait)
+    console.print(f"the game: {args.env}: {ABOUT[args.env.rpartition(':')[2]]}")
+    with (
+        Screen(console, f"understudy: {args.env}", frames=args.frames) as screen,
+        keys_for(supervisor, screen) as keys,
+        evaluator,
+    ):
+        supervisor.on_row = screen.show
+        screen.note(f"starting {args.clients} games")
+        evaluator.start(FINAL_EPISODES)
+        with games:
+            games.start(args.clients, limit=0)
+            begin, held, curve = _train(args, supervisor, games, evaluator, screen, wait)
+        frames, end = supervisor.steps, time.monotonic()
+        screen.note("learning from the last frames")
+        supervisor.settle()
+        learnt = time.monotonic()
+        trained = dict(supervisor.row)
+        screen.note(f"evaluating network and expert, {FINAL_EPISODES} episodes each")
+        played = evaluator.evaluate(games, FINAL_EPISODES, expert=True)
+        _await_row(supervisor, wait)
+        screen.note("comparing the games' logs with the replay")
+        attribution = _check(supervisor, logs)
+        screen.note("done")
+    updates = trained["updates"]
+    student, teacher = ([e.return_ for e in each] for each in (played.student, played.teacher))
+    return {
+        "frames": frames,
+        "seconds": end - begin - held,
+        "frames_per_s": frames / (end - begin - held),
+        "updates": int(updates),
+        "updates_per_s": updates / (learnt - begin - held),
+        "samples_per_s": updates * supervisor.config.learner.batch_size / (learnt - begin - held),
+        "eval_return_mean": statistics.fmean(student),
+        "eval_episodes": len(student),
+        "expert_return_mean": statistics.fmean(teacher),
+        "expert_episodes": len(teacher),
+        "eval_on_the_way": curve,
+        "attribution_compared": attribution.compared,
+        "attribution_mismatches": attribution.mismatches + attribution.missing,
+    }
+
+
+def _check_all_is_well(stop: Flag, *players: Games | Evaluator) -> None:
+    if stop.set:
+        raise DemoError("stopped before the end")
+    for one in players:
+        if one.failures:
+            raise DemoError(one.failures[0].message)
+
+
+def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> GameOptions:
+    """Those of the training games; the evaluator makes its own of them."""
+    token = supervisor.config.server.token
+    return GameOptions(
+        env=args.env,
+        host=supervisor.config.server.host,
+        port=supervisor.port,
+        weaken=args.weaken,
+        seed=supervisor.config.run.seed,
+        token=token.get_secret_value() if token else None,
+        own=supervisor.config.server.tls_cert,
+        **more,
+    )
+
+
+def _train(
+    args: argparse.Namespace,
+    supervisor: Supervisor,
+    games: Games,
+    evaluator: Evaluator,
+    screen: Screen,
+    wait: Callable[[], None],
+) -> tuple[float, float, list[list[float]]]:
+    """Until the frame budget is used up, with evaluations on the way: when the first frame came,
+    for how many seconds the games were held after that, and what the network scored at which
+    frame."""
+    begin = held = 0.0
+    due: int | None = 0
+    answered = 0
+    curve: list[list[float]] = []
+    while supervisor.steps < args.frames:
+        asked = games.asked > answered
+        if asked or (due is not None and games.frames >= due):
+            screen.note("evaluating")
+            start = time.monotonic()
+            games.hold()
+            answered = games.asked
+            played = evaluator.evaluate(games, EVAL_EPISODES, expert=due == 0)
+            mean = statistics.fmean(episode.return_ for episode in played.student)
+            curve.append([supervisor.steps, mean])
+            held += time.monotonic() - start if begin else 0.0
+            while due is not None and due <= games.frames:
+                # The last one is yet to come, when all is learnt.
+                due = due + args.eval_every if due + args.eval_every < args.frames else None
+            games.go_on(due)
+            screen.note("training")
+        wait()
+        if not begin and supervisor.steps:
+            begin = time.monotonic()
+    return begin, held, curve
+
+
+def _await_row(supervisor: Supervisor, wait: Callable[[], None]) -> None:
+    """Until the screen shows what is known now."""
+    shown = supervisor.row.get("time")
+    while supervisor.row.get("time") == shown:
+        wait()
+
+
+def _check(supervisor: Supervisor, logs: Path) -> Attribution:
+    """Compare every answer that the games logged with the replay."""
+    dump = logs / "replay.npz"
+    supervisor.dump(str(dump))
+    return compare(load_logs(logs), load_dump(dump))
+
+
+def _print_summary(env: str, console: Console, summary: dict[str, Any]) -> None:
+    table = Table(title=f"{env}: student against teacher", show_header=False, box=None)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    buffer = summary["buffer"]
+    way = ", ".join(f"{mean:.0f}" for _, mean in summary["eval_on_the_way"])
+    for name, text in (
+        ("student: the network alone", f"{summary['eval_return_mean']:.1f}"),
+        ("the same, on its way", way),
+        ("teacher: the expert alone", f"{summary['expert_return_mean']:.1f}"),
+        *reached(summary["eval_return_mean"], summary["expert_return_mean"]),
+        ("frames", f"{summary['frames']:,} ({summary['frames_per_s']:,.0f} a second)"),
+        ("updates", f"{summary['updates']:,} ({summary['updates_per_s']:,.0f} a second)"),
+        ("replay", f"{buffer['frac_dqn']:.1%} dqn, {buffer['frac_expert']:.1%} expert"),
+        ("transitions dropped", f"{summary['transitions_dropped']}"),
+        attributed(summary),
+    ):  # fmt: skip
+        table.add_row(name, text)
+    console.print(table)
+    print_next(console, summary["run"])
+
+
+def reached(student: float, teacher: float) -> list[tuple[str, str]]:
+    """A row that says how much of its teacher's mean return the student has. None where one of them
+    is not positive: a share of that means nothing."""
+    if student <= 0 or teacher <= 0:
+        return []
+    return [("the student reaches", f"{student / teacher:.0%} of its teacher")]
+
+
+def attributed(summary: dict[str, Any]) -> tuple[str, str]:
+    """A row that says what the comparison of the games' logs with the replay found."""
+    compared, wrong = summary["attribution_compared"], summary["attribution_mismatches"]
+    found = "all right" if not wrong else f"{wrong:,} WRONG"
+    return "who played each step, as the games logged it", f"{compared:,} compared, {found}"
+
+
+def print_next(console: Console, run: str) -> None:
+    """Where the run is, and what can be done with it."""
+    beside = Path(sys.executable).with_name("understudy")
+    program = "understudy"
+    if shutil.which(program) is None and beside.exists():  # a checkout's, not on the PATH
+        program = os.path.relpath(beside)
+    inspect, serve = f"{program} inspect {run}", f"{program} serve --resume {run}"
+    lines = (
+        f"\nrun: {run}\nnext:",
+        f"  {inspect:<{len(serve)}}  # what it holds",
+        f"  {serve}  # go on with it",
+        "  docs/start.md: connect a game of your own",
+    )
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)

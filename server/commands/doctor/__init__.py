@@ -1,0 +1,1 @@
+"""`understudy doctor`: checks of this machine and of a running server."""

@@ -1,0 +1,150 @@
+"""`understudy export`: a run's network as an ONNX file, checked before it is written.
+
+The file holds all that stands between an observation and an action: scaling of pixels, running
+normalisation, the network, the choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from agent import checkpoint, demonstrations, recording
+from agent.checkpoint import CheckpointError
+from agent.files import written_whole
+from agent.networks import QNetwork
+from agent.recording import RecordingError
+from config.load import ConfigError, Overrides, load
+from server.commands.onnx_model import ExportError, Trained, check, exported
+from server.extras import how_to_install
+from server.run.directory import game_of
+
+RANDOM, RECORDED = 256, 1024
+"""Observations that an export is checked with, at most."""
+
+BATCHES = (1, 7)
+"""Sizes of the first batches: a file that only takes the one it was made with is noticed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--run", type=Path, required=True, metavar="DIR", help="the run whose network it is")
+    add(
+        "--checkpoint",
+        metavar="WHICH",
+        help="best (in evaluations), newest, or a file; default: the best one, where the run was "
+        "evaluated, else the newest",
+    )
+    add("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
+
+
+def main(args: argparse.Namespace) -> int:
+    try:
+        _check_packages()
+        trained = load_trained(args.run, args.checkpoint)
+        observations = observations_for(trained, args.run)
+        data = exported(trained)
+        worst = check(data, trained, observations)
+        with written_whole(args.onnx) as file:
+            file.write(data)
+    except (ExportError, CheckpointError, RecordingError, OSError) as error:
+        print(f"understudy export: {error}", file=sys.stderr)
+        return 1
+    if not trained.updates:
+        print(
+            "understudy export: this network has learnt nothing: it is from before the first "
+            "update; --checkpoint says which one to take (best, newest, or a file)",
+            file=sys.stderr,
+        )
+    print(
+        f"{args.onnx}: {trained.spec.game}, update {trained.updates:,} of {args.run}; compared on "
+        f"{sum(map(len, observations)):,} observations, off by {worst:.1e} at most"
+    )
+    return 0
+
+
+def load_trained(run: Path, which: str | None) -> Trained:
+    """A network of a run. Errors: ConfigError, CheckpointError."""
+    # As it was saved: what the environment says now is about servers to come.
+    config = load(Overrides(resume=run), {}).config
+    spec = game_of(run)
+    if spec is None:
+        raise ConfigError(f"{run} has no game yet, so there is nothing to export")
+    path = _checkpoint(run, which)
+    state = checkpoint.load(path, spec=msgspec.json.encode(spec).decode())
+    network = QNetwork(spec, config.learner, frame_stack=config.replay.frame_stack)
+    try:
+        network.load_state_dict(state["learner"]["network"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: its network is not the one of {run / 'config.toml'}: {error}"
+        ) from error
+    network.requires_grad_(False).eval()
+    return Trained(
+        network,
+        spec,
+        config.replay.frame_stack,
+        run.resolve().name,
+        int(state["learner"]["updates"]),
+        int(state["frames"]),
+    )
+
+
+def _checkpoint(run: Path, which: str | None) -> Path:
+    """The file of a checkpoint. Errors: CheckpointError."""
+    folder = run / "checkpoints"
+    newest, best = checkpoint.latest(folder), checkpoint.best(folder)
+    if which in (None, "best") and best is not None:
+        return best
+    if which == "best":
+        raise CheckpointError(
+            f"{run} has no best checkpoint: it was not evaluated while it ran (`understudy play "
+            "--eval-every`); export the newest one"
+        )
+    if which not in (None, "newest"):
+        return Path(which)
+    if newest is None:
+        raise CheckpointError(f"expected a checkpoint in {folder}, found none; train first")
+    return newest
+
+
+def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
+    """Batches of observations to compare file and network on, [n, (k,) *shape] each: random ones,
+    and those of the run's demonstrations."""
+    spec, stack = trained.spec, trained.frame_stack
+    rng = np.random.default_rng(0)
+    shape = (RANDOM, stack, spec.observation_size)
+    if spec.observation_dtype == np.uint8:
+        frames = rng.integers(0, 256, shape, np.uint8)
+    else:
+        frames = rng.standard_normal(shape, np.float32)
+        if trained.network.normalises:  # about what the network is used to
+            mean, scale = trained.network.obs_mean, trained.network.obs_scale
+            frames = frames / scale.numpy() + mean.numpy()
+    batches = [frames]
+    for path in demonstrations.files(run):
+        obs = recording.read(path, spec=spec).rows.obs
+        if len(obs) >= stack:
+            starts = rng.choice(len(obs) - stack + 1, min(RECORDED, len(obs)))
+            batches.append(obs[starts[:, None] + np.arange(stack)])
+    frames = np.concatenate(batches)[: RANDOM + RECORDED]
+    sides = (stack, *spec.observation.shape) if stack > 1 else spec.observation.shape
+    sizes = np.cumsum(BATCHES)
+    return [batch.reshape(-1, *sides) for batch in np.split(frames, sizes)]
+
+
+def _check_packages() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ExportError(
+                f"the package {name} cannot be imported ({error}); {how_to_install('export')}"
+            ) from error

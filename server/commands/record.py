@@ -1,0 +1,201 @@
+"""`understudy record`: a file of what an expert or a person plays, to be imported into runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from agent import recording
+from config.load import ConfigError, Overrides, load
+from config.models import Config
+from server.arguments import positive
+from server.commands.serve import Flag, stop_flag
+from server.play.game_messages import GameOptions
+from server.play.games import Games
+from server.run.directory import RunDirectory
+from server.run.logs import log_here, stop_logging
+from server.supervisor.supervisor import ChildDied, Supervisor
+from understudy_client.experts import find
+
+SETTINGS: dict[str, Any] = {
+    # The expert plays wherever it recommends something; the rest is what the network would do,
+    # without dice.
+    "expert.ratio.start": 1.0,
+    "expert.ratio.end": 1.0,
+    "exploration.epsilon.start": 0.0,
+    "exploration.epsilon.end": 0.0,
+    "exploration.noise.start": 0.0,
+    "exploration.noise.end": 0.0,
+    # Nobody learns: rows are kept beside the replay, which may be small.
+    "trainer.enabled": False,
+    "trainer.min_steps": 1,
+    "replay.capacity_steps": 4096,
+    "replay.device": "cpu",
+    "checkpoint.replay": False,
+    # Rows are in the memory of the trainer alone: another one would not have them.
+    "supervision.restarts": 0,
+    "trainer.device": "cpu",
+    # A run that learns from the recording clips rewards as it is told to.
+    "reward.clip": None,
+    "metrics.every_s": 0.2,
+}
+"""What a recording needs, whatever a configuration file says of training."""
+
+REPORT_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write what an expert plays to a file: that of Gymnasium games, which are started here "
+        "(--env), or of any game that connects. A person at the controls says so with every frame "
+        "(`took`). Ctrl-C ends it; what was played by then is written."
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="FILE", help="the recording to write, .npz")
+    add("--episodes", type=positive, metavar="N", help="end after so many complete episodes")
+    add("--env", help="a Gymnasium environment to play; without it, games connect by themselves")
+    add("--clients", type=positive, default=1, metavar="N", help="games of --env (%(default)s)")
+    add("--expert", metavar="MODULE:FUNCTION", help="an expert of --env instead of the known one")
+    add("--weaken", type=float, default=0.0, metavar="SHARE", help="of its actions, 0-1")
+    add("--seed", type=int, metavar="N", help="episode i of --env is reset with seed + i")
+    add("--host", help="the address to listen on (server.host)")
+    add("--port", type=int, metavar="N", help="the port to listen on (server.port)")
+    add(
+        "--config",
+        dest="settings",
+        type=Path,
+        metavar="FILE",
+        help="read settings from this TOML file: what is about training is passed over",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as name:
+        config = _config(args, Path(name, "run"))
+        folder = RunDirectory.open(config, resume=False)
+        log_here(folder.log, None)
+        supervisor = Supervisor(config, folder, keep_rows=True)
+        failure: str | None = None
+        try:
+            stop = stop_flag()
+            supervisor.start()
+            try:
+                failure = _play(args, supervisor, stop)
+            except ChildDied as error:  # what was played before is worth keeping
+                failure = str(error)
+            print("writing", flush=True)
+            supervisor.end_games()
+            written = _write(supervisor, args.out)
+        except ChildDied as error:
+            failure, written = str(error), False
+        finally:
+            supervisor.stop()
+            stop_logging()
+    if failure:
+        print(f"understudy record: {failure}", file=sys.stderr)
+    return 0 if written and not failure else 1
+
+
+def _config(args: argparse.Namespace, folder: Path) -> Config:
+    """The configuration of a server whose run is in `folder`. Errors: ConfigError, also for what
+    cannot be recorded."""
+    out: Path = args.out
+    if out.suffix != recording.SUFFIX:
+        raise ConfigError(f"--out: expected a name that ends in {recording.SUFFIX}, got {out}")
+    if out.exists():
+        raise ConfigError(f"--out: {out} exists; name a new file")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {out.absolute().parent}; make it first")
+    values: dict[str, Any] = SETTINGS | {"run.dir": str(folder)}
+    options = dict.fromkeys(values, "record")
+    for option, key in (("host", "server.host"), ("port", "server.port"), ("seed", "run.seed")):
+        if (value := getattr(args, option)) is not None:
+            values[key], options[key] = value, f"--{option}"
+    if args.env is None:
+        given = [f"--{n}" for n in ("expert", "seed") if getattr(args, n) is not None]
+        given += ["--weaken"] if args.weaken else []
+        if given:
+            raise ConfigError(f"{given[0]} is about --env; name one, or leave it out")
+    else:
+        _check_expert(args)
+        values.setdefault("server.port", 0)  # nobody else is to find it
+        options.setdefault("server.port", "--env")
+    return load(Overrides(file=args.settings, values=values, options=options)).config
+
+
+def _check_expert(args: argparse.Namespace) -> None:
+    try:
+        expert = find(args.env, args.expert)
+    except ValueError as error:
+        raise ConfigError(f"--expert: {error}") from None
+    if expert is None:
+        raise ConfigError(
+            f"--env: no expert is known for {args.env!r}, and a network that has learnt nothing is "
+            "not worth recording; name one with --expert module:function"
+        )
+
+
+def _play(args: argparse.Namespace, supervisor: Supervisor, stop: Flag) -> str | None:
+    """Until the episodes are through or somebody stops it; why it could not go on, if so."""
+    with contextlib.ExitStack() as stack:
+        games = None
+        if args.env is not None:
+            games = stack.enter_context(_games(args, supervisor))
+            games.start(args.clients)
+            print(f"{args.clients} games of {args.env}; Ctrl-C ends them", flush=True)
+        else:
+            host = supervisor.config.server.host
+            print(
+                f"recording what connects to {host}:{supervisor.port}; Ctrl-C ends it", flush=True
+            )
+        shown = time.monotonic()
+        while not stop.set:
+            supervisor.poll()
+            if games is not None and (games.failures or not games.running()):
+                break
+            if games is None and supervisor.row.get("episodes", 0) >= (args.episodes or 1e18):
+                break
+            if time.monotonic() - shown >= REPORT_S:
+                shown = time.monotonic()
+                episodes = supervisor.row.get("episodes", 0)
+                print(f"{supervisor.steps:,} steps, {episodes:.0f} episodes", flush=True)
+    return games.failures[0].message if games is not None and games.failures else None
+
+
+def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
+    token = supervisor.config.server.token
+    try:
+        games = Games(
+            GameOptions(
+                env=args.env,
+                host=supervisor.config.server.host,
+                port=supervisor.port,
+                episodes=args.episodes,
+                seed=args.seed,
+                expert=args.expert,
+                weaken=args.weaken,
+                token=token.get_secret_value() if token else None,
+                own=supervisor.config.server.tls_cert,
+            )
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return games
+
+
+def _write(supervisor: Supervisor, out: Path) -> bool:
+    """Have the recording written, and say what is in it."""
+    if not supervisor.steps:
+        print("understudy record: nothing was played, so nothing is written", file=sys.stderr)
+        return False
+    answer = supervisor.write_recording(out.absolute())
+    if answer.error:
+        print(f"understudy record: {answer.error}", file=sys.stderr)
+        return False
+    print(f"{out}: {recording.summary(recording.read(out))}")
+    return True

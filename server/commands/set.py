@@ -1,0 +1,30 @@
+"""`understudy set`: change settings of a run while it runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from config.changes import can_be_changed, parse
+from server.commands.control import ask_and_print
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Change settings of a run while it runs: all that are given, or none. The run keeps them, "
+        "and goes on with them when it is resumed. What can be changed: "
+        f"{', '.join(can_be_changed())}."
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "values",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="such as learner.n_step=5; a schedule's name sets its start and its end, so that the "
+        "value holds from now on: expert.ratio=0.2",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Ask the run's server; the exit code, as of `understudy control`."""
+    return ask_and_print("set", args.run, {"set": parse(args.values)})

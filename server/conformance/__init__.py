@@ -1,0 +1,1 @@
+"""Any server or any client against the protocol: the command `conformance`."""

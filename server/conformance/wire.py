@@ -1,0 +1,133 @@
+"""One end of a connection that may say anything: messages as plain values, and raw bytes."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from typing import Any, Self
+
+import msgspec
+
+from protocol.framing import framed
+from server.conformance.report import Broken, NotExercised
+from understudy_client.tls import secured
+
+LONGEST = 16 * 1024 * 1024
+"""A length beyond this is no answer: a server's are a few bytes for each slot."""
+
+
+def message(*elements: Any) -> bytes:
+    """A message as it travels."""
+    return framed(msgspec.msgpack.encode(elements))
+
+
+class Wire:
+    """A blocking connection to a server. Whatever it cannot read is `Broken`."""
+
+    def __init__(
+        self, address: tuple[str, int], timeout_s: float, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`tls`: what to encrypt with. Errors: OSError, understudy_client.TlsError."""
+        self._timeout_s = timeout_s
+        self._socket = socket.create_connection(address, timeout_s)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._socket = secured(self._socket, tls, address)
+
+    def raw(self, data: bytes) -> None:
+        """Send bytes. Where the other side has closed, what it said last is still to be read."""
+        try:
+            self._socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return
+
+    def send(self, *elements: Any) -> None:
+        """Send one message."""
+        self.raw(message(*elements))
+
+    def slowly(self, data: bytes) -> None:
+        """Send bytes one at a time, each on its own."""
+        for i in range(len(data)):
+            self.raw(data[i : i + 1])
+            time.sleep(0.0002)
+
+    def end(self) -> None:
+        """Say that nothing more will come, and go on reading. Errors: NotExercised."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            raise NotExercised("TLS cannot end one direction alone; check without --tls")
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def recv(self) -> list[Any] | None:
+        """The next message; None where the server has closed. Errors: Broken."""
+        head = self._exactly(4)
+        if head is None:
+            return None
+        (length,) = struct.unpack(">I", head)
+        if not 1 <= length <= LONGEST:
+            raise Broken(f"expected a message, got a length of {length}")
+        body = self._exactly(length)
+        if body is None:
+            raise Broken(f"expected {length} bytes of a message, got the end of the connection")
+        try:
+            value = msgspec.msgpack.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Broken(f"expected one msgpack value, got {body[:32].hex()}: {error}") from None
+        if not isinstance(value, list) or not value or type(value[0]) is not int:
+            raise Broken(f"expected an array that begins with its type, got {str(value)[:80]}")
+        return value
+
+    def exact(self, count: int) -> bytes:
+        """The next so many bytes. Errors: Broken."""
+        data = self._exactly(count)
+        if data is None:
+            raise Broken(f"expected {count} bytes, got the end of the connection")
+        return data
+
+    def wait_for(self, timeout_s: float) -> None:
+        """From now on wait so long for each message."""
+        self._timeout_s = timeout_s
+        self._socket.settimeout(timeout_s)
+
+    def next(self, kind: int | None, name: str) -> list[Any]:
+        """The next message, of this type (None: any); SETTINGS may come at any time."""
+        while True:
+            value = self.recv()
+            if value is None:
+                raise Broken(f"expected {name}, got the end of the connection")
+            if value[0] == 16:
+                if len(value) < 2 or not isinstance(value[1], dict):
+                    raise Broken(f"expected SETTINGS with a map, got {value}")
+                continue
+            if kind is not None and value[0] != kind:
+                raise Broken(f"expected {name}, got {str(value)[:300]}")
+            return value
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _exactly(self, count: int) -> bytes | None:
+        data = bytearray()
+        while len(data) < count:
+            try:
+                piece = self._socket.recv(count - len(data))
+            except TimeoutError:
+                raise Broken(
+                    f"expected a message or the end of the connection, got nothing for "
+                    f"{self._timeout_s:g} s"
+                ) from None
+            except ConnectionResetError:
+                return None
+            if not piece:
+                if data:
+                    raise Broken(f"expected whole messages, got {bytes(data).hex()} and the end")
+                return None
+            data += piece
+        return bytes(data)

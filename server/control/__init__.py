@@ -1,0 +1,1 @@
+"""Requests to a running server: from the command line, HTTP and keys."""

@@ -1,0 +1,220 @@
+"""What an operator can do to a run while it runs, whoever asks: the command line, the terminal, the
+dashboard. Every change is recorded, with who made it, before it is made.
+
+    {"set": {"expert.ratio": 0.2}}   ->  {"changes": [{"key": ..., "from": ..., "to": ...}, ...]}
+    {"games": {"start_level": 3}}    ->  the same, of server.settings: what games are told
+    {"pause": true}  {"pause": false}   {"checkpoint": true}   {"evaluate": true}
+                                     ->  {"ok": true, "text": "what happened"}
+    anything that cannot be done     ->  {"error": "what is wrong, and what to do"}
+
+All of it happens in the supervisor's own loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from config.changes import Change, changed, games_told
+from config.load import ConfigError
+from config.models import Config
+from server.control.mailbox import NOT_NOW, Answer
+from server.gateway import expert_plugin
+from server.ipc.messages import Checkpoint, Evaluate, Pause, Saved
+from server.monitor.status import Status
+from server.monitor.warnings import config_warning
+from server.run.directory import RunDirectory, append_lines
+
+log = logging.getLogger("supervisor")
+
+FORMS = (
+    '{"set": {KEY: VALUE, ...}}, {"games": {NAME: VALUE, ...}}, {"pause": true or false}, '
+    '{"checkpoint": true} or {"evaluate": true}'
+)
+
+
+REMOTE = "http"
+"""Who asks from elsewhere."""
+
+CODE = ("expert.plugin",)
+"""Settings that name code: a control token, which travels, is not enough for those."""
+
+
+class Server(Protocol):
+    """What controls need of the supervisor."""
+
+    folder: RunDirectory
+    status: Status
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def frames(self) -> int | None: ...
+
+    @property
+    def training_games(self) -> int:
+        """Connections with the role train."""
+
+    def adopt(self, config: Config) -> None:
+        """Go on with another configuration, and tell all processes."""
+
+    def tell_trainer(self, message: Any) -> None: ...
+
+    def tell_gateways(self, message: Any) -> None: ...
+
+
+class Controller:
+    """Carries out requests."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._saving: list[tuple[str, Future[Answer]]] = []
+        """Who waits for a checkpoint."""
+        self._closed = False
+
+    def handle(self, request: Any, who: str) -> Answer | Future[Answer]:
+        """The answer to a request. `who`: cli, terminal or http."""
+        if self._closed:
+            return NOT_NOW
+        try:
+            match request:
+                case {"set": dict(values)} if len(request) == 1:
+                    return _answer(self.change(values, who))
+                case {"games": dict(values)} if len(request) == 1:
+                    return _answer(self.tell_games(values, who))
+                case {"pause": bool(on)} if len(request) == 1:
+                    return self.pause(on, who)
+                case {"checkpoint": True} if len(request) == 1:
+                    return self.checkpoint(who)
+                case {"evaluate": True} if len(request) == 1:
+                    return self.evaluate(who)
+        except ConfigError as error:
+            return {"error": str(error)}
+        except Exception:  # whatever is asked for: games go on
+            log.exception("a request by %s failed", who)
+            return {"error": "the server failed to do it; its log says why"}
+        return {"error": f"expected {FORMS}, got another request"}
+
+    def change(self, values: Mapping[str, Any], who: str) -> list[Change]:
+        """Change settings (`config.changes`): all of them, or an error and none. Returns what was
+        changed; what has its value already is not among that. Errors: ConfigError."""
+        if who == REMOTE and (named := [key for key in values if key in CODE]):
+            raise ConfigError(
+                f"{named[0]}: it names code that the server runs, so it is changed on the server's "
+                "own machine alone: `understudy set`"
+            )
+        return self._adopt(*changed(self._server.config, values), who)
+
+    def tell_games(self, values: Mapping[str, Any], who: str) -> list[Change]:
+        """Settings for the games, beside those that they have been told. Errors: ConfigError."""
+        return self._adopt(*games_told(self._server.config, values), who)
+
+    def pause(self, on: bool, who: str) -> Answer:
+        """Stop learning, or go on. Games play, and are stored, all the while."""
+        status = self._server.status
+        if not self._server.config.trainer.enabled:
+            return {"error": "nothing is learnt in this run (trainer.enabled is false)"}
+        if on == status.paused:
+            return {"ok": True, "text": f"training {'was paused' if on else 'went on'} already"}
+        self._record([{"key": "paused", "from": status.paused, "to": on}], who)
+        status.paused = on
+        self._server.tell_trainer(Pause(on))
+        text = "training is paused; games play on" if on else "training goes on"
+        log.info("%s (%s)", text, who)
+        return {"ok": True, "text": text}
+
+    def checkpoint(self, who: str) -> Future[Answer]:
+        """Have a checkpoint written now; the answer comes when it is."""
+        future: Future[Answer] = Future()
+        self._saving.append((who, future))
+        self._server.tell_trainer(Checkpoint())
+        return future
+
+    def saved(self, message: Saved) -> None:
+        """The trainer has written a checkpoint, or could not."""
+        waiting, self._saving = self._saving, []
+        for who, future in waiting:
+            if message.error is not None:
+                future.set_result({"error": f"no checkpoint: {message.error}"})
+                continue
+            try:
+                self._record([{"key": "checkpoint", "from": None, "to": message.path}], who)
+            except ConfigError as error:
+                log.error("%s", error)
+            future.set_result({"ok": True, "text": f"checkpoint written: {message.path}"})
+
+    def evaluate(self, who: str) -> Answer:
+        """Ask the games to evaluate now: it is they who can (see protocol/SPEC.md, SETTINGS)."""
+        games = self._server.training_games
+        if not games:
+            return {
+                "error": "no training game is connected, and it is games that evaluate; "
+                f"{self._server.status.start_hint}"
+            }
+        # Larger than all before, of earlier starts too, also where the clock was put back.
+        before = [each["to"] for each in self._server.status.changes if each["key"] == "evaluate"]
+        number = max([time.time_ns() // 1_000_000, *(1 + one for one in before)])
+        self._record([{"key": "evaluate", "from": None, "to": number}], who)
+        self._server.tell_gateways(Evaluate(number))
+        text = (
+            f"asked {games} {'game' if games == 1 else 'games'} to evaluate; those of `understudy "
+            "play` and `understudy demo` do, others where their client can"
+        )
+        log.info("%s (%s)", text, who)
+        return {"ok": True, "text": text}
+
+    def close(self) -> None:
+        """Nothing can be done any more."""
+        self._closed = True
+        waiting, self._saving = self._saving, []
+        for _, future in waiting:
+            future.set_result(NOT_NOW)
+
+    def _adopt(self, config: Config, changes: list[Change], who: str) -> list[Change]:
+        """The run goes on with this configuration, `--resume` too."""
+        server = self._server
+        if not changes:
+            return []
+        expert_plugin.check(config)
+        before = server.config
+        records = self._with_time(
+            [{"key": c.key, "from": c.old, "to": c.new} for c in changes], who
+        )
+        try:
+            server.folder.keep_changes(before, config, records)
+        except OSError as error:
+            raise ConfigError(
+                f"the change cannot be recorded in {server.folder.path}, so nothing was changed: "
+                f"{error}"
+            ) from None
+        server.status.changed(records)
+        server.adopt(config)
+        for change in changes:
+            log.info("changed %s (%s)", change, who)
+        warning = config_warning(config.advantage)
+        if warning and warning != config_warning(before.advantage):
+            log.warning("%s", warning)
+        return changes
+
+    def _record(self, entries: list[dict[str, Any]], who: str) -> None:
+        """Add to changes.jsonl. Errors: ConfigError where that is impossible."""
+        records = self._with_time(entries, who)
+        try:
+            append_lines(self._server.folder.changes, records)
+        except OSError as error:
+            raise ConfigError(
+                f"it cannot be recorded in {self._server.folder.path}, so it was not done: {error}"
+            ) from None
+        self._server.status.changed(records)
+
+    def _with_time(self, entries: list[dict[str, Any]], who: str) -> list[dict[str, Any]]:
+        now = {"time": time.time(), "frames": self._server.frames, "who": who}
+        return [now | entry for entry in entries]
+
+
+def _answer(changes: list[Change]) -> Answer:
+    return {"changes": [{"key": c.key, "from": c.old, "to": c.new} for c in changes]}

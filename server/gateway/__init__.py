@@ -1,0 +1,1 @@
+"""The gateway process: it answers each frame of each game."""

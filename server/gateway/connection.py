@@ -1,0 +1,406 @@
+"""One client's connection: an asyncio Protocol around a ServerSession."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from config.models import Config
+from protocol import codec
+from protocol.errors import RemoteError
+from protocol.messages import (
+    Error,
+    Frame,
+    Frames,
+    HelloFields,
+    Ping,
+    Pong,
+    Settings,
+    VersionError,
+    Welcome,
+)
+from protocol.session import ServerSession, State
+from protocol.spaces import GameSpec
+from server.gateway.frame_loop import FrameLoop
+from server.net.rate_limits import AddressLimits, TokenBucket, address_of
+
+log = logging.getLogger("gateway")
+
+GOODBYE_S = 2.0
+"""How long a refused client has to read why before the connection is cut. It is read from
+meanwhile, and what comes is thrown away: closing with unread input would reset the connection and
+take the explanation with it."""
+
+WRITE_HIGH_BYTES = 256 * 1024
+"""Replies that may wait for a client before it is no longer read from. A reply is some 20 bytes
+and a slot has at most one, so only a client that does not read gets here."""
+
+
+PINGS_PER_S = 100.0
+PINGS_BURST = 1000.0
+"""PINGs of a connection: each is answered at once, whatever else waits."""
+
+
+class Session(Protocol):
+    """The protocol state of a connection: protocol.session.ServerSession, or that of the older
+    format, protocol.tempest.TempestSession."""
+
+    state: State
+    hello: HelloFields | None
+    spec: GameSpec | None
+    guessed: bool
+    """It said a token, and not the right one."""
+
+    @property
+    def held(self) -> str:
+        """What is there of an unfinished message, in words."""
+
+    def receive(self, data: bytes) -> Iterator[Any]:
+        """The messages that these bytes complete. Errors: RemoteError."""
+
+    def ended(self) -> None:
+        """The connection ended. Errors: RemoteError `message_truncated`."""
+
+    def welcomed(self) -> None:
+        """Frames may come."""
+
+    def failed(self) -> None:
+        """The connection is over."""
+
+    def answered(self, slot: int) -> None:
+        """The frame of this slot was answered."""
+
+    def answered_all(self) -> None:
+        """The frames of all slots were answered."""
+
+
+class Host(Protocol):
+    """What a connection needs of the gateway that it belongs to."""
+
+    errors: Counter[str]
+    """Connections that ended in an error, by code."""
+    addresses: AddressLimits
+    now: Callable[[], float]
+    """The time, s, of a clock that only rises."""
+    soon: Callable[..., Any]
+    """Have something done at the end of what is being done."""
+    later: Callable[..., Any]
+    """Have something done in so many seconds."""
+
+    @property
+    def config(self) -> Config:
+        """The settings that hold now."""
+
+    @property
+    def turn(self) -> FrameLoop | None:
+        """What answers frames; None before the run has a game."""
+
+    @property
+    def run_frames(self) -> int:
+        """Stored frames of the whole run."""
+
+    @property
+    def crowded(self) -> bool:
+        """Too many connections are still being told why they were refused."""
+
+    def new_session(self) -> ServerSession:
+        """The protocol state for a new connection."""
+
+    def opened(self, connection: Connection) -> TokenBucket | None:
+        """A connection was accepted; what its frames are taken from. Errors: RemoteError."""
+
+    def throttled(self, connection: Connection) -> None:
+        """Its address has sent as many frames as it may, and waits."""
+
+    def about(self) -> dict[str, Any]:
+        """What this server is, for a client of another version."""
+
+    def said_hello(self, connection: Connection) -> None:
+        """A HELLO came."""
+
+    def save_wanted(self) -> None:
+        """A client asked for a checkpoint."""
+
+    def schedule_turn(self) -> None:
+        """Run a turn after all that is readable now has been read."""
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """Reads, checks deadlines, and passes frames to the gateway's turn."""
+
+    first_message = "HELLO"
+    """What a client has to say first."""
+
+    def __init__(self, gateway: Host, session: Session | None = None) -> None:
+        self._gateway = gateway
+        self._config = gateway.config.server
+        self.session = session or gateway.new_session()
+        self.rows: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self.number = 0
+        """The session's number, unique in a run; 0 before WELCOME."""
+        self._transport: asyncio.Transport | None = None
+        self._peer = self.address = ""
+        """`address`: whom it counts for (server.net.rate_limits)."""
+        self._tls = False
+        self._bucket: TokenBucket | None = None
+        """What its address may send; None where that is not limited."""
+        self._pings = TokenBucket(PINGS_PER_S, PINGS_BURST, gateway.now())
+        self.opened = self._heard = gateway.now()
+        """When it was accepted, by the gateway's clock."""
+        self._unread_since: float | None = None
+        self._goodbye_since: float | None = None
+        self._ring_full = False
+        self._ahead = False
+        """The client has sent more than may wait for an answer."""
+        self._too_fast = False
+        """Its address has sent more frames than it may."""
+        self._paused_since: float | None = None
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
+        peer = transport.get_extra_info("peername")
+        self._peer = f"{peer[0]}:{peer[1]}" if peer else "a client"
+        self.address = address_of(peer[0]) if peer else ""
+        self._tls = transport.get_extra_info("ssl_object") is not None
+        try:
+            self._bucket = self._gateway.opened(self)
+        except RemoteError as error:
+            self.fail(error)
+            if self._gateway.crowded:
+                self._transport.abort()  # a moment to read why is for quieter times
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._gateway.now()
+        if self._goodbye_since is not None:
+            return
+        try:
+            self._take_in(data)
+        except RemoteError as error:
+            self.fail(error)
+
+    def _take_in(self, data: bytes) -> None:
+        """What these bytes complete. Errors: RemoteError."""
+        turn = self._gateway.turn
+        for message in self.session.receive(data):
+            if type(message) is Frame:
+                assert turn is not None
+                turn.add_frame(self, message)
+                self._gateway.schedule_turn()
+                if self._bucket is not None:
+                    self._spend(1)
+            elif type(message) is Frames:
+                assert turn is not None
+                turn.add_frames(self, message)
+                self._gateway.schedule_turn()
+                if self._bucket is not None:
+                    self._spend(len(self.rows))
+            elif type(message) is HelloFields:
+                self._gateway.said_hello(self)
+            elif type(message) is Ping:
+                if self._pings.take(1, self._heard):
+                    raise RemoteError(
+                        "too_fast",
+                        f"expected at most {PINGS_PER_S:g} PINGs a second, got more; one in some "
+                        "seconds keeps a paused game from being idle",
+                        retry=True,
+                    )
+                self.send(codec.encode(Pong(message.nonce)))
+            else:
+                self._close()
+                return
+
+    def eof_received(self) -> bool:
+        try:
+            self.session.ended()
+        except RemoteError as error:
+            self.fail(error)  # a client that only ended its own side can still read why
+        return False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        try:
+            self.session.ended()
+        except RemoteError as error:
+            self._note(error)
+        self.session.failed()
+        self._transport = None
+        self._gateway.lost(self)
+
+    def pause_writing(self) -> None:
+        self._unread_since = self._gateway.now()
+        self._apply_pause()
+
+    def resume_writing(self) -> None:
+        self._unread_since = None
+        self._apply_pause()
+
+    # What the gateway and its turn call.
+
+    @property
+    def waits_for_welcome(self) -> bool:
+        """HELLO came, WELCOME has not been sent."""
+        return self.session.state is State.AWAIT_WELCOME
+
+    @property
+    def silent(self) -> bool:
+        """It has not said who it is."""
+        return self.session.state is State.AWAIT_HELLO and not self.ending
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end: host:port."""
+        return self._peer
+
+    @property
+    def ending(self) -> bool:
+        """All is said; it only has to read that."""
+        return self._goodbye_since is not None
+
+    def welcome(self, message: Welcome, rows: npt.NDArray[np.int64]) -> None:
+        """Let the client play, with these rows of the turn's table."""
+        self.number, self.rows = message.fields.session, rows
+        self.session.welcomed()
+        self.tell(message)
+        hello = self.session.hello
+        assert hello is not None
+        log.info(
+            "%s: welcome to session %d: %s, %s, %d slots",
+            self._peer, self.number, hello.client[:64], hello.role, hello.slots,
+        )  # fmt: skip
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None and self._goodbye_since is None:
+            self._transport.write(data)
+
+    def tell(self, message: Welcome | Settings | Error | VersionError) -> None:
+        """Send what is no answer to a frame."""
+        self.send(codec.encode(message))
+
+    def answered(self, slot: int | None) -> None:
+        if slot is None:
+            self.session.answered_all()
+        else:
+            self.session.answered(slot)
+
+    def fail(self, error: RemoteError) -> None:
+        """Tell the client what is wrong, and end the connection once it can have read it."""
+        if self._goodbye_since is not None or self._transport is None:
+            return
+        if error.code == "protocol_version":
+            about = self._gateway.about()
+            self.tell(VersionError(error.code, error.message, error.retry, about))
+        else:
+            self.tell(Error(error.code, error.message, error.retry))
+        self._note(error)
+        if self.session.guessed:
+            self._gateway.addresses.guesses.note(self.address)
+        self._close()
+
+    def ring_full(self, full: bool) -> None:
+        """Stop or resume reading because of the step ring."""
+        self._ring_full = full
+        self._apply_pause()
+
+    def check(self, now: float) -> None:
+        """Enforce the deadlines; called a few times a second."""
+        config = self._config
+        if self._transport is None:
+            return
+        if self._goodbye_since is not None:
+            if now - self._goodbye_since > GOODBYE_S:
+                self._transport.abort()
+            elif self._tls:
+                self._transport.close()  # TLS cannot end one direction alone: not at once, then
+        elif self._unread_since is not None:
+            if now - self._unread_since > config.write_timeout_s:
+                self.fail(
+                    RemoteError(
+                        "slow_reader",
+                        f"expected replies to be read within {config.write_timeout_s:g} s; "
+                        "read every ACTION before the next frame",
+                        retry=True,
+                    )
+                )
+        elif self._paused_since is not None:
+            pass  # it cannot be heard
+        elif self.waits_for_welcome:
+            self._heard = now  # it is us who make it wait
+        elif self.session.state is State.AWAIT_HELLO:
+            if now - self.opened > config.handshake_timeout_s:
+                self.fail(
+                    RemoteError(
+                        "handshake_timeout",
+                        f"expected a whole {self.first_message} within "
+                        f"{config.handshake_timeout_s:g} s, got {self.session.held}; "
+                        f"send {self.first_message} first",
+                        retry=True,
+                    )
+                )
+        elif now - self._heard > config.idle_timeout_s:
+            self.fail(
+                RemoteError(
+                    "idle_timeout",
+                    f"expected a message within {config.idle_timeout_s:g} s; send PING while "
+                    "the game is paused",
+                    retry=True,
+                )
+            )
+
+    def _close(self) -> None:
+        """End in order: no more from us, and a moment for the client to read and close."""
+        self.session.failed()
+        self._goodbye_since = self._gateway.now()
+        self._apply_pause()
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and not self._tls:
+            transport.write_eof()
+
+    def _spend(self, frames: int) -> None:
+        """So many frames came. Where its address has had all that it may have, it is not read from
+        until that is made up for."""
+        assert self._bucket is not None
+        wait_s = self._bucket.take(frames, self._heard)
+        if wait_s and not self._too_fast:
+            self._too_fast = True
+            self._gateway.throttled(self)
+            self._gateway.later(wait_s, self._slow_enough)
+            self._apply_pause()
+
+    def _slow_enough(self) -> None:
+        self._too_fast = False
+        self._apply_pause()
+
+    def _note(self, error: RemoteError) -> None:
+        """Every connection that ends in an error leaves a line in the log and a count."""
+        self._gateway.errors[error.code] += 1
+        more = self._gateway.addresses.log.words(self.address)
+        if more is not None:
+            level = logging.INFO if error.code == "server_stopping" else logging.WARNING
+            log.log(level, "%s: %s%s", self._peer, error, more)
+
+    def _apply_pause(self) -> None:
+        reasons = self._ring_full or self._unread_since is not None or self._ahead or self._too_fast
+        wanted = reasons and self._goodbye_since is None
+        if wanted is (self._paused_since is not None) or self._transport is None:
+            return
+        now = self._gateway.now()
+        if self._paused_since is None:
+            self._paused_since = now
+            self._transport.pause_reading()
+        else:
+            # The clocks stood still meanwhile.
+            self.opened += now - self._paused_since
+            self._heard += now - self._paused_since
+            self._paused_since = None
+            self._transport.resume_reading()

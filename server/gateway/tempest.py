@@ -1,0 +1,123 @@
+"""A connection of an older client for Tempest: a session of one slot like any other, in the format
+of protocol.tempest."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.schedules import scheduled
+from config.models import START_ADVANCED, START_LEVEL, Config
+from protocol.actor import Actor
+from protocol.messages import Error, Frame, HelloFields, Settings, VersionError, Welcome
+from protocol.spaces import Part
+from protocol.tempest import Replies, TempestFrame, TempestSession
+from server.gateway.connection import Connection, Host
+
+log = logging.getLogger("gateway")
+
+_ZAP = 1
+"""The bit of the superzapper in the choice of buttons."""
+
+
+def replies(config: Config) -> Replies:
+    """How clients are answered, by these settings."""
+    settings, tempest = config.server.settings, config.tempest
+    return Replies(
+        tempest.reply_bytes,
+        tempest.spinner,
+        advanced=settings.get(START_ADVANCED, False),
+        level=settings.get(START_LEVEL, 1),
+    )
+
+
+class TempestHost(Host, Protocol):
+    """What such a connection needs besides."""
+
+    @property
+    def replies(self) -> Replies:
+        """How clients are answered now."""
+
+
+class TempestConnection(Connection):
+    """Adds to `Connection`: frames that came too early wait, the save signal, superzaps that are
+    held back."""
+
+    first_message = "frame"
+
+    def __init__(self, gateway: TempestHost) -> None:
+        self._host = gateway
+        self._tempest = TempestSession(gateway.config.tempest.spinner)
+        super().__init__(gateway, self._tempest)
+        self._saves = False
+        """The client asked for a checkpoint with its last frame."""
+        self._expert_zaps = False
+        """So would the client's expert have done on the frame that waits for its answer."""
+        self._took: tuple[list[Part], int] | None = None
+        """What was done instead of the last answer."""
+
+    def welcome(self, message: Welcome, rows: npt.NDArray[np.int64]) -> None:
+        super().welcome(message, rows)
+        self._gateway.soon(self._go_on)
+
+    def answered(self, slot: int | None) -> None:
+        super().answered(slot)
+        if self._tempest.more:
+            # Not now: a turn is at work.
+            self._gateway.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take what has waited."""
+        if not self.ending:
+            self.data_received(b"")
+
+    def _take_in(self, data: bytes) -> None:
+        for message in self._tempest.receive(data):
+            if type(message) is HelloFields:
+                self._gateway.said_hello(self)
+            elif type(message) is TempestFrame:
+                self._frame(message)
+        if self._ahead is not self._tempest.ahead:
+            self._ahead = self._tempest.ahead
+            self._apply_pause()
+
+    def _frame(self, frame: TempestFrame) -> None:
+        turn = self._gateway.turn
+        assert turn is not None
+        if frame.save and not self._saves:
+            self._gateway.save_wanted()
+        self._saves, self._expert_zaps = frame.save, frame.expert_zaps
+        took, self._took = self._took, None
+        checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
+        turn.add_frame(self, checked, frame.header, self._encode)
+        self._gateway.schedule_turn()
+        if self._bucket is not None:
+            self._spend(1)
+
+    def _encode(
+        self,
+        _slot: int,
+        _seq: int,
+        action: Sequence[Part] | None,
+        actor: int,
+        _version: int,
+        _explored: bool,
+    ) -> bytes:
+        if action is not None and actor == Actor.DQN and not self._expert_zaps:
+            buttons, knob = action
+            assert isinstance(buttons, int)
+            if buttons & _ZAP and random.random() < self._gate():
+                action = [buttons & ~_ZAP, knob]
+                self._took = action, actor
+        return self._host.replies.encode(action)
+
+    def _gate(self) -> float:
+        return scheduled(self._gateway.config.tempest.zap_gate, self._gateway.run_frames)
+
+    def tell(self, message: Welcome | Settings | Error | VersionError) -> None:
+        """The format has no place for anything but answers."""

@@ -1,0 +1,270 @@
+"""What the processes of one server say to each other over pipes. Plain data, pickled by
+multiprocessing between processes of our own making only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from config.models import Config
+from protocol.spaces import GameSpec
+
+GATEWAY, TRAINER = "gateway", "trainer"
+"""Kinds of the supervisor's children."""
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """A gateway: a game came whose spec could become the run's."""
+
+    spec: GameSpec
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The supervisor to the gateways: a proposed game cannot be the run's."""
+
+    spec: GameSpec
+    text: str
+    """Why, for whoever proposed it."""
+
+
+@dataclass(frozen=True)
+class GameDecided:
+    """The supervisor to the trainer: this is the run's game, and these are the rings to drain."""
+
+    spec: GameSpec
+    rings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The trainer: the first weights are in this slot."""
+
+    weights: str
+    size: int
+    base_frames: int = 0
+    """Stored frames of the run before this start."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The supervisor to all: these settings hold from now on (see config.changes)."""
+
+    config: Config
+
+
+@dataclass(frozen=True)
+class ExpertRatio:
+    """The supervisor to a gateway: the share that the expert plays where evaluations decide."""
+
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Open:
+    """The supervisor to a gateway: let games of this spec play."""
+
+    spec: GameSpec
+    rings: tuple[str, ...]
+    weights: str
+    size: int
+    in_flight: str = ""
+    """The file where the gateway counts (server.ipc.inflight); empty for none."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode, as the gateway saw it. The return is before the clip."""
+
+    role: str
+    episode_return: float
+    length: int
+    session: int = 0
+    """The connection's."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A gateway: a client was welcomed."""
+
+    session: int
+    gateway: int
+    client: str
+    """Name and version of its program, as it says."""
+    game: str
+    role: str
+    slots: int
+    peer: str
+    """host:port."""
+    time: float
+    """When, by `time.monotonic`, which is one clock for all processes of a machine."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A gateway: a client that had joined is gone."""
+
+    session: int
+
+
+def _nobody() -> npt.NDArray[np.int64]:
+    return np.zeros((0, 3), np.int64)
+
+
+@dataclass(frozen=True)
+class GatewayReport:
+    """A gateway, once each interval; counters are totals since its start."""
+
+    index: int
+    frames: dict[str, int]
+    """Frames answered, by role."""
+    stored: int
+    """Steps handed to the ring."""
+    clients: int
+    slots: int
+    errors: dict[str, int]
+    """Connections ended with an error, by code."""
+    turns: int
+    turn_p50_ms: float
+    turn_p99_ms: float
+    """From the first frame of a loop turn to the last answer of it."""
+    stalls: int
+    """How often the ring was full and reading stopped."""
+    policy_version: int
+    expert_ratio: float
+    epsilon: float
+    episodes: list[Episode] = field(default_factory=list)
+    """Those that ended in the interval."""
+    slots_by_role: dict[str, int] = field(default_factory=dict)
+    run_frames: int = 0
+    """Stored frames of the whole run, all gateways together."""
+    expert_failures: int = 0
+    """How often the server's own expert failed, since it was loaded."""
+    sessions: list[int] = field(default_factory=list)
+    """Of the connections that play now."""
+    played: npt.NDArray[np.int64] = field(default_factory=_nobody)
+    """Frames of each of those connections, [n, 3]: the first ones of episodes, those that ended an
+    action of dqn, and those that ended one of the expert."""
+
+
+@dataclass(frozen=True)
+class TrainerReport:
+    """The trainer, once each interval."""
+
+    metrics: dict[str, float]
+    lines: list[str]
+    """[BATCH] and [BUFFER] lines that are due."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """A line for the log."""
+
+    level: int
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SaveWanted:
+    """A gateway: a client asks for a checkpoint, as older ones for Tempest can."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The supervisor to the trainer: write one now. The trainer answers with Saved."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The trainer: a checkpoint was written, or why not."""
+
+    path: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The supervisor to the trainer: learn no more, or go on. Steps are taken in all the while."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The supervisor to a gateway: ask the games to evaluate."""
+
+    number: int
+    """Larger than those before, of earlier starts too."""
+
+
+@dataclass(frozen=True)
+class SaveBest:
+    """The supervisor to the trainer: the evaluation was the best so far; keep the network as it is
+    now. The trainer answers with SavedBest."""
+
+    evaluation: dict[str, Any]
+    """A line of evaluations.jsonl."""
+
+
+@dataclass(frozen=True)
+class SavedBest:
+    """The trainer: the best checkpoint was written, or why not."""
+
+    path: str
+    mean: float
+    """What its network scored."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Dump:
+    """The supervisor to the trainer: write what the replay holds (stream, seq, actor, action) and
+    the rows of the batches recorded so far to this .npz. The trainer answers with Dumped."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Dumped:
+    path: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """The supervisor to the trainer: write all rows that came in to this file, a recording (see
+    agent.recording). The trainer answers with Recorded."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The trainer: the recording was written, or why not."""
+
+    path: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A process cannot go on; the text says why and what to do."""
+
+    text: str
+    final: bool = False
+    """Another one in its place would fail alike: the run is to end."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The supervisor to the trainer: the games are being ended. Take in what they leave, however
+    far behind learning is, and go on until Stop."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The supervisor: finish what was taken in, and end."""

@@ -1,0 +1,137 @@
+"""The step ring: fixed-size records in shared memory, one writer (a gateway), one reader (the
+trainer). Full means that the writer waits: nothing is ever overwritten or dropped.
+
+Layout: a header of one cache line for each counter, then a StepBlock of `capacity` rows. The
+counters only grow; a row's place is its number modulo the capacity.
+
+Either end may die at any moment and another process take its place: rows count once `written` says
+so, and stay until `read` does. A writer that takes over calls `take_over` first.
+"""
+
+from __future__ import annotations
+
+from multiprocessing.shared_memory import SharedMemory
+
+import numpy as np
+
+from agent.step import STEP, StepBlock
+from protocol.spaces import GameSpec
+from server.ipc import shared_memory
+from server.ipc.shared_memory import fence
+
+_LINE = 8  # int64s in a cache line: the writer's and the reader's counters do not share one
+_LINES = 4
+_HEADER_BYTES = _LINES * _LINE * 8
+_WRITTEN, _READ, _STEPS, _SESSIONS = 0, _LINE, 2 * _LINE, 3 * _LINE
+# Beside `written`: what it and `steps` were before the newest block.
+_BEFORE, _STEPS_BEFORE = _WRITTEN + 1, _WRITTEN + 2
+
+
+class StepRing:
+    """Both ends of a ring; which one a process may use is up to it: `write`, or `read`."""
+
+    def __init__(self, memory: SharedMemory, spec: GameSpec, capacity: int) -> None:
+        assert memory.buf is not None
+        self._memory = memory
+        self.name = memory.name
+        self.capacity = capacity
+        self._counters = np.frombuffer(memory.buf, np.int64, _LINES * _LINE)
+        self._rows = StepBlock.over(memory.buf[_HEADER_BYTES:], spec, capacity)
+
+    @staticmethod
+    def create(spec: GameSpec, capacity: int) -> StepRing:
+        """A new ring of `capacity` rows. The creator calls `unlink` in the end."""
+        size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity)
+        return StepRing(shared_memory.create(size), spec, capacity)
+
+    @staticmethod
+    def attach(name: str, spec: GameSpec, capacity: int) -> StepRing:
+        """The ring of this name, made by another process with the same spec and capacity."""
+        return StepRing(SharedMemory(name), spec, capacity)
+
+    @property
+    def steps(self) -> int:
+        """STEP rows written since the ring was made: what schedules count."""
+        return int(self._counters[_STEPS])
+
+    @property
+    def steps_read(self) -> int:
+        """STEP rows that were read and given back since the ring was made. For a reader that takes
+        over from another: it looks at every row that waits."""
+        while True:
+            steps, written = self.steps, int(self._counters[_WRITTEN])
+            fence()
+            waiting = np.arange(int(self._counters[_READ]), written) % self.capacity
+            found = int(np.count_nonzero(self._rows.kind[waiting] == STEP))
+            fence()
+            if (steps, written) == (self.steps, int(self._counters[_WRITTEN])):
+                return steps - found
+
+    @property
+    def used(self) -> int:
+        """Rows written and not yet read."""
+        return int(self._counters[_WRITTEN] - self._counters[_READ])
+
+    @property
+    def free(self) -> int:
+        """Rows that can be written now."""
+        return self.capacity - self.used
+
+    def write(self, block: StepBlock) -> None:
+        """Append a block, whole. The caller has made sure that it fits: ValueError if not."""
+        n = len(block)
+        if n > self.free:
+            raise ValueError(f"expected at most {self.free} rows, got {n}; wait for the reader")
+        written = int(self._counters[_WRITTEN])
+        start = written % self.capacity
+        head = min(n, self.capacity - start)
+        _copy(block.rows(0, head), self._rows.rows(start, start + head))
+        if head < n:
+            _copy(block.rows(head, n), self._rows.rows(0, n - head))
+        steps = int(self._counters[_STEPS])
+        self._counters[_STEPS_BEFORE], self._counters[_BEFORE] = steps, written
+        fence()
+        self._counters[_STEPS] = steps + np.count_nonzero(block.kind == STEP)
+        self._counters[_WRITTEN] = written + n
+
+    def take_over(self) -> None:
+        """Write on in place of a process that died. A block that it did not finish is not there."""
+        if self._counters[_WRITTEN] == self._counters[_BEFORE]:
+            self._counters[_STEPS] = self._counters[_STEPS_BEFORE]
+
+    def count_session(self) -> int:
+        """How many sessions the writers have begun before this one, all of them together."""
+        before = int(self._counters[_SESSIONS])
+        self._counters[_SESSIONS] = before + 1
+        return before
+
+    def read(self, limit: int) -> StepBlock | None:
+        """Up to `limit` of the oldest rows as views of the ring, None if there are none.
+
+        They stay valid until `release`.
+        """
+        used = min(self.used, limit)
+        if used <= 0:
+            return None
+        fence()
+        start = int(self._counters[_READ]) % self.capacity
+        return self._rows.rows(start, min(start + used, self.capacity))
+
+    def release(self, n: int) -> None:
+        """Give `n` rows that were read back to the writer."""
+        fence()
+        self._counters[_READ] += n
+
+    def close(self) -> None:
+        """Let go of the memory; it lives on while others hold it and nobody called `unlink`."""
+        del self._counters, self._rows
+        self._memory.close()
+
+    def unlink(self) -> None:
+        """Remove the memory's name."""
+        self._memory.unlink()
+
+
+def _copy(source: StepBlock, target: StepBlock) -> None:
+    for name in StepBlock.__slots__:
+        getattr(target, name)[...] = getattr(source, name)

@@ -1,0 +1,1 @@
+"""What others may see of a run: metrics, status, warnings. It observes and decides nothing."""

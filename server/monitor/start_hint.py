@@ -1,0 +1,45 @@
+"""What is said where no game is connected: which game may come, and how it is started."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+EXAMPLE = "LunarLander-v3"
+HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Of a server that listens on all addresses, the one on its own machine."""
+DEFAULT_PORT = 7777
+
+
+class StartHint(NamedTuple):
+    """Plain words, and the command that they end in; empty where the game is not one of ours."""
+
+    text: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.text} `{self.command}`" if self.command else self.text
+
+
+def start_hint(game: str | None, host: str, port: int) -> StartHint:
+    """How to start a game of this run on the server's own machine. `game`: None while it has none,
+    and any may come; `host`, `port`: where it listens."""
+    host = HERE.get(host, host)
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if game is not None and not registered(game):
+        return StartHint(f"start your game {game!r}; it connects to {where}", "")
+    elsewhere = f" --connect {where}" if where != f"127.0.0.1:{DEFAULT_PORT}" else ""
+    command = f"understudy play --env {game or EXAMPLE} --clients 8{elsewhere}"
+    return StartHint("start some:" if game else "start some, for example:", command)
+
+
+@lru_cache
+def registered(game: str) -> bool:
+    """Whether `understudy play` knows it: an environment that Gymnasium or our client registers."""
+    try:
+        import gymnasium
+
+        from understudy_client.experts import EXPERTS
+    except ImportError:  # a server without games
+        return False
+    return game in EXPERTS or game in gymnasium.registry

@@ -1,0 +1,68 @@
+"""The metrics as TensorBoard's event files, in the run's folder `tensorboard/`.
+
+What differs by actor or by error code stands in one group there: `td_err_mean/dqn` beside
+`td_err_mean/expert`; everything else is in the group `run`. The step is the run's stored frames.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from config.load import ConfigError
+from server.monitor.metrics import family
+
+RETRY_S = 60.0
+"""How long after a failure another event file is begun."""
+
+
+def tag(name: str) -> str:
+    """Under which a metric is found in TensorBoard."""
+    group, _, value = family(name)
+    return f"{group}/{value}" if value else f"run/{name}"
+
+
+class TensorBoardWriter:
+    """Writes rows of metrics. Errors: ConfigError without the package tensorboard."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: made where it is not; each start of a run adds a file."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ConfigError(
+                "metrics.tensorboard: expected the package tensorboard, which is not installed; "
+                "install it (pip install tensorboard), or leave the setting out"
+            ) from None
+        # A thread of the package writes, so that a slow disk keeps nobody waiting.
+        self._open: Callable[[], Any] = lambda: SummaryWriter(str(folder))
+        self._writer: Any = self._open()
+        self._again = 0.0
+        """When it may be tried again, after the writer has failed."""
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """A row of metrics; what is no number is left out, and so is a row of a resumed run that
+        does not know its frames yet: it has no place. Errors: OSError where the disk is full; a
+        writer that has failed is done with, and a minute later another file is begun."""
+        if not math.isfinite(row["frames"]):
+            return
+        if self._writer is None:
+            if time.monotonic() < self._again:
+                return
+            self._writer = self._open()
+        step = int(row["frames"])
+        try:
+            for name, value in row.items():
+                if name != "time" and math.isfinite(value):
+                    self._writer.add_scalar(tag(name), value, step, walltime=row["time"])
+        except OSError:
+            self._writer, self._again = None, time.monotonic() + RETRY_S
+            raise
+
+    def close(self) -> None:
+        """Write what is left. Errors: OSError."""
+        if self._writer is not None:
+            self._writer.close()

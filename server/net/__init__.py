@@ -1,0 +1,1 @@
+"""Sockets, TLS and rate limits, for games and for HTTP."""

@@ -1,0 +1,137 @@
+"""What an address may do before it has to wait. No sockets: times and counts.
+
+An *address* here is an IPv4 address, or the /64 network of an IPv6 one: whoever has one of its
+addresses has them all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+
+FAILURES, GUESSES = 10, 20
+WITHIN_S = 60.0
+"""So many wrong control tokens, or tokens of games, from an address within this time, and it is
+heard no more until the oldest is that old. Who says no token guesses nothing."""
+
+ADDRESSES = 1024
+"""Addresses that are remembered; beyond that the one that did something the longest ago is not."""
+
+LINES = 200
+LINES_WITHIN_S = 60.0
+"""So many lines in the log for the errors of an address within this time."""
+
+
+def address_of(host: str) -> str:
+    """Whom a connection from this host counts for."""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((ip, 64), strict=False))
+
+
+class FailureWindow:
+    """How often each address did something lately."""
+
+    def __init__(self, most: int, within_s: float, clock: Callable[[], float]) -> None:
+        self._most, self._within_s, self._clock = most, within_s, clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def note(self, address: str) -> None:
+        """It did it now."""
+        times = self._times.setdefault(address, deque(maxlen=self._most))
+        times.append(self._clock())
+        self._times.move_to_end(address)
+        if len(self._times) > ADDRESSES:
+            self._times.popitem(last=False)
+
+    def wait_s(self, address: str) -> int:
+        """Whole seconds until it may do it again; 0 where it may."""
+        times = self._times.get(address)
+        if times is None or len(times) < self._most:
+            return 0
+        return max(0, math.ceil(times[0] + self._within_s - self._clock()))
+
+
+class LogRateLimiter:
+    """Keeps an address from filling the log."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._recent = FailureWindow(LINES, LINES_WITHIN_S, clock)
+        self._left_out: Counter[str] = Counter()
+
+    def words(self, address: str) -> str | None:
+        """None where nothing is to be logged now; else what to add to the line: how many were left
+        out before it."""
+        if self._recent.wait_s(address):
+            if len(self._left_out) < ADDRESSES or address in self._left_out:
+                self._left_out[address] += 1
+            return None
+        self._recent.note(address)
+        left_out = self._left_out.pop(address, 0)
+        return f" ({left_out} more from {address} were not logged)" if left_out else ""
+
+
+class TokenBucket:
+    """So much a second, and as much at once as `burst`. What is taken beyond that is owed."""
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        self.per_s, self._burst = per_s, burst
+        self._level, self._at = burst, now
+
+    def take(self, n: float, now: float) -> float:
+        """Take n; for how many seconds nothing more should be taken."""
+        self._level = min(self._burst, self._level + (now - self._at) * self.per_s) - n
+        self._at = now
+        return max(0.0, -self._level / self.per_s)
+
+    def full(self, now: float) -> bool:
+        """Nothing is owed, as if nothing had ever been taken."""
+        return self._level + (now - self._at) * self.per_s >= self._burst
+
+
+class AddressLimits:
+    """The addresses that are connected to a gateway, and what they did."""
+
+    def __init__(self, frames_per_s: float | None, clock: Callable[[], float]) -> None:
+        """`frames_per_s`: what each may send; None for as many as it likes."""
+        self.guesses = FailureWindow(GUESSES, WITHIN_S, clock)
+        self.log = LogRateLimiter(clock)
+        self._frames_per_s = frames_per_s
+        self._clock = clock
+        self._connections: Counter[str] = Counter()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def came(self, address: str) -> TokenBucket | None:
+        """A connection of it was accepted. What its frames are taken from, where that is limited:
+        one bucket for all connections of an address."""
+        self._connections[address] += 1
+        if self._frames_per_s is None:
+            return None
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            bucket = TokenBucket(self._frames_per_s, self._frames_per_s, self._clock())
+            self._buckets[address] = bucket
+        self._buckets.move_to_end(address)
+        return bucket
+
+    def gone(self, address: str) -> None:
+        """A connection of it has ended. What it owes it still owes when it comes back."""
+        self._connections[address] -= 1
+        if self._connections[address] <= 0:
+            del self._connections[address]
+        if len(self._buckets) > ADDRESSES:
+            now = self._clock()
+            for other, bucket in list(self._buckets.items()):
+                if other not in self._connections and bucket.full(now):
+                    del self._buckets[other]

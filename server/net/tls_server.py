@@ -1,0 +1,155 @@
+"""Accepting connections, each of which may have to shake hands (TLS) before it is one.
+
+asyncio's own servers let any number of connections stand in their handshake, each for a minute, and
+tell nobody of them. Here they are counted: for an address, and all together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+from server.net.rate_limits import ADDRESSES, LogRateLimiter, TokenBucket, address_of
+from server.net.tls import RENEW_S, Certificate
+
+log = logging.getLogger("tls")
+
+AT_A_TIME = 64
+"""Connections that are accepted before others are heard again."""
+
+HANDSHAKES = 512
+"""Under way at a time. One more costs the address that has the most of them its oldest one."""
+
+HANDSHAKES_PER_S = 50.0
+HANDSHAKES_BURST = 300.0
+"""What one address may begin: a handshake costs a millisecond, in which no game is answered."""
+
+PAUSE_S = 1.0
+"""After an accept that failed: there are no more file descriptors, most likely."""
+
+
+class Listener:
+    """Accepts on a socket until `close`. For one event loop."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        certificate: Certificate,
+        *,
+        handshake_s: float,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`handshake_s`: how long one may take. `failed`: called for each that fails."""
+        self._loop = asyncio.get_running_loop()
+        self._sock, self._protocol, self._certificate = sock, protocol, certificate
+        self._handshake_s, self._failed = handshake_s, failed
+        self._under_way: OrderedDict[asyncio.Task[None], str] = OrderedDict()
+        self._by_address: Counter[str] = Counter()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._quiet = LogRateLimiter(self._loop.time)
+        self._timer: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._accept)
+        self._renew = self._loop.call_later(RENEW_S, self._look)
+
+    def close(self) -> None:
+        """Accept nobody any more, and give up the handshakes that are under way."""
+        self._loop.remove_reader(self._sock.fileno())
+        self._renew.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._under_way):
+            task.cancel()
+        self._sock.close()
+
+    async def wait_closed(self) -> None:
+        """Nothing is left to be waited for; uvicorn asks all of its servers."""
+
+    def _look(self) -> None:
+        self._certificate.renew()
+        self._renew = self._loop.call_later(RENEW_S, self._look)
+
+    def _accept(self) -> None:
+        for _ in range(AT_A_TIME):
+            try:
+                connection, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no connection can be accepted for a moment: %s", error)
+                self._loop.remove_reader(self._sock.fileno())
+                self._timer = self._loop.call_later(PAUSE_S, self._again)
+                return
+            self._begin(connection, peer)
+
+    def _again(self) -> None:
+        self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def _begin(self, connection: socket.socket, peer: tuple[str, int]) -> None:
+        """Begin a handshake, unless its address has too many."""
+        address, now = address_of(peer[0]), self._loop.time()
+        bucket = self._buckets.pop(address, None)
+        if bucket is None:
+            bucket = TokenBucket(HANDSHAKES_PER_S, HANDSHAKES_BURST, now)
+        self._buckets[address] = bucket
+        if len(self._buckets) > ADDRESSES:
+            self._buckets.popitem(last=False)
+        if bucket.take(0, now) or not self._room_for(address):
+            connection.close()
+            self._say(peer, address, "too many TLS handshakes at once; closed")
+            return
+        bucket.take(1, now)
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._shake_hands(connection, peer, address))
+        self._under_way[task] = address
+        self._by_address[address] += 1
+        task.add_done_callback(self._ended)
+
+    def _room_for(self, address: str) -> bool:
+        if len(self._under_way) < HANDSHAKES:
+            return True
+        heaviest, most = self._by_address.most_common(1)[0]
+        if self._by_address[address] >= most:
+            return False
+        next(task for task, other in self._under_way.items() if other == heaviest).cancel()
+        return True
+
+    async def _shake_hands(
+        self, connection: socket.socket, peer: tuple[str, int], address: str
+    ) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._protocol,
+                connection,
+                ssl=self._certificate.context,
+                ssl_handshake_timeout=self._handshake_s,
+                ssl_shutdown_timeout=2.0,
+            )
+        except (OSError, EOFError) as error:  # ssl.SSLError and TimeoutError are OSErrors
+            self._failed()
+            self._say(peer, address, f"expected a TLS handshake: {_reason(error)}")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        address = self._under_way.pop(task)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a connection from %s failed", address, exc_info=error)
+
+    def _say(self, peer: tuple[str, int], address: str, text: str) -> None:
+        more = self._quiet.words(address)
+        if more is not None:
+            log.warning("%s:%d: %s%s", peer[0], peer[1], text, more)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return str(error.reason).lower().replace("_", " ")
+    return str(error) or type(error).__name__

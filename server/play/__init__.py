@@ -1,0 +1,1 @@
+"""The games' side, without torch: games in processes, their evaluation, exported policies."""

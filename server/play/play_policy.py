@@ -1,0 +1,117 @@
+"""A game of Gymnasium, played by an exported policy in this process: no server, no torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from protocol.spaces import GameSpec
+from server.play.game_messages import Episode
+from server.play.policy_file import PolicyError, PolicyFile
+from understudy_client import gym as client_gym
+from understudy_client.experts import make
+from understudy_client.spaces import action_space
+
+
+def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[Episode]:
+    """Play as the arguments of `understudy play` say: --policy, --env, --episodes, --frames,
+    --seed. Episode i is reset with seed + i; one in which the frames run out counts, one that is
+    stopped does not. Errors: PolicyError."""
+    _check_options(args)
+    policy = PolicyFile.load(Path(args.policy))
+    try:
+        env = make(args.env)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise PolicyError(f"--env {args.env}: {error}") from error
+    try:
+        _check_game(policy, env, args.policy)
+        print(f"{args.policy}, update {policy.updates:,}, plays {args.env}", flush=True)
+        return _play(env, policy, args.episodes, args.frames, args.seed, stop)
+    finally:
+        env.close()
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    others = {
+        "--clients": args.clients != 1,
+        "--connect": args.connect != ("127.0.0.1", 7777),
+        "--role": args.role != "train",
+        "--expert": args.expert is not None,
+        "--weaken": args.weaken != 0,
+        "--eval-every": args.eval_every is not None,
+        "--token": args.token is not None,
+    }
+    if given := [name for name, there in others.items() if there]:
+        raise PolicyError(f"{given[0]} is about games of a server; leave it out with --policy")
+
+
+def _check_game(policy: PolicyFile, env: gymnasium.Env[Any, Any], name: str) -> None:
+    """Refuse an environment that is another game than the policy's."""
+    try:
+        found = client_gym.spec_of(env)
+    except (TypeError, ValueError) as error:
+        raise PolicyError(f"{env}: {error}") from error
+    wire = msgspec.structs.replace(found, rewards=policy.spec.rewards)
+    spec = msgspec.json.decode(msgspec.json.encode(wire), type=GameSpec)
+    if spec != policy.spec:
+        raise PolicyError(
+            f"{name} is a policy for {policy.spec.describe()}; the environment is "
+            f"{spec.describe()}; play the game that it was trained on"
+        )
+
+
+def _play(
+    env: gymnasium.Env[Any, Any],
+    policy: PolicyFile,
+    episodes: int | None,
+    frames: int | None,
+    seed: int | None,
+    stop: Callable[[], bool],
+) -> list[Episode]:
+    actions = action_space(env.action_space)
+    done: list[Episode] = []
+    left = frames
+    while (episodes is None or len(done) < episodes) and left != 0:
+        obs, _ = env.reset(seed=None if seed is None else seed + len(done))
+        stack = Stack(policy.spec, policy.frame_stack, obs)
+        total, length, over = 0.0, 0, False
+        while not over:
+            if stop():
+                return done
+            (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames()))
+            obs, reward, terminated, truncated, _ = env.step(actions.to_env(parts))
+            stack.add(obs)
+            total, length = total + float(reward), length + 1
+            left = None if left is None else left - 1
+            over = terminated or truncated or left == 0
+        done.append(Episode(0, len(done), total, length, length, 0))
+    return done
+
+
+class Stack:
+    """The newest frames of an episode, as the policy wants to see them."""
+
+    def __init__(self, spec: GameSpec, frames: int, first: Any) -> None:
+        self._dtype, self._shape = spec.observation_dtype, spec.observation.shape
+        self._frames: deque[npt.NDArray[Any]] = deque(maxlen=frames)
+        for _ in range(frames):  # before the first frame there was only the first
+            self.add(first)
+
+    def add(self, obs: Any) -> None:
+        """A new frame; the oldest goes."""
+        # An observation without sides travels as one with a single element.
+        self._frames.append(np.asarray(obs, self._dtype).reshape(self._shape))
+
+    def frames(self) -> npt.NDArray[Any]:
+        """A batch of one observation, [1, (k,) *shape]."""
+        if len(self._frames) == 1:
+            return self._frames[0][None]
+        return np.stack(self._frames)[None]

@@ -1,0 +1,114 @@
+"""A process of the server as its supervisor has it: started, talked to, listened to, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
+from server.ipc.messages import Failed, Log
+
+LINES = 5
+"""The newest lines of a child's log that are kept, to say what went before its death."""
+
+
+class Child:
+    """One of them. It may die and be started again; what is said to it meanwhile is lost."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        """`kind`: gateway or trainer."""
+        self.name = name
+        self.kind = kind
+        self.pipe: Pipe | None = None
+        """None while there is no process."""
+        self.process: BaseProcess | None = None
+        """The newest, which may have ended."""
+        self.pulse: HeartbeatMonitor
+        self.lines: deque[str] = deque(maxlen=LINES)
+
+    @property
+    def alive(self) -> bool:
+        """There is a process, whose end has not been seen."""
+        return self.pipe is not None
+
+    @property
+    def pid(self) -> int:
+        """Of the newest process; 0 before the first."""
+        return (self.process.pid or 0) if self.process is not None else 0
+
+    def start(
+        self, target: Callable[..., None], first: tuple[Any, ...], last: tuple[Any, ...]
+    ) -> None:
+        """Run `target(*first, pipe, heart, *last)` in a new process."""
+        context = multiprocessing.get_context("spawn")
+        pipe, theirs = context.Pipe()
+        heartbeat = Heartbeat(context)
+        args = (heartbeat, target, (*first, theirs, heartbeat, *last))
+        process = context.Process(target=_live, args=args, name=self.name)
+        try:
+            process.start()
+        except BaseException:
+            pipe.close()
+            raise
+        finally:
+            theirs.close()
+        self.pipe, self.process = pipe, process
+        self.pulse = HeartbeatMonitor(heartbeat, time.monotonic())
+        self.lines.clear()
+
+    def say(self, message: Any) -> None:
+        """Send a message, unless it is gone."""
+        if self.pipe is not None:
+            with contextlib.suppress(OSError):
+                self.pipe.send(message)
+
+    def messages(self) -> Iterator[Any]:
+        """What it has said and nobody has read."""
+        pipe = self.pipe
+        try:
+            while pipe is not None and pipe.poll():
+                message = pipe.recv()
+                if isinstance(message, Log | Failed):
+                    self.lines.extend(message.text.splitlines())
+                yield message
+        except (EOFError, OSError):  # its end is seen elsewhere
+            return
+
+    def gone(self) -> int | None:
+        """Its end was seen, or is brought about here: let go of it. The exit code."""
+        assert self.process is not None
+        self.process.kill()  # no effect on one that has ended
+        self.process.join()
+        if self.pipe is not None:
+            self.pipe.close()
+            self.pipe = None
+        return self.process.exitcode
+
+    def ended_by(self, deadline: float, listen: Callable[[Child], None]) -> bool:
+        """Wait for its end, and take in what it says; False where it had to be killed."""
+        pipe, process = self.pipe, self.process
+        if pipe is None or process is None:
+            return True
+        while process.is_alive() and time.monotonic() < deadline:
+            multiprocessing.connection.wait([pipe, process.sentinel], 0.1)
+            listen(self)
+        in_time = not process.is_alive()
+        if not in_time:
+            process.kill()
+        process.join()
+        listen(self)
+        self.gone()
+        return in_time
+
+
+def _live(heartbeat: Heartbeat, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """In the new process."""
+    heartbeat.live_with_parent()
+    target(*args)

@@ -1,0 +1,121 @@
+"""What the gateways played, on its way from their rings into the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agent.factory import take_in
+from agent.journal import Stored
+from agent.learner import Learner
+from agent.recording import Recorder
+from agent.replay import Replay
+from agent.step import STEP
+from agent.update_budget import UpdateBudget
+from protocol.actor import ACTORS, NAMES
+from server.ipc.step_ring import StepRing
+from server.trainer.replay_journal import JournalWriter, already_kept
+
+DRAIN_STEPS = 4096
+"""Rows appended at a time: large enough to be quick, small enough to stay in the cache."""
+
+
+class Rewards:
+    """The rewards of rows that came in: the largest of the run, and each actor's mean."""
+
+    def __init__(self, largest: float = 0.0) -> None:
+        """`largest`: before these."""
+        self.largest = largest
+        """By magnitude; NaN where it is not known."""
+        self._sums, self._counts = np.zeros(3), np.zeros(3)
+
+    def note(self, rewards: np.ndarray[Any, Any]) -> None:
+        """Let them count for the largest alone."""
+        if len(rewards):
+            self.largest = max(self.largest, float(np.abs(rewards).max()))
+
+    def add(self, rewards: np.ndarray[Any, Any], actors: np.ndarray[Any, Any]) -> None:
+        """Let them count for the means too."""
+        self.note(rewards)
+        self._sums += np.bincount(actors, rewards, minlength=3)
+        self._counts += np.bincount(actors, minlength=3)
+
+    def means(self) -> dict[str, float]:
+        """`reward_frame_mean_*` of what was added since the last call; NaN for none."""
+        found = {}
+        for actor in ACTORS:
+            n = self._counts[actor]
+            mean = self._sums[actor] / n if n else float("nan")
+            found[f"reward_frame_mean_{NAMES[actor]}"] = float(mean)
+        self._sums[:], self._counts[:] = 0, 0
+        return found
+
+
+class Ingest:
+    """The trainer's end of the rings, one for each gateway."""
+
+    def __init__(
+        self,
+        rings: Sequence[StepRing],
+        replay: Replay,
+        learner: Learner,
+        rewards: Rewards,
+        journal_writer: JournalWriter | None,
+        recorder: Recorder | None,
+    ) -> None:
+        """`rewards`: those of the rows are added to it. `journal_writer` and `recorder` get every
+        row."""
+        self._rings = rings
+        self._replay = replay
+        self._learner = learner
+        self.rewards = rewards
+        self._journal_writer = journal_writer
+        self._recorder = recorder
+        self.stored = 0
+        """Steps appended since this start of the server."""
+
+    def take_over(self, last: Stored | None) -> None:
+        """Go on in place of a trainer that died. `last`: the newest block that it kept; where it
+        had not given that back to its ring, it is given back now."""
+        for ring in self._rings:
+            ring.release(already_kept(ring, last))
+        self.stored = sum(ring.steps_read for ring in self._rings)
+
+    def drain(self, budget: UpdateBudget | None) -> int:
+        """Move what the rings hold into the replay; how many rows that were. `budget`: says how
+        many there is room for, and what is left in the rings then makes the games wait. None:
+        all."""
+        moved = 0
+        for ring in self._rings:
+            for _ in range(max(1, ring.capacity // DRAIN_STEPS)):
+                room = budget.room(self.stored) if budget else None
+                block = ring.read(DRAIN_STEPS if room is None else min(DRAIN_STEPS, room))
+                if block is None:
+                    break
+                take_in(block, self._replay, self._learner)
+                if self._journal_writer:
+                    self._journal_writer.keep(block)
+                if self._recorder:
+                    self._recorder.add(block)
+                self.stored += int(np.count_nonzero(block.kind == STEP))
+                self.rewards.add(block.reward, block.actor)
+                moved += len(block)
+                ring.release(len(block))
+        return moved
+
+    @property
+    def unkept(self) -> int:
+        """Rows that could not be written, where they are kept."""
+        return self._journal_writer.unkept if self._journal_writer else 0
+
+    @property
+    def ring_fill(self) -> float:
+        """How full the fullest ring is, 0 to 1."""
+        return max((ring.used / ring.capacity for ring in self._rings), default=0.0)
+
+    def close(self) -> None:
+        """Let go of the rings."""
+        for ring in self._rings:
+            ring.close()

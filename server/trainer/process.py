@@ -1,0 +1,121 @@
+"""The trainer's process: waits for the game and until it has the run alone, trains, and says why it
+ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import time
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+
+import torch
+
+from agent.checkpoint import CheckpointError
+from agent.journal import JournalError
+from agent.recording import RecordingError
+from agent.rollback import NumbersWentBad
+from config.models import Config
+from server.ipc.heartbeat import Heartbeat
+from server.ipc.messages import Changed, Checkpoint, Failed, GameDecided, Pause, Saved, Stop
+from server.run.logs import log_to_pipe
+from server.trainer.trainer import Trainer
+
+log = logging.getLogger("trainer")
+
+ALONE_S = 30.0
+"""How long another trainer may still have the run: one whose supervisor was killed."""
+
+_TOLD = (CheckpointError, JournalError, RecordingError, MemoryError, RuntimeError, OSError)
+"""Errors that end the process with a message of their own."""
+
+
+def main(
+    config: Config,
+    pipe: Pipe,
+    heartbeat: Heartbeat,
+    folder: Path,
+    resume: bool,
+    record: bool,
+    best: bool = False,
+    keep_rows: bool = False,
+    pretrain_updates: int = 0,
+) -> None:
+    """The process's entry: wait for the game, then train it. Signals are the supervisor's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    log_to_pipe(pipe, "trainer")
+    log.info("process %d", os.getpid())
+    try:
+        os.nice(config.trainer.nice)
+        if config.trainer.threads:
+            torch.set_num_threads(config.trainer.threads)
+        game, config, paused = _await_game(pipe, config, heartbeat)
+        if game:
+            _have_alone(folder, heartbeat)
+            Trainer(
+                config,
+                game,
+                pipe,
+                folder,
+                resume=resume,
+                record=record,
+                best=best,
+                keep_rows=keep_rows,
+                pretrain_updates=pretrain_updates,
+                paused=paused,
+                heartbeat=heartbeat,
+            ).run()
+    except EOFError:  # the supervisor is gone
+        return
+    except Exception as error:
+        log.exception("the trainer ends")
+        if isinstance(error, _TOLD):
+            with contextlib.suppress(OSError):
+                pipe.send(Failed(f"trainer: {error}", final=isinstance(error, NumbersWentBad)))
+        raise SystemExit(1) from error
+
+
+def _await_game(
+    pipe: Pipe, config: Config, heartbeat: Heartbeat
+) -> tuple[GameDecided | None, Config, bool]:
+    """What the run is about (None if it is to end before there is a game), the configuration, which
+    may change meanwhile, and whether training was paused."""
+    paused = False
+    while True:
+        while not pipe.poll(1.0):
+            heartbeat.beat()
+        message = pipe.recv()
+        if isinstance(message, GameDecided):
+            return message, config, paused
+        if isinstance(message, Stop):
+            return None, config, paused
+        if isinstance(message, Pause):
+            paused = message.on
+        if isinstance(message, Changed):
+            config = message.config
+        if isinstance(message, Checkpoint):
+            pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
+
+
+def _have_alone(folder: Path, heartbeat: Heartbeat) -> None:
+    """Wait until no other trainer writes to the run. The system lets go of the lock when this
+    process ends, however. Errors: RuntimeError, OSError."""
+    file = os.open(folder / "trainer-lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + ALONE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"another trainer still writes to {folder}; find the process that has "
+                    f"{folder / 'trainer-lock'} open and end it"
+                ) from None
+            heartbeat.beat()
+            time.sleep(0.1)
+        else:
+            return

@@ -1,0 +1,106 @@
+"""What the trainer reports: the metrics and lines of an interval, and the warnings that they are
+worth."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from agent.health import HeadWatch, ValueWatch, value_bound
+from agent.learner import Learner
+from agent.replay import Replay
+from agent.rollback import Rollback
+from agent.update_budget import UpdateBudget
+from config.models import Config
+from server.ipc.messages import TrainerReport
+from server.trainer.checkpointer import Checkpointer
+from server.trainer.ingest import Ingest
+
+log = logging.getLogger("trainer")
+
+
+class Reporter:
+    """Looks at the trainer's parts, and puts their numbers together."""
+
+    def __init__(
+        self,
+        replay: Replay,
+        learner: Learner,
+        ingest: Ingest,
+        budget: UpdateBudget,
+        checkpointer: Checkpointer,
+        rollback: Rollback,
+        now: float,
+    ) -> None:
+        """`now`: when the first interval begins, s, a clock that only rises."""
+        self._replay = replay
+        self._learner = learner
+        self._ingest = ingest
+        self._budget = budget
+        self._checkpointer = checkpointer
+        self._rollback = rollback
+        self._values, self._heads = ValueWatch(), HeadWatch()
+        self._reported_at, self._reported_updates = now, learner.updates
+        self._lines: list[str] = []
+
+    def report(self, config: Config, frames: int, now: float) -> TrainerReport:
+        """The interval since the last report. `frames`: stored steps of the whole run."""
+        learner, composition = self._learner, self._replay.actor_composition()
+        seconds = max(now - self._reported_at, 1e-9)
+        rate = (learner.updates - self._reported_updates) / seconds
+        stored = self._ingest.stored
+        metrics = learner.metrics() | {
+            "frames": float(frames),
+            "steps_stored": float(stored),
+            "updates": float(learner.updates),
+            "updates_per_s": rate,
+            "samples_per_s": rate * config.learner.batch_size,
+            "updates_due": float(max(0, self._budget.due(stored))),
+            "buffer_total": float(composition.total),
+            "buffer_dqn": float(composition.dqn),
+            "buffer_expert": float(composition.expert),
+            "buffer_frac_dqn": composition.frac_dqn,
+            "buffer_frac_expert": composition.frac_expert,
+            "buffer_fill": composition.total / config.replay.capacity_steps,
+            **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
+            "rows_unkept": float(self._ingest.unkept),
+            "paused": float(self._budget.paused),
+            "checkpoints_failed": float(self._checkpointer.failed),
+            "ring_fill": self._ingest.ring_fill,
+            **self._ingest.rewards.means(),
+        }
+        self._reported_at, self._reported_updates = now, learner.updates
+        lines = [*learner.batch_lines(), *self._lines]
+        self._lines.clear()
+        return TrainerReport(metrics | self._watch(config, metrics), lines)
+
+    def add_buffer_line(self) -> None:
+        """The next report has a line about what the replay holds now."""
+        c = self._replay.actor_composition()
+        self._lines.append(
+            f"[BUFFER] Step {self._learner.updates}: {c.total} total, "
+            f"{c.dqn} DQN ({c.frac_dqn:.1%}), {c.expert} expert ({c.frac_expert:.1%})"
+        )
+
+    def went_back(self, updates: int) -> None:
+        """The learner has gone so many updates back (they are negative)."""
+        self._reported_updates += updates
+        self._values.went_back(self._learner.updates)
+        self._heads.went_back()
+
+    def _watch(self, config: Config, metrics: dict[str, float]) -> dict[str, float]:
+        """Warn of values that drift and of heads that are dead; what the metrics say of it."""
+        learner = self._learner
+        bound = value_bound(self._ingest.rewards.largest, config.learner, config.imitation)
+        found = self._values.look(learner.updates, metrics["q_max"], bound)
+        if not math.isnan(metrics["q_max"]):
+            found += self._heads.look(learner.updates, learner.heads())
+        for warning in found:
+            log.warning("%s", warning)
+        return {
+            "q_bound": bound,
+            "values_drift": float(self._values.drifting),
+            "heads_dead": float(self._heads.dead),
+            "went_back": float(self._rollback.times),
+            "learning_rate_factor": learner.rate_factor,
+        }

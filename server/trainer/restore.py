@@ -1,0 +1,133 @@
+"""What a trainer begins with: the checkpoint, the demonstrations and the replay's rows in the run's
+folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent import checkpoint, demonstrations, journal
+from agent.learner import Learner
+from agent.recording import RecordingError
+from agent.replay import Replay
+from config.models import Config, RewardConfig
+from server.trainer.checkpointer import Progress, spec_text
+from server.trainer.ingest import Rewards
+from server.trainer.replay_journal import JournalWriter, TakenIn, take_in
+
+log = logging.getLogger("trainer")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was there."""
+
+    frames: int
+    """Stored steps of the run so far."""
+    version: int
+    """Of the weights."""
+    demonstrations: list[str]
+    """Files that are in the replay."""
+    kept: TakenIn
+    """The replay's rows."""
+    journal_writer: JournalWriter | None
+    """Where those that come are kept, if they are."""
+    rewards: Rewards
+    """The largest so far."""
+
+
+def begin(
+    folder: Path,
+    config: Config,
+    replay: Replay,
+    learner: Learner,
+    *,
+    resume: bool,
+    best: bool,
+    keep: bool,
+) -> Restored:
+    """Put into replay and learner what the run's folder holds for them: of a run that is not
+    resumed, its demonstrations. `best`: from the checkpoint that evaluated best, and
+    put newer ones away. `keep`: whether rows are kept.
+
+    Errors: CheckpointError, RecordingError, JournalError, OSError.
+    """
+    progress = Progress()
+    if resume:
+        progress = _load_checkpoint(folder / "checkpoints", replay, learner, best)
+    rewards = Rewards(progress.reward_max)
+    names = _take_in_demonstrations(
+        folder, config.reward, replay, learner, rewards, progress.demonstrations
+    )
+    kept = TakenIn()
+    journal_writer: JournalWriter | None = None
+    if keep:
+        rows = folder / journal.FOLDER
+        if resume:
+            known = math.inf if progress.rows is None else progress.rows
+            kept = take_in(rows, replay, learner, known)
+        journal_writer = JournalWriter(
+            rows, replay.spec, config.replay.capacity_steps, kept.at, resume
+        )
+    # The rows know better than the checkpoint how far the run was, unless it goes back.
+    frames = progress.frames if best else max(progress.frames, kept.at.steps)
+    return Restored(frames, progress.version, names, kept, journal_writer, rewards)
+
+
+def _load_checkpoint(folder: Path, replay: Replay, learner: Learner, best: bool) -> Progress:
+    """Have the learner go on from a checkpoint if there is one; how far the run was."""
+    from_file = checkpoint.best if best else checkpoint.latest
+    path = from_file(folder)
+    if path is None:
+        return Progress()
+    state = checkpoint.load(path, spec=spec_text(replay.spec))
+    learner.load_state_dict(state["learner"])
+    progress = Progress.from_state(state)
+    log.info("resumed from %s at frame %d", path, progress.frames)
+    if best:
+        away = checkpoint.go_back(folder, learner.updates, path)
+        log.warning(
+            "--best went back to update %d at frame %d: schedules go on from there, the replay "
+            "stays as it is, and %s. docs/operating.md has the way back",
+            learner.updates, progress.frames, _put_away(away),
+        )  # fmt: skip
+    return progress
+
+
+def _put_away(paths: Collection[Path]) -> str:
+    names = ", ".join(path.name for path in paths)
+    return f"newer checkpoints are put away as {names}" if names else "there is no newer checkpoint"
+
+
+def _take_in_demonstrations(
+    folder: Path,
+    reward: RewardConfig,
+    replay: Replay,
+    learner: Learner,
+    rewards: Rewards,
+    known: Collection[str],
+) -> list[str]:
+    """Put the run's demonstrations into the replay; the names of their files.
+
+    They are not frames of this run: schedules and the replay ratio do not count them. `known`:
+    files whose observations the learner's statistics hold already.
+    """
+    names, rows = [], 0
+    for name, block in demonstrations.blocks(folder, replay.spec, reward):
+        rows += len(block)
+        if rows > replay.capacity_steps:
+            raise RecordingError(
+                f"{folder / demonstrations.FOLDER} holds more than replay.capacity_steps = "
+                f"{replay.capacity_steps} rows; raise it, or remove files"
+            )
+        replay.append(block)
+        rewards.note(block.reward)
+        if name not in known:
+            learner.observe(block.obs)
+        names.append(name)
+    if names:
+        log.info("%d demonstrated steps from %s", len(replay), ", ".join(names))
+    return names

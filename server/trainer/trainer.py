@@ -1,0 +1,304 @@
+"""The trainer: drains the rings into the replay, learns, publishes weights, reports.
+
+One loop, read from top to bottom. Its process is the only one with the replay and the optimiser;
+the gateways never wait for it unless a ring is full.
+"""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent import demonstrations, recording
+from agent.device import resolve_device
+from agent.factory import learn_once, make_learner, make_replay
+from agent.recording import Recorder, RecordingError
+from agent.rollback import Rollback
+from agent.update_budget import UpdateBudget
+from config.models import Config
+from server.ipc.heartbeat import Heartbeat
+from server.ipc.messages import (
+    Changed,
+    Checkpoint,
+    Dump,
+    Dumped,
+    Ending,
+    GameDecided,
+    Pause,
+    Ready,
+    Record,
+    Recorded,
+    SaveBest,
+    Stop,
+)
+from server.ipc.step_ring import StepRing
+from server.ipc.weight_slot import WeightSlot, weights_name
+from server.run.audit_dump import BatchRecord, write_dump
+from server.trainer.checkpointer import Checkpointer, Progress, spec_text
+from server.trainer.ingest import Ingest
+from server.trainer.reporter import Reporter
+from server.trainer.restore import begin
+
+BURST_S = 0.02
+"""How long it learns before it looks at the rings again; they hold more than a burst brings."""
+
+IDLE_S = 0.001
+
+LINGER_S = 3.0
+"""How long gateways without a supervisor may take to hand over what they have: more than they give
+their games to read why (server.gateway.connection), less than server.ipc.heartbeat allows."""
+
+BUFFER_LINE_EVERY = 1000
+
+
+class Trainer:
+    """The replay, the learner, and the loop between the rings and the weight slot."""
+
+    def __init__(
+        self,
+        config: Config,
+        game: GameDecided,
+        pipe: Pipe,
+        folder: Path,
+        *,
+        resume: bool,
+        record: bool,
+        best: bool = False,
+        keep_rows: bool = False,
+        pretrain_updates: int = 0,
+        paused: bool = False,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
+        evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
+        `pretrain_updates`: make so many updates from the demonstrations, and end. `paused`: learn
+        nothing until told to."""
+        self._config = config
+        self._pipe = pipe
+        self._heartbeat = heartbeat or Heartbeat()
+        self._heartbeat.busy()
+        spec = self._spec = game.spec
+        self._device = resolve_device(config.trainer.device, "trainer.device")
+        replay = self._replay = make_replay(config, spec, self._device)
+        learner = self._learner = make_learner(config, spec, self._device)
+        vector = learner.policy_vector().numpy()
+        # Its name is that of what it belongs to. So a trainer that takes over from one that died
+        # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
+        slot_name = weights_name(game.rings[0]) if game.rings else None
+        takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
+        if takes_over:
+            resume, best = True, False
+        if takes_over and keep_rows:
+            raise RecordingError("the rows before the trainer died are lost; record again")
+        keep = config.checkpoint.replay and not pretrain_updates
+        past = begin(folder, config, replay, learner, resume=resume, best=best, keep=keep)
+        self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
+        if pretrain_updates and not replay.can_sample:
+            raise RecordingError(
+                f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
+            )
+        self._recorder: Recorder | None = None
+        if keep_rows:
+            self._recorder = Recorder(spec, demonstrations.reward_weights(spec, config.reward))
+        rings = [StepRing.attach(name, spec, config.server.ring_steps) for name in game.rings]
+        self._ingest = Ingest(
+            rings, replay, learner, past.rewards, past.journal_writer, self._recorder
+        )
+        if takes_over:
+            assert slot_name is not None
+            self._ingest.take_over(past.kept.last)
+            self._slot = WeightSlot.attach(slot_name, len(vector))
+            self._base_frames = self._slot.base_frames
+        else:
+            self._base_frames = past.frames
+            self._slot = WeightSlot.create(len(vector), past.version, slot_name)
+            self._slot.base_frames = self._base_frames
+        if self._journal_writer:
+            self._journal_writer.at(self._frames)
+        self._slot.publish(learner.policy_vector().numpy(), self._slot.version + 1)
+        self._record = BatchRecord(replay, spec) if record else None
+        # A replay that is there already need not be waited for; updates are owed for new steps.
+        not_owed = self._ingest.stored - min(past.kept.steps, config.trainer.min_steps)
+        self._budget = UpdateBudget(config.trainer, replay, learner, not_owed, pretrain_updates)
+        self._pretrains = pretrain_updates > 0
+        if paused:
+            self._budget.pause(True, self._ingest.stored)
+        saved = folder / "checkpoints"
+        self._checkpointer = Checkpointer(
+            saved, config.checkpoint, spec, replay, learner, self._journal_writer
+        )
+        self._rollback = Rollback(config.health, saved, spec_text(spec))
+        now = time.monotonic()
+        self._reporter = Reporter(
+            replay, learner, self._ingest, self._budget, self._checkpointer, self._rollback, now
+        )
+        self._published_updates = learner.updates
+        self._next_publish = now
+        self._next_report = now + config.metrics.every_s
+        self._next_checkpoint = now + config.checkpoint.every_s
+        self._ending = False
+        """No game plays any more: only what is left in the rings is taken in."""
+        self._stopping = False
+        self._linger_until = 0.0
+        self._tell(Ready(self._slot.name, len(vector), self._base_frames))
+
+    def run(self) -> None:
+        """Until the supervisor says stop, and everything in the rings is in the replay."""
+        while True:
+            self._heartbeat.beat()
+            self._hear()
+            moved = self._drain()
+            if self._stopping and not moved and time.monotonic() >= self._linger_until:
+                break
+            learned = 0 if self._ending else self._learn()
+            now = time.monotonic()
+            if now >= self._next_publish and self._learner.updates != self._published_updates:
+                self._publish(now)
+            if now >= self._next_report:
+                self._report(now)
+            if now >= self._next_checkpoint:
+                self._save()
+            if self._pretrains and not self._budget.due(self._ingest.stored):
+                break
+            if not moved and not learned:
+                time.sleep(IDLE_S)
+        self._publish(time.monotonic())
+        self._report(time.monotonic())
+        self._save()
+        if self._journal_writer:
+            self._journal_writer.close()
+        self._ingest.close()
+        self._slot.close()
+        self._slot.unlink()
+
+    @property
+    def _frames(self) -> int:
+        """Stored steps of the whole run."""
+        return self._base_frames + self._ingest.stored
+
+    def _hear(self) -> None:
+        try:
+            while self._pipe.poll():
+                message = self._pipe.recv()
+                if isinstance(message, Ending | Stop):
+                    self._ending = True
+                    self._stopping = isinstance(message, Stop)
+                elif isinstance(message, Checkpoint):
+                    self._save()
+                elif isinstance(message, Pause):
+                    self._budget.pause(message.on, self._ingest.stored)
+                elif isinstance(message, SaveBest):
+                    self._heartbeat.busy()
+                    self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
+                elif isinstance(message, Changed):
+                    self._change(message.config)
+                elif isinstance(message, Dump):
+                    self._dump(message.path)
+                elif isinstance(message, Record):
+                    self._write_recording(message.path)
+        except (EOFError, OSError):  # the supervisor is gone
+            self._orphaned()
+
+    def _tell(self, message: Any) -> None:
+        """Say something to the supervisor; without one, come to an end in order."""
+        try:
+            self._pipe.send(message)
+        except OSError:
+            self._orphaned()
+
+    def _orphaned(self) -> None:
+        """Nobody says when the gateways have ended: take in for a while what they leave."""
+        if not self._stopping:
+            self._ending = self._stopping = True
+            self._linger_until = time.monotonic() + LINGER_S
+
+    def _change(self, config: Config) -> None:
+        """These settings hold from the next batch on."""
+        self._config = config
+        self._replay.n_step, self._replay.gamma = config.learner.n_step, config.learner.gamma
+        self._learner.configure(config.learner, config.advantage, config.imitation)
+
+    def _drain(self) -> int:
+        """Move what the rings hold into the replay; how many rows that were."""
+        return self._ingest.drain(None if self._ending else self._budget)
+
+    def _learn(self) -> int:
+        """Make updates that are due, for a burst; how many that were."""
+        due = self._budget.due(self._ingest.stored)
+        if due <= 0:
+            return 0
+        until = time.monotonic() + BURST_S
+        frames = self._frames
+        for made in range(1, due + 1):
+            batch = learn_once(self._config, self._replay, self._learner, self._device, frames)
+            if self._record:
+                self._record.add(batch)
+            if self._learner.updates % BUFFER_LINE_EVERY == 0:
+                self._reporter.add_buffer_line()
+            if time.monotonic() >= until:
+                return made
+        return due
+
+    def _publish(self, now: float) -> None:
+        vector = self._learner.policy_vector().numpy()
+        # A policy of NaN would play nonsense: the gateways keep the last good one.
+        if np.isfinite(vector).all():
+            self._slot.publish(vector, self._slot.version + 1)
+        self._published_updates = self._learner.updates
+        self._next_publish = now + self._config.trainer.publish_every_s
+
+    def _report(self, now: float) -> None:
+        report = self._reporter.report(self._config, self._frames, now)
+        self._next_report = now + self._config.metrics.every_s
+        self._tell(report)
+        if self._rollback.wanted(report.metrics["updates_skipped_in_a_row"]):
+            self._go_back()
+
+    def _go_back(self) -> None:
+        """Numbers have gone bad. Errors: NumbersWentBad."""
+        before = self._learner.updates
+        self._rollback.go_back(
+            self._learner, lambda: make_learner(self._config, self._spec, self._device).state_dict()
+        )
+        back = self._learner.updates - before
+        self._budget.went_back(back)
+        self._reporter.went_back(back)
+        self._publish(time.monotonic())
+
+    def _save(self) -> None:
+        self._heartbeat.busy()
+        self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
+        self._tell(self._checkpointer.save(self._progress()))
+
+    def _progress(self) -> Progress:
+        return Progress(
+            frames=self._frames,
+            rows=self._journal_writer.rows if self._journal_writer else None,
+            version=self._slot.version,
+            demonstrations=self._demonstrations,
+            reward_max=self._ingest.rewards.largest,
+        )
+
+    def _dump(self, path: str) -> None:
+        """Write what the audit asks for."""
+        self._heartbeat.busy()
+        self._drain()
+        write_dump(Path(path), self._replay, self._record)
+        self._tell(Dumped(path))
+
+    def _write_recording(self, path: str) -> None:
+        """Write every row that came in."""
+        assert self._recorder is not None
+        self._heartbeat.busy(3600.0)
+        while self._drain():
+            pass
+        try:
+            recording.write(Path(path), self._recorder.recording())
+        except (OSError, RecordingError) as error:
+            self._tell(Recorded(path, str(error)))
+        else:
+            self._tell(Recorded(path))

@@ -1,0 +1,1 @@
+"""The live table in a terminal, and its keys."""

@@ -1,0 +1,1 @@
+"""HTTP: the dashboard, the API and the metrics for Prometheus."""

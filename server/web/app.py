@@ -1,0 +1,248 @@
+"""What is answered over HTTP: pages, numbers as JSON, health, and controls.
+
+    GET  /  /game/...              the dashboard
+    GET  /static/...               its files
+    GET  /healthz  /readyz         200, or 503 with what is wrong
+    GET  /api/state                the run and its newest numbers
+    GET  /api/history?points=N     numbers over all of the run's time
+    GET  /api/games  /api/games/ID who is connected
+    GET  /metrics                  for Prometheus
+    POST /api/control              server.control.controller, with the control token
+
+Handlers read the status alone (server.monitor.status), so that no request waits for the
+supervisor; a control goes to its mailbox and waits for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.control.mailbox import Mailbox, parse
+from server.monitor.prometheus import CONTENT_TYPE, exposition
+from server.monitor.status import Status, dashboard
+from server.web.auth import Guard
+
+log = logging.getLogger("http")
+
+MAX_BODY_BYTES = 65_536
+
+DRAINED_BYTES = 2**20
+"""Of a body that is too long, before the connection is closed on it."""
+
+BODY_S = 10.0
+"""How long a body may take to come."""
+
+ANSWER_S = 60.0
+"""How long a control may take: a checkpoint may be on its way to a slow disk."""
+
+HISTORY_POINTS = 600
+MOST_POINTS = 4096
+
+HEADERS = {
+    # Nothing from anywhere else, and nothing written into the page itself.
+    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; object-src 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+def json_response(
+    content: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """`content` as JSON; NaN and infinity become null."""
+    return Response(
+        msgspec.json.encode(content),
+        status,
+        {"cache-control": "no-store"} | (headers or {}),
+        "application/json",
+    )
+
+
+def refusal(status: int, text: str) -> Response:
+    """An error as JSON."""
+    return json_response({"error": text}, status)
+
+
+def hung_up(status: int, text: str) -> Response:
+    """An error after which nothing more is read."""
+    return json_response({"error": text}, status, {"connection": "close"})
+
+
+class TooMuch(Exception):
+    """A body is longer than it may be."""
+
+
+async def body_of(request: Request) -> bytes:
+    """The body. Errors: TooMuch, TimeoutError.
+
+    What is too long is thrown away for a while: who sends it may not read before all is sent, and
+    to close on what is unread would take the answer with it."""
+    data = bytearray()
+    n = 0
+    async with asyncio.timeout(BODY_S):
+        async for part in request.stream():
+            n += len(part)
+            if n <= MAX_BODY_BYTES:
+                data += part
+            elif n > DRAINED_BYTES:
+                break
+    if n > MAX_BODY_BYTES:
+        raise TooMuch
+    return bytes(data)
+
+
+def make_app(status: Status, mailbox: Mailbox, guard: Guard, *, only_local_names: bool) -> ASGIApp:
+    """The application for one server. `only_local_names`: it listens on loopback, and answers only
+    those who ask for localhost: another name that leads here is a page's attempt to read it with
+    its visitor's browser (DNS rebinding)."""
+
+    async def state(_: Request) -> Response:
+        return json_response(status.state() | {"controls": guard.enabled})
+
+    async def history(request: Request) -> Response:
+        text = request.query_params.get("points", str(HISTORY_POINTS))
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_POINTS):
+            return refusal(400, f"points: expected a whole number from 1 to {MOST_POINTS}")
+        return json_response(status.past(int(text)))
+
+    async def games(_: Request) -> Response:
+        return json_response(status.games)
+
+    async def game(request: Request) -> Response:
+        session = request.path_params["session"]
+        for each in status.games:
+            if each["session"] == session:
+                return json_response(each)
+        return refusal(404, f"no game plays in session {session}; /api/games lists those that do")
+
+    async def metrics(_: Request) -> Response:
+        return Response(exposition(status), 200, {"cache-control": "no-store"}, CONTENT_TYPE)
+
+    async def control(request: Request) -> Response:
+        address = request.client.host if request.client else "unknown"
+        refused = guard.check(request.headers.get("authorization"), address)
+        if refused is not None:
+            log.warning("a control from %s was refused: %d", address, refused.status)
+            headers = refused.headers | {"connection": "close"}  # its body is not read
+            return json_response({"error": refused.text}, refused.status, headers)
+        try:
+            asked = parse(await body_of(request))
+        except TooMuch:
+            return hung_up(413, f"expected at most {MAX_BODY_BYTES} bytes, got more")
+        except TimeoutError:
+            return hung_up(408, f"expected the whole request within {BODY_S:g} s")
+        except ValueError as error:
+            return refusal(400, f'expected JSON such as {{"pause": true}}: {error}')
+        log.info("a control from %s", address)
+        future = asyncio.wrap_future(mailbox.ask(asked, "http"))
+        try:
+            answer = await asyncio.wait_for(asyncio.shield(future), ANSWER_S)
+        except TimeoutError:
+            return refusal(504, f"no answer within {ANSWER_S:g} s; it may still be carried out")
+        return json_response(answer, 400 if "error" in answer else 200)
+
+    routes = [
+        Route("/", _page),
+        Route("/game/{rest:path}", _page),
+        Mount("/static", StaticFiles(directory=dashboard())),
+        Route("/healthz", _probe(lambda: status.problem)),
+        Route("/readyz", _probe(lambda: status.unready)),
+        Route("/api/state", state),
+        Route("/api/history", history),
+        Route("/api/games", games),
+        Route("/api/games/{session:int}", game),
+        Route("/metrics", metrics),
+        Route("/api/control", control, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+    return WithHeaders(LocalNames(app) if only_local_names else app)
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(dashboard() / "index.html")
+
+
+def _probe(problem: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        text = problem()
+        return json_response({"ok": not text, "problem": text or None}, 503 if text else 200)
+
+    return answer
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    text = f"{request.method} {request.url.path}: {error.detail.lower()}"
+    return json_response({"error": text}, error.status_code, dict(error.headers or {}))
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return refusal(500, "the server failed to answer; its log says why")
+
+
+class LocalNames:
+    """Refuses requests whose Host is not a name of this machine's loopback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        if scope["type"] == "http" and not (
+            len(hosts) == 1 and is_local(hosts[0].decode("latin-1"))
+        ):
+            response = refusal(
+                421,
+                "expected the header Host to be localhost; for other names set server.http_host, "
+                "or have the proxy in front send Host: localhost",
+            )
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header names loopback: localhost, 127.0.0.1 and the like, with a port or
+    without."""
+    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class WithHeaders:
+    """Adds `HEADERS` to every response that does not set them itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(header for header in self._headers if header[0] not in there),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
