@@ -4,7 +4,7 @@
 --   understudy.play(spec, function(game) ... one episode ... end)
 --
 -- protocol/SPEC.md is what is spoken. Everything that needs MAME is in `understudy.mame` and
--- `understudy.play`; the rest runs in any Lua, and tests/test_mame_lua.py runs it there.
+-- `understudy.play`; the rest runs in any Lua, and tests/e2e/test_mame_lua.py runs it there.
 
 local understudy = {
   PROTOCOL = 1,

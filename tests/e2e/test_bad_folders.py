@@ -1,0 +1,196 @@
+"""Folders of runs that cannot be gone on with as they are: each start ends, or goes on, with a
+message that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent import checkpoint, journal
+from agent.journal import Journal, Position
+from agent.step import StepBlock
+from server import cli
+from server.control.unix_socket import ask
+from server.ipc import shared_memory
+from server.run.directory import RunDirectory
+from tests.e2e.test_serve import SMALL, memory_of, play, serving
+from tests.integration.test_trainer import World, config_with, played
+from tests.support.processes import children, descendants, end, is_zombie, living_memory
+from tests.support.worlds import SPEC
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in order, with 100 steps."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    config = config_with(run__dir=str(path), server__port=0)
+    folder = RunDirectory.open(config, resume=False)
+    folder.keep_game(SPEC)
+    folder.close()
+    world = World(path)
+    try:
+        for start in range(0, 100, 10):
+            world.play(played(start, 10))
+            world.until(lambda n=start + 10: world.metrics.get("steps_stored") == n, "it is stored")
+        world.stop()
+    finally:
+        world.close()
+    return path
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int, str]:
+    """Go on with a run: exit code, and what was said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "serve", "--resume", str(run)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=before,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_rows_of_another_game_in_the_folder(run: Path) -> None:
+    other = msgspec.structs.replace(SPEC, game="another")
+    shutil.rmtree(run / journal.FOLDER)
+    writer = Journal(run / journal.FOLDER, other, 1000, Position())
+    writer.append(StepBlock.empty(other, 3))
+    writer.close()
+    code, said = serve(run)
+    assert code == 2
+    assert "holds rows of another game" in said
+    assert f"start a new run, or move {run / journal.FOLDER} away" in said
+
+
+def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"sun")
+    code, said = serve(tmp_path)
+    assert code == 2
+    assert str(tmp_path) in said
+    assert (tmp_path / "holiday.jpg").read_bytes() == b"sun"
+
+
+def test_a_truncated_checkpoint(run: Path) -> None:
+    path = checkpoint.latest(run / "checkpoints")
+    assert path
+    path.write_bytes(path.read_bytes()[:-500])
+    code, said = serve(run)
+    assert code == 2
+    assert f"{path}: expected a complete checkpoint" in said
+    assert "remove it to go on from the one before it" in said
+    path.unlink()  # as it says
+
+
+def test_a_flipped_bit_in_the_replay(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path,) = journal.segments(run / journal.FOLDER)
+    data = bytearray(path.read_bytes())
+    data[data.index(played(20, 10).obs.tobytes())] ^= 1
+    path.write_bytes(data)
+    world = World(run, resume=True)
+    try:
+        row = world.reports()
+        assert row["buffer_total"] == 90
+        assert row["frames"] == 100
+    finally:
+        world.close()
+    (said,) = [r.getMessage() for r in caplog.records if "damaged" in r.getMessage()]
+    assert str(path) in said
+    assert "10 rows in them are dropped, all others are used" in said
+
+
+def without_override() -> None:
+    """Have permissions count for root too."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        if libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
+            raise OSError(ctypes.get_errno(), "cannot drop a capability")
+
+
+@pytest.mark.parametrize("part", [".", "replay"])
+def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
+    folder = run / part
+    folder.chmod(0o500)
+    try:
+        code, said = serve(run, without_override if os.geteuid() == 0 else None)
+    finally:
+        folder.chmod(0o700)
+    assert code == 2
+    assert "Permission denied" in said
+    assert str(folder) in said
+    assert not descendants(os.getpid())
+
+
+started = pytest.fixture(serving, name="started")
+
+
+def test_a_stale_folder_of_a_server_that_was_killed(
+    started: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody could tidy up: its lock, its socket and its shared memory are still there."""
+    config, path = tmp_path / "small.toml", tmp_path / "run"
+    config.write_text(SMALL)
+    options = ("--server.http_port", "none")
+    first = started("--config", str(config), "--run", str(path), *options)
+    client = first.client()
+    play(client, 50)
+    memory = memory_of(first.process.pid)
+    assert len(memory) == 2, "a ring and a weight slot"
+    # The tracker of shared memory, too, which would remove it.
+    pids = children(first.process.pid)
+    assert len(pids) == 3
+    first.process.send_signal(signal.SIGSTOP)  # so that it does not see the others' end
+    for pid in pids:
+        end(pid)
+    first.process.kill()
+    first.process.wait()
+    client.close()
+    deadline = time.monotonic() + 30.0
+    while not all(map(is_zombie, pids)):
+        assert time.monotonic() < deadline, "they live on"
+        time.sleep(0.02)
+    try:
+        assert living_memory(memory) == memory
+        names = {each.name for each in path.iterdir()}
+        assert {"lock", "trainer-lock", "control.sock", "in-flight", "shared-memory"} <= names
+
+        assert cli.main(["set", "--run", str(path), "expert.ratio=0.5"]) == 1
+        said = capsys.readouterr().err
+        assert f"expected a running server of {path}, found none; name the folder of a run" in said
+
+        second = started("--resume", str(path), *options)
+        with second.client() as client:
+            play(client, 50)
+            assert ask(path, {"set": {"expert.ratio": 0.5}})["changes"]
+        assert not living_memory(memory)
+        second.stop()
+    finally:
+        for name in memory:
+            shared_memory.remove(name)
+    assert second.finish() == (0, "")
+    log = (path / "understudy.log").read_text()
+    assert "the run had not ended in order" in log
+    assert "MB of shared memory of a server that was killed" in log
+    assert not (path / "shared-memory").exists()

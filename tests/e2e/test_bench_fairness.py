@@ -1,0 +1,146 @@
+"""A crowd of clients at an equal pace: the short form, and proof that it notices who starves."""
+
+from __future__ import annotations
+
+import json
+import resource
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from lab.bench import fairness
+from lab.bench.fairness import Crowd, Paced, judge
+from lab.load.generator import bench_spec
+from server import cli
+from tests.support.fake_server import FakeServer, Peer
+
+SPEC = bench_spec(4, 3)
+
+
+def _of(*answered: int) -> Paced:
+    return Paced(
+        hz=10.0, beats=200, answered=list(answered), p50_ms=1.0, p99_ms=2.0, late_p99_ms=1.0
+    )
+
+
+def test_a_fair_server_starves_nobody() -> None:
+    fair = _of(200, 199, 200, 181)
+    assert judge(fair) == []
+    assert fair.rates() == (pytest.approx(9.975), pytest.approx(9.05))
+
+
+def test_one_who_starves_is_noticed() -> None:
+    (said,) = judge(_of(*[200] * 999, 179))
+    assert "the worst client's rate to be at least 0.9 of the median (10.00 frames/s)" in said
+    assert "got 8.95" in said
+
+
+def test_a_crowd_that_starves_together_is_noticed() -> None:
+    (said,) = judge(_of(170, 171, 172))
+    assert "expected the crowd to get its pace of 10.00 frames/s each" in said
+    assert len(judge(_of(0, 0, 0))) == 1
+
+
+# A server of a few lines, that is fair to all but one.
+
+
+def _answers(pause_s: float) -> Callable[[Peer], None]:
+    """A connection whose answers take so long."""
+
+    def script(peer: Peer) -> None:
+        peer.welcome()
+        while (frame := peer.recv()) is not None:
+            time.sleep(pause_s)
+            if select.select([peer.sock], [], [], 0)[0]:  # its end, and no frame
+                assert not peer.sock.recv(1, socket.MSG_PEEK), "it must not send twice"
+                return
+            peer.answer(frame, action=(1,))
+
+    return script
+
+
+@contextmanager
+def _crowd(clients: int, *pauses_s: float) -> Iterator[Crowd]:
+    server = FakeServer(*(_answers(pause) for pause in pauses_s))
+    try:
+        crowd = Crowd(("127.0.0.1", server.port), SPEC, clients)
+        try:
+            yield crowd
+        finally:
+            crowd.close()
+    finally:
+        server.close()
+
+
+def test_a_client_that_is_answered_late_is_found_to_starve() -> None:
+    """The first connection gets two answers a second; all have ten beats."""
+    with _crowd(6, 0.5, 0.0) as crowd:
+        paced = crowd.paced(10.0, 3.0)
+    assert paced.beats == 30
+    assert len(paced.answered) == 6
+    assert paced.answered.index(min(paced.answered)) == 0
+    assert 1 <= paced.answered[0] <= 7
+    assert any("worst client" in said for said in judge(paced))
+
+
+def test_all_at_full_speed() -> None:
+    with _crowd(3, 0.01) as crowd:
+        fps = crowd.free(0.5)
+        assert 0 < fps <= 300
+        # Nobody waits for an answer of before.
+        assert max(crowd.paced(10.0, 0.5).answered) <= 5
+
+
+def test_beats_are_equal_for_all() -> None:
+    with _crowd(4, 0.0) as crowd:
+        paced = crowd.paced(20.0, 1.0)
+    assert paced.beats == 20
+    assert max(paced.answered) <= 20
+    assert min(paced.answered) > 0
+    assert paced.p99_ms >= paced.p50_ms > 0
+
+
+def test_too_few_open_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # not this process's, really
+    with pytest.raises(OSError, match="allowed 1064 open files, got 200; raise ulimit -n"):
+        Crowd(("127.0.0.1", 1), SPEC, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("no_leaks")
+def test_two_hundred_clients_of_a_real_server() -> None:
+    """At a tenth of what it can do, and held to half of the median: other work on the machine may
+    hold up some of so few beats."""
+    said: list[str] = []
+    row = fairness.measure(
+        clients=200, free_s=1.0, paced_s=3.0, share=0.1, observations=8, actions=3,
+        config={"learner.hidden": [16], "learner.batch_size": 16, "trainer.min_steps": 100},
+        show=said.append,
+    )  # fmt: skip
+    assert row["clients"] == 200
+    assert row["capacity_fps"] > 0
+    assert row["pace_hz"] == pytest.approx(0.1 * row["capacity_fps"] / 200, rel=0.01)
+    assert row["updates_per_s"] > 0
+    assert row["worst_hz"] >= 0.5 * row["median_hz"] > 0, row
+    assert row["p99_ms"] >= row["p50_ms"] > 0
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_the_bench_ends_with_what_it_found(
+    ok: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(**_: Any) -> dict[str, Any]:
+        return {"case": "crowd", "ok": ok}
+
+    monkeypatch.setattr(fairness, "measure", measured)
+    assert cli.main(["bench", "crowd"]) == (0 if ok else 1)
+    machine, crowd = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (machine["case"], crowd["case"]) == ("machine", "crowd")

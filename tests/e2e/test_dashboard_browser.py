@@ -1,0 +1,784 @@
+"""The dashboard in a real browser, beside a server that real games play on.
+
+Debian's Chromium is driven by Playwright. The tests share one server and follow its life: no game,
+games, changed settings, a server that is gone, and the same run started again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.support.processes import descendants, end
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: pip install -c constraints.txt -e '.[dev]'"
+)
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(
+        CHROMIUM is None and not os.environ.get("CI"),
+        reason="needs a browser: apt-get install chromium fonts-dejavu-core",
+    ),
+]
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "tökén for controls"
+"""Of letters that are more than a byte too."""
+PHONE, DESK = (390, 844), (1440, 900)
+SCHEMES = ("light", "dark")
+PATIENCE_S = 60.0
+
+ENVIRONMENT = {
+    "UNDERSTUDY_SERVER__CONTROL_TOKEN": TOKEN,
+    # Games find the tests' experts.
+    "PYTHONPATH": os.pathsep.join(
+        [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    ),
+}
+
+SERVER = {
+    "server.port": "0",
+    "server.http_port": "0",
+    "learner.hidden": "[16]",
+    "learner.batch_size": "16",
+    "trainer.device": "cpu",
+    "trainer.threads": "1",
+    "trainer.min_steps": "100",
+    "metrics.every_s": "0.25",
+    "run.seed": "1",
+}
+
+
+class Command:
+    """A command of understudy in a process of its own."""
+
+    def __init__(self, *words: str, **settings: str) -> None:
+        self.text = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "server", *words],
+            cwd=ROOT,
+            env=os.environ | ENVIRONMENT | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.text += line
+
+    def find(self, pattern: str) -> str:
+        """What the pattern's group matches in the output, once it does."""
+
+        def found() -> re.Match[str] | None:
+            match = re.search(pattern, self.text)
+            assert match or self.process.poll() is None, f"it has ended: {self.text}"
+            return match
+
+        match: re.Match[str] = until(found, f"{pattern!r} in the output")
+        return match[1]
+
+    def stop(self) -> None:
+        """End it and all that it started; again has no effect."""
+        below = descendants(self.process.pid)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30.0)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        for pid in below:
+            end(pid)
+        self._reader.join(10.0)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Life:
+    """The server, its run and its games."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.games: Command | None = None
+        options = [word for key, value in SERVER.items() for word in (f"--{key}", value)]
+        self.serve = Command("serve", "--run", str(run), *options)
+        self.url = ""
+
+    def start(self) -> None:
+        """Wait until it can be visited."""
+        self.url = self.serve.find(r"dashboard: (http://\S+)")
+
+    def play(self) -> None:
+        """Have two games of CartPole play, evaluated at first, as a user would start them."""
+        port = self.serve.find(r"listens on 127\.0\.0\.1:(\d+)")
+        self.games = Command(
+            "play", "--env", "CartPole-v1", "--expert", "tests.support.fake_games:at_leisure",
+            "--clients", "2", "--seed", "1",
+            "--connect", f"127.0.0.1:{port}", "--frames", "1000000",
+            "--eval-every", "500000", "--eval-episodes", "3",
+        )  # fmt: skip
+
+    def again(self) -> None:
+        """Start the run once more, at the same address; without a token for controls."""
+        port = str(urlsplit(self.url).port)
+        self.serve = Command(
+            "serve", "--resume", str(self.run), "--server.http_port", port,
+            UNDERSTUDY_SERVER__CONTROL_TOKEN="none",
+        )  # fmt: skip
+        self.serve.find(r"dashboard: (http://\S+)")
+
+    def ask(self, path: str) -> Any:
+        """What the server answers, past the browser."""
+        with urlopen(self.url + path) as answer:
+            return json.load(answer)
+
+    def control(self, what: dict[str, Any]) -> None:
+        """Have something done, past the browser."""
+        head = {"Authorization": f"Bearer {TOKEN}".encode().decode("latin-1")}
+        asked = Request(self.url + "api/control", json.dumps(what).encode(), head)
+        with urlopen(asked) as answer:
+            assert json.load(answer)["ok"]
+
+    def changes(self) -> list[dict[str, Any]]:
+        file = self.run / "changes.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def close(self) -> None:
+        if self.games is not None:
+            self.games.stop()
+        self.serve.stop()
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    life = Life(tmp_path_factory.mktemp("dashboard") / "run")
+    try:
+        life.start()
+        yield life
+    finally:
+        life.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as tools:
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page of its own, and all that it asked for and complained about."""
+
+    def __init__(
+        self, browser: Any, life: Life, size: tuple[int, int] = DESK, scheme: str = "light"
+    ) -> None:
+        self.life = life
+        self.context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme
+        )
+        self.context.set_default_timeout(PATIENCE_S * 1000)
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.refusals_meant = 0
+        """Answers that are errors and were provoked: the browser itself notes each."""
+        self.page = self.context.new_page()
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            if self.refusals_meant and "status of 4" in message.text:
+                self.refusals_meant -= 1
+            else:
+                self.complaints.append(message.text)
+
+    def open(self, path: str = "") -> Any:
+        self.page.goto(self.life.url + path)
+        self.page.wait_for_selector("#status:not([data-is=waiting])")
+        return self.page
+
+    def text(self, selector: str) -> str:
+        found: str = self.page.inner_text(selector)
+        return found
+
+    def wait_text(self, selector: str, pattern: str) -> None:
+        """Wait until the text there has the pattern."""
+        self.page.wait_for_function(
+            "([where, what]) => new RegExp(what).test(document.querySelector(where)?.innerText)",
+            arg=[selector, pattern],
+        )
+
+    def close(self) -> None:
+        self.context.close()
+        origin = urlsplit(self.life.url)
+        outside = [url for url in self.asked if urlsplit(url)[:2] != origin[:2]]
+        assert self.asked
+        assert outside == []
+        assert self.complaints == []
+
+
+@pytest.fixture
+def visit(browser: Any, life: Life) -> Iterator[Callable[..., Visit]]:
+    made: list[Visit] = []
+
+    def new(*args: Any, **more: Any) -> Visit:
+        made.append(Visit(browser, life, *args, **more))
+        return made[-1]
+
+    yield new
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def playing(life: Life) -> Life:
+    """Games play, the network learns, and an evaluation has ended."""
+    if life.games is None:
+        life.play()
+    ended = ("eval_return_mean", "expert_return_mean", "td_err_mean_dqn", "grad_share_expert")
+
+    def learnt() -> bool:
+        last = life.ask("api/state")["last"]
+        return all(last[name] is not None for name in ended)
+
+    until(learnt, "an evaluation and updates", 2 * PATIENCE_S)
+    return life
+
+
+NO_OVERFLOW = """() => {
+    const width = document.documentElement.clientWidth;
+    const wide = [...document.querySelectorAll("body *")].filter((each) =>
+        each.getBoundingClientRect().right > width + 1 && !each.closest(".scroll, .numbers, nav")
+        && each.checkVisibility() && !each.matches(".skip"));
+    return [document.documentElement.scrollWidth <= innerWidth,
+        wide.map((each) => each.outerHTML.slice(0, 200))];
+}"""
+
+LOW_CONTRAST = """() => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 1;
+    const paint = canvas.getContext("2d", { willReadFrequently: true });
+    const rgb = (colours) => {
+        for (const colour of colours) {
+            paint.fillStyle = colour;
+            paint.fillRect(0, 0, 1, 1);
+        }
+        return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const light = (values) => values
+        .map((value) => value / 255)
+        .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
+    const low = [];
+    let seen = 0;
+    for (const each of document.querySelectorAll("body *")) {
+        const words = [...each.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!words || !each.checkVisibility({ visibilityProperty: true })) continue;
+        const under = [];
+        for (let at = each; at; at = at.parentElement) {
+            under.unshift(getComputedStyle(at).backgroundColor);
+        }
+        const [a, b] = [rgb(under), rgb([getComputedStyle(each).color])].map(light);
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        seen += 1;
+        if (contrast < 4.5) low.push(`${each.outerHTML.slice(0, 120)}: ${contrast}`);
+    }
+    return [seen, low];
+}"""
+
+INK = """() => {
+    const charts = [...document.querySelectorAll("#actors figure, #chart-updates_per_s")]
+        .map((figure) => figure.chart);
+    const near = (pixels, at, ink) => pixels[at + 3] > 150
+        && ink.every((wanted, c) => Math.abs(pixels[at + c] - wanted) < 40);
+    return charts.flatMap((chart) => chart.plots.map((plot, panel) => {
+        const name = `--${chart.spec.lines[panel].colour}`;
+        const text = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+        const ink = [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
+        const { width, height } = plot.ctx.canvas;
+        const pixels = plot.ctx.getImageData(0, 0, width, height).data;
+        let [hits, points] = [0, 0];
+        plot.data[0].forEach((x, i) => {
+            const y = plot.data[1][i];
+            if (y === null) return;
+            const left = Math.round(plot.valToPos(x, "x", true));
+            const top = Math.round(plot.valToPos(y, "y", true));
+            points += 1;
+            let hit = false;
+            for (let row = top - 2; row <= top + 2; row++) {
+                for (let column = left - 2; column <= left + 2; column++) {
+                    hit ||= near(pixels, 4 * (row * width + column), ink);
+                }
+            }
+            hits += hit;
+        });
+        return [chart.spec.id, hits, points];
+    }));
+}"""
+
+
+# Without a game.
+
+
+def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    assert seen.text("#run-game") == "no game yet"
+    assert "start some, for example: understudy play --env" in seen.text("#no-games")
+    reach = page.evaluate("""() => import("/static/games.js").then(({ fillTable }) => {
+        fillTable([], { text: "start your game 'reach'", command: "" });
+        return document.getElementById("no-games").innerText;
+    })""")
+    assert reach.strip() == "No game is connected: start your game 'reach'"
+    assert page.is_hidden("#games-table")
+    assert seen.text("#chart-evaluation .frame .none") == "No evaluation yet."
+    # Who plays how much is known as soon as the gateways are there, which may be by now.
+    assert seen.text("#chart-schedules .frame .none") in ("No frames yet.", "")
+    page.wait_for_selector("#chart-schedules .frame .none", state="hidden")
+    assert page.locator("#chart-td_err_mean .frame .none:visible").count() == 2
+    assert "the replay is being filled" in seen.text("#chart-loss .frame .none")
+    life.control({"pause": True})
+    seen.wait_text("#chart-loss .frame .none", r"^Training is paused\.$")
+    assert seen.text("#chart-q_mean .frame .none") == "Training is paused."
+    life.control({"pause": False})
+    seen.wait_text("#chart-loss .frame .none", "being filled")
+    assert seen.text("#replay") == "The replay is empty."
+    assert seen.text("#tiles [data-fact='Student alone'] dd") == "none yet"
+    assert "NaN" not in seen.text("body")
+    assert "null" not in seen.text("body")
+
+
+# With games.
+
+
+def test_charts_draw_what_the_history_has(playing: Life, visit: Callable[..., Visit]) -> None:
+    page = visit().open()
+    page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")
+    shown = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll("[data-charts] figure")]
+            .map((figure) => figure.chart)
+            .filter((chart) => chart.rows)
+            .map(({ spec, data, rows, history }) => [spec.id, {
+                keys: spec.lines.map((line) => line.key),
+                times: rows.map((row) => row === null ? null : history.times[row]),
+                lines: data.slice(1),
+            }]))"""
+    )
+    answer = playing.ask("api/history?points=4096")
+    columns = answer["columns"]
+    rows = {row[0]: row for row in answer["rows"]}
+    assert {"frames_per_s", "latency", "updates_per_s", "loss", "td_err_mean", "q_mean"} <= set(
+        shown
+    )
+    compared = 0
+    for chart in shown.values():
+        for key, line in zip(chart["keys"], chart["lines"], strict=True):
+            assert any(value is not None for value in line), f"{key} has no points"
+            for moment, value in zip(chart["times"], line, strict=True):
+                if moment is not None:
+                    assert value == rows[moment][columns.index(key)], key
+                    compared += 1
+    assert compared > 200
+
+
+@pytest.mark.usefixtures("playing")
+def test_a_line_is_where_its_numbers_are(visit: Callable[..., Visit]) -> None:
+    """The pixels on the canvas: at points of a line there is ink of its colour."""
+    page = visit().open()
+    page.wait_for_function("document.querySelector('#chart-q_mean').chart.data[0].length > 10")
+    found = page.evaluate(INK)
+    assert len(found) == 13
+    for name, hits, points in found:
+        assert points > 3, name
+        assert hits > 0.9 * points, (name, hits, points)
+
+
+@pytest.mark.usefixtures("playing")
+def test_lines_differ_by_more_than_colour(visit: Callable[..., Visit]) -> None:
+    page = visit().open()
+    page.wait_for_function("document.querySelector('#chart-latency').chart.plots.length > 0")
+    looks = page.evaluate(
+        """() => [...document.querySelectorAll("figure")].map(({ chart }) => chart.plots.map(
+            (plot) => plot.series.slice(1).map((s) => JSON.stringify(s.dash)))).flat()"""
+    )
+    assert len(looks) > 15
+    for dashes in looks:
+        assert len(set(dashes)) == len(dashes), looks
+    # Two panels share the scale, so that what is higher is more.
+    scales = page.evaluate(
+        """() => [...document.querySelectorAll("figure.pair")].map(({ chart }) =>
+            chart.plots.map((plot) => [plot.scales.y.min, plot.scales.y.max]))"""
+    )
+    assert len(scales) == 6
+    for dqn, expert in scales:
+        assert dqn == expert
+        assert dqn[0] < dqn[1]
+
+
+def test_numbers_of_a_chart_as_a_table(playing: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    toggle = page.locator("#chart-latency .caption button")
+    assert toggle.get_attribute("aria-expanded") == "false"
+    page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")
+    toggle.click()
+    assert toggle.get_attribute("aria-expanded") == "true"
+    assert page.locator("#latency-numbers thead th").all_inner_texts() == [
+        "Time", "Frame", "p50", "p99",
+    ]  # fmt: skip
+    values = page.eval_on_selector_all(
+        "#latency-numbers tbody tr",
+        "rows => rows.map(row => [...row.cells].slice(2).map(cell => cell.dataset.value))",
+    )
+    answer = playing.ask("api/history?points=4096")
+    at = [answer["columns"].index(name) for name in ("turn_p50_ms", "turn_p99_ms")]
+    known = [[row[i] for i in at] for row in answer["rows"]]
+    shown = [[None if cell is None else float(cell) for cell in row] for row in values]
+    assert len(shown) > 10
+    assert [row for row in shown if row not in known] == []
+    toggle.click()
+    assert page.is_hidden("#latency-numbers")
+
+
+@pytest.mark.usefixtures("playing")
+def test_charts_of_the_last_minutes(visit: Callable[..., Visit]) -> None:
+    page = visit().open()
+    times = """(() => { const { rows, history } = document.querySelector("#chart-latency").chart;
+        return rows.filter((row) => row !== null).map((row) => history.times[row]); })()"""
+    page.wait_for_function(f"(() => {{ const t = {times}; return t.at(-1) - t[0] > 3; }})()")
+    # A shorter span than there is to choose: the run is a few seconds old.
+    page.evaluate("document.querySelector('#span').options[2].value = '2'")
+    page.select_option("#span", "2")
+    shown = page.evaluate(times)
+    assert len(shown) > 2
+    assert shown[-1] - shown[0] <= 2
+    page.select_option("#span", "")
+    shown = page.evaluate(times)
+    assert shown[-1] - shown[0] > 3
+
+
+def test_student_and_expert_stand_side_by_side(playing: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    (found,) = playing.ask("api/state")["evaluations"]
+    page.wait_for_function("document.querySelector('#chart-evaluation').chart.data[0].length > 1")
+    x, student, expert = page.evaluate("document.querySelector('#chart-evaluation').chart.data")
+    assert x[0] == found["frames"] < x[-1]
+    assert student == [found["mean"], None]
+    assert expert == [found["expert_mean"]] * 2
+    assert page.is_hidden("#chart-evaluation .frame .none")
+
+
+def test_games_are_listed_and_each_has_a_page(playing: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    page.wait_for_selector("#games-table tbody tr >> nth=1")
+    games = [game for game in playing.ask("api/games") if game["role"] == "train"]
+    assert len(games) == 2
+    rows = page.locator("#games-table tbody tr").all_inner_texts()
+    for game in games:
+        (row,) = [row for row in rows if str(game["session"]) in row.split()]
+        assert game["client"] in row
+        assert "train" in row
+    rates = page.locator("#games-table [data-cell=rate]")
+    page.wait_for_function(
+        "[...document.querySelectorAll('[data-cell=rate]')].some((cell) => +cell.innerText > 0)"
+    )
+    assert rates.count() == len(rows)
+    session = games[0]["session"]
+    page.click(f"#games-table tr[data-session='{session}'] a")
+    page.wait_for_url(f"**/game/{session}")
+    assert seen.text("h1:visible") == games[0]["client"]
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    assert "CartPole-v1" in seen.text("#game-page .facts")
+    seen.wait_text("#game-page .legend", r"dqn .*frames.*\n?expert .*frames")
+    assert page.is_hidden("#run-page")
+    page.reload()  # it is a page of its own
+    seen.wait_text("#game-page h1", re.escape(games[0]["client"]))
+    page.click("#game-page a")
+    page.wait_for_selector("#games-table tbody tr", state="visible")
+    page.go_back()
+    page.wait_for_selector("#game-page", state="visible")
+    seen.open("game/12345678")
+    seen.wait_text("#game-page", "no game with this session")
+
+
+def test_what_the_replay_holds(playing: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    seen.wait_text("#replay .legend", r"dqn [\d.]+ % \([\d,]+ steps\)\s+expert [\d.]+ %")
+    shares = page.eval_on_selector_all("#replay .share span", "s => s.map(e => e.offsetWidth)")
+    row = playing.ask("api/state")["row"]
+    assert shares[0] / sum(shares) == pytest.approx(row["buffer_frac_dqn"], abs=0.1)
+    looks = page.eval_on_selector_all(
+        "#replay .share span", "s => s.map(e => getComputedStyle(e).backgroundImage)"
+    )
+    assert looks[0] == "none"
+    assert "repeating-linear-gradient" in looks[1]
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_readable_on_every_screen(
+    playing: Life, visit: Callable[..., Visit], size: tuple[int, int], scheme: str
+) -> None:
+    seen = visit(size, scheme)
+    page = seen.open()
+    page.wait_for_selector("#games-table tbody tr")
+    fits, wide = page.evaluate(NO_OVERFLOW)
+    assert fits
+    assert wide == []
+    words, low = page.evaluate(LOW_CONTRAST)
+    assert words > 100
+    assert low == []
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    dark = max(map(int, re.findall(r"\d+", background))) < 60
+    assert dark == (scheme == "dark")
+    session = playing.ask("api/games")[0]["session"]
+    seen.open(f"game/{session}")
+    page.wait_for_selector("#game-page figure canvas")
+    fits, wide = page.evaluate(NO_OVERFLOW)
+    assert fits
+    assert wide == []
+    assert page.evaluate(LOW_CONTRAST)[1] == []
+
+
+def test_a_process_that_was_started_again_is_shown(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
+    """How often, when and why, on every screen."""
+    seen = visit()
+    page = seen.open()
+    page.wait_for_selector("#games-table tbody tr")
+    assert page.is_hidden("#restarts")
+    pids = re.findall(r"trainer: process (\d+)", (playing.run / "understudy.log").read_text())
+    os.kill(int(pids[-1]), signal.SIGKILL)
+    page.wait_for_selector("#restarts", state="visible")
+    seen.wait_text(
+        "#restarts", r"Started again: trainer 1×\. Last, at .*: trainer died \(killed by"
+    )
+    assert seen.text("#restarts").endswith("(more in the log)")
+    for size in (PHONE, DESK):
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        # Charts follow when the page was laid out anew.
+        until(lambda: page.evaluate(NO_OVERFLOW) == [True, []], f"it fits into {size}")
+    assert page.evaluate(LOW_CONTRAST)[1] == []
+    (found,) = playing.ask("api/state")["restarts"]
+    assert found["name"] == "trainer"
+    until(lambda: playing.ask("api/state")["row"]["updates_per_s"], "it learns again")
+
+
+# Controls.
+
+
+def test_a_control_asks_first_and_then_does_it(playing: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    before = playing.changes()
+    page.fill("#set-epsilon", "0.125")
+    page.click("[data-key='exploration.epsilon'] button")
+    assert page.locator("#ask").evaluate("dialog => dialog.matches(':modal')")
+    asked = seen.text("#ask-text")
+    assert "exploration.epsilon" in asked
+    assert re.search(r"From\s+0\.\d+, schedule 0\.2 to 0\.02", asked)
+    assert re.search(r"To\s+0\.125", asked)
+    assert playing.changes() == before  # nothing happens until it is confirmed
+
+    seen.refusals_meant = 1
+    page.fill("#token", "another token")
+    page.click("#ask-yes")
+    seen.wait_text("#ask-wrong", "token")
+    assert page.is_visible("#token")
+    assert playing.changes() == before
+
+    page.fill("#token", TOKEN)
+    page.click("#ask-yes")
+    seen.wait_text("#outcome", r"exploration\.epsilon\.start.* 0\.125")
+    assert page.is_hidden("#ask")
+    new = playing.changes()[len(before) :]
+    assert {(change["key"], change["to"]) for change in new} == {
+        ("exploration.epsilon.start", 0.125),
+        ("exploration.epsilon.end", 0.125),
+    }
+    until(lambda: playing.ask("api/state")["row"]["epsilon"] == 0.125, "the gateways have it")
+    seen.wait_text("#events", r"exploration\.epsilon\.start 0\.2 → 0\.125; .*end 0\.02 → 0\.125")
+
+    # The token is not asked again in this tab, and is kept nowhere else.
+    page.reload()
+    page.wait_for_selector("#status:not([data-is=waiting])")
+    page.fill("#set-rate", "5")
+    page.click("[data-key='learner.learning_rate'] button")
+    assert page.is_hidden("#token")
+    page.click("#ask-no")
+    assert page.is_hidden("#ask")
+    assert page.evaluate("JSON.stringify(localStorage)") == "{}"
+    assert seen.context.cookies() == []
+    assert TOKEN not in "".join(seen.asked)
+
+
+def test_the_servers_own_error_is_shown(playing: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    before = playing.changes()
+    page.evaluate("document.querySelector('#set-ratio').max = 9")
+    page.fill("#set-ratio", "3")
+    page.press("#set-ratio", "Enter")
+    page.fill("#token", TOKEN)
+    seen.refusals_meant = 1
+    page.click("#ask-yes")
+    seen.wait_text("#ask-wrong", r"expert\.ratio")
+    assert playing.changes() == before
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#ask")
+
+
+def test_pause_checkpoint_evaluate_and_settings_of_games(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
+    seen = visit()
+    page = seen.open()
+
+    def confirm(button: str, *, first: bool = False) -> None:
+        page.click(button)
+        page.wait_for_selector("#ask[open]")
+        if first:
+            page.fill("#token", TOKEN)
+        page.click("#ask-yes")
+        page.wait_for_selector("#ask:not([open])", state="attached")
+
+    confirm("#pause", first=True)
+    seen.wait_text("#pause-state", "paused")
+    assert playing.ask("api/state")["paused"] is True
+    seen.wait_text("#status", "paused")
+    confirm("#pause")
+    seen.wait_text("#pause-state", "goes on")
+    assert playing.ask("api/state")["paused"] is False
+
+    written = set((playing.run / "checkpoints").iterdir())
+    confirm("#checkpoint")
+    until(lambda: set((playing.run / "checkpoints").iterdir()) - written, "a checkpoint")
+
+    page.fill("#games-json", "level 3")
+    page.click("#games-settings button")
+    assert "JSON" in seen.text("#games-json-wrong")
+    page.fill("#games-json", '{"level": 3}')
+    confirm("#games-settings button")
+    seen.wait_text("#games-json-now", '"level":3')
+    assert playing.ask("api/state")["game_settings"]["level"] == 3
+
+    confirm("#evaluate")
+    seen.wait_text("#outcome", "2 games")
+    until(lambda: len(playing.ask("api/state")["evaluations"]) == 2, "another evaluation")
+    kinds = json.dumps(playing.changes())
+    for word in ("pause", "checkpoint", "evaluate", "level"):
+        assert word in kinds
+
+
+def test_the_ratio_by_keyboard_alone(playing: Life, visit: Callable[..., Visit]) -> None:
+    page = visit().open()
+    press = page.keyboard.press
+    focused = "document.activeElement.id"
+
+    press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Skip to the content"
+    press("Enter")
+    for _ in range(80):
+        press("Tab")
+        looks = page.evaluate(
+            """() => {
+                const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+                return [outlineStyle, parseFloat(outlineWidth), document.activeElement.outerHTML];
+            }"""
+        )
+        assert looks[0] == "solid", looks
+        assert looks[1] >= 2, looks
+        if page.evaluate(focused) == "set-ratio":
+            break
+    assert page.evaluate(focused) == "set-ratio"
+
+    page.keyboard.type("0.375")
+    press("Enter")
+    page.wait_for_selector("#ask[open]")
+    assert page.evaluate(focused) == "token"
+    press("Escape")
+    page.wait_for_selector("#ask:not([open])", state="attached")
+    assert page.evaluate(focused) == "set-ratio"  # where one was
+    press("Enter")
+    page.wait_for_selector("#ask[open]")
+    page.keyboard.type(TOKEN)
+    press("Tab")
+    assert page.evaluate(focused) == "ask-no"
+    press("Tab")
+    assert page.evaluate(focused) == "ask-yes"
+    press("Enter")
+    page.wait_for_selector("#ask:not([open])", state="attached")
+    until(
+        lambda: playing.ask("api/state")["row"]["expert_ratio"] == 0.375,
+        "the ratio that was typed",
+    )
+    assert playing.changes()[-1]["key"].startswith("expert.ratio.")
+    assert playing.changes()[-1]["to"] == 0.375
+
+
+# The server goes, and comes back.
+
+
+def test_a_lost_server_is_said_and_found_again(playing: Life, visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")
+    playing.close()
+    page.wait_for_selector("#lost", state="visible")
+    said = seen.text("#lost")
+    assert "No connection" in said or "error" in said
+    assert re.search(r"The numbers below are of \d\d:\d\d:\d\d", said)
+    assert re.search(r"no connection since \d\d:\d\d:\d\d", seen.text("#status"))
+    assert page.evaluate("document.querySelector('#lost').getAttribute('role')") == "alert"
+    points = page.evaluate("document.querySelector('#chart-latency').chart.data[0].length")
+    assert points > 10  # what was known stays
+
+    playing.again()
+    page.wait_for_selector("#lost", state="hidden")
+    seen.wait_text("#events", "Started again")
+    page.wait_for_function(
+        "document.querySelector('#chart-latency').chart.marks.some(mark => mark.letter === 'R')"
+    )
+    # Nothing can be done without a control token, and the page says how to get one.
+    seen.wait_text("#controls-note", r"server\.control_token")
+    assert page.locator("#controls button:not([disabled])").count() == 0
+    # The line is broken where the server was away.
+    rows = page.evaluate("document.querySelector('#chart-latency').chart.rows")
+    assert None in rows
+    seen.complaints = [text for text in seen.complaints if "Failed to load resource" not in text]

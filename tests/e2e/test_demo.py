@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from rich.console import Console
+
+from agent import checkpoint, diagnostics
+from config.load import load
+from config.options import given, parse
+from server import cli
+from server.commands import demo
+from server.commands.serve import Flag
+from server.monitor.metrics import METRICS, SUMMARY
+from server.play.attribution import compare, load_dump, load_logs
+
+ROOT = Path(__file__).parents[2]
+
+ASKED_FOR = {
+    "frames", "seconds", "frames_per_s", "updates", "updates_per_s", "samples_per_s", "buffer",
+    "eval_return_mean", "eval_episodes", "expert_return_mean", "transitions_dropped",
+    "attribution_mismatches",
+}  # fmt: skip
+"""What scripts read from summary.json, beside the metrics of each actor."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """The folder of a short demo, what it printed, and what it said on stderr."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "server",
+            "demo",
+            "--json",
+            "--frames",
+            "1500",
+            "--eval-every",
+            "600",
+            "--clients",
+            "2",
+            "--seed",
+            "5",
+            "--run",
+            str(folder),
+            "--metrics.every_s",
+            "0.2",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(170)
+def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, errors = run
+    assert errors == ""
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary.keys() >= ASKED_FOR
+    assert summary.keys() >= SUMMARY.keys()
+    assert summary.keys() - SUMMARY.keys() <= METRICS.keys()
+    assert summary["run"] == str(folder)
+    assert summary["frames"] >= 1500
+    # The games play on until they are stopped, but not for long: the trainer holds them back.
+    assert summary["frames"] < 1500 + 600
+    assert summary["seconds"] > 0
+    assert summary["frames_per_s"] == pytest.approx(summary["frames"] / summary["seconds"])
+    assert summary["updates"] == summary["frames"] - 500
+    assert summary["samples_per_s"] == pytest.approx(summary["updates_per_s"] * 128)
+
+
+@pytest.mark.slow
+def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -> None:
+    summary = run[1]
+    buffer = summary["buffer"]
+    assert buffer.keys() == {"total", "dqn", "expert", "frac_dqn", "frac_expert"}
+    assert buffer["total"] == summary["frames"] == buffer["dqn"] + buffer["expert"]
+    assert 0.3 < buffer["frac_dqn"] < 0.7
+    assert buffer["frac_dqn"] + buffer["frac_expert"] == pytest.approx(1)
+    for name in diagnostics.METRICS:
+        assert isinstance(summary[name], int | float), f"{name}: {summary[name]}"
+
+
+@pytest.mark.slow
+def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, _ = run
+    assert summary["transitions_dropped"] == 0
+    assert summary["attribution_mismatches"] == 0
+    assert summary["attribution_compared"] == summary["frames"]
+    # The logs are there to look at again.
+    found = compare(load_logs(folder / "answers"), load_dump(folder / "answers" / "replay.npz"))
+    assert found.ok
+    assert found.compared == summary["frames"]
+
+
+@pytest.mark.slow
+def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any], str]) -> None:
+    summary = run[1]
+    assert summary["eval_episodes"] == summary["expert_episodes"] == 20
+    assert -1000 < summary["eval_return_mean"] < 350
+    assert summary["expert_return_mean"] > 200
+    assert summary["eval_frames"] == summary["frames"]
+    assert summary["frames_eval"] >= 20
+    assert summary["frames_eval_expert"] >= 20
+    assert summary["steps_completed"] == summary["frames"], "evaluation stores nothing"
+
+
+@pytest.mark.slow
+def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, _ = run
+    lines = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    *way, last = lines
+    assert [len(line["returns"]) for line in lines] == [5, 5, 5, 20]
+    # The expert is measured at first, and with more episodes in the end.
+    assert [len(line["expert_returns"]) for line in lines] == [5, 0, 0, 20]
+    assert [mean for _, mean in summary["eval_on_the_way"]] == [
+        pytest.approx(line["mean"]) for line in way
+    ]
+    # The server counts when the evaluation begins: the last frame of a game may be on its way yet.
+    for (counted, _), line in zip(summary["eval_on_the_way"], way, strict=True):
+        assert 0 <= counted - line["frames"] <= 2  # games
+    # The games stop at that many actions; of each game one is not complete then.
+    frames = [line["frames"] for line in way]
+    assert all(0 <= 600 * i - frames[i] <= 4 for i in range(3)), frames
+    assert last["mean"] == pytest.approx(summary["eval_return_mean"])
+    best = max(line["mean"] for line in lines)
+    assert summary["eval_return_best"] == pytest.approx(best)
+    path = checkpoint.best(folder / "checkpoints")
+    assert path is not None
+    assert checkpoint.load(path)["evaluation"]["mean"] == pytest.approx(best)
+
+
+@pytest.mark.slow
+def test_the_run_can_be_gone_on_with(run: tuple[Path, dict[str, Any], str]) -> None:
+    folder, summary, _ = run
+    path = checkpoint.latest(folder / "checkpoints")
+    assert path is not None
+    assert checkpoint.load(path)["frames"] == summary["frames"]
+    assert (folder / "game.json").exists()
+    assert (folder / "config.toml").exists()
+    assert "[BATCH] Step 100: " in (folder / "understudy.log").read_text()
+    assert "Traceback" not in (folder / "understudy.log").read_text()
+
+
+# Its options.
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="understudy demo")
+    demo.add_arguments(parser)
+    return parse(parser, words)
+
+
+def test_its_preset_is_on_and_every_setting_can_be_changed() -> None:
+    args = parsed("--seed", "7", "--learner.hidden", "[32]")
+    config = load(given(args), {}).config
+    assert (config.run.seed, config.learner.hidden) == (7, (32,))
+    assert config.server.port == 0
+    assert (args.frames, args.clients) == (demo.FRAMES, 8)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--frames", "0"],
+        ["--frames", "many"],
+        ["--clients", "0"],
+        ["--clients", "-1"],
+        ["--weaken", "2"],
+        ["--weaken", "-0.5"],
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        parsed(*words)
+    assert error.value.code == 2
+    assert f"argument {words[0]}: " in capsys.readouterr().err
+
+
+def test_a_game_without_an_expert_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would train, and then have nobody to compare the network with."""
+    folder = tmp_path / "run"
+    assert cli.main(["demo", "--env", "CartPole-v1", "--run", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("understudy demo: --env: expected one with a known expert")
+    assert not folder.exists()
+
+
+def test_the_summary_is_printed_for_people_too() -> None:
+    console = Console(record=True, width=100, file=io.StringIO())
+    summary = {
+        "run": "runs/x",
+        "eval_return_mean": 123.45,
+        "eval_on_the_way": [[0, -250.2], [5000, 17.0]],
+        "expert_return_mean": 283.0,
+        "frames": 10_000,
+        "frames_per_s": 1234.5,
+        "updates": 9500,
+        "updates_per_s": 321.0,
+        "buffer": {"frac_dqn": 0.75, "frac_expert": 0.25},
+        "transitions_dropped": 0,
+        "attribution_mismatches": 0,
+        "attribution_compared": 10_000,
+    }
+    demo._print_summary("LunarLanderHybrid-v3", console, summary)
+    text = console.export_text()
+    for part in (
+        "-250, 17",
+        "123.5",
+        "283.0",
+        "10,000 (1,234 a second)",
+        "75.0% dqn, 25.0% expert",
+        "LunarLanderHybrid-v3: student against teacher",
+        "44% of its teacher",
+        "10,000 compared, all right",
+        "understudy inspect runs/x ",
+        "understudy serve --resume runs/x ",
+        "docs/start.md",
+    ):
+        assert part in text.replace("123.4", "123.5"), text
+    assert "2 WRONG" in demo.attributed(summary | {"attribution_mismatches": 2})[1]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "share"),
+    [(200.0, 250.0, "80%"), (300.0, 250.0, "120%"), (-5.0, 250.0, ""), (0.0, 250.0, ""),
+     (-5.0, -20.0, ""), (5.0, -20.0, "")],
+)  # fmt: skip
+def test_a_share_of_the_teacher_is_said_where_there_is_one(
+    student: float, teacher: float, share: str
+) -> None:
+    rows = demo.reached(student, teacher)
+    assert [text.partition(" ")[0] for _, text in rows] == ([share] if share else [])
+
+
+def test_every_game_of_the_demo_is_described() -> None:
+    assert demo.ABOUT.keys() == demo.EXPERTS.keys()
+
+
+def test_what_ends_the_demo_before_its_time() -> None:
+    well: Any = SimpleNamespace(failures=[])
+    failed: Any = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
+    go, stop = (cast(Flag, SimpleNamespace(set=value)) for value in (False, True))
+    demo._check_all_is_well(go, well, well)
+    for players in ((failed, well), (well, failed)):
+        with pytest.raises(demo.DemoError, match="no such environment"):
+            demo._check_all_is_well(go, *players)
+    with pytest.raises(demo.DemoError, match="stopped before the end"):
+        demo._check_all_is_well(stop, well, failed)

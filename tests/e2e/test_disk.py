@@ -1,0 +1,332 @@
+"""A disk that is full, and files that cannot be written: nothing good is replaced by half of what
+was to come, it is said once, and what serves goes on."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from agent import checkpoint
+from agent.files import append_whole
+from config.models import Config
+from server.run.directory import RunDirectory, append_lines
+from server.run.disk import Writes, reason
+from tests.support.worlds import SPEC
+
+ROOT = Path(__file__).parents[2]
+
+STATE = {"learner": {"w": torch.zeros(200_000)}}
+
+
+PRELUDE = """
+import os, sys
+from pathlib import Path
+
+DISK = Path(sys.argv[1])
+
+def fill():
+    "To the last byte, but for a few: a part of what comes next still fits."
+    with (DISK / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            pass
+"""
+
+
+def in_a_full_disk(script: str, size: str = "256k") -> None:
+    """Run a script whose folder DISK is a file system of this size, of its own and gone with it."""
+    program = PRELUDE + textwrap.dedent(script)
+    command = f'mount -t tmpfs -o size={size} none "$1" && exec "$2" -c "$3" "$1"'
+    folder = Path(os.environ["FULL_DISK"])
+    done = subprocess.run(
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            command,
+            "sh",
+            str(folder),
+            sys.executable,
+            program,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place for a small file system. Skips where none can be mounted."""
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setenv("FULL_DISK", str(tmp_path / "disk"))
+    probe = [
+        "unshare",
+        "-m",
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=64k",
+        "none",
+        str(tmp_path / "disk"),
+    ]
+    try:
+        done = subprocess.run(probe, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("unshare is not there: install util-linux")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here, be root: {done.stderr.strip()}")
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
+    in_a_full_disk(
+        """
+        import errno, json, logging
+        import torch
+        from agent import checkpoint
+        from agent.files import append_whole, written_whole
+        from config.models import Config
+        from server.run.logs import LogFile
+        from server.run.directory import append_lines, write_effective
+
+        def fails(act):
+            try:
+                act()
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, repr(error)
+            else:
+                raise AssertionError("it was written on a full disk")
+
+        small = {"learner": {"w": torch.ones(10)}}
+        checkpoint.save(DISK / "update-1.pt", small)
+        write_effective(Config(), DISK)
+        before = (DISK / "config.toml").read_bytes()
+        log = LogFile(DISK / "a.log")
+        line = lambda text: log.emit(logging.LogRecord("x", 30, "", 0, text, None, None))
+        line("first")
+        append_lines(DISK / "rows.jsonl", [{"a": 1}])
+        fill()
+        rows, said = (DISK / "rows.jsonl").read_bytes(), (DISK / "a.log").read_bytes()
+
+        fails(lambda: checkpoint.save(DISK / "update-1.pt", {"learner": {"w": torch.zeros(99999)}}))
+        assert torch.equal(checkpoint.load(DISK / "update-1.pt")["learner"]["w"], torch.ones(10))
+        fails(lambda: checkpoint.save(DISK / "best.pt", {"learner": {"w": torch.zeros(99999)}}))
+        assert not (DISK / "best.pt").exists()
+        def whole():
+            with written_whole(DISK / "config.toml") as file:
+                file.write(b"y" * 10000)
+        fails(whole)
+        big = Config.model_validate({"server": {"settings": {"x": "y" * 10000}}})
+        fails(lambda: write_effective(big, DISK))
+        assert (DISK / "config.toml").read_bytes() == before
+        # What still fits into the block of a file may be written; then nothing is, or all.
+        fails(lambda: append_lines(DISK / "rows.jsonl", [{"b": "z" * 10000}]))
+        assert (DISK / "rows.jsonl").read_bytes() == rows, "half a line"
+        for _ in range(50):
+            line("v" * 10000)
+        assert (DISK / "a.log").read_bytes() == said, "half a line"
+        assert LogFile.failed == 50
+        assert sorted(p.name for p in DISK.iterdir()) == [
+            "a.log", "config.toml", "filler", "rows.jsonl", "update-1.pt"], list(DISK.iterdir())
+
+        (DISK / "filler").unlink()
+        append_lines(DISK / "rows.jsonl", [{"c": 3}])
+        line("last")
+        assert [json.loads(x) for x in (DISK / "rows.jsonl").open()] == [{"a": 1}, {"c": 3}]
+        assert (DISK / "a.log").read_text().splitlines() == ["first", "last"]
+        checkpoint.save(DISK / "update-1.pt", {"learner": {"w": torch.zeros(99)}})
+        """
+    )
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.slow
+def test_a_server_whose_disk_is_full_goes_on_serving_and_says_so_once() -> None:
+    in_a_full_disk(
+        """
+        sys.path[:0] = ["tests", "clients/python"]
+        import json, time
+        from tests.support.running import RawClient, Running
+        from agent import checkpoint
+
+        if __name__ == "__main__":
+            run = DISK / "run"
+            settings = {
+                "checkpoint__every_s": 0.3, "metrics__every_s": 0.3, "metrics__tensorboard": True,
+            }
+            with Running(run, **settings) as server, RawClient(server.port, 60) as client:
+                client.welcome()
+                seq = 0
+                def play(n):
+                    global seq
+                    for _ in range(n):
+                        assert client.frame(seq)[0] == 12
+                        seq += 1
+                play(60)
+                server.until(lambda: checkpoint.latest(run / "checkpoints"), "it saves", 60)
+                fill()
+                def failed(name, n):
+                    play(20)
+                    return server.row.get(name, 0) >= n
+                server.until(lambda: failed("checkpoints_failed", 2), "checkpoints fail", 60)
+                server.until(lambda: failed("writes_failed", 3), "writes fail", 60)
+                newest = checkpoint.latest(run / "checkpoints")
+                checkpoint.load(newest)
+                before = server.row["updates"]
+                def learns():
+                    play(20)
+                    return server.row["updates"] > before
+                server.until(learns, "it goes on learning", 60)
+                (DISK / "filler").unlink()
+                def saved():
+                    play(20)
+                    return checkpoint.latest(run / "checkpoints") != newest
+                server.until(saved, "it saves again", 60)
+                server.until(lambda: "can be written again" in server.log(), "it says so", 60)
+                client.send([5])
+                client.rest()
+                server.settle()
+            assert checkpoint.load(checkpoint.latest(run / "checkpoints"))["frames"] > 100
+            for line in (run / "metrics.jsonl").read_text().splitlines():
+                json.loads(line)
+        """,
+        size="8m",
+    )
+
+
+# Without a full disk.
+
+
+def test_a_failure_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    writes = Writes(logging.getLogger("trainer"), "training goes on")
+    for _ in range(1000):
+        with writes.tried("checkpoints") as errors:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert errors
+    with writes.tried("metrics"):
+        pass
+    assert writes.failed == 1000
+    (record,) = caplog.records
+    assert (
+        "could not write checkpoints: No space left on device: the disk is full" in record.message
+    )
+    assert "training goes on" in record.message
+    with writes.tried("checkpoints") as errors:
+        pass
+    assert not errors
+    with writes.tried("checkpoints"):
+        pass
+    assert [r.message for r in caplog.records[1:]] == [
+        "checkpoints can be written again, after 1000 failures"
+    ]
+    with writes.tried("checkpoints", ValueError):
+        raise ValueError("bad")
+    assert "could not write checkpoints: bad" in caplog.records[-1].message
+    with pytest.raises(KeyError), writes.tried("checkpoints"):
+        raise KeyError
+
+
+def test_other_reasons_are_given_as_they_are() -> None:
+    assert (
+        reason(PermissionError(errno.EACCES, "Permission denied")) == "[Errno 13] Permission denied"
+    )
+    assert "the disk is full" in reason(OSError(errno.EDQUOT, "Quota exceeded"))
+
+
+def test_a_line_stands_on_its_own_whatever_the_file_ends_with(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"half": ')
+    append_whole(path, b"one\n")
+    append_whole(path, b"two\n")
+    assert path.read_text() == '{"half": \none\ntwo\n'
+
+
+def test_a_write_that_fails_half_way_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_lines(path, [{"a": 1}])
+    real, calls = os.write, []
+
+    def write(file: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) == 1:
+            return real(file, data[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space"):
+        append_lines(path, [{"b": 2}])
+    monkeypatch.undo()
+    assert path.read_text() == '{"a": 1}\n'
+
+
+@pytest.mark.parametrize("writer", ["game", "launches"])
+def test_what_a_resume_needs_is_replaced_whole_or_not_at_all(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """game.json and run.json: a start on a full disk must not end the run for good."""
+    config = Config.model_validate({"run": {"dir": str(tmp_path / "run")}})
+    folder = RunDirectory.open(config, resume=False)
+    folder.keep_game(SPEC)
+    folder.close()
+    before = {p.name: p.read_bytes() for p in folder.path.iterdir() if p.is_file()}
+
+    def fsync(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if writer == "game":
+        with pytest.raises(OSError, match="No space"):
+            folder.keep_game(SPEC)
+    else:
+        with pytest.raises(Exception, match="No space left"):
+            RunDirectory.open(config, resume=True)
+    monkeypatch.undo()
+    assert {p.name: p.read_bytes() for p in folder.path.iterdir() if p.is_file()} == before
+    again = RunDirectory.open(config, resume=True)
+    assert again.launch == 2
+    assert again.game() == SPEC
+    again.close()
+
+
+# Old checkpoints.
+
+
+def _kept(folder: Path) -> list[int]:
+    return [int(path.name[7:-3]) for path in checkpoint.checkpoints(folder)]
+
+
+def test_of_the_old_ones_the_first_after_each_so_many_updates_stays(tmp_path: Path) -> None:
+    for updates in range(0, 1000, 37):
+        (tmp_path / checkpoint.file_name(updates)).touch()
+        (tmp_path / checkpoint.BEST).touch()
+        checkpoint.prune(tmp_path, 2, 250)
+    # After 250, 500 and 750 updates, and the newest two.
+    assert _kept(tmp_path) == [259, 518, 777, 962, 999]
+    assert (tmp_path / checkpoint.BEST).exists()
+    checkpoint.prune(tmp_path, 1)
+    assert _kept(tmp_path) == [999]
+
+
+def test_a_checkpoint_of_another_name_is_its_owners(tmp_path: Path) -> None:
+    for name in ("a-mine.pt", "update-0000000001.pt", "update-0000000002.pt"):
+        (tmp_path / name).touch()
+    checkpoint.prune(tmp_path, 1, 100)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-mine.pt", "update-0000000002.pt"]

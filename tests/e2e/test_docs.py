@@ -1,0 +1,443 @@
+"""What the documents promise: commands that parse, settings that exist, links that resolve, figures
+that follow from the code, and a first game that runs as it is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from agent.advantage import Mode, advantage_weights
+from agent.replay import Replay
+from config.fields import all_settings, groups
+from config.load import ConfigError, combine, environment_layer, load, toml_layer
+from config.options import given, parse
+from protocol.actor import Actor
+from protocol.spaces import Discrete, GameSpec, Observation
+from server.cli import COMMANDS, main, parser_for
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+DESIGN = ROOT / "docs/design.md"
+BENCHMARKS = ROOT / "docs/benchmarks.md"
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("protocol/*.md"),
+        *ROOT.glob("clients/*/*.md"),
+    ]
+)
+PACKAGES = sorted(
+    str(path.parent.relative_to(ROOT))
+    for top in ("protocol", "config", "agent", "server", "lab")
+    for path in (ROOT / top).rglob("__init__.py")
+)
+
+each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS]
+)
+
+
+# Markdown, as far as it is needed here.
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def prose(text: str) -> str:
+    """The text without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def spans(text: str) -> list[str]:
+    """The inline code, outside of blocks."""
+    return re.findall(r"`([^`\n]+)`", prose(text))
+
+
+def anchors(text: str) -> set[str]:
+    """The names under which headings can be linked to."""
+    titles = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", title.lower()) for title in titles]
+    return {title.replace(" ", "-") for title in plain}
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Relative links that lead nowhere."""
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (folder / path).resolve() if path else None
+        found = other is None or (other.exists() and other.is_relative_to(ROOT))
+        if found and anchor:
+            found = anchor in anchors(other.read_text() if other else text)
+        if not found:
+            broken.append(target)
+    return broken
+
+
+def lua_variables() -> set[str]:
+    """What the client for MAME reads from the environment."""
+    code = (ROOT / "clients/mame/understudy.lua").read_text()
+    return {f"UNDERSTUDY_{name}" for name in re.findall(r'\b(?:env|number)\("([A-Z_]+)"', code)}
+
+
+# Commands, as a shell would see them.
+
+
+def commands(text: str) -> list[str]:
+    """Lines of shell blocks, and inline code, that run something of this project."""
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    lines = [line.removeprefix(".venv/bin/") for line in lines]
+    ours = ("understudy ", "scripts/", ".ci/", "python -m ")
+    # As another user, as the service's commands are run.
+    lines = [re.sub(r"^sudo (-u understudy|env PATH=\S+) /opt/understudy/(\.venv/bin/)?", "", line)
+             for line in lines]  # fmt: skip
+    found = [line for line in lines + spans(text) if line.startswith(ours)]
+    return [line for line in found if line not in ours]  # the folder itself is no command
+
+
+def check(command: str) -> None:
+    """Raise unless the command could be run: it exists, and its options are real."""
+    program, *words = shlex.split(command, comments=True)
+    if ">" in words:  # into a file
+        assert len(words) == words.index(">") + 2
+        words = words[:-2]
+    if words and words[0] == "…":  # all of a kind
+        return
+    if program == "understudy":
+        name, *options = words
+        _parse(name, options)
+    elif program == "python":
+        module = words[1]
+        assert find_spec(module), f"{command}: no module {module}"
+    else:
+        path = ROOT / program
+        assert path.is_file(), f"{command}: no {program}"
+        if path.suffix != ".py":
+            assert os.access(path, os.X_OK), f"{command}: not executable"
+        if path.name in COMMANDS:
+            _parse(path.name, words)
+
+
+def _parse(name: str, options: list[str]) -> None:
+    if name == "--version":
+        return
+    assert name in COMMANDS, f"there is no command {name!r}"
+    args = parse(parser_for(name), options)
+    if hasattr(args, "config_file"):
+        # The values too; the files and runs that are named are the reader's.
+        load(replace(given(args), file=None, resume=None), {})
+
+
+@each_document
+def test_commands_can_be_run(document: Path) -> None:
+    for command in commands(document.read_text()):
+        try:
+            check(command)
+        except SystemExit:
+            pytest.fail(f"{document.name}: wrong options: {command}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ("understudy train", AssertionError),
+        ("understudy serve --prt 7000", ConfigError),
+        ("understudy serve --port seven", ConfigError),
+        ("understudy play --connect host:port", SystemExit),
+        ("understudy config list", SystemExit),
+        ("understudy config list > understudy.toml", SystemExit),
+        ("scripts/nothing", AssertionError),
+        ("sudo -u understudy /opt/understudy/.venv/bin/understudy steer", AssertionError),
+        ("scripts/demo --frame 3", ConfigError),
+        ("scripts/../README.md", AssertionError),
+        ("python -m server.nothing", AssertionError),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_noticed(wrong: str, error: type[BaseException]) -> None:
+    (command,) = commands(f"```sh\n{wrong}\n```\n")
+    assert wrong.endswith(command)
+    with pytest.raises(error):
+        check(command)
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"understudy \d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+def test_the_readme_has_every_command_and_script() -> None:
+    text = README.read_text()
+    shown = {command.split()[1] for command in commands(text) if command.startswith("understudy ")}
+    run = {command.split()[0] for command in commands(text)}
+    # The demos are started by their scripts.
+    assert shown >= COMMANDS.keys() - {"demo", "demo-mame"}
+    assert run >= {"scripts/demo", "scripts/demo-mame", "scripts/test", "scripts/lint", ".ci/run"}
+    for folder in ("protocol", "config", "agent", "server", "clients/python", "docs"):
+        assert f"`{folder}/`" in text
+
+
+@each_document
+def test_settings_that_are_named_exist(document: Path) -> None:
+    text = document.read_text()
+    for span in spans(text):
+        if re.fullmatch(rf"({'|'.join(groups())})(\.[a-z_]+)+", span):
+            name = span.rsplit(".", 1)[1]
+            known = any(key == span or key.startswith(span + ".") for key in all_settings())
+            assert known or name in ("py", "toml", "json", "jsonl"), f"there is no setting {span}"
+    for variable in set(re.findall(r"UNDERSTUDY_[A-Z][A-Z_]*", text)):
+        assert (
+            variable in {setting.variable for setting in all_settings().values()} | lua_variables()
+        )
+
+
+@each_document
+def test_configuration_examples_are_valid(document: Path) -> None:
+    for block in blocks(document.read_text(), "toml"):
+        combine([toml_layer(block, document.name)])
+
+
+def test_variables_in_commands_are_settings() -> None:
+    for text in (README.read_text(), DESIGN.read_text()):
+        for name, value in re.findall(r"(UNDERSTUDY_[A-Z_]+)=(\S+)", text):
+            environment_layer({name: value.strip("`()")})
+
+
+@each_document
+def test_links_resolve(document: Path) -> None:
+    assert broken_links(document.read_text(), document.parent) == []
+
+
+def test_a_broken_link_is_noticed() -> None:
+    text = "# A title, long\n[a](#a-title-long) [b](README.md#tests) [c](docs) [d](https://x.invalid)\n"
+    assert broken_links(text, ROOT) == []
+    text += "[e](#none) [f](README.md#none) [g](nothing.md) [h](../elsewhere)\n"
+    assert broken_links(text, ROOT) == ["#none", "README.md#none", "nothing.md", "../elsewhere"]
+
+
+# The project stands alone.
+
+# Put together here, so that this file does not find itself.
+_OUTSIDE = re.compile(
+    r"\.\./" + "shared|(?<![\\w.])/" + "work/|(?:"
+    + "|".join(re.escape(name) + r"\.(?:org|io|com|dev)"
+               for name in ("pypi", "pythonhosted", "pytorch", "docker", "ghcr", "nvcr", "quay",
+                            "npmjs", "anaconda"))
+    + ")",
+)  # fmt: skip
+
+
+def outside(text: str) -> list[str]:
+    """Paths outside of the project, and hosts of package and image registries."""
+    return _OUTSIDE.findall(text)
+
+
+def test_nothing_outside_the_project_is_named() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = {}
+    for name in listed.stdout.split("\0"):
+        path = ROOT / name
+        if name and path.is_file() and b"\0" not in (data := path.read_bytes()):
+            found[name] = outside(data.decode())
+    assert "README.md" in found
+    assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+def test_something_outside_is_noticed() -> None:
+    for text in (
+        "see ../" + "shared/x",
+        "in /" + "work/main",
+        "https://download.pytorch" + ".org/",
+    ):
+        assert outside(text), text
+    assert outside("the framework/ of docker and pytorch, ../README.md") == []
+
+
+# What the documents say of the code.
+
+
+def test_the_layout_names_every_module() -> None:
+    text = DESIGN.read_text()
+    layout = text[text.index("## Layout") : text.index("## Dependencies")]
+    for package in PACKAGES:
+        start = layout.index(f"**`{package}/`**")
+        table = layout[start:].split("\n\n**", 1)[0]
+        named = {span for span in spans(table) if span.endswith(".py")}
+        there = {p.name for p in (ROOT / package).glob("*.py") if p.name != "__init__.py"}
+        assert named == there, f"{package}/: the layout in {DESIGN.name} differs from the folder"
+
+
+def test_files_that_are_named_in_passing_exist() -> None:
+    for document in (README, DESIGN, BENCHMARKS):
+        for span in spans(document.read_text()):
+            if re.fullmatch(
+                r"(protocol|config|agent|server|lab|scripts|tests|docs)/[\w./-]+", span
+            ):
+                assert (ROOT / span).exists(), f"{document.name}: no {span}"
+
+
+def test_what_reliability_promises_is_tested() -> None:
+    """Each line of its tables of events names tests: a file, and the words of a test's name."""
+    text = (ROOT / "docs/reliability.md").read_text()
+    tables = re.findall(r"^\| event \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    table = "".join(tables).splitlines()
+    assert len(table) >= 10
+    for line in table:
+        named = re.findall(r"`(tests/\w+\.py)`: ([^;|]+?) *[;|]", line)
+        assert named, f"no test in: {line}"
+        for file, words in named:
+            test = f"def test_{words.replace(' ', '_')}("
+            assert test in (ROOT / file).read_text(), f"{file} has no {test}"
+
+
+def test_bytes_of_a_stored_step() -> None:
+    text = DESIGN.read_text()
+    table = text[text.index("**Bytes a step**") : text.index("## The learner")]
+    cells = re.findall(r"^\| .* \| \**(\d+)\** \|$", table, re.MULTILINE)
+    *parts, together = [int(cell) for cell in cells]
+    assert sum(parts) == together
+    spec = GameSpec("bytes", Observation("float32", (195,)), (Discrete("act", 44),))
+    assert Replay(spec, 1000, n_step=3, gamma=0.99).nbytes == 1000 * together
+
+
+@pytest.mark.parametrize(
+    ("mode", "actor", "reward", "weight"),
+    [
+        ("global", Actor.DQN, 0.3, "0.47"),
+        ("global", Actor.EXPERT, 0.8, "9.5"),
+        ("per_actor", Actor.DQN, 0.5, "12"),
+        ("per_actor", Actor.DQN, 0.1, "0.08"),
+        ("per_actor", Actor.EXPERT, 1.0, "12"),
+        ("per_actor", Actor.EXPERT, 0.6, "0.08"),
+    ],
+)
+def test_the_worked_example(mode: Mode, actor: Actor, reward: float, weight: str) -> None:
+    """The weights that README and design print, from rewards with the stated means and spread."""
+    spread = torch.tensor([-0.12, 0.12])
+    rewards = torch.cat([0.3 + spread.repeat(3000), 0.8 + spread.repeat(1000)])
+    actors = torch.tensor([Actor.DQN] * 6000 + [Actor.EXPERT] * 2000)
+    row = 0 if actor is Actor.DQN else 7999
+    rewards[row] = reward
+    found = float(advantage_weights(rewards, actors, mode=mode)[row])
+    assert found == pytest.approx(float(weight), rel=0.06)
+    assert f"| {weight} |" in README.read_text()
+    assert weight in DESIGN.read_text()
+
+
+def test_the_history_is_the_end_of_the_benchmarks() -> None:
+    """`understudy bench --record` appends to it."""
+    text = BENCHMARKS.read_text()
+    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert sections[-1] == "History"
+    assert text.count("<!-- latest -->") == 1
+
+
+def test_the_targets_name_what_the_bench_prints() -> None:
+    text = BENCHMARKS.read_text()
+    targets = text[text.index("## Targets") : text.index("## Latest")]
+    fields = re.findall(r"\| `(\w+)` \|$", targets, re.MULTILINE)
+    assert len(fields) >= 9
+    code = "".join(path.read_text() for path in (ROOT / "lab" / "bench").glob("*.py"))
+    assert [field for field in fields if f'"{field}"' not in code] == []
+
+
+# The first game.
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """`understudy serve` on a free port: that port. It ends in order."""
+    options = ["--port", "0", "--server.http_port", "0", "--run", str(folder)]
+    options += ["--learner.hidden", "[16]"]
+    options += ["--trainer.min_steps", "500", "--trainer.threads", "1"]
+    options += ["--server.http_port", "none"]  # whoever has that port is no matter here
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "serve", *options],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        printed, found = "", None
+        while not found and (line := process.stdout.readline()):
+            printed += line
+            found = re.search(r"listens on 127\.0\.0\.1:(\d+)", line)
+        assert found, printed
+        yield int(found[1])
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
+
+
+def first_game(port: int, episodes: int) -> str:
+    """The code of the game that README and start have, for this port and so many episodes."""
+    (code,) = blocks(README.read_text(), "python")
+    assert blocks((ROOT / "docs/start.md").read_text(), "python") == [code]
+    assert len(code.split("with ")[1].splitlines()) <= 25
+    for printed, here in (("7777", str(port)), ("range(1, 5001)", f"range(1, {episodes + 1})")):
+        assert code.count(printed) == 1
+        code = code.replace(printed, here)
+    return code
+
+
+def play(command: list[str], folder: Path) -> str:
+    """What a game prints that plays to its end and has nothing to complain about."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
+
+
+@pytest.mark.timeout(400)
+def test_the_start_can_be_followed_in_its_order(tmp_path: Path) -> None:
+    """Each command with the server that was started last before it."""
+    text = (ROOT / "docs/start.md").read_text()
+    steps = re.findall(r"^```(?:sh|(python))\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    played = []
+    with ExitStack() as running:
+        port, run = 0, Path()
+        for language, block in steps:
+            words = block.strip().removeprefix(".venv/bin/").split()
+            if language:
+                play(["-c", first_game(port, 200)], tmp_path)
+                played.append(run)
+            elif words[:3] == ["understudy", "serve", "--run"]:
+                running.close()  # by Ctrl-C in its terminal
+                run = tmp_path / words[3]
+                port = running.enter_context(serving(run))
+            elif words[:2] == ["understudy", "play"]:
+                # As it is printed but for how long it lasts: the options that come last hold.
+                less = ["--clients", "1", "--frames", "100", "--eval-episodes", "1"]
+                words += [*less, "--connect", f"127.0.0.1:{port}"]
+                assert "evaluation after 0 frames" in play(["-m", "server", *words[1:]], ROOT)
+                played.append(run)
+            else:
+                assert words == ["scripts/demo"]
+    game, lander = (json.loads((run / "summary.json").read_text()) for run in played)
+    assert game["errors"] == lander["errors"] == 0
+    assert game["episodes"] == 200
+    assert game["transitions_dropped"] == 0
+    assert game["updates"] > 0
+    assert min(game["buffer"]["dqn"], game["buffer"]["expert"]) > 500

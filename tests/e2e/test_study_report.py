@@ -1,0 +1,245 @@
+"""The page, the tables and the command, from results that are made up."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.study import report as study_report
+from lab.study.checks import Ends, Passes
+from lab.study.design import Picture, Scene, jobs
+from lab.study.plots import metric_line, return_line
+from lab.study.results import Results, Run
+from lab.study.store import path_of
+from server.cli import main
+from tests.e2e.test_docs import broken_links
+from tests.support.fake_results import SCENE, comparison, results, run, write, write_one
+
+GOOD, BAD = [0.0, 100.0, 230.0], [0.0, 50.0, 90.0]
+PASSES = Passes("land", "a", 200, by=3000)
+WHAT = comparison(PASSES, Ends("land", "b", None), passing=200, metrics=("grad_share_dqn",))
+METRICS = {
+    "q_mean_dqn": [math.nan, 1.0, 2.0],
+    "q_mean_expert": [math.nan, 2.0, 3.0],
+    "grad_share_dqn": [math.nan, 0.2, 0.4],
+}
+RESULTS = results([GOOD, GOOD], [BAD, BAD], expert=150, metrics=METRICS)
+COMMAND = "scripts/study tiny"
+
+
+def page(folder: Path, found: Results = RESULTS, what: Any = WHAT) -> str:
+    study_report.write(folder, [(what, found, COMMAND)], ["tiny"])
+    return (folder / "results.md").read_text()
+
+
+def test_the_page_has_tables_verdicts_pictures_and_commands(tmp_path: Path) -> None:
+    text = page(tmp_path)
+    assert "- [A tiny comparison](#a-tiny-comparison): 1 met, 1 NOT met" in text
+    assert "| land, a: frames until the evaluation return first exceeds 200" in text
+    assert "| 3,000 [3,000, 3,000] | **met** |" in text
+    assert "at least the expert's 150.0" in text
+    assert "| 90 [90, 90] | **NOT met** |" in text
+    assert "| the expert alone |  | 150 |" in text
+    assert "| a | 2 | 230 [230, 230] | 110 [110, 110] | 3,000 [3,000, 3,000] | 0.30 [" in text
+    assert "| b | 2 | 90 [90, 90] | 47 [47, 47] | never [never, never] | 0.30 [" in text
+    assert (
+        "![Landing: evaluation return](results/tiny-land-return.png)\n\n`scripts/study tiny`"
+        in text
+    )
+    assert "4 runs" in text
+    assert "Revision abc; 2 cores of a processor" in text
+    assert (tmp_path / "results/tiny-land-return.png").read_bytes()[:4] == b"\x89PNG"
+    assert "\n\n\n" not in text
+
+
+def test_verdicts_turn_when_the_results_do(tmp_path: Path) -> None:
+    text = page(tmp_path, results([BAD, BAD], [GOOD, GOOD], expert=150, metrics=METRICS))
+    assert "| never [never, never] | **NOT met** |" in text
+    assert "| 230 [230, 230] | **met** |" in text
+    text = page(tmp_path, replace(RESULTS, seeds=3))
+    assert "- [A tiny comparison](#a-tiny-comparison): 2 not enough runs" in text
+    assert text.count("**not enough runs**") == 2
+
+
+def test_the_same_results_make_the_same_files(tmp_path: Path) -> None:
+    assert page(tmp_path / "a") == page(tmp_path / "b")
+    name = "results/tiny-land-return.png"
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_sections_of_other_comparisons_stay(tmp_path: Path) -> None:
+    page(tmp_path)
+    other = replace(WHAT, name="other", title="Another one")
+    order = ["other", "tiny"]
+    nothing = Results(2, 2, {}, {})
+    found = [(other, RESULTS, "scripts/study other"), (WHAT, nothing, COMMAND)]
+    study_report.write(tmp_path, found, order)
+    text = (tmp_path / "results.md").read_text()
+    assert text.index("## Another one") < text.index("## A tiny comparison")
+    assert text.index("(#another-one)") < text.index("(#a-tiny-comparison): 1 met, 1 NOT met")
+    assert text.count("`scripts/study tiny`") == text.count("`scripts/study other`") == 1
+
+
+def test_several_games_are_summed_up(tmp_path: Path) -> None:
+    other = Scene("other", "Another game", SCENE.env, variants=("a",))
+    what = replace(WHAT, scenes=(SCENE, other), checks=())
+    runs = {**RESULTS.runs, ("other", "a"): [run(1, BAD, METRICS), run(2, BAD, METRICS)]}
+    text = page(tmp_path, replace(RESULTS, runs=runs), what)
+    assert "| return at the end | land | other | all together |" in text
+    assert "| a | 230 [230, 230] | 90 [90, 90] | 160 [160, 160] |" in text
+    assert "| b | 90 [90, 90] |  |  |" in text
+    assert (tmp_path / "results/tiny-other-return.png").exists()
+
+
+def test_links_of_a_page_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.test_docs.ROOT", tmp_path)
+    text = page(tmp_path)
+    assert broken_links(text, tmp_path) == []
+    (tmp_path / "results/tiny-land-return.png").unlink()
+    assert broken_links(text, tmp_path) == ["results/tiny-land-return.png"]
+
+
+def test_lines_are_interquartile_means_over_runs() -> None:
+    runs = [
+        run(i, [value, 2 * value], {"q_dqn": [math.nan, value]})
+        for i, value in enumerate([1.0, 4.0, 7.0])
+    ]
+    line = return_line(runs, 2)
+    assert line.frames == [1000, 2000]
+    assert line.middle == [4, 8]
+    assert line.low[0] >= 1
+    assert line.high[0] <= 7
+    metric = metric_line(runs, "q_dqn")
+    assert (metric.frames, metric.middle) == ([2000], [4])
+    longer = Run(4, (*runs[0].evaluations, *runs[0].evaluations))
+    assert len(return_line([*runs, longer], 2).frames) == 2
+
+
+def test_pictures_of_panels_and_of_both_actors(tmp_path: Path) -> None:
+    panels = Picture("panels", "in panels", panels={"one": ("a",), "two": ("a", "b")})
+    actors = Picture("actors", "both actors", metrics=("q_mean",))
+    what = replace(WHAT, pictures=(panels, actors))
+    text = page(tmp_path, what=what)
+    assert "(results/tiny-land-panels.png)" in text
+    assert "![Landing: both actors](results/tiny-land-actors.png)" in text
+    sizes = [(tmp_path / f"results/tiny-land-{p}.png").stat().st_size for p in ("panels", "actors")]
+    assert min(sizes) > 10_000
+
+
+def test_as_plain_data_for_programs() -> None:
+    data = json.loads(json.dumps(study_report.as_data(WHAT, RESULTS), allow_nan=False))
+    assert data["comparison"] == "tiny"
+    assert data["scenes"]["land"]["expert"] == 150
+    a, b = data["scenes"]["land"]["variants"]
+    assert a["final"] == {"point": 230, "low": 230, "high": 230, "n": 2}
+    assert b["passing"]["point"] == "never"
+    assert [verdict["verdict"] for verdict in data["verdicts"]] == ["met", "NOT met"]
+
+
+# The command.
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.study.command.COMPARISONS", (WHAT,))
+
+
+@pytest.mark.usefixtures("known")
+def test_what_is_complete_is_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is started here: with all files there, the command shows what they say."""
+    where = ["--results", str(tmp_path / "results")]
+    write(tmp_path / "results", WHAT, {"": [[150.0]], "a": [GOOD, GOOD], "b": [BAD, BAD]})
+    assert main(["study", "tiny", *where, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "all 5 runs are complete" in err
+    assert "--results" in err
+    (data,) = json.loads(out)
+    assert [verdict["verdict"] for verdict in data["verdicts"]] == ["met", "NOT met"]
+    assert main(["study", "tiny", *where]) == 0
+    out, _ = capsys.readouterr()
+    assert "Landing" in out
+    assert "NOT met" in out
+    assert main(["study", "--list", *where]) == 0
+    assert "4 of 4" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("known")
+def test_pictures_alone_need_their_package(tmp_path: Path) -> None:
+    """Without matplotlib everything else runs; a report is refused before anything is played."""
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; "
+        "from server.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+
+    def said(*words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "study", *words], capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    assert said("--list", "--results", str(tmp_path))[0] == 0
+    code_, text = said("weak-teacher", "--report", str(tmp_path))
+    assert code_ == 2
+    assert "install understudy with the extra study" in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("known")
+def test_a_report_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, docs = tmp_path / "results", tmp_path / "docs"
+    assert main(["study", "--results", str(folder), "--report", str(docs)]) == 0
+    assert "## A tiny comparison" not in (docs / "results.md").read_text()
+    for job in jobs(WHAT)[:3]:  # the expert, and one seed of two
+        write_one(folder, job, GOOD)
+    assert main(["study", "--results", str(folder), "--report", str(docs)]) == 0
+    assert "**not enough runs**" in (docs / "results.md").read_text()
+    assert "1 pictures" in capsys.readouterr().out
+    assert not path_of(folder, jobs(WHAT)[-1]).exists()
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing"], "there is no comparison 'nothing'; there are tiny"),
+        (["tiny", "--learner.gamma", "0.5"], "--learner.gamma: the settings of a named comparison"),
+        (["tiny", "--preset", "demo"], "--preset, --config or --resume: the settings of"),
+        (["tiny", "--try", "LunarLander-v3"], "expected no other comparison, got ['tiny']"),
+        (["--try", "LunarLander-v3", "--weaken", "2"], "--weaken: expected a number from 0 to 1"),
+        (["--try", "LunarLander-v3", "--learner.gamma", "2"], "--learner.gamma"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_comparison_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["study", "--try", "LunarLander-v3", "--weaken", "0.3", "--frames", "60"]
+    words += ["--eval-every", "60", "--seeds", "1", "--jobs", "1", "--results", str(tmp_path)]
+    words += ["--learner.hidden", "[8]", "--trainer.min_steps", "20", "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert "2 runs to make, 0 are there" in err
+    (data,) = json.loads(out)
+    (variant,) = data["scenes"]["as-given"]["variants"]
+    assert (variant["variant"], variant["runs"]) == ("as-given", 1)
+    assert main(words) == 0
+    assert "all 2 runs are complete" in capsys.readouterr().err
+    words[words.index("[8]")] = "[9]"
+    assert main(words) == 0
+    assert "1 runs to make, 1 are there" in capsys.readouterr().err

@@ -1,0 +1,476 @@
+"""What is exported says what the network says, and what cannot be trusted is not written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+
+from agent import checkpoint, demonstrations
+from agent.learner import Learner
+from agent.networks import QNetwork
+from agent.replay import Replay
+from agent.step import FINAL, STEP, StepBlock
+from config.load import Overrides, load
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from server import cli
+from server.commands import export, onnx_model
+from server.commands.onnx_model import ExportError, Trained, check, exported
+from server.gateway.slots import FrameStacks
+from server.play.play_policy import Stack
+from server.play.policy_file import PolicyError, PolicyFile
+from server.run.directory import game_of, write_effective
+from tests.support.worlds import EXPERT, SPEC
+from tests.support.worlds import PIXELS as PIXELS_GAME
+from tests.unit.test_demonstrations import demonstrated
+from understudy_client import gym as client_gym
+from understudy_client.spaces import action_space
+
+ROOT = Path(__file__).parents[2]
+
+FLOATS, PIXELS = Observation("float32", (5,)), Observation("uint8", (3, 4))
+PICTURE = Observation("uint8", (10, 9, 3))
+AIM, FIRE, GEAR = Continuous("aim", -2.0, 6.0, 2), Discrete("fire", 4), Discrete("gear", 3)
+
+GAMES: dict[str, tuple[Observation, tuple[Any, ...], dict[str, Any], int]] = {
+    "discrete": (FLOATS, (FIRE,), {}, 1),
+    # The continuous head first: columns of the action row are not in the network's order.
+    "hybrid": (FLOATS, (AIM, FIRE), {}, 1),
+    "several heads": (FLOATS, (FIRE, AIM, GEAR), {"value": "quantile", "atoms": 7}, 1),
+    "continuous": (FLOATS, (AIM,), {}, 1),
+    "gradient": (FLOATS, (AIM, GEAR), {"continuous": "gradient"}, 1),
+    "bins": (FLOATS, (GEAR, AIM), {"continuous": "bins", "value": "c51"}, 1),
+    "normalised": (FLOATS, (FIRE, GEAR), {"normalise_observations": True}, 2),
+    "uint8": (PIXELS, (FIRE, FIRE), {}, 1),
+    "pictures": (PICTURE, (FIRE, AIM), {"value": "c51", "value_max": 3000.0}, 3),
+}
+
+
+def trained(name: str, **changes: Any) -> Trained:
+    """A network with weights far from the small ones that it begins with."""
+    observation, heads, settings, stack = GAMES[name]
+    heads = tuple(msgspec.structs.replace(h, name=f"{h.name}{i}") for i, h in enumerate(heads))
+    spec = GameSpec("toy", observation, heads).checked()
+    torch.manual_seed(len(name))
+    learner = LearnerConfig(hidden=(16, 12), **{**settings, **changes})
+    network = QNetwork(spec, learner, frame_stack=stack)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data *= 3
+    if network.normalises:
+        network.obs_mean.data[:] = torch.tensor([100.0, -5.0, 0.0, 1e-3, 7.0])
+        network.obs_scale.data[:] = torch.tensor([0.01, 2.0, 1.0, 1000.0, 0.3])
+    return Trained(network.requires_grad_(False).eval(), spec, stack, "run", 12, 345)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_file_says_what_the_network_says(name: str, tmp_path: Path) -> None:
+    known = trained(name)
+    data = exported(known)
+    observations = export.observations_for(known, tmp_path)
+    assert check(data, known, observations) <= 1e-5
+    path = tmp_path / "policy.onnx"
+    path.write_bytes(data)
+    policy = PolicyFile.load(path)
+    spec, network = known.spec, known.network
+    assert policy.spec == spec
+    assert (policy.frame_stack, policy.updates) == (known.frame_stack, 12)
+    assert policy.outputs == [
+        *(["q"] if network.sizes else []), *(["continuous"] if spec.continuous else []), "action"
+    ]  # fmt: skip
+    # What is compared: any number of observations at a time, and different outcomes.
+    assert [len(batch) for batch in observations] == [1, 7, 248]
+    obs = observations[-1]
+    sides = (known.frame_stack,) * (known.frame_stack > 1) + spec.observation.shape
+    assert obs.shape[1:] == sides
+    assert obs.dtype == spec.observation_dtype
+    rows = policy.act(obs)
+    assert rows.shape == (248, spec.action_width)
+    assert len(np.unique(rows, axis=0)) > 2
+    spec.check_action_rows(rows)  # inside their heads, to the last digit
+    with torch.inference_mode():
+        there = network.greedy(torch.from_numpy(obs)).numpy()
+    choices = list(spec.discrete_columns)
+    np.testing.assert_array_equal(rows[:, choices], there[:, choices])
+    np.testing.assert_allclose(rows, there, atol=1e-4)
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    meta = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
+    assert meta.keys() == {
+        "format", "version", "game", "frame_stack", "run", "updates", "frames", "digest"
+    }  # fmt: skip
+    assert (meta["run"], meta["frames"]) == ("run", "345")
+
+
+# What is not written.
+
+
+@pytest.fixture(scope="module")
+def hybrid() -> tuple[Trained, bytes]:
+    known = trained("hybrid")
+    return known, exported(known)
+
+
+def test_a_file_that_differs_is_refused(hybrid: tuple[Trained, bytes], tmp_path: Path) -> None:
+    """Each output, when the network is another one than the file's."""
+    known, data = hybrid
+    observations = export.observations_for(known, tmp_path)
+    assert check(data, known, observations) < 1e-5
+    bias = known.network.heads.bias
+    for column, name in ((0, "q"), (2, "q"), (5, "continuous"), (6, "continuous")):
+        bias[column] += 1e-3
+        with pytest.raises(ExportError, match=rf"^{name} of the exported file differs"):
+            check(data, known, observations)
+        bias[column] -= 1e-3
+    assert check(data, known, observations) < 1e-5
+    bias[5] = np.nan
+    with pytest.raises(ExportError, match="differs from the network's by nan"):
+        check(data, known, observations)
+
+
+def test_a_choice_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Q may agree and the choice made of it not: the second best is exported here."""
+    known = trained("hybrid")
+
+    def second(q: torch.Tensor, _sizes: Any) -> torch.Tensor:
+        return q.topk(2, dim=1).indices[:, 1:]
+
+    monkeypatch.setattr(onnx_model, "best_choices", second)
+    with pytest.raises(ExportError, match=r"^action of the exported file differs"):
+        check(exported(known), known, export.observations_for(known, tmp_path))
+
+
+def test_ties_are_set_aside_and_nothing_else(tmp_path: Path) -> None:
+    """All choices equally good: any will do. A thousandth apart: only the best."""
+    known = trained("discrete")
+    known.network.heads.weight[1:] = 0
+    known.network.heads.bias[1:] = 0
+    q = known.network(torch.zeros(3, 5)).q.numpy()
+    scale = onnx_model.scales(known, q)["q"]
+    assert not onnx_model._no_ties(q, (4,), scale).any()
+    q[1, 2] += 1e-3 * scale[1, 0]
+    assert onnx_model._no_ties(q, (4,), scale).tolist() == [False, True, False]
+    check(exported(known), known, export.observations_for(known, tmp_path))
+
+
+def test_a_file_of_one_batch_size_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = trained("hybrid")
+    monkeypatch.setattr(torch.export, "Dim", lambda _name: None)
+    with pytest.raises(ExportError, match="cannot be run on 1 observations"):
+        check(exported(known), known, export.observations_for(known, tmp_path))
+
+
+# Files that cannot be used.
+
+
+def test_damage_is_noticed_wherever_it_is(hybrid: tuple[Trained, bytes]) -> None:
+    _, data = hybrid
+    for place in range(0, len(data) - 80, len(data) // 40):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        with pytest.raises(PolicyError, match=r"p\.onnx: "):
+            PolicyFile(bytes(changed), "p.onnx")
+    for kept in (0, 1, 100, len(data) // 2, len(data) - 100):
+        with pytest.raises(PolicyError, match=r"p\.onnx: "):
+            PolicyFile(data[:kept], "p.onnx")
+
+
+def with_metadata(data: bytes, **entries: str | None) -> bytes:
+    model = onnx.load_from_string(data)
+    meta = {entry.key: entry.value for entry in model.metadata_props} | entries | {"digest": None}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {k: v for k, v in meta.items() if v is not None})
+    return bytes(model.SerializeToString())
+
+
+def test_a_file_that_another_tool_wrote_anew_is_fine(hybrid: tuple[Trained, bytes]) -> None:
+    """If it left out the digest, which is of the old one."""
+    _, data = hybrid
+    model = onnx.load_from_string(data)
+    model.producer_name = "another tool"
+    changed = bytes(model.SerializeToString())
+    with pytest.raises(PolicyError, match="not as it was exported"):
+        PolicyFile(changed, "p.onnx")
+    assert PolicyFile(with_metadata(changed), "p.onnx").updates == 12
+
+
+def test_other_files(hybrid: tuple[Trained, bytes], tmp_path: Path) -> None:
+    _, data = hybrid
+    for entries, message in (
+        ({"format": None}, "whose format is 'understudy policy'"),
+        ({"format": "other"}, "whose format is 'understudy policy'"),
+        ({"version": "2"}, "expected format version 1, got 2"),
+        ({"game": "{"}, "its metadata is damaged"),
+        ({"game": None}, "its metadata is damaged"),
+        ({"frame_stack": "two"}, "its metadata is damaged"),
+    ):
+        with pytest.raises(PolicyError, match=message):
+            PolicyFile(with_metadata(data, **entries), "p.onnx")
+    with pytest.raises(PolicyError, match="cannot read it: No such file"):
+        PolicyFile.load(tmp_path / "none.onnx")
+
+
+def test_without_the_runtime(
+    hybrid: tuple[Trained, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(PolicyError, match="with the extra export"):
+        PolicyFile(hybrid[1], "p.onnx")
+
+
+# From a run to a game.
+
+
+def returns_of(network: QNetwork, env_id: str, episodes: int, seed: int) -> list[float]:
+    """What the network plays, without anything of the export."""
+    env = gymnasium.make(env_id)
+    actions, out = action_space(env.action_space), []
+    for i in range(episodes):
+        obs, _ = env.reset(seed=seed + i)
+        total, over = 0.0, False
+        while not over:
+            row = network.greedy(torch.from_numpy(np.asarray(obs, np.float32))[None])[0]
+            obs, reward, terminated, truncated, _ = env.step(actions.to_env([int(row[0])]))
+            total, over = total + float(reward), terminated or truncated
+        out.append(total)
+    env.close()
+    return out
+
+
+def played(spec: GameSpec, env_id: str, steps: int) -> StepBlock:
+    """Random play, as steps."""
+    env, block, i, stream = gymnasium.make(env_id), StepBlock.empty(spec, steps), 0, 0
+    while i < steps:
+        obs, _ = env.reset(seed=stream)
+        env.action_space.seed(stream)
+        seq, over = 0, False
+        while not over and i < steps - 1:
+            action = env.action_space.sample()
+            block.obs[i], block.action[i], block.reward[i] = obs, action, 1.0
+            obs, _, over, _, _ = env.step(action)
+            block.stream[i], block.seq[i], block.actor[i], block.kind[i] = stream, seq, EXPERT, STEP
+            block.status[i] = int(over)
+            i, seq = i + 1, seq + 1
+        block.obs[i], block.stream[i], block.seq[i], block.kind[i] = obs, stream, seq, FINAL
+        i, stream = i + 1, stream + 1
+    env.close()
+    return block
+
+
+@pytest.fixture(scope="module")
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of CartPole that has learnt a little: 200 updates."""
+    run = tmp_path_factory.mktemp("runs") / "cartpole"
+    values = {"learner.hidden": [32, 32], "learner.batch_size": 64, "run.seed": 2}
+    values |= {"learner.normalise_observations": True, "learner.learning_rate": 0.003}
+    config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    env = gymnasium.make("CartPole-v1")
+    spec = msgspec.json.decode(msgspec.json.encode(client_gym.spec_of(env)), type=GameSpec)
+    env.close()
+    (run / "checkpoints").mkdir(parents=True)
+    write_effective(config, run)
+    (run / "game.json").write_bytes(msgspec.json.encode(spec))
+    replay = Replay(spec, 5000, n_step=3, gamma=0.99, seed=0)
+    block = played(spec, "CartPole-v1", 3000)
+    replay.append(block)
+    learner = Learner(
+        spec, config.learner, AdvantageConfig(), ImitationConfig(), device="cpu", seed=1
+    )
+    learner.observe(block.obs)
+    for number in (100, 200):
+        while learner.updates < number:
+            learner.step(replay.sample(64))
+        checkpoint.save(
+            run / f"checkpoints/update-{number:010d}.pt",
+            {
+                "spec": msgspec.json.encode(spec).decode(),
+                "learner": learner.state_dict(),
+                "frames": 3000,
+                "version": 1,
+            },
+        )
+    return run
+
+
+def understudy(*words: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of a command."""
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        code = cli.main(words)
+    return code, out.getvalue(), errors.getvalue()
+
+
+@pytest.fixture(scope="module")
+def policy(cartpole: Path) -> Path:
+    path = cartpole / "policy.onnx"
+    code, said, errors = understudy("export", "--run", str(cartpole), "--onnx", str(path))
+    assert (code, errors) == (0, "")
+    assert f"{path}: CartPole-v1, update 200 of {cartpole}; compared on 256 observations" in said
+    return path
+
+
+def test_an_exported_policy_plays_what_the_network_plays(cartpole: Path, policy: Path) -> None:
+    network = export.load_trained(cartpole, None).network
+    alone = returns_of(network, "CartPole-v1", 5, seed=70)
+    code, said, errors = understudy(
+        "play", "--policy", str(policy), "--env", "CartPole-v1", "--episodes", "5", "--seed", "70"
+    )
+    assert (code, errors) == (0, "")
+    frames, mean = int(sum(alone)), np.mean(alone)
+    assert f"5 episodes: {frames} frames, 0.0% expert, mean return {mean:.1f}" in said
+    # A budget of frames ends the last episode early.
+    code, said, _ = understudy(
+        "play", "--policy", str(policy), "--env", "CartPole-v1", "--frames", "7", "--seed", "70"
+    )
+    assert (code, "1 episodes: 7 frames" in said) == (0, True)
+
+
+def test_it_plays_without_torch(policy: Path) -> None:
+    code = (
+        "import sys; from server import cli; code = cli.main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules and 'onnx' not in sys.modules; sys.exit(code)"
+    )
+    words = ["play", "--policy", str(policy), "--env", "CartPole-v1", "--episodes", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 episodes: " in done.stdout
+
+
+def test_games_that_it_cannot_play(policy: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(policy.read_bytes()[:1000])
+    for words, message in (
+        (["--policy", str(policy), "--env", "Acrobot-v1"], "is a policy for 'CartPole-v1'"),
+        (["--policy", str(damaged), "--env", "CartPole-v1"], "cannot be read"),
+        (["--policy", str(policy), "--clients", "2"], "--clients is about games of a server"),
+        (["--policy", str(policy), "--role", "eval"], "--role is about games of a server"),
+        (["--policy", str(policy), "--connect", "a:1"], "--connect is about games of a server"),
+        (["--policy", str(policy), "--eval-every", "9"], "--eval-every is about games of a"),
+        (["--policy", str(policy), "--env", "NoSuchGame-v1"], "NoSuchGame"),
+        (["--policy", str(policy), "--env", "Blackjack-v1"], "observation space: expected Box"),
+    ):
+        code, _, errors = understudy("play", *words)
+        assert (code, len(errors.splitlines())) == (1, 1), errors
+        assert message in errors
+
+
+def test_which_checkpoint(cartpole: Path, tmp_path: Path) -> None:
+    assert export.load_trained(cartpole, None).updates == 200
+    assert export.load_trained(cartpole, "newest").updates == 200
+    older = cartpole / "checkpoints/update-0000000100.pt"
+    assert export.load_trained(cartpole, str(older)).updates == 100
+    out = str(tmp_path / "p.onnx")
+    for which, message in (
+        ("best", "has no best checkpoint"),
+        (str(tmp_path / "none.pt"), "found none"),
+    ):
+        words = ["--run", str(cartpole), "--onnx", out, "--checkpoint", which]
+        code, _, errors = understudy("export", *words)
+        assert (code, message in errors) == (1, True), errors
+    # What has learnt nothing is written, and said.
+    untrained = checkpoint.load(older, spec=msgspec.json.encode(game_of(cartpole)).decode())
+    untrained["learner"]["updates"] = 0
+    checkpoint.save(tmp_path / "untrained.pt", untrained)
+    words = ["--run", str(cartpole), "--onnx", out, "--checkpoint", str(tmp_path / "untrained.pt")]
+    code, _, errors = understudy("export", *words)
+    assert (code, "this network has learnt nothing" in errors) == (0, True), errors
+    best = cartpole / "checkpoints/best.pt"
+    best.write_bytes(older.read_bytes())
+    try:
+        assert export.load_trained(cartpole, None).updates == 100
+        assert export.load_trained(cartpole, "best").updates == 100
+        assert export.load_trained(cartpole, "newest").updates == 200
+    finally:
+        best.unlink()
+
+
+def test_demonstrations_are_compared_on_too(tmp_path: Path) -> None:
+    known = trained("discrete")
+    recorded = demonstrated(3, 20, spec=known.spec)
+    recorded.rows.obs[:] = 1000 + np.arange(len(recorded.rows))[:, None]
+    demonstrations.add(tmp_path, "demo", recorded)
+    batches: list[npt.NDArray[Any]] = export.observations_for(known, tmp_path)
+    obs = np.concatenate(batches)
+    assert len(obs) == 256 + len(recorded.rows)
+    assert np.count_nonzero(obs >= 1000) == len(recorded.rows) * 5
+
+
+def test_nothing_is_written_where_the_check_fails(
+    cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "p.onnx"
+
+    def fails(*_: object) -> float:
+        raise ExportError("q of the exported file differs")
+
+    monkeypatch.setattr(export, "check", fails)
+    code, _, errors = understudy("export", "--run", str(cartpole), "--onnx", str(out))
+    assert (code, errors) == (1, "understudy export: q of the exported file differs\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_cannot_be_exported(
+    cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(run: Path) -> tuple[int, str]:
+        code, _, errors = understudy("export", "--run", str(run), "--onnx", str(tmp_path / "p"))
+        return code, errors
+
+    assert "there is no such folder" in refused(tmp_path / "none")[1]
+    run = tmp_path / "run"
+    run.mkdir()
+    text = (cartpole / "config.toml").read_text()
+    (run / "config.toml").write_text(text)
+    assert "has no game yet" in refused(run)[1]
+    (run / "game.json").write_bytes((cartpole / "game.json").read_bytes())
+    assert "found none; train first" in refused(run)[1]
+    (run / "checkpoints").mkdir()
+    data = (cartpole / "checkpoints/update-0000000200.pt").read_bytes()
+    (run / "checkpoints/update-0000000200.pt").write_bytes(data)
+    (run / "config.toml").write_text(text.replace("hidden = [\n    32,", "hidden = [\n    16,"))
+    code, errors = refused(run)
+    assert code == 1
+    assert "its network is not the one of" in errors
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, errors = refused(cartpole)
+    assert (code, "install understudy with the extra export" in errors) == (1, True)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS_GAME], ids=["floats", "pixels"])
+def test_frames_are_stacked_as_the_gateway_stacks_them(spec: GameSpec) -> None:
+    """Over the beginnings of episodes: what the network was trained on, and nothing else."""
+    there = FrameStacks(spec, 3, 1)
+    out = np.empty((1, 3 * spec.observation_size), spec.observation_dtype)
+    rows, stack = np.zeros(1, np.int64), None
+    for tick in range(12):
+        first = tick in (0, 7, 8)
+        obs = np.full(spec.observation.shape, tick, spec.observation_dtype)
+        there.add(rows, obs.reshape(1, -1), np.array([first]))
+        there.take(rows, out)
+        if stack is None or first:
+            stack = Stack(spec, 3, obs)
+        else:
+            stack.add(obs)
+        assert stack.frames().shape == (1, 3, *spec.observation.shape)
+        assert stack.frames().dtype == spec.observation_dtype
+        np.testing.assert_array_equal(stack.frames().reshape(1, -1), out)
+    # Without stacking, an observation without sides, of another float type.
+    plain = Stack(GameSpec("g", Observation("float32", (1,)), (FIRE,)), 1, np.float64(2.5))
+    assert plain.frames().tolist() == [[2.5]]
+    assert plain.frames().dtype == np.float32

@@ -1,0 +1,80 @@
+"""Beyond loopback, only with a token: what the server refuses to listen on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.load import ConfigError, Overrides, load
+from config.models import Config
+from server.run.directory import RunDirectory
+from server.supervisor import exposure
+from server.supervisor.exposure import is_loopback
+from tests.support.running import Running
+
+ROOT = Path(__file__).parents[2]
+
+
+def configured(**values: object) -> Config:
+    return load(Overrides(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
+
+
+def test_what_is_loopback() -> None:
+    for host in ("127.0.0.1", "127.9.9.9", "localhost", "::1"):
+        assert is_loopback(host), host
+    for host in ("0.0.0.0", "::", "10.0.0.1", "192.168.1.1", "2001:db8::1", "no such name", ""):
+        assert not is_loopback(host), host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
+def test_beyond_loopback_it_takes_a_token(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.host: .*server\.token.*--insecure"):
+        exposure.check(configured(server__host=host))
+    assert exposure.check(configured(server__host=host, server__token="a token")) == []
+    (said,) = exposure.check(configured(server__host=host, server__insecure=True))
+    assert said.startswith(f"whoever reaches {host} can play")
+    assert exposure.check(configured(server__host="127.0.0.1")) == []
+
+
+def test_older_clients_have_no_token_so_only_the_word_will_do() -> None:
+    open_port = {"tempest__port": 0, "tempest__host": "0.0.0.0", "server__token": "a token"}
+    with pytest.raises(ConfigError, match=r"tempest\.host: .*--insecure"):
+        exposure.check(configured(**open_port))
+    assert len(exposure.check(configured(**open_port, server__insecure=True))) == 1
+    exposure.check(configured(tempest__host="0.0.0.0"))  # no port: nobody listens there
+
+
+def test_a_server_does_not_start_exposed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"server\.host"):
+        Running(tmp_path / "a", server__host="0.0.0.0")
+
+
+def test_a_token_from_a_file_will_do_and_a_run_that_is_resumed_needs_it_again(
+    tmp_path: Path,
+) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("from a file\n")
+    run = tmp_path / "run"
+    with Running(run, server__host="0.0.0.0", server__token_file=str(secret)) as server:
+        assert server.port
+    kept = load(Overrides(resume=run), {}).config
+    assert kept.server.token_file == secret, "where the token is, is no secret"
+    other = tmp_path / "other"
+    exposed = {"server__host": "0.0.0.0", "server__token": "by the variable"}
+    RunDirectory.open(configured(run__dir=str(other), **exposed), resume=False).close()
+    with pytest.raises(ConfigError, match="--resume needs it again"):
+        exposure.check(load(Overrides(resume=other), {}).config)
+
+
+def test_the_command_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "serve", "--port", "0", "--server.host", "0.0.0.0",
+         "--run", str(tmp_path / "run")],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("understudy serve: server.host: 0.0.0.0 can be reached")
+    assert "Traceback" not in done.stderr

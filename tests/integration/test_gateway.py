@@ -1,0 +1,369 @@
+"""Gateways as processes: real sockets, real shared memory, a real trainer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from agent import checkpoint
+from protocol.spaces import GameSpec
+from tests.support.running import RawClient, Running, client_for, hello_fields, obs_of
+from tests.support.worlds import DQN, EXPERT, SPEC
+from understudy_client import ServerError
+
+pytestmark = pytest.mark.timeout(60)
+
+OTHER = msgspec.structs.replace(SPEC, game="other").checked()
+SCHEDULE = {"start": 1.0, "end": 0.0, "frames": 300}
+ADVICE = [3, [0.5, -0.5]]
+
+
+@dataclass
+class Pair:
+    """Two gateways, and what became of two different games that came at once."""
+
+    server: Running
+    spec: GameSpec
+    winner: list[Any]
+    loser: list[Any]
+    hasty: list[Any]
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Iterator[Pair]:
+    with Running(
+        folder / "pair",
+        server__gateways=2,
+        expert__ratio=SCHEDULE,
+        exploration__epsilon={"start": 0.0, "end": 0.0, "frames": 1},
+        exploration__noise={"start": 0.0, "end": 0.0, "frames": 1},
+    ) as server:
+        first, second, hasty = (RawClient(server.port, timeout_s=30.0) for _ in range(3))
+        first.send([1, hello_fields(SPEC)], [4, "early"])
+        second.send([1, hello_fields(OTHER)], [4, "early"])
+        hasty.send([1, hello_fields(SPEC)], [2, 0, 0, obs_of(), 0.0, 0, None, None])
+        heard = {id(client): [client.recv(), client.recv()] for client in (first, second)}
+        won = first if heard[id(first)][1][0] == 11 else second
+        lost = second if won is first else first
+        told = hasty.rest()
+        for client in (first, second, hasty):
+            client.close()
+        yield Pair(
+            server,
+            SPEC if won is first else OTHER,
+            heard[id(won)],
+            heard[id(lost)],
+            told,
+        )
+
+
+def test_welcome_waits_for_the_first_weights(pair: Pair) -> None:
+    """PING is answered long before."""
+    pong, welcome = pair.winner
+    assert pong == [14, "early"]
+    assert welcome[0] == 11
+    assert welcome[1]["protocol"] == 1
+    assert welcome[1]["session"] > 0
+    assert welcome[1]["server"].startswith("understudy/")
+
+
+def test_of_two_games_that_come_at_once_one_becomes_the_runs(pair: Pair) -> None:
+    pong, error = pair.loser
+    assert pong == [14, "early"]
+    assert error[:2] == [15, "spec_mismatch"]
+    for spec in (SPEC, OTHER):
+        assert spec.describe() in error[2]
+    assert pair.server.folder.game() == pair.spec
+
+
+def test_a_frame_before_welcome_is_refused(pair: Pair) -> None:
+    (error,) = pair.hasty
+    assert error[:2] == [15, "welcome_first"]
+    assert pair.server.row["errors_welcome_first"] == 1
+
+
+def of_both(pair: Pair) -> tuple[RawClient, RawClient]:
+    """A client of each gateway: session numbers tell them apart."""
+    found: dict[int, RawClient] = {}
+    for _ in range(100):
+        client = RawClient(pair.server.port).welcome(pair.spec)
+        gateway = client.fields["session"] % 2
+        if gateway in found:
+            client.close()
+        found.setdefault(gateway, client)
+        if len(found) == 2:
+            return found[0], found[1]
+    raise AssertionError("all connections went to one gateway")
+
+
+def test_two_gateways_share_the_port_and_count_frames_together(pair: Pair) -> None:
+    one, two = of_both(pair)
+    before = pair.server.wait_rows()["frames"]
+    first = one.frame(0, expert=ADVICE)
+    if before == 0:
+        assert first[4] == EXPERT, "the ratio starts at 1"
+    # All frames of the schedule are stored through one gateway ...
+    for seq in range(1, 302):
+        one.frame(seq, expert=ADVICE)
+    # ... and the other one follows it.
+    actors = {two.frame(seq, expert=ADVICE)[4] for seq in range(30)}
+    assert actors == {DQN}
+    pair.server.until_row(expert_ratio=0.0)
+    assert pair.server.row["steps_completed"] >= before + 301 + 29
+    one.close()
+    two.close()
+
+
+def test_sessions_never_repeat(pair: Pair) -> None:
+    clients = [RawClient(pair.server.port).welcome(pair.spec) for _ in range(20)]
+    sessions = {client.fields["session"] for client in clients}
+    assert len(sessions) == 20
+    for client in clients:
+        client.close()
+    again = RawClient(pair.server.port).welcome(pair.spec)
+    assert again.fields["session"] not in sessions
+    again.close()
+
+
+def test_every_answer_is_a_possible_action_with_its_version(pair: Pair) -> None:
+    with RawClient(pair.server.port).welcome(pair.spec) as client:
+        for seq in range(50):
+            kind, slot, got, action, actor, version, explored = client.frame(seq)
+            assert (kind, slot, got, actor, explored) == (12, 0, seq, DQN, False)
+            assert version >= 1
+            choice, aim = action
+            assert choice in range(4)
+            assert len(aim) == 2
+            assert all(-1 <= value <= 1 for value in aim)
+        assert client.frame(50, status=2)[3:5] == [None, 0]
+
+
+def test_evaluation_stores_nothing(pair: Pair) -> None:
+    server = pair.server
+    server.until_row(clients=0)
+    row = server.wait_rows()
+    with RawClient(server.port).welcome(pair.spec, role="eval") as client:
+        assert {client.frame(seq, expert=ADVICE)[4] for seq in range(20)} == {DQN}
+    with RawClient(server.port).welcome(pair.spec, role="eval_expert") as client:
+        for seq in range(20):
+            assert client.frame(seq, expert=ADVICE)[3:5] == [ADVICE, EXPERT]
+    server.until_row(
+        frames_eval=row["frames_eval"] + 20,
+        frames_eval_expert=row["frames_eval_expert"] + 20,
+        steps_completed=row["steps_completed"],
+        clients=0,
+        slots=0,
+    )
+
+
+def test_all_slots_at_once(pair: Pair) -> None:
+    before = pair.server.wait_rows()["steps_completed"]
+    rng = np.random.default_rng(0)
+    with client_for(pair.server.port, pair.spec, slots=5) as client:
+        for seq in range(10):
+            statuses = [0] * 5 if seq % 5 else [0, 0, 1, 2, 0]
+            answers = client.act_all(
+                rng.standard_normal((5, 3), np.float32), np.zeros(5, np.float32), statuses
+            )
+            assert answers.seq == seq
+            assert (answers.actors != 0).tolist() == [status == 0 for status in statuses]
+    # Frame 0 completes nothing; slots 2 and 3 end at frames 0 and 5 and begin anew behind them.
+    pair.server.until_row(steps_completed=before + 3 * 9 + 2 * (9 - 2), clients=0)
+
+
+def test_a_thousand_connects_leave_nothing_behind(pair: Pair) -> None:
+    server = pair.server
+    server.until_row(clients=0)
+    memory = [resident_kib(server.pid(f"gateway-{i}")) for i in range(2)]
+    for i in range(500):
+        client = RawClient(server.port)
+        if i % 2:
+            client.welcome(pair.spec, slots=1 + i % 7).frame(0)
+        client.close()
+    server.until_row(clients=0, slots=0)
+    grown = sum(resident_kib(server.pid(f"gateway-{i}")) for i in range(2)) - sum(memory)
+    assert grown < 8192, f"{grown} KiB more"
+
+
+def resident_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError("no VmRSS")
+
+
+def test_at_the_end_games_are_told_and_everything_is_stored(pair: Pair) -> None:
+    """The last one: it stops the server."""
+    server = pair.server
+    before = server.wait_rows()["steps_completed"]
+    one, two = of_both(pair)
+    for client in (one, two):
+        for seq in range(4):
+            client.frame(seq)
+    told: list[Any] = []
+
+    def listen() -> None:
+        for client in (one, two):
+            told.append(client.refusal())
+            client.close()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    server.close()
+    listener.join(10.0)
+    assert [(code, retry) for code, _, retry in told] == [("server_stopping", True)] * 2
+    assert server.stop_s < 10
+    assert server.row["steps_completed"] == server.row["steps_stored"] == before + 6
+    state = checkpoint.load(checkpoint.latest(server.folder.checkpoints) or Path())
+    assert state["frames"] == server.row["frames"]
+
+
+# A trainer that is behind.
+
+TOKEN = "open sesame"
+
+
+@pytest.fixture(scope="module")
+def slow(folder: Path) -> Iterator[Running]:
+    """20 updates for each step, and at most one behind: a hundred steps a second or so."""
+    with Running(
+        folder / "slow",
+        server__token=TOKEN,
+        server__settings={"level": 3, "lives": [1, 2], "mode": {"name": "hard"}},
+        server__ring_steps=16,
+        server__idle_timeout_s=0.6,
+        server__handshake_timeout_s=0.6,
+        trainer__max_lag_updates=1,
+        trainer__replay_ratio=20.0,
+        trainer__min_steps=2,
+    ) as server:
+        yield server
+
+
+@pytest.mark.parametrize("token", [None, "wrong", "", TOKEN + " ", TOKEN[:-1]])
+def test_without_the_token_nobody_is_let_in(slow: Running, token: str | None) -> None:
+    counted = slow.row.get("errors_bad_token", 0)
+    fields = hello_fields() if token is None else hello_fields(token=token)
+    with RawClient(slow.port) as client:
+        client.send([1, fields])
+        code, message, retry = client.refusal()
+    assert (code, retry) == ("bad_token", False)
+    assert TOKEN not in message
+    slow.until(lambda: slow.row.get("errors_bad_token") == counted + 1, "it is counted")
+    assert TOKEN not in slow.log()
+
+
+def test_the_token_is_looked_at_before_anything_else(slow: Running) -> None:
+    with RawClient(slow.port) as client:
+        client.send([1, {"protocol": 77, "nonsense": [1, 2, 3], "actions": "none", "token": "x"}])
+        assert client.refusal()[0] == "bad_token"
+
+
+def test_a_token_is_not_kept_in_the_runs_folder(slow: Running) -> None:
+    for path in slow.folder.path.rglob("*"):
+        if path.is_file():
+            assert TOKEN.encode() not in path.read_bytes(), path
+
+
+def test_settings_are_sent_with_welcome(slow: Running) -> None:
+    with RawClient(slow.port).welcome(token=TOKEN) as client:
+        assert client.fields["settings"] == {"level": 3, "lives": [1, 2], "mode": {"name": "hard"}}
+
+
+def test_the_projects_own_client_has_token_and_settings(slow: Running) -> None:
+    with client_for(slow.port, token=TOKEN) as client:
+        assert client.settings["level"] == 3
+    with pytest.raises(ServerError, match="bad_token"):
+        client_for(slow.port)
+
+
+def test_games_wait_for_a_trainer_that_is_behind(slow: Running) -> None:
+    slow.until(lambda: "steps_stored" in slow.row, "the trainer has reported", 60.0)
+    stalls = slow.wait_rows()["stalls"]
+    stored = slow.row["steps_stored"]
+    frames, slots = 10, 16
+    with client_for(slow.port, slots=slots, token=TOKEN) as client:
+        for _ in range(frames):
+            client.act_all(np.zeros((slots, 3)), np.zeros(slots), np.zeros(slots, np.uint8))
+    slow.until_row(clients=0, steps_stored=stored + (frames - 1) * slots)
+    assert slow.row["stalls"] > stalls
+    assert max(row.get("updates_due", 0) for row in slow.rows) <= 20
+    assert slow.row["errors_idle_timeout"] == 0
+    slow.until_row(transitions_dropped=0)
+
+
+def test_no_clock_runs_while_the_ring_is_full(slow: Running) -> None:
+    """The trainer stands still for longer than anybody may be silent: games wait, are not cut
+    off, and lose nothing. One that comes meanwhile waits too."""
+    before = slow.wait_rows()
+    trainer = slow.pid("trainer")
+    players = [client_for(slow.port, slots=8, token=TOKEN) for _ in range(4)]
+    played = [0] * len(players)
+    done = threading.Event()
+
+    def play(index: int) -> None:
+        while not done.is_set():
+            players[index].act_all(np.zeros((8, 3)), np.zeros(8), np.zeros(8, np.uint8))
+            played[index] += 1
+
+    threads = [threading.Thread(target=play, args=(i,)) for i in range(len(players))]
+    os.kill(trainer, signal.SIGSTOP)
+    try:
+        for thread in threads:
+            thread.start()
+        stalls = before["stalls"]
+        slow.until(lambda: slow.row["stalls"] > stalls, "the ring is full")
+        time.sleep(0.3)
+        waiting = list(played)
+        late = RawClient(slow.port)
+        late.send([1, hello_fields(token=TOKEN)], [2, 0, 0, obs_of(), 0.0, 0, None, None])
+        time.sleep(1.5)
+        assert played == waiting, "somebody played on although the ring is full"
+    finally:
+        os.kill(trainer, signal.SIGCONT)
+    slow.until(lambda: all(p > w for p, w in zip(played, waiting, strict=True)), "they play on")
+    messages = [late.recv(), late.recv()]
+    done.set()
+    for thread in threads:
+        thread.join(30.0)
+    # A frame glued to its HELLO is in order here: WELCOME was sent as soon as it was heard.
+    assert [message[0] for message in messages] == [11, 12]
+    for client in players:
+        client.close()
+    late.close()
+    slow.until_row(
+        clients=0,
+        transitions_dropped=0,
+        errors_idle_timeout=before["errors_idle_timeout"],
+        errors_handshake_timeout=before["errors_handshake_timeout"],
+        steps_stored=before["steps_stored"] + 8 * sum(n - 1 for n in played),
+        timeout_s=30.0,
+    )
+
+
+def test_a_stop_waits_for_nothing_and_loses_nothing(slow: Running) -> None:
+    """Much more waits for the ring than the trainer would take in ten seconds. The last one: it
+    stops the server."""
+    before = slow.wait_rows()["steps_stored"]
+    slots = 1000
+    client = RawClient(slow.port).welcome(token=TOKEN, slots=slots)
+    zeros = bytes(4 * slots)
+    for seq in range(2):
+        client.send([3, seq, zeros * 3, zeros, bytes(slots), None, None])
+        assert client.recv()[0] == 13
+    slow.until(lambda: slow.row["stalls"], "the ring is full")
+    time.sleep(0.2)
+    threading.Timer(0.5, client.close).start()
+    slow.close()
+    assert slow.stop_s < 10
+    assert slow.row["steps_completed"] == slow.row["steps_stored"] == before + slots

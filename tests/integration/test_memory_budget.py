@@ -1,0 +1,189 @@
+"""What clients can make the server hold, bounded in total."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import resource
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config.load import Overrides, load
+from config.models import Config
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from server.gateway.slots import slot_bytes
+from server.supervisor.memory_budget import game_bytes, memory_bytes, refusal
+from tests.support.running import Bystander, RawClient, Running, hello_fields
+from tests.support.worlds import PIXELS, SPEC
+from tests.unit.test_frame_loop import World
+
+
+def config_with(**changes: Any) -> Config:
+    values = {name.replace("__", "."): value for name, value in changes.items()}
+    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+
+
+# Games.
+
+
+def spec_of(size: int = 3, choices: int = 4, heads: int = 1, columns: int = 1) -> GameSpec:
+    actions: list[Any] = [Discrete(f"d{i}", choices) for i in range(heads)]
+    actions.append(Continuous("c", -1, 1, columns))
+    return GameSpec("g", Observation("float32", (size,)), tuple(actions)).checked()
+
+
+@pytest.mark.parametrize(
+    ("spec", "setting"),
+    [
+        (spec_of(size=10_000_000), "replay.capacity_steps"),
+        (spec_of(choices=2**24, heads=63), "learner.hidden"),
+        (spec_of(columns=4096), "replay.capacity_steps"),
+    ],
+)
+def test_a_game_that_would_take_too_much_is_refused_with_what_it_takes_most_of(
+    spec: GameSpec, setting: str
+) -> None:
+    config = config_with(server__max_game_bytes=2**33)
+    text = refusal(spec, config)
+    assert text is not None
+    assert "expected a game that takes at most 8,192 MiB here" in text
+    assert f"is that of {setting}, which the server's operator may lower" in text
+
+
+def test_games_of_the_usual_size_are_welcome() -> None:
+    config = config_with(server__max_game_bytes=2**34)
+    for spec in (SPEC, PIXELS, spec_of(size=195)):
+        assert refusal(spec, config) is None
+    pong = GameSpec("pong", Observation("uint8", (84, 84)), (Discrete("a", 6),)).checked()
+    assert refusal(pong, config) is None
+
+
+def test_what_a_game_takes_grows_with_the_settings() -> None:
+    less = game_bytes(SPEC, config_with())
+    more = game_bytes(
+        SPEC,
+        config_with(
+            server__ring_steps=32_768, replay__capacity_steps=2_000_000, learner__hidden=[1024]
+        ),
+    )
+    for name in ("server.ring_steps", "replay.capacity_steps"):
+        assert more[name] == pytest.approx(2 * less[name], rel=0.01)
+
+
+def test_without_a_limit_the_machine_is_the_limit() -> None:
+    huge = spec_of(size=memory_bytes() // 4)
+    assert refusal(huge, config_with()) is not None
+
+
+def test_a_slot_alone_that_is_too_large_is_refused() -> None:
+    spec = spec_of(size=50_000)
+    config = config_with(server__max_slot_bytes=2**20, replay__capacity_steps=2000)
+    text = refusal(spec, config)
+    assert text is not None
+    assert "for each slot" in text
+    assert "server.max_slot_bytes" in text
+
+
+# Slots.
+
+
+def test_more_slots_than_there_is_memory_for_are_refused(tmp_path: Path) -> None:
+    most = 2**17 // slot_bytes(SPEC)
+    with Running(tmp_path / "run", server__max_slot_bytes=2**17) as server:
+        first = Bystander(server.port)
+        try:
+            with first.undisturbed(), RawClient(server.port, 60) as client:
+                client.send([1, hello_fields(slots=most + 1)])
+                code, text, retry = client.refusal()
+                assert (code, retry) == ("bad_hello", False)
+                assert f"expected at most {most - 1}, got {most + 1}" in text
+                assert "raise server.max_slot_bytes" in text
+            with RawClient(server.port, 60) as client:
+                client.welcome(slots=most - 1)
+                with RawClient(server.port, 60) as other:
+                    other.send([1, hello_fields()])
+                    code, text, retry = other.refusal()
+                assert (code, retry) == ("too_many_clients", True)
+                assert "come back later" in text
+                client.frame(0, slot=most - 2)
+            deadline = time.monotonic() + 60
+            while True:  # the memory is there again once they have gone
+                with RawClient(server.port, 60) as client:
+                    client.send([1, hello_fields(slots=most - 1)])
+                    if client.recv()[0] == 11:
+                        break
+                assert time.monotonic() < deadline
+        finally:
+            first.stop()
+        server.settle()
+
+
+def test_memory_is_given_back_when_games_have_gone() -> None:
+    world = World(frame_stack=3)
+    stays = world.player()
+    stays.frame(1.0)
+    world.run()
+    crowd = [world.player(slots=500) for _ in range(4)]
+    for player in crowd:
+        player.frames([1.0] * 500, [0.0] * 500, [0] * 500)
+    world.run()
+    turn = world.turn
+    held = [turn._table, turn._batch, turn._stacks]
+    pending_steps = turn._pending_steps._block
+    assert turn._table.high == 2001
+    assert turn._batch.obs[1999].any()
+    for player in crowd:
+        player.leave()
+    world.run()
+    assert turn._table.high == 1
+    # What was given back is zero again: nobody has written there since.
+    for holder in held:
+        assert holder is not None
+        for name, array in vars(holder).items():
+            if isinstance(array, np.ndarray) and name != "_order":
+                # A page is kept whole.
+                beyond = 1 + mmap.PAGESIZE // (array.nbytes // len(array))
+                assert not array[beyond:].any(), (type(holder).__name__, name)
+    assert not pending_steps.stream.any()
+    # Who stayed plays on, and what was played before is completed.
+    stays.frame(2.0, reward=5.0)
+    world.run()
+    (step,) = [row for row in world.rows() if row["stream"] == stays.streams[0]]
+    assert (step["obs"][0], step["reward"]) == (1.0, 5.0)
+    again = world.player(slots=100)
+    again.frames([3.0] * 100, [0.0] * 100, [0] * 100)
+    world.run()
+    assert len(again.answers) == 1
+
+
+# File descriptors.
+
+
+@pytest.mark.timeout(180)
+def test_a_gateway_without_file_descriptors_serves_on(tmp_path: Path) -> None:
+    with Running(tmp_path / "run") as server:
+        game = Bystander(server.port)
+        pid = server.pid("gateway-0")
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 10, before[1]))
+        try:
+            with game.undisturbed(), contextlib.ExitStack() as many:
+                for _ in range(40):
+                    sock = many.enter_context(socket.socket())
+                    sock.connect(("127.0.0.1", server.port))  # the system accepts more than we do
+                time.sleep(0.5)
+                with game.undisturbed():
+                    assert server.pid("gateway-0") == pid
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            with RawClient(server.port, 60) as client:
+                client.welcome().frame(0)
+        finally:
+            game.stop()
+        assert server.error is None
+        server.settle()

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent import diagnostics
+from protocol.actor import ACTORS, NAMES
+from protocol.errors import CODES
+from server.ipc.inflight import InFlight
+from server.ipc.messages import Episode, GatewayReport
+from server.monitor.metrics import METRICS, SUMMARY, Collector, document
+from server.run.summary import summarize, write_summary
+from tests.support.running import RawClient, Running, client_for
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).parents[2]
+
+
+def report(index: int = 0, **changes: Any) -> GatewayReport:
+    values: dict[str, Any] = {
+        "index": index,
+        "frames": {"train": 0, "eval": 0, "eval_expert": 0},
+        "stored": 0,
+        "clients": 0,
+        "slots": 0,
+        "errors": {},
+        "turns": 0,
+        "turn_p50_ms": 0.0,
+        "turn_p99_ms": 0.0,
+        "stalls": 0,
+        "policy_version": 0,
+        "expert_ratio": 0.0,
+        "epsilon": 0.0,
+    }
+    return GatewayReport(**(values | changes))
+
+
+# Names.
+
+
+def test_the_page_is_what_the_module_prints() -> None:
+    assert (ROOT / "docs/metrics.md").read_text() == document()
+    printed = subprocess.run(
+        [sys.executable, "-m", "server.monitor.metrics"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (printed.returncode, printed.stdout) == (0, document())
+
+
+def test_the_page_has_every_metric() -> None:
+    page = (ROOT / "docs/metrics.md").read_text()
+    assert [name for name in METRICS if f"| `{name}` |" not in page] == []
+
+
+def test_the_page_is_a_table_of_three_columns() -> None:
+    """A bar in a meaning (|TD error|) would end its cell."""
+    tables, _, _ = document().partition("## Prometheus")
+    rows = [line for line in tables.splitlines() if line.startswith("|")]
+    assert len(rows) == len(METRICS) + 2 + len(SUMMARY) + 2
+    assert {line.replace(r"\|", "").count("|") for line in rows} == {4}
+
+
+def test_every_metric_has_a_meaning_of_its_own() -> None:
+    meanings = [meaning for _, meaning in METRICS.values()]
+    assert all(meanings)
+    assert len(set(meanings)) == len(meanings)
+
+
+def test_the_learners_metrics_are_among_them() -> None:
+    assert diagnostics.METRICS.keys() <= METRICS.keys()
+
+
+def test_each_actor_has_each_of_the_per_actor_metrics() -> None:
+    for name in (
+        "batch_n",
+        "td_err_mean",
+        "reward_mean",
+        "q_mean",
+        "grad_norm",
+        "reward_frame_mean",
+    ):
+        for actor in ACTORS:
+            assert f"{name}_{NAMES[actor]}" in METRICS
+    assert "batch_frac_dqn" in METRICS
+
+
+def test_each_error_code_has_a_count() -> None:
+    assert {name for name in METRICS if name.startswith("errors_")} == {
+        f"errors_{code}" for code in CODES
+    }
+
+
+# Rows.
+
+
+def test_reports_of_all_gateways_add_up() -> None:
+    collector = Collector()
+    collector.gateway(
+        report(
+            0,
+            frames={"train": 10, "eval": 2, "eval_expert": 0},
+            stored=9,
+            clients=1,
+            slots=2,
+            errors={"idle_timeout": 1, "bad_hello": 2},
+            turn_p50_ms=1.0,
+            turn_p99_ms=5.0,
+            stalls=3,
+            policy_version=7,
+            expert_ratio=0.5,
+            epsilon=0.2,
+        )
+    )
+    collector.gateway(
+        report(
+            1,
+            frames={"train": 20, "eval": 0, "eval_expert": 4},
+            stored=18,
+            clients=3,
+            slots=4,
+            errors={"idle_timeout": 5},
+            turn_p50_ms=2.0,
+            turn_p99_ms=4.0,
+            stalls=1,
+            policy_version=8,
+            expert_ratio=0.4,
+            epsilon=0.1,
+        )
+    )
+    collector.trainer({"steps_stored": 25.0, "frames": 125.0})
+    row = collector.row()
+    expected = {
+        "steps_completed": 27,
+        "steps_stored": 25,
+        "transitions_dropped": 2,
+        "frames": 125,
+        "frames_eval": 2,
+        "frames_eval_expert": 4,
+        "clients": 4,
+        "slots": 6,
+        "errors": 8,
+        "errors_idle_timeout": 6,
+        "errors_bad_hello": 2,
+        "errors_bad_token": 0,
+        "turn_p50_ms": 1.5,
+        "turn_p99_ms": 5,
+        "stalls": 4,
+        "policy_version": 8,
+        "expert_ratio": 0.45,
+        "epsilon": pytest.approx(0.15),
+    }
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_counters_are_totals_and_a_newer_report_replaces_the_older() -> None:
+    collector = Collector()
+    for stored in (5, 8):
+        collector.gateway(report(stored=stored, errors={"bad_hello": stored}))
+    row = collector.row()
+    assert (row["steps_completed"], row["errors"]) == (8, 8)
+
+
+def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that nobody sets: the time of day stands still here, and goes back."""
+    now, of_day = 1000.0, 5000.0
+    clock = SimpleNamespace(time=lambda: of_day, monotonic=lambda: now)
+    monkeypatch.setattr("server.monitor.metrics.time", clock)
+    collector = Collector()
+    collector.gateway(report(stored=100, frames={"train": 150, "eval": 50, "eval_expert": 0}))
+    row = collector.row()
+    assert (row["frames_per_s"], row["answers_per_s"]) == (0, 0), "there is no interval yet"
+    now = 1002.0
+    collector.gateway(report(stored=200, frames={"train": 250, "eval": 50, "eval_expert": 100}))
+    row = collector.row()
+    assert (row["time"], row["frames_per_s"], row["answers_per_s"]) == (5000.0, 50, 100)
+    of_day -= 86_400.0
+    row = collector.row()
+    assert (row["frames_per_s"], row["answers_per_s"]) == (0, 0)
+
+
+def test_returns_are_of_the_newest_training_episodes() -> None:
+    collector = Collector()
+    assert math.isnan(collector.row()["episode_return_mean"])
+    old = [Episode("train", 1e6, 1)] * 50
+    new = [Episode("train", float(i), 10) for i in range(100)]
+    other = [Episode("eval", 1e9, 1), Episode("eval_expert", 1e9, 1)]
+    collector.gateway(report(episodes=old))
+    collector.gateway(report(episodes=other + new))
+    row = collector.row()
+    assert row["episodes"] == 150
+    assert row["episode_return_mean"] == 49.5
+    assert row["episode_length_mean"] == 10
+
+
+def test_what_was_measured_between_two_rows_is_in_the_next_one() -> None:
+    """Reports come in their own time: two may fall between two rows, the second without updates."""
+    nothing = {"loss": math.nan, "updates": 5.0}
+    collector = Collector()
+    collector.trainer({"loss": 0.5, "updates": 5.0})
+    collector.trainer(nothing)
+    row = collector.row()
+    assert (row["loss"], row["updates"]) == (0.5, 5.0)
+    collector.trainer(nothing)
+    assert math.isnan(collector.row()["loss"]), "it was told once"
+    collector.trainer({"loss": 0.4, "updates": 6.0})
+    collector.trainer({"loss": 0.3, "updates": 7.0})
+    row = collector.row()
+    assert (row["loss"], row["updates"]) == (0.3, 7.0)
+
+
+def test_means_over_no_gateway_are_no_number() -> None:
+    row = Collector().row()
+    assert math.isnan(row["expert_ratio"])
+    assert (row["clients"], row["transitions_dropped"]) == (0, 0)
+
+
+# A real run.
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Iterator[Running]:
+    """With what has numbers of its own."""
+    with Running(folder / "metrics", replay__prioritised=True) as server:
+        with client_for(server.port) as client:
+            for i in range(200):
+                client.act([0, 1, i / 200], i % 3, int(i % 20 == 19), [1, [0.5, 0.5]])
+        for role in ("eval", "eval_expert"):
+            with client_for(server.port, role=role) as client:
+                client.act([0, 1, 1], 0, 0, [1, [0.5, 0.5]])
+                client.act([0, 1, 1], 5.0, 1)
+        with RawClient(server.port) as rude:
+            rude.send([99])
+            rude.refusal()
+        server.settle()
+        yield server
+
+
+def test_a_real_row_has_every_metric_and_no_other(trained: Running) -> None:
+    assert trained.row["updates"] > 0
+    assert set(trained.row) == set(METRICS)
+
+
+def test_the_numbers_are_those_of_the_run(trained: Running) -> None:
+    row = trained.supervisor.last
+    assert row["steps_completed"] == row["frames"] == row["buffer_total"] == 190
+    assert row["episodes"] == 10
+    assert row["episode_length_mean"] == 19
+    assert row["episode_return_mean"] == pytest.approx(19, abs=1)
+    assert (row["errors"], row["errors_hello_first"] + row["errors_unknown_type"]) == (1, 1)
+    assert row["buffer_dqn"] + row["buffer_expert"] == 190
+    assert row["buffer_expert"] > 20
+    assert row["batch_n_dqn"] + row["batch_n_expert"] == pytest.approx(16)
+    assert 0 <= row["reward_frame_mean_expert"] <= 2
+    # Everything was measured at some time, with a number.
+    assert [name for name in METRICS if not math.isfinite(row.get(name, math.nan))] == []
+
+
+def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Running) -> None:
+    summary = trained.do(
+        lambda: write_summary(
+            trained.folder,
+            trained.supervisor.row,
+            trained.supervisor.last,
+            extra=[1],
+            frames="mine",
+        )
+    )
+    assert json.loads(trained.folder.summary.read_text()) == summary
+    assert summary["run"] == str(trained.folder.path)
+    assert (summary["extra"], summary["frames"]) == ([1], "mine")
+    assert set(summary["buffer"]) == {"total", "dqn", "expert", "frac_dqn", "frac_expert"}
+    assert summary["buffer"]["total"] == 190
+    assert set(METRICS) - set(summary) == {f"buffer_{part}" for part in summary["buffer"]}
+    assert all(summary[name] is not None for name in diagnostics.METRICS)
+    assert summary["transitions_dropped"] == 0
+
+
+def test_the_summary_of_a_run_without_games_has_holes_and_no_lies(folder: Path) -> None:
+    run = SimpleNamespace(path=folder, launch=2)
+    summary = summarize(run, Collector().row(), {})  # type: ignore[arg-type]
+    assert summary["expert_ratio"] is None
+    assert summary["buffer"]["total"] is None
+    assert summary["frames"] == 0
+    assert summary["launch"] == 2
+
+
+def test_a_metric_that_nobody_documented_would_be_seen(trained: Running) -> None:
+    """The comparison above turns red."""
+    collector = trained.supervisor._collector
+    extra = dict(collector._trainer) | {"secret": 1.0}
+    fresh = Collector()
+    fresh.trainer(extra)
+    fresh.gateway(report())
+    assert set(fresh.row()) - set(METRICS) == {"secret"}
+
+
+# Processes that die.
+
+
+def test_what_a_gateway_counted_stays_when_it_dies() -> None:
+    collector = Collector()
+    counted = {"frames": {"train": 10}, "errors": {"bad_hello": 2}, "stalls": 3}
+    collector.gateway(report(0, stored=9, clients=1, slots=2, expert_failures=1, **counted))
+    collector.gateway(report(1, stored=5, clients=1, slots=1))
+    collector.trainer({"steps_stored": 12.0})
+    collector.gone(0, 7)  # two of its steps never came into the ring
+    row = collector.row()
+    assert (row["clients"], row["slots"]) == (1, 1)
+    assert (row["errors_bad_hello"], row["stalls"], row["expert_failures"]) == (2, 3, 1)
+    assert (row["steps_completed"], row["transitions_dropped"]) == (12, 0)
+    # The next one: at first it does not know where it goes on.
+    collector.gateway(report(0))
+    assert collector.row()["steps_completed"] == 12
+    collector.gateway(report(0, stored=8, stalls=1, errors={"bad_hello": 1}))
+    row = collector.row()
+    assert (row["steps_completed"], row["stalls"], row["errors_bad_hello"]) == (13, 4, 3)
+
+
+def test_restarts_and_what_was_lost_are_in_every_row() -> None:
+    collector = Collector()
+    assert [collector.row()[name] for name in ("restarts_gateway", "steps_lost")] == [0, 0]
+    collector.restarts["trainer"] += 1
+    collector.lost += InFlight(3, 2)
+    row = collector.row()
+    assert (row["restarts_gateway"], row["restarts_trainer"]) == (0, 1)
+    assert (row["steps_lost"], row["frames_lost"]) == (3, 2)

@@ -1,0 +1,232 @@
+"""What an address may do: counted without a socket, and against a live server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol import codec
+from protocol.messages import Ping
+from server.gateway import connection
+from server.net import rate_limits
+from server.net.rate_limits import (
+    AddressLimits,
+    FailureWindow,
+    LogRateLimiter,
+    TokenBucket,
+    address_of,
+)
+from tests.support.running import Bystander, RawClient, Running, hello_fields
+from tests.unit.test_connection import HELLO, Wire
+
+TOKEN = "a token for games"
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_whom_a_connection_counts_for() -> None:
+    assert address_of("10.1.2.3") == "10.1.2.3"
+    assert address_of("::ffff:10.1.2.3") == "10.1.2.3"
+    assert address_of("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert address_of("2001:db8:1:2::9") == address_of("2001:db8:1:2:ffff::")
+    assert address_of("2001:db8:1:3::9") != address_of("2001:db8:1:2::9")
+    assert address_of("fe80::1%eth0") == "fe80::/64"
+    assert address_of("") == ""
+
+
+def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
+    bucket = TokenBucket(10.0, 20.0, 0.0)
+    assert [bucket.take(1, 0.0) for _ in range(20)] == [0.0] * 20
+    assert bucket.take(1, 0.0) == pytest.approx(0.1)
+    assert bucket.take(4, 0.0) == pytest.approx(0.5), "what is taken beyond is owed"
+    assert bucket.take(0, 0.4) == pytest.approx(0.1)
+    assert bucket.take(1, 0.6) == pytest.approx(0.0)
+    assert not bucket.full(0.7)
+    assert bucket.full(100.0)
+    assert bucket.take(21, 1000.0) > 0, "no more than the burst is saved up"
+
+
+def test_memory_is_bounded_whoever_comes() -> None:
+    clock = Clock()
+    recent, quiet, addresses = (
+        FailureWindow(3, 60.0, clock),
+        LogRateLimiter(clock),
+        AddressLimits(5.0, clock),
+    )
+    for i in range(3 * rate_limits.ADDRESSES):
+        recent.note(f"a{i}")
+        quiet.words(f"a{i}")
+        addresses.came(f"a{i}")
+        clock.now += 10.0
+        addresses.gone(f"a{i}")
+    assert len(recent) == rate_limits.ADDRESSES
+    assert len(addresses._buckets) <= rate_limits.ADDRESSES + 1
+    assert not addresses._connections
+    assert len(quiet._left_out) <= rate_limits.ADDRESSES
+
+
+def test_what_an_address_owes_it_owes_when_it_comes_back() -> None:
+    clock = Clock()
+    addresses = AddressLimits(5.0, clock)
+    first = addresses.came("a")
+    assert first is not None
+    assert addresses.came("b") is not first
+    first.take(50, clock.now)
+    addresses.gone("a")
+    assert addresses.came("a") is first
+    assert AddressLimits(None, clock).came("a") is None
+
+
+def test_an_address_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limits, "LINES", 3)
+    clock = Clock()
+    quiet = LogRateLimiter(clock)
+    assert [quiet.words("a") for _ in range(5)] == ["", "", "", None, None]
+    assert quiet.words("b") == ""
+    clock.now += rate_limits.LINES_WITHIN_S
+    assert quiet.words("a") == " (2 more from a were not logged)"
+    assert quiet.words("a") == ""
+
+
+# A connection.
+
+
+def test_too_many_pings_end_their_connection() -> None:
+    wire = Wire()
+    wire.connection.data_received(HELLO)
+    ping = codec.encode(Ping(codec._encode(1)))  # type: ignore[arg-type]
+    wire.connection.data_received(ping * int(connection.PINGS_BURST))
+    assert not wire.connection.ending
+    wire.connection.data_received(ping)
+    assert wire.connection.ending
+    assert wire.gateway.errors == {"too_fast": 1}
+
+
+def test_frames_beyond_the_rate_are_waited_for() -> None:
+    wire = Wire()
+    wire.gateway.bucket = TokenBucket(2.0, 3.0, wire.gateway.time)
+    wire.connection.connection_made(wire.transport)
+    wire.connection._bucket = wire.gateway.bucket
+    for n in range(3):
+        wire.connection._spend(1)
+        assert wire.transport.reading, n
+    wire.connection._spend(1)
+    wire.connection._spend(1)
+    assert not wire.transport.reading
+    ((seconds, again),) = wire.gateway.due
+    assert seconds == pytest.approx(0.5)
+    assert wire.gateway.held == 1
+    again()
+    assert wire.transport.reading
+
+
+# A server.
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("limits") / "run"
+    with Running(folder, server__token=TOKEN, server__max_clients=8) as running:
+        running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
+        yield running
+
+
+def refused(port: int, address: str = "127.0.0.1", **changes: object) -> tuple[str, str, bool]:
+    with client_from(port, address) as client:
+        client.send([1, hello_fields(**changes)])
+        return client.refusal()
+
+
+def client_from(port: int, address: str) -> RawClient:
+    """One that connects from another address of loopback."""
+    return RawClient(port, 30.0, source=address)
+
+
+def test_who_guesses_has_to_wait_and_nobody_else(server: Running) -> None:
+    game = Bystander(server.port, token=TOKEN)
+    guesser = "127.0.0.9"
+    with game.undisturbed():
+        for _ in range(30):
+            assert refused(server.port, guesser)[0] == "bad_token", "no token is no guess"
+        for n in range(rate_limits.GUESSES):
+            code, text, retry = refused(server.port, guesser, token=f"guess {n}")
+            assert (code, retry) == ("bad_token", False)
+            assert "guess" not in text
+        code, text, retry = refused(server.port, guesser, token=TOKEN)
+        assert (code, retry) == ("too_many_attempts", True)
+        assert "127.0.0.9; wait" in text
+        with client_from(server.port, "127.0.0.8") as other:
+            other.welcome(token=TOKEN)
+    game.stop()
+    log = server.log()
+    assert TOKEN not in log
+    assert "guess " not in log
+
+
+def test_who_says_nothing_keeps_nobody_out(server: Running) -> None:
+    """As many silent connections as there are places, from one address."""
+    game = Bystander(server.port, token=TOKEN)
+    silent = [client_from(server.port, "127.0.0.7") for _ in range(12)]
+    with game.undisturbed():
+        server.until(lambda: server.row["errors_too_many_clients"] >= 4, "it is full", 60.0)
+        for n in range(3):
+            with client_from(server.port, f"127.0.0.{20 + n}") as other:
+                other.welcome(token=TOKEN)
+                assert other.frame(0)[0] == 12
+    game.stop()
+    told = [client.refusal() for client in silent[8:]]
+    assert {code for code, _, _ in told} == {"too_many_clients"}
+    for client in silent:
+        client.close()
+    server.until_row(60.0, clients=0)
+
+
+def test_connections_of_an_address(tmp_path: Path) -> None:
+    with Running(tmp_path / "run", server__max_clients_per_address=2) as server:
+        game = Bystander(server.port)
+        with client_from(server.port, "127.0.0.1") as second, game.undisturbed():
+            second.welcome()
+            code, text, retry = refused(server.port)
+            assert (code, retry) == ("too_many_clients", True)
+            assert "server.max_clients_per_address" in text
+            with client_from(server.port, "127.0.0.2") as elsewhere:
+                elsewhere.welcome()
+        server.until(lambda: server.row.get("clients") == 1, "they are gone", 60.0)
+        with client_from(server.port, "127.0.0.1") as again:
+            again.welcome()
+        game.stop()
+
+
+def test_frames_of_an_address(tmp_path: Path) -> None:
+    with Running(tmp_path / "run", server__max_frames_per_address=50) as server:
+        with client_from(server.port, "127.0.0.5") as quick:
+            quick.welcome()
+            with client_from(server.port, "127.0.0.6") as slow:
+                slow.welcome()
+                begin = time.monotonic()
+                for seq in range(150):
+                    assert quick.frame(seq)[0] == 12
+                took_s = time.monotonic() - begin
+                assert slow.frame(0)[0] == 12
+            assert took_s > 1.9, "50 at once, and 50 a second then"
+        assert "127.0.0.5" in server.log()
+        assert "held to 50 frames a second" in server.log()
+        server.settle()
+
+
+def test_the_flood_of_an_address_does_not_fill_the_log(server: Running) -> None:
+    before = len(server.log())
+    for _ in range(rate_limits.LINES + 50):
+        with client_from(server.port, "127.0.0.99") as client:
+            client.raw(b"GET / HTTP/1.1\r\n\r\n")
+            client.rest()
+    added = server.log()[before:].count("127.0.0.99")
+    assert 0 < added <= rate_limits.LINES

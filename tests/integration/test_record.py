@@ -1,0 +1,240 @@
+"""`understudy record` as its users start and stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent import recording
+from agent.step import FINAL, STEP
+from server import cli
+from tests.support.processes import descendants, end
+from tests.support.running import RawClient, obs_of
+from tests.support.worlds import DQN, EXPERT, SPEC
+from understudy_client.experts import find, returns
+
+pytestmark = pytest.mark.timeout(300)
+
+ROOT = Path(__file__).parents[2]
+HYBRID = "LunarLanderHybrid-v3"
+
+
+class Command:
+    """`understudy record` in a process of its own."""
+
+    def __init__(self, *options: str, **environment: str) -> None:
+        here = {"PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{ROOT / 'tests'}"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "server", "record", *options],
+            cwd=ROOT, env=os.environ | here | environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def port(self) -> int:
+        """Where it listens."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"connects to 127\.0\.0\.1:(\d+)", line)
+        assert found, line
+        return int(found[1])
+
+    def finish(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
+        """Send a signal, if any, and wait: exit code, stdout, stderr."""
+        if number is not None:
+            self.process.send_signal(number)
+        out, errors = self.process.communicate(timeout=200)
+        return self.process.returncode, out, errors
+
+    def kill(self) -> None:
+        for pid in descendants(self.process.pid):
+            end(pid)
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def record() -> Iterator[Any]:
+    made: list[Command] = []
+
+    def start(*options: str, **environment: str) -> Command:
+        made.append(Command(*options, **environment))
+        return made[-1]
+
+    yield start
+    for command in made:
+        if command.process.poll() is None:
+            command.kill()
+
+
+def test_games_that_it_starts_itself(record: Any, tmp_path: Path) -> None:
+    out = tmp_path / "demo.npz"
+    code, said, errors = record(
+        "--out", str(out), "--env", HYBRID, "--clients", "2", "--episodes", "3", "--seed", "40",
+        "--expert", "tests.support.fake_games:without_torch",
+    ).finish()  # fmt: skip
+    assert (code, errors) == (0, "")
+    found = recording.read(out)
+    expert = find(HYBRID)
+    assert expert is not None
+    # Exactly the episodes that the expert plays without a server, whoever plays them.
+    alone = returns(HYBRID, expert, 3, seed=40)
+    assert sorted(found.returns()) == pytest.approx(sorted(alone), abs=1e-3)
+    assert found.spec.game == HYBRID
+    assert found.steps(EXPERT) > 0
+    assert found.steps(DQN) == 0
+    assert np.count_nonzero(found.rows.kind == FINAL) == 3
+    steps = found.steps(EXPERT)
+    assert f"3 complete episodes, steps: {steps:,} of expert, mean return " in said
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.npz"]
+
+
+def test_whoever_connects(record: Any, tmp_path: Path) -> None:
+    """An expert that recommends, a person at the controls, and frames with nobody at all: every row
+    is as it was sent, and says who played it. Ctrl-C in the middle of an episode keeps all."""
+    settings = tmp_path / "training.toml"
+    settings.write_text(
+        "[expert.ratio]\nstart = 0.0\nend = 0.0\n[reward]\nclip = 1.0\n"
+        "weights = {reward = 0.5}\n[server]\nport = 0\n"
+    )
+    out = tmp_path / "demo.npz"
+    command = record("--out", str(out), "--config", str(settings))
+    client = RawClient(command.port(), timeout_s=40.0).welcome()
+    own = [3, [0.25, 0.5]]
+    answers = []
+    for seq in range(12):
+        ended = seq in (5, 11)
+        answers.append(
+            client.frame(
+                seq,
+                reward=float(seq),
+                status=0 if not ended else 1 + (seq > 5),
+                expert=own if seq % 3 == 0 and not ended else None,
+                took=[own, EXPERT] if seq % 3 == 2 and seq > 0 else None,
+            )
+        )
+    client.frame(12, expert=own)
+    client.frame(13, expert=own)
+    code, said, errors = command.finish(signal.SIGINT)
+    assert (code, errors) == (0, "")
+    client.close()
+    found = recording.read(out, spec=SPEC)
+    rows = found.rows
+    assert rows.seq.tolist() == list(range(14))
+    assert rows.kind.tolist() == [FINAL if seq in (5, 11, 13) else STEP for seq in range(14)]
+    # A recommendation is followed; `took` says what a person did instead; else it was the network.
+    for seq in range(11):
+        if seq == 5:
+            continue
+        by_expert = seq % 3 == 0 or (seq + 1) % 3 == 2
+        assert rows.actor[seq] == (EXPERT if by_expert else DQN), seq
+        told = answers[seq][3]
+        sent = own if by_expert else told
+        assert rows.action[seq].tolist() == pytest.approx([sent[0], *sent[1]])
+        assert rows.reward[seq] == (seq + 1) * 0.5, "weighted, and not clipped"
+    assert rows.obs[7].tobytes() == obs_of(7)
+    assert rows.status[[4, 10, 12]].tolist() == [1, 2, 0]
+    assert found.reward_weights == (0.5,)
+    assert found.returns().tolist() == [0.5 * sum(range(1, 6)), 0.5 * sum(range(7, 12))]
+    assert "2 complete episodes, steps: 2 of dqn, 9 of expert, mean return 15.0" in said
+
+
+def test_episodes_of_whoever_connects(record: Any, tmp_path: Path) -> None:
+    """It ends by itself, with the token of its own environment."""
+    out = tmp_path / "demo.npz"
+    command = record(
+        "--out", str(out), "--port", "0", "--episodes", "2", UNDERSTUDY_SERVER__TOKEN="secret"
+    )
+    client = RawClient(command.port(), timeout_s=40.0).welcome(token="secret")
+    stop = threading.Event()
+
+    def play() -> None:
+        with contextlib.suppress(OSError):
+            for seq in range(10**6):
+                ended = seq % 5 == 4
+                answer = client.frame(seq, status=int(ended), expert=None if ended else [0, [0, 0]])
+                if answer is None or answer[0] == 15 or stop.is_set():
+                    return
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        code, _, errors = command.finish()
+    finally:
+        stop.set()
+        thread.join(10)
+        client.close()
+    assert (code, errors) == (0, "")
+    assert len(recording.read(out).returns()) >= 2
+
+
+@pytest.mark.parametrize("dies", ["gateway", "trainer"])
+def test_a_process_that_dies(record: Any, tmp_path: Path, dies: str) -> None:
+    """What was played is written while there is somebody who has it; and it is no success."""
+    out = tmp_path / "demo.npz"
+    command = record("--out", str(out), "--port", "0")
+    client = RawClient(command.port(), timeout_s=40.0).welcome()
+    for seq in range(4):
+        client.frame(seq, expert=[0, [0, 0]])
+    gateway, trainer = sorted(descendants(command.process.pid))
+    os.kill(gateway if dies == "gateway" else trainer, signal.SIGKILL)
+    code, _, errors = command.finish()
+    client.close()
+    assert code == 1
+    assert errors.count("\n") == 1
+    assert "understudy record: " in errors
+    assert ("died (killed by SIGKILL" if dies == "gateway" else "the trainer ended") in errors
+    if dies == "gateway":
+        # It may have been between an answer and the ring.
+        assert recording.read(out).steps(EXPERT) in (2, 3)
+    else:
+        assert list(tmp_path.iterdir()) == []
+
+
+def refused(*options: str) -> tuple[int, str]:
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        code = cli.main(["record", *options])
+    return code, errors.getvalue()
+
+
+def test_nothing_played_is_nothing_written(record: Any, tmp_path: Path) -> None:
+    out = tmp_path / "demo.npz"
+    command = record("--out", str(out), "--port", "0")
+    command.port()
+    code, _, errors = command.finish(signal.SIGTERM)
+    assert (code, out.exists()) == (1, False)
+    assert errors == "understudy record: nothing was played, so nothing is written\n"
+
+
+def test_options_that_cannot_work(tmp_path: Path) -> None:
+    (tmp_path / "there.npz").write_text("mine")
+    for options, message in (
+        (["--out", str(tmp_path / "there.npz")], "exists; name a new file"),
+        (["--out", str(tmp_path / "demo.bin")], "ends in .npz"),
+        (["--out", str(tmp_path / "none/demo.npz")], "there is no folder"),
+        (["--out", str(tmp_path / "d.npz"), "--weaken", "0.5"], "--weaken is about --env"),
+        (["--out", str(tmp_path / "d.npz"), "--expert", "a:b"], "--expert is about --env"),
+        (["--out", str(tmp_path / "d.npz"), "--env", "CartPole-v1"], "no expert is known"),
+        (
+            ["--out", str(tmp_path / "d.npz"), "--env", HYBRID, "--expert", "no:f"],
+            "No module named 'no'",
+        ),
+        (["--out", str(tmp_path / "d.npz"), "--port", "99999"], "from 0 to 65535"),
+        (["--out", str(tmp_path / "d.npz"), "--config", "no-such.toml"], "cannot read"),
+    ):
+        code, errors = refused(*options)
+        assert (code, len(errors.splitlines())) == (2, 1), errors
+        assert message in errors
+    assert (tmp_path / "there.npz").read_text() == "mine"

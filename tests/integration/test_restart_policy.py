@@ -1,0 +1,188 @@
+"""Who hangs, who is started again, and what is said of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.files import written_whole
+from config.models import SupervisionConfig
+from server.ipc.heartbeat import LONG_S, Heartbeat, HeartbeatMonitor
+from server.ipc.messages import GATEWAY
+from server.supervisor.child import Child
+from server.supervisor.restart_policy import LONGEST_PAUSE_S, STANDSTILL_S, RestartPolicy, cause
+from tests.support.processes import children, end, is_zombie
+
+
+def test_pauses_grow_and_end_with_the_last_restart() -> None:
+    watchdog = RestartPolicy(SupervisionConfig(restarts=3, within_s=100.0, pause_s=0.5))
+    child = Child("gateway-0", GATEWAY)
+    assert [watchdog.lost(child, now) for now in (0.0, 1.0, 2.0, 3.0)] == [0.5, 1.0, 2.0, None]
+    assert "3 times within 100 s" in watchdog.refusal
+
+
+def test_what_was_long_ago_does_not_count() -> None:
+    watchdog = RestartPolicy(SupervisionConfig(restarts=1, within_s=100.0, pause_s=0.5))
+    child = Child("gateway-0", GATEWAY)
+    assert watchdog.lost(child, 0.0) == 0.5
+    assert watchdog.lost(child, 99.0) is None
+    assert watchdog.lost(child, 101.0) == 0.5
+
+
+def test_each_child_has_restarts_of_its_own() -> None:
+    watchdog = RestartPolicy(SupervisionConfig(restarts=1))
+    first, second = Child("gateway-0", GATEWAY), Child("gateway-1", GATEWAY)
+    assert watchdog.lost(first, 0.0) is not None
+    assert watchdog.lost(second, 0.0) is not None
+    assert watchdog.lost(first, 1.0) is None
+
+
+def test_no_pause_is_longer_than_the_longest() -> None:
+    watchdog = RestartPolicy(SupervisionConfig(restarts=2000, pause_s=0.5))
+    child = Child("gateway-0", GATEWAY)
+    pauses = [watchdog.lost(child, 0.0) for _ in range(1500)]
+    assert max(pause for pause in pauses if pause) == LONGEST_PAUSE_S
+
+
+def test_without_restarts_it_says_so() -> None:
+    watchdog = RestartPolicy(SupervisionConfig(restarts=0))
+    assert watchdog.lost(Child("trainer", "trainer"), 0.0) is None
+    assert "supervision.restarts is 0" in watchdog.refusal
+
+
+def test_a_child_is_due_once_after_its_pause() -> None:
+    watchdog = RestartPolicy(SupervisionConfig(pause_s=2.0))
+    child = Child("gateway-0", GATEWAY)
+    watchdog.lost(child, 10.0)
+    assert watchdog.due(11.9) == []
+    assert watchdog.due(12.0) == [child]
+    assert watchdog.due(13.0) == []
+
+
+# Hanging.
+
+
+def beating(heartbeat: Heartbeat, now: float = 0.0) -> Child:
+    """A child as if it lived, with this heart."""
+    child = Child("trainer", "trainer")
+    child.pipe, _ = multiprocessing.Pipe()
+    child.pulse = HeartbeatMonitor(heartbeat, now)
+    return child
+
+
+def looks(watchdog: RestartPolicy, child: Child, start: float, stop: float) -> list[float]:
+    """Look every second: when it was found to hang."""
+    times = [start + i for i in range(int(stop - start) + 1)]
+    return [now for now in times if watchdog.hung([child], now)]
+
+
+def test_a_child_that_does_not_beat_hangs() -> None:
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    heartbeat.beat()
+    child = beating(heartbeat)
+    assert looks(watchdog, child, 0.0, 5.0) == []
+    assert looks(watchdog, child, 6.0, 8.0) == [6.0, 7.0, 8.0]
+    heartbeat.beat()
+    assert looks(watchdog, child, 9.0, 14.0) == []
+
+
+def test_silence_that_was_announced_is_no_hang_and_ends_with_the_next_beat() -> None:
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    heartbeat.beat()
+    heartbeat.busy(20.0)
+    child = beating(heartbeat)
+    assert looks(watchdog, child, 0.0, 20.0) == []
+    assert looks(watchdog, child, 21.0, 21.0) == [21.0]
+    heartbeat.beat()
+    assert looks(watchdog, child, 22.0, 30.0) == [28.0, 29.0, 30.0]
+
+
+def test_a_child_that_starts_may_take_long_but_not_for_ever() -> None:
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    found = looks(watchdog, beating(heartbeat), 0.0, LONG_S + 10)
+    assert found
+    assert found[0] == LONG_S + 1
+
+
+def test_when_everything_stood_still_nobody_is_blamed() -> None:
+    """A machine that slept: nobody looked, and nobody could beat."""
+    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_s=5.0))
+    heartbeat.beat()
+    child = beating(heartbeat)
+    assert looks(watchdog, child, 0.0, 1.0) == []
+    later = 1.0 + STANDSTILL_S + 1000.0
+    assert looks(watchdog, child, later, later + 5.0) == []
+    assert looks(watchdog, child, later + 6.0, later + 6.0)
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "exit code 1"),
+        (-9, "killed by SIGKILL"),
+        (-9, "no memory left"),
+        (-11, "killed by SIGSEGV"),
+        (-7, "shared memory or the disk behind it is full"),
+        (-99, "signal 99"),
+    ],
+)
+def test_what_ended_a_process_is_said_in_words(code: int, words: str) -> None:
+    assert words in cause(code)
+
+
+# A child without a parent, for real.
+
+PARENT = """
+import sys, time
+sys.path[:0] = [{root!r}]
+from tests.integration.test_restart_policy import hang
+from server.supervisor.child import Child
+if __name__ == "__main__":
+    for name in ("one", "two"):
+        Child(name, "gateway").start(hang, (), ({folder!r} + "/" + name,))
+    time.sleep(1000)
+"""
+
+
+def hang(_pipe: object, _heartbeat: Heartbeat, ready: str) -> None:
+    """A child whose loop never comes round."""
+    with written_whole(Path(ready)) as file:
+        file.write(str(os.getpid()).encode())
+    time.sleep(1000)
+
+
+@pytest.mark.timeout(120)
+def test_children_that_hang_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    """One in its loop, and one that was stopped."""
+    script, root = tmp_path / "parent.py", Path(__file__).parents[2]
+    script.write_text(PARENT.format(root=str(root), folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)])
+    files = [tmp_path / "one", tmp_path / "two"]
+    try:
+        deadline = time.monotonic() + 60.0
+        while not all(file.exists() for file in files) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        pids = [int(file.read_text()) for file in files]
+        assert set(pids) <= set(children(parent.pid))
+        os.kill(pids[1], signal.SIGSTOP)
+    finally:
+        parent.kill()
+        parent.wait()
+    # It is to take 10 s at most; the rest is for a machine that is busy.
+    deadline = time.monotonic() + 30.0
+    while not all(map(is_zombie, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [pid for pid in pids if not is_zombie(pid)]
+    for pid in left:
+        end(pid)
+    assert not left, "they live on without their parent"

@@ -1,0 +1,330 @@
+"""A trainer whose numbers are made to go bad: what it skips, counts, says and goes back to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agent import checkpoint
+from agent.checkpoint import CheckpointError
+from agent.learner import Learner
+from agent.rollback import NumbersWentBad
+from server.ipc.messages import Checkpoint, SaveBest, Saved, SavedBest
+from server.trainer import reporter
+from server.trainer import trainer as trainer_module
+from tests.integration.test_trainer import World, played
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+
+
+QUARTER = {"health__lower_rate": 0.25}
+FAR = {"learner__gamma": 0.9}
+
+
+class Poison:
+    """What is done to the learner, in the trainer's own thread, before an update."""
+
+    def __init__(self) -> None:
+        self.act: Callable[[Learner], None] | None = None
+        self.once = False
+        self.updates = 0
+        """Made."""
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Poison]:
+    poison, real = Poison(), trainer_module.learn_once
+
+    def learn_once(config: Any, replay: Any, learner: Learner, *rest: Any) -> Any:
+        act = poison.act
+        poison.updates += 1
+        if act is not None:
+            if poison.once:
+                poison.act = None
+            act(learner)
+        return real(config, replay, learner, *rest)
+
+    monkeypatch.setattr(trainer_module, "learn_once", learn_once)
+    yield poison
+    poison.act = None
+
+
+def nan_weights(learner: Learner) -> None:
+    with torch.no_grad():
+        learner.network.heads.weight[0, 0] = math.nan
+
+
+def policy_of(world: World) -> np.ndarray[Any, Any]:
+    out = np.empty(world.slot.size, np.float32)
+    while not world.slot.fetch(out):
+        pass
+    return out
+
+
+def feed(world: World) -> Callable[[], None]:
+    """Each call plays some steps more, so that updates are due."""
+    at = 0
+
+    def more() -> None:
+        nonlocal at
+        world.play(played(at, 100))
+        at += 100
+
+    return more
+
+
+def test_nan_weights_are_gone_back_from(
+    tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with contextlib.closing(World(tmp_path, health__skips_in_a_row=5, **QUARTER)) as world:
+        more = feed(world)
+        more()
+        world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
+        saved = world.ask(Checkpoint(), Saved)
+        good = checkpoint.load(Path(saved.path))
+        rate = world.metrics["learning_rate"]
+        poison.act, poison.once = nan_weights, True
+        while not world.metrics.get("went_back"):
+            more()
+            world.reports(1)
+            assert np.isfinite(policy_of(world)).all(), "a policy of NaN was published"
+        assert world.metrics["updates_skipped"] >= 5
+        before = world.metrics["updates"]
+        more()
+        world.until(lambda: world.metrics["updates"] > before + 10, "it learns again")
+        metrics = world.reports()
+        assert metrics["learning_rate_factor"] == 0.25
+        assert metrics["learning_rate"] == pytest.approx(0.25 * rate)
+        assert metrics["went_back"] == 1
+        assert np.isfinite(policy_of(world)).all()
+        world.until(lambda: world.reports()["updates_due"] == 0, "it has caught up", 60.0)
+        due = (world.metrics["steps_stored"] - 50) * 0.5
+        assert poison.updates == due, "going back made no update due, and none undone"
+        again = world.ask(Checkpoint(), Saved)
+        assert again.error is None
+    assert f"Training goes on from {saved.path} with 0.25 of learner.learning_rate" in caplog.text
+    state = checkpoint.load(Path(again.path))
+    assert state["learner"]["rate_factor"] == 0.25, "a resumed run keeps the lower rate"
+    assert state["learner"]["updates"] > good["learner"]["updates"]
+
+
+def test_what_was_saved_after_the_good_checkpoint_is_put_away(
+    tmp_path: Path, poison: Poison
+) -> None:
+    with contextlib.closing(World(tmp_path, health__skips_in_a_row=5)) as world:
+        more = feed(world)
+        more()
+        world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
+        first = Path(world.ask(Checkpoint(), Saved).path)
+        more()
+        world.until(lambda: world.metrics["updates"] >= 60, "it learns")
+        second = Path(world.ask(Checkpoint(), Saved).path)
+        assert first != second
+        second.write_bytes(second.read_bytes()[:500])  # damaged meanwhile
+        poison.act, poison.once = nan_weights, True
+        while not world.metrics.get("went_back"):
+            more()
+            world.reports(1)
+        assert not second.exists()
+        assert second.with_name(second.name + ".left").exists()
+        assert first.exists()
+
+
+def test_without_a_checkpoint_it_begins_again(
+    tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(World(tmp_path, health__skips_in_a_row=5)) as world:
+        more = feed(world)
+        more()
+        world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
+        poison.act, poison.once = nan_weights, True
+        while not world.metrics.get("went_back"):
+            more()
+            world.reports(1)
+        more()
+        world.until(lambda: world.metrics["loss"] > 0, "it learns again")
+    assert "the first weights, for there is no good checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"health__then": "stop"}, "as health.then says"),
+        ({"health__go_back_most": 2}, "after going back 2 times"),
+    ],
+)
+def test_it_stops_with_a_message(
+    tmp_path: Path, poison: Poison, changes: dict[str, Any], words: str
+) -> None:
+    world = World(tmp_path, health__skips_in_a_row=3, **changes)
+    try:
+        world.play(played(0, 100))
+        world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
+        saved = world.ask(Checkpoint(), Saved)
+        poison.act = nan_weights  # again and again
+        at = 100
+        assert world._thread is not None
+        while world._thread.is_alive():
+            if world.rings[0].free >= 20:
+                world.rings[0].write(played(at, 20))
+                at += 20
+            world.hear()
+            world._thread.join(0.01)
+        assert isinstance(world.error, NumbersWentBad)
+        assert words in str(world.error)
+        assert "lower learner.learning_rate" in str(world.error)
+        assert [p.name for p in checkpoint.checkpoints(tmp_path / "checkpoints")] == [
+            Path(saved.path).name
+        ], "no checkpoint of bad numbers"
+    finally:
+        # What the supervisor does where a trainer has ended by itself.
+        world.trainer._ingest.close()
+        world.trainer._slot.close()
+        world.trainer._slot.unlink()
+        world.close()
+
+
+def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
+    tmp_path: Path, poison: Poison
+) -> None:
+    def bad_batch(learner: Learner) -> None:
+        before = learner._targets
+
+        def targets(*args: Any) -> torch.Tensor:
+            del learner._targets  # type: ignore[method-assign]
+            return before(*args) * math.inf
+
+        learner._targets = targets  # type: ignore[method-assign]
+
+    with contextlib.closing(World(tmp_path, health__skips_in_a_row=2)) as world:
+        more = feed(world)
+        more()
+        world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
+        poison.act, poison.once = bad_batch, True
+        more()
+        world.until(lambda: world.metrics.get("updates_skipped"), "it is counted")
+        more()
+        metrics = world.reports()
+        assert metrics["updates_skipped"] == 1
+        assert metrics["went_back"] == 0
+        assert metrics["learning_rate_factor"] == 1
+        assert world.ask(Checkpoint(), Saved).error is None
+
+
+def test_nothing_that_is_not_finite_is_saved_or_published(
+    tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(World(tmp_path, health__skips_in_a_row=10**9)) as world:
+        more = feed(world)
+        more()
+        world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
+        good = world.ask(Checkpoint(), Saved)
+        poison.act, poison.once = nan_weights, True
+        more()
+        world.until(lambda: world.metrics.get("updates_skipped"), "it has gone bad")
+        more()
+        for _ in range(3):
+            refused = world.ask(Checkpoint(), Saved)
+            assert "expected finite numbers, got NaN or infinity" in refused.error
+        best = world.ask(SaveBest({"mean": 1.0}), SavedBest)
+        assert best.error is not None
+        world.reports()
+        assert world.metrics["checkpoints_failed"] == 4
+        assert np.isfinite(policy_of(world)).all()
+        folder = tmp_path / "checkpoints"
+        assert sorted(path.name for path in folder.iterdir()) == [Path(good.path).name]
+    assert caplog.text.count("could not write") == 1, "said once, not each time"
+
+
+def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    state = {"learner": {"network": {"w": torch.tensor([math.nan])}}}
+    with pytest.raises(CheckpointError, match=r"got NaN or infinity in learner\.network\.w"):
+        checkpoint.save(path, state)
+    assert not path.exists()
+    # As a version that did not look has left it.
+    torch.save({"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "state": state}, path)
+    with pytest.raises(CheckpointError, match="resume from an older one beside it"):
+        checkpoint.load(path)
+
+
+def test_values_that_drift_are_warned_of(
+    tmp_path: Path,
+    poison: Poison,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reward scale that explodes on its way to the learner, where the rewards stayed small."""
+    watch = reporter.ValueWatch
+    monkeypatch.setattr(reporter, "ValueWatch", lambda: watch(lasting=20))
+
+    def explode(learner: Learner) -> None:
+        real = type(learner)._targets
+        learner._targets = lambda *args: real(learner, *args) + 1e6  # type: ignore[method-assign]
+
+    with contextlib.closing(World(tmp_path, learner__learning_rate=1.0, **FAR)) as world:
+        more = feed(world)
+        more()
+        world.reports()
+        # Rewards are 2 at most.
+        assert world.metrics["q_bound"] == pytest.approx(2 / (1 - 0.9) + 0.8 + 1.0)
+        assert world.metrics["values_drift"] == 0
+        poison.act = explode
+        while not world.metrics["values_drift"]:
+            more()
+            world.reports(1)
+        assert world.metrics["q_max"] > world.metrics["q_bound"]
+    assert caplog.text.count("values drift: Q is up to") == 1
+
+
+def test_a_dead_head_is_warned_of(
+    tmp_path: Path,
+    poison: Poison,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = reporter.HeadWatch
+    monkeypatch.setattr(reporter, "HeadWatch", lambda: watch(lasting=20))
+
+    def kill(learner: Learner) -> None:
+        with torch.no_grad():
+            learner.network.heads.weight[1:5] = 0  # the four choices of the first head
+
+    with contextlib.closing(World(tmp_path, learner__learning_rate=1e-9)) as world:
+        more = feed(world)
+        poison.act = kill
+        while not world.metrics.get("heads_dead"):
+            more()
+            world.reports(1)
+    name = world.trainer._spec.discrete[0].name
+    assert f"the head {name!r} is dead" in caplog.text
+
+
+def test_the_largest_reward_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
+    with contextlib.closing(World(tmp_path)) as world:
+        feed(world)()
+        world.reports()
+        path = Path(world.ask(Checkpoint(), Saved).path)
+    state = checkpoint.load(path)
+    assert state["reward_max"] == 2.0
+    with contextlib.closing(World(tmp_path, resume=True)) as world:
+        world.reports()
+        assert world.metrics["q_bound"] == pytest.approx(2 / (1 - 0.99) + 0.8 + 1.0)
+    del state["reward_max"]
+    checkpoint.save(Path(path), state)
+    for other in checkpoint.checkpoints(path.parent):
+        if other != path:
+            other.unlink()
+    with contextlib.closing(World(tmp_path, resume=True)) as world:
+        feed(world)()
+        world.reports()
+        assert math.isnan(world.metrics["q_bound"]), "an older run does not know it"

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent import checkpoint
+from agent.policy import Policy
+from config.load import ConfigError, Overrides, load
+from protocol.spaces import GameSpec, Observation
+from server.gateway import process as gateway_process
+from server.gateway.frame_loop import FrameLoop
+from server.ipc.messages import Dumped, Failed, Saved
+from server.net.sockets import listen
+from server.run.directory import RunDirectory
+from server.run.metrics_log import plain
+from server.supervisor.supervisor import ChildDied, Supervisor
+from tests.support.running import RawClient, Running, client_for, hello_fields
+from tests.support.worlds import SPEC
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Running]:
+    with Running(folder / "supervised", record=True, checkpoint__every_s=0.1) as running:
+        yield running
+
+
+def play(server: Running, frames: int, **more: Any) -> int:
+    """Play so many frames; the steps that these are."""
+    with client_for(server.port, **more) as client:
+        for _ in range(frames):
+            client.act(np.ones(3), 1.0)
+    return frames - 1
+
+
+def test_settle_waits_until_all_is_stored_and_learnt(server: Running) -> None:
+    before = server.row.get("steps_stored", 0)
+    steps = play(server, 200)
+    row = server.settle()
+    assert row["steps_stored"] == before + steps
+    assert row["transitions_dropped"] == 0
+    assert row["updates_due"] == 0
+    assert row["updates"] == int((row["steps_stored"] - 20) * 0.25)
+    assert server.supervisor.steps == row["steps_stored"]
+
+
+def test_a_checkpoint_is_of_the_moment_it_was_asked_for(server: Running) -> None:
+    """Others, which nobody asked for, are written all the time here."""
+    for _ in range(3):
+        play(server, 50)
+        row = server.settle()
+        saved = server.do(server.supervisor.checkpoint)
+        assert saved.error is None
+        assert checkpoint.load(Path(saved.path))["frames"] == row["frames"]
+
+
+def test_a_dump_holds_what_was_played(server: Running, tmp_path: Path) -> None:
+    play(server, 50)
+    row = server.settle()
+    path = tmp_path / "replay.npz"
+    server.do(lambda: server.supervisor.dump(str(path)))
+    with np.load(path) as file:
+        assert len(file["seq"]) == row["buffer_total"]
+        assert len(file["batch_seq"]) == row["updates"] * 16
+
+
+def test_metrics_are_kept_row_by_row(server: Running) -> None:
+    server.wait_rows()
+    lines = server.folder.metrics.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) >= 2
+    assert all(a["time"] < b["time"] for a, b in pairwise(rows))
+    assert not any(isinstance(value, float) and math.isnan(value) for value in rows[-1].values())
+
+
+def test_the_last_numbers_stay_when_a_mean_has_no_rows(server: Running) -> None:
+    play(server, 100)
+    server.settle()
+    server.wait_rows(3)
+    assert math.isnan(server.row["td_err_mean_dqn"]), "nothing is learnt just now"
+    assert math.isfinite(server.supervisor.last["td_err_mean_dqn"])
+
+
+def test_the_lines_of_the_trainer_are_kept_and_logged(server: Running) -> None:
+    play(server, 600)
+    server.settle()
+    server.until(lambda: server.supervisor.lines, "there is a line")
+    assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.supervisor.lines
+    assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.log()
+
+
+def test_the_log_has_a_line_for_each_game_that_comes(server: Running) -> None:
+    with RawClient(server.port).welcome(client="my-game/7") as client:
+        session = client.fields["session"]
+    line = f"welcome to session {session}: my-game/7, train, 1 slots"
+    server.until(lambda: line in server.log(), "it is logged")
+
+
+def test_a_late_failure_does_not_keep_it_from_stopping(server: Running) -> None:
+    supervisor = server.supervisor
+    play(server, 2)  # so that it has a game, and a trainer that was ready
+    supervisor._stopping = True
+    try:
+        supervisor._handle(Failed("trainer: too late to matter"))
+    finally:
+        supervisor._stopping = False
+    assert "too late to matter" in server.log()
+    ready = supervisor._processes.ready
+    supervisor._handle(Failed("trainer: in the middle"))  # what follows is its end
+    supervisor._processes.ready = None
+    try:
+        with pytest.raises(ConfigError, match="in time"):
+            supervisor._handle(Failed("trainer: in time"))
+    finally:
+        supervisor._processes.ready = ready
+
+
+def test_messages_that_nobody_sends_are_refused(server: Running) -> None:
+    with pytest.raises(TypeError, match=r"expected a message of server\.control"):
+        server.supervisor._handle("hello")
+
+
+def test_an_answer_that_does_not_come_is_said(server: Running) -> None:
+
+    def ask() -> None:
+        server.supervisor._ask(Saved("nothing that it answers"), Dumped, 0.1)
+
+    with pytest.raises(TimeoutError, match="expected the trainer to answer"):
+        server.do(ask)
+
+
+# Starts that fail: nothing is left behind, and a message says what to do.
+
+
+def refused(folder: Path, **settings: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        Running(folder / "refused", **settings)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("gateways", [1, 2])
+def test_a_port_in_use_is_said(tmp_path: Path, gateways: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = refused(tmp_path, server__port=port, server__gateways=gateways)
+    assert f"server.port: cannot listen on 127.0.0.1:{port}" in message
+    assert "choose another port" in message
+
+
+@pytest.mark.parametrize("ours", [1, 2])
+@pytest.mark.parametrize("theirs", [1, 2])
+def test_another_servers_port_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: int, theirs: int
+) -> None:
+    """Several gateways share a port with each other, and with nobody else: not even with a server
+    that has not got further than to listen."""
+    first = supervisor_with(tmp_path / "first", gateways=theirs, port=0)
+    sockets = listen(first.config)
+    port = sockets[0][0].getsockname()[1]
+    second = supervisor_with(tmp_path / "second", gateways=ours, port=port)
+    monkeypatch.setattr(second._processes, "_start", None)
+    try:
+        with pytest.raises(ConfigError, match=r"server\.port: cannot listen"):
+            second.start()
+    finally:
+        for sock, _ in sockets:
+            sock.close()
+        for one in (first, second):
+            one.folder.close()
+
+
+def supervisor_with(path: Path, *, gateways: int, port: int) -> Supervisor:
+    values = {"server.gateways": gateways, "server.port": port, "run.dir": str(path)}
+    config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    return Supervisor(config, RunDirectory.open(config, resume=False))
+
+
+def test_an_address_of_another_machine_is_said(tmp_path: Path) -> None:
+    elsewhere = {"server__host": "192.0.2.1", "server__insecure": True}
+    assert "cannot listen on 192.0.2.1" in refused(tmp_path, **elsewhere)
+
+
+@pytest.mark.parametrize("field", ["server.device", "trainer.device", "replay.device"])
+def test_a_device_that_is_not_there_is_said_at_the_start(tmp_path: Path, field: str) -> None:
+    message = refused(tmp_path, **{field.replace(".", "__"): "cuda:99"})
+    assert f"{field} is 'cuda:99'" in message
+    assert "set it to cpu or auto" in message
+
+
+# Processes that die.
+
+
+@pytest.mark.parametrize("name", ["gateway-0", "trainer"])
+def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str) -> None:
+    """Where nothing is started again. Nothing is left behind (see Running.close), and nothing is
+    lost, whoever it was."""
+    with Running(tmp_path / "run", supervision__restarts=0) as server:
+        play(server, 50)
+        os.kill(server.pid(name), signal.SIGKILL)
+        deadline = time.monotonic() + 30.0
+        while server.error is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert isinstance(server.error, ChildDied)
+        assert f"{name} died (killed by SIGKILL" in str(server.error)
+        assert "supervision.restarts is 0" in str(server.error)
+        assert str(server.folder.log) in str(server.error)
+        server.close(check=False)
+        assert server.stop_s < 10
+
+
+def with_a_broken_turn(*args: Any) -> None:
+    """A gateway whose turns fail: what must not happen."""
+
+    def fail(_self: FrameLoop) -> None:
+        raise ValueError("broken on purpose")
+
+    FrameLoop.run = fail  # type: ignore[assignment,method-assign]
+    gateway_process.main(*args)
+
+
+def with_a_broken_policy(*args: Any) -> None:
+    """A gateway that cannot open: no memory for the network, say."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("broken on purpose")
+
+    Policy.__init__ = fail  # type: ignore[method-assign]
+    gateway_process.main(*args)
+
+
+@pytest.mark.parametrize("broken", [with_a_broken_turn, with_a_broken_policy])
+def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
+) -> None:
+    monkeypatch.setattr("server.supervisor.processes.gateway_process", SimpleNamespace(main=broken))
+    with Running(tmp_path / "run", supervision__restarts=0) as server:
+        with RawClient(server.port, timeout_s=60.0) as client:
+            client.send([1, hello_fields()])
+            if client.recv() is not None:
+                assert client.frame(0) is None
+        deadline = time.monotonic() + 30.0
+        while server.error is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert isinstance(server.error, ChildDied)
+        assert "Traceback" in server.log()
+        assert "broken on purpose" in server.log()
+        server.close(check=False)
+
+
+def test_a_game_too_large_for_this_machine_is_refused_and_another_can_play(tmp_path: Path) -> None:
+    huge = GameSpec("huge", Observation("float32", (250_000,)), SPEC.actions).checked()
+    with Running(tmp_path / "run", server__max_game_bytes=2**26) as server:
+        for _ in range(2):
+            with RawClient(server.port, timeout_s=60) as client:
+                client.send([1, hello_fields(huge)])
+                code, text, retry = client.refusal()
+            assert (code, retry) == ("bad_hello", False)
+            assert "expected a game that takes at most 64 MiB here" in text
+            assert "raise server.max_game_bytes" in text
+        with RawClient(server.port, timeout_s=60) as client:
+            client.welcome().frame(0)
+        server.settle()
+
+
+def test_a_game_that_shared_memory_does_not_hold_is_refused(tmp_path: Path) -> None:
+    with Running(
+        tmp_path / "run", server__ring_steps=10**11, server__max_game_bytes=2**60
+    ) as server:
+        with RawClient(server.port, timeout_s=60) as client:
+            client.send([1, hello_fields(SPEC)])
+            code, text, _ = client.refusal()
+        assert code == "bad_hello"
+        assert "lower server.ring_steps" in text
+        assert server.error is None
+        assert server.folder.game() is None
+
+
+# Rows as JSON.
+
+
+def test_a_row_is_what_json_can_hold() -> None:
+    row = {"a": 1.0, "b": 0.5, "c": math.nan, "d": math.inf, "e": -2.0}
+    assert json.dumps(plain(row)) == '{"a": 1, "b": 0.5, "c": null, "d": null, "e": -2}'

@@ -1,0 +1,498 @@
+"""TLS on the game port and on HTTP: with real certificates, real sockets, and games that play."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config.load import ConfigError
+from config.models import ServerConfig
+from server.net import tls_server
+from server.net.tls import Certificate, certificate
+from server.play.game_messages import GameOptions
+from server.play.game_process import tls_of
+from server.web.server import HttpServer
+from tests.support.certificates import Pair, make, needs_openssl, openssl
+from tests.support.running import Bystander, RawClient, Running, client_for, hello_fields
+from understudy_client import Backoff, ConnectionLost, ProtocolViolation, TlsError
+from understudy_client import tls as client_tls
+
+pytestmark = [needs_openssl, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[2]
+
+ONCE = Backoff(give_up_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Another one for the same address, and another one for another."""
+    return make(tmp_path_factory.mktemp("others"), of="DNS:elsewhere.example")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, pair: Pair) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("tls") / "run"
+    with Running(
+        folder,
+        server__tls_cert=str(pair.cert),
+        server__tls_key=str(pair.key),
+        server__handshake_timeout_s=1.0,
+    ) as running:
+        running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def game(server: Running, pair: Pair) -> Iterator[Bystander]:
+    """A game that plays all the while, encrypted."""
+    one = Bystander(server.port, ca=pair.cert)
+    yield one
+    one.stop()
+
+
+class SecureClient(RawClient):
+    """Says anything, encrypted."""
+
+    def __init__(self, port: int, ca: Path) -> None:
+        super().__init__(port, 30.0)
+        context = ssl.create_default_context(cafile=ca)
+        self.sock = context.wrap_socket(self.sock, server_hostname="127.0.0.1")
+
+
+# Games.
+
+
+def test_games_play_and_learn_over_tls(server: Running, game: Bystander) -> None:
+    with game.undisturbed():
+        server.until(lambda: server.row.get("updates", 0) > 5, "it learns", 60.0)
+
+
+def test_long_messages_go_through(server: Running, pair: Pair, game: Bystander) -> None:
+    """Longer than one record of TLS (16 KiB), in both directions, and many slots at once."""
+    n = 4096
+    with client_for(server.port, ca=pair.cert, slots=n, role="eval") as client, game.undisturbed():
+        for _ in range(3):
+            obs = np.zeros((n, 3), np.float32)
+            answers = client.act_all(obs, np.zeros(n), np.zeros(n, np.uint8))
+            assert answers.actions.shape == (n, 3)
+            assert (answers.actors == 1).all()
+
+
+def test_games_in_the_care_of_the_server_know_it(tmp_path: Path) -> None:
+    """Those of the demo: it is their server, whatever name its certificate is of."""
+    elsewhere = make(tmp_path, of="DNS:elsewhere.example")
+    options = GameOptions("CartPole-v1", "127.0.0.1", 1, own=elsewhere.cert)
+    context = tls_of(options)
+    assert context is not None
+    settings = {"server__tls_cert": str(elsewhere.cert), "server__tls_key": str(elsewhere.key)}
+    with Running(tmp_path / "run", **settings) as server:
+        with client_for(server.port, tls=context) as client:
+            assert client.ping() > 0
+        imposter = make(tmp_path, "imposter", of="DNS:elsewhere.example")
+        with FakeTls(imposter, nothing) as port, pytest.raises(TlsError, match="not trusted"):
+            client_for(port, tls=context)
+    assert tls_of(GameOptions("CartPole-v1", "127.0.0.1", 1)) is None
+    assert tls_of(GameOptions("CartPole-v1", "127.0.0.1", 1, ca=elsewhere.cert)) is not None
+
+
+def test_play_reaches_it(server: Running, pair: Pair, game: Bystander) -> None:
+    """Another game than the run's: it is refused by name, so TLS and token were well."""
+    words = ["--env", "CartPole-v1", "--episodes", "1", "--connect", f"127.0.0.1:{server.port}"]
+    with game.undisturbed():
+        for options, says in (
+            (["--ca", str(pair.cert)], "(spec_mismatch): the game is 'CartPole-v1', this run's is"),
+            (["--tls"], "not trusted"),
+            (["--ca", str(pair.key)], "cannot use"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "server", "play", *words, *options],
+                cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+            )  # fmt: skip
+            assert done.returncode in (1, 2)
+            assert says in done.stderr, done.stderr
+            assert len(done.stderr.splitlines()) == 1
+            assert "episode" not in done.stdout
+
+
+def test_bytes_may_come_one_by_one(server: Running, pair: Pair, game: Bystander) -> None:
+    with SecureClient(server.port, pair.cert) as client, game.undisturbed():
+        client.welcome(role="eval")
+        for byte in b"\x00\x00\x00\x03\x92\x04\x07":
+            client.raw(bytes([byte]))
+        assert client.recv() == [14, 7]
+
+
+def test_an_error_is_told_and_the_connection_ends(
+    server: Running, pair: Pair, game: Bystander
+) -> None:
+    with SecureClient(server.port, pair.cert) as client, game.undisturbed():
+        client.send([1, hello_fields(protocol=9)])
+        assert client.refusal()[0] == "protocol_version"  # read until the end
+    with SecureClient(server.port, pair.cert) as client:
+        client.welcome(role="eval")
+        client.send([5])
+        assert client.rest() == [], "BYE ends it too"
+
+
+def test_a_wrong_certificate_is_not_trusted(server: Running, pair: Pair, other: Pair) -> None:
+    for options in ({"ca": other.cert}, {"tls": True}):
+        with pytest.raises(TlsError, match=r"not trusted.*\(ca=FILE; --ca FILE"):
+            client_for(server.port, **options)
+    with pytest.raises(ValueError, match=r"cannot use .*nothing"):
+        client_for(server.port, ca=pair.cert.with_name("nothing"))
+    with pytest.raises(ValueError, match=r"cannot use .*PEM"):
+        client_for(server.port, ca=pair.key)
+    context = ssl.create_default_context(cafile=pair.cert)
+    with pytest.raises(ValueError, match="none beside a context"):
+        client_for(server.port, tls=context, ca=pair.cert)
+    with client_for(server.port, tls=context, role="eval") as client:
+        assert client.ping() > 0
+
+
+def test_the_name_has_to_be_the_certificates(tmp_path: Path) -> None:
+    elsewhere = make(tmp_path, of="DNS:elsewhere.example")
+    with FakeTls(elsewhere, nothing) as port, pytest.raises(TlsError, match="mismatch"):
+        client_for(port, ca=elsewhere.cert)
+
+
+def nothing(_sock: Any) -> None:
+    """A server that says no word."""
+
+
+class FakeTls:
+    """A socket that shakes hands, and does something else then. Use it as a context manager."""
+
+    def __init__(self, pair: Pair, then: Callable[[Any], None], **limits: Any) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair.cert, pair.key)
+        for name, value in limits.items():
+            setattr(self._context, name, value)
+        self._then = then
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> int:
+        self._thread.start()
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(30.0)
+        assert not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            with sock:
+                sock.settimeout(30.0)
+                try:
+                    with self._context.wrap_socket(sock, server_side=True) as secure:
+                        self._then(secure)
+                except OSError:
+                    continue
+
+
+def test_a_client_takes_nothing_older_than_1_2(pair: Pair) -> None:
+    """The server's side of the same is below."""
+    context = client_tls.context(False, pair.cert)
+    assert context is not None
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+@pytest.mark.parametrize("version", ["TLSv1_1", "TLSv1_2", "TLSv1_3"])
+def test_the_server_speaks_1_2_and_later(
+    server: Running, pair: Pair, game: Bystander, version: str
+) -> None:
+    context = ssl.create_default_context(cafile=pair.cert)
+    if version == "TLSv1_1":
+        context.set_ciphers("ALL:@SECLEVEL=0")  # it is not the client that will not have it
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    else:
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    with socket.create_connection(("127.0.0.1", server.port), 30) as sock, game.undisturbed():
+        if version == "TLSv1_1":
+            with pytest.raises(OSError):
+                context.wrap_socket(sock, server_hostname="127.0.0.1")
+        else:
+            with context.wrap_socket(sock, server_hostname="127.0.0.1") as secure:
+                assert secure.version() == version.replace("_", ".")
+
+
+def test_what_speaks_no_tls_gets_nothing_and_harms_nobody(server: Running, game: Bystander) -> None:
+    before = server.row.get("errors_tls_failed", 0)
+    with game.undisturbed():
+        for said in (b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x02\x91\x05", b"\xff" * 5000):
+            with RawClient(server.port, 30.0) as client:
+                client.raw(said)
+                assert b"WELCOME" not in everything(client.sock)
+        with pytest.raises((ConnectionLost, ProtocolViolation), match="tls=True"):
+            client_for(server.port, backoff=ONCE)
+    server.until(lambda: server.row["errors_tls_failed"] >= before + 4, "it is counted", 30.0)
+    assert "expected a TLS handshake" in server.log()
+
+
+def everything(sock: socket.socket) -> bytes:
+    data = b""
+    try:
+        while piece := sock.recv(4096):
+            data += piece
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def test_who_does_not_shake_hands_is_cut_off(server: Running, game: Bystander) -> None:
+    """Half-open, or in the middle of it: after the time that HELLO has, too."""
+    context = ssl.create_default_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    begun = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with pytest.raises(ssl.SSLWantReadError):
+        begun.do_handshake()
+    first = outgoing.read()
+    clients = [RawClient(server.port, 30.0) for _ in range(20)]
+    with game.undisturbed():
+        for number, client in enumerate(clients):
+            client.raw(first[: len(first) * (number % 3) // 2])
+        for client in clients:
+            everything(client.sock)
+            client.close()
+    server.until_row(clients=1)
+
+
+def test_a_client_with_tls_learns_that_there_is_none(pair: Pair, tmp_path: Path) -> None:
+    with Running(tmp_path / "plain") as plain:
+        plain.until(lambda: plain.supervisor.status.ready, "the gateways run", 60.0)
+        with pytest.raises(TlsError, match=r"expected TLS .*server\.tls_cert"):
+            client_for(plain.port, ca=pair.cert)
+        plain.until(lambda: plain.row.get("errors_not_understudy"), "it is counted", 60.0)
+
+
+# How many may shake hands.
+
+
+def test_too_many_handshakes_cost_the_address_that_begins_them(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_server, "HANDSHAKES", 8)
+
+    async def scene() -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        one = tls_server.Listener(
+            sock,
+            asyncio.Protocol,
+            Certificate(pair.cert, pair.key),
+            handshake_s=60.0,
+        )
+        loop = asyncio.get_running_loop()
+
+        async def knock(address: str) -> socket.socket:
+            client = socket.socket()
+            client.setblocking(False)
+            client.bind((address, 0))
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            return client
+
+        many = [await knock("127.0.0.1") for _ in range(30)]
+        while one._by_address["127.0.0.1"] < 8 or len(one._under_way) < 8:
+            await asyncio.sleep(0.01)
+        assert len(one._under_way) == 8
+        late = await knock("127.0.0.2")
+        deadline = loop.time() + 30
+        while one._by_address["127.0.0.2"] < 1:
+            assert loop.time() < deadline
+            await asyncio.sleep(0.01)
+        while len(one._under_way) > 8:
+            assert loop.time() < deadline
+            await asyncio.sleep(0.01)
+        assert one._by_address == {"127.0.0.1": 7, "127.0.0.2": 1}
+        one.close()
+        for client in [*many, late]:
+            client.close()
+        while one._under_way:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
+
+
+def test_handshakes_of_an_address_have_a_pace(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_server, "HANDSHAKES_BURST", 5.0)
+    monkeypatch.setattr(tls_server, "HANDSHAKES_PER_S", 0.001)
+
+    async def scene() -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        made = 0
+
+        def protocol() -> asyncio.Protocol:
+            nonlocal made
+            made += 1
+            return asyncio.Protocol()
+
+        one = tls_server.Listener(
+            sock, protocol, Certificate(pair.cert, pair.key), handshake_s=60.0
+        )
+        context = ssl.create_default_context(cafile=pair.cert)
+        opened = []
+        refused = 0
+        for _ in range(9):
+            try:
+                opened.append(await asyncio.open_connection("127.0.0.1", port, ssl=context))
+            except OSError:
+                refused += 1
+        assert (len(opened), refused) == (6, 3), "five at once, and one that is owed"
+        for _, writer in opened:
+            writer.close()
+        one.close()
+
+    asyncio.run(scene())
+
+
+# The certificate.
+
+
+def test_what_cannot_be_used_is_said(pair: Pair, other: Pair, tmp_path: Path) -> None:
+    def refused(cert: Path | None, key: Path | None) -> str:
+        with pytest.raises(ConfigError) as caught:
+            certificate(ServerConfig(tls_cert=cert, tls_key=key))
+        return str(caught.value)
+
+    assert "server.tls_cert is not" in refused(None, pair.key)
+    assert "cannot read" in refused(tmp_path / "none", None)
+    assert "server.tls_key: cannot read" in refused(pair.cert, tmp_path / "none")
+    assert "of another certificate" in refused(pair.cert, other.key)
+    assert "as PEM" in refused(pair.key, pair.cert)
+    assert "as PEM" in refused(pair.cert, None)
+    locked = tmp_path / "locked.key"
+    openssl("pkey", "-in", str(pair.key), "-aes256", "-passout", "pass:x", "-out", str(locked))
+    assert "without a passphrase" in refused(pair.cert, locked)
+    both = tmp_path / "both.pem"
+    both.write_text(pair.cert.read_text() + pair.key.read_text())
+    assert certificate(ServerConfig(tls_cert=both)) is not None
+    assert certificate(ServerConfig()) is None
+
+
+def test_a_server_does_not_start_with_them(pair: Pair, other: Pair, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="of another certificate"):
+        Running(tmp_path / "x", server__tls_cert=str(pair.cert), server__tls_key=str(other.key))
+
+
+def test_a_renewed_one_is_taken_up_and_a_broken_one_is_not(
+    other: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = make(tmp_path / "mine")
+    one = Certificate(mine.cert, mine.key)
+    first = der(mine)
+    assert served(one) == first
+    one.renew()
+    mine.cert.write_text("what is this?")
+    touch(mine.cert)
+    one.renew()
+    assert served(one) == first
+    assert "the old one holds" in caplog.text
+    mine.cert.write_bytes(other.cert.read_bytes())
+    mine.key.write_bytes(other.key.read_bytes())
+    touch(mine.cert)
+    one.renew()
+    assert served(one) == der(other)
+
+
+def touch(path: Path) -> None:
+    """Certainly another time than before, however coarse the clock of files is."""
+    later = time.time_ns() + 5_000_000_000
+    os.utime(path, ns=(later, later))
+
+
+def der(pair: Pair) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pair.cert.read_text())
+
+
+def served(one: Certificate) -> bytes:
+    """What a client of it is shown."""
+    client, server = socket.socketpair()
+    with client, server:
+        thread = threading.Thread(
+            target=lambda: one.context.wrap_socket(server, server_side=True).close()
+        )
+        thread.start()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(client) as secure:
+            shown = secure.getpeercert(binary_form=True)
+            secure.recv(1)
+        thread.join(30)
+    assert shown is not None
+    return shown
+
+
+# HTTP.
+
+
+@pytest.fixture
+def web(server: Running, pair: Pair) -> Iterator[HttpServer]:
+    with HttpServer(
+        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
+        control_token="a control token", certificate=Certificate(pair.cert, pair.key),
+    ) as one:  # fmt: skip
+        yield one
+
+
+def test_http_is_https(web: HttpServer, pair: Pair, game: Bystander) -> None:
+    assert web.url.startswith("https://127.0.0.1:")
+    context = ssl.create_default_context(cafile=pair.cert)
+    with game.undisturbed():
+        connection = http.client.HTTPSConnection("127.0.0.1", web.port, timeout=30, context=context)
+        connection.request("GET", "/healthz")
+        assert json.loads(connection.getresponse().read())["ok"] is True
+        headers = {"authorization": "Bearer a control token"}
+        connection.request("POST", "/api/control", b'{"set": {}}', headers)
+        assert connection.getresponse().status == 200
+        connection.close()
+        plain = http.client.HTTPConnection("127.0.0.1", web.port, timeout=30)
+        plain.connect()
+        plain.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"HTTP" not in everything(plain.sock)
+        plain.close()
+
+
+def test_it_ends_with_its_server(
+    server: Running, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HttpServer(
+        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
+        certificate=Certificate(pair.cert, pair.key),
+    ) as one:  # fmt: skip
+        silent = socket.create_connection(("127.0.0.1", one.port), 30)
+    with silent:
+        assert everything(silent) == b""
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", one.port), 30)
+    assert not [record.message for record in caplog.records if record.levelname == "ERROR"]

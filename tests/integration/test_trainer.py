@@ -1,0 +1,1381 @@
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agent import checkpoint, demonstrations, journal, recording
+from agent.checkpoint import CheckpointError
+from agent.recording import RecordingError
+from agent.step import FINAL, STEP, StepBlock
+from config.load import Overrides, load
+from config.models import Config
+from protocol.spaces import GameSpec
+from server.gateway.connection import GOODBYE_S
+from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
+from server.ipc.messages import (
+    Changed,
+    Checkpoint,
+    Dump,
+    Dumped,
+    Failed,
+    GameDecided,
+    Pause,
+    Ready,
+    Record,
+    Recorded,
+    SaveBest,
+    Saved,
+    SavedBest,
+    Stop,
+    TrainerReport,
+)
+from server.ipc.step_ring import StepRing
+from server.ipc.weight_slot import WeightSlot
+from server.trainer import process as trainer_process
+from server.trainer import restore
+from server.trainer import trainer as trainer_module
+from server.trainer.process import _await_game
+from server.trainer.trainer import Trainer
+from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
+from tests.unit.test_demonstrations import demonstrated
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
+
+SETTINGS: dict[str, Any] = {
+    "server.ring_steps": 256,
+    "learner.hidden": [8],
+    "learner.batch_size": 16,
+    "replay.capacity_steps": 10_000,
+    "trainer.device": "cpu",
+    "trainer.min_steps": 50,
+    "trainer.replay_ratio": 0.5,
+    "trainer.publish_every_s": 0.01,
+    "metrics.every_s": 0.02,
+    "run.seed": 1,
+}
+
+
+def config_with(**changes: Any) -> Config:
+    values = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
+    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+
+
+def played(first: int, n: int, stream: int = 1, actor: int | None = None) -> StepBlock:
+    """Steps of one endless episode of a stream; every third one is the expert's."""
+    block = StepBlock.empty(SPEC, n)
+    seq = np.arange(first, first + n)
+    block.obs[:] = np.sin(seq)[:, None]
+    block.action[:, 0] = seq % 4
+    block.action[:, 1:] = np.cos(seq)[:, None]
+    block.reward[:] = np.where(seq % 3 == 0, 2.0, 1.0)
+    block.stream[:] = stream
+    block.seq[:] = seq
+    block.actor[:] = np.where(seq % 3 == 0, EXPERT, DQN) if actor is None else actor
+    block.kind[:] = STEP
+    return block
+
+
+def starts(n: int) -> StepBlock:
+    """First steps of so many streams: none of them has a successor."""
+    block = played(0, n, actor=DQN)
+    block.stream[:] = np.arange(n)
+    block.seq[:] = 0
+    return block
+
+
+class World:
+    """A trainer in a thread, with the gateways' and the supervisor's ends in a test's hands."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rings: int = 1,
+        resume: bool = False,
+        record: bool = False,
+        best: bool = False,
+        spec: GameSpec = SPEC,
+        keep_rows: bool = False,
+        pretrain_updates: int = 0,
+        over: World | None = None,
+        heartbeat: Heartbeat | None = None,
+        **changes: Any,
+    ) -> None:
+        """`over`: the trainer whose rings this one takes over; that one has ended somehow."""
+        config = config_with(**changes)
+        self.pipe, theirs = multiprocessing.Pipe()
+        self._theirs = theirs
+        self._borrows = over is not None
+        if over:
+            self.rings = over.rings
+        else:
+            self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
+        self.messages: list[Any] = []
+        self.error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        try:
+            game = GameDecided(spec, tuple(ring.name for ring in self.rings))
+            self.trainer = Trainer(
+                config,
+                game,
+                theirs,
+                folder,
+                resume=resume,
+                record=record,
+                best=best,
+                keep_rows=keep_rows,
+                pretrain_updates=pretrain_updates,
+                heartbeat=heartbeat,
+            )
+        except BaseException:
+            self._close()
+            raise
+        ready = self.pipe.recv()
+        assert isinstance(ready, Ready)
+        self.slot = WeightSlot.attach(ready.weights, ready.size)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.trainer.run()
+        except BaseException as error:
+            self.error = error
+
+    def hear(self) -> None:
+        while self.pipe.poll():
+            self.messages.append(self.pipe.recv())
+
+    def heard(self, kind: type[Any]) -> list[Any]:
+        self.hear()
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those of the newest report."""
+        reports = self.heard(TrainerReport)
+        return reports[-1].metrics if reports else {}
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for report in self.heard(TrainerReport) for line in report.lines]
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while not (result := condition()):
+            assert self.error is None, f"the trainer has failed: {self.error}"
+            assert time.monotonic() < deadline, f"waited in vain until {what}; {self.metrics}"
+            time.sleep(0.002)
+        return result
+
+    def reports(self, n: int = 2) -> dict[str, float]:
+        """The metrics of the n-th report from now: the second one is all of a later time."""
+        wanted = len(self.heard(TrainerReport)) + n
+        self.until(lambda: len(self.heard(TrainerReport)) >= wanted, "it reports")
+        return self.metrics
+
+    def play(self, block: StepBlock, ring: int = 0) -> None:
+        """Write rows as a gateway does: whenever there is room."""
+        start, target = 0, self.rings[ring]
+        deadline = time.monotonic() + 60.0
+        while start < len(block):
+            n = min(target.free, len(block) - start)
+            if n:
+                target.write(block.rows(start, start + n))
+                start += n
+            else:
+                assert time.monotonic() < deadline, "the ring stays full"
+                assert self.error is None, f"the trainer has failed: {self.error}"
+                self.hear()
+                time.sleep(0.001)
+
+    def ask(self, message: Any, kind: type[Any]) -> Any:
+        before = len(self.heard(kind))
+        self.pipe.send(message)
+        self.until(lambda: len(self.heard(kind)) > before, f"{message} is answered")
+        return self.heard(kind)[before]
+
+    def stop(self) -> dict[str, float]:
+        """Stop in order; the last metrics."""
+        self.pipe.send(Stop())
+        self.join()
+        return self.metrics
+
+    def join(self) -> None:
+        thread = self._thread
+        assert thread is not None
+        deadline = time.monotonic() + 60.0
+        while thread.is_alive() and time.monotonic() < deadline:
+            if not self.pipe.closed:
+                self.hear()
+            thread.join(0.01)
+        assert not thread.is_alive(), "the trainer does not end"
+        assert self.error is None, f"the trainer has failed: {self.error}"
+
+    def until_dead(self) -> None:
+        """Wait until it has failed, and have it forgotten what it did."""
+        assert self._thread is not None
+        self._thread.join(60.0)
+        assert not self._thread.is_alive()
+        self.trainer._ingest.close()
+        self.trainer._slot.close()
+
+    def close(self) -> None:
+        try:
+            if self._thread is not None and self._thread.is_alive():
+                self.stop()
+        finally:
+            self.slot.close()
+            self._close()
+
+    def _close(self) -> None:
+        for ring in () if self._borrows else self.rings:
+            ring.close()
+            ring.unlink()
+        self.pipe.close()
+        self._theirs.close()
+
+
+@pytest.fixture
+def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    made: list[World] = []
+
+    def make(folder: Path = tmp_path, **more: Any) -> World:
+        made.append(World(folder, **more))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+Make = Callable[..., World]
+
+
+def test_the_first_weights_are_there_before_any_step(worlds: Make) -> None:
+    world = worlds()
+    assert world.slot.version == 1
+    out = np.empty(world.slot.size, np.float32)
+    assert world.slot.fetch(out) == 1
+    np.testing.assert_array_equal(out, world.trainer._learner.policy_vector().numpy())
+
+
+def test_all_that_is_written_is_stored(worlds: Make) -> None:
+    world = worlds(rings=2)
+    for start in range(0, 600, 60):
+        world.play(played(start, 60, stream=7), ring=0)
+        world.play(played(start, 60, stream=9), ring=1)
+    row = world.stop()
+    assert row["steps_stored"] == row["frames"] == row["buffer_total"] == 1200
+    assert (row["buffer_expert"], row["buffer_dqn"]) == (400, 800)
+    assert row["buffer_frac_expert"] == pytest.approx(1 / 3)
+    assert row["buffer_fill"] == 0.12
+    assert [ring.used for ring in world.rings] == [0, 0]
+    rows = world.trainer._replay.rows()
+    for stream in (7, 9):
+        mine = rows.stream == stream
+        assert rows.seq[mine].tolist() == list(range(600))
+        assert rows.actor[mine].tolist() == played(0, 600).actor.tolist()
+        np.testing.assert_array_equal(rows.action[mine], played(0, 600).action)
+
+
+def test_final_rows_are_stored_but_not_counted(worlds: Make) -> None:
+    world = worlds()
+    block = played(0, 10)
+    block.kind[9], block.actor[9], block.action[9], block.reward[9] = FINAL, 0, 0, 0
+    world.play(block)
+    row = world.stop()
+    assert row["steps_stored"] == row["buffer_total"] == 9
+
+
+def test_learning_begins_with_min_steps_and_keeps_to_the_ratio(worlds: Make) -> None:
+    world = worlds()
+    world.play(played(0, 50))
+    world.until(lambda: world.metrics.get("steps_stored") == 50, "they are stored")
+    assert world.reports()["updates"] == 0
+    world.play(played(50, 1))
+    assert world.reports()["updates"] == 0
+    world.play(played(51, 99))
+    world.until(lambda: world.metrics["updates"] == 50, "it has made its updates")
+    row = world.reports()
+    assert (row["updates"], row["updates_due"]) == (50, 0)
+    assert world.reports(3)["updates"] == 50
+
+
+def test_without_training_it_stores_and_publishes_nothing_new(worlds: Make) -> None:
+    world = worlds(trainer__enabled=False)
+    world.play(played(0, 200))
+    row = world.reports()
+    assert (row["updates"], row["updates_due"]) == (0, 0)
+    row = world.stop()
+    assert (row["steps_stored"], row["updates"]) == (200, 0)
+
+
+def test_new_weights_are_published_while_it_learns(worlds: Make) -> None:
+    world = worlds()
+    world.play(played(0, 150))
+    world.until(lambda: world.slot.version > 1, "there is a second version")
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    time.sleep(0.05)
+    version = world.slot.version
+    out = np.empty(world.slot.size, np.float32)
+    assert world.slot.fetch(out) == version
+    np.testing.assert_array_equal(out, world.trainer._learner.policy_vector().numpy())
+    time.sleep(0.05)
+    assert world.slot.version == version, "nothing new is published where nothing was learnt"
+
+
+def test_metrics_are_of_the_real_rows(worlds: Make) -> None:
+    world = worlds(metrics__every_s=30.0)
+    world.play(played(0, 90))
+    row = world.stop()
+    assert row["reward_frame_mean_expert"] == 2.0
+    assert row["reward_frame_mean_dqn"] == 1.0
+    assert row["ring_fill"] == 0
+
+
+def test_a_mean_over_no_rows_is_no_number(worlds: Make) -> None:
+    world = worlds()
+    world.play(played(0, 20, actor=DQN))
+    world.until(lambda: world.metrics.get("steps_stored") == 20, "they are stored")
+    row = world.reports()
+    assert np.isnan(row["reward_frame_mean_expert"])
+    assert np.isnan(row["td_err_mean_dqn"])
+
+
+def test_lines_tell_the_real_counts(worlds: Make) -> None:
+    world = worlds(trainer__replay_ratio=4.0)
+    world.play(played(0, 90, actor=DQN))
+    world.play(played(90, 30, actor=EXPERT))
+    world.play(played(120, 240, actor=DQN))
+    world.until(lambda: world.metrics.get("updates") == 1240, "all updates are made")
+    world.reports()
+    batches = [line for line in world.lines if line.startswith("[BATCH]")]
+    assert len(batches) == 12
+    assert batches[0].startswith("[BATCH] Step 100: ")
+    for line in batches:
+        words = line.split()
+        assert int(words[3]) + int(words[7]) == 16
+        assert words[4] == "DQN"
+        assert words[8] == "expert"
+    buffers = [line for line in world.lines if line.startswith("[BUFFER]")]
+    assert len(buffers) == 1
+    assert buffers[0].startswith("[BUFFER] Step 1000: ")
+    words = buffers[0].replace(",", "").split()
+    total, dqn, expert = int(words[3]), int(words[5]), int(words[8])
+    assert total == dqn + expert
+    assert words[7] == f"({dqn / total:.1%})"
+    assert words[10] == f"({expert / total:.1%})"
+    assert total <= 360
+    if total == 360:
+        assert buffers[0] == ("[BUFFER] Step 1000: 360 total, 330 DQN (91.7%), 30 expert (8.3%)")
+
+
+# Prioritised replay and stacks.
+
+
+def test_what_was_learnt_becomes_the_priority(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds(replay__prioritised=True, replay__priority_alpha=1.0, learner__batch_size=64)
+    step, errors = world.trainer._learner.step, {}
+
+    def noting(batch: Any, frames: int) -> Any:
+        found = step(batch, frames)
+        errors.update(zip(batch.indices.tolist(), found.tolist(), strict=True))
+        return found
+
+    monkeypatch.setattr(world.trainer._learner, "step", noting)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    row = world.reports()
+    assert row["priority_max"] >= 1
+    replay = world.trainer._replay
+    replay.check_valid()
+    all_settings = replay._priorities._tree.all_settings.view(2, -1).amax(0)  # type: ignore[union-attr]
+    assert len(errors) > 100
+    found = {place: float(all_settings[place]) for place in errors}
+    assert found == pytest.approx({place: error + 1e-6 for place, error in errors.items()})
+    # The last step has no successor yet.
+    total = 99 * row["priority_mean_dqn"] + 50 * row["priority_mean_expert"]
+    assert total == pytest.approx(float(all_settings.sum()), rel=1e-4)
+
+
+def test_beta_goes_with_the_frames(worlds: Make) -> None:
+    world = worlds(
+        replay__prioritised=True,
+        replay__priority_beta__start=0.2,
+        replay__priority_beta__end=0.6,
+        replay__priority_beta__frames=400,
+    )
+    stored = 0
+    for frames, beta in ((100, 0.3), (200, 0.4), (600, 0.6)):
+        world.play(played(stored, frames - stored))
+        stored, updates = frames, (frames - 50) / 2
+        world.until(lambda n=updates: world.metrics.get("updates") == n, "all updates are made")
+        assert world.trainer._replay.beta == pytest.approx(beta)
+
+
+def test_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = worlds(replay__frame_stack=3, spec=PIXELS)
+    shapes = set()
+    step = world.trainer._learner.step
+
+    def noting(batch: Any, frames: int) -> Any:
+        shapes.add((tuple(batch.states.shape), tuple(batch.next_states.shape)))
+        return step(batch, frames)
+
+    monkeypatch.setattr(world.trainer._learner, "step", noting)
+    block = StepBlock.empty(PIXELS, 100)
+    block.seq[:] = np.arange(100)
+    block.kind[:], block.actor[:], block.stream[:] = STEP, DQN, 1
+    world.play(block)
+    world.until(lambda: world.metrics.get("updates") == 25, "all updates are made")
+    assert shapes == {((16, 3, 2, 3), (16, 3, 2, 3))}
+
+
+# Back-pressure.
+
+
+def test_steps_wait_in_the_ring_while_it_is_behind(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow learning, a small allowance: the ring fills up, and nothing is lost."""
+    world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
+    step = world.trainer._learner.step
+
+    def slowly(batch: Any, frames: int) -> None:
+        time.sleep(0.005)
+        step(batch, frames)
+
+    monkeypatch.setattr(world.trainer._learner, "step", slowly)
+    worst = 0.0
+    fullest = 0
+    for start in range(0, 400, 8):
+        world.play(played(start, 8))
+        fullest = max(fullest, world.rings[0].used)
+        worst = max(worst, world.metrics.get("updates_due", 0.0))
+    assert fullest > 24, "the ring never filled"
+    assert worst <= 4
+    world.until(lambda: world.metrics["updates"] == 190, "all updates are made")
+    assert world.stop()["steps_stored"] == 400
+
+
+def test_without_a_limit_no_game_waits(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = worlds(server__ring_steps=64)
+    monkeypatch.setattr(world.trainer._learner, "step", lambda _batch, _frames: time.sleep(0.005))
+    begin = time.monotonic()
+    world.play(played(0, 1000))
+    assert time.monotonic() - begin < 2.0
+    world.until(lambda: world.metrics.get("steps_stored") == 1000, "they are stored")
+    assert world.metrics["updates_due"] > 100
+
+
+def test_while_it_is_paused_games_play_and_owe_nothing(worlds: Make) -> None:
+    """A small allowance and a small ring: without learning, games must not be made to wait."""
+    world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("updates") == 40, "all updates are made")
+    for _ in range(2):  # told twice is told once
+        world.pipe.send(Pause(True))
+    world.until(lambda: world.reports()["paused"] == 1, "it is paused")
+    world.play(played(100, 200))
+    world.until(lambda: world.metrics["steps_stored"] == 300, "they are stored")
+    row = world.reports()
+    assert (row["updates"], row["updates_due"]) == (40, 0)
+    world.pipe.send(Pause(False))
+    world.until(lambda: world.reports()["paused"] == 0, "it goes on")
+    assert world.reports(5)["updates"] == 40, "what came meanwhile makes no update due"
+    world.play(played(300, 20))
+    world.until(lambda: world.metrics["updates"] == 50, "it learns from what comes now")
+    assert world.reports(5)["updates"] == 50
+
+
+def test_what_was_due_when_it_was_paused_still_is(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds(trainer__min_steps=20, server__ring_steps=1024)
+    learns, gate = threading.Event(), threading.Event()
+    step = world.trainer._learner.step
+
+    def wait(batch: Any, frames: int) -> None:
+        learns.set()
+        gate.wait(10.0)
+        step(batch, frames)
+
+    monkeypatch.setattr(world.trainer._learner, "step", wait)
+    world.play(played(0, 100))
+    assert learns.wait(10.0), "all 100 are stored, and 40 updates are due"
+    world.pipe.send(Pause(True))
+    gate.set()
+    world.until(lambda: world.reports()["paused"] == 1, "it is paused")
+    made = world.reports()["updates"]
+    world.play(played(100, 100))
+    world.until(lambda: world.metrics["steps_stored"] == 200, "they are stored")
+    world.pipe.send(Pause(False))
+    world.until(lambda: world.metrics["updates"] == 40, "those of before are made")
+    assert made <= 40
+    assert world.reports(5)["updates"] == 40
+
+
+def test_it_may_be_paused_before_there_is_a_game() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    game = GameDecided(SPEC, ())
+    for told, paused in (([], False), ([True], True), ([True, False], False)):
+        for on in told:
+            ours.send(Pause(on))
+        ours.send(game)
+        assert _await_game(theirs, config_with(), Heartbeat())[::2] == (game, paused)
+    ours.close()
+    theirs.close()
+
+
+def test_an_allowance_below_one_step_still_lets_steps_in(worlds: Make) -> None:
+    """4 updates a step and at most 1 behind: each step must wait, but not for ever."""
+    world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=4.0, trainer__min_steps=10)
+    world.play(played(0, 300))
+    world.until(lambda: world.metrics.get("steps_stored") == 300, "they are stored")
+    world.until(lambda: world.metrics["updates"] == 4 * 290, "all updates are made")
+
+
+def test_steps_without_successors_do_not_make_it_wait_for_ever(worlds: Make) -> None:
+    """More games than min_steps: all have sent one step, and none of these can be learnt from."""
+    world = worlds(trainer__max_lag_updates=5, trainer__replay_ratio=1.0)
+    world.play(starts(200))
+    world.until(lambda: world.metrics.get("steps_stored") == 200, "they are stored")
+    assert world.reports()["updates_due"] == 0
+    second = starts(200)
+    second.seq[:] = 1
+    world.play(second)
+    world.until(lambda: world.metrics["updates"] == 350, "all updates are made")
+
+
+# Checkpoints.
+
+
+def test_a_checkpoint_is_written_when_asked_for(worlds: Make, tmp_path: Path) -> None:
+    world = worlds()
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    saved = world.ask(Checkpoint(), Saved)
+    assert saved.error is None
+    state = checkpoint.load(Path(saved.path))
+    assert (state["frames"], state["learner"]["updates"]) == (150, 50)
+    assert state["version"] == world.slot.version
+    assert Path(saved.path) == checkpoint.latest(tmp_path / "checkpoints")
+
+
+def test_checkpoints_are_written_at_intervals_and_old_ones_deleted(
+    worlds: Make, tmp_path: Path
+) -> None:
+    world = worlds(checkpoint__every_s=0.05, checkpoint__keep=2, trainer__replay_ratio=1.0)
+    for start in range(0, 400, 20):
+        world.play(played(start, 20))
+        time.sleep(0.02)
+    assert len(world.heard(Saved)) >= 3
+    files = checkpoint.checkpoints(tmp_path / "checkpoints")
+    assert 1 <= len(files) <= 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    saved = world.ask(Checkpoint(), Saved)
+    assert "No space left on device" in str(saved.error)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "it goes on")
+
+
+def evaluated(mean: float) -> SaveBest:
+    return SaveBest({"mean": mean, "frames": 150, "returns": [mean], "expert_mean": None})
+
+
+def test_the_best_network_is_kept_with_what_it_scored(
+    worlds: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = worlds(checkpoint__keep=1)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    vector = world.trainer._learner.policy_vector().numpy()
+    saved = world.ask(evaluated(12.5), SavedBest)
+    assert saved == SavedBest(str(tmp_path / "checkpoints/best.pt"), 12.5)
+    world.play(played(150, 150))
+    world.until(lambda: world.metrics.get("updates") == 125, "it learns on")
+    world.stop()
+    path = checkpoint.best(tmp_path / "checkpoints")
+    assert path is not None, "it outlives all others"
+    state = checkpoint.load(path)
+    assert state["evaluation"] == evaluated(12.5).evaluation
+    assert (state["frames"], state["learner"]["updates"]) == (150, 50)
+
+    again = worlds(resume=True)
+    assert again.slot.base_frames == 300, "nothing goes on from it by itself"
+    again.stop()
+    newer = checkpoint.latest(tmp_path / "checkpoints")
+    assert newer is not None
+    caplog.clear()
+    best = worlds(resume=True, best=True)
+    assert best.slot.base_frames == 150
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert "went back to update 50 at frame 150" in warning
+    assert f"put away as {newer.name}.left" in warning
+    # Killed now, it goes on from there all the same, without being told again.
+    copy = checkpoint.latest(tmp_path / "checkpoints")
+    assert copy is not None
+    assert copy.name == checkpoint.file_name(50)
+    assert copy.read_bytes() == path.read_bytes()
+    out = np.empty(best.slot.size, np.float32)
+    best.slot.fetch(out)
+    np.testing.assert_array_equal(out, vector)
+    best.play(played(0, 10, stream=2))
+    best.stop()
+    newest = checkpoint.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert checkpoint.load(newest)["frames"] == 160, "newer ones were put away"
+
+
+def test_a_best_network_that_cannot_be_kept_is_said(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert "No space left" in str(world.ask(evaluated(1.0), SavedBest).error)
+
+
+def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
+    first = worlds()
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    row = first.stop()
+    version = first.slot.version
+    vector = first.trainer._learner.policy_vector().numpy()
+    assert row["frames"] == 150
+
+    second = worlds(resume=True)
+    assert second.slot.version == version + 1
+    assert second.slot.base_frames == 150
+    out = np.empty(second.slot.size, np.float32)
+    second.slot.fetch(out)
+    np.testing.assert_array_equal(out, vector)
+    row = second.reports()
+    assert (row["frames"], row["updates"], row["steps_stored"]) == (150, 50, 0)
+    second.play(played(0, 150, stream=2))
+    # The replay is there, so that no step need be waited for.
+    second.until(lambda: second.metrics["updates"] == 125, "it learns on")
+    row = second.stop()
+    assert (row["frames"], row["steps_stored"]) == (300, 150)
+    assert (row["updates"], row["updates_due"]) == (125, 0)
+
+
+def test_a_run_without_a_checkpoint_starts_from_nothing(worlds: Make) -> None:
+    world = worlds(resume=True)
+    assert (world.slot.version, world.slot.base_frames) == (1, 0)
+
+
+def test_a_new_start_does_not_read_checkpoints(worlds: Make) -> None:
+    first = worlds()
+    first.play(played(0, 150))
+    first.stop()
+    assert worlds().slot.base_frames == 0
+
+
+def test_a_checkpoint_of_another_game_is_refused(worlds: Make) -> None:
+    worlds().stop()
+    with pytest.raises(CheckpointError, match="expected a checkpoint of the game"):
+        worlds(resume=True, spec=PIXELS)
+
+
+def test_a_checkpoint_of_another_network_is_refused(worlds: Make) -> None:
+    worlds().stop()
+    with pytest.raises(CheckpointError, match=r"learner\.hidden"):
+        worlds(resume=True, learner__hidden=[16])
+
+
+# What the audit asks for.
+
+
+def test_the_dump_holds_every_step(worlds: Make, tmp_path: Path) -> None:
+    world = worlds()
+    world.play(played(0, 150))
+    path = tmp_path / "replay.npz"
+    # Asked for at once: what is still in the ring belongs to it.
+    assert world.ask(Dump(str(path)), Dumped) == Dumped(str(path))
+    with np.load(path) as file:
+        assert sorted(file.files) == ["action", "actor", "seq", "stream"]
+        assert file["seq"].tolist() == list(range(150))
+        assert file["actor"].tolist() == played(0, 150).actor.tolist()
+
+
+def test_the_dump_holds_every_batch_where_they_are_recorded(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(record=True)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    path = tmp_path / "replay.npz"
+    world.ask(Dump(str(path)), Dumped)
+    truth = played(0, 150)
+    with np.load(path) as file:
+        seq = file["batch_seq"]
+        assert len(seq) == 50 * 16
+        assert (file["batch_stream"] == 1).all()
+        np.testing.assert_array_equal(file["batch_actor"], truth.actor[seq])
+        np.testing.assert_array_equal(file["batch_action"], truth.action[seq])
+
+
+def test_a_dump_of_no_batch(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(record=True)
+    world.play(played(0, 5))
+    path = tmp_path / "replay.npz"
+    world.ask(Dump(str(path)), Dumped)
+    with np.load(path) as file:
+        assert len(file["batch_seq"]) == 0
+        assert len(file["seq"]) == 5
+
+
+# Demonstrations.
+
+
+def demonstrate(folder: Path, **changes: Any) -> None:
+    assert demonstrations.add(folder, "demo", demonstrated(**changes))
+
+
+def test_demonstrations_are_in_the_replay_and_in_no_count_of_frames(
+    worlds: Make, tmp_path: Path
+) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds()
+    row = world.reports()
+    assert (row["buffer_total"], row["buffer_expert"]) == (200, 200)
+    assert (row["frames"], row["steps_stored"], row["updates"]) == (0, 0, 0)
+    assert world.slot.base_frames == 0
+    world.play(played(0, 50, actor=DQN))
+    assert world.reports(3)["updates"] == 0, "they do not count for min_steps"
+    world.play(played(50, 100, actor=DQN))
+    world.until(lambda: world.metrics["updates"] == 50, "it keeps to the ratio of played steps")
+    row = world.stop()
+    assert (row["buffer_total"], row["buffer_expert"], row["buffer_dqn"]) == (350, 200, 150)
+    assert (row["frames"], row["steps_stored"]) == (150, 150)
+    assert np.isnan(row["reward_frame_mean_expert"]), "nobody played as the expert"
+
+
+def test_batches_have_demonstrations_and_the_audit_does_not_see_them(
+    worlds: Make, tmp_path: Path
+) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds(record=True, metrics__every_s=30.0)
+    world.play(played(0, 150, actor=DQN))
+    world.until(lambda: world.trainer._learner.updates == 50, "all updates are made")
+    path = tmp_path / "replay.npz"
+    world.ask(Dump(str(path)), Dumped)
+    with np.load(path) as file:
+        assert file["seq"].tolist() == list(range(150))
+        assert (file["stream"] == 1).all()
+        assert 0 < len(file["batch_seq"]) < 50 * 16
+        assert (file["batch_stream"] == 1).all()
+    row = world.stop()
+    assert row["batch_n_expert"] > 4
+    assert row["batch_n_expert"] + row["batch_n_dqn"] == 16
+
+
+def test_demonstrations_more_than_the_replay_holds_are_refused(
+    worlds: Make, tmp_path: Path
+) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    worlds(replay__capacity_steps=210)
+    with pytest.raises(RecordingError, match=r"more than replay\.capacity_steps = 209 rows"):
+        worlds(replay__capacity_steps=209)
+
+
+def test_statistics_count_demonstrations_once(worlds: Make, tmp_path: Path) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    first = worlds(learner__normalise_observations=True)
+    assert first.trainer._learner.statistics is not None
+    assert first.trainer._learner.statistics.count == 210
+    first.stop()
+    demonstrations.add(tmp_path, "later", demonstrated(streams=1, n=9))
+    second = worlds(resume=True, learner__normalise_observations=True)
+    assert second.trainer._learner.statistics is not None
+    assert second.trainer._learner.statistics.count == 220
+    assert second.reports()["buffer_expert"] == 209
+
+
+def test_pretraining_makes_its_updates_and_ends(worlds: Make, tmp_path: Path) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds(rings=0, pretrain_updates=70)
+    world.join()
+    row = world.metrics
+    assert (row["updates"], row["updates_due"], row["frames"]) == (70, 0, 0)
+    path = checkpoint.latest(tmp_path / "checkpoints")
+    assert path is not None
+    state = checkpoint.load(path)
+    assert (state["learner"]["updates"], state["frames"]) == (70, 0)
+    # More of it, and then a game that goes on from there.
+    again = worlds(rings=0, resume=True, pretrain_updates=30)
+    again.join()
+    assert again.metrics["updates"] == 100
+    world = worlds(resume=True)
+    assert world.reports()["updates"] == 100
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics["updates"] == 150, "it learns on")
+
+
+def test_pretraining_that_is_stopped_saves(worlds: Make, tmp_path: Path) -> None:
+    demonstrate(tmp_path, streams=10, n=20)
+    world = worlds(rings=0, pretrain_updates=10**6)
+    world.until(lambda: world.metrics.get("updates", 0) > 0, "it learns")
+    row = world.stop()
+    assert 0 < row["updates"] < 10**6
+    path = checkpoint.latest(tmp_path / "checkpoints")
+    assert path is not None
+    assert checkpoint.load(path)["learner"]["updates"] == row["updates"]
+
+
+def test_there_must_be_something_to_pretrain_from(worlds: Make) -> None:
+    with pytest.raises(RecordingError, match="holds no step to learn from"):
+        worlds(rings=0, pretrain_updates=5)
+
+
+# Recordings.
+
+
+def test_a_recording_holds_every_row_however_small_the_replay(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(keep_rows=True, replay__capacity_steps=64, trainer__enabled=False)
+    block = played(0, 1000)
+    block.kind[-1], block.actor[-1], block.action[-1], block.reward[-1] = FINAL, 0, 0, 0
+    world.play(block)
+    # Asked for at once: what is still in the ring belongs to it.
+    path = tmp_path / "demo.npz"
+    assert world.ask(Record(str(path)), Recorded) == Recorded(str(path))
+    assert_same_rows(recording.read(path, spec=SPEC).rows, block)
+
+
+def test_a_recording_that_cannot_be_written_is_said(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(keep_rows=True)
+    world.play(played(0, 10))
+    (tmp_path / "file").write_text("")
+    answer = world.ask(Record(str(tmp_path / "file/demo.npz")), Recorded)
+    assert "demo.npz" in str(answer.error) or "exists" in str(answer.error)
+
+
+# The end.
+
+
+def test_a_stop_stores_what_is_in_the_rings_and_saves(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(trainer__replay_ratio=50.0, server__ring_steps=4096)
+    for start in range(0, 3000, 1000):
+        world.play(played(start, 1000))
+    row = world.stop()
+    assert row["steps_stored"] == 3000
+    state = checkpoint.load(checkpoint.latest(tmp_path / "checkpoints") or tmp_path)
+    assert state["frames"] == 3000
+
+
+def test_a_stop_stores_what_waits_behind_the_allowance_too(worlds: Make) -> None:
+    world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=100.0, server__ring_steps=1024)
+    world.rings[0].write(played(0, 1000))
+    row = world.stop()
+    assert row["steps_stored"] == 1000
+    assert row["updates"] < 1000
+
+
+def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Path) -> None:
+    world = worlds()
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    world.pipe.close()
+    world.join()
+    assert checkpoint.latest(tmp_path / "checkpoints") is not None
+
+
+def test_without_a_supervisor_what_gateways_leave_is_waited_for(
+    worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are still telling their games."""
+    assert GOODBYE_S < trainer_module.LINGER_S < ORPHAN_S
+    monkeypatch.setattr(trainer_module, "LINGER_S", 6.0)  # for a machine that is busy
+    world = worlds()
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    world.pipe.close()
+    world.until(lambda: world.trainer._stopping, "it has noticed")
+    time.sleep(0.3)
+    world.rings[0].write(played(100, 10))
+    world.join()
+    assert checkpoint.load(checkpoint.latest(tmp_path / "checkpoints") or tmp_path)["frames"] == 110
+
+
+def test_what_takes_long_is_announced(
+    worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who watches the signs of life would take it for hanging."""
+    heartbeat, allowed = Heartbeat(), list[tuple[str, float]]()
+    heartbeat.beat()
+    pulse = HeartbeatMonitor(heartbeat, 0.0)
+
+    def slow(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def noting(*args: Any, **more: Any) -> Any:
+            allowed.append((name, pulse.allowed_s))
+            return plain(*args, **more)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    slow(trainer_module, "make_replay")
+    slow(restore, "take_in")
+    slow(checkpoint, "save")
+    slow(np, "savez")
+    world = worlds(heartbeat=heartbeat, resume=True)
+    world.play(played(0, 100))
+    world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
+    for ask, answer in (
+        (Checkpoint(), Saved),
+        (evaluated(1.0), SavedBest),
+        (Dump(str(tmp_path / "rows.npz")), Dumped),
+    ):
+        world.until(lambda: pulse.allowed_s == 0, "its loop goes round")
+        world.ask(ask, answer)
+    assert [name for name, _ in allowed] == [
+        "make_replay", "take_in", "save", "save", "savez",
+    ]  # fmt: skip
+    assert {seconds for _, seconds in allowed} == {LONG_S}
+
+
+# Changes while it runs.
+
+
+CHANGES: dict[str, Any] = {
+    "learner__n_step": 5,
+    "learner__gamma": 0.5,
+    "learner__learning_rate": 1e-5,
+    "learner__target_tau": 0.5,
+    "advantage__beta": 0.25,
+    "imitation__taken": 0.5,
+}
+
+
+def test_changed_settings_hold_from_the_next_batch_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = worlds()
+    learner, replay = world.trainer._learner, world.trainer._replay
+    world.play(played(0, 150, actor=DQN))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    assert world.metrics["learning_rate"] == 5e-4
+    seen: list[Any] = []
+    step = learner.step
+
+    def watched(batch: Any, frames: int) -> Any:
+        seen.append(batch)
+        return step(batch, frames)
+
+    monkeypatch.setattr(learner, "step", watched)
+    changed = config_with(**CHANGES)
+    world.pipe.send(Changed(changed))
+    world.until(lambda: replay.n_step == 5, "it has heard of it")
+    world.play(played(150, 150, actor=DQN))
+    world.until(lambda: world.metrics["updates"] == 125, "it learns on")
+    assert world.reports()["learning_rate"] == 1e-5
+    horizons = torch.cat([batch.horizons for batch in seen])
+    assert int(horizons.max()) == 5
+    discounts = torch.cat([batch.discounts for batch in seen])
+    torch.testing.assert_close(discounts, 0.5**horizons)
+    assert (learner._config, learner._advantage, learner._imitation) == (
+        changed.learner, changed.advantage, changed.imitation,
+    )  # fmt: skip
+
+
+# The process's entry.
+
+
+class Entry:
+    """`main` in a thread, without its signals."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+        monkeypatch.setattr("server.trainer.process.signal.signal", lambda *_: None)
+        monkeypatch.setattr("server.trainer.process.log_to_pipe", lambda *_: None)
+        self.pipe, self.theirs = multiprocessing.Pipe()
+        self.code: Any = None
+        args = (config_with(**changes), self.theirs, Heartbeat(), folder, False, False)
+        self.thread = threading.Thread(target=self._run, args=args, daemon=True)
+        self.thread.start()
+
+    def _run(self, *args: Any) -> None:
+        try:
+            trainer_process.main(*args)
+            self.code = 0
+        except SystemExit as error:
+            self.code = error.code
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.thread.join(20.0)
+        assert not self.thread.is_alive()
+        self.theirs.close()
+
+
+@pytest.fixture
+def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Entry]]:
+    made: list[Entry] = []
+
+    def make(**changes: Any) -> Entry:
+        made.append(Entry(tmp_path, monkeypatch, **changes))
+        return made[-1]
+
+    yield make
+    for entry in made:
+        entry.close()
+
+
+def test_before_there_is_a_game_requests_are_answered(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    entry.pipe.send(Checkpoint())
+    assert entry.pipe.poll(10.0)
+    saved = entry.pipe.recv()
+    assert isinstance(saved, Saved)
+    assert saved.error is not None
+    assert "no game" in saved.error
+    entry.pipe.send(Stop())
+    entry.thread.join(10.0)
+    assert entry.code == 0
+
+
+def test_what_is_changed_before_there_is_a_game_holds(
+    entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Config] = []
+
+    class Watched:
+        def __init__(self, config: Config, *_: Any, **__: Any) -> None:
+            made.append(config)
+
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(trainer_process, "Trainer", Watched)
+    entry = entries()
+    changed = config_with(**CHANGES)
+    entry.pipe.send(Changed(changed))
+    entry.pipe.send(GameDecided(SPEC, ()))
+    entry.thread.join(10.0)
+    assert made == [changed]
+
+
+def test_another_trainer_of_the_run_is_waited_for_and_named(
+    entries: Callable[..., Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose supervisor was killed may still write: first there is none beside it."""
+    monkeypatch.setattr(trainer_process, "ALONE_S", 0.3)
+    other = os.open(tmp_path / "trainer-lock", os.O_WRONLY | os.O_CREAT)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        entry = entries()
+        entry.pipe.send(GameDecided(SPEC, ()))
+        assert entry.pipe.poll(30.0)
+        failed = entry.pipe.recv()
+        assert isinstance(failed, Failed)
+        assert "another trainer still writes to" in failed.text
+        assert f"find the process that has {tmp_path / 'trainer-lock'} open" in failed.text
+
+        monkeypatch.setattr(trainer_process, "ALONE_S", 60.0)
+        entry = entries(trainer__min_steps=20)
+        entry.pipe.send(GameDecided(SPEC, ()))
+        assert not entry.pipe.poll(0.5), "it waits"
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert entry.pipe.poll(60.0)
+        assert isinstance(entry.pipe.recv(), Ready)
+        entry.pipe.send(Stop())
+        entry.thread.join(60.0)
+        assert entry.code == 0
+    finally:
+        os.close(other)
+
+
+def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    entry.pipe.send(GameDecided(SPEC, ("no-such-memory",)))
+    assert entry.pipe.poll(10.0)
+    failed = entry.pipe.recv()
+    assert isinstance(failed, Failed)
+    assert "no-such-memory" in failed.text
+    entry.thread.join(10.0)
+    assert entry.code == 1
+
+
+# What a restart goes on with.
+
+
+def as_killed(folder: Path, to: Path) -> Path:
+    """The folder as it is now: what a SIGKILL would leave at this moment."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.tmp"))
+    return to
+
+
+def columns(world: World) -> list[list[Any]]:
+    rows = world.trainer._replay.rows()
+    return [getattr(rows, f.name).tolist() for f in fields(rows)]
+
+
+def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_path: Path) -> None:
+    first = worlds(tmp_path / "run", rings=2)
+    for ring, stream in enumerate((1, 2)):
+        for start in range(0, 90, 10):
+            first.play(played(start, 10, stream), ring)
+    first.until(lambda: first.metrics.get("steps_stored") == 180, "all is stored")
+    left = as_killed(tmp_path / "run", tmp_path / "left")
+    assert not list((left / "checkpoints").glob("*")), "it had not come to a checkpoint"
+
+    second = worlds(left, resume=True)
+    assert second.slot.base_frames == 180
+    assert columns(second) == columns(first)
+    assert second.trainer._replay.actor_composition() == first.trainer._replay.actor_composition()
+    second.trainer._replay.check_valid()
+    # The streams go on: the last rows get their successors.
+    second.play(played(90, 10))
+    row = second.stop()
+    assert (row["frames"], row["steps_stored"]) == (190, 10)
+    third = worlds(left, resume=True, replay__capacity_steps=50)
+    assert third.slot.base_frames == 190
+    assert third.reports()["buffer_total"] == 50
+    assert [column[-50:] for column in columns(second)] == columns(third)
+    third.trainer._replay.check_valid()
+
+
+def test_more_room_keeps_more_of_what_is_there(worlds: Make) -> None:
+    first = worlds(replay__capacity_steps=40, trainer__min_steps=5)
+    first.play(played(0, 100))
+    first.stop()
+    second = worlds(resume=True, replay__capacity_steps=1000)
+    assert second.reports()["buffer_total"] == 100
+
+
+def test_a_damaged_block_is_said_and_only_its_rows_are_gone(
+    worlds: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = worlds()
+    for start in range(0, 50, 10):
+        first.play(played(start, 10))
+        first.until(lambda n=start + 10: first.metrics.get("steps_stored") == n, "it is stored")
+    first.stop()
+    (path,) = journal.segments(tmp_path / journal.FOLDER)
+    data = bytearray(path.read_bytes())
+    data[data.index(played(20, 10).seq.tobytes())] ^= 1
+    path.write_bytes(data)
+    second = worlds(resume=True)
+    assert columns(second)[1] == [*range(20), *range(30, 50)]
+    assert second.slot.base_frames == 50
+    second.trainer._replay.check_valid()
+    (line,) = [r.message for r in caplog.records if "are damaged" in r.message]
+    assert f"{path}: bytes" in line
+    assert "10 rows in them are dropped" in line
+
+
+def test_priorities_come_back(worlds: Make) -> None:
+    settings = {"replay__prioritised": True, "replay__priority_alpha": 0.6}
+    first = worlds(**settings)
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    first.stop()
+    before = first.trainer._replay.saved_priorities()
+    assert len(set(before.priority.tolist())) > 20
+    after = worlds(resume=True, **settings).trainer._replay.saved_priorities()
+    for was, now in zip(before, after, strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_a_full_disk_is_said_and_training_goes_on(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = worlds()
+    world.play(played(0, 10))
+    world.until(lambda: world.metrics.get("steps_stored") == 10, "it is stored")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    for start in range(10, 150, 10):
+        world.play(played(start, 10))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    assert world.reports()["rows_unkept"] == 140
+    lines = [r.message for r in caplog.records if "No space left" in r.message]
+    assert len(lines) == 1, "once a minute"
+    assert "make room on the disk" in lines[0]
+
+
+def test_statistics_count_each_row_once_over_a_restart(worlds: Make, tmp_path: Path) -> None:
+    first = worlds(tmp_path / "run", learner__normalise_observations=True)
+    first.play(played(0, 100))
+    first.ask(Checkpoint(), Saved)
+    first.play(played(100, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 130, "all is stored")
+    left = as_killed(tmp_path / "run", tmp_path / "left")
+    second = worlds(left, resume=True, learner__normalise_observations=True)
+    assert second.trainer._learner.statistics is not None
+    assert second.trainer._learner.statistics.count == 130
+
+
+def test_going_back_to_the_best_goes_back_in_frames_and_keeps_the_rows(worlds: Make) -> None:
+    first = worlds()
+    first.play(played(0, 60))
+    first.until(lambda: first.metrics.get("steps_stored") == 60, "it is stored")
+    first.ask(evaluated(1.0), SavedBest)
+    first.play(played(60, 60))
+    first.stop()
+    second = worlds(resume=True, best=True)
+    assert second.slot.base_frames == 60
+    assert second.reports()["buffer_total"] == 120
+    second.play(played(0, 7, stream=2))
+    second.stop()
+    third = worlds(resume=True)
+    assert third.slot.base_frames == 67
+    assert third.reports()["buffer_total"] == 127
+
+
+class Dead(Exception):
+    """What ends a trainer here as SIGKILL would: nothing is said and nothing is tidied up."""
+
+
+def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End its loop at the next turn."""
+
+    def hear(_: Trainer) -> None:
+        raise Dead
+
+    monkeypatch.setattr(Trainer, "_hear", hear)
+    world.until_dead()
+    monkeypatch.undo()
+
+
+def test_one_that_takes_over_goes_on_where_the_games_are(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoint__every_s": 1000.0}
+    first = worlds(rings=2, **settings)
+    first.play(played(0, 150))
+    first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
+    dies(first, monkeypatch)
+    first.rings[0].write(played(150, 20))
+    version = first.slot.version
+    second = worlds(over=first, **settings)
+    assert second.slot.name == first.slot.name
+    assert second.slot.base_frames == 0
+    assert second.slot.version == version + 1
+    second.until(lambda: second.metrics.get("steps_stored") == 170, "the rest is stored")
+    second.until(lambda: second.metrics["updates"] >= 10, "it learns on")
+    row = second.reports()
+    assert (row["frames"], row["buffer_total"]) == (170, 170)
+    # The replay is there: updates are owed for the 20 new steps, and for no others.
+    assert (row["updates"], row["updates_due"]) == (10, 0)
+    assert columns(second)[1] == list(range(170))
+
+
+def test_one_that_takes_over_before_there_was_enough_waits_for_the_rest(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = worlds()
+    first.play(played(0, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
+    dies(first, monkeypatch)
+    second = worlds(over=first)
+    second.play(played(30, 20))
+    assert second.reports()["updates"] == 0
+    second.play(played(50, 10))
+    second.until(lambda: second.metrics["updates"] == 5, "it learns from 50 steps on")
+
+
+def test_one_that_takes_over_from_one_that_went_back_does_not_go_back_again(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = worlds()
+    first.play(played(0, 60))
+    first.until(lambda: first.metrics.get("updates") == 5, "it has learnt")
+    first.ask(evaluated(1.0), SavedBest)
+    first.play(played(60, 60))
+    first.stop()
+    second = worlds(resume=True, best=True)
+    dies(second, monkeypatch)  # before any row
+    third = worlds(resume=True, best=True, over=second)
+    assert third.slot.base_frames == 60
+    third.play(played(0, 40, stream=2))
+    third.until(lambda: third.metrics.get("updates") == 25, "it has learnt")
+    assert third.metrics["frames"] == 100
+    third.ask(Checkpoint(), Saved)
+    dies(third, monkeypatch)
+    fourth = worlds(resume=True, best=True, over=third)
+    row = fourth.reports()
+    assert (row["frames"], row["updates"], row["buffer_total"]) == (100, 25, 160)
+    assert not list((tmp_path / "checkpoints").glob(f"*25*{checkpoint.LEFT}"))
+
+
+def test_without_the_rows_on_disk_one_that_takes_over_begins_an_empty_replay(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"checkpoint__replay": False}
+    first = worlds(**settings)
+    first.play(played(0, 90))
+    first.until(lambda: first.metrics.get("steps_stored") == 90, "it is stored")
+    dies(first, monkeypatch)
+    second = worlds(over=first, **settings)
+    second.play(played(90, 10))
+    second.until(lambda: second.metrics.get("steps_stored") == 100, "it is stored")
+    assert second.metrics["buffer_total"] == 10
+    assert second.reports()["updates"] == 0
+
+
+def test_a_recording_cannot_be_taken_over(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = worlds(keep_rows=True)
+    first.play(played(0, 30))
+    first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
+    dies(first, monkeypatch)
+    with pytest.raises(RecordingError, match="record again"):
+        worlds(over=first, keep_rows=True)
+    first.slot.unlink()
+
+
+def test_what_is_kept_on_the_disk_is_bounded_by_the_replay(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(journal, "SMALLEST_SEGMENT", 50)
+    settings = {"replay__capacity_steps": 400, "trainer__enabled": False}
+    first = worlds(**settings)
+    first.play(played(0, 1000))
+    first.stop()
+    second = worlds(resume=True, **settings)
+    assert second.reports()["buffer_total"] == 400
+    for start in range(1000, 3000, 10):
+        second.play(played(start, 10))
+    second.stop()
+    folder = tmp_path / journal.FOLDER
+    kept = sum(path.stat().st_size for path in journal.segments(folder))
+    row = 3 * 4 + 3 * 4 + 4 + 8 + 4 + 3
+    # Blocks had one row at least; a segment more than the replay holds, and one that was begun.
+    assert 400 * row < kept < (400 + 2 * 50 + 256) * (row + 64)
+
+
+def test_rows_are_written_only_if_they_are_to_be(worlds: Make, tmp_path: Path) -> None:
+    world = worlds(checkpoint__replay=False)
+    world.play(played(0, 60))
+    world.stop()
+    assert not (tmp_path / journal.FOLDER).exists()

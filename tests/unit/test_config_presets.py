@@ -1,0 +1,87 @@
+"""Presets hold differences only, each with its reason; the page of all settings is current."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from config import docs
+from config.fields import all_settings
+from config.load import Overrides, load, presets, toml_layer
+from config.models import Config
+
+ROOT = Path(__file__).parents[2]
+
+
+def _same_as_default(text: str) -> list[str]:
+    values = toml_layer(text, "preset").values
+    return [
+        key
+        for key, value in values.items()
+        if all_settings()[key].plain(all_settings()[key].default) == value
+    ]
+
+
+def _without_reason(text: str) -> list[str]:
+    lines = text.splitlines()
+    return [
+        line
+        for above, line in zip(["", *lines], lines, strict=False)
+        if "=" in line.partition("#")[0] and "#" not in line and not above.startswith("#")
+    ]
+
+
+def test_the_presets() -> None:
+    assert list(presets()) == ["bench", "breakout", "demo", "original", "pong", "tempest"]
+    assert resources.files("config").joinpath("presets/demo.toml").is_file()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_loads(name: str) -> None:
+    loaded = load(Overrides(preset=name), {})
+    assert f"preset {name}" in loaded.origins.values()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_holds_differences_with_reasons(name: str) -> None:
+    text = presets()[name]
+    assert text.startswith("# ")
+    assert _same_as_default(text) == []
+    assert _without_reason(text) == []
+
+
+def test_the_older_clients_bring_their_preset_along() -> None:
+    """A port for them is enough, wherever it is set."""
+    preset = load(Overrides(preset="tempest"), {})
+    for loaded in (
+        load(Overrides(values={"tempest.port": 0}, options={"tempest.port": "--tempest-port"}), {}),
+        load(environ={"UNDERSTUDY_TEMPEST__PORT": "0"}),
+    ):
+        assert loaded.config.tempest.port == 0
+        assert loaded.config.reward == preset.config.reward
+        assert loaded.origins["reward.clip"] == "preset tempest"
+    over = {"UNDERSTUDY_TEMPEST__PORT": "0", "UNDERSTUDY_REWARD__CLIP": "5"}
+    assert load(environ=over).config.reward.clip == 5.0
+    other = load(Overrides(preset="original"), {"UNDERSTUDY_TEMPEST__PORT": "0"})
+    assert other.config.reward.clip is None, "one that is named is the only one"
+    assert load(environ={"UNDERSTUDY_TEMPEST__PORT": "none"}).config == Config()
+
+
+def test_what_a_preset_must_not_hold_is_found() -> None:
+    text = "[server]\nport = 7777\ngateways = 2 # why\n[learner]\n# why\nhidden = [512, 512, 256]"
+    assert _same_as_default(text) == ["server.port", "learner.hidden"]
+    assert _without_reason(text) == ["port = 7777"]
+
+
+def test_the_page_of_all_settings_is_current() -> None:
+    path = ROOT / "docs/configuration.md"
+    assert path.read_text(encoding="utf-8") == docs.page(), (
+        "run: python -m config.docs > docs/configuration.md"
+    )
+
+
+def test_the_page_names_every_setting() -> None:
+    for key in all_settings():
+        assert docs.page().count(f"| `{key}` |") == 1

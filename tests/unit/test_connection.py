@@ -1,0 +1,587 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from config.models import Config, ServerConfig
+from protocol import codec
+from protocol.errors import RemoteError
+from protocol.messages import Error, HelloFields, Pong, Welcome, WelcomeFields
+from protocol.session import ServerSession
+from server.gateway.connection import GOODBYE_S, WRITE_HIGH_BYTES, Connection
+from server.net.rate_limits import AddressLimits, TokenBucket
+from tests.support.worlds import SPEC
+
+HELLO = codec.encode_hello(
+    HelloFields(
+        protocol=1,
+        client="test/1",
+        game=SPEC.game,
+        observation=SPEC.observation,
+        actions=SPEC.actions,
+        slots=2,
+    )
+)
+
+CONFIG = Config(
+    server=ServerConfig(
+        handshake_timeout_s=10.0, idle_timeout_s=60.0, write_timeout_s=30.0, max_message_bytes=2048
+    )
+)
+
+
+class FakeTransport(asyncio.Transport):
+    """Notes what a connection does to its socket."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("10.0.0.1", 1234)})
+        self.sent = bytearray()
+        self.reading = True
+        self.half_closed = False
+        self.aborted = False
+        self.high = 0
+
+    def write(self, data: Any) -> None:
+        assert not self.half_closed, "written after the end"
+        self.sent += data
+
+    def write_eof(self) -> None:
+        self.half_closed = True
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        assert self.reading, "paused twice"
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading, "resumed twice"
+        self.reading = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert low is None
+        self.high = high or 0
+
+
+class FakeTurn:
+    """Takes frames and answers none."""
+
+    def __init__(self) -> None:
+        self.frames: list[Any] = []
+
+    def add_frame(self, _player: Any, frame: Any) -> None:
+        self.frames.append(frame)
+
+    add_frames = add_frame
+
+
+class FakeGateway:
+    """What a connection knows of its gateway. The clock stands still."""
+
+    def __init__(self) -> None:
+        self.config = CONFIG
+        self.turn = FakeTurn()
+        self.errors: Counter[str] = Counter()
+        self.time = 1000.0
+        self.refusal: RemoteError | None = None
+        self.hellos: list[Connection] = []
+        self.gone: list[Connection] = []
+        self.turns = 0
+        self.addresses = AddressLimits(None, self.now)
+        self.crowded = False
+        self.bucket: TokenBucket | None = None
+        self.held = 0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def new_session(self) -> ServerSession:
+        return ServerSession(max_message_bytes=self.config.server.max_message_bytes)
+
+    def opened(self, _connection: Connection) -> TokenBucket | None:
+        if self.refusal:
+            raise self.refusal
+        return self.bucket
+
+    def about(self) -> dict[str, Any]:
+        return {"protocol": 1}
+
+    def throttled(self, _connection: Connection) -> None:
+        self.held += 1
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        self.due.append((seconds, what))
+
+    def said_hello(self, connection: Connection) -> None:
+        self.hellos.append(connection)
+
+    def schedule_turn(self) -> None:
+        self.turns += 1
+
+    def lost(self, connection: Connection) -> None:
+        self.gone.append(connection)
+
+
+class Wire:
+    """A connection between a fake socket and a fake gateway."""
+
+    def __init__(self, refusal: RemoteError | None = None) -> None:
+        self.gateway = FakeGateway()
+        self.gateway.refusal = refusal
+        self.transport = FakeTransport()
+        self.connection = Connection(self.gateway)  # type: ignore[arg-type]
+        self.connection.connection_made(self.transport)
+
+    def receive(self, data: bytes) -> None:
+        self.connection.data_received(data)
+
+    def check_after(self, seconds: float) -> None:
+        self.gateway.time += seconds
+        self.connection.check(self.gateway.time)
+
+    def messages(self) -> list[Any]:
+        out, data = [], bytes(self.transport.sent)
+        while data:
+            length = int.from_bytes(data[:4], "big")
+            out.append(codec.decode_server(data[4 : 4 + length]))
+            data = data[4 + length :]
+        return out
+
+    @property
+    def error(self) -> Error | None:
+        found = [message for message in self.messages() if isinstance(message, Error)]
+        assert len(found) <= 1, "a client is told one error"
+        return found[0] if found else None
+
+    @property
+    def code(self) -> str | None:
+        return self.error.code if self.error else None
+
+    def playing(self) -> Wire:
+        self.receive(HELLO)
+        fields = WelcomeFields(session=5, protocol=1, server="s/1", settings={"level": 3})
+        self.connection.welcome(Welcome(fields), np.array([0, 1]))
+        self.transport.sent.clear()
+        return self
+
+
+def frame(slot: int = 0, seq: int = 0, obs: bytes = bytes(12)) -> bytes:
+    body = msgspec.msgpack.encode([2, slot, seq, obs, 0.0, 0, None, None])
+    return len(body).to_bytes(4, "big") + body
+
+
+def ping(nonce: Any = 1) -> bytes:
+    body = msgspec.msgpack.encode([4, nonce])
+    return len(body).to_bytes(4, "big") + body
+
+
+BYE = b"\x00\x00\x00\x02\x91\x05"
+
+
+# The handshake.
+
+
+def test_hello_goes_to_the_gateway_and_welcome_to_the_client() -> None:
+    wire = Wire()
+    assert not wire.connection.waits_for_welcome
+    wire.receive(HELLO)
+    assert wire.gateway.hellos == [wire.connection]
+    assert wire.connection.waits_for_welcome
+    fields = WelcomeFields(session=5, protocol=1, server="s/1", settings={"level": 3})
+    wire.connection.welcome(Welcome(fields), np.array([7, 8]))
+    assert wire.messages() == [Welcome(fields)]
+    assert wire.connection.number == 5
+    assert wire.connection.rows.tolist() == [7, 8]
+    assert not wire.connection.waits_for_welcome
+
+
+def test_nobody_has_to_say_hello_at_once() -> None:
+    wire = Wire()
+    wire.check_after(9.9)
+    assert wire.code is None
+    wire.receive(HELLO)
+    assert wire.connection.waits_for_welcome
+
+
+def test_silence_ends_with_handshake_timeout() -> None:
+    wire = Wire()
+    wire.check_after(10.1)
+    assert wire.code == "handshake_timeout"
+    assert wire.error is not None
+    assert wire.error.retry
+    assert "0 bytes" in wire.error.message
+    assert wire.gateway.errors == {"handshake_timeout": 1}
+
+
+def test_trickled_bytes_do_not_put_off_the_handshake_timeout() -> None:
+    wire = Wire()
+    for byte in HELLO[:25]:
+        wire.receive(bytes([byte]))
+        wire.check_after(0.4)
+    assert wire.code is None
+    wire.check_after(0.4)
+    assert wire.code == "handshake_timeout"
+    assert wire.error is not None
+    assert f"got 25 of the {len(HELLO)} bytes" in wire.error.message
+    assert "count itself" not in wire.error.message
+
+
+def test_a_length_that_counts_itself_is_recognised() -> None:
+    wire = Wire()
+    wire.receive(len(HELLO).to_bytes(4, "big") + HELLO[4:])
+    wire.check_after(10.1)
+    assert wire.code == "handshake_timeout"
+    assert wire.error is not None
+    assert f"got {len(HELLO)} of the {len(HELLO) + 4} bytes" in wire.error.message
+    assert "the length must not count itself" in wire.error.message
+
+
+def test_a_client_that_waits_for_welcome_may_wait_for_ever() -> None:
+    wire = Wire()
+    wire.receive(HELLO)
+    for _ in range(100):
+        wire.check_after(100.0)
+    assert wire.messages() == []
+    # The idle clock starts with WELCOME.
+    fields = WelcomeFields(session=5, protocol=1, server="s/1", settings={})
+    wire.connection.welcome(Welcome(fields), np.array([0, 1]))
+    wire.check_after(59.0)
+    assert wire.code is None
+    wire.check_after(2.0)
+    assert wire.code == "idle_timeout"
+
+
+def test_a_refused_connection_is_told_why_and_its_words_are_ignored() -> None:
+    wire = Wire(RemoteError("too_many_clients", "come back later", retry=True))
+    assert wire.messages() == [Error("too_many_clients", "come back later", True)]
+    assert wire.gateway.errors == {"too_many_clients": 1}
+    assert wire.transport.half_closed
+    wire.receive(HELLO)
+    assert wire.gateway.hellos == []
+
+
+# Playing.
+
+
+def test_frames_go_to_the_turn() -> None:
+    wire = Wire().playing()
+    wire.receive(frame(0) + frame(1))
+    assert [one.slot for one in wire.gateway.turn.frames] == [0, 1]
+    assert wire.gateway.turns >= 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_bytes_may_be_split_and_glued_at_any_point(size: int) -> None:
+    wire = Wire().playing()
+    data = frame(0) + ping("a") + frame(1) + ping("b")
+    for start in range(0, len(data), size):
+        wire.receive(data[start : start + size])
+    assert [one.slot for one in wire.gateway.turn.frames] == [0, 1]
+    assert wire.messages() == [Pong("a"), Pong("b")]
+
+
+@pytest.mark.parametrize("nonce", [None, 5, "x", b"\x00\xff", [1, [2.5]], {"a": 1}])
+def test_ping_is_answered_with_its_nonce(nonce: Any) -> None:
+    wire = Wire().playing()
+    wire.receive(ping(nonce))
+    assert wire.messages() == [Pong(nonce)]
+
+
+def test_ping_is_answered_before_welcome_too() -> None:
+    wire = Wire()
+    wire.receive(HELLO + ping(9))
+    assert wire.messages() == [Pong(9)]
+
+
+def test_answered_slots_may_play_on() -> None:
+    wire = Wire().playing()
+    wire.receive(frame(0))
+    wire.connection.answered(0)
+    wire.receive(frame(0, 1))
+    assert len(wire.gateway.turn.frames) == 2
+
+
+def test_silence_ends_with_idle_timeout() -> None:
+    wire = Wire().playing()
+    wire.check_after(59.0)
+    wire.receive(ping())
+    wire.check_after(59.0)
+    assert wire.code is None
+    wire.check_after(2.0)
+    assert wire.code == "idle_timeout"
+    assert wire.error is not None
+    assert wire.error.retry
+
+
+# Errors, and how they end.
+
+
+def refused(data: bytes) -> Wire:
+    wire = Wire().playing()
+    wire.receive(data)
+    return wire
+
+
+def test_an_error_is_told_counted_and_followed_by_the_end() -> None:
+    wire = refused(frame(slot=5))
+    assert wire.code == "unknown_slot"
+    assert wire.gateway.errors == {"unknown_slot": 1}
+    assert wire.transport.half_closed
+    assert not wire.transport.aborted
+    assert wire.transport.reading, "what the client still sends must be read, or it is a reset"
+
+
+def test_an_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    wire = refused(frame(slot=5))
+    wire.receive(frame(slot=6))
+    wire.connection.eof_received()
+    wire.connection.connection_lost(None)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 1
+    assert lines[0].startswith("10.0.0.1:1234: unknown_slot: ")
+    assert wire.gateway.errors == {"unknown_slot": 1}
+
+
+def test_messages_before_the_wrong_one_count_and_those_behind_do_not() -> None:
+    wire = refused(ping(1) + frame(slot=5) + ping(2) + frame(0))
+    assert [type(message) for message in wire.messages()] == [Pong, Error]
+    assert wire.gateway.turn.frames == []
+
+
+def test_what_comes_during_the_goodbye_is_thrown_away() -> None:
+    wire = refused(frame(slot=5))
+    wire.receive(b"\xff" * 100_000)
+    wire.receive(HELLO + ping())
+    assert [type(message) for message in wire.messages()] == [Error]
+    assert wire.gateway.errors == {"unknown_slot": 1}
+
+
+def test_who_does_not_close_is_cut_off_after_the_goodbye() -> None:
+    wire = refused(frame(slot=5))
+    wire.check_after(GOODBYE_S - 0.1)
+    assert not wire.transport.aborted
+    wire.receive(ping())
+    wire.check_after(0.2)
+    assert wire.transport.aborted
+
+
+def test_answers_to_a_failed_connection_go_nowhere() -> None:
+    wire = Wire().playing()
+    wire.receive(frame(0))
+    wire.receive(frame(slot=5))
+    sent = bytes(wire.transport.sent)
+    wire.connection.answered(0)
+    wire.connection.send(b"answer")
+    assert bytes(wire.transport.sent) == sent
+
+
+def test_a_second_failure_is_not_told() -> None:
+    wire = refused(frame(slot=5))
+    wire.connection.fail(RemoteError("server_stopping", "later"))
+    assert wire.code == "unknown_slot"
+    assert wire.gateway.errors == {"unknown_slot": 1}
+
+
+def test_an_end_in_order_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="gateway"):
+        Wire().playing().connection.fail(RemoteError("server_stopping", "later"))
+        Wire().playing().connection.fail(RemoteError("idle_timeout", "silent"))
+    said = [(each.levelname, each.message.split(": ")[1]) for each in caplog.records]
+    assert ("INFO", "server_stopping") in said
+    assert ("WARNING", "idle_timeout") in said
+
+
+def test_bye_ends_without_an_error() -> None:
+    wire = refused(BYE)
+    assert wire.messages() == []
+    assert wire.gateway.errors == {}
+    assert wire.transport.half_closed
+    wire.connection.eof_received()
+    wire.connection.connection_lost(None)
+    assert wire.gateway.errors == {}
+    assert wire.gateway.gone == [wire.connection]
+
+
+def test_what_is_glued_behind_bye_is_ignored() -> None:
+    wire = refused(BYE + frame(0) + b"\xff\xff")
+    assert wire.messages() == []
+    assert wire.gateway.turn.frames == []
+
+
+def test_a_connection_that_just_ends_is_no_error() -> None:
+    wire = Wire().playing()
+    assert wire.connection.eof_received() is False
+    wire.connection.connection_lost(None)
+    assert wire.gateway.errors == {}
+    assert wire.gateway.gone == [wire.connection]
+
+
+def test_the_end_in_the_middle_of_a_message_is_told_to_who_still_reads() -> None:
+    wire = Wire().playing()
+    wire.receive(frame(0)[:-1])
+    assert wire.connection.eof_received() is False
+    assert wire.code == "message_truncated"
+    wire.connection.connection_lost(None)
+    assert wire.gateway.errors == {"message_truncated": 1}
+
+
+@pytest.mark.parametrize("data", [HELLO[:3], HELLO[:-1]])
+def test_the_end_in_the_middle_of_hello_is_counted(data: bytes) -> None:
+    wire = Wire()
+    wire.receive(data)
+    wire.connection.connection_lost(ConnectionResetError())
+    assert wire.gateway.errors == {"message_truncated": 1}
+    assert wire.gateway.gone == [wire.connection]
+
+
+def test_nothing_is_sent_once_the_connection_is_lost() -> None:
+    wire = Wire().playing()
+    wire.receive(frame(0))
+    wire.connection.connection_lost(None)
+    wire.connection.answered(0)
+    wire.connection.send(b"answer")
+    wire.connection.fail(RemoteError("server_stopping", "later"))
+    wire.check_after(1000.0)
+    assert not wire.transport.sent
+    assert wire.gateway.errors == {}
+
+
+# Slow readers and pauses.
+
+
+def test_who_does_not_read_is_not_read_from_and_ends_as_a_slow_reader() -> None:
+    wire = Wire().playing()
+    assert wire.transport.high == WRITE_HIGH_BYTES
+    wire.connection.pause_writing()
+    assert not wire.transport.reading
+    wire.check_after(29.0)
+    assert wire.code is None
+    wire.check_after(2.0)
+    assert wire.code == "slow_reader"
+    assert wire.error is not None
+    assert wire.error.retry
+    assert wire.transport.reading, "the goodbye is read away"
+    wire.connection.resume_writing()
+    wire.check_after(GOODBYE_S + 0.1)
+    assert wire.transport.aborted
+
+
+def test_who_reads_in_the_end_plays_on() -> None:
+    wire = Wire().playing()
+    wire.connection.pause_writing()
+    wire.check_after(29.0)
+    wire.connection.resume_writing()
+    assert wire.transport.reading
+    wire.check_after(29.0)
+    wire.connection.pause_writing()
+    wire.check_after(29.0)
+    assert wire.code is None
+
+
+def test_a_full_ring_stops_the_reading_and_the_idle_clock() -> None:
+    wire = Wire().playing()
+    wire.check_after(50.0)
+    wire.connection.ring_full(True)
+    assert not wire.transport.reading
+    for _ in range(10):
+        wire.check_after(100.0)
+    assert wire.code is None
+    wire.connection.ring_full(False)
+    assert wire.transport.reading
+    wire.check_after(5.0)
+    assert wire.code is None
+    # 50 s before the pause and 11 s behind it.
+    wire.check_after(6.0)
+    assert wire.code == "idle_timeout"
+
+
+def test_many_short_pauses_do_not_put_off_the_idle_timeout() -> None:
+    wire = Wire().playing()
+    for _ in range(60):
+        wire.connection.ring_full(True)
+        wire.check_after(0.001)
+        wire.connection.ring_full(False)
+        wire.check_after(1.1)
+    assert wire.code == "idle_timeout"
+
+
+def test_a_full_ring_stops_the_handshake_clock() -> None:
+    wire = Wire()
+    wire.check_after(6.0)
+    wire.connection.ring_full(True)
+    wire.check_after(100.0)
+    wire.connection.ring_full(False)
+    wire.check_after(3.0)
+    assert wire.code is None
+    wire.check_after(2.0)
+    assert wire.code == "handshake_timeout"
+
+
+def test_reading_goes_on_only_when_neither_reason_to_pause_is_left() -> None:
+    wire = Wire().playing()
+    wire.connection.ring_full(True)
+    wire.connection.pause_writing()
+    wire.connection.ring_full(False)
+    assert not wire.transport.reading
+    wire.connection.resume_writing()
+    assert wire.transport.reading
+
+
+def test_the_slow_readers_clock_runs_while_the_ring_is_full() -> None:
+    wire = Wire().playing()
+    wire.connection.ring_full(True)
+    wire.connection.pause_writing()
+    wire.check_after(31.0)
+    assert wire.code == "slow_reader"
+
+
+@pytest.mark.parametrize("pause", [True, False])
+def test_a_failed_connection_is_read_away_whatever_the_ring_does(pause: bool) -> None:
+    wire = Wire().playing()
+    if pause:
+        wire.connection.ring_full(True)
+    wire.connection.fail(RemoteError("server_stopping", "later", retry=True))
+    assert wire.transport.reading
+    wire.connection.ring_full(True)
+    assert wire.transport.reading
+    wire.connection.ring_full(False)
+    assert wire.transport.reading
+
+
+# What arrives that is not understudy. (Everything else that a session refuses: test_session.py.)
+
+FOREIGN: list[tuple[bytes, str]] = [
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "not_understudy"),
+    (b"\x16\x03\x01\x02\x00\x01\x00", "not_understudy"),
+    (b"\x00\x00\x00\x00", "message_empty"),
+    (b"\x7f\xff\xff\xff", "message_too_long"),
+    (b"\x00\x00\x00\x01\xc1", "message_malformed"),
+    (frame(), "hello_first"),
+]
+
+
+@pytest.mark.parametrize(("data", "code"), FOREIGN)
+@pytest.mark.parametrize("split", [False, True])
+def test_foreign_bytes_end_in_their_error(data: bytes, code: str, split: bool) -> None:
+    wire = Wire()
+    for piece in [data[i : i + 1] for i in range(len(data))] if split else [data]:
+        wire.receive(piece)
+    assert wire.code == code
+    assert wire.gateway.errors == {code: 1}
+
+
+def test_a_message_longer_than_allowed_is_refused_before_it_came() -> None:
+    wire = Wire().playing()
+    wire.receive((2049).to_bytes(4, "big"))
+    assert wire.code == "message_too_long"

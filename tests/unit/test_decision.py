@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.decision import EVAL, EVAL_EXPERT, ROLES, TRAIN, ActingParams, ActionSelector
+from protocol.actor import Actor
+from protocol.messages import ROLES as WIRE_ROLES
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from tests.support.strategies import actions, rows_of, specs
+
+F32 = npt.NDArray[np.float32]
+OBSERVATION = Observation("float32", (1,))
+HYBRID = GameSpec(
+    "g",
+    OBSERVATION,
+    (Discrete("fire", 4), Continuous("aim", -1.0, 3.0, 2), Discrete("move", 7)),
+)
+DISCRETE = GameSpec("g", OBSERVATION, (Discrete("fire", 4),))
+CONTINUOUS = GameSpec("g", OBSERVATION, (Continuous("aim", -1.0, 3.0, 1),))
+N = 40_000
+OFF = ActingParams(0.0, 0.0, 0.0)
+
+
+def full(n: int, row: list[float]) -> F32:
+    return np.tile(np.array(row, np.float32), (n, 1))
+
+
+def fresh(n: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Slots at the beginning of an episode: who leads, and for how long."""
+    return np.zeros(n, np.bool_), np.zeros(n, np.int64)
+
+
+def decide(
+    spec: GameSpec,
+    greedy: F32,
+    mix: ActingParams,
+    *,
+    expert: F32 | None = None,
+    roles: Any = TRAIN,
+    seed: int = 0,
+    decider: ActionSelector | None = None,
+) -> tuple[F32, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The actions, the tags and what was explored; the arguments stay as they are."""
+    n = len(greedy)
+    out = greedy.copy()
+    if expert is None:
+        expert = np.full_like(greedy, np.nan)
+    actors, explored = np.full(n, 77, np.uint8), np.full(n, 77, np.uint8)
+    given_roles = np.broadcast_to(np.array(roles, np.uint8), n).copy()
+    before = expert.copy(), given_roles.copy()
+    decider = decider or ActionSelector(spec, np.random.default_rng(seed))
+    by_expert = decider.pick(expert, given_roles, mix, *fresh(n))
+    decider.decide(out, expert, by_expert, given_roles, mix, actors, explored)
+    np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
+    np.testing.assert_array_equal(given_roles, before[1])
+    return out, actors, explored
+
+
+def near(share: float, wanted: float, n: int = N) -> bool:
+    """Within five standard deviations of a binomial share."""
+    return abs(share - wanted) <= 5 * math.sqrt(wanted * (1 - wanted) / n) + 1e-12
+
+
+def test_the_roles_are_those_of_the_wire() -> None:
+    assert tuple(ROLES) == WIRE_ROLES
+    assert ROLES == {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+
+
+# Distributions.
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.05, 0.5, 1.0])
+def test_the_expert_plays_its_share_of_the_frames_that_it_recommends_for(ratio: float) -> None:
+    expert = full(N, [1, 0, 0, 1])
+    expert[::2] = np.nan
+    _, actors, _ = decide(HYBRID, full(N, [0, 0, 0, 0]), ActingParams(ratio, 0, 0), expert=expert)
+    by_expert = actors == Actor.EXPERT
+    assert not by_expert[::2].any()
+    assert near(by_expert[1::2].mean(), ratio, N // 2)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("ratio", [0.0, 0.3])
+def test_epsilon_is_the_share_of_dqn_frames(epsilon: float, ratio: float) -> None:
+    expert = full(N, [1, 0, 0, 1])
+    _, actors, explored = decide(
+        HYBRID, full(N, [0, 0, 0, 0]), ActingParams(ratio, epsilon, 0), expert=expert
+    )
+    dqn = actors == Actor.DQN
+    assert near(explored[dqn].mean(), epsilon, int(dqn.sum()))
+    assert not explored[~dqn].any()
+
+
+def test_explored_choices_are_uniform_and_independent_of_each_other() -> None:
+    out, _, explored = decide(HYBRID, full(N, [0, 0, 0, 0]), ActingParams(0, 1, 0))
+    assert explored.all()
+    both = np.zeros((4, 7))
+    np.add.at(both, (out[:, 0].astype(int), out[:, 3].astype(int)), 1)
+    for count in both.ravel():
+        assert near(count / N, 1 / 28)
+
+
+def test_exploring_does_not_depend_on_the_coin_of_the_expert() -> None:
+    # Were the coin used twice, a ratio above epsilon would leave nothing to explore.
+    expert = full(N, [1, 0, 0, 1])
+    _, actors, explored = decide(
+        HYBRID, full(N, [0, 0, 0, 0]), ActingParams(0.5, 0.2, 0), expert=expert
+    )
+    assert near(explored[actors == Actor.DQN].mean(), 0.2, N // 2)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_noise_is_gaussian_in_half_ranges(noise: float) -> None:
+    out, _, explored = decide(HYBRID, full(N, [2, 1, 1, 3]), ActingParams(0, 0, noise))
+    moved = out[:, 1:3] - 1
+    scale = noise * 2  # half of the range of [-1, 3]
+    assert abs(moved.mean()) < 5 * scale / math.sqrt(2 * N)
+    assert moved.std() == pytest.approx(scale, rel=0.03)
+    assert (np.abs(moved) < scale).mean() == pytest.approx(0.683, abs=0.01)
+    assert np.asarray(np.corrcoef(moved.T))[0, 1] == pytest.approx(0, abs=0.03)
+    assert (out[:, [0, 3]] == [2, 3]).all()
+    assert not explored.any()  # noise is not a random choice
+
+
+def test_the_same_seed_gives_the_same_game_and_another_one_does_not() -> None:
+    greedy, mix = full(500, [0, 0, 0, 0]), ActingParams(0.3, 0.5, 0.2)
+    expert = full(500, [1, 2, 2, 1])
+    first, again, other = (
+        decide(HYBRID, greedy, mix, expert=expert, seed=seed)[0] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_one_decider_takes_batches_of_any_size() -> None:
+    decider = ActionSelector(HYBRID, np.random.default_rng(0))
+    shares = []
+    for n in (1, 0, 5000, 3, 10_000, 7000):
+        expert = full(n, [1, 0, 0, 1])
+        _, actors, _ = decide(
+            HYBRID, full(n, [0, 0, 0, 0]), ActingParams(0.5, 0, 0), expert=expert, decider=decider
+        )
+        if n >= 5000:
+            shares.append(near((actors == Actor.EXPERT).mean(), 0.5, n))
+    assert shares == [True] * 3
+
+
+# Roles.
+
+HEAVY = ActingParams(expert_ratio=1.0, epsilon=1.0, noise=0.5)
+
+
+def test_eval_is_exactly_greedy() -> None:
+    greedy = full(1000, [2, 0.123, -0.9, 6])
+    expert = full(1000, [1, 2, 2, 1])
+    out, actors, explored = decide(HYBRID, greedy, HEAVY, expert=expert, roles=EVAL)
+    np.testing.assert_array_equal(out, greedy)
+    assert (actors == Actor.DQN).all()
+    assert not explored.any()
+
+
+def test_eval_expert_is_exactly_the_recommendation() -> None:
+    expert = full(1000, [1, 2, 2.5, 1])
+    mix = ActingParams(0.0, 1.0, 0.5)  # even where the expert's share of training is none
+    out, actors, explored = decide(
+        HYBRID, full(1000, [0, 0, 0, 0]), mix, expert=expert, roles=EVAL_EXPERT
+    )
+    np.testing.assert_array_equal(out, expert)
+    assert (actors == Actor.EXPERT).all()
+    assert not explored.any()
+
+
+@pytest.mark.parametrize("role", [TRAIN, EVAL, EVAL_EXPERT])
+def test_without_a_recommendation_it_is_dqn(role: int) -> None:
+    expert = full(200, [np.nan, 1, 1, 1])
+    out, actors, _ = decide(
+        HYBRID, full(200, [0, 0, 0, 0]), ActingParams(1, 0, 0), expert=expert, roles=role
+    )
+    assert (actors == Actor.DQN).all()
+    assert (out == 0).all()
+
+
+def test_all_off_is_greedy() -> None:
+    greedy = full(200, [2, 0.5, 0.25, 6])
+    expert = full(200, [1, 2, 2, 1])
+    out, actors, explored = decide(HYBRID, greedy, OFF, expert=expert)
+    np.testing.assert_array_equal(out, greedy)
+    assert (actors == Actor.DQN).all()
+    assert not explored.any()
+
+
+# Kinds of heads.
+
+
+def test_a_game_of_continuous_heads_alone_explores_by_noise_alone() -> None:
+    out, _, explored = decide(CONTINUOUS, full(500, [1]), ActingParams(0, 1, 0.1))
+    assert not explored.any()  # nothing was chosen at random
+    assert len(np.unique(out)) > 400
+
+
+def test_a_game_of_discrete_heads_alone_has_no_noise() -> None:
+    out, _, _ = decide(DISCRETE, full(500, [2]), ActingParams(0, 0, 0.5))
+    assert (out == 2).all()
+
+
+@pytest.mark.parametrize("value", [-1.0, 3.0])
+def test_noise_at_a_bound_stays_within_it_and_is_felt_inwards(value: float) -> None:
+    out, _, _ = decide(CONTINUOUS, full(2000, [value]), ActingParams(0, 0, 5.0))
+    assert out.min() == -1
+    assert out.max() == 3
+    # Half of the noise points outwards and stops at the bound, the rest is felt.
+    assert 0.45 < (out == value).mean() < 0.75
+
+
+# What holds for every batch.
+
+
+@given(st.data())
+def test_a_tag_always_says_whose_action_it_is(data: st.DataObject) -> None:
+    """Each frame's recommendation is unique, so that an expert tag can be checked by it."""
+    spec = data.draw(specs())
+    n = data.draw(st.integers(1, 12))
+    greedy = rows_of(spec, [data.draw(actions(spec))] * n)
+    expert = rows_of(spec, [data.draw(actions(spec)) for _ in range(n)])
+    # Unique and like no greedy, random or noisy action: outside the heads.
+    unique = spec.high[0] + 1000 + np.arange(n, dtype=np.float32) * max(1, abs(spec.high[0]))
+    expert[:, 0] = unique
+    recommended = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    expert[~recommended, 0] = np.nan
+    some_roles = st.lists(st.sampled_from(list(ROLES.values())), min_size=n, max_size=n)
+    roles = np.array(data.draw(some_roles), np.uint8)
+    share = st.floats(0, 1)
+    mix = ActingParams(data.draw(share), data.draw(share), data.draw(share))
+    check_tags(spec, greedy, expert, roles, mix, data.draw(st.integers(0, 9)))
+
+
+def check_tags(
+    spec: GameSpec,
+    greedy: F32,
+    expert: F32,
+    roles: npt.NDArray[np.uint8],
+    mix: ActingParams,
+    seed: int,
+) -> None:
+    out, actors, explored = decide(spec, greedy, mix, expert=expert, roles=roles, seed=seed)
+    is_recommendation = (out == expert).all(axis=1)
+    np.testing.assert_array_equal(actors == Actor.EXPERT, is_recommendation)
+    assert set(actors.tolist()) <= set(Actor)
+    assert set(explored.tolist()) <= {0, 1}
+    dqn = actors == Actor.DQN
+    spec.check_action_rows(out[dqn])  # within the bounds, whole numbers for choices
+    assert not explored[~dqn].any()
+    untouched = dqn & (roles != TRAIN)
+    np.testing.assert_array_equal(out[untouched], greedy[untouched])
+    still = dqn & (explored == 0)
+    choices = list(spec.discrete_columns)
+    np.testing.assert_array_equal(out[still][:, choices], greedy[still][:, choices])
+    assert choices or not explored.any()
+
+
+@pytest.mark.parametrize("lie", ["expert for dqn", "dqn for expert", "action"])
+def test_the_check_sees_a_tag_that_lies(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = ActionSelector.decide
+
+    def lying(self: ActionSelector, greedy: F32, *args: Any) -> None:
+        honest(self, greedy, *args)
+        actors = args[4]
+        if lie == "action":
+            greedy[actors == Actor.EXPERT] = 0
+        elif lie == "dqn for expert":
+            actors[actors == Actor.EXPERT] = Actor.DQN
+        else:
+            actors[actors == Actor.DQN] = Actor.EXPERT
+
+    greedy, roles = full(100, [0, 0, 0, 0]), np.zeros(100, np.uint8)
+    expert = full(100, [1, 2, 2, 1])
+    expert[:, 0] = np.arange(10, 110)
+    check_tags(HYBRID, greedy, expert, roles, ActingParams(0.5, 0.5, 0.5), 0)
+    monkeypatch.setattr(ActionSelector, "decide", lying)
+    with pytest.raises(AssertionError):
+        check_tags(HYBRID, greedy, expert, roles, ActingParams(0.5, 0.5, 0.5), 0)
+
+
+def test_nothing_behind_the_batch_is_written() -> None:
+    """The gateway's arrays are larger than the batch, which is a view of them."""
+    greedy, expert = full(20, [0, 0, 0, 0]), full(20, [1, 1, 1, 1])
+    actors, explored = np.full(20, 77, np.uint8), np.full(20, 77, np.uint8)
+    decider = ActionSelector(HYBRID, np.random.default_rng(0))
+    roles = np.zeros(10, np.uint8)
+    leads, left = np.zeros(20, np.bool_), np.full(20, 77)
+    left[:10] = 0
+    mix = replace(HEAVY, unit="segment", segment_frames=5)
+    by_expert = decider.pick(expert[:10], roles, mix, leads[:10], left[:10])
+    decider.decide(greedy[:10], expert[:10], by_expert, roles, HEAVY, actors[:10], explored[:10])
+    assert (greedy[:10] == 1).all()
+    assert (actors[:10] == Actor.EXPERT).all()
+    assert (greedy[10:] == 0).all()
+    assert (actors[10:] == 77).all()
+    assert (explored[10:] == 77).all()
+    assert leads[:10].all()
+    assert not leads[10:].any()
+    assert left.tolist() == [4] * 10 + [77] * 10
+
+
+# Segments and episodes: who plays is drawn once for many frames.
+
+
+class Slots:
+    """Some slots, frame after frame, as the gateway keeps them."""
+
+    def __init__(self, n: int, *, role: int = TRAIN, seed: int = 0) -> None:
+        self.n = n
+        self.decider = ActionSelector(DISCRETE, np.random.default_rng(seed))
+        self.roles = np.full(n, role, np.uint8)
+        self.leads, self.left = fresh(n)
+        self.expert = full(n, [1])
+
+    def play(
+        self, mix: ActingParams, frames: int, *, advised: bool = True
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the expert played, [frames, n]."""
+        expert = self.expert if advised else np.full_like(self.expert, np.nan)
+        return np.array(
+            [
+                self.decider.pick(expert, self.roles, mix, self.leads, self.left)
+                for _ in range(frames)
+            ]
+        )
+
+    def end_episodes(self) -> None:
+        self.left[:] = 0
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
+def test_the_expert_plays_its_share_of_the_segments_and_each_is_unbroken(ratio: float) -> None:
+    segments, length, slots = 40, 7, 250
+    played = Slots(slots).play(ActingParams(ratio, 0, 0, "segment", length), segments * length)
+    by_segment = played.reshape(segments, length, slots)
+    first = by_segment[:, 0]
+    np.testing.assert_array_equal(by_segment, np.broadcast_to(first[:, None], by_segment.shape))
+    assert near(first.mean(), ratio, segments * slots)
+    assert near(played.mean(), ratio, segments * slots)
+    if 0 < ratio < 1:
+        # Each is drawn by itself: neither the one before nor the neighbour decides.
+        assert near((first[1:] & first[:-1]).mean(), ratio**2, (segments - 1) * slots)
+        assert near((first[:, 1:] & first[:, :-1]).mean(), ratio**2, segments * (slots - 1))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
+def test_the_expert_plays_its_share_of_the_episodes_and_each_is_unbroken(ratio: float) -> None:
+    slots, first = Slots(500), []
+    for length in range(1, 21):
+        played = slots.play(ActingParams(ratio, 0, 0, "episode"), length)
+        np.testing.assert_array_equal(played, np.broadcast_to(played[0], played.shape))
+        slots.end_episodes()
+        first.append(played[0])
+    assert near(np.array(first).mean(), ratio, 20 * 500)
+
+
+def test_an_episode_begins_with_a_new_segment() -> None:
+    slots, mix = Slots(200), ActingParams(0.5, 0, 0, "segment", 10)
+    before = slots.play(mix, 4)[-1]
+    slots.end_episodes()
+    after = slots.play(mix, 10)
+    assert near((after[0] == before).mean(), 0.5, 200)
+    assert (after == after[0]).all()
+    assert (slots.play(mix, 1)[0] != after[0]).any()
+
+
+def test_slots_are_at_different_places_of_their_segments() -> None:
+    slots, mix = Slots(4), ActingParams(1.0, 0, 0, "segment", 3)
+    slots.left[:] = [0, 1, 2, 3]
+    slots.leads[:] = False
+    assert slots.play(mix, 4).astype(int).T.tolist() == [
+        [1, 1, 1, 1],
+        [0, 1, 1, 1],
+        [0, 0, 1, 1],
+        [0, 0, 0, 1],
+    ]
+
+
+@pytest.mark.parametrize(("unit", "boundary"), [("segment", 6), ("episode", 100), ("frame", 1)])
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_a_ratio_of_0_or_1_holds_from_the_next_boundary_on(
+    unit: Any, boundary: int, ratio: float
+) -> None:
+    """With the unit frame that is the next frame."""
+    slots = Slots(50)
+    assert (slots.play(ActingParams(1 - ratio, 0, 0, unit, 6), 1) == bool(1 - ratio)).all()
+    rest = slots.play(ActingParams(ratio, 0, 0, unit, 6), boundary - 1)
+    assert (rest == bool(1 - ratio)).all()
+    if unit == "episode":
+        slots.end_episodes()
+    assert (slots.play(ActingParams(ratio, 0, 0, unit, 6), 20) == bool(ratio)).all()
+
+
+def test_a_segment_goes_on_around_frames_without_a_recommendation() -> None:
+    slots, mix = Slots(30), ActingParams(1.0, 0, 0, "segment", 10)
+    assert slots.play(mix, 3).all()
+    assert not slots.play(mix, 4, advised=False).any()
+    mix = replace(mix, expert_ratio=0.0)
+    assert slots.play(mix, 3).all(), "it is not over yet"
+    assert not slots.play(mix, 1).any(), "those frames were counted"
+
+
+@pytest.mark.parametrize("unit", ["frame", "segment", "episode"])
+def test_eval_roles_are_not_mixed_whatever_the_unit(unit: Any) -> None:
+    for ratio in (0.0, 0.5, 1.0):
+        mix = ActingParams(ratio, 0, 0, unit, 5)
+        assert not Slots(50, role=EVAL).play(mix, 20).any()
+        assert Slots(50, role=EVAL_EXPERT).play(mix, 20).all()
+
+
+def test_a_unit_that_changes_leaves_nothing_behind() -> None:
+    slots = Slots(50)
+    slots.play(ActingParams(1.0, 0, 0, "episode"), 5)
+    assert not slots.play(ActingParams(0.0, 0, 0, "frame"), 5).any()
+    assert not slots.play(ActingParams(0.0, 0, 0, "episode"), 5).any()

@@ -1,0 +1,1155 @@
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.decision import ActingParams
+from agent.replay import Replay
+from agent.step import FINAL, STEP
+from config.models import RewardConfig
+from protocol import codec
+from protocol.errors import RemoteError
+from protocol.messages import Action, Actions, Frame, Frames
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from server.gateway.frame_loop import FrameLoop
+from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, FixedPolicy, ListSink
+
+MOST_SLOTS = 4096
+
+POLICY_ACTION = (2, 0.25, -0.5)
+EXPERT_ACTION: list[Any] = [1, [0.5, 0.75]]
+EXPERT_ROW = [1.0, 0.5, 0.75]
+
+
+class FakePlayer:
+    """A connection that notes what the turn does with it."""
+
+    def __init__(self, world: World, slots: int, role: str, session: int) -> None:
+        self.world = world
+        self.slots = slots
+        self.streams = [session << 16 | slot for slot in range(slots)]
+        self.rows = world.turn.join(self.streams, role)
+        self.answers: list[Any] = []
+        self.sends = 0
+        self.released: list[int | None] = []
+        self.error: RemoteError | None = None
+        self.gone = False
+        self.seqs = [0] * slots
+
+    def send(self, data: bytes) -> None:
+        if self.error is None and not self.gone:
+            self.sends += 1
+            while data:
+                end = 4 + int.from_bytes(data[:4], "big")
+                self.answers.append(codec.decode_server(data[4:end]))
+                data = data[end:]
+
+    def answered(self, slot: int | None) -> None:
+        self.released.append(slot)
+
+    def fail(self, error: RemoteError) -> None:
+        self.error = error
+
+    def frame(
+        self,
+        obs: Any = 0.0,
+        reward: Any = 0.0,
+        status: int = 0,
+        expert: Any = None,
+        took: Any = None,
+        slot: int = 0,
+    ) -> None:
+        spec = self.world.spec
+        data = np.full(spec.observation_size, obs, spec.observation_dtype)
+        seq = self.seqs[slot]
+        self.seqs[slot] += 1
+        frame = Frame(slot, seq, memoryview(data.tobytes()), reward, status, expert, took)
+        self.world.turn.add_frame(self, frame)
+
+    def frames(
+        self,
+        obs: list[float],
+        rewards: list[float],
+        statuses: list[int],
+        experts: Any = None,
+        took: Any = None,
+    ) -> None:
+        spec, n = self.world.spec, self.slots
+        pixels = np.repeat(np.array(obs, spec.observation_dtype), spec.observation_size)
+        message = Frames(
+            self.seqs[0],
+            memoryview(pixels.tobytes()),
+            memoryview(np.array(rewards, np.float32).tobytes()),
+            memoryview(bytes(statuses)),
+            None if experts is None else memoryview(np.array(experts, np.float32).tobytes()),
+            None
+            if took is None
+            else (memoryview(np.array(took[0], np.float32).tobytes()), memoryview(bytes(took[1]))),
+        )
+        assert len(statuses) == n
+        self.seqs[0] += 1
+        self.world.turn.add_frames(self, message)
+
+    def leave(self) -> None:
+        self.gone = True
+        self.world.turn.leave(self)
+
+    @property
+    def last(self) -> Any:
+        return self.answers[-1]
+
+
+class World:
+    """A turn loop with fakes around it. The expert never acts unless the mix says so."""
+
+    def __init__(
+        self,
+        spec: GameSpec = SPEC,
+        *,
+        room: int = 10**9,
+        reward: RewardConfig | None = None,
+        action: tuple[float, ...] = POLICY_ACTION,
+        frame_stack: int = 1,
+    ) -> None:
+        self.spec = spec
+        self.sink = ListSink(room)
+        self.policy = FixedPolicy(action)
+        self.mix = ActingParams(expert_ratio=0.0, epsilon=0.0, noise=0.0)
+        self.turn = FrameLoop(
+            spec,
+            reward or RewardConfig(),
+            self.policy,  # type: ignore[arg-type]
+            self.sink,
+            lambda: self.mix,
+            np.random.default_rng(0),
+            most_slots=MOST_SLOTS,
+            frame_stack=frame_stack,
+        )
+        self.sessions = 0
+
+    def player(self, slots: int = 1, role: str = "train") -> FakePlayer:
+        self.sessions += 1
+        return FakePlayer(self, slots, role, self.sessions)
+
+    def run(self) -> None:
+        self.turn.run()
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.sink.rows(self.spec)
+
+
+def brief(row: dict[str, Any]) -> tuple[Any, ...]:
+    kind = {STEP: "step", FINAL: "final"}[row["kind"]]
+    return kind, row["stream"], row["seq"], row["obs"][0], row["reward"], row["status"]
+
+
+def test_a_frame_is_answered_and_its_successor_makes_it_a_step() -> None:
+    world = World()
+    player = world.player()
+    player.frame(obs=10, reward=99)
+    world.run()
+    assert player.last == Action(0, 0, [2, [0.25, -0.5]], DQN, 7, False)
+    assert world.rows() == []
+    player.frame(obs=20, reward=1.5)
+    world.run()
+    assert player.last == Action(0, 1, [2, [0.25, -0.5]], DQN, 7, False)
+    assert world.rows() == [
+        {
+            "obs": [10.0] * 3,
+            "action": list(POLICY_ACTION),
+            "reward": 1.5,
+            "stream": player.streams[0],
+            "seq": 0,
+            "actor": DQN,
+            "kind": STEP,
+            "status": 0,
+        }
+    ]
+    assert player.released == [0, 0]
+    assert world.turn.stored == 1
+    assert world.turn.turns == 2
+
+
+def test_frames_of_one_turn_are_answered_by_one_pass_in_their_order() -> None:
+    world = World()
+    players = [world.player() for _ in range(5)]
+    for i, player in enumerate(players):
+        player.frame(obs=i)
+    world.run()
+    assert list(world.policy.batches) == [5]
+    assert [player.last.seq for player in players] == [0] * 5
+    for i, player in enumerate(players):
+        player.frame(obs=10 + i, reward=i)
+    world.run()
+    assert [brief(row) for row in world.rows()] == [
+        ("step", player.streams[0], 0, i, i, 0) for i, player in enumerate(players)
+    ]
+
+
+def test_nothing_to_do_is_fine() -> None:
+    world = World()
+    world.run()
+    world.player()
+    world.run()
+    assert (world.turn.turns, world.rows(), list(world.policy.batches)) == (0, [], [])
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_an_episode_ends_with_a_final_row_and_the_next_one_starts_afresh(status: int) -> None:
+    world = World()
+    player = world.player()
+    player.frame(obs=1)
+    world.run()
+    player.frame(obs=2, reward=5, status=status)
+    world.run()
+    assert player.last == Action(0, 1, None, 0, 7, False)
+    stream = player.streams[0]
+    ended = [("step", stream, 0, 1, 5, status), ("final", stream, 1, 2, 0, 0)]
+    assert [brief(row) for row in world.rows()] == ended
+    final = world.rows()[1]
+    assert (final["actor"], final["action"]) == (0, [0, 0, 0])
+    # The first frame of the next episode: its reward belongs to nothing.
+    player.frame(obs=3, reward=1000)
+    world.run()
+    assert len(world.rows()) == 2
+    player.frame(obs=4, reward=6)
+    world.run()
+    assert [brief(row) for row in world.rows()] == [*ended, ("step", stream, 2, 3, 6, 0)]
+    assert [(e.episode_return, e.length, e.role) for e in world.turn.episodes] == [(5, 1, "train")]
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_an_episode_of_one_frame_leaves_nothing(status: int) -> None:
+    world = World()
+    player = world.player()
+    player.frame(status=status, reward=3)
+    world.run()
+    assert player.last.actor == 0
+    player.leave()
+    world.run()
+    assert world.rows() == []
+    assert list(world.turn.episodes) == []
+
+
+def test_the_expert_acts_where_it_recommends_something() -> None:
+    world = World()
+    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    player, other = world.player(), world.player()
+    player.frame(expert=EXPERT_ACTION)
+    other.frame()
+    world.run()
+    assert player.last == Action(0, 0, EXPERT_ACTION, EXPERT, 7, False)
+    assert other.last == Action(0, 0, [2, [0.25, -0.5]], DQN, 7, False)
+    player.frame()
+    other.frame()
+    world.run()
+    assert [(row["actor"], row["action"]) for row in world.rows()] == [
+        (EXPERT, EXPERT_ROW),
+        (DQN, list(POLICY_ACTION)),
+    ]
+
+
+def test_no_recommendation_is_left_over_from_the_frame_that_waited_there_before() -> None:
+    world = World()
+    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    player = world.player()
+    player.frame(expert=EXPERT_ACTION)
+    world.run()
+    player.frame()
+    world.run()
+    assert player.last.actor == DQN
+
+
+def test_exploring_is_told() -> None:
+    world = World()
+    world.mix = ActingParams(expert_ratio=0.0, epsilon=1.0, noise=0.0)
+    player = world.player()
+    seen = set()
+    for _ in range(50):
+        player.frame()
+        world.run()
+        assert player.last.explored is True
+        assert player.last.actor == DQN
+        seen.add(player.last.action[0])
+    assert seen == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("actor", [DQN, EXPERT])
+def test_took_replaces_the_action_and_the_tag(actor: int) -> None:
+    world = World()
+    player = world.player()
+    player.frame()
+    world.run()
+    player.frame(took=([3, [-1.0, 1.0]], actor))
+    world.run()
+    player.frame()
+    world.run()
+    assert [(row["actor"], row["action"]) for row in world.rows()] == [
+        (actor, [3, -1, 1]),
+        (DQN, list(POLICY_ACTION)),
+    ]
+
+
+def test_took_with_the_last_frame_of_an_episode_counts() -> None:
+    world = World()
+    player = world.player()
+    player.frame()
+    world.run()
+    player.frame(status=1, took=([3, [-1.0, 1.0]], EXPERT))
+    world.run()
+    assert [(row["kind"], row["actor"], row["action"]) for row in world.rows()] == [
+        (STEP, EXPERT, [3, -1, 1]),
+        (FINAL, 0, [0, 0, 0]),
+    ]
+
+
+@pytest.mark.parametrize("took", [([4, [0.0, 0.0]], EXPERT), ([0, [0.0, 2.0]], DQN), ([0], DQN)])
+def test_what_was_taken_must_be_possible(took: Any) -> None:
+    world = World()
+    player, other = world.player(), world.player()
+    for one in (player, other):
+        one.frame()
+    world.run()
+    with pytest.raises(RemoteError, match=r"action_out_of_range|action_shape"):
+        player.frame(took=took)
+    other.frame(reward=2)
+    world.run()
+    assert [brief(row) for row in world.rows()] == [("step", other.streams[0], 0, 0, 2, 0)]
+
+
+@pytest.mark.parametrize("expert", [[4, [0.0, 0.0]], [1.5, [0.0, 0.0]], [0, 0.5], [0, [0.0, -2.0]]])
+def test_a_recommendation_outside_its_heads_is_refused(expert: Any) -> None:
+    world = World()
+    player = world.player()
+    with pytest.raises(RemoteError, match=r"action_out_of_range|action_shape"):
+        player.frame(expert=expert)
+    world.run()
+    assert player.answers == []
+
+
+@pytest.mark.parametrize("role", ["eval", "eval_expert"])
+def test_evaluation_stores_nothing(role: str) -> None:
+    world = World()
+    world.mix = ActingParams(expert_ratio=0.5, epsilon=1.0, noise=0.5)
+    player = world.player(role=role)
+    expected = ([1, [0.5, 0.75]], EXPERT) if role == "eval_expert" else ([2, [0.25, -0.5]], DQN)
+    for i in range(30):
+        player.frame(reward=1, expert=EXPERT_ACTION, status=int(i % 10 == 9))
+        world.run()
+        if i % 10 == 9:
+            assert (player.last.action, player.last.actor) == (None, 0)
+        else:
+            assert (player.last.action, player.last.actor) == expected
+            assert player.last.explored is False
+    player.leave()
+    world.run()
+    assert world.rows() == []
+    assert world.turn.stored == 0
+    assert world.turn.frames == {"train": 0, "eval": 0, "eval_expert": 0} | {role: 30}
+    assert [(e.role, e.episode_return, e.length) for e in world.turn.episodes] == [(role, 9, 9)] * 3
+
+
+def test_answers_of_a_player_that_came_together_go_together() -> None:
+    world = World()
+    one, other = world.player(slots=4), world.player()
+    for slot in (2, 0):
+        one.frame(slot=slot)
+    other.frame()
+    for slot in (3, 1):
+        one.frame(slot=slot)
+    world.run()
+    assert [answer.slot for answer in one.answers] == [2, 0, 3, 1]
+    assert one.released == [2, 0, 3, 1]
+    assert (one.sends, other.sends) == (2, 1)
+    assert len(other.answers) == 1
+
+
+REWARDS = GameSpec(
+    "rewards", Observation("float32", (1,)), (Discrete("fire", 4),), ("score", "life", "time")
+).checked()
+
+
+@pytest.mark.parametrize(
+    ("reward", "clip", "expected"),
+    [([1, 1, 1], None, 2 - 3 + 1), ([1, 0, 0], 1.0, 1), ([0, 5, 0], 1.0, -1), ([1, 0, 2], 10.0, 4)],
+)
+def test_rewards_are_weighted_then_clipped(
+    reward: list[float], clip: float | None, expected: float
+) -> None:
+    world = World(
+        REWARDS, reward=RewardConfig(weights={"score": 2.0, "life": -3.0}, clip=clip), action=(1,)
+    )
+    player = world.player()
+    player.frame(reward=[0.0, 0.0, 0.0])
+    world.run()
+    player.frame(reward=reward, status=1)
+    world.run()
+    assert world.rows()[0]["reward"] == expected
+    # Returns that people see are before the clip.
+    assert world.turn.episodes[0].episode_return == 2 * reward[0] - 3 * reward[1] + reward[2]
+
+
+def test_rewards_whose_sum_is_too_large_end_that_connection_alone() -> None:
+    """Each component is finite, their weighted sum is not: it would poison every weight."""
+    reward = RewardConfig(weights={"score": 1e30})
+    world = World(REWARDS, reward=reward, action=(1,))
+    bad, good = world.player(), world.player()
+    for player in (bad, good):
+        player.frame(reward=[3e38, 0.0, 0.0])  # ignored: the first of an episode
+    world.run()
+    bad.frame(reward=[3e38, 0.0, 0.0])
+    good.frame(reward=[0.0, 4.0, 0.0])
+    world.run()
+    assert bad.error is not None
+    assert bad.error.code == "reward_not_finite"
+    assert len(bad.answers) == 1
+    assert good.error is None
+    assert [brief(row) for row in world.rows()] == [("step", good.streams[0], 0, 0, 4, 0)]
+    assert np.isfinite([row["reward"] for row in world.rows()]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_bad_observation_ends_its_connection_alone(value: float, place: int) -> None:
+    world = World()
+    players = [world.player() for _ in range(3)]
+    for i, player in enumerate(players):
+        player.frame(obs=i)
+    world.run()
+    for i, player in enumerate(players):
+        player.frame(obs=value if i == place else 10 + i, reward=i)
+    world.run()
+    bad = players.pop(place)
+    assert bad.error is not None
+    assert bad.error.code == "observation_not_finite"
+    assert len(bad.answers) == 1
+    assert all(player.error is None and len(player.answers) == 2 for player in players)
+    streams = [player.streams[0] for player in players]
+    assert [row["stream"] for row in world.rows()] == streams
+    assert [brief(row)[3:] for row in world.rows()] == [(i, i, 0) for i in range(3) if i != place]
+    bad.leave()
+    for player in players:
+        player.frame(obs=100)
+    world.run()
+    # The bad frame completed nothing, so there is no step for its final row to end.
+    assert bad.streams[0] not in {row["stream"] for row in world.rows()}
+    assert all(len(player.answers) == 3 for player in players)
+
+
+def test_large_observations_are_played_on_up_to_a_limit() -> None:
+    world = World()
+    players = [world.player() for _ in range(4)]
+    for player in players:
+        player.frame(obs=1e9)
+    wild = world.player()
+    wild.frame(obs=-1.1e9)
+    world.run()
+    assert all(player.error is None and len(player.answers) == 1 for player in players)
+    assert wild.error is not None
+    assert wild.error.code == "observation_not_finite"
+
+
+def test_a_bad_slot_of_frames_ends_all_slots_of_that_connection() -> None:
+    world = World()
+    vector, single = world.player(slots=3), world.player()
+    vector.frames([1, 2, 3], [0, 0, 0], [0, 0, 0])
+    single.frame(obs=4)
+    world.run()
+    vector.frames([1, np.nan, 3], [7, 7, 7], [0, 0, 0])
+    single.frame(obs=5, reward=8)
+    world.run()
+    assert vector.error is not None
+    assert "got nan in element 0" in vector.error.message
+    assert [brief(row) for row in world.rows()] == [("step", single.streams[0], 0, 4, 8, 0)]
+    assert len(single.answers) == 2
+
+
+def test_the_other_slots_of_a_failed_connection_are_not_stuck() -> None:
+    world = World()
+    player = world.player(slots=2)
+    player.frame(obs=np.nan, slot=0)
+    player.frame(obs=1, slot=1)
+    world.run()
+    assert player.error is not None
+    assert player.released == [1]
+    player.leave()
+    world.run()
+    assert world.turn.slots == 0
+
+
+def test_a_batch_of_bad_frames_alone_is_no_batch() -> None:
+    world = World()
+    player = world.player()
+    player.frame(obs=np.nan)
+    world.run()
+    assert player.error is not None
+    assert list(world.policy.batches) == []
+    other = world.player()
+    other.frame()
+    world.run()
+    assert len(other.answers) == 1
+
+
+def test_pixels_are_not_looked_at_for_nan() -> None:
+    world = World(PIXELS, action=(3,))
+    player = world.player()
+    for value in (255, 7):
+        player.frame(obs=value)
+        world.run()
+    assert world.rows()[0]["obs"] == [255] * 6
+
+
+# Disconnects.
+
+
+def test_a_disconnect_in_the_middle_truncates_with_the_pending_frame() -> None:
+    world = World()
+    player = world.player()
+    for i in range(3):
+        player.frame(obs=i, reward=i)
+        world.run()
+    player.leave()
+    world.run()
+    stream = player.streams[0]
+    assert [brief(row) for row in world.rows()] == [
+        ("step", stream, 0, 0, 1, 0),
+        ("step", stream, 1, 1, 2, 0),
+        ("final", stream, 2, 2, 0, 0),
+    ]
+    assert world.turn.slots == 0
+    assert list(world.turn.episodes) == [], "a broken episode has no return to show"
+
+
+def test_a_disconnect_before_a_step_was_stored_leaves_nothing() -> None:
+    world = World()
+    player = world.player()
+    player.frame()
+    world.run()
+    player.leave()
+    world.run()
+    assert world.rows() == []
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_disconnect_between_episodes_leaves_nothing_more(frames: int) -> None:
+    world = World()
+    player = world.player()
+    for status in (0, 1, *[0] * frames):
+        player.frame(status=status)
+        world.run()
+    assert len(world.rows()) == 2
+    player.leave()
+    world.run()
+    assert len(world.rows()) == 2, "the second episode has no step that a final row could end"
+
+
+def test_a_disconnect_while_its_frame_waits_counts_the_frame() -> None:
+    world = World()
+    player = world.player()
+    player.frame(obs=1)
+    world.run()
+    player.frame(obs=2, reward=3)
+    player.leave()
+    world.run()
+    stream = player.streams[0]
+    assert [brief(row) for row in world.rows()] == [
+        ("step", stream, 0, 1, 3, 0),
+        ("final", stream, 1, 2, 0, 0),
+    ]
+    assert len(player.answers) == 1
+    assert world.turn.slots == 0
+
+
+def test_a_disconnect_while_its_last_frame_waits_has_one_final_row() -> None:
+    world = World()
+    player = world.player()
+    player.frame(obs=1)
+    world.run()
+    player.frame(obs=2, status=2)
+    player.leave()
+    world.run()
+    assert [row["kind"] for row in world.rows()] == [STEP, FINAL]
+
+
+def test_only_slots_with_a_step_get_a_final_row_at_a_disconnect() -> None:
+    world = World()
+    player = world.player(slots=3)
+    for slot, frames in ((0, 2), (1, 1)):
+        for i in range(frames):
+            player.frame(obs=10 * slot + i, slot=slot)
+            world.run()
+    player.leave()
+    world.run()
+    assert [brief(row)[:4] for row in world.rows()] == [
+        ("step", player.streams[0], 0, 0),
+        ("final", player.streams[0], 1, 1),
+    ]
+
+
+def test_slots_are_freed_and_memory_does_not_grow_over_10_000_connects() -> None:
+    world = World()
+    stays = world.player()
+
+    def connect(times: int) -> None:
+        for i in range(times):
+            player = world.player(slots=1 + i % 3)
+            for _ in range(i % 3):
+                player.frame()
+                world.run()
+            player.leave()
+            world.run()
+            world.sink.blocks.clear()
+        world.turn.durations_ms.clear()
+        world.policy.batches.clear()
+
+    connect(8000)
+    high = world.turn._table.high
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    connect(2000)
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert world.turn.slots == 1
+    assert world.turn._table.high == high
+    assert grown < 20_000, f"{grown} bytes more after 2,000 further connects"
+    stays.frame()
+    world.run()
+    assert len(stays.answers) == 1
+
+
+def test_a_new_player_inherits_nothing_from_the_one_whose_row_it_gets() -> None:
+    world = World()
+    first = world.player()
+    for _ in range(3):
+        first.frame(reward=1)
+        world.run()
+    first.leave()
+    world.run()
+    before = len(world.rows())
+    second = world.player()
+    assert second.rows.tolist() == first.rows.tolist()
+    second.frame(reward=50)
+    world.run()
+    assert len(world.rows()) == before
+    second.frame(reward=2, status=1)
+    world.run()
+    assert [brief(row) for row in world.rows()[before:]] == [
+        ("step", second.streams[0], 0, 0, 2, 1),
+        ("final", second.streams[0], 1, 0, 0, 0),
+    ]
+    assert world.turn.episodes[-1].episode_return == 2
+
+
+# Segments and episodes.
+
+
+def who_plays(world: World, player: FakePlayer, statuses: list[int]) -> list[int]:
+    """The tags of the answers to frames with these statuses."""
+    for status in statuses:
+        player.frame(status=status, expert=None if status else EXPERT_ACTION)
+        world.run()
+    return [answer.actor for answer in player.answers[-len(statuses) :]]
+
+
+@pytest.mark.parametrize("unit", ["segment", "episode"])
+def test_who_leads_is_kept_between_the_frames_of_a_slot(unit: Any) -> None:
+    """However often the ratio changes meanwhile, and whoever else plays."""
+    world = World()
+    player, other = world.player(), world.player()
+    for expert in (True, False, True):
+        world.mix = ActingParams(float(expert), 0, 0, unit, 4)
+        led = [EXPERT if expert else DQN]
+        assert who_plays(world, player, [0]) == led
+        world.mix = ActingParams(float(not expert), 0, 0, unit, 4)
+        assert who_plays(world, other, [0] * 4) == [DQN if expert else EXPERT] * 4
+        assert who_plays(world, player, [0, 0, 0]) == led * 3
+        if unit == "segment":
+            continue
+        assert who_plays(world, player, [0, 0]) == led * 2
+        assert who_plays(world, player, [1]) == [0]
+        assert who_plays(world, other, [2]) == [0]
+
+
+def test_an_episode_that_ends_takes_its_segment_along() -> None:
+    world = World()
+    player = world.player()
+    world.mix = ActingParams(1.0, 0, 0, "segment", 100)
+    assert who_plays(world, player, [0, 0, 1]) == [EXPERT, EXPERT, 0]
+    world.mix = ActingParams(0.0, 0, 0, "segment", 100)
+    assert who_plays(world, player, [0, 0]) == [DQN, DQN]
+
+
+def test_a_new_player_does_not_go_on_with_the_segment_of_the_one_before() -> None:
+    world = World()
+    first = world.player()
+    world.mix = ActingParams(1.0, 0, 0, "episode")
+    assert who_plays(world, first, [0, 0]) == [EXPERT, EXPERT]
+    first.leave()
+    world.run()
+    world.mix = ActingParams(0.0, 0, 0, "episode")
+    second = world.player()
+    assert second.rows.tolist() == first.rows.tolist()
+    assert who_plays(world, second, [0]) == [DQN]
+
+
+def test_it_knows_whether_games_of_evaluation_play() -> None:
+    world = World()
+    world.player()
+    assert not world.turn.evaluating
+    games = world.player(2, "eval"), world.player(1, "eval_expert")
+    assert world.turn.slots_by_role == {"train": 1, "eval": 2, "eval_expert": 1}
+    for game in games:
+        assert world.turn.evaluating
+        game.leave()
+        world.run()
+    assert not world.turn.evaluating
+    assert world.turn.slots_by_role == {"train": 1, "eval": 0, "eval_expert": 0}
+
+
+# Back-pressure.
+
+
+def test_a_full_sink_loses_nothing_and_keeps_the_order() -> None:
+    world = World(room=0)
+    players = [world.player() for _ in range(4)]
+    for player in players:
+        player.frame()
+    world.run()
+    assert not world.turn.full
+    for player in players:
+        player.frame(status=1)
+    world.run()
+    assert world.turn.full
+    assert all(len(player.answers) == 2 for player in players), "answers do not wait for the ring"
+    for player in players:
+        player.frame()
+    world.run()
+    assert all(len(player.answers) == 2 for player in players), "but the next turn does"
+    expected = [("step", i) for i in range(4)] + [("final", i) for i in range(4)]
+    for room in (3, 0, 1, 2, 2):
+        world.sink.free += room
+        world.turn.flush()
+    assert [
+        (brief(row)[0], [p.streams[0] for p in players].index(row["stream"]))
+        for row in world.rows()
+    ] == expected
+    assert not world.turn.full
+    world.run()
+    assert all(len(player.answers) == 3 for player in players)
+    assert world.turn.stored == 4
+
+
+def test_a_disconnect_while_the_sink_is_full_is_stored_later() -> None:
+    world = World(room=0)
+    player = world.player()
+    for i in range(2):
+        player.frame(obs=i)
+        world.run()
+    assert world.turn.full
+    player.frame(obs=2)
+    player.leave()
+    world.run()
+    assert world.turn.slots == 1
+    world.sink.free = 100
+    world.turn.flush()
+    world.run()
+    assert [brief(row)[:4] for row in world.rows()] == [
+        ("step", player.streams[0], 0, 0),
+        ("step", player.streams[0], 1, 1),
+        ("final", player.streams[0], 2, 2),
+    ]
+    assert world.turn.slots == 0
+
+
+def test_what_waits_for_a_full_sink_is_bounded() -> None:
+    world = World(room=0)
+    players = [world.player(slots=4) for _ in range(4)]
+    for status in (0, 0, 1, 0, 0, 0):
+        for player in players:
+            player.frames([0] * 4, [0] * 4, [status] * 4)
+        world.run()
+        if world.turn.full:
+            break
+    assert world.turn.full
+    waits = len(world.turn._pending_steps)
+    for player in players:
+        player.leave()
+        for _ in range(20):
+            world.run()
+    assert len(world.turn._pending_steps) == waits <= 3 * 16
+
+
+def test_it_is_idle_only_when_nothing_waits() -> None:
+    world = World(room=0)
+    assert world.turn.idle
+    player = world.player()
+    player.frame()
+    assert not world.turn.idle, "a frame waits"
+    world.run()
+    assert world.turn.idle
+    player.frame()
+    world.run()
+    assert not world.turn.idle, "a step waits for the ring"
+    world.sink.free = 1
+    world.turn.flush()
+    assert world.turn.idle
+    player.leave()
+    assert not world.turn.idle, "an episode waits to be truncated"
+    world.run()
+    assert not world.turn.idle, "its final row waits for the ring"
+    world.sink.free = 1
+    world.turn.flush()
+    assert world.turn.idle
+
+
+def test_new_players_may_join_while_the_sink_is_full_and_frames_wait() -> None:
+    """The tables grow under what waits in them."""
+    world = World(room=0)
+    first = [world.player() for _ in range(10)]
+    for i in range(2):
+        for n, player in enumerate(first):
+            player.frame(obs=100 * i + n, reward=n)
+        world.run()
+    assert world.turn.full
+    for n, player in enumerate(first):
+        player.frame(obs=200 + n, reward=n)
+    later = [world.player() for _ in range(200)]
+    for n, player in enumerate(later):
+        player.frame(obs=1000 + n)
+    world.sink.free = 10**6
+    world.turn.flush()
+    world.run()
+    assert [len(player.answers) for player in first] == [3] * 10
+    assert [len(player.answers) for player in later] == [1] * 200
+    assert [brief(row) for row in world.rows()] == [
+        ("step", player.streams[0], i, 100 * i + n, n, 0)
+        for i in range(2)
+        for n, player in enumerate(first)
+    ]
+
+
+# FRAMES.
+
+
+def test_frames_of_several_slots_with_mixed_statuses() -> None:
+    world = World()
+    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    player = world.player(slots=3)
+    nan = float("nan")
+    player.frames([1, 2, 3], [0, 0, 0], [0, 0, 0], experts=[EXPERT_ROW, [nan, 0, 0], EXPERT_ROW])
+    world.run()
+    answer = player.last
+    assert isinstance(answer, Actions)
+    assert list(answer.actors) == [EXPERT, DQN, EXPERT]
+    actions = np.frombuffer(answer.actions, np.float32).reshape(3, 3)
+    assert actions.tolist() == [EXPERT_ROW, list(POLICY_ACTION), EXPERT_ROW]
+    player.frames([4, 5, 6], [10, 20, 30], [0, 1, 2])
+    world.run()
+    answer = player.last
+    assert (answer.seq, list(answer.actors), list(answer.explored)) == (1, [DQN, 0, 0], [0, 0, 0])
+    actions = np.frombuffer(answer.actions, np.float32).reshape(3, 3)
+    assert actions[0].tolist() == list(POLICY_ACTION)
+    assert np.isnan(actions[1:]).all()
+    a, b, c = player.streams
+    assert [(*brief(row), row["actor"]) for row in world.rows()] == [
+        ("step", a, 0, 1, 10, 0, EXPERT),
+        ("step", b, 0, 2, 20, 1, DQN),
+        ("step", c, 0, 3, 30, 2, EXPERT),
+        ("final", b, 1, 5, 0, 0, 0),
+        ("final", c, 1, 6, 0, 0, 0),
+    ]
+    assert player.released == [None, None]
+    player.frames([7, 8, 9], [1, 2, 3], [0, 0, 0])
+    world.run()
+    assert [brief(row) for row in world.rows()[5:]] == [("step", a, 1, 4, 1, 0)]
+    player.leave()
+    world.run()
+    assert [brief(row)[:4] for row in world.rows()[6:]] == [("final", a, 2, 7)]
+
+
+def test_took_of_frames_is_for_each_slot() -> None:
+    world = World()
+    player = world.player(slots=3)
+    player.frames([1, 2, 3], [0, 0, 0], [0, 0, 0])
+    world.run()
+    instead = [[3, 1, -1], [0, 0, 0], [1, 0, 0.5]]
+    player.frames([4, 5, 6], [0, 0, 0], [0, 0, 0], took=(instead, [EXPERT, 0, DQN]))
+    world.run()
+    assert [(row["actor"], row["action"]) for row in world.rows()] == [
+        (EXPERT, [3, 1, -1]),
+        (DQN, list(POLICY_ACTION)),
+        (DQN, [1, 0, 0.5]),
+    ]
+
+
+def test_no_took_is_left_over_from_the_frames_that_waited_there_before() -> None:
+    world = World()
+    player = world.player(slots=1)
+    player.frame()
+    world.run()
+    player.frame(took=([3, [1.0, 1.0]], EXPERT))
+    world.run()
+    player.frame()
+    world.run()
+    assert [row["actor"] for row in world.rows()] == [EXPERT, DQN]
+
+
+# Any game at all against the rules of the wire.
+
+
+class Model:
+    """What the rules say of one slot: the rows that its frames must make."""
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
+        self.rows: list[tuple[Any, ...]] = []
+        self.pending: tuple[int, float] | None = None
+        self.stored = False
+
+    def frame(self, seq: int, obs: float, reward: float, status: int) -> None:
+        if self.pending is not None:
+            self.rows.append(("step", self.stream, *self.pending, reward, status))
+            self.stored = True
+            if status:
+                self.rows.append(("final", self.stream, seq, obs, 0, 0))
+        self.pending = (seq, obs)
+        if status:
+            self.pending, self.stored = None, False
+
+    def leave(self) -> None:
+        if self.pending is not None and self.stored:
+            self.rows.append(("final", self.stream, *self.pending, 0, 0))
+
+
+ACTIONS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["frame", "frame", "end", "leave", "turn"])),
+    max_size=60,
+)
+
+
+@given(actions=ACTIONS, rooms=st.lists(st.integers(0, 4), max_size=20), seed=st.integers(0, 99))
+def test_any_play_makes_the_rows_that_the_rules_demand(
+    actions: list[tuple[int, str]], rooms: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    world = World(room=5)
+    players = [world.player() for _ in range(4)]
+    models = [Model(player.streams[0]) for player in players]
+    done: list[Model] = []
+    waits = [False] * 4
+    supply = iter(rooms)
+
+    def run() -> None:
+        world.sink.free += next(supply, 50)
+        world.turn.flush()
+        world.run()
+        for i, player in enumerate(players):
+            waits[i] = len(player.answers) < player.seqs[0]
+
+    for who, action in actions:
+        player, model = players[who], models[who]
+        if action == "turn":
+            run()
+        elif action == "leave":
+            player.leave()
+            model.leave()
+            done.append(model)
+            players[who] = world.player()
+            models[who] = Model(players[who].streams[0])
+            waits[who] = False
+        elif not waits[who]:
+            obs, reward = float(rng.integers(1000)), float(rng.integers(100))
+            status = int(rng.integers(1, 3)) if action == "end" else 0
+            model.frame(player.seqs[0], obs, reward, status)
+            player.frame(obs=obs, reward=reward, status=status)
+            waits[who] = True
+    world.sink.free = 10**6
+    world.turn.flush()
+    run()
+    by_stream: dict[int, list[tuple[Any, ...]]] = {}
+    for row in world.rows():
+        by_stream.setdefault(row["stream"], []).append(brief(row))
+    expected = {model.stream: model.rows for model in [*done, *models] if model.rows}
+    assert by_stream == expected
+    assert world.turn.stored == sum(row[0] == "step" for rows in expected.values() for row in rows)
+    assert world.turn.slots == 4
+
+
+# Frame stacks.
+
+
+def shown(world: World) -> list[list[float]]:
+    """What the policy was asked about last: the first number of each frame of each stack."""
+    size = world.spec.observation_size
+    return [stack[::size].tolist() for stack in world.policy.asked]
+
+
+def test_the_network_sees_the_last_frames_of_the_episode() -> None:
+    world = World(frame_stack=3)
+    player, other = world.player(), world.player()
+    seen = []
+    for i, status in enumerate([0, 0, 0, 0, 1, 0, 0]):
+        player.frame(obs=i, status=status)
+        if i % 2:
+            other.frame(obs=100 + i)
+        world.run()
+        if not status:  # the last frame of an episode has no action, so nothing is asked
+            seen.append(shown(world))
+    assert [stacks[0] for stacks in seen] == [
+        [0, 0, 0],
+        [0, 0, 1],
+        [0, 1, 2],
+        [1, 2, 3],
+        [5, 5, 5],
+        [5, 5, 6],
+    ]
+    assert [stacks[1] for stacks in seen if len(stacks) > 1] == [
+        [101, 101, 101],
+        [101, 101, 103],
+        [101, 103, 105],
+    ]
+    # What is stored stays one frame.
+    assert {len(row["obs"]) for row in world.rows()} == {SPEC.observation_size}
+    assert [row["obs"][0] for row in world.rows() if row["stream"] == player.streams[0]] == [
+        *range(5),
+        5,
+    ]
+
+
+def test_a_new_player_sees_no_frames_of_the_one_whose_row_it_gets() -> None:
+    world = World(frame_stack=2)
+    first = world.player()
+    for obs in (1, 2):
+        first.frame(obs=obs)
+        world.run()
+    first.leave()
+    world.run()
+    second = world.player()
+    assert second.rows.tolist() == first.rows.tolist()
+    second.frame(obs=3)
+    world.run()
+    assert shown(world) == [[3, 3]]
+
+
+def test_stacks_grow_with_the_players() -> None:
+    world = World(frame_stack=2)
+    players = [world.player() for _ in range(16)]
+    for player in players:
+        player.frame(obs=1)
+    world.run()
+    players += [world.player() for _ in range(100)]
+    for n, player in enumerate(players):
+        player.frame(obs=2 + n)
+    world.run()
+    assert shown(world) == [[1 if n < 16 else 2 + n, 2 + n] for n in range(116)]
+
+
+@settings(max_examples=60)
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["frame", "frame", "frame", "end", "leave", "turn"])
+        ),
+        max_size=80,
+    ),
+    size=st.integers(2, 5),
+    ratio=st.sampled_from([0.0, 0.5]),
+)
+def test_the_network_plays_on_the_stacks_that_the_replay_teaches(
+    actions: list[tuple[int, str]], size: int, ratio: float
+) -> None:
+    """Stack by stack, whoever plays and however episodes and connections end."""
+    world = World(PIXELS, action=(3,), frame_stack=size)
+    world.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+    players = [world.player() for _ in range(4)]
+    waits = [False] * 4
+    frames: list[tuple[int, int]] = []  # which frame has the number that is its observation
+    seen: dict[tuple[int, int], list[int]] = {}
+
+    def run() -> None:
+        world.policy.asked = np.empty((0, size * PIXELS.observation_size), np.uint8)
+        world.run()
+        waits[:] = [False] * 4
+        for stack in shown(world):
+            seen[frames[int(stack[-1])]] = [int(number) for number in stack]
+
+    for who, action in actions:
+        if action == "turn" or waits[who]:
+            run()
+        if action == "leave":
+            players[who].leave()
+            players[who], waits[who] = world.player(), False
+        elif action != "turn":
+            frames.append((players[who].streams[0], players[who].seqs[0]))
+            status = 1 + who % 2 if action == "end" else 0
+            players[who].frame(obs=len(frames) - 1, status=status, expert=[1])
+            waits[who] = True
+    run()
+    for player in players:
+        player.leave()
+    world.run()
+
+    replay = Replay(PIXELS, 1000, n_step=1, gamma=0.9, frame_stack=size, seed=0)
+    for block in world.sink.blocks:
+        replay.append(block)
+    if not replay.can_sample:
+        return
+    batch = replay.sample(300)
+    streams, seqs = replay.identify(batch.indices)
+    numbers = batch.states.flatten(2)[:, :, 0].tolist()
+    taught = dict(zip(zip(streams.tolist(), seqs.tolist(), strict=True), numbers, strict=True))
+    by_network = {frame for frame in taught if frame in seen}
+    assert {frame: taught[frame] for frame in by_network} == {
+        frame: seen[frame] for frame in by_network
+    }
+    if ratio == 0:
+        assert by_network == taught.keys(), "a frame that the network was never asked about"
+
+
+def test_heads_in_any_order_reach_the_client_as_it_declared_them() -> None:
+    spec = GameSpec(
+        "mixed",
+        Observation("float32", (1,)),
+        (Continuous("aim", 0.0, 1.0, 1), Discrete("fire", 3), Continuous("move", -1, 1, 2)),
+    ).checked()
+    world = World(spec, action=(0.5, 2, -1, 1))
+    player = world.player()
+    player.frame()
+    world.run()
+    assert player.last.action == [0.5, 2, [-1.0, 1.0]]
+    raw = msgspec.msgpack.encode(player.last)
+    assert msgspec.msgpack.decode(raw)[3] == [0.5, 2, [-1.0, 1.0]]
+
+
+def test_what_is_answered_for_is_counted_before_anybody_knows() -> None:
+    """Steps completed, and frames of training that are answered and not complete."""
+    world = World()
+    in_flight = world.turn._in_flight
+    seen: list[list[int]] = []
+
+    class Watcher(FakePlayer):
+        def send(self, data: bytes) -> None:
+            seen.append(in_flight.tolist())
+            super().send(data)
+
+    player = Watcher(world, 1, "train", 1)
+    judge = FakePlayer(world, 1, "eval", 2)
+    for status in (0, 0, 1, 0):
+        player.frame(status=status)
+        judge.frame()
+        world.turn.run()
+    assert seen == [[0, 1], [1, 1], [2, 0], [2, 1]]
+    player.leave()
+    judge.leave()
+    world.turn.run()
+    assert in_flight.tolist() == [2, 0], "cut in order: its frame ended the episode"
+    assert world.turn.stored == 2

@@ -1,0 +1,405 @@
+"""Recordings are written whole, read back as they were, and never believed unseen."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent import recording
+from agent.recording import Recorder, Recording, RecordingError
+from agent.replay import Replay
+from agent.step import FINAL, STEP, StepBlock
+from protocol.spaces import Discrete, GameSpec, Observation
+from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
+
+ONES = (1.0,)
+
+
+def rows_of(spec: GameSpec, *rows: tuple[int, int, int, int, float]) -> StepBlock:
+    """Rows from (stream, seq, actor, status, reward); actor 0 is a final row."""
+    block = StepBlock.empty(spec, len(rows))
+    for i, (stream, seq, actor, status, reward) in enumerate(rows):
+        block.stream[i], block.seq[i], block.actor[i] = stream, seq, actor
+        block.status[i], block.reward[i] = status, reward
+        block.kind[i] = STEP if actor else FINAL
+        block.obs[i] = 10 * stream + seq
+        if actor:
+            block.action[i, 0] = seq % 4
+    return block
+
+
+def played(spec: GameSpec = SPEC, n: int = 400, seed: int = 0) -> StepBlock:
+    """Three streams, interleaved, with ends of both kinds, breaks, and both actors."""
+    rng = np.random.default_rng(seed)
+    rows, seq, alive = [], [0, 0, 0], [False] * 3
+    while len(rows) < n:
+        stream = int(rng.integers(3))
+        if alive[stream] and rng.random() < 0.02:  # it was lost: the pending frame is the last
+            rows.append((stream, seq[stream], 0, 0, 0.0))
+            seq[stream], alive[stream] = seq[stream] + 7, False
+            continue
+        status = int(rng.choice([0, 0, 0, 0, 1, 2]))
+        rows.append((stream, seq[stream], int(rng.integers(1, 3)), status, rng.standard_normal()))
+        seq[stream], alive[stream] = seq[stream] + 1, status == 0
+        if status:
+            rows.append((stream, seq[stream], 0, 0, 0.0))
+            seq[stream] += 1
+    block = rows_of(spec, *rows)
+    block.obs[:] = rng.integers(0, 200, block.obs.shape)
+    return block
+
+
+def plain_returns(block: StepBlock) -> list[float]:
+    """Returns of complete episodes, written out."""
+    sums: dict[int, float] = {}
+    out = []
+    for i in range(len(block)):
+        stream = int(block.stream[i])
+        if block.kind[i] == FINAL:
+            sums.pop(stream, None)
+            continue
+        sums[stream] = sums.get(stream, 0.0) + float(block.reward[i])
+        if block.status[i]:
+            out.append(sums.pop(stream))
+    return out
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "demo.npz"
+
+
+@pytest.mark.parametrize("spec", [SPEC, PIXELS], ids=["floats", "pixels"])
+def test_what_is_written_is_read(path: Path, spec: GameSpec) -> None:
+    block = played(spec)
+    recording.write(path, Recording(spec, block, (0.5,)))
+    found = recording.read(path, spec=spec)
+    assert (found.spec, found.reward_weights) == (spec, (0.5,))
+    assert_same_rows(found.rows, block)
+    assert [p.name for p in path.parent.iterdir()] == ["demo.npz"]
+
+
+def test_a_replay_makes_the_same_links_of_it(path: Path) -> None:
+    block = played()
+    recording.write(path, Recording(SPEC, block, ONES))
+    replays = []
+    for rows in (block, recording.read(path).rows):
+        replay = Replay(SPEC, 1000, n_step=3, gamma=0.9, seed=5)
+        replay.append(rows)
+        replay.check_valid()
+        replays.append(replay.sample(500))
+    first, second = replays
+    assert first.returns.tolist() == second.returns.tolist()
+    assert first.next_states.tolist() == second.next_states.tolist()
+    assert len(set(first.horizons.tolist())) > 1
+
+
+def test_anybody_may_read_it(path: Path) -> None:
+    """NumPy alone, without pickle: this is what the documentation promises."""
+    recording.write(path, Recording(SPEC, played(), ONES))
+    with np.load(path, allow_pickle=False) as file:
+        assert str(file["format"]) == "understudy recording"
+        assert int(file["version"]) == 1
+        assert '"test"' in str(file["spec"])
+        assert set(file.files) == {"format", "version", "spec", "reward_weights"} | set(
+            StepBlock.__slots__
+        )
+
+
+def test_a_failed_write_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(file: Any, **_: Any) -> None:
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", half)
+    with pytest.raises(OSError, match="No space"):
+        recording.write(path, Recording(SPEC, played(), ONES))
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_empty_recording(path: Path) -> None:
+    recording.write(path, Recording(SPEC, StepBlock.empty(SPEC, 0), ONES))
+    found = recording.read(path)
+    assert len(found.rows) == len(found.returns()) == 0
+    assert len(found.of_expert().rows) == 0
+    assert recording.summary(found) == "0 complete episodes, steps: 0 of expert"
+
+
+# What cannot be used.
+
+
+def test_a_missing_file(path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"expected a recording at .*demo\.npz, found none"):
+        recording.read(path)
+
+
+def test_a_damaged_file_is_refused_or_unharmed(path: Path) -> None:
+    """Wherever a byte is wrong: an error of one kind, or the very same content."""
+    recording.write(path, Recording(SPEC, played(n=40), ONES))
+    good, truth = path.read_bytes(), recording.read(path).digest
+    refused = 0
+    for place in range(0, len(good), 7):
+        data = bytearray(good)
+        data[place] ^= 0x55
+        path.write_bytes(data)
+        try:
+            assert recording.read(path).digest == truth
+        except RecordingError:
+            refused += 1
+    assert refused > len(good) / 7 / 2
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -1, -200])
+def test_a_truncated_file(path: Path, kept: int) -> None:
+    recording.write(path, Recording(SPEC, played(), ONES))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(RecordingError, match=r"demo\.npz: expected a recording"):
+        recording.read(path)
+
+
+def test_other_files(path: Path) -> None:
+    path.write_text("name,reward\n")
+    with pytest.raises(RecordingError, match="expected a recording"):
+        recording.read(path)
+    np.savez(path, seq=np.arange(3))
+    with pytest.raises(RecordingError, match="format is 'understudy recording'"):
+        recording.read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("format", "understudy recording")
+    with pytest.raises(RecordingError):
+        recording.read(path)
+
+
+def changed(path: Path, **entries: Any) -> None:
+    """A recording in which some entries are others, or missing (None)."""
+    recording.write(path, Recording(SPEC, played(n=40), ONES))
+    with np.load(path) as file:
+        content = {name: file[name] for name in file.files} | entries
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+
+
+def test_a_damaged_length_takes_no_memory(path: Path) -> None:
+    """The checksums come first: what an entry says of itself is not believed before."""
+    recording.write(path, Recording(SPEC, played(n=30_000), ONES))
+    with np.load(path) as file:
+        np.savez(path, **dict(file))  # not compressed, so that the text can be found
+    data = path.read_bytes()
+    rows = len(recording.read(path).rows)
+    old, new = f"'shape': ({rows},), }}             ".encode(), b"'shape': (40000000000000,), }"
+    assert data.count(old) > 3
+    path.write_bytes(data.replace(old, new.ljust(len(old))))
+    with pytest.raises(RecordingError, match="cannot be read"):
+        recording.read(path)
+
+
+def test_objects_are_not_unpickled(path: Path) -> None:
+    changed(path, reward=np.array([print], dtype=object))
+    with pytest.raises(RecordingError, match="allow_pickle"):
+        recording.read(path)
+
+
+def test_another_version(path: Path) -> None:
+    changed(path, version=np.array(2))
+    with pytest.raises(RecordingError, match="expected format version 1, got 2"):
+        recording.read(path)
+
+
+def test_another_game(path: Path) -> None:
+    recording.write(path, Recording(SPEC, played(), ONES))
+    with pytest.raises(
+        RecordingError, match=r"expected a recording of 'pixels'.*got one of 'test'"
+    ):
+        recording.read(path, spec=PIXELS)
+
+
+def test_columns_and_specs_that_are_wrong(path: Path) -> None:
+    for name, value, message in (
+        ("seq", None, "expected a column 'seq'"),
+        ("seq", np.arange(40), "column 'seq'"),
+        ("obs", np.zeros((3, 3), np.float32), "column 'obs'"),
+        ("spec", np.array("{"), "demo.npz"),
+        ("spec", np.array('{"game":"x","observation":["int8",[1]],"actions":[]}'), "dtype"),
+        ("reward_weights", np.ones(2), "expected a weight for each"),
+        ("reward_weights", np.array([np.nan]), "expected a weight for each"),
+        ("reward_weights", np.array("one"), "demo.npz"),
+    ):
+        changed(path, **{name: value})
+        with pytest.raises(RecordingError, match=message):
+            recording.read(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("obs", np.nan, "expected observations"),
+        ("obs", 2e9, "expected observations"),
+        ("reward", np.inf, "expected rewards"),
+        ("action", np.nan, "expected an action for every step"),
+        ("action", 4.0, r"head 'fire': expected a whole number 0\.0 to 3\.0, got 4\.0"),
+        ("action", 0.5, "whole number"),
+        ("actor", 3, "a step needs an actor"),
+        ("actor", 0, "a step needs an actor"),
+        ("status", 9, "expected the status"),
+        ("kind", 0, "expected the kind"),
+    ],
+)
+def test_rows_that_a_gateway_would_refuse(
+    path: Path, column: str, value: float, message: str
+) -> None:
+    block = played(n=40)
+    values = getattr(block, column)
+    row = int(np.argmax(block.kind == STEP))
+    values[(row, 0) if values.ndim > 1 else row] = value
+    with pytest.raises(RecordingError, match=message):
+        recording.write(path, Recording(SPEC, block, ONES))
+    assert not path.exists()
+    changed(path, **{column: values})
+    with pytest.raises(RecordingError, match=message):
+        recording.read(path)
+
+
+# What is in it.
+
+
+def test_returns_are_those_of_complete_episodes() -> None:
+    for seed in range(5):
+        block = played(seed=seed)
+        expected = plain_returns(block)
+        assert len(expected) > 20
+        assert Recording(SPEC, block, ONES).returns().tolist() == pytest.approx(expected)
+
+
+def test_a_stream_that_goes_on_without_an_end_is_no_episode() -> None:
+    block = rows_of(SPEC, (1, 0, EXPERT, 0, 5.0), (2, 0, EXPERT, 1, 7.0), (2, 1, EXPERT, 0, 1.0))
+    assert Recording(SPEC, block, ONES).returns().tolist() == [7.0]
+
+
+def test_the_summary() -> None:
+    block = rows_of(
+        SPEC, (1, 0, EXPERT, 0, 5.0), (1, 1, DQN, 1, 7.0), (1, 2, 0, 0, 0.0), (1, 3, EXPERT, 2, 2.0)
+    )
+    assert recording.summary(Recording(SPEC, block, ONES)) == (
+        "2 complete episodes, steps: 1 of dqn, 2 of expert, mean return 7.0"
+    )
+
+
+def test_the_digest_is_of_the_content(path: Path) -> None:
+    first = Recording(SPEC, played(), ONES)
+    recording.write(path, first)
+    assert recording.read(path).digest == first.digest == Recording(SPEC, played(), ONES).digest
+    others = [
+        Recording(SPEC, played(seed=1), ONES),
+        Recording(SPEC, played(), (2.0,)),
+        Recording(PIXELS, played(PIXELS), ONES),
+    ]
+    for name in StepBlock.__slots__:
+        block = played()
+        getattr(block, name)[3] += 1
+        others.append(Recording(SPEC, block, ONES))
+    digests = {other.digest for other in others} | {first.digest}
+    assert len(digests) == len(others) + 1
+
+
+# The expert's part.
+
+
+def test_the_expert_alone() -> None:
+    block = rows_of(
+        SPEC,
+        (1, 0, EXPERT, 0, 1.0),
+        (2, 0, DQN, 0, 2.0),
+        (1, 1, EXPERT, 0, 3.0),
+        (1, 2, DQN, 0, 4.0),  # where the expert's step led to: a final row
+        (2, 1, DQN, 1, 5.0),
+        (2, 2, 0, 0, 0.0),  # the end of another's episode
+        (1, 3, DQN, 0, 6.0),
+        (1, 4, EXPERT, 1, 7.0),
+        (1, 5, 0, 0, 0.0),
+        (1, 6, DQN, 0, 8.0),
+        (1, 9, EXPERT, 0, 9.0),
+        (1, 12, DQN, 0, 1.0),  # not where it led to: there is a gap
+        (3, 0, EXPERT, 1, 1.0),
+        (3, 1, DQN, 0, 1.0),  # the next episode
+    )
+    found = Recording(SPEC, block, ONES).of_expert()
+    rows = found.rows
+    assert [(int(s), int(q)) for s, q in zip(rows.stream, rows.seq, strict=True)] == [
+        (1, 0), (1, 1), (1, 2), (1, 4), (1, 5), (1, 9), (3, 0)
+    ]  # fmt: skip
+    assert rows.actor.tolist() == [2, 2, 0, 2, 0, 2, 2]
+    assert rows.kind.tolist() == [1, 1, 2, 1, 2, 1, 1]
+    assert rows.reward.tolist() == [1, 3, 0, 7, 0, 9, 1]
+    assert rows.status.tolist() == [0, 0, 0, 1, 0, 0, 1]
+    assert rows.obs[2].tolist() == [12, 12, 12]
+    assert rows.action[2].tolist() == [0, 0, 0]
+    assert block.kind[3] == STEP, "the source is left alone"
+
+
+def test_the_expert_alone_learns_the_same() -> None:
+    """Every window that starts at a step of the expert is what it was among all rows."""
+    for seed in range(3):
+        block = played(seed=seed)
+        both = Replay(SPEC, 1000, n_step=3, gamma=0.9, seed=1)
+        both.append(block)
+        alone = Replay(SPEC, 1000, n_step=3, gamma=0.9, seed=1)
+        alone.append(Recording(SPEC, block, ONES).of_expert().rows)
+        alone.check_valid()
+        tables = []
+        for replay in (both, alone):
+            batch = replay.sample(4000)
+            stream, seq = replay.identify(batch.indices)
+            tables.append(
+                {
+                    (int(stream[i]), int(seq[i])): (
+                        float(batch.returns[i]), float(batch.discounts[i]),
+                        batch.next_states[i].tolist() if batch.discounts[i] else None,
+                    )
+                    for i in range(len(batch)) if batch.actors[i] == EXPERT
+                }
+            )  # fmt: skip
+        assert len(tables[1]) > 100
+        assert tables[0] == tables[1]
+
+
+# Rewards.
+
+
+def test_rewards_become_the_runs() -> None:
+    block = rows_of(SPEC, (1, 0, EXPERT, 0, 3.0), (1, 1, EXPERT, 0, -8.0))
+    first = Recording(SPEC, block, (0.5,))
+    assert first.with_rewards((0.5,), None).rows.reward.tolist() == [3.0, -8.0]
+    found = first.with_rewards((0.25,), 2.0)
+    assert found.rows.reward.tolist() == [1.5, -2.0]
+    assert found.reward_weights == (0.25,)
+    assert block.reward.tolist() == [3.0, -8.0], "the source is left alone"
+
+
+def test_components_in_other_proportions_are_refused() -> None:
+    spec = GameSpec("two", Observation("float32", (1,)), (Discrete("a", 2),), ("speed", "fuel"))
+    block = rows_of(spec, (1, 0, EXPERT, 0, 3.0))
+    first = Recording(spec, block, (1.0, 0.5))
+    assert first.with_rewards((2.0, 1.0), None).rows.reward.tolist() == [6.0]
+    with pytest.raises(RecordingError, match=r"'speed': 1\.0, 'fuel': 0\.5.*only their sum"):
+        first.with_rewards((1.0, 1.0), None)
+    silent = Recording(spec, block, (0.0, 0.0))
+    with pytest.raises(RecordingError, match="only their sum"):
+        silent.with_rewards((1.0, 0.0), None)
+
+
+def test_a_recorder_keeps_copies() -> None:
+    """What it is shown lies in a ring, and will be overwritten."""
+    block = played()
+    recorder = Recorder(SPEC, ONES)
+    assert len(recorder.recording().rows) == 0
+    for start in range(0, len(block), 100):
+        part = StepBlock(
+            *(getattr(block.rows(start, start + 100), n).copy() for n in StepBlock.__slots__)
+        )
+        recorder.add(part)
+        part.obs[:] = 0
+        part.reward[:] = -1
+    assert_same_rows(recorder.recording().rows, block)

@@ -1,0 +1,608 @@
+"""The replay, one promise at a time; tests/unit/test_replay_properties.py has a model of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agent.replay import Batch, Replay
+from agent.step import FINAL, STEP, StepBlock
+from protocol.actor import ACTORS, Actor
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from tests.support.replay_model import (
+    DISCONNECT,
+    PIXELS,
+    RUN,
+    TERMINATE,
+    TRUNCATE,
+    Games,
+    Model,
+    assert_alike,
+    block_of,
+    chi_square_fits,
+    feed,
+    make,
+    modes,
+)
+
+torch.set_num_threads(1)
+
+DQN, EXPERT = Actor.DQN, Actor.EXPERT
+ANYWHERE = pytest.mark.parametrize("mode", modes())
+
+
+def play(mode: str, *events: tuple[str, Actor], **settings: object) -> tuple[Replay, list[float]]:
+    """A replay of one stream with these events, and the rewards of its steps."""
+    replay, games = make(mode, 100, **settings), Games()
+    rows = [row for event, actor in events for row in games.play(0, event, actor)]
+    replay.append(block_of(rows))
+    return replay, [row.reward for row in rows if row.kind == STEP]
+
+
+def window_at(replay: Replay, place: int) -> dict[str, float]:
+    """The window that starts at a place, and the place that it bootstraps from."""
+    batch = replay.sample(400).to("cpu")
+    at = int((batch.indices == place).nonzero()[0])
+    like = (replay._obs.cpu() == batch.next_states[at].view(-1)).all(1)
+    window = {f.name: getattr(batch, f.name)[at].tolist() for f in fields(Batch)}
+    return {**window, "last": int(like.nonzero()[0])}
+
+
+# -- Windows
+
+
+@ANYWHERE
+def test_n_steps(mode: str) -> None:
+    replay, r = play(mode, *[(RUN, DQN)] * 6, n_step=3, gamma=0.5)
+    window = window_at(replay, 1)
+    assert window["returns"] == pytest.approx(r[1] + 0.5 * r[2] + 0.25 * r[3], abs=1e-6)
+    assert (window["horizons"], window["discounts"], window["last"]) == (3, 0.125, 4)
+    assert window["rewards"] == np.float32(r[1])
+
+
+@ANYWHERE
+def test_a_termination_ends_the_window_and_bootstraps_nothing(mode: str) -> None:
+    replay, r = play(mode, (RUN, DQN), (TERMINATE, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5)
+    window = window_at(replay, 0)
+    assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
+    assert (window["horizons"], window["discounts"]) == (2, 0)
+    assert window_at(replay, 1)["horizons"] == 1
+
+
+@ANYWHERE
+def test_a_truncation_bootstraps_from_the_final_row(mode: str) -> None:
+    replay, r = play(mode, (RUN, DQN), (TRUNCATE, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5)
+    window = window_at(replay, 0)
+    assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
+    assert (window["horizons"], window["discounts"], window["last"]) == (2, 0.25, 2)
+
+
+@ANYWHERE
+def test_a_disconnect_truncates_and_does_not_terminate(mode: str) -> None:
+    replay, r = play(mode, (RUN, DQN), (RUN, DQN), (DISCONNECT, DQN), (RUN, DQN), gamma=0.5)
+    window = window_at(replay, 0)
+    assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
+    assert (window["horizons"], window["discounts"], window["last"]) == (2, 0.25, 2)
+
+
+@ANYWHERE
+def test_the_newest_step_bootstraps_and_keeps_its_reward_for_later(mode: str) -> None:
+    replay, r = play(mode, (RUN, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5, n_step=5)
+    window = window_at(replay, 0)
+    assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
+    assert (window["horizons"], window["discounts"], window["last"]) == (2, 0.25, 2)
+
+
+@ANYWHERE
+@pytest.mark.parametrize(("stop", "horizon", "last"), [(True, 2, 2), (False, 4, 4)])
+def test_a_change_of_actor(mode: str, stop: bool, horizon: int, last: int) -> None:
+    events = [(RUN, EXPERT)] * 2 + [(RUN, DQN)] * 4
+    replay, r = play(mode, *events, n_step=4, gamma=0.5, stop_at_actor_change=stop)
+    window = window_at(replay, 0)
+    want = sum(0.5**k * r[k] for k in range(horizon))
+    assert window["returns"] == pytest.approx(want, abs=1e-6)
+    assert (window["horizons"], window["last"], window["actors"]) == (horizon, last, EXPERT)
+
+
+@ANYWHERE
+def test_n_step_and_gamma_may_change_while_running(mode: str) -> None:
+    replay, r = play(mode, *[(RUN, DQN)] * 8, n_step=1, gamma=0.9)
+    assert window_at(replay, 0)["returns"] == np.float32(r[0])
+    replay.n_step, replay.gamma = 5, 1.0
+    window = window_at(replay, 0)
+    assert window["returns"] == pytest.approx(sum(r[:5]), abs=1e-5)
+    assert (window["horizons"], window["discounts"], window["last"]) == (5, 1, 5)
+
+
+# -- Frame stacks
+
+
+def frames_of(replay: Replay, stack: Tensor) -> list[int]:
+    """The places whose observations stand in a stack."""
+    found = [
+        (replay._obs.cpu() == frame.view(-1).cpu()).all(1).nonzero().view(-1) for frame in stack
+    ]
+    return [int(places[0]) for places in found]
+
+
+def stacks_at(replay: Replay, place: int) -> tuple[list[int], list[int]]:
+    """Which places a sampled row shows, and which it bootstraps from."""
+    batch = replay.sample(400)
+    at = int((batch.indices == place).nonzero()[0])
+    return frames_of(replay, batch.states[at]), frames_of(replay, batch.next_states[at])
+
+
+@ANYWHERE
+def test_the_last_frames_are_stacked_the_oldest_first(mode: str) -> None:
+    replay, _ = play(mode, *[(RUN, DQN)] * 7, frame_stack=3, n_step=2)
+    assert replay.sample(5).states.shape == (5, 3, 3, 2)
+    assert stacks_at(replay, 3) == ([1, 2, 3], [3, 4, 5])
+    # At the start of an episode the first frame is there again and again.
+    assert stacks_at(replay, 0) == ([0, 0, 0], [0, 1, 2])
+    assert stacks_at(replay, 1) == ([0, 0, 1], [1, 2, 3])
+
+
+@ANYWHERE
+def test_stacks_end_where_the_episode_began(mode: str) -> None:
+    events = [(RUN, DQN), (RUN, DQN), (TERMINATE, DQN), (RUN, DQN), (RUN, EXPERT), (RUN, DQN)]
+    replay, _ = play(mode, *events, frame_stack=4, n_step=1)
+    # Place 3 is the final row; other actors' frames are seen all the same.
+    assert stacks_at(replay, 4) == ([4, 4, 4, 4], [4, 4, 4, 5])
+    assert stacks_at(replay, 5) == ([4, 4, 4, 5], [4, 4, 5, 6])
+
+
+@ANYWHERE
+@pytest.mark.parametrize("end", [TRUNCATE, DISCONNECT])
+def test_the_observation_to_bootstrap_from_is_a_stack_too(mode: str, end: str) -> None:
+    replay, _ = play(mode, (RUN, DQN), (RUN, DQN), (end, DQN), frame_stack=3, n_step=9)
+    last = 3 if end == TRUNCATE else 2
+    assert stacks_at(replay, 0) == ([0, 0, 0], [last - 2, last - 1, last])
+
+
+@ANYWHERE
+def test_what_was_overwritten_is_no_part_of_a_stack(mode: str) -> None:
+    replay, games = make(mode, 6, frame_stack=4, n_step=1), Games()
+    for _ in range(8):
+        replay.append(block_of(games.play(0, RUN)))
+    # The frames 0 and 1 have gone; 2 to 7 stand at the places 2, 3, 4, 5, 0, 1.
+    assert stacks_at(replay, 2)[0] == [2, 2, 2, 2]
+    assert stacks_at(replay, 4)[0] == [2, 2, 3, 4]
+    assert stacks_at(replay, 0)[0] == [3, 4, 5, 0]
+
+
+def test_frames_are_stored_once() -> None:
+    heads = (Discrete("buttons", 4),)
+    spec = GameSpec("atari", Observation("uint8", (84, 84)), heads)
+    one, four = (make("cpu", 1000, spec, frame_stack=k).nbytes for k in (1, 4))
+    assert four - one == 8 * 1000
+    assert one < 1000 * (84 * 84 + 100)
+
+
+def test_a_stack_that_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match="frame_stack: expected at least 1, got 0"):
+        make("cpu", 10, frame_stack=0)
+
+
+# -- What may be sampled
+
+
+@ANYWHERE
+def test_nothing_to_sample(mode: str) -> None:
+    replay, games = make(mode, 10), Games()
+    with pytest.raises(ValueError, match="nothing to sample: none of the 0"):
+        replay.sample(4)
+    replay.append(block_of(games.play(0, RUN)))
+    replay.append(block_of(games.play(1, RUN)))
+    assert not replay.can_sample
+    with pytest.raises(ValueError, match="nothing to sample: none of the 2"):
+        replay.sample(4)
+    replay.append(block_of(games.play(0, RUN)))
+    assert replay.can_sample
+    assert replay.sample(4).indices.tolist() == [0, 0, 0, 0]
+
+
+@ANYWHERE
+def test_steps_without_a_successor_are_never_drawn(mode: str) -> None:
+    """Some, so that draws are repeated, and most, so that the complete ones are listed."""
+    for lonely in (20, 2000):
+        replay, games = make(mode, 5000), Games()
+        rows = [row for _ in range(100) for row in games.play(0, RUN)]
+        rows += [row for slot in range(1, lonely) for row in games.play(slot, RUN)]
+        replay.append(block_of(rows))
+        drawn = replay.sample(4000)
+        assert set(drawn.indices.tolist()) == set(range(99))
+        assert int(drawn.horizons.min()) == 1
+
+
+def test_an_empty_block_changes_nothing() -> None:
+    replay, games = make("cpu", 10), Games()
+    replay.append(block_of([]))
+    replay.append(block_of(games.play_at_random(5, odds=0)))
+    replay.append(block_of([]))
+    replay.check_valid()
+    assert len(replay) == 5
+
+
+@ANYWHERE
+def test_a_block_larger_than_the_replay(mode: str) -> None:
+    games, model, replay = Games(), Model(16), make(mode, 16)
+    feed(replay, model, games.play_at_random(100), (1000,))
+    assert_alike(replay, model)
+
+
+def test_the_oldest_rows_make_room() -> None:
+    games, model, replay = Games(), Model(10), make("cpu", 10)
+    feed(replay, model, games.play_at_random(10, slots=1, odds=0))
+    assert replay.rows().seq.tolist() == list(range(10))
+    feed(replay, model, games.play_at_random(3, slots=1, odds=0))
+    assert replay.rows().seq.tolist() == list(range(3, 13))
+
+
+# -- Counts
+
+
+def test_composition() -> None:
+    replay, _ = play("cpu", *[(RUN, DQN)] * 3, (TRUNCATE, EXPERT))
+    got = replay.actor_composition()
+    assert (got.total, got.dqn, got.expert) == (4, 3, 1), "the final row is not counted"
+    assert (got.frac_dqn, got.frac_expert) == (0.75, 0.25)
+    empty = make("cpu", 10).actor_composition()
+    assert (empty.total, empty.frac_dqn, empty.frac_expert) == (0, 0, 0)
+
+
+@ANYWHERE
+def test_counts_equal_a_recount_after_many_wraps(mode: str) -> None:
+    games, replay = Games(seed=1), make(mode, 257)
+    for _ in range(40):
+        replay.append(block_of(games.play_at_random(int(games.rng.integers(1, 200)), odds=0.3)))
+        stored = Counter(replay.rows().actor.tolist())
+        got = replay.actor_composition()
+        assert (got.total, got.dqn, got.expert) == (stored.total(), stored[DQN], stored[EXPERT])
+        replay.check_valid()
+
+
+def test_bytes_a_step() -> None:
+    heads = (Discrete("buttons", 4), Continuous("spin", -1, 1, 1))
+    spec = GameSpec("arcade", Observation("float32", (195,)), heads)
+    replay = make("cpu", 1000, spec)
+    held = {v.untyped_storage().nbytes() for v in vars(replay).values() if torch.is_tensor(v)}
+    assert 195 * 4 * 1000 in held
+    assert replay.nbytes == 825 * 1000 <= 830 * 1000
+
+
+# -- Distribution
+
+
+def scattered(mode: str, **settings: object) -> tuple[Replay, Model]:
+    """A replay that went round several times, of which a part cannot be sampled."""
+    games, model, replay = Games(seed=8), Model(300), make(mode, 300, **settings)
+    feed(replay, model, games.play_at_random(1500, slots=20, odds=0.15), (50,))
+    replay.check_valid()
+    assert 0.05 < 1 - len(model.complete()) / len(model.steps) < 0.4
+    return replay, model
+
+
+def drawn(replay: Replay, draws: int = 200_000, batch_size: int = 8192) -> np.ndarray:
+    counts = np.zeros(replay.capacity_steps, np.int64)
+    for _ in range(draws // batch_size):
+        places = replay.sample(batch_size).indices.cpu().numpy()
+        counts += np.bincount(places, minlength=len(counts))
+    return counts
+
+
+@ANYWHERE
+def test_sampling_is_uniform_over_complete_steps(mode: str) -> None:
+    replay, model = scattered(mode)
+    counts = drawn(replay)
+    complete = {id(row) for row in model.complete()}
+    where = [place for place in range(300) if id(model.at_place(place)) in complete]
+    assert counts.sum() == counts[where].sum()
+    assert chi_square_fits(counts[where], counts.sum() / len(where))
+
+
+def test_the_chi_square_test_can_fail() -> None:
+    rng = np.random.default_rng(0)
+    fair = np.bincount(rng.integers(0, 300, 200_000), minlength=300)
+    assert chi_square_fits(fair, 200_000 / 300)
+    skewed = np.bincount((300 * rng.random(200_000) ** 1.05).astype(int), minlength=300)
+    assert not chi_square_fits(skewed, 200_000 / 300)
+    assert not chi_square_fits(np.full(300, 667), 667), "too even to be drawn at random"
+
+
+@ANYWHERE
+@pytest.mark.parametrize("batch_size", [4, 100, 8192])
+def test_a_share_for_an_actor(mode: str, batch_size: int) -> None:
+    replay, model = scattered(mode, actor_share={EXPERT: 0.25})
+    counts = drawn(replay, 200_000 if batch_size == 8192 else 40 * batch_size, batch_size)
+    by_actor = {DQN: [], EXPERT: []}
+    complete = {id(row) for row in model.complete()}
+    for place in range(300):
+        row = model.at_place(place)
+        if id(row) in complete:
+            by_actor[row.actor].append(counts[place])
+        else:
+            assert counts[place] == 0
+    assert sum(by_actor[EXPERT]) == counts.sum() / 4, "exact, in every batch"
+    if batch_size == 8192:
+        for of_actor in map(np.array, by_actor.values()):
+            assert chi_square_fits(of_actor, of_actor.mean())
+
+
+@ANYWHERE
+@pytest.mark.parametrize(
+    ("shares", "want"),
+    [
+        ({EXPERT: 1.0}, 40),
+        ({EXPERT: 0.0}, 0),
+        ({EXPERT: 0.26}, 10),
+        ({DQN: 0.75, EXPERT: 0.25}, 10),
+        ({DQN: 1.0}, 0),
+    ],
+)
+def test_shares_in_rows(mode: str, shares: dict[Actor, float], want: int) -> None:
+    replay, _ = scattered(mode, actor_share=shares)
+    for _ in range(5):
+        assert int((replay.sample(40).actors == EXPERT).sum()) == want
+
+
+@ANYWHERE
+def test_shares_that_leave_a_rest_draw_it_from_everybody(mode: str) -> None:
+    replay, _ = scattered(mode, actor_share={DQN: 0.4, EXPERT: 0.4})
+    experts = [int((replay.sample(100).actors == EXPERT).sum()) for _ in range(20)]
+    assert all(40 <= n <= 60 for n in experts)
+    assert len(set(experts)) > 1
+
+
+@ANYWHERE
+@pytest.mark.parametrize("who", [DQN, EXPERT])
+def test_an_actor_with_nothing_to_sample_leaves_its_share(mode: str, who: Actor) -> None:
+    replay, _ = play(mode, *[(RUN, who)] * 5, actor_share={EXPERT: 0.25})
+    assert replay.sample(40).actors.tolist() == [who] * 40
+    # A step that cannot be sampled yet is nothing to sample.
+    other = Actor(3 - who)
+    replay.append(block_of(Games().play(9, RUN, other)))
+    assert replay.actor_composition().frac_expert in (1 / 6, 5 / 6)
+    assert replay.sample(40).actors.tolist() == [who] * 40
+
+
+def test_shares_may_change_while_running() -> None:
+    replay, _ = scattered("cpu")
+    replay.actor_share = {EXPERT: 0.5}
+    assert int((replay.sample(100).actors == EXPERT).sum()) == 50
+
+
+def test_a_seed_repeats_and_no_seed_does_not() -> None:
+    def draw(seed: int | None) -> list[int]:
+        return play("cpu", *[(RUN, DQN)] * 50, seed=seed)[0].sample(32).indices.tolist()
+
+    assert draw(3) == draw(3) != draw(4)
+    assert draw(None) != draw(None)
+
+
+# -- Batches
+
+
+@ANYWHERE
+def test_shapes_and_dtypes(mode: str) -> None:
+    replay, _ = scattered(mode)
+    batch = replay.sample(8)
+    shapes = {f.name: tuple(getattr(batch, f.name).shape) for f in fields(batch)}
+    assert shapes == {
+        "states": (8, 3, 2),
+        "next_states": (8, 3, 2),
+        "discrete": (8, 2),
+        "continuous": (8, 2),
+        **dict.fromkeys(["rewards", "returns", "discounts", "actors", "horizons"], (8,)),
+        **dict.fromkeys(["importance", "indices"], (8,)),
+    }
+    whole = {f.name for f in fields(batch) if getattr(batch, f.name).dtype == torch.int64}
+    assert whole == {"discrete", "actors", "horizons", "indices"}
+    rest = {getattr(batch, name).dtype for name in shapes.keys() - whole}
+    assert rest == {torch.float32}
+    assert len(batch) == 8
+    assert all(getattr(batch, f.name).is_contiguous() for f in fields(batch))
+
+
+@pytest.mark.parametrize(
+    ("heads", "discrete", "continuous"),
+    [((Discrete("a", 3),), 1, 0), ((Continuous("b", -1.0, 1.0, 3),), 0, 3)],
+)
+def test_games_with_one_kind_of_head(heads: tuple, discrete: int, continuous: int) -> None:
+    spec = GameSpec("one", Observation("float32", (2,)), heads)
+    games, replay = Games(spec), make("cpu", 50, spec)
+    replay.append(block_of(games.play_at_random(30), spec))
+    batch = replay.sample(5)
+    assert (batch.discrete.shape, batch.continuous.shape) == ((5, discrete), (5, continuous))
+
+
+@ANYWHERE
+def test_bytes_stay_bytes(mode: str) -> None:
+    games, model, replay = Games(PIXELS), Model(40), make(mode, 40, PIXELS)
+    feed(replay, model, games.play_at_random(100))
+    batch = replay.sample(8)
+    assert batch.states.dtype == batch.next_states.dtype == torch.uint8
+    assert batch.states.shape == (8, 4, 5)
+    assert_alike(replay, model)
+
+
+@ANYWHERE
+def test_a_batch_stays_as_it_is(mode: str) -> None:
+    """Neither later samples nor overwriting touch a batch that somebody holds."""
+    replay, _ = scattered(mode)
+    held = [replay.sample(64) for _ in range(6)]
+    copies = [Batch(*(getattr(b, f.name).clone() for f in fields(b))) for b in held]
+    replay.append(block_of(Games(seed=99).play_at_random(400)))
+    for _ in range(10):
+        replay.sample(64)
+    for batch, copy in zip(held, copies, strict=True):
+        for f in fields(batch):
+            assert torch.equal(getattr(batch, f.name), getattr(copy, f.name)), f.name
+
+
+def test_blocks_may_be_used_again() -> None:
+    """The replay copies: the block's memory is the step ring's."""
+    replay, games = make("cpu", 20), Games()
+    block = block_of([row for _ in range(10) for row in games.play(0, RUN)])
+    replay.append(block)
+    before = replay.rows()
+    for name in StepBlock.__slots__:
+        getattr(block, name)[:] = 0
+    replay.check_valid()
+    assert np.array_equal(replay.rows().action, before.action)
+    assert replay.sample(20).states.abs().sum() > 0
+
+
+# -- Refusals
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "message"),
+    [
+        ("actor", 3, 0, r"row 3 \(stream 40, seq 3\): a step needs an actor, 1 .* got 0"),
+        ("actor", 3, 3, r"row 3 .* got 3; tag every action"),
+        ("actor", 3, 255, r"row 3 .* got 255"),
+        ("actor", 3, 129, r"row 3 .* got 129"),
+        ("actor", 6, 1, r"row 6 \(stream 40, seq 6\): a final row has no action.* got 1"),
+        ("actor", 6, 2, r"row 6 .* expected the actor 0, got 2"),
+        ("kind", 3, 0, r"row 3 .* expected the kind 1 \(step\) or 2 \(final\), got 0"),
+        ("kind", 3, 3, r"row 3 .* got 3"),
+        ("kind", 3, FINAL, r"row 3 .* expected the actor 0, got 2"),
+        ("kind", 6, STEP, r"row 6 .* a step needs an actor"),
+        ("status", 3, 3, r"row 3 .* expected the status 0 .* got 3"),
+    ],
+)
+def test_a_bad_row_is_named_and_nothing_is_stored(
+    column: str, row: int, value: int, message: str
+) -> None:
+    replay, games = make("cpu", 50), Games()
+    replay.append(block_of(games.play_at_random(20, slots=3)))
+    rows = [row for _ in range(5) for row in games.play(40, RUN, EXPERT)]
+    block = block_of([*rows, *games.play(40, TRUNCATE, EXPERT)])
+    assert block.kind.tolist() == [STEP] * 6 + [FINAL]
+    getattr(block, column)[row] = value
+    before = {name: value.copy() for name, value in columns(replay).items()}
+    with pytest.raises(ValueError, match=message):
+        replay.append(block)
+    assert all(np.array_equal(value, before[name]) for name, value in columns(replay).items())
+    replay.check_valid()
+    replay.append(block_of([*rows, *Games().play(41, RUN)]))
+    replay.check_valid()
+
+
+def columns(replay: Replay) -> dict[str, np.ndarray]:
+    stores = {k: v.numpy() for k, v in vars(replay).items() if torch.is_tensor(v)}
+    return {**stores, "tags": replay._actors.tags, "appended": np.array(replay._appended)}
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong"),
+    [
+        ("obs", np.zeros((4, 5), np.float32)),
+        ("obs", np.zeros((4, 6), np.uint8)),
+        ("obs", np.zeros((4, 6), np.float64)),
+        ("obs", np.zeros((3, 6), np.float32)),
+        ("action", np.zeros((4, 3), np.float32)),
+        ("stream", np.zeros(4, np.int32)),
+        ("actor", np.ones(3, np.uint8)),
+        ("actor", np.ones(1, np.uint8)),
+    ],
+)
+def test_a_block_of_another_shape_is_refused(column: str, wrong: np.ndarray) -> None:
+    block = block_of(Games().play_at_random(4, odds=0))
+    object.__setattr__(block, column, wrong)
+    replay = make("cpu", 20)
+    with pytest.raises(ValueError, match=f"column '{column}': expected"):
+        replay.append(block)
+    assert len(replay) == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("n_step", 0, "n_step: expected at least 1, got 0"),
+        ("gamma", 1.5, "gamma: expected 0 to 1, got 1.5"),
+        ("gamma", float("nan"), "gamma: expected 0 to 1"),
+        ("actor_share", {EXPERT: 1.5}, "actor_share: expected a share of 0 to 1"),
+        ("actor_share", {DQN: -0.1}, "actor_share: expected a share of 0 to 1"),
+        ("actor_share", {0: 0.5}, "actor_share: expected a share of 0 to 1 for actors"),
+        ("actor_share", {DQN: 0.6, EXPERT: 0.6}, "at most 1 together"),
+    ],
+)
+def test_settings_that_make_no_sense(setting: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make("cpu", 10, **{setting: value})
+    replay, _ = scattered("cpu")
+    setattr(replay, setting, value)
+    with pytest.raises(ValueError, match=message):
+        replay.sample(4)
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 2**31])
+def test_a_capacity_that_makes_no_sense(capacity: int) -> None:
+    with pytest.raises(ValueError, match=f"capacity_steps: expected 2 to .* got {capacity}"):
+        make("cpu", capacity)
+
+
+def test_a_batch_of_nothing() -> None:
+    replay, _ = scattered("cpu")
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+        replay.sample(0)
+
+
+def head_entry(replay: Replay) -> Tensor:
+    """The entry at the head of the ring of dqn."""
+    return replay._actors._rings[replay._actors._heads[DQN] % replay.capacity_steps, None]
+
+
+# One byte or counter of the row at place 5, or of the counts, wrong at a time.
+CORRUPTIONS: dict[str, Callable[[Replay], object]] = {
+    "tag": lambda r: np.bitwise_xor.at(r._actors.tags, 5, 3),
+    "complete": lambda r: np.bitwise_xor.at(r._actors.tags, 5, 0x80),
+    "count": lambda r: r._actors._complete.update({DQN: r._actors._complete[DQN] + 1}),
+    "head": lambda r: r._actors._heads.update({DQN: r._actors._heads[DQN] + 1}),
+    "ring": lambda r: head_entry(r).add_(1),
+    "actor": lambda r: r._meta.view(torch.uint8)[5, 12].bitwise_xor_(3),
+    "status": lambda r: r._meta.view(torch.uint8)[5, 13].fill_(2),
+    "kind": lambda r: r._meta.view(torch.uint8)[5, 14].bitwise_xor_(3),
+    "next": lambda r: r._meta[5, 0].add_(1),
+    "stream": lambda r: r._stream[5].add_(1),
+    "seq": lambda r: r._seq.view(torch.int32)[5].add_(1),
+    "a link back": lambda r: r._previous[5].add_(1),
+    "a link back that is missing": lambda r: r._previous[5].fill_(-1),
+    "a link back that should not be": lambda r: r._previous[0].fill_(5),
+    "a priority of no row": lambda r: priority(r, DQN, 200).fill_(1),
+    "a priority in another's tree": lambda r: priority(r, other(actor_at(r, 5)), 5).fill_(1),
+    "no priority": lambda r: priority(r, actor_at(r, 5), 5).fill_(0),
+}
+
+
+def actor_at(replay: Replay, place: int) -> Actor:
+    return Actor(int(replay._actors.tags[place]) & 0x7F)
+
+
+def other(who: Actor) -> Actor:
+    return Actor(3 - who)
+
+
+def priority(replay: Replay, who: Actor, place: int) -> Tensor:
+    """That of a place in the tree of an actor, without regard for the sums above it."""
+    assert replay._priorities is not None
+    tree = replay._priorities._tree
+    tree.check_valid = lambda: None  # type: ignore[method-assign]
+    return tree.all_settings[ACTORS.index(who) * tree.stride + place]
+
+
+@pytest.mark.parametrize("what", CORRUPTIONS)
+def test_check_valid_sees_each_corruption(what: str) -> None:
+    replay = make("cpu", 300, priority_alpha=0.5, frame_stack=2)
+    replay.append(block_of(Games().play_at_random(100, odds=0, slots=2)))
+    replay.check_valid()
+    CORRUPTIONS[what](replay)
+    with pytest.raises(AssertionError):
+        replay.check_valid()

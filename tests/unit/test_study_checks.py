@@ -1,0 +1,138 @@
+"""Verdicts follow from the results: they turn when the results do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lab.study.checks import Better, Check, Ends, Passes, Trend, Verdict, change
+from tests.support.fake_results import results
+
+SLOW = [0.0, 100.0, 190.0, 210.0]  # passes 200 at 4,000
+FAST = [0.0, 210.0, 150.0, 220.0]  # at 2,000
+NEVER = [0.0, 10.0, 20.0, 30.0]
+
+
+def judge(check: Check, *a: list[float], expert: float = math.nan) -> Verdict:
+    return check.judge(results(a, expert=expert))
+
+
+def test_passing_in_the_interquartile_mean() -> None:
+    check = Passes("land", "a", 200, by=3000)
+    good = judge(check, FAST, FAST, FAST, SLOW)
+    assert good.met
+    assert good.word == "met"
+    assert good.measured == "2,000 [2,000, 4,000]"
+    assert "at most 3,000 in the interquartile mean" in good.target
+    bad = judge(check, SLOW, SLOW, SLOW, FAST)
+    assert bad.met is False
+    assert bad.word == "NOT met"
+    never = judge(check, NEVER, NEVER, NEVER, FAST)
+    assert never.met is False
+    assert never.measured.startswith("never")
+
+
+def test_passing_in_every_seed() -> None:
+    check = Passes("land", "a", 200, by=4000, every_seed=True)
+    assert judge(check, FAST, SLOW, SLOW, FAST).met
+    bad = judge(check, FAST, FAST, FAST, NEVER)
+    assert bad.met is False
+    assert bad.measured.startswith("2,000, 2,000, 2,000, never (")
+    assert judge(Passes("land", "a", 200, by=3000, every_seed=True), FAST, SLOW).met is False
+
+
+def test_passing_is_more_than_reaching() -> None:
+    assert judge(Passes("land", "a", 210, by=9000), SLOW, SLOW).met is False
+    assert judge(Passes("land", "a", 209.9, by=9000), SLOW, SLOW).met
+
+
+def test_passing_counts_the_first_episodes_alone() -> None:
+    """The last evaluation has more episodes: those of the others are among them."""
+    found = results([FAST])
+    assert found.runs["land", "a"][0].returns(1) == [-1.0, 209.0, 149.0, 219.0]
+
+
+def test_passing_the_expert_in_time() -> None:
+    check = Passes("land", "a", None, by=25, unit="seconds")
+    assert judge(check, FAST, FAST, expert=200).met  # after 20 seconds
+    assert (
+        "seconds until the evaluation return first exceeds the expert's 200.0"
+        in check.judge(results([FAST], expert=200)).target
+    )
+    assert judge(check, SLOW, SLOW, expert=200).met is False  # after 40
+    assert judge(check, FAST, FAST).met is None
+    assert judge(check, FAST, FAST).measured == "the expert was not measured"
+
+
+def test_the_end() -> None:
+    assert judge(Ends("land", "a", 210), SLOW, FAST).met
+    assert judge(Ends("land", "a", 216), SLOW, FAST).met is False
+    assert judge(Ends("land", "a", 215, every_seed=True), SLOW, FAST).met is False
+    assert judge(Ends("land", "a", 210, every_seed=True), SLOW, FAST).met
+
+
+def test_the_end_against_the_expert() -> None:
+    near = Ends("land", "a", None, less=10)
+    assert judge(near, SLOW, SLOW, expert=220).met
+    assert judge(near, SLOW, SLOW, expert=221).met is False
+    assert judge(Ends("land", "a", None), SLOW, SLOW, expert=211).met is False
+    assert judge(near, SLOW, SLOW).met is None
+    assert "the expert's 220.0 less 10" in judge(near, SLOW, SLOW, expert=220).target
+    above = Ends("land", "a", None, less=-5)
+    assert judge(above, SLOW, SLOW, expert=205).met
+    assert judge(above, SLOW, SLOW, expert=206).met is False
+    assert "the expert's 205.0 and 5 in" in judge(above, SLOW, SLOW, expert=205).target
+
+
+@pytest.mark.parametrize(
+    ("values", "rises", "met"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], True, True),
+        ([1.0, 2.0, 3.0, 4.0], False, False),
+        ([4.0, 3.0, 2.0, 1.0], False, True),
+        ([math.nan, 2.0, 3.0, 1.0], False, True),  # nothing was learnt in the first interval
+        ([2.0, 9.0, 9.0, 2.0], True, False),
+    ],
+)
+def test_trends(values: list[float], rises: bool, met: bool) -> None:
+    found = results([SLOW, SLOW], metrics={"q_mean_dqn": values})
+    assert Trend("land", "a", "q_mean_dqn", rises).judge(found).met is met
+
+
+def test_a_trend_needs_all_runs_to_agree_that_far() -> None:
+    rising = results([SLOW], metrics={"q": [0.0, 0.0, 0.0, 2.0]})
+    falling = results([SLOW], metrics={"q": [0.0, 0.0, 0.0, -1.0]})
+    runs = [*rising.of("land", "a"), *falling.of("land", "a")]
+    both = results([SLOW, SLOW])
+    mixed = type(both)(2, 2, {("land", "a"): runs}, {})
+    assert Trend("land", "a", "q", rises=True).judge(mixed).met is False
+    assert Trend("land", "a", "q", rises=False).judge(mixed).met is False
+    assert Trend("land", "a", "unknown", rises=True).judge(both).met is None
+
+
+def test_change_is_between_the_first_and_the_last_quarter() -> None:
+    assert change([1.0, 3.0, 9.0, 9.0, 9.0, 9.0, 4.0, 6.0]) == 3
+    assert math.isnan(change([math.nan, 1.0]))
+
+
+def test_better_and_not_shown_to_be() -> None:
+    check = Better("land", "a", "b")
+    assert check.judge(results([FAST, FAST], [NEVER, NEVER])).met
+    assert check.judge(results([NEVER, NEVER], [FAST, FAST])).met is False
+    assert check.judge(results([FAST, NEVER], [FAST, NEVER])).met is False
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        Passes("land", "a", 200, by=9000),
+        Ends("land", "a", 0),
+        Trend("land", "a", "q", rises=True),
+        Better("land", "a", "b"),
+        Better("land", "b", "a"),
+    ],
+)
+def test_too_few_runs_say_nothing(check: Check) -> None:
+    few = check.judge(results([FAST, FAST], [FAST, FAST], seeds=3))
+    assert (few.met, few.word, few.measured) == (None, "not enough runs", "2 of 3 runs")

@@ -1,0 +1,150 @@
+"""Comparisons as data, and the jobs that follow from them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from config.load import ConfigError
+from lab.study.checks import Ends
+from lab.study.comparisons import COMPARISONS
+from lab.study.design import EXPERT, Comparison, Picture, Scene, jobs
+from server.monitor.metrics import METRICS
+from tests.support.fake_results import SCENE, comparison
+
+
+def keys(what: Comparison, **options: Any) -> list[str]:
+    return [job.key for job in jobs(what, **options)]
+
+
+@pytest.mark.parametrize("what", COMPARISONS, ids=[c.name for c in COMPARISONS])
+def test_known_comparisons_can_be_run(what: Comparison) -> None:
+    """Their settings exist and fit, and no two runs share a file."""
+    found = keys(what, full=True)
+    assert len(set(found)) == len(found)
+    assert all(re.fullmatch(r"[\w.+-]+", key) for key in found)
+    assert what.frames % what.eval_every == 0
+    each = [f"{metric}_dqn" for picture in what.pictures for metric in picture.metrics]
+    assert {*each, *what.metrics} <= METRICS.keys()
+    assert len({picture.name for picture in what.pictures}) == len(what.pictures)
+
+
+def test_names_of_comparisons_differ() -> None:
+    names = [what.name for what in COMPARISONS]
+    assert len(set(names)) == len(names)
+
+
+def test_every_scene_variant_and_seed_is_a_job_and_so_is_the_expert() -> None:
+    found = [(job.scene, job.variant, job.seed) for job in jobs(comparison())]
+    assert found == [
+        ("land", EXPERT, 0),
+        ("land", "a", 1),
+        ("land", "b", 1),
+        ("land", "a", 2),
+        ("land", "b", 2),
+    ]
+
+
+def test_more_seeds_and_more_scenes() -> None:
+    other = Scene("other", "Other", "LunarLander-v3", variants=("b",))
+    what = comparison(scenes=(SCENE, other), full_only=("other",), seeds_full=3)
+    assert len(jobs(what)) == 1 + 4
+    assert len(jobs(what, full=True)) == 2 + 3 * 3
+    assert len(jobs(what, full=True, seeds=1)) == 2 + 3
+    assert set(keys(what)) <= set(keys(what, full=True))  # what was run counts for more
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"settings": comparison().settings | {"learner.gamma": 0.9}},
+        {"preset": "demo"},
+        {"frames": 90},
+        {"eval_every": 15},
+        {"clients": 4},
+        {"scenes": (replace(SCENE, weaken=0.5),)},
+        {"scenes": (replace(SCENE, env="LunarLanderContinuous-v3"),)},
+    ],
+)
+def test_changed_settings_are_other_runs(changed: dict[str, Any]) -> None:
+    before = {job.key for job in jobs(comparison()) if job.variant}
+    after = {job.key for job in jobs(comparison(**changed)) if job.variant}
+    assert len(before) == len(after) == 4
+    assert not before & after
+
+
+def test_only_what_changed_is_run_again() -> None:
+    before = set(keys(comparison()))
+    after = set(keys(comparison(variants={"a": {}, "b": {"learner.n_step": 4}})))
+    assert {key.split("-seed")[0] for key in before - after} == {"land-b"}
+    said = comparison(title="Another title", why="Another reason", passing=3.0)
+    assert set(keys(said)) == before
+    assert set(keys(comparison(settings=comparison().settings | {"server.port": 1}))) == before
+
+
+def test_settings_that_came_later_count_where_they_are_used() -> None:
+    """The digests of results that are kept are those of the time before there were these."""
+    (job,) = [j for j in jobs(comparison()) if (j.variant, j.seed) == ("a", 1)]
+    config = job.settings["config"]
+    assert "plugin" not in config["expert"]
+    assert "hold" not in config["expert"]["ratio"]
+    assert "cosine_restarts" not in config["learner"]
+    assert "tempest" not in config
+    before = set(keys(comparison()))
+    for key, value in {
+        "expert.plugin": "a:b",
+        "expert.ratio.hold": 5,
+        "exploration.epsilon.hold": 5,
+        "exploration.noise.hold": 5,
+        "replay.priority_beta.hold": 5,
+        "imitation.expert.hold": 5,
+        "learner.cosine_restarts": True,
+    }.items():
+        after = set(keys(comparison(settings=comparison().settings | {key: value})))
+        assert len(before & after) == 1, f"{key} is part of what a run depends on"
+    older = comparison(settings=comparison().settings | {"tempest.reply_bytes": 3})
+    assert set(keys(older)) == before
+
+
+def test_results_that_are_kept_stay_valid() -> None:
+    """Digests as they were when the results in the repository were made. Where a new setting
+    changes them, all would have to be played again: list it in study_design._LATER."""
+    by_reward = {"advantage.signal": "reward"}  # which was the default then
+    assert keys(comparison(settings=comparison().settings | by_reward)) == [
+        "land-expert-fe3151d756b0",
+        "land-a-seed1-f9e3f0e1ae79",
+        "land-b-seed1-fd907196aa1e",
+        "land-a-seed2-e6416c126f30",
+        "land-b-seed2-d8e7c2b89f17",
+    ]
+
+
+def test_environment_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(comparison())
+    monkeypatch.setenv("UNDERSTUDY_LEARNER__GAMMA", "0.5")
+    assert keys(comparison()) == before
+    assert comparison().config("b", 7).run.seed == 7
+    assert comparison().config("b", 7).learner.n_step == 5
+
+
+def test_settings_that_do_not_fit_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"study tiny, a: learner\.gamma"):
+        jobs(comparison(variants={"a": {"learner.gamma": 2.0}}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scenes": (replace(SCENE, variants=("c",)),)},
+        {"full_only": ("nowhere",)},
+        {"pictures": (Picture("x", "x", panels={"p": ("c",)}),)},
+        {"checks": (Ends("nowhere", "a", 1.0),)},
+        {"checks": (Ends("land", "c", 1.0),)},
+    ],
+)
+def test_names_that_are_not_there_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"tiny.*expected names of"):
+        comparison(**wrong)

@@ -1,0 +1,232 @@
+"""The sum tree: exact draws, no drift, no waiting. What it is for: test_priority.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import agent.sum_tree
+from agent.sum_tree import FAN_OUT, SumTree
+from tests.support.replay_model import NoWaiting, chi_square_fits
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+ANYWHERE = pytest.mark.parametrize("device", DEVICES)
+
+SHAPES = [(5, 8192), (5, 1), (16, 1), (17, 1), (300, 2), (300, 40), (5000, 3)]
+"""Leaves and the largest top: trees of no level below the top up to three."""
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: "{}-{}".format(*shape))
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    all_settings, top = request.param
+    monkeypatch.setattr(agent.sum_tree, "TOP", top)
+    return int(all_settings)
+
+
+def generator(device: str = "cpu", seed: int = 1) -> torch.Generator:
+    made = torch.Generator(device)
+    made.manual_seed(seed)
+    return made
+
+
+def masses_of(n: int, seed: int = 0) -> Tensor:
+    """Masses of several orders of magnitude, a third of them 0."""
+    rng = np.random.default_rng(seed)
+    masses = rng.exponential(1.0, n) * 10.0 ** rng.integers(-2, 2, n)
+    return torch.from_numpy(masses * (rng.random(n) < 2 / 3)).float()
+
+
+def test_the_shapes_have_all_depths(monkeypatch: pytest.MonkeyPatch) -> None:
+    depths = []
+    for all_settings, top in SHAPES:
+        monkeypatch.setattr(agent.sum_tree, "TOP", top)
+        tree = SumTree(2, all_settings, CPU)
+        depths.append(len(tree._levels) - 1)
+        assert tree.stride >= all_settings
+        assert len(tree._levels[-1]) <= 2 * top
+    assert sorted(set(depths)) == [0, 1, 2, 3]
+
+
+@ANYWHERE
+def test_draws_are_as_likely_as_their_masses_say(size: int, device: str) -> None:
+    tree = SumTree(3, size, torch.device(device))
+    for number in range(3):
+        tree.fill(number * tree.stride, masses_of(size, number).to(device))
+    masses, rng = tree.all_settings.cpu().double().numpy(), generator(device)
+    for trees in (range(3), range(2), range(1, 2), range(2, 3)):
+        n = 200_000
+        all_settings, drawn = tree.draw(trees, n, rng)
+        assert torch.equal(drawn, tree.all_settings[all_settings])
+        counts = np.bincount(all_settings.cpu().numpy(), minlength=len(masses))
+        there = slice(trees.start * tree.stride, trees.stop * tree.stride)
+        assert counts[there].sum() == n, "drawn from other trees"
+        expected = n * masses[there] / masses[there].sum()
+        counts = counts[there]
+        assert not counts[expected == 0].any(), "drawn without a mass"
+        # The rare ones together, as the chi-square distribution wants it.
+        rare = expected < 10
+        counts = np.append(counts[~rare], counts[rare].sum())
+        expected = np.append(expected[~rare], expected[rare].sum())
+        kept = expected > 0
+        if kept.sum() > 1:
+            assert chi_square_fits(counts[kept], expected[kept])
+
+
+def test_one_leaf_with_a_mass_is_always_drawn(size: int) -> None:
+    tree = SumTree(2, size, CPU)
+    for leaf in (0, size - 1, tree.stride, tree.stride + size // 2):
+        tree.set(torch.tensor([leaf]), torch.tensor([1e-6]))
+        for trees in (range(2), range(leaf // tree.stride, leaf // tree.stride + 1)):
+            all_settings, masses = tree.draw(trees, 50, generator())
+            assert all_settings.tolist() == [leaf] * 50
+            assert masses.tolist() == [np.float32(1e-6)] * 50
+        tree.set(torch.tensor([leaf]), torch.tensor([0.0]))
+
+
+@pytest.fixture
+def at_the_borders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Throws as high and as low as they get, where rounding errors tell; and 1, which is what
+    rounding can make of the highest on the way down."""
+    ends = [0.0, 2.0**-53, 1 - 2.0**-52, 1 - 2.0**-53, 1.0]
+    extremes = torch.tensor(ends, dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda n, **_: extremes.repeat(-(-n // 5))[:n])
+    yield
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("at_the_borders")
+def test_rounding_never_draws_a_leaf_without_a_mass(size: int) -> None:
+    """With numbers that are not sums of a few powers of two, at the ends of many trees."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        tree = SumTree(2, size, CPU)
+        all_settings = torch.from_numpy(rng.choice(2 * tree.stride, min(size, 9), replace=False))
+        tree.set(all_settings, torch.from_numpy(rng.random(len(all_settings))).float())
+        drawn, masses = tree.draw(range(2), 5, generator())
+        assert bool((masses > 0).all())
+        assert torch.equal(masses, tree.all_settings[drawn])
+
+
+def test_a_draw_that_comes_down_beside_its_leaf_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What rounding does once in 1e15 draws, done to every other one."""
+    tree = SumTree(1, 40, CPU)
+    tree.set(torch.tensor([7, 11]), torch.tensor([1.0, 3.0]))
+    real = agent.sum_tree._first_above
+
+    def beside(sums: Tensor, left: Tensor) -> Tensor:
+        found = real(sums, left)
+        found[::2] = 3
+        return found
+
+    monkeypatch.setattr(agent.sum_tree, "_first_above", beside)
+    all_settings, masses = tree.draw(range(1), 100, generator())
+    assert set(all_settings.tolist()) == {7, 11}
+    assert torch.equal(masses, tree.all_settings[all_settings])
+
+
+CHANGE = st.one_of(
+    st.tuples(st.just("set"), st.lists(st.integers(0, 10**6), min_size=1, max_size=9)),
+    st.tuples(st.just("fill"), st.tuples(st.integers(0, 10**6), st.integers(1, 400))),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=st.lists(CHANGE, max_size=12), shape=st.sampled_from(SHAPES), seed=st.integers(0, 9))
+def test_changes_equal_those_of_a_plain_array(
+    changes: list[tuple[str, object]], shape: tuple[int, int], seed: int
+) -> None:
+    all_settings, top = shape
+    rng = np.random.default_rng(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent.sum_tree, "TOP", top)
+        tree = SumTree(2, all_settings, CPU)
+    plain = np.zeros(2 * tree.stride, np.float32)
+    for kind, where in changes:
+        if kind == "set":
+            at = np.unique(np.array(where) % len(plain))
+            masses = rng.exponential(1.0, len(at)).astype(np.float32)
+            plain[at] = masses
+            tree.set(torch.from_numpy(at), torch.from_numpy(masses))
+        else:
+            first, n = where  # type: ignore[misc]
+            first %= len(plain)
+            masses = rng.exponential(1.0, min(n, len(plain) - first)).astype(np.float32)
+            plain[first : first + len(masses)] = masses
+            tree.fill(first, torch.from_numpy(masses))
+        assert np.array_equal(tree.all_settings.numpy(), plain)
+        tree.check_valid()
+    sums = plain.reshape(2, -1).sum(1, dtype=np.float64)
+    np.testing.assert_allclose(tree.totals().numpy(), sums, rtol=1e-13)
+
+
+def test_a_leaf_named_twice(size: int) -> None:
+    tree = SumTree(1, size, CPU)
+    tree.set(torch.tensor([2, 2, 2]), torch.tensor([5.0, 5.0, 5.0]))
+    tree.check_valid()
+    assert float(tree.totals()) == 5
+
+
+def test_sums_do_not_drift() -> None:
+    """Masses of 1e9 come and go a hundred thousand times; what is left is what is there."""
+    tree, rng = SumTree(1, 4096, CPU), np.random.default_rng(0)
+    tree.fill(0, torch.full((4096,), 1e-6))
+    before = float(tree.totals())
+    for _ in range(200):
+        at = torch.from_numpy(rng.integers(0, 4096, 500))
+        tree.set(at, torch.from_numpy(rng.random(500) * 1e9).float())
+        tree.set(at, torch.full((500,), 1e-6))
+    assert float(tree.totals()) == before
+    tree.check_valid()
+
+
+def test_ten_million_leaves_in_little_memory() -> None:
+    tree = SumTree(2, 10_000_000, CPU)
+    assert tree.nbytes < 2 * 10_000_000 * (4 + 8 / (FAN_OUT - 1) + 0.01)
+    at = torch.tensor([0, 9_999_999, tree.stride + 5_000_000])
+    tree.set(at, torch.tensor([1.0, 2.0, 1.0]))
+    all_settings, _ = tree.draw(range(2), 4000, generator())
+    counts = [int((all_settings == leaf).sum()) for leaf in at.tolist()]
+    assert sum(counts) == 4000
+    assert counts == [pytest.approx(n, abs=200) for n in (1000, 2000, 1000)]
+
+
+def test_nothing_waits_for_the_device() -> None:
+    tree, rng = SumTree(2, 200_000, CPU), generator()
+    masses = masses_of(1000)
+    with NoWaiting() as mode:
+        tree.fill(7, masses)
+        all_settings, drawn = tree.draw(range(1), 64, rng)
+        tree.set(all_settings, drawn * 2)
+        tree.totals()
+    assert mode.operations > 30
+
+
+CORRUPTIONS = {
+    "a leaf": lambda tree: tree.all_settings[700].add_(1),
+    "a sum": lambda tree: tree._levels[1][40].mul_(1 + 1e-12),
+    "a sum higher up": lambda tree: tree._levels[2][2].add_(1e-9),
+    "a mass below 0": lambda tree: tree.set(torch.tensor([3]), torch.tensor([-1.0])),
+    "a mass of NaN": lambda tree: tree.set(torch.tensor([3]), torch.tensor([torch.nan])),
+}
+
+
+@pytest.mark.parametrize("what", CORRUPTIONS)
+def test_check_valid_sees_each_corruption(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent.sum_tree, "TOP", 4)
+    tree = SumTree(2, 800, CPU)
+    tree.fill(0, masses_of(2 * tree.stride))
+    tree.check_valid()
+    CORRUPTIONS[what](tree)
+    with pytest.raises(AssertionError):
+        tree.check_valid()

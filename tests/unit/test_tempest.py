@@ -1,0 +1,296 @@
+"""The older format: what its bytes are, and that it is all the same how they arrive."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol.errors import LocalError, RemoteError
+from protocol.messages import HelloFields
+from protocol.session import State
+from protocol.spaces import Continuous, Discrete
+from protocol.tempest import (
+    AHEAD_BYTES,
+    HEADER,
+    LEAD,
+    LEVELS,
+    Replies,
+    TempestFrame,
+    TempestSession,
+    header_fields,
+    tempest_spec,
+)
+from server.gateway.tempest_expert import knob
+from tests.support.tempest_client import HEADER as PLAIN
+from tests.support.tempest_client import framed, payload
+
+ROOT = Path(__file__).parents[2]
+
+VALUES = [0.25, -1.0, 1.0]
+
+
+def playing(values: list[float] | None = None) -> TempestSession:
+    """A session whose first frame has been answered."""
+    session = TempestSession("continuous")
+    hello, *_ = session.receive(LEAD + framed(payload(values or VALUES)))
+    assert isinstance(hello, HelloFields)
+    session.welcomed()
+    (frame,) = session.receive(b"")
+    assert isinstance(frame, TempestFrame)
+    session.answered()
+    return session
+
+
+def one(session: TempestSession, data: bytes) -> TempestFrame:
+    (frame,) = session.receive(data)
+    assert isinstance(frame, TempestFrame)
+    return frame
+
+
+def test_the_header_is_that_of_the_format() -> None:
+    """Field by field, against the format as `struct` has it."""
+    assert HEADER.itemsize == PLAIN.size == 39
+    numbers = (195, -0.5, 1e6, 4, 128, 1, 65535, 2**32 - 1, 1, 1, 0, -300, -32768, 15, 1, 1, 0, 98)
+    data = np.frombuffer(PLAIN.pack(*numbers), np.uint8).reshape(1, -1)
+    fields = header_fields(data)
+    assert tuple(fields) == HEADER.names
+    assert tuple(values[0] for values in fields.values()) == numbers
+
+
+def test_the_first_frame_says_what_the_game_is() -> None:
+    session = TempestSession("continuous")
+    assert session.state is State.AWAIT_HELLO
+    (hello,) = session.receive(LEAD + framed(payload([0.5] * 171)))
+    assert session.state is State.AWAIT_WELCOME
+    assert isinstance(hello, HelloFields)
+    assert hello.client == "tempest_ai"
+    assert (hello.game, hello.slots, hello.role) == ("tempest", 1, "train")
+    assert hello.rewards == ("objective", "subjective")
+    assert hello.observation.shape == (171,)
+    assert hello.actions == (
+        Discrete("buttons", 4),
+        Continuous("spinner", -0.9, 0.9, 1),
+    )
+    assert session.spec == tempest_spec(171, "continuous")
+
+
+@pytest.mark.parametrize("values", [1, 171, 195, 16374])
+def test_any_number_of_values(values: int) -> None:
+    session = playing([0.5] * values)
+    frame = one(session, framed(payload([-0.5] * values)))
+    assert np.frombuffer(frame.obs, "<f4").tolist() == [-0.5] * values
+
+
+def test_what_a_frame_says() -> None:
+    session = playing()
+    data = payload(VALUES, subjective=-2.5, objective=300.0, zap=1, target=7, player=3)
+    frame = one(session, framed(data))
+    assert np.frombuffer(frame.obs, "<f4").tolist() == VALUES
+    assert frame.rewards == [300.0, -2.5]
+    assert (frame.seq, frame.status, frame.first) == (1, 0, False)
+    assert (frame.save, frame.expert_zaps) == (False, True)
+    assert bytes(frame.header) == data[:39]
+    session.answered()
+    frame = one(session, framed(payload(VALUES, done=1, save=1)))
+    assert (frame.seq, frame.status, frame.first) == (2, 1, False)
+    assert (frame.save, frame.expert_zaps) == (True, False)
+    session.answered()
+    assert one(session, framed(payload(VALUES))).first
+
+
+def test_frames_wait_for_the_answer_to_the_one_before() -> None:
+    session = playing()
+    data = b"".join(framed(payload([k / 8] * 3)) for k in range(4))
+    got = []
+    rest = data
+    while not got or got[-1] < 3 / 8:
+        (frame,) = session.receive(rest)
+        assert isinstance(frame, TempestFrame)
+        got.append(float(np.frombuffer(frame.obs, "<f4")[0]))
+        assert list(session.receive(b"")) == []
+        assert not session.more
+        session.answered()
+        rest = b""
+    assert got == [0.0, 0.125, 0.25, 0.375]
+    assert not session.more
+    assert session.partial == 0
+
+
+def test_a_frame_that_comes_alone_waits_too() -> None:
+    session = playing()
+    frame = framed(payload(VALUES))
+    assert one(session, frame).seq == 1
+    assert list(session.receive(frame)) == []
+    session.answered()
+    assert one(session, b"").seq == 2
+
+
+def test_one_that_sends_far_ahead_is_to_be_held_up() -> None:
+    session = playing()
+    frame = framed(payload(VALUES))
+    one(session, frame)
+    count = AHEAD_BYTES // len(frame)
+    assert list(session.receive(frame * count)) == []
+    assert not session.ahead
+    assert list(session.receive(frame)) == []
+    assert session.ahead
+    session.answered()
+    assert session.more
+    one(session, b"")
+    assert not session.ahead
+
+
+def test_nothing_is_given_out_before_welcome() -> None:
+    session = TempestSession("levels")
+    (hello,) = session.receive(LEAD + framed(payload(VALUES)) * 2)
+    assert isinstance(hello, HelloFields)
+    assert list(session.receive(b"")) == []
+    session.welcomed()
+    assert one(session, b"").seq == 0
+    session.answered()
+    assert one(session, b"").seq == 1
+
+
+def test_the_example_of_the_documentation() -> None:
+    """Byte by byte: what it says that the bytes are is what they are."""
+    text = (ROOT / "docs/tempest.md").read_text()
+    _, block, *_ = re.split(r"```\n", text[text.index("A frame of two values") :])
+    parts = block.split("\n\n")
+    data, reply = (
+        bytes.fromhex("".join(re.findall(r"(?<!\S)[0-9a-f]{2}(?!\S)", p))) for p in parts
+    )
+    session = TempestSession("continuous")
+    _hello = list(session.receive(LEAD + data))
+    session.welcomed()
+    frame = one(session, b"")
+    assert np.frombuffer(frame.obs, "<f4").tolist() == [0.5, -1.0]
+    assert frame.rewards == [100.0, -2.0]
+    header = np.frombuffer(frame.header, np.uint8).reshape(1, -1)
+    fields = {name: int(values[0]) for name, values in header_fields(header).items()}
+    wanted = {"n": 2, "game_state": 4, "frame": 7, "score": 1000, "target": 3, "player": 2,
+              "expert_fire": 1, "expert_zap": 0, "level": 9}  # fmt: skip
+    assert fields | wanted == fields
+    turn = knob(np.array([3]), np.array([2]), np.array([False]))[0]
+    replies = Replies(5, "continuous", advanced=True, level=13)
+    assert replies.encode((2, float(turn))) == reply
+
+
+def test_it_is_not_answered_or_welcomed_twice() -> None:
+    session = playing()
+    with pytest.raises(LocalError, match="twice"):
+        session.answered()
+    with pytest.raises(LocalError, match="welcome"):
+        session.welcomed()
+
+
+def test_over_is_over() -> None:
+    session = playing()
+    session.failed()
+    assert list(session.receive(framed(payload(VALUES)))) == []
+    session.ended()
+
+
+HOSTILE: dict[str, tuple[bytes, str, str]] = {
+    "length 0": (b"\x00\x00", "message_empty", "got a length of 0"),
+    "huge length": (b"\xff\xff" + bytes(100), "observation_size", "got a length of 65535"),
+    "short length": (b"\x00\x05" + bytes(5), "observation_size", "got a length of 5"),
+    "another n": (framed(payload(VALUES * 2)), "observation_size", "of 3 values"),
+    "n that lies": (framed(payload(VALUES, n=4)), "message_malformed", "got n = 4"),
+    "n of 0": (framed(payload(VALUES, n=0)), "message_malformed", "got n = 0"),
+    "NaN": (framed(payload([0, math.nan, 0])), "observation_not_finite", "got nan as value 1"),
+    "infinity": (framed(payload([0, 0, -math.inf])), "observation_not_finite", "-inf as value 2"),
+    "out of range": (framed(payload([1.5, 0, 0])), "observation_not_finite", "got 1.5 as value 0"),
+    "hardly": (framed(payload([0, np.nextafter(np.float32(-1), np.float32(-2)), 0])),
+               "observation_not_finite", "as value 1"),
+    "done of 2": (framed(payload(VALUES, done=2)), "unknown_status", "got 2"),
+    "NaN reward": (framed(payload(VALUES, objective=math.nan)), "reward_not_finite", "objective"),
+    "endless reward": (framed(payload(VALUES, subjective=-1e300)), "reward_not_finite",
+                       "subjective"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("glued", [False, True], ids=["alone", "behind a good frame"])
+def test_what_is_no_frame_is_refused(what: str, *, glued: bool) -> None:
+    data, code, words = HOSTILE[what]
+    session = playing()
+    if glued:
+        assert one(session, framed(payload(VALUES)) + data).seq == 1
+        session.answered()
+        data = b""
+    with pytest.raises(RemoteError, match=words) as caught:
+        list(session.receive(data))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n", "not_understudy"),
+        (b"\x00\x01", "not_understudy"),
+        (LEAD + b"\x00\x00", "message_empty"),
+        (LEAD + struct.pack(">H", 39) + bytes(39), "message_malformed"),
+        (LEAD + struct.pack(">H", 44) + bytes(44), "message_malformed"),
+        (LEAD + framed(payload(VALUES, n=2)), "message_malformed"),
+    ],
+)
+def test_what_is_no_beginning_is_refused(data: bytes, code: str) -> None:
+    """With its first bytes, and however they are split."""
+    for cut in range(len(data)):
+        session = TempestSession("continuous")
+        with pytest.raises(RemoteError) as caught:  # noqa: PT012
+            for piece in (data[:cut], data[cut:]):
+                for message in session.receive(piece):
+                    if isinstance(message, HelloFields):
+                        session.welcomed()
+        assert caught.value.code == code
+
+
+def test_a_length_is_refused_before_what_it_announces_has_come() -> None:
+    session = playing()
+    with pytest.raises(RemoteError, match="65535"):
+        list(session.receive(b"\xff\xff"))
+
+
+def test_an_end_within_a_frame_is_told_from_one_between_frames() -> None:
+    data = framed(payload(VALUES))
+    for cut in range(1, len(data)):
+        session = playing()
+        assert list(session.receive(data[:cut])) == []
+        with pytest.raises(RemoteError, match="end of the connection") as caught:
+            session.ended()
+        assert caught.value.code == "message_truncated"
+    playing().ended()
+
+
+@pytest.mark.parametrize(
+    ("action", "reply"),
+    [
+        ((0, 0.0), (0, 0, 0)),
+        ((1, 0.9), (0, 1, 29)),
+        ((2, -0.9), (1, 0, -29)),
+        ((3, 0.35), (1, 1, 11)),
+        ((3, -0.0156), (1, 1, 0)),
+        (None, (0, 0, 0)),
+    ],
+)
+def test_replies_with_a_continuous_knob(action: Any, reply: tuple[int, ...]) -> None:
+    long = Replies(5, "continuous", advanced=True, level=13)
+    short = Replies(3, "continuous", advanced=True, level=13)
+    assert struct.unpack("bbbBB", long.encode(action)) == (*reply, 1, 13)
+    assert struct.unpack("bbb", short.encode(action)) == reply
+
+
+def test_replies_with_levels() -> None:
+    replies = Replies(5, "levels", advanced=False, level=81)
+    assert sorted(LEVELS) == [-12, -9, -6, -3, -1, 0, 1, 3, 6, 9, 12]
+    for choice, level in enumerate(LEVELS):
+        assert struct.unpack("bbbBB", replies.encode((2, choice))) == (1, 0, level, 0, 81)
+    assert replies.zeros == bytes([0, 0, 0, 0, 81])
+    assert tempest_spec(3, "levels").actions[1] == Discrete("spinner", 11)

@@ -1,0 +1,382 @@
+"""Older clients at a gateway: what they play becomes the steps that it should, however its bytes
+arrive; in one process, with the gateway's own turn."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.decision import ActingParams
+from agent.step import FINAL, STEP
+from config.models import Config, FractionSchedule, RewardConfig, ServerConfig, TempestConfig
+from protocol.errors import RemoteError
+from protocol.messages import Welcome, WelcomeFields
+from protocol.tempest import tempest_spec
+from server.gateway.connection import Connection
+from server.gateway.expert_plugin import ExpertPlugin
+from server.gateway.frame_loop import FrameLoop
+from server.gateway.tempest import TempestConnection, replies
+from server.gateway.tempest_expert import recommend
+from server.net.rate_limits import AddressLimits
+from tests.support.tempest_client import framed, payload
+from tests.support.worlds import DQN, EXPERT, FixedPolicy, ListSink
+from tests.unit.test_connection import FakeTransport
+
+BY_NETWORK = (1, 0.25)
+"""Zap, and turn by 8."""
+
+
+def config(**tempest: Any) -> Config:
+    return Config(
+        server=ServerConfig(settings={"start_advanced": True, "start_level": 13}),
+        tempest=TempestConfig(port=0, **tempest),
+        reward=RewardConfig(weights={"objective": 0.01, "subjective": 0.005}, clip=10.0),
+    )
+
+
+class Gateway:
+    """What connections know of it: a real turn, a loop that is a list, and a clock."""
+
+    def __init__(
+        self,
+        settings: Config | None = None,
+        *,
+        ratio: float = 0.0,
+        expert: Callable[..., Any] = recommend,
+    ) -> None:
+        self.expert = expert
+        self.config = settings or config()
+        self.replies = replies(self.config)
+        self.turn: FrameLoop | None = None
+        self.sink = ListSink()
+        self.policy = FixedPolicy(BY_NETWORK)
+        self.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+        self.errors: Counter[str] = Counter()
+        self.addresses = AddressLimits(None, self.now)
+        self.saves = 0
+        self.run_frames = 0
+        self.admits = True
+        self.said: list[Connection] = []
+        self._todo: deque[Callable[[], None]] = deque()
+        self._sessions = 0
+
+    def now(self) -> float:
+        return 1000.0
+
+    def soon(self, what: Callable[[], None]) -> None:
+        self._todo.append(what)
+
+    def opened(self, connection: Connection) -> None: ...
+
+    crowded = False
+
+    def save_wanted(self) -> None:
+        self.saves += 1
+
+    def schedule_turn(self) -> None:
+        assert self.turn is not None
+        self.soon(self.turn.run)
+
+    def said_hello(self, connection: Connection) -> None:
+        self.said.append(connection)
+        if self.admits:
+            self.admit()
+
+    def admit(self) -> None:
+        for connection in self.said:
+            spec, hello = connection.session.spec, connection.session.hello
+            assert spec is not None
+            assert hello is not None
+            if self.turn is None:
+                self.turn = FrameLoop(
+                    spec,
+                    self.config.reward,
+                    self.policy,  # type: ignore[arg-type]
+                    self.sink,
+                    lambda: self.mix,
+                    np.random.default_rng(0),
+                    most_slots=100,
+                    expert=ExpertPlugin("test", self.expert, spec),
+                )
+            self._sessions += 1
+            rows = self.turn.join([self._sessions << 16], hello.role)
+            fields = WelcomeFields(session=self._sessions, protocol=1, server="test", settings={})
+            connection.welcome(Welcome(fields), rows)
+        self.said.clear()
+
+    def lost(self, connection: Connection) -> None:
+        assert self.turn is not None
+        self.turn.leave(connection)
+        self.schedule_turn()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What was stored."""
+        return self.sink.rows(tempest_spec(2, self.config.tempest.spinner))
+
+    def work(self) -> None:
+        """Until nothing is left to do."""
+        while self._todo:
+            self._todo.popleft()()
+
+
+class Game:
+    """An older client at this gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.transport = FakeTransport()
+        self.connection = TempestConnection(gateway)  # type: ignore[arg-type]
+        self.connection.connection_made(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.connection.data_received(data)
+        self.gateway.work()
+
+    def frame(self, *values: float, **header: Any) -> tuple[int, ...]:
+        """Send a frame; its reply."""
+        before = len(self.transport.sent)
+        self.send(framed(payload(list(values) or [0.0, 0.0], **header)))
+        reply = bytes(self.transport.sent[before:])
+        return struct.unpack("bbbBB"[: len(reply)], reply)
+
+    def replies(self) -> list[tuple[int, ...]]:
+        return [*struct.iter_unpack("bbbBB", bytes(self.transport.sent))]
+
+    def leave(self) -> None:
+        self.connection.connection_lost(None)
+        self.gateway.work()
+
+
+FRAMES: list[dict[str, Any]] = [
+    {"objective": 999.0},  # the reward of an episode's first frame belongs to nothing
+    {"objective": 300.0, "subjective": 20.0, "target": 3, "fire": 1},
+    {"objective": 0.0, "subjective": -40.0, "target": 12, "save": 1},
+    {"objective": -5000.0, "target": -32768, "fire": 1, "zap": 1},
+    {"objective": 50.0, "subjective": 1.5, "done": 1},
+    {"subjective": 1e6, "target": 7, "is_open": 1},
+    {"objective": 1.0, "target": 8},
+    {"subjective": 2.0, "target": 1, "save": 1},
+]
+"""A recording: an episode that ends, and one that goes on."""
+
+PAYLOADS = [payload([k / 10, -k / 10], frame=k, **frame) for k, frame in enumerate(FRAMES)]
+STREAM = b"\x00\x00" + b"".join(map(framed, PAYLOADS))
+
+ADVICE = [(0, 0.0), (2, -0.45), (0, 0.5), (3, 0.0), None, (0, -0.65), (0, -0.7), (0, -0.35)]
+"""What the client's expert would have done on these frames, worked out by hand: distances 3, -4,
+none, 7 on an open level, 8, 1."""
+
+EARNED = [3.1, -0.2, -10.0, 0.5075, None, 0.01, 0.01]
+"""What the action on each frame earned: 0.01 and 0.005 of the next frame's rewards, at most 10."""
+
+
+def on_the_wire(action: tuple[float, float]) -> tuple[int, ...]:
+    buttons, knob = int(action[0]), action[1]
+    return (buttons >> 1, buttons & 1, round(32 * knob), 1, 13)
+
+
+def record(pieces: list[bytes], *, late: bool = False) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The rows and replies that come of these bytes; `late`: WELCOME comes behind them all."""
+    gateway = Gateway(ratio=0.5)
+    gateway.admits = not late
+    game = Game(gateway)
+    for piece in pieces:
+        game.send(piece)
+    gateway.admits = True
+    gateway.admit()
+    gateway.work()
+    assert gateway.errors == {}
+    assert gateway.saves == 2
+    game.leave()
+    return gateway.rows(), game.replies()
+
+
+def test_a_recording_becomes_the_right_steps_with_the_right_tags() -> None:
+    rows, replies = record([STREAM])
+    assert len(replies) == len(FRAMES)
+    assert replies[4] == (0, 0, 0, 1, 13), "a frame that ends an episode is answered with zeros"
+    by = [
+        None if advice is None else EXPERT if reply == on_the_wire(advice) else DQN
+        for reply, advice in zip(replies, ADVICE, strict=True)
+    ]
+    assert {DQN, EXPERT, None} == set(by), "both played, so that tags can be wrong"
+    for reply, actor in zip(replies, by, strict=True):
+        if actor == DQN:
+            assert reply == on_the_wire(BY_NETWORK)
+    steps = [row for row in rows if row["kind"] == STEP]
+    assert [row["seq"] for row in steps] == [0, 1, 2, 3, 5, 6]
+    for row in steps:
+        seq = row["seq"]
+        advice = ADVICE[seq]
+        assert advice is not None
+        assert row["actor"] == by[seq]
+        wanted = advice if by[seq] == EXPERT else BY_NETWORK
+        assert row["action"] == pytest.approx(wanted)
+        assert row["reward"] == pytest.approx(EARNED[seq])
+        assert row["obs"] == pytest.approx([seq / 10, -seq / 10])
+        assert row["status"] == (1 if seq == 3 else 0)
+    finals = [row for row in rows if row["kind"] == FINAL]
+    assert [(row["seq"], row["actor"]) for row in finals] == [(4, 0), (7, 0)]
+    assert finals[0]["obs"] == pytest.approx([0.4, -0.4])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["welcome first", "welcome last"])
+def test_split_anywhere_it_is_the_same(*, late: bool) -> None:
+    whole = record([STREAM])
+    for cut in range(1, len(STREAM)):
+        assert record([STREAM[:cut], STREAM[cut:]], late=late) == whole, f"split at byte {cut}"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 47, 48])
+def test_in_many_pieces_it_is_the_same(size: int) -> None:
+    pieces = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
+    assert record(pieces) == record([STREAM])
+
+
+def test_the_tag_is_that_of_who_played() -> None:
+    for ratio, actor in ((0.0, DQN), (1.0, EXPERT)):
+        gateway = Gateway(ratio=ratio)
+        game = Game(gateway)
+        game.send(STREAM)
+        steps = [row for row in gateway.rows() if row["kind"] == STEP]
+        assert len(steps) == 6
+        assert {row["actor"] for row in steps} == {actor}
+
+
+def test_short_replies() -> None:
+    game = Game(Gateway(config(reply_bytes=3)))
+    game.send(b"\x00\x00")
+    assert game.frame() == (0, 1, 8)
+    assert game.frame(done=1) == (0, 0, 0)
+
+
+def test_levels() -> None:
+    gateway = Gateway(config(spinner="levels"), ratio=1.0)
+    game = Game(gateway)
+    game.send(b"\x00\x00")
+    assert game.frame(target=2) == (0, 0, -12, 1, 13), "0.4 is more than the level of most"
+    assert game.frame(target=-1, fire=1) == (1, 0, 0, 1, 13)
+
+
+def test_replies_follow_the_settings() -> None:
+    gateway = Gateway()
+    game = Game(gateway)
+    game.send(b"\x00\x00")
+    assert game.frame() == (0, 1, 8, 1, 13)
+    server = ServerConfig(settings={"start_level": 40})
+    gateway.replies = replies(gateway.config.model_copy(update={"server": server}))
+    assert game.frame() == (0, 1, 8, 0, 40)
+    assert game.frame(done=1) == (0, 0, 0, 0, 40)
+
+
+def test_a_save_signal_that_is_held_asks_once() -> None:
+    gateway = Gateway()
+    game = Game(gateway)
+    game.send(b"\x00\x00")
+    asked = []
+    for save in (0, 1, 1, 1, 0, 0, 1, 1):
+        game.frame(save=save)
+        asked.append(gateway.saves)
+    assert asked == [0, 1, 1, 1, 1, 1, 2, 2]
+
+
+def test_a_zap_that_is_held_back_is_stored_as_it_was_played() -> None:
+    gate = FractionSchedule(start=1.0, end=0.0, frames=100, hold=100)
+    gateway = Gateway(config(zap_gate=gate))
+    game = Game(gateway)
+    game.send(b"\x00\x00")
+    assert game.frame()[:2] == (0, 0), "the network's zap does not get through"
+    assert game.frame(zap=1)[:2] == (0, 1), "its expert would zap as well"
+    assert game.frame()[:2] == (0, 0)
+    assert game.frame(done=1)[:2] == (0, 0)
+    gateway.run_frames = 200
+    assert game.frame()[:2] == (0, 1), "the gate is open"
+    game.frame()
+    steps = [row for row in gateway.rows() if row["kind"] == STEP]
+    assert [row["action"][0] for row in steps] == [0, 1, 0, 1]
+    assert {row["actor"] for row in steps} == {DQN}
+
+
+def test_an_experts_zap_is_not_held_back() -> None:
+    """Not even that of one who zaps where the client's own would not."""
+    gate = FractionSchedule(start=1.0, end=1.0, frames=1)
+    gateway = Gateway(config(zap_gate=gate), ratio=1.0, expert=lambda obs, _: [[1, 0.0]] * len(obs))
+    game = Game(gateway)
+    game.send(b"\x00\x00")
+    assert game.frame(zap=0)[:2] == (0, 1)
+
+
+def test_each_game_has_its_own_header() -> None:
+    """Of those that are answered together."""
+    gateway = Gateway(ratio=1.0)
+    games = [Game(gateway) for _ in range(3)]
+    for game in games:
+        game.send(b"\x00\x00")
+        game.frame()
+    for k, game in enumerate(games):
+        game.connection.data_received(framed(payload([0.0, 0.0], target=k + 1, fire=k % 2)))
+    gateway.work()
+    assert gateway.turn is not None
+    assert gateway.turn.turns == 4, "they are answered together"
+    assert [game.replies()[-1][:3] for game in games] == [(0, 0, -11), (1, 0, -13), (0, 0, -14)]
+
+
+def test_a_game_that_is_gone_truncates_its_episode() -> None:
+    gateway = Gateway()
+    game = Game(gateway)
+    game.send(b"\x00\x00")
+    for k in range(3):
+        game.frame(k / 4, 0.0)
+    game.leave()
+    rows = gateway.rows()
+    assert [(row["kind"], row["seq"], row["status"]) for row in rows] == [
+        (STEP, 0, 0), (STEP, 1, 0), (FINAL, 2, 0),
+    ]  # fmt: skip
+
+
+def test_one_that_sends_ahead_is_not_read_from_and_gets_all_its_replies() -> None:
+    gateway = Gateway()
+    game = Game(gateway)
+    game.send(b"\x00\x00")
+    game.frame()
+    frame = framed(payload([0.5, 0.5]))
+    count = 2 * (1 << 16) // len(frame)
+    game.connection.data_received(frame * count)
+    assert not game.transport.reading
+    gateway.work()
+    assert game.transport.reading
+    assert len(game.replies()) == 1 + count
+
+
+def test_what_is_wrong_ends_the_connection_without_a_word_and_no_other() -> None:
+    gateway = Gateway()
+    good, bad = Game(gateway), Game(gateway)
+    for game in (good, bad):
+        game.send(b"\x00\x00")
+        game.frame()
+    sent = len(bad.transport.sent)
+    bad.send(framed(payload([2.0, 0.0])))
+    assert bad.transport.half_closed
+    assert len(bad.transport.sent) == sent
+    assert gateway.errors == {"observation_not_finite": 1}
+    bad.send(framed(payload([0.0, 0.0])))
+    assert len(bad.transport.sent) == sent
+    assert good.frame() == (0, 1, 8, 1, 13)
+
+
+def test_refused_where_there_is_no_room() -> None:
+    gateway = Gateway()
+
+    def opened(_connection: Connection) -> None:
+        raise RemoteError("too_many_clients", "expected fewer")
+
+    gateway.opened = opened  # type: ignore[method-assign]
+    game = Game(gateway)
+    assert game.transport.half_closed
+    assert game.transport.sent == b""
+    assert gateway.errors == {"too_many_clients": 1}
