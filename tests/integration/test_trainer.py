@@ -404,13 +404,13 @@ def test_what_was_learnt_becomes_the_priority(
     assert row["priority_max"] >= 1
     replay = world.trainer._replay
     replay.check_valid()
-    all_settings = replay._priorities._tree.all_settings.view(2, -1).amax(0)  # type: ignore[union-attr]
+    leaves = replay._priorities._tree.leaves.view(2, -1).amax(0)  # type: ignore[union-attr]
     assert len(errors) > 100
-    found = {place: float(all_settings[place]) for place in errors}
+    found = {place: float(leaves[place]) for place in errors}
     assert found == pytest.approx({place: error + 1e-6 for place, error in errors.items()})
     # The last step has no successor yet.
     total = 99 * row["priority_mean_dqn"] + 50 * row["priority_mean_expert"]
-    assert total == pytest.approx(float(all_settings.sum()), rel=1e-4)
+    assert total == pytest.approx(float(leaves.sum()), rel=1e-4)
 
 
 def test_beta_goes_with_the_frames(worlds: Make) -> None:

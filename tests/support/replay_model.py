@@ -272,7 +272,7 @@ def assert_alike(replay: Replay, model: Model, batch_size: int = 128) -> None:
 def assert_priorities(replay: Replay, model: Model) -> None:
     """Each complete step has its priority, in the tree of its actor, and nothing else has one."""
     assert replay._priorities is not None
-    found = replay._priorities._tree.all_settings.view(len(ACTORS), -1).cpu().numpy()
+    found = replay._priorities._tree.leaves.view(len(ACTORS), -1).cpu().numpy()
     expected = np.zeros_like(found)
     complete = {id(row) for row in model.complete()}
     for place in range(min(model.capacity, len(model.all))):

@@ -44,7 +44,7 @@ def priorities(replay: Replay) -> dict[tuple[Actor, int], float]:
     """All there are, by actor and place."""
     replay.check_valid()
     assert replay._priorities is not None
-    trees = replay._priorities._tree.all_settings.view(len(ACTORS), -1).tolist()
+    trees = replay._priorities._tree.leaves.view(len(ACTORS), -1).tolist()
     return {
         (who, place): mass
         for who, tree in zip(ACTORS, trees, strict=True)

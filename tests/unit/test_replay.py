@@ -595,7 +595,7 @@ def priority(replay: Replay, who: Actor, place: int) -> Tensor:
     assert replay._priorities is not None
     tree = replay._priorities._tree
     tree.check_valid = lambda: None  # type: ignore[method-assign]
-    return tree.all_settings[ACTORS.index(who) * tree.stride + place]
+    return tree.leaves[ACTORS.index(who) * tree.stride + place]
 
 
 @pytest.mark.parametrize("what", CORRUPTIONS)

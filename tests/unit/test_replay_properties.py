@@ -261,11 +261,11 @@ def ignore_actor_changes(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_terminations(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(agent.windows, "is_terminal", lambda meta: meta[:, 0] < -1)
+    patch.setattr(agent.n_step, "is_terminal", lambda meta: meta[:, 0] < -1)
 
 
 def sample_incomplete(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(agent.drawing, "incomplete", lambda meta, _: meta[:, 0] < -1)
+    patch.setattr(agent.sampler, "incomplete", lambda meta, _: meta[:, 0] < -1)
 
 
 def forget_to_count_completed(patch: pytest.MonkeyPatch) -> None:
@@ -351,8 +351,8 @@ def weigh_by_priority_alone(patch: pytest.MonkeyPatch) -> None:
 
     def draw(self, groups, rng):
         places, _ = real(self, groups, rng)
-        all_settings = self._tree.all_settings.view(len(ACTORS), -1)[:, places]
-        return places, all_settings.amax(0)
+        leaves = self._tree.leaves.view(len(ACTORS), -1)[:, places]
+        return places, leaves.amax(0)
 
     patch.setattr(Priorities, "draw", draw)
 

@@ -51,7 +51,7 @@ def test_the_error_table_holds_every_code_once_in_order() -> None:
 def test_the_mark_for_a_retry_stands_where_the_code_says_so() -> None:
     marked = {re.findall(r"`(\w+)`", row[0])[0] for row in table("Errors") if "↻" in row[0]}
     raised: set[str] = set()
-    for path in [*ROOT.glob("protocol/*.py"), *ROOT.glob("server/*.py")]:
+    for path in [*ROOT.glob("protocol/*.py"), *ROOT.glob("server/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RemoteError":
                 retry = [k for k in node.keywords if k.arg == "retry"]

@@ -27,9 +27,9 @@ SHAPES = [(5, 8192), (5, 1), (16, 1), (17, 1), (300, 2), (300, 40), (5000, 3)]
 
 @pytest.fixture(params=SHAPES, ids=lambda shape: "{}-{}".format(*shape))
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    all_settings, top = request.param
+    leaves, top = request.param
     monkeypatch.setattr(agent.sum_tree, "TOP", top)
-    return int(all_settings)
+    return int(leaves)
 
 
 def generator(device: str = "cpu", seed: int = 1) -> torch.Generator:
@@ -47,11 +47,11 @@ def masses_of(n: int, seed: int = 0) -> Tensor:
 
 def test_the_shapes_have_all_depths(monkeypatch: pytest.MonkeyPatch) -> None:
     depths = []
-    for all_settings, top in SHAPES:
+    for leaves, top in SHAPES:
         monkeypatch.setattr(agent.sum_tree, "TOP", top)
-        tree = SumTree(2, all_settings, CPU)
+        tree = SumTree(2, leaves, CPU)
         depths.append(len(tree._levels) - 1)
-        assert tree.stride >= all_settings
+        assert tree.stride >= leaves
         assert len(tree._levels[-1]) <= 2 * top
     assert sorted(set(depths)) == [0, 1, 2, 3]
 
@@ -61,12 +61,12 @@ def test_draws_are_as_likely_as_their_masses_say(size: int, device: str) -> None
     tree = SumTree(3, size, torch.device(device))
     for number in range(3):
         tree.fill(number * tree.stride, masses_of(size, number).to(device))
-    masses, rng = tree.all_settings.cpu().double().numpy(), generator(device)
+    masses, rng = tree.leaves.cpu().double().numpy(), generator(device)
     for trees in (range(3), range(2), range(1, 2), range(2, 3)):
         n = 200_000
-        all_settings, drawn = tree.draw(trees, n, rng)
-        assert torch.equal(drawn, tree.all_settings[all_settings])
-        counts = np.bincount(all_settings.cpu().numpy(), minlength=len(masses))
+        leaves, drawn = tree.draw(trees, n, rng)
+        assert torch.equal(drawn, tree.leaves[leaves])
+        counts = np.bincount(leaves.cpu().numpy(), minlength=len(masses))
         there = slice(trees.start * tree.stride, trees.stop * tree.stride)
         assert counts[there].sum() == n, "drawn from other trees"
         expected = n * masses[there] / masses[there].sum()
@@ -86,8 +86,8 @@ def test_one_leaf_with_a_mass_is_always_drawn(size: int) -> None:
     for leaf in (0, size - 1, tree.stride, tree.stride + size // 2):
         tree.set(torch.tensor([leaf]), torch.tensor([1e-6]))
         for trees in (range(2), range(leaf // tree.stride, leaf // tree.stride + 1)):
-            all_settings, masses = tree.draw(trees, 50, generator())
-            assert all_settings.tolist() == [leaf] * 50
+            leaves, masses = tree.draw(trees, 50, generator())
+            assert leaves.tolist() == [leaf] * 50
             assert masses.tolist() == [np.float32(1e-6)] * 50
         tree.set(torch.tensor([leaf]), torch.tensor([0.0]))
 
@@ -109,11 +109,11 @@ def test_rounding_never_draws_a_leaf_without_a_mass(size: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         tree = SumTree(2, size, CPU)
-        all_settings = torch.from_numpy(rng.choice(2 * tree.stride, min(size, 9), replace=False))
-        tree.set(all_settings, torch.from_numpy(rng.random(len(all_settings))).float())
+        leaves = torch.from_numpy(rng.choice(2 * tree.stride, min(size, 9), replace=False))
+        tree.set(leaves, torch.from_numpy(rng.random(len(leaves))).float())
         drawn, masses = tree.draw(range(2), 5, generator())
         assert bool((masses > 0).all())
-        assert torch.equal(masses, tree.all_settings[drawn])
+        assert torch.equal(masses, tree.leaves[drawn])
 
 
 def test_a_draw_that_comes_down_beside_its_leaf_is_replaced(
@@ -130,9 +130,9 @@ def test_a_draw_that_comes_down_beside_its_leaf_is_replaced(
         return found
 
     monkeypatch.setattr(agent.sum_tree, "_first_above", beside)
-    all_settings, masses = tree.draw(range(1), 100, generator())
-    assert set(all_settings.tolist()) == {7, 11}
-    assert torch.equal(masses, tree.all_settings[all_settings])
+    leaves, masses = tree.draw(range(1), 100, generator())
+    assert set(leaves.tolist()) == {7, 11}
+    assert torch.equal(masses, tree.leaves[leaves])
 
 
 CHANGE = st.one_of(
@@ -146,11 +146,11 @@ CHANGE = st.one_of(
 def test_changes_equal_those_of_a_plain_array(
     changes: list[tuple[str, object]], shape: tuple[int, int], seed: int
 ) -> None:
-    all_settings, top = shape
+    leaves, top = shape
     rng = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(agent.sum_tree, "TOP", top)
-        tree = SumTree(2, all_settings, CPU)
+        tree = SumTree(2, leaves, CPU)
     plain = np.zeros(2 * tree.stride, np.float32)
     for kind, where in changes:
         if kind == "set":
@@ -164,7 +164,7 @@ def test_changes_equal_those_of_a_plain_array(
             masses = rng.exponential(1.0, min(n, len(plain) - first)).astype(np.float32)
             plain[first : first + len(masses)] = masses
             tree.fill(first, torch.from_numpy(masses))
-        assert np.array_equal(tree.all_settings.numpy(), plain)
+        assert np.array_equal(tree.leaves.numpy(), plain)
         tree.check_valid()
     sums = plain.reshape(2, -1).sum(1, dtype=np.float64)
     np.testing.assert_allclose(tree.totals().numpy(), sums, rtol=1e-13)
@@ -195,8 +195,8 @@ def test_ten_million_leaves_in_little_memory() -> None:
     assert tree.nbytes < 2 * 10_000_000 * (4 + 8 / (FAN_OUT - 1) + 0.01)
     at = torch.tensor([0, 9_999_999, tree.stride + 5_000_000])
     tree.set(at, torch.tensor([1.0, 2.0, 1.0]))
-    all_settings, _ = tree.draw(range(2), 4000, generator())
-    counts = [int((all_settings == leaf).sum()) for leaf in at.tolist()]
+    leaves, _ = tree.draw(range(2), 4000, generator())
+    counts = [int((leaves == leaf).sum()) for leaf in at.tolist()]
     assert sum(counts) == 4000
     assert counts == [pytest.approx(n, abs=200) for n in (1000, 2000, 1000)]
 
@@ -206,14 +206,14 @@ def test_nothing_waits_for_the_device() -> None:
     masses = masses_of(1000)
     with NoWaiting() as mode:
         tree.fill(7, masses)
-        all_settings, drawn = tree.draw(range(1), 64, rng)
-        tree.set(all_settings, drawn * 2)
+        leaves, drawn = tree.draw(range(1), 64, rng)
+        tree.set(leaves, drawn * 2)
         tree.totals()
     assert mode.operations > 30
 
 
 CORRUPTIONS = {
-    "a leaf": lambda tree: tree.all_settings[700].add_(1),
+    "a leaf": lambda tree: tree.leaves[700].add_(1),
     "a sum": lambda tree: tree._levels[1][40].mul_(1 + 1e-12),
     "a sum higher up": lambda tree: tree._levels[2][2].add_(1e-9),
     "a mass below 0": lambda tree: tree.set(torch.tensor([3]), torch.tensor([-1.0])),
