@@ -97,7 +97,7 @@ def any_http_port(loaded: Loaded) -> bool:
 def keys_for(supervisor: Supervisor, screen: Screen) -> Keyboard:
     """The keys below a live table, which says from now on when training is paused; where there is
     none, keys that are never pressed."""
-    screen.paused = lambda: supervisor.status.paused
+    screen.paused = lambda: supervisor.paused
     keys = Keys(supervisor.controller, screen.paused, supervisor.last.get, screen.say, screen.hint)
     return Keyboard(keys, screen.live)
 

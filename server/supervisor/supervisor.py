@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from agent import checkpoint
 from agent.device import resolve_device
@@ -53,6 +53,8 @@ from server.ipc.messages import (
     Saved,
     SavedBest,
     SaveWanted,
+    Settle,
+    Settled,
     Stop,
     TrainerReport,
 )
@@ -78,6 +80,9 @@ _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 """Metrics that every update has: where they are NaN, that is news and not the lack of any."""
 
 _EVENTS = "TensorBoard's event files"
+
+SETTLE_S = 0.02
+"""Between two times that a process is asked whether anything is on its way."""
 
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
@@ -119,6 +124,10 @@ class Supervisor:
         """What can be done to the run while it runs, for whoever is in this thread."""
         self.mailbox = Mailbox(self.controller.handle)
         """The same for other threads."""
+        self.paused = False
+        """The trainer is to learn nothing until told to."""
+        self._failure = ""
+        """Why the run cannot go on, if so."""
         self.row: dict[str, float] = {}
         """The newest metrics; empty until the first interval has passed."""
         self.last: dict[str, float] = {}
@@ -163,6 +172,8 @@ class Supervisor:
         self._next_row = 0.0
         self._save_wanted = False
         self._next_save = 0.0
+        self._settled: set[str] = set()
+        """Processes that have answered that nothing is on its way."""
         self._answers: deque[Saved | Dumped | Recorded] = deque(maxlen=100)
         self._game_kept = True
         self._stopping = False
@@ -220,7 +231,7 @@ class Supervisor:
             child.say(ExpertRatio(self._ratio()))
             if self._asked is not None:
                 child.say(self._asked)
-        elif self.status.paused:
+        elif self.paused:
             child.say(Pause(True))
 
     def _consider(self, spec: GameSpec) -> None:
@@ -341,19 +352,37 @@ class Supervisor:
             self._asked = message
         self._processes.tell_gateways(message)
 
-    def settle(self, timeout_s: float = 60.0) -> None:
-        """Wait until all that was played is stored, learnt from, and published. The games must
-        have ended."""
+    def settle(self, timeout_s: float = 60.0) -> bool:
+        """Wait until all that was played is stored, learnt from, published, and in `row`: whether
+        that was so in time. The games must have ended."""
         deadline = time.monotonic() + timeout_s
-        quiet = 0
-        while quiet < 2 and time.monotonic() < deadline:
-            before = self.row.get("time")
-            self.poll()
-            row = self.row
-            if row.get("time") != before:
-                done = not (row["slots"] or row["transitions_dropped"] or row.get("updates_due"))
-                # Twice: the second row comes after the weights of the first were published.
-                quiet = quiet + 1 if done else 0
+        processes = self._processes
+        settled = all(
+            self._until_settled(children, deadline)
+            for children in (processes.gateways, [processes.trainer])
+        )
+        self._write_row()
+        return settled
+
+    def _until_settled(self, children: list[Child], deadline: float) -> bool:
+        """Ask these until nothing is on its way in any of them."""
+        self._settled.clear()
+        next_asked = 0.0
+        while waiting := [child for child in children if child.name not in self._settled]:
+            now = time.monotonic()
+            if now >= deadline:
+                return False
+            if now >= next_asked:
+                next_asked = now + SETTLE_S
+                for child in waiting:
+                    child.say(Settle())
+            self.poll(SETTLE_S)
+        return True
+
+    def pause(self, on: bool) -> None:
+        """Have the trainer learn no more, or go on; one that is started later too."""
+        self.paused = self.status.paused = on
+        self._processes.trainer.say(Pause(on))
 
     def _tell_ratio(self) -> None:
         """Tell the gateways how often the expert plays, where evaluations decide that."""
@@ -381,11 +410,15 @@ class Supervisor:
     def _start_again(self, child: Child, text: str) -> None:
         pause = self._processes.start_again(child)
         if pause is None:
-            self.status.ended = f"{text}; {self._processes.refusal}; see {self.folder.log}"
-            raise ChildDied(self.status.ended)
+            self._failed(f"{text}; {self._processes.refusal}; see {self.folder.log}")
         self._collector.restarts[child.kind] += 1
         self.status.restarted(child.name, text.partition(LAST_WORDS)[0])
         log.error("%s; restarting in %.1f s", text, pause)
+
+    def _failed(self, text: str) -> NoReturn:
+        """The run cannot go on. Errors: ChildDied, always."""
+        self._failure = self.status.ended = text
+        raise ChildDied(text)
 
     def _close_evaluation(self) -> None:
         """Close the evaluation if it is over, when all that is under way has been heard: another
@@ -468,6 +501,9 @@ class Supervisor:
                 self.events.add(
                     "training_rolled_back", updates=message.updates, rollbacks=message.rollbacks
                 )
+            case Settled():
+                if message.settled:
+                    self._settled.add(message.process)
             case SaveWanted():
                 self._save_wanted = True
             case SavedBest():
@@ -481,8 +517,7 @@ class Supervisor:
                     # Before it was ever ready, it is the configuration that it cannot start with.
                     raise ConfigError(message.text)
                 if message.final and not self._stopping:
-                    self.status.ended = message.text
-                    raise ChildDied(message.text)
+                    self._failed(message.text)
             case _:
                 raise TypeError(f"expected a message of server.ipc.messages, got {message!r}")
 
@@ -530,10 +565,12 @@ class Supervisor:
     def end_games(self) -> None:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
-        if self.port and not self._stopping:
+        if self._stopping:
+            return
+        self._stopping = True
+        if self.port:  # else it never started
             self.events.add("stopping")
-        self._stopping, given_up = True, bool(self.status.ended)
-        self.status.ended = self.status.ended or "the server is stopping"
+        self.status.ended = self._failure or "the server is stopping"
         self.controller.close()
         self.mailbox.close()
         if self._control is not None:
@@ -541,7 +578,7 @@ class Supervisor:
             self._control = None
         self._processes.stop_listening()
         self._processes.wake()
-        if not given_up:
+        if not self._failure:
             self._processes.have_trainer()
         deadline = time.monotonic() + GAMES_S
         self._processes.trainer.say(Ending())
@@ -551,7 +588,7 @@ class Supervisor:
             if starting and child.process is not None:
                 child.process.kill()  # it has nothing yet, and cannot hear
             self._processes.end(child, deadline, self._take_in)
-        if not given_up:
+        if not self._failure:
             self._processes.have_trainer()  # for what the games' end has brought
 
     def stop(self) -> None:
