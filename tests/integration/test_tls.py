@@ -459,7 +459,7 @@ def served(one: Certificate) -> bytes:
 @pytest.fixture
 def web(server: Running, pair: Pair) -> Iterator[HttpServer]:
     with HttpServer(
-        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
+        "127.0.0.1", 0, lambda: server.supervisor.status, server.supervisor.mailbox,
         control_token="a control token", certificate=Certificate(pair.cert, pair.key),
     ) as one:  # fmt: skip
         yield one
@@ -487,7 +487,7 @@ def test_it_ends_with_its_server(
     server: Running, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     with HttpServer(
-        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
+        "127.0.0.1", 0, lambda: server.supervisor.status, server.supervisor.mailbox,
         certificate=Certificate(pair.cert, pair.key),
     ) as one:  # fmt: skip
         silent = socket.create_connection(("127.0.0.1", one.port), 30)
