@@ -215,10 +215,10 @@ class _Server:
             "trainer.replay_ratio": 0.01,
             "checkpoint.every_s": 5,
             "metrics.every_s": 0.5,
-            "supervision.restarts": 1_000_000,
-            "supervision.within_s": 1.0,
-            "supervision.pause_s": 0.2,
-            "supervision.hang_s": 10,
+            "supervision.max_restarts": 1_000_000,
+            "supervision.window_s": 1.0,
+            "supervision.backoff_s": 0.2,
+            "supervision.hang_timeout_s": 10,
         }
         self._options = [
             word for key, value in settings.items() for word in (f"--{key}", str(value))

@@ -54,7 +54,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint.every_s": 10,
     "checkpoint.keep": KEEP,
     # Who was started again has not lasted.
-    "supervision.restarts": 0,
+    "supervision.max_restarts": 0,
 }
 """Over the preset bench."""
 

@@ -30,9 +30,9 @@ from understudy_client import ClientError, Reconnected
 pytestmark = pytest.mark.timeout(240)
 
 QUICK: dict[str, Any] = {
-    "supervision__pause_s": 0.1,
-    "supervision__restarts": 20,
-    "supervision__hang_s": 10.0,
+    "supervision__backoff_s": 0.1,
+    "supervision__max_restarts": 20,
+    "supervision__hang_timeout_s": 10.0,
     "server__ring_steps": 512,
 }
 
@@ -252,15 +252,19 @@ def rows_kept(run: Path) -> list[tuple[int, int]]:
 
 
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
-    """Numbers that went bad go bad again: `health.then` says that the run stops."""
-    bad = {"health__then": "stop", "health__skips_in_a_row": 3, "learner__learning_rate": 1e30}
+    """Numbers that went bad go bad again: `health.on_divergence` says that the run stops."""
+    bad = {
+        "health__on_divergence": "stop",
+        "health__max_consecutive_skips": 3,
+        "learner__learning_rate": 1e30,
+    }
     with Running(tmp_path / "run", **QUICK, **bad) as server:
         deadline = time.monotonic() + LONG_S
         with client_for(server.port) as client:
             while server.error is None and time.monotonic() < deadline:
                 client.act(np.ones(3), 1.0)
         assert isinstance(server.error, ChildDied)
-        assert "as health.then says" in str(server.error)
+        assert "as health.on_divergence says" in str(server.error)
         assert server.supervisor.row["restarts_trainer"] == 0
         server.close(check=False)
         names = [event["event"] for event in read_events(server.folder.path)]
@@ -294,7 +298,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.05)
 
 
-ONCE = ("--supervision.restarts", "1", "--supervision.pause_s", "0.1")
+ONCE = ("--supervision.max_restarts", "1", "--supervision.backoff_s", "0.1")
 
 SMALL = """
 [server]
