@@ -11,9 +11,9 @@ from agent.step import STEP
 from server.run.directory import game_of
 
 QUICK: dict[str, Any] = {
-    "supervision__pause_s": 0.1,
-    "supervision__restarts": 20,
-    "supervision__hang_s": 10.0,
+    "supervision__backoff_s": 0.1,
+    "supervision__max_restarts": 20,
+    "supervision__hang_timeout_s": 10.0,
     "server__ring_steps": 512,
 }
 
