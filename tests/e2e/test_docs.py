@@ -3,6 +3,7 @@ that follow from the code, and a first game that runs as it is printed."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -257,18 +258,37 @@ def test_files_that_are_named_in_passing_exist() -> None:
                 assert (ROOT / span).exists(), f"{document.name}: no {span}"
 
 
-def test_what_reliability_promises_is_tested() -> None:
-    """Each line of its tables of events names tests: a file, and the words of a test's name."""
+def promised() -> list[str]:
+    """The id at the end of each line of the tables of events in reliability.md."""
     text = (ROOT / "docs/reliability.md").read_text()
-    tables = re.findall(r"^\| event \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
-    table = "".join(tables).splitlines()
-    assert len(table) >= 10
-    for line in table:
-        named = re.findall(r"`(tests/\w+\.py)`: ([^;|]+?) *[;|]", line)
-        assert named, f"no test in: {line}"
-        for file, words in named:
-            test = f"def test_{words.replace(' ', '_')}("
-            assert test in (ROOT / file).read_text(), f"{file} has no {test}"
+    tables = re.findall(r"^\| event \|.*\| id \|\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    lines = "".join(tables).splitlines()
+    assert len(lines) >= 40
+    assert len(lines) == len(re.findall(r"^\| .* \| `[a-z-]+` \|$", "\n".join(lines), re.MULTILINE))
+    return [line.rstrip(" |").rpartition("`")[0].rpartition("`")[2] for line in lines]
+
+
+def marked() -> dict[str, list[str]]:
+    """The tests that carry each id: `@pytest.mark.promise(id, ...)`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            for mark in getattr(node, "decorator_list", []):
+                if ast.unparse(mark).startswith("pytest.mark.promise("):
+                    assert isinstance(node, ast.FunctionDef), f"{path}: not on a test"
+                    assert node.name.startswith("test_"), f"{path}: {node.name} is no test"
+                    for word in mark.args:
+                        found.setdefault(ast.literal_eval(word), []).append(node.name)
+    return found
+
+
+def test_reliability_promises_each_have_an_id_of_their_own() -> None:
+    ids = promised()
+    assert len(ids) == len(set(ids))
+
+
+def test_reliability_promises_all_have_tests_and_all_marks_a_promise() -> None:
+    assert set(promised()) == set(marked())
 
 
 def test_bytes_of_a_stored_step() -> None:
