@@ -421,7 +421,7 @@ class Learner:
         actors], each actor's part to a row of its own. The parts add up to the whole gradient, so
         that takes one backward pass more, not three. `first`: nothing is to be added to."""
         # A sum for each: with a vector of weights instead, autograd imports torch's compiler.
-        objectives = [loss.sum()] if masks is None else [loss @ mask for mask in masks.T]
+        objectives = [loss.sum()] if masks is None else [(loss * mask).sum() for mask in masks.T]
         into = torch._foreach_copy_ if first else torch._foreach_add_
         for views, objective in zip(self._gradient_views, objectives, strict=False):
             gradients = torch.autograd.grad(
