@@ -146,7 +146,7 @@ class Learner:
         self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig
     ) -> None:
         """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
-        continuous, bins, trunk, normalise_observations) must be what it was made with."""
+        continuous, bins, trunk, normalize_observations) must be what it was made with."""
         self._config, self._advantage, self._imitation = learner, advantage, imitation
         self._weighted = set(advantage.applies_to)
         if self.network.bins or self.network.follows_gradient or not self._columns:
@@ -324,7 +324,7 @@ class Learner:
             weight_max=settings.weight_max,
             mode=settings.mode,
         )
-        return normalise_weights(weights, batch.actors) if settings.normalise else weights
+        return normalise_weights(weights, batch.actors) if settings.normalize else weights
 
     @torch.no_grad()
     def _advantages(self, batch: Batch, rows: slice, seen: Pass, target: Tensor) -> Tensor:

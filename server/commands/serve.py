@@ -145,6 +145,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         # Before any game is let in: its port may be taken.
         http = serve_http(loaded, supervisor)
+        supervisor.dashboard = http.url if http is not None else None
         with signals_held_back():
             supervisor.start()
         started = True

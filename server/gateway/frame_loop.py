@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -26,9 +25,9 @@ from protocol.spaces import GameSpec, Part
 from protocol.tempest import HEADER, header_fields
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.slots import FrameBatch, FrameStacks, PendingSteps, SlotTable
+from server.gateway.turn_times import TurnTimes
 from server.ipc.messages import Episode
 
-_DURATIONS = 2048
 _EPISODES = 10_000
 _ROLE_NAMES = {number: name for name, number in ROLES.items()}
 
@@ -106,7 +105,6 @@ class FrameLoop:
         self._pending_steps = PendingSteps(spec, most_slots)
         self._waiting: list[Waiting] = []
         self._lost: list[Player] = []
-        self._started = 0.0
         names = [reward.weights.get(name, 1.0) for name in spec.rewards]
         self._reward_weights = np.array(names, np.float32)
         self._clip = reward.clip
@@ -117,8 +115,7 @@ class FrameLoop:
         self.stored = int(self._in_flight[0])
         self._open = 0
         """Frames in training that were answered and that the next one is to complete."""
-        self.turns = 0
-        self.durations_ms: deque[float] = deque(maxlen=_DURATIONS)
+        self.times = TurnTimes()
         self.episodes: deque[Episode] = deque(maxlen=_EPISODES)
 
     @property
@@ -239,8 +236,7 @@ class FrameLoop:
             self._answer()
             self._batch.n = 0
             self._waiting.clear()
-            self.turns += 1
-            self.durations_ms.append((perf_counter() - self._started) * 1e3)
+            self.times.stop()
         if self._lost:
             for player in self._lost:
                 self._truncate(player)
@@ -268,7 +264,7 @@ class FrameLoop:
 
     def _wait(self, player: Player, slot: int | None, count: int, encode: Encode) -> None:
         if not self._waiting:
-            self._started = perf_counter()
+            self.times.start()
         self._waiting.append(Waiting(player, slot, count, encode))
         self._batch.n += count
 

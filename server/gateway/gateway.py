@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.ma  # percentiles import it when first asked for, and there may be no file left then
 import numpy.typing as npt
 
 from agent.decision import ActingParams, acting_params_at
@@ -35,6 +34,7 @@ from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.slots import slot_bytes
 from server.gateway.tempest import replies
+from server.gateway.turn_times import TurnTimes
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.inflight import cells
 from server.ipc.messages import (
@@ -411,7 +411,7 @@ class Gateway:
             return  # the last report is sent; what it reads is about to go
         self.send_report()
         if self.turn is not None:
-            self.turn.durations_ms.clear()
+            self.turn.times.new_interval()
         self._loop.call_later(self.config.metrics.every_s, self.report)
 
     def send_report(self) -> None:
@@ -421,8 +421,8 @@ class Gateway:
 
     def _report(self) -> GatewayReport:
         turn = self.turn
-        durations = list(turn.durations_ms) if turn else []
-        p50, p99 = np.percentile(durations, [50, 99]).tolist() if durations else (0.0, 0.0)
+        times = turn.times if turn else TurnTimes()
+        p50_ms, p99_ms = times.percentiles_ms()
         episodes: list[Episode] = []
         if turn:
             episodes = list(turn.episodes)
@@ -436,9 +436,9 @@ class Gateway:
             clients=len(self._connections),
             slots=turn.slots if turn else 0,
             errors=dict(self.errors),
-            turns=turn.turns if turn else 0,
-            turn_p50_ms=p50,
-            turn_p99_ms=p99,
+            turns=times.turns,
+            turn_p50_ms=p50_ms,
+            turn_p99_ms=p99_ms,
             stalls=self._stalls,
             policy_version=self._policy.version if self._policy else 0,
             expert_ratio=mix.expert_ratio,
@@ -449,6 +449,8 @@ class Gateway:
             expert_failures=turn.expert.failures if turn and turn.expert else 0,
             sessions=[each.number for each in playing],
             played=self._played(playing),
+            turn_buckets=times.buckets,
+            turn_seconds=times.seconds,
         )
 
     def _played(self, playing: list[Connection]) -> npt.NDArray[np.int64]:

@@ -15,6 +15,12 @@ from protocol.spaces import GameSpec
 GATEWAY, TRAINER = "gateway", "trainer"
 """Kinds of the supervisor's children."""
 
+TURN_BUCKETS_S = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+)  # fmt: skip
+"""Upper bounds of the histogram of a turn's time, seconds, each included; +Inf is implied. A frame
+at 60 Hz is 0.0167 s: turns are far below, and what is above was noticed by a game."""
+
 
 @dataclass(frozen=True)
 class Proposed:
@@ -111,6 +117,10 @@ class Left:
     session: int
 
 
+def _no_turns() -> list[int]:
+    return [0] * (len(TURN_BUCKETS_S) + 1)
+
+
 def _nobody() -> npt.NDArray[np.int64]:
     return np.zeros((0, 3), np.int64)
 
@@ -149,6 +159,11 @@ class GatewayReport:
     played: npt.NDArray[np.int64] = field(default_factory=_nobody)
     """Frames of each of those connections, [n, 3]: the first ones of episodes, those that ended an
     action of dqn, and those that ended one of the expert."""
+    turn_buckets: list[int] = field(default_factory=_no_turns)
+    """Turns since the gateway's start that took at most as long as each of TURN_BUCKETS_S, and last
+    the number of all."""
+    turn_seconds: float = 0.0
+    """What all of them took together."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +173,16 @@ class TrainerReport:
     metrics: dict[str, float]
     lines: list[str]
     """[BATCH] and [BUFFER] lines that are due."""
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """The trainer: numbers went bad, and learning goes on from an earlier checkpoint."""
+
+    updates: int
+    """Of the learner now."""
+    rollbacks: int
+    """How often that was since the trainer started."""
 
 
 @dataclass(frozen=True)

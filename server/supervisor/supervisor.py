@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing.connection
+import os
 import socket
 import time
 from collections import deque
@@ -47,6 +48,7 @@ from server.ipc.messages import (
     Record,
     Recorded,
     Refused,
+    RolledBack,
     SaveBest,
     Saved,
     SavedBest,
@@ -63,6 +65,7 @@ from server.net.tls import certificate
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes, free_bytes
 from server.run.evaluations import Evaluation, Evaluations
+from server.run.events import EventLog
 from server.run.logs import LogFile
 from server.run.metrics_log import plain
 from server.supervisor import exposure, memory_budget
@@ -132,10 +135,14 @@ class Supervisor:
         self.port = 0
         self.tempest_port: int | None = None
         """Where older clients for Tempest connect."""
+        self.dashboard: str | None = None
+        """The URL of HTTP, where whoever owns this serves it."""
         self._spec: GameSpec | None = folder.game()
-        self._processes = Processes(
-            config, folder, Task(resume, record, best, keep_rows), self._greet
-        )
+        self._writes = Writes(log, "serving and training go on")
+        self.events = EventLog(folder.events, self._writes)
+        """What happens to the processes, for programs."""
+        task = Task(resume, record, best, keep_rows)
+        self._processes = Processes(config, folder, task, self.events, self._greet)
         self._asked: Evaluate | None = None
         """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
@@ -157,7 +164,6 @@ class Supervisor:
         self._save_wanted = False
         self._next_save = 0.0
         self._answers: deque[Saved | Dumped | Recorded] = deque(maxlen=100)
-        self._writes = Writes(log, "serving and training go on")
         self._game_kept = True
         self._stopping = False
 
@@ -171,6 +177,7 @@ class Supervisor:
         for reminder in exposure.check(self.config):
             log.warning("%s", reminder)
         certificate(self.config.server)  # the gateways load it again: here it is only looked at
+        self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
         self.status.port = self.port
         if warning := config_warning(self.config.advantage):
@@ -185,6 +192,12 @@ class Supervisor:
         if self._spec is not None:
             self._decide(self._spec)
         self._next_row = time.monotonic() + self.config.metrics.every_s
+        self.events.add(
+            "ready",
+            port=self.port,
+            tempest_port=self.tempest_port,
+            dashboard=self.dashboard,
+        )
 
     def _check_devices(self) -> None:
         config = self.config
@@ -372,7 +385,7 @@ class Supervisor:
             raise ChildDied(self.status.ended)
         self._collector.restarts[child.kind] += 1
         self.status.restarted(child.name, text.partition(LAST_WORDS)[0])
-        log.error("%s; it is started again in %.1f s", text, pause)
+        log.error("%s; restarting in %.1f s", text, pause)
 
     def _close_evaluation(self) -> None:
         """Close the evaluation if it is over, when all that is under way has been heard: another
@@ -451,6 +464,10 @@ class Supervisor:
                 if not self._stopping:
                     self.controller.saved(message)
                     self._answers.append(message)
+            case RolledBack():
+                self.events.add(
+                    "training_rolled_back", updates=message.updates, rollbacks=message.rollbacks
+                )
             case SaveWanted():
                 self._save_wanted = True
             case SavedBest():
@@ -513,6 +530,8 @@ class Supervisor:
     def end_games(self) -> None:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
+        if self.port and not self._stopping:
+            self.events.add("stopping")
         self._stopping, given_up = True, bool(self.status.ended)
         self.status.ended = self.status.ended or "the server is stopping"
         self.controller.close()
@@ -545,6 +564,7 @@ class Supervisor:
         self._write_row()
         if self.port:  # else it never started
             log.info("stopped; the run is in %s", self.folder.path)
+            self.events.add("stopped")
         self._processes.close()
         self.folder.close()
         if self._events is not None:

@@ -191,6 +191,6 @@ def test_a_stale_folder_of_a_server_that_was_killed(
             shared_memory.remove(name)
     assert second.finish() == (0, "")
     log = (path / "understudy.log").read_text()
-    assert "the run had not ended in order" in log
+    assert "the previous run did not shut down cleanly" in log
     assert "MB of shared memory of a server that was killed" in log
     assert not (path / "shared-memory").exists()

@@ -71,7 +71,7 @@ def test_a_clock_that_jumps_is_said_and_harms_nothing(
     monkeypatch.setenv("CLOCK_FILE", str(clock))
     server = serve(
         "--config", str(config), "--run", str(run), "--server.http_port", "none",
-        "--supervision.hang_s", "20", "--checkpoint.every_s", "1000",
+        "--supervision.hang_timeout_s", "20", "--checkpoint.every_s", "1000",
     )  # fmt: skip
     with client_for(server.port, timeout_s=60.0) as client:
         session = client.session

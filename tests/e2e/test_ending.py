@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(240)
 PLAYED = 160
 """Frames; the trainer is away for the last 60 of them."""
 
-AWAY: dict[str, Any] = {"supervision__pause_s": 900.0, "supervision__hang_s": 900.0}
+AWAY: dict[str, Any] = {"supervision__backoff_s": 900.0, "supervision__hang_timeout_s": 900.0}
 """Nobody starts it again, and nobody finds out that it hangs, before the end."""
 
 HUNG = "hangs"

@@ -20,6 +20,7 @@ from agent.step import STEP
 from server.ipc.inflight import FILE
 from server.ipc.step_ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
 from server.run.directory import game_of
+from server.run.events import process_ids, read_events
 from server.supervisor.supervisor import ChildDied
 from tests.e2e.test_serve import serving, summary_of
 from tests.support.processes import end
@@ -29,9 +30,9 @@ from understudy_client import ClientError, Reconnected
 pytestmark = pytest.mark.timeout(240)
 
 QUICK: dict[str, Any] = {
-    "supervision__pause_s": 0.1,
-    "supervision__restarts": 20,
-    "supervision__hang_s": 10.0,
+    "supervision__backoff_s": 0.1,
+    "supervision__max_restarts": 20,
+    "supervision__hang_timeout_s": 10.0,
     "server__ring_steps": 512,
 }
 
@@ -111,6 +112,11 @@ def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Play
     until_both_go_on(server, player)
     assert server.pid("gateway-0") != pid
     server.until(lambda: server.row["restarts_gateway"] == before + 1, "it is counted")
+    lost, in_flight, restarting, started = events_of(server, "gateway-0")[-4:]
+    assert (lost["event"], lost["how"], lost["exit_code"]) == ("process_lost", "died", -9)
+    assert (in_flight["event"], restarting["event"]) == ("in_flight_lost", "restarting")
+    assert restarting["in_s"] > 0
+    assert (started["event"], started["pid"]) == ("process_started", server.pid("gateway-0"))
     assert re.search(r"gateway-0 died \(killed by SIGKILL.*steps were in flight", server.log())
     assert len(set(player.sessions)) == 2, "a session is never used twice"
     assert server.supervisor.steps > steps, "the counts go on"
@@ -151,6 +157,9 @@ def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     until_both_go_on(server, player)
     assert player.cuts == 0, "no game has noticed more than a pause"
     assert re.search(r"trainer gave no sign of life for \d+ s and was killed", server.log())
+    assert ("process_lost", "hung") in [
+        (e["event"], e.get("how")) for e in events_of(server, "trainer")
+    ]
 
     before = server.row["restarts_gateway"]
     os.kill(server.pid("gateway-0"), signal.SIGSTOP)
@@ -158,6 +167,11 @@ def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     server.until(lambda: player.cuts, "the game has noticed", LONG_S)
     until_both_go_on(server, player)
     assert re.search(r"gateway-0 gave no sign of life for \d+ s and was killed", server.log())
+
+
+def events_of(server: Running, process: str) -> list[dict[str, Any]]:
+    """What happened to this process."""
+    return [e for e in read_events(server.folder.path) if e.get("process") == process]
 
 
 def half_a_block(ring: StepRing) -> None:
@@ -238,17 +252,24 @@ def rows_kept(run: Path) -> list[tuple[int, int]]:
 
 
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
-    """Numbers that went bad go bad again: `health.then` says that the run stops."""
-    bad = {"health__then": "stop", "health__skips_in_a_row": 3, "learner__learning_rate": 1e30}
+    """Numbers that went bad go bad again: `health.on_divergence` says that the run stops."""
+    bad = {
+        "health__on_divergence": "stop",
+        "health__max_consecutive_skips": 3,
+        "learner__learning_rate": 1e30,
+    }
     with Running(tmp_path / "run", **QUICK, **bad) as server:
         deadline = time.monotonic() + LONG_S
         with client_for(server.port) as client:
             while server.error is None and time.monotonic() < deadline:
                 client.act(np.ones(3), 1.0)
         assert isinstance(server.error, ChildDied)
-        assert "as health.then says" in str(server.error)
+        assert "as health.on_divergence says" in str(server.error)
         assert server.supervisor.row["restarts_trainer"] == 0
         server.close(check=False)
+        names = [event["event"] for event in read_events(server.folder.path)]
+        assert names[:4] == ["starting", "process_started", "process_started", "ready"]
+        assert names[-2:] == ["stopping", "stopped"]
 
 
 # The whole server.
@@ -258,9 +279,15 @@ serve = pytest.fixture(serving, name="serve")
 
 
 def children_of(run: Path) -> dict[str, int]:
-    """The newest process of each child, as the log says."""
-    lines = re.findall(r"(gateway|trainer): process (\d+)", (run / "understudy.log").read_text())
-    return {name: int(pid) for name, pid in lines}
+    """The newest process of each child."""
+    return process_ids(read_events(run))
+
+
+def in_flight_lost(run: Path) -> list[dict[str, Any]]:
+    """What was in flight whenever somebody was killed."""
+    names = ("process", "steps", "frames")
+    found = [event for event in read_events(run) if event["event"] == "in_flight_lost"]
+    return [{name: event[name] for name in names} for event in found]
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -271,7 +298,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.05)
 
 
-ONCE = ("--supervision.restarts", "1", "--supervision.pause_s", "0.1")
+ONCE = ("--supervision.max_restarts", "1", "--supervision.backoff_s", "0.1")
 
 SMALL = """
 [server]
@@ -315,7 +342,8 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     assert 0 < len(kept) < 100
 
     second = serve("--resume", str(run))
-    until(lambda: "in flight" in (run / "understudy.log").read_text(), "it is said")
+    until(lambda: in_flight_lost(run), "it is said")
+    assert in_flight_lost(run) == [{"process": None, "steps": 149 - len(kept), "frames": 1}]
     second.stop()
     assert second.finish() == (0, "")
     summary = summary_of(run)
@@ -331,14 +359,15 @@ def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: 
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
     server = serve("--config", str(config), "--run", str(run), *ONCE)
-    until(lambda: "gateway" in children_of(run), "it has started")
-    first = children_of(run)["gateway"]
+    until(lambda: "gateway-0" in children_of(run), "it has started")
+    first = children_of(run)["gateway-0"]
     os.kill(first, signal.SIGKILL)
-    until(lambda: children_of(run)["gateway"] != first, "it is started again")
-    os.kill(children_of(run)["gateway"], signal.SIGKILL)
+    until(lambda: children_of(run)["gateway-0"] != first, "it is started again")
+    os.kill(children_of(run)["gateway-0"], signal.SIGKILL)
     server.process.wait(LONG_S)
     code, errors = server.finish()
     assert code == 1
     assert len(errors.splitlines()) == 1
     assert "understudy serve: gateway-0 died (killed by SIGKILL" in errors
+    assert "restart_refused" in [event["event"] for event in read_events(run)]
     assert "not started again, for it has been 1 times within 600 s" in errors

@@ -202,8 +202,8 @@ def nursery() -> Iterator[None]:
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[Table]:
     settings = {
-        "learner__normalise_observations": True,
-        "replay__prioritised": True,
+        "learner__normalize_observations": True,
+        "replay__prioritized": True,
         "replay__capacity_steps": 1_000_000,
         "checkpoint__every_s": 0.2,
         "metrics__every_s": 0.1,

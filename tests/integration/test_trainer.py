@@ -389,7 +389,7 @@ def test_lines_tell_the_real_counts(worlds: Make) -> None:
 def test_what_was_learnt_becomes_the_priority(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = worlds(replay__prioritised=True, replay__priority_alpha=1.0, learner__batch_size=64)
+    world = worlds(replay__prioritized=True, replay__priority_alpha=1.0, learner__batch_size=64)
     step, errors = world.trainer._learner.step, {}
 
     def noting(batch: Any, frames: int) -> Any:
@@ -415,7 +415,7 @@ def test_what_was_learnt_becomes_the_priority(
 
 def test_beta_goes_with_the_frames(worlds: Make) -> None:
     world = worlds(
-        replay__prioritised=True,
+        replay__prioritized=True,
         replay__priority_beta__start=0.2,
         replay__priority_beta__end=0.6,
         replay__priority_beta__frames=400,
@@ -809,12 +809,12 @@ def test_demonstrations_more_than_the_replay_holds_are_refused(
 
 def test_statistics_count_demonstrations_once(worlds: Make, tmp_path: Path) -> None:
     demonstrate(tmp_path, streams=10, n=20)
-    first = worlds(learner__normalise_observations=True)
+    first = worlds(learner__normalize_observations=True)
     assert first.trainer._learner.statistics is not None
     assert first.trainer._learner.statistics.count == 210
     first.stop()
     demonstrations.add(tmp_path, "later", demonstrated(streams=1, n=9))
-    second = worlds(resume=True, learner__normalise_observations=True)
+    second = worlds(resume=True, learner__normalize_observations=True)
     assert second.trainer._learner.statistics is not None
     assert second.trainer._learner.statistics.count == 220
     assert second.reports()["buffer_expert"] == 209
@@ -1192,7 +1192,7 @@ def test_a_damaged_block_is_said_and_only_its_rows_are_gone(
 
 
 def test_priorities_come_back(worlds: Make) -> None:
-    settings = {"replay__prioritised": True, "replay__priority_alpha": 0.6}
+    settings = {"replay__prioritized": True, "replay__priority_alpha": 0.6}
     first = worlds(**settings)
     first.play(played(0, 150))
     first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
@@ -1225,13 +1225,13 @@ def test_a_full_disk_is_said_and_training_goes_on(
 
 
 def test_statistics_count_each_row_once_over_a_restart(worlds: Make, tmp_path: Path) -> None:
-    first = worlds(tmp_path / "run", learner__normalise_observations=True)
+    first = worlds(tmp_path / "run", learner__normalize_observations=True)
     first.play(played(0, 100))
     first.ask(Checkpoint(), Saved)
     first.play(played(100, 30))
     first.until(lambda: first.metrics.get("steps_stored") == 130, "all is stored")
     left = as_killed(tmp_path / "run", tmp_path / "left")
-    second = worlds(left, resume=True, learner__normalise_observations=True)
+    second = worlds(left, resume=True, learner__normalize_observations=True)
     assert second.trainer._learner.statistics is not None
     assert second.trainer._learner.statistics.count == 130
 

@@ -38,8 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         server__token=GAME_TOKEN,
         server__control_token=TOKEN,
         server__settings={"level": 1},
-        learner__normalise_observations=True,
-        replay__prioritised=True,
+        learner__normalize_observations=True,
+        replay__prioritized=True,
     ) as running:
         running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
         with RawClient(running.port, timeout_s=60.0) as first:

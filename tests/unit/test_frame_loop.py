@@ -174,7 +174,7 @@ def test_a_frame_is_answered_and_its_successor_makes_it_a_step() -> None:
     ]
     assert player.released == [0, 0]
     assert world.turn.stored == 1
-    assert world.turn.turns == 2
+    assert world.turn.times.turns == 2
 
 
 def test_frames_of_one_turn_are_answered_by_one_pass_in_their_order() -> None:
@@ -198,7 +198,7 @@ def test_nothing_to_do_is_fine() -> None:
     world.run()
     world.player()
     world.run()
-    assert (world.turn.turns, world.rows(), list(world.policy.batches)) == (0, [], [])
+    assert (world.turn.times.turns, world.rows(), list(world.policy.batches)) == (0, [], [])
 
 
 @pytest.mark.parametrize("status", [1, 2])
@@ -606,7 +606,7 @@ def test_slots_are_freed_and_memory_does_not_grow_over_10_000_connects() -> None
             player.leave()
             world.run()
             world.sink.blocks.clear()
-        world.turn.durations_ms.clear()
+        world.turn.times.new_interval()
         world.policy.batches.clear()
 
     connect(8000)

@@ -127,7 +127,7 @@ class Reference:
             batch.rewards, batch.actors, beta=a.beta, clip=a.clip, mode=a.mode,
             weight_min=a.weight_min, weight_max=a.weight_max,
         )  # fmt: skip
-        if a.normalise:
+        if a.normalize:
             for actor in (DQN, EXPERT):
                 w[batch.actors == actor] /= w[batch.actors == actor].mean()
         factor = torch.ones(n)
@@ -182,7 +182,7 @@ def difference(spec: GameSpec, learner: Learner, steps: int = 5) -> float:
     [
         (HYBRID, {}, {}),
         (HYBRID, {"mode": "global"}, {"target": "hard", "target_every": 2}),
-        (HYBRID, {"applies_to": ("td", "continuous"), "normalise": True}, {"huber_delta": 0.3}),
+        (HYBRID, {"applies_to": ("td", "continuous"), "normalize": True}, {"huber_delta": 0.3}),
         (HYBRID, {"mode": "off", "actor_factor": {"dqn": 0.5, "expert": 2.0}}, {}),
         (HYBRID, {"applies_to": ("td",)}, {"grad_clip_norm": 0.1, "continuous_weight": 0.25}),
         (HYBRID[:1], {"applies_to": ("td",)}, {"target": "hard", "target_every": 3}),
@@ -444,7 +444,7 @@ class NoReadBack(TorchDispatchMode):
 
 def test_a_step_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(SEVERAL)
-    learner = learner_of(spec, grad_norm_every=2, advantage={"normalise": True})
+    learner = learner_of(spec, grad_norm_every=2, advantage={"normalize": True})
     batch = batch_of(spec)
     learner.step(batch)
     with NoReadBack() as mode:

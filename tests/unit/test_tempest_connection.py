@@ -322,7 +322,7 @@ def test_each_game_has_its_own_header() -> None:
         game.connection.data_received(framed(payload([0.0, 0.0], target=k + 1, fire=k % 2)))
     gateway.work()
     assert gateway.turn is not None
-    assert gateway.turn.turns == 4, "they are answered together"
+    assert gateway.turn.times.turns == 4, "they are answered together"
     assert [game.replies()[-1][:3] for game in games] == [(0, 0, -11), (1, 0, -13), (0, 0, -14)]
 
 

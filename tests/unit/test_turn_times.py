@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from server.gateway.turn_times import RECENT, TurnTimes
+from server.ipc.messages import TURN_BUCKETS_S, GatewayReport
+
+
+def test_bounds_ascend() -> None:
+    assert list(TURN_BUCKETS_S) == sorted(set(TURN_BUCKETS_S))
+    assert TURN_BUCKETS_S[0] > 0
+
+
+def test_buckets_are_cumulative_and_end_with_all_turns() -> None:
+    times = TurnTimes()
+    for seconds in (0.0, TURN_BUCKETS_S[1], TURN_BUCKETS_S[-1], 1000.0):
+        times.add(seconds)
+    assert times.buckets == [1] + [2] * (len(TURN_BUCKETS_S) - 2) + [3, 4]
+    assert times.turns == 4
+    assert times.seconds == pytest.approx(1000 + TURN_BUCKETS_S[1] + TURN_BUCKETS_S[-1])
+
+
+def test_a_bound_belongs_to_its_bucket() -> None:
+    for i, bound in enumerate(TURN_BUCKETS_S):
+        times = TurnTimes()
+        times.add(bound)
+        assert times.buckets.index(1) == i
+
+
+def test_a_report_without_turns_has_a_zero_for_each_bucket() -> None:
+    report = GatewayReport(0, {}, 0, 0, 0, {}, 0, 0.0, 0.0, 0, 0, 0.0, 0.0)
+    assert report.turn_buckets == TurnTimes().buckets == [0] * (len(TURN_BUCKETS_S) + 1)
+
+
+def test_percentiles_are_of_the_interval_and_the_histogram_is_not() -> None:
+    times = TurnTimes()
+    assert times.percentiles_ms() == (0.0, 0.0)
+    for ms in range(101):
+        times.add(ms / 1e3)
+    assert times.percentiles_ms() == pytest.approx((50.0, 99.0))
+    times.new_interval()
+    assert times.percentiles_ms() == (0.0, 0.0)
+    assert times.turns == times.buckets[-1] == 101
+
+
+def test_percentiles_are_of_the_newest_turns() -> None:
+    times = TurnTimes()
+    for _ in range(10):
+        times.add(9.0)
+    for _ in range(RECENT):
+        times.add(0.001)
+    assert times.percentiles_ms() == pytest.approx((1.0, 1.0))
+
+
+def test_a_turn_is_timed_from_start_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.25])
+    monkeypatch.setattr("server.gateway.turn_times.perf_counter", lambda: next(clock))
+    times = TurnTimes()
+    times.start()
+    times.stop()
+    assert times.seconds == 0.25
