@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from server.ipc import shared_memory
 from tests.support.processes import command_of, descendants, living_memory
+from tests.support.serve import serving
 
 # Examples share two cores with servers of other tests: slow is no failure.
 settings.register_profile("understudy", deadline=None)
@@ -65,6 +66,9 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         time.sleep(0.02)
     assert not left, f"processes were left behind: {[command_of(pid) for pid in left]}"
     assert not living_memory(made), "shared memory was left behind"
+
+
+serve = pytest.fixture(serving, name="serve")
 
 
 @pytest.fixture(scope="session")

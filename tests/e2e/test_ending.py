@@ -17,9 +17,9 @@ from server.gateway import gateway
 from server.ipc.inflight import FILE, left
 from server.trainer import process as trainer_process
 from server.trainer.trainer import Trainer
-from tests.integration.test_supervision import LONG_S, rows_kept
 from tests.support.processes import is_zombie
 from tests.support.running import RawClient, Running
+from tests.support.supervision import LONG_S, rows_kept
 
 pytestmark = pytest.mark.timeout(240)
 

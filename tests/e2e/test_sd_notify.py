@@ -12,11 +12,8 @@ from typing import Any
 import pytest
 
 from server.supervisor.sd_notify import ServiceManager
-from tests.e2e.test_serve import serving
 
 pytestmark = pytest.mark.timeout(120)
-
-serve = pytest.fixture(serving, name="serve")
 
 
 @pytest.fixture

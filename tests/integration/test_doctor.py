@@ -33,9 +33,9 @@ from server.commands.doctor.report import (
 from server.commands.doctor.server import STEPS, examine
 from server.net.rate_limits import GUESSES
 from server.run.directory import RunDirectory
-from tests.integration.test_tls import FakeTls, nothing
 from tests.support.certificates import make, needs_openssl
 from tests.support.fake_server import FIELDS, FakeServer, Peer
+from tests.support.fake_tls import FakeTls, nothing
 from tests.support.running import Bystander, RawClient, Running, obs_of
 from tests.support.worlds import PIXELS, SPEC
 from understudy_client import tls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -18,7 +19,10 @@ from agent.journal import Damage, Journal, JournalError, Position, read
 from agent.priority import SavedPriorities
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
+from tests.support.endless_writer import BLOCK_ROWS, endless
 from tests.support.replay_model import PIXELS, SPEC, Games, blocks_of
+
+ROOT = Path(__file__).parents[2]
 
 START = Position()
 
@@ -78,24 +82,16 @@ def test_the_next_start_goes_on_behind_the_last(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_loses_nothing_that_it_had_appended(tmp_path: Path) -> None:
-    script = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parents[2])]!r}
-from tests.integration.test_journal import *
-writer = Journal(Path({str(tmp_path / "j")!r}), SPEC, 100_000, START)
-for block in blocks(100_000, (5,)):
-    writer.append(block)
-    print(writer.at.rows, flush=True)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+    command = [sys.executable, "-m", "tests.support.endless_writer", str(tmp_path / "j")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout
         said = [child.stdout.readline() for _ in range(300)]
         child.send_signal(signal.SIGKILL)
         said += child.stdout.readlines()
     acknowledged = int([line for line in said if line.endswith(b"\n")][-1])
     found, damages = read_back(tmp_path / "j")
-    assert sum(1 for _ in found) * 5 >= acknowledged >= 1500
-    expected = [plain(block) for block in blocks(100_000, (5,))[: len(found)]]
+    assert len(found) * BLOCK_ROWS >= acknowledged >= 1500
+    expected = [plain(block) for block in itertools.islice(endless(), len(found))]
     assert [data for _, data in found] == expected
     assert len(damages) <= 1
 

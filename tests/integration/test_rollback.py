@@ -20,7 +20,7 @@ from agent.rollback import NumbersWentBad
 from server.ipc.messages import Checkpoint, SaveBest, Saved, SavedBest
 from server.trainer import reporter
 from server.trainer import trainer as trainer_module
-from tests.integration.test_trainer import World, played
+from tests.support.trainer import World, played
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 

@@ -14,30 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import journal
-from agent.journal import Damage
-from agent.step import STEP
 from server.ipc.inflight import FILE
 from server.ipc.step_ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
-from server.run.directory import game_of
 from server.run.events import process_ids, read_events
 from server.supervisor.supervisor import ChildDied
-from tests.e2e.test_serve import serving, summary_of
 from tests.support.processes import end
 from tests.support.running import Running, client_for
+from tests.support.serve import summary_of
+from tests.support.supervision import LONG_S, QUICK, rows_kept
 from understudy_client import ClientError, Reconnected
 
 pytestmark = pytest.mark.timeout(240)
-
-QUICK: dict[str, Any] = {
-    "supervision__backoff_s": 0.1,
-    "supervision__max_restarts": 20,
-    "supervision__hang_timeout_s": 10.0,
-    "server__ring_steps": 512,
-}
-
-LONG_S = 90.0
-"""For a process to start on a machine that has other things to do."""
 
 
 class Player:
@@ -238,19 +225,6 @@ def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: R
     assert len(kept) == len(set(kept)) == row["steps_stored"], "each step once"
 
 
-def rows_kept(run: Path) -> list[tuple[int, int]]:
-    """Stream and number of every step that the run's folder holds."""
-    spec = game_of(run)
-    assert spec is not None
-    damages: list[Damage] = []
-    found = []
-    for block in journal.read(run / journal.FOLDER, spec, damages):
-        steps = block.rows.kind == STEP
-        streams, seqs = block.rows.stream[steps].tolist(), block.rows.seq[steps].tolist()
-        found += list(zip(streams, seqs, strict=True))
-    return found
-
-
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
     """Numbers that went bad go bad again: `health.on_divergence` says that the run stops."""
     bad = {
@@ -273,9 +247,6 @@ def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
 
 
 # The whole server.
-
-
-serve = pytest.fixture(serving, name="serve")
 
 
 def children_of(run: Path) -> dict[str, int]:

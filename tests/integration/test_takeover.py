@@ -38,9 +38,9 @@ from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.play.attribution import compare, load_dump
 from server.trainer import process as trainer_process
-from tests.integration.test_trainer import config_with
 from tests.support import dying_trainer
 from tests.support.replay_model import SPEC, Games, block_of
+from tests.support.trainer import config_with
 from tests.support.worlds import joined
 
 pytestmark = [pytest.mark.usefixtures("nursery", "no_leaks"), pytest.mark.timeout(300)]
