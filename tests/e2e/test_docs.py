@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from agent.advantage import Mode, advantage_weights
 from agent.replay import Replay
@@ -27,6 +28,7 @@ from config.load import ConfigError, combine, environment_layer, load, toml_laye
 from config.options import given, parse
 from protocol.actor import Actor
 from protocol.spaces import Discrete, GameSpec, Observation
+from scripts.generated_pages import GENERATED
 from server.cli import COMMANDS, main, parser_for
 from tests.support.markdown import ROOT, blocks, broken_links, spans
 
@@ -72,7 +74,9 @@ def commands(text: str) -> list[str]:
     # As another user, as the service's commands are run.
     lines = [re.sub(r"^sudo (-u understudy|env PATH=\S+) /opt/understudy/(\.venv/bin/)?", "", line)
              for line in lines]  # fmt: skip
-    found = [line for line in lines + spans(text) if line.startswith(ours)]
+    # Text may call a command by its name alone, without what it must be given.
+    inline = [span for span in spans(text) if span.removeprefix("understudy ") not in COMMANDS]
+    found = [line for line in lines + inline if line.startswith(ours)]
     return [line for line in found if line not in ours]  # the folder itself is no command
 
 
@@ -100,7 +104,7 @@ def check(command: str) -> None:
 
 
 def _parse(name: str, options: list[str]) -> None:
-    if name == "--version":
+    if name in ("--version", "--help"):
         return
     assert name in COMMANDS, f"there is no command {name!r}"
     args = parse(parser_for(name), options)
@@ -111,6 +115,8 @@ def _parse(name: str, options: list[str]) -> None:
 
 @each_document
 def test_commands_can_be_run(document: Path) -> None:
+    if document.name == "layout.md":
+        return  # made of docstrings, which name commands by a part of them
     for command in commands(document.read_text()):
         try:
             check(command)
@@ -146,15 +152,36 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"understudy \d+\.\d+\S*\n", capsys.readouterr().out)
 
 
-def test_the_readme_has_every_command_and_script() -> None:
-    text = README.read_text()
-    shown = {command.split()[1] for command in commands(text) if command.startswith("understudy ")}
-    run = {command.split()[0] for command in commands(text)}
-    # The demos are started by their scripts.
-    assert shown >= COMMANDS.keys() - {"demo", "demo-mame"}
-    assert run >= {"scripts/demo", "scripts/demo-mame", "scripts/test", "scripts/lint", ".ci/run"}
-    for folder in ("protocol", "config", "agent", "server", "clients/python", "docs"):
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().split()) <= 900
+
+
+def test_every_script_and_folder_is_named() -> None:
+    texts = [
+        README,
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "docs/commands.md",
+        ROOT / "docs/operating.md",
+    ]
+    run = {command.split()[0] for path in texts for command in commands(path.read_text())}
+    scripts = {
+        f"scripts/{path.name}"
+        for path in ROOT.glob("scripts/*")
+        if path.is_file() and path.suffix != ".py"
+    }
+    inside = {"scripts/container-entry", "scripts/container-health"}  # run by a container alone
+    assert run >= (scripts - inside) | {".ci/run"}
+    text = (ROOT / "docs/layout.md").read_text()
+    for folder in ("protocol", "config", "agent", "server", "lab", "clients/python", "docs"):
         assert f"`{folder}/`" in text
+
+
+def test_the_commit_hooks_run_what_lint_runs() -> None:
+    lint = re.findall(r"^\.venv/bin/.+$", (ROOT / "scripts/lint").read_text(), re.MULTILINE)
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    assert [hook["entry"] for hook in local["hooks"]] == lint
+    assert {hook["language"] for hook in local["hooks"]} == {"system"}
 
 
 @each_document
@@ -189,7 +216,7 @@ def test_links_resolve(document: Path) -> None:
 
 
 def test_a_broken_link_is_noticed() -> None:
-    text = "# A title, long\n[a](#a-title-long) [b](README.md#tests) [c](docs) [d](https://x.invalid)\n"
+    text = "# A title, long\n[a](#a-title-long) [b](README.md#one-minute) [c](docs) [d](https://x.invalid)\n"
     assert broken_links(text, ROOT) == []
     text += "[e](#none) [f](README.md#none) [g](nothing.md) [h](../elsewhere)\n"
     assert broken_links(text, ROOT) == ["#none", "README.md#none", "nothing.md", "../elsewhere"]
@@ -238,15 +265,30 @@ def test_something_outside_is_noticed() -> None:
 # What the documents say of the code.
 
 
+@pytest.mark.parametrize("page", GENERATED)
+def test_a_generated_page_is_up_to_date(page: str) -> None:
+    assert (ROOT / page).read_text() == GENERATED[page](), "run: python -m scripts.generated_pages"
+
+
 def test_the_layout_names_every_module() -> None:
-    text = DESIGN.read_text()
-    layout = text[text.index("## Layout") : text.index("## Dependencies")]
+    layout = (ROOT / "docs/layout.md").read_text()
     for package in PACKAGES:
-        start = layout.index(f"**`{package}/`**")
-        table = layout[start:].split("\n\n**", 1)[0]
-        named = {span for span in spans(table) if span.endswith(".py")}
+        start = layout.index(f"# `{package}/`\n")
+        section = layout[start:].split("\n##", 1)[0]
+        named = {span for span in spans(section) if span.endswith(".py")}
         there = {p.name for p in (ROOT / package).glob("*.py") if p.name != "__init__.py"}
-        assert named == there, f"{package}/: the layout in {DESIGN.name} differs from the folder"
+        assert named >= there, f"{package}/: docs/layout.md differs from the folder"
+
+
+def test_the_page_of_commands_has_every_command_and_option() -> None:
+    text = (ROOT / "docs/commands.md").read_text()
+    headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    assert sorted(headings) == sorted(COMMANDS)
+    assert "%(" not in text
+    shown = {command.split()[1] for command in commands(text) if command.startswith("understudy ")}
+    # The demos are started by their scripts.
+    assert shown >= COMMANDS.keys() - {"demo", "demo-mame"}
+    assert "`--eval-every FRAMES`" in text
 
 
 def test_files_that_are_named_in_passing_exist() -> None:
