@@ -60,7 +60,7 @@ def test_settle_waits_until_all_is_stored_and_learnt(server: Running) -> None:
 def test_settle_and_pause_do_not_depend_on_reports_or_on_what_http_shows(tmp_path: Path) -> None:
     with Running(tmp_path / "run", metrics__every_s=1000.0) as server:
         supervisor, control = server.supervisor, server.supervisor.controller.handle
-        supervisor.status.paused = True  # which would be wrong
+        supervisor.publisher.update(paused=True)  # which would be wrong
         steps = play(server, 100, timeout_s=60.0)
         begin = time.monotonic()
         row = server.settle()
@@ -73,7 +73,7 @@ def test_settle_and_pause_do_not_depend_on_reports_or_on_what_http_shows(tmp_pat
         assert supervisor.paused
         play(server, 100)
         assert server.settle()["updates"] == row["updates"]
-        supervisor.status.paused = False  # which would be wrong, too
+        supervisor.publisher.update(paused=False)  # which would be wrong, too
         assert server.do(lambda: control({"pause": False}, "test"))["text"] == "training goes on"
 
 
@@ -232,6 +232,7 @@ def test_a_device_that_is_not_there_is_said_at_the_start(tmp_path: Path, field: 
 
 
 @pytest.mark.parametrize("name", ["gateway-0", "trainer"])
+@pytest.mark.promise("restart-limit")
 def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str) -> None:
     """Where nothing is started again. Nothing is left behind (see Running.close), and nothing is
     lost, whoever it was."""
@@ -288,6 +289,7 @@ def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
         server.close(check=False)
 
 
+@pytest.mark.promise("game-over-memory")
 def test_a_game_too_large_for_this_machine_is_refused_and_another_can_play(tmp_path: Path) -> None:
     huge = GameSpec("huge", Observation("float32", (250_000,)), SPEC.actions).checked()
     with Running(tmp_path / "run", server__max_game_bytes=2**26) as server:
