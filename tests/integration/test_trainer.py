@@ -19,7 +19,7 @@ from agent import checkpoint, demonstrations, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.recording import RecordingError
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Overrides, load
+from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.gateway.connection import GOODBYE_S
@@ -48,6 +48,7 @@ from server.trainer import restore
 from server.trainer import trainer as trainer_module
 from server.trainer.process import _await_game
 from server.trainer.trainer import Trainer
+from tests.support.dotted import dotted
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 from tests.unit.test_demonstrations import demonstrated
 
@@ -68,8 +69,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def config_with(**changes: Any) -> Config:
-    values = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
-    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    return config_from(SETTINGS | dotted(changes))
 
 
 def played(first: int, n: int, stream: int = 1, actor: int | None = None) -> StepBlock:
