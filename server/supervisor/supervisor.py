@@ -58,6 +58,7 @@ from server.ipc.messages import (
 )
 from server.monitor.clients import Clients
 from server.monitor.metrics import Collector
+from server.monitor.publisher import StatusPublisher
 from server.monitor.status import Status
 from server.monitor.tensorboard import TensorBoardWriter
 from server.monitor.warnings import ClockWatch, SampleWatch, config_warning
@@ -130,8 +131,9 @@ class Supervisor:
         self.on_beat: Callable[[], None] | None = None
         """Called whenever the loop comes round."""
         evaluated = folder.evaluated()
-        self.status = Status(config, folder, evaluated)
-        """What other threads may look at."""
+        self.publisher = StatusPublisher(config, folder, evaluated)
+        self.paused = False
+        """Whether training is: what the trainer was told."""
         self.port = 0
         self.tempest_port: int | None = None
         """Where older clients for Tempest connect."""
@@ -166,6 +168,13 @@ class Supervisor:
         self._answers: deque[Saved | Dumped | Recorded] = deque(maxlen=100)
         self._game_kept = True
         self._stopping = False
+        self._ended = ""
+        """Which process has ended by itself, or that the server is stopping."""
+
+    @property
+    def status(self) -> Status:
+        """What other threads may look at: a snapshot."""
+        return self.publisher.status
 
     # Starting.
 
@@ -179,7 +188,7 @@ class Supervisor:
         certificate(self.config.server)  # the gateways load it again: here it is only looked at
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
-        self.status.port = self.port
+        self.publisher.update(port=self.port)
         if warning := config_warning(self.config.advantage):
             log.warning("%s", warning)
         self.mailbox.open()
@@ -212,7 +221,7 @@ class Supervisor:
             except RuntimeError as error:
                 raise ConfigError(str(error)) from None
             if field == "trainer.device":
-                self.status.device = str(device)
+                self.publisher.update(device=str(device))
 
     def _greet(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""
@@ -220,7 +229,7 @@ class Supervisor:
             child.say(ExpertRatio(self._ratio()))
             if self._asked is not None:
                 child.say(self._asked)
-        elif self.status.paused:
+        elif self.paused:
             child.say(Pause(True))
 
     def _consider(self, spec: GameSpec) -> None:
@@ -232,12 +241,14 @@ class Supervisor:
                 return
             except ConfigError as error:  # there is less shared memory than there is memory
                 text = str(error)
-        self._spec = self.status.spec = None
+        self._spec = None
+        self.publisher.update(spec=None)
         self.tell_gateways(Refused(spec, text))
 
     def _decide(self, spec: GameSpec) -> None:
         """This is the run's game. Errors: ConfigError where there is no memory for it."""
-        self._spec = self.status.spec = spec
+        self._spec = spec
+        self.publisher.update(spec=spec)
         self._processes.decide(spec)
         self._keep_game()
         log.info("the game is %s", spec.describe())
@@ -256,7 +267,7 @@ class Supervisor:
 
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
-        self.status.beat()
+        self.publisher.beat()
         if self.on_beat:
             self.on_beat()
         pipes, ends = self._processes.waitables
@@ -324,13 +335,17 @@ class Supervisor:
     def adopt(self, config: Config) -> None:
         """Go on with another configuration: the processes are told. See `controller`, which records
         it."""
-        self.config = self.status.config = config
+        self.config = config
+        self.publisher.update(config=config)
         self._processes.config = config
         self._processes.tell(Changed(config))
         self._tell_ratio()
 
     def tell_trainer(self, message: Any) -> None:
         """Send it a message."""
+        if isinstance(message, Pause):
+            self.paused = message.on
+            self.publisher.update(paused=message.on)
         self._processes.trainer.say(message)
         if isinstance(message, Checkpoint) and not self._processes.trainer.alive:
             self.controller.saved(Saved("", "the trainer is being started again; try again"))
@@ -370,7 +385,7 @@ class Supervisor:
         if child.kind == GATEWAY:
             index = self._processes.gateways.index(child)
             self._reported.discard(index)
-            self.status.ready = False
+            self.publisher.update(ready=False)
             self._clients.gone(index)
             rings = self._processes.rings
             self._collector.gone(index, rings[index].steps if rings else 0)
@@ -381,11 +396,16 @@ class Supervisor:
     def _start_again(self, child: Child, text: str) -> None:
         pause = self._processes.start_again(child)
         if pause is None:
-            self.status.ended = f"{text}; {self._processes.refusal}; see {self.folder.log}"
-            raise ChildDied(self.status.ended)
+            raise self._gives_up(f"{text}; {self._processes.refusal}; see {self.folder.log}")
         self._collector.restarts[child.kind] += 1
-        self.status.restarted(child.name, text.partition(LAST_WORDS)[0])
+        self.publisher.add_restart(child.name, text.partition(LAST_WORDS)[0])
         log.error("%s; restarting in %.1f s", text, pause)
+
+    def _gives_up(self, text: str) -> ChildDied:
+        """The server cannot go on, for this reason; the error to raise."""
+        self._ended = text
+        self.publisher.update(ended=text)
+        return ChildDied(text)
 
     def _close_evaluation(self) -> None:
         """Close the evaluation if it is over, when all that is under way has been heard: another
@@ -395,12 +415,12 @@ class Supervisor:
         if self.evaluations.over:
             for evaluation in self.evaluations.close(time.time()):
                 self._evaluated(evaluation)
-            self.status.evaluating = False
+            self.publisher.update(evaluating=False)
 
     def _evaluated(self, evaluation: Evaluation) -> None:
         """An evaluation has ended: keep it, and act on it."""
         log.info("%s", evaluation.text())
-        self.status.evaluated(evaluation)
+        self.publisher.add_evaluation(evaluation)
         with self._writes.tried(str(self.folder.evaluations)):
             append_lines(self.folder.evaluations, [evaluation.line()])
         mean, partial = evaluation.mean, evaluation.partial
@@ -436,10 +456,12 @@ class Supervisor:
             case GatewayReport():
                 self._clients.report(message)
                 self._reported.add(message.index)
-                self.status.ready = len(self._reported) == len(self._processes.gateways)
                 for evaluation in self._collector.gateway(message):
                     self._evaluated(evaluation)
-                self.status.evaluating = self.evaluations.under_way
+                self.publisher.update(
+                    ready=len(self._reported) == len(self._processes.gateways),
+                    evaluating=self.evaluations.under_way,
+                )
             case TrainerReport():
                 self._collector.trainer(message.metrics)
                 for warning in self._samples.look(message.metrics):
@@ -481,8 +503,7 @@ class Supervisor:
                     # Before it was ever ready, it is the configuration that it cannot start with.
                     raise ConfigError(message.text)
                 if message.final and not self._stopping:
-                    self.status.ended = message.text
-                    raise ChildDied(message.text)
+                    raise self._gives_up(message.text)
             case _:
                 raise TypeError(f"expected a message of server.ipc.messages, got {message!r}")
 
@@ -495,7 +516,7 @@ class Supervisor:
         }
         with self._writes.tried(str(self.folder.starts)):
             append_lines(self.folder.starts, [record])
-        self.status.began(record)
+        self.publisher.add_start(record)
 
     def _write_row(self) -> None:
         self._collector.lost = self._processes.lost
@@ -521,7 +542,7 @@ class Supervisor:
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.add(self.row)
-        self.status.show(self.row, self.last, self._clients.rows(time.monotonic()))
+        self.publisher.add_row(self.row, self.last, self._clients.rows(time.monotonic()))
         if self.on_row:
             self.on_row(self.last)
 
@@ -532,8 +553,9 @@ class Supervisor:
         be. `stop` does it too. Again has no effect."""
         if self.port and not self._stopping:
             self.events.add("stopping")
-        self._stopping, given_up = True, bool(self.status.ended)
-        self.status.ended = self.status.ended or "the server is stopping"
+        self._stopping, given_up = True, bool(self._ended)
+        self._ended = self._ended or "the server is stopping"
+        self.publisher.update(ended=self._ended)
         self.controller.close()
         self.mailbox.close()
         if self._control is not None:

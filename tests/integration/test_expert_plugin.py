@@ -16,8 +16,8 @@ from protocol.tempest import HEADER, LEVELS, tempest_spec
 from server.gateway import expert_plugin
 from server.gateway.expert_plugin import ExpertPlugin, Situation, find
 from server.gateway.tempest_expert import knob, nearest_level, recommend
+from tests.support.frame_loop import EXPERT_ACTION, World
 from tests.support.worlds import DQN, EXPERT, SPEC
-from tests.unit.test_frame_loop import EXPERT_ACTION, World
 
 ADVICE = [3.0, -0.25, 0.75]
 

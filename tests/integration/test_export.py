@@ -32,9 +32,9 @@ from server.gateway.slots import FrameStacks
 from server.play.play_policy import Stack
 from server.play.policy_file import PolicyError, PolicyFile
 from server.run.directory import game_of, write_effective
+from tests.support.recordings import demonstrated
 from tests.support.worlds import EXPERT, SPEC
 from tests.support.worlds import PIXELS as PIXELS_GAME
-from tests.unit.test_demonstrations import demonstrated
 from understudy_client import gym as client_gym
 from understudy_client.spaces import action_space
 

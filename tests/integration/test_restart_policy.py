@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.files import written_whole
 from config.models import SupervisionConfig
 from server.ipc.heartbeat import LONG_S, Heartbeat, HeartbeatMonitor
 from server.ipc.messages import GATEWAY
@@ -142,31 +141,13 @@ def test_what_ended_a_process_is_said_in_words(code: int, words: str) -> None:
 
 # A child without a parent, for real.
 
-PARENT = """
-import sys, time
-sys.path[:0] = [{root!r}]
-from tests.integration.test_restart_policy import hang
-from server.supervisor.child import Child
-if __name__ == "__main__":
-    for name in ("one", "two"):
-        Child(name, "gateway").start(hang, (), ({folder!r} + "/" + name,))
-    time.sleep(1000)
-"""
-
-
-def hang(_pipe: object, _heartbeat: Heartbeat, ready: str) -> None:
-    """A child whose loop never comes round."""
-    with written_whole(Path(ready)) as file:
-        file.write(str(os.getpid()).encode())
-    time.sleep(1000)
-
 
 @pytest.mark.timeout(120)
+@pytest.mark.promise("kill-supervisor")
 def test_children_that_hang_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     """One in its loop, and one that was stopped."""
-    script, root = tmp_path / "parent.py", Path(__file__).parents[2]
-    script.write_text(PARENT.format(root=str(root), folder=str(tmp_path)))
-    parent = subprocess.Popen([sys.executable, str(script)])
+    command = [sys.executable, "-m", "tests.support.hanging_children", str(tmp_path)]
+    parent = subprocess.Popen(command, cwd=Path(__file__).parents[2])
     files = [tmp_path / "one", tmp_path / "two"]
     try:
         deadline = time.monotonic() + 60.0

@@ -14,30 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import journal
-from agent.journal import Damage
-from agent.step import STEP
 from server.ipc.inflight import FILE
 from server.ipc.step_ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
-from server.run.directory import game_of
 from server.run.events import process_ids, read_events
 from server.supervisor.supervisor import ChildDied
-from tests.e2e.test_serve import serving, summary_of
 from tests.support.processes import end
 from tests.support.running import Running, client_for
+from tests.support.serve import summary_of
+from tests.support.supervision import LONG_S, QUICK, rows_kept
 from understudy_client import ClientError, Reconnected
 
 pytestmark = pytest.mark.timeout(240)
-
-QUICK: dict[str, Any] = {
-    "supervision__backoff_s": 0.1,
-    "supervision__max_restarts": 20,
-    "supervision__hang_timeout_s": 10.0,
-    "server__ring_steps": 512,
-}
-
-LONG_S = 90.0
-"""For a process to start on a machine that has other things to do."""
 
 
 class Player:
@@ -104,6 +91,7 @@ def until_both_go_on(server: Running, player: Player) -> None:
     server.until(lambda: server.row["steps_stored"] > stored, "steps are stored", LONG_S)
 
 
+@pytest.mark.promise("kill-gateway")
 def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Player) -> None:
     before, steps = server.row["restarts_gateway"], server.supervisor.steps
     pid = server.pid("gateway-0")
@@ -125,6 +113,7 @@ def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Play
     assert server.row["steps_lost"] <= 1 + before
 
 
+@pytest.mark.promise("kill-trainer")
 def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
     server: Running, player: Player
 ) -> None:
@@ -143,6 +132,7 @@ def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
     assert "trainer died (killed by SIGKILL" in server.log()
 
 
+@pytest.mark.promise("kill-gateway")
 def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     server: Running, player: Player
 ) -> None:
@@ -227,6 +217,7 @@ def test_who_is_started_again_hears_how_things_stand(
     )
 
 
+@pytest.mark.promise("kill-trainer")
 def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: Running) -> None:
     """After all that the tests above did to it."""
     server.until(lambda: server.row["slots"] == 0, "the games are gone")
@@ -238,19 +229,7 @@ def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: R
     assert len(kept) == len(set(kept)) == row["steps_stored"], "each step once"
 
 
-def rows_kept(run: Path) -> list[tuple[int, int]]:
-    """Stream and number of every step that the run's folder holds."""
-    spec = game_of(run)
-    assert spec is not None
-    damages: list[Damage] = []
-    found = []
-    for block in journal.read(run / journal.FOLDER, spec, damages):
-        steps = block.rows.kind == STEP
-        streams, seqs = block.rows.stream[steps].tolist(), block.rows.seq[steps].tolist()
-        found += list(zip(streams, seqs, strict=True))
-    return found
-
-
+@pytest.mark.promise("repeated-bad-updates")
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
     """Numbers that went bad go bad again: `health.on_divergence` says that the run stops."""
     bad = {
@@ -273,9 +252,6 @@ def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
 
 
 # The whole server.
-
-
-serve = pytest.fixture(serving, name="serve")
 
 
 def children_of(run: Path) -> dict[str, int]:
@@ -316,6 +292,7 @@ every_s = 0.1
 """
 
 
+@pytest.mark.promise("kill-all")
 def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     serve: Any, tmp_path: Path
 ) -> None:
@@ -355,6 +332,7 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     assert not (run / FILE).exists()
 
 
+@pytest.mark.promise("restart-limit")
 def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)

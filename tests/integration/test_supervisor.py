@@ -204,6 +204,7 @@ def test_a_device_that_is_not_there_is_said_at_the_start(tmp_path: Path, field: 
 
 
 @pytest.mark.parametrize("name", ["gateway-0", "trainer"])
+@pytest.mark.promise("restart-limit")
 def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str) -> None:
     """Where nothing is started again. Nothing is left behind (see Running.close), and nothing is
     lost, whoever it was."""
@@ -260,6 +261,7 @@ def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
         server.close(check=False)
 
 
+@pytest.mark.promise("game-over-memory")
 def test_a_game_too_large_for_this_machine_is_refused_and_another_can_play(tmp_path: Path) -> None:
     huge = GameSpec("huge", Observation("float32", (250_000,)), SPEC.actions).checked()
     with Running(tmp_path / "run", server__max_game_bytes=2**26) as server:

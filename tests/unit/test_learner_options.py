@@ -21,7 +21,7 @@ from agent.replay import Batch
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
-from tests.unit.test_learner import HYBRID, NO_CLONING, SEVERAL, NoReadBack, batch_of, spec_of
+from tests.support.learner import HYBRID, NO_CLONING, SEVERAL, NoReadBack, batch_of, spec_of
 
 CLONING = Schedule(start=2.0, end=0.0, frames=100)
 EXPERT = int(Actor.EXPERT)

@@ -212,6 +212,7 @@ def test_a_table_gives_back_what_is_beyond_its_highest_row() -> None:
     assert not table.shrink()
 
 
+@pytest.mark.promise("memory-returned")
 def test_memory_is_taken_by_what_is_written_alone() -> None:
     """As the system counts it, page by page: a crowd that says nothing takes next to none, and the
     memory of one that has gone is free again."""
