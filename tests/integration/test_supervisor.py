@@ -17,7 +17,7 @@ import pytest
 
 from agent import checkpoint
 from agent.policy import Policy
-from config.load import ConfigError, Overrides, load
+from config.load import ConfigError, config_from
 from protocol.spaces import GameSpec, Observation
 from server.gateway import process as gateway_process
 from server.gateway.frame_loop import FrameLoop
@@ -212,7 +212,7 @@ def test_another_servers_port_is_in_use(
 
 def supervisor_with(path: Path, *, gateways: int, port: int) -> Supervisor:
     values = {"server.gateways": gateways, "server.port": port, "run.dir": str(path)}
-    config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    config = config_from(values)
     return Supervisor(config, RunDirectory.open(config, resume=False))
 
 
