@@ -27,7 +27,7 @@ import uvloop
 from config.load import config_from
 from lab.load.generator import LoadResult, bench_spec, frame_bytes, load_process
 from protocol.spaces import GameSpec
-from server.run.directory import RunDirectory
+from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
 
 MATRIX = (8192, 256, 256)
@@ -208,13 +208,8 @@ def _server(config: dict[str, Any]) -> Iterator[Supervisor]:
             # Nobody is to measure a server of which a part was away.
             "supervision.max_restarts": 0,
         } | config
-        loaded = config_from(values, preset="bench")
-        supervisor = Supervisor(loaded, RunDirectory.open(loaded, resume=False))
-        try:
-            supervisor.start()
+        with running(config_from(values, preset="bench")) as supervisor:
             yield supervisor
-        finally:
-            supervisor.stop()
 
 
 def _start_load(load: Load, port: int, **options: Any) -> Pipe:

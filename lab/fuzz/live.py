@@ -34,8 +34,7 @@ from protocol.framing import framed
 from protocol.messages import HelloFields, Welcome
 from protocol.spaces import GameSpec
 from protocol.tempest import LEAD, tempest_spec
-from server.run.directory import RunDirectory
-from server.run.logs import log_here, stop_logging
+from server.supervisor.session import running
 from server.supervisor.supervisor import ChildDied, Supervisor
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -81,26 +80,20 @@ def live(
     """A server that bears so many hostile connections; rows to print."""
     with tempfile.TemporaryDirectory() as folder:
         values = SETTINGS | {"run.dir": str(Path(folder) / "run"), "run.seed": seed}
-        config = config_from(values)
-        run = RunDirectory.open(config, resume=False)
-        log_here(run.log, None)
-        server = Supervisor(config, run)
         started: list[_Child] = []
-        try:
-            server.start()
+        with running(config_from(values)) as server:
             assert server.tempest_port is not None
             ports = server.port, server.tempest_port
-            games = _Child(server, started, _play, ports)
-            yield _measure(
-                server, started, games, ports, connections, seed, at_once, seconds, judge_p99
-            )
-        except ChildDied as error:
-            yield {"case": "connections", "ok": False, "broken": [str(error)]}
-        finally:
-            for child in started:
-                child.end()
-            server.stop()
-            stop_logging()
+            try:
+                games = _Child(server, started, _play, ports)
+                yield _measure(
+                    server, started, games, ports, connections, seed, at_once, seconds, judge_p99
+                )
+            except ChildDied as error:
+                yield {"case": "connections", "ok": False, "broken": [str(error)]}
+            finally:
+                for child in started:
+                    child.end()
 
 
 class _Child:

@@ -257,7 +257,8 @@ class Collector:
         self._stored: Counter[int] = Counter()
         """Steps that each gateway has completed, those of the one before it included."""
         self._returns: deque[Episode] = deque(maxlen=_EPISODES)
-        self._episodes = 0
+        self.episodes = 0
+        """Of training, that have ended."""
         self._last: tuple[float, int, int] | None = None
 
     def trainer(self, metrics: dict[str, float]) -> None:
@@ -279,7 +280,7 @@ class Collector:
         self._stored[index] = max(report.stored, self._handed_over[index])
         training = [e for e in report.episodes if e.role == "train"]
         self._returns.extend(training)
-        self._episodes += len(training)
+        self.episodes += len(training)
         playing = sum(
             each.slots_by_role.get(role, 0)
             for each in self._gateways.values()
@@ -334,7 +335,7 @@ class Collector:
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),
-            "episodes": float(self._episodes),
+            "episodes": float(self.episodes),
             "episode_return_mean": _mean(e.episode_return for e in self._returns),
             "episode_length_mean": _mean(e.length for e in self._returns),
             "steps_lost": float(self.lost.steps),

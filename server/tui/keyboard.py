@@ -15,11 +15,12 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from server.control.mailbox import Answer, text_of
+from server.tui.live_table import Screen
 
 HELP = "p {pause} · c checkpoint · e evaluate · r ratio · x epsilon · l learning rate"
 """76 columns at most: the width of a table in a terminal of 80."""
@@ -138,6 +139,27 @@ class Keys:
 
     def _tell(self, answer: Answer) -> None:
         self._say(" ".join((answer.get("error") or text_of(answer)).splitlines()))
+
+
+class Running(Protocol):
+    """What keys need of a running server: server.supervisor.supervisor.Supervisor."""
+
+    @property
+    def controller(self) -> Handler: ...
+
+    @property
+    def paused(self) -> bool: ...
+
+    @property
+    def last(self) -> Mapping[str, float]: ...
+
+
+def keyboard_for(server: Running, screen: Screen) -> Keyboard:
+    """The keys below a live table, which shows from now on when training is paused; where there is
+    none, keys that are never pressed."""
+    screen.paused = lambda: server.paused
+    keys = Keys(server.controller, screen.paused, server.last.get, screen.say, screen.hint)
+    return Keyboard(keys, screen.live)
 
 
 class Keyboard:
