@@ -18,9 +18,9 @@ from config.models import Config
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server.gateway.slot_memory import slot_bytes
 from server.supervisor.memory_budget import game_bytes, memory_bytes, refusal
+from tests.support.frame_world import World
 from tests.support.running import Bystander, RawClient, Running, hello_fields
 from tests.support.worlds import PIXELS, SPEC
-from tests.unit.test_frame_loop import World
 
 
 def config_with(**changes: Any) -> Config:

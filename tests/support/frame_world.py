@@ -20,6 +20,7 @@ from tests.support.worlds import SPEC, FixedPolicy, ListSink
 MOST_SLOTS = 4096
 
 POLICY_ACTION = (2, 0.25, -0.5)
+EXPERT_ACTION: list[Any] = [1, [0.5, 0.75]]
 
 REWARDS = GameSpec(
     "rewards", Observation("float32", (1,)), (Discrete("fire", 4),), ("score", "life", "time")

@@ -16,10 +16,9 @@ from agent.step import FINAL, STEP
 from protocol.errors import RemoteError
 from protocol.messages import Action, Actions
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from tests.support.frame_world import POLICY_ACTION, FakePlayer, World, brief
+from tests.support.frame_world import EXPERT_ACTION, POLICY_ACTION, FakePlayer, World, brief
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC
 
-EXPERT_ACTION: list[Any] = [1, [0.5, 0.75]]
 EXPERT_ROW = [1.0, 0.5, 0.75]
 
 
