@@ -25,7 +25,7 @@ def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
         device=device if store == "auto" else resolve_device(store, "replay.device"),
         stop_at_actor_change=config.replay.stop_at_actor_change,
         actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
-        priority_alpha=config.replay.priority_alpha if config.replay.prioritised else None,
+        priority_alpha=config.replay.priority_alpha if config.replay.prioritized else None,
         frame_stack=config.replay.frame_stack,
         seed=config.run.seed,
     )

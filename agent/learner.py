@@ -1,4 +1,4 @@
-"""One optimiser step: double DQN on the discrete branches, advantage-weighted regression or the
+"""One optimizer step: double DQN on the discrete branches, advantage-weighted regression or the
 gradient of Q on the continuous heads, imitation beside both; each actor's rows told apart
 throughout.
 
@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from agent.adam import Adam
 from agent.advantage import advantage_weights, normalise_weights
 from agent.checkpoint import CheckpointError
 from agent.diagnostics import LOSSES, Diagnostics
@@ -78,7 +79,7 @@ class Pass(NamedTuple):
 
 
 class Learner:
-    """A network, its target network, the optimiser, and what they learn from a batch."""
+    """A network, its target network, the optimizer, and what they learn from a batch."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Learner:
         """The online network. Its parameters are views of one vector: never move or replace it."""
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.updates = 0
-        """Optimiser steps made."""
+        """Optimizer steps made."""
         self.statistics: RunningStatistics | None = None
         """Of the observations, where they are normalised."""
         if self.network.normalises:
@@ -112,23 +113,12 @@ class Learner:
         ]
         """Those of the parameters that learn, each actor's."""
         self._names = list(compress((n for n, _ in self.network.named_parameters()), learns))
-        self._vector.grad = self._gradients[0]
         device = self._vector.device
         cuda = device.type == "cuda"
-        self._optimiser = torch.optim.Adam(
-            [self._vector],
-            # A tensor on cuda: it can change without the optimiser waiting or being built anew.
-            lr=torch.tensor(learner.learning_rate, device=device)
-            if cuda
-            else learner.learning_rate,
-            eps=learner.adam_eps,
-            fused=True,
-            capturable=cuda,
-        )
-        # 1 where the step just made must not count. The optimiser leaves all as it was then, its
+        self._optimizer = Adam(self._vector, lr=learner.learning_rate, eps=learner.adam_eps)
+        # 1 where the step just made must not count. The optimizer leaves all as it was then, its
         # own state too, and nobody has to wait to know.
         self._bad = torch.zeros((), device=device)
-        self._optimiser.found_inf = self._bad  # type: ignore[attr-defined]
         self.rate_factor = 1.0
         """What the configured learning rate is multiplied by: lower after going back from numbers
         that went bad (agent.rollback)."""
@@ -146,7 +136,7 @@ class Learner:
         self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig
     ) -> None:
         """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
-        continuous, bins, trunk, normalise_observations) must be what it was made with."""
+        continuous, bins, trunk, normalize_observations) must be what it was made with."""
         self._config, self._advantage, self._imitation = learner, advantage, imitation
         self._weighted = set(advantage.applies_to)
         if self.network.bins or self.network.follows_gradient or not self._columns:
@@ -174,7 +164,7 @@ class Learner:
             self._show_statistics()
 
     def step(self, batch: Batch, frames: int = 0) -> Tensor:
-        """Learn from a batch, which must be on this learner's device: one optimiser step.
+        """Learn from a batch, which must be on this learner's device: one optimizer step.
 
         `frames`: stored frames of the run, which the weight of cloning goes by. Returns |TD error|
         of each row, the mean over branches, float32 [B].
@@ -207,8 +197,8 @@ class Learner:
         # One bad batch must not destroy the network: the step is empty, and counted.
         finite = norm.isfinite() & measured[:, LOSSES].sum().isfinite()
         self._bad.copy_(finite.logical_not())
-        self._set_learning_rate()
-        self._optimiser.step()
+        self._optimizer.lr = self._learning_rate()
+        self._optimizer.step(self._gradients[0], self._bad)
         self.updates += 1
         self._follow()
         self._last_states = batch.states
@@ -240,11 +230,10 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies on the cpu of all that a step depends on: keep or save them while learning."""
-        state = self._optimiser.state_dict()["state"].get(0, {})
         out = {
             "network": _copies(self.network.state_dict()),
             "target": _copies(self.target.state_dict()),
-            "adam": _copies(state),
+            "adam": _copies(self._optimizer.state_dict()),
             "updates": self.updates,
             "rate_factor": self.rate_factor,
         }
@@ -260,9 +249,7 @@ class Learner:
         _check_shapes(self.network, state["network"])
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
-        groups = self._optimiser.state_dict()["param_groups"]
-        adam = {0: _copies(state["adam"])} if state["adam"] else {}
-        self._optimiser.load_state_dict({"state": adam, "param_groups": groups})
+        self._optimizer.load_state_dict(state["adam"])
         self.updates = state["updates"]
         self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
         self._diagnostics.begin_anew()
@@ -324,7 +311,7 @@ class Learner:
             weight_max=settings.weight_max,
             mode=settings.mode,
         )
-        return normalise_weights(weights, batch.actors) if settings.normalise else weights
+        return normalise_weights(weights, batch.actors) if settings.normalize else weights
 
     @torch.no_grad()
     def _advantages(self, batch: Batch, rows: slice, seen: Pass, target: Tensor) -> Tensor:
@@ -433,11 +420,12 @@ class Learner:
         """Add the gradient of a loss [b] to the first row of `_gradients`, or, with masks [b,
         actors], each actor's part to a row of its own. The parts add up to the whole gradient, so
         that takes one backward pass more, not three. `first`: nothing is to be added to."""
-        weights = [torch.ones_like(loss)] if masks is None else list(masks.T)
+        # A sum for each: with a vector of weights instead, autograd imports torch's compiler.
+        objectives = [loss.sum()] if masks is None else [(loss * mask).sum() for mask in masks.T]
         into = torch._foreach_copy_ if first else torch._foreach_add_
-        for views, weight in zip(self._gradient_views, weights, strict=False):
+        for views, objective in zip(self._gradient_views, objectives, strict=False):
             gradients = torch.autograd.grad(
-                loss, self._learnt, weight, retain_graph=weight is not weights[-1],
+                objective, self._learnt, retain_graph=objective is not objectives[-1],
                 materialize_grads=True,
             )  # fmt: skip
             into(views, gradients)
@@ -460,13 +448,6 @@ class Learner:
             restarts=settings.cosine_restarts,
         )
         return self.rate_factor * rate
-
-    def _set_learning_rate(self) -> None:
-        (group,) = self._optimiser.param_groups
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(self._learning_rate())
-        else:
-            group["lr"] = self._learning_rate()
 
     def _follow(self) -> None:
         """Let the target network follow."""

@@ -97,7 +97,7 @@ class QNetwork(nn.Module):
         self._reorder = order != sorted(order)
         self._constants(spec, order)
 
-        self.normalises = learner.normalise_observations and not self._pixels
+        self.normalises = learner.normalize_observations and not self._pixels
         """Observations are shown less their mean, over their deviation."""
         if self.normalises:
             # Parameters without a gradient: they are published, saved and copied with the rest.

@@ -32,7 +32,7 @@ class Rollback:
 
     def wanted(self, skipped_in_a_row: float) -> bool:
         """Whether so many skipped updates in a row are too many."""
-        return skipped_in_a_row >= self._settings.skips_in_a_row
+        return skipped_in_a_row >= self._settings.max_consecutive_skips
 
     def go_back(self, learner: Learner, first: Callable[[], dict[str, Any]]) -> None:
         """Give the learner the last good checkpoint and a lower learning rate; what was saved after
@@ -42,18 +42,18 @@ class Rollback:
         """
         settings, updates = self._settings, learner.updates
         bad = (
-            f"{settings.skips_in_a_row} or more updates in a row, up to update {updates:,}, had a "
-            "loss or a gradient that is not finite; they were skipped"
+            f"{settings.max_consecutive_skips} or more updates in a row, up to update {updates:,}, "
+            "had a loss or a gradient that is not finite; they were skipped"
         )
-        if settings.then == "stop":
-            raise NumbersWentBad(f"{bad}. Training stops, as health.then says; {_CURE}")
-        if self.times >= settings.go_back_most:
+        if settings.on_divergence == "stop":
+            raise NumbersWentBad(f"{bad}. Training stops, as health.on_divergence says; {_CURE}")
+        if self.times >= settings.max_rollbacks:
             raise NumbersWentBad(
-                f"{bad}. That was so after going back {self.times} times (health.go_back_most), so "
-                f"training stops; {_CURE}"
+                f"{bad}. That was so after going back {self.times} times (health.max_rollbacks), "
+                f"so training stops; {_CURE}"
             )
         self.times += 1
-        factor = learner.rate_factor * settings.lower_rate
+        factor = learner.rate_factor * settings.lr_factor
         source = self._load(learner)
         if source is None:
             learner.load_state_dict(first())

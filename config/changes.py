@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from config import renamed
 from config.fields import all_settings, flat, nearest
 from config.load import ConfigError, Layer, combine
 from config.models import Config
@@ -129,6 +130,8 @@ def can_be_changed() -> list[str]:
 def _keys(name: str) -> tuple[list[str], str]:
     """The fields that a name stands for, or what is wrong with it."""
     known = all_settings()
+    if renamed_to := renamed.hint(name):
+        return [], f"{SOURCE}: {renamed_to}"
     keys = [name] if name in known else [f"{name}.start", f"{name}.end"]
     if any(key not in known for key in keys):
         meant = nearest(name, [*known, *_schedules()])

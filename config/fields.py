@@ -46,7 +46,7 @@ class Setting:
     @property
     def variable(self) -> str:
         """The environment variable that sets it."""
-        return "UNDERSTUDY_" + self.key.replace(".", "__").upper()
+        return variable_of(self.key)
 
     @property
     def secret(self) -> bool:
@@ -90,6 +90,11 @@ class Setting:
         """A value of the config in words for a person."""
         plain = self.plain(value)
         return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def variable_of(key: str) -> str:
+    """The environment variable of a key: server.port -> UNDERSTUDY_SERVER__PORT."""
+    return "UNDERSTUDY_" + key.replace(".", "__").upper()
 
 
 @cache

@@ -15,7 +15,7 @@ import os
 import re
 import tomllib
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from config.fields import HIDDEN, all_settings, flat, nearest, nested
+from config import renamed
+from config.fields import HIDDEN, all_settings, flat, nearest, nested, variable_of
 from config.models import NONE, Config
 
 PREFIX = "UNDERSTUDY_"
@@ -154,28 +155,36 @@ def run_layer(folder: Path) -> Layer:
             f"cannot resume {folder}: expected a run's folder, with a {EFFECTIVE} in it; "
             "a run's folder is printed when it starts"
         )
-    return file_layer(folder / EFFECTIVE, f"run {folder}")
+    return file_layer(folder / EFFECTIVE, f"run {folder}", old_names=True)
 
 
-def file_layer(path: Path, name: str) -> Layer:
-    """A TOML file."""
+def file_layer(path: Path, name: str, *, old_names: bool = False) -> Layer:
+    """A TOML file (`toml_layer`)."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{name}: cannot read {path}: {reason}") from None
-    return toml_layer(text, name)
+    return toml_layer(text, name, old_names=old_names)
 
 
-def toml_layer(text: str, name: str) -> Layer:
-    """The values in a TOML text; every table and key must be one of the models'."""
+def toml_layer(text: str, name: str, *, old_names: bool = False) -> Layer:
+    """The values in a TOML text; every table and key must be one of the models'. `old_names`: keys
+    may also have an earlier name (`config.renamed`), as in the configuration of an older run."""
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: expected TOML: {error}") from None
     values: dict[str, Any] = {}
     wrong: list[str] = []
-    _flatten(tree, "", name, values, wrong)
+    for key, value in _leaves(tree, "", name, wrong):
+        if key not in renamed.KEYS:
+            values[key] = all_settings()[key].guard(value)
+        elif old_names:
+            new, value = renamed.current(key, value)
+            values.setdefault(new, value)
+        else:
+            wrong.append(f"{name}: {renamed.hint(key)}; rename it")
     if wrong:
         raise ConfigError("\n".join(wrong))
     return Layer(name, values)
@@ -184,11 +193,14 @@ def toml_layer(text: str, name: str) -> Layer:
 def environment_layer(environ: Mapping[str, str]) -> Layer:
     """The variables that begin with UNDERSTUDY_; one that sets nothing is refused."""
     by_variable = {setting.variable: setting for setting in all_settings().values()}
+    now_called = {variable_of(old): variable_of(new) for old, new in renamed.KEYS.items()}
     values: dict[str, Any] = {}
     given_as: dict[str, str] = {}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         setting = by_variable.get(variable)
         if setting is None:
+            if new := now_called.get(variable):
+                raise ConfigError(f"environment {variable} is now {new}; rename it")
             raise ConfigError(
                 f"environment {variable}: there is no such setting"
                 f"{_hint(variable, by_variable)}; correct or unset it"
@@ -219,6 +231,9 @@ def _whole(value: Any) -> Any:
 def unknown_option(option: str, known: Sequence[str]) -> ConfigError:
     """The error for an option that does not exist."""
     name = option.partition("=")[0]
+    dashes = "--no-" if name.startswith("--no-") else "--"
+    if new := renamed.KEYS.get(name.removeprefix(dashes)):
+        return ConfigError(f"command line {name} is now {dashes}{new}; rename it")
     return ConfigError(
         f"command line {name}: there is no such option{_hint(name, known)}; --help lists them"
     )
@@ -236,14 +251,16 @@ def _command_line(given: Overrides) -> Layer:
     return Layer("command line", values, options)
 
 
-def _flatten(
-    tree: Mapping[str, Any], prefix: str, source: str, values: dict[str, Any], wrong: list[str]
-) -> None:
+def _leaves(
+    tree: Mapping[str, Any], prefix: str, source: str, wrong: list[str]
+) -> Iterator[tuple[str, Any]]:
+    """Key and value of each setting in a tree of tables, under the name that it has there, be it
+    today's or an earlier one. What is no setting goes to `wrong`, in words."""
     known = all_settings()
     for name, value in tree.items():
         key = prefix + name
-        if key in known:
-            values[key] = known[key].guard(value)
+        if key in known or key in renamed.KEYS:
+            yield key, value
         elif not any(setting.startswith(key + ".") for setting in known):
             # Below an unknown table each key has a nearest one of its own.
             inner = [f"{key}.{part}" for part in value] if isinstance(value, dict) else [key]
@@ -253,7 +270,7 @@ def _flatten(
                 for one in inner or [key]
             )
         elif isinstance(value, dict):
-            _flatten(value, key + ".", source, values, wrong)
+            yield from _leaves(value, key + ".", source, wrong)
         else:
             wrong.append(f"{source}: {key}: expected a table of settings, got {value!r}")
 

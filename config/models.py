@@ -277,12 +277,12 @@ class ReplayConfig(Section):
     """An n-step return ends where the actor changes: nobody is credited with another's play."""
     actor_share: dict[ActorName, Fraction] = {}
     """Fraction of each batch drawn from an actor's steps; what is left comes as it is stored."""
-    prioritised: bool = False
+    prioritized: bool = False
     """Draw steps by their last TD error instead of uniformly, within each actor's share."""
     priority_alpha: Fraction = 0.6
-    """With prioritised: how much the TD error counts; priority = |TD error|^alpha."""
+    """With prioritized: how much the TD error counts; priority = |TD error|^alpha."""
     priority_beta: FractionSchedule = FractionSchedule(start=0.4, end=1.0, frames=100_000)
-    """With prioritised: how far the losses make up for it, with factors that go as
+    """With prioritized: how far the losses make up for it, with factors that go as
     probability^-beta."""
     frame_stack: Annotated[Count, Unit("frames")] = 1
     """Frames that the network looks at together: the newest of the episode. Each is stored once."""
@@ -340,7 +340,7 @@ class LearnerConfig(Section):
     trunk: Literal["auto", "linear"] = "auto"
     """What looks at observations. auto: convolutions where they are pictures (uint8, at least 8 x
     8), linear layers else. linear: always those."""
-    normalise_observations: bool = False
+    normalize_observations: bool = False
     """Show the network float32 observations less their running mean, over their deviation."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the products in the trainer's passes through the network; weights stay float32."""
@@ -402,7 +402,7 @@ class AdvantageConfig(Section):
     """The smallest weight."""
     weight_max: Positive = 100.0
     """The largest weight."""
-    normalise: bool = False
+    normalize: bool = False
     """Divide the weights by their mean over the actor's rows of the batch."""
     applies_to: Annotated[
         tuple[Literal["continuous", "imitation", "td"], ...], Field(min_length=1, strict=False)
@@ -460,15 +460,16 @@ class CheckpointConfig(Section):
 class HealthConfig(Section):
     """When a loss or a gradient is NaN or infinite. Such an update is skipped and counted."""
 
-    skips_in_a_row: Updates = 10
-    """So many skipped updates in a row are more than a bad batch."""
-    then: Literal["go_back", "stop"] = "go_back"
-    """What happens then: the trainer goes back to the last good checkpoint and on from it with a
-    lower learning rate, or it stops with a message."""
-    lower_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """With go_back: what the learning rate is multiplied by, each time."""
-    go_back_most: Annotated[Count, Unit("times")] = 3
-    """With go_back: how often since the server was started. Once more, and it stops."""
+    max_consecutive_skips: Updates = 10
+    """Skipped updates in a row that count as divergence: it is more than one bad batch."""
+    on_divergence: Literal["rollback", "stop"] = "rollback"
+    """What the trainer does then: it returns to the last good checkpoint and continues from there
+    with a lower learning rate (rollback), or it stops with a message."""
+    lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """With rollback: the factor on the learning rate, applied once more at each rollback."""
+    max_rollbacks: Annotated[Count, Unit("times")] = 3
+    """With rollback: how many are allowed since the server was started; one more divergence stops
+    training."""
 
 
 class MetricsConfig(Section):
@@ -484,16 +485,16 @@ class MetricsConfig(Section):
 class SupervisionConfig(Section):
     """What happens when a process of the server dies or hangs."""
 
-    restarts: Annotated[int, Field(ge=0), Unit("restarts")] = 5
-    """How often one of them is started again within within_s; after that the server ends with exit
-    code 1. 0: the first death ends it."""
-    within_s: Seconds = 600.0
+    max_restarts: Annotated[int, Field(ge=0), Unit("restarts")] = 5
+    """Restarts of one process within window_s; the next death after those ends the server with
+    exit code 1. 0: the first death ends it."""
+    window_s: Seconds = 600.0
     """The time in which restarts are counted."""
-    pause_s: Seconds = 0.5
-    """Before the first restart. Each further one within within_s waits twice as long, 30 s at
-    most."""
-    hang_s: Seconds = 60.0
-    """A process that gives no sign of life for so long is killed and started again."""
+    backoff_s: Seconds = 0.5
+    """Wait before the first restart. It doubles with each further restart within window_s, up to
+    30 s."""
+    hang_timeout_s: Seconds = 60.0
+    """A process that shows no progress for this long is killed and restarted."""
 
 
 class Config(Section):

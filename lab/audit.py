@@ -100,7 +100,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
         "trainer.min_steps": min(1000, steps),
         "trainer.replay_ratio": 0.005,
         "metrics.every_s": 0.2,
-        "supervision.restarts": 0,
+        "supervision.max_restarts": 0,
     }
     begin = time.monotonic()
     context = multiprocessing.get_context("spawn")

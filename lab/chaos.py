@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -42,6 +41,7 @@ from server.arguments import positive
 from server.ipc.inflight import InFlight
 from server.play.attribution import Attribution, compare, load_logs
 from server.run.directory import game_of
+from server.run.events import of_supervisor, process_ids, read_events
 
 EVENTS = {
     "kill a gateway": 4,
@@ -198,7 +198,6 @@ class _Server:
 
     def __init__(self, home: Path, capacity: int, seed: int) -> None:
         self.run = home / "run"
-        self._log = self.run / "understudy.log"
         self._errors = home / "stderr"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -216,49 +215,40 @@ class _Server:
             "trainer.replay_ratio": 0.01,
             "checkpoint.every_s": 5,
             "metrics.every_s": 0.5,
-            "supervision.restarts": 1_000_000,
-            "supervision.within_s": 1.0,
-            "supervision.pause_s": 0.2,
-            "supervision.hang_s": 10,
+            "supervision.max_restarts": 1_000_000,
+            "supervision.window_s": 1.0,
+            "supervision.backoff_s": 0.2,
+            "supervision.hang_timeout_s": 10,
         }
         self._options = [
             word for key, value in settings.items() for word in (f"--{key}", str(value))
         ]
         self._process: subprocess.Popen[bytes] | None = None
-        self._seen = 0
-        """Bytes of the log that are of earlier times."""
 
     def __enter__(self) -> Self:
         self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pid in [*self._children().values(), self._process.pid if self._process else 0]:
-            if pid and _lives(pid):
+        if self._process is None:
+            return
+        for pid in [*self._children().values(), self._process.pid]:
+            if _lives(pid):
                 os.kill(pid, signal.SIGKILL)
-        if self._process:
-            self._process.wait()
+        self._process.wait()
 
     def _start(self) -> None:
         where = "--resume" if (self.run / "run.json").exists() else "--run"
-        self._seen = self._log.stat().st_size if self._log.exists() else 0
         command = [sys.executable, "-m", "server", "serve", where, str(self.run), *self._options]
         with self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=errors, cwd=Path(__file__).parent.parent
             )
 
-    def _new_lines(self) -> str:
-        if not self._log.exists():
-            return ""
-        with self._log.open("rb") as file:
-            file.seek(self._seen)
-            return file.read().decode(errors="replace")
-
     def _children(self) -> dict[str, int]:
         """The newest process of each child."""
-        lines = re.findall(r"(gateway \d+|trainer): process (\d+)", self._new_lines())
-        return {name: int(pid) for name, pid in lines}
+        assert self._process is not None
+        return process_ids(of_supervisor(read_events(self.run), self._process.pid))
 
     def until_it_plays(self) -> None:
         """Wait until both gateways and the trainer are there and steps are stored."""
@@ -276,7 +266,8 @@ class _Server:
             if there and stored is not None and before is not None and stored > before:
                 return
             time.sleep(0.1)
-        raise TimeoutError(f"the server does not play; its log ends: {self._new_lines()[-2000:]}")
+        log = (self.run / "understudy.log").read_text(errors="replace")
+        raise TimeoutError(f"the server does not play; its log ends: {log[-2000:]}")
 
     def _stored(self) -> float | None:
         """Stored steps in the newest row of metrics."""
@@ -291,7 +282,7 @@ class _Server:
         """Have this happen."""
         assert self._process is not None
         pids = self._children()
-        gateway = pids[f"gateway {rng.randrange(GATEWAYS)}"]
+        gateway = pids[f"gateway-{rng.randrange(GATEWAYS)}"]
         number = signal.SIGSTOP if what.startswith("stop") else signal.SIGKILL
         match what:
             case "kill a gateway" | "stop a gateway":
@@ -327,12 +318,10 @@ class _Server:
 
     def said(self) -> tuple[InFlight, int]:
         """What it said, in all its time, was in flight; and how often a child was started again."""
-        text = self._log.read_text()
-        pairs = re.findall(r"in flight: (\d+) complete ones .*? and (\d+) answered", text)
-        total = InFlight()
-        for steps, frames in pairs:
-            total += InFlight(int(steps), int(frames))
-        return total, text.count("it is started again in")
+        events = read_events(self.run)
+        lost = [event for event in events if event["event"] == "in_flight_lost"]
+        total = InFlight(sum(e["steps"] for e in lost), sum(e["frames"] for e in lost))
+        return total, sum(event["event"] == "restarting" for event in events)
 
 
 def _accounted(

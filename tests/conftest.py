@@ -14,10 +14,26 @@ from hypothesis import settings
 
 from server.ipc import shared_memory
 from tests.support.processes import command_of, descendants, living_memory
+from tests.support.serve import serving
 
 # Examples share two cores with servers of other tests: slow is no failure.
 settings.register_profile("understudy", deadline=None)
 settings.load_profile("understudy")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--promise", metavar="ID", help="only what proves this line of reliability.md")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--promise")
+    if wanted is None:
+        return
+    chosen = [item for item in items if any(wanted in m.args for m in item.iter_markers("promise"))]
+    if not chosen:
+        raise pytest.UsageError(f"no test proves {wanted!r}; docs/reliability.md has the ids")
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -65,6 +81,9 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         time.sleep(0.02)
     assert not left, f"processes were left behind: {[command_of(pid) for pid in left]}"
     assert not living_memory(made), "shared memory was left behind"
+
+
+serve = pytest.fixture(serving, name="serve")
 
 
 @pytest.fixture(scope="session")

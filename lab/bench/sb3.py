@@ -200,7 +200,7 @@ def our_game(frames: int, clients: int, precision: Precision) -> Played:
             "run.dir": str(Path(folder) / "run"),
             "run.seed": 1,
             "server.port": 0,
-            "supervision.restarts": 0,
+            "supervision.max_restarts": 0,
             "server.ring_steps": RING * clients,
             "learner.hidden": HIDDEN,
             "learner.batch_size": BATCH,

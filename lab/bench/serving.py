@@ -206,7 +206,7 @@ def _server(config: dict[str, Any]) -> Iterator[Supervisor]:
             # As many updates as the trainer can make: it must never pause for lack of frames.
             "trainer.replay_ratio": 1e6,
             # Nobody is to measure a server of which a part was away.
-            "supervision.restarts": 0,
+            "supervision.max_restarts": 0,
         } | config
         given = Overrides(preset="bench", values=values, options=dict.fromkeys(values, ""))
         loaded = load(given, {}).config

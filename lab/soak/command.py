@@ -33,6 +33,7 @@ from lab.soak import load as soak_load
 from lab.soak.judge import Quarter, Sample, judge, together
 from lab.soak.load import Second
 from server.arguments import positive
+from server.run.events import process_ids, read_events
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -53,7 +54,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint.every_s": 10,
     "checkpoint.keep": KEEP,
     # Who was started again has not lasted.
-    "supervision.restarts": 0,
+    "supervision.max_restarts": 0,
 }
 """Over the preset bench."""
 
@@ -299,15 +300,10 @@ class _Server:
     def _until_it_listens(self) -> None:
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
-            text = self._said.read_text(errors="replace")
-            port = re.search(r"listens on 127\.0\.0\.1:(\d+)", text)
-            url = re.search(r"dashboard: (http://[\d.:]+)", text)
-            children = re.findall(r"(gateway|gateway \d+|trainer): process (\d+)", text)
-            gateways = sum(name.startswith("gateway") for name, _ in children)
-            if port and url and gateways and len(children) > gateways:
-                self.port, self._url = int(port[1]), url[1]
-                self.pids = {"supervisor": self._process.pid}
-                self.pids |= {name: int(pid) for name, pid in children}
+            events = read_events(self.run)
+            for ready in (event for event in events if event["event"] == "ready"):
+                self.port, self._url = ready["port"], ready["dashboard"].rstrip("/")
+                self.pids = {"supervisor": self._process.pid} | process_ids(events)
                 return
             self._check()
             time.sleep(0.1)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from config import renamed
 from config.fields import all_settings
 from config.load import Layer, combine, preset_layer
 from config.models import Config
@@ -173,6 +174,8 @@ class Job:
                 group = group[part]
             if group[name] == all_settings()[key].default:
                 del group[name]
+        # Under the names that the settings had when the kept results were made.
+        config = renamed.with_old_names(config)
         return {"seed": self.seed, "config": config, "options": options}
 
     @property

@@ -115,7 +115,7 @@ def conduct(
     console = Console(stderr=args.json, quiet=args.json)
     log_here(folder.log, None, config.server.log_format)
     supervisor = Supervisor(config, folder)
-    supervisor.status.preset = asked.preset
+    supervisor.publisher.update(preset=asked.preset)
     http: HttpServer | None = None
     known: tuple[type[Exception], ...] = (ChildDied, *trouble)
     try:

@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "replay.device": "cpu",
     "checkpoint.replay": False,
     # Rows are in the memory of the trainer alone: another one would not have them.
-    "supervision.restarts": 0,
+    "supervision.max_restarts": 0,
     "trainer.device": "cpu",
     # A run that learns from the recording clips rewards as it is told to.
     "reward.clip": None,

@@ -80,7 +80,7 @@ def serve_http(loaded: Loaded, supervisor: Supervisor) -> HttpServer | None:
     return HttpServer(
         server.http_host,
         server.http_port,
-        supervisor.status,
+        lambda: supervisor.status,
         supervisor.mailbox,
         control_token=None if token is None else token.get_secret_value(),
         certificate=certificate(server),
@@ -97,7 +97,7 @@ def any_http_port(loaded: Loaded) -> bool:
 def keys_for(supervisor: Supervisor, screen: Screen) -> Keyboard:
     """The keys below a live table, which says from now on when training is paused; where there is
     none, keys that are never pressed."""
-    screen.paused = lambda: supervisor.status.paused
+    screen.paused = lambda: supervisor.paused
     keys = Keys(supervisor.controller, screen.paused, supervisor.last.get, screen.say, screen.hint)
     return Keyboard(keys, screen.live)
 
@@ -136,7 +136,7 @@ def main(args: argparse.Namespace) -> int:
     log_here(folder.log, console, form)
     say = partial(console.print, soft_wrap=True) if form == "text" else log.info
     supervisor = Supervisor(loaded.config, folder, resume=resume, best=args.best)
-    supervisor.status.preset = asked.preset
+    supervisor.publisher.update(preset=asked.preset)
     http: HttpServer | None = None
     manager = ServiceManager()
     supervisor.on_beat = manager.beat
@@ -145,6 +145,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         # Before any game is let in: its port may be taken.
         http = serve_http(loaded, supervisor)
+        supervisor.dashboard = http.url if http is not None else None
         with signals_held_back():
             supervisor.start()
         started = True

@@ -13,7 +13,7 @@ from protocol.errors import RemoteError
 from protocol.framing import framed
 from protocol.messages import RUNNING, Frame, Frames, HelloFields
 from protocol.spaces import DTYPES, Discrete, GameSpec
-from server.conformance.wire import message
+from server.net.plain_messages import message
 
 
 def judge(frame: Frame | Frames, spec: GameSpec) -> None:

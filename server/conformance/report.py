@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass
 KEPT, BROKEN, UNSEEN = "kept", "broken", "not exercised"
 
 
-class Broken(Exception):
+class RuleBroken(Exception):
     """The other side broke a rule; the text says what was expected and what came."""
 
 
 class NotExercised(Exception):
-    """Nothing came of it: the text says what would have to be different."""
+    """The rule could not be checked; the text says what is needed for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleResult:
     """One rule of the specification, and what was seen of it."""
 
     name: str
@@ -31,43 +31,43 @@ class Finding:
     detail: str = ""
 
 
-def passed(findings: Sequence[Finding]) -> bool:
+def passed(results: Sequence[RuleResult]) -> bool:
     """Whether something was exercised and nothing broken."""
-    results = {finding.result for finding in findings}
-    return KEPT in results and BROKEN not in results
+    seen = {each.result for each in results}
+    return KEPT in seen and BROKEN not in seen
 
 
-def as_json(subject: str, findings: Sequence[Finding]) -> str:
+def as_json(subject: str, results: Sequence[RuleResult]) -> str:
+    """All of them for a program: `subject`, `passed`, the counts, and `rules`."""
     return json.dumps(
         {
             "subject": subject,
-            "passed": passed(findings),
+            "passed": passed(results),
             **{
-                word.replace(" ", "_"): sum(finding.result == word for finding in findings)
+                word.replace(" ", "_"): sum(each.result == word for each in results)
                 for word in (KEPT, BROKEN, UNSEEN)
             },
-            "rules": [asdict(finding) for finding in findings],
+            "rules": [asdict(each) for each in results],
         }
     )
 
 
-def as_table(subject: str, findings: Sequence[Finding]) -> str:
+def as_table(subject: str, results: Sequence[RuleResult]) -> str:
     """A line for each rule, under the sections of the specification; what is wrong below it."""
-    width = max(len(finding.name) for finding in findings)
+    width = max(len(each.name) for each in results)
     lines = [subject]
     section = ""
     # Sections in the order in which they first come, each in one piece.
-    sections = list(dict.fromkeys(finding.section for finding in findings))
-    for finding in sorted(findings, key=lambda finding: sections.index(finding.section)):
-        if finding.section != section:
-            section = finding.section
+    sections = list(dict.fromkeys(each.section for each in results))
+    for each in sorted(results, key=lambda each: sections.index(each.section)):
+        if each.section != section:
+            section = each.section
             lines += ["", section]
-        mark = {KEPT: "ok", BROKEN: "BROKEN", UNSEEN: "-"}[finding.result]
-        lines.append(f"  {mark:<7} {finding.name:<{width}}  {finding.rule}")
-        if finding.detail:
-            lines.append(f"  {'':<7} {'':<{width}}    {finding.detail}")
+        mark = {KEPT: "ok", BROKEN: "BROKEN", UNSEEN: "-"}[each.result]
+        lines.append(f"  {mark:<7} {each.name:<{width}}  {each.rule}")
+        if each.detail:
+            lines.append(f"  {'':<7} {'':<{width}}    {each.detail}")
     counts = ", ".join(
-        f"{sum(finding.result == word for finding in findings)} {word}"
-        for word in (KEPT, BROKEN, UNSEEN)
+        f"{sum(each.result == word for each in results)} {word}" for word in (KEPT, BROKEN, UNSEEN)
     )
-    return "\n".join([*lines, "", f"{counts}: {'passed' if passed(findings) else 'FAILED'}"])
+    return "\n".join([*lines, "", f"{counts}: {'passed' if passed(results) else 'FAILED'}"])

@@ -1,14 +1,14 @@
-"""What is judged of a client, and the ledger in which it is noted. Data and bookkeeping, no I/O.
+"""The rules for clients, and the ledger of what was seen of each. No I/O.
 
-Two kinds of rules: those that a client breaks by what it sends, under the code of the ERROR that a
-server answers it with, and what it must bear: things that servers and networks do.
+There are two kinds: rules that a client breaks by what it sends, named by the code of the ERROR
+that a server answers with, and what a client must tolerate of servers and networks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.conformance.report import BROKEN, KEPT, UNSEEN, Finding
+from server.conformance.report import BROKEN, KEPT, UNSEEN, RuleResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Rule:
     text: str
     mark: str
     unseen: str = ""
-    """Why it may not have come to it."""
+    """Why it may not have been exercised."""
 
 
 SENT: list[Rule] = [
@@ -69,7 +69,7 @@ SENT: list[Rule] = [
         "Slots, seq and episodes",
         "one unanswered frame a slot",
         "answer late",
-        "it never came to a late answer",
+        "no answer was late before the check ended",
     ),
     Rule("mixed_frames", "3 FRAMES", "FRAME or FRAMES, never both", "second frame"),
     Rule("observation_size", "Tensors", "obs has the bytes that HELLO declared", "frame"),
@@ -104,11 +104,11 @@ SENT: list[Rule] = [
         "Roles",
         "eval_expert: a recommendation with every running frame",
         "eval_expert",
-        "its role was another",
+        "the client has another role",
     ),
-    Rule("bye", "5 BYE", "a client that is done says BYE", "bye", "it never ended by itself"),
+    Rule("bye", "5 BYE", "a client that is done sends BYE", "bye", "it never ended by itself"),
     Rule(
-        "bye-last", "5 BYE", "it closes behind BYE and sends nothing more", "bye", "it said no BYE"
+        "bye-last", "5 BYE", "it closes behind BYE and sends nothing more", "bye", "it sent no BYE"
     ),
     Rule(
         "message_truncated",
@@ -122,18 +122,18 @@ SENT: list[Rule] = [
         "When the connection ends",
         "it waits before it tries again",
         "back",
-        "it never came back",
+        "it never reconnected",
     ),
     Rule(
         "backoff-grows",
         "When the connection ends",
         "it waits longer each time it is refused",
         "refused often",
-        "it did not come back three times",
+        "it did not reconnect three times",
     ),
 ]
 
-BORNE: list[Rule] = [
+TOLERATED: list[Rule] = [
     Rule("late-welcome", "The session", "WELCOME may take a while", ""),
     Rule("split", "Framing", "the server's bytes may come one at a time", ""),
     Rule("glued", "Framing", "SETTINGS, an answer and SETTINGS may come at once", ""),
@@ -147,14 +147,14 @@ BORNE: list[Rule] = [
     ),
     Rule("number-forms", "Values", "every msgpack form of a number is accepted", ""),
     Rule("last-frame", "12 ACTION", "the answer to an episode's last frame has no action", ""),
-    Rule("cut", "When the connection ends", "it comes back when the connection is lost", ""),
-    Rule("half", "When the connection ends", "it comes back when half a message was lost", ""),
-    Rule("refused", "15 ERROR", "it comes back when it is refused with retry", ""),
-    Rule("error-retry", "15 ERROR", "it comes back when a game ends by an ERROR with retry", ""),
+    Rule("cut", "When the connection ends", "it reconnects when the connection is lost", ""),
+    Rule("half", "When the connection ends", "it reconnects when half a message was lost", ""),
+    Rule("refused", "15 ERROR", "it reconnects when it is refused with retry", ""),
+    Rule("error-retry", "15 ERROR", "it reconnects when a game ends by an ERROR with retry", ""),
     Rule("error-final", "15 ERROR", "it stays away when retry is false", ""),
 ]
 
-RULES = SENT + BORNE
+RULES = SENT + TOLERATED
 
 
 class Ledger:
@@ -174,7 +174,7 @@ class Ledger:
         """Note that a rule was broken."""
         self.broken.setdefault(rule, detail)
 
-    def findings(self) -> list[Finding]:
+    def results(self) -> list[RuleResult]:
         out = []
         for rule in RULES:
             if rule.name in self.broken:
@@ -184,7 +184,7 @@ class Ledger:
             else:
                 result, detail = (
                     UNSEEN,
-                    self.unseen.get(rule.name, rule.unseen) or "it did not come to it",
+                    self.unseen.get(rule.name, rule.unseen) or "the check ended before it",
                 )
-            out.append(Finding(rule.name, rule.section, rule.text, result, detail))
+            out.append(RuleResult(rule.name, rule.section, rule.text, result, detail))
         return out

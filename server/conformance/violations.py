@@ -1,4 +1,4 @@
-"""What a server must refuse, and with which code: data, played by `play_misdeed`."""
+"""What a server must refuse, and with which code: data, played by `play_violation`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.conformance.cases import (
-    EXPERT,
-    NAN,
-    OBS,
-    ROW,
-    Player,
-    check_error,
-    floats,
-    frame,
-    frames,
-    play,
-)
-from server.conformance.wire import message
+from server.conformance.expectations import check_error
+from server.conformance.game import EXPERT, NAN, OBS, ROW, floats, frame, frames
+from server.conformance.server_under_test import ServerUnderTest, play
+from server.net.plain_messages import message
 
 INF = float("inf")
 
@@ -36,10 +27,10 @@ class Violation:
     """Frames before, each of them answered."""
 
 
-def play_misdeed(violation: Violation, player: Player) -> None:
-    """Errors: Broken."""
+def play_violation(violation: Violation, server: ServerUnderTest) -> None:
+    """Break the rule and expect the ERROR. Errors: RuleBroken."""
     with (
-        player.connect() if violation.hello is None else player.welcomed(**violation.hello) as wire
+        server.connect() if violation.hello is None else server.welcomed(**violation.hello) as wire
     ):
         play(wire, *violation.answered)
         wire.raw(violation.sent)
@@ -61,7 +52,7 @@ def _two(name: str, code: str, answered: tuple[list[Any], ...] = (), **changes: 
     return _later(name, code, frames(len(answered), **changes), answered=answered, slots=2)
 
 
-MISDEEDS: list[Violation] = [
+VIOLATIONS: list[Violation] = [
     _first("HTTP", "not_understudy", b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"),
     _first("TLS", "not_understudy", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     _first("a length of 65,537 before WELCOME", "message_too_long", b"\x00\x01\x00\x01"),
@@ -152,7 +143,7 @@ MISDEEDS: list[Violation] = [
     ),
 ]
 """In the order of the specification's table of errors, nearly. Those about HELLO are below: they
-need the player's token."""
+need the server's token."""
 
 HELLOS: list[tuple[str, str, dict[str, Any]]] = [
     ("protocol 2", "protocol_version", {"protocol": 2}),
@@ -192,14 +183,14 @@ HELLOS: list[tuple[str, str, dict[str, Any]]] = [
 """Name, code, and what is changed in HELLO."""
 
 
-def violations(player: Player) -> list[Violation]:
-    """All of them, for a server that wants this player's token."""
+def violations(server: ServerUnderTest) -> list[Violation]:
+    """All of them, for a server that wants this token."""
     return [
-        *MISDEEDS,
+        *VIOLATIONS,
         *(
-            _first(name, code, message(1, player.fields() | changes))
+            _first(name, code, message(1, server.fields() | changes))
             for name, code, changes in HELLOS
         ),
-        _later("a second HELLO", "hello_twice", [1, player.fields()]),
+        _later("a second HELLO", "hello_twice", [1, server.fields()]),
         _first("HELLO without a map", "bad_hello", message(1, 5)),
     ]

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import socket
 import ssl
-import struct
 import time
 from typing import Any, Self
 
-import msgspec
-
-from protocol.framing import framed
-from server.conformance.report import Broken, NotExercised
+from server.conformance.report import NotExercised, RuleBroken
+from server.net.plain_messages import Unreadable, message, receive_exactly, receive_message
 from understudy_client.tls import secured
 
-LONGEST = 16 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 """A length beyond this is no answer: a server's are a few bytes for each slot."""
 
 
-def message(*elements: Any) -> bytes:
-    """A message as it travels."""
-    return framed(msgspec.msgpack.encode(elements))
-
-
 class Wire:
-    """A blocking connection to a server. Whatever it cannot read is `Broken`."""
+    """A blocking connection to a server. What cannot be read raises RuleBroken."""
 
     def __init__(
         self, address: tuple[str, int], timeout_s: float, tls: ssl.SSLContext | None = None
@@ -60,29 +52,26 @@ class Wire:
         self._socket.shutdown(socket.SHUT_WR)
 
     def recv(self) -> list[Any] | None:
-        """The next message; None where the server has closed. Errors: Broken."""
-        head = self._exactly(4)
-        if head is None:
-            return None
-        (length,) = struct.unpack(">I", head)
-        if not 1 <= length <= LONGEST:
-            raise Broken(f"expected a message, got a length of {length}")
-        body = self._exactly(length)
-        if body is None:
-            raise Broken(f"expected {length} bytes of a message, got the end of the connection")
+        """The next message; None where the server has closed the connection. Errors: RuleBroken."""
         try:
-            value = msgspec.msgpack.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Broken(f"expected one msgpack value, got {body[:32].hex()}: {error}") from None
-        if not isinstance(value, list) or not value or type(value[0]) is not int:
-            raise Broken(f"expected an array that begins with its type, got {str(value)[:80]}")
-        return value
+            return receive_message(self._socket, max_bytes=MAX_BYTES)
+        except Unreadable as problem:
+            raise RuleBroken(str(problem)) from None
+        except TimeoutError:
+            raise self._late() from None
+        except ConnectionResetError:
+            return None
 
     def exact(self, count: int) -> bytes:
-        """The next so many bytes. Errors: Broken."""
-        data = self._exactly(count)
-        if data is None:
-            raise Broken(f"expected {count} bytes, got the end of the connection")
+        """The next so many bytes. Errors: RuleBroken."""
+        try:
+            data = receive_exactly(self._socket, count)
+        except TimeoutError:
+            raise self._late() from None
+        except ConnectionResetError:
+            data = b""
+        if len(data) < count:
+            raise RuleBroken(f"expected {count} bytes, got {len(data)} and the end")
         return data
 
     def wait_for(self, timeout_s: float) -> None:
@@ -95,13 +84,13 @@ class Wire:
         while True:
             value = self.recv()
             if value is None:
-                raise Broken(f"expected {name}, got the end of the connection")
+                raise RuleBroken(f"expected {name}, got the end of the connection")
             if value[0] == 16:
                 if len(value) < 2 or not isinstance(value[1], dict):
-                    raise Broken(f"expected SETTINGS with a map, got {value}")
+                    raise RuleBroken(f"expected SETTINGS with a map, got {value}")
                 continue
             if kind is not None and value[0] != kind:
-                raise Broken(f"expected {name}, got {str(value)[:300]}")
+                raise RuleBroken(f"expected {name}, got {str(value)[:300]}")
             return value
 
     def close(self) -> None:
@@ -113,21 +102,8 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _exactly(self, count: int) -> bytes | None:
-        data = bytearray()
-        while len(data) < count:
-            try:
-                piece = self._socket.recv(count - len(data))
-            except TimeoutError:
-                raise Broken(
-                    f"expected a message or the end of the connection, got nothing for "
-                    f"{self._timeout_s:g} s"
-                ) from None
-            except ConnectionResetError:
-                return None
-            if not piece:
-                if data:
-                    raise Broken(f"expected whole messages, got {bytes(data).hex()} and the end")
-                return None
-            data += piece
-        return bytes(data)
+    def _late(self) -> RuleBroken:
+        return RuleBroken(
+            "expected a message or the end of the connection, got nothing for "
+            f"{self._timeout_s:g} s"
+        )

@@ -24,9 +24,10 @@ from config.models import Config
 from server.control.mailbox import NOT_NOW, Answer
 from server.gateway import expert_plugin
 from server.ipc.messages import Checkpoint, Evaluate, Pause, Saved
-from server.monitor.status import Status
+from server.monitor.publisher import StatusPublisher
 from server.monitor.warnings import config_warning
 from server.run.directory import RunDirectory, append_lines
+from server.run.history import newest_lines
 
 log = logging.getLogger("supervisor")
 
@@ -47,7 +48,12 @@ class Server(Protocol):
     """What controls need of the supervisor."""
 
     folder: RunDirectory
-    status: Status
+    publisher: StatusPublisher
+    """Is told what has been changed."""
+
+    @property
+    def paused(self) -> bool:
+        """Training is paused."""
 
     @property
     def config(self) -> Config: ...
@@ -115,13 +121,12 @@ class Controller:
 
     def pause(self, on: bool, who: str) -> Answer:
         """Stop learning, or go on. Games play, and are stored, all the while."""
-        status = self._server.status
+        paused = self._server.paused
         if not self._server.config.trainer.enabled:
             return {"error": "nothing is learnt in this run (trainer.enabled is false)"}
-        if on == status.paused:
+        if on == paused:
             return {"ok": True, "text": f"training {'was paused' if on else 'went on'} already"}
-        self._record([{"key": "paused", "from": status.paused, "to": on}], who)
-        status.paused = on
+        self._record([{"key": "paused", "from": paused, "to": on}], who)
         self._server.tell_trainer(Pause(on))
         text = "training is paused; games play on" if on else "training goes on"
         log.info("%s (%s)", text, who)
@@ -153,11 +158,10 @@ class Controller:
         if not games:
             return {
                 "error": "no training game is connected, and it is games that evaluate; "
-                f"{self._server.status.start_hint}"
+                f"{self._server.publisher.status.start_hint}"
             }
         # Larger than all before, of earlier starts too, also where the clock was put back.
-        before = [each["to"] for each in self._server.status.changes if each["key"] == "evaluate"]
-        number = max([time.time_ns() // 1_000_000, *(1 + one for one in before)])
+        number = max(time.time_ns() // 1_000_000, 1 + self._newest_evaluate())
         self._record([{"key": "evaluate", "from": None, "to": number}], who)
         self._server.tell_gateways(Evaluate(number))
         text = (
@@ -166,6 +170,11 @@ class Controller:
         )
         log.info("%s (%s)", text, who)
         return {"ok": True, "text": text}
+
+    def _newest_evaluate(self) -> int:
+        """The largest number that games were asked with, in this start or an earlier one."""
+        records = newest_lines(self._server.folder.changes)
+        return max((one["to"] for one in records if one["key"] == "evaluate"), default=0)
 
     def close(self) -> None:
         """Nothing can be done any more."""
@@ -191,7 +200,7 @@ class Controller:
                 f"the change cannot be recorded in {server.folder.path}, so nothing was changed: "
                 f"{error}"
             ) from None
-        server.status.changed(records)
+        server.publisher.add_changes(records)
         server.adopt(config)
         for change in changes:
             log.info("changed %s (%s)", change, who)
@@ -209,7 +218,7 @@ class Controller:
             raise ConfigError(
                 f"it cannot be recorded in {self._server.folder.path}, so it was not done: {error}"
             ) from None
-        self._server.status.changed(records)
+        self._server.publisher.add_changes(records)
 
     def _with_time(self, entries: list[dict[str, Any]], who: str) -> list[dict[str, Any]]:
         now = {"time": time.time(), "frames": self._server.frames, "who": who}

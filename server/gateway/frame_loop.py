@@ -1,4 +1,4 @@
-"""One loop turn of a gateway: the frames that arrived together are completed, decided by one
+"""One turn of a gateway: the frames that arrived together are completed, decided by one
 forward pass, stored and answered together. No sockets here: connections are asked to send.
 """
 

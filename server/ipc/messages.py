@@ -176,6 +176,16 @@ class TrainerReport:
 
 
 @dataclass(frozen=True)
+class RolledBack:
+    """The trainer: numbers went bad, and learning goes on from an earlier checkpoint."""
+
+    updates: int
+    """Of the learner now."""
+    rollbacks: int
+    """How often that was since the trainer started."""
+
+
+@dataclass(frozen=True)
 class Log:
     """A line for the log."""
 

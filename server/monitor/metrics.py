@@ -100,7 +100,7 @@ METRICS: dict[str, tuple[str, str]] = (
         "buffer_fill": ("fraction", "share of the replay's capacity that is in use"),
         "priority_max": (
             "",
-            "with replay.prioritised: the largest priority so far, which new steps get",
+            "with replay.prioritized: the largest priority so far, which new steps get",
         ),
         "priority_mean_dqn": ("", "mean priority of the network's steps in the replay"),
         "priority_mean_expert": ("", "mean priority of the expert's steps in the replay"),

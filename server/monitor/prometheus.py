@@ -23,8 +23,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "understudy_"
 
 
-class _OfBoard(Collector):
-    """What is on the board now."""
+class _StatusCollector(Collector):
+    """A snapshot of the status."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -35,7 +35,7 @@ class _OfBoard(Collector):
         info.add_metric(
             [],
             {
-                "name": status.folder.path.resolve().name,
+                "name": status.name,
                 "game": status.spec.game if status.spec else "",
                 "version": VERSION,
             },
@@ -87,5 +87,5 @@ def name_of(metric: str) -> str:
 def exposition(status: Status) -> bytes:
     """The answer of /metrics."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_OfBoard(status))
+    registry.register(_StatusCollector(status))
     return generate_latest(registry)

@@ -1,15 +1,16 @@
-"""What a server shows of itself: snapshots that its loop leaves for other threads to read.
+"""What a server shows of itself: one frozen snapshot, which its loop replaces as a whole.
 
-The supervisor's loop writes, the thread that serves HTTP reads, and neither waits for the other:
-whatever is shown is replaced as a whole and never changed in place.
+`server.monitor.publisher` makes them, in the supervisor's loop. Readers (HTTP in its own thread,
+tests) take one reference and see one moment: no lock, and nobody waits. Nothing is decided by a
+snapshot: it repeats what the supervisor, the trainer and the gateways know.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,104 +22,72 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.monitor.metrics import METRICS
 from server.monitor.start_hint import StartHint, start_hint
-from server.run.directory import RunDirectory
-from server.run.evaluations import Evaluation
-from server.run.history import History, newest_lines
-
-log = logging.getLogger("supervisor")
-
-RESTARTS, REASON = 20, 400
-"""Restarts of processes that are kept, and letters of why each had to be."""
+from server.run.history import spread
 
 ALIVE_S = 10.0
-"""A loop that has not come round for longer is not alive: a checkpoint or a long comparison of
-the demo may hold it for some seconds."""
+"""A loop that has not come round for longer is reported as hanging. A checkpoint, or a long
+comparison in the demo, may hold it for some seconds."""
 
-EVALUATIONS = 500
-CHANGES = 1000
-"""The newest that are shown."""
+COLUMNS = ("time", *(name for name in METRICS if name != "time"))
+"""Of the rows of `Status.past`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Everything that HTTP shows."""
+    """One snapshot. Nothing that it refers to changes either."""
 
-    def __init__(
-        self, config: Config, folder: RunDirectory, evaluated: Sequence[Evaluation] = ()
-    ) -> None:
-        """`evaluated`: the run's evaluations so far, the oldest first."""
-        self.config = config
-        self.folder = folder
-        self.port = config.server.port
-        """Where games connect."""
-        self.preset: str | None = None
-        self.device = ""
-        """Where training runs."""
-        self.paused = False
-        self.evaluating = False
-        self.ready = False
-        """Games can play."""
-        self.ended = ""
-        """Which process has ended by itself, or that the server is stopping; empty while all is
-        well."""
-        self.spec: GameSpec | None = None
-        self.row: dict[str, float] = {}
-        self.last: dict[str, float] = {}
-        self.games: list[dict[str, Any]] = []
-        self.evaluations = [_brief(one) for one in evaluated[-EVALUATIONS:]]
-        self.newest_evaluation = evaluated[-1].line() if evaluated else None
-        self.changes = newest_lines(folder.changes, CHANGES)
-        self.starts = newest_lines(folder.starts, CHANGES)
-        self.restarts: list[dict[str, Any]] = []
-        """The newest: `time`, `name` of the process, `text` that says why it had to be."""
-        self.started = time.time()
-        self.history = History(["time", *(name for name in METRICS if name != "time")],
-                               folder.rows.sample())  # fmt: skip
-        self._beat = time.monotonic()
-
-    # What the supervisor calls.
-
-    def beat(self) -> None:
-        """The loop has come round."""
-        self._beat = time.monotonic()
-
-    def show(
-        self, row: dict[str, float], last: dict[str, float], games: list[dict[str, Any]]
-    ) -> None:
-        """A new row of metrics."""
-        self.row, self.last, self.games = row, dict(last), games
-        self.history.add(row)
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """An evaluation has ended."""
-        self.newest_evaluation = evaluation.line()
-        self.evaluations = [*self.evaluations, _brief(evaluation)][-EVALUATIONS:]
-
-    def changed(self, records: list[dict[str, Any]]) -> None:
-        """Lines of changes.jsonl."""
-        self.changes = [*self.changes, *records][-CHANGES:]
-
-    def restarted(self, name: str, text: str) -> None:
-        """A process is started again, because of this."""
-        one = {"time": time.time(), "name": name, "text": text[:REASON]}
-        self.restarts = [*self.restarts, one][-RESTARTS:]
-
-    def began(self, record: dict[str, Any]) -> None:
-        """A line of starts.jsonl."""
-        self.starts = [*self.starts, record]
-
-    # What HTTP calls.
+    config: Config
+    folder: Path
+    """The run's."""
+    launch: int
+    """1 for the first start of the run, 2 where it was resumed once, and so on."""
+    started: float
+    """When the server was started, seconds since 1970."""
+    looped_at: float
+    """When the supervisor's loop last came round, by `time.monotonic`."""
+    port: int
+    """Where games connect."""
+    preset: str | None = None
+    device: str = ""
+    """Where training runs."""
+    spec: GameSpec | None = None
+    """Of the run's game; None before there is one."""
+    ready: bool = False
+    """Games can play."""
+    paused: bool = False
+    evaluating: bool = False
+    ended: str = ""
+    """Which process has ended by itself, or that the server is stopping; else empty."""
+    row: Mapping[str, float] = field(default_factory=dict)
+    """The newest metrics."""
+    last: Mapping[str, float] = field(default_factory=dict)
+    """For each metric the newest value that was a number."""
+    games: Sequence[Mapping[str, Any]] = ()
+    """A row for each connection (`server.monitor.clients`)."""
+    evaluation: Mapping[str, Any] | None = None
+    """The newest evaluation, with the return of each episode."""
+    evaluations: tuple[Mapping[str, Any], ...] = ()
+    """The newest, the oldest first, without those."""
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """The newest lines of changes.jsonl."""
+    starts: tuple[Mapping[str, Any], ...] = ()
+    """Lines of starts.jsonl."""
+    restarts: tuple[Mapping[str, Any], ...] = ()
+    """The newest: `time`, `name` of the process, `text` with the reason."""
+    past: tuple[Sequence[Any], ...] = ()
+    """Rows of metrics over all of the run's time, values in the order of `COLUMNS`."""
 
     @property
     def problem(self) -> str:
-        """What keeps the server from being healthy; empty where nothing does."""
+        """Why the server is not healthy; empty if it is."""
         if self.ended:
             return self.ended
-        silent = time.monotonic() - self._beat
-        return f"the supervisor's loop stands still for {silent:.0f} s" if silent > ALIVE_S else ""
+        silent = time.monotonic() - self.looped_at
+        return f"the supervisor's loop has not run for {silent:.0f} s" if silent > ALIVE_S else ""
 
     @property
     def unready(self) -> str:
-        """What keeps games from playing; empty where nothing does."""
+        """Why games cannot play; empty if they can."""
         return self.problem or ("" if self.ready else "the gateways are starting")
 
     @property
@@ -127,18 +96,23 @@ class Status:
         game = self.spec.game if self.spec else None
         return start_hint(game, self.config.server.host, self.port)
 
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.folder.resolve().name
+
     def state(self) -> dict[str, Any]:
         """The answer of /api/state, but for what HTTP itself knows."""
         spec = self.spec
         return {
             "run": {
-                "name": self.folder.path.resolve().name,
-                "folder": str(self.folder.path),
+                "name": self.name,
+                "folder": str(self.folder),
                 "game": spec.game if spec else None,
                 "spec": msgspec.to_builtins(spec) if spec else None,
-                "invitation": self.start_hint._asdict(),
+                "start_hint": self.start_hint._asdict(),
                 "started": self.started,
-                "launch": self.folder.launch,
+                "launch": self.launch,
                 "frames": self.row.get("frames"),
                 "device": self.device,
                 "version": VERSION,
@@ -152,15 +126,15 @@ class Status:
             "settings": live_settings(self.config),
             "game_settings": self.config.server.settings,
             "restarts": self.restarts,
-            "evaluation": self.newest_evaluation,
+            "evaluation": self.evaluation,
             "evaluations": self.evaluations,
         }
 
-    def past(self, points: int) -> dict[str, Any]:
-        """The answer of /api/history."""
+    def history(self, points: int) -> dict[str, Any]:
+        """The answer of /api/history: at most so many rows."""
         return {
-            "columns": self.history.columns,
-            "rows": self.history.rows(points),
+            "columns": COLUMNS,
+            "rows": spread(self.past, points),
             "starts": self.starts,
             "changes": self.changes,
         }
@@ -184,21 +158,3 @@ def _version() -> str:
 
 
 VERSION = _version()
-
-
-def _brief(one: Evaluation) -> dict[str, Any]:
-    """An evaluation without its single returns."""
-    return {
-        "time": one.time,
-        "frames": one.frames,
-        "mean": one.mean,
-        "episodes": len(one.returns),
-        "expert_mean": one.expert_mean,
-        "expert_episodes": len(one.expert_returns),
-        "partial": one.partial,
-    }
-
-
-def dashboard() -> Path:
-    """The folder of the pages."""
-    return Path(__file__).parents[1] / "web" / "dashboard"

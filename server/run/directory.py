@@ -10,6 +10,7 @@ metrics.jsonl   one row of numbers for each interval; older ones beside it (serv
 evaluations.jsonl  what games of evaluation found (server.run.evaluations)
 changes.jsonl   settings that were changed while it ran
 understudy.log  what the processes had to say
+events.jsonl    what happened to the processes, for programs (server.run.events)
 summary.json    the last numbers, when the run ended
 in-flight       what the gateways have answered for (server.ipc.inflight)
 shared-memory   the names of what the server has of that (server.ipc.shared_memory)
@@ -62,6 +63,7 @@ class RunDirectory:
         self.changes = path / "changes.jsonl"
         self.starts = path / "starts.jsonl"
         self.log = path / "understudy.log"
+        self.events = path / "events.jsonl"
         self.summary = path / "summary.json"
         self.checkpoints = path / "checkpoints"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,9 @@ SHORT_FILE = 8 * 2**20
 
 _LONG_LINE = 65_536
 """Bytes of a row are fewer: what comes without an end of line for longer is no row."""
+
+
+Row = TypeVar("Row")
 
 
 class History:
@@ -51,13 +54,7 @@ class History:
         """At most so many rows at even distances over the whole run, the last one among them; as
         lists in the order of `columns`, None where there was no number. Safe to call from another
         thread than `add`."""
-        rows = self._rows
-        n = len(rows)
-        if n <= points:
-            return rows[:n]
-        if points < 2:
-            return rows[n - 1 : n]
-        return [rows[i * (n - 1) // (points - 1)] for i in range(points)]
+        return spread(self._rows, points)
 
     def _thin(self) -> None:
         """Drop every second row. A new list, so that a reader in another thread keeps its own."""
@@ -66,6 +63,16 @@ class History:
 
     def _plain(self, row: Mapping[str, Any]) -> list[Any]:
         return [_number(row.get(name)) for name in self.columns]
+
+
+def spread(rows: Sequence[Row], points: int) -> list[Row]:
+    """At most so many of `rows`, at even distances, the last one among them."""
+    n = len(rows)
+    if n <= points:
+        return list(rows)
+    if points < 2:
+        return list(rows[n - 1 :])
+    return [rows[i * (n - 1) // (points - 1)] for i in range(points)]
 
 
 def sample_lines(path: Path, most: int = KEPT) -> list[dict[str, Any]]:

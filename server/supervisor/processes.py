@@ -28,6 +28,7 @@ from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
 from server.net.sockets import Sockets, listen
 from server.run.directory import RunDirectory
+from server.run.events import EventLog
 from server.supervisor.child import Child
 from server.supervisor.restart_policy import RestartPolicy, cause
 from server.trainer import process as trainer_process
@@ -52,7 +53,12 @@ class Processes:
     """All processes of a server but the supervisor."""
 
     def __init__(
-        self, config: Config, folder: RunDirectory, task: Task, greet: Callable[[Child], None]
+        self,
+        config: Config,
+        folder: RunDirectory,
+        task: Task,
+        events: EventLog,
+        greet: Callable[[Child], None],
     ) -> None:
         """`greet`: called with a child that has just been started, to tell it how things stand."""
         self.config = config
@@ -69,6 +75,7 @@ class Processes:
         self._spec: GameSpec | None = None
         self._folder = folder
         self._task = task
+        self._events = events
         self._greet = greet
         self._watchdog = RestartPolicy(config.supervision)
         self._sockets: list[Sockets] = []
@@ -101,6 +108,7 @@ class Processes:
             child.start(gateway_process.main, first, self._sockets[index])
             if self.ready is not None:
                 child.say(self._opening(self.ready))
+        self._events.add("process_started", process=child.name, pid=child.pid)
         self._greet(child)
 
     def decide(self, spec: GameSpec) -> None:
@@ -145,7 +153,8 @@ class Processes:
         if before is not None:
             steps, frames = before
             self.lost += (lost := InFlight(max(0, steps - base), frames))
-            log.warning("the run had not ended in order: %s", lost)
+            self._events.add("in_flight_lost", process=None, steps=lost.steps, frames=lost.frames)
+            log.warning("the previous run did not shut down cleanly: %s", lost)
         try:
             self._in_flight = InFlightCounters(path, base, len(self.gateways))
         except OSError as error:
@@ -201,17 +210,27 @@ class Processes:
         ended, in words."""
         code = child.gone()
         text = f"{child.name} {how}" + (f" ({cause(code)})" if how == "died" else "")
+        kind = "died" if how == "died" else "hung"
+        self._events.add("process_lost", process=child.name, how=kind, exit_code=code)
         if child.kind == GATEWAY and self._in_flight is not None:
             index = self.gateways.index(child)
             self.lost += (lost := self._in_flight.gateway_gone(index, self.rings[index].steps))
             text += f"; {lost}"
+            self._events.add(
+                "in_flight_lost", process=child.name, steps=lost.steps, frames=lost.frames
+            )
         if child.lines:
             text += LAST_WORDS + " | ".join(child.lines)
         return text
 
     def start_again(self, child: Child) -> float | None:
         """Have a child started again, in so many seconds; None where that was too often."""
-        return self._watchdog.lost(child, time.monotonic())
+        pause = self._watchdog.lost(child, time.monotonic())
+        if pause is None:
+            self._events.add("restart_refused", process=child.name)
+        else:
+            self._events.add("restarting", process=child.name, in_s=pause)
+        return pause
 
     @property
     def refusal(self) -> str:

@@ -36,11 +36,11 @@ class RestartPolicy:
         that has happened too often."""
         settings = self._settings
         deaths = self._deaths.setdefault(child.name, deque())
-        while deaths and now - deaths[0] > settings.within_s:
+        while deaths and now - deaths[0] > settings.window_s:
             deaths.popleft()
-        if len(deaths) >= settings.restarts:
+        if len(deaths) >= settings.max_restarts:
             return None
-        pause = min(settings.pause_s * 2.0 ** min(len(deaths), 30), LONGEST_PAUSE_S)
+        pause = min(settings.backoff_s * 2.0 ** min(len(deaths), 30), LONGEST_PAUSE_S)
         deaths.append(now)
         self._due[child] = now + pause
         return pause
@@ -62,7 +62,7 @@ class RestartPolicy:
         found = []
         for child in alive:
             silent = child.pulse.silent_s(now)
-            if silent > max(self._settings.hang_s, child.pulse.allowed_s):
+            if silent > max(self._settings.hang_timeout_s, child.pulse.allowed_s):
                 found.append((child, silent))
         return found
 
@@ -70,11 +70,11 @@ class RestartPolicy:
     def refusal(self) -> str:
         """Why it is not started again, in words."""
         settings = self._settings
-        if not settings.restarts:
-            return "nothing is started again (supervision.restarts is 0)"
+        if not settings.max_restarts:
+            return "nothing is started again (supervision.max_restarts is 0)"
         return (
-            f"it is not started again, for it has been {settings.restarts} times within "
-            f"{settings.within_s:g} s (supervision.restarts, within_s)"
+            f"it is not started again, for it has been {settings.max_restarts} times within "
+            f"{settings.window_s:g} s (supervision.max_restarts, window_s)"
         )
 
 

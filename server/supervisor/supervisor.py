@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing.connection
+import os
 import socket
 import time
 from collections import deque
@@ -47,6 +48,7 @@ from server.ipc.messages import (
     Record,
     Recorded,
     Refused,
+    RolledBack,
     SaveBest,
     Saved,
     SavedBest,
@@ -56,6 +58,7 @@ from server.ipc.messages import (
 )
 from server.monitor.clients import Clients
 from server.monitor.metrics import Collector
+from server.monitor.publisher import StatusPublisher
 from server.monitor.status import Status
 from server.monitor.tensorboard import TensorBoardWriter
 from server.monitor.warnings import ClockWatch, SampleWatch, config_warning
@@ -63,6 +66,7 @@ from server.net.tls import certificate
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes, free_bytes
 from server.run.evaluations import Evaluation, Evaluations
+from server.run.events import EventLog
 from server.run.logs import LogFile
 from server.run.metrics_log import plain
 from server.supervisor import exposure, memory_budget
@@ -127,15 +131,20 @@ class Supervisor:
         self.on_beat: Callable[[], None] | None = None
         """Called whenever the loop comes round."""
         evaluated = folder.evaluated()
-        self.status = Status(config, folder, evaluated)
-        """What other threads may look at."""
+        self.publisher = StatusPublisher(config, folder, evaluated)
+        self.paused = False
+        """Whether training is: what the trainer was told."""
         self.port = 0
         self.tempest_port: int | None = None
         """Where older clients for Tempest connect."""
+        self.dashboard: str | None = None
+        """The URL of HTTP, where whoever owns this serves it."""
         self._spec: GameSpec | None = folder.game()
-        self._processes = Processes(
-            config, folder, Task(resume, record, best, keep_rows), self._greet
-        )
+        self._writes = Writes(log, "serving and training go on")
+        self.events = EventLog(folder.events, self._writes)
+        """What happens to the processes, for programs."""
+        task = Task(resume, record, best, keep_rows)
+        self._processes = Processes(config, folder, task, self.events, self._greet)
         self._asked: Evaluate | None = None
         """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
@@ -157,9 +166,15 @@ class Supervisor:
         self._save_wanted = False
         self._next_save = 0.0
         self._answers: deque[Saved | Dumped | Recorded] = deque(maxlen=100)
-        self._writes = Writes(log, "serving and training go on")
         self._game_kept = True
         self._stopping = False
+        self._ended = ""
+        """Which process has ended by itself, or that the server is stopping."""
+
+    @property
+    def status(self) -> Status:
+        """What other threads may look at: a snapshot."""
+        return self.publisher.status
 
     # Starting.
 
@@ -171,8 +186,9 @@ class Supervisor:
         for reminder in exposure.check(self.config):
             log.warning("%s", reminder)
         certificate(self.config.server)  # the gateways load it again: here it is only looked at
+        self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
-        self.status.port = self.port
+        self.publisher.update(port=self.port)
         if warning := config_warning(self.config.advantage):
             log.warning("%s", warning)
         self.mailbox.open()
@@ -185,6 +201,12 @@ class Supervisor:
         if self._spec is not None:
             self._decide(self._spec)
         self._next_row = time.monotonic() + self.config.metrics.every_s
+        self.events.add(
+            "ready",
+            port=self.port,
+            tempest_port=self.tempest_port,
+            dashboard=self.dashboard,
+        )
 
     def _check_devices(self) -> None:
         config = self.config
@@ -199,7 +221,7 @@ class Supervisor:
             except RuntimeError as error:
                 raise ConfigError(str(error)) from None
             if field == "trainer.device":
-                self.status.device = str(device)
+                self.publisher.update(device=str(device))
 
     def _greet(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""
@@ -207,7 +229,7 @@ class Supervisor:
             child.say(ExpertRatio(self._ratio()))
             if self._asked is not None:
                 child.say(self._asked)
-        elif self.status.paused:
+        elif self.paused:
             child.say(Pause(True))
 
     def _consider(self, spec: GameSpec) -> None:
@@ -219,12 +241,14 @@ class Supervisor:
                 return
             except ConfigError as error:  # there is less shared memory than there is memory
                 text = str(error)
-        self._spec = self.status.spec = None
+        self._spec = None
+        self.publisher.update(spec=None)
         self.tell_gateways(Refused(spec, text))
 
     def _decide(self, spec: GameSpec) -> None:
         """This is the run's game. Errors: ConfigError where there is no memory for it."""
-        self._spec = self.status.spec = spec
+        self._spec = spec
+        self.publisher.update(spec=spec)
         self._processes.decide(spec)
         self._keep_game()
         log.info("the game is %s", spec.describe())
@@ -243,7 +267,7 @@ class Supervisor:
 
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
-        self.status.beat()
+        self.publisher.beat()
         if self.on_beat:
             self.on_beat()
         pipes, ends = self._processes.waitables
@@ -311,13 +335,17 @@ class Supervisor:
     def adopt(self, config: Config) -> None:
         """Go on with another configuration: the processes are told. See `controller`, which records
         it."""
-        self.config = self.status.config = config
+        self.config = config
+        self.publisher.update(config=config)
         self._processes.config = config
         self._processes.tell(Changed(config))
         self._tell_ratio()
 
     def tell_trainer(self, message: Any) -> None:
         """Send it a message."""
+        if isinstance(message, Pause):
+            self.paused = message.on
+            self.publisher.update(paused=message.on)
         self._processes.trainer.say(message)
         if isinstance(message, Checkpoint) and not self._processes.trainer.alive:
             self.controller.saved(Saved("", "the trainer is being started again; try again"))
@@ -357,7 +385,7 @@ class Supervisor:
         if child.kind == GATEWAY:
             index = self._processes.gateways.index(child)
             self._reported.discard(index)
-            self.status.ready = False
+            self.publisher.update(ready=False)
             self._clients.gone(index)
             rings = self._processes.rings
             self._collector.gone(index, rings[index].steps if rings else 0)
@@ -368,11 +396,16 @@ class Supervisor:
     def _start_again(self, child: Child, text: str) -> None:
         pause = self._processes.start_again(child)
         if pause is None:
-            self.status.ended = f"{text}; {self._processes.refusal}; see {self.folder.log}"
-            raise ChildDied(self.status.ended)
+            raise self._gives_up(f"{text}; {self._processes.refusal}; see {self.folder.log}")
         self._collector.restarts[child.kind] += 1
-        self.status.restarted(child.name, text.partition(LAST_WORDS)[0])
-        log.error("%s; it is started again in %.1f s", text, pause)
+        self.publisher.add_restart(child.name, text.partition(LAST_WORDS)[0])
+        log.error("%s; restarting in %.1f s", text, pause)
+
+    def _gives_up(self, text: str) -> ChildDied:
+        """The server cannot go on, for this reason; the error to raise."""
+        self._ended = text
+        self.publisher.update(ended=text)
+        return ChildDied(text)
 
     def _close_evaluation(self) -> None:
         """Close the evaluation if it is over, when all that is under way has been heard: another
@@ -382,12 +415,12 @@ class Supervisor:
         if self.evaluations.over:
             for evaluation in self.evaluations.close(time.time()):
                 self._evaluated(evaluation)
-            self.status.evaluating = False
+            self.publisher.update(evaluating=False)
 
     def _evaluated(self, evaluation: Evaluation) -> None:
         """An evaluation has ended: keep it, and act on it."""
         log.info("%s", evaluation.text())
-        self.status.evaluated(evaluation)
+        self.publisher.add_evaluation(evaluation)
         with self._writes.tried(str(self.folder.evaluations)):
             append_lines(self.folder.evaluations, [evaluation.line()])
         mean, partial = evaluation.mean, evaluation.partial
@@ -423,10 +456,12 @@ class Supervisor:
             case GatewayReport():
                 self._clients.report(message)
                 self._reported.add(message.index)
-                self.status.ready = len(self._reported) == len(self._processes.gateways)
                 for evaluation in self._collector.gateway(message):
                     self._evaluated(evaluation)
-                self.status.evaluating = self.evaluations.under_way
+                self.publisher.update(
+                    ready=len(self._reported) == len(self._processes.gateways),
+                    evaluating=self.evaluations.under_way,
+                )
             case TrainerReport():
                 self._collector.trainer(message.metrics)
                 for warning in self._samples.look(message.metrics):
@@ -451,6 +486,10 @@ class Supervisor:
                 if not self._stopping:
                     self.controller.saved(message)
                     self._answers.append(message)
+            case RolledBack():
+                self.events.add(
+                    "training_rolled_back", updates=message.updates, rollbacks=message.rollbacks
+                )
             case SaveWanted():
                 self._save_wanted = True
             case SavedBest():
@@ -464,8 +503,7 @@ class Supervisor:
                     # Before it was ever ready, it is the configuration that it cannot start with.
                     raise ConfigError(message.text)
                 if message.final and not self._stopping:
-                    self.status.ended = message.text
-                    raise ChildDied(message.text)
+                    raise self._gives_up(message.text)
             case _:
                 raise TypeError(f"expected a message of server.ipc.messages, got {message!r}")
 
@@ -478,7 +516,7 @@ class Supervisor:
         }
         with self._writes.tried(str(self.folder.starts)):
             append_lines(self.folder.starts, [record])
-        self.status.began(record)
+        self.publisher.add_start(record)
 
     def _write_row(self) -> None:
         self._collector.lost = self._processes.lost
@@ -504,7 +542,7 @@ class Supervisor:
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.add(self.row)
-        self.status.show(self.row, self.last, self._clients.rows(time.monotonic()))
+        self.publisher.add_row(self.row, self.last, self._clients.rows(time.monotonic()))
         if self.on_row:
             self.on_row(self.last)
 
@@ -513,8 +551,11 @@ class Supervisor:
     def end_games(self) -> None:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
-        self._stopping, given_up = True, bool(self.status.ended)
-        self.status.ended = self.status.ended or "the server is stopping"
+        if self.port and not self._stopping:
+            self.events.add("stopping")
+        self._stopping, given_up = True, bool(self._ended)
+        self._ended = self._ended or "the server is stopping"
+        self.publisher.update(ended=self._ended)
         self.controller.close()
         self.mailbox.close()
         if self._control is not None:
@@ -545,6 +586,7 @@ class Supervisor:
         self._write_row()
         if self.port:  # else it never started
             log.info("stopped; the run is in %s", self.folder.path)
+            self.events.add("stopped")
         self._processes.close()
         self.folder.close()
         if self._events is not None:

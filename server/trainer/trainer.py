@@ -32,6 +32,7 @@ from server.ipc.messages import (
     Ready,
     Record,
     Recorded,
+    RolledBack,
     SaveBest,
     Stop,
 )
@@ -267,6 +268,7 @@ class Trainer:
         back = self._learner.updates - before
         self._budget.went_back(back)
         self._reporter.went_back(back)
+        self._tell(RolledBack(self._learner.updates, self._rollback.times))
         self._publish(time.monotonic())
 
     def _save(self) -> None:

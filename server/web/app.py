@@ -19,6 +19,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,10 +33,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.control.mailbox import Mailbox, parse
 from server.monitor.prometheus import CONTENT_TYPE, exposition
-from server.monitor.status import Status, dashboard
+from server.monitor.status import Status
 from server.web.auth import Guard
 
 log = logging.getLogger("http")
+
+DASHBOARD = Path(__file__).parent / "dashboard"
 
 MAX_BODY_BYTES = 65_536
 
@@ -106,32 +109,34 @@ async def body_of(request: Request) -> bytes:
     return bytes(data)
 
 
-def make_app(status: Status, mailbox: Mailbox, guard: Guard, *, only_local_names: bool) -> ASGIApp:
-    """The application for one server. `only_local_names`: it listens on loopback, and answers only
-    those who ask for localhost: another name that leads here is a page's attempt to read it with
-    its visitor's browser (DNS rebinding)."""
+def make_app(
+    status: Callable[[], Status], mailbox: Mailbox, guard: Guard, *, only_local_names: bool
+) -> ASGIApp:
+    """The application for one server. `status`: gets its newest snapshot. `only_local_names`: it
+    listens on loopback, and answers only requests for localhost: with another name that resolves to
+    this machine, a page could read it through its visitor's browser (DNS rebinding)."""
 
     async def state(_: Request) -> Response:
-        return json_response(status.state() | {"controls": guard.enabled})
+        return json_response(status().state() | {"controls": guard.enabled})
 
     async def history(request: Request) -> Response:
         text = request.query_params.get("points", str(HISTORY_POINTS))
         if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_POINTS):
             return refusal(400, f"points: expected a whole number from 1 to {MOST_POINTS}")
-        return json_response(status.past(int(text)))
+        return json_response(status().history(int(text)))
 
     async def games(_: Request) -> Response:
-        return json_response(status.games)
+        return json_response(status().games)
 
     async def game(request: Request) -> Response:
         session = request.path_params["session"]
-        for each in status.games:
+        for each in status().games:
             if each["session"] == session:
                 return json_response(each)
         return refusal(404, f"no game plays in session {session}; /api/games lists those that do")
 
     async def metrics(_: Request) -> Response:
-        return Response(exposition(status), 200, {"cache-control": "no-store"}, CONTENT_TYPE)
+        return Response(exposition(status()), 200, {"cache-control": "no-store"}, CONTENT_TYPE)
 
     async def control(request: Request) -> Response:
         address = request.client.host if request.client else "unknown"
@@ -159,9 +164,9 @@ def make_app(status: Status, mailbox: Mailbox, guard: Guard, *, only_local_names
     routes = [
         Route("/", _page),
         Route("/game/{rest:path}", _page),
-        Mount("/static", StaticFiles(directory=dashboard())),
-        Route("/healthz", _probe(lambda: status.problem)),
-        Route("/readyz", _probe(lambda: status.unready)),
+        Mount("/static", StaticFiles(directory=DASHBOARD)),
+        Route("/healthz", _probe(lambda: status().problem)),
+        Route("/readyz", _probe(lambda: status().unready)),
         Route("/api/state", state),
         Route("/api/history", history),
         Route("/api/games", games),
@@ -175,7 +180,7 @@ def make_app(status: Status, mailbox: Mailbox, guard: Guard, *, only_local_names
 
 
 async def _page(_: Request) -> Response:
-    return FileResponse(dashboard() / "index.html")
+    return FileResponse(DASHBOARD / "index.html")
 
 
 def _probe(problem: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:

@@ -1,5 +1,4 @@
-"""HTTP in a thread of its own: it reads what the supervisor leaves on the board, and a request that
-is slow or wrong costs nobody else anything."""
+"""HTTP in a thread of its own: a request that is slow or wrong delays nobody else."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ import errno
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -97,7 +97,7 @@ class HttpServer:
         self,
         host: str,
         port: int,
-        status: Status,
+        status: Callable[[], Status],
         mailbox: Mailbox,
         *,
         control_token: str | None = None,

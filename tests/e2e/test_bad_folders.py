@@ -24,9 +24,9 @@ from server import cli
 from server.control.unix_socket import ask
 from server.ipc import shared_memory
 from server.run.directory import RunDirectory
-from tests.e2e.test_serve import SMALL, memory_of, play, serving
-from tests.integration.test_trainer import World, config_with, played
 from tests.support.processes import children, descendants, end, is_zombie, living_memory
+from tests.support.serve import SMALL, memory_of, play
+from tests.support.trainer import World, config_with, played
 from tests.support.worlds import SPEC
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(300)]
@@ -58,7 +58,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int, str]:
+def run_serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int, str]:
     """Go on with a run: exit code, and what was said."""
     done = subprocess.run(
         [sys.executable, "-m", "server", "serve", "--resume", str(run)],
@@ -73,37 +73,41 @@ def serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int, str
     return done.returncode, done.stderr
 
 
+@pytest.mark.promise("foreign-rows")
 def test_rows_of_another_game_in_the_folder(run: Path) -> None:
     other = msgspec.structs.replace(SPEC, game="another")
     shutil.rmtree(run / journal.FOLDER)
     writer = Journal(run / journal.FOLDER, other, 1000, Position())
     writer.append(StepBlock.empty(other, 3))
     writer.close()
-    code, said = serve(run)
+    code, said = run_serve(run)
     assert code == 2
     assert "holds rows of another game" in said
     assert f"start a new run, or move {run / journal.FOLDER} away" in said
 
 
+@pytest.mark.promise("unusable-folder")
 def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"sun")
-    code, said = serve(tmp_path)
+    code, said = run_serve(tmp_path)
     assert code == 2
     assert str(tmp_path) in said
     assert (tmp_path / "holiday.jpg").read_bytes() == b"sun"
 
 
+@pytest.mark.promise("truncated-checkpoint")
 def test_a_truncated_checkpoint(run: Path) -> None:
     path = checkpoint.latest(run / "checkpoints")
     assert path
     path.write_bytes(path.read_bytes()[:-500])
-    code, said = serve(run)
+    code, said = run_serve(run)
     assert code == 2
     assert f"{path}: expected a complete checkpoint" in said
     assert "remove it to go on from the one before it" in said
     path.unlink()  # as it says
 
 
+@pytest.mark.promise("damaged-rows")
 def test_a_flipped_bit_in_the_replay(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (path,) = journal.segments(run / journal.FOLDER)
     data = bytearray(path.read_bytes())
@@ -130,11 +134,12 @@ def without_override() -> None:
 
 
 @pytest.mark.parametrize("part", [".", "replay"])
+@pytest.mark.promise("unusable-folder")
 def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
     folder = run / part
     folder.chmod(0o500)
     try:
-        code, said = serve(run, without_override if os.geteuid() == 0 else None)
+        code, said = run_serve(run, without_override if os.geteuid() == 0 else None)
     finally:
         folder.chmod(0o700)
     assert code == 2
@@ -143,17 +148,15 @@ def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
     assert not descendants(os.getpid())
 
 
-started = pytest.fixture(serving, name="started")
-
-
+@pytest.mark.promise("stale-leftovers")
 def test_a_stale_folder_of_a_server_that_was_killed(
-    started: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody could tidy up: its lock, its socket and its shared memory are still there."""
     config, path = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
     options = ("--server.http_port", "none")
-    first = started("--config", str(config), "--run", str(path), *options)
+    first = serve("--config", str(config), "--run", str(path), *options)
     client = first.client()
     play(client, 50)
     memory = memory_of(first.process.pid)
@@ -180,7 +183,7 @@ def test_a_stale_folder_of_a_server_that_was_killed(
         said = capsys.readouterr().err
         assert f"expected a running server of {path}, found none; name the folder of a run" in said
 
-        second = started("--resume", str(path), *options)
+        second = serve("--resume", str(path), *options)
         with second.client() as client:
             play(client, 50)
             assert ask(path, {"set": {"expert.ratio": 0.5}})["changes"]
@@ -191,6 +194,6 @@ def test_a_stale_folder_of_a_server_that_was_killed(
             shared_memory.remove(name)
     assert second.finish() == (0, "")
     log = (path / "understudy.log").read_text()
-    assert "the run had not ended in order" in log
+    assert "the previous run did not shut down cleanly" in log
     assert "MB of shared memory of a server that was killed" in log
     assert not (path / "shared-memory").exists()

@@ -14,8 +14,8 @@ import pytest
 
 from agent.files import written_whole
 from server.control.unix_socket import ask
-from tests.e2e.test_serve import SMALL, serving
 from tests.support.running import client_for
+from tests.support.serve import SMALL
 from understudy_client import Client
 
 pytestmark = pytest.mark.timeout(240)
@@ -23,8 +23,6 @@ pytestmark = pytest.mark.timeout(240)
 CLOCK = Path(__file__).parents[1] / "support/clock"
 
 DAY_S = 86_400
-
-serve = pytest.fixture(serving, name="serve")
 
 
 def play_until(client: Client, condition: Callable[[], Any], what: str) -> None:
@@ -36,6 +34,7 @@ def play_until(client: Client, condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.promise("clock-jump")
 def test_a_clock_that_jumps_is_said_and_harms_nothing(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +70,7 @@ def test_a_clock_that_jumps_is_said_and_harms_nothing(
     monkeypatch.setenv("CLOCK_FILE", str(clock))
     server = serve(
         "--config", str(config), "--run", str(run), "--server.http_port", "none",
-        "--supervision.hang_s", "20", "--checkpoint.every_s", "1000",
+        "--supervision.hang_timeout_s", "20", "--checkpoint.every_s", "1000",
     )  # fmt: skip
     with client_for(server.port, timeout_s=60.0) as client:
         session = client.session

@@ -23,6 +23,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from server.run.events import process_ids, read_events
 from tests.support.processes import descendants, end
 
 playwright = pytest.importorskip(
@@ -583,8 +584,7 @@ def test_a_process_that_was_started_again_is_shown(
     page = seen.open()
     page.wait_for_selector("#games-table tbody tr")
     assert page.is_hidden("#restarts")
-    pids = re.findall(r"trainer: process (\d+)", (playing.run / "understudy.log").read_text())
-    os.kill(int(pids[-1]), signal.SIGKILL)
+    os.kill(process_ids(read_events(playing.run))["trainer"], signal.SIGKILL)
     page.wait_for_selector("#restarts", state="visible")
     seen.wait_text(
         "#restarts", r"Started again: trainer 1×\. Last, at .*: trainer died \(killed by"

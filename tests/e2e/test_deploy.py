@@ -134,6 +134,7 @@ def test_the_service_is_started_again_after_errors_that_may_pass() -> None:
     assert unit()["Install"]["WantedBy"] == "multi-user.target"
 
 
+@pytest.mark.promise("hang-supervisor")
 def test_the_service_is_started_again_when_it_hangs() -> None:
     service = unit()["Service"]
     # What it is told: tests/e2e/test_sd_notify.py. A server may stand still for seconds where

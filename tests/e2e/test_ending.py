@@ -17,16 +17,16 @@ from server.gateway import gateway
 from server.ipc.inflight import FILE, left
 from server.trainer import process as trainer_process
 from server.trainer.trainer import Trainer
-from tests.integration.test_supervision import LONG_S, rows_kept
 from tests.support.processes import is_zombie
 from tests.support.running import RawClient, Running
+from tests.support.supervision import LONG_S, rows_kept
 
 pytestmark = pytest.mark.timeout(240)
 
 PLAYED = 160
 """Frames; the trainer is away for the last 60 of them."""
 
-AWAY: dict[str, Any] = {"supervision__pause_s": 900.0, "supervision__hang_s": 900.0}
+AWAY: dict[str, Any] = {"supervision__backoff_s": 900.0, "supervision__hang_timeout_s": 900.0}
 """Nobody starts it again, and nobody finds out that it hangs, before the end."""
 
 HUNG = "hangs"
@@ -81,6 +81,7 @@ def that_hangs(*args: Any) -> None:
 
 
 @pytest.mark.parametrize("away", [killed, stopped, hanging])
+@pytest.mark.promise("stop-without-trainer")
 def test_a_stop_while_the_trainer_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Running], None]
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_stop_while_the_trainer_is_away(
         assert missing == 0
 
 
+@pytest.mark.promise("stop-without-trainer")
 def test_a_stop_before_anybody_has_seen_that_the_trainer_died(tmp_path: Path) -> None:
     with Running(tmp_path / "run", **AWAY) as server:
         with RawClient(server.port, timeout_s=LONG_S).welcome() as client:
@@ -133,6 +135,7 @@ def that_comes_late(*args: Any) -> None:
     trainer_process.main(*args)
 
 
+@pytest.mark.promise("stop-without-trainer")
 def test_what_a_full_ring_had_no_room_for_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

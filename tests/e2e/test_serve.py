@@ -6,14 +6,11 @@ import contextlib
 import io
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,137 +21,14 @@ from agent import checkpoint
 from server import cli
 from tests.support.processes import descendants, end
 from tests.support.running import RawClient, hello_fields
+from tests.support.serve import ADVICE, ROOT, SMALL, memory_of, play, summary_of
 from tests.support.tempest_client import TempestClient
 from tests.support.worlds import EXPERT, PIXELS
 
 pytestmark = pytest.mark.timeout(90)
 
-ROOT = Path(__file__).parents[2]
 
-SMALL = """
-[server]
-port = 0
-[learner]
-hidden = [8]
-batch_size = 16
-[trainer]
-device = "cpu"
-threads = 1
-min_steps = 20
-[metrics]
-every_s = 0.1
-"""
-
-
-ADVICE = [1, [0.5, 0.5]]
-
-
-class Serve:
-    """The command in a process of its own, until a signal comes."""
-
-    def __init__(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "server", "serve", *options],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.out: list[str] = []
-        assert self.process.stdout is not None
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        self.port = int(self.wait_for(r"listens on 127\.0\.0\.1:(\d+)")[1])
-        self.children: list[int] = []
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.out.append(line)
-
-    def wait_for(self, pattern: str, timeout_s: float = 30.0) -> re.Match[str]:
-        """Wait until a line of the output matches."""
-        deadline = time.monotonic() + timeout_s
-        while not (found := re.search(pattern, "".join(self.out))):
-            assert self.process.poll() is None, f"it has ended: {self.process.stderr}"
-            assert time.monotonic() < deadline, f"no {pattern!r} in {''.join(self.out)}"
-            time.sleep(0.02)
-        return found
-
-    def client(self, **changes: Any) -> RawClient:
-        return RawClient(self.port, timeout_s=40.0).welcome(**changes)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal and wait for the end: seconds that it took."""
-        self.children = descendants(self.process.pid)
-        begin = time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(75.0)
-        return time.monotonic() - begin
-
-    def finish(self) -> tuple[int, str]:
-        """Exit code and stderr; nothing of it may be left."""
-        code = self.process.wait(20.0)
-        self._reader.join(10.0)
-        assert self.process.stderr is not None
-        assert self.process.stdout is not None
-        errors = self.process.stderr.read()
-        self.process.stderr.close()
-        self.process.stdout.close()
-        return code, errors
-
-    def kill(self) -> None:
-        for pid in [*descendants(self.process.pid), *self.children]:
-            end(pid)
-        self.process.kill()
-        self.process.wait()
-        if not self.process.stderr.closed:  # type: ignore[union-attr]
-            self.finish()
-
-
-def serving() -> Iterator[Any]:
-    """Starts servers for a test, and ends them."""
-    made: list[Serve] = []
-
-    def start(*options: str) -> Serve:
-        made.append(Serve(*options))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.kill()
-
-
-serve = pytest.fixture(serving, name="serve")
-
-
-def play(client: RawClient, frames: int, *, only: int | None = None) -> int:
-    """Play so many frames, which this actor plays alone; the newest policy version."""
-    version = 0
-    for seq in range(frames):
-        answer = client.frame(seq, reward=1.0, expert=ADVICE)
-        assert answer[:3] == [12, 0, seq]
-        assert only in (None, answer[4])
-        version = answer[5]
-    return version
-
-
-def summary_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    return content
-
-
-def memory_of(pid: int) -> set[str]:
-    """Names of the shared memory that a process and those below it have open."""
-    found = set()
-    for one in [pid, *descendants(pid)]:
-        try:
-            found |= set(re.findall(r"/dev/shm/(psm_\w+)", Path(f"/proc/{one}/maps").read_text()))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
+@pytest.mark.promise("stop")
 def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) -> None:
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
@@ -269,6 +143,7 @@ def test_it_may_be_stopped_before_any_game_came(serve: Any, tmp_path: Path) -> N
     assert summary_of(tmp_path / "run")["steps_completed"] == 0
 
 
+@pytest.mark.promise("kill-supervisor")
 def test_when_the_supervisor_is_killed_nothing_is_left(serve: Any, tmp_path: Path) -> None:
     """No order, no signal: its processes end by themselves, and what was played is saved."""
     config = tmp_path / "small.toml"
@@ -370,6 +245,7 @@ def test_a_folder_of_other_things_is_one_message(tmp_path: Path) -> None:
     assert "holds something else" in errors[0]
 
 
+@pytest.mark.promise("port-taken")
 def test_a_port_in_use_is_one_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -396,6 +272,7 @@ def test_a_start_that_is_refused_stops_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.promise("port-taken")
 def test_a_port_of_http_in_use_is_found_before_games_are_let_in(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(
@@ -444,6 +321,7 @@ def test_ctrl_c_while_a_command_is_loaded_is_none_either(monkeypatch: pytest.Mon
     assert cli.main(["serve"]) == 130
 
 
+@pytest.mark.promise("port-taken")
 def test_nor_does_a_port_in_use_for_older_clients(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

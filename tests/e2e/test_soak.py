@@ -182,9 +182,9 @@ def test_memory_and_descriptors_stay_as_they_are() -> None:
     assert not last["pace_judged"]
     assert [row["quarter"] for row in quarters] == [1, 2, 3, 4]
     for row in quarters:
-        assert row["memory"].keys() == row["files"].keys() == {"supervisor", "gateway", "trainer"}
+        assert row["memory"].keys() == row["files"].keys() == {"supervisor", "gateway-0", "trainer"}
         assert min(row["memory"].values()) > 10 * MIB
-        assert row["files"]["gateway"] > 6  # those that stay, and those that come and go
+        assert row["files"]["gateway-0"] > 6  # those that stay, and those that come and go
         assert row["frames_per_s"] > 0
     assert sum(row["visits"] for row in quarters) > 0
 

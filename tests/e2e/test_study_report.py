@@ -20,8 +20,8 @@ from lab.study.plots import metric_line, return_line
 from lab.study.results import Results, Run
 from lab.study.store import path_of
 from server.cli import main
-from tests.e2e.test_docs import broken_links
 from tests.support.fake_results import SCENE, comparison, results, run, write, write_one
+from tests.support.markdown import broken_links
 
 GOOD, BAD = [0.0, 100.0, 230.0], [0.0, 50.0, 90.0]
 PASSES = Passes("land", "a", 200, by=3000)
@@ -100,7 +100,7 @@ def test_several_games_are_summed_up(tmp_path: Path) -> None:
 
 
 def test_links_of_a_page_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.test_docs.ROOT", tmp_path)
+    monkeypatch.setattr("tests.support.markdown.ROOT", tmp_path)
     text = page(tmp_path)
     assert broken_links(text, tmp_path) == []
     (tmp_path / "results/tiny-land-return.png").unlink()

@@ -1,6 +1,6 @@
 """`understudy conformance`: our server and clients pass; whoever breaks a rule is told which."""
 
-# ruff: noqa: ARG002 - a saboteur overrides a step and leaves it out
+# ruff: noqa: ARG002 - a faulty peer overrides a step and leaves it out
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ import pytest
 
 from protocol.errors import CODES
 from server import cli
-from server.conformance import listen as conformance_listen
+from server.conformance import acts, client_connection, listen
+from server.conformance.acts import ACTS, ENDINGS
 from server.conformance.answers import long_form, plain
-from server.conformance.cases import CASES, Player
-from server.conformance.command import check_server, first_welcome
-from server.conformance.listen import ACTS, ENDINGS, Listener
-from server.conformance.report import BROKEN, KEPT, UNSEEN, Finding, as_json, as_table, passed
+from server.conformance.cases import CASES
+from server.conformance.connect import check_server, first_welcome
+from server.conformance.listen import ClientCheck
+from server.conformance.report import BROKEN, KEPT, UNSEEN, RuleResult, as_json, as_table, passed
 from server.conformance.rules import RULES
-from server.conformance.violations import HELLOS, MISDEEDS, violations
+from server.conformance.server_under_test import ServerUnderTest
+from server.conformance.violations import HELLOS, VIOLATIONS, violations
 from tests.support import certificates
 from tests.support.faulty_peers import EXPERT, Bend, Closed, RawGame, bent, changed
 from tests.support.running import RawClient, Running, framed, obs_of
@@ -43,11 +45,11 @@ TOKEN = "open sesame"
 pytestmark = pytest.mark.timeout(120)
 
 
-def broken(findings: list[Finding]) -> dict[str, str]:
+def broken(findings: list[RuleResult]) -> dict[str, str]:
     return {finding.name: finding.detail for finding in findings if finding.result == BROKEN}
 
 
-def named(findings: list[Finding], result: str) -> set[str]:
+def named(findings: list[RuleResult], result: str) -> set[str]:
     return {finding.name for finding in findings if finding.result == result}
 
 
@@ -63,12 +65,12 @@ def test_every_rule_is_under_a_heading_of_the_specification() -> None:
 def test_names_are_told_apart() -> None:
     for names in ([case.name for case in CASES], [rule.name for rule in RULES]):
         assert len(set(names)) == len(names)
-    tried = [(m.code, m.name) for m in violations(Player(("", 0), 1.0))]
+    tried = [(m.code, m.name) for m in violations(ServerUnderTest(("", 0), 1.0))]
     assert len(set(tried)) == len(tried)
 
 
 def test_every_code_is_tried_or_cannot_be_at_will() -> None:
-    tried = {violation.code for violation in MISDEEDS} | {code for _, code, _ in HELLOS}
+    tried = {violation.code for violation in VIOLATIONS} | {code for _, code, _ in HELLOS}
     tried |= {"hello_twice", "bad_token", "handshake_timeout", "message_truncated"}
     late = {"idle_timeout", "slow_reader", "too_many_clients", "server_stopping", "welcome_first"}
     late |= {"tls_failed", "too_many_attempts", "too_fast"}
@@ -111,7 +113,7 @@ def lend(folder: Path) -> Iterator[Callable[[], Running]]:
                 path = folder / f"conformance-{len(lent)}"
                 running = Running(path, server__handshake_timeout_s=0.5, server__token=TOKEN)
                 lent.append(stack.enter_context(running))
-                first_welcome(Player(("127.0.0.1", running.port), 30.0, TOKEN))
+                first_welcome(ServerUnderTest(("127.0.0.1", running.port), 30.0, TOKEN))
             return lent[-1]
 
         yield one
@@ -122,16 +124,16 @@ def server(lend: Callable[[], Running]) -> Running:
     return lend()
 
 
-def player_of(port: int, **more: Any) -> Player:
-    return Player(("127.0.0.1", port), 0.4, TOKEN, **more)
+def under_test(port: int, **more: Any) -> ServerUnderTest:
+    return ServerUnderTest(("127.0.0.1", port), 0.4, TOKEN, **more)
 
 
 def test_our_server_passes(server: Running) -> None:
-    player = Player(("127.0.0.1", server.port), 15.0, TOKEN, patience_s=15.0)
-    findings = check_server(player)
+    subject = ServerUnderTest(("127.0.0.1", server.port), 15.0, TOKEN, patience_s=15.0)
+    findings = check_server(subject)
     assert broken(findings) == {}
     assert named(findings, UNSEEN) == set()
-    assert len(findings) == len(CASES) + len(violations(player)) + 1
+    assert len(findings) == len(CASES) + len(violations(subject)) + 1
     assert passed(findings)
 
 
@@ -210,7 +212,7 @@ def test_a_server_that_breaks_a_rule_is_told_which(
     server: Running, bend: Bend, names: set[str]
 ) -> None:
     with bent(server.port, bend) as port:
-        findings = check_server(player_of(port))
+        findings = check_server(under_test(port))
     assert not passed(findings)
     assert names <= broken(findings).keys()
     for detail in broken(findings).values():
@@ -219,20 +221,20 @@ def test_a_server_that_breaks_a_rule_is_told_which(
 
 def test_what_is_not_broken_is_not_blamed(server: Running) -> None:
     with bent(server.port, twice) as port:
-        findings = check_server(player_of(port))
+        findings = check_server(under_test(port))
     assert "frames" in named(findings, KEPT)
     with bent(server.port, changed(13, 3, lambda _: b"\x00\x00")) as port:
-        findings = check_server(player_of(port))
+        findings = check_server(under_test(port))
     assert broken(findings).keys() <= {"frames", "mixed_frames", "unknown_actor"}
     with bent(server.port, lambda _m, _s: None) as port:
-        findings = check_server(player_of(port))
+        findings = check_server(under_test(port))
     assert broken(findings) == {}
 
 
 def test_a_server_that_never_closes_is_told(server: Running) -> None:
     with bent(server.port, lambda _m, _s: None, keep_open=True) as port:
-        player = Player(("127.0.0.1", port), 0.03, TOKEN)
-        findings = check_server(player)
+        subject = ServerUnderTest(("127.0.0.1", port), 0.03, TOKEN)
+        findings = check_server(subject)
     assert {"game", "bye-glued", "hello_twice"} <= broken(findings).keys()
 
 
@@ -312,8 +314,11 @@ def test_a_server_that_lets_nobody_in_is_no_result(server: Running) -> None:
 
 
 def test_the_report_has_every_rule_and_fails_where_nothing_was_seen() -> None:
-    findings = [Finding("a", "Framing", "first", KEPT), Finding("b", "Errors", "other", UNSEEN)]
-    findings += [Finding("c", "Framing", "third", BROKEN, "expected x, got y")]
+    findings = [
+        RuleResult("a", "Framing", "first", KEPT),
+        RuleResult("b", "Errors", "other", UNSEEN),
+    ]
+    findings += [RuleResult("c", "Framing", "third", BROKEN, "expected x, got y")]
     text = as_table("it", findings)
     assert text.index("Framing") < text.index("third") < text.index("Errors")
     assert "expected x, got y" in text
@@ -329,21 +334,18 @@ def test_the_report_has_every_rule_and_fails_where_nothing_was_seen() -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (
-        ("LATE_WELCOME_S", 0.1),
-        ("LATE_S", 0.1),
-        ("FINAL_S", 0.5),
-        ("BYE_S", 0.5),
-        ("MOST_FAILURES", 3),
-    ):
-        monkeypatch.setattr(conformance_listen, name, value)
+    monkeypatch.setattr(acts, "LATE_WELCOME_S", 0.1)
+    monkeypatch.setattr(acts, "LATE_S", 0.1)
+    monkeypatch.setattr(client_connection, "BYE_S", 0.5)
+    monkeypatch.setattr(listen, "FINAL_S", 0.5)
+    monkeypatch.setattr(listen, "MAX_FAILURES", 3)
 
 
-def listen(client: Callable[[int], Any], timeout_s: float = 0.6) -> list[Finding]:
-    listener = Listener(("127.0.0.1", 0), frames=8, timeout_s=timeout_s, show=lambda _text: None)
-    game = client(listener.port)
+def checked(client: Callable[[int], Any], timeout_s: float = 0.6) -> list[RuleResult]:
+    check = ClientCheck(("127.0.0.1", 0), frames=8, timeout_s=timeout_s, show=lambda _text: None)
+    game = client(check.port)
     try:
-        return listener.run()
+        return check.run()
     finally:
         game.thread.join(10.0)
         assert not game.thread.is_alive()
@@ -354,7 +356,7 @@ NEVER_BY_ITSELF = {"bye", "bye-last", "message_truncated", "expert_missing"}
 
 
 def test_a_raw_client_passes() -> None:
-    findings = listen(RawGame, 5.0)
+    findings = checked(RawGame, 5.0)
     assert broken(findings) == {}
     assert named(findings, UNSEEN) == NEVER_BY_ITSELF
 
@@ -407,7 +409,7 @@ def test_our_client_passes(vectorised: bool, role: str) -> None:
         games.append(Library(port, vectorised=vectorised, role=role))
         return games[0]
 
-    findings = listen(client, 5.0)
+    findings = checked(client, 5.0)
     assert broken(findings) == {}
     left = NEVER_BY_ITSELF - ({"expert_missing"} if role == "eval_expert" else set())
     assert named(findings, UNSEEN) == left
@@ -429,7 +431,7 @@ class Done(RawGame):
 
 
 def test_a_client_that_is_done_has_kept_what_it_was_shown() -> None:
-    findings = listen(Done)
+    findings = checked(Done)
     assert broken(findings) == {}
     assert {"bye", "bye-last", "split"} <= named(findings, KEPT)
     assert {"cut", "error-retry", "late-answer"} <= named(findings, UNSEEN)
@@ -657,7 +659,7 @@ CLIENTS: list[tuple[type[RawGame], str]] = [
 )
 def test_a_client_that_breaks_a_rule_is_told_which(client: type[RawGame], rule: str) -> None:
     # Who is to wait longer and longer is waited for.
-    findings = listen(client, 2.0 if rule in ("backoff-grows", "error-final") else 0.6)
+    findings = checked(client, 2.0 if rule in ("backoff-grows", "error-final") else 0.6)
     assert rule in broken(findings), broken(findings)
     assert "expected" in broken(findings)[rule].lower()
     assert not passed(findings)
@@ -707,14 +709,14 @@ class GoneAtWelcome(RawGame):
     ],
 )
 def test_what_is_said_is_of_use(client: type[RawGame], rule: str, says: str) -> None:
-    detail = broken(listen(client))[rule]
+    detail = broken(checked(client))[rule]
     assert re.search(says, detail), detail
     assert "Errno" not in detail
 
 
 def test_who_came_back_is_not_told_that_it_did_not() -> None:
     SeqGoesOn.total = 0
-    findings = listen(SeqGoesOn)
+    findings = checked(SeqGoesOn)
     assert broken(findings).keys() == {"seq_out_of_order"}
     (cut,) = (finding for finding in findings if finding.name == "cut")
     assert (cut.result, cut.detail) == (UNSEEN, "it came back, and broke another rule")
@@ -723,8 +725,8 @@ def test_who_came_back_is_not_told_that_it_did_not() -> None:
 def test_nobody_is_told_about_as_nobody() -> None:
     done = run("--listen", "0", "--timeout", "0.2")
     assert done.returncode == 1
-    assert "listens on 127.0.0.1:" in done.stderr
-    assert re.search(r"nobody connected to port \d+ \(it waits 0\.2 s; --timeout", done.stderr)
+    assert "listening on 127.0.0.1:" in done.stderr
+    assert re.search(r"nobody connected to port \d+ within 0\.2 s; .* raise --timeout", done.stderr)
     assert done.stdout == ""
     done = run("--listen", "0", "--timeout", "0.2", "--json")
     assert (done.returncode, json.loads(done.stdout)["passed"]) == (1, False)

@@ -19,22 +19,23 @@ from server.cli import main, parser_for
 from server.commands.doctor import command as doctor
 from server.commands.doctor import machine as doctor_machine
 from server.commands.doctor import server as doctor_server
+from server.commands.doctor.connection import Target
 from server.commands.doctor.report import (
     FAILED,
     OK,
     SKIPPED,
     WARNING,
-    Finding,
+    StepResult,
     all_well,
     as_json,
     line,
 )
-from server.commands.doctor.server import STEPS, Target, examine
+from server.commands.doctor.server import STEPS, examine
 from server.net.rate_limits import GUESSES
 from server.run.directory import RunDirectory
-from tests.integration.test_tls import FakeTls, nothing
 from tests.support.certificates import make, needs_openssl
 from tests.support.fake_server import FIELDS, FakeServer, Peer
+from tests.support.fake_tls import FakeTls, nothing
 from tests.support.running import Bystander, RawClient, Running, obs_of
 from tests.support.worlds import PIXELS, SPEC
 from understudy_client import tls
@@ -50,14 +51,14 @@ def target(port: int, host: str = "127.0.0.1", **more: Any) -> Target:
     return Target(host, port, **values)
 
 
-def check(one: Target) -> dict[str, Finding]:
+def check(one: Target) -> dict[str, StepResult]:
     """What was found, by step: every step once, in their order."""
     found = list(examine(one))
     assert sorted(STEPS.index(each.step) for each in found) == list(range(len(STEPS)))
     return {each.step: each for each in found}
 
 
-def results(found: dict[str, Finding]) -> list[str]:
+def results(found: dict[str, StepResult]) -> list[str]:
     return [found[step].result for step in STEPS]
 
 
@@ -127,7 +128,7 @@ def test_an_evaluation_that_is_going_on_is_what_it_would_have_been(server: Runni
 
 def test_name() -> None:
     for host in ("no-such-host.invalid", "a..b", "x" * 300):
-        fails(target(7777, host), "name", "no name", "DNS")
+        fails(target(7777, host), "name", "cannot resolve", "DNS")
 
 
 def test_port(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def test_port(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
         def connect(*_: object) -> socket.socket:
             raise error
 
-        monkeypatch.setattr(doctor_server.socket, "create_connection", connect)
+        monkeypatch.setattr(socket, "create_connection", connect)
 
     raising(TimeoutError())
     fails(target(free_port), "port", "within 30 s", "firewall")
@@ -219,11 +220,11 @@ def saying(data: bytes) -> Any:
     [
         (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "HTTP", "port"),
         (saying(b"SSH-2.0-OpenSSH\r\n"), "SSH", "port"),
-        (saying(b"\x00\x00\x00\x01\xc1"), "expected a message", "port"),
-        (saying(b"\x00\x00\x00\x01\x05"), "something else", "port"),
-        (saying(b""), "without a word", "log"),
+        (saying(b"\x00\x00\x00\x01\xc1"), "expected one msgpack value", "port"),
+        (saying(b"\x00\x00\x00\x01\x05"), "expected an array", "port"),
+        (saying(b""), "without an answer", "log"),
         (answering([11, FIELDS]), "message of type 11", "no understudy"),
-        (answering([15, "server_stopping", "come back", True]), "server_stopping", "as it says"),
+        (answering([15, "server_stopping", "come back", True]), "server_stopping", "message"),
         (answering([15, "protocol_version", "2", False, {"protocol": 2, "server": "x/2"}]),
          "speaks protocol 2", "version"),
     ],
@@ -285,17 +286,17 @@ def pinged(peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("second", "step", "text", "cure"),
     [
-        (answering([15, "spec_mismatch", "another", False]), "spec", "spec_mismatch", "it says"),
+        (answering([15, "spec_mismatch", "another", False]), "spec", "spec_mismatch", "message"),
         (answering([14, 0]), "spec", "expected WELCOME", "port"),
-        (saying(b""), "spec", "without a word", "log"),
-        (welcoming(lambda peer: peer.recv() and None), "frame", "without a word", "log"),
+        (saying(b""), "spec", "without an answer", "log"),
+        (welcoming(lambda peer: peer.recv() and None), "frame", "without an answer", "log"),
         (welcoming(lambda peer: peer.send([15, "frame_x", "no", False])), "frame", "frame_x",
-         "it says"),
+         "message"),
         (welcoming(lambda peer: peer.send([12, 0, 7, [1], 1, 0, False])), "frame",
          "expected ACTION", "port"),
         (welcoming(lambda peer: peer.send([12, 0, 0, None, 0, 0, False])), "frame",
          "expected ACTION", "port"),
-        (welcoming(played), "latency", "without a word", "log"),
+        (welcoming(played), "latency", "without an answer", "log"),
         (welcoming(pinged), "latency", "expected PONG", "port"),
     ],
 )  # fmt: skip
@@ -335,7 +336,7 @@ def test_a_slow_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 # The machine.
 
 
-def machine(run: Path | None = None, **values: object) -> dict[str, Finding]:
+def machine(run: Path | None = None, **values: object) -> dict[str, StepResult]:
     dotted = {name.replace("__", "."): value for name, value in values.items()}
     given = Overrides(values={"server.port": 0, "server.http_port": 0} | dotted)
     found = doctor_machine.examine_machine(load(given, {}), run)
@@ -361,12 +362,12 @@ def found_to_fail(step: str, text: str, cure: str, **values: object) -> None:
 def test_each_step_of_the_machine_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        found_to_fail("port", "cannot be had", "--connect", server__port=port)
-        found_to_fail("tempest port", "cannot be had", "tempest.port", tempest__port=port)
+        found_to_fail("port", "cannot be used", "--connect", server__port=port)
+        found_to_fail("tempest port", "cannot be used", "tempest.port", tempest__port=port)
         monkeypatch.setattr(doctor_machine, "any_http_port", lambda _: True)
         assert machine(server__http_port=port)["http port"].result == WARNING
         monkeypatch.setattr(doctor_machine, "any_http_port", lambda _: False)
-        found_to_fail("http port", "cannot be had", "server.http_port", server__http_port=port)
+        found_to_fail("http port", "cannot be used", "server.http_port", server__http_port=port)
     found_to_fail("settings", "server.token", "correct", server__host="0.0.0.0")
     found_to_fail("settings", "cannot read", "correct", server__token_file=str(tmp_path / "none"))
     found_to_fail("device", "cuda", "cpu", trainer__device="cuda:7")
@@ -375,11 +376,11 @@ def test_each_step_of_the_machine_can_fail(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(doctor_machine, "MODULES", ("no_such_package",))
     found_to_fail("packages", "no_such_package", "scripts/install")
     monkeypatch.setattr(doctor_machine, "LITTLE_DISK", 1 << 60)
-    found_to_fail("disk", "MB free", "make room", run__dir=str(tmp_path / "run"))
+    found_to_fail("disk", "MB free", "free some space", run__dir=str(tmp_path / "run"))
     (tmp_path / "file").write_text("no folder")
-    found_to_fail("disk", "cannot be written", "--run", run__dir=str(tmp_path / "file"))
+    found_to_fail("disk", "is not writable", "--run", run__dir=str(tmp_path / "file"))
     monkeypatch.setattr(doctor_machine, "SPARE_SHARED_BYTES", 1 << 60)
-    found_to_fail("shared memory", "wanted", "shm_size")
+    found_to_fail("shared memory", "needed", "shm_size")
     monkeypatch.setattr(doctor_machine, "SHARED", tmp_path / "nowhere")
     found_to_fail("shared memory", "No such file", "tmpfs")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
@@ -398,7 +399,7 @@ def test_the_memory_of_a_run_is_that_of_its_game(tmp_path: Path) -> None:
         folder.keep_game(spec)
         found = machine(tmp_path / "run", server__ring_steps=100_000)["shared memory"]
         assert "this run's" in found.text
-        needs.append(int(found.text.split("MB wanted")[0].split()[-1]))
+        needs.append(int(found.text.split("MB needed")[0].split()[-1]))
     assert needs[0] != needs[1]
     (tmp_path / "run/game.json").write_text("{")
     assert machine(tmp_path / "run")["shared memory"].result == FAILED
@@ -424,7 +425,7 @@ def test_the_command_prints_json_and_says_by_its_code(
     finally:
         fake.close()
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == f"the server at 127.0.0.1:{fake.port}: all is well"
+    assert out.splitlines()[-1] == f"the server at 127.0.0.1:{fake.port}: no problems found"
     assert TOKEN not in out
 
 
@@ -460,7 +461,9 @@ def test_a_games_machine_needs_no_torch() -> None:
 
 
 def test_lines() -> None:
-    assert line(Finding("port", OK, "open")) == "ok       port: open"
-    assert line(Finding("port", FAILED, "shut", "open it")).splitlines()[1].strip() == "-> open it"
-    assert json.loads(as_json("it", [Finding("a", OK, "b")]))["failed"] is None
+    assert line(StepResult("port", OK, "open")) == "ok       port: open"
+    assert (
+        line(StepResult("port", FAILED, "shut", "open it")).splitlines()[1].strip() == "-> open it"
+    )
+    assert json.loads(as_json("it", [StepResult("a", OK, "b")]))["failed"] is None
     assert parser_for("doctor").parse_args([]).timeout == doctor.TIMEOUT_S

@@ -17,7 +17,7 @@ from server.gateway import expert_plugin
 from server.gateway.expert_plugin import ExpertPlugin, Situation, find
 from server.gateway.tempest import TempestContext
 from server.gateway.tempest_expert import knob, nearest_level, recommend
-from tests.support.frame_world import EXPERT_ACTION, World
+from tests.support.frame_loop import EXPERT_ACTION, World
 from tests.support.worlds import DQN, EXPERT, SPEC
 
 ADVICE = [3.0, -0.25, 0.75]

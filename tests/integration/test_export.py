@@ -32,9 +32,9 @@ from server.gateway.frame_stacks import FrameStacks
 from server.play.play_policy import Stack
 from server.play.policy_file import PolicyError, PolicyFile
 from server.run.directory import game_of, write_effective
+from tests.support.recordings import demonstrated
 from tests.support.worlds import EXPERT, SPEC
 from tests.support.worlds import PIXELS as PIXELS_GAME
-from tests.unit.test_demonstrations import demonstrated
 from understudy_client import gym as client_gym
 from understudy_client.spaces import action_space
 
@@ -52,7 +52,7 @@ GAMES: dict[str, tuple[Observation, tuple[Any, ...], dict[str, Any], int]] = {
     "continuous": (FLOATS, (AIM,), {}, 1),
     "gradient": (FLOATS, (AIM, GEAR), {"continuous": "gradient"}, 1),
     "bins": (FLOATS, (GEAR, AIM), {"continuous": "bins", "value": "c51"}, 1),
-    "normalised": (FLOATS, (FIRE, GEAR), {"normalise_observations": True}, 2),
+    "normalised": (FLOATS, (FIRE, GEAR), {"normalize_observations": True}, 2),
     "uint8": (PIXELS, (FIRE, FIRE), {}, 1),
     "pictures": (PICTURE, (FIRE, AIM), {"value": "c51", "value_max": 3000.0}, 3),
 }
@@ -275,7 +275,7 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of CartPole that has learnt a little: 200 updates."""
     run = tmp_path_factory.mktemp("runs") / "cartpole"
     values = {"learner.hidden": [32, 32], "learner.batch_size": 64, "run.seed": 2}
-    values |= {"learner.normalise_observations": True, "learner.learning_rate": 0.003}
+    values |= {"learner.normalize_observations": True, "learner.learning_rate": 0.003}
     config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
     env = gymnasium.make("CartPole-v1")
     spec = msgspec.json.decode(msgspec.json.encode(client_gym.spec_of(env)), type=GameSpec)

@@ -23,8 +23,8 @@ from agent.step import FINAL, STEP
 from config.load import file_layer
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
+from tests.support.recordings import demonstrated
 from tests.support.worlds import DQN, EXPERT, PIXELS
-from tests.unit.test_demonstrations import demonstrated
 
 
 def imported(*options: str) -> tuple[int, str, str]:

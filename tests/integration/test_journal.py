@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -18,7 +19,10 @@ from agent.journal import Damage, Journal, JournalError, Position, read
 from agent.priority import SavedPriorities
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
+from tests.support.endless_writer import BLOCK_ROWS, endless
 from tests.support.replay_model import PIXELS, SPEC, Games, blocks_of
+
+ROOT = Path(__file__).parents[2]
 
 START = Position()
 
@@ -77,30 +81,24 @@ def test_the_next_start_goes_on_behind_the_last(tmp_path: Path) -> None:
     assert not damages
 
 
+@pytest.mark.promise("kill-all")
 def test_a_killed_writer_loses_nothing_that_it_had_appended(tmp_path: Path) -> None:
-    script = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parents[2])]!r}
-from tests.integration.test_journal import *
-writer = Journal(Path({str(tmp_path / "j")!r}), SPEC, 100_000, START)
-for block in blocks(100_000, (5,)):
-    writer.append(block)
-    print(writer.at.rows, flush=True)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+    command = [sys.executable, "-m", "tests.support.endless_writer", str(tmp_path / "j")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout
         said = [child.stdout.readline() for _ in range(300)]
         child.send_signal(signal.SIGKILL)
         said += child.stdout.readlines()
     acknowledged = int([line for line in said if line.endswith(b"\n")][-1])
     found, damages = read_back(tmp_path / "j")
-    assert sum(1 for _ in found) * 5 >= acknowledged >= 1500
-    expected = [plain(block) for block in blocks(100_000, (5,))[: len(found)]]
+    assert len(found) * BLOCK_ROWS >= acknowledged >= 1500
+    expected = [plain(block) for block in itertools.islice(endless(), len(found))]
     assert [data for _, data in found] == expected
     assert len(damages) <= 1
 
 
 @pytest.mark.parametrize("cut", [1, 40, 47, 48, 49, 200])
+@pytest.mark.promise("damaged-rows")
 def test_a_block_that_was_not_written_to_its_end_is_dropped_alone(tmp_path: Path, cut: int) -> None:
     given = blocks(60, (20,))
     write(tmp_path, given)
@@ -121,6 +119,7 @@ def headers_in(data: bytes) -> list[int]:
     return [at for at in range(0, len(data), 16) if data[at : at + 4] == b"ROWS"]
 
 
+@pytest.mark.promise("damaged-rows")
 def test_a_flipped_bit_costs_the_block_that_it_is_in(tmp_path: Path) -> None:
     given = blocks(100, (9, 4))
     write(tmp_path, given)
@@ -170,6 +169,7 @@ def test_a_damaged_or_empty_segment_is_said_and_the_others_are_read(tmp_path: Pa
     assert [damage.path.name for damage in damages] == ["000001.rows", "000002.rows"]
 
 
+@pytest.mark.promise("foreign-rows")
 def test_another_game_or_a_newer_version_is_refused(tmp_path: Path) -> None:
     write(tmp_path, blocks(10))
     with pytest.raises(JournalError, match=r"rows of another game.*start a new run"):
@@ -207,6 +207,7 @@ def test_segments_of_large_rows_are_short(tmp_path: Path, monkeypatch: pytest.Mo
     assert max(sizes) < 8000
 
 
+@pytest.mark.promise("rows-unwritable")
 def test_a_full_disk_costs_the_rows_that_did_not_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +261,7 @@ def test_a_segment_that_could_not_be_begun_is_begun_later(
     assert not damages
 
 
+@pytest.mark.promise("damaged-priorities")
 def test_priorities_are_kept_or_not_there(tmp_path: Path) -> None:
     assert journal.read_priorities(tmp_path) is None
     stream, seq = np.arange(5), np.arange(5, dtype=np.uint32)

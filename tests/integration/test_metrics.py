@@ -228,7 +228,7 @@ def test_means_over_no_gateway_are_no_number() -> None:
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Iterator[Running]:
     """With what has numbers of its own."""
-    with Running(folder / "metrics", replay__prioritised=True) as server:
+    with Running(folder / "metrics", replay__prioritized=True) as server:
         with client_for(server.port) as client:
             for i in range(200):
                 client.act([0, 1, i / 200], i % 3, int(i % 20 == 19), [1, [0.5, 0.5]])

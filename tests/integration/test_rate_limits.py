@@ -19,8 +19,8 @@ from server.net.rate_limits import (
     TokenBucket,
     address_of,
 )
+from tests.support.connection import HELLO, Wire
 from tests.support.running import Bystander, RawClient, Running, hello_fields
-from tests.unit.test_connection import HELLO, Wire
 
 TOKEN = "a token for games"
 

@@ -20,12 +20,12 @@ from agent.rollback import NumbersWentBad
 from server.ipc.messages import Checkpoint, SaveBest, Saved, SavedBest
 from server.trainer import reporter
 from server.trainer import trainer as trainer_module
-from tests.integration.test_trainer import World, played
+from tests.support.trainer import World, played
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 
-QUARTER = {"health__lower_rate": 0.25}
+QUARTER = {"health__lr_factor": 0.25}
 FAR = {"learner__gamma": 0.9}
 
 
@@ -81,11 +81,12 @@ def feed(world: World) -> Callable[[], None]:
     return more
 
 
+@pytest.mark.promise("repeated-bad-updates")
 def test_nan_weights_are_gone_back_from(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with contextlib.closing(World(tmp_path, health__skips_in_a_row=5, **QUARTER)) as world:
+    with contextlib.closing(World(tmp_path, health__max_consecutive_skips=5, **QUARTER)) as world:
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
@@ -120,7 +121,7 @@ def test_nan_weights_are_gone_back_from(
 def test_what_was_saved_after_the_good_checkpoint_is_put_away(
     tmp_path: Path, poison: Poison
 ) -> None:
-    with contextlib.closing(World(tmp_path, health__skips_in_a_row=5)) as world:
+    with contextlib.closing(World(tmp_path, health__max_consecutive_skips=5)) as world:
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
@@ -139,10 +140,11 @@ def test_what_was_saved_after_the_good_checkpoint_is_put_away(
         assert first.exists()
 
 
+@pytest.mark.promise("repeated-bad-updates")
 def test_without_a_checkpoint_it_begins_again(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with contextlib.closing(World(tmp_path, health__skips_in_a_row=5)) as world:
+    with contextlib.closing(World(tmp_path, health__max_consecutive_skips=5)) as world:
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
@@ -158,14 +160,15 @@ def test_without_a_checkpoint_it_begins_again(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"health__then": "stop"}, "as health.then says"),
-        ({"health__go_back_most": 2}, "after going back 2 times"),
+        ({"health__on_divergence": "stop"}, "as health.on_divergence says"),
+        ({"health__max_rollbacks": 2}, "after going back 2 times"),
     ],
 )
+@pytest.mark.promise("repeated-bad-updates")
 def test_it_stops_with_a_message(
     tmp_path: Path, poison: Poison, changes: dict[str, Any], words: str
 ) -> None:
-    world = World(tmp_path, health__skips_in_a_row=3, **changes)
+    world = World(tmp_path, health__max_consecutive_skips=3, **changes)
     try:
         world.play(played(0, 100))
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
@@ -193,6 +196,7 @@ def test_it_stops_with_a_message(
         world.close()
 
 
+@pytest.mark.promise("bad-update")
 def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
     tmp_path: Path, poison: Poison
 ) -> None:
@@ -205,7 +209,7 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
 
         learner._targets = targets  # type: ignore[method-assign]
 
-    with contextlib.closing(World(tmp_path, health__skips_in_a_row=2)) as world:
+    with contextlib.closing(World(tmp_path, health__max_consecutive_skips=2)) as world:
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
@@ -220,10 +224,11 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
         assert world.ask(Checkpoint(), Saved).error is None
 
 
+@pytest.mark.promise("bad-weights")
 def test_nothing_that_is_not_finite_is_saved_or_published(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with contextlib.closing(World(tmp_path, health__skips_in_a_row=10**9)) as world:
+    with contextlib.closing(World(tmp_path, health__max_consecutive_skips=10**9)) as world:
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
@@ -245,6 +250,7 @@ def test_nothing_that_is_not_finite_is_saved_or_published(
     assert caplog.text.count("could not write") == 1, "said once, not each time"
 
 
+@pytest.mark.promise("bad-weights")
 def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     state = {"learner": {"network": {"w": torch.tensor([math.nan])}}}
@@ -257,6 +263,7 @@ def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
+@pytest.mark.promise("drift-warnings")
 def test_values_that_drift_are_warned_of(
     tmp_path: Path,
     poison: Poison,
@@ -286,6 +293,7 @@ def test_values_that_drift_are_warned_of(
     assert caplog.text.count("values drift: Q is up to") == 1
 
 
+@pytest.mark.promise("drift-warnings")
 def test_a_dead_head_is_warned_of(
     tmp_path: Path,
     poison: Poison,

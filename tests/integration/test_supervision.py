@@ -14,29 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import journal
-from agent.journal import Damage
-from agent.step import STEP
 from server.ipc.inflight import FILE
 from server.ipc.step_ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
-from server.run.directory import game_of
+from server.run.events import process_ids, read_events
 from server.supervisor.supervisor import ChildDied
-from tests.e2e.test_serve import serving, summary_of
 from tests.support.processes import end
 from tests.support.running import Running, client_for
+from tests.support.serve import summary_of
+from tests.support.supervision import LONG_S, QUICK, rows_kept
 from understudy_client import ClientError, Reconnected
 
 pytestmark = pytest.mark.timeout(240)
-
-QUICK: dict[str, Any] = {
-    "supervision__pause_s": 0.1,
-    "supervision__restarts": 20,
-    "supervision__hang_s": 10.0,
-    "server__ring_steps": 512,
-}
-
-LONG_S = 90.0
-"""For a process to start on a machine that has other things to do."""
 
 
 class Player:
@@ -103,6 +91,7 @@ def until_both_go_on(server: Running, player: Player) -> None:
     server.until(lambda: server.row["steps_stored"] > stored, "steps are stored", LONG_S)
 
 
+@pytest.mark.promise("kill-gateway")
 def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Player) -> None:
     before, steps = server.row["restarts_gateway"], server.supervisor.steps
     pid = server.pid("gateway-0")
@@ -111,6 +100,11 @@ def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Play
     until_both_go_on(server, player)
     assert server.pid("gateway-0") != pid
     server.until(lambda: server.row["restarts_gateway"] == before + 1, "it is counted")
+    lost, in_flight, restarting, started = events_of(server, "gateway-0")[-4:]
+    assert (lost["event"], lost["how"], lost["exit_code"]) == ("process_lost", "died", -9)
+    assert (in_flight["event"], restarting["event"]) == ("in_flight_lost", "restarting")
+    assert restarting["in_s"] > 0
+    assert (started["event"], started["pid"]) == ("process_started", server.pid("gateway-0"))
     assert re.search(r"gateway-0 died \(killed by SIGKILL.*steps were in flight", server.log())
     assert len(set(player.sessions)) == 2, "a session is never used twice"
     assert server.supervisor.steps > steps, "the counts go on"
@@ -119,6 +113,7 @@ def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Play
     assert server.row["steps_lost"] <= 1 + before
 
 
+@pytest.mark.promise("kill-trainer")
 def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
     server: Running, player: Player
 ) -> None:
@@ -137,6 +132,7 @@ def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
     assert "trainer died (killed by SIGKILL" in server.log()
 
 
+@pytest.mark.promise("kill-gateway")
 def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     server: Running, player: Player
 ) -> None:
@@ -151,6 +147,9 @@ def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     until_both_go_on(server, player)
     assert player.cuts == 0, "no game has noticed more than a pause"
     assert re.search(r"trainer gave no sign of life for \d+ s and was killed", server.log())
+    assert ("process_lost", "hung") in [
+        (e["event"], e.get("how")) for e in events_of(server, "trainer")
+    ]
 
     before = server.row["restarts_gateway"]
     os.kill(server.pid("gateway-0"), signal.SIGSTOP)
@@ -158,6 +157,11 @@ def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     server.until(lambda: player.cuts, "the game has noticed", LONG_S)
     until_both_go_on(server, player)
     assert re.search(r"gateway-0 gave no sign of life for \d+ s and was killed", server.log())
+
+
+def events_of(server: Running, process: str) -> list[dict[str, Any]]:
+    """What happened to this process."""
+    return [e for e in read_events(server.folder.path) if e.get("process") == process]
 
 
 def half_a_block(ring: StepRing) -> None:
@@ -213,6 +217,7 @@ def test_who_is_started_again_hears_how_things_stand(
     )
 
 
+@pytest.mark.promise("kill-trainer")
 def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: Running) -> None:
     """After all that the tests above did to it."""
     server.until(lambda: server.row["slots"] == 0, "the games are gone")
@@ -224,43 +229,41 @@ def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: R
     assert len(kept) == len(set(kept)) == row["steps_stored"], "each step once"
 
 
-def rows_kept(run: Path) -> list[tuple[int, int]]:
-    """Stream and number of every step that the run's folder holds."""
-    spec = game_of(run)
-    assert spec is not None
-    damages: list[Damage] = []
-    found = []
-    for block in journal.read(run / journal.FOLDER, spec, damages):
-        steps = block.rows.kind == STEP
-        streams, seqs = block.rows.stream[steps].tolist(), block.rows.seq[steps].tolist()
-        found += list(zip(streams, seqs, strict=True))
-    return found
-
-
+@pytest.mark.promise("repeated-bad-updates")
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
-    """Numbers that went bad go bad again: `health.then` says that the run stops."""
-    bad = {"health__then": "stop", "health__skips_in_a_row": 3, "learner__learning_rate": 1e30}
+    """Numbers that went bad go bad again: `health.on_divergence` says that the run stops."""
+    bad = {
+        "health__on_divergence": "stop",
+        "health__max_consecutive_skips": 3,
+        "learner__learning_rate": 1e30,
+    }
     with Running(tmp_path / "run", **QUICK, **bad) as server:
         deadline = time.monotonic() + LONG_S
         with client_for(server.port) as client:
             while server.error is None and time.monotonic() < deadline:
                 client.act(np.ones(3), 1.0)
         assert isinstance(server.error, ChildDied)
-        assert "as health.then says" in str(server.error)
+        assert "as health.on_divergence says" in str(server.error)
         assert server.supervisor.row["restarts_trainer"] == 0
         server.close(check=False)
+        names = [event["event"] for event in read_events(server.folder.path)]
+        assert names[:4] == ["starting", "process_started", "process_started", "ready"]
+        assert names[-2:] == ["stopping", "stopped"]
 
 
 # The whole server.
 
 
-serve = pytest.fixture(serving, name="serve")
-
-
 def children_of(run: Path) -> dict[str, int]:
-    """The newest process of each child, as the log says."""
-    lines = re.findall(r"(gateway|trainer): process (\d+)", (run / "understudy.log").read_text())
-    return {name: int(pid) for name, pid in lines}
+    """The newest process of each child."""
+    return process_ids(read_events(run))
+
+
+def in_flight_lost(run: Path) -> list[dict[str, Any]]:
+    """What was in flight whenever somebody was killed."""
+    names = ("process", "steps", "frames")
+    found = [event for event in read_events(run) if event["event"] == "in_flight_lost"]
+    return [{name: event[name] for name in names} for event in found]
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -271,7 +274,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.05)
 
 
-ONCE = ("--supervision.restarts", "1", "--supervision.pause_s", "0.1")
+ONCE = ("--supervision.max_restarts", "1", "--supervision.backoff_s", "0.1")
 
 SMALL = """
 [server]
@@ -289,6 +292,7 @@ every_s = 0.1
 """
 
 
+@pytest.mark.promise("kill-all")
 def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     serve: Any, tmp_path: Path
 ) -> None:
@@ -315,7 +319,8 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     assert 0 < len(kept) < 100
 
     second = serve("--resume", str(run))
-    until(lambda: "in flight" in (run / "understudy.log").read_text(), "it is said")
+    until(lambda: in_flight_lost(run), "it is said")
+    assert in_flight_lost(run) == [{"process": None, "steps": 149 - len(kept), "frames": 1}]
     second.stop()
     assert second.finish() == (0, "")
     summary = summary_of(run)
@@ -327,18 +332,20 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     assert not (run / FILE).exists()
 
 
+@pytest.mark.promise("restart-limit")
 def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
     server = serve("--config", str(config), "--run", str(run), *ONCE)
-    until(lambda: "gateway" in children_of(run), "it has started")
-    first = children_of(run)["gateway"]
+    until(lambda: "gateway-0" in children_of(run), "it has started")
+    first = children_of(run)["gateway-0"]
     os.kill(first, signal.SIGKILL)
-    until(lambda: children_of(run)["gateway"] != first, "it is started again")
-    os.kill(children_of(run)["gateway"], signal.SIGKILL)
+    until(lambda: children_of(run)["gateway-0"] != first, "it is started again")
+    os.kill(children_of(run)["gateway-0"], signal.SIGKILL)
     server.process.wait(LONG_S)
     code, errors = server.finish()
     assert code == 1
     assert len(errors.splitlines()) == 1
     assert "understudy serve: gateway-0 died (killed by SIGKILL" in errors
+    assert "restart_refused" in [event["event"] for event in read_events(run)]
     assert "not started again, for it has been 1 times within 600 s" in errors

@@ -204,10 +204,11 @@ def test_a_device_that_is_not_there_is_said_at_the_start(tmp_path: Path, field: 
 
 
 @pytest.mark.parametrize("name", ["gateway-0", "trainer"])
+@pytest.mark.promise("restart-limit")
 def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str) -> None:
     """Where nothing is started again. Nothing is left behind (see Running.close), and nothing is
     lost, whoever it was."""
-    with Running(tmp_path / "run", supervision__restarts=0) as server:
+    with Running(tmp_path / "run", supervision__max_restarts=0) as server:
         play(server, 50)
         os.kill(server.pid(name), signal.SIGKILL)
         deadline = time.monotonic() + 30.0
@@ -215,7 +216,7 @@ def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str)
             time.sleep(0.01)
         assert isinstance(server.error, ChildDied)
         assert f"{name} died (killed by SIGKILL" in str(server.error)
-        assert "supervision.restarts is 0" in str(server.error)
+        assert "supervision.max_restarts is 0" in str(server.error)
         assert str(server.folder.log) in str(server.error)
         server.close(check=False)
         assert server.stop_s < 10
@@ -246,7 +247,7 @@ def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
 ) -> None:
     monkeypatch.setattr("server.supervisor.processes.gateway_process", SimpleNamespace(main=broken))
-    with Running(tmp_path / "run", supervision__restarts=0) as server:
+    with Running(tmp_path / "run", supervision__max_restarts=0) as server:
         with RawClient(server.port, timeout_s=60.0) as client:
             client.send([1, hello_fields()])
             if client.recv() is not None:
@@ -260,6 +261,7 @@ def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
         server.close(check=False)
 
 
+@pytest.mark.promise("game-over-memory")
 def test_a_game_too_large_for_this_machine_is_refused_and_another_can_play(tmp_path: Path) -> None:
     huge = GameSpec("huge", Observation("float32", (250_000,)), SPEC.actions).checked()
     with Running(tmp_path / "run", server__max_game_bytes=2**26) as server:

@@ -38,9 +38,9 @@ from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.play.attribution import compare, load_dump
 from server.trainer import process as trainer_process
-from tests.integration.test_trainer import config_with
 from tests.support import dying_trainer
 from tests.support.replay_model import SPEC, Games, block_of
+from tests.support.trainer import config_with
 from tests.support.worlds import joined
 
 pytestmark = [pytest.mark.usefixtures("nursery", "no_leaks"), pytest.mark.timeout(300)]
@@ -202,8 +202,8 @@ def nursery() -> Iterator[None]:
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[Table]:
     settings = {
-        "learner__normalise_observations": True,
-        "replay__prioritised": True,
+        "learner__normalize_observations": True,
+        "replay__prioritized": True,
         "replay__capacity_steps": 1_000_000,
         "checkpoint__every_s": 0.2,
         "metrics__every_s": 0.1,
@@ -216,6 +216,7 @@ def table(tmp_path: Path) -> Iterator[Table]:
     made.close()
 
 
+@pytest.mark.promise("trainer-takeover")
 def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
     table: Table, tmp_path: Path
 ) -> None:
@@ -244,6 +245,7 @@ def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
     assert observations["count"] == found[-1].end.rows, "each observation is counted once"
 
 
+@pytest.mark.promise("trainer-takeover")
 def test_killed_again_and_again_at_random(table: Table, tmp_path: Path) -> None:
     rng = random.Random(1)
     table.play()

@@ -15,9 +15,8 @@ import pytest
 from config.load import ConfigError
 from protocol.tempest import LEAD, tempest_spec
 from tests.support.running import RawClient, Running, obs_of
-from tests.support.tempest_client import TempestClient, framed, payload
+from tests.support.tempest_client import HOSTILE, TempestClient, framed, payload
 from tests.support.worlds import DQN, EXPERT
-from tests.unit.test_tempest import HOSTILE
 
 pytestmark = pytest.mark.timeout(120)
 

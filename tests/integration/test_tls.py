@@ -12,9 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from server.play.game_messages import GameOptions
 from server.play.game_process import tls_of
 from server.web.server import HttpServer
 from tests.support.certificates import Pair, make, needs_openssl, openssl
+from tests.support.fake_tls import FakeTls, nothing
 from tests.support.running import Bystander, RawClient, Running, client_for, hello_fields
 from understudy_client import Backoff, ConnectionLost, ProtocolViolation, TlsError
 from understudy_client import tls as client_tls
@@ -173,48 +173,6 @@ def test_the_name_has_to_be_the_certificates(tmp_path: Path) -> None:
     elsewhere = make(tmp_path, of="DNS:elsewhere.example")
     with FakeTls(elsewhere, nothing) as port, pytest.raises(TlsError, match="mismatch"):
         client_for(port, ca=elsewhere.cert)
-
-
-def nothing(_sock: Any) -> None:
-    """A server that says no word."""
-
-
-class FakeTls:
-    """A socket that shakes hands, and does something else then. Use it as a context manager."""
-
-    def __init__(self, pair: Pair, then: Callable[[Any], None], **limits: Any) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(pair.cert, pair.key)
-        for name, value in limits.items():
-            setattr(self._context, name, value)
-        self._then = then
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> int:
-        self._thread.start()
-        port: int = self._listener.getsockname()[1]
-        return port
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(30.0)
-        assert not self._thread.is_alive()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            with sock:
-                sock.settimeout(30.0)
-                try:
-                    with self._context.wrap_socket(sock, server_side=True) as secure:
-                        self._then(secure)
-                except OSError:
-                    continue
 
 
 def test_a_client_takes_nothing_older_than_1_2(pair: Pair) -> None:
@@ -459,7 +417,7 @@ def served(one: Certificate) -> bytes:
 @pytest.fixture
 def web(server: Running, pair: Pair) -> Iterator[HttpServer]:
     with HttpServer(
-        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
+        "127.0.0.1", 0, lambda: server.supervisor.status, server.supervisor.mailbox,
         control_token="a control token", certificate=Certificate(pair.cert, pair.key),
     ) as one:  # fmt: skip
         yield one
@@ -487,7 +445,7 @@ def test_it_ends_with_its_server(
     server: Running, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     with HttpServer(
-        "127.0.0.1", 0, server.supervisor.status, server.supervisor.mailbox,
+        "127.0.0.1", 0, lambda: server.supervisor.status, server.supervisor.mailbox,
         certificate=Certificate(pair.cert, pair.key),
     ) as one:  # fmt: skip
         silent = socket.create_connection(("127.0.0.1", one.port), 30)

@@ -19,9 +19,7 @@ from agent import checkpoint, demonstrations, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.recording import RecordingError
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Overrides, load
 from config.models import Config
-from protocol.spaces import GameSpec
 from server.gateway.connection import GOODBYE_S
 from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
 from server.ipc.messages import (
@@ -39,213 +37,17 @@ from server.ipc.messages import (
     Saved,
     SavedBest,
     Stop,
-    TrainerReport,
 )
-from server.ipc.step_ring import StepRing
-from server.ipc.weight_slot import WeightSlot
 from server.trainer import process as trainer_process
 from server.trainer import restore
 from server.trainer import trainer as trainer_module
 from server.trainer.process import _await_game
 from server.trainer.trainer import Trainer
+from tests.support.recordings import demonstrated
+from tests.support.trainer import World, config_with, played, starts
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
-from tests.unit.test_demonstrations import demonstrated
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
-
-SETTINGS: dict[str, Any] = {
-    "server.ring_steps": 256,
-    "learner.hidden": [8],
-    "learner.batch_size": 16,
-    "replay.capacity_steps": 10_000,
-    "trainer.device": "cpu",
-    "trainer.min_steps": 50,
-    "trainer.replay_ratio": 0.5,
-    "trainer.publish_every_s": 0.01,
-    "metrics.every_s": 0.02,
-    "run.seed": 1,
-}
-
-
-def config_with(**changes: Any) -> Config:
-    values = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
-    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
-
-
-def played(first: int, n: int, stream: int = 1, actor: int | None = None) -> StepBlock:
-    """Steps of one endless episode of a stream; every third one is the expert's."""
-    block = StepBlock.empty(SPEC, n)
-    seq = np.arange(first, first + n)
-    block.obs[:] = np.sin(seq)[:, None]
-    block.action[:, 0] = seq % 4
-    block.action[:, 1:] = np.cos(seq)[:, None]
-    block.reward[:] = np.where(seq % 3 == 0, 2.0, 1.0)
-    block.stream[:] = stream
-    block.seq[:] = seq
-    block.actor[:] = np.where(seq % 3 == 0, EXPERT, DQN) if actor is None else actor
-    block.kind[:] = STEP
-    return block
-
-
-def starts(n: int) -> StepBlock:
-    """First steps of so many streams: none of them has a successor."""
-    block = played(0, n, actor=DQN)
-    block.stream[:] = np.arange(n)
-    block.seq[:] = 0
-    return block
-
-
-class World:
-    """A trainer in a thread, with the gateways' and the supervisor's ends in a test's hands."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        rings: int = 1,
-        resume: bool = False,
-        record: bool = False,
-        best: bool = False,
-        spec: GameSpec = SPEC,
-        keep_rows: bool = False,
-        pretrain_updates: int = 0,
-        over: World | None = None,
-        heartbeat: Heartbeat | None = None,
-        **changes: Any,
-    ) -> None:
-        """`over`: the trainer whose rings this one takes over; that one has ended somehow."""
-        config = config_with(**changes)
-        self.pipe, theirs = multiprocessing.Pipe()
-        self._theirs = theirs
-        self._borrows = over is not None
-        if over:
-            self.rings = over.rings
-        else:
-            self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
-        self.messages: list[Any] = []
-        self.error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-        try:
-            game = GameDecided(spec, tuple(ring.name for ring in self.rings))
-            self.trainer = Trainer(
-                config,
-                game,
-                theirs,
-                folder,
-                resume=resume,
-                record=record,
-                best=best,
-                keep_rows=keep_rows,
-                pretrain_updates=pretrain_updates,
-                heartbeat=heartbeat,
-            )
-        except BaseException:
-            self._close()
-            raise
-        ready = self.pipe.recv()
-        assert isinstance(ready, Ready)
-        self.slot = WeightSlot.attach(ready.weights, ready.size)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.trainer.run()
-        except BaseException as error:
-            self.error = error
-
-    def hear(self) -> None:
-        while self.pipe.poll():
-            self.messages.append(self.pipe.recv())
-
-    def heard(self, kind: type[Any]) -> list[Any]:
-        self.hear()
-        return [message for message in self.messages if isinstance(message, kind)]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Those of the newest report."""
-        reports = self.heard(TrainerReport)
-        return reports[-1].metrics if reports else {}
-
-    @property
-    def lines(self) -> list[str]:
-        return [line for report in self.heard(TrainerReport) for line in report.lines]
-
-    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while not (result := condition()):
-            assert self.error is None, f"the trainer has failed: {self.error}"
-            assert time.monotonic() < deadline, f"waited in vain until {what}; {self.metrics}"
-            time.sleep(0.002)
-        return result
-
-    def reports(self, n: int = 2) -> dict[str, float]:
-        """The metrics of the n-th report from now: the second one is all of a later time."""
-        wanted = len(self.heard(TrainerReport)) + n
-        self.until(lambda: len(self.heard(TrainerReport)) >= wanted, "it reports")
-        return self.metrics
-
-    def play(self, block: StepBlock, ring: int = 0) -> None:
-        """Write rows as a gateway does: whenever there is room."""
-        start, target = 0, self.rings[ring]
-        deadline = time.monotonic() + 60.0
-        while start < len(block):
-            n = min(target.free, len(block) - start)
-            if n:
-                target.write(block.rows(start, start + n))
-                start += n
-            else:
-                assert time.monotonic() < deadline, "the ring stays full"
-                assert self.error is None, f"the trainer has failed: {self.error}"
-                self.hear()
-                time.sleep(0.001)
-
-    def ask(self, message: Any, kind: type[Any]) -> Any:
-        before = len(self.heard(kind))
-        self.pipe.send(message)
-        self.until(lambda: len(self.heard(kind)) > before, f"{message} is answered")
-        return self.heard(kind)[before]
-
-    def stop(self) -> dict[str, float]:
-        """Stop in order; the last metrics."""
-        self.pipe.send(Stop())
-        self.join()
-        return self.metrics
-
-    def join(self) -> None:
-        thread = self._thread
-        assert thread is not None
-        deadline = time.monotonic() + 60.0
-        while thread.is_alive() and time.monotonic() < deadline:
-            if not self.pipe.closed:
-                self.hear()
-            thread.join(0.01)
-        assert not thread.is_alive(), "the trainer does not end"
-        assert self.error is None, f"the trainer has failed: {self.error}"
-
-    def until_dead(self) -> None:
-        """Wait until it has failed, and have it forgotten what it did."""
-        assert self._thread is not None
-        self._thread.join(60.0)
-        assert not self._thread.is_alive()
-        self.trainer._ingest.close()
-        self.trainer._slot.close()
-
-    def close(self) -> None:
-        try:
-            if self._thread is not None and self._thread.is_alive():
-                self.stop()
-        finally:
-            self.slot.close()
-            self._close()
-
-    def _close(self) -> None:
-        for ring in () if self._borrows else self.rings:
-            ring.close()
-            ring.unlink()
-        self.pipe.close()
-        self._theirs.close()
 
 
 @pytest.fixture
@@ -389,7 +191,7 @@ def test_lines_tell_the_real_counts(worlds: Make) -> None:
 def test_what_was_learnt_becomes_the_priority(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = worlds(replay__prioritised=True, replay__priority_alpha=1.0, learner__batch_size=64)
+    world = worlds(replay__prioritized=True, replay__priority_alpha=1.0, learner__batch_size=64)
     step, errors = world.trainer._learner.step, {}
 
     def noting(batch: Any, frames: int) -> Any:
@@ -415,7 +217,7 @@ def test_what_was_learnt_becomes_the_priority(
 
 def test_beta_goes_with_the_frames(worlds: Make) -> None:
     world = worlds(
-        replay__prioritised=True,
+        replay__prioritized=True,
         replay__priority_beta__start=0.2,
         replay__priority_beta__end=0.6,
         replay__priority_beta__frames=400,
@@ -589,6 +391,7 @@ def test_checkpoints_are_written_at_intervals_and_old_ones_deleted(
     assert 1 <= len(files) <= 2
 
 
+@pytest.mark.promise("checkpoint-unwritable")
 def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -809,12 +612,12 @@ def test_demonstrations_more_than_the_replay_holds_are_refused(
 
 def test_statistics_count_demonstrations_once(worlds: Make, tmp_path: Path) -> None:
     demonstrate(tmp_path, streams=10, n=20)
-    first = worlds(learner__normalise_observations=True)
+    first = worlds(learner__normalize_observations=True)
     assert first.trainer._learner.statistics is not None
     assert first.trainer._learner.statistics.count == 210
     first.stop()
     demonstrations.add(tmp_path, "later", demonstrated(streams=1, n=9))
-    second = worlds(resume=True, learner__normalise_observations=True)
+    second = worlds(resume=True, learner__normalize_observations=True)
     assert second.trainer._learner.statistics is not None
     assert second.trainer._learner.statistics.count == 220
     assert second.reports()["buffer_expert"] == 209
@@ -1137,6 +940,7 @@ def columns(world: World) -> list[list[Any]]:
     return [getattr(rows, f.name).tolist() for f in fields(rows)]
 
 
+@pytest.mark.promise("kill-all", "change-capacity")
 def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_path: Path) -> None:
     first = worlds(tmp_path / "run", rings=2)
     for ring, stream in enumerate((1, 2)):
@@ -1162,6 +966,7 @@ def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_pa
     third.trainer._replay.check_valid()
 
 
+@pytest.mark.promise("change-capacity")
 def test_more_room_keeps_more_of_what_is_there(worlds: Make) -> None:
     first = worlds(replay__capacity_steps=40, trainer__min_steps=5)
     first.play(played(0, 100))
@@ -1192,7 +997,7 @@ def test_a_damaged_block_is_said_and_only_its_rows_are_gone(
 
 
 def test_priorities_come_back(worlds: Make) -> None:
-    settings = {"replay__prioritised": True, "replay__priority_alpha": 0.6}
+    settings = {"replay__prioritized": True, "replay__priority_alpha": 0.6}
     first = worlds(**settings)
     first.play(played(0, 150))
     first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
@@ -1204,6 +1009,7 @@ def test_priorities_come_back(worlds: Make) -> None:
         np.testing.assert_array_equal(was, now)
 
 
+@pytest.mark.promise("rows-unwritable")
 def test_a_full_disk_is_said_and_training_goes_on(
     worlds: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1225,13 +1031,13 @@ def test_a_full_disk_is_said_and_training_goes_on(
 
 
 def test_statistics_count_each_row_once_over_a_restart(worlds: Make, tmp_path: Path) -> None:
-    first = worlds(tmp_path / "run", learner__normalise_observations=True)
+    first = worlds(tmp_path / "run", learner__normalize_observations=True)
     first.play(played(0, 100))
     first.ask(Checkpoint(), Saved)
     first.play(played(100, 30))
     first.until(lambda: first.metrics.get("steps_stored") == 130, "all is stored")
     left = as_killed(tmp_path / "run", tmp_path / "left")
-    second = worlds(left, resume=True, learner__normalise_observations=True)
+    second = worlds(left, resume=True, learner__normalize_observations=True)
     assert second.trainer._learner.statistics is not None
     assert second.trainer._learner.statistics.count == 130
 
@@ -1268,6 +1074,7 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
 
+@pytest.mark.promise("trainer-takeover")
 def test_one_that_takes_over_goes_on_where_the_games_are(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

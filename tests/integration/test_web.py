@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         server__token=GAME_TOKEN,
         server__control_token=TOKEN,
         server__settings={"level": 1},
-        learner__normalise_observations=True,
-        replay__prioritised=True,
+        learner__normalize_observations=True,
+        replay__prioritized=True,
     ) as running:
         running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
         with RawClient(running.port, timeout_s=60.0) as first:
@@ -65,7 +66,7 @@ def web(server: Running, game: Bystander) -> Iterator[HttpServer]:
 
 def serve(server: Running, token: str | None = TOKEN, host: str = "127.0.0.1") -> HttpServer:
     return HttpServer(
-        host, 0, server.supervisor.status, server.supervisor.mailbox, control_token=token
+        host, 0, lambda: server.supervisor.status, server.supervisor.mailbox, control_token=token
     )
 
 
@@ -113,7 +114,7 @@ def test_the_state_has_the_run_and_every_metric(server: Running, web: HttpServer
     run = state["run"]
     assert (run["name"], run["folder"]) == ("run", str(server.folder.path))
     assert (run["game"], run["launch"], run["device"]) == ("test", 1, "cpu")
-    assert run["invitation"] == {
+    assert run["start_hint"] == {
         "text": f"start your game 'test'; it connects to 127.0.0.1:{server.port}",
         "command": "",
     }
@@ -250,18 +251,20 @@ def test_what_is_not_there_is_said_as_json(web: HttpServer) -> None:
         assert (reply.status, bool(reply.json["error"])) == (status, True), path
 
 
-def test_health(server: Running, web: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health(server: Running, web: HttpServer) -> None:
     for path in ("/healthz", "/readyz"):
         reply = ask(web, path)
         assert (reply.status, reply.json) == (200, {"ok": True, "problem": None})
     status = server.supervisor.status
-    monkeypatch.setattr(status, "ready", False)
-    assert ask(web, "/healthz").status == 200
-    assert ask(web, "/readyz").json["problem"] == "the gateways are starting"
-    monkeypatch.setattr(status, "ended", "trainer ended by itself")
-    for path in ("/healthz", "/readyz"):
-        reply = ask(web, path)
-        assert (reply.status, reply.json["problem"]) == (503, "trainer ended by itself")
+    mailbox = server.supervisor.mailbox
+    shown = replace(status, ready=False)
+    with HttpServer("127.0.0.1", 0, lambda: shown, mailbox) as other:
+        assert ask(other, "/healthz").status == 200
+        assert ask(other, "/readyz").json["problem"] == "the gateways are starting"
+        shown = replace(status, ended="trainer ended by itself")
+        for path in ("/healthz", "/readyz"):
+            reply = ask(other, path)
+            assert (reply.status, reply.json["problem"]) == (503, "trainer ended by itself")
 
 
 def test_a_loop_that_stands_still_is_not_healthy(
@@ -274,7 +277,7 @@ def test_a_loop_that_stands_still_is_not_healthy(
     thread.start()
     try:
         reply = until(lambda: ask(web, "/healthz"), lambda reply: reply.status == 503)
-        assert "the supervisor's loop stands still" in reply.json["problem"]
+        assert "the supervisor's loop has not run for" in reply.json["problem"]
         assert ask(web, "/api/state").status == 200
     finally:
         go_on.set()
@@ -631,7 +634,7 @@ def test_polling_is_not_noticed_by_games(server: Running, game: Bystander, web: 
 
 
 def test_a_port_that_is_taken(server: Running, web: HttpServer) -> None:
-    status, mailbox = server.supervisor.status, server.supervisor.mailbox
+    status, mailbox = lambda: server.supervisor.status, server.supervisor.mailbox
     with pytest.raises(ConfigError, match=r"server\.http_port: cannot listen on 127\.0\.0\.1"):
         HttpServer("127.0.0.1", web.port, status, mailbox)
     with HttpServer("127.0.0.1", web.port, status, mailbox, or_any_port=True) as other:
@@ -653,8 +656,7 @@ def test_a_run_that_is_gone_on_with_shows_all_of_its_time(tmp_path: Path) -> Non
             control(web, {"set": {"learner.gamma": 0.98}})
             control(web, {"pause": True})
         frames = first.settle()["frames"]
-        ended = first.supervisor.status
-    assert ended.problem == "the server is stopping"
+    assert first.supervisor.status.problem == "the server is stopping"
     with path.joinpath("metrics.jsonl").open("a") as file:
         file.write('{"time": 1.5, "fra')
     with Running(path, resume=True, server__settings={"level": 2}) as second:

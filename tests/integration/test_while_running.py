@@ -234,6 +234,7 @@ def test_all_or_nothing(server: Running, capsys: Any, words: list[str], message:
     assert (server.supervisor.config, lines(server, "changes"), of_run(server)) == before
 
 
+@pytest.mark.promise("change-unrecorded")
 def test_a_change_that_cannot_be_recorded_is_not_made(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

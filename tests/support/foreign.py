@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from server.conformance.listen import Listener
-from server.conformance.report import BROKEN, UNSEEN, Finding
+from server.conformance.listen import ClientCheck
+from server.conformance.report import BROKEN, UNSEEN, RuleResult
 
 ROOT = Path(__file__).parents[2]
 VALID: list[dict[str, Any]] = json.loads((ROOT / "tests/golden/wire.json").read_text())["valid"]
@@ -92,17 +92,17 @@ def same(got: Any, wanted: list[Any]) -> bool:
 
 def listened(
     command: Callable[[int], Sequence[str]], *, frames: int = 10
-) -> tuple[list[Finding], str, int]:
+) -> tuple[list[RuleResult], str, int]:
     """Have a client play the whole series of `conformance --listen`; `command` makes its command
     from a port. What was found, what the client printed, and its exit code."""
-    listener = Listener(("127.0.0.1", 0), frames=frames, timeout_s=20.0, show=lambda _text: None)
-    words = command(listener.port)
+    check = ClientCheck(("127.0.0.1", 0), frames=frames, timeout_s=20.0, show=lambda _text: None)
+    words = command(check.port)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.communicate()[0]))
     reader.start()
     try:
-        findings = listener.run()
+        findings = check.run()
         reader.join(15.0)
         ended = not reader.is_alive()
     finally:
@@ -112,7 +112,7 @@ def listened(
     return findings, output[0], process.returncode
 
 
-def results(findings: list[Finding]) -> tuple[dict[str, str], set[str]]:
+def results(findings: list[RuleResult]) -> tuple[dict[str, str], set[str]]:
     """What is broken, and what was not exercised."""
     broken = {finding.name: finding.detail for finding in findings if finding.result == BROKEN}
     return broken, {finding.name for finding in findings if finding.result == UNSEEN}

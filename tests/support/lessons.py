@@ -22,7 +22,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 LESSONS = "Lessons-v0"
-TEACHER = "tests.lessons:teacher"
+TEACHER = "tests.support.lessons:teacher"
 
 TRUST, REPAID, AIM, WALK = range(4)
 AIMS = 3

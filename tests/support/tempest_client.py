@@ -3,6 +3,7 @@ allowed."""
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 from typing import Any, Self
@@ -76,3 +77,25 @@ class TempestClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+VALUES = [0.25, -1.0, 1.0]
+
+HOSTILE: dict[str, tuple[bytes, str, str]] = {
+    "length 0": (b"\x00\x00", "message_empty", "got a length of 0"),
+    "huge length": (b"\xff\xff" + bytes(100), "observation_size", "got a length of 65535"),
+    "short length": (b"\x00\x05" + bytes(5), "observation_size", "got a length of 5"),
+    "another n": (framed(payload(VALUES * 2)), "observation_size", "of 3 values"),
+    "n that lies": (framed(payload(VALUES, n=4)), "message_malformed", "got n = 4"),
+    "n of 0": (framed(payload(VALUES, n=0)), "message_malformed", "got n = 0"),
+    "NaN": (framed(payload([0, math.nan, 0])), "observation_not_finite", "got nan as value 1"),
+    "infinity": (framed(payload([0, 0, -math.inf])), "observation_not_finite", "-inf as value 2"),
+    "out of range": (framed(payload([1.5, 0, 0])), "observation_not_finite", "got 1.5 as value 0"),
+    "hardly": (framed(payload([0, np.nextafter(np.float32(-1), np.float32(-2)), 0])),
+               "observation_not_finite", "as value 1"),
+    "done of 2": (framed(payload(VALUES, done=2)), "unknown_status", "got 2"),
+    "NaN reward": (framed(payload(VALUES, objective=math.nan)), "reward_not_finite", "objective"),
+    "endless reward": (framed(payload(VALUES, subjective=-1e300)), "reward_not_finite",
+                       "subjective"),
+}  # fmt: skip
+"""What is no frame: bytes, the code of the refusal, and words of its message."""

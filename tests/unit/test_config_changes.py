@@ -51,7 +51,7 @@ def test_every_kind_of_setting_that_was_asked_for_can_be_changed() -> None:
         "learner.learning_rate": 1e-4, "learner.n_step": 5, "learner.gamma": 0.9,
         "learner.target_tau": 0.01, "advantage.mode": "off", "advantage.beta": 1.0,
         "advantage.clip": 2.0, "advantage.weight_min": 0.1, "advantage.weight_max": 10.0,
-        "advantage.normalise": True, "advantage.applies_to": ["td"], "advantage.signal": "critic",
+        "advantage.normalize": True, "advantage.applies_to": ["td"], "advantage.signal": "critic",
         "advantage.actor_factor": {"dqn": 2.0},
     }  # fmt: skip
     new, _ = changed(CONFIG, values)
@@ -87,7 +87,7 @@ def test_a_misspelt_one_is_a_message_with_the_one_that_was_meant() -> None:
 def test_a_value_that_does_not_fit_is_refused() -> None:
     message = refusal({"expert.ratio": 2.0})
     assert "change: expert.ratio.start: expected a number from 0 to 1, got 2.0" in message
-    assert "expected true or false, got 'yes'" in refusal({"advantage.normalise": "yes"})
+    assert "expected true or false, got 'yes'" in refusal({"advantage.normalize": "yes"})
     # Together with what stays: each by itself would do.
     assert "must not exceed" in refusal({"advantage.weight_min": 1000.0})
 
@@ -106,14 +106,14 @@ def test_a_field_that_is_given_in_two_ways_is_refused() -> None:
 def test_words_of_a_command_line() -> None:
     words = ["expert.ratio=1", "learner.n_step=5", "expert.unit=segment",
              'advantage.applies_to=["td"]', "advantage.actor_factor={dqn = 2.0}",
-             "advantage.normalise=true", "no.such=x=y"]  # fmt: skip
+             "advantage.normalize=true", "no.such=x=y"]  # fmt: skip
     assert parse(words) == {
         "expert.ratio": 1.0,
         "learner.n_step": 5,
         "expert.unit": "segment",
         "advantage.applies_to": ["td"],
         "advantage.actor_factor": {"dqn": 2.0},
-        "advantage.normalise": True,
+        "advantage.normalize": True,
         "no.such": "x=y",
     }
     for word in ("expert.ratio", "=0.2"):

@@ -65,7 +65,7 @@ OTHER: dict[str, Any] = {
     "trainer.max_lag_updates": 9,
     "checkpoint.keep_every_updates": 9,
     "server.max_game_bytes": 2**21,
-    "health.then": "stop",
+    "health.on_divergence": "stop",
 }
 """A value other than the default, where one cannot be worked out."""
 

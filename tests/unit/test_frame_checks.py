@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from config.models import RewardConfig
-from tests.support.frame_world import REWARDS, World, brief
+from tests.support.frame_loop import REWARDS, World, brief
 from tests.support.worlds import PIXELS
 
 

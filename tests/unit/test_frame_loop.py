@@ -16,10 +16,15 @@ from agent.step import FINAL, STEP
 from protocol.errors import RemoteError
 from protocol.messages import Action, Actions
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from tests.support.frame_world import EXPERT_ACTION, POLICY_ACTION, FakePlayer, World, brief
+from tests.support.frame_loop import (
+    EXPERT_ACTION,
+    EXPERT_ROW,
+    POLICY_ACTION,
+    FakePlayer,
+    World,
+    brief,
+)
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC
-
-EXPERT_ROW = [1.0, 0.5, 0.75]
 
 
 def test_a_frame_is_answered_and_its_successor_makes_it_a_step() -> None:

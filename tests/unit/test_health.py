@@ -13,7 +13,7 @@ from agent.health import GROWTHS, HeadWatch, ValueWatch, not_finite, value_bound
 from agent.learner import Learner
 from config.models import ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete
-from tests.unit.test_learner import batch_of, learner_of, spec_of
+from tests.support.learner import batch_of, learner_of, spec_of
 
 NAN, INF = math.nan, math.inf
 

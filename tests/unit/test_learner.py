@@ -23,66 +23,25 @@ from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.replay import Batch
 from agent.values import ScalarValues
-from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
 from protocol.actor import Actor
-from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
-
-DQN, EXPERT = int(Actor.DQN), int(Actor.EXPERT)
-HYBRID: tuple[Head, ...] = (Discrete("fire", 4), Continuous("aim", -0.9, 0.9, 1))
-SEVERAL: tuple[Head, ...] = (
-    Continuous("a", 0.0, 10.0, 2),
-    Discrete("b", 3),
-    Discrete("c", 5),
-    Continuous("d", -2.0, -1.0, 1),
+from protocol.spaces import GameSpec, Head, Observation
+from tests.support.learner import (
+    DQN,
+    EXPERT,
+    HYBRID,
+    NO_CLONING,
+    SEVERAL,
+    SIZE,
+    NoReadBack,
+    batch_of,
+    learner_of,
+    spec_of,
 )
-SIZE = 6
-NO_CLONING = ImitationConfig(expert=Schedule(start=0.0, end=0.0, frames=1))
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def spec_of(actions: tuple[Head, ...] = HYBRID, size: int = SIZE) -> GameSpec:
-    return GameSpec("g", Observation("float32", (size,)), actions)
-
-
-def batch_of(spec: GameSpec, n: int = 64, seed: int = 0) -> Batch:
-    """Random rows of both actors, the expert's with better rewards; one in ten terminal."""
-    g = torch.Generator().manual_seed(seed)
-    shape = (n, *spec.observation.shape)
-    actors = torch.where(torch.rand(n, generator=g) < 0.7, DQN, EXPERT)
-    columns = list(spec.continuous_columns)
-    low, high = torch.tensor(spec.low[columns]), torch.tensor(spec.high[columns])
-    picked = [torch.randint(0, head.n, (n,), generator=g) for head in spec.discrete]
-    return Batch(
-        states=torch.randn(shape, generator=g),
-        discrete=torch.stack(picked, 1) if picked else torch.empty(n, 0, dtype=torch.int64),
-        continuous=low + torch.rand(n, len(columns), generator=g) * (high - low),
-        rewards=torch.randn(n, generator=g) + 3 * (actors == EXPERT),
-        returns=torch.randn(n, generator=g) * 2,
-        next_states=torch.randn(shape, generator=g),
-        discounts=torch.where(torch.rand(n, generator=g) < 0.1, 0.0, 0.97),
-        actors=actors,
-        horizons=torch.full((n,), 3),
-        importance=torch.ones(n),
-        indices=torch.arange(n),
-    )
-
-
-def learner_of(
-    spec: GameSpec, *, advantage: dict[str, Any] | None = None, seed: int = 1, **settings: Any
-) -> Learner:
-    settings = {"hidden": (16, 8), "learning_rate": 1e-2} | settings
-    return Learner(
-        spec,
-        LearnerConfig(**settings),
-        AdvantageConfig(**({"signal": "reward"} | (advantage or {}))),
-        NO_CLONING,
-        device="cpu",
-        seed=seed,
-    )
 
 
 class Reference:
@@ -127,7 +86,7 @@ class Reference:
             batch.rewards, batch.actors, beta=a.beta, clip=a.clip, mode=a.mode,
             weight_min=a.weight_min, weight_max=a.weight_max,
         )  # fmt: skip
-        if a.normalise:
+        if a.normalize:
             for actor in (DQN, EXPERT):
                 w[batch.actors == actor] /= w[batch.actors == actor].mean()
         factor = torch.ones(n)
@@ -182,7 +141,7 @@ def difference(spec: GameSpec, learner: Learner, steps: int = 5) -> float:
     [
         (HYBRID, {}, {}),
         (HYBRID, {"mode": "global"}, {"target": "hard", "target_every": 2}),
-        (HYBRID, {"applies_to": ("td", "continuous"), "normalise": True}, {"huber_delta": 0.3}),
+        (HYBRID, {"applies_to": ("td", "continuous"), "normalize": True}, {"huber_delta": 0.3}),
         (HYBRID, {"mode": "off", "actor_factor": {"dqn": 0.5, "expert": 2.0}}, {}),
         (HYBRID, {"applies_to": ("td",)}, {"grad_clip_norm": 0.1, "continuous_weight": 0.25}),
         (HYBRID[:1], {"applies_to": ("td",)}, {"target": "hard", "target_every": 3}),
@@ -427,24 +386,9 @@ def test_the_student_is_not_drowned_out() -> None:
     assert ratio["global gradient"] < 0.5
 
 
-class NoReadBack(TorchDispatchMode):
-    """Fails where a number is fetched from the device, or a shape depends on one."""
-
-    FORBIDDEN = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "item")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert not any(name in str(func) for name in self.FORBIDDEN), f"{func} waits for the device"
-        self.operations += 1
-        return func(*args, **(kwargs or {}))
-
-
 def test_a_step_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(SEVERAL)
-    learner = learner_of(spec, grad_norm_every=2, advantage={"normalise": True})
+    learner = learner_of(spec, grad_norm_every=2, advantage={"normalize": True})
     batch = batch_of(spec)
     learner.step(batch)
     with NoReadBack() as mode:

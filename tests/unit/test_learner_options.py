@@ -21,7 +21,7 @@ from agent.replay import Batch
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
-from tests.unit.test_learner import HYBRID, NO_CLONING, SEVERAL, NoReadBack, batch_of, spec_of
+from tests.support.learner import HYBRID, NO_CLONING, SEVERAL, NoReadBack, batch_of, spec_of
 
 CLONING = Schedule(start=2.0, end=0.0, frames=100)
 EXPERT = int(Actor.EXPERT)
@@ -295,7 +295,7 @@ def test_everything_together_steps_without_waiting_and_plays(
     spec = spec_of(actions)
     learner = learner_of(
         spec,
-        learner={"value": value, "continuous": continuous, "normalise_observations": True},
+        learner={"value": value, "continuous": continuous, "normalize_observations": True},
         advantage={
             "mode": "per_actor",
             "signal": "critic",
@@ -336,7 +336,7 @@ def test_settings_can_change_between_steps() -> None:
 
 def test_observations_are_shown_less_their_mean_over_their_deviation() -> None:
     spec = spec_of(DISCRETE)
-    learner = learner_of(spec, learner={"normalise_observations": True})
+    learner = learner_of(spec, learner={"normalize_observations": True})
     batch = batch_of(spec)
     rng = np.random.default_rng(0)
     seen = rng.normal(5, [1, 2, 3, 4, 5, 6], (500, 6)).astype(np.float32)
@@ -352,7 +352,7 @@ def test_observations_are_shown_less_their_mean_over_their_deviation() -> None:
     torch.testing.assert_close(learner.network.obs_mean.detach(), torch.tensor(seen.mean(0)))
     assert torch.equal(learner.policy_vector()[:6], learner.network.obs_mean.detach())
     assert torch.equal(learner.target.obs_scale, learner.network.obs_scale)
-    other = learner_of(spec, learner={"normalise_observations": True})
+    other = learner_of(spec, learner={"normalize_observations": True})
     other.load_state_dict(learner.state_dict())
     assert other.statistics is not None
     assert other.statistics.count == 500

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from config.models import RewardConfig
-from tests.support.frame_world import REWARDS, World
+from tests.support.frame_loop import REWARDS, World
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_every_start_of_a_run_has_a_number_of_its_own(tmp_path: Path) -> None:
     assert [open_again(path).launch for _ in range(3)] == [2, 3, 4]
 
 
+@pytest.mark.promise("run-locked")
 def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "run"
     first = RunDirectory.open(config_for(path), resume=False)

@@ -4,6 +4,7 @@ import mmap
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agent.decision import EVAL, EVAL_EXPERT, TRAIN
 from protocol.spaces import GameSpec, Observation
@@ -119,6 +120,7 @@ def test_a_table_gives_back_what_is_beyond_its_highest_row() -> None:
     assert not table.shrink()
 
 
+@pytest.mark.promise("memory-returned")
 def test_memory_is_taken_by_what_is_written_alone() -> None:
     """As the system counts it, page by page: a crowd that says nothing takes next to none, and the
     memory of one that has gone is free again."""

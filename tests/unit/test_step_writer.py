@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.step import FINAL, STEP
-from tests.support.frame_world import FakePlayer, World, brief
+from tests.support.frame_loop import FakePlayer, World, brief
 
 
 def test_a_disconnect_in_the_middle_truncates_with_the_pending_frame() -> None:

@@ -140,11 +140,11 @@ def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"replay.prioritised": True},
+        {"replay.prioritized": True},
         {"replay.frame_stack": 3},
         {"expert.unit": "episode"},
         {"expert.decay": "evaluation"},
-        {"learner.normalise_observations": True, "learner.value": "quantile"},
+        {"learner.normalize_observations": True, "learner.value": "quantile"},
     ],
     ids=lambda changed: next(iter(changed)),
 )

@@ -23,9 +23,9 @@ from server.gateway.frame_loop import FrameLoop
 from server.gateway.tempest import TempestConnection, replies
 from server.gateway.tempest_expert import recommend
 from server.net.rate_limits import AddressLimits
+from tests.support.connection import FakeTransport
 from tests.support.tempest_client import framed, payload
 from tests.support.worlds import DQN, EXPERT, FixedPolicy, ListSink
-from tests.unit.test_connection import FakeTransport
 
 BY_NETWORK = (1, 0.25)
 """Zap, and turn by 8."""

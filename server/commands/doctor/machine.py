@@ -1,4 +1,4 @@
-"""Is this machine fit for a server with these settings? Nothing is changed, and no port is kept."""
+"""Checks of this machine for a server with these settings. It changes nothing, keeps no port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.step import StepBlock
 from config.load import ConfigError, Loaded
 from config.models import Config
 from config.secrets import with_secrets
-from server.commands.doctor.report import FAILED, Finding, failed, ok, skipped, warning
+from server.commands.doctor.report import FAILED, StepResult, failed, ok, skipped, warning
 from server.commands.serve import any_http_port
 from server.gateway.process import open_files_wanted
 from server.net.tls import certificate
@@ -34,16 +34,16 @@ SHARED = Path("/dev/shm")
 MB = 1 << 20
 
 SPARE_SHARED_BYTES = 64 * MB
-"""Where it is not known yet what the game looks like. It is what a container gets by default."""
+"""While the game is not known. It is what a container gets by default."""
 
 LITTLE_DISK, MUCH_DISK = 500 * MB, 5000 * MB
 
 
-def examine_machine(loaded: Loaded, run: Path | None) -> Iterator[Finding]:
-    """A finding for each step; none depends on another. `run`: the folder of a run that is to be
-    gone on with."""
+def examine_machine(loaded: Loaded, run: Path | None) -> Iterator[StepResult]:
+    """A result for each step; none depends on another. `run`: the folder of a run that is to be
+    resumed."""
     config = loaded.config
-    checks: dict[str, Callable[[str], Finding]] = {
+    checks: dict[str, Callable[[str], StepResult]] = {
         "python": _python,
         "packages": _packages,
         "settings": lambda step: _settings(step, config),
@@ -62,7 +62,7 @@ def examine_machine(loaded: Loaded, run: Path | None) -> Iterator[Finding]:
         yield check(step)
 
 
-def _python(step: str) -> Finding:
+def _python(step: str) -> StepResult:
     now = sys.version_info[:2]
     text = f"{sys.version.split()[0]} at {sys.executable}"
     if OLDEST <= now <= NEWEST:
@@ -71,7 +71,7 @@ def _python(step: str) -> Finding:
     return failed(step, text, f"install Python {known}, and understudy with it")
 
 
-def _packages(step: str) -> Finding:
+def _packages(step: str) -> StepResult:
     found = []
     for name in MODULES:
         try:
@@ -83,19 +83,19 @@ def _packages(step: str) -> Finding:
     return ok(step, ", ".join(found))
 
 
-def _settings(step: str, config: Config) -> Finding:
+def _settings(step: str, config: Config) -> StepResult:
     """What the server would refuse to start with: token files, certificate, exposure."""
     try:
         complete = with_secrets(config)
         exposure.check(complete)
         secured = certificate(complete.server)
     except ConfigError as error:
-        return failed(step, str(error), "correct it, where it was set")
+        return failed(step, str(error), "correct it where it is set")
     token = "a token" if complete.server.token else "no token"
     return ok(step, f"{token}, {'TLS' if secured else 'no TLS'}, on {complete.server.host}")
 
 
-def _device(step: str, config: Config) -> Finding:
+def _device(step: str, config: Config) -> StepResult:
     found = []
     for key, name in (
         ("trainer.device", config.trainer.device),
@@ -105,20 +105,20 @@ def _device(step: str, config: Config) -> Finding:
         try:
             found.append(f"{key} {resolve_device(name, key)}")
         except RuntimeError as error:
-            return failed(step, str(error), "choose cpu or auto, or install what the GPU needs")
+            return failed(step, str(error), "choose cpu or auto, or install the GPU's driver")
     return ok(step, ", ".join(found))
 
 
-def _cores(step: str, config: Config) -> Finding:
+def _cores(step: str, config: Config) -> StepResult:
     cores = len(os.sched_getaffinity(0))
     wanted = config.server.gateways + 1
     text = f"{cores} for {config.server.gateways} gateway(s) and the trainer"
     if cores >= wanted:
         return ok(step, text)
-    return warning(step, text, f"{wanted} cores keep learning from slowing the games down")
+    return warning(step, text, f"with fewer than {wanted} cores, learning slows the games down")
 
 
-def _shared_memory(step: str, config: Config, run: Path | None) -> Finding:
+def _shared_memory(step: str, config: Config, run: Path | None) -> StepResult:
     try:
         free = shutil.disk_usage(SHARED).free
     except OSError as error:
@@ -131,24 +131,22 @@ def _shared_memory(step: str, config: Config, run: Path | None) -> Finding:
     if spec is not None:
         rings = config.server.gateways * StepBlock.nbytes(spec, config.server.ring_steps)
         wanted, what = rings + SPARE_SHARED_BYTES // 4, "this run's rings and weights"
-    text = f"{free // MB} MB free in {SHARED}, {wanted // MB} MB wanted for {what}"
+    text = f"{free // MB} MB free in {SHARED}, {wanted // MB} MB needed for {what}"
     if free >= wanted:
         return ok(step, text)
-    return failed(
-        step, text, "make it larger (shm_size in a container), or lower server.ring_steps"
-    )
+    return failed(step, text, "enlarge it (shm_size in a container), or lower server.ring_steps")
 
 
-def _open_files(step: str, config: Config) -> Finding:
+def _open_files(step: str, config: Config) -> StepResult:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a server raises the soft one by itself
     wanted, endless = open_files_wanted(config), hard == resource.RLIM_INFINITY
-    text = f"{'any number' if endless else hard} may be open, {wanted} wanted"
+    text = f"{'any number' if endless else hard} may be open, {wanted} needed"
     if endless or hard >= wanted:
         return ok(step, text)
     return failed(step, text, "raise the limit (ulimit -n), or lower server.max_clients")
 
 
-def _disk(step: str, folder: Path) -> Finding:
+def _disk(step: str, folder: Path) -> StepResult:
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -157,27 +155,25 @@ def _disk(step: str, folder: Path) -> Finding:
             pass
         free = shutil.disk_usage(place).free
     except OSError as error:
-        return failed(
-            step, f"{place} cannot be written to: {error.strerror}", "choose another --run"
-        )
+        return failed(step, f"{place} is not writable: {error.strerror}", "choose another --run")
     text = f"{free // MB} MB free for {folder}"
     if free < LITTLE_DISK:
-        return failed(step, text, "make room, or choose another --run")
+        return failed(step, text, "free some space, or choose another --run")
     if free < MUCH_DISK:
-        return warning(step, text, "a run of weeks with its checkpoints wants more")
+        return warning(step, text, "a run of weeks with its checkpoints needs more")
     return ok(step, text)
 
 
-def _http_port(step: str, loaded: Loaded) -> Finding:
+def _http_port(step: str, loaded: Loaded) -> StepResult:
     server = loaded.config.server
     found = _port(step, "server.http_port", server.http_host, server.http_port)
     if found.result == FAILED and any_http_port(loaded):
-        return warning(step, found.text, "none: the server takes another one, and says which")
+        return warning(step, found.text, "none: the server takes another port, and prints it")
     return found
 
 
-def _port(step: str, key: str, host: str, port: int | None) -> Finding:
-    """Whether it can be had, by taking it for a moment."""
+def _port(step: str, key: str, host: str, port: int | None) -> StepResult:
+    """Whether the port is free, by binding it for a moment."""
     if port is None:
         return skipped(step, f"{key} is none")
     try:
@@ -189,8 +185,8 @@ def _port(step: str, key: str, host: str, port: int | None) -> Finding:
     except OSError as error:
         return failed(
             step,
-            f"{host}:{port} cannot be had: {error.strerror}",
-            f"stop what uses it, or choose another {key}; if it is the server itself, ask it with "
+            f"{host}:{port} cannot be used: {error.strerror}",
+            f"stop what uses it, or choose another {key}; to check the server itself, use "
             "--connect",
         )
     return ok(step, f"{host}:{port} is free")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StepResult:
     """One step."""
 
     step: str
@@ -22,7 +22,7 @@ class Finding:
     """What to do about it, where something is to be done."""
 
 
-class Failed(Exception):
+class StepFailed(Exception):
     """A step cannot go on."""
 
     def __init__(self, text: str, cure: str) -> None:
@@ -30,48 +30,45 @@ class Failed(Exception):
         self.text, self.cure = text, cure
 
 
-Check = Callable[[], Finding]
-
-
-def ok(step: str, text: str) -> Finding:
+def ok(step: str, text: str) -> StepResult:
     """All is well."""
-    return Finding(step, OK, text)
+    return StepResult(step, OK, text)
 
 
-def warning(step: str, text: str, cure: str) -> Finding:
+def warning(step: str, text: str, cure: str) -> StepResult:
     """It works, and may not always."""
-    return Finding(step, WARNING, text, cure)
+    return StepResult(step, WARNING, text, cure)
 
 
-def failed(step: str, text: str, cure: str) -> Finding:
+def failed(step: str, text: str, cure: str) -> StepResult:
     """It does not work."""
-    return Finding(step, FAILED, text, cure)
+    return StepResult(step, FAILED, text, cure)
 
 
-def skipped(step: str, text: str) -> Finding:
+def skipped(step: str, text: str) -> StepResult:
     """It was not tried."""
-    return Finding(step, SKIPPED, text)
+    return StepResult(step, SKIPPED, text)
 
 
-def all_well(findings: Iterable[Finding]) -> bool:
+def all_well(results: Iterable[StepResult]) -> bool:
     """No step has failed."""
-    return not any(one.result == FAILED for one in findings)
+    return not any(one.result == FAILED for one in results)
 
 
-def line(finding: Finding) -> str:
-    """A finding for a person."""
-    text = f"{finding.result:8} {finding.step}: {finding.text}"
-    return f"{text}\n         -> {finding.cure}" if finding.cure else text
+def line(found: StepResult) -> str:
+    """A step for a person."""
+    text = f"{found.result:8} {found.step}: {found.text}"
+    return f"{text}\n         -> {found.cure}" if found.cure else text
 
 
-def as_json(subject: str, findings: Sequence[Finding]) -> str:
+def as_json(subject: str, results: Sequence[StepResult]) -> str:
     """All of them for a program: `subject`, `ok`, `failed` (the first step that did, or null), and
     `steps` with `step`, `result`, `text` and `cure`."""
-    first = next((one.step for one in findings if one.result == FAILED), None)
+    first = next((one.step for one in results if one.result == FAILED), None)
     report = {
         "subject": subject,
-        "ok": all_well(findings),
+        "ok": all_well(results),
         "failed": first,
-        "steps": [asdict(one) for one in findings],
+        "steps": [asdict(one) for one in results],
     }
     return json.dumps(report, indent=2)

@@ -128,7 +128,7 @@ function show() {
   }
   showTiles(row);
   showRestarts(row, state.restarts ?? []);
-  fillTable(games, state.run.invitation);
+  fillTable(games, state.run.start_hint);
   fillReplay(by("replay"), row);
   controls.show(state);
   showCharts();

@@ -38,13 +38,13 @@ export class Rates {
 }
 
 /** Bring the table up to date. Rows stay the same elements, so that the focus stays where it is.
- * `invitation`: how to start a game of this run, as text and command. */
-export function fillTable(games, invitation) {
+ * `hint`: how to start a game of this run, as text and command. */
+export function fillTable(games, hint) {
   const place = document.getElementById("games-table");
   const body = place.querySelector("tbody");
   const none = document.getElementById("no-games");
   none.hidden = games.length > 0;
-  for (const [kind, text] of [["span", invitation.text], ["code", invitation.command]]) {
+  for (const [kind, text] of [["span", hint.text], ["code", hint.command]]) {
     const part = none.querySelector(kind);
     if (part.textContent !== text) part.textContent = text;
   }

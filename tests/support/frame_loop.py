@@ -1,4 +1,4 @@
-"""A frame loop with fakes around it."""
+"""A frame loop with fakes around it: players, policy, sink."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ from tests.support.worlds import SPEC, FixedPolicy, ListSink
 MOST_SLOTS = 4096
 
 POLICY_ACTION = (2, 0.25, -0.5)
+
 EXPERT_ACTION: list[Any] = [1, [0.5, 0.75]]
+
+EXPERT_ROW = [1.0, 0.5, 0.75]
 
 REWARDS = GameSpec(
     "rewards", Observation("float32", (1,)), (Discrete("fire", 4),), ("score", "life", "time")
 ).checked()
+"""A game whose reward has three components."""
 
 
 class FakePlayer:

@@ -1,0 +1,88 @@
+"""Adam (Kingma and Ba 2015, arXiv:1412.6980) on one vector of parameters.
+
+The same kernel as `torch.optim.Adam(fused=True)`, called directly, with the same numbers and the
+same state. Making any optimizer of `torch.optim` imports torch's compiler (`torch._dynamo`), which
+takes each trainer process seconds and which nothing here uses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BETA1, BETA2 = 0.9, 0.999
+"""Decay of the running means of the gradient and of its square."""
+
+
+class Adam:
+    """The optimizer of one parameter vector, float32 [n]."""
+
+    def __init__(self, vector: Tensor, *, lr: float, eps: float) -> None:
+        """`lr`: the first learning rate. `eps`: added to the root of the mean square."""
+        self._vector = vector.detach()  # shares its memory
+        self._eps = eps
+        # A tensor on cuda: it can change without the host waiting for the device.
+        self._lr: float | Tensor = lr
+        if vector.device.type == "cuda":
+            self._lr = torch.tensor(lr, device=vector.device)
+        self._state: dict[str, Tensor] = {}
+
+    @property
+    def lr(self) -> float | Tensor:
+        """The learning rate of the next step; a tensor on cuda."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        if isinstance(self._lr, Tensor):
+            self._lr.fill_(lr)
+        else:
+            self._lr = lr
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, skip: Tensor) -> None:
+        """Move the vector by its gradient, float32 [n].
+
+        `skip`: float32 [], on the device; where it is 1 the vector and the state stay as they are,
+        and the host does not have to know. Nothing waits for the device.
+        """
+        if not self._state:
+            self._state = {
+                "step": torch.zeros((), dtype=torch.float32, device=self._vector.device),
+                "exp_avg": torch.zeros_like(self._vector),
+                "exp_avg_sq": torch.zeros_like(self._vector),
+            }
+        step = self._state["step"]
+        step += 1
+        torch._fused_adam_(
+            [self._vector],
+            [gradient],
+            [self._state["exp_avg"]],
+            [self._state["exp_avg_sq"]],
+            [],
+            [step],
+            lr=self._lr,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=0.0,
+            eps=self._eps,
+            amsgrad=False,
+            maximize=False,
+            found_inf=skip,
+        )
+        step -= skip
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state itself, not copies: `step` [], `exp_avg` [n] and `exp_avg_sq` [n], float32, as
+        in `torch.optim.Adam`. Empty before the first step."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a copy of `state_dict`; an empty one starts afresh."""
+        self._state = {
+            name: state[name].to(self._vector.device, torch.float32, copy=True)
+            for name in ("step", "exp_avg", "exp_avg_sq")
+            if state
+        }

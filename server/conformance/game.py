@@ -1,0 +1,59 @@
+"""The game that the cases play: its spec, a HELLO, frames, and an expert's recommendation."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+OBS = struct.pack("<3f", 0.5, -1.0, 2.0)
+HEADS: list[list[Any]] = [
+    ["discrete", "fire", 3],
+    ["continuous", "turn", -1.0, 1.0, 1],
+    ["continuous", "move", -2.0, 0.5, 2],
+]
+WIDTH = 4
+EXPERT: list[Any] = [1, -0.5, [-1.25, 0.25]]
+ROW = [1.0, -0.5, -1.25, 0.25]
+NAN = float("nan")
+
+
+def hello(**changes: Any) -> dict[str, Any]:
+    """The map of a HELLO of the game that all cases play."""
+    return {
+        "protocol": 1,
+        "client": "understudy-conformance/1",
+        "game": "conformance",
+        "observation": ["float32", [3]],
+        "actions": HEADS,
+        **changes,
+    }
+
+
+def frame(
+    seq: int,
+    *,
+    slot: int = 0,
+    obs: Any = OBS,
+    reward: Any = 0.0,
+    status: Any = 0,
+    expert: Any = None,
+    took: Any = None,
+) -> list[Any]:
+    return [2, slot, seq, obs, reward, status, expert, took]
+
+
+def floats(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def frames(
+    seq: int,
+    *,
+    obs: bytes = OBS * 2,
+    rewards: bytes = floats(0.0, 0.0),
+    statuses: bytes = bytes(2),
+    experts: Any = None,
+    took: Any = None,
+) -> list[Any]:
+    """A FRAMES of two slots."""
+    return [3, seq, obs, rewards, statuses, experts, took]

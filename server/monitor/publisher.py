@@ -1,0 +1,96 @@
+"""Publishes the status: the supervisor's loop tells it what has changed, other threads read.
+
+Each change makes a new snapshot (`server.monitor.status`) and puts it in place of the old one with
+one assignment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from config.models import Config
+from server.monitor.status import COLUMNS, Status
+from server.run.directory import RunDirectory
+from server.run.evaluations import Evaluation
+from server.run.history import KEPT, History, newest_lines
+
+RESTARTS, REASON = 20, 400
+"""Restarts of processes that are kept, and letters of the reason of each."""
+
+EVALUATIONS = 500
+CHANGES = 1000
+"""The newest that are shown."""
+
+
+class StatusPublisher:
+    """Has the newest status. For one thread, except for `status`, which any may read."""
+
+    def __init__(
+        self, config: Config, folder: RunDirectory, evaluated: Sequence[Evaluation] = ()
+    ) -> None:
+        """`evaluated`: the run's evaluations so far, the oldest first."""
+        self._history = History(COLUMNS, folder.rows.sample())
+        self.status = Status(
+            config=config,
+            folder=folder.path,
+            launch=folder.launch,
+            started=time.time(),
+            looped_at=time.monotonic(),
+            port=config.server.port,
+            evaluation=evaluated[-1].line() if evaluated else None,
+            evaluations=tuple(_brief(one) for one in evaluated[-EVALUATIONS:]),
+            changes=tuple(newest_lines(folder.changes, CHANGES)),
+            starts=tuple(newest_lines(folder.starts, CHANGES)),
+            past=tuple(self._history.rows(KEPT)),
+        )
+        """Replaced, never changed."""
+
+    def update(self, **fields: Any) -> None:
+        """These fields of the status have these values now."""
+        self.status = replace(self.status, **fields)
+
+    def beat(self) -> None:
+        """The loop has come round."""
+        self.update(looped_at=time.monotonic())
+
+    def add_row(
+        self, row: dict[str, float], last: dict[str, float], games: list[dict[str, Any]]
+    ) -> None:
+        """A new row of metrics, for each metric the newest number, and who plays."""
+        self._history.add(row)
+        past = tuple(self._history.rows(KEPT))
+        self.update(row=dict(row), last=dict(last), games=tuple(games), past=past)
+
+    def add_evaluation(self, evaluation: Evaluation) -> None:
+        """An evaluation has ended."""
+        brief = (*self.status.evaluations, _brief(evaluation))
+        self.update(evaluation=evaluation.line(), evaluations=brief[-EVALUATIONS:])
+
+    def add_changes(self, records: list[dict[str, Any]]) -> None:
+        """Lines of changes.jsonl."""
+        self.update(changes=(*self.status.changes, *records)[-CHANGES:])
+
+    def add_restart(self, name: str, text: str) -> None:
+        """A process is started again, for this reason."""
+        one = {"time": time.time(), "name": name, "text": text[:REASON]}
+        self.update(restarts=(*self.status.restarts, one)[-RESTARTS:])
+
+    def add_start(self, record: dict[str, Any]) -> None:
+        """A line of starts.jsonl."""
+        self.update(starts=(*self.status.starts, record))
+
+
+def _brief(one: Evaluation) -> dict[str, Any]:
+    """An evaluation without the returns of its episodes."""
+    return {
+        "time": one.time,
+        "frames": one.frames,
+        "mean": one.mean,
+        "episodes": len(one.returns),
+        "expert_mean": one.expert_mean,
+        "expert_episodes": len(one.expert_returns),
+        "partial": one.partial,
+    }

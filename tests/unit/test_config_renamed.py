@@ -1,0 +1,149 @@
+"""Settings under the names that they had before: resumed with, refused from a person."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from config import renamed
+from config.changes import changed, parse
+from config.fields import all_settings, flat, nested, variable_of
+from config.load import ConfigError, Overrides, load
+from config.models import Config
+from config.options import add_arguments, given
+from config.options import parse as parse_arguments
+from lab.study.comparisons import COMPARISONS
+from lab.study.design import jobs
+from server.run.directory import write_effective
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+OLD = {
+    "health.then": "stop",
+    "health.lower_rate": 0.25,
+    "health.go_back_most": 7,
+    "health.skips_in_a_row": 11,
+    "supervision.restarts": 6,
+    "supervision.within_s": 700.0,
+    "supervision.pause_s": 0.25,
+    "supervision.hang_s": 70.0,
+    "replay.prioritised": True,
+    "learner.normalise_observations": True,
+    "advantage.normalise": True,
+}
+"""A value other than the default, under each old name."""
+
+
+def refusal(given: Overrides, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(given, environ or {})
+    return str(error.value)
+
+
+def run_of(folder: Path, values: dict[str, object]) -> Path:
+    """The folder of a run whose configuration has these values."""
+    (folder / "config.toml").write_text(tomli_w.dumps(nested(values)))
+    return folder
+
+
+def test_the_table_names_settings_of_today_and_none_that_is_left() -> None:
+    assert OLD.keys() == renamed.KEYS.keys()
+    assert set(renamed.KEYS.values()) <= all_settings().keys()
+    assert not renamed.KEYS.keys() & all_settings().keys()
+    assert set(renamed.VALUES) <= set(renamed.KEYS.values())
+
+
+def test_a_run_from_before_keeps_its_values_and_is_rewritten_with_the_new_names(
+    tmp_path: Path,
+) -> None:
+    loaded = load(Overrides(resume=run_of(tmp_path, OLD)), {})
+    expected = {renamed.KEYS[old]: value for old, value in OLD.items()}
+    values = flat(loaded.config)
+    assert {key: values[key] for key in expected} == expected
+    assert {loaded.origins[key] for key in expected} == {f"run {tmp_path}"}
+    text = write_effective(loaded.config, tmp_path).read_text()
+    assert not [old for old in OLD if f"\n{old.partition('.')[2]} = " in text]
+    assert load(Overrides(resume=tmp_path), {}).config == loaded.config
+
+
+def test_a_value_from_before_is_todays(tmp_path: Path) -> None:
+    for old, new in (("go_back", "rollback"), ("stop", "stop")):
+        run = run_of(tmp_path, {"health.then": old})
+        assert load(Overrides(resume=run), {}).config.health.on_divergence == new
+
+
+def test_a_damaged_value_under_an_old_name_is_refused(tmp_path: Path) -> None:
+    for damaged in ([1], {"a": 1}, "back"):
+        message = refusal(Overrides(resume=run_of(tmp_path, {"health.then": damaged})))
+        assert "health.on_divergence" in message
+        assert "expected rollback or stop" in message
+
+
+def test_in_a_run_with_both_names_todays_counts(tmp_path: Path) -> None:
+    for first, second in (("lower_rate", "lr_factor"), ("lr_factor", "lower_rate")):
+        both = {f"health.{name}": 0.25 if name == "lr_factor" else 0.75 for name in (first, second)}
+        assert list(both) == [f"health.{first}", f"health.{second}"]
+        assert load(Overrides(resume=run_of(tmp_path, both)), {}).config.health.lr_factor == 0.25
+
+
+@pytest.mark.parametrize(("old", "new"), renamed.KEYS.items())
+def test_a_person_is_told_the_new_name(old: str, new: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps(nested({old: OLD[old]})))
+    assert refusal(Overrides(file=path)) == f"file {path}: {old} is now {new}; rename it"
+
+    variables = variable_of(old), variable_of(new)
+    assert refusal(Overrides(), {variables[0]: "1"}) == (
+        f"environment {variables[0]} is now {variables[1]}; rename it"
+    )
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(ConfigError) as error:
+        given(parse_arguments(parser, [f"--{old}=1"]))
+    assert str(error.value) == f"command line --{old} is now --{new}; rename it"
+
+    with pytest.raises(ConfigError, match=f"^change: {old} is now {new}$"):
+        changed(Config(), parse([f"{old}=1"]))
+
+
+def test_a_switch_is_told_with_its_dashes() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(ConfigError, match=r"--no-replay\.prioritised is now --no-replay\.priorit"):
+        parse_arguments(parser, ["--no-replay.prioritised"])
+    with pytest.raises(ConfigError, match=r"--replay\.prioritised is now --replay\.prioritized"):
+        parse_arguments(parser, ["--replay.prioritised", "true"])
+
+
+def test_all_old_names_in_a_file_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps(nested(OLD)))
+    assert len(refusal(Overrides(file=path)).splitlines()) == len(OLD)
+
+
+def test_with_old_names_undoes_the_table() -> None:
+    tree = Config().model_dump(mode="json")
+    old = renamed.with_old_names(tree)
+    assert old["health"]["then"] == "go_back"
+    assert old["advantage"]["normalise"] is False
+    assert tree == Config().model_dump(mode="json"), "the tree that was given is as it was"
+    for key in renamed.KEYS.values():
+        group, name = key.split(".")
+        assert name not in old[group]
+    assert renamed.with_old_names({"reward": {"clip": None}}) == {"reward": {"clip": None}}
+
+
+def test_results_of_before_are_still_found() -> None:
+    """Each file in results/ has the key of a job that a comparison has today."""
+    kept = {path.relative_to(RESULTS).as_posix() for path in RESULTS.glob("*/*.jsonl")}
+    assert len(kept) > 200
+    of_today = {
+        f"{what.name}/{job.key}.jsonl"
+        for what in COMPARISONS
+        for job in jobs(what, full=True, seeds=10)
+    }
+    assert kept <= of_today
