@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace) -> Config:
     """The run's settings, and those given here over them. Errors: ConfigError."""
     words = given(args)
-    named = words.resume or words.values.get("run.dir")
+    named = words.resume or words.settings.values.get("run.dir")
     if named is None:
         raise ConfigError("expected --run DIR: a run with demonstrations (`understudy import`)")
     config = load(replace(words, resume=Path(named))).config

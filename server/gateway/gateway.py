@@ -48,6 +48,8 @@ from server.ipc.messages import (
     Proposed,
     Refused,
     SaveWanted,
+    Settle,
+    Settled,
     Stop,
 )
 from server.ipc.pipe_writer import PipeWriter
@@ -448,6 +450,13 @@ class Gateway:
             turn_seconds=times.seconds,
         )
 
+    def _settle(self) -> None:
+        """Answer whether anything is still on its way."""
+        settled = self.turn is None or (not self.turn.slots and self.turn.idle)
+        if settled:
+            self.send_report()
+        self._pipe.send(Settled(f"gateway-{self._index}", settled))
+
     def _played(self, playing: list[Connection]) -> npt.NDArray[np.int64]:
         """Frames of these connections by who acted, [n, 3]."""
         if self.turn is None or not playing:
@@ -478,6 +487,8 @@ class Gateway:
                     self._refused(message)
                 elif isinstance(message, ExpertRatio):
                     self._ratio = message.ratio
+                elif isinstance(message, Settle):
+                    self._settle()
                 elif isinstance(message, Stop):
                     self.stop()
         except (EOFError, OSError):  # the supervisor is gone

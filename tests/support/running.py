@@ -18,11 +18,12 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from config.load import Overrides, load
+from config.load import config_from
 from protocol.spaces import GameSpec
 from server.run.directory import RunDirectory
 from server.run.logs import log_here
 from server.supervisor.supervisor import Supervisor
+from tests.support.dotted import dotted
 from tests.support.processes import command_of, living_memory
 from tests.support.worlds import SPEC
 from understudy_client import Client, ClientError
@@ -52,9 +53,7 @@ class Running:
     def __init__(
         self, folder: Path, *, resume: bool = False, record: bool = False, **settings: Any
     ) -> None:
-        dotted = {name.replace("__", "."): value for name, value in settings.items()}
-        values = TINY | dotted | {"run.dir": str(folder)}
-        config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+        config = config_from(TINY | dotted(settings) | {"run.dir": str(folder)})
         self.folder = RunDirectory.open(config, resume=resume)
         self.rows: list[dict[str, float]] = []
         self._level = logging.getLogger().level
