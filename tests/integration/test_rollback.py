@@ -17,7 +17,14 @@ from agent import checkpoint
 from agent.checkpoint import CheckpointError
 from agent.learner import Learner
 from agent.rollback import NumbersWentBad
-from server.ipc.messages import Checkpoint, SaveBest, Saved, SavedBest
+from server.ipc.messages import (
+    Checkpoint,
+    RolledBack,
+    SaveBest,
+    Saved,
+    SavedBest,
+    TrainerReport,
+)
 from server.trainer import reporter
 from server.trainer import trainer as trainer_module
 from tests.support.trainer import World, played
@@ -116,6 +123,24 @@ def test_nan_weights_are_gone_back_from(
     state = checkpoint.load(Path(again.path))
     assert state["learner"]["rate_factor"] == 0.25, "a resumed run keeps the lower rate"
     assert state["learner"]["updates"] > good["learner"]["updates"]
+
+
+def test_going_back_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -> None:
+    """However rarely metrics are reported."""
+    settings = {"metrics__every_s": 1000.0, "health__max_consecutive_skips": 5}
+    with contextlib.closing(World(tmp_path, **settings, **QUARTER)) as world:
+        more = feed(world)
+        more()
+        saved = world.ask(Checkpoint(), Saved)
+        assert saved.error is None
+        poison.act, poison.once = nan_weights, True
+        for _ in range(3):
+            more()
+        world.until(lambda: world.heard(RolledBack), "it goes back", 30.0)
+        assert not world.heard(TrainerReport)
+        (told,) = world.heard(RolledBack)
+        assert told.rollbacks == 1
+        world.until(lambda: np.isfinite(policy_of(world)).all(), "it publishes")
 
 
 def test_what_was_saved_after_the_good_checkpoint_is_put_away(

@@ -57,6 +57,34 @@ def test_settle_waits_until_all_is_stored_and_learnt(server: Running) -> None:
     assert server.supervisor.steps == row["steps_stored"]
 
 
+def test_settle_and_pause_do_not_depend_on_reports_or_on_what_http_shows(tmp_path: Path) -> None:
+    with Running(tmp_path / "run", metrics__every_s=1000.0) as server:
+        supervisor, control = server.supervisor, server.supervisor.controller.handle
+        supervisor.publisher.update(paused=True)  # which would be wrong
+        steps = play(server, 100, timeout_s=60.0)
+        begin = time.monotonic()
+        row = server.settle()
+        assert time.monotonic() - begin < 30
+        assert (row["slots"], row["steps_stored"], row["transitions_dropped"]) == (0, steps, 0)
+        assert row["updates"] == int((steps - 20) * 0.25)
+        assert server.do(lambda: control({"pause": True}, "test"))["text"].startswith(
+            "training is paused"
+        )
+        assert supervisor.paused
+        play(server, 100)
+        assert server.settle()["updates"] == row["updates"]
+        supervisor.publisher.update(paused=False)  # which would be wrong, too
+        assert server.do(lambda: control({"pause": False}, "test"))["text"] == "training goes on"
+
+
+def test_settle_without_a_game_or_with_one_that_plays(tmp_path: Path) -> None:
+    with Running(tmp_path / "run", metrics__every_s=1000.0) as server:
+        assert server.do(server.supervisor.settle, 60.0)
+        with RawClient(server.port, timeout_s=60).welcome() as client:
+            client.frame(0)
+            assert not server.do(lambda: server.supervisor.settle(0.5))
+
+
 def test_a_checkpoint_is_of_the_moment_it_was_asked_for(server: Running) -> None:
     """Others, which nobody asked for, are written all the time here."""
     for _ in range(3):
@@ -129,7 +157,7 @@ def test_a_late_failure_does_not_keep_it_from_stopping(server: Running) -> None:
 
 
 def test_messages_that_nobody_sends_are_refused(server: Running) -> None:
-    with pytest.raises(TypeError, match=r"expected a message of server\.control"):
+    with pytest.raises(TypeError, match=r"expected a message of server\.ipc\.messages"):
         server.supervisor._handle("hello")
 
 
