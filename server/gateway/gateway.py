@@ -32,14 +32,13 @@ from server.gateway import admission
 from server.gateway.connection import Connection
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
-from server.gateway.slots import slot_bytes
+from server.gateway.slot_memory import slot_bytes
 from server.gateway.tempest import replies
 from server.gateway.turn_times import TurnTimes
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.inflight import cells
 from server.ipc.messages import (
     Changed,
-    Episode,
     Evaluate,
     ExpertRatio,
     GatewayReport,
@@ -425,10 +424,6 @@ class Gateway:
         turn = self.turn
         times = turn.times if turn else TurnTimes()
         p50_ms, p99_ms = times.percentiles_ms()
-        episodes: list[Episode] = []
-        if turn:
-            episodes = list(turn.episodes)
-            turn.episodes.clear()
         mix = self._mix()
         playing = [each for each in self._connections if len(each.rows)]
         return GatewayReport(
@@ -445,7 +440,7 @@ class Gateway:
             policy_version=self._policy.version if self._policy else 0,
             expert_ratio=mix.expert_ratio,
             epsilon=mix.epsilon,
-            episodes=episodes,
+            episodes=turn.episodes.take() if turn else [],
             slots_by_role=turn.slots_by_role if turn else {},
             run_frames=self.run_frames,
             expert_failures=turn.expert.failures if turn and turn.expert else 0,

@@ -28,7 +28,7 @@ from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
 from server.commands import export, onnx_model
 from server.commands.onnx_model import ExportError, Trained, check, exported
-from server.gateway.slots import FrameStacks
+from server.gateway.frame_stacks import FrameStacks
 from server.play.play_policy import Stack
 from server.play.policy_file import PolicyError, PolicyFile
 from server.run.directory import game_of, write_effective

@@ -127,7 +127,7 @@ def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
     with SyncTrainer(config(), options(expert="none")) as arena:
         while arena.sink.stored < 1000:
             arena.play()
-        seen = sorted(episode.episode_return for episode in arena.turn.episodes)
+        seen = sorted(episode.episode_return for episode in arena.turn.episodes.finished)
         given = sorted(total for game in arena.players.games for total in game.returns)
         assert len(seen) > 3
         assert seen == pytest.approx(given, abs=1e-3)
