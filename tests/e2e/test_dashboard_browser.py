@@ -589,7 +589,7 @@ def test_a_process_that_was_started_again_is_shown(
     seen.wait_text(
         "#restarts", r"Restarts: trainer 1×\. Last restart at .*: trainer died \(killed by"
     )
-    assert seen.text("#restarts").endswith("(more in the log)")
+    assert seen.text("#restarts").endswith("(see the log).")
     for size in (PHONE, DESK):
         page.set_viewport_size({"width": size[0], "height": size[1]})
         # Charts follow when the page was laid out anew.
