@@ -24,7 +24,7 @@ from typing import Any, cast
 import torch
 import uvloop
 
-from config.load import Overrides, load
+from config.load import config_from
 from lab.load.generator import LoadResult, bench_spec, frame_bytes, load_process
 from protocol.spaces import GameSpec
 from server.run.directory import RunDirectory
@@ -208,8 +208,7 @@ def _server(config: dict[str, Any]) -> Iterator[Supervisor]:
             # Nobody is to measure a server of which a part was away.
             "supervision.max_restarts": 0,
         } | config
-        given = Overrides(preset="bench", values=values, options=dict.fromkeys(values, ""))
-        loaded = load(given, {}).config
+        loaded = config_from(values, preset="bench")
         supervisor = Supervisor(loaded, RunDirectory.open(loaded, resume=False))
         try:
             supervisor.start()

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from config.load import Overrides, load
+from config.load import config_from
 from lab.fuzz.streams import PROTOCOL, TEMPEST, Mutator
 from lab.load.generator import _exactly, _Game, _OlderGame
 from protocol import codec
@@ -81,7 +81,7 @@ def live(
     """A server that bears so many hostile connections; rows to print."""
     with tempfile.TemporaryDirectory() as folder:
         values = SETTINGS | {"run.dir": str(Path(folder) / "run"), "run.seed": seed}
-        config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+        config = config_from(values)
         run = RunDirectory.open(config, resume=False)
         log_here(run.log, None)
         server = Supervisor(config, run)
