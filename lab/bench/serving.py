@@ -243,9 +243,11 @@ def echo_server(request_bytes: int) -> Iterator[int]:
     """The calibration: uvloop alone, answering requests of this size with a few bytes; its port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        process = _SPAWN.Process(target=_echo, args=(sock, request_bytes), daemon=True)
+        ready = _SPAWN.Event()
+        process = _SPAWN.Process(target=_echo, args=(sock, request_bytes, ready), daemon=True)
         process.start()
         sock.listen()
+        ready.wait(60.0)  # on a busy machine its imports take as long as a measurement
         try:
             yield sock.getsockname()[1]
         finally:
@@ -253,7 +255,7 @@ def echo_server(request_bytes: int) -> Iterator[int]:
             process.join()
 
 
-def _echo(sock: socket.socket, request_bytes: int) -> None:
+def _echo(sock: socket.socket, request_bytes: int, ready: Event) -> None:
     reply = bytes(REPLY_BYTES)
 
     class Echo(asyncio.Protocol):
@@ -269,6 +271,7 @@ def _echo(sock: socket.socket, request_bytes: int) -> None:
 
     async def serve() -> None:
         await asyncio.get_running_loop().create_server(Echo, sock=sock)
+        ready.set()
         await asyncio.Event().wait()
 
     uvloop.run(serve())
