@@ -211,6 +211,10 @@ class Learner:
         """`agent.diagnostics.METRICS`, means since the last call. Waits for the device, once."""
         return self._diagnostics.fetch() | {"learning_rate": self._learning_rate()}
 
+    def skipped_in_a_row(self) -> float:
+        """The most skipped updates in a row since `metrics` was called. Waits for the device."""
+        return self._diagnostics.skipped_in_a_row()
+
     def heads(self) -> list[HeadNumbers]:
         """What each head did on the batch learnt from last (agent.heads). Waits for the device,
         once. Empty without an update."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from config.load import Overrides, load
+from config.load import config_from
 from server.run.directory import RunDirectory
 from server.supervisor.supervisor import Supervisor
 
@@ -23,8 +23,7 @@ def supervised(
     """
     with tempfile.TemporaryDirectory() as folder:
         values = {"run.dir": str(Path(folder) / "run")} | dict(values)
-        overrides = Overrides(preset=preset, values=values, options=dict.fromkeys(values, ""))
-        config = load(overrides, {}).config
+        config = config_from(values, preset=preset)
         supervisor = Supervisor(config, RunDirectory.open(config, resume=False), record=record)
         try:
             supervisor.start()

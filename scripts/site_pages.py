@@ -20,7 +20,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-OUTSIDE = ("protocol/SPEC.md", "CHANGELOG.md", "SECURITY.md", "clients/*/README.md")
+OUTSIDE = (
+    "protocol/SPEC.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "clients/*/README.md",
+)  # fmt: skip
 """Pages that are not in docs/, as patterns from the repository's root."""
 
 HOME = {"README.md": "docs/index.md"}

@@ -21,6 +21,21 @@ settings.register_profile("understudy", deadline=None)
 settings.load_profile("understudy")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--promise", metavar="ID", help="only what proves this line of reliability.md")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--promise")
+    if wanted is None:
+        return
+    chosen = [item for item in items if any(wanted in m.args for m in item.iter_markers("promise"))]
+    if not chosen:
+        raise pytest.UsageError(f"no test proves {wanted!r}; docs/reliability.md has the ids")
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     torch.set_num_threads(1)

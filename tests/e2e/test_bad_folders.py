@@ -73,6 +73,7 @@ def run_serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int,
     return done.returncode, done.stderr
 
 
+@pytest.mark.promise("foreign-rows")
 def test_rows_of_another_game_in_the_folder(run: Path) -> None:
     other = msgspec.structs.replace(SPEC, game="another")
     shutil.rmtree(run / journal.FOLDER)
@@ -85,6 +86,7 @@ def test_rows_of_another_game_in_the_folder(run: Path) -> None:
     assert f"start a new run, or move {run / journal.FOLDER} away" in said
 
 
+@pytest.mark.promise("unusable-folder")
 def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"sun")
     code, said = run_serve(tmp_path)
@@ -93,6 +95,7 @@ def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
     assert (tmp_path / "holiday.jpg").read_bytes() == b"sun"
 
 
+@pytest.mark.promise("truncated-checkpoint")
 def test_a_truncated_checkpoint(run: Path) -> None:
     path = checkpoint.latest(run / "checkpoints")
     assert path
@@ -104,6 +107,7 @@ def test_a_truncated_checkpoint(run: Path) -> None:
     path.unlink()  # as it says
 
 
+@pytest.mark.promise("damaged-rows")
 def test_a_flipped_bit_in_the_replay(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (path,) = journal.segments(run / journal.FOLDER)
     data = bytearray(path.read_bytes())
@@ -130,6 +134,7 @@ def without_override() -> None:
 
 
 @pytest.mark.parametrize("part", [".", "replay"])
+@pytest.mark.promise("unusable-folder")
 def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
     folder = run / part
     folder.chmod(0o500)
@@ -143,6 +148,7 @@ def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
     assert not descendants(os.getpid())
 
 
+@pytest.mark.promise("stale-leftovers")
 def test_a_stale_folder_of_a_server_that_was_killed(
     serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

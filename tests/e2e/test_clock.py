@@ -34,6 +34,7 @@ def play_until(client: Client, condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.promise("clock-jump")
 def test_a_clock_that_jumps_is_said_and_harms_nothing(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

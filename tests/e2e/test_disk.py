@@ -93,6 +93,7 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("full_disk")
+@pytest.mark.promise("disk-full")
 def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
     in_a_full_disk(
         """
@@ -156,6 +157,7 @@ def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
 
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.slow
+@pytest.mark.promise("disk-full")
 def test_a_server_whose_disk_is_full_goes_on_serving_and_says_so_once() -> None:
     in_a_full_disk(
         """
@@ -257,6 +259,7 @@ def test_a_line_stands_on_its_own_whatever_the_file_ends_with(tmp_path: Path) ->
     assert path.read_text() == '{"half": \none\ntwo\n'
 
 
+@pytest.mark.promise("partial-write")
 def test_a_write_that_fails_half_way_leaves_no_half_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +281,7 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(
 
 
 @pytest.mark.parametrize("writer", ["game", "launches"])
+@pytest.mark.promise("partial-write")
 def test_what_a_resume_needs_is_replaced_whole_or_not_at_all(
     writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ that follow from the code, and a first game that runs as it is printed."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -18,14 +19,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from agent.advantage import Mode, advantage_weights
 from agent.replay import Replay
 from config.fields import all_settings, groups
 from config.load import ConfigError, combine, environment_layer, load, toml_layer
 from config.options import given, parse
+from config.renamed import KEYS
 from protocol.actor import Actor
 from protocol.spaces import Discrete, GameSpec, Observation
+from scripts.generated_pages import GENERATED
 from server.cli import COMMANDS, main, parser_for
 from tests.support.markdown import ROOT, blocks, broken_links, spans
 
@@ -71,7 +75,9 @@ def commands(text: str) -> list[str]:
     # As another user, as the service's commands are run.
     lines = [re.sub(r"^sudo (-u understudy|env PATH=\S+) /opt/understudy/(\.venv/bin/)?", "", line)
              for line in lines]  # fmt: skip
-    found = [line for line in lines + spans(text) if line.startswith(ours)]
+    # Text may call a command by its name alone, without what it must be given.
+    inline = [span for span in spans(text) if span.removeprefix("understudy ") not in COMMANDS]
+    found = [line for line in lines + inline if line.startswith(ours)]
     return [line for line in found if line not in ours]  # the folder itself is no command
 
 
@@ -99,7 +105,7 @@ def check(command: str) -> None:
 
 
 def _parse(name: str, options: list[str]) -> None:
-    if name == "--version":
+    if name in ("--version", "--help"):
         return
     assert name in COMMANDS, f"there is no command {name!r}"
     args = parse(parser_for(name), options)
@@ -110,6 +116,8 @@ def _parse(name: str, options: list[str]) -> None:
 
 @each_document
 def test_commands_can_be_run(document: Path) -> None:
+    if document.name == "layout.md":
+        return  # made of docstrings, which name commands by a part of them
     for command in commands(document.read_text()):
         try:
             check(command)
@@ -145,15 +153,36 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"understudy \d+\.\d+\S*\n", capsys.readouterr().out)
 
 
-def test_the_readme_has_every_command_and_script() -> None:
-    text = README.read_text()
-    shown = {command.split()[1] for command in commands(text) if command.startswith("understudy ")}
-    run = {command.split()[0] for command in commands(text)}
-    # The demos are started by their scripts.
-    assert shown >= COMMANDS.keys() - {"demo", "demo-mame"}
-    assert run >= {"scripts/demo", "scripts/demo-mame", "scripts/test", "scripts/lint", ".ci/run"}
-    for folder in ("protocol", "config", "agent", "server", "clients/python", "docs"):
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().split()) <= 900
+
+
+def test_every_script_and_folder_is_named() -> None:
+    texts = [
+        README,
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "docs/commands.md",
+        ROOT / "docs/operating.md",
+    ]
+    run = {command.split()[0] for path in texts for command in commands(path.read_text())}
+    scripts = {
+        f"scripts/{path.name}"
+        for path in ROOT.glob("scripts/*")
+        if path.is_file() and path.suffix != ".py"
+    }
+    inside = {"scripts/container-entry", "scripts/container-health"}  # run by a container alone
+    assert run >= (scripts - inside) | {".ci/run"}
+    text = (ROOT / "docs/layout.md").read_text()
+    for folder in ("protocol", "config", "agent", "server", "lab", "clients/python", "docs"):
         assert f"`{folder}/`" in text
+
+
+def test_the_commit_hooks_run_what_lint_runs() -> None:
+    lint = re.findall(r"^\.venv/bin/.+$", (ROOT / "scripts/lint").read_text(), re.MULTILINE)
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    assert [hook["entry"] for hook in local["hooks"]] == lint
+    assert {hook["language"] for hook in local["hooks"]} == {"system"}
 
 
 @each_document
@@ -163,7 +192,8 @@ def test_settings_that_are_named_exist(document: Path) -> None:
         if re.fullmatch(rf"({'|'.join(groups())})(\.[a-z_]+)+", span):
             name = span.rsplit(".", 1)[1]
             known = any(key == span or key.startswith(span + ".") for key in all_settings())
-            assert known or name in ("py", "toml", "json", "jsonl"), f"there is no setting {span}"
+            renamed = document.name == "CHANGELOG.md" and span in KEYS
+            assert known or renamed or name in ("py", "toml", "json", "jsonl"), f"no setting {span}"
     for variable in set(re.findall(r"UNDERSTUDY_[A-Z][A-Z_]*", text)):
         assert (
             variable in {setting.variable for setting in all_settings().values()} | lua_variables()
@@ -188,7 +218,7 @@ def test_links_resolve(document: Path) -> None:
 
 
 def test_a_broken_link_is_noticed() -> None:
-    text = "# A title, long\n[a](#a-title-long) [b](README.md#tests) [c](docs) [d](https://x.invalid)\n"
+    text = "# A title, long\n[a](#a-title-long) [b](README.md#one-minute) [c](docs) [d](https://x.invalid)\n"
     assert broken_links(text, ROOT) == []
     text += "[e](#none) [f](README.md#none) [g](nothing.md) [h](../elsewhere)\n"
     assert broken_links(text, ROOT) == ["#none", "README.md#none", "nothing.md", "../elsewhere"]
@@ -237,15 +267,30 @@ def test_something_outside_is_noticed() -> None:
 # What the documents say of the code.
 
 
+@pytest.mark.parametrize("page", GENERATED)
+def test_a_generated_page_is_up_to_date(page: str) -> None:
+    assert (ROOT / page).read_text() == GENERATED[page](), "run: python -m scripts.generated_pages"
+
+
 def test_the_layout_names_every_module() -> None:
-    text = DESIGN.read_text()
-    layout = text[text.index("## Layout") : text.index("## Dependencies")]
+    layout = (ROOT / "docs/layout.md").read_text()
     for package in PACKAGES:
-        start = layout.index(f"**`{package}/`**")
-        table = layout[start:].split("\n\n**", 1)[0]
-        named = {span for span in spans(table) if span.endswith(".py")}
+        start = layout.index(f"# `{package}/`\n")
+        section = layout[start:].split("\n##", 1)[0]
+        named = {span for span in spans(section) if span.endswith(".py")}
         there = {p.name for p in (ROOT / package).glob("*.py") if p.name != "__init__.py"}
-        assert named == there, f"{package}/: the layout in {DESIGN.name} differs from the folder"
+        assert named >= there, f"{package}/: docs/layout.md differs from the folder"
+
+
+def test_the_page_of_commands_has_every_command_and_option() -> None:
+    text = (ROOT / "docs/commands.md").read_text()
+    headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    assert sorted(headings) == sorted(COMMANDS)
+    assert "%(" not in text
+    shown = {command.split()[1] for command in commands(text) if command.startswith("understudy ")}
+    # The demos are started by their scripts.
+    assert shown >= COMMANDS.keys() - {"demo", "demo-mame"}
+    assert "`--eval-every FRAMES`" in text
 
 
 def test_files_that_are_named_in_passing_exist() -> None:
@@ -257,18 +302,37 @@ def test_files_that_are_named_in_passing_exist() -> None:
                 assert (ROOT / span).exists(), f"{document.name}: no {span}"
 
 
-def test_what_reliability_promises_is_tested() -> None:
-    """Each line of its tables of events names tests: a file, and the words of a test's name."""
+def promised() -> list[str]:
+    """The id at the end of each line of the tables of events in reliability.md."""
     text = (ROOT / "docs/reliability.md").read_text()
-    tables = re.findall(r"^\| event \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
-    table = "".join(tables).splitlines()
-    assert len(table) >= 10
-    for line in table:
-        named = re.findall(r"`(tests/\w+\.py)`: ([^;|]+?) *[;|]", line)
-        assert named, f"no test in: {line}"
-        for file, words in named:
-            test = f"def test_{words.replace(' ', '_')}("
-            assert test in (ROOT / file).read_text(), f"{file} has no {test}"
+    tables = re.findall(r"^\| event \|.*\| id \|\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    lines = "".join(tables).splitlines()
+    assert len(lines) >= 40
+    assert len(lines) == len(re.findall(r"^\| .* \| `[a-z-]+` \|$", "\n".join(lines), re.MULTILINE))
+    return [line.rstrip(" |").rpartition("`")[0].rpartition("`")[2] for line in lines]
+
+
+def marked() -> dict[str, list[str]]:
+    """The tests that carry each id: `@pytest.mark.promise(id, ...)`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            for mark in getattr(node, "decorator_list", []):
+                if ast.unparse(mark).startswith("pytest.mark.promise("):
+                    assert isinstance(node, ast.FunctionDef), f"{path}: not on a test"
+                    assert node.name.startswith("test_"), f"{path}: {node.name} is no test"
+                    for word in mark.args:
+                        found.setdefault(ast.literal_eval(word), []).append(node.name)
+    return found
+
+
+def test_reliability_promises_each_have_an_id_of_their_own() -> None:
+    ids = promised()
+    assert len(ids) == len(set(ids))
+
+
+def test_reliability_promises_all_have_tests_and_all_marks_a_promise() -> None:
+    assert set(promised()) == set(marked())
 
 
 def test_bytes_of_a_stored_step() -> None:

@@ -81,6 +81,7 @@ def that_hangs(*args: Any) -> None:
 
 
 @pytest.mark.parametrize("away", [killed, stopped, hanging])
+@pytest.mark.promise("stop-without-trainer")
 def test_a_stop_while_the_trainer_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Running], None]
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_stop_while_the_trainer_is_away(
         assert missing == 0
 
 
+@pytest.mark.promise("stop-without-trainer")
 def test_a_stop_before_anybody_has_seen_that_the_trainer_died(tmp_path: Path) -> None:
     with Running(tmp_path / "run", **AWAY) as server:
         with RawClient(server.port, timeout_s=LONG_S).welcome() as client:
@@ -133,6 +135,7 @@ def that_comes_late(*args: Any) -> None:
     trainer_process.main(*args)
 
 
+@pytest.mark.promise("stop-without-trainer")
 def test_what_a_full_ring_had_no_room_for_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from agent import learner as learner_module
 from agent.replay import Batch, Replay
-from config.load import Layer, combine
+from config.load import config_from
 from lab.sync_trainer import SyncTrainerOptions, run
 from protocol.actor import Actor
 from tests.support.lessons import LESSONS, TEACHER
@@ -49,7 +49,7 @@ SETTINGS: dict[str, Any] = {
 
 def learnt(seed: int) -> float:
     """The return of 20 evaluation episodes after 2,000 frames."""
-    config = combine([Layer("test", SETTINGS | {"run.seed": seed})]).config
+    config = config_from(SETTINGS | {"run.seed": seed})
     options = SyncTrainerOptions(LESSONS, 2000, expert=TEACHER, eval_every=2000)
     (evaluation,) = run(config, options)
     return evaluation.mean

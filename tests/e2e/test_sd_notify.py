@@ -36,6 +36,7 @@ def heard(ear: socket.socket) -> list[str]:
         return words
 
 
+@pytest.mark.promise("hang-supervisor")
 def test_it_is_told_when_games_can_connect_and_that_the_server_lives(
     serve: Any, ear: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from tests.support.worlds import EXPERT, PIXELS
 pytestmark = pytest.mark.timeout(90)
 
 
+@pytest.mark.promise("stop")
 def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) -> None:
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
@@ -142,6 +143,7 @@ def test_it_may_be_stopped_before_any_game_came(serve: Any, tmp_path: Path) -> N
     assert summary_of(tmp_path / "run")["steps_completed"] == 0
 
 
+@pytest.mark.promise("kill-supervisor")
 def test_when_the_supervisor_is_killed_nothing_is_left(serve: Any, tmp_path: Path) -> None:
     """No order, no signal: its processes end by themselves, and what was played is saved."""
     config = tmp_path / "small.toml"
@@ -243,6 +245,7 @@ def test_a_folder_of_other_things_is_one_message(tmp_path: Path) -> None:
     assert "holds something else" in errors[0]
 
 
+@pytest.mark.promise("port-taken")
 def test_a_port_in_use_is_one_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -269,6 +272,7 @@ def test_a_start_that_is_refused_stops_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.promise("port-taken")
 def test_a_port_of_http_in_use_is_found_before_games_are_let_in(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(
@@ -317,6 +321,7 @@ def test_ctrl_c_while_a_command_is_loaded_is_none_either(monkeypatch: pytest.Mon
     assert cli.main(["serve"]) == 130
 
 
+@pytest.mark.promise("port-taken")
 def test_nor_does_a_port_in_use_for_older_clients(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -264,6 +264,7 @@ def send_for_ever(client: RawClient) -> None:
         client.send([4, NONCE])
 
 
+@pytest.mark.promise("game-silent")
 def test_who_never_reads_is_cut_off(server: Running, bystander: Bystander) -> None:
     counted = server.row["errors_slow_reader"]
     with bystander.undisturbed(), RawClient(server.port, receive_bytes=4096) as client:
@@ -304,6 +305,7 @@ def test_a_message_cut_off_by_the_end_is_counted_whatever_the_end(
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
+@pytest.mark.promise("game-disconnects")
 def test_an_end_without_bye_is_no_error_and_truncates(
     server: Running, bystander: Bystander, how: str
 ) -> None:
@@ -357,6 +359,7 @@ def test_a_hundred_bad_clients_at_once_disturb_nobody(
     server.until_row(clients=1)
 
 
+@pytest.mark.promise("game-errors")
 def test_bad_frames_store_nothing_and_good_ones_are_all_there(
     server: Running, bystander: Bystander
 ) -> None:

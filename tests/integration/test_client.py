@@ -301,6 +301,7 @@ def test_an_error_in_play_wins_over_the_lost_connection(serve: Any, reset: bool)
         client.act(OBS)
 
 
+@pytest.mark.promise("network-loss")
 def test_reconnects_and_begins_again_at_seq_0(serve: Any) -> None:
     def cut(peer: Peer) -> None:
         peer.welcome(session=1)
@@ -325,6 +326,7 @@ def test_reconnects_and_begins_again_at_seq_0(serve: Any) -> None:
     assert server.connections == 2
 
 
+@pytest.mark.promise("network-loss")
 def test_waits_for_a_server_that_is_not_there_yet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -202,6 +202,7 @@ def resident_kib(pid: int) -> int:
     raise AssertionError("no VmRSS")
 
 
+@pytest.mark.promise("stop")
 def test_at_the_end_games_are_told_and_everything_is_stored(pair: Pair) -> None:
     """The last one: it stops the server."""
     server = pair.server
@@ -287,6 +288,7 @@ def test_the_projects_own_client_has_token_and_settings(slow: Running) -> None:
         client_for(slow.port)
 
 
+@pytest.mark.promise("trainer-slow")
 def test_games_wait_for_a_trainer_that_is_behind(slow: Running) -> None:
     slow.until(lambda: "steps_stored" in slow.row, "the trainer has reported", 60.0)
     stalls = slow.wait_rows()["stalls"]

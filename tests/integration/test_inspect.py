@@ -128,6 +128,7 @@ def test_the_best_checkpoint_and_those_that_were_put_away_are_listed(
     assert main(["inspect", str(run)]) == 1
 
 
+@pytest.mark.promise("damaged-rows")
 def test_a_flipped_bit_and_a_truncated_checkpoint_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

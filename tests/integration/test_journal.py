@@ -81,6 +81,7 @@ def test_the_next_start_goes_on_behind_the_last(tmp_path: Path) -> None:
     assert not damages
 
 
+@pytest.mark.promise("kill-all")
 def test_a_killed_writer_loses_nothing_that_it_had_appended(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.endless_writer", str(tmp_path / "j")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
@@ -97,6 +98,7 @@ def test_a_killed_writer_loses_nothing_that_it_had_appended(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("cut", [1, 40, 47, 48, 49, 200])
+@pytest.mark.promise("damaged-rows")
 def test_a_block_that_was_not_written_to_its_end_is_dropped_alone(tmp_path: Path, cut: int) -> None:
     given = blocks(60, (20,))
     write(tmp_path, given)
@@ -117,6 +119,7 @@ def headers_in(data: bytes) -> list[int]:
     return [at for at in range(0, len(data), 16) if data[at : at + 4] == b"ROWS"]
 
 
+@pytest.mark.promise("damaged-rows")
 def test_a_flipped_bit_costs_the_block_that_it_is_in(tmp_path: Path) -> None:
     given = blocks(100, (9, 4))
     write(tmp_path, given)
@@ -166,6 +169,7 @@ def test_a_damaged_or_empty_segment_is_said_and_the_others_are_read(tmp_path: Pa
     assert [damage.path.name for damage in damages] == ["000001.rows", "000002.rows"]
 
 
+@pytest.mark.promise("foreign-rows")
 def test_another_game_or_a_newer_version_is_refused(tmp_path: Path) -> None:
     write(tmp_path, blocks(10))
     with pytest.raises(JournalError, match=r"rows of another game.*start a new run"):
@@ -203,6 +207,7 @@ def test_segments_of_large_rows_are_short(tmp_path: Path, monkeypatch: pytest.Mo
     assert max(sizes) < 8000
 
 
+@pytest.mark.promise("rows-unwritable")
 def test_a_full_disk_costs_the_rows_that_did_not_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +261,7 @@ def test_a_segment_that_could_not_be_begun_is_begun_later(
     assert not damages
 
 
+@pytest.mark.promise("damaged-priorities")
 def test_priorities_are_kept_or_not_there(tmp_path: Path) -> None:
     assert journal.read_priorities(tmp_path) is None
     stream, seq = np.arange(5), np.arange(5, dtype=np.uint32)

@@ -79,6 +79,7 @@ def _say_much(box: PipeWriter) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.promise("supervisor-busy")
 def test_games_notice_nothing_of_a_supervisor_that_is_held_up(tmp_path: Path) -> None:
     """While it does something else, more connect than its pipe has room for the news of."""
     with Running(tmp_path / "run") as running:

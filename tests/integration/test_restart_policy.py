@@ -143,6 +143,7 @@ def test_what_ended_a_process_is_said_in_words(code: int, words: str) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.promise("kill-supervisor")
 def test_children_that_hang_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     """One in its loop, and one that was stopped."""
     command = [sys.executable, "-m", "tests.support.hanging_children", str(tmp_path)]

@@ -17,7 +17,14 @@ from agent import checkpoint
 from agent.checkpoint import CheckpointError
 from agent.learner import Learner
 from agent.rollback import NumbersWentBad
-from server.ipc.messages import Checkpoint, SaveBest, Saved, SavedBest
+from server.ipc.messages import (
+    Checkpoint,
+    RolledBack,
+    SaveBest,
+    Saved,
+    SavedBest,
+    TrainerReport,
+)
 from server.trainer import reporter
 from server.trainer import trainer as trainer_module
 from tests.support.trainer import World, played
@@ -81,6 +88,7 @@ def feed(world: World) -> Callable[[], None]:
     return more
 
 
+@pytest.mark.promise("repeated-bad-updates")
 def test_nan_weights_are_gone_back_from(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,7 +101,7 @@ def test_nan_weights_are_gone_back_from(
         good = checkpoint.load(Path(saved.path))
         rate = world.metrics["learning_rate"]
         poison.act, poison.once = nan_weights, True
-        while not world.metrics.get("went_back"):
+        while not world.metrics.get("rollbacks"):
             more()
             world.reports(1)
             assert np.isfinite(policy_of(world)).all(), "a policy of NaN was published"
@@ -104,7 +112,7 @@ def test_nan_weights_are_gone_back_from(
         metrics = world.reports()
         assert metrics["learning_rate_factor"] == 0.25
         assert metrics["learning_rate"] == pytest.approx(0.25 * rate)
-        assert metrics["went_back"] == 1
+        assert metrics["rollbacks"] == 1
         assert np.isfinite(policy_of(world)).all()
         world.until(lambda: world.reports()["updates_due"] == 0, "it has caught up", 60.0)
         due = (world.metrics["steps_stored"] - 50) * 0.5
@@ -115,6 +123,24 @@ def test_nan_weights_are_gone_back_from(
     state = checkpoint.load(Path(again.path))
     assert state["learner"]["rate_factor"] == 0.25, "a resumed run keeps the lower rate"
     assert state["learner"]["updates"] > good["learner"]["updates"]
+
+
+def test_going_back_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -> None:
+    """However rarely metrics are reported."""
+    settings = {"metrics__every_s": 1000.0, "health__max_consecutive_skips": 5}
+    with contextlib.closing(World(tmp_path, **settings, **QUARTER)) as world:
+        more = feed(world)
+        more()
+        saved = world.ask(Checkpoint(), Saved)
+        assert saved.error is None
+        poison.act, poison.once = nan_weights, True
+        for _ in range(3):
+            more()
+        world.until(lambda: world.heard(RolledBack), "it goes back", 30.0)
+        assert not world.heard(TrainerReport)
+        (told,) = world.heard(RolledBack)
+        assert told.rollbacks == 1
+        world.until(lambda: np.isfinite(policy_of(world)).all(), "it publishes")
 
 
 def test_what_was_saved_after_the_good_checkpoint_is_put_away(
@@ -131,7 +157,7 @@ def test_what_was_saved_after_the_good_checkpoint_is_put_away(
         assert first != second
         second.write_bytes(second.read_bytes()[:500])  # damaged meanwhile
         poison.act, poison.once = nan_weights, True
-        while not world.metrics.get("went_back"):
+        while not world.metrics.get("rollbacks"):
             more()
             world.reports(1)
         assert not second.exists()
@@ -139,6 +165,7 @@ def test_what_was_saved_after_the_good_checkpoint_is_put_away(
         assert first.exists()
 
 
+@pytest.mark.promise("repeated-bad-updates")
 def test_without_a_checkpoint_it_begins_again(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,7 +174,7 @@ def test_without_a_checkpoint_it_begins_again(
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
         poison.act, poison.once = nan_weights, True
-        while not world.metrics.get("went_back"):
+        while not world.metrics.get("rollbacks"):
             more()
             world.reports(1)
         more()
@@ -162,6 +189,7 @@ def test_without_a_checkpoint_it_begins_again(
         ({"health__max_rollbacks": 2}, "after going back 2 times"),
     ],
 )
+@pytest.mark.promise("repeated-bad-updates")
 def test_it_stops_with_a_message(
     tmp_path: Path, poison: Poison, changes: dict[str, Any], words: str
 ) -> None:
@@ -193,6 +221,7 @@ def test_it_stops_with_a_message(
         world.close()
 
 
+@pytest.mark.promise("bad-update")
 def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
     tmp_path: Path, poison: Poison
 ) -> None:
@@ -215,11 +244,12 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
         more()
         metrics = world.reports()
         assert metrics["updates_skipped"] == 1
-        assert metrics["went_back"] == 0
+        assert metrics["rollbacks"] == 0
         assert metrics["learning_rate_factor"] == 1
         assert world.ask(Checkpoint(), Saved).error is None
 
 
+@pytest.mark.promise("bad-weights")
 def test_nothing_that_is_not_finite_is_saved_or_published(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -245,6 +275,7 @@ def test_nothing_that_is_not_finite_is_saved_or_published(
     assert caplog.text.count("could not write") == 1, "said once, not each time"
 
 
+@pytest.mark.promise("bad-weights")
 def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     state = {"learner": {"network": {"w": torch.tensor([math.nan])}}}
@@ -257,6 +288,7 @@ def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
+@pytest.mark.promise("drift-warnings")
 def test_values_that_drift_are_warned_of(
     tmp_path: Path,
     poison: Poison,
@@ -286,6 +318,7 @@ def test_values_that_drift_are_warned_of(
     assert caplog.text.count("values drift: Q is up to") == 1
 
 
+@pytest.mark.promise("drift-warnings")
 def test_a_dead_head_is_warned_of(
     tmp_path: Path,
     poison: Poison,

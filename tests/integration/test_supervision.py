@@ -91,6 +91,7 @@ def until_both_go_on(server: Running, player: Player) -> None:
     server.until(lambda: server.row["steps_stored"] > stored, "steps are stored", LONG_S)
 
 
+@pytest.mark.promise("kill-gateway")
 def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Player) -> None:
     before, steps = server.row["restarts_gateway"], server.supervisor.steps
     pid = server.pid("gateway-0")
@@ -112,6 +113,7 @@ def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Play
     assert server.row["steps_lost"] <= 1 + before
 
 
+@pytest.mark.promise("kill-trainer")
 def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
     server: Running, player: Player
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
     assert "trainer died (killed by SIGKILL" in server.log()
 
 
+@pytest.mark.promise("kill-gateway")
 def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
     server: Running, player: Player
 ) -> None:
@@ -214,6 +217,7 @@ def test_who_is_started_again_hears_how_things_stand(
     )
 
 
+@pytest.mark.promise("kill-trainer")
 def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: Running) -> None:
     """After all that the tests above did to it."""
     server.until(lambda: server.row["slots"] == 0, "the games are gone")
@@ -225,6 +229,7 @@ def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: R
     assert len(kept) == len(set(kept)) == row["steps_stored"], "each step once"
 
 
+@pytest.mark.promise("repeated-bad-updates")
 def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
     """Numbers that went bad go bad again: `health.on_divergence` says that the run stops."""
     bad = {
@@ -287,6 +292,7 @@ every_s = 0.1
 """
 
 
+@pytest.mark.promise("kill-all")
 def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     serve: Any, tmp_path: Path
 ) -> None:
@@ -326,6 +332,7 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
     assert not (run / FILE).exists()
 
 
+@pytest.mark.promise("restart-limit")
 def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)

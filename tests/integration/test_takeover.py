@@ -216,6 +216,7 @@ def table(tmp_path: Path) -> Iterator[Table]:
     made.close()
 
 
+@pytest.mark.promise("trainer-takeover")
 def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
     table: Table, tmp_path: Path
 ) -> None:
@@ -244,6 +245,7 @@ def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
     assert observations["count"] == found[-1].end.rows, "each observation is counted once"
 
 
+@pytest.mark.promise("trainer-takeover")
 def test_killed_again_and_again_at_random(table: Table, tmp_path: Path) -> None:
     rng = random.Random(1)
     table.play()

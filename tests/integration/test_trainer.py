@@ -391,6 +391,7 @@ def test_checkpoints_are_written_at_intervals_and_old_ones_deleted(
     assert 1 <= len(files) <= 2
 
 
+@pytest.mark.promise("checkpoint-unwritable")
 def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -939,6 +940,7 @@ def columns(world: World) -> list[list[Any]]:
     return [getattr(rows, f.name).tolist() for f in fields(rows)]
 
 
+@pytest.mark.promise("kill-all", "change-capacity")
 def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_path: Path) -> None:
     first = worlds(tmp_path / "run", rings=2)
     for ring, stream in enumerate((1, 2)):
@@ -964,6 +966,7 @@ def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_pa
     third.trainer._replay.check_valid()
 
 
+@pytest.mark.promise("change-capacity")
 def test_more_room_keeps_more_of_what_is_there(worlds: Make) -> None:
     first = worlds(replay__capacity_steps=40, trainer__min_steps=5)
     first.play(played(0, 100))
@@ -1006,6 +1009,7 @@ def test_priorities_come_back(worlds: Make) -> None:
         np.testing.assert_array_equal(was, now)
 
 
+@pytest.mark.promise("rows-unwritable")
 def test_a_full_disk_is_said_and_training_goes_on(
     worlds: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1070,6 +1074,7 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
 
+@pytest.mark.promise("trainer-takeover")
 def test_one_that_takes_over_goes_on_where_the_games_are(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

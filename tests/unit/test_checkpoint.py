@@ -45,6 +45,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert [p.name for p in tmp_path.iterdir()] == ["update-1.pt"]
 
 
+@pytest.mark.promise("power-loss")
 def test_the_file_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 5000, -1])
+@pytest.mark.promise("damaged-checkpoint")
 def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "update-1.pt"
     checkpoint.save(path, STATE)
@@ -79,6 +81,7 @@ def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
         checkpoint.load(path)
 
 
+@pytest.mark.promise("damaged-checkpoint")
 def test_a_flipped_bit_in_a_tensor(tmp_path: Path) -> None:
     path = tmp_path / "update-1.pt"
     checkpoint.save(path, STATE)

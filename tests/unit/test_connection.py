@@ -148,6 +148,7 @@ def test_answered_slots_may_play_on() -> None:
     assert len(wire.gateway.turn.frames) == 2
 
 
+@pytest.mark.promise("game-silent")
 def test_silence_ends_with_idle_timeout() -> None:
     wire = Wire().playing()
     wire.check_after(59.0)

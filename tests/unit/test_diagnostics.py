@@ -156,6 +156,7 @@ def test_every_metric_is_documented_and_names_are_those_of_the_design() -> None:
     assert all(text for text in METRICS.values())
 
 
+@pytest.mark.promise("bad-update")
 def test_skipped_updates_are_counted_in_all_and_in_a_row() -> None:
     numbers = Diagnostics(CPU)
 

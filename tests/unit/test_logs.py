@@ -41,6 +41,7 @@ def test_in_a_terminal_they_are_as_wide_as_it_is(tmp_path: Path) -> None:
     assert len(shown(tmp_path, terminal=True)) > 3
 
 
+@pytest.mark.promise("log-bounded")
 def test_a_log_is_bounded_and_its_newest_lines_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
