@@ -142,11 +142,11 @@ class Keys:
         self._say(" ".join((answer.get("error") or text_of(answer)).splitlines()))
 
 
-class Running(Protocol):
+class ServerWithKeys(Protocol):
     """What keys need of a running server: server.supervisor.supervisor.Supervisor."""
 
     @property
-    def controller(self) -> Handler: ...
+    def controller(self) -> RequestHandler: ...
 
     @property
     def paused(self) -> bool: ...
@@ -155,7 +155,7 @@ class Running(Protocol):
     def last(self) -> Mapping[str, float]: ...
 
 
-def keyboard_for(server: Running, screen: Screen) -> Keyboard:
+def keyboard_for(server: ServerWithKeys, screen: Screen) -> Keyboard:
     """The keys below a live table, which shows from now on when training is paused; where there is
     none, keys that are never pressed."""
     screen.paused = lambda: server.paused
