@@ -112,7 +112,6 @@ def test_too_few_open_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         Crowd(("127.0.0.1", 1), SPEC, 1000)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_leaks")
 def test_two_hundred_clients_of_a_real_server() -> None:
