@@ -113,6 +113,11 @@ class Diagnostics:
         """Keep the norm of each actor's part of the gradient, [actors]; NaN without rows."""
         self._actor_norms = torch.where(masks.sum(0) > 0, norms, math.nan)
 
+    def skipped_in_a_row(self) -> float:
+        """The most skipped updates in a row since the last fetch, the row that goes on counted
+        whole. Waits for the device."""
+        return float(self._most)
+
     def begin_anew(self) -> None:
         """The learner is another one from now on: no row of skipped updates goes on."""
         self._row.zero_()

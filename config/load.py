@@ -35,6 +35,9 @@ EFFECTIVE = "config.toml"
 IMPLIED = {"tempest.port": "tempest"}
 """The preset of a setting: where it has a value, and no preset is named."""
 
+COMMAND_LINE = "command line"
+"""The source of options, as messages call it."""
+
 NOT_SAVED = ("run.dir",)
 """A run's folder may be moved, and its configuration used for another run."""
 
@@ -62,6 +65,10 @@ class Layer:
     given_as: Mapping[str, str] = field(default_factory=dict)
     """For some keys, the option or variable: "--port"."""
 
+    def with_value(self, key: str, value: Any, given_as: str) -> Layer:
+        """A layer with this value too, in place of an earlier one."""
+        return Layer(self.name, {**self.values, key: value}, {**self.given_as, key: given_as})
+
     def origin(self, key: str) -> str:
         return f"{self.name} {self.given_as[key]}" if key in self.given_as else self.name
 
@@ -74,17 +81,15 @@ class Loaded:
     origins: Mapping[str, str]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Overrides:
-    """What a command line says of the configuration; `config.options` fills it."""
+    """What a command line says of the configuration; `config.options` makes it."""
 
     preset: str | None = None
     resume: Path | None = None
     file: Path | None = None
-    values: dict[str, Any] = field(default_factory=dict)
-    """Value by key."""
-    options: dict[str, str] = field(default_factory=dict)
-    """For each of those keys, the option as it was written."""
+    settings: Layer = Layer(COMMAND_LINE, {})
+    """The settings among its options."""
 
 
 def load(given: Overrides | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
@@ -99,6 +104,21 @@ def load(given: Overrides | None = None, environ: Mapping[str, str] = os.environ
     layers.append(_command_line(given))
     preset = given.preset or _implied(layers)
     return combine([*([preset_layer(preset)] if preset else []), *layers])
+
+
+def config_from(
+    values: Mapping[str, Any], *, preset: str | None = None, source: str = "values"
+) -> Config:
+    """The configuration with these values by key, over a preset or the defaults, for a caller that
+    has them in a program: neither environment nor command line has a say. `source`: what messages
+    call them. Errors: ConfigError."""
+    return load(Overrides(preset=preset, settings=Layer(source, values)), {}).config
+
+
+def config_of_run(folder: Path) -> Config:
+    """The configuration of the run in this folder, as `--resume` takes it, without the environment.
+    Errors: ConfigError where there is no run."""
+    return load(Overrides(resume=folder), {}).config
 
 
 def _implied(layers: Sequence[Layer]) -> str | None:
@@ -240,15 +260,16 @@ def unknown_option(option: str, known: Sequence[str]) -> ConfigError:
 
 
 def _command_line(given: Overrides) -> Layer:
-    values, options = dict(given.values), dict(given.options)
-    if given.resume is not None:
-        if "run.dir" in values and Path(values["run.dir"]) != given.resume:
-            raise ConfigError(
-                f"command line {options['run.dir']} {values['run.dir']}: --resume {given.resume} "
-                "goes on in the folder that it resumes; leave one of them out"
-            )
-        values["run.dir"], options["run.dir"] = str(given.resume), "--resume"
-    return Layer("command line", values, options)
+    settings = given.settings
+    if given.resume is None:
+        return settings
+    folder = settings.values.get("run.dir")
+    if folder is not None and Path(folder) != given.resume:
+        raise ConfigError(
+            f"{settings.origin('run.dir')} {folder}: --resume {given.resume} goes on in the folder "
+            "that it resumes; leave one of them out"
+        )
+    return settings.with_value("run.dir", str(given.resume), "--resume")
 
 
 def _leaves(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from config.fields import Setting, all_settings, groups
-from config.load import Overrides, presets, unknown_option
+from config.load import COMMAND_LINE, Layer, Overrides, presets, unknown_option
 
 SHORT = {
     "port": "server.port",
@@ -24,9 +24,6 @@ SHORT = {
     "insecure": "server.insecure",
 }
 """Short forms: option without its dashes -> key. A switch gets a --no- form as well."""
-
-_VALUES = "config_values"
-"""Where a namespace keeps the fields that were given: key -> (value, option)."""
 
 _METAVAR = {bool: "", int: "N", float: "X", str: "TEXT", tuple: "LIST", dict: "TABLE", Path: "PATH"}
 
@@ -45,7 +42,8 @@ def add_arguments(
     parser.allow_abbrev = False
     if parser.usage is None:
         parser.usage = "%(prog)s [options]"
-    parser.set_defaults(**{_VALUES: None})
+    # The settings that are given: the actions of their options add to it.
+    parser.set_defaults(config_settings=Layer(COMMAND_LINE, {}))
     sources = parser.add_argument_group(
         "configuration",
         "Every setting below can also stand in a TOML file ([server] port = 7000) and in the "
@@ -96,13 +94,11 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 
 def given(args: argparse.Namespace) -> Overrides:
     """What the parsed command line says of the configuration, for `config.load.load`."""
-    values = getattr(args, _VALUES) or {}
     return Overrides(
         preset=args.config_preset,
         resume=args.config_resume,
         file=args.config_file,
-        values={key: value for key, (value, _) in values.items()},
-        options={key: option for key, (_, option) in values.items()},
+        settings=args.config_settings,
     )
 
 
@@ -123,9 +119,9 @@ class _Set(argparse.Action):
         option = str(option_string)
         switch = self.setting.kind is bool
         value = not option.startswith("--no-") if switch else self.setting.read(values)
-        # A new dict: the old one may be the parser's default, which all its namespaces share.
-        earlier = getattr(namespace, _VALUES, None) or {}
-        setattr(namespace, _VALUES, earlier | {self.setting.key: (value, option)})
+        # A new layer: the old one may be the parser's default, which all its namespaces share.
+        earlier: Layer = namespace.config_settings
+        namespace.config_settings = earlier.with_value(self.setting.key, value, option)
 
 
 def _option(group: argparse._ArgumentGroup, setting: Setting, words: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from config.load import Overrides, load
+from config.load import config_from
 from lab import audit_player
 from protocol.actor import Actor
 from server.arguments import positive
@@ -107,7 +107,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         values["run.dir"] = str(home / "run")
-        config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+        config = config_from(values)
         supervisor = Supervisor(config, RunDirectory.open(config, resume=False), record=True)
         stop = context.Event()
         processes = [

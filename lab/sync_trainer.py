@@ -260,8 +260,7 @@ class SyncTrainer:
 
     def _metrics(self) -> dict[str, float]:
         """What was measured since the last call."""
-        episodes = [episode.episode_return for episode in self.turn.episodes]
-        self.turn.episodes.clear()
+        episodes = [episode.episode_return for episode in self.turn.episodes.take()]
         composition = self.replay.actor_composition()
         found = self.learner.metrics() | {
             "frames": float(self.sink.stored),

@@ -33,7 +33,7 @@ import torch
 
 from agent.learner import Learner
 from agent.replay import Replay
-from config.load import Overrides, load
+from config.load import config_from
 from lab.bench.learner import Precision, best_of, learner
 from lab.bench.replay import fill
 from protocol.spaces import Discrete, GameSpec, Observation
@@ -211,8 +211,7 @@ def our_game(frames: int, clients: int, precision: Precision) -> Played:
             "trainer.min_steps": LEARN_FROM,
             "trainer.max_lag_updates": LAG,
         }
-        given = Overrides(values=values, options=dict.fromkeys(values, ""))
-        config = load(given, {}).config
+        config = config_from(values)
         supervisor = Supervisor(config, RunDirectory.open(config, resume=False))
         try:
             supervisor.start()

@@ -121,8 +121,8 @@ def _chosen(args: argparse.Namespace) -> list[Comparison]:
         if args.names:
             raise ConfigError(f"--try {args.env}: expected no other comparison, got {args.names}")
         return [_own(args)]
-    if told.preset or told.file or told.resume or told.values:
-        options = ", ".join(told.options.values()) or "--preset, --config or --resume"
+    if told.preset or told.file or told.resume or told.settings.values:
+        options = ", ".join(told.settings.given_as.values()) or "--preset, --config or --resume"
         raise ConfigError(
             f"{options}: the settings of a named comparison are its own; for others there is "
             "--try ENV"

@@ -17,7 +17,7 @@ from typing import Any
 
 from config import renamed
 from config.fields import all_settings
-from config.load import Layer, combine, preset_layer
+from config.load import config_from
 from config.models import Config
 from lab.study.checks import Check
 from lab.sync_trainer import SyncTrainerOptions
@@ -125,11 +125,9 @@ class Comparison:
 
         Errors: config.load.ConfigError for settings that do not exist or do not fit.
         """
-        layers = [] if self.preset is None else [preset_layer(self.preset)]
         own = {"run.seed": seed, "trainer.device": "cpu", "replay.device": "cpu"}
         values = own | dict(self.settings) | dict(self.variants[variant])
-        layers.append(Layer(f"study {self.name}, {variant}", values))
-        return combine(layers).config
+        return config_from(values, preset=self.preset, source=f"study {self.name}, {variant}")
 
     def options(self, scene: Scene) -> SyncTrainerOptions:
         """How a run of a scene is played."""

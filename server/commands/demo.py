@@ -173,7 +173,7 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
         trained = dict(supervisor.row)
         screen.note(f"evaluating network and expert, {FINAL_EPISODES} episodes each")
         played = evaluator.evaluate(games, FINAL_EPISODES, expert=True)
-        _await_row(supervisor, wait)
+        supervisor.settle()  # so that the screen shows what is known now
         screen.note("comparing the games' logs with the replay")
         attribution = _check(supervisor, logs)
         screen.note("done")
@@ -254,13 +254,6 @@ def _train(
         if not begin and supervisor.steps:
             begin = time.monotonic()
     return begin, held, curve
-
-
-def _await_row(supervisor: Supervisor, wait: Callable[[], None]) -> None:
-    """Until the screen shows what is known now."""
-    shown = supervisor.row.get("time")
-    while supervisor.row.get("time") == shown:
-        wait()
 
 
 def _check(supervisor: Supervisor, logs: Path) -> Attribution:

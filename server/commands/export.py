@@ -21,7 +21,7 @@ from agent.checkpoint import CheckpointError
 from agent.files import written_whole
 from agent.networks import QNetwork
 from agent.recording import RecordingError
-from config.load import ConfigError, Overrides, load
+from config.load import ConfigError, config_of_run
 from server.commands.onnx_model import ExportError, Trained, check, exported
 from server.extras import how_to_install
 from server.run.directory import game_of
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
 def load_trained(run: Path, which: str | None) -> Trained:
     """A network of a run. Errors: ConfigError, CheckpointError."""
     # As it was saved: what the environment says now is about servers to come.
-    config = load(Overrides(resume=run), {}).config
+    config = config_of_run(run)
     spec = game_of(run)
     if spec is None:
         raise ConfigError(f"{run} has no game yet, so there is nothing to export")
@@ -125,7 +125,7 @@ def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
         frames = rng.integers(0, 256, shape, np.uint8)
     else:
         frames = rng.standard_normal(shape, np.float32)
-        if trained.network.normalises:  # about what the network is used to
+        if trained.network.normalizes:  # about what the network is used to
             mean, scale = trained.network.obs_mean, trained.network.obs_scale
             frames = frames / scale.numpy() + mean.numpy()
     batches = [frames]

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     words = given(args)
-    named = words.resume or words.values.get("run.dir")
+    named = words.resume or words.settings.values.get("run.dir")
     if named is None:
         raise ConfigError("expected --run DIR: the run that is to learn from it")
     path = Path(named)
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _existing(path: Path, words: Overrides) -> RunDirectory:
     """The folder of a run that there is. Errors: ConfigError."""
-    if set(words.values) - {"run.dir"} or words.preset or words.file:
+    if set(words.settings.values) - {"run.dir"} or words.preset or words.file:
         raise ConfigError(
             f"{path} is a run with settings of its own; leave those out, and give them to "
             f"`understudy serve --resume {path}`"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import recording
-from config.load import ConfigError, Overrides, load
+from config.load import COMMAND_LINE, ConfigError, Layer, Overrides, load
 from config.models import Config
 from server.arguments import positive
 from server.commands.serve import Flag, stop_flag
@@ -125,7 +125,8 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
         _check_expert(args)
         values.setdefault("server.port", 0)  # nobody else is to find it
         options.setdefault("server.port", "--env")
-    return load(Overrides(file=args.settings, values=values, options=options)).config
+    settings = Layer(COMMAND_LINE, values, options)
+    return load(Overrides(file=args.settings, settings=settings)).config
 
 
 def _check_expert(args: argparse.Namespace) -> None:

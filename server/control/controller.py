@@ -23,7 +23,7 @@ from config.load import ConfigError
 from config.models import Config
 from server.control.mailbox import NOT_NOW, Answer
 from server.gateway import expert_plugin
-from server.ipc.messages import Checkpoint, Evaluate, Pause, Saved
+from server.ipc.messages import Checkpoint, Evaluate, Saved
 from server.monitor.publisher import StatusPublisher
 from server.monitor.warnings import config_warning
 from server.run.directory import RunDirectory, append_lines
@@ -52,10 +52,6 @@ class Server(Protocol):
     """Is told what has been changed."""
 
     @property
-    def paused(self) -> bool:
-        """Training is paused."""
-
-    @property
     def config(self) -> Config: ...
 
     @property
@@ -64,6 +60,13 @@ class Server(Protocol):
     @property
     def training_games(self) -> int:
         """Connections with the role train."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether training is paused."""
+
+    def pause(self, on: bool) -> None:
+        """Pause training, or resume it."""
 
     def adopt(self, config: Config) -> None:
         """Go on with another configuration, and tell all processes."""
@@ -121,13 +124,13 @@ class Controller:
 
     def pause(self, on: bool, who: str) -> Answer:
         """Stop learning, or go on. Games play, and are stored, all the while."""
-        paused = self._server.paused
         if not self._server.config.trainer.enabled:
             return {"error": "nothing is learnt in this run (trainer.enabled is false)"}
-        if on == paused:
+        before = self._server.paused
+        if on == before:
             return {"ok": True, "text": f"training {'was paused' if on else 'went on'} already"}
-        self._record([{"key": "paused", "from": paused, "to": on}], who)
-        self._server.tell_trainer(Pause(on))
+        self._record([{"key": "paused", "from": before, "to": on}], who)
+        self._server.pause(on)
         text = "training is paused; games play on" if on else "training goes on"
         log.info("%s (%s)", text, who)
         return {"ok": True, "text": text}

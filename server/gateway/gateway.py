@@ -32,14 +32,13 @@ from server.gateway import admission
 from server.gateway.connection import Connection
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
-from server.gateway.slots import slot_bytes
+from server.gateway.slot_memory import slot_bytes
 from server.gateway.tempest import replies
 from server.gateway.turn_times import TurnTimes
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.inflight import cells
 from server.ipc.messages import (
     Changed,
-    Episode,
     Evaluate,
     ExpertRatio,
     GatewayReport,
@@ -49,6 +48,8 @@ from server.ipc.messages import (
     Proposed,
     Refused,
     SaveWanted,
+    Settle,
+    Settled,
     Stop,
 )
 from server.ipc.pipe_writer import PipeWriter
@@ -423,10 +424,6 @@ class Gateway:
         turn = self.turn
         times = turn.times if turn else TurnTimes()
         p50_ms, p99_ms = times.percentiles_ms()
-        episodes: list[Episode] = []
-        if turn:
-            episodes = list(turn.episodes)
-            turn.episodes.clear()
         mix = self._mix()
         playing = [each for each in self._connections if len(each.rows)]
         return GatewayReport(
@@ -443,7 +440,7 @@ class Gateway:
             policy_version=self._policy.version if self._policy else 0,
             expert_ratio=mix.expert_ratio,
             epsilon=mix.epsilon,
-            episodes=episodes,
+            episodes=turn.episodes.take() if turn else [],
             slots_by_role=turn.slots_by_role if turn else {},
             run_frames=self.run_frames,
             expert_failures=turn.expert.failures if turn and turn.expert else 0,
@@ -452,6 +449,13 @@ class Gateway:
             turn_buckets=times.buckets,
             turn_seconds=times.seconds,
         )
+
+    def _settle(self) -> None:
+        """Answer whether anything is still on its way."""
+        settled = self.turn is None or (not self.turn.slots and self.turn.idle)
+        if settled:
+            self.send_report()
+        self._pipe.send(Settled(f"gateway-{self._index}", settled))
 
     def _played(self, playing: list[Connection]) -> npt.NDArray[np.int64]:
         """Frames of these connections by who acted, [n, 3]."""
@@ -483,6 +487,8 @@ class Gateway:
                     self._refused(message)
                 elif isinstance(message, ExpertRatio):
                     self._ratio = message.ratio
+                elif isinstance(message, Settle):
+                    self._settle()
                 elif isinstance(message, Stop):
                     self.stop()
         except (EOFError, OSError):  # the supervisor is gone

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from config.models import START_ADVANCED, START_LEVEL, Config
 from protocol.actor import Actor
 from protocol.messages import Error, Frame, HelloFields, Settings, VersionError, Welcome
 from protocol.spaces import Part
-from protocol.tempest import Replies, TempestFrame, TempestSession
+from protocol.tempest import Replies, TempestFrame, TempestSession, header_fields
 from server.gateway.connection import Connection, Host
 
 log = logging.getLogger("gateway")
@@ -44,6 +44,43 @@ class TempestHost(Host, Protocol):
         """How clients are answered now."""
 
 
+class TempestContext:
+    """What a frame of an older client has beside what the frame loop knows: its header, and how it
+    is answered. One for each connection: a client has one frame waiting at most."""
+
+    def __init__(self, host: TempestHost) -> None:
+        self.header = b""
+        """As it came (protocol.tempest.HEADER)."""
+        self.expert_zaps = False
+        """So would the client's expert do on the frame that waits for its answer."""
+        self._host = host
+        self._took: tuple[list[Part], int] | None = None
+
+    def take_took(self) -> tuple[list[Part], int] | None:
+        """What was done instead of the last answer of the frame loop, and by whom."""
+        took, self._took = self._took, None
+        return took
+
+    def encode(self, action: Sequence[Part] | None, actor: int) -> bytes:
+        """The answer to the frame. Superzaps of the network are held back now and then."""
+        if action is not None and actor == Actor.DQN and not self.expert_zaps:
+            buttons, knob = action
+            assert isinstance(buttons, int)
+            if buttons & _ZAP and random.random() < self._gate():
+                action = [buttons & ~_ZAP, knob]
+                self._took = action, actor
+        return self._host.replies.encode(action)
+
+    @staticmethod
+    def expert_fields(contexts: Sequence[TempestContext]) -> Mapping[str, npt.NDArray[Any]]:
+        """The fields of these headers, an array [n] for each name of HEADER."""
+        headers = b"".join(context.header for context in contexts)
+        return header_fields(np.frombuffer(headers, np.uint8).reshape(len(contexts), -1))
+
+    def _gate(self) -> float:
+        return scheduled(self._host.config.tempest.zap_gate, self._host.run_frames)
+
+
 class TempestConnection(Connection):
     """Adds to `Connection`: frames that came too early wait, the save signal, superzaps that are
     held back."""
@@ -51,15 +88,11 @@ class TempestConnection(Connection):
     first_message = "frame"
 
     def __init__(self, gateway: TempestHost) -> None:
-        self._host = gateway
         self._tempest = TempestSession(gateway.config.tempest.spinner)
         super().__init__(gateway, self._tempest)
         self._saves = False
         """The client asked for a checkpoint with its last frame."""
-        self._expert_zaps = False
-        """So would the client's expert have done on the frame that waits for its answer."""
-        self._took: tuple[list[Part], int] | None = None
-        """What was done instead of the last answer."""
+        self._context = TempestContext(gateway)
 
     def welcome(self, message: Welcome, rows: npt.NDArray[np.int64]) -> None:
         super().welcome(message, rows)
@@ -91,33 +124,14 @@ class TempestConnection(Connection):
         assert turn is not None
         if frame.save and not self._saves:
             self._gateway.save_wanted()
-        self._saves, self._expert_zaps = frame.save, frame.expert_zaps
-        took, self._took = self._took, None
+        self._saves = frame.save
+        self._context.header, self._context.expert_zaps = bytes(frame.header), frame.expert_zaps
+        took = self._context.take_took()
         checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
-        turn.add_frame(self, checked, frame.header, self._encode)
+        turn.add_frame(self, checked, self._context)
         self._gateway.schedule_turn()
         if self._bucket is not None:
             self._spend(1)
-
-    def _encode(
-        self,
-        _slot: int,
-        _seq: int,
-        action: Sequence[Part] | None,
-        actor: int,
-        _version: int,
-        _explored: bool,
-    ) -> bytes:
-        if action is not None and actor == Actor.DQN and not self._expert_zaps:
-            buttons, knob = action
-            assert isinstance(buttons, int)
-            if buttons & _ZAP and random.random() < self._gate():
-                action = [buttons & ~_ZAP, knob]
-                self._took = action, actor
-        return self._host.replies.encode(action)
-
-    def _gate(self) -> float:
-        return scheduled(self._gateway.config.tempest.zap_gate, self._gateway.run_frames)
 
     def tell(self, message: Welcome | Settings | Error | VersionError) -> None:
         """The format has no place for anything but answers."""

@@ -27,15 +27,11 @@ class TurnTimes:
         self._counts = [0] * (len(TURN_BUCKETS_S) + 1)
         """Turns in each bucket; the last one has no upper bound."""
         self._recent_s: deque[float] = deque(maxlen=RECENT)
-        self._started = 0.0
 
-    def start(self) -> None:
-        """The first frame of a turn has come."""
-        self._started = perf_counter()
-
-    def stop(self) -> None:
-        """The last answer of the turn is sent."""
-        self.add(perf_counter() - self._started)
+    def stop(self, started: float) -> None:
+        """The last answer of a turn is sent, whose first frame came at `started`, by
+        `perf_counter`."""
+        self.add(perf_counter() - started)
 
     def add(self, seconds: float) -> None:
         """Count a turn that took this long."""

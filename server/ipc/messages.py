@@ -176,6 +176,21 @@ class TrainerReport:
 
 
 @dataclass(frozen=True)
+class Settle:
+    """The supervisor to all: is anything still on its way? The answer is Settled, after a report if
+    nothing is."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A gateway: whether no game plays and all its steps are in the ring. The trainer: whether the
+    rings are empty, no update is due and the weights are published."""
+
+    process: str
+    settled: bool
+
+
+@dataclass(frozen=True)
 class RolledBack:
     """The trainer: numbers went bad, and learning goes on from an earlier checkpoint."""
 

@@ -11,7 +11,7 @@ from agent.device import resolve_device
 from agent.step import StepBlock
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.gateway.slots import slot_bytes
+from server.gateway.slot_memory import slot_bytes
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 

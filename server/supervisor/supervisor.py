@@ -53,11 +53,13 @@ from server.ipc.messages import (
     Saved,
     SavedBest,
     SaveWanted,
+    Settle,
+    Settled,
     Stop,
     TrainerReport,
 )
 from server.monitor.clients import Clients
-from server.monitor.metrics import Collector
+from server.monitor.collector import MetricsCollector
 from server.monitor.publisher import StatusPublisher
 from server.monitor.status import Status
 from server.monitor.tensorboard import TensorBoardWriter
@@ -79,6 +81,9 @@ _ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
 """Metrics that every update has: where they are NaN, that is news and not the lack of any."""
 
 _EVENTS = "TensorBoard's event files"
+
+SETTLE_S = 0.02
+"""Between two times that a process is asked whether anything is on its way."""
 
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
@@ -120,6 +125,8 @@ class Supervisor:
         """What can be done to the run while it runs, for whoever is in this thread."""
         self.mailbox = Mailbox(self.controller.handle)
         """The same for other threads."""
+        self._failure = ""
+        """Why the run cannot go on, if so."""
         self.row: dict[str, float] = {}
         """The newest metrics; empty until the first interval has passed."""
         self.last: dict[str, float] = {}
@@ -150,7 +157,7 @@ class Supervisor:
         self._control: ControlSocket | None = None
         self._base_frames: int | None = None if resume else 0
         """Stored frames before this start; None while that is not known."""
-        self._collector = Collector(Evaluations(evaluated))
+        self._collector = MetricsCollector(Evaluations(evaluated))
         there = checkpoint.best(folder.checkpoints) is not None
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
@@ -165,11 +172,11 @@ class Supervisor:
         self._next_row = 0.0
         self._save_wanted = False
         self._next_save = 0.0
+        self._settled: set[str] = set()
+        """Processes that have answered that nothing is on its way."""
         self._answers: deque[Saved | Dumped | Recorded] = deque(maxlen=100)
         self._game_kept = True
         self._stopping = False
-        self._ended = ""
-        """Which process has ended by itself, or that the server is stopping."""
 
     @property
     def status(self) -> Status:
@@ -343,9 +350,6 @@ class Supervisor:
 
     def tell_trainer(self, message: Any) -> None:
         """Send it a message."""
-        if isinstance(message, Pause):
-            self.paused = message.on
-            self.publisher.update(paused=message.on)
         self._processes.trainer.say(message)
         if isinstance(message, Checkpoint) and not self._processes.trainer.alive:
             self.controller.saved(Saved("", "the trainer is being started again; try again"))
@@ -356,19 +360,38 @@ class Supervisor:
             self._asked = message
         self._processes.tell_gateways(message)
 
-    def settle(self, timeout_s: float = 60.0) -> None:
-        """Wait until all that was played is stored, learnt from, and published. The games must
-        have ended."""
+    def settle(self, timeout_s: float = 60.0) -> bool:
+        """Wait until all that was played is stored, learnt from, published, and in `row`: whether
+        that was so in time. The games must have ended."""
         deadline = time.monotonic() + timeout_s
-        quiet = 0
-        while quiet < 2 and time.monotonic() < deadline:
-            before = self.row.get("time")
-            self.poll()
-            row = self.row
-            if row.get("time") != before:
-                done = not (row["slots"] or row["transitions_dropped"] or row.get("updates_due"))
-                # Twice: the second row comes after the weights of the first were published.
-                quiet = quiet + 1 if done else 0
+        processes = self._processes
+        settled = all(
+            self._until_settled(children, deadline)
+            for children in (processes.gateways, [processes.trainer])
+        )
+        self._write_row()
+        return settled
+
+    def _until_settled(self, children: list[Child], deadline: float) -> bool:
+        """Ask these until nothing is on its way in any of them."""
+        self._settled.clear()
+        next_asked = 0.0
+        while waiting := [child for child in children if child.name not in self._settled]:
+            now = time.monotonic()
+            if now >= deadline:
+                return False
+            if now >= next_asked:
+                next_asked = now + SETTLE_S
+                for child in waiting:
+                    child.say(Settle())
+            self.poll(SETTLE_S)
+        return True
+
+    def pause(self, on: bool) -> None:
+        """Have the trainer learn no more, or go on; one that is started later too."""
+        self.paused = on
+        self.publisher.update(paused=on)
+        self._processes.trainer.say(Pause(on))
 
     def _tell_ratio(self) -> None:
         """Tell the gateways how often the expert plays, where evaluations decide that."""
@@ -403,7 +426,7 @@ class Supervisor:
 
     def _gives_up(self, text: str) -> ChildDied:
         """The server cannot go on, for this reason; the error to raise."""
-        self._ended = text
+        self._failure = text
         self.publisher.update(ended=text)
         return ChildDied(text)
 
@@ -490,6 +513,9 @@ class Supervisor:
                 self.events.add(
                     "training_rolled_back", updates=message.updates, rollbacks=message.rollbacks
                 )
+            case Settled():
+                if message.settled:
+                    self._settled.add(message.process)
             case SaveWanted():
                 self._save_wanted = True
             case SavedBest():
@@ -542,7 +568,8 @@ class Supervisor:
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.add(self.row)
-        self.publisher.add_row(self.row, self.last, self._clients.rows(time.monotonic()))
+        games = self._clients.rows(time.monotonic())
+        self.publisher.add_row(self.row, self.last, self._collector.turns, games)
         if self.on_row:
             self.on_row(self.last)
 
@@ -551,11 +578,12 @@ class Supervisor:
     def end_games(self) -> None:
         """Say goodbye to all games, and end the gateways; what was played is stored, or about to
         be. `stop` does it too. Again has no effect."""
-        if self.port and not self._stopping:
+        if self._stopping:
+            return
+        self._stopping = True
+        if self.port:  # else it never started
             self.events.add("stopping")
-        self._stopping, given_up = True, bool(self._ended)
-        self._ended = self._ended or "the server is stopping"
-        self.publisher.update(ended=self._ended)
+        self.publisher.update(ended=self._failure or "the server is stopping")
         self.controller.close()
         self.mailbox.close()
         if self._control is not None:
@@ -563,7 +591,7 @@ class Supervisor:
             self._control = None
         self._processes.stop_listening()
         self._processes.wake()
-        if not given_up:
+        if not self._failure:
             self._processes.have_trainer()
         deadline = time.monotonic() + GAMES_S
         self._processes.trainer.say(Ending())
@@ -573,7 +601,7 @@ class Supervisor:
             if starting and child.process is not None:
                 child.process.kill()  # it has nothing yet, and cannot hear
             self._processes.end(child, deadline, self._take_in)
-        if not given_up:
+        if not self._failure:
             self._processes.have_trainer()  # for what the games' end has brought
 
     def stop(self) -> None:

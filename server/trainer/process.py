@@ -20,7 +20,18 @@ from agent.recording import RecordingError
 from agent.rollback import NumbersWentBad
 from config.models import Config
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import Changed, Checkpoint, Failed, GameDecided, Pause, Saved, Stop
+from server.ipc.messages import (
+    TRAINER,
+    Changed,
+    Checkpoint,
+    Failed,
+    GameDecided,
+    Pause,
+    Saved,
+    Settle,
+    Settled,
+    Stop,
+)
 from server.run.logs import log_to_pipe
 from server.trainer.trainer import Trainer
 
@@ -97,6 +108,8 @@ def _await_game(
             paused = message.on
         if isinstance(message, Changed):
             config = message.config
+        if isinstance(message, Settle):
+            pipe.send(Settled(TRAINER, True))
         if isinstance(message, Checkpoint):
             pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
 

@@ -22,6 +22,7 @@ from agent.update_budget import UpdateBudget
 from config.models import Config
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
+    TRAINER,
     Changed,
     Checkpoint,
     Dump,
@@ -34,6 +35,8 @@ from server.ipc.messages import (
     Recorded,
     RolledBack,
     SaveBest,
+    Settle,
+    Settled,
     Stop,
 )
 from server.ipc.step_ring import StepRing
@@ -48,6 +51,9 @@ BURST_S = 0.02
 """How long it learns before it looks at the rings again; they hold more than a burst brings."""
 
 IDLE_S = 0.001
+
+HEALTH_S = 0.25
+"""How often it asks the learner whether updates are skipped, which waits for the device."""
 
 LINGER_S = 3.0
 """How long gateways without a supervisor may take to hand over what they have: more than they give
@@ -137,7 +143,8 @@ class Trainer:
         self._reporter = Reporter(
             replay, learner, self._ingest, self._budget, self._checkpointer, self._rollback, now
         )
-        self._published_updates = learner.updates
+        self._published_updates = self._checked_updates = learner.updates
+        self._next_health = now
         self._next_publish = now
         self._next_report = now + config.metrics.every_s
         self._next_checkpoint = now + config.checkpoint.every_s
@@ -157,6 +164,9 @@ class Trainer:
                 break
             learned = 0 if self._ending else self._learn()
             now = time.monotonic()
+            # Before each report too: that begins to count anew.
+            if now >= min(self._next_health, self._next_report):
+                self._check_health(now)
             if now >= self._next_publish and self._learner.updates != self._published_updates:
                 self._publish(now)
             if now >= self._next_report:
@@ -167,6 +177,7 @@ class Trainer:
                 break
             if not moved and not learned:
                 time.sleep(IDLE_S)
+        self._check_health(time.monotonic())
         self._publish(time.monotonic())
         self._report(time.monotonic())
         self._save()
@@ -195,6 +206,8 @@ class Trainer:
                 elif isinstance(message, SaveBest):
                     self._heartbeat.busy()
                     self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
+                elif isinstance(message, Settle):
+                    self._settle()
                 elif isinstance(message, Changed):
                     self._change(message.config)
                 elif isinstance(message, Dump):
@@ -256,8 +269,14 @@ class Trainer:
         report = self._reporter.report(self._config, self._frames, now)
         self._next_report = now + self._config.metrics.every_s
         self._tell(report)
-        if self._rollback.wanted(report.metrics["updates_skipped_in_a_row"]):
-            self._go_back()
+
+    def _check_health(self, now: float) -> None:
+        """Go back if too many updates in a row were skipped. Errors: NumbersWentBad."""
+        self._next_health = now + HEALTH_S
+        if self._learner.updates != self._checked_updates:
+            self._checked_updates = self._learner.updates
+            if self._rollback.wanted(self._learner.skipped_in_a_row()):
+                self._go_back()
 
     def _go_back(self) -> None:
         """Numbers have gone bad. Errors: NumbersWentBad."""
@@ -268,8 +287,20 @@ class Trainer:
         back = self._learner.updates - before
         self._budget.went_back(back)
         self._reporter.went_back(back)
+        self._checked_updates = self._learner.updates
         self._tell(RolledBack(self._learner.updates, self._rollback.times))
         self._publish(time.monotonic())
+
+    def _settle(self) -> None:
+        """Answer whether anything is still on its way into the weights that games play with."""
+        self._drain()
+        settled = not self._ingest.ring_fill and self._budget.due(self._ingest.stored) <= 0
+        if settled:
+            now = time.monotonic()
+            if self._learner.updates != self._published_updates:
+                self._publish(now)
+            self._report(now)
+        self._tell(Settled(TRAINER, settled))
 
     def _save(self) -> None:
         self._heartbeat.busy()

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from agent import learner as learner_module
+from agent import objective as objective_module
 from agent.replay import Batch, Replay
-from config.load import Layer, combine
+from config.load import config_from
 from lab.sync_trainer import SyncTrainerOptions, run
 from protocol.actor import Actor
 from tests.support.lessons import LESSONS, TEACHER
@@ -49,7 +50,7 @@ SETTINGS: dict[str, Any] = {
 
 def learnt(seed: int) -> float:
     """The return of 20 evaluation episodes after 2,000 frames."""
-    config = combine([Layer("test", SETTINGS | {"run.seed": seed})]).config
+    config = config_from(SETTINGS | {"run.seed": seed})
     options = SyncTrainerOptions(LESSONS, 2000, expert=TEACHER, eval_every=2000)
     (evaluation,) = run(config, options)
     return evaluation.mean
@@ -62,13 +63,13 @@ def test_it_learns(seed: int) -> None:
 
 def shuffled_weights(patch: pytest.MonkeyPatch) -> None:
     """Advantage weights belong to other rows of the batch."""
-    weigh, generator = learner_module.advantage_weights, torch.Generator()
+    weigh, generator = objective_module.advantage_weights, torch.Generator()
 
     def shuffled(*args: Any, **kwargs: Any) -> Tensor:
         weights = weigh(*args, **kwargs)
         return weights[torch.randperm(len(weights), generator=generator)]
 
-    patch.setattr(learner_module, "advantage_weights", shuffled)
+    patch.setattr(objective_module, "advantage_weights", shuffled)
 
 
 def tags_changed(patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:

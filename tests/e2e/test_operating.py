@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from server import cli
-from server.monitor.metrics import METRICS
+from server.monitor.metrics import SERIES
 from server.monitor.tensorboard import tag
 from server.tui.keyboard import HELP
 from tests.support.processes import descendants, end
@@ -125,14 +125,14 @@ def test_keys_in_a_real_terminal(tmp_path: Path, started: list[subprocess.Popen[
     terminal = Terminal(run, started)
     terminal.see("p pause · c checkpoint")
     terminal.press("p")
-    terminal.see("pause training? Games play on [y/n]")
+    terminal.see("pause training? Games go on [y/n]")
     assert lines(run / "changes.jsonl") == [], "it asks first"
     terminal.press("n")
-    terminal.see("nothing was done")
+    terminal.see("canceled")
     terminal.press("py")
     terminal.see("training is paused")
     terminal.press("r")
-    terminal.see("the expert's share")
+    terminal.see("expert ratio, 0 to 1")
     terminal.see("p resume · c checkpoint")
     terminal.see("waiting for a game, training paused")
     terminal.press("0.25\n")
@@ -280,7 +280,7 @@ def _check_event_files(run: Path) -> None:
 
 
 def test_every_metric_has_a_tag_of_its_own() -> None:
-    assert len({tag(name) for name in METRICS}) == len(METRICS)
+    assert len({tag(name) for name in SERIES}) == len(SERIES)
 
 
 def test_an_exception_is_one_line_of_json() -> None:

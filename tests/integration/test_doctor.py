@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from config.load import Overrides, load
+from config.load import Layer, Overrides, config_from, load
 from server.cli import main, parser_for
 from server.commands.doctor import command as doctor
 from server.commands.doctor import machine as doctor_machine
@@ -34,6 +34,7 @@ from server.commands.doctor.server import STEPS, examine
 from server.net.rate_limits import GUESSES
 from server.run.directory import RunDirectory
 from tests.support.certificates import make, needs_openssl
+from tests.support.dotted import dotted
 from tests.support.fake_server import FIELDS, FakeServer, Peer
 from tests.support.fake_tls import FakeTls, nothing
 from tests.support.running import Bystander, RawClient, Running, obs_of
@@ -337,8 +338,8 @@ def test_a_slow_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def machine(run: Path | None = None, **values: object) -> dict[str, StepResult]:
-    dotted = {name.replace("__", "."): value for name, value in values.items()}
-    given = Overrides(values={"server.port": 0, "server.http_port": 0} | dotted)
+    settings = Layer("values", {"server.port": 0, "server.http_port": 0} | dotted(values))
+    given = Overrides(settings=settings)
     found = doctor_machine.examine_machine(load(given, {}), run)
     return {each.step: each for each in found}
 
@@ -391,7 +392,7 @@ def test_each_step_of_the_machine_can_fail(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_memory_of_a_run_is_that_of_its_game(tmp_path: Path) -> None:
-    config = load(Overrides(values={"run.dir": str(tmp_path / "run")}), {}).config
+    config = config_from({"run.dir": str(tmp_path / "run")})
     folder = RunDirectory.open(config, resume=False)
     folder.close()
     needs = []

@@ -15,6 +15,7 @@ from protocol.spaces import Discrete, GameSpec, Observation
 from protocol.tempest import HEADER, LEVELS, tempest_spec
 from server.gateway import expert_plugin
 from server.gateway.expert_plugin import ExpertPlugin, Situation, find
+from server.gateway.tempest import TempestContext
 from server.gateway.tempest_expert import knob, nearest_level, recommend
 from tests.support.frame_loop import EXPERT_ACTION, World
 from tests.support.worlds import DQN, EXPERT, SPEC
@@ -81,6 +82,16 @@ def test_many_games_on_a_connection_are_asked_about_at_once() -> None:
     assert player.last.actors == bytes([EXPERT] * 3)
 
 
+class Older(TempestContext):
+    """A context with this header, and without a connection."""
+
+    def __init__(self, header: bytes) -> None:
+        self.header = header
+
+    def encode(self, _action: Any, _actor: int) -> bytes:
+        return b""
+
+
 def test_headers_go_with_their_own_frames() -> None:
     """Clients of the protocol have none, also where older ones had sent theirs before."""
     expert = Expert()
@@ -90,7 +101,7 @@ def test_headers_go_with_their_own_frames() -> None:
     header["target"], header["level"] = 7, 9
     data = memoryview(np.zeros(3, np.float32).tobytes())
     frame = Frame(0, 0, data, 0.0, 0, None, None)
-    world.turn.add_frame(single, frame, memoryview(header.tobytes()))
+    world.turn.add_frame(single, frame, Older(header.tobytes()))
     world.turn.run()
     (situation,) = expert.situations
     assert tuple(situation.fields) == HEADER.names

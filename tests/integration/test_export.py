@@ -22,13 +22,13 @@ from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Overrides, load
+from config.load import config_from
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
 from server.commands import export, onnx_model
 from server.commands.onnx_model import ExportError, Trained, check, exported
-from server.gateway.slots import FrameStacks
+from server.gateway.frame_stacks import FrameStacks
 from server.play.play_policy import Stack
 from server.play.policy_file import PolicyError, PolicyFile
 from server.run.directory import game_of, write_effective
@@ -69,7 +69,7 @@ def trained(name: str, **changes: Any) -> Trained:
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data *= 3
-    if network.normalises:
+    if network.normalizes:
         network.obs_mean.data[:] = torch.tensor([100.0, -5.0, 0.0, 1e-3, 7.0])
         network.obs_scale.data[:] = torch.tensor([0.01, 2.0, 1.0, 1000.0, 0.3])
     return Trained(network.requires_grad_(False).eval(), spec, stack, "run", 12, 345)
@@ -276,7 +276,7 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "cartpole"
     values = {"learner.hidden": [32, 32], "learner.batch_size": 64, "run.seed": 2}
     values |= {"learner.normalize_observations": True, "learner.learning_rate": 0.003}
-    config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    config = config_from(values)
     env = gymnasium.make("CartPole-v1")
     spec = msgspec.json.decode(msgspec.json.encode(client_gym.spec_of(env)), type=GameSpec)
     env.close()

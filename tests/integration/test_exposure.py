@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from config.load import ConfigError, Overrides, load
+from config.load import ConfigError, config_from, config_of_run
 from config.models import Config
 from server.run.directory import RunDirectory
 from server.supervisor import exposure
 from server.supervisor.exposure import is_loopback
+from tests.support.dotted import dotted
 from tests.support.running import Running
 
 ROOT = Path(__file__).parents[2]
 
 
 def configured(**values: object) -> Config:
-    return load(Overrides(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
+    return config_from(dotted(values))
 
 
 def test_what_is_loopback() -> None:
@@ -60,13 +61,13 @@ def test_a_token_from_a_file_will_do_and_a_run_that_is_resumed_needs_it_again(
     run = tmp_path / "run"
     with Running(run, server__host="0.0.0.0", server__token_file=str(secret)) as server:
         assert server.port
-    kept = load(Overrides(resume=run), {}).config
+    kept = config_of_run(run)
     assert kept.server.token_file == secret, "where the token is, is no secret"
     other = tmp_path / "other"
     exposed = {"server__host": "0.0.0.0", "server__token": "by the variable"}
     RunDirectory.open(configured(run__dir=str(other), **exposed), resume=False).close()
     with pytest.raises(ConfigError, match="--resume needs it again"):
-        exposure.check(load(Overrides(resume=other), {}).config)
+        exposure.check(config_of_run(other))
 
 
 def test_the_command_says_so(tmp_path: Path) -> None:

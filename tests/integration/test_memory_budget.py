@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config.load import Overrides, load
+from config.load import config_from
 from config.models import Config
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from server.gateway.slots import slot_bytes
+from server.gateway.slot_memory import slot_bytes
 from server.supervisor.memory_budget import game_bytes, memory_bytes, refusal
+from tests.support.dotted import dotted
 from tests.support.frame_loop import World
 from tests.support.running import Bystander, RawClient, Running, hello_fields
 from tests.support.worlds import PIXELS, SPEC
 
 
 def config_with(**changes: Any) -> Config:
-    values = {name.replace("__", "."): value for name, value in changes.items()}
-    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    return config_from(dotted(changes))
 
 
 # Games.
@@ -136,7 +136,7 @@ def test_memory_is_given_back_when_games_have_gone() -> None:
     world.run()
     turn = world.turn
     held = [turn._table, turn._batch, turn._stacks]
-    pending_steps = turn._pending_steps._block
+    pending_steps = turn._steps._pending_steps._block
     assert turn._table.high == 2001
     assert turn._batch.obs[1999].any()
     for player in crowd:

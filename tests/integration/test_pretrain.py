@@ -23,7 +23,7 @@ from agent import checkpoint, demonstrations, recording
 from agent.networks import QNetwork
 from agent.recording import Recording
 from agent.step import FINAL, STEP, StepBlock
-from config.load import Overrides, load
+from config.load import config_of_run
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
@@ -109,7 +109,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 def network_of(run: Path, path: Path) -> QNetwork:
-    learner = load(Overrides(resume=run), {}).config.learner
+    learner = config_of_run(run).learner
     network = QNetwork(REACH, learner)
     network.load_state_dict(checkpoint.load(path)["learner"]["network"])
     return network
@@ -136,7 +136,7 @@ def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
 
     # It has never played a frame, and plays nearly as well as what it has seen.
     teacher = float(np.mean([play(expert, 1000 + seed)[1] for seed in range(30)]))
-    nobody = mean_return(QNetwork(REACH, load(Overrides(resume=run), {}).config.learner))
+    nobody = mean_return(QNetwork(REACH, config_of_run(run).learner))
     student = mean_return(network_of(run, path))
     assert nobody < teacher - 5, "the game is too easy to tell anything"
     assert student > teacher - 0.2 * (teacher - nobody)
@@ -145,7 +145,7 @@ def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
     last = rows(run)[-1]
     assert (last["updates"], last["frames"], last["buffer_expert"]) == (600, 0, 600)
     assert any(row["loss_imitation"] for row in rows(run))
-    settings = load(Overrides(resume=run), {}).config
+    settings = config_of_run(run)
     assert settings.imitation.expert.start == 1.0, "what was given is the run's from now on"
     assert "600 demonstrated steps from demo-" in (run / "understudy.log").read_text()
 

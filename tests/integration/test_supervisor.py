@@ -17,7 +17,7 @@ import pytest
 
 from agent import checkpoint
 from agent.policy import Policy
-from config.load import ConfigError, Overrides, load
+from config.load import ConfigError, config_from
 from protocol.spaces import GameSpec, Observation
 from server.gateway import process as gateway_process
 from server.gateway.frame_loop import FrameLoop
@@ -55,6 +55,34 @@ def test_settle_waits_until_all_is_stored_and_learnt(server: Running) -> None:
     assert row["updates_due"] == 0
     assert row["updates"] == int((row["steps_stored"] - 20) * 0.25)
     assert server.supervisor.steps == row["steps_stored"]
+
+
+def test_settle_and_pause_do_not_depend_on_reports_or_on_what_http_shows(tmp_path: Path) -> None:
+    with Running(tmp_path / "run", metrics__every_s=1000.0) as server:
+        supervisor, control = server.supervisor, server.supervisor.controller.handle
+        supervisor.publisher.update(paused=True)  # which would be wrong
+        steps = play(server, 100, timeout_s=60.0)
+        begin = time.monotonic()
+        row = server.settle()
+        assert time.monotonic() - begin < 30
+        assert (row["slots"], row["steps_stored"], row["transitions_dropped"]) == (0, steps, 0)
+        assert row["updates"] == int((steps - 20) * 0.25)
+        assert server.do(lambda: control({"pause": True}, "test"))["text"].startswith(
+            "training is paused"
+        )
+        assert supervisor.paused
+        play(server, 100)
+        assert server.settle()["updates"] == row["updates"]
+        supervisor.publisher.update(paused=False)  # which would be wrong, too
+        assert server.do(lambda: control({"pause": False}, "test"))["text"] == "training goes on"
+
+
+def test_settle_without_a_game_or_with_one_that_plays(tmp_path: Path) -> None:
+    with Running(tmp_path / "run", metrics__every_s=1000.0) as server:
+        assert server.do(server.supervisor.settle, 60.0)
+        with RawClient(server.port, timeout_s=60).welcome() as client:
+            client.frame(0)
+            assert not server.do(lambda: server.supervisor.settle(0.5))
 
 
 def test_a_checkpoint_is_of_the_moment_it_was_asked_for(server: Running) -> None:
@@ -129,7 +157,7 @@ def test_a_late_failure_does_not_keep_it_from_stopping(server: Running) -> None:
 
 
 def test_messages_that_nobody_sends_are_refused(server: Running) -> None:
-    with pytest.raises(TypeError, match=r"expected a message of server\.control"):
+    with pytest.raises(TypeError, match=r"expected a message of server\.ipc\.messages"):
         server.supervisor._handle("hello")
 
 
@@ -184,7 +212,7 @@ def test_another_servers_port_is_in_use(
 
 def supervisor_with(path: Path, *, gateways: int, port: int) -> Supervisor:
     values = {"server.gateways": gateways, "server.port": port, "run.dir": str(path)}
-    config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    config = config_from(values)
     return Supervisor(config, RunDirectory.open(config, resume=False))
 
 

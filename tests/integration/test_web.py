@@ -19,10 +19,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.load import ConfigError
-from server.monitor.metrics import METRICS, family
-from server.monitor.prometheus import name_of
+from server.monitor.metrics import COUNTER, SERIES
+from server.monitor.prometheus import NAMES
 from server.web import app as http_app
-from server.web import auth as http_guard
+from server.web import auth as http_auth
 from server.web import server as http_server
 from server.web.server import HttpServer
 from tests.support.running import Bystander, RawClient, Running
@@ -119,7 +119,7 @@ def test_the_state_has_the_run_and_every_metric(server: Running, web: HttpServer
         "command": "",
     }
     assert run["spec"]["actions"] == [["discrete", "fire", 4], ["continuous", "aim", -1.0, 1.0, 2]]
-    assert set(state["row"]) == set(state["last"]) == set(METRICS)
+    assert set(state["row"]) == set(state["last"]) == set(SERIES)
     assert state["row"]["frames"] > 20
     assert state["row"]["eval_return_mean"] is None, "NaN is null"
     assert abs(state["time"] - time.time()) < 60
@@ -198,7 +198,7 @@ def test_the_history_is_what_was_written(server: Running, web: HttpServer) -> No
     server.wait_rows(8)
     past = ask(web, "/api/history?points=5").json
     assert past["columns"][0] == "time"
-    assert set(past["columns"]) == set(METRICS)
+    assert set(past["columns"]) == set(SERIES)
     assert len(past["rows"]) == 5
     times = [row[0] for row in past["rows"]]
     assert times == sorted(set(times))
@@ -301,18 +301,22 @@ def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
     reply = ask(web, "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
     found = {f.name: f for f in text_string_to_metric_families(reply.body.decode())}
-    for metric in METRICS:
-        _, label, value = family(metric)
-        one = found[f"understudy_{name_of(metric)}"]
+    for metric, series in SERIES.items():
+        label, value = series.metric.label, series.value
+        name = f"understudy_{NAMES[metric]}"
+        one = found[name.removesuffix("_total")]
         assert one.documentation
+        assert one.type == series.metric.kind
+        assert name.endswith("_total") == (one.type == COUNTER)
+        assert {sample.name for sample in one.samples} <= {name}
         if metric in server.supervisor.last and label:
-            assert any(sample.labels == {label: value} for sample in one.samples), metric
+            assert any(sample.labels == {label.name: value} for sample in one.samples), metric
         elif metric in server.supervisor.last:
             assert [sample.labels for sample in one.samples] == [{}], metric
     samples = {(s.name, *s.labels.values()): s.value for f in found.values() for s in f.samples}
     assert samples["understudy_frames",] > 20
     assert samples["understudy_td_err_mean_by_actor", "expert"] >= 0
-    assert samples["understudy_errors_by_code", "bad_token"] >= 0
+    assert samples["understudy_errors_by_code_total", "bad_token"] >= 0
     assert samples["understudy_healthy",] == samples["understudy_ready",] == 1
     assert math.isclose(samples["understudy_started_time",], server.supervisor.status.started)
     info = found["understudy_run_info"].samples[0]
@@ -516,9 +520,9 @@ def test_controls_ask_for_their_own_token(
 def test_wrong_tokens_cost_time(
     server: Running, game: Bystander, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_guard, "WITHIN_S", 6.0)
+    monkeypatch.setattr(http_auth, "WITHIN_S", 6.0)
     with serve(server) as web, game.undisturbed():
-        for _ in range(http_guard.FAILURES):
+        for _ in range(http_auth.FAILURES):
             assert control(web, {"set": {}}, "wrong").status == 401
         reply = control(web, {"set": {}}, "wrong")
         assert reply.status == 429
@@ -529,7 +533,7 @@ def test_wrong_tokens_cost_time(
 
 
 def test_missing_tokens_lock_nobody_out(web: HttpServer) -> None:
-    for _ in range(http_guard.FAILURES + 1):
+    for _ in range(http_auth.FAILURES + 1):
         assert control(web, {"set": {}}, None).status == 401
     assert control(web, {"set": {}}).status == 200
 
@@ -557,7 +561,7 @@ def test_tokens_are_nowhere_to_be_seen(server: Running, web: HttpServer) -> None
     for text in (*shown, *written):
         for token in (TOKEN, GAME_TOKEN, "wrong and secret"):
             assert token not in text
-    assert any("a control from 127.0.0.1 was refused: 401" in text for text in written)
+    assert any("control from 127.0.0.1 refused: 401" in text for text in written)
 
 
 # Who asks in a bad way.

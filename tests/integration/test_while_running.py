@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent import checkpoint
-from config.load import ConfigError, Overrides, load
+from config.load import ConfigError, config_of_run
 from server import cli
 from server.control.unix_socket import ask
 from server.run import directory as rundir
@@ -168,7 +168,7 @@ def change(server: Running, values: dict[str, Any]) -> list[str]:
 
 def of_run(server: Running) -> Any:
     """The configuration that `--resume` goes on with."""
-    return load(Overrides(resume=server.folder.path), {}).config
+    return config_of_run(server.folder.path)
 
 
 def test_a_change_is_told_kept_and_goes_on(server: Running, capsys: Any) -> None:
@@ -295,7 +295,7 @@ def test_a_run_that_is_gone_on_with_remembers(tmp_path: Path) -> None:
     (path / "evaluations.jsonl").write_text(
         (path / "evaluations.jsonl").read_text() + '{"time": 1.5, "fra'
     )
-    kept = load(Overrides(resume=path), {}).config
+    kept = config_of_run(path)
     assert (kept.learner.n_step, kept.expert.decay) == (7, "evaluation")
     changed = {"expert__ratio": kept.expert.ratio.model_dump(), "expert__decay": kept.expert.decay}
     with Running(path, resume=True, **changed) as second:

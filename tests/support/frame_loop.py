@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from agent.decision import ActingParams
+from agent.step import FINAL, STEP
 from config.models import RewardConfig
 from protocol import codec
 from protocol.errors import RemoteError
 from protocol.messages import Frame, Frames
-from protocol.spaces import GameSpec
+from protocol.spaces import Discrete, GameSpec, Observation
 from server.gateway.frame_loop import FrameLoop
+from server.ipc.messages import Episode
 from tests.support.worlds import SPEC, FixedPolicy, ListSink
 
 MOST_SLOTS = 4096
@@ -22,6 +24,11 @@ POLICY_ACTION = (2, 0.25, -0.5)
 EXPERT_ACTION: list[Any] = [1, [0.5, 0.75]]
 
 EXPERT_ROW = [1.0, 0.5, 0.75]
+
+REWARDS = GameSpec(
+    "rewards", Observation("float32", (1,)), (Discrete("fire", 4),), ("score", "life", "time")
+).checked()
+"""A game whose reward has three components."""
 
 
 class FakePlayer:
@@ -139,3 +146,11 @@ class World:
 
     def rows(self) -> list[dict[str, Any]]:
         return self.sink.rows(self.spec)
+
+    def episodes(self) -> list[Episode]:
+        return list(self.turn.episodes.finished)
+
+
+def brief(row: dict[str, Any]) -> tuple[Any, ...]:
+    kind = {STEP: "step", FINAL: "final"}[row["kind"]]
+    return kind, row["stream"], row["seq"], row["obs"][0], row["reward"], row["status"]

@@ -18,11 +18,13 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from config.load import Overrides, load
+from config.load import config_from
+from config.models import Config
 from protocol.spaces import GameSpec
 from server.run.directory import RunDirectory
 from server.run.logs import log_here
 from server.supervisor.supervisor import Supervisor
+from tests.support.dotted import dotted
 from tests.support.processes import command_of, living_memory
 from tests.support.worlds import SPEC
 from understudy_client import Client, ClientError
@@ -46,15 +48,21 @@ TINY: dict[str, Any] = {
 class Running:
     """A supervisor with its processes; a thread of its own polls it.
 
-    `close` stops it and fails if anything is left behind: processes, shared memory, steps.
+    Its settings are TINY and those given, or `config` where that is given. `close` stops it and
+    fails if anything is left behind: processes, shared memory, steps.
     """
 
     def __init__(
-        self, folder: Path, *, resume: bool = False, record: bool = False, **settings: Any
+        self,
+        folder: Path,
+        *,
+        resume: bool = False,
+        record: bool = False,
+        config: Config | None = None,
+        **settings: Any,
     ) -> None:
-        dotted = {name.replace("__", "."): value for name, value in settings.items()}
-        values = TINY | dotted | {"run.dir": str(folder)}
-        config = load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+        if config is None:
+            config = config_from(TINY | dotted(settings) | {"run.dir": str(folder)})
         self.folder = RunDirectory.open(config, resume=resume)
         self.rows: list[dict[str, float]] = []
         self._level = logging.getLogger().level

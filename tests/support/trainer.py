@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent.step import STEP, StepBlock
-from config.load import Overrides, load
+from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.heartbeat import Heartbeat
@@ -20,6 +20,7 @@ from server.ipc.messages import GameDecided, Ready, Stop, TrainerReport
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.trainer.trainer import Trainer
+from tests.support.dotted import dotted
 from tests.support.worlds import DQN, EXPERT, SPEC
 
 SETTINGS: dict[str, Any] = {
@@ -37,8 +38,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def config_with(**changes: Any) -> Config:
-    values = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
-    return load(Overrides(values=values, options=dict.fromkeys(values, "")), {}).config
+    return config_from(SETTINGS | dotted(changes))
 
 
 def played(first: int, n: int, stream: int = 1, actor: int | None = None) -> StepBlock:

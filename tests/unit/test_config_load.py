@@ -14,7 +14,16 @@ import tomli_w
 
 from config import load as loading
 from config.fields import all_settings, flat, nearest, nested
-from config.load import IMPLIED, ConfigError, Loaded, Overrides, load, to_toml
+from config.load import (
+    IMPLIED,
+    ConfigError,
+    Loaded,
+    Overrides,
+    config_from,
+    config_of_run,
+    load,
+    to_toml,
+)
 from config.models import NONE, Config
 from config.options import add_arguments, given, parse
 from server.run.directory import write_effective
@@ -252,16 +261,16 @@ def test_files_of_a_run_are_found_from_everywhere(
         (str(here / "word"), here / "word"),
         ("not/there", Path("not/there")),  # perhaps it is, where the run was started first
     ):
-        config = load(Overrides(values=dict.fromkeys(files, place)), {}).config
+        config = config_from(dict.fromkeys(files, place))
         write_effective(config, tmp_path)
         monkeypatch.chdir(elsewhere)
-        resumed = flat(load(Overrides(resume=tmp_path), {}).config)
+        resumed = flat(config_of_run(tmp_path))
         assert [resumed[key] for key in files] == [named] * len(files)
         # Only what a run keeps: a file that somebody is to put elsewhere says what was said.
         assert f'token_file = "{place}"' in to_toml(config)
         monkeypatch.chdir(here)
     write_effective(Config(), tmp_path)
-    assert load(Overrides(resume=tmp_path), {}).config.server.token_file is None
+    assert config_of_run(tmp_path).server.token_file is None
 
 
 def test_a_saved_none_wins_over_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,3 +447,23 @@ def test_a_secret_of_the_wrong_type_is_not_quoted(wrong: str, tmp_path: Path) ->
     message = _message(Overrides(file=tmp_path / "a.toml"))
     assert "server.token: expected text" in message
     assert "12345678" not in message
+
+
+# Configurations that programs make
+
+
+def test_values_in_a_program_make_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_LEARNER__GAMMA", "0.5")
+    assert config_from({}) == Config()
+    found = config_from({"server.port": 5, "run.dir": "a"}, preset="demo")
+    assert (found.server.port, found.run.dir) == (5, Path("a"))
+    demo = load(Overrides(preset="demo"), {}).config
+    assert flat(found) == flat(demo) | {"server.port": 5, "run.dir": Path("a")}
+    assert config_from({"tempest.port": 0}).expert == config_from({}, preset="tempest").expert
+
+
+def test_values_in_a_program_that_do_not_fit_are_refused_with_their_source() -> None:
+    with pytest.raises(ConfigError, match=r"^here: server\.port: expected a whole number"):
+        config_from({"server.port": -1}, source="here")
+    with pytest.raises(ConfigError, match="there is no preset 'x'"):
+        config_from({}, preset="x")

@@ -46,7 +46,7 @@ def test_one_parser_keeps_nothing_between_command_lines() -> None:
     parser = _parser()
     parse(parser, ["serve", "--port", "1", "--preset", "demo"])
     second = given(parse(parser, ["serve"]))
-    assert (second.values, second.preset) == ({}, None)
+    assert (second.settings.values, second.preset) == ({}, None)
 
 
 def test_an_unknown_option_names_the_nearest() -> None:

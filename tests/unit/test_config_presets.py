@@ -9,7 +9,7 @@ import pytest
 
 from config import docs
 from config.fields import all_settings
-from config.load import Overrides, load, presets, toml_layer
+from config.load import COMMAND_LINE, Layer, Overrides, load, presets, toml_layer
 from config.models import Config
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +55,9 @@ def test_a_preset_holds_differences_with_reasons(name: str) -> None:
 def test_the_older_clients_bring_their_preset_along() -> None:
     """A port for them is enough, wherever it is set."""
     preset = load(Overrides(preset="tempest"), {})
+    option = Layer(COMMAND_LINE, {"tempest.port": 0}, {"tempest.port": "--tempest-port"})
     for loaded in (
-        load(Overrides(values={"tempest.port": 0}, options={"tempest.port": "--tempest-port"}), {}),
+        load(Overrides(settings=option), {}),
         load(environ={"UNDERSTUDY_TEMPEST__PORT": "0"}),
     ):
         assert loaded.config.tempest.port == 0

@@ -11,7 +11,7 @@ import tomli_w
 from config import renamed
 from config.changes import changed, parse
 from config.fields import all_settings, flat, nested, variable_of
-from config.load import ConfigError, Overrides, load
+from config.load import ConfigError, Overrides, config_of_run, load
 from config.models import Config
 from config.options import add_arguments, given
 from config.options import parse as parse_arguments
@@ -66,13 +66,13 @@ def test_a_run_from_before_keeps_its_values_and_is_rewritten_with_the_new_names(
     assert {loaded.origins[key] for key in expected} == {f"run {tmp_path}"}
     text = write_effective(loaded.config, tmp_path).read_text()
     assert not [old for old in OLD if f"\n{old.partition('.')[2]} = " in text]
-    assert load(Overrides(resume=tmp_path), {}).config == loaded.config
+    assert config_of_run(tmp_path) == loaded.config
 
 
 def test_a_value_from_before_is_todays(tmp_path: Path) -> None:
     for old, new in (("go_back", "rollback"), ("stop", "stop")):
         run = run_of(tmp_path, {"health.then": old})
-        assert load(Overrides(resume=run), {}).config.health.on_divergence == new
+        assert config_of_run(run).health.on_divergence == new
 
 
 def test_a_damaged_value_under_an_old_name_is_refused(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_in_a_run_with_both_names_todays_counts(tmp_path: Path) -> None:
     for first, second in (("lower_rate", "lr_factor"), ("lr_factor", "lower_rate")):
         both = {f"health.{name}": 0.25 if name == "lr_factor" else 0.75 for name in (first, second)}
         assert list(both) == [f"health.{first}", f"health.{second}"]
-        assert load(Overrides(resume=run_of(tmp_path, both)), {}).config.health.lr_factor == 0.25
+        assert config_of_run(run_of(tmp_path, both)).health.lr_factor == 0.25
 
 
 @pytest.mark.parametrize(("old", "new"), renamed.KEYS.items())

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from config import show
 from config.fields import HIDDEN, all_settings, flat
-from config.load import Loaded, Overrides, load
+from config.load import COMMAND_LINE, Layer, Loaded, Overrides, load
 
 SECRET = "s3cret-of-the-house"
 
@@ -20,8 +20,11 @@ SECRET = "s3cret-of-the-house"
 def loaded() -> Loaded:
     return load(
         Overrides(
-            values={"server.port": 0, "learner.hidden": [128, 128]},
-            options={"server.port": "--port", "learner.hidden": "--learner.hidden"},
+            settings=Layer(
+                COMMAND_LINE,
+                {"server.port": 0, "learner.hidden": [128, 128]},
+                {"server.port": "--port", "learner.hidden": "--learner.hidden"},
+            )
         ),
         {
             "UNDERSTUDY_SERVER__TOKEN": SECRET,

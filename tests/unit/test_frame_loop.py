@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 from agent.decision import ActingParams
 from agent.replay import Replay
 from agent.step import FINAL, STEP
-from config.models import RewardConfig
 from protocol.errors import RemoteError
 from protocol.messages import Action, Actions
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
-from tests.support.frame_loop import EXPERT_ACTION, EXPERT_ROW, POLICY_ACTION, FakePlayer, World
+from tests.support.frame_loop import (
+    EXPERT_ACTION,
+    EXPERT_ROW,
+    POLICY_ACTION,
+    FakePlayer,
+    World,
+    brief,
+)
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC
-
-
-def brief(row: dict[str, Any]) -> tuple[Any, ...]:
-    kind = {STEP: "step", FINAL: "final"}[row["kind"]]
-    return kind, row["stream"], row["seq"], row["obs"][0], row["reward"], row["status"]
 
 
 def test_a_frame_is_answered_and_its_successor_makes_it_a_step() -> None:
@@ -98,7 +99,7 @@ def test_an_episode_ends_with_a_final_row_and_the_next_one_starts_afresh(status:
     player.frame(obs=4, reward=6)
     world.run()
     assert [brief(row) for row in world.rows()] == [*ended, ("step", stream, 2, 3, 6, 0)]
-    assert [(e.episode_return, e.length, e.role) for e in world.turn.episodes] == [(5, 1, "train")]
+    assert [(e.episode_return, e.length, e.role) for e in world.episodes()] == [(5, 1, "train")]
 
 
 @pytest.mark.parametrize("status", [1, 2])
@@ -111,7 +112,7 @@ def test_an_episode_of_one_frame_leaves_nothing(status: int) -> None:
     player.leave()
     world.run()
     assert world.rows() == []
-    assert list(world.turn.episodes) == []
+    assert world.episodes() == []
 
 
 def test_the_expert_acts_where_it_recommends_something() -> None:
@@ -229,7 +230,7 @@ def test_evaluation_stores_nothing(role: str) -> None:
     assert world.rows() == []
     assert world.turn.stored == 0
     assert world.turn.frames == {"train": 0, "eval": 0, "eval_expert": 0} | {role: 30}
-    assert [(e.role, e.episode_return, e.length) for e in world.turn.episodes] == [(role, 9, 9)] * 3
+    assert [(e.role, e.episode_return, e.length) for e in world.episodes()] == [(role, 9, 9)] * 3
 
 
 def test_answers_of_a_player_that_came_together_go_together() -> None:
@@ -245,228 +246,6 @@ def test_answers_of_a_player_that_came_together_go_together() -> None:
     assert one.released == [2, 0, 3, 1]
     assert (one.sends, other.sends) == (2, 1)
     assert len(other.answers) == 1
-
-
-REWARDS = GameSpec(
-    "rewards", Observation("float32", (1,)), (Discrete("fire", 4),), ("score", "life", "time")
-).checked()
-
-
-@pytest.mark.parametrize(
-    ("reward", "clip", "expected"),
-    [([1, 1, 1], None, 2 - 3 + 1), ([1, 0, 0], 1.0, 1), ([0, 5, 0], 1.0, -1), ([1, 0, 2], 10.0, 4)],
-)
-def test_rewards_are_weighted_then_clipped(
-    reward: list[float], clip: float | None, expected: float
-) -> None:
-    world = World(
-        REWARDS, reward=RewardConfig(weights={"score": 2.0, "life": -3.0}, clip=clip), action=(1,)
-    )
-    player = world.player()
-    player.frame(reward=[0.0, 0.0, 0.0])
-    world.run()
-    player.frame(reward=reward, status=1)
-    world.run()
-    assert world.rows()[0]["reward"] == expected
-    # Returns that people see are before the clip.
-    assert world.turn.episodes[0].episode_return == 2 * reward[0] - 3 * reward[1] + reward[2]
-
-
-def test_rewards_whose_sum_is_too_large_end_that_connection_alone() -> None:
-    """Each component is finite, their weighted sum is not: it would poison every weight."""
-    reward = RewardConfig(weights={"score": 1e30})
-    world = World(REWARDS, reward=reward, action=(1,))
-    bad, good = world.player(), world.player()
-    for player in (bad, good):
-        player.frame(reward=[3e38, 0.0, 0.0])  # ignored: the first of an episode
-    world.run()
-    bad.frame(reward=[3e38, 0.0, 0.0])
-    good.frame(reward=[0.0, 4.0, 0.0])
-    world.run()
-    assert bad.error is not None
-    assert bad.error.code == "reward_not_finite"
-    assert len(bad.answers) == 1
-    assert good.error is None
-    assert [brief(row) for row in world.rows()] == [("step", good.streams[0], 0, 0, 4, 0)]
-    assert np.isfinite([row["reward"] for row in world.rows()]).all()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_bad_observation_ends_its_connection_alone(value: float, place: int) -> None:
-    world = World()
-    players = [world.player() for _ in range(3)]
-    for i, player in enumerate(players):
-        player.frame(obs=i)
-    world.run()
-    for i, player in enumerate(players):
-        player.frame(obs=value if i == place else 10 + i, reward=i)
-    world.run()
-    bad = players.pop(place)
-    assert bad.error is not None
-    assert bad.error.code == "observation_not_finite"
-    assert len(bad.answers) == 1
-    assert all(player.error is None and len(player.answers) == 2 for player in players)
-    streams = [player.streams[0] for player in players]
-    assert [row["stream"] for row in world.rows()] == streams
-    assert [brief(row)[3:] for row in world.rows()] == [(i, i, 0) for i in range(3) if i != place]
-    bad.leave()
-    for player in players:
-        player.frame(obs=100)
-    world.run()
-    # The bad frame completed nothing, so there is no step for its final row to end.
-    assert bad.streams[0] not in {row["stream"] for row in world.rows()}
-    assert all(len(player.answers) == 3 for player in players)
-
-
-def test_large_observations_are_played_on_up_to_a_limit() -> None:
-    world = World()
-    players = [world.player() for _ in range(4)]
-    for player in players:
-        player.frame(obs=1e9)
-    wild = world.player()
-    wild.frame(obs=-1.1e9)
-    world.run()
-    assert all(player.error is None and len(player.answers) == 1 for player in players)
-    assert wild.error is not None
-    assert wild.error.code == "observation_not_finite"
-
-
-def test_a_bad_slot_of_frames_ends_all_slots_of_that_connection() -> None:
-    world = World()
-    vector, single = world.player(slots=3), world.player()
-    vector.frames([1, 2, 3], [0, 0, 0], [0, 0, 0])
-    single.frame(obs=4)
-    world.run()
-    vector.frames([1, np.nan, 3], [7, 7, 7], [0, 0, 0])
-    single.frame(obs=5, reward=8)
-    world.run()
-    assert vector.error is not None
-    assert "got nan in element 0" in vector.error.message
-    assert [brief(row) for row in world.rows()] == [("step", single.streams[0], 0, 4, 8, 0)]
-    assert len(single.answers) == 2
-
-
-def test_the_other_slots_of_a_failed_connection_are_not_stuck() -> None:
-    world = World()
-    player = world.player(slots=2)
-    player.frame(obs=np.nan, slot=0)
-    player.frame(obs=1, slot=1)
-    world.run()
-    assert player.error is not None
-    assert player.released == [1]
-    player.leave()
-    world.run()
-    assert world.turn.slots == 0
-
-
-def test_a_batch_of_bad_frames_alone_is_no_batch() -> None:
-    world = World()
-    player = world.player()
-    player.frame(obs=np.nan)
-    world.run()
-    assert player.error is not None
-    assert list(world.policy.batches) == []
-    other = world.player()
-    other.frame()
-    world.run()
-    assert len(other.answers) == 1
-
-
-def test_pixels_are_not_looked_at_for_nan() -> None:
-    world = World(PIXELS, action=(3,))
-    player = world.player()
-    for value in (255, 7):
-        player.frame(obs=value)
-        world.run()
-    assert world.rows()[0]["obs"] == [255] * 6
-
-
-# Disconnects.
-
-
-def test_a_disconnect_in_the_middle_truncates_with_the_pending_frame() -> None:
-    world = World()
-    player = world.player()
-    for i in range(3):
-        player.frame(obs=i, reward=i)
-        world.run()
-    player.leave()
-    world.run()
-    stream = player.streams[0]
-    assert [brief(row) for row in world.rows()] == [
-        ("step", stream, 0, 0, 1, 0),
-        ("step", stream, 1, 1, 2, 0),
-        ("final", stream, 2, 2, 0, 0),
-    ]
-    assert world.turn.slots == 0
-    assert list(world.turn.episodes) == [], "a broken episode has no return to show"
-
-
-def test_a_disconnect_before_a_step_was_stored_leaves_nothing() -> None:
-    world = World()
-    player = world.player()
-    player.frame()
-    world.run()
-    player.leave()
-    world.run()
-    assert world.rows() == []
-
-
-@pytest.mark.parametrize("frames", [0, 1])
-def test_a_disconnect_between_episodes_leaves_nothing_more(frames: int) -> None:
-    world = World()
-    player = world.player()
-    for status in (0, 1, *[0] * frames):
-        player.frame(status=status)
-        world.run()
-    assert len(world.rows()) == 2
-    player.leave()
-    world.run()
-    assert len(world.rows()) == 2, "the second episode has no step that a final row could end"
-
-
-def test_a_disconnect_while_its_frame_waits_counts_the_frame() -> None:
-    world = World()
-    player = world.player()
-    player.frame(obs=1)
-    world.run()
-    player.frame(obs=2, reward=3)
-    player.leave()
-    world.run()
-    stream = player.streams[0]
-    assert [brief(row) for row in world.rows()] == [
-        ("step", stream, 0, 1, 3, 0),
-        ("final", stream, 1, 2, 0, 0),
-    ]
-    assert len(player.answers) == 1
-    assert world.turn.slots == 0
-
-
-def test_a_disconnect_while_its_last_frame_waits_has_one_final_row() -> None:
-    world = World()
-    player = world.player()
-    player.frame(obs=1)
-    world.run()
-    player.frame(obs=2, status=2)
-    player.leave()
-    world.run()
-    assert [row["kind"] for row in world.rows()] == [STEP, FINAL]
-
-
-def test_only_slots_with_a_step_get_a_final_row_at_a_disconnect() -> None:
-    world = World()
-    player = world.player(slots=3)
-    for slot, frames in ((0, 2), (1, 1)):
-        for i in range(frames):
-            player.frame(obs=10 * slot + i, slot=slot)
-            world.run()
-    player.leave()
-    world.run()
-    assert [brief(row)[:4] for row in world.rows()] == [
-        ("step", player.streams[0], 0, 0),
-        ("final", player.streams[0], 1, 1),
-    ]
 
 
 def test_slots_are_freed_and_memory_does_not_grow_over_10_000_connects() -> None:
@@ -522,7 +301,7 @@ def test_a_new_player_inherits_nothing_from_the_one_whose_row_it_gets() -> None:
         ("step", second.streams[0], 0, 0, 2, 1),
         ("final", second.streams[0], 1, 0, 0, 0),
     ]
-    assert world.turn.episodes[-1].episode_return == 2
+    assert world.episodes()[-1].episode_return == 2
 
 
 # Segments and episodes.
@@ -589,128 +368,6 @@ def test_it_knows_whether_games_of_evaluation_play() -> None:
         world.run()
     assert not world.turn.evaluating
     assert world.turn.slots_by_role == {"train": 1, "eval": 0, "eval_expert": 0}
-
-
-# Back-pressure.
-
-
-def test_a_full_sink_loses_nothing_and_keeps_the_order() -> None:
-    world = World(room=0)
-    players = [world.player() for _ in range(4)]
-    for player in players:
-        player.frame()
-    world.run()
-    assert not world.turn.full
-    for player in players:
-        player.frame(status=1)
-    world.run()
-    assert world.turn.full
-    assert all(len(player.answers) == 2 for player in players), "answers do not wait for the ring"
-    for player in players:
-        player.frame()
-    world.run()
-    assert all(len(player.answers) == 2 for player in players), "but the next turn does"
-    expected = [("step", i) for i in range(4)] + [("final", i) for i in range(4)]
-    for room in (3, 0, 1, 2, 2):
-        world.sink.free += room
-        world.turn.flush()
-    assert [
-        (brief(row)[0], [p.streams[0] for p in players].index(row["stream"]))
-        for row in world.rows()
-    ] == expected
-    assert not world.turn.full
-    world.run()
-    assert all(len(player.answers) == 3 for player in players)
-    assert world.turn.stored == 4
-
-
-def test_a_disconnect_while_the_sink_is_full_is_stored_later() -> None:
-    world = World(room=0)
-    player = world.player()
-    for i in range(2):
-        player.frame(obs=i)
-        world.run()
-    assert world.turn.full
-    player.frame(obs=2)
-    player.leave()
-    world.run()
-    assert world.turn.slots == 1
-    world.sink.free = 100
-    world.turn.flush()
-    world.run()
-    assert [brief(row)[:4] for row in world.rows()] == [
-        ("step", player.streams[0], 0, 0),
-        ("step", player.streams[0], 1, 1),
-        ("final", player.streams[0], 2, 2),
-    ]
-    assert world.turn.slots == 0
-
-
-def test_what_waits_for_a_full_sink_is_bounded() -> None:
-    world = World(room=0)
-    players = [world.player(slots=4) for _ in range(4)]
-    for status in (0, 0, 1, 0, 0, 0):
-        for player in players:
-            player.frames([0] * 4, [0] * 4, [status] * 4)
-        world.run()
-        if world.turn.full:
-            break
-    assert world.turn.full
-    waits = len(world.turn._pending_steps)
-    for player in players:
-        player.leave()
-        for _ in range(20):
-            world.run()
-    assert len(world.turn._pending_steps) == waits <= 3 * 16
-
-
-def test_it_is_idle_only_when_nothing_waits() -> None:
-    world = World(room=0)
-    assert world.turn.idle
-    player = world.player()
-    player.frame()
-    assert not world.turn.idle, "a frame waits"
-    world.run()
-    assert world.turn.idle
-    player.frame()
-    world.run()
-    assert not world.turn.idle, "a step waits for the ring"
-    world.sink.free = 1
-    world.turn.flush()
-    assert world.turn.idle
-    player.leave()
-    assert not world.turn.idle, "an episode waits to be truncated"
-    world.run()
-    assert not world.turn.idle, "its final row waits for the ring"
-    world.sink.free = 1
-    world.turn.flush()
-    assert world.turn.idle
-
-
-def test_new_players_may_join_while_the_sink_is_full_and_frames_wait() -> None:
-    """The tables grow under what waits in them."""
-    world = World(room=0)
-    first = [world.player() for _ in range(10)]
-    for i in range(2):
-        for n, player in enumerate(first):
-            player.frame(obs=100 * i + n, reward=n)
-        world.run()
-    assert world.turn.full
-    for n, player in enumerate(first):
-        player.frame(obs=200 + n, reward=n)
-    later = [world.player() for _ in range(200)]
-    for n, player in enumerate(later):
-        player.frame(obs=1000 + n)
-    world.sink.free = 10**6
-    world.turn.flush()
-    world.run()
-    assert [len(player.answers) for player in first] == [3] * 10
-    assert [len(player.answers) for player in later] == [1] * 200
-    assert [brief(row) for row in world.rows()] == [
-        ("step", player.streams[0], i, 100 * i + n, n, 0)
-        for i in range(2)
-        for n, player in enumerate(first)
-    ]
 
 
 # FRAMES.
@@ -1004,28 +661,3 @@ def test_heads_in_any_order_reach_the_client_as_it_declared_them() -> None:
     assert player.last.action == [0.5, 2, [-1.0, 1.0]]
     raw = msgspec.msgpack.encode(player.last)
     assert msgspec.msgpack.decode(raw)[3] == [0.5, 2, [-1.0, 1.0]]
-
-
-def test_what_is_answered_for_is_counted_before_anybody_knows() -> None:
-    """Steps completed, and frames of training that are answered and not complete."""
-    world = World()
-    in_flight = world.turn._in_flight
-    seen: list[list[int]] = []
-
-    class Watcher(FakePlayer):
-        def send(self, data: bytes) -> None:
-            seen.append(in_flight.tolist())
-            super().send(data)
-
-    player = Watcher(world, 1, "train", 1)
-    judge = FakePlayer(world, 1, "eval", 2)
-    for status in (0, 0, 1, 0):
-        player.frame(status=status)
-        judge.frame()
-        world.turn.run()
-    assert seen == [[0, 1], [1, 1], [2, 0], [2, 1]]
-    player.leave()
-    judge.leave()
-    world.turn.run()
-    assert in_flight.tolist() == [2, 0], "cut in order: its frame ended the episode"
-    assert world.turn.stored == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.load import ConfigError, Overrides, load
+from config.load import ConfigError, config_of_run
 from config.models import Config, RunConfig, ServerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server.run.directory import RunDirectory
@@ -40,7 +40,7 @@ def test_a_new_run_gets_a_folder(tmp_path: Path) -> None:
     assert (folder.path, folder.launch) == (path, 1)
     assert folder.checkpoints.is_dir()
     assert folder.game() is None
-    assert load(Overrides(resume=path), {}).config.server.port == 1234
+    assert config_of_run(path).server.port == 1234
 
 
 def test_an_empty_folder_will_do(tmp_path: Path) -> None:

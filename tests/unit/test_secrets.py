@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from config.load import ConfigError, Overrides, load, to_toml
+from config.load import ConfigError, config_from, to_toml
 from config.models import Config
 from config.secrets import KEYS, with_secrets
+from tests.support.dotted import dotted
 
 
 def configured(**values: object) -> Config:
-    return load(Overrides(values={k.replace("__", "."): v for k, v in values.items()}), {}).config
+    return config_from(dotted(values))
 
 
 def secret(config: Config, key: str) -> str | None:

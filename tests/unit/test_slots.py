@@ -2,16 +2,14 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from agent.decision import EVAL, EVAL_EXPERT, TRAIN
-from agent.step import FINAL, STEP
 from protocol.spaces import GameSpec, Observation
-from server.gateway.slots import FrameBatch, FrameStacks, PendingSteps, SlotTable, slot_bytes
-from tests.support.worlds import DQN, PIXELS, SPEC
+from server.gateway.slots import SlotTable
+from tests.support.worlds import SPEC
 
 MOST = 2048
 
@@ -85,96 +83,6 @@ def test_memory_does_not_grow_over_10_000_connects() -> None:
     assert table.stream[kept].tolist() == [1]
 
 
-def test_frames_can_be_dropped_from_the_middle() -> None:
-    batch = FrameBatch(SPEC, 1, MOST)
-    batch.n = 5
-    batch.obs[:5, 0] = batch.rewards[:5, 0] = batch.seq[:5] = batch.row[:5] = np.arange(5)
-    batch.keep(np.array([True, False, True, False, True]))
-    assert batch.n == 3
-    for column in (batch.obs[:3, 0], batch.rewards[:3, 0], batch.seq[:3], batch.row[:3]):
-        assert column.tolist() == [0, 2, 4]
-
-
-@pytest.mark.parametrize("spec", [SPEC, PIXELS])
-def test_stacks_hold_the_last_frames_of_each_slot(spec: GameSpec) -> None:
-    size = spec.observation_size
-    stacks = FrameStacks(spec, 3, MOST)
-    out = np.empty((2, 3 * size), spec.observation_dtype)
-    nothing = np.zeros(2, np.bool_)
-
-    def add(rows: list[int], values: list[int], first: list[bool] | None = None) -> None:
-        obs = np.repeat(np.array(values, spec.observation_dtype), size).reshape(len(rows), size)
-        begins = nothing[: len(rows)] if first is None else np.array(first)
-        stacks.add(np.array(rows), obs, begins)
-
-    def taken(*rows: int) -> list[list[int]]:
-        stacks.take(np.array(rows), out[: len(rows)])
-        frames = out[: len(rows)].reshape(len(rows), 3, size)
-        assert (frames == frames[:, :, :1]).all(), "frames are mixed up"
-        return frames[:, :, 0].tolist()
-
-    add([0, 1], [1, 2], [True, True])
-    assert taken(0, 1) == [[1, 1, 1], [2, 2, 2]]
-    add([1], [3])
-    assert taken(1, 0) == [[2, 2, 3], [1, 1, 1]]
-    add([0, 1], [4, 5])
-    add([0, 1], [6, 7], [True, False])
-    assert taken(0, 1) == [[6, 6, 6], [3, 5, 7]]
-    add([0, 1], [8, 9])
-    assert taken(0, 1) == [[6, 6, 8], [5, 7, 9]]
-
-
-@pytest.mark.parametrize("spec", [SPEC, PIXELS])
-def test_the_outbox_makes_steps_and_final_rows(spec: GameSpec) -> None:
-    table, pending_steps = SlotTable(spec, MOST), PendingSteps(spec, MOST)
-    rows = table.take([100, 200], "train")
-    table.obs[rows] = 3
-    table.action[rows] = 1
-    table.actor[rows] = DQN
-    table.seq[rows] = [5, 6]
-    pending_steps.steps(table, rows, np.array([0.5, -1], np.float32), np.array([0, 1], np.uint8))
-    pending_steps.finals(
-        table, rows[1:], np.full((1, spec.observation_size), 9), np.array([7], np.uint32)
-    )
-    block = pending_steps.waiting(100)
-    assert len(block) == len(pending_steps) == 3
-    assert block.kind.tolist() == [STEP, STEP, FINAL]
-    assert block.stream.tolist() == [100, 200, 200]
-    assert block.seq.tolist() == [5, 6, 7]
-    assert block.actor.tolist() == [DQN, DQN, 0]
-    assert block.reward.tolist() == [0.5, -1, 0]
-    assert block.status.tolist() == [0, 1, 0]
-    assert block.obs[:, 0].tolist() == [3, 3, 9]
-    assert block.action[:, 0].tolist() == [1, 1, 0]
-
-
-def test_the_outbox_hands_out_in_order_and_is_used_again() -> None:
-    table, pending_steps = SlotTable(SPEC, MOST), PendingSteps(SPEC, MOST)
-    rows = table.take([1, 2, 3], "train")
-    size = len(pending_steps._block)
-    table.actor[rows] = DQN
-    for turn in range(50):
-        table.seq[rows] = turn
-        pending_steps.steps(table, rows, np.zeros(3, np.float32), np.zeros(3, np.uint8))
-        seen = []
-        while len(pending_steps):
-            block = pending_steps.waiting(2)
-            seen += block.stream.tolist()
-            pending_steps.sent(len(block))
-        assert seen == [1, 2, 3]
-    assert len(pending_steps._block) == size
-
-
-def test_the_outbox_has_room_for_all_that_its_slots_can_add() -> None:
-    """A step and a final row each in a turn, and a final row more for one that disconnects."""
-    table, pending_steps = SlotTable(SPEC, 16), PendingSteps(SPEC, 16)
-    rows = table.take(list(range(16)), "train")
-    pending_steps.steps(table, rows, np.zeros(16, np.float32), np.ones(16, np.uint8))
-    for _ in range(2):
-        pending_steps.finals(table, rows, table.obs[rows], table.seq[rows])
-    assert len(pending_steps.waiting(1000)) == 48
-
-
 # Memory that is given back.
 
 
@@ -230,20 +138,3 @@ def test_memory_is_taken_by_what_is_written_alone() -> None:
     assert full - resident_bytes() > 75_000_000
     assert table.obs[4, 999] == 1.0
     assert table.obs[19_999, 999] == 0.0
-
-
-def test_bytes_of_a_slot_are_those_of_its_arrays() -> None:
-    n = 1024
-    for spec, stack in ((SPEC, 1), (PIXELS, 4)):
-        holders: list[Any] = [SlotTable(spec, n), FrameBatch(spec, stack, n)]
-        if stack > 1:
-            holders.append(FrameStacks(spec, stack, n))
-        held = sum(
-            array.nbytes
-            for holder in holders
-            for name, array in vars(holder).items()
-            if isinstance(array, np.ndarray) and name != "_order"
-        )
-        block = PendingSteps(spec, n)._block
-        held += sum(getattr(block, name).nbytes for name in type(block).__slots__)
-        assert slot_bytes(spec, stack) == pytest.approx(held / n, rel=0.05, abs=64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config.load import Overrides, load
+from config.load import config_from
 from config.models import Config
 from lab.sync_trainer import Evaluation, SyncTrainer, SyncTrainerOptions, evaluate_expert, run
 from lab.vector_client import VectorClient
@@ -22,7 +22,7 @@ LUNAR = "LunarLander-v3"
 def config(seed: int = 3, **values: Any) -> Config:
     small = {"learner.hidden": (16,), "learner.batch_size": 32, "trainer.min_steps": 50}
     values = small | {"run.seed": seed, "trainer.device": "cpu"} | values
-    return load(Overrides(preset="demo", values=values), {}).config
+    return config_from(values, preset="demo")
 
 
 def options(frames: int = 300, **changed: Any) -> SyncTrainerOptions:
@@ -127,7 +127,7 @@ def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
     with SyncTrainer(config(), options(expert="none")) as arena:
         while arena.sink.stored < 1000:
             arena.play()
-        seen = sorted(episode.episode_return for episode in arena.turn.episodes)
+        seen = sorted(episode.episode_return for episode in arena.turn.episodes.finished)
         given = sorted(total for game in arena.players.games for total in game.returns)
         assert len(seen) > 3
         assert seen == pytest.approx(given, abs=1e-3)

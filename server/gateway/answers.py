@@ -1,0 +1,71 @@
+"""Answers to a batch of frames: actions to bytes, and bytes to who waits for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol import codec
+from protocol.messages import Actions
+from protocol.spaces import GameSpec
+from server.gateway.frame_batch import BatchEntry, FrameBatch
+
+
+def send_answers(
+    batch: FrameBatch, spec: GameSpec, running: npt.NDArray[np.bool_], version: int
+) -> None:
+    """Send what `batch.actions`, `actors` and `explored` hold. `running` [n]: frames that do not
+    end an episode; `version`: of the policy."""
+    _send(batch.entries, _encoded(batch, spec, running, version))
+
+
+def _encoded(
+    batch: FrameBatch, spec: GameSpec, running: npt.NDArray[np.bool_], version: int
+) -> list[bytes]:
+    """The answer to each entry of the batch."""
+    n = batch.n
+    actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
+    # NaN has no integer: the rows without an action are zeroed for the conversion alone.
+    parts: list[Any] = spec.actions_of_rows(np.where(running[:, None], actions, 0))
+    tags, dice, alive = actors.tolist(), explored.tolist(), running.tolist()
+    seqs = batch.seq[:n].tolist()
+    answers: list[bytes] = []
+    i = 0
+    for entry in batch.entries:
+        if entry.slot is None:
+            at = slice(i, i + entry.n)
+            answers.append(
+                codec.encode(
+                    Actions(
+                        seqs[i],
+                        actions[at].tobytes(),
+                        actors[at].tobytes(),
+                        version,
+                        explored[at].tobytes(),
+                    )
+                )
+            )
+        else:
+            action = parts[i] if alive[i] else None
+            answers.append(
+                codec.encode_action(entry.slot, seqs[i], action, tags[i], version, bool(dice[i]))
+                if entry.context is None
+                else entry.context.encode(action, tags[i])
+            )
+        i += entry.n
+    return answers
+
+
+def _send(entries: list[BatchEntry], answers: list[bytes]) -> None:
+    """Sent behind each other without work in between: a game on this machine that is woken by the
+    first finds the others without falling asleep, and waking it is what costs. The answers to one
+    client's frames that came together go together, too."""
+    first, last = 0, len(entries)
+    for i, entry in enumerate(entries, 1):
+        client = entry.client
+        client.answered(entry.slot)
+        if i == last or entries[i].client is not client:
+            client.send(answers[first] if i == first + 1 else b"".join(answers[first:i]))
+            first = i

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import RemoteError
+from protocol.messages import RUNNING, TERMINATED, Frame
+from server.gateway.expert_advice import add_advice
+from server.gateway.expert_plugin import ExpertPlugin, Situation
+from server.gateway.frame_batch import FrameBatch
+from server.gateway.slots import SlotTable
+from tests.support.worlds import SPEC
+
+ADVICE = [1.0, 0.5, -0.5]
+
+
+class Client:
+    def __init__(self, rows: npt.NDArray[np.int64]) -> None:
+        self.rows = rows
+        self.error: RemoteError | None = None
+
+    def send(self, data: bytes) -> None: ...
+
+    def answered(self, slot: int | None) -> None: ...
+
+    def fail(self, error: RemoteError) -> None:
+        self.error = error
+
+
+class Lives:
+    """A context that tells the expert a number."""
+
+    def __init__(self, lives: int) -> None:
+        self.lives = lives
+
+    def encode(self, _action: Any, _actor: int) -> bytes:
+        return b""
+
+    @staticmethod
+    def expert_fields(contexts: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
+        return {"lives": np.array([context.lives for context in contexts])}
+
+
+class Level(Lives):
+    @staticmethod
+    def expert_fields(contexts: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:
+        return {"level": np.array([context.lives for context in contexts])}
+
+
+class Room:
+    """A table, a batch, and a plugin that notes what it is asked."""
+
+    def __init__(self, advice: Any = ADVICE) -> None:
+        self.table, self.batch = SlotTable(SPEC, 100), FrameBatch(SPEC, 1, 100)
+        self.asked: list[tuple[list[int], dict[str, list[int]]]] = []
+        self.advice = advice
+        self.plugin = ExpertPlugin("test", self._expert, SPEC)
+
+    def _expert(self, obs: npt.NDArray[Any], situation: Situation) -> Any:
+        fields = {name: values.tolist() for name, values in situation.fields.items()}
+        self.asked.append((situation.streams.tolist(), fields))
+        return np.tile(np.array(self.advice), (len(obs), 1))
+
+    def frame(
+        self,
+        stream: int,
+        context: Lives | None = None,
+        *,
+        role: str = "train",
+        status: int = RUNNING,
+        expert: Any = None,
+    ) -> Client:
+        client = Client(self.table.take([stream], role))
+        obs = memoryview(bytes(SPEC.observation_bytes))
+        self.batch.add_frame(client, Frame(0, 0, obs, 0.0, status, expert, None), context)
+        return client
+
+    def advised(self) -> list[bool]:
+        return (~np.isnan(self.batch.expert[: self.batch.n, 0])).tolist()
+
+
+def test_frames_without_a_recommendation_get_one() -> None:
+    room = Room()
+    room.frame(1)
+    room.frame(2, expert=[3, [0.25, 0.25]])
+    room.frame(3, role="eval")
+    room.frame(4, status=TERMINATED)
+    room.frame(5)
+    add_advice(room.plugin, room.table, room.batch)
+    assert room.asked == [([1, 5], {})]
+    assert room.advised() == [True, True, False, False, True]
+    assert room.batch.expert[0].tolist() == ADVICE
+    assert room.batch.expert[1].tolist() == [3, 0.25, 0.25]
+
+
+def test_each_kind_of_context_is_asked_about_apart() -> None:
+    room = Room()
+    room.frame(1, Lives(3))
+    room.frame(2)
+    room.frame(3, Level(7))
+    room.frame(4, Lives(5), expert=[3, [0.25, 0.25]])
+    room.frame(5, Lives(6))
+    room.frame(6)
+    add_advice(room.plugin, room.table, room.batch)
+    assert room.asked == [([2, 6], {}), ([1, 5], {"lives": [3, 6]}), ([3], {"level": [7]})]
+    assert all(room.advised())
+
+
+def test_nothing_is_asked_where_every_frame_has_a_recommendation() -> None:
+    for context in (None, Lives(1)):
+        room = Room()
+        room.frame(1, context, expert=[3, [0.25, 0.25]])
+        add_advice(room.plugin, room.table, room.batch)
+        assert room.asked == []
+
+
+def test_a_role_that_plays_the_expert_alone_ends_without_advice() -> None:
+    for has_plugin in (True, False):
+        room = Room(advice=[np.nan] * 3)
+        alone, trains = room.frame(1, role="eval_expert"), room.frame(2)
+        add_advice(room.plugin if has_plugin else None, room.table, room.batch)
+        assert alone.error is not None
+        assert alone.error.code == "expert_missing"
+        assert trains.error is None
+        assert room.batch.n == 1

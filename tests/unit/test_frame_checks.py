@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from config.models import RewardConfig
+from tests.support.frame_loop import REWARDS, World, brief
+from tests.support.worlds import PIXELS
+
+
+def test_rewards_whose_sum_is_too_large_end_that_connection_alone() -> None:
+    """Each component is finite, their weighted sum is not: it would poison every weight."""
+    reward = RewardConfig(weights={"score": 1e30})
+    world = World(REWARDS, reward=reward, action=(1,))
+    bad, good = world.player(), world.player()
+    for player in (bad, good):
+        player.frame(reward=[3e38, 0.0, 0.0])  # ignored: the first of an episode
+    world.run()
+    bad.frame(reward=[3e38, 0.0, 0.0])
+    good.frame(reward=[0.0, 4.0, 0.0])
+    world.run()
+    assert bad.error is not None
+    assert bad.error.code == "reward_not_finite"
+    assert len(bad.answers) == 1
+    assert good.error is None
+    assert [brief(row) for row in world.rows()] == [("step", good.streams[0], 0, 0, 4, 0)]
+    assert np.isfinite([row["reward"] for row in world.rows()]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_bad_observation_ends_its_connection_alone(value: float, place: int) -> None:
+    world = World()
+    players = [world.player() for _ in range(3)]
+    for i, player in enumerate(players):
+        player.frame(obs=i)
+    world.run()
+    for i, player in enumerate(players):
+        player.frame(obs=value if i == place else 10 + i, reward=i)
+    world.run()
+    bad = players.pop(place)
+    assert bad.error is not None
+    assert bad.error.code == "observation_not_finite"
+    assert len(bad.answers) == 1
+    assert all(player.error is None and len(player.answers) == 2 for player in players)
+    streams = [player.streams[0] for player in players]
+    assert [row["stream"] for row in world.rows()] == streams
+    assert [brief(row)[3:] for row in world.rows()] == [(i, i, 0) for i in range(3) if i != place]
+    bad.leave()
+    for player in players:
+        player.frame(obs=100)
+    world.run()
+    # The bad frame completed nothing, so there is no step for its final row to end.
+    assert bad.streams[0] not in {row["stream"] for row in world.rows()}
+    assert all(len(player.answers) == 3 for player in players)
+
+
+def test_large_observations_are_played_on_up_to_a_limit() -> None:
+    world = World()
+    players = [world.player() for _ in range(4)]
+    for player in players:
+        player.frame(obs=1e9)
+    wild = world.player()
+    wild.frame(obs=-1.1e9)
+    world.run()
+    assert all(player.error is None and len(player.answers) == 1 for player in players)
+    assert wild.error is not None
+    assert wild.error.code == "observation_not_finite"
+
+
+def test_a_bad_slot_of_frames_ends_all_slots_of_that_connection() -> None:
+    world = World()
+    vector, single = world.player(slots=3), world.player()
+    vector.frames([1, 2, 3], [0, 0, 0], [0, 0, 0])
+    single.frame(obs=4)
+    world.run()
+    vector.frames([1, np.nan, 3], [7, 7, 7], [0, 0, 0])
+    single.frame(obs=5, reward=8)
+    world.run()
+    assert vector.error is not None
+    assert "got nan in element 0" in vector.error.message
+    assert [brief(row) for row in world.rows()] == [("step", single.streams[0], 0, 4, 8, 0)]
+    assert len(single.answers) == 2
+
+
+def test_the_other_slots_of_a_failed_connection_are_not_stuck() -> None:
+    world = World()
+    player = world.player(slots=2)
+    player.frame(obs=np.nan, slot=0)
+    player.frame(obs=1, slot=1)
+    world.run()
+    assert player.error is not None
+    assert player.released == [1]
+    player.leave()
+    world.run()
+    assert world.turn.slots == 0
+
+
+def test_a_batch_of_bad_frames_alone_is_no_batch() -> None:
+    world = World()
+    player = world.player()
+    player.frame(obs=np.nan)
+    world.run()
+    assert player.error is not None
+    assert list(world.policy.batches) == []
+    other = world.player()
+    other.frame()
+    world.run()
+    assert len(other.answers) == 1
+
+
+def test_pixels_are_not_looked_at_for_nan() -> None:
+    world = World(PIXELS, action=(3,))
+    player = world.player()
+    for value in (255, 7):
+        player.frame(obs=value)
+        world.run()
+    assert world.rows()[0]["obs"] == [255] * 6
