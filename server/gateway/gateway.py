@@ -23,6 +23,7 @@ from agent.decision import ActingParams, acting_params_at
 from agent.device import resolve_device
 from agent.policy import Policy
 from config.models import Config
+from protocol.actor import TAGS
 from protocol.errors import RemoteError
 from protocol.messages import EVALUATE, PROTOCOL_VERSION, Settings, Welcome, WelcomeFields
 from protocol.session import ServerSession, stream_number
@@ -458,9 +459,9 @@ class Gateway:
         self._pipe.send(Settled(f"gateway-{self._index}", settled))
 
     def _played(self, playing: list[Connection]) -> npt.NDArray[np.int64]:
-        """Frames of these connections by who acted, [n, 3]."""
+        """Frames of these connections by who acted, [n, TAGS]."""
         if self.turn is None or not playing:
-            return np.zeros((0, 3), np.int64)
+            return np.zeros((0, TAGS), np.int64)
         starts, n = [], 0
         for connection in playing:
             starts.append(n)
