@@ -25,7 +25,9 @@ from lab.bench import learner as bench_learner
 from lab.bench import replay as bench_replay
 from lab.bench import serving as bench_serving
 
-CASES = ("replay", "learner", "serving", "tempest", "crowd", "update", "game")
+CASES = ("replay", "learner", "serving", "tempest", "fairness", "update", "game")
+ALIASES = {"crowd": "fairness"}
+"""Earlier names of cases."""
 COMPARED = ("update", "game")
 """Those that need Stable-Baselines3. Without it they are left out, unless they are asked for."""
 
@@ -36,7 +38,10 @@ Row = dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("cases", nargs="*", choices=[*CASES, []], help=f"{', '.join(CASES)} (all)")
+    add(
+        "cases", nargs="*", choices=[*CASES, *ALIASES, []], metavar="CASE",
+        help=f"{', '.join(CASES)} (all)",
+    )  # fmt: skip
     add("--clients", type=int, nargs="*", default=[32], metavar="N", help="(32)")
     add("--seconds", type=float, default=4.0, help="of each measurement (%(default)s)")
     add("--rounds", type=int, default=3, help="medians over this many (%(default)s)")
@@ -58,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
     """All rows that were asked for, as they are measured."""
-    cases = args.cases or CASES
+    cases = [ALIASES.get(case, case) for case in args.cases or CASES]
     if (problem := sb3.missing()) and any(case in cases for case in COMPARED):
         if args.cases:
             raise ConfigError(problem)
@@ -98,7 +103,7 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
             headline, *rest = found.rows(parameters)
             yield headline | calibration
             yield from rest
-    if "crowd" in cases:
+    if "fairness" in cases:
         yield fairness.measure(config=config, show=show)
     if "update" in cases:
         show("update, beside that of Stable-Baselines3")

@@ -10,24 +10,22 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection as Pipe
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import torch
 import uvloop
 
-from config.load import config_from
-from lab.load.generator import LoadResult, bench_spec, frame_bytes, load_process
+from lab.load.clients import bench_spec, frame_bytes
+from lab.load.generator import LoadResult, load_process
+from lab.load.process import LoadProcess
+from lab.supervised import supervised
 from protocol.spaces import GameSpec
-from server.run.directory import RunDirectory
 from server.supervisor.supervisor import Supervisor
 
 MATRIX = (8192, 256, 256)
@@ -142,11 +140,11 @@ def measure(
         show(f"{out.case}, {clients} clients, round {number + 1} of {rounds}")
         with echo_server(frame_bytes(spec, tempest=tempest)) as port:
             echo = _play(load, port, handshake=False)
-        with _server(config | {"trainer.enabled": False}) as server:
+        with bench_server(config | {"trainer.enabled": False}) as server:
             alone = _play(load, _port(server), server)
             with _matrix_computation():
                 beside = _play(load, _port(server), server)
-        with _server(config) as server:
+        with bench_server(config) as server:
             training, busy = _while_training(server, load)
             checkpoint, count = _while_saving(server, load)
             free = _updates_per_s(server, seconds)
@@ -161,27 +159,34 @@ def _port(server: Supervisor) -> int:
 
 def _while_training(server: Supervisor, load: Load) -> tuple[LoadResult, float]:
     """What clients see, and the updates a second meanwhile."""
-    pipe = _start_load(load, _port(server), warmup_s=2.0)
     points: list[tuple[float, float]] = []
-    while not pipe.poll():
+
+    def meanwhile() -> None:
         server.poll(0.1)
         if server.row.get("updates") and (not points or points[-1][0] != server.row["time"]):
             points.append((server.row["time"], server.row["updates"]))
+
+    with _start_load(load, _port(server), warmup_s=2.0) as process:
+        result: LoadResult = process.receive(meanwhile=meanwhile)
     # The last interval may lie behind the end of the load, the first ones are the warm-up.
     points = points[2:-1]
     (t0, u0), (t1, u1) = points[0], points[-1]
-    return _result(pipe), (u1 - u0) / (t1 - t0)
+    return result, (u1 - u0) / (t1 - t0)
 
 
 def _while_saving(server: Supervisor, load: Load) -> tuple[LoadResult, int]:
     """What clients see while one checkpoint after the other is written."""
-    pipe = _start_load(load, _port(server), warmup_s=0.5)
     count = 0
-    while not pipe.poll():
+
+    def meanwhile() -> None:
+        nonlocal count
         server.checkpoint()
         count += 1
         server.poll(0.2)
-    return _result(pipe), count
+
+    with _start_load(load, _port(server), warmup_s=0.5) as process:
+        result: LoadResult = process.receive(meanwhile=meanwhile)
+    return result, count
 
 
 def _updates_per_s(server: Supervisor, seconds: float) -> float:
@@ -196,54 +201,41 @@ def _updates_per_s(server: Supervisor, seconds: float) -> float:
     return (rows[-1]["updates"] - rows[0]["updates"]) / (rows[-1]["time"] - rows[0]["time"])
 
 
-@contextmanager
-def _server(config: dict[str, Any]) -> Iterator[Supervisor]:
-    with tempfile.TemporaryDirectory() as folder:
-        values = {
-            "run.dir": str(Path(folder) / "run"),
-            "metrics.every_s": 0.25,
-            "replay.capacity_steps": 200_000,
-            # As many updates as the trainer can make: it must never pause for lack of frames.
-            "trainer.replay_ratio": 1e6,
-            # Nobody is to measure a server of which a part was away.
-            "supervision.max_restarts": 0,
-        } | config
-        loaded = config_from(values, preset="bench")
-        supervisor = Supervisor(loaded, RunDirectory.open(loaded, resume=False))
-        try:
-            supervisor.start()
-            yield supervisor
-        finally:
-            supervisor.stop()
+SERVER = {
+    "metrics.every_s": 0.25,
+    "replay.capacity_steps": 200_000,
+    # As many updates as the trainer can make: it must never pause for lack of frames.
+    "trainer.replay_ratio": 1e6,
+    # Nobody is to measure a server of which a part was away.
+    "supervision.max_restarts": 0,
+}
+"""Settings of every measured server, over the preset `bench`."""
 
 
-def _start_load(load: Load, port: int, **options: Any) -> Pipe:
-    ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(
-        target=load_process,
-        args=(theirs, ("127.0.0.1", port), load.spec, load.clients, load.seconds),
-        kwargs={"tempest": load.tempest} | options,
-        daemon=True,
-    )
-    process.start()
-    theirs.close()
-    return ours
+def bench_server(config: dict[str, Any]) -> AbstractContextManager[Supervisor]:
+    """A server to measure. `config`: settings over `SERVER`."""
+    return supervised(SERVER | config, preset="bench")
 
 
-def _result(pipe: Pipe) -> LoadResult:
-    result = pipe.recv()
-    if isinstance(result, Exception):
-        raise result
-    assert isinstance(result, LoadResult)
-    return result
+def _start_load(load: Load, port: int, **options: Any) -> LoadProcess:
+    address = ("127.0.0.1", port)
+    return LoadProcess(
+        load_process, address, load.spec, load.clients, load.seconds, tempest=load.tempest,
+        **options,
+    )  # fmt: skip
 
 
 def _play(load: Load, port: int, server: Supervisor | None = None, **options: Any) -> LoadResult:
-    pipe = _start_load(load, port, **options)
-    while not pipe.poll(0.1):
-        if server:
+    """What clients see. A server is looked after meanwhile, every tenth of a second."""
+
+    def meanwhile() -> None:
+        time.sleep(0.1)
+        if server is not None:
             server.poll(0)
-    return _result(pipe)
+
+    with _start_load(load, port, **options) as process:
+        result: LoadResult = process.receive(meanwhile=meanwhile)
+    return result
 
 
 @contextmanager
@@ -251,9 +243,11 @@ def echo_server(request_bytes: int) -> Iterator[int]:
     """The calibration: uvloop alone, answering requests of this size with a few bytes; its port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        process = _SPAWN.Process(target=_echo, args=(sock, request_bytes), daemon=True)
+        ready = _SPAWN.Event()
+        process = _SPAWN.Process(target=_echo, args=(sock, request_bytes, ready), daemon=True)
         process.start()
         sock.listen()
+        ready.wait(60.0)  # on a busy machine its imports take as long as a measurement
         try:
             yield sock.getsockname()[1]
         finally:
@@ -261,7 +255,7 @@ def echo_server(request_bytes: int) -> Iterator[int]:
             process.join()
 
 
-def _echo(sock: socket.socket, request_bytes: int) -> None:
+def _echo(sock: socket.socket, request_bytes: int, ready: Event) -> None:
     reply = bytes(REPLY_BYTES)
 
     class Echo(asyncio.Protocol):
@@ -277,6 +271,7 @@ def _echo(sock: socket.socket, request_bytes: int) -> None:
 
     async def serve() -> None:
         await asyncio.get_running_loop().create_server(Echo, sock=sock)
+        ready.set()
         await asyncio.Event().wait()
 
     uvloop.run(serve())

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.fuzz.live import live
-from lab.fuzz.streams import KINDS, Broken, Mutator, check
+from lab.fuzz.mutator import KINDS, Mutator
+from lab.fuzz.streams import BrokenPromise, check
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -102,7 +103,7 @@ def _some(work: tuple[int, int, int]) -> tuple[Counter[str], list[dict[str, Any]
         kind, data, rng = mutator.make(number)
         try:
             ends[check(kind, data, rng)] += 1
-        except Broken as error:
+        except BrokenPromise as error:
             broken.append(
                 {"number": number, "kind": KINDS[kind], "why": str(error), "hex": data[:4096].hex()}
             )

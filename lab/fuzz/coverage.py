@@ -3,7 +3,7 @@ options of libFuzzer.
 
 A process of its own, for libFuzzer ends the one that it runs in. The first byte of an input says
 which format it is in, the second how it is split; half of the mutations are those of
-`lab.fuzz.streams`, which know what a message is.
+`lab.fuzz.mutator`, which know what a message is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["protocol"]):
-    from lab.fuzz.streams import KINDS, Mutator, check
+    from lab.fuzz.mutator import KINDS, Mutator
+    from lab.fuzz.streams import check
 
 
 def test_one(data: bytes) -> None:
-    """An input of libFuzzer. Errors: Broken."""
+    """An input of libFuzzer. Errors: BrokenPromise."""
     if len(data) >= 2:
         check(data[0] % len(KINDS), data[2:], random.Random(data[1]))
 

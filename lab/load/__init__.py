@@ -1,1 +1,1 @@
-"""Games that are all load: many connections from one thread."""
+"""Load: many clients that cost little, in one event loop."""

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lab.chaos import _lives
-from lab.load.generator import bench_spec
+from lab.load.clients import bench_spec
 from lab.soak import load as soak_load
 from lab.soak.judge import Quarter, Sample, judge, together
 from lab.soak.load import Second

@@ -29,7 +29,7 @@ from server.arguments import positive
 from server.commands.serve import stop_flag
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import Failed, GameDecided, Log, Saved, Stop, TrainerReport
-from server.monitor.metrics import Collector
+from server.monitor.collector import MetricsCollector
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes
 from server.run.logs import log_here, stop_logging
@@ -156,7 +156,7 @@ class _Shown:
         self._writes = Writes(log, "training goes on")
         self._updates = updates
         self._task = self.progress.add_task("updates", total=updates, note="")
-        self._collector = Collector()
+        self._collector = MetricsCollector()
         self._last: dict[str, float] = {}
         """The newest metrics that were numbers."""
 

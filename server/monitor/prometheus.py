@@ -1,35 +1,53 @@
-"""The metrics as Prometheus wants them.
+"""The metrics in Prometheus' text format: the answer of /metrics.
 
-`td_err_mean_dqn` becomes `understudy_td_err_mean_by_actor{actor="dqn"}`, `errors_bad_token` becomes
-`understudy_errors_by_code{code="bad_token"}`, any other NAME `understudy_NAME`. Of each metric it
-is the newest value that was a number; one that has had none yet has its HELP and TYPE alone. All
-are gauges, those that only grow too: a resumed run goes on with some and begins with others.
+A gauge NAME is `understudy_NAME`, a counter `understudy_NAME_total`. One with a label stands beside
+the one of all together, so it says by what: `understudy_td_err_mean_by_actor{actor="dqn"}`,
+`understudy_errors_by_code_total{code="bad_token"}`. Each has its newest value that was a number;
+one that has had none yet has only its HELP and TYPE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.registry import Collector
 
-from server.monitor.metrics import METRICS, family
+from server.ipc.messages import TURN_BUCKETS_S
+from server.monitor.metrics import COUNTER, HISTOGRAM, REGISTRY, SERIES, Metric
 from server.monitor.status import VERSION, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 PREFIX = "understudy_"
 
+Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily | InfoMetricFamily
+
+
+def name_of(metric: Metric) -> str:
+    """The metric's name in queries, without the prefix."""
+    name = f"{metric.name}_by_{metric.label.name}" if metric.label else metric.name
+    # The suffix says that it is a counter, so the gauge buffer_total goes without.
+    return f"{name}_total" if metric.kind == COUNTER else name.removesuffix("_total")
+
+
+NAMES = {name: name_of(series.metric) for name, series in SERIES.items()}
+"""From names in a row."""
+
 
 class _StatusCollector(Collector):
-    """A snapshot of the status."""
+    """Yields what a snapshot of the status has."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
 
-    def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         status = self._status
         info = InfoMetricFamily(PREFIX + "run", "the run that is served")
         info.add_metric(
@@ -44,44 +62,40 @@ class _StatusCollector(Collector):
         for name, value, text in (
             ("healthy", not status.problem, "1 while /healthz answers 200"),
             ("ready", not status.unready, "1 while /readyz answers 200"),
-            ("started_time", status.started, "when the server was started, seconds since 1970"),
+            ("started_time", status.started, "start of the server, seconds since 1970"),
         ):
             gauge = GaugeMetricFamily(PREFIX + name, text)
             gauge.add_metric([], float(value))
             yield gauge
-        yield from families(status.last)
+        for metric in REGISTRY:
+            yield (
+                _turns(metric, status) if metric.kind == HISTOGRAM else family(metric, status.last)
+            )
 
 
-def families(last: Mapping[str, float]) -> Iterator[GaugeMetricFamily]:
-    """The metrics with these values."""
-    for name, (text, members) in _members().items():
-        label = next(iter(members))[0]
-        found = GaugeMetricFamily(PREFIX + name, text, labels=[label] if label else [])
-        for (_, value), metric in members.items():
-            if metric in last:
-                found.add_metric([value] if label else [], last[metric])
-        yield found
-
-
-@cache
-def _members() -> dict[str, tuple[str, dict[tuple[str, str], str]]]:
-    """By name: its text, and for each label and value the metric."""
-    found: dict[str, tuple[str, dict[tuple[str, str], str]]] = {}
-    for metric, (unit, text) in METRICS.items():
-        _, label, value = family(metric)
-        if label == "actor":
-            text = text.removesuffix(f": {value}")
-        elif label == "code":
-            text = "connections ended with an error, since the start"
-        help_text = f"{text} [{unit}]" if unit else text
-        found.setdefault(name_of(metric), (help_text, {}))[1][label, value] = metric
+def family(metric: Metric, last: Mapping[str, float]) -> GaugeMetricFamily | CounterMetricFamily:
+    """A metric with all its series, of these values by name in a row."""
+    labels = [metric.label.name] if metric.label else []
+    kind = CounterMetricFamily if metric.kind == COUNTER else GaugeMetricFamily
+    found = kind(PREFIX + name_of(metric), _help(metric), labels=labels)
+    for series in metric.series:
+        if series.name in last:
+            found.add_metric([series.value] if labels else [], last[series.name])
     return found
 
 
-def name_of(metric: str) -> str:
-    """Under which Prometheus finds it, without the prefix."""
-    name, label, _ = family(metric)
-    return f"{name}_by_{label}" if label else name
+def _turns(metric: Metric, status: Status) -> HistogramMetricFamily:
+    bounds = [*(f"{bound:g}" for bound in TURN_BUCKETS_S), "+Inf"]
+    return HistogramMetricFamily(
+        PREFIX + name_of(metric),
+        _help(metric),
+        buckets=list(zip(bounds, status.turns.buckets, strict=True)),
+        sum_value=status.turns.seconds,
+    )
+
+
+def _help(metric: Metric) -> str:
+    return f"{metric.help} [{metric.unit}]" if metric.unit else metric.help
 
 
 def exposition(status: Status) -> bytes:

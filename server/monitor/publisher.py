@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from config.models import Config
+from server.monitor.collector import TurnHistogram
+from server.monitor.metrics import with_current_names
 from server.monitor.status import COLUMNS, Status
 from server.run.directory import RunDirectory
 from server.run.evaluations import Evaluation
@@ -32,7 +34,7 @@ class StatusPublisher:
         self, config: Config, folder: RunDirectory, evaluated: Sequence[Evaluation] = ()
     ) -> None:
         """`evaluated`: the run's evaluations so far, the oldest first."""
-        self._history = History(COLUMNS, folder.rows.sample())
+        self._history = History(COLUMNS, map(with_current_names, folder.rows.sample()))
         self.status = Status(
             config=config,
             folder=folder.path,
@@ -57,12 +59,17 @@ class StatusPublisher:
         self.update(looped_at=time.monotonic())
 
     def add_row(
-        self, row: dict[str, float], last: dict[str, float], games: list[dict[str, Any]]
+        self,
+        row: dict[str, float],
+        last: dict[str, float],
+        turns: TurnHistogram,
+        games: list[dict[str, Any]],
     ) -> None:
-        """A new row of metrics, for each metric the newest number, and who plays."""
+        """A new row of metrics, for each metric the newest number, the times of turns, and who
+        plays."""
         self._history.add(row)
         past = tuple(self._history.rows(KEPT))
-        self.update(row=dict(row), last=dict(last), games=tuple(games), past=past)
+        self.update(row=dict(row), last=dict(last), turns=turns, games=tuple(games), past=past)
 
     def add_evaluation(self, evaluation: Evaluation) -> None:
         """An evaluation has ended."""

@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
-from config.changes import CHANGEABLE
 from config.fields import all_settings, flat
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.monitor.metrics import METRICS
+from server.monitor.collector import TurnHistogram
+from server.monitor.metrics import SERIES
 from server.monitor.start_hint import StartHint, start_hint
 from server.run.history import spread
 
@@ -28,7 +28,7 @@ ALIVE_S = 10.0
 """A loop that has not come round for longer is reported as hanging. A checkpoint, or a long
 comparison in the demo, may hold it for some seconds."""
 
-COLUMNS = ("time", *(name for name in METRICS if name != "time"))
+COLUMNS = ("time", *(name for name in SERIES if name != "time"))
 """Of the rows of `Status.past`."""
 
 
@@ -62,6 +62,7 @@ class Status:
     """The newest metrics."""
     last: Mapping[str, float] = field(default_factory=dict)
     """For each metric the newest value that was a number."""
+    turns: TurnHistogram = field(default_factory=TurnHistogram)
     games: Sequence[Mapping[str, Any]] = ()
     """A row for each connection (`server.monitor.clients`)."""
     evaluation: Mapping[str, Any] | None = None
@@ -119,8 +120,8 @@ class Status:
                 "preset": self.preset,
             },
             "time": time.time(),
-            "row": {name: self.row.get(name) for name in METRICS},
-            "last": {name: self.last.get(name) for name in METRICS},
+            "row": {name: self.row.get(name) for name in SERIES},
+            "last": {name: self.last.get(name) for name in SERIES},
             "paused": self.paused,
             "evaluating": self.evaluating,
             "settings": live_settings(self.config),
@@ -143,11 +144,7 @@ class Status:
 def live_settings(config: Config) -> dict[str, Any]:
     """The settings that can be changed while a run runs, and their values."""
     known = all_settings()
-    return {
-        key: known[key].plain(value)
-        for key, value in flat(config).items()
-        if any(key == each or key.startswith(each + ".") for each in CHANGEABLE)
-    }
+    return {key: known[key].plain(value) for key, value in flat(config).items() if known[key].live}
 
 
 def _version() -> str:

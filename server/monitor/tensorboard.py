@@ -1,7 +1,7 @@
 """The metrics as TensorBoard's event files, in the run's folder `tensorboard/`.
 
-What differs by actor or by error code stands in one group there: `td_err_mean/dqn` beside
-`td_err_mean/expert`; everything else is in the group `run`. The step is the run's stored frames.
+What has a label is in one group: `td_err_mean/dqn` beside `td_err_mean/expert`; everything else is
+in the group `run`. The step is the run's stored frames.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError
-from server.monitor.metrics import family
+from server.monitor.metrics import SERIES
 
 RETRY_S = 60.0
 """How long after a failure another event file is begun."""
 
 
 def tag(name: str) -> str:
-    """Under which a metric is found in TensorBoard."""
-    group, _, value = family(name)
-    return f"{group}/{value}" if value else f"run/{name}"
+    """The tag of a metric in TensorBoard, from its name in a row."""
+    series = SERIES.get(name)
+    return f"{series.metric.name}/{series.value}" if series and series.value else f"run/{name}"
 
 
 class TensorBoardWriter:

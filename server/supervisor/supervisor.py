@@ -59,7 +59,7 @@ from server.ipc.messages import (
     TrainerReport,
 )
 from server.monitor.clients import Clients
-from server.monitor.metrics import Collector
+from server.monitor.collector import MetricsCollector
 from server.monitor.publisher import StatusPublisher
 from server.monitor.status import Status
 from server.monitor.tensorboard import TensorBoardWriter
@@ -157,7 +157,7 @@ class Supervisor:
         self._control: ControlSocket | None = None
         self._base_frames: int | None = None if resume else 0
         """Stored frames before this start; None while that is not known."""
-        self._collector = Collector(Evaluations(evaluated))
+        self._collector = MetricsCollector(Evaluations(evaluated))
         there = checkpoint.best(folder.checkpoints) is not None
         self._best_saved = self.evaluations.best if there else math.nan
         """Mean of the evaluation whose network the best checkpoint has; NaN without one."""
@@ -568,7 +568,8 @@ class Supervisor:
         if self._events is not None:
             with self._writes.tried(_EVENTS):
                 self._events.add(self.row)
-        self.publisher.add_row(self.row, self.last, self._clients.rows(time.monotonic()))
+        games = self._clients.rows(time.monotonic())
+        self.publisher.add_row(self.row, self.last, self._collector.turns, games)
         if self.on_row:
             self.on_row(self.last)
 

@@ -101,6 +101,6 @@ class Reporter:
             "q_bound": bound,
             "values_drift": float(self._values.drifting),
             "heads_dead": float(self._heads.dead),
-            "went_back": float(self._rollback.times),
+            "rollbacks": float(self._rollback.times),
             "learning_rate_factor": learner.rate_factor,
         }

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from protocol.errors import CODES
-from server.monitor.metrics import METRICS, family
+from server.monitor.metrics import HISTOGRAM, REGISTRY
 from server.monitor.prometheus import name_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -26,11 +26,14 @@ OWN = {"healthy", "ready", "started_time", "run_info"}
 def exposed() -> dict[str, dict[str, set[str]]]:
     """Metric to label to its values."""
     found: dict[str, dict[str, set[str]]] = {name: {} for name in OWN}
-    for metric in METRICS:
-        _, label, value = family(metric)
-        labels = found.setdefault(name_of(metric), {})
-        if label:
-            labels.setdefault(label, set()).add(value)
+    for metric in REGISTRY:
+        name = name_of(metric)
+        labels = {metric.label.name: set(metric.label.values)} if metric.label else {}
+        if metric.kind == HISTOGRAM:
+            found |= {f"{name}_{part}": labels for part in ("sum", "count")}
+            found[f"{name}_bucket"] = {"le": set()}
+        else:
+            found[name] = labels
     return {f"understudy_{name}": labels for name, labels in found.items()}
 
 
@@ -47,6 +50,8 @@ def check(expression: str) -> int:
             assert label in known[name], f"{name} has no label {label}"
             for value in text.split("|") if operator == "=~" else [text]:
                 assert value in known[name][label], f"{name} has no {label} {value}"
+    for name in re.findall(r"\b(?:increase|rate)\((understudy_\w+)", expression):
+        assert name.endswith(("_total", "_bucket", "_count", "_sum")), f"{name} is no counter"
     return len(names)
 
 
@@ -88,6 +93,8 @@ def test_what_a_check_would_find() -> None:
         check('understudy_frames{actor="dqn"}')
     with pytest.raises(AssertionError, match="no actor"):
         check('understudy_q_mean_by_actor{actor="nobody"}')
+    with pytest.raises(AssertionError, match="no counter"):
+        check("increase(understudy_updates[5m])")
 
 
 def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:

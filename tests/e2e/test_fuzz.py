@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from lab.fuzz import command as fuzz
-from lab.fuzz.live import ACTS, live
-from lab.fuzz.streams import KINDS, PROTOCOL, TEMPEST, Broken, Mutator, check
+from lab.fuzz.attacks import ATTACKS
+from lab.fuzz.live import live
+from lab.fuzz.mutator import KINDS, PROTOCOL, TEMPEST, Mutator
+from lab.fuzz.streams import BrokenPromise, check
 from protocol import framing, spaces, tempest
 from server import cli
 
@@ -77,7 +79,7 @@ def test_memory_that_is_not_bounded_is_noticed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(framing.MessageReader, "_announced", announced)
     data = (2**31).to_bytes(4, "big") + bytes(80_000)
-    with pytest.raises(Broken, match="bytes of an unfinished message"):
+    with pytest.raises(BrokenPromise, match="bytes of an unfinished message"):
         check(PROTOCOL, data, Mutator(0).make(0)[2])
 
 
@@ -86,7 +88,7 @@ def test_the_older_format_is_held_to_the_same(monkeypatch: pytest.MonkeyPatch) -
     payload = bytearray(tempest.HEADER.itemsize) + b"\x7f\xc0\x00\x00"  # NaN
     payload[1] = 1  # of one value
     data = tempest.LEAD + len(payload).to_bytes(2, "big") + payload
-    with pytest.raises(Broken, match="expected RemoteError alone"):
+    with pytest.raises(BrokenPromise, match="expected RemoteError alone"):
         check(TEMPEST, data, Mutator(0).make(0)[2])
 
 
@@ -111,7 +113,7 @@ def test_a_server_bears_hostile_connections() -> None:
     (row,) = live(126, seed=1, at_once=16, seconds=1.0, judge_p99=False)
     assert row["ok"], row
     assert row["connections"] == 126
-    assert set(row["did"]) == {act.__name__ for act in ACTS}
+    assert set(row["did"]) == {act.__name__ for act in ATTACKS}
     for code in ("frame_before_answer", "spec_mismatch", "message_truncated", "handshake_timeout"):
         assert row["errors"].get(code), row["errors"]
     assert row["p99_ms"] > 0

@@ -18,7 +18,7 @@ import pytest
 
 from server.cli import parser_for
 from server.commands import demo_mame
-from server.monitor.metrics import SUMMARY
+from server.monitor.metrics_doc import SUMMARY
 from server.play import mame
 from server.play.mame import MameError, MameGames
 from tests.support.fake_server import FakeServer, Peer

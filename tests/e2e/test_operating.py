@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from server import cli
-from server.monitor.metrics import METRICS
+from server.monitor.metrics import SERIES
 from server.monitor.tensorboard import tag
 from server.tui.keyboard import HELP
 from tests.support.processes import descendants, end
@@ -280,7 +280,7 @@ def _check_event_files(run: Path) -> None:
 
 
 def test_every_metric_has_a_tag_of_its_own() -> None:
-    assert len({tag(name) for name in METRICS}) == len(METRICS)
+    assert len({tag(name) for name in SERIES}) == len(SERIES)
 
 
 def test_an_exception_is_one_line_of_json() -> None:

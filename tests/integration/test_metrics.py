@@ -15,8 +15,19 @@ from agent import diagnostics
 from protocol.actor import ACTORS, NAMES
 from protocol.errors import CODES
 from server.ipc.inflight import InFlight
-from server.ipc.messages import Episode, GatewayReport
-from server.monitor.metrics import METRICS, SUMMARY, Collector, document
+from server.ipc.messages import TURN_BUCKETS_S, Episode, GatewayReport
+from server.monitor.collector import MetricsCollector, TurnHistogram
+from server.monitor.metrics import (
+    ACTOR,
+    CODE,
+    PROCESS,
+    REGISTRY,
+    RENAMED,
+    SERIES,
+    labeled,
+    with_current_names,
+)
+from server.monitor.metrics_doc import SUMMARY, document
 from server.run.summary import summarize, write_summary
 from tests.support.running import RawClient, Running, client_for
 
@@ -50,32 +61,36 @@ def report(index: int = 0, **changes: Any) -> GatewayReport:
 def test_the_page_is_what_the_module_prints() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == document()
     printed = subprocess.run(
-        [sys.executable, "-m", "server.monitor.metrics"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "server.monitor.metrics_doc"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert (printed.returncode, printed.stdout) == (0, document())
 
 
 def test_the_page_has_every_metric() -> None:
     page = (ROOT / "docs/metrics.md").read_text()
-    assert [name for name in METRICS if f"| `{name}` |" not in page] == []
+    assert [name for name in SERIES if f"| `{name}` |" not in page] == []
 
 
-def test_the_page_is_a_table_of_three_columns() -> None:
+def test_the_page_is_two_tables() -> None:
     """A bar in a meaning (|TD error|) would end its cell."""
     tables, _, _ = document().partition("## Prometheus")
     rows = [line for line in tables.splitlines() if line.startswith("|")]
-    assert len(rows) == len(METRICS) + 2 + len(SUMMARY) + 2
-    assert {line.replace(r"\|", "").count("|") for line in rows} == {4}
+    assert len(rows) == len(SERIES) + 2 + len(SUMMARY) + 2
+    bars = [line.replace(r"\|", "").count("|") for line in rows]
+    assert bars == [5] * (len(SERIES) + 2) + [4] * (len(SUMMARY) + 2)
 
 
 def test_every_metric_has_a_meaning_of_its_own() -> None:
-    meanings = [meaning for _, meaning in METRICS.values()]
+    meanings = [series.help for series in SERIES.values()]
     assert all(meanings)
     assert len(set(meanings)) == len(meanings)
 
 
 def test_the_learners_metrics_are_among_them() -> None:
-    assert diagnostics.METRICS.keys() <= METRICS.keys()
+    assert diagnostics.METRICS.keys() <= SERIES.keys()
 
 
 def test_each_actor_has_each_of_the_per_actor_metrics() -> None:
@@ -88,21 +103,50 @@ def test_each_actor_has_each_of_the_per_actor_metrics() -> None:
         "reward_frame_mean",
     ):
         for actor in ACTORS:
-            assert f"{name}_{NAMES[actor]}" in METRICS
-    assert "batch_frac_dqn" in METRICS
+            assert f"{name}_{NAMES[actor]}" in SERIES
+    assert "batch_frac_dqn" in SERIES
 
 
 def test_each_error_code_has_a_count() -> None:
-    assert {name for name in METRICS if name.startswith("errors_")} == {
+    assert {name for name in SERIES if name.startswith("errors_")} == {
         f"errors_{code}" for code in CODES
     }
+
+
+def test_names_in_a_row_are_made_from_labels() -> None:
+    by_actor = [metric for metric in REGISTRY if metric.label is ACTOR]
+    assert {metric.name for metric in by_actor} >= {
+        "batch_n",
+        "td_err_mean",
+        "grad_share",
+        "buffer",
+    }
+    for metric in by_actor:
+        assert [series.name for series in metric.series] == [
+            f"{metric.name}_{NAMES[actor]}" for actor in ACTORS
+        ]
+    assert SERIES["td_err_mean"].metric is not SERIES["td_err_mean_dqn"].metric
+    assert SERIES["errors_bad_token"].metric.label is CODE
+    assert labeled("restarts", PROCESS, {"trainer": 2}) == {
+        "restarts_gateway": 0.0, "restarts_trainer": 2.0,
+    }  # fmt: skip
+
+
+def test_no_two_series_have_one_name() -> None:
+    assert len(SERIES) == sum(len(metric.series) for metric in REGISTRY)
+    assert not RENAMED.keys() & SERIES.keys()
+    assert set(RENAMED.values()) <= SERIES.keys()
+
+
+def test_row_of_an_earlier_revision_has_the_names_of_today() -> None:
+    assert with_current_names({"went_back": 1, "loss": None}) == {"rollbacks": 1, "loss": None}
 
 
 # Rows.
 
 
 def test_reports_of_all_gateways_add_up() -> None:
-    collector = Collector()
+    collector = MetricsCollector()
     collector.gateway(
         report(
             0,
@@ -161,7 +205,7 @@ def test_reports_of_all_gateways_add_up() -> None:
 
 
 def test_counters_are_totals_and_a_newer_report_replaces_the_older() -> None:
-    collector = Collector()
+    collector = MetricsCollector()
     for stored in (5, 8):
         collector.gateway(report(stored=stored, errors={"bad_hello": stored}))
     row = collector.row()
@@ -172,8 +216,8 @@ def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -
     """By a clock that nobody sets: the time of day stands still here, and goes back."""
     now, of_day = 1000.0, 5000.0
     clock = SimpleNamespace(time=lambda: of_day, monotonic=lambda: now)
-    monkeypatch.setattr("server.monitor.metrics.time", clock)
-    collector = Collector()
+    monkeypatch.setattr("server.monitor.collector.time", clock)
+    collector = MetricsCollector()
     collector.gateway(report(stored=100, frames={"train": 150, "eval": 50, "eval_expert": 0}))
     row = collector.row()
     assert (row["frames_per_s"], row["answers_per_s"]) == (0, 0), "there is no interval yet"
@@ -187,7 +231,7 @@ def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_returns_are_of_the_newest_training_episodes() -> None:
-    collector = Collector()
+    collector = MetricsCollector()
     assert math.isnan(collector.row()["episode_return_mean"])
     old = [Episode("train", 1e6, 1)] * 50
     new = [Episode("train", float(i), 10) for i in range(100)]
@@ -203,7 +247,7 @@ def test_returns_are_of_the_newest_training_episodes() -> None:
 def test_what_was_measured_between_two_rows_is_in_the_next_one() -> None:
     """Reports come in their own time: two may fall between two rows, the second without updates."""
     nothing = {"loss": math.nan, "updates": 5.0}
-    collector = Collector()
+    collector = MetricsCollector()
     collector.trainer({"loss": 0.5, "updates": 5.0})
     collector.trainer(nothing)
     row = collector.row()
@@ -217,9 +261,32 @@ def test_what_was_measured_between_two_rows_is_in_the_next_one() -> None:
 
 
 def test_means_over_no_gateway_are_no_number() -> None:
-    row = Collector().row()
+    row = MetricsCollector().row()
     assert math.isnan(row["expert_ratio"])
     assert (row["clients"], row["transitions_dropped"]) == (0, 0)
+
+
+def test_turn_times_add_up_over_all_gateways_and_stay_when_one_dies() -> None:
+    collector = MetricsCollector()
+    assert collector.turns == TurnHistogram()
+    rising = list(range(1, len(TURN_BUCKETS_S) + 2))
+    collector.gateway(report(0, turn_buckets=rising, turn_seconds=1.5))
+    collector.gateway(report(1, turn_buckets=[10] * len(rising), turn_seconds=0.5))
+    assert collector.turns.buckets == tuple(n + 10 for n in rising)
+    assert collector.turns.seconds == 2.0
+    collector.gone(0, 0)
+    collector.gateway(report(0))  # its successor
+    assert collector.turns.buckets == tuple(n + 10 for n in rising)
+    collector.gateway(report(0, turn_buckets=rising, turn_seconds=1.0))
+    assert collector.turns.buckets == tuple(2 * n + 10 for n in rising)
+    assert collector.turns.seconds == 3.0
+
+
+def test_failures_of_an_expert_that_was_replaced_still_count() -> None:
+    collector = MetricsCollector()
+    for failures in (3, 5, 0, 1):
+        collector.gateway(report(expert_failures=failures))
+    assert collector.row()["expert_failures"] == 6
 
 
 # A real run.
@@ -245,7 +312,7 @@ def trained(folder: Path) -> Iterator[Running]:
 
 def test_a_real_row_has_every_metric_and_no_other(trained: Running) -> None:
     assert trained.row["updates"] > 0
-    assert set(trained.row) == set(METRICS)
+    assert set(trained.row) == set(SERIES)
 
 
 def test_the_numbers_are_those_of_the_run(trained: Running) -> None:
@@ -260,7 +327,7 @@ def test_the_numbers_are_those_of_the_run(trained: Running) -> None:
     assert row["batch_n_dqn"] + row["batch_n_expert"] == pytest.approx(16)
     assert 0 <= row["reward_frame_mean_expert"] <= 2
     # Everything was measured at some time, with a number.
-    assert [name for name in METRICS if not math.isfinite(row.get(name, math.nan))] == []
+    assert [name for name in SERIES if not math.isfinite(row.get(name, math.nan))] == []
 
 
 def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Running) -> None:
@@ -278,14 +345,14 @@ def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Run
     assert (summary["extra"], summary["frames"]) == ([1], "mine")
     assert set(summary["buffer"]) == {"total", "dqn", "expert", "frac_dqn", "frac_expert"}
     assert summary["buffer"]["total"] == 190
-    assert set(METRICS) - set(summary) == {f"buffer_{part}" for part in summary["buffer"]}
+    assert set(SERIES) - set(summary) == {f"buffer_{part}" for part in summary["buffer"]}
     assert all(summary[name] is not None for name in diagnostics.METRICS)
     assert summary["transitions_dropped"] == 0
 
 
 def test_the_summary_of_a_run_without_games_has_holes_and_no_lies(folder: Path) -> None:
     run = SimpleNamespace(path=folder, launch=2)
-    summary = summarize(run, Collector().row(), {})  # type: ignore[arg-type]
+    summary = summarize(run, MetricsCollector().row(), {})  # type: ignore[arg-type]
     assert summary["expert_ratio"] is None
     assert summary["buffer"]["total"] is None
     assert summary["frames"] == 0
@@ -296,17 +363,17 @@ def test_a_metric_that_nobody_documented_would_be_seen(trained: Running) -> None
     """The comparison above turns red."""
     collector = trained.supervisor._collector
     extra = dict(collector._trainer) | {"secret": 1.0}
-    fresh = Collector()
+    fresh = MetricsCollector()
     fresh.trainer(extra)
     fresh.gateway(report())
-    assert set(fresh.row()) - set(METRICS) == {"secret"}
+    assert set(fresh.row()) - set(SERIES) == {"secret"}
 
 
 # Processes that die.
 
 
 def test_what_a_gateway_counted_stays_when_it_dies() -> None:
-    collector = Collector()
+    collector = MetricsCollector()
     counted = {"frames": {"train": 10}, "errors": {"bad_hello": 2}, "stalls": 3}
     collector.gateway(report(0, stored=9, clients=1, slots=2, expert_failures=1, **counted))
     collector.gateway(report(1, stored=5, clients=1, slots=1))
@@ -325,7 +392,7 @@ def test_what_a_gateway_counted_stays_when_it_dies() -> None:
 
 
 def test_restarts_and_what_was_lost_are_in_every_row() -> None:
-    collector = Collector()
+    collector = MetricsCollector()
     assert [collector.row()[name] for name in ("restarts_gateway", "steps_lost")] == [0, 0]
     collector.restarts["trainer"] += 1
     collector.lost += InFlight(3, 2)

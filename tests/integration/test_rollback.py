@@ -101,7 +101,7 @@ def test_nan_weights_are_gone_back_from(
         good = checkpoint.load(Path(saved.path))
         rate = world.metrics["learning_rate"]
         poison.act, poison.once = nan_weights, True
-        while not world.metrics.get("went_back"):
+        while not world.metrics.get("rollbacks"):
             more()
             world.reports(1)
             assert np.isfinite(policy_of(world)).all(), "a policy of NaN was published"
@@ -112,7 +112,7 @@ def test_nan_weights_are_gone_back_from(
         metrics = world.reports()
         assert metrics["learning_rate_factor"] == 0.25
         assert metrics["learning_rate"] == pytest.approx(0.25 * rate)
-        assert metrics["went_back"] == 1
+        assert metrics["rollbacks"] == 1
         assert np.isfinite(policy_of(world)).all()
         world.until(lambda: world.reports()["updates_due"] == 0, "it has caught up", 60.0)
         due = (world.metrics["steps_stored"] - 50) * 0.5
@@ -157,7 +157,7 @@ def test_what_was_saved_after_the_good_checkpoint_is_put_away(
         assert first != second
         second.write_bytes(second.read_bytes()[:500])  # damaged meanwhile
         poison.act, poison.once = nan_weights, True
-        while not world.metrics.get("went_back"):
+        while not world.metrics.get("rollbacks"):
             more()
             world.reports(1)
         assert not second.exists()
@@ -174,7 +174,7 @@ def test_without_a_checkpoint_it_begins_again(
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
         poison.act, poison.once = nan_weights, True
-        while not world.metrics.get("went_back"):
+        while not world.metrics.get("rollbacks"):
             more()
             world.reports(1)
         more()
@@ -226,13 +226,14 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
     tmp_path: Path, poison: Poison
 ) -> None:
     def bad_batch(learner: Learner) -> None:
-        before = learner._targets
+        objective = learner._objective
+        before = objective.targets
 
         def targets(*args: Any) -> torch.Tensor:
-            del learner._targets  # type: ignore[method-assign]
+            del objective.targets  # type: ignore[method-assign]
             return before(*args) * math.inf
 
-        learner._targets = targets  # type: ignore[method-assign]
+        objective.targets = targets  # type: ignore[method-assign]
 
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=2)) as world:
         more = feed(world)
@@ -244,7 +245,7 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
         more()
         metrics = world.reports()
         assert metrics["updates_skipped"] == 1
-        assert metrics["went_back"] == 0
+        assert metrics["rollbacks"] == 0
         assert metrics["learning_rate_factor"] == 1
         assert world.ask(Checkpoint(), Saved).error is None
 
@@ -300,8 +301,9 @@ def test_values_that_drift_are_warned_of(
     monkeypatch.setattr(reporter, "ValueWatch", lambda: watch(lasting=20))
 
     def explode(learner: Learner) -> None:
-        real = type(learner)._targets
-        learner._targets = lambda *args: real(learner, *args) + 1e6  # type: ignore[method-assign]
+        objective = learner._objective
+        real = objective.targets
+        objective.targets = lambda *args: real(*args) + 1e6  # type: ignore[method-assign]
 
     with contextlib.closing(World(tmp_path, learner__learning_rate=1.0, **FAR)) as world:
         more = feed(world)

@@ -19,8 +19,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.load import ConfigError
-from server.monitor.metrics import METRICS, family
-from server.monitor.prometheus import name_of
+from server.monitor.metrics import COUNTER, SERIES
+from server.monitor.prometheus import NAMES
 from server.web import app as http_app
 from server.web import auth as http_guard
 from server.web import server as http_server
@@ -119,7 +119,7 @@ def test_the_state_has_the_run_and_every_metric(server: Running, web: HttpServer
         "command": "",
     }
     assert run["spec"]["actions"] == [["discrete", "fire", 4], ["continuous", "aim", -1.0, 1.0, 2]]
-    assert set(state["row"]) == set(state["last"]) == set(METRICS)
+    assert set(state["row"]) == set(state["last"]) == set(SERIES)
     assert state["row"]["frames"] > 20
     assert state["row"]["eval_return_mean"] is None, "NaN is null"
     assert abs(state["time"] - time.time()) < 60
@@ -198,7 +198,7 @@ def test_the_history_is_what_was_written(server: Running, web: HttpServer) -> No
     server.wait_rows(8)
     past = ask(web, "/api/history?points=5").json
     assert past["columns"][0] == "time"
-    assert set(past["columns"]) == set(METRICS)
+    assert set(past["columns"]) == set(SERIES)
     assert len(past["rows"]) == 5
     times = [row[0] for row in past["rows"]]
     assert times == sorted(set(times))
@@ -301,18 +301,22 @@ def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
     reply = ask(web, "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
     found = {f.name: f for f in text_string_to_metric_families(reply.body.decode())}
-    for metric in METRICS:
-        _, label, value = family(metric)
-        one = found[f"understudy_{name_of(metric)}"]
+    for metric, series in SERIES.items():
+        label, value = series.metric.label, series.value
+        name = f"understudy_{NAMES[metric]}"
+        one = found[name.removesuffix("_total")]
         assert one.documentation
+        assert one.type == series.metric.kind
+        assert name.endswith("_total") == (one.type == COUNTER)
+        assert {sample.name for sample in one.samples} <= {name}
         if metric in server.supervisor.last and label:
-            assert any(sample.labels == {label: value} for sample in one.samples), metric
+            assert any(sample.labels == {label.name: value} for sample in one.samples), metric
         elif metric in server.supervisor.last:
             assert [sample.labels for sample in one.samples] == [{}], metric
     samples = {(s.name, *s.labels.values()): s.value for f in found.values() for s in f.samples}
     assert samples["understudy_frames",] > 20
     assert samples["understudy_td_err_mean_by_actor", "expert"] >= 0
-    assert samples["understudy_errors_by_code", "bad_token"] >= 0
+    assert samples["understudy_errors_by_code_total", "bad_token"] >= 0
     assert samples["understudy_healthy",] == samples["understudy_ready",] == 1
     assert math.isclose(samples["understudy_started_time",], server.supervisor.status.started)
     info = found["understudy_run_info"].samples[0]

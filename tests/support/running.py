@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from config.load import config_from
+from config.models import Config
 from protocol.spaces import GameSpec
 from server.run.directory import RunDirectory
 from server.run.logs import log_here
@@ -47,13 +48,21 @@ TINY: dict[str, Any] = {
 class Running:
     """A supervisor with its processes; a thread of its own polls it.
 
-    `close` stops it and fails if anything is left behind: processes, shared memory, steps.
+    Its settings are TINY and those given, or `config` where that is given. `close` stops it and
+    fails if anything is left behind: processes, shared memory, steps.
     """
 
     def __init__(
-        self, folder: Path, *, resume: bool = False, record: bool = False, **settings: Any
+        self,
+        folder: Path,
+        *,
+        resume: bool = False,
+        record: bool = False,
+        config: Config | None = None,
+        **settings: Any,
     ) -> None:
-        config = config_from(TINY | dotted(settings) | {"run.dir": str(folder)})
+        if config is None:
+            config = config_from(TINY | dotted(settings) | {"run.dir": str(folder)})
         self.folder = RunDirectory.open(config, resume=resume)
         self.rows: list[dict[str, float]] = []
         self._level = logging.getLogger().level

@@ -13,6 +13,7 @@ import pytest
 
 from config.models import Config
 from server.monitor import publisher as publishing
+from server.monitor.collector import TurnHistogram
 from server.monitor.publisher import StatusPublisher
 from server.monitor.status import ALIVE_S, COLUMNS
 from server.run.evaluations import Evaluation
@@ -49,7 +50,9 @@ def test_update_unknown_field_is_refused(publisher: StatusPublisher) -> None:
 
 
 def test_update_leaves_older_snapshots_as_they_were(publisher: StatusPublisher) -> None:
-    publisher.add_row({"time": 1.0, "frames": 10.0}, {"frames": 10.0}, [{"session": 1}])
+    publisher.add_row(
+        {"time": 1.0, "frames": 10.0}, {"frames": 10.0}, TurnHistogram(), [{"session": 1}]
+    )
     publisher.add_evaluation(evaluation(5))
     publisher.add_changes([{"key": "a"}])
     publisher.add_restart("trainer", "died")
@@ -57,7 +60,7 @@ def test_update_leaves_older_snapshots_as_they_were(publisher: StatusPublisher) 
     before = publisher.status
     kept = before.state() | {"time": 0}, before.history(100), list(before.games)
     publisher.update(paused=True, ready=True, ended="over")
-    publisher.add_row({"time": 2.0, "frames": 20.0}, {"frames": 20.0}, [])
+    publisher.add_row({"time": 2.0, "frames": 20.0}, {"frames": 20.0}, TurnHistogram(), [])
     publisher.add_evaluation(evaluation(6))
     publisher.add_changes([{"key": "b"}])
     publisher.add_restart("trainer", "died again")
@@ -71,7 +74,7 @@ def test_update_leaves_older_snapshots_as_they_were(publisher: StatusPublisher) 
 def test_add_row_later_changes_of_the_rows_do_not_show(publisher: StatusPublisher) -> None:
     """The supervisor goes on with its dictionaries."""
     row, last = {"time": 1.0, "loss": 0.5}, {"loss": 0.5}
-    publisher.add_row(row, last, [])
+    publisher.add_row(row, last, TurnHistogram(), [])
     row["loss"] = last["loss"] = 9.0
     assert (publisher.status.row["loss"], publisher.status.last["loss"]) == (0.5, 0.5)
 
@@ -91,7 +94,9 @@ def test_readers_in_other_threads_see_one_moment(publisher: StatusPublisher) -> 
     for thread in threads:
         thread.start()
     for n in range(1, 1001):
-        publisher.add_row({"time": float(n), "frames": float(n)}, {"frames": float(n)}, [])
+        publisher.add_row(
+            {"time": float(n), "frames": float(n)}, {"frames": float(n)}, TurnHistogram(), []
+        )
     stop.set()
     for thread in threads:
         thread.join()
@@ -123,12 +128,19 @@ def test_history_has_earlier_starts_and_new_rows(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     folder.rows.add({"time": 1.0, "frames": 10})
     publisher = StatusPublisher(Config(), folder)
-    publisher.add_row({"time": 2.0, "frames": 20.0}, {}, [])
+    publisher.add_row({"time": 2.0, "frames": 20.0}, {}, TurnHistogram(), [])
     shown = publisher.status.history(4096)
     at = shown["columns"].index("frames")
     assert [row[at] for row in shown["rows"]] == [10, 20.0]
     assert shown["columns"] == COLUMNS
     assert len(publisher.status.history(1)["rows"]) == 1
+
+
+def test_history_reads_rows_of_earlier_revisions(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    folder.rows.add({"time": 1.0, "went_back": 2})
+    shown = StatusPublisher(Config(), folder).status.history(10)
+    assert shown["rows"][0][shown["columns"].index("rollbacks")] == 2
 
 
 def test_problem_says_that_the_loop_hangs(publisher: StatusPublisher) -> None:

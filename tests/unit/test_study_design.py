@@ -12,7 +12,7 @@ from config.load import ConfigError
 from lab.study.checks import Ends
 from lab.study.comparisons import COMPARISONS
 from lab.study.design import EXPERT, Comparison, Picture, Scene, jobs
-from server.monitor.metrics import METRICS
+from server.monitor.metrics import SERIES
 from tests.support.fake_results import SCENE, comparison
 
 
@@ -28,7 +28,7 @@ def test_known_comparisons_can_be_run(what: Comparison) -> None:
     assert all(re.fullmatch(r"[\w.+-]+", key) for key in found)
     assert what.frames % what.eval_every == 0
     each = [f"{metric}_dqn" for picture in what.pictures for metric in picture.metrics]
-    assert {*each, *what.metrics} <= METRICS.keys()
+    assert {*each, *what.metrics} <= SERIES.keys()
     assert len({picture.name for picture in what.pictures}) == len(what.pictures)
 
 

@@ -1,0 +1,43 @@
+"""What /proc tells about a process: whether it runs, its memory, its open files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_GONE = (FileNotFoundError, ProcessLookupError)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and was not waited for does not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except _GONE:
+        return False
+
+
+def resident_bytes(pid: int) -> int:
+    """All that a process has in memory, mapped files included; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except _GONE:
+        return 0
+
+
+def own_bytes(pid: int) -> int:
+    """Memory that a process has touched for itself and of shared memory, without mapped files: how
+    much of a library is in memory is up to the system. 0 where it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except _GONE:
+        return 0
+    return 1024 * sum(int(kib) for kib in re.findall(r"Rss(?:Anon|Shmem):\s+(\d+) kB", text))
+
+
+def open_files(pid: int) -> int:
+    """Its open file descriptors; 0 where it has ended."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except _GONE:
+        return 0

@@ -1,0 +1,32 @@
+"""A server for a rig: in this process, in a run's folder that is removed afterwards."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from config.load import config_from
+from server.run.directory import RunDirectory
+from server.supervisor.supervisor import Supervisor
+
+
+@contextmanager
+def supervised(
+    values: Mapping[str, Any], *, preset: str | None = None, record: bool = False
+) -> Iterator[Supervisor]:
+    """A server that has started, with these settings over those of the preset; the caller polls it.
+
+    record: keep what was drawn of each batch, for a dump. Errors: ConfigError, ChildDied.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        values = {"run.dir": str(Path(folder) / "run")} | dict(values)
+        config = config_from(values, preset=preset)
+        supervisor = Supervisor(config, RunDirectory.open(config, resume=False), record=record)
+        try:
+            supervisor.start()
+            yield supervisor
+        finally:
+            supervisor.stop()

@@ -1,0 +1,80 @@
+"""What /metrics answers: types, names, labels and the histogram."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
+
+from config.models import Config
+from server.ipc.messages import TURN_BUCKETS_S
+from server.monitor.collector import TurnHistogram
+from server.monitor.metrics import COUNTER, HISTOGRAM, REGISTRY, SERIES
+from server.monitor.prometheus import exposition, name_of
+from server.monitor.status import Status
+
+LAST = {name: float(at) for at, name in enumerate(SERIES)}
+
+BUCKETS = tuple(range(0, 2 * len(TURN_BUCKETS_S) + 2, 2))
+
+STATUS = Status(
+    config=Config(), folder=Path("/runs/one"), launch=1, started=5.0, looped_at=0.0, port=7777,
+    last=LAST, turns=TurnHistogram(BUCKETS, 1.25),
+)  # fmt: skip
+
+
+def families(status: Status = STATUS) -> dict[str, Family]:
+    return {f.name: f for f in text_string_to_metric_families(exposition(status).decode())}
+
+
+def test_every_metric_has_its_type() -> None:
+    found = families()
+    for metric in REGISTRY:
+        name = f"understudy_{name_of(metric)}"
+        assert found[name.removesuffix("_total")].type == metric.kind, name
+        assert name.endswith("_total") == (metric.kind == COUNTER)
+
+
+def test_every_series_has_its_value_and_label() -> None:
+    found = families()
+    for metric in REGISTRY:
+        if metric.kind == HISTOGRAM:
+            continue
+        name = f"understudy_{name_of(metric)}"
+        samples = found[name.removesuffix("_total")].samples
+        assert [(s.name, s.labels, s.value) for s in samples] == [
+            (name, {metric.label.name: each.value} if metric.label else {}, LAST[each.name])
+            for each in metric.series
+        ]
+
+
+def test_metric_without_a_value_has_its_type_alone() -> None:
+    found = families(replace(STATUS, last={}))
+    assert found["understudy_loss"].samples == []
+    assert found["understudy_stalls"].type == "counter"
+
+
+def test_turn_seconds_is_a_histogram() -> None:
+    samples = families()["understudy_turn_seconds"].samples
+    buckets = {s.labels["le"]: s.value for s in samples if s.name.endswith("_bucket")}
+    assert [float(bound) for bound in buckets] == [*TURN_BUCKETS_S, float("inf")]
+    assert tuple(buckets.values()) == BUCKETS
+    assert [(s.name, s.value) for s in samples if not s.name.endswith("_bucket")] == [
+        ("understudy_turn_seconds_count", BUCKETS[-1]),
+        ("understudy_turn_seconds_sum", 1.25),
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool: apt install prometheus")
+def test_prometheus_itself_finds_no_counter_without_total() -> None:
+    ran = subprocess.run(
+        ["promtool", "check", "metrics"], input=exposition(STATUS), capture_output=True, check=False
+    )
+    said = ran.stderr.decode().splitlines()
+    # It would have base units only, written out; names in rows have them as they are.
+    assert [line for line in said if "abbreviated units" not in line] == []
