@@ -162,7 +162,7 @@ def test_who_guesses_has_to_wait_and_nobody_else(server: Running) -> None:
             assert "guess" not in text
         code, text, retry = refused(server.port, guesser, token=TOKEN)
         assert (code, retry) == ("too_many_attempts", True)
-        assert "127.0.0.9; wait" in text
+        assert "127.0.0.9; retry in" in text
         with client_from(server.port, "127.0.0.8") as other:
             other.welcome(token=TOKEN)
     game.stop()
