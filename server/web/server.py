@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from config.load import ConfigError, InUse
+from config.load import ConfigError, InUse, Loaded
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.net.tls import Certificate
@@ -40,6 +40,12 @@ HANDSHAKE_S = 10.0
 """Time limit for a TLS handshake."""
 
 STOP_S = 5.0
+
+
+def any_http_port(loaded: Loaded) -> bool:
+    """Whether HTTP may be on another port than the one in the settings: nobody chose it for this
+    start."""
+    return loaded.origins["server.http_port"].startswith(("default", "preset ", "run "))
 
 
 class LimitedProtocol(H11Protocol):

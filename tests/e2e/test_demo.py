@@ -16,11 +16,11 @@ from agent import checkpoint, diagnostics
 from config.load import load
 from config.options import given, parse
 from server import cli
-from server.commands import demo
-from server.commands.serve import Flag
+from server.commands import demo, demo_run
 from server.monitor.metrics import SERIES
 from server.monitor.metrics_doc import SUMMARY
 from server.play.attribution import compare, load_dump, load_logs
+from server.signals import SignalFlag
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,7 +237,7 @@ def test_the_summary_is_printed_for_people_too() -> None:
         "docs/start.md",
     ):
         assert part in text.replace("123.4", "123.5"), text
-    assert "2 WRONG" in demo.attributed(summary | {"attribution_mismatches": 2})[1]
+    assert "2 WRONG" in demo_run.attributed(summary | {"attribution_mismatches": 2})[1]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_the_summary_is_printed_for_people_too() -> None:
 def test_a_share_of_the_teacher_is_said_where_there_is_one(
     student: float, teacher: float, share: str
 ) -> None:
-    rows = demo.reached(student, teacher)
+    rows = demo_run.reached(student, teacher)
     assert [text.partition(" ")[0] for _, text in rows] == ([share] if share else [])
 
 
@@ -259,7 +259,7 @@ def test_every_game_of_the_demo_is_described() -> None:
 def test_what_ends_the_demo_before_its_time() -> None:
     well: Any = SimpleNamespace(failures=[])
     failed: Any = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
-    go, stop = (cast(Flag, SimpleNamespace(set=value)) for value in (False, True))
+    go, stop = (cast(SignalFlag, SimpleNamespace(set=value)) for value in (False, True))
     demo._check_all_is_well(go, well, well)
     for players in ((failed, well), (well, failed)):
         with pytest.raises(demo.DemoError, match="no such environment"):
