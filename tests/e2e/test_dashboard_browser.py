@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from server.run.events import process_ids, read_events
+from tests.support.needs import needs
 from tests.support.processes import descendants, end
 
 playwright = pytest.importorskip(
@@ -34,10 +35,7 @@ CHROMIUM = shutil.which("chromium")
 
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        CHROMIUM is None and not os.environ.get("CI"),
-        reason="needs a browser: apt-get install chromium fonts-dejavu-core",
-    ),
+    needs("chromium", there=CHROMIUM is not None or "CI" in os.environ),
 ]
 
 ROOT = Path(__file__).parents[2]
