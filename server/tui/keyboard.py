@@ -16,11 +16,12 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from server.control.mailbox import Answer, text_of
+from server.tui.live_table import Screen
 
 HELP = "p {pause} · c checkpoint · e evaluate · r expert ratio · x epsilon · l lr"
 """76 columns at most: the width of a table in a terminal of 80."""
@@ -139,6 +140,27 @@ class Keys:
 
     def _tell(self, answer: Answer) -> None:
         self._say(" ".join((answer.get("error") or text_of(answer)).splitlines()))
+
+
+class ServerWithKeys(Protocol):
+    """What keys need of a running server: server.supervisor.supervisor.Supervisor."""
+
+    @property
+    def controller(self) -> RequestHandler: ...
+
+    @property
+    def paused(self) -> bool: ...
+
+    @property
+    def last(self) -> Mapping[str, float]: ...
+
+
+def keyboard_for(server: ServerWithKeys, screen: Screen) -> Keyboard:
+    """The keys below a live table, which shows from now on when training is paused; where there is
+    none, keys that are never pressed."""
+    screen.paused = lambda: server.paused
+    keys = Keys(server.controller, screen.paused, server.last.get, screen.say, screen.hint)
+    return Keyboard(keys, screen.live)
 
 
 class Keyboard:

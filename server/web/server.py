@@ -13,11 +13,11 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from config.load import ConfigError, InUse
+from config.load import ConfigError, InUse, Loaded
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.net.tls import Certificate
-from server.net.tls_server import Listener
+from server.net.tls_server import TlsServer
 from server.web.app import is_local, make_app
 from server.web.auth import TokenAuth
 
@@ -40,6 +40,12 @@ HANDSHAKE_S = 10.0
 """Time limit for a TLS handshake."""
 
 STOP_S = 5.0
+
+
+def any_http_port(loaded: Loaded) -> bool:
+    """Whether HTTP may be on another port than the one in the settings: nobody chose it for this
+    start."""
+    return loaded.origins["server.http_port"].startswith(("default", "preset ", "run "))
 
 
 class LimitedProtocol(H11Protocol):
@@ -84,7 +90,7 @@ class UvicornServer(uvicorn.Server):
             return
         await super().startup([])
         for sock in sockets or []:
-            listener: Any = Listener(
+            listener: Any = TlsServer(
                 sock, self._protocol, self.certificate, handshake_s=HANDSHAKE_S
             )
             self.servers.append(listener)
