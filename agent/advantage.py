@@ -75,7 +75,7 @@ def advantage_weights(
 
 
 @torch.no_grad()
-def normalise_weights(weights: Tensor, actors: Tensor | None) -> Tensor:
+def normalize_weights(weights: Tensor, actors: Tensor | None) -> Tensor:
     """Each weight divided by the mean weight of its actor's rows, float32 [B].
 
     With rewards from a normal distribution and beta 1.5 the mean weight is near 3: without this,

@@ -45,8 +45,8 @@ def head_numbers(
     """
     states = states[:ROWS]
     x = network.encode(states)
-    unit = network.act(x) if network.follows_gradient else None
-    raw = network.raw(x, unit)
+    squashed = network.act(x) if network.follows_gradient else None
+    head_outputs = network.head_outputs(x, squashed)
     last = _layer(gradients, "heads")
     at = atoms = network.values.atoms  # behind the value of the state
     names: list[str] = []
@@ -57,10 +57,10 @@ def head_numbers(
         output = output.double()
         spread = output.std(0, correction=0).mean() / (output.abs().amax() + TINY)
         norm = torch.linalg.vector_norm(gradient)
-        numbers.extend((torch.as_tensor(share, device=raw.device), spread, norm))
+        numbers.extend((torch.as_tensor(share, device=head_outputs.device), spread, norm))
 
     if network.sizes:
-        q = network.values.q(network.z(raw))
+        q = network.values.q(network.value_params(head_outputs))
         choices = best_choices(q, network.sizes)
         shares = (choices == choices.mode(0).values).double().mean(0)
         branches = [head.name for head in spec.discrete]
@@ -68,18 +68,18 @@ def head_numbers(
             branches += _columns(spec)
         for name, share, n in zip(branches, shares, network.sizes, strict=True):
             outputs = slice(at, at + atoms * n)
-            add(name, share, raw[:, outputs], last[outputs])
+            add(name, share, head_outputs[:, outputs], last[outputs])
             at = outputs.stop
     if spec.continuous and not network.bins:
         gradient = last[at:]
-        if unit is None:
-            unit = network.unit(raw)
+        if squashed is None:
+            squashed = network.squashed(head_outputs)
         else:
             gradient = _layer(gradients, f"policy.{len(network.policy) - 1}")
         at = 0
         for head in spec.continuous:
             columns = slice(at, at + head.size)
-            add(head.name, math.nan, unit[:, columns], gradient[columns])
+            add(head.name, math.nan, squashed[:, columns], gradient[columns])
             at = columns.stop
     differ, *rest = torch.stack([number.double() for number in numbers]).tolist()
     if not differ:

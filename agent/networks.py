@@ -41,8 +41,8 @@ Layers = Sequence[tuple[Tensor, Tensor]]
 INFINITY = np.float32(np.inf)
 TINY = np.finfo(np.float32).tiny
 
-NORMALISED_MAX = 10.0
-"""Normalised observations are clipped to this: one wild value must not drown the rest."""
+NORMALIZED_MAX = 10.0
+"""Normalized observations are clipped to this: one wild value must not drown the rest."""
 
 
 class Outputs(NamedTuple):
@@ -61,7 +61,7 @@ class QNetwork(nn.Module):
 
     A *branch* is a set of choices with a Q each: a discrete head, or a continuous column in bins.
 
-    Linear layers keep PyTorch's default initialisation: it is the one under which the usual DQN
+    Linear layers keep PyTorch's default initialization: it is the one under which the usual DQN
     settings (learning rate, target updates) were found, and its small outputs start the continuous
     heads in the middle of their range, where tanh has a gradient.
     """
@@ -97,9 +97,9 @@ class QNetwork(nn.Module):
         self._reorder = order != sorted(order)
         self._constants(spec, order)
 
-        self.normalises = learner.normalize_observations and not self._pixels
+        self.normalizes = learner.normalize_observations and not self._pixels
         """Observations are shown less their mean, over their deviation."""
-        if self.normalises:
+        if self.normalizes:
             # Parameters without a gradient: they are published, saved and copied with the rest.
             size = spec.observation_size
             self.obs_mean = nn.Parameter(torch.zeros(size), requires_grad=False)
@@ -149,32 +149,32 @@ class QNetwork(nn.Module):
         """What to think of observations [B, *shape] (or flat), float32 or uint8; with stacked
         frames [B, k, *shape]."""
         x = self.encode(obs)
-        unit = self.act(x) if self.follows_gradient else None
-        raw = self.raw(x, unit)
-        q = self.values.q(self.z(raw))
-        value = self.values.q(raw[:, : self.values.atoms])
+        squashed = self.act(x) if self.follows_gradient else None
+        head_outputs = self.head_outputs(x, squashed)
+        q = self.values.q(self.value_params(head_outputs))
+        value = self.values.q(head_outputs[:, : self.values.atoms])
         if self.bins:
-            unit = self._centres(best_choices(q, self.sizes)[:, self._heads :])
-        elif unit is None:
-            unit = self.unit(raw)
-        return Outputs(q[:, : self._choices], value, self._scaled(unit))
+            squashed = self._centers(best_choices(q, self.sizes)[:, self._heads :])
+        elif squashed is None:
+            squashed = self.squashed(head_outputs)
+        return Outputs(q[:, : self._choices], value, self._scaled(squashed))
 
     @torch.inference_mode()
     def greedy(self, obs: Tensor) -> Tensor:
         """The best action for each observation: action rows, float32 [B, action_width]."""
         x = self.encode(obs)
-        unit = self.act(x) if self.follows_gradient else None
-        raw = self.raw(x, unit)
+        squashed = self.act(x) if self.follows_gradient else None
+        head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
         if self.sizes:
-            choices = best_choices(self._preferences(raw), self.sizes)
+            choices = best_choices(self._preferences(head_outputs), self.sizes)
             pieces.append(choices[:, : self._heads].to(torch.float32))
             if self.bins:
-                unit = self._centres(choices[:, self._heads :])
-        if unit is None and self._direct:
-            unit = self.unit(raw)
-        if unit is not None:
-            pieces.append(self._scaled(unit))
+                squashed = self._centers(choices[:, self._heads :])
+        if squashed is None and self._direct:
+            squashed = self.squashed(head_outputs)
+        if squashed is not None:
+            pieces.append(self._scaled(squashed))
         rows = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
         return rows.index_select(1, self._order) if self._reorder else rows
 
@@ -186,26 +186,28 @@ class QNetwork(nn.Module):
         x = obs.flatten(1)
         if self._pixels:
             x = x * (1 / 255)
-        elif self.normalises:
+        elif self.normalizes:
             frames = x.view(x.shape[0], -1, self.obs_mean.shape[0])
             x = ((frames - self.obs_mean) * self.obs_scale).flatten(1)
-            x = x.clamp(-NORMALISED_MAX, NORMALISED_MAX)
+            x = x.clamp(-NORMALIZED_MAX, NORMALIZED_MAX)
         return x
 
-    def raw(self, x: Tensor, unit: Tensor | None = None, *, frozen: bool = False) -> Tensor:
+    def head_outputs(
+        self, x: Tensor, squashed: Tensor | None = None, *, frozen: bool = False
+    ) -> Tensor:
         """The last layer on encoded observations: value, advantages, and, where they do not follow
         the gradient, continuous heads before tanh, side by side; float32.
 
-        `unit` [B, C]: the continuous action in units of half its range, where values depend on it.
-        `frozen`: a gradient flows to `unit` alone.
+        `squashed` [B, C]: the continuous action in units of half its range, where values depend on
+        it. `frozen`: a gradient flows to `squashed` alone.
         """
         x = x.to(self._last[0].dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             for weight, bias in self._trunk:
                 x = F.linear(x, weight, bias).relu_()
         last: Layers = (self._last,)
-        if unit is not None:
-            x = torch.cat((x, unit.to(x.dtype)), dim=1)
+        if squashed is not None:
+            x = torch.cat((x, squashed.to(x.dtype)), dim=1)
             last = (self._joint, self._last)
         if frozen:
             last = [(weight.detach(), bias.detach()) for weight, bias in last]
@@ -222,29 +224,30 @@ class QNetwork(nn.Module):
             x = F.linear(x, weight, bias).relu_()
         return F.linear(x, *last).float().tanh()
 
-    def z(self, raw: Tensor) -> Tensor:
+    def value_params(self, head_outputs: Tensor) -> Tensor:
         """K numbers for each choice, [B, choices, K]: V + A - mean(A), the mean over the choices of
         a branch. Without branches those of the state, [B, 1, K]."""
         atoms = self.values.atoms
         if not self.sizes:
-            return raw[:, None, :atoms]
+            return head_outputs[:, None, :atoms]
         if atoms == 1:
-            dueling = raw[:, : 1 + self._choices]
+            dueling = head_outputs[:, : 1 + self._choices]
             value_less_mean = dueling @ self._value_less_mean
             return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)[..., None]
-        advantages = raw[:, atoms : atoms * (1 + self._choices)].reshape(
-            raw.shape[0], self._choices, atoms
+        advantages = head_outputs[:, atoms : atoms * (1 + self._choices)].reshape(
+            head_outputs.shape[0], self._choices, atoms
         )
         mean = torch.einsum("hc,bck->bhk", self._mean_of_branch, advantages)
-        less = torch.einsum("hc,bhk->bck", self._branch_of_choice, raw[:, None, :atoms] - mean)
+        value = head_outputs[:, None, :atoms]
+        less = torch.einsum("hc,bhk->bck", self._branch_of_choice, value - mean)
         return advantages + less
 
-    def unit(self, raw: Tensor) -> Tensor:
+    def squashed(self, head_outputs: Tensor) -> Tensor:
         """The continuous heads that are regressed, in units of half their range, [B, C] within -1
         and 1; [B, 0] where there are none."""
-        return raw[:, self.values.atoms * (1 + self._choices) :].tanh()
+        return head_outputs[:, self.values.atoms * (1 + self._choices) :].tanh()
 
-    def to_unit(self, continuous: Tensor) -> Tensor:
+    def to_squashed(self, continuous: Tensor) -> Tensor:
         """Continuous actions [B, C] in units of half their range."""
         return (continuous - self.middle) * self._per_half_range
 
@@ -252,24 +255,24 @@ class QNetwork(nn.Module):
         """The columns of `q` of the actions taken, int64 [B, branches]: of choices [B, heads], and,
         in bins, of continuous actions [B, C], each counted for the nearest."""
         if self.bins:
-            place = (self.to_unit(continuous) + 1) * ((self.bins - 1) / 2)
+            place = (self.to_squashed(continuous) + 1) * ((self.bins - 1) / 2)
             nearest = place.round_().clamp_(0, self.bins - 1).long()
             discrete = torch.cat((discrete, nearest), dim=1)
         return discrete + self.offsets
 
-    def _preferences(self, raw: Tensor) -> Tensor:
+    def _preferences(self, head_outputs: Tensor) -> Tensor:
         """Numbers that order the choices of each branch as Q does, [B, choices]."""
         if self.values.atoms == 1:
             # V and the mean are the same for all choices of a branch: advantages alone decide.
-            return raw[:, 1 : 1 + self._choices]
-        return self.values.q(self.z(raw))
+            return head_outputs[:, 1 : 1 + self._choices]
+        return self.values.q(self.value_params(head_outputs))
 
-    def _centres(self, choices: Tensor) -> Tensor:
+    def _centers(self, choices: Tensor) -> Tensor:
         """The middle of bins, [B, C], in units of half the range: the outermost are its ends."""
         return choices * (2 / (self.bins - 1)) - 1
 
-    def _scaled(self, unit: Tensor) -> Tensor:
-        return torch.addcmul(self.middle, self._half_range, unit)
+    def _scaled(self, squashed: Tensor) -> Tensor:
+        return torch.addcmul(self.middle, self._half_range, squashed)
 
 
 def _stack(widths: Sequence[int]) -> nn.ModuleList:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from agent.networks import QNetwork
+from agent.parameters import flatten_parameters
 from config.models import LearnerConfig
 from protocol.spaces import GameSpec
 
@@ -68,16 +69,3 @@ class Policy:
             states = torch.from_numpy(obs).view(self._shape).to(self._device)
             actions: npt.NDArray[np.float32] = self._network.greedy(states).cpu().numpy()
         return actions
-
-
-def flatten_parameters(network: torch.nn.Module) -> torch.Tensor:
-    """Move all parameters of a network into one flat tensor, of which they become views, in the
-    order of `torch.nn.utils.parameters_to_vector`."""
-    parameters = list(network.parameters())
-    flat = torch.cat([p.detach().reshape(-1) for p in parameters])
-    offset = 0
-    for parameter in parameters:
-        n = parameter.numel()
-        parameter.data = flat[offset : offset + n].view_as(parameter)
-        offset += n
-    return flat

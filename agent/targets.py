@@ -1,10 +1,10 @@
-"""How what comes next is judged, and how the target network follows. Pure functions.
+"""What values should have been, and how the target network follows the online one. Pure.
 
-Names carry time: `tm1` is the state that was acted on, `t` the state a few steps later from which
-the return is bootstrapped (after `horizon` steps). Branches (discrete heads, and columns in bins)
-stand side by side: `q` has one column per choice, all choices of the first branch, then those of
-the second, and so on; `sizes` are their numbers of choices and `offsets` the column where each
-begins.
+Names carry time: `tm1` is the step that was acted on, `t` the one a few steps later (after
+`horizon` steps) that the return is bootstrapped from. Branches (discrete heads, and columns in
+bins) stand side by side: `q` has one column per choice, all choices of the first branch, then those
+of the second, and so on; `sizes` are their numbers of choices and `offsets` the column where each
+begins. B rows, H branches, K numbers that stand for a value (agent.values).
 """
 
 from __future__ import annotations
@@ -16,30 +16,61 @@ from torch import Tensor
 
 
 def best_choices(q: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The choice of each branch with the largest Q, int64 [B, branches], counted within the
-    branch."""
+    """The choice of each branch with the largest Q, int64 [B, H], counted within the branch."""
     if len(set(sizes)) == 1:
         return q.view(-1, len(sizes), sizes[0]).argmax(2)
     parts = torch.split(q, list(sizes), dim=1)
     return torch.cat([part.argmax(1, keepdim=True) for part in parts], dim=1)
 
 
-def of_columns(z: Tensor, columns: Tensor) -> Tensor:
-    """z [B, choices, K] of some of the choices, columns int64 [B, H] -> [B, H, K]."""
-    if z.shape[2] == 1:
-        return z.squeeze(2).gather(1, columns).unsqueeze(2)
-    return z.gather(1, columns[:, :, None].expand(-1, -1, z.shape[2]))
+def take_columns(value_params: Tensor, columns: Tensor) -> Tensor:
+    """Those of some choices: [B, choices, K] at columns int64 [B, H] -> [B, H, K]."""
+    if value_params.shape[2] == 1:
+        return value_params.squeeze(2).gather(1, columns).unsqueeze(2)
+    return value_params.gather(1, columns[:, :, None].expand(-1, -1, value_params.shape[2]))
 
 
 def double_dqn(
-    z_t_value: Tensor, q_t_selector: Tensor, sizes: Sequence[int], offsets: Tensor
+    value_params_t: Tensor, q_t_selector: Tensor, sizes: Sequence[int], offsets: Tensor
 ) -> Tensor:
-    """What each branch bootstraps from, [B, H, K]: the selector (online network) chooses, the value
-    (target network) judges (van Hasselt et al. 2016, arXiv:1509.06461).
+    """What each branch bootstraps from, [B, H, K]: the selector (online network) chooses, the
+    target network says what that is worth (van Hasselt et al. 2016, arXiv:1509.06461).
 
-    `z_t_value` [B, choices, K], `q_t_selector` [B, choices].
+    `value_params_t` [B, choices, K] are the target network's, `q_t_selector` [B, choices].
     """
-    return of_columns(z_t_value, best_choices(q_t_selector, sizes) + offsets)
+    return take_columns(value_params_t, best_choices(q_t_selector, sizes) + offsets)
+
+
+def bootstrapped_target(r_t: Tensor, discount_t: Tensor, value_params_t: Tensor) -> Tensor:
+    """Target values or quantiles, [B, K]: the mean over branches, discounted, after the return.
+
+        target_k = r_t + discount_t * mean over branches of v_t,k
+
+    One target for all branches is that of branching DQN (Tavakoli et al. 2018, arXiv:1711.08946,
+    equation 5). `r_t` [B] is the n-step return, `discount_t` [B] gamma**horizon or 0,
+    `value_params_t` [B, H, K].
+    """
+    return torch.addcmul(r_t[:, None], discount_t[:, None], value_params_t.mean(1))
+
+
+def categorical_target(
+    r_t: Tensor, discount_t: Tensor, logits_t: Tensor, support: Tensor, low: float, high: float
+) -> Tensor:
+    """Target probabilities, [B, K]: the mixture over branches, moved by the return and projected
+    onto the fixed values (C51, Bellemare et al. 2017, arXiv:1707.06887, equation 7).
+
+        p_j = sum over k of  max(0, 1 - |clip(r_t + discount_t * support_k) - support_j| / step) p_k
+
+    What falls beyond the support counts for its outermost value. `r_t`, `discount_t` [B],
+    `logits_t` [B, H, K], `support` [K], evenly spaced from `low` to `high`. These are given as
+    numbers too, so that nothing waits for the device.
+    """
+    p_t = logits_t.softmax(-1).mean(1)
+    step = (high - low) / (len(support) - 1)
+    moved = torch.addcmul(r_t[:, None], discount_t[:, None], support).clamp_(low, high)
+    # Each moved value is shared among its two neighbours by how near it is: a triangle.
+    near = (moved[:, None, :] - support[:, None]).abs_().div_(-step).add_(1)
+    return (near.clamp_(min=0) * p_t[:, None, :]).sum(2)
 
 
 @torch.no_grad()

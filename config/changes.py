@@ -1,4 +1,4 @@
-"""Which settings of a run can be changed while it runs, and a configuration with some changed."""
+"""A running run's configuration with some live settings changed, and what that changes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,6 @@ from config import renamed
 from config.fields import all_settings, flat, nearest
 from config.load import ConfigError, Layer, combine
 from config.models import Config
-
-CHANGEABLE = (
-    "expert",
-    "exploration",
-    "advantage",
-    "imitation",
-    "learner.learning_rate",
-    "learner.n_step",
-    "learner.gamma",
-    "learner.target_tau",
-    "tempest.zap_gate",
-)
-"""Fields, and groups of which every field can be changed."""
 
 SOURCE = "change"
 
@@ -122,9 +109,23 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield key, text
 
 
-def can_be_changed() -> list[str]:
-    """What can be changed, in words: keys, and groups whose fields all can be."""
-    return [each if each in all_settings() else f"{each}.*" for each in CHANGEABLE]
+def live_names() -> list[str]:
+    """What can be changed while a run runs, for people: keys, and where all of a group or of a
+    schedule can be, its name (`expert.*`)."""
+    settings = all_settings().values()
+    names: dict[str, None] = {}
+    for setting in settings:
+        if setting.live:
+            parts = setting.key.split(".")
+            outer = [".".join(parts[:length]) + "." for length in range(1, len(parts))]
+            whole = (
+                each
+                for each in outer
+                if all(one.live for one in settings if one.key.startswith(each))
+            )
+            widest = next(whole, None)
+            names[setting.key if widest is None else f"{widest}*"] = None
+    return list(names)
 
 
 def _keys(name: str) -> tuple[list[str], str]:
@@ -137,17 +138,13 @@ def _keys(name: str) -> tuple[list[str], str]:
         meant = nearest(name, [*known, *_schedules()])
         hint = f" (did you mean {meant}?)" if meant else ""
         return [], f"{SOURCE}: {name}: there is no such setting{hint}"
-    if not all(map(_changeable, keys)):
+    if not all(known[key].live for key in keys):
         return [], (
-            f"{SOURCE}: {name}: cannot be changed while the run runs; stop it and go on with "
-            f"--resume. What can be changed: {', '.join(can_be_changed())}"
+            f"{SOURCE}: {name}: cannot be changed while the run runs; stop it and resume it with "
+            f"the new value (--resume). Live settings: {', '.join(live_names())}"
         )
     return keys, ""
 
 
 def _schedules() -> list[str]:
     return [key.removesuffix(".start") for key in all_settings() if key.endswith(".start")]
-
-
-def _changeable(key: str) -> bool:
-    return any(key == each or key.startswith(each + ".") for each in CHANGEABLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from config.changes import live_names
 from config.fields import Setting, all_settings, groups
 from config.load import presets
 from config.options import SHORT
@@ -9,7 +10,7 @@ from config.options import SHORT
 INTRO = """\
 # Configuration
 
-<!-- Made by `python -m config.docs > docs/configuration.md` from config/models.py. -->
+<!-- Made by `python -m config.docs > docs/configuration.md` from config/settings. -->
 
 Every setting has one name, its key, and can be given in each of these places; one further down
 wins over one further up:
@@ -24,17 +25,19 @@ wins over one further up:
 ```toml
 [server]
 port = 7000
-settings = { level = 3 }
+settings = {{ level = 3 }}
 
 [expert.ratio]
 start = 0.3
 ```
 
 - On the command line and in the environment, lists and tables are written as TOML or JSON:
-  `--learner.hidden '[256, 256]'`, `--reward.weights '{score = 0.01}'`.
+  `--learner.hidden '[256, 256]'`, `--reward.weights '{{score = 0.01}}'`.
 - A switch is `--trainer.enabled` or `--no-trainer.enabled`; in the environment `true` or `false`.
 - `none` is no value, wherever the table says that it is possible.
 - A table such as `reward.weights` is one setting: the place that wins replaces it whole.
+- A setting that is marked *live* can be changed while the run runs, with `understudy set`, in the
+  terminal or in the dashboard: {live}.
 - An unknown key or a value that does not fit stops the start with a message and exit code 2.
 
 `understudy config show` prints the effective values and where each came from; with `--toml`
@@ -45,7 +48,10 @@ as a file for `--config`. Each run keeps its own in `config.toml`. Secrets are n
 def page() -> str:
     """The whole page."""
     short = ", ".join(f"`--{word}` is `--{key}`" for word, key in SHORT.items())
-    parts = [INTRO, f"Short forms: {short}.\n"]
+    parts = [
+        INTRO.format(live=", ".join(f"`{name}`" for name in live_names())),
+        f"Short forms: {short}.\n",
+    ]
     for name, about in groups().items():
         rows = [
             _row(setting) for key, setting in all_settings().items() if key.startswith(name + ".")
@@ -56,7 +62,7 @@ def page() -> str:
     return "\n".join(parts)
 
 
-HEAD = "| key | default | unit | expected | what it is |\n|---|---|---|---|---|\n"
+HEAD = "| key | default | unit | expected | live | what it is |\n|---|---|---|---|---|---|\n"
 
 
 def _row(setting: Setting) -> str:
@@ -65,6 +71,7 @@ def _row(setting: Setting) -> str:
         f"`{setting.show(setting.default)}`",
         setting.unit,
         setting.expected,
+        "live" if setting.live else "",
         # A word in angle brackets would be taken for HTML.
         setting.description.replace("<", "\\<"),
     )

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from config.models import NONE, Config, Expected, Section, Unit
+from config.models import NONE, Config, Expected, Live, Section, Unit
 
 HIDDEN = "********"
 """What is shown in place of a secret."""
@@ -42,6 +42,8 @@ class Setting:
     """What its number counts, or empty."""
     expected: str
     """Which values it takes, for messages: "a whole number from 0 to 65535"."""
+    live: bool
+    """Whether it can be changed while the run runs."""
 
     @property
     def variable(self) -> str:
@@ -100,7 +102,7 @@ def variable_of(key: str) -> str:
 @cache
 def all_settings() -> dict[str, Setting]:
     """Every field by its key, in the order of the models."""
-    return {setting.key: setting for setting in _leaves(Config(), "", "")}
+    return {setting.key: setting for setting in _leaves(Config(), "", "", live=False)}
 
 
 @cache
@@ -139,13 +141,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return lasts[found[0]] if found else None
 
 
-def _leaves(values: Section, prefix: str, about: str) -> Iterator[Setting]:
+def _leaves(values: Section, prefix: str, about: str, *, live: bool) -> Iterator[Setting]:
     for name, field in type(values).model_fields.items():
         value, key = getattr(values, name), prefix + name
         words = " ".join(f"{about} {field.description or ''}".split())
         if isinstance(value, Section):
             # A group of Config has its own heading; a schedule's fields need what it is for.
-            yield from _leaves(value, key + ".", words if prefix else "")
+            marked = live or _is_live(field.metadata)
+            yield from _leaves(value, key + ".", words if prefix else "", live=marked)
             continue
         inner, metadata, optional = _unwrap(field.annotation, field.metadata)
         yield Setting(
@@ -155,7 +158,12 @@ def _leaves(values: Section, prefix: str, about: str) -> Iterator[Setting]:
             description=words,
             unit=next((str(m) for m in metadata if isinstance(m, Unit)), ""),
             expected=_expected(inner, metadata) + (f", or {NONE}" if optional else ""),
+            live=live or _is_live(metadata),
         )
+
+
+def _is_live(metadata: Iterable[Any]) -> bool:
+    return any(isinstance(one, Live) for one in metadata)
 
 
 def _dig(config: Config, key: str) -> Any:

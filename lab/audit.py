@@ -26,8 +26,8 @@ from lab import audit_player
 from protocol.actor import Actor
 from server.arguments import positive
 from server.play.attribution import Attribution, compare, load_dump, load_logs
-from server.run.directory import RunDirectory
-from server.supervisor.supervisor import Supervisor
+from server.supervisor.processes import Task
+from server.supervisor.session import running
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    warnings = logging.StreamHandler()
+    warnings.setLevel(logging.WARNING)
+    warnings.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(handlers=[warnings])
     show = None if args.json else lambda text: print(text, flush=True)
     result = audit(args.steps, players=args.players, seed=args.seed, show=show)
     report = result.report()
@@ -108,38 +111,36 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
         home = Path(name)
         values["run.dir"] = str(home / "run")
         config = config_from(values)
-        supervisor = Supervisor(config, RunDirectory.open(config, resume=False), record=True)
         stop = context.Event()
         processes = [
             context.Process(target=audit_player.play, args=(i, seed, home, stop), daemon=True)
             for i in range(players)
         ]
-        try:
-            supervisor.start()
-            (home / "port").write_text(str(supervisor.port))
-            for process in processes:
-                process.start()
-            shown = 0
-            while supervisor.steps < steps:
-                supervisor.poll()
-                if not any(process.is_alive() for process in processes):
-                    raise RuntimeError("expected the players to play on, all have ended")
-                done = supervisor.steps * 10 // steps
-                if show and done > shown:
-                    shown = done
-                    show(f"{supervisor.steps} of {steps} steps")
-            stop.set()
-            for process in processes:
-                while process.is_alive():
+        with running(config, Task(record=True)) as supervisor:
+            try:
+                (home / "port").write_text(str(supervisor.port))
+                for process in processes:
+                    process.start()
+                shown = 0
+                while supervisor.steps < steps:
                     supervisor.poll()
-            supervisor.settle()
-            supervisor.dump(str(home / "replay.npz"))
-        finally:
-            stop.set()
-            for process in processes:
-                if process.is_alive():
-                    process.terminate()
-            supervisor.stop()
+                    if not any(process.is_alive() for process in processes):
+                        raise RuntimeError("expected the players to play on, all have ended")
+                    done = supervisor.steps * 10 // steps
+                    if show and done > shown:
+                        shown = done
+                        show(f"{supervisor.steps} of {steps} steps")
+                stop.set()
+                for process in processes:
+                    while process.is_alive():
+                        supervisor.poll()
+                supervisor.settle()
+                supervisor.dump(str(home / "replay.npz"))
+            finally:
+                stop.set()
+                for process in processes:
+                    if process.is_alive():
+                        process.terminate()
         truth, stored = load_logs(home), load_dump(home / "replay.npz")
     found = compare(truth, stored)
     return AuditResult(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from config.load import config_from
-from server.run.directory import RunDirectory
+from server.supervisor.processes import Task
+from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
 
 
@@ -24,9 +25,5 @@ def supervised(
     with tempfile.TemporaryDirectory() as folder:
         values = {"run.dir": str(Path(folder) / "run")} | dict(values)
         config = config_from(values, preset=preset)
-        supervisor = Supervisor(config, RunDirectory.open(config, resume=False), record=record)
-        try:
-            supervisor.start()
+        with running(config, Task(record=record)) as supervisor:
             yield supervisor
-        finally:
-            supervisor.stop()

@@ -39,7 +39,7 @@ from lab.bench.replay import fill
 from protocol.spaces import Discrete, GameSpec, Observation
 from server.play.game_messages import GameOptions
 from server.play.games import Games
-from server.run.directory import RunDirectory
+from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
 
 Row = dict[str, Any]
@@ -212,9 +212,7 @@ def our_game(frames: int, clients: int, precision: Precision) -> Played:
             "trainer.max_lag_updates": LAG,
         }
         config = config_from(values)
-        supervisor = Supervisor(config, RunDirectory.open(config, resume=False))
-        try:
-            supervisor.start()
+        with running(config) as supervisor:
             games = Games(
                 GameOptions(ENV, config.server.host, supervisor.port, expert="none", seed=1)
             )
@@ -222,8 +220,6 @@ def our_game(frames: int, clients: int, precision: Precision) -> Played:
                 games.start(clients)
                 begun = _reach(supervisor, games, WARM_UP)
                 ended = _reach(supervisor, games, begun[1] + frames)
-        finally:
-            supervisor.stop()
         made = supervisor.row["updates"] / (supervisor.row["steps_stored"] - LEARN_FROM)
     return Played((ended[1] - begun[1]) / (ended[0] - begun[0]), made)
 

@@ -19,7 +19,6 @@ from lab.fuzz.well_behaved import GAMES, OLDER_GAMES, PACE_HZ, AnswerTimes, End,
 from lab.load.process import LoadProcess
 from lab.proc import resident_bytes
 from lab.supervised import supervised
-from server.run.logs import log_here, stop_logging
 from server.supervisor.supervisor import ChildDied, Supervisor
 
 SLOT_BYTES = 2**26
@@ -60,14 +59,11 @@ def live(
     seconds: how long the games play alone. judge_p99: whether slower answers are a failure."""
     try:
         with supervised(SETTINGS | {"run.seed": seed}) as server:
-            log_here(server.folder.log, None)
             trial = _Trial(server, connections, seed, at_once, seconds)
             with LoadProcess(well_behaved.play, trial.ports) as games:
                 yield trial.run(games, judge_p99=judge_p99)
     except ChildDied as error:
         yield {"case": "connections", "ok": False, "broken": [str(error)]}
-    finally:
-        stop_logging()
 
 
 class _Trial:

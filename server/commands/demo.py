@@ -5,11 +5,7 @@ of the network alone and of the expert alone, the attribution check, and a summa
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,22 +15,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from config.load import ConfigError, load
+from config.load import ConfigError
 from config.options import add_arguments as add_config
-from config.options import given
 from server.arguments import positive, share
-from server.blocked_signals import signals_held_back
-from server.commands.serve import Flag, keys_for, serve_http, stop_flag
+from server.commands.demo_run import attributed, conduct, print_next, reached
 from server.play.attribution import Attribution, compare, load_dump, load_logs
 from server.play.evaluator import Evaluator
 from server.play.game_messages import GameOptions
 from server.play.games import Games
-from server.run.directory import RunDirectory
-from server.run.logs import log_here, stop_logging
-from server.run.summary import write_summary
-from server.supervisor.supervisor import ChildDied, Supervisor
+from server.signals import SignalFlag, stop_flag
+from server.supervisor.supervisor import Supervisor
+from server.tui.keyboard import keyboard_for
 from server.tui.live_table import Screen
-from server.web.server import HttpServer
 from understudy_client.experts import EXPERTS, find
 
 FRAMES = 20_000
@@ -95,53 +87,6 @@ def main(args: argparse.Namespace) -> int:
     return conduct(args, "demo", "demo", partial(_run, args), show, DemoError)
 
 
-def conduct(
-    args: argparse.Namespace,
-    command: str,
-    label: str,
-    play: Callable[[Supervisor, Console], dict[str, Any]],
-    show: Callable[[Console, dict[str, Any]], None],
-    *trouble: type[Exception],
-) -> int:
-    """Start a server, have it played with, stop it, and write and show the summary; the exit code.
-
-    label: of the run's folder. play: answers what the summary says beyond the metrics; one of
-    `trouble` ends it with a message. show: prints the summary for people.
-    """
-    asked = given(args)
-    loaded = load(asked)
-    config = loaded.config
-    folder = RunDirectory.open(config, resume=False, label=label)
-    console = Console(stderr=args.json, quiet=args.json)
-    log_here(folder.log, None, config.server.log_format)
-    supervisor = Supervisor(config, folder)
-    supervisor.publisher.update(preset=asked.preset)
-    http: HttpServer | None = None
-    known: tuple[type[Exception], ...] = (ChildDied, *trouble)
-    try:
-        http = serve_http(loaded, supervisor)
-        with signals_held_back():
-            supervisor.start()
-        if http is not None:
-            console.print(f"dashboard: {http.url}")
-        found = play(supervisor, console)
-    except known as error:
-        print(f"understudy {command}: {error}", file=sys.stderr)
-        return 1
-    finally:
-        supervisor.stop()
-        if http is not None:
-            http.stop()
-        stop_logging()
-    # After the stop, so that the counters are the final ones.
-    summary = write_summary(folder, supervisor.row, supervisor.last, **found)
-    if args.json:
-        print(json.dumps(summary, indent=2))
-    else:
-        show(console, summary)
-    return 0
-
-
 def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> dict[str, Any]:
     """Train, evaluate, check; what the summary says of it beyond the metrics."""
     stop = stop_flag()
@@ -157,7 +102,7 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
     console.print(f"the game: {args.env}: {ABOUT[args.env.rpartition(':')[2]]}")
     with (
         Screen(console, f"understudy: {args.env}", frames=args.frames) as screen,
-        keys_for(supervisor, screen) as keys,
+        keyboard_for(supervisor, screen) as keys,
         evaluator,
     ):
         supervisor.on_row = screen.show
@@ -196,7 +141,7 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
     }
 
 
-def _check_all_is_well(stop: Flag, *players: Games | Evaluator) -> None:
+def _check_all_is_well(stop: SignalFlag, *players: Games | Evaluator) -> None:
     if stop.set:
         raise DemoError("stopped before the end")
     for one in players:
@@ -283,34 +228,3 @@ def _print_summary(env: str, console: Console, summary: dict[str, Any]) -> None:
         table.add_row(name, text)
     console.print(table)
     print_next(console, summary["run"])
-
-
-def reached(student: float, teacher: float) -> list[tuple[str, str]]:
-    """A row that says how much of its teacher's mean return the student has. None where one of them
-    is not positive: a share of that means nothing."""
-    if student <= 0 or teacher <= 0:
-        return []
-    return [("the student reaches", f"{student / teacher:.0%} of its teacher")]
-
-
-def attributed(summary: dict[str, Any]) -> tuple[str, str]:
-    """A row that says what the comparison of the games' logs with the replay found."""
-    compared, wrong = summary["attribution_compared"], summary["attribution_mismatches"]
-    found = "all right" if not wrong else f"{wrong:,} WRONG"
-    return "who played each step, as the games logged it", f"{compared:,} compared, {found}"
-
-
-def print_next(console: Console, run: str) -> None:
-    """Where the run is, and what can be done with it."""
-    beside = Path(sys.executable).with_name("understudy")
-    program = "understudy"
-    if shutil.which(program) is None and beside.exists():  # a checkout's, not on the PATH
-        program = os.path.relpath(beside)
-    inspect, serve = f"{program} inspect {run}", f"{program} serve --resume {run}"
-    lines = (
-        f"\nrun: {run}\nnext:",
-        f"  {inspect:<{len(serve)}}  # what it holds",
-        f"  {serve}  # go on with it",
-        "  docs/start.md: connect a game of your own",
-    )
-    console.print("\n".join(lines), soft_wrap=True, highlight=False)

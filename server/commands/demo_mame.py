@@ -18,11 +18,12 @@ from rich.table import Table
 
 from config.options import add_arguments as add_config
 from server.arguments import positive, share
-from server.commands.demo import attributed, conduct, print_next
-from server.commands.serve import Flag, keys_for, stop_flag
+from server.commands.demo_run import attributed, conduct, print_next
 from server.play.attribution import compare, load_dump
 from server.play.mame import GAMES, MameEpisode, MameError, MameGames, find_mame, load_answers
+from server.signals import stop_flag
 from server.supervisor.supervisor import Supervisor
+from server.tui.keyboard import keyboard_for
 from server.tui.live_table import Screen
 
 FRAMES = 3000
@@ -91,9 +92,9 @@ class _Demo:
     def __init__(self, args: argparse.Namespace, supervisor: Supervisor, console: Console) -> None:
         self._args = args
         self._supervisor = supervisor
-        self._stop: Flag = stop_flag()
+        self._stop = stop_flag()
         self._screen = Screen(console, f"understudy: {args.game} in MAME", frames=args.frames)
-        self._keys = keys_for(supervisor, self._screen)
+        self._keys = keyboard_for(supervisor, self._screen)
         self._logs = supervisor.folder.path / "answers"
 
     def run(self) -> dict[str, Any]:

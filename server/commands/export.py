@@ -125,7 +125,7 @@ def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
         frames = rng.integers(0, 256, shape, np.uint8)
     else:
         frames = rng.standard_normal(shape, np.float32)
-        if trained.network.normalises:  # about what the network is used to
+        if trained.network.normalizes:  # about what the network is used to
             mean, scale = trained.network.obs_mean, trained.network.obs_scale
             frames = frames / scale.numpy() + mean.numpy()
     batches = [frames]

@@ -26,14 +26,14 @@ from config.options import add_arguments as add_config
 from config.options import given
 from protocol.spaces import GameSpec
 from server.arguments import positive
-from server.commands.serve import stop_flag
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import Failed, GameDecided, Log, Saved, Stop, TrainerReport
 from server.monitor.collector import MetricsCollector
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes
-from server.run.logs import log_here, stop_logging
+from server.run.logs import logged
 from server.run.metrics_log import plain
+from server.signals import stop_flag
 from server.trainer import process as trainer_process
 from server.tui.live_table import number
 
@@ -61,21 +61,20 @@ def main(args: argparse.Namespace) -> int:
     assert config.run.dir is not None
     folder = RunDirectory.open(config, resume=True)
     console = Console()
-    log_here(folder.log, None)
     try:
-        spec = folder.game()
-        if spec is None or not demonstrations.files(folder.path):
-            raise ConfigError(
-                f"{folder.path} has no demonstrations; put some there with `understudy import "
-                f"SOURCE --run {folder.path}`"
-            )
-        made, saved = _pretrain(config, folder, spec, args.updates, console)
+        with logged(folder.log):
+            spec = folder.game()
+            if spec is None or not demonstrations.files(folder.path):
+                raise ConfigError(
+                    f"{folder.path} has no demonstrations; put some there with `understudy import "
+                    f"SOURCE --run {folder.path}`"
+                )
+            made, saved = _pretrain(config, folder, spec, args.updates, console)
     except (PretrainError, OSError) as error:
         print(f"understudy pretrain: {error}", file=sys.stderr)
         return 1
     finally:
         folder.close()
-        stop_logging()
     console.print(f"{made:,} updates made; checkpoint {saved}", soft_wrap=True)
     console.print(f"go on with `understudy serve --resume {folder.path}`", soft_wrap=True)
     return 0

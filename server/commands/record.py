@@ -14,11 +14,11 @@ from agent import recording
 from config.load import COMMAND_LINE, ConfigError, Layer, Overrides, load
 from config.models import Config
 from server.arguments import positive
-from server.commands.serve import Flag, stop_flag
 from server.play.game_messages import GameOptions
 from server.play.games import Games
-from server.run.directory import RunDirectory
-from server.run.logs import log_here, stop_logging
+from server.signals import SignalFlag, stop_flag
+from server.supervisor.processes import Task
+from server.supervisor.session import running
 from server.supervisor.supervisor import ChildDied, Supervisor
 from understudy_client.experts import find
 
@@ -76,26 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
-        config = _config(args, Path(name, "run"))
-        folder = RunDirectory.open(config, resume=False)
-        log_here(folder.log, None)
-        supervisor = Supervisor(config, folder, keep_rows=True)
-        failure: str | None = None
-        try:
-            stop = stop_flag()
-            supervisor.start()
+        config, stop = _config(args, Path(name, "run")), stop_flag()
+        with running(config, Task(keep_rows=True)) as supervisor:
             try:
                 failure = _play(args, supervisor, stop)
             except ChildDied as error:  # what was played before is worth keeping
                 failure = str(error)
             print("writing", flush=True)
-            supervisor.end_games()
-            written = _write(supervisor, args.out)
-        except ChildDied as error:
-            failure, written = str(error), False
-        finally:
-            supervisor.stop()
-            stop_logging()
+            try:
+                supervisor.end_games()
+                written = _write(supervisor, args.out)
+            except ChildDied as error:
+                failure, written = str(error), False
     if failure:
         print(f"understudy record: {failure}", file=sys.stderr)
     return 0 if written and not failure else 1
@@ -141,7 +133,7 @@ def _check_expert(args: argparse.Namespace) -> None:
         )
 
 
-def _play(args: argparse.Namespace, supervisor: Supervisor, stop: Flag) -> str | None:
+def _play(args: argparse.Namespace, supervisor: Supervisor, stop: SignalFlag) -> str | None:
     """Until the episodes are through or somebody stops it; why it could not go on, if so."""
     with contextlib.ExitStack() as stack:
         games = None
@@ -159,12 +151,11 @@ def _play(args: argparse.Namespace, supervisor: Supervisor, stop: Flag) -> str |
             supervisor.poll()
             if games is not None and (games.failures or not games.running()):
                 break
-            if games is None and supervisor.row.get("episodes", 0) >= (args.episodes or 1e18):
+            if games is None and args.episodes and supervisor.episodes >= args.episodes:
                 break
             if time.monotonic() - shown >= REPORT_S:
                 shown = time.monotonic()
-                episodes = supervisor.row.get("episodes", 0)
-                print(f"{supervisor.steps:,} steps, {episodes:.0f} episodes", flush=True)
+                print(f"{supervisor.steps:,} steps, {supervisor.episodes:,} episodes", flush=True)
     return games.failures[0].message if games is not None and games.failures else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from config.changes import can_be_changed, parse
+from config.changes import live_names, parse
 from server.commands.control import ask_and_print
 
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Change settings of a run while it runs: all that are given, or none. The run keeps them, "
         "and goes on with them when it is resumed. What can be changed: "
-        f"{', '.join(can_be_changed())}."
+        f"{', '.join(live_names())}."
     )
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run's folder")
     parser.add_argument(

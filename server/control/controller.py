@@ -44,7 +44,7 @@ CODE = ("expert.plugin",)
 """Settings that name code: a control token, which travels, is not enough for those."""
 
 
-class Server(Protocol):
+class ControlledServer(Protocol):
     """What controls need of the supervisor."""
 
     folder: RunDirectory
@@ -79,7 +79,7 @@ class Server(Protocol):
 class Controller:
     """Carries out requests."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ControlledServer) -> None:
         self._server = server
         self._saving: list[tuple[str, Future[Answer]]] = []
         """Who waits for a checkpoint."""

@@ -48,7 +48,8 @@ class MetricsCollector:
         self._stored: Counter[int] = Counter()
         """Steps that each gateway has completed, those of its predecessors included."""
         self._episodes_of_late: deque[Episode] = deque(maxlen=EPISODES)
-        self._episodes = 0
+        self.episodes = 0
+        """Of training, that have ended."""
         self._last: tuple[float, int, int] | None = None
         """At the last row: the time by `time.monotonic`, steps completed, frames answered."""
 
@@ -75,7 +76,7 @@ class MetricsCollector:
         self._stored[index] = max(report.stored, self._handed_over[index])
         training = [e for e in report.episodes if e.role == "train"]
         self._episodes_of_late.extend(training)
-        self._episodes += len(training)
+        self.episodes += len(training)
         playing = sum(
             each.slots_by_role.get(role, 0)
             for each in self._gateways.values()
@@ -140,7 +141,7 @@ class MetricsCollector:
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),
-            "episodes": float(self._episodes),
+            "episodes": float(self.episodes),
             "episode_return_mean": _mean(e.episode_return for e in self._episodes_of_late),
             "episode_length_mean": _mean(e.length for e in self._episodes_of_late),
             "steps_lost": float(self.lost.steps),

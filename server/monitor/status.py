@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from config.changes import CHANGEABLE
 from config.fields import all_settings, flat
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -145,11 +144,7 @@ class Status:
 def live_settings(config: Config) -> dict[str, Any]:
     """The settings that can be changed while a run runs, and their values."""
     known = all_settings()
-    return {
-        key: known[key].plain(value)
-        for key, value in flat(config).items()
-        if any(key == each or key.startswith(each + ".") for each in CHANGEABLE)
-    }
+    return {key: known[key].plain(value) for key, value in flat(config).items() if known[key].live}
 
 
 def _version() -> str:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from protocol.messages import EVALUATE
-from server.blocked_signals import SIGNALS
 from server.play.game_messages import (
     Asked,
     Episode,
@@ -30,6 +29,7 @@ from server.play.game_messages import (
     share,
     taken,
 )
+from server.signals import STOPPING
 from understudy_client import (
     AnswerLog,
     Backoff,
@@ -67,7 +67,7 @@ def main(part: Part, pipe: Connection[Any, Any], counts: Any) -> None:
     # Ctrl-C reaches the whole group of processes; whoever started the games decides about them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     options, client = part.options, part.client
     trouble.log.addHandler(_PassOn(client, pipe))
     trouble.log.setLevel(logging.INFO)

@@ -21,7 +21,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from server.blocked_signals import signals_held_back
 from server.play import game_process
 from server.play.game_messages import (
     NO_LIMIT,
@@ -35,6 +34,7 @@ from server.play.game_messages import (
     share,
     taken,
 )
+from server.signals import signals_blocked
 from understudy_client.experts import find
 from understudy_client.wire import ROLES
 
@@ -85,7 +85,7 @@ class Games:
         spawn = multiprocessing.get_context("spawn")
         self._counts = counts = spawn.RawArray("q", clients + 1)
         self._limit(limit)
-        with signals_held_back():
+        with signals_blocked():
             for client in range(clients):
                 episodes = share(self.options.episodes, client, clients)
                 frames = share(self.options.frames, client, clients)

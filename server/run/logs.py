@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -87,34 +89,38 @@ class LogFile(logging.Handler):
                 print(f"could not write {self._path}: {error}; the server goes on", file=sys.stderr)
 
 
-def log_here(
-    file: Path, console: Console | None, form: Literal["text", "json"] = "text"
-) -> logging.Handler:
-    """The supervisor's log: all lines to the run's file, and to `console` if there is one. Returns
-    the file's handler, to be closed with `stop_logging` in the end."""
-    root = logging.getLogger()
+@contextmanager
+def logged(
+    file: Path, console: Console | None = None, form: Literal["text", "json"] = "text"
+) -> Iterator[None]:
+    """The supervisor's log: all lines go to the run's file, and to `console` if there is one.
+    Errors: OSError where the file cannot be made."""
+    root, formatter = logging.getLogger(), logging.Formatter(FORMAT)
+    to_file = LogFile(file)
+    to_file.setFormatter(JsonFormatter() if form == "json" else formatter)
+    handlers: list[logging.Handler] = [to_file]
+    if console is not None:
+        handlers.append(_shown_on(console, form))
+    before = root.level
     root.setLevel(logging.INFO)
-    handler = LogFile(file)
-    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(FORMAT))
-    root.addHandler(handler)
-    if console is not None and form == "json":
-        lines = logging.StreamHandler(console.file)
-        lines.setFormatter(JsonFormatter())
-        root.addHandler(lines)
-    elif console is not None and not console.is_terminal:
-        whole = logging.StreamHandler(console.file)  # rich would wrap lines to a width
-        whole.setFormatter(logging.Formatter(FORMAT))
-        root.addHandler(whole)
-    elif console is not None:
-        shown = RichHandler(console=console, show_path=False, log_time_format="%X")
-        shown.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-        root.addHandler(shown)
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+
+
+def _shown_on(console: Console, form: Literal["text", "json"]) -> logging.Handler:
+    """A handler that shows lines there."""
+    handler: logging.Handler
+    if form == "json" or not console.is_terminal:
+        handler = logging.StreamHandler(console.file)  # rich would wrap lines to a width
+        handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(FORMAT))
+    else:
+        handler = RichHandler(console=console, show_path=False, log_time_format="%X")
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     return handler
-
-
-def stop_logging() -> None:
-    """Close what `log_here` opened."""
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
 from server.ipc.messages import Failed, Log
+from server.signals import signals_blocked
 
 LINES = 5
 """The newest lines of a child's log that are kept, to say what went before its death."""
@@ -53,7 +54,8 @@ class Child:
         args = (heartbeat, target, (*first, theirs, heartbeat, *last))
         process = context.Process(target=_live, args=args, name=self.name)
         try:
-            process.start()
+            with signals_blocked():
+                process.start()
         except BaseException:
             pipe.close()
             raise

@@ -44,9 +44,13 @@ class Task:
     """What the trainer is to do, beside the configuration."""
 
     resume: bool = False
-    record: bool = False
+    """Continue from the newest checkpoint."""
     best: bool = False
+    """Continue from the checkpoint that evaluated best instead."""
+    record: bool = False
+    """Keep what every batch held, for `Supervisor.dump`."""
     keep_rows: bool = False
+    """Keep every row, for `Supervisor.write_recording`."""
 
 
 class Processes:

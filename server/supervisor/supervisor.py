@@ -109,15 +109,10 @@ class Supervisor:
         self,
         config: Config,
         folder: RunDirectory,
-        *,
-        resume: bool = False,
-        record: bool = False,
-        best: bool = False,
-        keep_rows: bool = False,
+        task: Task | None = None,
     ) -> None:
-        """`resume`: go on from the newest checkpoint, or with `best` from the one that evaluated
-        best. `record`: keep what every batch held, for `dump`. `keep_rows`: keep every row, for
-        `write_recording`."""
+        """`task`: of the trainer; without one it begins a new run and trains."""
+        task = task or Task()
         config = with_secrets(config)
         self.config = config
         self.folder = folder
@@ -146,16 +141,17 @@ class Supervisor:
         """Where older clients for Tempest connect."""
         self.dashboard: str | None = None
         """The URL of HTTP, where whoever owns this serves it."""
+        self.found: dict[str, Any] = {}
+        """What the summary of the run says beyond metrics; whoever owns this adds to it."""
         self._spec: GameSpec | None = folder.game()
         self._writes = Writes(log, "serving and training go on")
         self.events = EventLog(folder.events, self._writes)
         """What happens to the processes, for programs."""
-        task = Task(resume, record, best, keep_rows)
         self._processes = Processes(config, folder, task, self.events, self._greet)
         self._asked: Evaluate | None = None
         """The newest evaluation that was asked for."""
         self._control: ControlSocket | None = None
-        self._base_frames: int | None = None if resume else 0
+        self._base_frames: int | None = None if task.resume else 0
         """Stored frames before this start; None while that is not known."""
         self._collector = MetricsCollector(Evaluations(evaluated))
         there = checkpoint.best(folder.checkpoints) is not None
@@ -333,6 +329,11 @@ class Supervisor:
     def evaluations(self) -> Evaluations:
         """What the run's evaluations found so far."""
         return self._collector.evaluations
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of training that have ended since the start."""
+        return self._collector.episodes
 
     @property
     def training_games(self) -> int:

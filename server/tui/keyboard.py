@@ -1,10 +1,11 @@
 """Keys for a run in a terminal: the same controls as everywhere else (server.control.controller).
 
-    p  pause training, or go on          r  expert ratio
+    p  pause or resume training          r  expert ratio
     c  checkpoint now                    x  epsilon: exploration
     e  evaluate now                      l  learning rate
 
-Each asks first: y does it, Enter too, anything else does not. The last three ask for a number.
+Each asks for confirmation: y or Enter confirms, any other key cancels. The keys in the right column
+ask for a number first.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from server.control.mailbox import Answer, text_of
+from server.tui.live_table import Screen
 
-HELP = "p {pause} · c checkpoint · e evaluate · r ratio · x epsilon · l learning rate"
+HELP = "p {pause} · c checkpoint · e evaluate · r expert ratio · x epsilon · l lr"
 """76 columns at most: the width of a table in a terminal of 80."""
 
 NUMBERS = {
-    "r": ("expert.ratio", "expert_ratio", "the expert's share, 0 to 1"),
+    "r": ("expert.ratio", "expert_ratio", "expert ratio, 0 to 1"),
     "x": ("exploration.epsilon", "epsilon", "epsilon, 0 to 1"),
-    "l": ("learner.learning_rate", "learning_rate", "the learning rate"),
+    "l": ("learner.learning_rate", "learning_rate", "learning rate"),
 }
 """Key to setting, metric, and words."""
 
@@ -35,39 +37,39 @@ _ENTER, _ESCAPE, _ERASE = "\r\n", "\x1b", "\x7f\x08"
 _LONGEST = 20
 
 
-class Handler(Protocol):
-    """What carries out requests: server.control.controller.Controller."""
+class RequestHandler(Protocol):
+    """Carries out requests: server.control.controller.Controller."""
 
     def handle(self, request: Any, who: str) -> Answer | Future[Answer]: ...
 
 
 class Keys:
-    """From keys to requests. Knows no terminal; `say` gets a line to show, `hint` the keys that
-    there are."""
+    """Turns keys into requests. It knows no terminal: `say` gets a line to show, `hint` the list of
+    keys."""
 
     def __init__(
         self,
-        handler: Handler,
+        handler: RequestHandler,
         paused: Callable[[], bool],
         value: Callable[[str], float | None],
         say: Callable[[str], None],
         hint: Callable[[str], None],
     ) -> None:
-        """`paused`: whether training is; `value`: what a metric is now."""
+        """`paused`: whether training is paused; `value`: the current value of a metric."""
         self._handler = handler
         self._paused = paused
         self._value = value
         self._say = say
         self._hint = hint
         self._request: dict[str, Any] | None = None
-        """What waits for a yes."""
+        """Waits for confirmation."""
         self._key = ""
-        """Of NUMBERS: what is being typed; empty while nothing is."""
+        """Key of NUMBERS whose number is being typed; empty while none is."""
         self._typed = ""
 
     def help(self) -> None:
-        """Show what there is, and what `p` does now. To be called again and again: others pause
-        too."""
+        """Show the keys, and whether `p` pauses or resumes. Call it regularly: others can pause
+        training too."""
         self._hint(HELP.format(pause="resume" if self._paused() else "pause"))
 
     def press(self, char: str) -> None:
@@ -79,16 +81,16 @@ class Keys:
             if char and char in f"yY{_ENTER}":
                 self._do(request)
             else:
-                self._say("nothing was done")
+                self._say("canceled")
         else:
             self._begin(char)
 
     def _begin(self, char: str) -> None:
         match char:
             case "p" if self._paused():
-                self._ask("go on with training?", {"pause": False})
+                self._ask("resume training?", {"pause": False})
             case "p":
-                self._ask("pause training? Games play on", {"pause": True})
+                self._ask("pause training? Games go on", {"pause": True})
             case "c":
                 self._ask("write a checkpoint now?", {"checkpoint": True})
             case "e":
@@ -97,7 +99,7 @@ class Keys:
                 self._key, self._typed = char, ""
                 self._show_typed()
             case _ if char.isprintable():
-                self._say("")  # what there is stands below
+                self._say("")  # the line below lists the keys
 
     def _ask(self, text: str, request: dict[str, Any]) -> None:
         self._request = request
@@ -110,12 +112,12 @@ class Keys:
             try:
                 number = float(self._typed)
             except ValueError:
-                self._say(f"expected a number, got {self._typed!r}; nothing was done")
+                self._say(f"expected a number, got {self._typed!r}; nothing changed")
                 return
             self._ask(f"set {key} to {number:g}?", {"set": {key: number}})
         elif char in _ENTER or char == _ESCAPE:
             self._key = ""
-            self._say("nothing was done")
+            self._say("canceled")
         elif char in _ERASE:
             self._typed = self._typed[:-1]
             self._show_typed()
@@ -140,20 +142,41 @@ class Keys:
         self._say(" ".join((answer.get("error") or text_of(answer)).splitlines()))
 
 
+class ServerWithKeys(Protocol):
+    """What keys need of a running server: server.supervisor.supervisor.Supervisor."""
+
+    @property
+    def controller(self) -> RequestHandler: ...
+
+    @property
+    def paused(self) -> bool: ...
+
+    @property
+    def last(self) -> Mapping[str, float]: ...
+
+
+def keyboard_for(server: ServerWithKeys, screen: Screen) -> Keyboard:
+    """The keys below a live table, which shows from now on when training is paused; where there is
+    none, keys that are never pressed."""
+    screen.paused = lambda: server.paused
+    keys = Keys(server.controller, screen.paused, server.last.get, screen.say, screen.hint)
+    return Keyboard(keys, screen.live)
+
+
 class Keyboard:
-    """Reads keys without waiting for them. Use it as a context manager; where standard input is no
-    terminal, or another program's, it reads nothing and changes nothing."""
+    """Reads keys without waiting for them. Use it as a context manager. If standard input is no
+    terminal, or the terminal belongs to another program, it reads and changes nothing."""
 
     def __init__(self, keys: Keys, wanted: bool) -> None:
-        """`wanted`: without it, nothing is read either."""
+        """`wanted`: false to read nothing."""
         self._keys = keys
         self._wanted = wanted
         self._before: list[Any] | None = None
 
     @staticmethod
     def usable() -> bool:
-        """Standard input is a terminal, and this process is the one that it belongs to: to set up
-        one of somebody else would stop the process."""
+        """Standard input is a terminal that belongs to this process: setting up another one's would
+        stop this process (SIGTTOU)."""
         try:
             fd = sys.stdin.fileno()
             return os.isatty(fd) and os.tcgetpgrp(fd) == os.getpgrp()
@@ -161,7 +184,7 @@ class Keyboard:
             return False
 
     def poll(self) -> None:
-        """Act on the keys that were pressed since."""
+        """Act on the keys pressed since the last call."""
         if self._before is None or not self.usable():
             return
         self._keys.help()
@@ -178,7 +201,7 @@ class Keyboard:
             fd = sys.stdin.fileno()
             with contextlib.suppress(termios.error):
                 self._before = termios.tcgetattr(fd)
-                # Key by key and unseen; Ctrl-C is still a signal.
+                # Each key at once and without echo; Ctrl-C is still a signal.
                 tty.setcbreak(fd)
                 self._keys.help()
         return self

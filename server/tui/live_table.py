@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal: one live table, and plain lines where there is none."""
+"""A run in a terminal: one live table, or plain lines where the output is no terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from rich.text import Text
 from server.ipc.messages import GATEWAY, TRAINER
 
 _LINE_EVERY = 5
-"""Plain output has a line for every 5th row: enough to follow, little enough to keep."""
+"""Plain output has one line for this many rows."""
+
+_BY_ACTOR = (
+    ("TD error", "td_err_mean", 3),
+    ("Q", "q_mean", 2),
+    ("reward/frame", "reward_frame_mean", 3),
+)
+"""Name, metric and digits of what each actor has."""
 
 
 class Screen:
@@ -31,13 +38,13 @@ class Screen:
         frames: int | None = None,
         lines: Callable[[str], None] | None = None,
     ) -> None:
-        """`frames`: how many there will be. `lines`: where lines go instead of the console, and
-        there is no table then."""
+        """`frames`: how many there will be. `lines`: gets plain lines, which then replace the table
+        and go to no console."""
         self.console = console
         self._print = lines or (lambda text: console.print(text, soft_wrap=True))
         self._line = self._hint = ""
         self.paused: Callable[[], bool] = lambda: False
-        """Whether training is."""
+        """Whether training is paused."""
         self._title = title
         self._note = "waiting for a game"
         self._row: dict[str, float] = {}
@@ -71,26 +78,26 @@ class Screen:
 
     @property
     def live(self) -> bool:
-        """There is a table, and not only lines."""
+        """It shows the table, not plain lines."""
         return self._live is not None
 
     def say(self, text: str) -> None:
-        """A line below the table: what a key asks, and what came of it."""
+        """Show a line below the table: the question of a key, or its result."""
         self._line = text
 
     def hint(self, text: str) -> None:
-        """The last line: which keys there are."""
+        """Show the last line: the keys."""
         self._hint = text
 
     def note(self, text: str) -> None:
-        """What is going on just now."""
+        """Show what the server is doing."""
         if text != self._note:
             self._note = text
             if not self._live:
                 self._print(text)
 
     def show(self, row: dict[str, float]) -> None:
-        """A new row of metrics."""
+        """Show a new row of metrics."""
         self._row = row
         self._rows += 1
         if self._progress:
@@ -111,72 +118,74 @@ class Screen:
 
 
 def table(row: dict[str, float]) -> Table:
-    """A row of metrics as a table: what is going on, and student and teacher side by side. 78
-    columns wide."""
+    """A row of metrics as a table: progress on the left, the network and the expert side by side on
+    the right. 78 columns wide."""
     outer = Table.grid(padding=(0, 4))
-    counters = Table.grid(padding=(0, 2))
-    counters.add_column(style="dim")
-    counters.add_column(justify="right")
+    progress = Table.grid(padding=(0, 2))
+    progress.add_column(style="dim")
+    progress.add_column(justify="right")
     for name, text in (
         ("frames", number(row, "frames", 0)),
         ("frames/s", number(row, "frames_per_s", 0)),
-        ("steps/s", number(row, "updates_per_s", 0)),
+        ("updates/s", number(row, "updates_per_s", 0)),
         ("replay fill", percent(row, "buffer_fill")),
         ("expert ratio", percent(row, "expert_ratio")),
         ("epsilon", number(row, "epsilon", 3)),
         ("clients", number(row, "clients", 0)),
-        ("answer p99 ms", number(row, "turn_p99_ms", 1)),
+        ("turn p99, ms", number(row, "turn_p99_ms", 1)),
     ):
-        counters.add_row(name, text)
+        progress.add_row(name, text)
     restarts = sum(row.get(f"restarts_{kind}", 0.0) for kind in (GATEWAY, TRAINER))
-    if restarts:  # news, and else not worth a line
-        counters.add_row("restarts", f"{restarts:.0f}", style="bold")
-    learning = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in ("FracDQN", "TDdqn", "TDexp", "Qdqn", "Qexp"):
-        learning.add_column(heading, justify="right", min_width=7)
-    learning.add_row(
-        percent(row, "batch_frac_dqn"),
-        number(row, "td_err_mean_dqn", 3),
-        number(row, "td_err_mean_expert", 3),
-        number(row, "q_mean_dqn", 2),
-        number(row, "q_mean_expert", 2),
-    )
+    if restarts:
+        progress.add_row("restarts", f"{restarts:.0f}", style="bold")
     actors = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in ("", "student", "teacher"):
-        actors.add_column(heading, justify="right" if heading else "left", min_width=7)
+    for heading in ("", "dqn", "expert"):
+        actors.add_column(heading, justify="right" if heading else "left", min_width=9)
     actors.columns[0].style = "dim"
-    for name, student, teacher in (
-        ("evaluation", "eval_return_mean", "expert_return_mean"),
-        ("best evaluation", "eval_return_best", ""),
-        ("reward a frame", "reward_frame_mean_dqn", "reward_frame_mean_expert"),
+    for name, dqn, expert in (
+        ("share of batches", *_shares(row)),
+        *(
+            (name, number(row, f"{metric}_dqn", digits), number(row, f"{metric}_expert", digits))
+            for name, metric, digits in _BY_ACTOR
+        ),
+        ("evaluation", number(row, "eval_return_mean", 1), number(row, "expert_return_mean", 1)),
+        ("best evaluation", number(row, "eval_return_best", 1), ""),
     ):
-        digits = 3 if "reward" in name else 1
-        actors.add_row(name, number(row, student, digits), number(row, teacher, digits))
+        actors.add_row(name, dqn, expert)
     together = Table.grid(padding=(0, 2))
     together.add_column(style="dim")
     together.add_column(justify="right")
     together.add_row(" evaluated at frame", number(row, "eval_frames", 0))
-    together.add_row(" training episodes since this start", number(row, "episodes", 0))
+    together.add_row(" training episodes since start", number(row, "episodes", 0))
     together.add_row(" mean return of the last 100", number(row, "episode_return_mean", 1))
-    outer.add_row(counters, Group(learning, "", actors, "", together))
+    outer.add_row(progress, Group(actors, "", together))
     return outer
 
 
 def plain_line(row: dict[str, float]) -> str:
     """A row of metrics as one line of text."""
+    dqn, expert = _shares(row)
+    by_actor = "  ".join(
+        f"{name} dqn {number(row, f'{metric}_dqn', digits)} "
+        f"expert {number(row, f'{metric}_expert', digits)}"
+        for name, metric, digits in _BY_ACTOR
+    )
     return (
         f"frames {number(row, 'frames', 0)}  {number(row, 'frames_per_s', 0)}/s  "
-        f"steps/s {number(row, 'updates_per_s', 0)}  replay {percent(row, 'buffer_fill')}  "
-        f"FracDQN {percent(row, 'batch_frac_dqn')}  "
-        f"TDdqn {number(row, 'td_err_mean_dqn', 3)}  TDexp {number(row, 'td_err_mean_expert', 3)}  "
-        f"Qdqn {number(row, 'q_mean_dqn', 2)}  Qexp {number(row, 'q_mean_expert', 2)}  "
-        f"expert {percent(row, 'expert_ratio')}  eps {number(row, 'epsilon', 3)}  "
-        f"reward dqn {number(row, 'reward_frame_mean_dqn', 3)} "
-        f"expert {number(row, 'reward_frame_mean_expert', 3)}  "
+        f"updates/s {number(row, 'updates_per_s', 0)}  replay {percent(row, 'buffer_fill')}  "
+        f"expert ratio {percent(row, 'expert_ratio')}  epsilon {number(row, 'epsilon', 3)}  "
+        f"batches dqn {dqn} expert {expert}  {by_actor}  "
         f"return {number(row, 'episode_return_mean', 1)}  "
-        f"student {number(row, 'eval_return_mean', 1)} "
-        f"teacher {number(row, 'expert_return_mean', 1)}"
+        f"evaluation dqn {number(row, 'eval_return_mean', 1)} "
+        f"expert {number(row, 'expert_return_mean', 1)}"
     )
+
+
+def _shares(row: dict[str, float]) -> tuple[str, str]:
+    """Of the rows in the batches: the network's and the expert's."""
+    dqn = row.get("batch_frac_dqn", math.nan)
+    both = {"dqn": dqn, "expert": 1 - dqn}
+    return percent(both, "dqn"), percent(both, "expert")
 
 
 def number(row: dict[str, float], name: str, digits: int) -> str:

@@ -1,16 +1,16 @@
-"""What is answered over HTTP: pages, numbers as JSON, health, and controls.
+"""The HTTP application: dashboard, numbers as JSON, health, metrics and controls.
 
     GET  /  /game/...              the dashboard
     GET  /static/...               its files
-    GET  /healthz  /readyz         200, or 503 with what is wrong
+    GET  /healthz  /readyz         200, or 503 with the problem
     GET  /api/state                the run and its newest numbers
-    GET  /api/history?points=N     numbers over all of the run's time
-    GET  /api/games  /api/games/ID who is connected
+    GET  /api/history?points=N     numbers over the whole run
+    GET  /api/games  /api/games/ID connected games
     GET  /metrics                  for Prometheus
-    POST /api/control              server.control.controller, with the control token
+    POST /api/control              a control (server.control.controller), with the token
 
-Handlers read the status alone (server.monitor.status), so that no request waits for the
-supervisor; a control goes to its mailbox and waits for the answer.
+Handlers read only the status (server.monitor.status), so no request waits for the supervisor. A
+control goes to its mailbox and waits for the answer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.control.mailbox import Mailbox, parse
 from server.monitor.prometheus import CONTENT_TYPE, exposition
 from server.monitor.status import Status
-from server.web.auth import Guard
+from server.web.auth import TokenAuth
 
 log = logging.getLogger("http")
 
@@ -43,19 +43,19 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 MAX_BODY_BYTES = 65_536
 
 DRAINED_BYTES = 2**20
-"""Of a body that is too long, before the connection is closed on it."""
+"""Of a body that is too long, read before the connection is closed."""
 
 BODY_S = 10.0
-"""How long a body may take to come."""
+"""Time limit for a body."""
 
 ANSWER_S = 60.0
-"""How long a control may take: a checkpoint may be on its way to a slow disk."""
+"""Time limit for a control: a checkpoint may go to a slow disk."""
 
 HISTORY_POINTS = 600
 MOST_POINTS = 4096
 
 HEADERS = {
-    # Nothing from anywhere else, and nothing written into the page itself.
+    # Only this origin, and no inline scripts or styles.
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; object-src 'none'",
     "x-content-type-options": "nosniff",
@@ -76,25 +76,25 @@ def json_response(
     )
 
 
-def refusal(status: int, text: str) -> Response:
+def error_response(status: int, text: str) -> Response:
     """An error as JSON."""
     return json_response({"error": text}, status)
 
 
-def hung_up(status: int, text: str) -> Response:
-    """An error after which nothing more is read."""
+def closing_error(status: int, text: str) -> Response:
+    """An error after which the connection is closed."""
     return json_response({"error": text}, status, {"connection": "close"})
 
 
-class TooMuch(Exception):
-    """A body is longer than it may be."""
+class BodyTooLong(Exception):
+    """A body has more than MAX_BODY_BYTES."""
 
 
 async def body_of(request: Request) -> bytes:
-    """The body. Errors: TooMuch, TimeoutError.
+    """The body. Errors: BodyTooLong, TimeoutError.
 
-    What is too long is thrown away for a while: who sends it may not read before all is sent, and
-    to close on what is unread would take the answer with it."""
+    Of a long body, DRAINED_BYTES are read and dropped: the client may not read before it has sent
+    all, and closing a connection with unread data would discard the answer too."""
     data = bytearray()
     n = 0
     async with asyncio.timeout(BODY_S):
@@ -105,24 +105,24 @@ async def body_of(request: Request) -> bytes:
             elif n > DRAINED_BYTES:
                 break
     if n > MAX_BODY_BYTES:
-        raise TooMuch
+        raise BodyTooLong
     return bytes(data)
 
 
 def make_app(
-    status: Callable[[], Status], mailbox: Mailbox, guard: Guard, *, only_local_names: bool
+    status: Callable[[], Status], mailbox: Mailbox, auth: TokenAuth, *, only_local_names: bool
 ) -> ASGIApp:
     """The application for one server. `status`: gets its newest snapshot. `only_local_names`: it
     listens on loopback, and answers only requests for localhost: with another name that resolves to
     this machine, a page could read it through its visitor's browser (DNS rebinding)."""
 
     async def state(_: Request) -> Response:
-        return json_response(status().state() | {"controls": guard.enabled})
+        return json_response(status().state() | {"controls": auth.enabled})
 
     async def history(request: Request) -> Response:
         text = request.query_params.get("points", str(HISTORY_POINTS))
         if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_POINTS):
-            return refusal(400, f"points: expected a whole number from 1 to {MOST_POINTS}")
+            return error_response(400, f"points: expected a whole number from 1 to {MOST_POINTS}")
         return json_response(status().history(int(text)))
 
     async def games(_: Request) -> Response:
@@ -133,32 +133,36 @@ def make_app(
         for each in status().games:
             if each["session"] == session:
                 return json_response(each)
-        return refusal(404, f"no game plays in session {session}; /api/games lists those that do")
+        return error_response(
+            404, f"no connected game has session {session}; /api/games lists them"
+        )
 
     async def metrics(_: Request) -> Response:
         return Response(exposition(status()), 200, {"cache-control": "no-store"}, CONTENT_TYPE)
 
     async def control(request: Request) -> Response:
         address = request.client.host if request.client else "unknown"
-        refused = guard.check(request.headers.get("authorization"), address)
-        if refused is not None:
-            log.warning("a control from %s was refused: %d", address, refused.status)
-            headers = refused.headers | {"connection": "close"}  # its body is not read
-            return json_response({"error": refused.text}, refused.status, headers)
+        denied = auth.check(request.headers.get("authorization"), address)
+        if denied is not None:
+            log.warning("control from %s refused: %d", address, denied.status)
+            headers = denied.headers | {"connection": "close"}  # its body is not read
+            return json_response({"error": denied.text}, denied.status, headers)
         try:
             asked = parse(await body_of(request))
-        except TooMuch:
-            return hung_up(413, f"expected at most {MAX_BODY_BYTES} bytes, got more")
+        except BodyTooLong:
+            return closing_error(413, f"expected at most {MAX_BODY_BYTES} bytes, got more")
         except TimeoutError:
-            return hung_up(408, f"expected the whole request within {BODY_S:g} s")
+            return closing_error(408, f"expected the whole request within {BODY_S:g} s")
         except ValueError as error:
-            return refusal(400, f'expected JSON such as {{"pause": true}}: {error}')
-        log.info("a control from %s", address)
+            return error_response(400, f'expected JSON such as {{"pause": true}}: {error}')
+        log.info("control from %s", address)
         future = asyncio.wrap_future(mailbox.ask(asked, "http"))
         try:
             answer = await asyncio.wait_for(asyncio.shield(future), ANSWER_S)
         except TimeoutError:
-            return refusal(504, f"no answer within {ANSWER_S:g} s; it may still be carried out")
+            return error_response(
+                504, f"no answer within {ANSWER_S:g} s; the action may still be carried out"
+            )
         return json_response(answer, 400 if "error" in answer else 200)
 
     routes = [
@@ -176,7 +180,7 @@ def make_app(
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
     app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
-    return WithHeaders(LocalNames(app) if only_local_names else app)
+    return DefaultHeaders(LoopbackHostOnly(app) if only_local_names else app)
 
 
 async def _page(_: Request) -> Response:
@@ -197,11 +201,11 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _failed(_: Request, __: Exception) -> Response:
-    return refusal(500, "the server failed to answer; its log says why")
+    return error_response(500, "internal error; see the server's log")
 
 
-class LocalNames:
-    """Refuses requests whose Host is not a name of this machine's loopback."""
+class LoopbackHostOnly:
+    """Refuses requests whose Host header is not a loopback name."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -211,7 +215,7 @@ class LocalNames:
         if scope["type"] == "http" and not (
             len(hosts) == 1 and is_local(hosts[0].decode("latin-1"))
         ):
-            response = refusal(
+            response = error_response(
                 421,
                 "expected the header Host to be localhost; for other names set server.http_host, "
                 "or have the proxy in front send Host: localhost",
@@ -222,8 +226,7 @@ class LocalNames:
 
 
 def is_local(host: str) -> bool:
-    """Whether a Host header names loopback: localhost, 127.0.0.1 and the like, with a port or
-    without."""
+    """Whether a Host header names loopback (localhost, 127.0.0.1, …), with or without a port."""
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     if name.lower().rstrip(".") == "localhost":
         return True
@@ -233,7 +236,7 @@ def is_local(host: str) -> bool:
         return False
 
 
-class WithHeaders:
+class DefaultHeaders:
     """Adds `HEADERS` to every response that does not set them itself."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,7 +1,7 @@
-"""Who may use the controls over HTTP: whoever says the control token.
+"""Authentication of controls over HTTP with the control token.
 
-It has to be in the Authorization header, which no page of another origin can send: a browser asks
-first, and is never told yes. Wrong ones cost time: after a few, their address has to wait.
+The token is in the Authorization header, which a page of another origin cannot send: the browser's
+preflight request is always refused. After a few wrong tokens, their address has to wait.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from server.net.rate_limits import FAILURES, WITHIN_S, FailureWindow, address_of
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a request is not carried out."""
+class AuthError:
+    """The answer to a request without the right token."""
 
     status: int
     text: str
     headers: dict[str, str]
 
 
-class Guard:
-    """Checks tokens. For one thread."""
+class TokenAuth:
+    """Checks control tokens. For one thread."""
 
     def __init__(self, token: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._token = None if token is None else Token(token)
@@ -32,40 +32,41 @@ class Guard:
 
     @property
     def enabled(self) -> bool:
-        """There is a token, so there are controls."""
+        """The server has a control token, so there are controls."""
         return self._token is not None
 
-    def check(self, authorization: str | None, address: str) -> Refused | None:
-        """None where the request may be carried out."""
+    def check(self, authorization: str | None, address: str) -> AuthError | None:
+        """None if the request has the right token. `authorization`: the header; `address`: of the
+        client."""
         if self._token is None:
-            return Refused(
+            return AuthError(
                 403,
-                "controls over HTTP are switched off; start the server with server.control_token "
+                "controls over HTTP are disabled; restart the server with server.control_token "
                 "(UNDERSTUDY_SERVER__CONTROL_TOKEN) or server.control_token_file, or use "
                 "`understudy control`",
                 {},
             )
         address = address_of(address)
         if wait_s := self._failures.wait_s(address):
-            return Refused(
+            return AuthError(
                 429,
-                f"too many wrong control tokens from {address}; wait {wait_s} s",
+                f"too many wrong control tokens from {address}; retry in {wait_s} s",
                 {"retry-after": str(wait_s)},
             )
         if authorization is None:
-            return Refused(
+            return AuthError(
                 401,
                 "expected the header `Authorization: Bearer CONTROL_TOKEN`, got none",
                 {"www-authenticate": "Bearer"},
             )
-        scheme, _, said = authorization.partition(" ")
+        scheme, _, token = authorization.partition(" ")
         # latin-1 is how a header's bytes became text: back to bytes, whatever they are.
-        given = said.strip().encode("latin-1", "replace")
+        given = token.strip().encode("latin-1", "replace")
         if scheme.lower() == "bearer" and self._token.matches(given):
             return None
         self._failures.note(address)
-        return Refused(
+        return AuthError(
             401,
-            "that is not the control token (server.control_token; not the games' server.token)",
+            "wrong control token; expected server.control_token, not the games' server.token",
             {"www-authenticate": "Bearer"},
         )

@@ -13,41 +13,50 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from config.load import ConfigError, InUse
+from config.load import ConfigError, InUse, Loaded
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.net.tls import Certificate
-from server.net.tls_server import Listener
+from server.net.tls_server import TlsServer
 from server.web.app import is_local, make_app
-from server.web.auth import Guard
+from server.web.auth import TokenAuth
 
 log = logging.getLogger("http")
 
 STALLED_S = 20.0
-"""A connection on which no answer was completed for so long is cut: one that sends its request
-slowly, or does not read."""
+"""A connection without a completed answer for this long is cut: its client sends slowly, or does
+not read."""
 
 CONNECTIONS = 64
-"""At a time; more are answered with 503."""
+"""Requests at a time; more are answered with 503."""
 
 OPEN, OPEN_PER_ADDRESS = 512, 128
-"""Connections that may be open, of all and of one address; more are cut. Each takes a file
-descriptor of the supervisor's."""
+"""Open connections, in all and from one address; more are cut. Each takes a file descriptor of the
+supervisor."""
 
 HEADER_BYTES = 16_384
 
 HANDSHAKE_S = 10.0
-"""How long a TLS handshake may take."""
+"""Time limit for a TLS handshake."""
 
 STOP_S = 5.0
 
 
-class Protocol(H11Protocol):
-    """uvicorn's, with a limit on how long a connection may take: it has none of its own."""
+def any_http_port(loaded: Loaded) -> bool:
+    """Whether HTTP may be on another port than the one in the settings: nobody chose it for this
+    start."""
+    return loaded.origins["server.http_port"].startswith(("default", "preset ", "run "))
+
+
+class LimitedProtocol(H11Protocol):
+    """uvicorn's HTTP connection with limits that uvicorn does not have: how many are open, and how
+    long one may go without a completed answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        ours = [each for each in self.connections if isinstance(each, Protocol) and each.client]
+        ours = [
+            each for each in self.connections if isinstance(each, LimitedProtocol) and each.client
+        ]
         same = sum(each.client[0] == (self.client or ("",))[0] for each in ours if each.client)
         if len(self.connections) > OPEN or same > OPEN_PER_ADDRESS:
             transport.abort()
@@ -70,8 +79,8 @@ class Protocol(H11Protocol):
         self._watch = self.loop.call_later(STALLED_S, self._check)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's, with TLS connections that are counted from before their handshake on."""
+class UvicornServer(uvicorn.Server):
+    """uvicorn's server, with TLS connections that are counted before their handshake."""
 
     certificate: Certificate | None = None
 
@@ -81,13 +90,13 @@ class _Server(uvicorn.Server):
             return
         await super().startup([])
         for sock in sockets or []:
-            listener: Any = Listener(
+            listener: Any = TlsServer(
                 sock, self._protocol, self.certificate, handshake_s=HANDSHAKE_S
             )
             self.servers.append(listener)
 
     def _protocol(self) -> asyncio.Protocol:
-        return Protocol(self.config, self.server_state, self.lifespan.state)
+        return LimitedProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 class HttpServer:
@@ -104,9 +113,9 @@ class HttpServer:
         certificate: Certificate | None = None,
         or_any_port: bool = False,
     ) -> None:
-        """`control_token`: without one there are no controls. `certificate`: with one, HTTPS is
-        spoken and nothing else. `or_any_port`: where the port is taken, another one is. Errors:
-        ConfigError where there is none to be had."""
+        """`status`: gets the newest snapshot. `control_token`: None disables the controls.
+        `certificate`: serve HTTPS only. `or_any_port`: if the port is in use, take another one.
+        Errors: ConfigError if it cannot listen."""
         self._socket = _listen(host, port, or_any_port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
@@ -114,11 +123,11 @@ class HttpServer:
             make_app(
                 status,
                 mailbox,
-                Guard(control_token),
+                TokenAuth(control_token),
                 only_local_names=is_local(_name_of(self._socket)),
             ),
             loop="asyncio",
-            http=Protocol,
+            http=LimitedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -130,7 +139,7 @@ class HttpServer:
             timeout_graceful_shutdown=1,
             proxy_headers=False,
         )
-        self._server = _Server(config)
+        self._server = UvicornServer(config)
         self._server.certificate = certificate
         self._scheme = "https" if certificate else "http"
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -138,12 +147,12 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """Where a browser finds it."""
+        """The address for a browser."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def stop(self) -> None:
-        """Answer nobody any more. Again has no effect."""
+        """Stop serving. A second call has no effect."""
         self._server.should_exit = True
         self._thread.join(STOP_S)
         self._socket.close()
@@ -158,7 +167,7 @@ class HttpServer:
         try:
             self._server.run(sockets=[self._socket])
         except Exception:  # games go on without it
-            log.exception("HTTP has ended")
+            log.exception("the HTTP server has ended")
 
 
 def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
@@ -168,14 +177,14 @@ def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
         if or_any_port:
             sock = _bound(host, 0)
             log.warning(
-                "the dashboard is on port %d: %s:%d cannot be had: %s",
+                "the dashboard is on port %d, because %s:%d is not available: %s",
                 sock.getsockname()[1], host, port, error.strerror,
             )  # fmt: skip
             return sock
         kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
         raise kind(
-            f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop what uses "
-            "it, choose another port, or none for no HTTP"
+            f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop the program "
+            "that uses it, choose another port, or set it to none to disable HTTP"
         ) from None
 
 

@@ -31,6 +31,7 @@ CLEAN = ChaosResult(
 )
 
 
+@pytest.mark.alone
 @pytest.mark.promise("chaos")
 def test_nothing_is_lost_but_what_was_in_flight() -> None:
     result = chaos.chaos(60.0, players=2, events=list(EVENTS), quiet_s=(0.5, 4.0))

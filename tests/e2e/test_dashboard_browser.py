@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from server.run.events import process_ids, read_events
+from tests.support.needs import needs
 from tests.support.processes import descendants, end
 
 playwright = pytest.importorskip(
@@ -34,10 +35,7 @@ CHROMIUM = shutil.which("chromium")
 
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        CHROMIUM is None and not os.environ.get("CI"),
-        reason="needs a browser: apt-get install chromium fonts-dejavu-core",
-    ),
+    needs("chromium", there=CHROMIUM is not None or "CI" in os.environ),
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -357,7 +355,7 @@ def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) 
     seen = visit()
     page = seen.open()
     assert seen.text("#run-game") == "no game yet"
-    assert "start some, for example: understudy play --env" in seen.text("#no-games")
+    assert "start games, for example: understudy play --env" in seen.text("#no-games")
     reach = page.evaluate("""() => import("/static/games.js").then(({ fillTable }) => {
         fillTable([], { text: "start your game 'reach'", command: "" });
         return document.getElementById("no-games").innerText;
@@ -369,14 +367,14 @@ def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) 
     assert seen.text("#chart-schedules .frame .none") in ("No frames yet.", "")
     page.wait_for_selector("#chart-schedules .frame .none", state="hidden")
     assert page.locator("#chart-td_err_mean .frame .none:visible").count() == 2
-    assert "the replay is being filled" in seen.text("#chart-loss .frame .none")
+    assert "the replay is filling up" in seen.text("#chart-loss .frame .none")
     life.control({"pause": True})
     seen.wait_text("#chart-loss .frame .none", r"^Training is paused\.$")
     assert seen.text("#chart-q_mean .frame .none") == "Training is paused."
     life.control({"pause": False})
-    seen.wait_text("#chart-loss .frame .none", "being filled")
+    seen.wait_text("#chart-loss .frame .none", "filling up")
     assert seen.text("#replay") == "The replay is empty."
-    assert seen.text("#tiles [data-fact='Student alone'] dd") == "none yet"
+    assert seen.text("#tiles [data-fact='Evaluation, dqn'] dd") == "none yet"
     assert "NaN" not in seen.text("body")
     assert "null" not in seen.text("body")
 
@@ -533,7 +531,7 @@ def test_games_are_listed_and_each_has_a_page(playing: Life, visit: Callable[...
     page.go_back()
     page.wait_for_selector("#game-page", state="visible")
     seen.open("game/12345678")
-    seen.wait_text("#game-page", "no game with this session")
+    seen.wait_text("#game-page", "No connected game has this session number")
 
 
 def test_what_the_replay_holds(playing: Life, visit: Callable[..., Visit]) -> None:
@@ -587,9 +585,9 @@ def test_a_process_that_was_started_again_is_shown(
     os.kill(process_ids(read_events(playing.run))["trainer"], signal.SIGKILL)
     page.wait_for_selector("#restarts", state="visible")
     seen.wait_text(
-        "#restarts", r"Started again: trainer 1×\. Last, at .*: trainer died \(killed by"
+        "#restarts", r"Restarts: trainer 1×\. Last restart at .*: trainer died \(killed by"
     )
-    assert seen.text("#restarts").endswith("(more in the log)")
+    assert seen.text("#restarts").endswith("(see the log).")
     for size in (PHONE, DESK):
         page.set_viewport_size({"width": size[0], "height": size[1]})
         # Charts follow when the page was laid out anew.
@@ -683,7 +681,7 @@ def test_pause_checkpoint_evaluate_and_settings_of_games(
     assert playing.ask("api/state")["paused"] is True
     seen.wait_text("#status", "paused")
     confirm("#pause")
-    seen.wait_text("#pause-state", "goes on")
+    seen.wait_text("#pause-state", "is running")
     assert playing.ask("api/state")["paused"] is False
 
     written = set((playing.run / "checkpoints").iterdir())
@@ -763,7 +761,7 @@ def test_a_lost_server_is_said_and_found_again(playing: Life, visit: Callable[..
     page.wait_for_selector("#lost", state="visible")
     said = seen.text("#lost")
     assert "No connection" in said or "error" in said
-    assert re.search(r"The numbers below are of \d\d:\d\d:\d\d", said)
+    assert re.search(r"The numbers below are from \d\d:\d\d:\d\d", said)
     assert re.search(r"no connection since \d\d:\d\d:\d\d", seen.text("#status"))
     assert page.evaluate("document.querySelector('#lost').getAttribute('role')") == "alert"
     points = page.evaluate("document.querySelector('#chart-latency').chart.data[0].length")
@@ -771,7 +769,7 @@ def test_a_lost_server_is_said_and_found_again(playing: Life, visit: Callable[..
 
     playing.again()
     page.wait_for_selector("#lost", state="hidden")
-    seen.wait_text("#events", "Started again")
+    seen.wait_text("#events", "Restarted")
     page.wait_for_function(
         "document.querySelector('#chart-latency').chart.marks.some(mark => mark.letter === 'R')"
     )

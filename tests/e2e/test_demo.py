@@ -16,11 +16,11 @@ from agent import checkpoint, diagnostics
 from config.load import load
 from config.options import given, parse
 from server import cli
-from server.commands import demo
-from server.commands.serve import Flag
+from server.commands import demo, demo_run
 from server.monitor.metrics import SERIES
 from server.monitor.metrics_doc import SUMMARY
 from server.play.attribution import compare, load_dump, load_logs
+from server.signals import SignalFlag
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +65,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any],
     return folder, json.loads(done.stdout), done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(170)
 def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, errors = run
@@ -84,7 +83,6 @@ def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) ->
     assert summary["samples_per_s"] == pytest.approx(summary["updates_per_s"] * 128)
 
 
-@pytest.mark.slow
 def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -> None:
     summary = run[1]
     buffer = summary["buffer"]
@@ -96,7 +94,6 @@ def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -
         assert isinstance(summary[name], int | float), f"{name}: {summary[name]}"
 
 
-@pytest.mark.slow
 def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     assert summary["transitions_dropped"] == 0
@@ -108,7 +105,6 @@ def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, An
     assert found.compared == summary["frames"]
 
 
-@pytest.mark.slow
 def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any], str]) -> None:
     summary = run[1]
     assert summary["eval_episodes"] == summary["expert_episodes"] == 20
@@ -120,7 +116,6 @@ def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any],
     assert summary["steps_completed"] == summary["frames"], "evaluation stores nothing"
 
 
-@pytest.mark.slow
 def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     lines = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
@@ -145,7 +140,6 @@ def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> No
     assert checkpoint.load(path)["evaluation"]["mean"] == pytest.approx(best)
 
 
-@pytest.mark.slow
 def test_the_run_can_be_gone_on_with(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     path = checkpoint.latest(folder / "checkpoints")
@@ -237,7 +231,7 @@ def test_the_summary_is_printed_for_people_too() -> None:
         "docs/start.md",
     ):
         assert part in text.replace("123.4", "123.5"), text
-    assert "2 WRONG" in demo.attributed(summary | {"attribution_mismatches": 2})[1]
+    assert "2 WRONG" in demo_run.attributed(summary | {"attribution_mismatches": 2})[1]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +242,7 @@ def test_the_summary_is_printed_for_people_too() -> None:
 def test_a_share_of_the_teacher_is_said_where_there_is_one(
     student: float, teacher: float, share: str
 ) -> None:
-    rows = demo.reached(student, teacher)
+    rows = demo_run.reached(student, teacher)
     assert [text.partition(" ")[0] for _, text in rows] == ([share] if share else [])
 
 
@@ -259,7 +253,7 @@ def test_every_game_of_the_demo_is_described() -> None:
 def test_what_ends_the_demo_before_its_time() -> None:
     well: Any = SimpleNamespace(failures=[])
     failed: Any = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
-    go, stop = (cast(Flag, SimpleNamespace(set=value)) for value in (False, True))
+    go, stop = (cast(SignalFlag, SimpleNamespace(set=value)) for value in (False, True))
     demo._check_all_is_well(go, well, well)
     for players in ((failed, well), (well, failed)):
         with pytest.raises(demo.DemoError, match="no such environment"):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from agent import learner as learner_module
+from agent import objective as objective_module
 from agent.replay import Batch, Replay
 from config.load import config_from
 from lab.sync_trainer import SyncTrainerOptions, run
@@ -55,7 +56,6 @@ def learnt(seed: int) -> float:
     return evaluation.mean
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_learns(seed: int) -> None:
     assert learnt(seed) > PASSED
@@ -63,13 +63,13 @@ def test_it_learns(seed: int) -> None:
 
 def shuffled_weights(patch: pytest.MonkeyPatch) -> None:
     """Advantage weights belong to other rows of the batch."""
-    weigh, generator = learner_module.advantage_weights, torch.Generator()
+    weigh, generator = objective_module.advantage_weights, torch.Generator()
 
     def shuffled(*args: Any, **kwargs: Any) -> Tensor:
         weights = weigh(*args, **kwargs)
         return weights[torch.randperm(len(weights), generator=generator)]
 
-    patch.setattr(learner_module, "advantage_weights", shuffled)
+    patch.setattr(objective_module, "advantage_weights", shuffled)
 
 
 def tags_changed(patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
@@ -98,7 +98,6 @@ def frozen_target(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(learner_module, "soft_update", lambda *_: None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sabotage", [shuffled_weights, swapped_tags, shuffled_tags, frozen_target])
 def test_broken_learning_is_noticed(
     sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

@@ -69,7 +69,7 @@ def trained(name: str, **changes: Any) -> Trained:
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data *= 3
-    if network.normalises:
+    if network.normalizes:
         network.obs_mean.data[:] = torch.tensor([100.0, -5.0, 0.0, 1e-3, 7.0])
         network.obs_scale.data[:] = torch.tensor([0.01, 2.0, 1.0, 1000.0, 0.3])
     return Trained(network.requires_grad_(False).eval(), spec, stack, "run", 12, 345)

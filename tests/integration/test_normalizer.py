@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.normaliser import SMALLEST_DEVIATION, RunningStatistics
+from agent.normalizer import SMALLEST_DEVIATION, RunningStatistics
 
 
 @pytest.mark.parametrize("sizes", [(100,), (1, 1, 98), (40, 0, 60)])

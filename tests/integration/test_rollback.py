@@ -226,13 +226,14 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
     tmp_path: Path, poison: Poison
 ) -> None:
     def bad_batch(learner: Learner) -> None:
-        before = learner._targets
+        objective = learner._objective
+        before = objective.targets
 
         def targets(*args: Any) -> torch.Tensor:
-            del learner._targets  # type: ignore[method-assign]
+            del objective.targets  # type: ignore[method-assign]
             return before(*args) * math.inf
 
-        learner._targets = targets  # type: ignore[method-assign]
+        objective.targets = targets  # type: ignore[method-assign]
 
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=2)) as world:
         more = feed(world)
@@ -300,8 +301,9 @@ def test_values_that_drift_are_warned_of(
     monkeypatch.setattr(reporter, "ValueWatch", lambda: watch(lasting=20))
 
     def explode(learner: Learner) -> None:
-        real = type(learner)._targets
-        learner._targets = lambda *args: real(learner, *args) + 1e6  # type: ignore[method-assign]
+        objective = learner._objective
+        real = objective.targets
+        objective.targets = lambda *args: real(*args) + 1e6  # type: ignore[method-assign]
 
     with contextlib.closing(World(tmp_path, learner__learning_rate=1.0, **FAR)) as world:
         more = feed(world)

@@ -22,7 +22,7 @@ from config.load import ConfigError
 from server.monitor.metrics import COUNTER, SERIES
 from server.monitor.prometheus import NAMES
 from server.web import app as http_app
-from server.web import auth as http_guard
+from server.web import auth as http_auth
 from server.web import server as http_server
 from server.web.server import HttpServer
 from tests.support.running import Bystander, RawClient, Running
@@ -356,17 +356,17 @@ def test_training_pauses_and_games_play_on(
     reply = control(web, {"pause": True})
     assert reply.json == {"ok": True, "text": "training is paused; games play on"}
     server.until_row(paused=1.0)
-    updates, frames = server.row["updates"], server.row["frames"]
+    updates, stored = server.row["updates"], server.row["steps_stored"]
     assert ask(web, "/api/state").json["paused"] is True
     with game.undisturbed():
-        server.until(lambda: server.row["frames"] > frames + 100, "games play on", 30.0)
+        server.until(lambda: server.row["steps_stored"] > stored + 100, "games play on", 30.0)
     assert (server.row["updates"], server.row["updates_due"]) == (updates, 0)
     assert "already" in control(web, {"pause": True}).json["text"]
     assert control(web, {"pause": False}).json == {"ok": True, "text": "training goes on"}
     server.until_row(paused=0.0)
     server.until(lambda: server.row["updates"] > updates, "it learns again")
     # What was stored meanwhile is not owed: a quarter of an update for each new step.
-    more = server.wait_rows()["frames"] - frames
+    more = server.wait_rows()["steps_stored"] - stored
     assert server.row["updates"] + server.row["updates_due"] - updates <= (more - 100) / 4 + 2
     assert [(c["key"], c["from"], c["to"], c["who"]) for c in changes(server)[-2:]] == [
         ("paused", False, True, "http"), ("paused", True, False, "http"),
@@ -520,9 +520,9 @@ def test_controls_ask_for_their_own_token(
 def test_wrong_tokens_cost_time(
     server: Running, game: Bystander, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_guard, "WITHIN_S", 6.0)
+    monkeypatch.setattr(http_auth, "WITHIN_S", 6.0)
     with serve(server) as web, game.undisturbed():
-        for _ in range(http_guard.FAILURES):
+        for _ in range(http_auth.FAILURES):
             assert control(web, {"set": {}}, "wrong").status == 401
         reply = control(web, {"set": {}}, "wrong")
         assert reply.status == 429
@@ -533,7 +533,7 @@ def test_wrong_tokens_cost_time(
 
 
 def test_missing_tokens_lock_nobody_out(web: HttpServer) -> None:
-    for _ in range(http_guard.FAILURES + 1):
+    for _ in range(http_auth.FAILURES + 1):
         assert control(web, {"set": {}}, None).status == 401
     assert control(web, {"set": {}}).status == 200
 
@@ -561,7 +561,7 @@ def test_tokens_are_nowhere_to_be_seen(server: Running, web: HttpServer) -> None
     for text in (*shown, *written):
         for token in (TOKEN, GAME_TOKEN, "wrong and secret"):
             assert token not in text
-    assert any("a control from 127.0.0.1 was refused: 401" in text for text in written)
+    assert any("control from 127.0.0.1 refused: 401" in text for text in written)
 
 
 # Who asks in a bad way.

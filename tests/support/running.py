@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import socket
 import struct
@@ -21,9 +20,8 @@ import numpy as np
 from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.run.directory import RunDirectory
-from server.run.logs import log_here
-from server.supervisor.supervisor import Supervisor
+from server.supervisor.processes import Task
+from server.supervisor.session import running
 from tests.support.dotted import dotted
 from tests.support.processes import command_of, living_memory
 from tests.support.worlds import SPEC
@@ -63,24 +61,17 @@ class Running:
     ) -> None:
         if config is None:
             config = config_from(TINY | dotted(settings) | {"run.dir": str(folder)})
-        self.folder = RunDirectory.open(config, resume=resume)
         self.rows: list[dict[str, float]] = []
-        self._level = logging.getLogger().level
-        self._handler = log_here(self.folder.log, None)
-        self.supervisor = Supervisor(config, self.folder, resume=resume, record=record)
+        self._stack = contextlib.ExitStack()
+        task = Task(resume=resume, record=record)
+        self.supervisor = self._stack.enter_context(running(config, task))
+        self.folder = self.supervisor.folder
         self.supervisor.on_row = self.rows.append
         self._todo: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._poll, name="poll")
         self._closed = False
-        try:
-            self.supervisor.start()
-        except BaseException:
-            self.supervisor.stop()
-            self._end_log()
-            self.folder.close()
-            raise
         self.pids = {self.pid(child.name) for child in self.supervisor._processes.children}
         self._thread.start()
 
@@ -150,10 +141,8 @@ class Running:
             memory.append(self.supervisor._processes.ready.weights)
         assert living_memory(memory) == set(memory), "there is less memory than there should be"
         start = time.monotonic()
-        self.supervisor.stop()
+        self._stack.close()
         self.stop_s = time.monotonic() - start
-        self._end_log()
-        self.folder.close()
         left = [pid for pid in self.pids if pid and Path(f"/proc/{pid}").exists()]
         assert not left, f"processes were left behind: {[command_of(pid) for pid in left]}"
         assert not living_memory(memory), "shared memory was left behind"
@@ -171,12 +160,6 @@ class Running:
         trace: TracebackType | None,
     ) -> None:
         self.close(check=kind is None)
-
-    def _end_log(self) -> None:
-        root = logging.getLogger()
-        root.removeHandler(self._handler)
-        root.setLevel(self._level)
-        self._handler.close()
 
     def _poll(self) -> None:
         try:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agent.advantage import advantage_weights, normalise_weights
+from agent.advantage import advantage_weights, normalize_weights
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "advantage.json").read_text())["cases"]
 PARAMETERS = {"lo": "weight_min", "hi": "weight_max"}
@@ -53,7 +53,7 @@ def weight_at(reward: float, weights: Tensor, rewards: Tensor, rows: slice) -> f
 
 
 def test_worked_example() -> None:
-    """The figures of docs/design.md: together the student is drowned out, apart it is not."""
+    """The figures of docs/learning.md: together the student is drowned out, apart it is not."""
     rewards, actors, n = example()
     together = advantage_weights(rewards, actors, mode="global")
     assert weight_at(0.3, together, rewards, slice(n)) == pytest.approx(0.47, abs=0.01)
@@ -211,12 +211,12 @@ def test_normalised_weights_have_mean_one_for_each_actor() -> None:
     rewards, actors, n = example()
     weights = advantage_weights(rewards, actors)
     assert weights[:n].mean() > 1.5
-    normal = normalise_weights(weights, actors)
+    normal = normalize_weights(weights, actors)
     torch.testing.assert_close(normal[:n].mean(), torch.tensor(1.0))
     torch.testing.assert_close(normal[n:].mean(), torch.tensor(1.0))
     ratio = normal[:n] / weights[:n]
     torch.testing.assert_close(ratio, ratio[0].expand(n))
-    torch.testing.assert_close(normalise_weights(weights, None).mean(), torch.tensor(1.0))
+    torch.testing.assert_close(normalize_weights(weights, None).mean(), torch.tensor(1.0))
 
 
 class NoReadBack(TorchDispatchMode):
@@ -232,7 +232,7 @@ class NoReadBack(TorchDispatchMode):
 def test_nothing_waits_for_the_device() -> None:
     rewards, actors, _ = example()
     with NoReadBack():
-        normalise_weights(advantage_weights(rewards, actors), actors)
+        normalize_weights(advantage_weights(rewards, actors), actors)
     with pytest.raises(AssertionError, match="waits"), NoReadBack():
         rewards.max().item()
 

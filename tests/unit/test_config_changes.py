@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from config.changes import CHANGEABLE, Change, can_be_changed, changed, parse
+from config.changes import Change, changed, live_names, parse
 from config.fields import all_settings, flat
 from config.load import ConfigError
 from config.models import Config
@@ -44,7 +44,7 @@ def test_what_has_its_value_already_is_no_change() -> None:
     assert changed(CONFIG, {}) == (CONFIG, [])
 
 
-def test_every_kind_of_setting_that_was_asked_for_can_be_changed() -> None:
+def test_every_kind_of_setting_that_was_asked_for_live_names() -> None:
     values = {
         "expert.ratio": 0.2, "expert.decay": "evaluation", "expert.unit": "episode",
         "expert.segment_frames": 9, "exploration.epsilon": 0.1, "exploration.noise": 0.3,
@@ -60,9 +60,25 @@ def test_every_kind_of_setting_that_was_asked_for_can_be_changed() -> None:
     assert new.exploration.epsilon.end == 0.1
 
 
-def test_groups_that_can_be_changed_exist() -> None:
-    for each in CHANGEABLE:
-        assert any(key == each or key.startswith(each + ".") for key in all_settings()), each
+def test_fields_and_schedules_that_are_marked_are_live_and_no_others() -> None:
+    live = {key for key, setting in all_settings().items() if setting.live}
+    schedules = ("tempest.zap_gate", "expert.ratio", "exploration.noise", "imitation.expert")
+    for schedule in schedules:
+        assert {f"{schedule}.{part}" for part in ("start", "end", "frames", "hold")} <= live
+    assert not any(key.startswith("replay.priority_beta") for key in live)
+    assert {key for key in live if key.startswith("learner.")} == {
+        f"learner.{name}" for name in ("n_step", "gamma", "learning_rate", "target_tau")
+    }
+
+
+def test_names_stand_for_all_live_settings_and_no_others() -> None:
+    def named(key: str) -> bool:
+        return any(key == name or (name[-1] == "*" and key.startswith(name[:-1])) for name in names)
+
+    names = live_names()
+    assert len(names) < 12
+    for key, setting in all_settings().items():
+        assert named(key) == setting.live, key
 
 
 @pytest.mark.parametrize(
@@ -74,7 +90,7 @@ def test_others_cannot_and_the_list_of_those_that_can_is_given(key: str) -> None
     for each in ("expert.*", "exploration.*", "advantage.*", "learner.learning_rate",
                  "learner.n_step", "learner.gamma", "learner.target_tau"):  # fmt: skip
         assert each in message
-        assert each in can_be_changed()
+        assert each in live_names()
 
 
 def test_a_misspelt_one_is_a_message_with_the_one_that_was_meant() -> None:

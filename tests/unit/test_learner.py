@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agent import checkpoint
+from agent import checkpoint, objective
 from agent import learner as module
 from agent.advantage import advantage_weights
 from agent.checkpoint import CheckpointError
+from agent.gradients import ActorGradients
 from agent.learner import Learner
 from agent.networks import QNetwork
 from agent.replay import Batch
@@ -194,22 +195,22 @@ def unending(_values: ScalarValues, r: Tensor, _discount: Tensor, z: Tensor) -> 
     return r[:, None] + 0.97 * z.mean(1)
 
 
-def unclipped(learner: Learner) -> Tensor:
+def unclipped(gradients: ActorGradients, _max_norm: float) -> Tensor:
     """The norm, and the gradient as it was."""
-    return learner._gradients[0].norm()
+    return gradients.total.norm()
 
 
 @pytest.mark.parametrize(
     ("where", "name", "wrong"),
     [
-        (module, "advantage_weights", shuffled),
-        (module, "advantage_weights", of_the_other),
-        (module, "advantage_weights", together),
+        (objective, "advantage_weights", shuffled),
+        (objective, "advantage_weights", of_the_other),
+        (objective, "advantage_weights", together),
         (module, "soft_update", never),
         (module, "soft_update", at_once),
-        (module, "double_dqn", plain_dqn),
+        (objective, "double_dqn", plain_dqn),
         (ScalarValues, "targets", unending),
-        (Learner, "_clip", unclipped),
+        (ActorGradients, "clip", unclipped),
     ],
 )
 def test_a_broken_step_is_seen(
@@ -228,7 +229,7 @@ def test_parts_of_a_batch_make_the_same_step(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(module, "CPU_ROWS", rows)
         learner = learner_of(spec, grad_norm_every=1)
         learner.step(batch_of(spec))
-        found.append((learner._gradients[0].clone(), learner.metrics()))
+        found.append((learner._gradients.total.clone(), learner.metrics()))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
 
@@ -395,8 +396,10 @@ def test_a_step_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) ->
         learner.step(batch)
         learner.step(batch)
     assert mode.operations > 100
-    clip = Learner._clip
-    monkeypatch.setattr(Learner, "_clip", lambda self: torch.tensor(clip(self).item()))
+    clip = ActorGradients.clip
+    monkeypatch.setattr(
+        ActorGradients, "clip", lambda self, most: torch.tensor(clip(self, most).item())
+    )
     with pytest.raises(AssertionError, match="waits"), NoReadBack():
         learner.step(batch)
 

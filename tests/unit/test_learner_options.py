@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from agent import learner as module
 from agent.advantage import advantage_weights
 from agent.learner import Learner
+from agent.losses import POLICY_SCALE
 from agent.networks import QNetwork
 from agent.replay import Batch
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
@@ -73,13 +73,14 @@ def check(
     batch = batch or batch_of(spec)
     expected = gradient_of(spec, learner, lambda online, target: loss(batch, online, target))
     kept: list[Tensor] = []
-    clip = learner._clip
+    gradients = learner._gradients
+    clip = gradients.clip
 
-    def keep() -> Tensor:
-        kept.append(learner._gradients[0].clone())
-        return clip()
+    def keep(max_norm: float) -> Tensor:
+        kept.append(gradients.total.clone())
+        return clip(max_norm)
 
-    learner._clip = keep  # type: ignore[method-assign]
+    gradients.clip = keep  # type: ignore[method-assign]
     learner.step(batch, frames)
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(kept[0], expected, rtol=1e-3, atol=1e-5)
@@ -236,8 +237,8 @@ def test_the_policy_climbs_q_and_q_does_not_feel_it() -> None:
     spec = spec_of((Continuous("aim", -2.0, 2.0, 1),))
 
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
-        def worth(network: QNetwork, obs: Tensor, unit: Tensor, frozen: bool = False) -> Tensor:
-            return network.raw(network.encode(obs), unit, frozen=frozen)[:, 0]
+        def worth(network: QNetwork, obs: Tensor, squashed: Tensor, frozen: bool = False) -> Tensor:
+            return network.head_outputs(network.encode(obs), squashed, frozen=frozen)[:, 0]
 
         def chosen(network: QNetwork, obs: Tensor) -> Tensor:
             x = network.encode(obs)
@@ -253,7 +254,7 @@ def test_the_policy_climbs_q_and_q_does_not_feel_it() -> None:
             worth(online, batch.states, batch.continuous / 2), wanted, reduction="none"
         )
         climbed = worth(online, batch.states, chosen(online, batch.states), frozen=True)
-        return td - climbed / (climbed.detach().abs().mean() + module.POLICY_SCALE)
+        return td - climbed / (climbed.detach().abs().mean() + POLICY_SCALE)
 
     learner = check(spec, loss, learner={"continuous": "gradient"})
     learner.step(batch_of(spec))

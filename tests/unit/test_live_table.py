@@ -19,6 +19,7 @@ ROW = {
     "reward_frame_mean_dqn": -0.5,
     "reward_frame_mean_expert": 0.75,
     "episodes": 31.0,
+    "batch_frac_dqn": 0.6,
 }
 
 
@@ -35,21 +36,26 @@ def shown(row: dict[str, float], width: int, *, paused: bool = False) -> list[st
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_student_and_teacher_stand_side_by_side(width: int) -> None:
+def test_network_and_expert_are_side_by_side(width: int) -> None:
     lines = shown(ROW, width)
     assert max(map(len, lines)) <= width
-    (heading,) = (line for line in lines if "student" in line)
+    (heading,) = (line for line in lines if " dqn " in line)
     (evaluation,) = (line for line in lines if " evaluation " in line and "best" not in line)
-    (reward,) = (line for line in lines if "reward a frame" in line)
-    for line, student, teacher in ((evaluation, "123.5", "229.1"), (reward, "-0.500", "0.750")):
+    (share,) = (line for line in lines if "share of batches" in line)
+    (reward,) = (line for line in lines if "reward/frame" in line)
+    for line, dqn, expert in (
+        (evaluation, "123.5", "229.1"),
+        (reward, "-0.500", "0.750"),
+        (share, "60.0%", "40.0%"),
+    ):
         text = line.replace("123.4", "123.5")
         # Each number ends where its heading does.
-        assert text.index(student) + len(student) == heading.index("student") + len("student")
-        assert text.index(teacher) + len(teacher) == heading.index("teacher") + len("teacher")
+        assert text.index(dqn) + len(dqn) == heading.index("dqn") + len("dqn")
+        assert text.index(expert) + len(expert) == heading.index("expert") + len("expert")
     assert any("best evaluation" in line and "150.0" in line for line in lines)
     assert any("evaluated at frame" in line and "10,000" in line for line in lines)
     # Frames go on with a resumed run, and these do not.
-    assert any("training episodes since this start " in line and " 31 " in line for line in lines)
+    assert any("training episodes since start " in line and " 31 " in line for line in lines)
 
 
 def test_processes_that_were_started_again_are_shown() -> None:
@@ -79,5 +85,5 @@ def test_what_is_not_known_yet_is_a_dash() -> None:
 
 
 def test_a_line_of_text_has_both_too() -> None:
-    assert plain_line(ROW).replace("123.4", "123.5").endswith("student 123.5 teacher 229.1")
-    assert plain_line({}).endswith("student – teacher –")
+    assert plain_line(ROW).replace("123.4", "123.5").endswith("evaluation dqn 123.5 expert 229.1")
+    assert plain_line({}).endswith("evaluation dqn – expert –")

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from server.run import logs
-from server.run.logs import LogFile, log_here, stop_logging
+from server.run.logs import LogFile, logged
 
 LONG = "127.0.0.1:35944: spec_mismatch: " + "expected this run's game, [catch]; " * 8
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    before = list(logging.getLogger().handlers)
-    yield
-    stop_logging()
-    logging.getLogger().handlers = before
-
-
 def shown(folder: Path, *, terminal: bool) -> list[str]:
     out = io.StringIO()
-    log_here(folder / "log", Console(file=out, width=80, force_terminal=terminal))
-    logging.getLogger("gateway").warning(LONG)
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    with logged(folder / "log", Console(file=out, width=80, force_terminal=terminal)):
+        logging.getLogger("gateway").warning(LONG)
+    assert (root.level, root.handlers) == before
     return out.getvalue().splitlines()
 
 

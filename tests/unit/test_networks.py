@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from agent.networks import QNetwork
-from agent.policy import flatten_parameters
+from agent.parameters import flatten_parameters
 from config.models import LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
 
@@ -132,7 +132,7 @@ def test_a_range_without_a_middle_makes_no_infinity() -> None:
     )
     action = network.greedy(torch.zeros(1, 6))
     assert 1 <= action.item() <= next_to_one
-    assert network.to_unit(torch.tensor([[1.0], [next_to_one]])).abs().max() <= 1
+    assert network.to_squashed(torch.tensor([[1.0], [next_to_one]])).abs().max() <= 1
 
 
 def test_units_of_half_the_range() -> None:
@@ -140,7 +140,7 @@ def test_units_of_half_the_range() -> None:
         spec_of((Continuous("a", 2.0, 6.0, 1), Continuous("b", -1.0, 0.0, 1))),
         LearnerConfig(hidden=(2,)),
     )
-    units = network.to_unit(torch.tensor([[2.0, -1.0], [6.0, 0.0], [5.0, -0.5]]))
+    units = network.to_squashed(torch.tensor([[2.0, -1.0], [6.0, 0.0], [5.0, -0.5]]))
     assert units.tolist() == [[-1, -1], [1, 1], [0.5, 0]]
 
 

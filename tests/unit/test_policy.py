@@ -9,7 +9,7 @@ import torch
 
 from agent.learner import Learner
 from agent.networks import QNetwork
-from agent.policy import Policy, flatten_parameters
+from agent.policy import Policy
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from tests.support.worlds import PIXELS, SPEC
@@ -144,13 +144,3 @@ def test_the_answer_is_the_callers_to_change() -> None:
     assert kept.dtype == np.float32
     assert kept.shape == (len(obs), SPEC.action_width)
     assert ((kept >= SPEC.low) & (kept <= SPEC.high)).all()
-
-
-def test_flattening_keeps_the_network_and_makes_it_follow_the_vector() -> None:
-    network = network_for(SPEC, 4)
-    before = vector_of(network)
-    flat = flatten_parameters(network)
-    assert torch.equal(flat, before)
-    assert torch.equal(vector_of(network), before)
-    flat.fill_(0.25)
-    assert all((parameter == 0.25).all() for parameter in network.parameters())

@@ -7,10 +7,12 @@ import torch
 
 from agent.targets import (
     best_choices,
+    bootstrapped_target,
+    categorical_target,
     double_dqn,
     hard_update,
-    of_columns,
     soft_update,
+    take_columns,
 )
 
 
@@ -33,7 +35,7 @@ def test_each_branch_chooses_for_itself() -> None:
 
 def test_a_choice_comes_with_all_its_atoms() -> None:
     z = torch.arange(24.0).view(2, 4, 3)
-    found = of_columns(z, torch.tensor([[1, 3], [0, 2]]))
+    found = take_columns(z, torch.tensor([[1, 3], [0, 2]]))
     assert found.tolist() == [[[3, 4, 5], [9, 10, 11]], [[12, 13, 14], [18, 19, 20]]]
 
 
@@ -48,6 +50,25 @@ def test_best_choices_are_those_of_each_head(sizes: tuple[int, ...]) -> None:
     # Columns of a wider tensor, as the network's last layer has them.
     wide = torch.cat((torch.full((50, 1), 99.0), q, torch.full((50, 2), 99.0)), 1)
     assert torch.equal(best_choices(wide[:, 1:-2], sizes), torch.stack(expected, 1))
+
+
+def test_a_target_is_the_return_and_the_discounted_mean_over_branches() -> None:
+    value_params_t = torch.tensor([[[4.0, 0.0], [6.0, 2.0]], [[50.0, 1.0], [70.0, 1.0]]])
+    found = bootstrapped_target(
+        torch.tensor([1.0, -100.0]), torch.tensor([0.1, 0.0]), value_params_t
+    )
+    # A terminal row has no future.
+    assert found.flatten().tolist() == pytest.approx([1.5, 1.1, -100.0, -100.0])
+
+
+def test_a_moved_distribution_is_projected_onto_the_support() -> None:
+    support = torch.linspace(-1.0, 1.0, 3)
+    logits_t = torch.tensor([[[0.25, 0.5, 0.25]]]).log()
+    found = categorical_target(
+        torch.tensor([0.5]), torch.tensor([1.0]), logits_t, support, -1.0, 1.0
+    )
+    # -1 -> -0.5, half to -1 and half to 0; 0 -> 0.5; 1 -> 1.5, which counts for 1.
+    assert found[0].tolist() == pytest.approx([0.125, 0.125 + 0.25, 0.25 + 0.25])
 
 
 def test_soft_update_goes_a_part_of_the_way() -> None:

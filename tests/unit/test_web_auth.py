@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server.net.rate_limits import ADDRESSES, FAILURES, WITHIN_S
 from server.web.app import is_local
-from server.web.auth import Guard
+from server.web.auth import TokenAuth
 
 
 class Clock:
@@ -14,44 +14,44 @@ class Clock:
         return self.now
 
 
-def status(guard: Guard, header: str | None, address: str = "a") -> int:
-    refused = guard.check(header, address)
+def status(auth: TokenAuth, header: str | None, address: str = "a") -> int:
+    refused = auth.check(header, address)
     return 200 if refused is None else refused.status
 
 
 def test_failures_count_for_their_address_and_age() -> None:
     clock = Clock()
-    guard = Guard("right", clock)
+    auth = TokenAuth("right", clock)
     for i in range(FAILURES):
         clock.now += 1.0
-        assert status(guard, f"Bearer wrong{i}") == 401
-    assert status(guard, "Bearer right") == 429
-    assert status(guard, "Bearer right", "b") == 200
-    refused = guard.check("Bearer right", "a")
+        assert status(auth, f"Bearer wrong{i}") == 401
+    assert status(auth, "Bearer right") == 429
+    assert status(auth, "Bearer right", "b") == 200
+    refused = auth.check("Bearer right", "a")
     assert refused is not None
     wait_s = int(refused.headers["retry-after"])
     assert wait_s == WITHIN_S - FAILURES + 1
     clock.now += wait_s - 0.5
-    assert status(guard, "Bearer right") == 429
+    assert status(auth, "Bearer right") == 429
     clock.now += 0.5
-    assert status(guard, "Bearer right") == 200
-    assert status(guard, "Bearer wrong") == 401, "only the oldest is forgotten"
-    assert status(guard, "Bearer right") == 429
+    assert status(auth, "Bearer right") == 200
+    assert status(auth, "Bearer wrong") == 401, "only the oldest is forgotten"
+    assert status(auth, "Bearer right") == 429
 
 
 def test_addresses_that_are_remembered_are_bounded() -> None:
-    guard = Guard("right", Clock())
+    auth = TokenAuth("right", Clock())
     for i in range(3 * ADDRESSES):
-        assert status(guard, "Bearer wrong", f"address {i}") == 401
-    assert len(guard._failures) == ADDRESSES
+        assert status(auth, "Bearer wrong", f"address {i}") == 401
+    assert len(auth._failures) == ADDRESSES
 
 
 def test_any_bytes_may_come() -> None:
-    guard = Guard("grün")
+    auth = TokenAuth("grün")
     for header in ("Bearer \xfc", "Bearer \u20ac", "Bearer " + "x" * 10_000, "Bearer\t", "\x00"):
-        assert status(guard, header) == 401
+        assert status(auth, header) == 401
     # A header's bytes are read as latin-1; the token's are UTF-8.
-    assert status(guard, "Bearer " + "grün".encode().decode("latin-1")) == 200
+    assert status(auth, "Bearer " + "grün".encode().decode("latin-1")) == 200
 
 
 def test_names_of_loopback() -> None:

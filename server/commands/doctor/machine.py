@@ -18,11 +18,11 @@ from config.load import ConfigError, Loaded
 from config.models import Config
 from config.secrets import with_secrets
 from server.commands.doctor.report import FAILED, StepResult, failed, ok, skipped, warning
-from server.commands.serve import any_http_port
 from server.gateway.process import open_files_wanted
 from server.net.tls import certificate
 from server.run.directory import RUNS, game_of
 from server.supervisor import exposure
+from server.web.server import any_http_port
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 """Of Python."""

@@ -1,11 +1,11 @@
-// What the server is asked. Addresses are of this origin alone.
+// Requests to the server, all of this origin.
 
 const TOKEN = "understudy.control-token";
 const PATIENCE_MS = 10_000;
 const CONTROL_PATIENCE_MS = 90_000; // a checkpoint may take its time
 
-/** The server answered, and its answer is that it will not. */
-export class Refused extends Error {
+/** The server answered with an error. */
+export class ServerError extends Error {
   constructor(status, text) {
     super(text);
     this.status = status;
@@ -23,10 +23,10 @@ async function answerOf(response) {
   try {
     body = await response.json();
   } catch {
-    throw new Refused(response.status, `expected JSON from the server, got status ${response.status}`);
+    throw new ServerError(response.status, `expected JSON from the server, got status ${response.status}`);
   }
   if (!response.ok) {
-    throw new Refused(response.status, body.error ?? `the server answered with status ${response.status}`);
+    throw new ServerError(response.status, body.error ?? `the server answered with status ${response.status}`);
   }
   return body;
 }
@@ -40,7 +40,7 @@ export const history = (points) => get(`/api/history?points=${points}`);
 /** What a header may hold: the token's UTF-8 bytes, one character each. */
 const inHeader = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
-/** Have the server do something. Errors: Refused, TypeError where it cannot be reached. */
+/** Have the server do something. Errors: ServerError, TypeError where it cannot be reached. */
 export async function control(request, bearer) {
   return answerOf(
     await fetch("/api/control", {

@@ -1,4 +1,4 @@
-// The page: asks the server every second, shows what it says, and says when it does not answer.
+// The page: asks the server every second, shows the answers, and tells when there are none.
 
 import * as api from "/static/api.js";
 import { Chart } from "/static/charts.js";
@@ -67,7 +67,7 @@ async function refresh() {
   }
 }
 
-/** A row of numbers that is new is kept as it is; what the server has of the past is thinned out. */
+/** New rows are kept whole; the server thins out older ones. */
 function takeRow(row) {
   if (!there(row?.time) || row.time === page.live.at(-1)?.time) return;
   page.history.append(row);
@@ -85,9 +85,9 @@ async function loop() {
 function lose(error) {
   page.lost = true;
   page.historyAsked = 0; // what was missed meanwhile
-  const since = page.heard ? `The numbers below are of ${when(page.heard)}.` : "There are no numbers yet.";
-  const why = error instanceof api.Refused ? `The server answered with an error: ${error.message}.` : "No connection to the server.";
-  const text = `${why} ${since} Trying again every second.`;
+  const since = page.heard ? `The numbers below are from ${when(page.heard)}.` : "No data yet.";
+  const why = error instanceof api.ServerError ? `The server answered with an error: ${error.message}.` : "No connection to the server.";
+  const text = `${why} ${since} Retrying every second.`;
   if (by("lost").textContent !== text) by("lost").textContent = text;
   by("lost").hidden = false;
   document.body.classList.add("lost");
@@ -116,10 +116,10 @@ function show() {
   by("run-name").textContent = state.run.name;
   by("run-game").textContent = state.run.game ?? "no game yet";
   const age = there(row.time) ? state.time - row.time : null; // by the server's clock alone
-  if (age !== null && age > STALE_S) status("stale", `newest numbers are of ${when(row.time)}`);
-  else if (state.paused) status("paused", "training is paused");
+  if (age !== null && age > STALE_S) status("stale", `no new data since ${when(row.time)}`);
+  else if (state.paused) status("paused", "training paused");
   else if (state.evaluating) status("live", "live, evaluating");
-  else status("live", games.length ? "live" : "live, no game");
+  else status("live", games.length ? "live" : "live, no games");
   document.title = `${state.run.name} – understudy`;
   by("footer").textContent = `understudy ${state.run.version ?? ""}, on ${state.run.device ?? "?"}${state.run.preset ? `, preset ${state.run.preset}` : ""}. Started ${when(state.run.started)}.`;
   if (page.game) {
@@ -142,20 +142,20 @@ function showTiles(row) {
     Updates: count(row.updates),
     "Updates/s": number(row.updates_per_s),
     Games: count(row.slots),
-    "Student alone": number(row.eval_return_mean),
-    "Expert alone": number(row.expert_return_mean),
+    "Evaluation, dqn": number(row.eval_return_mean),
+    "Evaluation, expert": number(row.expert_return_mean),
     Errors: count(row.errors),
   });
 }
 
-/** Processes that had to be started again, if any: how often, and why the last one. */
+/** Restarts of processes, if any: how many, and the reason of the last one. */
 function showRestarts(row, restarts) {
   const place = by("restarts");
   const counts = ["gateway", "trainer"].filter((kind) => row[`restarts_${kind}`] > 0).map((kind) => `${kind} ${row[`restarts_${kind}`]}×`);
   place.hidden = !counts.length;
   const last = restarts.at(-1);
-  const why = last ? ` Last, at ${when(last.time)}: ${last.text} (more in the log)` : "";
-  const text = counts.length ? `Started again: ${counts.join(", ")}.${why}` : "";
+  const why = last ? ` Last restart at ${when(last.time)}: ${last.text} (see the log).` : "";
+  const text = counts.length ? `Restarts: ${counts.join(", ")}.${why}` : "";
   if (place.textContent !== text) place.textContent = text;
 }
 
@@ -181,7 +181,7 @@ function showCharts() {
 function showEvents() {
   const { starts, changes } = page.history;
   const events = [
-    ...starts.map(({ time, frames }, at) => ({ time, frames, who: "", what: at ? "Started again" : "Started", mark: at ? "R" : "" })),
+    ...starts.map(({ time, frames }, at) => ({ time, frames, who: "", what: at ? "Restarted" : "Started", mark: at ? "R" : "" })),
     ...changesTogether(changes),
   ].sort((a, b) => b.time - a.time);
   const key = JSON.stringify(events);
@@ -216,7 +216,7 @@ function changesTogether(changes) {
 
 function changeText({ key, from, to }) {
   if (key === "checkpoint") return `Checkpoint written: ${to}`;
-  if (key === "evaluate") return "Games asked to evaluate";
+  if (key === "evaluate") return "Evaluation requested";
   if (key === "paused") return to ? "Training paused" : "Training resumed";
   return `${key} ${written(from)} → ${written(to)}`;
 }

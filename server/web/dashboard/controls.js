@@ -1,7 +1,7 @@
-// What can be done to the run. Each asks first, in a dialog that says what will change, and then says
-// what happened.
+// The controls. Each action asks for confirmation in a dialog that shows what will change, and then
+// shows the result.
 
-import { control, Refused, token } from "/static/api.js";
+import { control, ServerError, token } from "/static/api.js";
 import { element, number, there, written } from "/static/text.js";
 
 const by = (id) => document.getElementById(id);
@@ -38,12 +38,12 @@ export class Controls {
     this.state = state;
     const can = state.controls === true;
     const note = can
-      ? "Each asks first, needs the control token, and is recorded in the run."
-      : "This server has no control token, so it can only be watched here. Set server.control_token (best by UNDERSTUDY_SERVER__CONTROL_TOKEN, or by a file: server.control_token_file) and start it again.";
+      ? "Each action needs a confirmation and the control token, and is recorded in the run."
+      : "The controls are disabled because this server has no control token. Set server.control_token (as UNDERSTUDY_SERVER__CONTROL_TOKEN, or in a file with server.control_token_file) and restart the server.";
     write(by("controls-note"), note);
     for (const each of by("controls").querySelectorAll("button, input, textarea")) each.disabled = !can;
     write(by("pause"), state.paused ? "Resume training…" : "Pause training…");
-    write(by("pause-state"), state.paused ? "Training is paused." : "Training goes on.");
+    write(by("pause-state"), state.paused ? "Training is paused." : "Training is running.");
     for (const form of document.querySelectorAll("form.setting")) write(form.querySelector(".now"), this.now(form));
     write(by("games-json-now"), `Now: ${JSON.stringify(this.gamesSettings())}`);
   }
@@ -68,18 +68,18 @@ export class Controls {
     this.ask({
       title: pause ? "Pause training?" : "Resume training?",
       from: pause ? "training" : "paused",
-      to: pause ? "paused: games go on playing, nothing is learnt" : "training",
+      to: pause ? "paused: games go on, the network is not trained" : "training",
       yes: pause ? "Pause training" : "Resume training",
       request: { pause },
     });
   }
 
   askCheckpoint() {
-    this.ask({ title: "Write a checkpoint now?", text: "The network, the optimiser and the counters are written to the run's folder. Training goes on.", yes: "Write it", request: { checkpoint: true } });
+    this.ask({ title: "Write a checkpoint now?", text: "The network, the optimizer and the counters are written to the run directory. Training goes on.", yes: "Write checkpoint", request: { checkpoint: true } });
   }
 
   askEvaluate() {
-    this.ask({ title: "Evaluate now?", text: "Games are asked to have the network play alone, without exploration, as those of `understudy play` do. Nothing of that is stored.", yes: "Evaluate", request: { evaluate: true } });
+    this.ask({ title: "Evaluate now?", text: "The games are asked to let the network play alone, without exploration. Games of `understudy play` do this. Evaluation frames are not stored.", yes: "Evaluate", request: { evaluate: true } });
   }
 
   askSetting(form) {
@@ -91,7 +91,7 @@ export class Controls {
       what: key,
       from: this.now(form).replace(/^(now|set to) /, ""),
       to: `${written(value)}, from now on`,
-      yes: "Change it",
+      yes: "Change",
       request: { set: { [key]: value } },
     });
   }
@@ -155,18 +155,18 @@ export class Controls {
       this.tell(outcome(answer));
       this.done();
     } catch (error) {
-      if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
+      if (error instanceof ServerError && (error.status === 401 || error.status === 403)) {
         token.forget();
         this.wantToken(true);
         by("token").focus();
       }
-      by("ask-wrong").textContent = error instanceof Refused ? error.message : `The server did not answer (${error.message}). What was asked may not have been done.`;
+      by("ask-wrong").textContent = error instanceof ServerError ? error.message : `The server did not answer (${error.message}). The action may or may not have been carried out.`;
     } finally {
       yes.disabled = false;
     }
   }
 
-  /** Say what happened, until it is put away. */
+  /** Show the result until it is dismissed. */
   tell(text) {
     const away = element("button", { type: "button", class: "quiet" }, "Dismiss");
     away.addEventListener("click", () => by("outcome").replaceChildren());
@@ -177,7 +177,7 @@ export class Controls {
 /** An answer of the server in words. */
 function outcome(answer) {
   if (answer.changes) {
-    if (!answer.changes.length) return "Nothing changed: it has that value already.";
+    if (!answer.changes.length) return "Nothing changed: the setting already has this value.";
     return `Changed ${answer.changes.map(({ key, from, to }) => `${key} from ${written(from)} to ${written(to)}`).join(", ")}.`;
   }
   return answer.text ?? "Done.";

@@ -97,7 +97,7 @@ export function fillReplay(place, row) {
     ["dqn", dqn, "dqn"],
     ["expert", expert, "expert"],
   ];
-  fillBar(place, parts, total, "steps", "The replay is empty.", there(fill) ? `${count(total)} steps, ${percent(fill)} of its capacity` : "");
+  fillBar(place, parts, total, "steps", "The replay is empty.", there(fill) ? `${count(total)} steps, ${percent(fill)} of the capacity` : "");
 }
 
 /** A bar of parts, told apart by pattern and by words. */
@@ -142,7 +142,7 @@ export class GamePage {
     this.returns = new Chart({
       id: "game-returns",
       title: "Returns",
-      unit: "of its last episodes",
+      unit: "last episodes",
       empty: "No episode has ended yet.",
       by: "episodes",
       byName: "Episode",
@@ -154,7 +154,7 @@ export class GamePage {
       this.title,
       this.gone,
       this.facts,
-      element("h2", {}, "Who played its frames"),
+      element("h2", {}, "Frames by actor"),
       this.played,
       element("div", { class: "charts" }, this.rate.figure, this.returns.figure),
     );
@@ -166,7 +166,7 @@ export class GamePage {
     this.rate.show([points.map(([time]) => time - rates.begin), points.map(([, rate]) => rate)]);
     if (!game) {
       const last = points.at(-1);
-      const text = last ? `This game has left. It was last seen at ${when(last[0])}.` : "There is no game with this session: it has left, or was never here.";
+      const text = last ? `This game has disconnected. Last seen at ${when(last[0])}.` : "No connected game has this session number.";
       if (this.gone.textContent !== text) this.gone.textContent = text;
       return;
     }
@@ -182,7 +182,7 @@ export class GamePage {
       "Last return": there(game.last_return) ? number(game.last_return) : NO_RETURN,
       Slots: count(game.slots),
       Connected: duration(game.connected_s),
-      From: game.peer,
+      Address: game.peer,
       Gateway: count(game.gateway),
     };
     fillFacts(this.facts, facts);
@@ -194,7 +194,7 @@ export class GamePage {
       ],
       game.frames_dqn + game.frames_expert,
       "frames",
-      "None yet.",
+      "No frames yet.",
     );
     const returns = game.recent_returns ?? [];
     const first = (game.episodes ?? returns.length) - returns.length + 1;

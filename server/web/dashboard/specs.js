@@ -1,21 +1,21 @@
-// Which charts there are. Keys are those of docs/metrics.md.
+// The charts. Keys are those of docs/metrics.md.
 
 const dqn = (key, more = {}) => ({ key: `${key}_dqn`, name: "dqn", colour: "dqn", ...more });
 const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", colour: "expert", dash: 0, empty: "No expert frames yet.", ...more });
-const pair = (id, title, more = {}) => ({ id, title, pair: true, learnt: true, empty: "Nothing learnt yet.", lines: [dqn(id), expert(id)], ...more });
+const pair = (id, title, more = {}) => ({ id, title, pair: true, learnt: true, empty: "No updates yet.", lines: [dqn(id), expert(id)], ...more });
 
 const NO_FRAMES = "No frames yet.";
-const NO_UPDATES = "Nothing learnt yet: the replay is being filled.";
+const NO_UPDATES = "No updates yet: the replay is filling up.";
 export const PAUSED = "Training is paused.";
 
 export const EVALUATION = {
   id: "evaluation",
-  title: "Student against teacher",
-  unit: "return, by frames",
+  title: "Evaluation",
+  unit: "mean return",
   by: "frames",
   empty: "No evaluation yet.",
   lines: [
-    { name: "student", colour: "dqn", marker: "circle" },
+    { name: "dqn", colour: "dqn", marker: "circle" },
     { name: "expert", colour: "expert", marker: "square" },
   ],
 };
@@ -25,8 +25,8 @@ export const CHARTS = {
     EVALUATION,
     {
       id: "returns",
-      title: "Returns while training",
-      unit: "mean of 100",
+      title: "Training return",
+      unit: "mean of 100 episodes",
       empty: "No episode has ended yet.",
       lines: [{ key: "episode_return_mean", name: "return", colour: "third" }],
     },
@@ -37,7 +37,7 @@ export const CHARTS = {
       empty: NO_UPDATES,
       zero: true,
       lines: [
-        { key: "loss", name: "all", colour: "third" },
+        { key: "loss", name: "total", colour: "third" },
         { key: "loss_td", name: "TD", colour: "dqn" },
         { key: "loss_imitation", name: "imitation", colour: "expert" },
       ],
@@ -58,9 +58,9 @@ export const CHARTS = {
   actors: [
     pair("td_err_mean", "TD error", { zero: true }),
     pair("q_mean", "Q of the actions taken"),
-    pair("reward_mean", "Reward in the batches"),
-    pair("grad_share", "Share of the gradient", { fixed: [0, 1.04] }),
-    pair("weight_mean", "Advantage weight", { unit: "mean over the rows", zero: true }),
+    pair("reward_mean", "Reward in batches"),
+    pair("grad_share", "Gradient share", { fixed: [0, 1.04] }),
+    pair("weight_mean", "Advantage weight", { unit: "mean over rows", zero: true }),
     pair("weight_ess", "Effective sample size", { unit: "share of rows", fixed: [0, 1.04] }),
   ],
   speed: [
@@ -77,7 +77,7 @@ export const CHARTS = {
     },
     {
       id: "latency",
-      title: "Latency of a turn",
+      title: "Turn time",
       unit: "ms",
       empty: NO_FRAMES,
       zero: true,
@@ -89,7 +89,7 @@ export const CHARTS = {
     {
       id: "updates_per_s",
       title: "Updates",
-      unit: "steps of the learner per second",
+      unit: "per second",
       learnt: true,
       empty: NO_UPDATES,
       zero: true,

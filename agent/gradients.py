@@ -1,0 +1,67 @@
+"""The gradient of a network's parameters in one vector, each actor's part of it apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress
+
+import torch
+from torch import Tensor, nn
+
+from agent.parameters import parameter_views
+from protocol.actor import ACTORS
+
+
+class ActorGradients:
+    """Gradients of one parameter vector, float32 [n]: the whole, or one for each actor.
+
+    The parts of the actors add up to the whole gradient, so measuring each takes one backward pass
+    more for each further actor, and no second update.
+    """
+
+    def __init__(self, network: nn.Module, vector: Tensor) -> None:
+        """`vector`: the parameters of the network (agent.parameters)."""
+        self._of_actors = vector.detach().new_zeros(len(ACTORS), len(vector))
+        learns = [parameter.requires_grad for parameter in network.parameters()]
+        self._views = [
+            list(compress(parameter_views(row, network), learns)) for row in self._of_actors
+        ]
+        """Those of the parameters that learn, for each actor."""
+        self._names = list(compress((name for name, _ in network.named_parameters()), learns))
+
+    @property
+    def total(self) -> Tensor:
+        """The whole gradient, [n], once the actors' parts have been added up."""
+        return self._of_actors[0]
+
+    def by_name(self) -> dict[str, Tensor]:
+        """The whole gradient of each parameter that learns."""
+        return dict(zip(self._names, self._views[0], strict=True))
+
+    def backward(
+        self, loss: Tensor, parameters: Sequence[Tensor], masks: Tensor | None, *, first: bool
+    ) -> None:
+        """Add the gradient of a loss [b] to the whole, or, with masks [b, actors], each actor's
+        part to its own. `parameters`: those that learn, in order, of the network that the loss is
+        of. `first`: there is nothing to add to yet."""
+        # A sum for each: with a vector of weights instead, autograd imports torch's compiler.
+        objectives = [loss.sum()] if masks is None else [(loss * mask).sum() for mask in masks.T]
+        into = torch._foreach_copy_ if first else torch._foreach_add_
+        for views, objective in zip(self._views, objectives, strict=False):
+            gradients = torch.autograd.grad(
+                objective, parameters, retain_graph=objective is not objectives[-1],
+                materialize_grads=True,
+            )  # fmt: skip
+            into(views, gradients)
+
+    def add_up(self) -> Tensor:
+        """Add the actors' parts up to the whole; the norm of each part before that, [actors]."""
+        norms: Tensor = torch.linalg.vector_norm(self._of_actors, dim=1)
+        self.total.add_(self._of_actors[1:].sum(0))
+        return norms
+
+    def clip(self, max_norm: float) -> Tensor:
+        """Scale the whole down to `max_norm` where it is longer; its norm before that, []."""
+        norm: Tensor = torch.linalg.vector_norm(self.total)
+        self.total.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+        return norm

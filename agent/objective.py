@@ -1,0 +1,277 @@
+"""What is minimised: the losses of agent.losses for the rows of a batch, weighted and added up.
+
+    loss = sum over rows i of  a_i * mean over branches of the value head's loss
+                             + b_i * mean over columns of (network's action - action taken)^2
+                             + c_i * cross entropy of the choices with those taken
+                             + d_i * large margin of the choices over those taken
+                             - e_i * Q of the policy's continuous action
+
+with continuous actions in units of half their range. The coefficients hold 1/B, the importance of
+the row (1 without prioritized replay), the constant factor of its actor, the weight of the loss,
+and, where `advantage.applies_to` says so, the row's advantage weight. They depend on no parameter,
+so masking them by actor splits the gradient by actor.
+
+Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agent.advantage import advantage_weights, normalize_weights
+from agent.batch import Batch
+from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
+from agent.networks import QNetwork
+from agent.schedules import scheduled
+from agent.targets import best_choices, double_dqn, take_columns
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
+from protocol.actor import ACTORS, NAMES, Actor
+
+
+class LossCoefficients(NamedTuple):
+    """What multiplies each row's losses, [B] each; None where no row has that loss."""
+
+    td: Tensor
+    regression: Tensor | None
+    cross_entropy: Tensor | None
+    margin: Tensor | None
+    policy: Tensor | None
+
+    def rows(self, rows: slice) -> LossCoefficients:
+        """Those of some rows, as views."""
+        return LossCoefficients(*(None if each is None else each[rows] for each in self))  # type: ignore[arg-type]
+
+
+class ForwardPass(NamedTuple):
+    """What the online network makes of b states, with a gradient."""
+
+    encoded: Tensor
+    """The states as the trunk takes them, [b, inputs]."""
+    head_outputs: Tensor
+    """The last layer, [b, outputs]."""
+    value_params: Tensor
+    """Of each choice, [b, choices, K]."""
+
+
+class Objective:
+    """The loss of a batch under some settings. B rows in a batch, b in a part of it."""
+
+    def __init__(
+        self,
+        online: QNetwork,
+        target: QNetwork,
+        learner: LearnerConfig,
+        advantage: AdvantageConfig,
+        imitation: ImitationConfig,
+    ) -> None:
+        """`online`, `target`: the networks that batches pass through."""
+        self._online, self._target = online, target
+        self._learner, self._advantage, self._imitation = learner, advantage, imitation
+        columns = online.middle.shape[0]
+        self._regresses = columns > 0 and not online.bins
+        self._weighted = set(advantage.applies_to)
+        """The losses that take the advantage weight."""
+        if online.bins or online.follows_gradient or not columns:
+            self._weighted.discard("continuous")
+        if not (imitation.taken and online.sizes):
+            self._weighted.discard("imitation")
+        if advantage.mode == "off":
+            self._weighted.clear()
+        factor_of = {str(name): factor for name, factor in advantage.actor_factor.items()}
+        factors = [[factor_of.get(NAMES[actor], 1.0)] for actor in ACTORS]
+        self._actor_factors = torch.tensor(factors, device=online.middle.device)
+
+    @property
+    def compares_by_critic(self) -> bool:
+        """Whether `weights` needs forward passes of the batch."""
+        return bool(self._weighted) and self._advantage.signal == "critic"
+
+    @torch.no_grad()
+    def targets(self, batch: Batch, rows: slice) -> Tensor:
+        """What the values should have been, [b, K]."""
+        r_t, discount_t, s_t = batch.returns[rows], batch.discounts[rows], batch.next_states[rows]
+        online, target = self._online, self._target
+        value_params_t = target.value_params(_head_outputs(target, s_t))
+        if online.sizes:
+            q_t = online.values.q(online.value_params(_head_outputs(online, s_t)))
+            value_params_t = double_dqn(value_params_t, q_t, online.sizes, online.offsets)
+        return online.values.targets(r_t, discount_t, value_params_t)
+
+    def forward(self, batch: Batch, rows: slice) -> ForwardPass:
+        """Pass some states through the online network, with the continuous action taken in them
+        where values depend on it."""
+        network, squashed = self._online, None
+        if network.follows_gradient:
+            squashed = network.to_squashed(batch.continuous[rows])
+        encoded = network.encode(batch.states[rows])
+        head_outputs = network.head_outputs(encoded, squashed)
+        return ForwardPass(encoded, head_outputs, network.value_params(head_outputs))
+
+    def weights(
+        self, batch: Batch, targets: Tensor, parts: Sequence[slice], passes: Sequence[ForwardPass]
+    ) -> Tensor:
+        """The advantage weight of each row, [B]: 1 where no loss takes it.
+
+        `targets` [B, K]; `passes` are those of `parts`, where `compares_by_critic` says so.
+        """
+        settings = self._advantage
+        if not self._weighted:
+            return torch.ones_like(batch.rewards)
+        signal = batch.rewards
+        if settings.signal == "return":
+            signal = batch.returns
+        elif settings.signal == "critic":
+            advantages = [
+                self._advantages(batch, rows, forward, targets[rows])
+                for rows, forward in zip(parts, passes, strict=True)
+            ]
+            signal = torch.cat(advantages)
+        weights = advantage_weights(
+            signal,
+            batch.actors,
+            beta=settings.beta,
+            clip=settings.clip,
+            weight_min=settings.weight_min,
+            weight_max=settings.weight_max,
+            mode=settings.mode,
+        )
+        return normalize_weights(weights, batch.actors) if settings.normalize else weights
+
+    @torch.no_grad()
+    def _advantages(
+        self, batch: Batch, rows: slice, forward: ForwardPass, target: Tensor
+    ) -> Tensor:
+        """What the actions taken are worth beyond the state by the critic, [b]: Q(s, a) - V(s), V
+        being that of the best choices, means over branches.
+
+        Where Q does not depend on the continuous heads, the TD target stands for Q(s, a): it is a
+        sample of what the whole action was worth.
+        """
+        network = self._online
+        q = network.values.q(forward.value_params)
+        if not network.sizes:
+            return network.values.mean(target) - q[:, 0]
+        best = q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
+        if self._regresses and not network.follows_gradient:
+            return network.values.mean(target) - best
+        taken = network.columns(batch.discrete[rows], batch.continuous[rows])
+        return q.gather(1, taken).mean(1) - best
+
+    def coefficients(
+        self, batch: Batch, weights: Tensor, masks: Tensor, frames: int
+    ) -> LossCoefficients:
+        """What multiplies each row's losses. `weights` [B]: advantage weights. `masks` [B, actors]:
+        1 where the row is the actor's. `frames`: stored frames of the run."""
+        imitation, network = self._imitation, self._online
+        plain = (masks @ self._actor_factors).squeeze(1) * (batch.importance / len(weights))
+        weighted = plain * weights if self._weighted else plain
+
+        def coefficient(loss: str) -> Tensor:
+            return weighted if loss in self._weighted else plain
+
+        cloning = scheduled(imitation.expert, frames)
+        cloned = plain * masks[:, ACTORS.index(Actor.EXPERT)] * cloning if cloning else None
+        regression = policy = entropy = margin = None
+        if self._regresses:
+            if network.follows_gradient:
+                policy = plain * self._learner.continuous_weight
+            else:
+                regression = coefficient("continuous") * self._learner.continuous_weight
+            regression = _sum(regression, cloned)
+        if network.sizes:
+            entropy = coefficient("imitation") * imitation.taken if imitation.taken else None
+            if imitation.loss == "margin":
+                margin = cloned
+            else:
+                entropy = _sum(entropy, cloned)
+        return LossCoefficients(coefficient("td"), regression, entropy, margin, policy)
+
+    def loss(
+        self,
+        batch: Batch,
+        rows: slice,
+        forward: ForwardPass,
+        target: Tensor,
+        coefficients: LossCoefficients,
+    ) -> tuple[Tensor, Tensor]:
+        """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q, and
+        the losses of values, continuous heads and imitation, [b, 5]. `target` [b, K]."""
+        network = self._online
+        encoded, head_outputs, value_params = forward
+        taken, value_params_taken = None, value_params
+        if network.sizes:
+            taken = network.columns(batch.discrete[rows], batch.continuous[rows])
+            value_params_taken = take_columns(value_params, taken)
+        td = network.values.loss(value_params_taken, target).mean(1) * coefficients.td
+        with torch.no_grad():
+            q_taken = network.values.q(value_params_taken)
+            td_error = (network.values.mean(target)[:, None] - q_taken).abs_().mean(1)
+            q_taken = q_taken.mean(1)
+
+        loss, none = td, torch.zeros_like(td)
+        continuous = imitation = none
+        if coefficients.regression is not None:
+            squashed = (
+                network.act(encoded) if network.follows_gradient else network.squashed(head_outputs)
+            )
+            squashed_taken = network.to_squashed(batch.continuous[rows])
+            continuous = regression_loss(squashed, squashed_taken) * coefficients.regression
+            loss = loss + continuous
+        if coefficients.policy is not None:
+            policy = dpg_loss(self._policy_values(encoded)) * coefficients.policy
+            continuous = continuous + policy
+            loss = loss + policy
+        if coefficients.cross_entropy is not None or coefficients.margin is not None:
+            assert taken is not None
+            imitation = self._imitation_loss(network.values.q(value_params), taken, coefficients)
+            loss = loss + imitation
+        with torch.no_grad():
+            columns = (td_error, q_taken, td, continuous, imitation)
+            measured = torch.stack([column.detach() for column in columns], dim=1)
+        return loss, measured
+
+    def _imitation_loss(
+        self, q_tm1: Tensor, columns_tm1: Tensor, coefficients: LossCoefficients
+    ) -> Tensor:
+        """Cross entropy and margin together, [b], from Q [b, choices] and the columns of the
+        choices taken, int64 [b, branches]."""
+        sizes, settings = self._online.sizes, self._imitation
+        loss = torch.zeros_like(coefficients.td)
+        if coefficients.cross_entropy is not None:
+            entropy = cross_entropy_loss(q_tm1, columns_tm1, sizes, settings.temperature)
+            loss = loss + entropy * coefficients.cross_entropy
+        if coefficients.margin is not None:
+            margin = large_margin_loss(q_tm1, columns_tm1, sizes, settings.margin)
+            loss = loss + margin * coefficients.margin
+        return loss
+
+    def _policy_values(self, encoded: Tensor) -> Tensor:
+        """Q of the policy's own continuous action and the best choices with it, [b]; a gradient
+        flows to the policy alone (Lillicrap et al. 2016, arXiv:1509.02971; with discrete choices
+        beside it Xiong et al. 2018, arXiv:1810.06394)."""
+        network = self._online
+        encoded = encoded.detach()
+        head_outputs = network.head_outputs(encoded, network.act(encoded), frozen=True)
+        q = network.values.q(network.value_params(head_outputs))
+        if not network.sizes:
+            return q[:, 0]
+        return q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
+
+
+def _head_outputs(network: QNetwork, obs: Tensor) -> Tensor:
+    """The network's last layer on observations, with the policy's own action where values depend on
+    it."""
+    encoded = network.encode(obs)
+    squashed = network.act(encoded) if network.follows_gradient else None
+    return network.head_outputs(encoded, squashed)
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of what is there."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other

@@ -1,0 +1,1 @@
+"""A file for each group of settings; `config.models` puts them together."""

@@ -1,0 +1,37 @@
+"""Settings `expert.*`: how often the expert plays."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from config.settings.base import Expected, FractionSchedule, Frames, Live, OrNone, Section
+
+
+class ExpertConfig(Section):
+    """How often the expert plays, where a frame recommends an action."""
+
+    ratio: Annotated[FractionSchedule, Live()] = FractionSchedule(
+        start=0.5, end=0.05, frames=100_000
+    )
+    """The fraction of frames (or of segments, or of episodes) that the expert plays."""
+    decay: Annotated[Literal["schedule", "evaluation"], Live()] = "schedule"
+    """What moves the ratio from start to end: stored frames, or evaluations of the student against
+    the expert. Without evaluations it stays at start."""
+    unit: Annotated[Literal["frame", "segment", "episode"], Live()] = "frame"
+    """What is decided at a time: each frame by itself, segments of a game, or whole episodes."""
+    segment_frames: Annotated[Frames, Live()] = 50
+    """With unit segment: how long one is. Each episode begins with a new one."""
+    plugin: Annotated[
+        Annotated[
+            str,
+            Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"),
+            Expected("module:function"),
+        ]
+        | None,
+        OrNone,
+        Live(),
+    ] = None
+    """An expert of the server's own, as `module:function`, for frames that come without a
+    recommendation. The gateways import it (docs/experts.md). none: there is no such expert."""

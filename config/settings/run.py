@@ -1,0 +1,27 @@
+"""Settings `run.*`: the folder of a run, and its seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from config.settings.base import NONE, Expected, OrNone, Section
+
+
+class RunConfig(Section):
+    """The folder of the run, and what makes it repeatable."""
+
+    dir: Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone] = None
+    """Where the run is kept. none: a new folder runs/<time>-<name>."""
+    seed: Annotated[Annotated[int, Field(ge=0, le=2**63 - 1)] | None, OrNone] = None
+    """Seed of every random generator. none: another one for each run."""
+
+    @field_validator("dir", mode="before")
+    @classmethod
+    def _named(cls, path: object) -> object:
+        if path == "":
+            # Path("") is the current folder, which an unset variable would fill with a run.
+            raise ValueError(f"expected a path or {NONE}, got empty text; correct or remove it")
+        return path

@@ -1,0 +1,83 @@
+"""One server from start to stop, for every command, rig and test: folder, log, HTTP, supervisor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from rich.console import Console
+
+from config.models import Config
+from server.net.tls import certificate
+from server.run.directory import RunDirectory
+from server.run.logs import logged
+from server.run.summary import write_summary
+from server.supervisor.exposure import is_loopback
+from server.supervisor.processes import Task
+from server.supervisor.supervisor import Supervisor
+from server.web.server import HttpServer
+
+log = logging.getLogger("supervisor")
+
+
+@contextmanager
+def running(
+    config: Config,
+    task: Task | None = None,
+    *,
+    label: str = "run",
+    console: Console | None = None,
+    http: bool = False,
+    any_http_port: bool = False,
+) -> Iterator[Supervisor]:
+    """A started server, which whoever uses it polls; at the end it is stopped in order.
+
+    `label`: of the run's folder where `run.dir` names none. `console`: shows the log. `http`: serve
+    the dashboard, unless `server.http_port` is none; with `any_http_port` on another port where
+    that one is taken. The run's folder is as a stopped server leaves it; a start that is refused
+    leaves none that was not there. Errors: ConfigError for what cannot be started.
+    """
+    task = task or Task()
+    folder = RunDirectory.open(config, resume=task.resume, label=label)
+    started = False
+    try:
+        with logged(folder.log, console, config.server.log_format), ExitStack() as stack:
+            supervisor = Supervisor(config, folder, task)
+            if http and config.server.http_port is not None:
+                # Before any game is let in: its port may be taken.
+                served = _serve_http(supervisor, any_http_port)
+                stack.callback(served.stop)
+                supervisor.dashboard = served.url
+            stack.callback(supervisor.stop)
+            supervisor.start()
+            started = True
+            try:
+                yield supervisor
+            finally:
+                stack.close()
+                write_summary(folder, supervisor.row, supervisor.last, **supervisor.found)
+    finally:
+        folder.close()
+        if not started:
+            folder.refused()
+
+
+def _serve_http(supervisor: Supervisor, any_port: bool) -> HttpServer:
+    """Serve HTTP for this server. Errors: ConfigError."""
+    server = supervisor.config.server
+    assert server.http_port is not None
+    token = server.control_token
+    if not is_loopback(server.http_host):
+        log.warning(
+            "the dashboard on %s shows the run to everyone who reaches it", server.http_host
+        )
+    return HttpServer(
+        server.http_host,
+        server.http_port,
+        lambda: supervisor.status,
+        supervisor.mailbox,
+        control_token=None if token is None else token.get_secret_value(),
+        certificate=certificate(server),
+        or_any_port=any_port,
+    )

@@ -1,0 +1,105 @@
+"""A server from start to stop (server.supervisor.session), as commands, rigs and tests start it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.load import ConfigError, config_from
+from config.models import Config
+from server import cli
+from server.run.events import read_events
+from server.supervisor.session import running
+from tests.support.processes import descendants
+from tests.support.running import TINY
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()[1]
+
+
+def config_for(run: Path, **more: Any) -> Config:
+    settings = {name.replace("__", "."): value for name, value in more.items()}
+    return config_from(TINY | {"run.dir": str(run)} | settings)
+
+
+def test_after_the_end_nothing_is_left_but_the_runs_folder(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    run = tmp_path / "run"
+    with running(config_for(run)) as supervisor:
+        assert descendants(os.getpid())
+        supervisor.poll(0.01)
+        supervisor.found["remark"] = "played"
+        with pytest.raises(ConfigError, match="in use"), running(config_for(run)):
+            pass  # somebody has it
+    assert not descendants(os.getpid())
+    assert (root.level, root.handlers) == before
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["launch"], summary["remark"]) == (1, "played")
+    names = [event["event"] for event in read_events(run)]
+    assert (names[0], names[-2:]) == ("starting", ["stopping", "stopped"])
+    with running(config_for(run)):
+        pass  # no game came, so that it may begin again
+
+
+def test_what_raises_within_stops_the_server_and_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="what"), running(config_for(tmp_path / "run")):
+        raise KeyError("what")
+    assert not descendants(os.getpid())
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_http_is_served_where_it_is_asked_for(tmp_path: Path) -> None:
+    config = config_for(tmp_path / "run", server__http_port=0)
+    with running(config) as supervisor:
+        assert supervisor.dashboard is None
+    with running(config, http=True) as supervisor:
+        assert supervisor.dashboard is not None
+        (ready,) = [e for e in read_events(tmp_path / "run")[-5:] if e["event"] == "ready"]
+        assert ready["dashboard"] == supervisor.dashboard
+        assert ready["port"] == supervisor.port
+
+
+def test_a_refused_start_leaves_no_folder_but_one_that_was_there(
+    tmp_path: Path, taken: int
+) -> None:
+    for setting in ("server__port", "server__http_port"):
+        config = config_for(tmp_path / "new" / "run", **{setting: taken})
+        with pytest.raises(ConfigError, match=str(taken)), running(config, http=True):
+            pass
+        assert not (tmp_path / "new" / "run").exists()
+    (tmp_path / "old").mkdir()
+    config = config_for(tmp_path / "old", server__port=taken)
+    with pytest.raises(ConfigError, match=str(taken)), running(config):
+        pass
+    assert (tmp_path / "old" / "run.json").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "demo-mame"])
+def test_a_demo_that_cannot_start_leaves_no_folder(
+    command: str,
+    tmp_path: Path,
+    taken: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("server.commands.demo_mame.find_mame", lambda: None)
+    monkeypatch.setattr("os.umask", lambda _: 0)
+    run = tmp_path / "run"
+    code = cli.main([command, "--run", str(run), "--port", str(taken), "--server.http_port", "0"])
+    assert code == 75
+    assert str(taken) in capsys.readouterr().err
+    assert not run.exists()

@@ -1,0 +1,87 @@
+"""agent/gradients.py against autograd's own gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+from agent.gradients import ActorGradients
+from agent.parameters import flatten_parameters
+from protocol.actor import ACTORS
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    made = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    made[0].bias.requires_grad_(False)
+    return made
+
+
+def losses(network: nn.Module, rows: int = 12) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return network(torch.randn(rows, 3, generator=generator)).square().squeeze(1)
+
+
+def learning(network: nn.Module) -> list[Tensor]:
+    return [p for p in network.parameters() if p.requires_grad]
+
+
+def expected(network: nn.Module, loss: Tensor) -> Tensor:
+    """Zeros where a parameter does not learn."""
+    parts = iter(torch.autograd.grad(loss, learning(network), retain_graph=True))
+    return parameters_to_vector(
+        [next(parts) if p.requires_grad else torch.zeros_like(p) for p in network.parameters()]
+    )
+
+
+def masks_of(rows: int) -> Tensor:
+    """The rows of the actors in turn."""
+    return torch.eye(len(ACTORS)).repeat(rows // len(ACTORS), 1)
+
+
+def test_the_whole_gradient_adds_up_over_parts_of_a_batch(network: nn.Module) -> None:
+    gradients = ActorGradients(network, flatten_parameters(network))
+    loss = losses(network)
+    right = expected(network, loss.sum())
+    for first, part in ((True, slice(0, 5)), (False, slice(5, 12))):
+        gradients.backward(losses(network)[part], learning(network), None, first=first)
+    torch.testing.assert_close(gradients.total, right)
+    gradients.backward(losses(network), learning(network), None, first=True)
+    torch.testing.assert_close(gradients.total, right)
+
+
+def test_the_parts_of_actors_are_measured_and_add_up_to_the_whole(network: nn.Module) -> None:
+    gradients = ActorGradients(network, flatten_parameters(network))
+    loss, masks = losses(network), masks_of(12)
+    parts = [expected(network, (loss * mask).sum()) for mask in masks.T]
+    whole = expected(network, loss.sum())
+    gradients.backward(loss, learning(network), masks, first=True)
+    norms = gradients.add_up()
+    assert norms.tolist() == pytest.approx([part.norm().item() for part in parts])
+    assert norms[0] != norms[1]
+    torch.testing.assert_close(gradients.total, whole)
+
+
+def test_gradients_by_name_are_those_of_the_parameters_that_learn(network: nn.Module) -> None:
+    gradients = ActorGradients(network, flatten_parameters(network))
+    loss = losses(network)
+    right = torch.autograd.grad(loss.sum(), learning(network), retain_graph=True)
+    gradients.backward(loss, learning(network), None, first=True)
+    found = gradients.by_name()
+    assert list(found) == ["0.weight", "2.weight", "2.bias"]
+    for one, other in zip(found.values(), right, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("max_norm", "after"), [(2.5, 2.5), (10.0, 5.0)])
+def test_a_gradient_is_scaled_down_where_it_is_longer(
+    network: nn.Module, max_norm: float, after: float
+) -> None:
+    gradients = ActorGradients(network, flatten_parameters(network))
+    gradients.total[:2] = torch.tensor([3.0, -4.0])
+    assert gradients.clip(max_norm).item() == 5
+    assert gradients.total.norm().item() == pytest.approx(after, rel=1e-5)
+    assert (gradients.total[1] / gradients.total[0]).item() == pytest.approx(-4 / 3)
