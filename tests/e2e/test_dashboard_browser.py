@@ -355,7 +355,7 @@ def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) 
     seen = visit()
     page = seen.open()
     assert seen.text("#run-game") == "no game yet"
-    assert "start some, for example: understudy play --env" in seen.text("#no-games")
+    assert "start games, for example: understudy play --env" in seen.text("#no-games")
     reach = page.evaluate("""() => import("/static/games.js").then(({ fillTable }) => {
         fillTable([], { text: "start your game 'reach'", command: "" });
         return document.getElementById("no-games").innerText;
