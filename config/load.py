@@ -266,8 +266,8 @@ def _command_line(given: Overrides) -> Layer:
     folder = settings.values.get("run.dir")
     if folder is not None and Path(folder) != given.resume:
         raise ConfigError(
-            f"{settings.origin('run.dir')} {folder}: --resume {given.resume} uses the folder of the "
-            "run that it resumes; leave one of them out"
+            f"{settings.origin('run.dir')} {folder}: --resume {given.resume} uses the folder of "
+            "the run that it resumes; leave one of them out"
         )
     return settings.with_value("run.dir", str(given.resume), "--resume")
 
