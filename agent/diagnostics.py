@@ -1,4 +1,4 @@
-"""Numbers about learning, each actor's apart: added up on the device, fetched once.
+"""Training metrics, separate for each actor: added up on the device, fetched once.
 
 An update adds sums over its rows to a small tensor; only `fetch` waits for the device. A number
 that nothing was measured for (no row of that actor, no update) is NaN, never 0: an actor that was
@@ -14,45 +14,21 @@ from torch import Tensor
 
 from protocol.actor import ACTORS, NAMES, Actor
 
-EACH_ACTOR = {
-    "batch_n": "rows of the actor in a batch, mean over updates",
-    "td_err_mean": "mean |TD error| over the actor's rows",
-    "q_mean": "mean Q of the action taken over the actor's rows",
-    "reward_mean": "mean one-step reward over the actor's rows",
-    "weight_mean": "mean advantage weight over the actor's rows",
-    "weight_ess": "effective sample of the weights as a fraction of the actor's rows: "
-    "(sum w)^2 / (n sum w^2); 1 when all weights are equal",
-    "grad_norm": "norm of the actor's part of the gradient before clipping, "
-    "at the last update that measured it (learner.grad_norm_every)",
-    "grad_share": "that norm over the sum of both actors' norms, at the same update: how much of "
-    "what moves the network comes from the actor; an absent actor has none",
-}
-"""Metrics that exist once for each actor, with `_dqn` and `_expert` behind the name."""
+EACH_ACTOR = (
+    "batch_n", "td_err_mean", "q_mean", "reward_mean", "weight_mean", "weight_ess", "grad_norm",
+    "grad_share",
+)  # fmt: skip
+"""Metrics that exist once for each actor, with `_dqn` and `_expert` appended to the name. The
+registry (server.monitor.metrics) has the unit and the meaning of each."""
 
-OVERALL = {
-    "batch_frac_dqn": "fraction of batch rows whose action the network chose",
-    "loss": "the loss that was minimised: loss_td + loss_continuous + loss_imitation",
-    "loss_td": "loss of the values (Huber loss of the TD error, cross entropy, quantile loss), "
-    "weights and factors included",
-    "loss_continuous": "squared distance of the continuous heads from the action taken, in units "
-    "of half their range, cloning of the expert's among it, or less Q of the policy's action; "
-    "weights and factors included",
-    "loss_imitation": "cross entropy or margin of the choices against those taken, weights and "
-    "factors included",
-    "td_err_mean": "mean |TD error| over all rows",
-    "q_mean": "mean Q of the action taken over all rows",
-    "grad_norm": "norm of the gradient before clipping, mean over updates",
-    "learning_rate": "step size of the next update",
-    "updates_skipped": "updates whose loss or gradient was not finite, and that changed nothing",
-    "updates_skipped_in_a_row": "the most of them in a row; a row that goes on is counted whole",
-    "q_max": "largest |Q| of an action taken",
-}
+OVERALL = (
+    "batch_frac_dqn", "loss", "loss_td", "loss_continuous", "loss_imitation", "td_err_mean",
+    "q_mean", "grad_norm", "learning_rate", "updates_skipped", "updates_skipped_in_a_row", "q_max",
+)  # fmt: skip
 """Metrics of all rows together."""
 
-METRICS = OVERALL | {
-    f"{name}_{NAMES[actor]}": text for name, text in EACH_ACTOR.items() for actor in ACTORS
-}
-"""Every metric of the learner and what it is: means since the last fetch."""
+METRICS = (*OVERALL, *(f"{name}_{NAMES[actor]}" for name in EACH_ACTOR for actor in ACTORS))
+"""Every metric of the learner. Means are since the last fetch."""
 
 MEASURED = 5
 """Numbers that the learner measures of each row."""

@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
 from server.ipc import shared_memory
+from tests.support.needs import to_install
 from tests.support.processes import command_of, descendants, living_memory
+from tests.support.scheduler import SideBySide, tell_alone
 from tests.support.serve import serving
 
 # Examples share two cores with servers of other tests: slow is no failure.
@@ -25,7 +28,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--promise", metavar="ID", help="only what proves this line of reliability.md")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many as there are cores; tests with servers wait more than they compute."""
+    cores = len(os.sched_getaffinity(0))
+    unit = all(Path(arg).is_relative_to("tests/unit") for arg in config.args)
+    return cores if unit else cores + 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    return SideBySide(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """The last line of all: what to install."""
+    yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if line := to_install(str(report.longrepr) for report in skipped):
+        reporter.write_line(line, yellow=True)
+
+
+def is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=is_alone)
+    tell_alone(config, [item.nodeid for item in filter(is_alone, items)])
     wanted = config.getoption("--promise")
     if wanted is None:
         return

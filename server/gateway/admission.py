@@ -1,4 +1,4 @@
-"""Who may be connected to a gateway: so many in all and from an address, and nobody who guesses."""
+"""Who may be connected to a gateway: limits in all and per address, and none who guess tokens."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ENDING = 256
 
 
 class Peer(Protocol):
-    """What is asked about a connection (server.gateway.connection)."""
+    """What admission asks about a connection (server.gateway.connection)."""
 
     address: str
     opened: float
 
     @property
     def silent(self) -> bool:
-        """It has not said who it is."""
+        """It has not sent HELLO."""
 
     @property
     def ending(self) -> bool:
@@ -42,8 +42,8 @@ def check(
     if wait_s := addresses.guesses.wait_s(address):
         raise RemoteError(
             "too_many_attempts",
-            f"expected no more wrong tokens from {address}; wait {wait_s} s, and compare the "
-            "token with the server's (server.token)",
+            f"too many wrong tokens from {address}; retry in {wait_s} s, with the server's token "
+            "(server.token)",
             retry=True,
         )
     limit = server.max_clients_per_address
@@ -52,15 +52,15 @@ def check(
         if sum(each.address == address for each in open_ones) > limit:
             raise RemoteError(
                 "too_many_clients",
-                f"expected at most {limit} connections from {address}; come back later, or "
-                "raise server.max_clients_per_address",
+                f"too many connections from {address}: {limit} are allowed; retry later, or raise "
+                "server.max_clients_per_address",
                 retry=True,
             )
     limit = -(-server.max_clients // server.gateways)
     if len(open_ones) > limit and not _make_room(newcomer, open_ones):
         raise RemoteError(
             "too_many_clients",
-            f"expected at most {limit} connections; come back later, or raise server.max_clients",
+            f"too many connections: {limit} are allowed; retry later, or raise server.max_clients",
             retry=True,
         )
 
@@ -84,7 +84,8 @@ def _make_room(newcomer: Peer, connections: list[Peer]) -> bool:
     oldest.fail(
         RemoteError(
             "too_many_clients",
-            "expected HELLO before so many others came; come back later, and say it at once",
+            "the server is full, and connections without HELLO make room; reconnect later, and "
+            "send HELLO at once",
             retry=True,
         )
     )

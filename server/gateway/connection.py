@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
@@ -25,10 +24,12 @@ from protocol.messages import (
     VersionError,
     Welcome,
 )
-from protocol.session import ServerSession, State
+from protocol.session import State
 from protocol.spaces import GameSpec
+from server.gateway import deadlines
+from server.gateway.connection_log import ConnectionLog
 from server.gateway.frame_loop import FrameLoop
-from server.net.rate_limits import AddressLimits, TokenBucket, address_of
+from server.net.rate_limits import TokenBucket, address_of
 
 log = logging.getLogger("gateway")
 
@@ -47,7 +48,7 @@ PINGS_BURST = 1000.0
 """PINGs of a connection: each is answered at once, whatever else waits."""
 
 
-class Session(Protocol):
+class WireSession(Protocol):
     """The protocol state of a connection: protocol.session.ServerSession, or that of the older
     format, protocol.tempest.TempestSession."""
 
@@ -55,7 +56,7 @@ class Session(Protocol):
     hello: HelloFields | None
     spec: GameSpec | None
     guessed: bool
-    """It said a token, and not the right one."""
+    """It sent a token, and not the right one."""
 
     @property
     def held(self) -> str:
@@ -83,67 +84,48 @@ class Session(Protocol):
 class Host(Protocol):
     """What a connection needs of the gateway that it belongs to."""
 
-    errors: Counter[str]
-    """Connections that ended in an error, by code."""
-    addresses: AddressLimits
+    log: ConnectionLog
     now: Callable[[], float]
     """The time, s, of a clock that only rises."""
-    soon: Callable[..., Any]
-    """Have something done at the end of what is being done."""
     later: Callable[..., Any]
-    """Have something done in so many seconds."""
+    """Call a function in so many seconds: of asyncio's loop."""
+    schedule_turn: Callable[[], None]
+    """Run a turn after all that is readable now has been read."""
 
     @property
     def config(self) -> Config:
         """The settings that hold now."""
 
     @property
-    def turn(self) -> FrameLoop | None:
-        """What answers frames; None before the run has a game."""
-
-    @property
-    def run_frames(self) -> int:
-        """Stored frames of the whole run."""
-
-    @property
     def crowded(self) -> bool:
         """Too many connections are still being told why they were refused."""
 
-    def new_session(self) -> ServerSession:
-        """The protocol state for a new connection."""
-
-    def opened(self, connection: Connection) -> TokenBucket | None:
+    def opened(self, connection: GameConnection) -> TokenBucket | None:
         """A connection was accepted; what its frames are taken from. Errors: RemoteError."""
 
-    def throttled(self, connection: Connection) -> None:
-        """Its address has sent as many frames as it may, and waits."""
+    @property
+    def said_hello(self) -> Callable[[GameConnection], None]:
+        """Called with a connection when its HELLO has come."""
 
     def about(self) -> dict[str, Any]:
         """What this server is, for a client of another version."""
 
-    def said_hello(self, connection: Connection) -> None:
-        """A HELLO came."""
-
-    def save_wanted(self) -> None:
-        """A client asked for a checkpoint."""
-
-    def schedule_turn(self) -> None:
-        """Run a turn after all that is readable now has been read."""
-
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: GameConnection) -> None:
         """The connection is gone."""
 
 
-class Connection(asyncio.Protocol):
-    """Reads, checks deadlines, and passes frames to the gateway's turn."""
+class GameConnection(asyncio.Protocol):
+    """Reads, enforces deadlines, and passes frames to the frame loop."""
 
     first_message = "HELLO"
     """What a client has to say first."""
 
-    def __init__(self, gateway: Host, session: Session | None = None) -> None:
+    def __init__(self, gateway: Host, session: WireSession) -> None:
         self._gateway = gateway
         self._config = gateway.config.server
-        self.session = session or gateway.new_session()
+        self.session = session
+        self._frame_loop: FrameLoop | None = None
+        """What answers frames; None before WELCOME."""
         self.rows: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self.number = 0
         """The session's number, unique in a run; 0 before WELCOME."""
@@ -192,17 +174,16 @@ class Connection(asyncio.Protocol):
 
     def _take_in(self, data: bytes) -> None:
         """What these bytes complete. Errors: RemoteError."""
-        turn = self._gateway.turn
         for message in self.session.receive(data):
             if type(message) is Frame:
-                assert turn is not None
-                turn.add_frame(self, message)
+                assert self._frame_loop is not None
+                self._frame_loop.add_frame(self, message)
                 self._gateway.schedule_turn()
                 if self._bucket is not None:
                     self._spend(1)
             elif type(message) is Frames:
-                assert turn is not None
-                turn.add_frames(self, message)
+                assert self._frame_loop is not None
+                self._frame_loop.add_frames(self, message)
                 self._gateway.schedule_turn()
                 if self._bucket is not None:
                     self._spend(len(self.rows))
@@ -212,8 +193,8 @@ class Connection(asyncio.Protocol):
                 if self._pings.take(1, self._heard):
                     raise RemoteError(
                         "too_fast",
-                        f"expected at most {PINGS_PER_S:g} PINGs a second, got more; one in some "
-                        "seconds keeps a paused game from being idle",
+                        f"more than {PINGS_PER_S:g} PINGs a second; one every few seconds keeps "
+                        "a paused game connected",
                         retry=True,
                     )
                 self.send(codec.encode(Pong(message.nonce)))
@@ -232,7 +213,7 @@ class Connection(asyncio.Protocol):
         try:
             self.session.ended()
         except RemoteError as error:
-            self._note(error)
+            self._gateway.log.failed(self._peer, self.address, error)
         self.session.failed()
         self._transport = None
         self._gateway.lost(self)
@@ -245,7 +226,7 @@ class Connection(asyncio.Protocol):
         self._unread_since = None
         self._apply_pause()
 
-    # What the gateway and its turn call.
+    # What the gateway and its frame loop call.
 
     @property
     def waits_for_welcome(self) -> bool:
@@ -267,9 +248,10 @@ class Connection(asyncio.Protocol):
         """All is said; it only has to read that."""
         return self._goodbye_since is not None
 
-    def welcome(self, message: Welcome, rows: npt.NDArray[np.int64]) -> None:
-        """Let the client play, with these rows of the turn's table."""
+    def welcome(self, message: Welcome, rows: npt.NDArray[np.int64], frame_loop: FrameLoop) -> None:
+        """Let the client play, with these rows of the frame loop's table."""
         self.number, self.rows = message.fields.session, rows
+        self._frame_loop = frame_loop
         self.session.welcomed()
         self.tell(message)
         hello = self.session.hello
@@ -302,9 +284,9 @@ class Connection(asyncio.Protocol):
             self.tell(VersionError(error.code, error.message, error.retry, about))
         else:
             self.tell(Error(error.code, error.message, error.retry))
-        self._note(error)
+        self._gateway.log.failed(self._peer, self.address, error)
         if self.session.guessed:
-            self._gateway.addresses.guesses.note(self.address)
+            self._gateway.log.wrong_token(self.address)
         self._close()
 
     def ring_full(self, full: bool) -> None:
@@ -324,14 +306,7 @@ class Connection(asyncio.Protocol):
                 self._transport.close()  # TLS cannot end one direction alone: not at once, then
         elif self._unread_since is not None:
             if now - self._unread_since > config.write_timeout_s:
-                self.fail(
-                    RemoteError(
-                        "slow_reader",
-                        f"expected replies to be read within {config.write_timeout_s:g} s; "
-                        "read every ACTION before the next frame",
-                        retry=True,
-                    )
-                )
+                self.fail(deadlines.slow_reader(config.write_timeout_s))
         elif self._paused_since is not None:
             pass  # it cannot be heard
         elif self.waits_for_welcome:
@@ -339,23 +314,12 @@ class Connection(asyncio.Protocol):
         elif self.session.state is State.AWAIT_HELLO:
             if now - self.opened > config.handshake_timeout_s:
                 self.fail(
-                    RemoteError(
-                        "handshake_timeout",
-                        f"expected a whole {self.first_message} within "
-                        f"{config.handshake_timeout_s:g} s, got {self.session.held}; "
-                        f"send {self.first_message} first",
-                        retry=True,
+                    deadlines.handshake_timeout(
+                        config.handshake_timeout_s, self.first_message, self.session.held
                     )
                 )
         elif now - self._heard > config.idle_timeout_s:
-            self.fail(
-                RemoteError(
-                    "idle_timeout",
-                    f"expected a message within {config.idle_timeout_s:g} s; send PING while "
-                    "the game is paused",
-                    retry=True,
-                )
-            )
+            self.fail(deadlines.idle_timeout(config.idle_timeout_s))
 
     def _close(self) -> None:
         """End in order: no more from us, and a moment for the client to read and close."""
@@ -373,21 +337,13 @@ class Connection(asyncio.Protocol):
         wait_s = self._bucket.take(frames, self._heard)
         if wait_s and not self._too_fast:
             self._too_fast = True
-            self._gateway.throttled(self)
+            self._gateway.log.throttled(self._peer, self.address)
             self._gateway.later(wait_s, self._slow_enough)
             self._apply_pause()
 
     def _slow_enough(self) -> None:
         self._too_fast = False
         self._apply_pause()
-
-    def _note(self, error: RemoteError) -> None:
-        """Every connection that ends in an error leaves a line in the log and a count."""
-        self._gateway.errors[error.code] += 1
-        more = self._gateway.addresses.log.words(self.address)
-        if more is not None:
-            level = logging.INFO if error.code == "server_stopping" else logging.WARNING
-            log.log(level, "%s: %s%s", self._peer, error, more)
 
     def _apply_pause(self) -> None:
         reasons = self._ring_full or self._unread_since is not None or self._ahead or self._too_fast

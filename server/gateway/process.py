@@ -15,13 +15,13 @@ import uvloop
 
 from config.models import Config
 from server.gateway.admission import ENDING
-from server.gateway.connection import Connection
+from server.gateway.connection import GameConnection
 from server.gateway.gateway import Gateway
 from server.gateway.tempest import TempestConnection
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.pipe_writer import PipeWriter
 from server.net.tls import certificate
-from server.net.tls_server import Listener
+from server.net.tls_server import TlsServer
 from server.run.logs import log_to_pipe
 
 log = logging.getLogger("gateway")
@@ -50,11 +50,11 @@ def main(
     torch.set_num_threads(1)
     wanted = open_files_wanted(config)
     if (most := allow_open_files(wanted)) < wanted:
-        log.warning("only %d files may be open, expected %d: raise ulimit -n", most, wanted)
+        log.warning("only %d files may be open, %d may be needed; raise ulimit -n", most, wanted)
     try:
         uvloop.run(_serve(config, index, launch, writer, heartbeat, sock, tempest))
     except Exception as error:
-        log.exception("the gateway ends")
+        log.exception("the gateway ends after an error")
         raise SystemExit(1) from error
     finally:
         writer.close()
@@ -72,20 +72,23 @@ async def _serve(
     loop = asyncio.get_running_loop()
     gateway = Gateway(config, index, launch, writer, heartbeat, loop)
     loop.set_exception_handler(gateway.failed)
-    loop.add_reader(writer.fileno(), gateway.heard)
-    os.set_blocking(writer.fileno(), True)  # uvloop has changed that, and half a message is none
-    servers: list[asyncio.AbstractServer | Listener] = []
+    gateway.listen()
+
+    def accepted() -> GameConnection:
+        return GameConnection(gateway, gateway.new_session())
+
+    servers: list[asyncio.AbstractServer | TlsServer] = []
     secured = certificate(config.server)
     if secured is None:
-        servers.append(await loop.create_server(lambda: Connection(gateway), sock=sock))
+        servers.append(await loop.create_server(accepted, sock=sock))
     else:
         servers.append(
-            Listener(
+            TlsServer(
                 sock,
-                lambda: Connection(gateway),
+                accepted,
                 secured,
                 handshake_s=config.server.handshake_timeout_s,
-                failed=lambda: gateway.errors.update(tls_failed=1),
+                failed=lambda: gateway.log.errors.update(tls_failed=1),
             )
         )
     if tempest is not None:

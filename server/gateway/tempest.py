@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +17,8 @@ from protocol.actor import Actor
 from protocol.messages import Error, Frame, HelloFields, Settings, VersionError, Welcome
 from protocol.spaces import Part
 from protocol.tempest import Replies, TempestFrame, TempestSession, header_fields
-from server.gateway.connection import Connection, Host
+from server.gateway.connection import GameConnection, Host
+from server.gateway.frame_loop import FrameLoop
 
 log = logging.getLogger("gateway")
 
@@ -38,6 +39,15 @@ def replies(config: Config) -> Replies:
 
 class TempestHost(Host, Protocol):
     """What such a connection needs besides."""
+
+    soon: Callable[..., Any]
+    """Call a function when what is being done is done: of asyncio's loop."""
+    save_wanted: Callable[[], None]
+    """A client asked for a checkpoint."""
+
+    @property
+    def run_frames(self) -> int:
+        """Stored frames of the whole run."""
 
     @property
     def replies(self) -> Replies:
@@ -81,28 +91,29 @@ class TempestContext:
         return scheduled(self._host.config.tempest.zap_gate, self._host.run_frames)
 
 
-class TempestConnection(Connection):
-    """Adds to `Connection`: frames that came too early wait, the save signal, superzaps that are
-    held back."""
+class TempestConnection(GameConnection):
+    """A GameConnection in the older format, with two things more: frames that came too early wait,
+    and the save signal."""
 
     first_message = "frame"
 
     def __init__(self, gateway: TempestHost) -> None:
+        self._host = gateway
         self._tempest = TempestSession(gateway.config.tempest.spinner)
         super().__init__(gateway, self._tempest)
         self._saves = False
         """The client asked for a checkpoint with its last frame."""
         self._context = TempestContext(gateway)
 
-    def welcome(self, message: Welcome, rows: npt.NDArray[np.int64]) -> None:
-        super().welcome(message, rows)
-        self._gateway.soon(self._go_on)
+    def welcome(self, message: Welcome, rows: npt.NDArray[np.int64], frame_loop: FrameLoop) -> None:
+        super().welcome(message, rows, frame_loop)
+        self._host.soon(self._go_on)
 
     def answered(self, slot: int | None) -> None:
         super().answered(slot)
         if self._tempest.more:
             # Not now: a turn is at work.
-            self._gateway.soon(self._go_on)
+            self._host.soon(self._go_on)
 
     def _go_on(self) -> None:
         """Take what has waited."""
@@ -120,15 +131,14 @@ class TempestConnection(Connection):
             self._apply_pause()
 
     def _frame(self, frame: TempestFrame) -> None:
-        turn = self._gateway.turn
-        assert turn is not None
+        assert self._frame_loop is not None
         if frame.save and not self._saves:
-            self._gateway.save_wanted()
+            self._host.save_wanted()
         self._saves = frame.save
         self._context.header, self._context.expert_zaps = bytes(frame.header), frame.expert_zaps
         took = self._context.take_took()
         checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
-        turn.add_frame(self, checked, self._context)
+        self._frame_loop.add_frame(self, checked, self._context)
         self._gateway.schedule_turn()
         if self._bucket is not None:
             self._spend(1)

@@ -1,7 +1,7 @@
-"""Who is connected, and how they play: from what the gateways tell to rows for a page. Pure.
+"""Connected clients and their play, as rows for the dashboard, from messages of the gateways. Pure.
 
-A gateway says once who has joined (`Joined`) and once that they have gone (`Left`); in between its
-reports have nothing but a few integers for each connection.
+A gateway sends `Joined` once for each client, and `Left` when it has gone. In between, its reports
+have only a few integers for each connection.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from protocol.actor import Actor
 from server.ipc.messages import GatewayReport, Joined
 
 RETURNS = 50
-"""Returns of a connection's newest episodes that are kept."""
+"""Newest episode returns that are kept for each connection."""
 
 
 @dataclass
-class _Player:
+class _Client:
+    """One connection."""
+
     joined: Joined
     frames: int = 0
     dqn: int = 0
@@ -31,23 +33,23 @@ class _Player:
 
 
 class Clients:
-    """The connections that play now."""
+    """The clients that are connected now."""
 
     def __init__(self) -> None:
-        self._clients: dict[int, _Player] = {}
+        self._clients: dict[int, _Client] = {}
         self._then: float | None = None
 
     @property
     def training(self) -> int:
         """Connections with the role train."""
-        return sum(player.joined.role == "train" for player in self._clients.values())
+        return sum(client.joined.role == "train" for client in self._clients.values())
 
     def joined(self, message: Joined) -> None:
-        """A client was welcomed."""
-        self._clients[message.session] = _Player(message)
+        """A client was admitted."""
+        self._clients[message.session] = _Client(message)
 
     def left(self, session: int) -> None:
-        """A client is gone."""
+        """A client has disconnected."""
         self._clients.pop(session, None)
 
     def gone(self, gateway: int) -> None:
@@ -56,28 +58,28 @@ class Clients:
         self._clients = {number: one for number, one in kept if one.joined.gateway != gateway}
 
     def report(self, report: GatewayReport) -> None:
-        """A gateway reported: numbers of those of its connections that are still there."""
+        """Take in a gateway's report about its connections."""
         counts = report.played.tolist()
         for session, by_actor in zip(report.sessions, counts, strict=True):
-            if player := self._clients.get(session):
-                player.frames = sum(by_actor)
-                player.dqn, player.expert = by_actor[Actor.DQN], by_actor[Actor.EXPERT]
+            if client := self._clients.get(session):
+                client.frames = sum(by_actor)
+                client.dqn, client.expert = by_actor[Actor.DQN], by_actor[Actor.EXPERT]
         for episode in report.episodes:
-            if player := self._clients.get(episode.session):
-                player.episodes += 1
-                player.returns.append(episode.episode_return)
+            if client := self._clients.get(episode.session):
+                client.episodes += 1
+                client.returns.append(episode.episode_return)
 
     def rows(self, now: float) -> list[dict[str, Any]]:
-        """Plain data, a row for each connection, in the order in which they came. Rates are over
-        the time since the last call. `now`: by the clock of `Joined.time`."""
+        """Plain data: a row for each connection, in the order of arrival. Rates are since the last
+        call. `now`: by the clock of `Joined.time`."""
         seconds = now - self._then if self._then is not None else 0.0
         self._then = now
         found = []
-        for player in self._clients.values():
-            joined = player.joined
+        for client in self._clients.values():
+            joined = client.joined
             if seconds > 0:
-                player.per_s = (player.frames - player.frames_then) / seconds
-            player.frames_then = player.frames
+                client.per_s = (client.frames - client.frames_then) / seconds
+            client.frames_then = client.frames
             found.append(
                 {
                     "session": joined.session,
@@ -88,13 +90,13 @@ class Clients:
                     "peer": joined.peer,
                     "gateway": joined.gateway,
                     "connected_s": max(0.0, now - joined.time),
-                    "frames": player.frames,
-                    "frames_per_s": player.per_s,
-                    "frames_dqn": player.dqn,
-                    "frames_expert": player.expert,
-                    "episodes": player.episodes,
-                    "last_return": player.returns[-1] if player.returns else None,
-                    "recent_returns": list(player.returns),
+                    "frames": client.frames,
+                    "frames_per_s": client.per_s,
+                    "frames_dqn": client.dqn,
+                    "frames_expert": client.expert,
+                    "episodes": client.episodes,
+                    "last_return": client.returns[-1] if client.returns else None,
+                    "recent_returns": list(client.returns),
                 }
             )
         return found

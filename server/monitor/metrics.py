@@ -191,25 +191,29 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "steps completed and not stored; during play, those on their way are among them",
     ),
-    Metric("loss", "", GAUGE, "the loss that is minimized"),
+    Metric(
+        "loss", "", GAUGE, "the loss that is minimized: loss_td + loss_continuous + loss_imitation"
+    ),
     Metric(
         "loss_td",
         "",
         GAUGE,
-        "its value part: Huber loss of the TD error, or the loss of learner.value",
+        "its value part, with weights and factors: Huber loss of the TD error, cross entropy, or "
+        "quantile loss (learner.value)",
     ),
     Metric(
         "loss_continuous",
         "",
         GAUGE,
-        "its part of continuous heads: weighted regression, cloning of the expert, or minus Q of "
-        "the policy's action",
+        "its part of continuous heads, with weights and factors: squared distance from the action "
+        "taken, in half ranges, cloning of the expert included; or minus Q of the policy's action",
     ),
     Metric(
         "loss_imitation",
         "",
         GAUGE,
-        "its imitation part of discrete heads: cloning of actions taken",
+        "its imitation part of discrete heads, with weights and factors: cross entropy or margin "
+        "against the actions taken",
     ),
     Metric("learning_rate", "", GAUGE, "step size of the next update"),
     Metric("td_err_mean", "", GAUGE, "mean |TD error| over all rows"),
@@ -224,7 +228,12 @@ REGISTRY: tuple[Metric, ...] = (
         COUNTER,
         "updates that changed nothing, because their loss or gradient was not finite",
     ),
-    Metric("updates_skipped_in_a_row", "", GAUGE, "most skipped updates in a row, in the interval"),
+    Metric(
+        "updates_skipped_in_a_row",
+        "",
+        GAUGE,
+        "most skipped updates in a row; a row that goes on is counted whole",
+    ),
     Metric(
         "rollbacks",
         "",
@@ -278,7 +287,7 @@ REGISTRY: tuple[Metric, ...] = (
         "fraction",
         GAUGE,
         "that norm over the sum of both actors' norms: how much of the change of the network comes "
-        "from the actor's rows",
+        "from the actor's rows; an absent actor has none",
         ACTOR,
     ),
     Metric("weight_mean", "", GAUGE, "mean advantage weight of the actor's rows", ACTOR),
@@ -287,7 +296,7 @@ REGISTRY: tuple[Metric, ...] = (
         "fraction",
         GAUGE,
         "effective sample size of the actor's advantage weights over its number of rows: "
-        "(sum w)^2 / (n sum w^2)",
+        "(sum w)^2 / (n sum w^2), 1 if all weights are equal",
         ACTOR,
     ),
     Metric(

@@ -1,4 +1,4 @@
-"""The metrics as TensorBoard's event files, in the run's folder `tensorboard/`.
+"""TensorBoard event files of the metrics, in `tensorboard/` of the run directory.
 
 What has a label is in one group: `td_err_mean/dqn` beside `td_err_mean/expert`; everything else is
 in the group `run`. The step is the run's stored frames.
@@ -16,7 +16,7 @@ from config.load import ConfigError
 from server.monitor.metrics import SERIES
 
 RETRY_S = 60.0
-"""How long after a failure another event file is begun."""
+"""Wait after a failure before a new event file is started."""
 
 
 def tag(name: str) -> str:
@@ -29,24 +29,24 @@ class TensorBoardWriter:
     """Writes rows of metrics. Errors: ConfigError without the package tensorboard."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: made where it is not; each start of a run adds a file."""
+        """`folder`: created if missing; each start of a run adds a file."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ConfigError(
                 "metrics.tensorboard: expected the package tensorboard, which is not installed; "
-                "install it (pip install tensorboard), or leave the setting out"
+                "install it (pip install tensorboard), or remove the setting"
             ) from None
-        # A thread of the package writes, so that a slow disk keeps nobody waiting.
+        # A thread of the package writes, so that a slow disk delays nothing here.
         self._open: Callable[[], Any] = lambda: SummaryWriter(str(folder))
         self._writer: Any = self._open()
         self._again = 0.0
-        """When it may be tried again, after the writer has failed."""
+        """When to try again after the writer has failed, by `time.monotonic`."""
 
     def add(self, row: Mapping[str, float]) -> None:
-        """A row of metrics; what is no number is left out, and so is a row of a resumed run that
-        does not know its frames yet: it has no place. Errors: OSError where the disk is full; a
-        writer that has failed is done with, and a minute later another file is begun."""
+        """Write a row of metrics, without its NaNs. A row of a resumed run that does not know its
+        frames yet is left out: it has no step. Errors: OSError if the disk is full; then this
+        writer is dropped, and RETRY_S later a new file is started."""
         if not math.isfinite(row["frames"]):
             return
         if self._writer is None:
@@ -63,6 +63,6 @@ class TensorBoardWriter:
             raise
 
     def close(self) -> None:
-        """Write what is left. Errors: OSError."""
+        """Write what is buffered. Errors: OSError."""
         if self._writer is not None:
             self._writer.close()

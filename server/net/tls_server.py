@@ -32,7 +32,7 @@ PAUSE_S = 1.0
 """After an accept that failed: there are no more file descriptors, most likely."""
 
 
-class Listener:
+class TlsServer:
     """Accepts on a socket until `close`. For one event loop."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("no connection can be accepted for a moment: %s", error)
+                log.error("cannot accept connections: %s; retrying in %g s", error, PAUSE_S)
                 self._loop.remove_reader(self._sock.fileno())
                 self._timer = self._loop.call_later(PAUSE_S, self._again)
                 return

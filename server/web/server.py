@@ -17,7 +17,7 @@ from config.load import ConfigError, InUse, Loaded
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.net.tls import Certificate
-from server.net.tls_server import Listener
+from server.net.tls_server import TlsServer
 from server.web.app import is_local, make_app
 from server.web.auth import TokenAuth
 
@@ -90,7 +90,7 @@ class UvicornServer(uvicorn.Server):
             return
         await super().startup([])
         for sock in sockets or []:
-            listener: Any = Listener(
+            listener: Any = TlsServer(
                 sock, self._protocol, self.certificate, handshake_s=HANDSHAKE_S
             )
             self.servers.append(listener)

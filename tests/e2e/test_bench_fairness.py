@@ -112,9 +112,9 @@ def test_too_few_open_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ClientPool(("127.0.0.1", 1), SPEC, 1000)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_leaks")
+@pytest.mark.alone
 def test_two_hundred_clients_of_a_real_server() -> None:
     """At a tenth of what it can do, and held to half of the median: other work on the machine may
     hold up some of so few ticks."""

@@ -77,7 +77,6 @@ def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.Mo
     assert ["Stable" in line for line in said] == [True, False, False] * 3
 
 
-@pytest.mark.slow
 def test_our_game_makes_one_update_for_every_four_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sb3, "HIDDEN", [16])
     monkeypatch.setattr(sb3, "WARM_UP", 400)

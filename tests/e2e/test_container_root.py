@@ -13,11 +13,10 @@ import pytest
 
 from scripts.container.room import Bind, Room, RoomError, Started
 from scripts.container.service import INIT, remove
+from tests.support.needs import needs
 
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/usr/bin/setpriv").exists(),
-    reason="needs root, and util-linux: apt-get install util-linux",
-)
+needs_setpriv = needs("setpriv", there=Path("/usr/bin/setpriv").exists())
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture
@@ -47,6 +46,7 @@ def started(room: Room, log: Path, script: str) -> Started:
 
 
 @needs_root
+@needs_setpriv
 def test_it_confines(root: Path, tmp_path: Path) -> None:
     place = started(confined(root, shm_bytes=1 << 20), tmp_path / "log", "exec sleep 60")
     try:
@@ -79,6 +79,7 @@ def test_it_confines(root: Path, tmp_path: Path) -> None:
 
 
 @needs_root
+@needs_setpriv
 def test_it_has_started_once_it_is_furnished(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_it_has_started_once_it_is_furnished(
 
 
 @needs_root
+@needs_setpriv
 def test_killing_it_ends_all_that_it_started(root: Path, tmp_path: Path) -> None:
     place = started(confined(root), tmp_path / "log", "sleep 61 & sleep 62 & wait")
     deadline = time.monotonic() + 10
@@ -104,6 +106,7 @@ def test_killing_it_ends_all_that_it_started(root: Path, tmp_path: Path) -> None
 
 
 @needs_root
+@needs_setpriv
 def test_a_step_leaves_no_trace_of_the_host(root: Path) -> None:
     before = sorted(path for path in root.rglob("*"))
     wheels = root.parent / "wheels"

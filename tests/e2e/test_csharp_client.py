@@ -5,7 +5,6 @@ Compiled by Mono's compiler, as C# 7, without any package.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,17 +26,14 @@ from tests.support.foreign import (
     results,
     same,
 )
+from tests.support.needs import needs
 from tests.support.running import Running
 
 CLIENT = ROOT / "clients/csharp/Understudy.cs"
 
 pytestmark = [
     pytest.mark.timeout(120),
-    pytest.mark.skipif(
-        not (shutil.which("mcs") and shutil.which("mono")),
-        reason="needs Mono; on Debian: apt-get install mono-mcs mono-runtime "
-        "libmono-system-core4.0-cil",
-    ),
+    needs("mcs", "mono"),
 ]
 
 

@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from server.run.events import process_ids, read_events
+from tests.support.needs import needs
 from tests.support.processes import descendants, end
 
 playwright = pytest.importorskip(
@@ -34,10 +35,7 @@ CHROMIUM = shutil.which("chromium")
 
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        CHROMIUM is None and not os.environ.get("CI"),
-        reason="needs a browser: apt-get install chromium fonts-dejavu-core",
-    ),
+    needs("chromium", there=CHROMIUM is not None or "CI" in os.environ),
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -357,7 +355,7 @@ def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) 
     seen = visit()
     page = seen.open()
     assert seen.text("#run-game") == "no game yet"
-    assert "start some, for example: understudy play --env" in seen.text("#no-games")
+    assert "start games, for example: understudy play --env" in seen.text("#no-games")
     reach = page.evaluate("""() => import("/static/games.js").then(({ fillTable }) => {
         fillTable([], { text: "start your game 'reach'", command: "" });
         return document.getElementById("no-games").innerText;

@@ -65,7 +65,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any],
     return folder, json.loads(done.stdout), done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(170)
 def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, errors = run
@@ -84,7 +83,6 @@ def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) ->
     assert summary["samples_per_s"] == pytest.approx(summary["updates_per_s"] * 128)
 
 
-@pytest.mark.slow
 def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -> None:
     summary = run[1]
     buffer = summary["buffer"]
@@ -96,7 +94,6 @@ def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -
         assert isinstance(summary[name], int | float), f"{name}: {summary[name]}"
 
 
-@pytest.mark.slow
 def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     assert summary["transitions_dropped"] == 0
@@ -108,7 +105,6 @@ def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, An
     assert found.compared == summary["frames"]
 
 
-@pytest.mark.slow
 def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any], str]) -> None:
     summary = run[1]
     assert summary["eval_episodes"] == summary["expert_episodes"] == 20
@@ -120,7 +116,6 @@ def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any],
     assert summary["steps_completed"] == summary["frames"], "evaluation stores nothing"
 
 
-@pytest.mark.slow
 def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     lines = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
@@ -145,7 +140,6 @@ def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> No
     assert checkpoint.load(path)["evaluation"]["mean"] == pytest.approx(best)
 
 
-@pytest.mark.slow
 def test_the_run_can_be_gone_on_with(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     path = checkpoint.latest(folder / "checkpoints")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 from protocol.errors import CODES
 from server.monitor.metrics import HISTOGRAM, REGISTRY
 from server.monitor.prometheus import name_of
+from tests.support.needs import needs
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -170,9 +170,7 @@ def test_the_service_gets_nothing_that_it_does_not_need() -> None:
         assert service[name] == "yes", name
 
 
-@pytest.mark.skipif(
-    not shutil.which("systemd-analyze"), reason="no systemd-analyze: install systemd"
-)
+@needs("systemd-analyze")
 def test_systemd_understands_the_service(tmp_path: Path) -> None:
     """With programs that there are: those of the unit are on another machine."""
     text = (DEPLOY / "understudy.service").read_text()

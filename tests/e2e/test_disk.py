@@ -19,6 +19,7 @@ from agent.files import append_whole
 from config.models import Config
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes, reason
+from tests.support.needs import missing
 from tests.support.worlds import SPEC
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +88,7 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         done = subprocess.run(probe, capture_output=True, text=True)
     except FileNotFoundError:
-        pytest.skip("unshare is not there: install util-linux")
+        pytest.skip(missing("unshare"))
     if done.returncode:
         pytest.skip(f"no file system can be mounted here, be root: {done.stderr.strip()}")
 
@@ -156,7 +157,6 @@ def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
 
 
 @pytest.mark.usefixtures("full_disk")
-@pytest.mark.slow
 @pytest.mark.promise("disk-full")
 def test_a_server_whose_disk_is_full_goes_on_serving_and_says_so_once() -> None:
     in_a_full_disk(

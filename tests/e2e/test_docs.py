@@ -294,12 +294,24 @@ def test_the_page_of_commands_has_every_command_and_option() -> None:
 
 
 def test_files_that_are_named_in_passing_exist() -> None:
-    for document in (README, DESIGN, BENCHMARKS):
+    for document in (README, DESIGN, BENCHMARKS, ROOT / "CONTRIBUTING.md"):
         for span in spans(document.read_text()):
             if re.fullmatch(
                 r"(protocol|config|agent|server|lab|scripts|tests|docs)/[\w./-]+", span
             ):
                 assert (ROOT / span).exists(), f"{document.name}: no {span}"
+
+
+def test_modules_that_the_walks_name_exist() -> None:
+    """Paths, and names without a folder, in the diagrams of the design too."""
+    text = DESIGN.read_text()
+    paths = set(re.findall(r"\b(?:protocol|config|agent|server|lab|tests)/[\w/]+\.py\b", text))
+    names = set(re.findall(r"(?<![\w/])\w+\.py\b", text))
+    assert len(paths) > 40
+    assert len(names) > 10
+    known = {path.name for package in PACKAGES for path in (ROOT / package).glob("*.py")}
+    assert [path for path in sorted(paths) if not (ROOT / path).is_file()] == []
+    assert names - known == set()
 
 
 def promised() -> list[str]:
@@ -357,7 +369,7 @@ def test_bytes_of_a_stored_step() -> None:
     ],
 )
 def test_the_worked_example(mode: Mode, actor: Actor, reward: float, weight: str) -> None:
-    """The weights that README and design print, from rewards with the stated means and spread."""
+    """The weights that README and learning print, from rewards with the stated means and spread."""
     spread = torch.tensor([-0.12, 0.12])
     rewards = torch.cat([0.3 + spread.repeat(3000), 0.8 + spread.repeat(1000)])
     actors = torch.tensor([Actor.DQN] * 6000 + [Actor.EXPERT] * 2000)
@@ -366,7 +378,7 @@ def test_the_worked_example(mode: Mode, actor: Actor, reward: float, weight: str
     found = float(advantage_weights(rewards, actors, mode=mode)[row])
     assert found == pytest.approx(float(weight), rel=0.06)
     assert f"| {weight} |" in README.read_text()
-    assert weight in DESIGN.read_text()
+    assert weight in (ROOT / "docs/learning.md").read_text()
 
 
 def test_the_history_is_the_end_of_the_benchmarks() -> None:

@@ -106,7 +106,6 @@ def test_a_broken_promise_is_an_exit_code_of_one(
     assert bytes.fromhex(row["broken"][0]["hex"])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_server_bears_hostile_connections() -> None:
     """Without the claim about the 99th percentile, which other work on the machine would break."""

@@ -33,6 +33,7 @@ from tests.support.foreign import (
     results,
     same,
 )
+from tests.support.needs import needs
 from tests.support.running import Running
 
 FOLDER = ROOT / "clients/gdscript"
@@ -41,10 +42,7 @@ SCRIPTS = sorted([*FOLDER.rglob("*.gd"), *(ROOT / "tests/support/gdscript").glob
 GODOT = shutil.which("godot4") or shutil.which("godot")
 NODE = shutil.which("node") if (WEB / "index.wasm").exists() else None
 
-needs_godot = pytest.mark.skipif(
-    not (GODOT or NODE),
-    reason="needs Godot 4 on the PATH, or Node and what scripts/fetch-godot fetches",
-)
+needs_godot = needs("node", "npm", there=bool(GODOT or NODE), fetch="scripts/fetch-godot")
 pytestmark = pytest.mark.timeout(120)
 
 

@@ -56,7 +56,6 @@ def learnt(seed: int) -> float:
     return evaluation.mean
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_learns(seed: int) -> None:
     assert learnt(seed) > PASSED
@@ -99,7 +98,6 @@ def frozen_target(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(learner_module, "soft_update", lambda *_: None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sabotage", [shuffled_weights, swapped_tags, shuffled_tags, frozen_target])
 def test_broken_learning_is_noticed(
     sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

@@ -22,16 +22,21 @@ from server.monitor.metrics_doc import SUMMARY
 from server.play import mame
 from server.play.mame import MameError, MameGames
 from tests.support.fake_server import FakeServer, Peer
+from tests.support.needs import needs
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "clients/mame/README.md"
 
-try:
-    mame.find_mame()
-except MameError as error:
-    needs_mame = pytest.mark.skip(reason=str(error))
-else:
-    needs_mame = pytest.mark.timeout(300)
+
+def is_installed() -> bool:
+    try:
+        mame.find_mame()
+    except MameError:
+        return False
+    return True
+
+
+needs_mame = needs("mame", there=is_installed())
 
 
 @contextmanager
@@ -81,6 +86,7 @@ def hang_up(_: Peer) -> None:
     """A server that closes the connection at once."""
 
 
+@pytest.mark.timeout(300)
 @needs_mame
 def test_breakout_through_a_server_from_start_to_finish(tmp_path: Path) -> None:
     """The demo in small: all four players, training by both actors, and the emulators' logs of who
@@ -112,6 +118,7 @@ def test_breakout_through_a_server_from_start_to_finish(tmp_path: Path) -> None:
     assert players["expert"]["return_mean"] > players["random"]["return_mean"]
 
 
+@pytest.mark.timeout(300)
 @needs_mame
 def test_the_connection_is_lost_and_found_again(tmp_path: Path) -> None:
     """MAME reads nothing from a closed connection as it does from a silent one: it must be noticed
@@ -130,6 +137,7 @@ def test_the_connection_is_lost_and_found_again(tmp_path: Path) -> None:
         assert player.frames[0][6][1] == 1
 
 
+@pytest.mark.timeout(300)
 @needs_mame
 def test_pong_plays(tmp_path: Path) -> None:
     player = Player(160, (40, [-1.0, 0]))  # in the end the paddle goes into a corner
@@ -149,6 +157,7 @@ def test_pong_plays(tmp_path: Path) -> None:
     assert {frame[4] for frame in player.frames} >= {0.0, -1.0}, "the corner has lost no point"
 
 
+@pytest.mark.timeout(300)
 @needs_mame
 def test_a_refusal_ends_mame_and_is_told(tmp_path: Path) -> None:
     def refuse(peer: Peer) -> None:
@@ -164,6 +173,7 @@ def test_a_refusal_ends_mame_and_is_told(tmp_path: Path) -> None:
     assert server.connections == 1
 
 
+@pytest.mark.timeout(300)
 @needs_mame
 def test_the_example_plays_as_it_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,10 +10,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from server.play.attribution import compare, load_dump
 from server.play.mame import load_answers
+from tests.support.needs import needs
 from tests.support.running import Running
 
 TESTS = Path(__file__).parents[1]
@@ -21,9 +20,7 @@ CLIENT = TESTS.parent / "clients/mame/understudy.lua"
 
 LUA = shutil.which("lua5.4") or shutil.which("lua5.3")
 
-pytestmark = pytest.mark.skipif(
-    LUA is None, reason="needs Lua 5.4; on Debian: apt-get install lua5.4"
-)
+pytestmark = needs("lua5.4", there=LUA is not None)
 
 
 def lua(script: str, *args: object) -> list[str]:

@@ -143,6 +143,7 @@ def test_it_may_be_stopped_before_any_game_came(serve: Any, tmp_path: Path) -> N
     assert summary_of(tmp_path / "run")["steps_completed"] == 0
 
 
+@pytest.mark.alone
 @pytest.mark.promise("kill-supervisor")
 def test_when_the_supervisor_is_killed_nothing_is_left(serve: Any, tmp_path: Path) -> None:
     """No order, no signal: its processes end by themselves, and what was played is saved."""

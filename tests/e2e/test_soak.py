@@ -173,7 +173,6 @@ def _short(**settings: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return quarters, last
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_leaks")
 def test_memory_and_descriptors_stay_as_they_are() -> None:
@@ -189,7 +188,6 @@ def test_memory_and_descriptors_stay_as_they_are() -> None:
     assert sum(row["visits"] for row in quarters) > 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_server_that_leaks_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(Path(__file__).parents[2])

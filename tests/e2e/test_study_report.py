@@ -227,7 +227,6 @@ def test_what_makes_no_sense_is_refused(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_comparison_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["study", "--try", "LunarLander-v3", "--weaken", "0.3", "--frames", "60"]
     words += ["--eval-every", "60", "--seeds", "1", "--jobs", "1", "--results", str(tmp_path)]

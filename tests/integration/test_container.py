@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import ssl
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from scripts.container.dockerfile import (
 from server.cli import COMMANDS, parser_for
 from server.supervisor import exposure
 from tests.support.certificates import make, needs_openssl
+from tests.support.needs import needs
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -535,7 +535,7 @@ def test_prometheus_has_its_files() -> None:
     assert [job["job_name"] for job in config["scrape_configs"]] == ["understudy"]
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool: apt install prometheus")
+@needs("promtool")
 def test_prometheus_itself_reads_them() -> None:
     config = ROOT / "deploy/prometheus/prometheus.yml"
     ran = subprocess.run(

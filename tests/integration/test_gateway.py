@@ -235,10 +235,10 @@ TOKEN = "open sesame"
 
 
 @pytest.fixture(scope="module")
-def slow(folder: Path) -> Iterator[Running]:
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """20 updates for each step, and at most one behind: a hundred steps a second or so."""
     with Running(
-        folder / "slow",
+        tmp_path_factory.mktemp("slow") / "run",
         server__token=TOKEN,
         server__settings={"level": 3, "lives": [1, 2], "mode": {"name": "hard"}},
         server__ring_steps=16,
@@ -288,6 +288,7 @@ def test_the_projects_own_client_has_token_and_settings(slow: Running) -> None:
         client_for(slow.port)
 
 
+@pytest.mark.alone
 @pytest.mark.promise("trainer-slow")
 def test_games_wait_for_a_trainer_that_is_behind(slow: Running) -> None:
     slow.until(lambda: "steps_stored" in slow.row, "the trainer has reported", 60.0)
@@ -304,6 +305,7 @@ def test_games_wait_for_a_trainer_that_is_behind(slow: Running) -> None:
     slow.until_row(transitions_dropped=0)
 
 
+@pytest.mark.alone
 def test_no_clock_runs_while_the_ring_is_full(slow: Running) -> None:
     """The trainer stands still for longer than anybody may be silent: games wait, are not cut
     off, and lose nothing. One that comes meanwhile waits too."""
@@ -353,6 +355,7 @@ def test_no_clock_runs_while_the_ring_is_full(slow: Running) -> None:
     )
 
 
+@pytest.mark.alone
 def test_a_stop_waits_for_nothing_and_loses_nothing(slow: Running) -> None:
     """Much more waits for the ring than the trainer would take in ten seconds. The last one: it
     stops the server."""

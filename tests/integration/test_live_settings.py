@@ -18,11 +18,10 @@ from server.gateway import process as gateway_process
 from server.trainer import process as trainer_process
 from tests.support import settings_spy
 from tests.support.running import Bystander, Running
+from tests.support.settings_spy import GATEWAY, REPLAY, TRAINER
 from tests.support.tempest_client import TempestClient
 
 pytestmark = pytest.mark.timeout(180)
-
-GATEWAY, TRAINER = "gateway", "trainer"
 
 # One after the other: a value that makes another setting count comes before that one, and one that
 # takes a setting out of use behind it.
@@ -43,8 +42,8 @@ VALUES: list[tuple[str, str, Any]] = [
     (GATEWAY, "exploration.noise.end", 0.25),
     (GATEWAY, "exploration.noise.hold", 2_000_000),
     (GATEWAY, "exploration.noise.frames", 3_000_000),
-    (TRAINER, "learner.n_step", 5),
-    (TRAINER, "learner.gamma", 0.875),
+    (REPLAY, "learner.n_step", 5),
+    (REPLAY, "learner.gamma", 0.875),
     (TRAINER, "learner.learning_rate", 0.0625),
     (TRAINER, "learner.target_tau", 0.25),
     (TRAINER, "imitation.expert.start", 0.75),

@@ -110,7 +110,7 @@ def test_more_slots_than_there_is_memory_for_are_refused(tmp_path: Path) -> None
                     other.send([1, hello_fields()])
                     code, text, retry = other.refusal()
                 assert (code, retry) == ("too_many_clients", True)
-                assert "come back later" in text
+                assert "retry later" in text
                 client.frame(0, slot=most - 2)
             deadline = time.monotonic() + 60
             while True:  # the memory is there again once they have gone

@@ -90,7 +90,8 @@ def test_every_metric_has_a_meaning_of_its_own() -> None:
 
 
 def test_the_learners_metrics_are_among_them() -> None:
-    assert diagnostics.METRICS.keys() <= SERIES.keys()
+    assert set(diagnostics.METRICS) <= SERIES.keys()
+    assert all(SERIES[name].help for name in diagnostics.METRICS)
 
 
 def test_each_actor_has_each_of_the_per_actor_metrics() -> None:

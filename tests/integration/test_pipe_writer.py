@@ -77,7 +77,6 @@ def _say_much(box: PipeWriter) -> None:
         box.send(b"")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.promise("supervisor-busy")
 def test_games_notice_nothing_of_a_supervisor_that_is_held_up(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_frames_beyond_the_rate_are_waited_for() -> None:
     assert not wire.transport.reading
     ((seconds, again),) = wire.gateway.due
     assert seconds == pytest.approx(0.5)
-    assert wire.gateway.held == 1
+    assert wire.gateway.log.held == 1
     again()
     assert wire.transport.reading
 
@@ -162,7 +162,7 @@ def test_who_guesses_has_to_wait_and_nobody_else(server: Running) -> None:
             assert "guess" not in text
         code, text, retry = refused(server.port, guesser, token=TOKEN)
         assert (code, retry) == ("too_many_attempts", True)
-        assert "127.0.0.9; wait" in text
+        assert "127.0.0.9; retry in" in text
         with client_from(server.port, "127.0.0.8") as other:
             other.welcome(token=TOKEN)
     game.stop()
@@ -218,7 +218,7 @@ def test_frames_of_an_address(tmp_path: Path) -> None:
                 assert slow.frame(0)[0] == 12
             assert took_s > 1.9, "50 at once, and 50 a second then"
         assert "127.0.0.5" in server.log()
-        assert "held to 50 frames a second" in server.log()
+        assert "limited to 50 frames/s" in server.log()
         server.settle()
 
 

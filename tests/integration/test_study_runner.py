@@ -37,7 +37,6 @@ def last(told: Sequence[tuple[Job, News]]) -> dict[str, type[News]]:
     return {job.key: type(news) for job, news in told}
 
 
-@pytest.mark.slow
 def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
     """A study that is stopped in the middle, a worker that is killed, and one that goes on."""
     wanted = jobs(WHAT)

@@ -264,7 +264,7 @@ def test_too_many_handshakes_cost_the_address_that_begins_them(
     async def scene() -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        one = tls_server.Listener(
+        one = tls_server.TlsServer(
             sock,
             asyncio.Protocol,
             Certificate(pair.cert, pair.key),
@@ -315,7 +315,7 @@ def test_handshakes_of_an_address_have_a_pace(pair: Pair, monkeypatch: pytest.Mo
             made += 1
             return asyncio.Protocol()
 
-        one = tls_server.Listener(
+        one = tls_server.TlsServer(
             sock, protocol, Certificate(pair.cert, pair.key), handshake_s=60.0
         )
         context = ssl.create_default_context(cafile=pair.cert)

@@ -356,17 +356,17 @@ def test_training_pauses_and_games_play_on(
     reply = control(web, {"pause": True})
     assert reply.json == {"ok": True, "text": "training is paused; games play on"}
     server.until_row(paused=1.0)
-    updates, frames = server.row["updates"], server.row["frames"]
+    updates, stored = server.row["updates"], server.row["steps_stored"]
     assert ask(web, "/api/state").json["paused"] is True
     with game.undisturbed():
-        server.until(lambda: server.row["frames"] > frames + 100, "games play on", 30.0)
+        server.until(lambda: server.row["steps_stored"] > stored + 100, "games play on", 30.0)
     assert (server.row["updates"], server.row["updates_due"]) == (updates, 0)
     assert "already" in control(web, {"pause": True}).json["text"]
     assert control(web, {"pause": False}).json == {"ok": True, "text": "training goes on"}
     server.until_row(paused=0.0)
     server.until(lambda: server.row["updates"] > updates, "it learns again")
     # What was stored meanwhile is not owed: a quarter of an update for each new step.
-    more = server.wait_rows()["frames"] - frames
+    more = server.wait_rows()["steps_stored"] - stored
     assert server.row["updates"] + server.row["updates_due"] - updates <= (more - 100) / 4 + 2
     assert [(c["key"], c["from"], c["to"], c["who"]) for c in changes(server)[-2:]] == [
         ("paused", False, True, "http"), ("paused", True, False, "http"),

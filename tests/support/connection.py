@@ -14,7 +14,8 @@ from protocol import codec
 from protocol.errors import RemoteError
 from protocol.messages import Error, HelloFields, Welcome, WelcomeFields
 from protocol.session import ServerSession
-from server.gateway.connection import Connection
+from server.gateway.connection import GameConnection
+from server.gateway.connection_log import ConnectionLog
 from server.net.rate_limits import AddressLimits, TokenBucket
 from tests.support.worlds import SPEC
 
@@ -85,31 +86,41 @@ class FakeTurn:
     add_frames = add_frame
 
 
+class FakeLog(ConnectionLog):
+    """Counts how often an address was held."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(AddressLimits(None, clock), None)
+        self.held = 0
+
+    def throttled(self, _peer: str, _address: str) -> None:
+        self.held += 1
+
+
 class FakeGateway:
     """What a connection knows of its gateway. The clock stands still."""
 
     def __init__(self) -> None:
         self.config = CONFIG
         self.turn = FakeTurn()
-        self.errors: Counter[str] = Counter()
         self.time = 1000.0
         self.refusal: RemoteError | None = None
-        self.hellos: list[Connection] = []
-        self.gone: list[Connection] = []
+        self.hellos: list[GameConnection] = []
+        self.gone: list[GameConnection] = []
         self.turns = 0
-        self.addresses = AddressLimits(None, self.now)
+        self.log = FakeLog(self.now)
         self.crowded = False
         self.bucket: TokenBucket | None = None
-        self.held = 0
         self.due: list[tuple[float, Callable[[], None]]] = []
+
+    @property
+    def errors(self) -> Counter[str]:
+        return self.log.errors
 
     def now(self) -> float:
         return self.time
 
-    def new_session(self) -> ServerSession:
-        return ServerSession(max_message_bytes=self.config.server.max_message_bytes)
-
-    def opened(self, _connection: Connection) -> TokenBucket | None:
+    def opened(self, _connection: GameConnection) -> TokenBucket | None:
         if self.refusal:
             raise self.refusal
         return self.bucket
@@ -117,19 +128,16 @@ class FakeGateway:
     def about(self) -> dict[str, Any]:
         return {"protocol": 1}
 
-    def throttled(self, _connection: Connection) -> None:
-        self.held += 1
-
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         self.due.append((seconds, what))
 
-    def said_hello(self, connection: Connection) -> None:
+    def said_hello(self, connection: GameConnection) -> None:
         self.hellos.append(connection)
 
     def schedule_turn(self) -> None:
         self.turns += 1
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: GameConnection) -> None:
         self.gone.append(connection)
 
 
@@ -140,7 +148,8 @@ class Wire:
         self.gateway = FakeGateway()
         self.gateway.refusal = refusal
         self.transport = FakeTransport()
-        self.connection = Connection(self.gateway)  # type: ignore[arg-type]
+        session = ServerSession(max_message_bytes=CONFIG.server.max_message_bytes)
+        self.connection = GameConnection(self.gateway, session)  # type: ignore[arg-type]
         self.connection.connection_made(self.transport)
 
     def receive(self, data: bytes) -> None:
@@ -168,9 +177,13 @@ class Wire:
     def code(self) -> str | None:
         return self.error.code if self.error else None
 
+    def welcome(self, fields: WelcomeFields, rows: list[int]) -> None:
+        turn: Any = self.gateway.turn
+        self.connection.welcome(Welcome(fields), np.array(rows), turn)
+
     def playing(self) -> Wire:
         self.receive(HELLO)
         fields = WelcomeFields(session=5, protocol=1, server="s/1", settings={"level": 3})
-        self.connection.welcome(Welcome(fields), np.array([0, 1]))
+        self.welcome(fields, [0, 1])
         self.transport.sent.clear()
         return self

@@ -53,7 +53,7 @@ def weight_at(reward: float, weights: Tensor, rewards: Tensor, rows: slice) -> f
 
 
 def test_worked_example() -> None:
-    """The figures of docs/design.md: together the student is drowned out, apart it is not."""
+    """The figures of docs/learning.md: together the student is drowned out, apart it is not."""
     rewards, actors, n = example()
     together = advantage_weights(rewards, actors, mode="global")
     assert weight_at(0.3, together, rewards, slice(n)) == pytest.approx(0.47, abs=0.01)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from protocol.errors import RemoteError
@@ -35,7 +34,7 @@ def test_hello_goes_to_the_gateway_and_welcome_to_the_client() -> None:
     assert wire.gateway.hellos == [wire.connection]
     assert wire.connection.waits_for_welcome
     fields = WelcomeFields(session=5, protocol=1, server="s/1", settings={"level": 3})
-    wire.connection.welcome(Welcome(fields), np.array([7, 8]))
+    wire.welcome(fields, [7, 8])
     assert wire.messages() == [Welcome(fields)]
     assert wire.connection.number == 5
     assert wire.connection.rows.tolist() == [7, 8]
@@ -91,7 +90,7 @@ def test_a_client_that_waits_for_welcome_may_wait_for_ever() -> None:
     assert wire.messages() == []
     # The idle clock starts with WELCOME.
     fields = WelcomeFields(session=5, protocol=1, server="s/1", settings={})
-    wire.connection.welcome(Welcome(fields), np.array([0, 1]))
+    wire.welcome(fields, [0, 1])
     wire.check_after(59.0)
     assert wire.code is None
     wire.check_after(2.0)

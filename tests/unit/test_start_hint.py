@@ -12,7 +12,7 @@ from server.monitor.start_hint import start_hint
 
 def test_any_game_may_come_while_a_run_has_none() -> None:
     said = start_hint(None, "127.0.0.1", 7777)
-    assert said.text == "start some, for example:"
+    assert said.text == "start games, for example:"
     assert said.command == "understudy play --env LunarLander-v3 --clients 8"
     assert str(said) == f"{said.text} `{said.command}`"
 

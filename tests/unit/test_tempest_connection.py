@@ -4,7 +4,7 @@ arrive; in one process, with the gateway's own turn."""
 from __future__ import annotations
 
 import struct
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +17,8 @@ from config.models import Config, FractionSchedule, RewardConfig, ServerConfig, 
 from protocol.errors import RemoteError
 from protocol.messages import Welcome, WelcomeFields
 from protocol.tempest import tempest_spec
-from server.gateway.connection import Connection
+from server.gateway.connection import GameConnection
+from server.gateway.connection_log import ConnectionLog
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.tempest import TempestConnection, replies
@@ -56,12 +57,11 @@ class Gateway:
         self.sink = ListSink()
         self.policy = FixedPolicy(BY_NETWORK)
         self.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
-        self.errors: Counter[str] = Counter()
-        self.addresses = AddressLimits(None, self.now)
+        self.log = ConnectionLog(AddressLimits(None, self.now), None)
         self.saves = 0
         self.run_frames = 0
         self.admits = True
-        self.said: list[Connection] = []
+        self.said: list[GameConnection] = []
         self._todo: deque[Callable[[], None]] = deque()
         self._sessions = 0
 
@@ -71,7 +71,7 @@ class Gateway:
     def soon(self, what: Callable[[], None]) -> None:
         self._todo.append(what)
 
-    def opened(self, connection: Connection) -> None: ...
+    def opened(self, connection: GameConnection) -> None: ...
 
     crowded = False
 
@@ -82,7 +82,7 @@ class Gateway:
         assert self.turn is not None
         self.soon(self.turn.run)
 
-    def said_hello(self, connection: Connection) -> None:
+    def said_hello(self, connection: GameConnection) -> None:
         self.said.append(connection)
         if self.admits:
             self.admit()
@@ -106,10 +106,10 @@ class Gateway:
             self._sessions += 1
             rows = self.turn.join([self._sessions << 16], hello.role)
             fields = WelcomeFields(session=self._sessions, protocol=1, server="test", settings={})
-            connection.welcome(Welcome(fields), rows)
+            connection.welcome(Welcome(fields), rows, self.turn)
         self.said.clear()
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: GameConnection) -> None:
         assert self.turn is not None
         self.turn.leave(connection)
         self.schedule_turn()
@@ -190,7 +190,7 @@ def record(pieces: list[bytes], *, late: bool = False) -> tuple[list[dict[str, A
     gateway.admits = True
     gateway.admit()
     gateway.work()
-    assert gateway.errors == {}
+    assert gateway.log.errors == {}
     assert gateway.saves == 2
     game.leave()
     return gateway.rows(), game.replies()
@@ -363,7 +363,7 @@ def test_what_is_wrong_ends_the_connection_without_a_word_and_no_other() -> None
     bad.send(framed(payload([2.0, 0.0])))
     assert bad.transport.half_closed
     assert len(bad.transport.sent) == sent
-    assert gateway.errors == {"observation_not_finite": 1}
+    assert gateway.log.errors == {"observation_not_finite": 1}
     bad.send(framed(payload([0.0, 0.0])))
     assert len(bad.transport.sent) == sent
     assert good.frame() == (0, 1, 8, 1, 13)
@@ -372,11 +372,11 @@ def test_what_is_wrong_ends_the_connection_without_a_word_and_no_other() -> None
 def test_refused_where_there_is_no_room() -> None:
     gateway = Gateway()
 
-    def opened(_connection: Connection) -> None:
+    def opened(_connection: GameConnection) -> None:
         raise RemoteError("too_many_clients", "expected fewer")
 
     gateway.opened = opened  # type: ignore[method-assign]
     game = Game(gateway)
     assert game.transport.half_closed
     assert game.transport.sent == b""
-    assert gateway.errors == {"too_many_clients": 1}
+    assert gateway.log.errors == {"too_many_clients": 1}

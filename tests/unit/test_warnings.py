@@ -21,7 +21,7 @@ def test_a_small_sample_is_said_once_until_it_has_recovered() -> None:
 def test_each_actor_is_watched_by_itself() -> None:
     watch = SampleWatch()
     (first,) = watch.look({"weight_ess_dqn": 0.057, "weight_ess_expert": 0.5})
-    assert "the effective sample of dqn is 5.7% of its rows" in first
+    assert "the effective sample size of dqn is 5.7% of its rows" in first
     assert "lower advantage.beta" in first
     (second,) = watch.look({"weight_ess_dqn": 0.05, "weight_ess_expert": 0.099})
     assert "of expert is 9.9%" in second

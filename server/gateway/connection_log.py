@@ -1,0 +1,42 @@
+"""What the log and the counters say of connections that end in an error or send too fast."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from protocol.errors import RemoteError
+from server.net.rate_limits import AddressLimits
+
+log = logging.getLogger("gateway")
+
+
+class ConnectionLog:
+    """Every error leaves a count, and a line unless its address has filled the log."""
+
+    def __init__(self, addresses: AddressLimits, max_frames_per_address: float | None) -> None:
+        self.errors: Counter[str] = Counter()
+        """Connections that ended in an error, by code."""
+        self._addresses = addresses
+        self._max_frames = max_frames_per_address
+
+    def failed(self, peer: str, address: str, error: RemoteError) -> None:
+        """A connection ends in this error."""
+        self.errors[error.code] += 1
+        more = self._addresses.log.words(address)
+        if more is not None:
+            level = logging.INFO if error.code == "server_stopping" else logging.WARNING
+            log.log(level, "%s: %s%s", peer, error, more)
+
+    def wrong_token(self, address: str) -> None:
+        """A client of this address had a token, and not the right one."""
+        self._addresses.guesses.note(address)
+
+    def throttled(self, peer: str, address: str) -> None:
+        """The address has sent as many frames as it may, and is not read from for a moment."""
+        more = self._addresses.log.words(address)
+        if more is not None:
+            log.warning(
+                "%s: %s is limited to %g frames/s (server.max_frames_per_address)%s",
+                peer, address, self._max_frames or 0, more,
+            )  # fmt: skip

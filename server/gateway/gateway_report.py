@@ -1,0 +1,82 @@
+"""A gateway's report to the supervisor: counters since its start, and how it goes now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.decision import ActingParams
+from protocol.actor import TAGS
+from server.gateway.connection import GameConnection
+from server.gateway.frame_loop import FrameLoop
+from server.gateway.gateway_run import GatewayRun
+from server.ipc.messages import GatewayReport
+
+
+def gateway_report(
+    index: int,
+    connections: Iterable[GameConnection],
+    errors: Mapping[str, int],
+    stalls: int,
+    acting: ActingParams,
+    run: GatewayRun | None,
+) -> GatewayReport:
+    """What a gateway says of itself. It takes the episodes that have finished: each is reported
+    once."""
+    connections = list(connections)
+    report = GatewayReport(
+        index=index,
+        frames={},
+        stored=0,
+        clients=len(connections),
+        slots=0,
+        errors=dict(errors),
+        turns=0,
+        turn_p50_ms=0.0,
+        turn_p99_ms=0.0,
+        stalls=stalls,
+        policy_version=0,
+        expert_ratio=acting.expert_ratio,
+        epsilon=acting.epsilon,
+    )
+    return report if run is None else _of_run(report, run, connections)
+
+
+def _of_run(
+    report: GatewayReport, run: GatewayRun, connections: list[GameConnection]
+) -> GatewayReport:
+    loop, times = run.frame_loop, run.frame_loop.times
+    playing = [each for each in connections if len(each.rows)]
+    p50_ms, p99_ms = times.percentiles_ms()
+    return replace(
+        report,
+        frames=loop.frames,
+        stored=loop.stored,
+        slots=loop.slots,
+        turns=times.turns,
+        turn_p50_ms=p50_ms,
+        turn_p99_ms=p99_ms,
+        policy_version=run.policy.version,
+        episodes=loop.episodes.take(),
+        slots_by_role=loop.slots_by_role,
+        run_frames=run.frames,
+        expert_failures=loop.expert.failures if loop.expert else 0,
+        sessions=[each.number for each in playing],
+        played=_played(loop, playing),
+        turn_buckets=times.buckets,
+        turn_seconds=times.seconds,
+    )
+
+
+def _played(loop: FrameLoop, playing: list[GameConnection]) -> npt.NDArray[np.int64]:
+    """Frames of these connections by who acted, [n, TAGS]."""
+    if not playing:
+        return np.zeros((0, TAGS), np.int64)
+    starts, n = [], 0
+    for connection in playing:
+        starts.append(n)
+        n += len(connection.rows)
+    return loop.played(np.concatenate([each.rows for each in playing]), starts)

@@ -1,0 +1,141 @@
+"""From HELLO to WELCOME: which game is played, room for slots, and the session's number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Set
+
+from protocol.errors import RemoteError
+from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
+from protocol.session import stream_number
+from protocol.spaces import GameSpec
+from protocol.spec_diff import refusal
+from server.gateway.connection import GameConnection
+from server.gateway.frame_loop import FrameLoop
+from server.gateway.game_settings import GameSettings
+from server.gateway.gateway_run import GatewayRun
+from server.gateway.supervisor_link import SupervisorLink
+from server.ipc.messages import Joined, Refused
+
+SERVER_NAME = "understudy/0.1"
+
+_SESSION_BITS = 32
+
+
+class SessionNumbers:
+    """Numbers of sessions, unique in a run: each launch of the server has a range of its own, and
+    each gateway every n-th number of it."""
+
+    def __init__(self, launch: int, index: int, gateways: int) -> None:
+        self._first = (launch << _SESSION_BITS) + index + 1
+        self._gateways = gateways
+
+    def number(self, begun: int) -> int:
+        """The number of the session before which this gateway has begun so many. The step ring
+        counts them, for a gateway that is started in another's place."""
+        return self._first + begun * self._gateways
+
+
+class Handshakes:
+    """The games of a gateway that have said HELLO and wait for WELCOME.
+
+    Before the run has a game, the first HELLO's is proposed to the supervisor and all wait. From
+    then on a game is admitted at once, or refused.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        numbers: SessionNumbers,
+        link: SupervisorLink,
+        settings: GameSettings,
+        connections: Set[GameConnection],
+        joined: Callable[[], None],
+    ) -> None:
+        """`connections`: all of the gateway's; `joined`: called when slots have joined."""
+        self._index = index
+        self._numbers = numbers
+        self._link = link
+        self._settings = settings
+        self._connections = connections
+        self._joined = joined
+        self._run: GatewayRun | None = None
+        self._proposed: GameSpec | None = None
+
+    def hello(self, connection: GameConnection) -> None:
+        """A HELLO came: propose its game, or admit it, or let it wait for the first weights."""
+        spec = connection.session.spec
+        assert spec is not None
+        if self._run is not None:
+            self._admit(connection, self._run)
+        elif self._proposed is None:
+            self._proposed = spec
+            self._link.propose(spec)
+
+    def refused(self, message: Refused) -> None:
+        """A proposed game cannot be the run's: tell who plays it, and propose another one's."""
+        self._proposed = None
+        error = RemoteError("bad_hello", message.text)
+        for connection in self._waiting():
+            if connection.session.spec == message.spec:
+                connection.fail(error)
+            else:
+                self.hello(connection)
+
+    def open(self, run: GatewayRun) -> None:
+        """The run has a game and weights: admit who waits."""
+        self._run = run
+        for connection in self._waiting():
+            self._admit(connection, run)
+
+    def _waiting(self) -> list[GameConnection]:
+        return [each for each in self._connections if each.waits_for_welcome]
+
+    def _admit(self, connection: GameConnection, run: GatewayRun) -> None:
+        session, loop = connection.session, run.frame_loop
+        hello = session.hello
+        assert hello is not None
+        assert session.spec is not None
+        if session.spec != run.spec:
+            connection.fail(RemoteError("spec_mismatch", refusal(session.spec, run.spec)))
+            return
+        # One spec for all: what it has worked out, with wide actions a megabyte, is there once.
+        session.spec = run.spec
+        if hello.slots > loop.room:
+            connection.fail(_no_room(hello.slots, loop))
+            return
+        number = self._numbers.number(run.count_session())
+        rows = loop.join([stream_number(number, slot) for slot in range(hello.slots)], hello.role)
+        run.policy.refresh()  # so that a report says what an evaluation begins with
+        self._joined()
+        fields = WelcomeFields(
+            session=number,
+            protocol=PROTOCOL_VERSION,
+            server=SERVER_NAME,
+            settings=self._settings.current,
+        )
+        connection.welcome(Welcome(fields), rows, loop)
+        self._link.joined(
+            Joined(
+                session=number,
+                gateway=self._index,
+                client=hello.client,
+                game=hello.game,
+                role=hello.role,
+                slots=hello.slots,
+                peer=connection.peer,
+                time=time.monotonic(),
+            )
+        )
+
+
+def _no_room(wanted: int, loop: FrameLoop) -> RemoteError:
+    room = loop.room
+    retry = wanted <= room + loop.slots
+    return RemoteError(
+        "too_many_clients" if retry else "bad_hello",
+        f"slots: expected at most {room}, got {wanted}: the server has no memory for more slots of "
+        "this game; " + ("retry later, " if retry else "") + "ask for fewer slots, or raise "
+        "server.max_slot_bytes",
+        retry=retry,
+    )

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from protocol.errors import RemoteError
+from server.gateway.connection_log import ConnectionLog
+from server.net import rate_limits
+from server.net.rate_limits import GUESSES, AddressLimits
+
+
+def made() -> tuple[ConnectionLog, AddressLimits]:
+    addresses = AddressLimits(50.0, lambda: 1000.0)
+    return ConnectionLog(addresses, 50.0), addresses
+
+
+def test_errors_are_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    log, _ = made()
+    with caplog.at_level(logging.INFO):
+        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"))
+        log.failed("10.0.0.1:6", "10.0.0.1", RemoteError("server_stopping", "bye"))
+    assert log.errors == {"bad_hello": 1, "server_stopping": 1}
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
+    assert "10.0.0.1:5: " in caplog.text
+    assert "no slots" in caplog.text
+
+
+def test_an_address_that_fills_the_log_is_counted_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rate_limits, "LINES", 2)
+    log, _ = made()
+    for _ in range(5):
+        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"))
+    assert log.errors == {"bad_hello": 5}
+    assert len(caplog.records) == 2
+
+
+def test_wrong_tokens_count_for_their_address() -> None:
+    log, addresses = made()
+    for _ in range(GUESSES):
+        assert not addresses.guesses.wait_s("10.0.0.1")
+        log.wrong_token("10.0.0.1")
+    assert addresses.guesses.wait_s("10.0.0.1")
+    assert not addresses.guesses.wait_s("10.0.0.2")
+
+
+def test_a_line_says_which_limit_holds_an_address(caplog: pytest.LogCaptureFixture) -> None:
+    log, _ = made()
+    log.throttled("10.0.0.1:5", "10.0.0.1")
+    assert caplog.messages == [
+        "10.0.0.1:5: 10.0.0.1 is limited to 50 frames/s (server.max_frames_per_address)"
+    ]

@@ -1,0 +1,24 @@
+"""The last line of a test run."""
+
+from __future__ import annotations
+
+from tests.support import needs
+from tests.support.needs import missing, to_install
+
+
+def test_skipped_tests_are_counted_and_their_packages_named_once(monkeypatch) -> None:
+    monkeypatch.setattr(needs.shutil, "which", lambda name: None if name != "node" else "/bin/node")
+    reasons = [
+        missing("mcs", "mono"),
+        missing("mono"),
+        "needs a CUDA device",
+        missing("node", "npm", fetch="scripts/fetch-it"),
+    ]
+    assert to_install(reasons) == (
+        "3 tests were skipped; to run them, on Debian: apt-get install --no-install-recommends "
+        "libmono-system-core4.0-cil mono-mcs mono-runtime npm && scripts/fetch-it"
+    )
+
+
+def test_a_run_that_skipped_nothing_for_want_of_a_program_says_nothing() -> None:
+    assert to_install(["needs a CUDA device", "needs root"]) is None
