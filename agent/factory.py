@@ -57,6 +57,6 @@ def learn_once(
     replay.beta = scheduled(config.replay.priority_beta, frames)
     batch = replay.sample(config.learner.batch_size)
     td_errors = learner.step(batch.to(device), frames)
-    if replay.prioritised:
+    if replay.prioritized:
         replay.update_priorities(batch.indices, td_errors)
     return batch

@@ -31,7 +31,10 @@ COMMANDS = {
     "demo": ("server.commands.demo", "LunarLander from start to finish: play, train, evaluate"),
     "demo-mame": ("server.commands.demo_mame", "Breakout or Pong in MAME from start to finish"),
     "audit": ("lab.audit", "prove that every action is tagged with who chose it"),
-    "chaos": ("lab.chaos", "prove that nothing is lost while processes are killed at random"),
+    "chaos": (
+        "lab.chaos.command",
+        "prove that nothing is lost while processes are killed at random",
+    ),
     "conformance": (
         "server.conformance.command",
         "check any server or any client against the protocol",

@@ -95,7 +95,7 @@ class Checkpointer:
             return Saved(str(path), error)
         with self._writes.tried(f"{self._folder} (old checkpoints, deleting them)"):
             checkpoint.prune(self._folder, settings.keep, settings.keep_every_updates)
-        if self._journal_writer and self._replay.prioritised:
+        if self._journal_writer and self._replay.prioritized:
             with self._writes.tried("the priorities of the replay's rows"):
                 self._journal_writer.keep_priorities(self._replay.saved_priorities())
         log.info("checkpoint %s", path)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab import chaos
-from lab.chaos import ChaosResult
+from lab.chaos import command as chaos
+from lab.chaos.accounting import ChaosResult, holes
 from server import cli
 from server.ipc.inflight import InFlight
 from server.play.attribution import Attribution
@@ -71,10 +71,10 @@ def test_a_hole_is_a_missing_step_before_one_that_is_there() -> None:
     def stored(*kept: int) -> dict[str, Any]:
         return {"stream": np.full(len(kept), stream), "seq": np.array(kept, np.int64)}
 
-    assert chaos.holes(truth, stored(0, 1, 3, 4)) == 0
-    assert chaos.holes(truth, stored(0, 1)) == 0
-    assert chaos.holes(truth, stored(0, 3, 4)) == 1
-    assert chaos.holes(truth, stored(4)) == 3
+    assert holes(truth, stored(0, 1, 3, 4)) == 0
+    assert holes(truth, stored(0, 1)) == 0
+    assert holes(truth, stored(0, 3, 4)) == 1
+    assert holes(truth, stored(4)) == 3
 
 
 def test_the_command_ends_with_what_it_found(
@@ -91,5 +91,5 @@ def test_the_command_ends_with_what_it_found(
     report = json.loads(capsys.readouterr().out)
     assert (report["missing"], report["said_in_flight"], report["holes"]) == (3, 3, 0)
     assert cli.main(["chaos"]) == 1
-    assert "SOMETHING IS WRONG OR LOST" in capsys.readouterr().out
+    assert "STEPS ARE WRONG OR LOST" in capsys.readouterr().out
     assert asked == [30.0, 1800.0]

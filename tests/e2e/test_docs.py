@@ -302,6 +302,18 @@ def test_files_that_are_named_in_passing_exist() -> None:
                 assert (ROOT / span).exists(), f"{document.name}: no {span}"
 
 
+def test_modules_that_the_walks_name_exist() -> None:
+    """Paths, and names without a folder, in the diagrams of the design too."""
+    text = DESIGN.read_text()
+    paths = set(re.findall(r"\b(?:protocol|config|agent|server|lab|tests)/[\w/]+\.py\b", text))
+    names = set(re.findall(r"(?<![\w/])\w+\.py\b", text))
+    assert len(paths) > 40
+    assert len(names) > 10
+    known = {path.name for package in PACKAGES for path in (ROOT / package).glob("*.py")}
+    assert [path for path in sorted(paths) if not (ROOT / path).is_file()] == []
+    assert names - known == set()
+
+
 def promised() -> list[str]:
     """The id at the end of each line of the tables of events in reliability.md."""
     text = (ROOT / "docs/reliability.md").read_text()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.actor import ACTORS, NAMES, NOBODY, Actor, parse_actor
+from protocol.actor import ACTORS, NAMES, NOBODY, TAGS, Actor, parse_actor
 from protocol.errors import RemoteError
 
 
@@ -10,6 +10,11 @@ def test_the_numbers_are_those_of_the_wire() -> None:
     assert (Actor.DQN, Actor.EXPERT, NOBODY) == (1, 2, 0)
     assert ACTORS == (Actor.DQN, Actor.EXPERT)
     assert NAMES == {Actor.DQN: "dqn", Actor.EXPERT: "expert"}
+
+
+def test_a_table_with_a_column_for_each_tag_has_room_for_all_of_them() -> None:
+    assert TAGS == 3
+    assert max(NOBODY, *ACTORS) < TAGS
 
 
 @pytest.mark.parametrize("actor", ACTORS)

@@ -292,7 +292,7 @@ def test_resume_takes_the_folder(tmp_path: Path) -> None:
     assert load(Overrides(resume=tmp_path), environ).config.run.dir == tmp_path
     same = _command("--resume", str(tmp_path), "--run", str(tmp_path))
     assert load(same, {}).config.run.dir == tmp_path
-    with pytest.raises(ConfigError, match=r"--run other: --resume .* goes on in the folder"):
+    with pytest.raises(ConfigError, match=r"--run other: --resume .* uses the folder"):
         load(_command("--resume", str(tmp_path), "--run", "other"), {})
     with pytest.raises(ConfigError, match="--run none"):
         load(_command("--resume", str(tmp_path), "--run", "none"), {})

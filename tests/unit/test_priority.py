@@ -339,7 +339,7 @@ def test_what_is_asked_of_the_device_does_not_change_while_a_run_goes_on() -> No
     """So that it can be recorded once and played again: the same operations on the same memory,
     whatever was appended, overwritten and learnt meanwhile, and whatever beta is."""
     replay, _ = scattered("no_wait", frame_stack=2)
-    replay._buffers = None  # as on a device that torch keeps the memory of
+    replay._rows._buffers = None  # as on a device that torch keeps the memory of
     games = Games(seed=4)
     seen = []
     for moment in range(3):

@@ -49,7 +49,7 @@ def window_at(replay: Replay, place: int) -> dict[str, float]:
     """The window that starts at a place, and the place that it bootstraps from."""
     batch = replay.sample(400).to("cpu")
     at = int((batch.indices == place).nonzero()[0])
-    like = (replay._obs.cpu() == batch.next_states[at].view(-1)).all(1)
+    like = (replay._rows.obs.cpu() == batch.next_states[at].view(-1)).all(1)
     window = {f.name: getattr(batch, f.name)[at].tolist() for f in fields(Batch)}
     return {**window, "last": int(like.nonzero()[0])}
 
@@ -126,7 +126,8 @@ def test_n_step_and_gamma_may_change_while_running(mode: str) -> None:
 def frames_of(replay: Replay, stack: Tensor) -> list[int]:
     """The places whose observations stand in a stack."""
     found = [
-        (replay._obs.cpu() == frame.view(-1).cpu()).all(1).nonzero().view(-1) for frame in stack
+        (replay._rows.obs.cpu() == frame.view(-1).cpu()).all(1).nonzero().view(-1)
+        for frame in stack
     ]
     return [int(places[0]) for places in found]
 
@@ -271,7 +272,8 @@ def test_bytes_a_step() -> None:
     heads = (Discrete("buttons", 4), Continuous("spin", -1, 1, 1))
     spec = GameSpec("arcade", Observation("float32", (195,)), heads)
     replay = make("cpu", 1000, spec)
-    held = {v.untyped_storage().nbytes() for v in vars(replay).values() if torch.is_tensor(v)}
+    kept = [*vars(replay).values(), *vars(replay._rows).values()]
+    held = {v.untyped_storage().nbytes() for v in kept if torch.is_tensor(v)}
     assert 195 * 4 * 1000 in held
     assert replay.nbytes == 825 * 1000 <= 830 * 1000
 
@@ -496,7 +498,9 @@ def test_a_bad_row_is_named_and_nothing_is_stored(
 
 
 def columns(replay: Replay) -> dict[str, np.ndarray]:
-    stores = {k: v.numpy() for k, v in vars(replay).items() if torch.is_tensor(v)}
+    kept = vars(replay) | vars(replay._rows)
+    stores = {k: v.numpy() for k, v in kept.items() if torch.is_tensor(v)}
+    assert {"obs", "action", "meta", "_stream", "_seq"} <= stores.keys()
     return {**stores, "tags": replay._actors.tags, "appended": np.array(replay._appended)}
 
 
@@ -567,15 +571,15 @@ CORRUPTIONS: dict[str, Callable[[Replay], object]] = {
     "count": lambda r: r._actors._complete.update({DQN: r._actors._complete[DQN] + 1}),
     "head": lambda r: r._actors._heads.update({DQN: r._actors._heads[DQN] + 1}),
     "ring": lambda r: head_entry(r).add_(1),
-    "actor": lambda r: r._meta.view(torch.uint8)[5, 12].bitwise_xor_(3),
-    "status": lambda r: r._meta.view(torch.uint8)[5, 13].fill_(2),
-    "kind": lambda r: r._meta.view(torch.uint8)[5, 14].bitwise_xor_(3),
-    "next": lambda r: r._meta[5, 0].add_(1),
-    "stream": lambda r: r._stream[5].add_(1),
-    "seq": lambda r: r._seq.view(torch.int32)[5].add_(1),
-    "a link back": lambda r: r._previous[5].add_(1),
-    "a link back that is missing": lambda r: r._previous[5].fill_(-1),
-    "a link back that should not be": lambda r: r._previous[0].fill_(5),
+    "actor": lambda r: r._rows.meta.view(torch.uint8)[5, 12].bitwise_xor_(3),
+    "status": lambda r: r._rows.meta.view(torch.uint8)[5, 13].fill_(2),
+    "kind": lambda r: r._rows.meta.view(torch.uint8)[5, 14].bitwise_xor_(3),
+    "next": lambda r: r._rows.meta[5, 0].add_(1),
+    "stream": lambda r: r._rows._stream[5].add_(1),
+    "seq": lambda r: r._rows._seq.view(torch.int32)[5].add_(1),
+    "a link back": lambda r: r._rows._previous[5].add_(1),
+    "a link back that is missing": lambda r: r._rows._previous[5].fill_(-1),
+    "a link back that should not be": lambda r: r._rows._previous[0].fill_(5),
     "a priority of no row": lambda r: priority(r, DQN, 200).fill_(1),
     "a priority in another's tree": lambda r: priority(r, other(actor_at(r, 5)), 5).fill_(1),
     "no priority": lambda r: priority(r, actor_at(r, 5), 5).fill_(0),

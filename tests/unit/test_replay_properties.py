@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import agent.actor_index
 import agent.n_step
 import agent.replay
+import agent.row_store
 import agent.sampler
 import agent.storage
 import agent.sum_tree
@@ -279,7 +280,7 @@ def lose_what_goes_round(patch: pytest.MonkeyPatch) -> None:
         fits = min(len(rows), len(store) - at)
         store.numpy()[at : at + fits] = rows[:fits]
 
-    patch.setattr(agent.replay, "put", put)
+    patch.setattr(agent.row_store, "put", put)
 
 
 def lose_ring_entries(patch: pytest.MonkeyPatch) -> None:
@@ -292,8 +293,8 @@ def forget_the_row_before(patch: pytest.MonkeyPatch) -> None:
 
 def stack_the_dead(patch: pytest.MonkeyPatch) -> None:
     """Frames that were overwritten are shown: whatever stands there."""
-    real = agent.replay.stacks
-    patch.setattr(agent.replay, "stacks", lambda *a: real(*a[:3], torch.tensor(0)))
+    real = agent.row_store.stacks
+    patch.setattr(agent.row_store, "stacks", lambda *a: real(*a[:3], torch.tensor(0)))
 
 
 MUTATIONS = [
