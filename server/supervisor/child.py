@@ -16,6 +16,9 @@ from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
 from server.ipc.messages import Failed, Log
 from server.signals import signals_blocked
 
+CONTEXT = multiprocessing.get_context("spawn")
+"""How children are started: as fresh interpreters, which have nothing open of this process."""
+
 LINES = 5
 """The newest lines of a child's log that are kept, to say what went before its death."""
 
@@ -48,11 +51,10 @@ class Child:
         self, target: Callable[..., None], first: tuple[Any, ...], last: tuple[Any, ...]
     ) -> None:
         """Run `target(*first, pipe, heart, *last)` in a new process."""
-        context = multiprocessing.get_context("spawn")
-        pipe, theirs = context.Pipe()
-        heartbeat = Heartbeat(context)
+        pipe, theirs = CONTEXT.Pipe()
+        heartbeat = Heartbeat(CONTEXT)
         args = (heartbeat, target, (*first, theirs, heartbeat, *last))
-        process = context.Process(target=_live, args=args, name=self.name)
+        process = CONTEXT.Process(target=_live, args=args, name=self.name)
         try:
             with signals_blocked():
                 process.start()
