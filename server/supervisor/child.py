@@ -16,6 +16,9 @@ from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
 from server.ipc.messages import Failed, Log
 from server.signals import signals_blocked
 
+CONTEXT = multiprocessing.get_context("spawn")
+"""How children are started: as fresh interpreters, which have nothing open of this process."""
+
 LINES = 5
 """The newest log lines of a child that are kept, to be shown when it dies."""
 
@@ -52,11 +55,10 @@ class Child:
         self, target: Callable[..., None], first: tuple[Any, ...], last: tuple[Any, ...]
     ) -> None:
         """Run `target(*first, pipe, heartbeat, *last)` in a new process."""
-        context = multiprocessing.get_context("spawn")
-        pipe, theirs = context.Pipe()
-        heartbeat = Heartbeat(context)
+        pipe, theirs = CONTEXT.Pipe()
+        heartbeat = Heartbeat(CONTEXT)
         args = (heartbeat, target, (*first, theirs, heartbeat, *last))
-        process = context.Process(target=_run, args=args, name=self.name)
+        process = CONTEXT.Process(target=_run, args=args, name=self.name)
         try:
             with signals_blocked():
                 process.start()

@@ -177,7 +177,7 @@ def test_who_is_started_again_hears_how_things_stand(
     """What was changed and asked for since the start holds for the new ones too; and the server
     says of itself that games cannot play while there is no gateway."""
     ready: list[bool] = []
-    restarted = server.supervisor.status.restarted
+    restarted = server.supervisor.publisher.add_restart
 
     def noting(name: str, text: str) -> None:
         ready.append(server.supervisor.status.ready)
@@ -185,7 +185,7 @@ def test_who_is_started_again_hears_how_things_stand(
             half_a_block(server.supervisor._processes.rings[0])  # the last test here counts steps
         restarted(name, text)
 
-    monkeypatch.setattr(server.supervisor.status, "restarted", noting)
+    monkeypatch.setattr(server.supervisor.publisher, "add_restart", noting)
     control = server.supervisor.controller.handle
     for request in ({"set": {"exploration.epsilon": 0.25}}, {"pause": True}, {"evaluate": True}):
         answer = server.do(lambda request=request: control(request, "test"))
