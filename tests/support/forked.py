@@ -21,7 +21,7 @@ def fork_children(patch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     patch.setattr(child, "CONTEXT", context)
-    patch.setattr(child, "_live", _Live({}))
+    patch.setattr(child, "_run", _Live({}))
 
 
 class _Live:
