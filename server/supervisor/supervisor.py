@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agent import checkpoint
-from agent.device import resolve_device
+from agent.device_name import device_name
 from agent.handover import expert_ratio
 from config.load import ConfigError
 from config.models import Config
@@ -220,11 +220,11 @@ class Supervisor:
         }
         for field, name in devices.items():
             try:
-                device = resolve_device(name, field)
+                device = device_name(name, field)
             except RuntimeError as error:
                 raise ConfigError(str(error)) from None
             if field == "trainer.device":
-                self.publisher.update(device=str(device))
+                self.publisher.update(device=device)
 
     def _greet(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""

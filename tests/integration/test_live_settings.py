@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from config.fields import all_settings, flat
-from server.gateway import process as gateway_process
-from server.trainer import process as trainer_process
+from server.supervisor import entry_points
 from tests.support import settings_spy
 from tests.support.running import Bystander, Running
 from tests.support.settings_spy import GATEWAY, REPLAY, TRAINER
@@ -87,8 +86,8 @@ def spied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of what processes that are started from now on read."""
     path = tmp_path / "reads"
     monkeypatch.setenv(settings_spy.FILE, str(path))
-    monkeypatch.setattr(gateway_process, "main", settings_spy.gateway_main)
-    monkeypatch.setattr(trainer_process, "main", settings_spy.trainer_main)
+    monkeypatch.setattr(entry_points, "gateway", settings_spy.gateway_main)
+    monkeypatch.setattr(entry_points, "trainer", settings_spy.trainer_main)
     return path
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -274,7 +273,7 @@ def with_a_broken_policy(*args: Any) -> None:
 def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
 ) -> None:
-    monkeypatch.setattr("server.supervisor.processes.gateway_process", SimpleNamespace(main=broken))
+    monkeypatch.setattr("server.supervisor.entry_points.gateway", broken)
     with Running(tmp_path / "run", supervision__max_restarts=0) as server:
         with RawClient(server.port, timeout_s=60.0) as client:
             client.send([1, hello_fields()])
