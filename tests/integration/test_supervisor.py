@@ -162,9 +162,8 @@ def test_unknown_messages_are_refused(server: Running) -> None:
 
 
 def test_missing_answer_of_a_process_is_reported(server: Running) -> None:
-
     def ask() -> None:
-        server.supervisor._ask(Saved("nothing that it answers"), Dumped, 0.1)
+        server.supervisor.trainer._ask(Saved("nothing that it answers"), Dumped, 0.1)
 
     with pytest.raises(TimeoutError, match="expected the trainer to answer"):
         server.do(ask)
