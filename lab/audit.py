@@ -135,7 +135,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
                     while process.is_alive():
                         supervisor.poll()
                 supervisor.settle()
-                supervisor.dump(str(home / "replay.npz"))
+                supervisor.trainer.dump(str(home / "replay.npz"))
             finally:
                 stop.set()
                 for process in processes:

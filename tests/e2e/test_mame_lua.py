@@ -113,7 +113,7 @@ def test_a_real_server_and_everybody_agrees_who_chose_what(tmp_path: Path) -> No
             assert process.wait(60) == 0, (logs / "answers-0.txt").read_text()[-500:]
         server.settle()
         dump = logs / "replay.npz"
-        server.do(lambda: server.supervisor.dump(str(dump)))
+        server.do(lambda: server.supervisor.trainer.dump(str(dump)))
         found = compare(load_answers(logs), load_dump(dump))
     # 12 frames ended an episode.
     assert (found.compared, found.mismatches, found.missing) == (588, 0, 0)

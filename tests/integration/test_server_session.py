@@ -77,7 +77,8 @@ def test_a_refused_start_leaves_no_folder_but_one_that_was_there(
     tmp_path: Path, taken: int
 ) -> None:
     for setting in ("server__port", "server__http_port"):
-        config = config_for(tmp_path / "new" / "run", **{setting: taken})
+        ports = {"server__http_port": 0, setting: taken}
+        config = config_for(tmp_path / "new" / "run", **ports)
         with pytest.raises(ConfigError, match=str(taken)), running(config, http=True):
             pass
         assert not (tmp_path / "new" / "run").exists()

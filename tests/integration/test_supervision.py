@@ -17,7 +17,7 @@ import pytest
 from server.ipc.inflight import FILE
 from server.ipc.step_ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
 from server.run.events import process_ids, read_events
-from server.supervisor.supervisor import ChildDied
+from server.supervisor.child import ChildDied
 from tests.support.processes import end
 from tests.support.running import Running, client_for
 from tests.support.serve import summary_of
@@ -177,7 +177,7 @@ def test_who_is_started_again_hears_how_things_stand(
     """What was changed and asked for since the start holds for the new ones too; and the server
     says of itself that games cannot play while there is no gateway."""
     ready: list[bool] = []
-    restarted = server.supervisor.status.restarted
+    restarted = server.supervisor.publisher.add_restart
 
     def noting(name: str, text: str) -> None:
         ready.append(server.supervisor.status.ready)
@@ -185,12 +185,12 @@ def test_who_is_started_again_hears_how_things_stand(
             half_a_block(server.supervisor._processes.rings[0])  # the last test here counts steps
         restarted(name, text)
 
-    monkeypatch.setattr(server.supervisor.status, "restarted", noting)
+    monkeypatch.setattr(server.supervisor.publisher, "add_restart", noting)
     control = server.supervisor.controller.handle
     for request in ({"set": {"exploration.epsilon": 0.25}}, {"pause": True}, {"evaluate": True}):
         answer = server.do(lambda request=request: control(request, "test"))
         assert "error" not in answer, answer
-    asked = server.supervisor._asked
+    asked = server.supervisor._evaluations.asked
     assert asked is not None
     try:
         before = server.row["restarts_trainer"]
@@ -213,7 +213,7 @@ def test_who_is_started_again_hears_how_things_stand(
     assert ready == [True, False], "without a gateway no game can play"
     server.until(lambda: server.supervisor.status.ready, "games can play", LONG_S)
     assert re.search(
-        r"trainer died \(killed by SIGKILL.*; the last it said: .*process", server.log()
+        r"trainer died \(killed by SIGKILL.*; its last log lines: .*process", server.log()
     )
 
 
@@ -348,4 +348,4 @@ def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: 
     assert len(errors.splitlines()) == 1
     assert "understudy serve: gateway-0 died (killed by SIGKILL" in errors
     assert "restart_refused" in [event["event"] for event in read_events(run)]
-    assert "not started again, for it has been 1 times within 600 s" in errors
+    assert "not restarted, since it was 1 times within 600 s" in errors

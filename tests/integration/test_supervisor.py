@@ -25,7 +25,8 @@ from server.ipc.messages import Dumped, Failed, Saved
 from server.net.sockets import listen
 from server.run.directory import RunDirectory
 from server.run.metrics_log import plain
-from server.supervisor.supervisor import ChildDied, Supervisor
+from server.supervisor.child import ChildDied
+from server.supervisor.supervisor import Supervisor
 from tests.support.running import RawClient, Running, client_for, hello_fields
 from tests.support.worlds import SPEC
 
@@ -90,7 +91,7 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(server: Running) -> None
     for _ in range(3):
         play(server, 50)
         row = server.settle()
-        saved = server.do(server.supervisor.checkpoint)
+        saved = server.do(server.supervisor.trainer.checkpoint)
         assert saved.error is None
         assert checkpoint.load(Path(saved.path))["frames"] == row["frames"]
 
@@ -99,7 +100,7 @@ def test_a_dump_holds_what_was_played(server: Running, tmp_path: Path) -> None:
     play(server, 50)
     row = server.settle()
     path = tmp_path / "replay.npz"
-    server.do(lambda: server.supervisor.dump(str(path)))
+    server.do(lambda: server.supervisor.trainer.dump(str(path)))
     with np.load(path) as file:
         assert len(file["seq"]) == row["buffer_total"]
         assert len(file["batch_seq"]) == row["updates"] * 16
@@ -125,8 +126,8 @@ def test_the_last_numbers_stay_when_a_mean_has_no_rows(server: Running) -> None:
 def test_the_lines_of_the_trainer_are_kept_and_logged(server: Running) -> None:
     play(server, 600)
     server.settle()
-    server.until(lambda: server.supervisor.lines, "there is a line")
-    assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.supervisor.lines
+    server.until(lambda: server.supervisor._metrics.lines, "there is a line")
+    assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.supervisor._metrics.lines
     assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.log()
 
 

@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from tests.support.replay_model import SPEC, Games, block_of
 from tests.support.trainer import config_with
 from tests.support.worlds import joined
 
-pytestmark = [pytest.mark.usefixtures("nursery", "no_leaks"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(300)]
 
 PATIENCE_S = 60.0
 
@@ -188,15 +187,6 @@ class Table:
         for ring in self.rings:
             ring.close()
             ring.unlink()
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[None]:
-    """Processes begin with torch in them: it takes longer to load than all the rest."""
-    multiprocessing.set_forkserver_preload(["server.trainer.process"])
-    forkserver.ensure_running()  # before anybody counts what a test leaves behind
-    yield
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture

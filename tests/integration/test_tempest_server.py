@@ -64,7 +64,7 @@ def bystander(port: int) -> Iterator[TempestClient]:
 
 def stored(server: Running, path: Path) -> dict[str, Any]:
     """What the replay holds."""
-    server.do(lambda: server.supervisor.dump(str(path)))
+    server.do(lambda: server.supervisor.trainer.dump(str(path)))
     with np.load(path) as file:
         return dict(file)
 
