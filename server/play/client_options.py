@@ -21,8 +21,8 @@ def add_reaching(parser: argparse.ArgumentParser) -> None:
         "--ca",
         type=Path,
         metavar="FILE",
-        help="with TLS: trust this certificate (PEM), the server's or its signer's, instead of those "
-        "that the system trusts",
+        help="with TLS: trust this certificate (PEM), the server's or its signer's, instead of "
+        "those that the system trusts",
     )
 
 
