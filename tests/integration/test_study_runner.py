@@ -37,7 +37,7 @@ def last(told: Sequence[tuple[Job, News]]) -> dict[str, type[News]]:
     return {job.key: type(news) for job, news in told}
 
 
-def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
+def test_study_runs_are_complete_or_absent(tmp_path: Path) -> None:
     """A study that is stopped in the middle, a worker that is killed, and one that goes on."""
     wanted = jobs(WHAT)
     expert, a, b = wanted
@@ -75,7 +75,7 @@ def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
     assert again.evaluations[0].metrics.keys() == plain[0].metrics.keys()
 
 
-def test_a_worker_that_dies_takes_its_own_run_alone(
+def test_dead_study_worker_costs_only_its_own_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, a, b = jobs(WHAT)
@@ -99,7 +99,7 @@ def test_a_worker_that_dies_takes_its_own_run_alone(
     assert (path_of(tmp_path, a).exists(), path_of(tmp_path, b).exists()) == (False, True)
 
 
-def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+def test_failed_study_run_reports_its_reason(tmp_path: Path) -> None:
     (scene,) = WHAT.scenes
     wrong = comparison(
         seeds=1, variants={"a": {}}, scenes=(type(scene)("land", "x", "NoSuchGame-v1"),)
@@ -112,7 +112,7 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.jsonl")) == []
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_damaged_study_result_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     for text in ("", "{", '{"seed": 1, "made": {}}\n'):
         path.write_text(text)
