@@ -17,11 +17,19 @@ OF_THE_LAB = [name for name, (module, _) in COMMANDS.items() if module.split("."
 
 def without_lab(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a command where there is no package `lab`, as in a container."""
-    program = (
-        "import sys; sys.modules['lab'] = None\n"
-        "from server.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
+    program = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class WithoutLab(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "lab":
+            raise ModuleNotFoundError("No module named 'lab'", name="lab")
+
+sys.meta_path.insert(0, WithoutLab())
+from server.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
     command = [sys.executable, "-c", program, *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
