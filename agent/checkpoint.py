@@ -1,5 +1,8 @@
 """Files that a run goes on from: written whole or not at all, and checked when read.
 
+torch is imported where a checkpoint is written or read: who only looks for files (the supervisor)
+starts without it.
+
 A file holds a format name and version and the caller's state: nested dicts and lists of tensors
 and plain values. It is read with `weights_only`: a checkpoint from elsewhere cannot run code.
 """
@@ -12,10 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from agent.files import TEMPORARY, written_whole
-from agent.health import not_finite
 
 FORMAT = "understudy checkpoint"
 VERSION = 1
@@ -40,6 +40,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     CheckpointError where the state holds a number that is NaN or infinite: nobody could go on from
     it.
     """
+    import torch
+
+    from agent.health import not_finite
+
     if bad := not_finite(state):
         raise CheckpointError(
             f"expected finite numbers, got NaN or infinity in {_some(bad)}; nothing was written, "
@@ -59,6 +63,10 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
     file that is missing, damaged, no checkpoint, of another version, or of another game, and for
     one that holds numbers that are NaN or infinite.
     """
+    import torch
+
+    from agent.health import not_finite
+
     try:
         _check_bytes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

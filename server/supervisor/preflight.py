@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from agent.device import resolve_device
+from agent.device_name import device_name
 from config.load import ConfigError
 from config.models import Config
 from server.gateway import expert_plugin
@@ -33,6 +33,6 @@ def check(config: Config) -> str:
 def _device(name: str, setting: str) -> str:
     """The device of this name. Errors: ConfigError."""
     try:
-        return str(resolve_device(name, setting))
+        return device_name(name, setting)
     except RuntimeError as error:
         raise ConfigError(str(error)) from None

@@ -20,7 +20,6 @@ from typing import Any
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.gateway import process as gateway_process
 from server.ipc import shared_memory
 from server.ipc.inflight import InFlight
 from server.ipc.messages import GATEWAY, TRAINER, GameDecided, Open, Ready, Stop
@@ -29,10 +28,10 @@ from server.ipc.weight_slot import WeightSlot, weights_name
 from server.net.sockets import Sockets, listen
 from server.run.directory import RunDirectory
 from server.run.events import EventLog
+from server.supervisor import entry_points
 from server.supervisor.child import Child
 from server.supervisor.in_flight_account import InFlightAccount
 from server.supervisor.restart_policy import RestartPolicy, cause
-from server.trainer import process as trainer_process
 
 log = logging.getLogger("supervisor")
 
@@ -120,13 +119,13 @@ class Processes:
         task = self._task
         if child.kind == TRAINER:
             last = (self._folder.path, task.resume, task.record, task.best, task.keep_rows)
-            child.start(trainer_process.main, (self.config,), (*last, task.pretrain_updates))
+            child.start(entry_points.trainer, (self.config,), (*last, task.pretrain_updates))
             if self._spec is not None:
                 child.send(self._game())
         else:
             index = self.gateways.index(child)
             first = (self.config, index, self._folder.launch)
-            child.start(gateway_process.main, first, self._sockets[index])
+            child.start(entry_points.gateway, first, self._sockets[index])
             if self.ready is not None:
                 child.send(self._opening(self.ready))
         self._events.add("process_started", process=child.name, pid=child.pid)

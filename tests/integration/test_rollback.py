@@ -89,7 +89,7 @@ def feed(world: World) -> Callable[[], None]:
 
 
 @pytest.mark.promise("repeated-bad-updates")
-def test_nan_weights_are_gone_back_from(
+def test_nan_weights_cause_a_rollback(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -125,7 +125,7 @@ def test_nan_weights_are_gone_back_from(
     assert state["learner"]["updates"] > good["learner"]["updates"]
 
 
-def test_going_back_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -> None:
+def test_rollback_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -> None:
     """However rarely metrics are reported."""
     settings = {"metrics__every_s": 1000.0, "health__max_consecutive_skips": 5}
     with contextlib.closing(World(tmp_path, **settings, **QUARTER)) as world:
@@ -143,9 +143,7 @@ def test_going_back_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -
         world.until(lambda: np.isfinite(policy_of(world)).all(), "it publishes")
 
 
-def test_what_was_saved_after_the_good_checkpoint_is_put_away(
-    tmp_path: Path, poison: Poison
-) -> None:
+def test_rollback_sets_aside_later_checkpoints(tmp_path: Path, poison: Poison) -> None:
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=5)) as world:
         more = feed(world)
         more()
@@ -166,7 +164,7 @@ def test_what_was_saved_after_the_good_checkpoint_is_put_away(
 
 
 @pytest.mark.promise("repeated-bad-updates")
-def test_without_a_checkpoint_it_begins_again(
+def test_rollback_without_checkpoint_restarts_from_nothing(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=5)) as world:
@@ -190,7 +188,7 @@ def test_without_a_checkpoint_it_begins_again(
     ],
 )
 @pytest.mark.promise("repeated-bad-updates")
-def test_it_stops_with_a_message(
+def test_divergence_with_stop_ends_training_with_a_message(
     tmp_path: Path, poison: Poison, changes: dict[str, Any], words: str
 ) -> None:
     world = World(tmp_path, health__max_consecutive_skips=3, **changes)
@@ -222,9 +220,7 @@ def test_it_stops_with_a_message(
 
 
 @pytest.mark.promise("bad-update")
-def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
-    tmp_path: Path, poison: Poison
-) -> None:
+def test_single_bad_update_is_only_skipped_and_counted(tmp_path: Path, poison: Poison) -> None:
     def bad_batch(learner: Learner) -> None:
         objective = learner._objective
         before = objective.targets
@@ -251,7 +247,7 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
 
 
 @pytest.mark.promise("bad-weights")
-def test_nothing_that_is_not_finite_is_saved_or_published(
+def test_weights_that_are_not_finite_are_neither_saved_nor_published(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=10**9)) as world:
@@ -277,7 +273,7 @@ def test_nothing_that_is_not_finite_is_saved_or_published(
 
 
 @pytest.mark.promise("bad-weights")
-def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
+def test_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     state = {"learner": {"network": {"w": torch.tensor([math.nan])}}}
     with pytest.raises(CheckpointError, match=r"got NaN or infinity in learner\.network\.w"):
@@ -290,7 +286,7 @@ def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("drift-warnings")
-def test_values_that_drift_are_warned_of(
+def test_drifting_values_cause_a_warning(
     tmp_path: Path,
     poison: Poison,
     caplog: pytest.LogCaptureFixture,
@@ -321,7 +317,7 @@ def test_values_that_drift_are_warned_of(
 
 
 @pytest.mark.promise("drift-warnings")
-def test_a_dead_head_is_warned_of(
+def test_dead_head_causes_a_warning(
     tmp_path: Path,
     poison: Poison,
     caplog: pytest.LogCaptureFixture,
@@ -344,7 +340,7 @@ def test_a_dead_head_is_warned_of(
     assert f"the head {name!r} is dead" in caplog.text
 
 
-def test_the_largest_reward_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
+def test_checkpoint_keeps_the_largest_reward(tmp_path: Path) -> None:
     with contextlib.closing(World(tmp_path)) as world:
         feed(world)()
         world.reports()

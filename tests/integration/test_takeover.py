@@ -207,7 +207,7 @@ def table(tmp_path: Path) -> Iterator[Table]:
 
 
 @pytest.mark.promise("trainer-takeover")
-def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
+def test_trainer_killed_at_any_moment_loses_and_doubles_nothing(
     table: Table, tmp_path: Path
 ) -> None:
     table.play()
@@ -236,7 +236,9 @@ def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
 
 
 @pytest.mark.promise("trainer-takeover")
-def test_killed_again_and_again_at_random(table: Table, tmp_path: Path) -> None:
+def test_trainer_killed_repeatedly_at_random_loses_and_doubles_nothing(
+    table: Table, tmp_path: Path
+) -> None:
     rng = random.Random(1)
     table.play()
     for _ in range(5):
