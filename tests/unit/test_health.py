@@ -58,7 +58,7 @@ def test_values_beyond_the_bound_are_said_once_they_last() -> None:
     assert watch.look(249, 11, 10) == []
     assert not watch.drifting
     (text,) = watch.look(250, 12, 10)
-    assert "Q is up to 12, and the rewards so far can mean 10 at most" in text
+    assert "Q is up to 12, but the rewards so far can add up to 10 at most" in text
     assert watch.drifting
     assert watch.look(400, 12, 10) == [], "said once"
     assert watch.look(401, NAN, 10) == []
@@ -79,7 +79,7 @@ def test_values_that_grow_without_bound_are_said() -> None:
     said = [watch.look(10 * i, 1.6**i, NAN) for i in range(1, 12)]
     assert [len(each) for each in said].index(1) == GROWTHS
     assert sum(map(len, said)) == 1
-    assert "goes on growing" in said[GROWTHS][0]
+    assert "keeps growing" in said[GROWTHS][0]
     assert watch.drifting
     assert watch.look(200, 1.6**11, NAN) == []
     assert not watch.drifting, "it grows no more"
