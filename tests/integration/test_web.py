@@ -353,6 +353,8 @@ def test_control_changes_and_records_a_setting(server: Running, web: HttpServer)
 def test_control_pauses_training_while_games_play_on(
     server: Running, game: Bystander, web: HttpServer
 ) -> None:
+    # What is due before the pause stays due: the count at the end is of what came meanwhile.
+    server.until(lambda: server.row["updates_due"] <= 1, "the trainer keeps up", 45.0)
     reply = control(web, {"pause": True})
     assert reply.json == {"ok": True, "text": "training is paused; games play on"}
     server.until_row(paused=1.0)
