@@ -58,7 +58,7 @@ def test_value_watch_above_bound_long_enough_warns_once() -> None:
     assert watch.look(249, 11, 10) == []
     assert not watch.drifting
     (text,) = watch.look(250, 12, 10)
-    assert "Q is up to 12, and the rewards so far can mean 10 at most" in text
+    assert "Q is up to 12, but the rewards so far can add up to 10 at most" in text
     assert watch.drifting
     assert watch.look(400, 12, 10) == [], "said once"
     assert watch.look(401, NAN, 10) == []
@@ -79,7 +79,7 @@ def test_value_watch_exponential_growth_warns_once() -> None:
     said = [watch.look(10 * i, 1.6**i, NAN) for i in range(1, 12)]
     assert [len(each) for each in said].index(1) == GROWTHS
     assert sum(map(len, said)) == 1
-    assert "goes on growing" in said[GROWTHS][0]
+    assert "keeps growing" in said[GROWTHS][0]
     assert watch.drifting
     assert watch.look(200, 1.6**11, NAN) == []
     assert not watch.drifting, "it grows no more"
