@@ -143,7 +143,7 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
 
 def _check_all_is_well(stop: SignalFlag, *players: Games | Evaluator) -> None:
     if stop.set:
-        raise DemoError("stopped before the end")
+        raise DemoError("interrupted before the end")
     for one in players:
         if one.failures:
             raise DemoError(one.failures[0].message)

@@ -189,7 +189,7 @@ class _Demo:
         self._supervisor.poll(0.05)
         self._keys.poll()
         if self._stop.set:
-            raise Stopped("stopped before the end")
+            raise Stopped("interrupted before the end")
         for one in games:
             one.check()
 

@@ -28,8 +28,8 @@ from server.tui.live_table import number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Learn from the demonstrations that `understudy import` put into a run, and write a "
-        "checkpoint. Settings given here become the run's. Ctrl-C ends it early, and saves."
+        "Train on the demonstrations that `understudy import` put into a run, and write a "
+        "checkpoint. Settings given here become the run's. Ctrl-C saves and ends early."
     )
     parser.add_argument(
         "--updates", type=positive, required=True, metavar="N", help="updates to make"
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"understudy pretrain: {run.failure}", file=sys.stderr)
         return 1
     console.print(f"{run.made:,} updates made; checkpoint {run.saved}", soft_wrap=True)
-    console.print(f"go on with `understudy serve --resume {run.folder.path}`", soft_wrap=True)
+    console.print(f"continue with `understudy serve --resume {run.folder.path}`", soft_wrap=True)
     return 0
 
 

@@ -52,9 +52,9 @@ REPORT_S = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write what an expert plays to a file: that of Gymnasium games, which are started here "
-        "(--env), or of any game that connects. A person at the controls says so with every frame "
-        "(`took`). Ctrl-C ends it; what was played by then is written."
+        "Record what an expert plays to a file: in Gymnasium games that are started here (--env), "
+        "or in any game that connects. A person at the controls is recorded by what `took` says in "
+        "each frame. Ctrl-C ends it and writes what was played."
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE", help="the recording to write, .npz")
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="settings",
         type=Path,
         metavar="FILE",
-        help="read settings from this TOML file: what is about training is passed over",
+        help="read settings from this TOML file; those of training are ignored",
     )
 
 
@@ -113,7 +113,7 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
         given = [f"--{n}" for n in ("expert", "seed") if getattr(args, n) is not None]
         given += ["--weaken"] if args.weaken else []
         if given:
-            raise ConfigError(f"{given[0]} is about --env; name one, or leave it out")
+            raise ConfigError(f"{given[0]} needs --env")
     else:
         _check_expert(args)
         values.setdefault("server.port", 0)  # nobody else is to find it
@@ -129,8 +129,7 @@ def _check_expert(args: argparse.Namespace) -> None:
         raise ConfigError(f"--expert: {error}") from None
     if expert is None:
         raise ConfigError(
-            f"--env: no expert is known for {args.env!r}, and a network that has learnt nothing is "
-            "not worth recording; name one with --expert module:function"
+            f"--env: no expert is known for {args.env!r}; name one with --expert module:function"
         )
 
 
@@ -184,7 +183,7 @@ def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
 def _write(supervisor: Supervisor, out: Path) -> bool:
     """Have the recording written, and say what is in it."""
     if not supervisor.steps:
-        print("understudy record: nothing was played, so nothing is written", file=sys.stderr)
+        print("understudy record: nothing was played, so no file is written", file=sys.stderr)
         return False
     answer = supervisor.trainer.write_recording(out.absolute())
     if answer.error:

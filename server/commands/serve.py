@@ -31,15 +31,15 @@ log = logging.getLogger("supervisor")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Run the server until SIGINT or SIGTERM, which end it in order: all steps are stored and a "
-        "checkpoint is written. SIGUSR1 has a checkpoint written now. The dashboard is on "
-        "server.http_port; in a terminal, keys pause, save, evaluate and set, and each asks first."
+        "Run the server. SIGINT or SIGTERM stop it: all steps are stored and a checkpoint is "
+        "written. SIGUSR1 writes a checkpoint now. The dashboard is on server.http_port. In a "
+        "terminal, keys pause training, save, evaluate and change settings; each asks first."
     )
     parser.add_argument(
         "--best",
         action="store_true",
-        help="with --resume: go on from the checkpoint that evaluated best, not from the newest; "
-        "newer ones are put away",
+        help="with --resume: continue from the checkpoint that evaluated best; newer ones are "
+        "renamed",
     )
     add_config(parser)
 
@@ -58,7 +58,7 @@ def _checkpoint(supervisor: Supervisor) -> None:
 def _check_best(run: Path | None) -> None:
     """Errors: ConfigError where there is no best checkpoint to go on from."""
     if run is None:
-        raise ConfigError("--best: expected --resume with it, for a new run has no checkpoint")
+        raise ConfigError("--best needs --resume: a new run has no checkpoint")
     if run.is_dir() and checkpoint.best(run / "checkpoints") is None:
         raise ConfigError(
             f"--best: expected {run / 'checkpoints' / checkpoint.BEST}, found none; it is written "

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 
 from config.changes import live_names, parse
-from server.commands.control import ask_and_print
+from server.commands.ask_server import ask_and_print
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Change settings of a run while it runs: all that are given, or none. The run keeps them, "
-        "and goes on with them when it is resumed. What can be changed: "
+        "Change settings of a running server, all or none. A resumed run keeps them. Settings that "
+        "can be changed: "
         f"{', '.join(live_names())}."
     )
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run's folder")

@@ -114,7 +114,7 @@ class Controller:
             return {"error": str(error)}
         except Exception:  # whatever is asked for: games go on
             log.exception("a request by %s failed", who)
-            return {"error": "the server failed to do it; its log says why"}
+            return {"error": "the request failed; the server's log has the reason"}
         return {"error": f"expected {FORMS}, got another request"}
 
     def change(self, values: Mapping[str, Any], who: str) -> list[Change]:
@@ -122,8 +122,8 @@ class Controller:
         changed; what has its value already is not among that. Errors: ConfigError."""
         if who == REMOTE and (named := [key for key in values if key in CODE]):
             raise ConfigError(
-                f"{named[0]}: it names code that the server runs, so it is changed on the server's "
-                "own machine alone: `understudy set`"
+                f"{named[0]}: this setting names code that the server runs; change it on the "
+                "server's machine with `understudy set`"
             )
         return self._adopt(*changed(self._server.config, values), who)
 
@@ -134,13 +134,13 @@ class Controller:
     def pause(self, on: bool, who: str) -> Answer:
         """Stop learning, or go on. Games play, and are stored, all the while."""
         if not self._server.config.trainer.enabled:
-            return {"error": "nothing is learnt in this run (trainer.enabled is false)"}
+            return {"error": "this run does not train: trainer.enabled is false"}
         before = self._server.paused
         if on == before:
-            return {"ok": True, "text": f"training {'was paused' if on else 'went on'} already"}
+            return {"ok": True, "text": f"training is {'paused' if on else 'running'} already"}
         self._record([{"key": "paused", "from": before, "to": on}], who)
         self._server.pause(on)
-        text = "training is paused; games play on" if on else "training goes on"
+        text = "training is paused; games play on" if on else "training resumed"
         log.info("%s (%s)", text, who)
         return {"ok": True, "text": text}
 

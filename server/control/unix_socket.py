@@ -154,12 +154,11 @@ def ask(folder: Path, request: Any, timeout_s: float = ANSWER_S) -> dict[str, An
                 sock.connect(name)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             raise ConnectionError(
-                f"expected a running server of {folder}, found none; name the folder of a run "
-                "that is being served"
+                f"no server is running for {folder}; pass the folder of a run that is being served"
             ) from None
         except PermissionError:
             raise ConnectionError(
-                f"the server of {folder} is another user's; only they can ask it"
+                f"the server of {folder} belongs to another user; run this command as that user"
             ) from None
         sock.sendall(json.dumps(request).encode() + b"\n")
         with sock.makefile("rb") as answers:

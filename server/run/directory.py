@@ -81,8 +81,8 @@ class RunDirectory:
                 launch = json.loads(mark.read_text())["launches"] + 1
             elif (path / _GAME).exists():
                 raise ConfigError(
-                    f"run.dir: {path} holds a run; go on with `--resume {path}`, or choose a new "
-                    "folder"
+                    f"run.dir: {path} holds a run; continue it with `--resume {path}`, or choose a "
+                    "new folder"
                 )
             elif mark.exists():
                 launch = 1  # a start that failed, or that no game came to: nothing to go on from
@@ -205,7 +205,7 @@ def _make_private(path: Path) -> None:
     somebody may have opened it on purpose. Errors: OSError."""
     if path.is_dir():
         if path.stat().st_mode & 0o077:
-            log.warning("others may look into %s: chmod 700 keeps them out", path)
+            log.warning("%s is readable by other users; run chmod 700 on it", path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700)

@@ -55,7 +55,8 @@ class Writes:
             self._failing[what] = before + 1
             if not before:
                 self._log.error(
-                    "could not write %s: %s; %s, and it is said again only when it works",
+                    "could not write %s: %s; %s; further failures are not logged until a write "
+                    "succeeds",
                     what, errors[0], self._consequence,
                 )  # fmt: skip
         else:

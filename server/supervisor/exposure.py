@@ -21,19 +21,19 @@ def check(config: Config) -> list[str]:
     open_tempest = tempest.port is not None and not is_loopback(tempest.host)
     if server.insecure:
         where = [server.host] * open_server + [tempest.host] * open_tempest
-        return [f"whoever reaches {host} can play: there is no token" for host in where]
+        return [f"anyone who reaches {host} can play: there is no token" for host in where]
     if open_server:
         raise ConfigError(
-            f"server.host: {server.host} can be reached from other machines, and the server has no "
-            "token: expected server.token (UNDERSTUDY_SERVER__TOKEN) or server.token_file, which "
-            "a run does not save, so that --resume needs it again. Set one, listen on 127.0.0.1, "
-            "or say --insecure to let everybody in"
+            f"server.host: {server.host} is reachable from other machines, and the server has no "
+            "token: set server.token (UNDERSTUDY_SERVER__TOKEN) or server.token_file, listen on "
+            "127.0.0.1, or pass --insecure to admit everyone. A run does not save tokens: "
+            "--resume needs it again"
         )
     if open_tempest:
         raise ConfigError(
-            f"tempest.host: {tempest.host} can be reached from other machines, and these clients "
-            "can say no token. Listen on 127.0.0.1, with a tunnel in front of it, or say "
-            "--insecure to let everybody in"
+            f"tempest.host: {tempest.host} is reachable from other machines, and these clients "
+            "cannot send a token. Listen on 127.0.0.1 behind a tunnel, or pass --insecure to "
+            "admit everyone"
         )
     return []
 

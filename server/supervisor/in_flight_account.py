@@ -56,8 +56,8 @@ class InFlightAccount:
         missing = self._counters.not_in(in_rings) if self._counters else InFlight()
         if waiting or missing != InFlight():
             log.error(
-                "%d rows could not be stored, and gateways could not hand over %d steps and %d "
-                "frames; the next start counts what is missing",
+                "%d rows were not stored, and gateways still had %d steps and %d frames; the next "
+                "start counts what is missing",
                 waiting, missing.steps, missing.frames,
             )  # fmt: skip
         elif self._counters is not None and clean:

@@ -65,7 +65,7 @@ class Pretraining:
         self._stopping = False
         self._exit_code: int | None = None
         self._collector = MetricsCollector()
-        self._writes = Writes(log, "training goes on")
+        self._writes = Writes(log, "training continues")
         task = Task(resume=True, pretrain_updates=updates)
         events = EventLog(folder.events, self._writes)
         self._processes = Processes(config, folder, task, events, lambda _: None)

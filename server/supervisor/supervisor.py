@@ -100,7 +100,7 @@ class Supervisor:
         """Gateways that have reported: their sockets are served."""
         self._stopping = False
 
-        writes = self._writes = Writes(log, "serving and training go on")
+        writes = self._writes = Writes(log, "serving and training continue")
         self.events = EventLog(folder.events, writes)
         """What happens to the processes, for programs."""
         evaluated = folder.evaluated()

@@ -80,7 +80,7 @@ class Checkpointer:
         self._replay = replay
         self._learner = learner
         self._journal_writer = journal_writer
-        self._writes = Writes(log, "training goes on")
+        self._writes = Writes(log, "training continues")
 
     @property
     def failed(self) -> int:

@@ -83,7 +83,7 @@ def main(
     except EOFError:  # the supervisor is gone
         return
     except Exception as error:
-        log.exception("the trainer ends")
+        log.exception("the trainer has failed")
         if isinstance(error, _TOLD):
             with contextlib.suppress(OSError):
                 pipe.send(
@@ -113,7 +113,7 @@ def _await_game(
         if isinstance(message, Settle):
             pipe.send(Settled(TRAINER, True))
         if isinstance(message, SaveCheckpoint):
-            pipe.send(CheckpointSaved("", "there is no game yet, so there is nothing to save"))
+            pipe.send(CheckpointSaved("", "no game has connected yet, so there is nothing to save"))
 
 
 def _have_alone(folder: Path, heartbeat: Heartbeat) -> None:
@@ -127,8 +127,8 @@ def _have_alone(folder: Path, heartbeat: Heartbeat) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"another trainer still writes to {folder}; find the process that has "
-                    f"{folder / 'trainer-lock'} open and end it"
+                    f"another trainer still writes to {folder}; end the process that has "
+                    f"{folder / 'trainer-lock'} open"
                 ) from None
             heartbeat.beat()
             time.sleep(0.1)

@@ -73,7 +73,7 @@ def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> Tak
     if replay.prioritized and (saved := journal.read_priorities(folder)):
         replay.restore_priorities(saved)
     steps = len(replay) - before
-    log.info("the replay goes on with %d steps; the run was at step %d", steps, last.end.steps)
+    log.info("the replay has %d steps; the run was at step %d", steps, last.end.steps)
     return TakenIn(last.end, steps, last)
 
 
@@ -139,8 +139,8 @@ class JournalWriter:
             if time.monotonic() >= self._next_complaint:
                 self._next_complaint = time.monotonic() + COMPLAIN_S
                 log.error(
-                    "could not write rows of the replay: %s; training goes on, but %d rows would "
-                    "be lost with this process; make room on the disk",
+                    "could not write rows of the replay: %s; training continues, but %d rows would "
+                    "be lost with this process; free space on the disk",
                     str(error),  # its traceback would keep a hold of the ring
                     self.unkept,
                 )

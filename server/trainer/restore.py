@@ -90,8 +90,8 @@ def _load_checkpoint(folder: Path, replay: Replay, learner: Learner, best: bool)
     if best:
         away = checkpoint.go_back(folder, learner.updates, path)
         log.warning(
-            "--best went back to update %d at frame %d: schedules go on from there, the replay "
-            "stays as it is, and %s. docs/operating.md has the way back",
+            "--best loaded update %d at frame %d: schedules continue from there, the replay is "
+            "unchanged, and %s. To undo it, see docs/operating.md",
             learner.updates, progress.frames, _put_away(away),
         )  # fmt: skip
     return progress
@@ -99,7 +99,7 @@ def _load_checkpoint(folder: Path, replay: Replay, learner: Learner, best: bool)
 
 def _put_away(paths: Collection[Path]) -> str:
     names = ", ".join(path.name for path in paths)
-    return f"newer checkpoints are put away as {names}" if names else "there is no newer checkpoint"
+    return f"newer checkpoints were renamed to {names}" if names else "there is no newer checkpoint"
 
 
 def _take_in_demonstrations(

@@ -100,13 +100,13 @@ class Trainer:
         if takes_over:
             resume, best = True, False
         if takes_over and keep_rows:
-            raise RecordingError("the rows before the trainer died are lost; record again")
+            raise RecordingError("the trainer died and its rows are lost; record again")
         keep = config.checkpoint.replay and not pretrain_updates
         past = begin(folder, config, replay, learner, resume=resume, best=best, keep=keep)
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
         if pretrain_updates and not replay.can_sample:
             raise RecordingError(
-                f"{folder / demonstrations.FOLDER} holds no step to learn from; import more"
+                f"{folder / demonstrations.FOLDER} has no step to learn from; import more"
             )
         self._recorder: Recorder | None = None
         if keep_rows:

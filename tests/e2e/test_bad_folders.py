@@ -183,7 +183,7 @@ def test_resume_cleans_up_after_a_killed_server(
 
         assert cli.main(["set", "--run", str(path), "expert.ratio=0.5"]) == 1
         said = capsys.readouterr().err
-        assert f"expected a running server of {path}, found none; name the folder of a run" in said
+        assert f"no server is running for {path}; pass the folder of a run" in said
 
         second = serve("--resume", str(path), *options)
         with second.client() as client:

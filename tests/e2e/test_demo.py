@@ -260,5 +260,5 @@ def test_demo_ends_early_with_a_reason() -> None:
     for players in ((failed, well), (well, failed)):
         with pytest.raises(demo.DemoError, match="no such environment"):
             demo._check_all_is_well(go, *players)
-    with pytest.raises(demo.DemoError, match="stopped before the end"):
+    with pytest.raises(demo.DemoError, match="interrupted before the end"):
         demo._check_all_is_well(stop, well, failed)

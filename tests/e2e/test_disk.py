@@ -216,7 +216,7 @@ def test_full_disk_server_keeps_serving_and_logs_it_once() -> None:
 
 def test_write_failure_and_recovery_are_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    writes = Writes(logging.getLogger("trainer"), "training goes on")
+    writes = Writes(logging.getLogger("trainer"), "training continues")
     for _ in range(1000):
         with writes.tried("checkpoints") as errors:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -228,7 +228,7 @@ def test_write_failure_and_recovery_are_logged_once_each(caplog: pytest.LogCaptu
     assert (
         "could not write checkpoints: No space left on device: the disk is full" in record.message
     )
-    assert "training goes on" in record.message
+    assert "training continues" in record.message
     with writes.tried("checkpoints") as errors:
         pass
     assert not errors

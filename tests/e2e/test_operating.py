@@ -217,8 +217,8 @@ def test_server_writes_json_logs_and_event_files_and_answers_control(
             "it learns",
         )
         assert control(run, capsys, "pause")[:2] == (0, "training is paused; games play on\n")
-        assert control(run, capsys, "pause")[:2] == (0, "training was paused already\n")
-        assert control(run, capsys, "resume")[:2] == (0, "training goes on\n")
+        assert control(run, capsys, "pause")[:2] == (0, "training is paused already\n")
+        assert control(run, capsys, "resume")[:2] == (0, "training resumed\n")
         code, said, _ = control(run, capsys, "checkpoint")
         assert (code, said.startswith("checkpoint written: ")) == (0, True)
         assert Path(said.split(": ")[1].strip()).exists()

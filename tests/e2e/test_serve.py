@@ -109,7 +109,7 @@ def test_serve_stops_cleanly_and_resumes(serve: Any, tmp_path: Path) -> None:
     # What must not be: a run again without --resume, and one whose checkpoint is another game's.
     code, errors = in_process("--run", str(run))
     assert (code, len(errors)) == (2, 1)
-    assert f"holds a run; go on with `--resume {run}`" in errors[0]
+    assert f"holds a run; continue it with `--resume {run}`" in errors[0]
     (run / "game.json").write_text(
         (run / "game.json").read_text().replace('"test"', '"another game"')
     )

@@ -36,7 +36,7 @@ def test_address_beyond_loopback_needs_a_token(host: str) -> None:
         exposure.check(configured(server__host=host))
     assert exposure.check(configured(server__host=host, server__token="a token")) == []
     (said,) = exposure.check(configured(server__host=host, server__insecure=True))
-    assert said.startswith(f"whoever reaches {host} can play")
+    assert said.startswith(f"anyone who reaches {host} can play")
     assert exposure.check(configured(server__host="127.0.0.1")) == []
 
 
@@ -77,5 +77,5 @@ def test_serve_command_reports_refused_exposure(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("understudy serve: server.host: 0.0.0.0 can be reached")
+    assert done.stderr.startswith("understudy serve: server.host: 0.0.0.0 is reachable")
     assert "Traceback" not in done.stderr

@@ -217,7 +217,7 @@ def test_record_without_steps_writes_nothing(record: Any, tmp_path: Path) -> Non
     command.port()
     code, _, errors = command.finish(signal.SIGTERM)
     assert (code, out.exists()) == (1, False)
-    assert errors == "understudy record: nothing was played, so nothing is written\n"
+    assert errors == "understudy record: nothing was played, so no file is written\n"
 
 
 def test_record_options_that_conflict_are_refused(tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ def test_record_options_that_conflict_are_refused(tmp_path: Path) -> None:
         (["--out", str(tmp_path / "there.npz")], "exists; name a new file"),
         (["--out", str(tmp_path / "demo.bin")], "ends in .npz"),
         (["--out", str(tmp_path / "none/demo.npz")], "there is no folder"),
-        (["--out", str(tmp_path / "d.npz"), "--weaken", "0.5"], "--weaken is about --env"),
-        (["--out", str(tmp_path / "d.npz"), "--expert", "a:b"], "--expert is about --env"),
+        (["--out", str(tmp_path / "d.npz"), "--weaken", "0.5"], "--weaken needs --env"),
+        (["--out", str(tmp_path / "d.npz"), "--expert", "a:b"], "--expert needs --env"),
         (["--out", str(tmp_path / "d.npz"), "--env", "CartPole-v1"], "no expert is known"),
         (
             ["--out", str(tmp_path / "d.npz"), "--env", HYBRID, "--expert", "no:f"],

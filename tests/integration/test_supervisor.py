@@ -74,7 +74,7 @@ def test_settle_and_pause_do_not_depend_on_reports_or_status(tmp_path: Path) -> 
         play(server, 100)
         assert server.settle()["updates"] == row["updates"]
         supervisor.publisher.update(paused=False)  # which would be wrong, too
-        assert server.do(lambda: control({"pause": False}, "test"))["text"] == "training goes on"
+        assert server.do(lambda: control({"pause": False}, "test"))["text"] == "training resumed"
 
 
 def test_settle_without_a_game_returns_and_with_a_playing_one_times_out(tmp_path: Path) -> None:

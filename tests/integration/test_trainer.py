@@ -434,8 +434,8 @@ def test_best_network_is_kept_with_its_score(
     best = worlds(resume=True, best=True)
     assert best.slot.base_frames == 150
     (warning,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
-    assert "went back to update 50 at frame 150" in warning
-    assert f"put away as {newer.name}.left" in warning
+    assert "loaded update 50 at frame 150" in warning
+    assert f"renamed to {newer.name}.left" in warning
     # Killed now, it goes on from there all the same, without being told again.
     copy = checkpoint.latest(tmp_path / "checkpoints")
     assert copy is not None
@@ -649,7 +649,7 @@ def test_stopped_pretraining_saves_a_checkpoint(worlds: Make, tmp_path: Path) ->
 
 
 def test_pretraining_without_demonstrations_is_refused(worlds: Make) -> None:
-    with pytest.raises(RecordingError, match="holds no step to learn from"):
+    with pytest.raises(RecordingError, match="has no step to learn from"):
         worlds(rings=0, pretrain_updates=5)
 
 
@@ -893,7 +893,7 @@ def test_other_trainer_of_the_run_is_awaited_and_named(
         failed = entry.pipe.recv()
         assert isinstance(failed, ProcessFailed)
         assert "another trainer still writes to" in failed.text
-        assert f"find the process that has {tmp_path / 'trainer-lock'} open" in failed.text
+        assert f"end the process that has {tmp_path / 'trainer-lock'} open" in failed.text
 
         monkeypatch.setattr(trainer_process, "ALONE_S", 60.0)
         entry = entries(trainer__min_steps=20)
@@ -1021,7 +1021,7 @@ def test_full_disk_is_reported_and_training_continues(
     assert world.reports()["rows_unkept"] == 140
     lines = [r.message for r in caplog.records if "No space left" in r.message]
     assert len(lines) == 1, "once a minute"
-    assert "make room on the disk" in lines[0]
+    assert "free space on the disk" in lines[0]
 
 
 def test_observation_statistics_count_each_row_once_over_a_restart(

@@ -364,7 +364,7 @@ def test_control_pauses_training_while_games_play_on(
         server.until(lambda: server.row["steps_stored"] > stored + 100, "games play on", 30.0)
     assert (server.row["updates"], server.row["updates_due"]) == (updates, 0)
     assert "already" in control(web, {"pause": True}).json["text"]
-    assert control(web, {"pause": False}).json == {"ok": True, "text": "training goes on"}
+    assert control(web, {"pause": False}).json == {"ok": True, "text": "training resumed"}
     server.until_row(paused=0.0)
     server.until(lambda: server.row["updates"] > updates, "it learns again")
     # What was stored meanwhile is not owed: a quarter of an update for each new step.

@@ -265,7 +265,7 @@ def test_unknown_request_is_refused(server: Running) -> None:
 
 def test_set_without_server_says_so(tmp_path: Path, capsys: Any) -> None:
     assert cli.main(["set", "--run", str(tmp_path), "learner.gamma=0.9"]) == 1
-    assert f"expected a running server of {tmp_path}, found none" in capsys.readouterr().err
+    assert f"no server is running for {tmp_path}" in capsys.readouterr().err
 
 
 def test_unwise_settings_cause_a_warning(server: Running) -> None:

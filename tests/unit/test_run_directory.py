@@ -85,7 +85,7 @@ def test_a_start_that_no_game_came_to_may_be_made_again(tmp_path: Path) -> None:
 def test_a_run_is_not_started_over(tmp_path: Path) -> None:
     path = tmp_path / "run"
     played(path)
-    with pytest.raises(ConfigError, match=r"holds a run; go on with `--resume .*run`"):
+    with pytest.raises(ConfigError, match=r"holds a run; continue it with `--resume .*run`"):
         open_new(path)
 
 
