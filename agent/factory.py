@@ -1,4 +1,4 @@
-"""Replay and learner as configured, and one update: what trainer and arena have in common."""
+"""Replay and learner as configured, and one update: shared by the trainer and lab.sync_trainer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The learner: one optimizer step on a batch, each actor's rows told apart throughout.
 
-What is minimised is in agent.objective; here the networks, their parameter vectors, the gradient,
+What is minimized is in agent.objective; here the networks, their parameter vectors, the gradient,
 the optimizer and the target network come together. Nothing in `step` waits for the device.
 """
 

@@ -45,16 +45,16 @@ COMMANDS = {
     ),
     "fuzz": (
         "lab.fuzz.command",
-        "feed decoder and server with what is hostile, and see them bear it",
+        "check that the decoder and a server survive hostile input",
     ),
     "soak": (
         "lab.soak.command",
-        "is a server after a long time under full load what it was at first?",
+        "check that a server stays the same under full load for a long time",
     ),
     "bench": ("lab.bench.command", "measure serving, replay and learner on this machine"),
     "study": (
         "lab.study.command",
-        "named comparisons of learning, with tables, pictures and verdicts",
+        "compare ways of learning over many seeds: tables, pictures, verdicts",
     ),
     "config": ("server.commands.config", "show the configuration and where each value is from"),
 }

@@ -37,7 +37,9 @@ QUIET_S = (2.0, 10.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=30.0, metavar="M", help="%(default)s")
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, metavar="M", help="how long (%(default)s)"
+    )
     parser.add_argument(
         "--players", type=positive, default=4, metavar="N", help="processes that play (%(default)s)"
     )

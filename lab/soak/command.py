@@ -1,4 +1,4 @@
-"""`understudy soak`: is a server after a long time under full load what it was at first?
+"""`understudy soak`: is a server the same after a long time under full load?
 
 A server of its own (`understudy serve`), with a trainer that computes all the time, a replay that
 is overwritten again and again, checkpoints that are written and pruned, HTTP that is asked as
@@ -50,14 +50,14 @@ STAY_S = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Put a server of its own under full load for a long time: games that play as fast as they "
-        "are answered, visitors who come and go, a trainer that computes all the time, a replay "
-        "on the disk, checkpoints, HTTP. A JSON line for each quarter of the time, and a last one: "
-        "frame rate, 99th percentile of the answer times, memory, file descriptors and disk of the "
-        "last quarter, held against the first. Exit code 1 where they differ too much."
+        "are answered, connections that come and go, constant training, a replay on disk, "
+        "checkpoints, HTTP. Prints a JSON line for each quarter of the time, and one that compares "
+        "the last quarter with the first: frame rate, 99th percentile of the answer times, memory, "
+        "file descriptors, disk. Exit code 1 if they differ too much."
     )
     parser.add_argument(
         "--minutes", type=float, default=20.0, metavar="M",
-        help="that are judged, after the warm-up (default %(default)s)",
+        help="minutes that are judged, after the warm-up (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--clients", type=positive, default=32, metavar="N",
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
     parser.add_argument(
         "--no-pace", action="store_true",
-        help="do not judge frame rate and answer times: the machine does other things, too",
+        help="do not judge frame rate and answer times; use it on a busy machine",
     )  # fmt: skip
 
 

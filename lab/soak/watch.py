@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.load.process import LoadProcess
 from lab.proc import open_files, own_bytes
-from lab.soak.judge import Quarter, Sample, together
+from lab.soak.judge import Quarter, ServerSample, together
 from lab.soak.load import Second
 from lab.soak.server import NotFlat, SoakServer
 
@@ -34,9 +34,9 @@ class Watch:
         self._checkpoints: set[str] = set()
         """All that were seen."""
 
-    def samples(self, seconds: float) -> list[Sample]:
+    def samples(self, seconds: float) -> list[ServerSample]:
         """Of the next seconds, at least two. Errors: NotFlat."""
-        until, found = time.monotonic() + seconds, list[Sample]()
+        until, found = time.monotonic() + seconds, list[ServerSample]()
         while len(found) < 2 or time.monotonic() < until:
             found.append(self._sample())
         return found
@@ -44,7 +44,7 @@ class Watch:
     def warm_up(self, values: Mapping[str, Any], least_s: float) -> Quarter:
         """Wait until the replay is full and checkpoints have been pruned. Errors: NotFlat."""
         capacity, begin = int(values["replay.capacity_steps"]), time.monotonic()
-        found: list[Sample] = []
+        found: list[ServerSample] = []
         while True:
             found.append(self._sample())
             row = self._server.state()["row"]
@@ -58,7 +58,7 @@ class Watch:
                     f"{len(self._checkpoints)} checkpoints"
                 )
 
-    def _sample(self) -> Sample:
+    def _sample(self) -> ServerSample:
         try:
             second: Second = self._load.receive(timeout_s=WAIT_S)
         except Exception as error:  # whatever the load has sent, it plays no more
@@ -72,7 +72,7 @@ class Watch:
                 self._server.ask(path)
         disk, written = self._server.disk()
         self._checkpoints |= {path.name for path in self._server.checkpoints.glob("update-*.pt")}
-        return Sample(
+        return ServerSample(
             at_s=time.monotonic() - self._begin,
             seconds=second.seconds,
             histogram=second.histogram,

@@ -170,7 +170,7 @@ def test_recommendations_are_never_the_same() -> None:
 
 
 def test_a_log_without_answers_is_not_written(tmp_path: Path) -> None:
-    log = audit_player.Log()
+    log = audit_player.TruthLog()
     log.save(tmp_path / "client-0.npz")
     assert not list(tmp_path.iterdir())
     pending = audit_player.Pending(2)
@@ -180,7 +180,7 @@ def test_a_log_without_answers_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_log_holds_the_answers_since_the_last_time(tmp_path: Path) -> None:
-    log, pending = audit_player.Log(), audit_player.Pending(3)
+    log, pending = audit_player.TruthLog(), audit_player.Pending(3)
     pending.answered[:] = [True, False, True]
     pending.actor[:] = [Actor.DQN, 0, Actor.EXPERT]
     pending.seq[:] = 7

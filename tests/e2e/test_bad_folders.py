@@ -103,7 +103,7 @@ def test_a_truncated_checkpoint(run: Path) -> None:
     code, said = run_serve(run)
     assert code == 2
     assert f"{path}: expected a complete checkpoint" in said
-    assert "remove it to go on from the one before it" in said
+    assert "remove it to resume from the checkpoint before it" in said
     path.unlink()  # as it says
 
 

@@ -12,7 +12,7 @@ import pytest
 from config.load import ConfigError
 from lab.bench import command as bench
 from lab.bench import sb3
-from lab.bench.sb3 import Played
+from lab.bench.sb3 import GameSpeed
 
 
 def arguments(*cases: str) -> argparse.Namespace:
@@ -58,10 +58,10 @@ def test_an_update_of_ours_is_one_optimiser_step(monkeypatch: pytest.MonkeyPatch
 
 
 def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = iter([Played(100.0, 0.25), Played(200.0, 0.25), Played(400.0, 0.25)])
+    theirs = iter([GameSpeed(100.0, 0.25), GameSpeed(200.0, 0.25), GameSpeed(400.0, 0.25)])
     ours = {
-        "float32": iter([Played(300.0, 0.2), Played(400.0, 0.25), Played(400.0, 0.25)]),
-        "bfloat16": iter([Played(300.0, 0.2), Played(800.0, 0.25), Played(800.0, 0.25)]),
+        "float32": iter([GameSpeed(300.0, 0.2), GameSpeed(400.0, 0.25), GameSpeed(400.0, 0.25)]),
+        "bfloat16": iter([GameSpeed(300.0, 0.2), GameSpeed(800.0, 0.25), GameSpeed(800.0, 0.25)]),
     }
     monkeypatch.setattr(sb3, "their_game", lambda *_: next(theirs))
     monkeypatch.setattr(sb3, "our_game", lambda *given: next(ours[given[2]]))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lab.soak import command as soak
-from lab.soak.judge import BINS, Sample, bins, judge, percentile_ms, together
+from lab.soak.judge import BINS, ServerSample, bins, judge, percentile_ms, together
 from server import cli
 
 MIB = 2**20
@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
 
 def seconds(
     count: int, change: Callable[[int, dict[str, Any]], None] | None = None
-) -> list[Sample]:
+) -> list[ServerSample]:
     """So many seconds of a server that is always the same, but for what is changed."""
     rng = np.random.default_rng(0)
     found = []
@@ -46,7 +46,7 @@ def seconds(
         latencies = rng.exponential(values["latency_s"], values.pop("frames"))
         del values["latency_s"]
         found.append(
-            Sample(
+            ServerSample(
                 at_s=second, seconds=1.0, histogram=bins(latencies), visits=5,
                 written=2000 * second, **values,
             )

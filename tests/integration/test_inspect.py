@@ -144,7 +144,7 @@ def test_inspect_names_a_flipped_bit_and_a_truncated_checkpoint(
     assert code == 1
     of_checkpoint, of_rows = found["damages"]
     assert str(saved) in of_checkpoint
-    assert "remove it to go on from the one before it" in of_checkpoint
+    assert "remove it to resume from the checkpoint before it" in of_checkpoint
     assert of_rows.startswith(f"{rows}: bytes")
     assert "6 rows in them are dropped" in of_rows
     assert found["rows"] == 4, "the others are there"

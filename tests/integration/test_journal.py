@@ -178,7 +178,7 @@ def test_journal_of_another_game_or_newer_version_is_refused(tmp_path: Path) -> 
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match=r"is of version 2.*up to 1"):
+    with pytest.raises(JournalError, match=r"expected version 1 or earlier .*got 2"):
         read_back(tmp_path)
 
 

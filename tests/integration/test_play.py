@@ -20,7 +20,7 @@ import pytest
 from server.commands import play
 from server.play import client_options
 from server.play.absence import Absence
-from server.play.game_messages import Episode, GameOptions, share
+from server.play.game_messages import GameEpisode, GameOptions, share
 from server.play.games import Games
 from tests.support.fake_server import FakeServer, Peer
 from understudy_client.experts import find, returns
@@ -279,7 +279,7 @@ def test_episode_shares_add_up_to_the_total() -> None:
 
 def test_play_summary_shows_frames_shares_and_mean_return() -> None:
     assert play.summary([]) == "no complete episode"
-    episodes = [Episode(0, 0, 1.0, 10, 5, 5), Episode(1, 1, 3.0, 30, 25, 5)]
+    episodes = [GameEpisode(0, 0, 1.0, 10, 5, 5), GameEpisode(1, 1, 3.0, 30, 25, 5)]
     assert play.summary(episodes) == "2 episodes: 40 frames, 25.0% expert, mean return 2.0 +- 1.0"
 
 

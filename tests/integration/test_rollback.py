@@ -119,7 +119,7 @@ def test_nan_weights_cause_a_rollback(
         assert poison.updates == due, "going back made no update due, and none undone"
         again = world.ask(Checkpoint(), Saved)
         assert again.error is None
-    assert f"Training goes on from {saved.path} with 0.25 of learner.learning_rate" in caplog.text
+    assert f"Training continues from {saved.path} with 0.25 of learner.learning_rate" in caplog.text
     state = checkpoint.load(Path(again.path))
     assert state["learner"]["rate_factor"] == 0.25, "a resumed run keeps the lower rate"
     assert state["learner"]["updates"] > good["learner"]["updates"]
@@ -177,14 +177,14 @@ def test_rollback_without_checkpoint_restarts_from_nothing(
             world.reports(1)
         more()
         world.until(lambda: world.metrics["loss"] > 0, "it learns again")
-    assert "the first weights, for there is no good checkpoint" in caplog.text
+    assert "the initial weights, since no checkpoint is good" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"health__on_divergence": "stop"}, "as health.on_divergence says"),
-        ({"health__max_rollbacks": 2}, "after going back 2 times"),
+        ({"health__on_divergence": "stop"}, "(health.on_divergence is stop)"),
+        ({"health__max_rollbacks": 2}, "Training stopped after 2 rollbacks"),
     ],
 )
 @pytest.mark.promise("repeated-bad-updates")
@@ -281,7 +281,7 @@ def test_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
     assert not path.exists()
     # As a version that did not look has left it.
     torch.save({"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "state": state}, path)
-    with pytest.raises(CheckpointError, match="resume from an older one beside it"):
+    with pytest.raises(CheckpointError, match="resume from an older checkpoint beside it"):
         checkpoint.load(path)
 
 

@@ -241,7 +241,7 @@ def test_trainer_that_gives_up_is_not_restarted(tmp_path: Path) -> None:
             while server.error is None and time.monotonic() < deadline:
                 client.act(np.ones(3), 1.0)
         assert isinstance(server.error, ChildDied)
-        assert "as health.on_divergence says" in str(server.error)
+        assert "Training stopped (health.on_divergence" in str(server.error)
         assert server.supervisor.row["restarts_trainer"] == 0
         server.close(check=False)
         names = [event["event"] for event in read_events(server.folder.path)]

@@ -27,7 +27,7 @@ def report(sessions: list[int], played: list[list[int]], *episodes: Episode) -> 
     )  # fmt: skip
 
 
-def test_counts_rates_and_returns_of_each() -> None:
+def test_rows_report_frames_rates_and_returns_per_client() -> None:
     players = Clients()
     players.joined(joined(1))
     players.joined(joined(2, role="eval"))
@@ -44,7 +44,7 @@ def test_counts_rates_and_returns_of_each() -> None:
     assert (first["frames_per_s"], second["frames_per_s"]) == (15.0, 0.0)
 
 
-def test_who_is_gone_is_gone_and_strangers_are_nobody() -> None:
+def test_departed_and_unknown_sessions_are_not_listed() -> None:
     players = Clients()
     players.joined(joined(1))
     players.left(1)
@@ -54,7 +54,7 @@ def test_who_is_gone_is_gone_and_strangers_are_nobody() -> None:
     assert players.training == 0
 
 
-def test_only_the_newest_returns_are_kept() -> None:
+def test_recent_returns_are_limited_to_newest() -> None:
     players = Clients()
     players.joined(joined(1))
     players.report(report([1], [[0, 0, 0]], *(Episode("train", float(i), 1, 1) for i in range(80))))
@@ -62,7 +62,7 @@ def test_only_the_newest_returns_are_kept() -> None:
     assert (one["episodes"], one["last_return"], len(one["recent_returns"])) == (80, 79.0, RETURNS)
 
 
-def test_with_a_gateway_its_players_are_gone() -> None:
+def test_gateway_gone_removes_its_clients() -> None:
     players = Clients()
     for session, gateway in ((1, 0), (2, 1), (3, 0)):
         players.joined(joined(session, gateway=gateway))

@@ -10,7 +10,7 @@ import pytest
 
 from config.load import config_from
 from config.models import Config
-from lab.sync_trainer import Evaluation, SyncTrainer, SyncTrainerOptions, evaluate_expert, run
+from lab.sync_trainer import EvaluationPoint, SyncTrainer, SyncTrainerOptions, evaluate_expert, run
 from lab.vector_client import VectorClient
 from protocol.actor import NOBODY
 from protocol.messages import Actions
@@ -32,7 +32,7 @@ def options(frames: int = 300, **changed: Any) -> SyncTrainerOptions:
     return SyncTrainerOptions(**(given | changed))
 
 
-def outcome_text(found: list[Evaluation]) -> str:
+def outcome_text(found: list[EvaluationPoint]) -> str:
     """All but the time; as text, in which NaN equals NaN."""
     return repr([(e.frames, e.returns, sorted(e.metrics.items())) for e in found])
 
@@ -45,7 +45,7 @@ def test_run_with_same_seed_is_bit_identical() -> None:
 
 
 def test_run_evaluates_at_interval_and_at_end() -> None:
-    seen: list[Evaluation] = []
+    seen: list[EvaluationPoint] = []
     found = run(config(), options(frames=350, final_episodes=3), seen.append)
     assert [e.frames for e in found] == [150, 300, 350]
     assert [len(e.returns) for e in found] == [2, 2, 3]
