@@ -27,7 +27,14 @@ from config.options import given
 from protocol.spaces import GameSpec
 from server.arguments import positive
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import Failed, GameDecided, Log, Saved, Stop, TrainerReport
+from server.ipc.messages import (
+    CheckpointSaved,
+    GameDecided,
+    LogLine,
+    ProcessFailed,
+    Stop,
+    TrainerReport,
+)
 from server.monitor.collector import MetricsCollector
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes
@@ -172,13 +179,13 @@ class _Shown:
                 self._last |= {name: value for name, value in row.items() if value == value}
                 self.made = self._updates - int(row["updates_due"])
                 self.progress.update(self._task, completed=self.made, note=self._note())
-            case Log():
+            case LogLine():
                 logging.getLogger(message.source).log(message.level, "%s", message.text)
-            case Saved():
+            case CheckpointSaved():
                 self.saved = message.path
                 if message.error:
                     self.failure = f"cannot write {message.path}: {message.error}"
-            case Failed():
+            case ProcessFailed():
                 self.failure = message.text
 
     def _note(self) -> str:
