@@ -49,7 +49,7 @@ def test_update_unknown_field_is_refused(publisher: StatusPublisher) -> None:
         publisher.update(nothing=1)
 
 
-def test_update_leaves_older_snapshots_as_they_were(publisher: StatusPublisher) -> None:
+def test_update_leaves_older_snapshots_unchanged(publisher: StatusPublisher) -> None:
     publisher.add_row(
         {"time": 1.0, "frames": 10.0}, {"frames": 10.0}, TurnHistogram(), [{"session": 1}]
     )
@@ -71,7 +71,7 @@ def test_update_leaves_older_snapshots_as_they_were(publisher: StatusPublisher) 
     assert len(now.evaluations) == len(now.changes) == len(now.restarts) == len(now.starts) == 2
 
 
-def test_add_row_later_changes_of_the_rows_do_not_show(publisher: StatusPublisher) -> None:
+def test_add_row_copies_row_so_later_changes_do_not_show(publisher: StatusPublisher) -> None:
     """The supervisor goes on with its dictionaries."""
     row, last = {"time": 1.0, "loss": 0.5}, {"loss": 0.5}
     publisher.add_row(row, last, TurnHistogram(), [])
