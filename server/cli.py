@@ -66,6 +66,16 @@ PRIVATE = ("serve", "demo", "record", "import", "pretrain", "audit", "set", "con
 """What these write, and the processes that they start, is for the eyes of its owner alone."""
 
 
+LAB = "lab"
+"""The package of the commands that measure and prove: neither the wheel nor the container image has
+it."""
+
+WITHOUT_LAB = (
+    "this installation does not include the test and benchmark commands; clone the repository, run "
+    "scripts/install there, then .venv/bin/understudy {command}"
+)
+
+
 def parser_for(name: str) -> argparse.ArgumentParser:
     """The parser of one command."""
     module, text = COMMANDS[name]
@@ -100,10 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] in PRIVATE:
         os.umask(0o077)
     try:
-        module = importlib.import_module(
-            COMMANDS[words[0]][0]
-        )  # takes seconds where torch is in it
+        module = importlib.import_module(COMMANDS[words[0]][0])  # seconds where torch is in it
         code: int = module.main(parse(parser_for(words[0]), words[1:]))
+    except ModuleNotFoundError as error:
+        if error.name != LAB:
+            raise
+        print(f"understudy {words[0]}: {WITHOUT_LAB.format(command=words[0])}", file=sys.stderr)
+        return 2
     except ConfigError as error:
         print(f"understudy {words[0]}: {error}", file=sys.stderr)
         return error.exit_code

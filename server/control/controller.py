@@ -23,7 +23,7 @@ from config.load import ConfigError
 from config.models import Config
 from server.control.mailbox import NOT_NOW, Answer
 from server.gateway import expert_plugin
-from server.ipc.messages import Evaluate, Saved
+from server.ipc.messages import CheckpointSaved, Evaluate
 from server.monitor.publisher import StatusPublisher
 from server.monitor.warnings import config_warning
 from server.run.directory import RunDirectory, append_lines
@@ -151,7 +151,7 @@ class Controller:
         self._server.trainer.request_checkpoint()
         return future
 
-    def saved(self, message: Saved) -> None:
+    def saved(self, message: CheckpointSaved) -> None:
         """The trainer has written a checkpoint, or could not."""
         waiting, self._saving = self._saving, []
         for who, future in waiting:

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
-from server.ipc.messages import Failed, Log
+from server.ipc.messages import LogLine, ProcessFailed
 from server.signals import signals_blocked
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -83,7 +83,7 @@ class Child:
         try:
             while pipe is not None and pipe.poll():
                 message = pipe.recv()
-                if isinstance(message, Log | Failed):
+                if isinstance(message, LogLine | ProcessFailed):
                     self.lines.extend(message.text.splitlines())
                 yield message
         except (EOFError, OSError):  # its end is seen elsewhere

@@ -23,20 +23,20 @@ from server.control.mailbox import Mailbox
 from server.ipc.messages import (
     GATEWAY,
     Changed,
-    Dumped,
+    CheckpointSaved,
+    DumpWritten,
     Ending,
     Evaluate,
-    Failed,
     GatewayReport,
     Joined,
     Left,
-    Log,
+    LogLine,
     Pause,
+    ProcessFailed,
     Proposed,
     Ready,
-    Recorded,
+    RecordingWritten,
     RolledBack,
-    Saved,
     SavedBest,
     SaveWanted,
     Settled,
@@ -123,8 +123,8 @@ class Supervisor:
         self._game = GameChoice(folder, processes, status, writes)
 
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            Log: lambda m: logging.getLogger(m.source).log(m.level, "%s", m.text),
-            Failed: self._on_failed,
+            LogLine: lambda m: logging.getLogger(m.source).log(m.level, "%s", m.text),
+            ProcessFailed: self._on_failed,
             Settled: self._settling.answer,
             # Of gateways.
             Proposed: lambda m: self._game.propose(m.spec, self.config),
@@ -135,10 +135,10 @@ class Supervisor:
             # Of the trainer.
             Ready: self._on_ready,
             TrainerReport: self._metrics.add_trainer_report,
-            Saved: self._on_saved,
+            CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
-            Dumped: self.trainer.answer,
-            Recorded: self.trainer.answer,
+            DumpWritten: self.trainer.answer,
+            RecordingWritten: self.trainer.answer,
             RolledBack: self._on_rolled_back,
         }
 
@@ -341,7 +341,7 @@ class Supervisor:
             append_lines(self.folder.starts, [record])
         self.publisher.add_start(record)
 
-    def _on_saved(self, message: Saved) -> None:
+    def _on_saved(self, message: CheckpointSaved) -> None:
         if not self._stopping:  # then nobody waits for it
             self.trainer.answer(message)
 
@@ -350,7 +350,7 @@ class Supervisor:
             "training_rolled_back", updates=message.updates, rollbacks=message.rollbacks
         )
 
-    def _on_failed(self, message: Failed) -> None:
+    def _on_failed(self, message: ProcessFailed) -> None:
         """A process says why it ends. Errors: ConfigError, ChildDied."""
         log.error("%s", message.text)
         if self._stopping:

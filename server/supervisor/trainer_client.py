@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from server.ipc.messages import (
-    Checkpoint,
-    Dump,
-    Dumped,
-    Record,
-    Recorded,
-    Saved,
+    CheckpointSaved,
+    DumpWritten,
+    RecordingWritten,
+    SaveCheckpoint,
+    WriteDump,
+    WriteRecording,
 )
 from server.supervisor.child import Child, ChildDied
 
@@ -24,7 +24,7 @@ log = logging.getLogger("supervisor")
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
 
-Answer = TypeVar("Answer", Saved, Dumped, Recorded)
+Answer = TypeVar("Answer", CheckpointSaved, DumpWritten, RecordingWritten)
 
 
 class TrainerClient:
@@ -34,7 +34,7 @@ class TrainerClient:
         self,
         trainer: Child,
         poll: Callable[[float], None],
-        on_saved: Callable[[Saved], None],
+        on_saved: Callable[[CheckpointSaved], None],
         log_file: Path,
     ) -> None:
         """`poll`: the supervisor's loop for so many seconds, which hands over answers (`answer`).
@@ -43,30 +43,30 @@ class TrainerClient:
         self._poll = poll
         self._on_saved = on_saved
         self._log_file = log_file
-        self._answers: deque[Saved | Dumped | Recorded] = deque(maxlen=100)
+        self._answers: deque[CheckpointSaved | DumpWritten | RecordingWritten] = deque(maxlen=100)
         self._save_wanted = False
         self._next_save = 0.0
 
     # Requests.
 
-    def checkpoint(self, timeout_s: float = 60.0) -> Saved:
+    def checkpoint(self, timeout_s: float = 60.0) -> CheckpointSaved:
         """Have a checkpoint written now, and wait for it."""
-        return self._ask(Checkpoint(), Saved, timeout_s)
+        return self._ask(SaveCheckpoint(), CheckpointSaved, timeout_s)
 
     def dump(self, path: str, timeout_s: float = 600.0) -> None:
         """Have what the replay holds written to `path` (.npz), and wait for it."""
-        self._ask(Dump(path), Dumped, timeout_s)
+        self._ask(WriteDump(path), DumpWritten, timeout_s)
 
-    def write_recording(self, path: Path, timeout_s: float = 3600.0) -> Recorded:
+    def write_recording(self, path: Path, timeout_s: float = 3600.0) -> RecordingWritten:
         """Have all rows that came in written to `path`, and wait for it. With `Task.keep_rows`
         only, and best when the games have ended, so that nothing is on its way."""
-        return self._ask(Record(str(path)), Recorded, timeout_s)
+        return self._ask(WriteRecording(str(path)), RecordingWritten, timeout_s)
 
     def request_checkpoint(self) -> None:
         """Have a checkpoint written; `on_saved` is called when it is, or cannot be."""
-        self._trainer.send(Checkpoint())
+        self._trainer.send(SaveCheckpoint())
         if not self._trainer.alive:
-            self._on_saved(Saved("", "the trainer is restarting; try again"))
+            self._on_saved(CheckpointSaved("", "the trainer is restarting; try again"))
 
     def want_checkpoint(self) -> None:
         """A client asks for one: have it written soon."""
@@ -78,19 +78,19 @@ class TrainerClient:
         if self._save_wanted and now >= self._next_save:
             self._save_wanted, self._next_save = False, now + SAVE_EVERY_S
             log.info("a client asked for a checkpoint")
-            self._trainer.send(Checkpoint())
+            self._trainer.send(SaveCheckpoint())
 
     # Answers.
 
-    def answer(self, message: Saved | Dumped | Recorded) -> None:
+    def answer(self, message: CheckpointSaved | DumpWritten | RecordingWritten) -> None:
         """The trainer has answered."""
-        if isinstance(message, Saved):
+        if isinstance(message, CheckpointSaved):
             self._on_saved(message)
         self._answers.append(message)
 
     def lost(self) -> None:
         """The trainer has died: no answer will come."""
-        self._on_saved(Saved("", "the trainer has died; try again"))
+        self._on_saved(CheckpointSaved("", "the trainer has died; try again"))
 
     def _ask(self, message: Any, kind: type[Answer], timeout_s: float) -> Answer:
         """Errors: ChildDied, TimeoutError."""

@@ -33,7 +33,7 @@ CLEAN = ChaosResult(
 
 @pytest.mark.alone
 @pytest.mark.promise("chaos")
-def test_nothing_is_lost_but_what_was_in_flight() -> None:
+def test_random_kills_lose_only_steps_in_flight() -> None:
     result = chaos.chaos(60.0, players=2, events=list(EVENTS), quiet_s=(0.5, 4.0))
     assert result.ok, result
     assert result.events.keys() >= set(EVENTS)
@@ -53,12 +53,12 @@ def test_nothing_is_lost_but_what_was_in_flight() -> None:
         {"attribution": replace(CLEAN.attribution, compared=0)},
     ],
 )
-def test_what_is_wrong_is_found_wrong(wrong: dict[str, Any]) -> None:
+def test_chaos_check_detects_wrong_missing_and_doubled_rows(wrong: dict[str, Any]) -> None:
     assert CLEAN.ok
     assert not replace(CLEAN, **wrong).ok
 
 
-def test_a_hole_is_a_missing_step_before_one_that_is_there() -> None:
+def test_chaos_check_counts_a_missing_step_before_a_present_one_as_hole() -> None:
     seqs = np.arange(6)
     truth = {
         "session": np.full(6, 5),
@@ -77,7 +77,7 @@ def test_a_hole_is_a_missing_step_before_one_that_is_there() -> None:
     assert holes(truth, stored(4)) == 3
 
 
-def test_the_command_ends_with_what_it_found(
+def test_chaos_exit_code_follows_its_findings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[float] = []

@@ -109,7 +109,7 @@ def test_doctor_passes_a_playing_server_and_leaves_no_trace(server: Running) -> 
     assert after["steps_completed"] > before["steps_completed"]
     game.stop()
     server.settle()
-    assert server.supervisor.evaluations.under_way is False
+    assert server.supervisor._evaluations.found.under_way is False
     assert not server.folder.evaluations.exists(), "one frame is no evaluation"
     assert set(server.supervisor._collector.errors) <= {"protocol_version"}
     assert server.row["transitions_dropped"] == 0
@@ -195,7 +195,7 @@ def test_wrong_token_fails_the_token_step(server: Running) -> None:
     fails(target(server.port, token=None), "token", "none was given", "--token-file")
     for _ in range(GUESSES):
         fails(target(server.port, token="wrong"), "token", "another token", "--token-file")
-    fails(target(server.port), "token", "wait", "wait")
+    fails(target(server.port), "token", "too many wrong tokens", "wait")
 
 
 def answering(*messages: Any) -> Any:

@@ -15,7 +15,7 @@ from agent import diagnostics
 from protocol.actor import ACTORS, NAMES
 from protocol.errors import CODES
 from server.ipc.inflight import InFlight
-from server.ipc.messages import TURN_BUCKETS_S, Episode, GatewayReport
+from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
 from server.monitor.collector import MetricsCollector, TurnHistogram
 from server.monitor.metrics import (
     ACTOR,
@@ -234,9 +234,9 @@ def test_rates_use_the_monotonic_time_between_rows(monkeypatch: pytest.MonkeyPat
 def test_return_means_cover_the_newest_training_episodes() -> None:
     collector = MetricsCollector()
     assert math.isnan(collector.row()["episode_return_mean"])
-    old = [Episode("train", 1e6, 1)] * 50
-    new = [Episode("train", float(i), 10) for i in range(100)]
-    other = [Episode("eval", 1e9, 1), Episode("eval_expert", 1e9, 1)]
+    old = [FinishedEpisode("train", 1e6, 1)] * 50
+    new = [FinishedEpisode("train", float(i), 10) for i in range(100)]
+    other = [FinishedEpisode("eval", 1e9, 1), FinishedEpisode("eval_expert", 1e9, 1)]
     collector.gateway(report(episodes=old))
     collector.gateway(report(episodes=other + new))
     row = collector.row()

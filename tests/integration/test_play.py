@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.arguments import parse_address
 from server.commands import play
-from server.play import client_options
 from server.play.absence import Absence
 from server.play.game_messages import GameEpisode, GameOptions, share
 from server.play.games import Games
@@ -147,7 +147,8 @@ def test_refusal_is_printed_as_one_message(serve: Any, capsys: Any) -> None:
 def command(port: int, clients: int = 2) -> subprocess.Popen[str]:
     """`understudy play` with so many games, in a process of its own."""
     code = (
-        "import argparse, sys; from server import play; parser = argparse.ArgumentParser();"
+        "import argparse, sys; from server.commands import play; "
+        "parser = argparse.ArgumentParser(); "
         "play.add_arguments(parser); sys.exit(play.main(parser.parse_args()))"
     )
     words = ["--env", "CartPole-v1", "--clients", str(clients), "--connect", f"127.0.0.1:{port}"]
@@ -266,8 +267,8 @@ def test_play_options_that_conflict_are_refused(capsys: Any) -> None:
 
 
 def test_server_addresses_are_parsed() -> None:
-    assert client_options.parse_address("host:1") == ("host", 1)
-    assert client_options.parse_address("[::1]:7777") == ("::1", 7777)
+    assert parse_address("host:1") == ("host", 1)
+    assert parse_address("[::1]:7777") == ("::1", 7777)
     assert arguments().connect == ("127.0.0.1", 7777)
 
 

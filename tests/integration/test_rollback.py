@@ -18,10 +18,10 @@ from agent.checkpoint import CheckpointError
 from agent.learner import Learner
 from agent.rollback import NumbersWentBad
 from server.ipc.messages import (
-    Checkpoint,
+    CheckpointSaved,
     RolledBack,
     SaveBest,
-    Saved,
+    SaveCheckpoint,
     SavedBest,
     TrainerReport,
 )
@@ -97,7 +97,7 @@ def test_nan_weights_cause_a_rollback(
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        saved = world.ask(Checkpoint(), Saved)
+        saved = world.ask(SaveCheckpoint(), CheckpointSaved)
         good = checkpoint.load(Path(saved.path))
         rate = world.metrics["learning_rate"]
         poison.act, poison.once = nan_weights, True
@@ -117,7 +117,7 @@ def test_nan_weights_cause_a_rollback(
         world.until(lambda: world.reports()["updates_due"] == 0, "it has caught up", 60.0)
         due = (world.metrics["steps_stored"] - 50) * 0.5
         assert poison.updates == due, "going back made no update due, and none undone"
-        again = world.ask(Checkpoint(), Saved)
+        again = world.ask(SaveCheckpoint(), CheckpointSaved)
         assert again.error is None
     assert f"Training continues from {saved.path} with 0.25 of learner.learning_rate" in caplog.text
     state = checkpoint.load(Path(again.path))
@@ -131,7 +131,7 @@ def test_rollback_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -> 
     with contextlib.closing(World(tmp_path, **settings, **QUARTER)) as world:
         more = feed(world)
         more()
-        saved = world.ask(Checkpoint(), Saved)
+        saved = world.ask(SaveCheckpoint(), CheckpointSaved)
         assert saved.error is None
         poison.act, poison.once = nan_weights, True
         for _ in range(3):
@@ -148,10 +148,10 @@ def test_rollback_sets_aside_later_checkpoints(tmp_path: Path, poison: Poison) -
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        first = Path(world.ask(Checkpoint(), Saved).path)
+        first = Path(world.ask(SaveCheckpoint(), CheckpointSaved).path)
         more()
         world.until(lambda: world.metrics["updates"] >= 60, "it learns")
-        second = Path(world.ask(Checkpoint(), Saved).path)
+        second = Path(world.ask(SaveCheckpoint(), CheckpointSaved).path)
         assert first != second
         second.write_bytes(second.read_bytes()[:500])  # damaged meanwhile
         poison.act, poison.once = nan_weights, True
@@ -195,7 +195,7 @@ def test_divergence_with_stop_ends_training_with_a_message(
     try:
         world.play(played(0, 100))
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        saved = world.ask(Checkpoint(), Saved)
+        saved = world.ask(SaveCheckpoint(), CheckpointSaved)
         poison.act = nan_weights  # again and again
         at = 100
         assert world._thread is not None
@@ -243,7 +243,7 @@ def test_single_bad_update_is_only_skipped_and_counted(tmp_path: Path, poison: P
         assert metrics["updates_skipped"] == 1
         assert metrics["rollbacks"] == 0
         assert metrics["learning_rate_factor"] == 1
-        assert world.ask(Checkpoint(), Saved).error is None
+        assert world.ask(SaveCheckpoint(), CheckpointSaved).error is None
 
 
 @pytest.mark.promise("bad-weights")
@@ -254,13 +254,13 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_published(
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        good = world.ask(Checkpoint(), Saved)
+        good = world.ask(SaveCheckpoint(), CheckpointSaved)
         poison.act, poison.once = nan_weights, True
         more()
         world.until(lambda: world.metrics.get("updates_skipped"), "it has gone bad")
         more()
         for _ in range(3):
-            refused = world.ask(Checkpoint(), Saved)
+            refused = world.ask(SaveCheckpoint(), CheckpointSaved)
             assert "expected finite numbers, got NaN or infinity" in refused.error
         best = world.ask(SaveBest({"mean": 1.0}), SavedBest)
         assert best.error is not None
@@ -344,7 +344,7 @@ def test_checkpoint_keeps_the_largest_reward(tmp_path: Path) -> None:
     with contextlib.closing(World(tmp_path)) as world:
         feed(world)()
         world.reports()
-        path = Path(world.ask(Checkpoint(), Saved).path)
+        path = Path(world.ask(SaveCheckpoint(), CheckpointSaved).path)
     state = checkpoint.load(path)
     assert state["reward_max"] == 2.0
     with contextlib.closing(World(tmp_path, resume=True)) as world:

@@ -36,16 +36,16 @@ def config_for(run: Path, **more: Any) -> Config:
 
 
 def test_server_session_leaves_only_the_run_folder(tmp_path: Path) -> None:
-    root = logging.getLogger()
+    root, others = logging.getLogger(), descendants(os.getpid())
     before = root.level, list(root.handlers)
     run = tmp_path / "run"
     with running(config_for(run)) as supervisor:
-        assert descendants(os.getpid())
+        assert len(descendants(os.getpid())) > len(others)
         supervisor.poll(0.01)
         supervisor.found["remark"] = "played"
         with pytest.raises(ConfigError, match="in use"), running(config_for(run)):
             pass  # somebody has it
-    assert not descendants(os.getpid())
+    assert descendants(os.getpid()) == others
     assert (root.level, root.handlers) == before
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["launch"], summary["remark"]) == (1, "played")
@@ -56,9 +56,10 @@ def test_server_session_leaves_only_the_run_folder(tmp_path: Path) -> None:
 
 
 def test_exception_inside_the_session_stops_the_server_and_propagates(tmp_path: Path) -> None:
+    others = descendants(os.getpid())
     with pytest.raises(KeyError, match="what"), running(config_for(tmp_path / "run")):
         raise KeyError("what")
-    assert not descendants(os.getpid())
+    assert descendants(os.getpid()) == others
     assert (tmp_path / "run" / "summary.json").exists()
 
 

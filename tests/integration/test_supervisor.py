@@ -20,7 +20,7 @@ from config.load import ConfigError, config_from
 from protocol.spaces import GameSpec, Observation
 from server.gateway import process as gateway_process
 from server.gateway.frame_loop import FrameLoop
-from server.ipc.messages import Dumped, Failed, Saved
+from server.ipc.messages import CheckpointSaved, DumpWritten, ProcessFailed
 from server.net.sockets import listen
 from server.run.directory import RunDirectory
 from server.run.metrics_log import plain
@@ -142,16 +142,16 @@ def test_failure_during_stop_does_not_prevent_the_stop(server: Running) -> None:
     play(server, 2)  # so that it has a game, and a trainer that was ready
     supervisor._stopping = True
     try:
-        supervisor._handle(Failed("trainer: too late to matter"))
+        supervisor._handle(ProcessFailed("trainer: too late to matter"))
     finally:
         supervisor._stopping = False
     assert "too late to matter" in server.log()
     ready = supervisor._processes.ready
-    supervisor._handle(Failed("trainer: in the middle"))  # what follows is its end
+    supervisor._handle(ProcessFailed("trainer: in the middle"))  # what follows is its end
     supervisor._processes.ready = None
     try:
         with pytest.raises(ConfigError, match="in time"):
-            supervisor._handle(Failed("trainer: in time"))
+            supervisor._handle(ProcessFailed("trainer: in time"))
     finally:
         supervisor._processes.ready = ready
 
@@ -162,9 +162,8 @@ def test_unknown_messages_are_refused(server: Running) -> None:
 
 
 def test_missing_answer_of_a_process_is_reported(server: Running) -> None:
-
     def ask() -> None:
-        server.supervisor._ask(Saved("nothing that it answers"), Dumped, 0.1)
+        server.supervisor.trainer._ask(CheckpointSaved("nothing that it answers"), DumpWritten, 0.1)
 
     with pytest.raises(TimeoutError, match="expected the trainer to answer"):
         server.do(ask)

@@ -22,16 +22,16 @@ from config.models import Config
 from server.ipc import shared_memory
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
-    Checkpoint,
-    Dump,
-    Dumped,
-    Failed,
+    CheckpointSaved,
+    DumpWritten,
     GameDecided,
-    Log,
+    LogLine,
+    ProcessFailed,
     Ready,
-    Saved,
+    SaveCheckpoint,
     Stop,
     TrainerReport,
+    WriteDump,
 )
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
@@ -109,7 +109,7 @@ class Table:
                 while self.pipe.poll(0.02):
                     message = self.pipe.recv()
                     self.messages.append(message)
-                    assert not isinstance(message, Failed), message.text
+                    assert not isinstance(message, ProcessFailed), message.text
                     if isinstance(message, kind):
                         return message
             except (EOFError, OSError):
@@ -144,7 +144,7 @@ class Table:
     def stop(self) -> dict[str, float]:
         """Stop in order; the last metrics."""
         self.pipe.send(Stop())
-        self.hear(Saved)
+        self.hear(CheckpointSaved)
         self._process.join(PATIENCE_S)
         assert self._process.exitcode == 0
         self.pipe.close()
@@ -152,7 +152,7 @@ class Table:
         return reports[-1].metrics
 
     def warnings(self) -> list[str]:
-        return [m.text for m in self.messages if isinstance(m, Log) and m.level >= 30]
+        return [m.text for m in self.messages if isinstance(m, LogLine) and m.level >= 30]
 
     def check(self, dump: Path) -> None:
         """Everything that was written is stored, once, in order and by whom it was played."""
@@ -160,7 +160,7 @@ class Table:
         while any(ring.used for ring in self.rings):
             assert time.monotonic() < deadline, "the rings are not drained"
             time.sleep(0.01)
-        self.ask(Dump(str(dump)), Dumped)
+        self.ask(WriteDump(str(dump)), DumpWritten)
         stored = load_dump(dump)
         written = [joined(blocks, SPEC) for blocks in self.written]
         for number, rows in enumerate(written):
@@ -248,7 +248,7 @@ def test_trainer_killed_repeatedly_at_random_loses_and_doubles_nothing(
         table.kill()
     table.start()
     table.ready()
-    before = table.ask(Checkpoint(), Saved)
+    before = table.ask(SaveCheckpoint(), CheckpointSaved)
     assert before.error is None
     table.stop_playing()
     table.check(tmp_path / "dump.npz")

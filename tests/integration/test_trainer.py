@@ -24,19 +24,19 @@ from server.gateway.connection import GOODBYE_S
 from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
 from server.ipc.messages import (
     Changed,
-    Checkpoint,
-    Dump,
-    Dumped,
-    Failed,
+    CheckpointSaved,
+    DumpWritten,
     GameDecided,
     Pause,
+    ProcessFailed,
     Ready,
-    Record,
-    Recorded,
+    RecordingWritten,
     SaveBest,
-    Saved,
+    SaveCheckpoint,
     SavedBest,
     Stop,
+    WriteDump,
+    WriteRecording,
 )
 from server.trainer import process as trainer_process
 from server.trainer import restore
@@ -369,7 +369,7 @@ def test_checkpoint_is_written_on_request(worlds: Make, tmp_path: Path) -> None:
     world = worlds()
     world.play(played(0, 150))
     world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
-    saved = world.ask(Checkpoint(), Saved)
+    saved = world.ask(SaveCheckpoint(), CheckpointSaved)
     assert saved.error is None
     state = checkpoint.load(Path(saved.path))
     assert (state["frames"], state["learner"]["updates"]) == (150, 50)
@@ -382,7 +382,7 @@ def test_checkpoints_are_written_at_intervals_and_pruned(worlds: Make, tmp_path:
     for start in range(0, 400, 20):
         world.play(played(start, 20))
         time.sleep(0.02)
-    assert len(world.heard(Saved)) >= 3
+    assert len(world.heard(CheckpointSaved)) >= 3
     files = checkpoint.checkpoints(tmp_path / "checkpoints")
     assert 1 <= len(files) <= 2
 
@@ -397,7 +397,7 @@ def test_checkpoint_that_cannot_be_written_is_reported_and_training_continues(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save", full)
-    saved = world.ask(Checkpoint(), Saved)
+    saved = world.ask(SaveCheckpoint(), CheckpointSaved)
     assert "No space left on device" in str(saved.error)
     world.play(played(0, 150))
     world.until(lambda: world.metrics.get("updates") == 50, "it goes on")
@@ -520,7 +520,7 @@ def test_audit_dump_holds_every_step(worlds: Make, tmp_path: Path) -> None:
     world.play(played(0, 150))
     path = tmp_path / "replay.npz"
     # Asked for at once: what is still in the ring belongs to it.
-    assert world.ask(Dump(str(path)), Dumped) == Dumped(str(path))
+    assert world.ask(WriteDump(str(path)), DumpWritten) == DumpWritten(str(path))
     with np.load(path) as file:
         assert sorted(file.files) == ["action", "actor", "seq", "stream"]
         assert file["seq"].tolist() == list(range(150))
@@ -532,7 +532,7 @@ def test_audit_dump_holds_every_batch_if_recorded(worlds: Make, tmp_path: Path) 
     world.play(played(0, 150))
     world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
     path = tmp_path / "replay.npz"
-    world.ask(Dump(str(path)), Dumped)
+    world.ask(WriteDump(str(path)), DumpWritten)
     truth = played(0, 150)
     with np.load(path) as file:
         seq = file["batch_seq"]
@@ -546,7 +546,7 @@ def test_audit_dump_without_batches_has_only_steps(worlds: Make, tmp_path: Path)
     world = worlds(record=True)
     world.play(played(0, 5))
     path = tmp_path / "replay.npz"
-    world.ask(Dump(str(path)), Dumped)
+    world.ask(WriteDump(str(path)), DumpWritten)
     with np.load(path) as file:
         assert len(file["batch_seq"]) == 0
         assert len(file["seq"]) == 5
@@ -586,7 +586,7 @@ def test_batches_contain_demonstrations_and_the_audit_omits_them(
     world.play(played(0, 150, actor=DQN))
     world.until(lambda: world.trainer._learner.updates == 50, "all updates are made")
     path = tmp_path / "replay.npz"
-    world.ask(Dump(str(path)), Dumped)
+    world.ask(WriteDump(str(path)), DumpWritten)
     with np.load(path) as file:
         assert file["seq"].tolist() == list(range(150))
         assert (file["stream"] == 1).all()
@@ -663,7 +663,7 @@ def test_recording_holds_every_row_however_small_the_replay(worlds: Make, tmp_pa
     world.play(block)
     # Asked for at once: what is still in the ring belongs to it.
     path = tmp_path / "demo.npz"
-    assert world.ask(Record(str(path)), Recorded) == Recorded(str(path))
+    assert world.ask(WriteRecording(str(path)), RecordingWritten) == RecordingWritten(str(path))
     assert_same_rows(recording.read(path, spec=SPEC).rows, block)
 
 
@@ -671,7 +671,7 @@ def test_recording_that_cannot_be_written_is_reported(worlds: Make, tmp_path: Pa
     world = worlds(keep_rows=True)
     world.play(played(0, 10))
     (tmp_path / "file").write_text("")
-    answer = world.ask(Record(str(tmp_path / "file/demo.npz")), Recorded)
+    answer = world.ask(WriteRecording(str(tmp_path / "file/demo.npz")), RecordingWritten)
     assert "demo.npz" in str(answer.error) or "exists" in str(answer.error)
 
 
@@ -747,9 +747,9 @@ def test_long_work_is_announced_to_the_heartbeat(
     world.play(played(0, 100))
     world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
     for ask, answer in (
-        (Checkpoint(), Saved),
+        (SaveCheckpoint(), CheckpointSaved),
         (evaluated(1.0), SavedBest),
-        (Dump(str(tmp_path / "rows.npz")), Dumped),
+        (WriteDump(str(tmp_path / "rows.npz")), DumpWritten),
     ):
         world.until(lambda: pulse.allowed_s == 0, "its loop goes round")
         world.ask(ask, answer)
@@ -847,10 +847,10 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 def test_requests_before_the_game_is_decided_are_answered(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    entry.pipe.send(Checkpoint())
+    entry.pipe.send(SaveCheckpoint())
     assert entry.pipe.poll(10.0)
     saved = entry.pipe.recv()
-    assert isinstance(saved, Saved)
+    assert isinstance(saved, CheckpointSaved)
     assert saved.error is not None
     assert "no game" in saved.error
     entry.pipe.send(Stop())
@@ -891,7 +891,7 @@ def test_other_trainer_of_the_run_is_awaited_and_named(
         entry.pipe.send(GameDecided(SPEC, ()))
         assert entry.pipe.poll(30.0)
         failed = entry.pipe.recv()
-        assert isinstance(failed, Failed)
+        assert isinstance(failed, ProcessFailed)
         assert "another trainer still writes to" in failed.text
         assert f"find the process that has {tmp_path / 'trainer-lock'} open" in failed.text
 
@@ -914,7 +914,7 @@ def test_fatal_error_is_sent_to_the_supervisor(entries: Callable[..., Entry]) ->
     entry.pipe.send(GameDecided(SPEC, ("no-such-memory",)))
     assert entry.pipe.poll(10.0)
     failed = entry.pipe.recv()
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ProcessFailed)
     assert "no-such-memory" in failed.text
     entry.thread.join(10.0)
     assert entry.code == 1
@@ -1029,7 +1029,7 @@ def test_observation_statistics_count_each_row_once_over_a_restart(
 ) -> None:
     first = worlds(tmp_path / "run", learner__normalize_observations=True)
     first.play(played(0, 100))
-    first.ask(Checkpoint(), Saved)
+    first.ask(SaveCheckpoint(), CheckpointSaved)
     first.play(played(100, 30))
     first.until(lambda: first.metrics.get("steps_stored") == 130, "all is stored")
     left = as_killed(tmp_path / "run", tmp_path / "left")
@@ -1124,7 +1124,7 @@ def test_takeover_after_a_rollback_does_not_roll_back_again(
     third.play(played(0, 40, stream=2))
     third.until(lambda: third.metrics.get("updates") == 25, "it has learnt")
     assert third.metrics["frames"] == 100
-    third.ask(Checkpoint(), Saved)
+    third.ask(SaveCheckpoint(), CheckpointSaved)
     dies(third, monkeypatch)
     fourth = worlds(resume=True, best=True, over=third)
     row = fourth.reports()

@@ -13,14 +13,14 @@ from agent.device import resolve_device
 from agent.device_name import device_name
 
 
-def test_cpu_is_cpu() -> None:
+def test_device_cpu_resolves_to_cpu() -> None:
     assert device_name("cpu", "server.device") == "cpu"
     assert resolve_device("cpu", "server.device") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("build", ["2.9.0", "2.9.0+cu130"])
-def test_auto_is_cuda_where_there_is_one(
+def test_device_auto_resolves_to_cuda_only_if_available(
     there: bool, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "version", lambda _: build)
@@ -29,7 +29,7 @@ def test_auto_is_cuda_where_there_is_one(
     assert device_name("auto", "server.device") == ("cuda" if there else "cpu")
 
 
-def test_a_device_that_is_not_there_is_an_error_that_names_the_setting(
+def test_missing_cuda_device_error_names_setting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -52,7 +52,7 @@ print(*(name for name in ("torch", "server.trainer.trainer") if name in sys.modu
 """
 
 
-def test_the_supervisor_starts_without_torch(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_supervisor_modules_do_not_import_torch(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Its children import it side by side meanwhile."""
     command = [sys.executable, "-c", _SUPERVISOR, str(tmp_path_factory.mktemp("none"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -5,7 +5,7 @@ import numpy as np
 from protocol.session import stream_number
 from server.gateway.episode_stats import MOST, EpisodeStats
 from server.gateway.slots import SlotTable
-from server.ipc.messages import Episode
+from server.ipc.messages import FinishedEpisode
 from tests.support.worlds import DQN, EXPERT, SPEC
 
 
@@ -15,7 +15,7 @@ def test_episode_sums_rewards_and_length_of_its_frames() -> None:
     for earned, pending in ((0.0, False), (1.5, True), (2.0, True)):
         stats.add(table, rows, np.full(2, earned, np.float32), np.full(2, pending))
     stats.end(table, rows[1:], np.array([True]))
-    assert stats.take() == [Episode("eval", 3.5, 2, 6)]
+    assert stats.take() == [FinishedEpisode("eval", 3.5, 2, 6)]
     assert stats.take() == []
     assert table.episode_return[rows].tolist() == [3.5, 0]
     assert table.episode_length[rows].tolist() == [2, 0]

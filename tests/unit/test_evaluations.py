@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.ipc.messages import Episode
+from server.ipc.messages import FinishedEpisode
 from server.run.evaluations import MOST, Evaluation, Evaluations
 
 NONE: dict[str, Any] = {
@@ -20,12 +20,12 @@ NONE: dict[str, Any] = {
 }
 
 
-def student(*returns: float) -> list[Episode]:
-    return [Episode("eval", each, 10) for each in returns]
+def student(*returns: float) -> list[FinishedEpisode]:
+    return [FinishedEpisode("eval", each, 10) for each in returns]
 
 
-def teacher(*returns: float) -> list[Episode]:
-    return [Episode("eval_expert", each, 10) for each in returns]
+def teacher(*returns: float) -> list[FinishedEpisode]:
+    return [FinishedEpisode("eval_expert", each, 10) for each in returns]
 
 
 class Gateway:
@@ -36,7 +36,7 @@ class Gateway:
         self.now = 0.0
 
     def report(
-        self, playing: int, episodes: list[Episode], frames: int = 0, version: int = 1
+        self, playing: int, episodes: list[FinishedEpisode], frames: int = 0, version: int = 1
     ) -> list[Evaluation]:
         self.now += 1
         found = self.evaluations.report(playing, episodes, frames, version, self.now)
@@ -44,7 +44,7 @@ class Gateway:
             found += self.evaluations.close(self.now)
         return found
 
-    def evaluate(self, *episodes: Episode, frames: int = 0) -> Evaluation:
+    def evaluate(self, *episodes: FinishedEpisode, frames: int = 0) -> Evaluation:
         """A whole evaluation in two reports."""
         assert self.report(1, [], frames) == []
         (found,) = self.report(0, list(episodes), frames)
@@ -107,7 +107,7 @@ def test_evaluation_closes_only_after_all_gateways_report() -> None:
 
 def test_training_episodes_are_ignored() -> None:
     gateway = Gateway()
-    training = [Episode("train", 100.0, 10)]
+    training = [FinishedEpisode("train", 100.0, 10)]
     assert gateway.report(0, training) == []
     gateway.report(1, training)
     (found,) = gateway.report(0, [*training, *student(2.0)])
@@ -219,6 +219,6 @@ def test_evaluations_restored_from_lines_keep_metrics() -> None:
     ],
 )  # fmt: skip
 def test_evaluation_text_reports_means_and_episode_counts(
-    episodes: list[Episode], text: str
+    episodes: list[FinishedEpisode], text: str
 ) -> None:
     assert Gateway().evaluate(*episodes, frames=30).text() == f"evaluation at frame 30: {text}"

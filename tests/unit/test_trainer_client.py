@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from server.ipc.messages import Checkpoint, Dumped, Saved
+from server.ipc.messages import CheckpointSaved, DumpWritten, SaveCheckpoint
 from server.supervisor import trainer_client
 from server.supervisor.child import ChildDied
 from server.supervisor.trainer_client import TrainerClient
 
 
-class Trainer:
+class FakeTrainer:
     """What is sent is kept."""
 
     def __init__(self) -> None:
@@ -31,8 +31,8 @@ class Desk:
     """A client, its trainer, and what happens whenever the loop comes round."""
 
     def __init__(self) -> None:
-        self.trainer = Trainer()
-        self.saved: list[Saved] = []
+        self.trainer = FakeTrainer()
+        self.saved: list[CheckpointSaved] = []
         self.then: Callable[[], None] = lambda: None
         self.client = TrainerClient(
             self.trainer,  # type: ignore[arg-type]
@@ -47,24 +47,24 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_the_answer_is_that_of_the_kind_asked_for(desk: Desk) -> None:
+def test_checkpoint_request_returns_answer_of_its_kind(desk: Desk) -> None:
     def answers() -> None:
-        desk.client.answer(Dumped("replay.npz"))
-        desk.client.answer(Saved("update-1.pt"))
+        desk.client.answer(DumpWritten("replay.npz"))
+        desk.client.answer(CheckpointSaved("update-1.pt"))
 
     desk.then = answers
-    assert desk.client.checkpoint() == Saved("update-1.pt")
-    assert desk.trainer.sent == [Checkpoint()]
-    assert desk.saved == [Saved("update-1.pt")], "whoever else waits for it is told"
+    assert desk.client.checkpoint() == CheckpointSaved("update-1.pt")
+    assert desk.trainer.sent == [SaveCheckpoint()]
+    assert desk.saved == [CheckpointSaved("update-1.pt")], "whoever else waits for it is told"
 
 
-def test_answers_from_before_do_not_count(desk: Desk) -> None:
-    desk.client.answer(Saved("update-1.pt"))
+def test_checkpoint_request_ignores_earlier_answers(desk: Desk) -> None:
+    desk.client.answer(CheckpointSaved("update-1.pt"))
     with pytest.raises(TimeoutError, match=r"within 0\.01 s"):
         desk.client.checkpoint(0.01)
 
 
-def test_a_trainer_that_ends_or_is_another_does_not_answer(desk: Desk) -> None:
+def test_request_when_trainer_dies_or_is_replaced_raises(desk: Desk) -> None:
     def dies() -> None:
         desk.trainer.alive = False
 
@@ -76,15 +76,15 @@ def test_a_trainer_that_ends_or_is_another_does_not_answer(desk: Desk) -> None:
             desk.client.dump("replay.npz")
 
 
-def test_a_request_while_there_is_no_trainer_fails_at_once(desk: Desk) -> None:
+def test_checkpoint_request_without_trainer_fails_at_once(desk: Desk) -> None:
     desk.trainer.alive = False
     desk.client.request_checkpoint()
-    assert desk.saved == [Saved("", "the trainer is restarting; try again")]
+    assert desk.saved == [CheckpointSaved("", "the trainer is restarting; try again")]
     desk.client.lost()
-    assert desk.saved[-1] == Saved("", "the trainer has died; try again")
+    assert desk.saved[-1] == CheckpointSaved("", "the trainer has died; try again")
 
 
-def test_checkpoints_that_clients_want_are_written_at_intervals(
+def test_checkpoints_wanted_by_clients_are_requested_at_intervals(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -92,8 +92,8 @@ def test_checkpoints_that_clients_want_are_written_at_intervals(
     for _ in range(3):
         desk.client.want_checkpoint()
         desk.client.request_wanted()
-    assert desk.trainer.sent == [Checkpoint()]
+    assert desk.trainer.sent == [SaveCheckpoint()]
     now[0] += trainer_client.SAVE_EVERY_S
     desk.client.request_wanted()
     desk.client.request_wanted()
-    assert desk.trainer.sent == [Checkpoint()] * 2, "the second was still wanted"
+    assert desk.trainer.sent == [SaveCheckpoint()] * 2, "the second was still wanted"
