@@ -8,6 +8,7 @@ FINAL rows are in no ring.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,17 @@ Places = npt.NDArray[np.integer]
 
 COMPLETE = 0x80
 """The bit of a tag that says that the step may be sampled: it has a successor or is terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """How many of the stored steps each actor played. Fractions of no steps are 0."""
+
+    total: int
+    dqn: int
+    expert: int
+    frac_dqn: float
+    frac_expert: float
 
 
 class ActorIndex:
@@ -37,6 +49,7 @@ class ActorIndex:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of tags and rings."""
         return self.tags.nbytes + self._rings.nbytes
 
     def stored(self, actors: Iterable[Actor] = ACTORS) -> int:
@@ -46,6 +59,12 @@ class ActorIndex:
     def complete(self, actors: Iterable[Actor] = ACTORS) -> int:
         """Complete steps of these actors."""
         return sum(self._complete[actor] for actor in actors)
+
+    def composition(self) -> Composition:
+        """How many of the stored steps each actor played. O(1)."""
+        dqn, expert = (self.stored((who,)) for who in (Actor.DQN, Actor.EXPERT))
+        total = dqn + expert
+        return Composition(total, dqn, expert, dqn / max(total, 1), expert / max(total, 1))
 
     def replace(
         self, at: int, actor: npt.NDArray[np.uint8], complete: npt.NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""What a learner is given: a batch of windows."""
+"""A batch of n-step windows, as the learner gets it."""
 
 from __future__ import annotations
 

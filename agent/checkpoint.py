@@ -1,4 +1,7 @@
-"""Files that a run goes on from: written whole or not at all, and checked when read.
+"""Checkpoints: files to resume a run from, written whole or not at all, checked when read.
+
+torch is imported where a checkpoint is written or read: the supervisor, which only looks for
+files, starts without it.
 
 A file holds a format name and version and the caller's state: nested dicts and lists of tensors
 and plain values. It is read with `weights_only`: a checkpoint from elsewhere cannot run code.
@@ -12,24 +15,21 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from agent.files import TEMPORARY, written_whole
-from agent.health import not_finite
 
 FORMAT = "understudy checkpoint"
 VERSION = 1
 
 SUFFIX = ".pt"
 BEST = "best.pt"
-"""The checkpoint that evaluated best. It stays until a better one takes its place, and nothing goes
-on from it by itself."""
+"""The checkpoint that evaluated best. It stays until a better one takes its place; a plain resume
+does not use it."""
 LEFT = ".left"
-"""Behind the name of a checkpoint that was put away: nothing goes on from it."""
+"""Suffix of a checkpoint that was set aside: no run resumes from it."""
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be gone on from; the message says why and what to do."""
+    """A checkpoint that cannot be used; the message says why and what to do."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -37,13 +37,17 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
     Whenever the process or the machine stops, `path` is the old file or the new one, complete.
     Makes the folder if there is none. Errors: OSError, with the temporary file removed;
-    CheckpointError where the state holds a number that is NaN or infinite: nobody could go on from
-    it.
+    CheckpointError where the state holds a number that is NaN or infinite: no run could resume
+    from it.
     """
+    import torch
+
+    from agent.health import not_finite
+
     if bad := not_finite(state):
         raise CheckpointError(
             f"expected finite numbers, got NaN or infinity in {_some(bad)}; nothing was written, "
-            "and what was saved before is as it was"
+            "earlier checkpoints are unchanged"
         )
     # First into memory: torch's writer hides what a full disk says behind errors of its own.
     whole = io.BytesIO()
@@ -59,6 +63,10 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
     file that is missing, damaged, no checkpoint, of another version, or of another game, and for
     one that holds numbers that are NaN or infinite.
     """
+    import torch
+
+    from agent.health import not_finite
+
     try:
         _check_bytes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -86,8 +94,8 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
         )
     if bad := not_finite(state):
         raise CheckpointError(
-            f"{path}: expected finite numbers, got NaN or infinity in {_some(bad)}; move it away, "
-            "and resume from an older one beside it"
+            f"{path}: expected finite numbers, got NaN or infinity in {_some(bad)}; move it away "
+            "and resume from an older checkpoint beside it"
         )
     return state
 
@@ -122,18 +130,17 @@ def best(folder: Path) -> Path | None:
 
 
 def left(folder: Path) -> list[Path]:
-    """The checkpoints that were put away, the oldest first."""
+    """The checkpoints that were set aside, the oldest first."""
     return sorted(path for path in folder.glob("*" + SUFFIX + LEFT) if path.is_file())
 
 
 def go_back(folder: Path, updates: int, source: Path | None) -> list[Path]:
-    """Put away the checkpoints of more than so many updates, so that the run can go on from there:
-    their names get another ending, and nothing takes them for checkpoints any more. Returns where
-    they are now.
+    """Set aside the checkpoints of more than so many updates, so that the run can continue from
+    there: they get the suffix LEFT and no longer count as checkpoints. Returns their new paths.
 
-    `source`: the checkpoint that is gone on from, if any. It is the newest one from now on, under a
-    name of its own where that is the best one: else a run that is killed before it is saved again
-    would begin anew. Errors: OSError.
+    `source`: the checkpoint that the run continues from, if any. It becomes the newest one; the
+    best checkpoint is copied to a name of its own for that, or a run that is killed before its next
+    checkpoint would start from the beginning. Errors: OSError.
     """
     newest = folder / file_name(updates)
     if source is not None and not newest.exists():
@@ -152,7 +159,7 @@ def file_name(updates: int) -> str:
 
 
 def prune(folder: Path, keep: int, keep_every: int | None = None) -> None:
-    """Delete all but the newest `keep` checkpoints (at least 1), and what a stopped save left.
+    """Delete all but the newest `keep` checkpoints (at least 1), and files of interrupted saves.
 
     `keep_every`: of the older ones, the first after each so many updates stays for good.
     """
@@ -194,5 +201,5 @@ def _check_bytes(path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{path}: expected a complete checkpoint, got a file that cannot be read ({error}); "
-        "remove it to go on from the one before it, if there is one"
+        "remove it to resume from the checkpoint before it, if there is one"
     )

@@ -1,20 +1,15 @@
-"""What looks at pictures: uint8 frames, stacked, through convolutions to a row of numbers."""
+"""Convolutions: stacked uint8 pictures to a row of numbers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from agent.pictures import colors_first, sides
 from protocol.spaces import Observation
-
-SMALLEST = 8
-"""Sides of less are no picture: too few places for a filter to slide over."""
 
 LARGE = 36
 """From these sides on, the three layers of Mnih et al. fit."""
-
-COLOURS = 4
-"""A side of at most this is that of the colours."""
 
 
 class Convolutions(nn.Module):
@@ -24,9 +19,9 @@ class Convolutions(nn.Module):
     def __init__(self, observation: Observation, frames: int) -> None:
         """`frames`: how many of them are seen together."""
         super().__init__()
-        colours, height, width = _sides(observation.shape)
-        self._colours_last = len(observation.shape) == 3 and not _colours_first(observation.shape)
-        inputs = frames * colours
+        colors, height, width = sides(observation.shape)
+        self._colors_last = len(observation.shape) == 3 and not colors_first(observation.shape)
+        inputs = frames * colors
         layers = (
             [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
             if min(height, width) >= LARGE
@@ -41,33 +36,12 @@ class Convolutions(nn.Module):
         self.size = inputs * height * width
         """Numbers that come out for each observation."""
 
-    @staticmethod
-    def suit(observation: Observation) -> bool:
-        """Whether these observations are pictures: uint8, two sides and perhaps colours."""
-        shape = observation.shape
-        if observation.dtype != "uint8" or len(shape) not in (2, 3):
-            return False
-        if len(shape) == 3 and min(shape[0], shape[2]) > COLOURS:
-            return False
-        return min(_sides(shape)[1:]) >= SMALLEST
-
     def forward(self, frames: Tensor) -> Tensor:
-        """uint8 [B, k, *shape] -> float32 [B, size]. Two-sided frames are grey; of three sides the
-        first or the last is that of the colours, whichever is at most 4."""
-        if self._colours_last:
+        """uint8 [B, k, *shape] -> float32 [B, size]. Two-sided frames are gray; of three sides the
+        first or the last is that of the colors, whichever is at most 4."""
+        if self._colors_last:
             frames = frames.movedim(-1, 2)
         planes = frames.reshape(frames.shape[0], -1, *frames.shape[-2:])
         scaled = planes.to(torch.float32) * (1 / 255)
         features: Tensor = self.layers(scaled.to(next(self.parameters()).dtype))
         return features.flatten(1).float()
-
-
-def _colours_first(shape: tuple[int, ...]) -> bool:
-    return shape[0] <= COLOURS
-
-
-def _sides(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Colours, height and width of a picture's shape."""
-    if len(shape) == 2:
-        return 1, shape[0], shape[1]
-    return shape if _colours_first(shape) else (shape[2], shape[0], shape[1])  # type: ignore[return-value]

@@ -79,15 +79,15 @@ class ActionSelector:
             for column in range(columns.start, columns.stop)
         ]
         self._low, self._high = spec.low, spec.high
-        self._coins = np.empty(0)
+        self._uniforms = np.empty(0)
 
     def pick(
         self,
         expert: npt.NDArray[np.float32],
         roles: npt.NDArray[np.uint8],
-        mix: ActingParams,
-        leads: npt.NDArray[np.bool_],
-        left: npt.NDArray[np.int64],
+        params: ActingParams,
+        expert_leads: npt.NDArray[np.bool_],
+        frames_left: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.bool_]:
         """Which of `n` frames the expert plays, [n]; the others are the network's.
 
@@ -95,23 +95,23 @@ class ActionSelector:
         [n] numbers from ROLES. Every frame of the role eval_expert must have a recommendation: the
         session sees to that.
 
-        `leads` [n], `left` [n]: of each frame's slot, whether the expert leads in its segment or
-        episode, and for how many frames more. Both are brought up to date, for the slot's next
-        frame; where an episode begins `left` must be 0. Who leads is drawn only where nothing is
-        left: a ratio that changes, to 0 or 1 as well, holds from the next segment or episode on
-        (with unit "frame", from the next frame). A frame without a recommendation is the network's,
-        and counts: the segment goes on around it.
+        `expert_leads` [n], `frames_left` [n]: of each frame's slot, whether the expert leads in its
+        segment or episode, and for how many frames more. Both are updated for the slot's next
+        frame; where an episode begins `frames_left` must be 0. Who leads is drawn only where no
+        frames are left: a ratio that changes, to 0 or 1 as well, takes effect at the next segment
+        or episode (with unit "frame", at the next frame). A frame without a recommendation is the
+        network's, and counts: the segment continues around it.
         """
-        by_expert: npt.NDArray[np.bool_] = self._draw(len(roles)) < mix.expert_ratio
-        if mix.unit == "frame":
-            left[:] = 0
+        by_expert: npt.NDArray[np.bool_] = self._draw(len(roles)) < params.expert_ratio
+        if params.unit == "frame":
+            frames_left[:] = 0
         else:
-            over = left == 0
-            np.copyto(leads, by_expert, where=over)
-            length = mix.segment_frames if mix.unit == "segment" else WHOLE_EPISODE
-            np.copyto(left, length, where=over)
-            left -= 1
-            by_expert[:] = leads
+            over = frames_left == 0
+            np.copyto(expert_leads, by_expert, where=over)
+            length = params.segment_frames if params.unit == "segment" else WHOLE_EPISODE
+            np.copyto(frames_left, length, where=over)
+            frames_left -= 1
+            by_expert[:] = expert_leads
         by_expert &= roles == TRAIN
         by_expert |= roles == EVAL_EXPERT
         by_expert &= ~np.isnan(expert[:, 0])
@@ -123,7 +123,7 @@ class ActionSelector:
         expert: npt.NDArray[np.float32],
         by_expert: npt.NDArray[np.bool_],
         roles: npt.NDArray[np.uint8],
-        mix: ActingParams,
+        params: ActingParams,
         actors: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.uint8],
     ) -> None:
@@ -136,14 +136,14 @@ class ActionSelector:
         n = len(actions)
         exploring = roles == TRAIN
         exploring &= ~by_expert
-        if mix.noise > 0 and self._ranges:
+        if params.noise > 0 and self._ranges:
             for column, head in self._ranges:
-                scale = mix.noise * (head.high - head.low) / 2
+                scale = params.noise * (head.high - head.low) / 2
                 noise = self._rng.standard_normal(n, dtype=np.float32)
                 actions[:, column] += noise * (scale * exploring)
             np.clip(actions, self._low, self._high, out=actions)
         # A coin of its own: exploring must not depend on how narrowly the expert was missed.
-        exploring &= self._draw(n) < mix.epsilon
+        exploring &= self._draw(n) < params.epsilon
         if exploring.any():
             for column, choices in self._choices:
                 random = self._rng.integers(choices, size=n)
@@ -155,8 +155,8 @@ class ActionSelector:
 
     def _draw(self, n: int) -> npt.NDArray[np.float64]:
         """`n` uniform numbers in [0, 1), in memory that the next call reuses."""
-        if len(self._coins) < n:
-            self._coins = np.empty(max(n, 2 * len(self._coins)))
-        coins = self._coins[:n]
-        self._rng.random(out=coins)
-        return coins
+        if len(self._uniforms) < n:
+            self._uniforms = np.empty(max(n, 2 * len(self._uniforms)))
+        uniforms = self._uniforms[:n]
+        self._rng.random(out=uniforms)
+        return uniforms

@@ -1,4 +1,4 @@
-"""A run's demonstrations: recordings in its folder, and how they get into the replay."""
+"""Demonstrations: recordings in a run's folder, and how they enter the replay."""
 
 from __future__ import annotations
 

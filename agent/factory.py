@@ -1,4 +1,4 @@
-"""Replay and learner as configured, and one update: what trainer and arena have in common."""
+"""Replay and learner as configured, and one update: shared by the trainer and lab.sync_trainer."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def learn_once(
     replay.beta = scheduled(config.replay.priority_beta, frames)
     batch = replay.sample(config.learner.batch_size)
     td_errors = learner.step(batch.to(device), frames)
-    if replay.prioritised:
+    if replay.prioritized:
         replay.update_priorities(batch.indices, td_errors)
     return batch

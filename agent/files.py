@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files that are added to whole lines at a time."""
+"""Atomic writes: files written whole or not at all, and whole lines appended to files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY = ".tmp"
-"""Behind the name of a file that is still being written."""
+"""Suffix of a file that is still being written."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How far the expert has handed over to the student, by what evaluations say of both. Pure."""
+"""How far the expert has handed over to the student, computed from evaluations of both. Pure."""
 
 from __future__ import annotations
 

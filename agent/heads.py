@@ -1,4 +1,4 @@
-"""What the heads of a network do, measured on a batch of states: agent.health judges it."""
+"""Measurements of each head of a network on a batch of states, which agent.health judges."""
 
 from __future__ import annotations
 

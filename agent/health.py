@@ -1,4 +1,4 @@
-"""Whether what is learnt is sound: numbers that are none, values that drift, dead heads. Pure.
+"""Health checks of learning: NaN and infinity, values that drift, dead heads. Pure.
 
 The learner counts on the device (agent.diagnostics) and says what its heads do (`Learner.heads`);
 here is what that means. Nothing in this module waits for a device.
@@ -18,8 +18,8 @@ from agent.heads import HeadNumbers
 from config.models import ImitationConfig, LearnerConfig
 
 LASTING = 1000
-"""Updates for which something must hold until it is warned of: a network that has just begun says
-anything, and one batch is no evidence."""
+"""Updates for which a fault must last before it is reported: the outputs of a new network mean
+nothing, and one batch is no evidence."""
 
 FLAT = 1e-6
 """A spread below this share of the largest output is the rounding of float32."""
@@ -52,7 +52,7 @@ def _bad(value: Any, name: str) -> Iterator[str]:
 
 
 def value_bound(reward_max: float, learner: LearnerConfig, imitation: ImitationConfig) -> float:
-    """The largest |Q| that rewards of at most `reward_max` by magnitude can mean.
+    """The largest |Q| that rewards of at most `reward_max` by magnitude can add up to.
 
     A return is at most `sum over k of gamma^k reward_max = reward_max / (1 - gamma)`, and so is an
     n-step target, whatever n: `reward_max (1 - gamma^n) / (1 - gamma) + gamma^n bound = bound`.
@@ -65,7 +65,7 @@ def value_bound(reward_max: float, learner: LearnerConfig, imitation: ImitationC
 
 
 class ValueWatch:
-    """Watches the largest |Q|: whether it is beyond what rewards can mean, and whether it grows
+    """Watches the largest |Q|: whether it exceeds what rewards can add up to, and whether it grows
     without bound."""
 
     def __init__(self, lasting: int = LASTING, growth_every: int = GROWTH_EVERY) -> None:
@@ -91,7 +91,7 @@ class ValueWatch:
             if updates - since >= self._lasting and "beyond" not in self._said:
                 self._said.add("beyond")
                 found.append(
-                    f"values drift: Q is up to {q_max:.3g}, and the rewards so far can mean "
+                    f"values drift: Q is up to {q_max:.3g}, but the rewards so far can add up to "
                     f"{bound:.3g} at most; lower learner.learning_rate or learner.gamma, or let "
                     "the target network follow more slowly"
                 )
@@ -106,7 +106,7 @@ class ValueWatch:
                     self._said.add("growing")
                     found.append(
                         f"values drift: the largest Q has grown from {self._levels[0]:.3g} to "
-                        f"{q_max:.3g} and goes on growing; see whether rewards grow, and lower "
+                        f"{q_max:.3g} and keeps growing; check whether rewards grow, and lower "
                         "learner.learning_rate, or let the target network follow more slowly"
                     )
             else:
@@ -154,8 +154,8 @@ class HeadWatch:
             if updates - since >= self._lasting and head.name not in self._said:
                 self._said.add(head.name)
                 found.append(
-                    f"the head {head.name!r} is dead: for {updates - since:,} updates {fault}; go "
-                    "back to a checkpoint in which it was not, with a lower learner.learning_rate"
+                    f"the head {head.name!r} is dead: for {updates - since:,} updates {fault}; "
+                    "resume from a checkpoint from before, with a lower learner.learning_rate"
                 )
         return found
 

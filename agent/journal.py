@@ -1,16 +1,16 @@
-"""The journal: what the replay holds, in files, written as it is appended.
+"""The journal: the rows of the replay in files, written as they are appended.
 
     replay/
       000001.rows     segments, the oldest first; each a header and then blocks of rows
       000002.rows
-      priorities.npz  what the rows' priorities were at the last checkpoint (prioritised replay)
+      priorities.npz  what the rows' priorities were at the last checkpoint (prioritized replay)
 
 A block is written behind the last one with a single call: a header of HEADER_BYTES, which says how
 many rows there are and what their checksum is, and the columns of agent.step.StepBlock, the widest
 numbers first and without gaps. The format in full is in docs/reliability.md. What was written is
 the operating system's: a process that is killed loses nothing of it. A machine that stops may lose
 the last half minute. Nothing is ever changed in place, so saving costs no time, and damage stays
-where it is: a reader drops the block whose checksum differs, says so, and goes on behind it.
+local: a reader drops the block whose checksum differs, reports it, and continues behind it.
 
 Segments go when all of their rows have left the replay. They are read without executing anything
 in them.
@@ -328,8 +328,8 @@ def _check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
         return None
     if version > VERSION:
         raise JournalError(
-            f"{path} is of version {version} of the replay's files, and this understudy knows "
-            f"those up to {VERSION}; go on with the one that wrote it, or move {path.parent} away"
+            f"{path}: expected version {VERSION} or earlier of the replay's files, got {version}; "
+            f"resume with the understudy that wrote it, or move {path.parent} away"
         )
     text = data[_SEGMENT.size : _SEGMENT.size + length]
     if zlib.crc32(text) != checksum:

@@ -1,6 +1,6 @@
 """The learner: one optimizer step on a batch, each actor's rows told apart throughout.
 
-What is minimised is in agent.objective; here the networks, their parameter vectors, the gradient,
+What is minimized is in agent.objective; here the networks, their parameter vectors, the gradient,
 the optimizer and the target network come together. Nothing in `step` waits for the device.
 """
 
@@ -91,7 +91,7 @@ class Learner:
         if learner.precision == "bfloat16":
             copies = (
                 Bfloat16Copy(self.network, self._vector),
-                Bfloat16Copy(self.target, self._target_vector),
+                Bfloat16Copy(self.network, self._target_vector),
             )
             online, target = (each.network for each in copies)
             self._bfloat16_copies.extend(copies)

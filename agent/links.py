@@ -1,4 +1,4 @@
-"""Which row follows which: the links between the rows of a stream.
+"""Links: which row of a stream follows which.
 
 A row is known by its *serial number*, the count of rows that were appended before it. A link is
 made from a step to the row with the next `seq` of the same stream, and only if

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent.convolutions import Convolutions
+from agent.pictures import is_picture
 from agent.targets import best_choices
 from agent.values import value_head
 from config.models import LearnerConfig
@@ -106,7 +107,7 @@ class QNetwork(nn.Module):
             self.obs_scale = nn.Parameter(torch.ones(size), requires_grad=False)
         self.pictures: Convolutions | None = None
         inputs = frame_stack * spec.observation_size
-        if learner.trunk == "auto" and Convolutions.suit(spec.observation):
+        if learner.trunk == "auto" and is_picture(spec.observation):
             self.pictures = Convolutions(spec.observation, frame_stack)
             inputs = self.pictures.size
 

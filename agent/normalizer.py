@@ -1,4 +1,4 @@
-"""Running mean and deviation of what games show, to scale observations by."""
+"""Running mean and deviation of observations, to normalize them by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is minimised: the losses of agent.losses for the rows of a batch, weighted and added up.
+"""The objective: the losses of agent.losses for the rows of a batch, weighted and added up.
 
     loss = sum over rows i of  a_i * mean over branches of the value head's loss
                              + b_i * mean over columns of (network's action - action taken)^2

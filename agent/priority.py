@@ -1,4 +1,4 @@
-"""Prioritised replay: rows that surprised are drawn more often (proportional variant of Schaul et
+"""Prioritized replay: rows that surprised are drawn more often (proportional variant of Schaul et
 al. 2016, arXiv:1511.05952).
 
     p_i  = (|TD error of row i when it was last learnt from| + EPSILON)^alpha

@@ -1,4 +1,4 @@
-"""Recordings: what somebody played, in one file that anybody may read.
+"""Recordings: played steps of one game in one file, safe to read from any source.
 
 A file is an .npz of plain arrays, read without executing anything in it: `format` and `version`,
 `spec` (the game as JSON), `reward_weights` (what each reward component was multiplied by), and the

@@ -17,31 +17,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from agent.actor_index import ActorIndex
+from agent.actor_index import ActorIndex, Composition
 from agent.batch import Batch
 from agent.links import NONE, StreamTable
-from agent.n_step import META, actors_of, follow, rewards_of, stacks
+from agent.n_step import actors_of, follow, rewards_of
 from agent.priority import Priorities, SavedPriorities, importance
+from agent.row_store import RowStore
 from agent.sampler import check_shares, draw_uniformly, groups_of
-from agent.step import FINAL, STEP, StepBlock
-from agent.storage import Buffers, gather, put, zeros
+from agent.step import STEP, StepBlock
+from agent.storage import gather
 from agent.validation import check_block
 from protocol.actor import ACTORS, NAMES, NOBODY, Actor
-from protocol.messages import RUNNING, TERMINATED
+from protocol.messages import TERMINATED
 from protocol.spaces import GameSpec
 
 __all__ = ["Batch", "Composition", "Replay", "StoredRows"]
-
-
-@dataclass(frozen=True, slots=True)
-class Composition:
-    """How many of the stored steps each actor played. Fractions of no steps are 0."""
-
-    total: int
-    dqn: int
-    expert: int
-    frac_dqn: float
-    frac_expert: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +88,6 @@ class Replay:
         self._check_settings()
         self.device = torch.device(device)
         self._may_wait = self.device.type == "cpu"
-        self._buffers = Buffers() if self.device.type == "cpu" else None  # cuda: torch keeps its
         self._rng = torch.Generator(self.device)
         if seed is None:
             self._rng.seed()
@@ -110,30 +99,17 @@ class Replay:
         self._continuous_columns = torch.tensor(
             spec.continuous_columns, dtype=torch.int64, device=self.device
         )
-        self._obs = zeros(
-            (capacity_steps, spec.observation_size), spec.observation_dtype, self.device
-        )
-        self._action = zeros((capacity_steps, spec.action_width), np.float32, self.device)
-        self._meta = zeros((capacity_steps, 2), np.int64, self.device)  # each row one META
+        self.frame_stack = frame_stack
+        self._rows = RowStore(spec, capacity_steps, self.device, frame_stack)
         self._actors = ActorIndex(capacity_steps, self.device)
         self._priorities = (
             None
             if priority_alpha is None
             else Priorities(capacity_steps, priority_alpha, self.device)
         )
-        # What changes from one batch to the next is kept on the device too, so that what `sample`
-        # asks of it stays the same.
+        # On the device too, so that what `sample` asks of it stays the same.
         self._beta_there = torch.zeros((), device=self.device)
-        self._oldest_there = torch.zeros((), dtype=torch.int64, device=self.device)
         self.beta = 1.0
-        self.frame_stack = frame_stack
-        # The serial number of the row before, in the same episode: what stacks are made along.
-        self._previous = (
-            zeros((capacity_steps,), np.int64, self.device) if frame_stack > 1 else None
-        )
-        # Asked for by the audit alone, so on the host whatever the device.
-        self._stream = zeros((capacity_steps,), np.int64, torch.device("cpu"))
-        self._seq = zeros((capacity_steps,), np.uint32, torch.device("cpu"))
         self._streams = StreamTable()
         self._appended = 0
 
@@ -142,7 +118,7 @@ class Replay:
         return self._actors.stored()
 
     @property
-    def prioritised(self) -> bool:
+    def prioritized(self) -> bool:
         """Whether rows are drawn by priority."""
         return self._priorities is not None
 
@@ -154,11 +130,8 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Bytes of storage when full, all index structures included."""
-        stores = [self._obs, self._action, self._meta, self._stream, self._seq]
-        if self._previous is not None:
-            stores.append(self._previous)
-        indices = self._actors.nbytes + (self._priorities.nbytes if self._priorities else 0)
-        return indices + sum(store.nbytes for store in stores)
+        priorities = self._priorities.nbytes if self._priorities else 0
+        return self._rows.nbytes + self._actors.nbytes + priorities
 
     @property
     def beta(self) -> float:
@@ -174,9 +147,7 @@ class Replay:
 
     def actor_composition(self) -> Composition:
         """How many of the stored steps each actor played. O(1)."""
-        dqn, expert = (self._actors.stored((who,)) for who in (Actor.DQN, Actor.EXPERT))
-        total = dqn + expert
-        return Composition(total, dqn, expert, dqn / max(total, 1), expert / max(total, 1))
+        return self._actors.composition()
 
     def append(self, block: StepBlock) -> None:
         """Store a block of rows, from any number of streams; the oldest rows make room.
@@ -191,31 +162,15 @@ class Replay:
 
     def _append(self, block: StepBlock) -> None:
         """Store a checked block of at most `capacity_steps` rows."""
-        capacity, first = self.capacity_steps, self._appended
+        first = self._appended
         self._appended += len(block)
         links = self._streams.link(block, first, self._oldest)
-        meta = np.zeros(len(block), META)
-        meta["next"] = links.next
-        for name in ("reward", "actor", "status", "kind"):
-            meta[name] = getattr(block, name)
-        at = first % capacity
-        put(self._obs, at, block.obs)
-        put(self._action, at, block.action)
-        put(self._meta, at, meta.view(np.int64).reshape(-1, 2))
-        put(self._stream, at, block.stream)
-        put(self._seq, at, block.seq)
-        if self._previous is not None:
-            put(self._previous, at, links.previous(first))
-        self._oldest_there.fill_(self._oldest)
+        self._rows.write(block, links, first, self._oldest)
         complete = (links.next != NONE) | (block.status == TERMINATED)
         complete &= block.kind == STEP
+        at = first % self.capacity_steps
         self._actors.replace(at, block.actor, complete)
-        # Steps of earlier blocks that this block continues; none of them is overwritten by it.
-        places = links.earlier % capacity
-        self._meta[torch.from_numpy(places).to(self.device), 0] = torch.from_numpy(
-            links.earlier_next
-        ).to(self.device)
-        completed = self._actors.mark_complete(places)
+        completed = self._actors.mark_complete(links.earlier % self.capacity_steps)
         if self._priorities is not None:
             self._priorities.replace(at, block.actor * complete)
             if len(completed):
@@ -236,22 +191,22 @@ class Replay:
             )
         first, meta, weights = self._draw(batch_size)
         windows = follow(
-            self._meta,
+            self._rows.meta,
             first,
             meta,
             n_step=self.n_step,
             gamma=self.gamma,
-            oldest=self._oldest_there,
+            oldest=self._rows.oldest,
             stop_at_actor_change=self.stop_at_actor_change,
         )
-        action = gather(self._action, first)
+        action = gather(self._rows.action, first)
         return Batch(
-            states=self._observations(first),
+            states=self._rows.observations(first),
             discrete=action.index_select(1, self._discrete_columns).long(),
             continuous=action.index_select(1, self._continuous_columns),
             rewards=rewards_of(meta).contiguous(),
             returns=windows.returns,
-            next_states=self._observations(windows.last),
+            next_states=self._rows.observations(windows.last),
             discounts=windows.discounts,
             actors=actors_of(meta).long(),
             horizons=windows.horizons,
@@ -265,33 +220,28 @@ class Replay:
 
         ValueError where nothing is drawn by priority, or the shapes differ.
         """
-        if self._priorities is None:
-            raise ValueError("nothing is drawn by priority: make the replay with a priority_alpha")
+        priorities = self._needed_priorities()
         if indices.dim() != 1 or indices.shape != td_errors.shape:
             raise ValueError(
                 "expected a TD error for each of the rows, got "
                 f"{list(td_errors.shape)} for indices {list(indices.shape)}"
             )
         indices = indices.to(self.device, non_blocking=True)
-        actors = actors_of(gather(self._meta, indices))
-        self._priorities.update(indices, actors, td_errors.to(self.device))
+        actors = actors_of(gather(self._rows.meta, indices))
+        priorities.update(indices, actors, td_errors.to(self.device))
 
     def rows(self) -> StoredRows:
         """Every stored step, in order of age, as copies."""
         places = self._places_by_age()
-        meta = self._meta.cpu().numpy().view(META)[:, 0]
-        places = places[meta["kind"][places] == STEP]
-        return StoredRows(
-            self._stream.numpy()[places],
-            self._seq.numpy()[places],
-            meta["actor"][places],
-            self._action.cpu().numpy()[places],
-        )
+        meta = self._rows.meta_rows(places)
+        steps = meta["kind"] == STEP
+        places = places[steps]
+        actions = self._rows.action.cpu().numpy()[places]
+        return StoredRows(*self._rows.identify(places), meta["actor"][steps], actions)
 
     def identify(self, indices: Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
         """Stream and seq of sampled rows: `Batch.indices`, before anything else is appended."""
-        places = indices.cpu().numpy()
-        return self._stream.numpy()[places], self._seq.numpy()[places]
+        return self._rows.identify(indices.cpu().numpy())
 
     def priorities(self) -> dict[str, float]:
         """`max`, the largest priority so far, which new rows get, and `mean_dqn`, `mean_expert`,
@@ -309,58 +259,41 @@ class Replay:
 
         ValueError where nothing is drawn by priority.
         """
-        if self._priorities is None:
-            raise ValueError("nothing is drawn by priority: make the replay with a priority_alpha")
-        places = self._places_by_age()
-        return SavedPriorities(
-            self._stream.numpy()[places],
-            self._seq.numpy()[places],
-            self._priorities.of(places),
-            np.array(float(self._priorities.largest), np.float32),
-        )
+        priorities, places = self._needed_priorities(), self._places_by_age()
+        largest = np.array(float(priorities.largest), np.float32)
+        return SavedPriorities(*self._rows.identify(places), priorities.of(places), largest)
 
     def restore_priorities(self, saved: SavedPriorities) -> None:
         """Give those of the stored rows that were there when it was saved the priorities that they
         had. Others keep what new rows get. ValueError where nothing is drawn by priority."""
-        if self._priorities is None:
-            raise ValueError("nothing is drawn by priority: make the replay with a priority_alpha")
-        places = self._places_by_age()
-        values = saved.of(self._stream.numpy()[places], self._seq.numpy()[places])
+        priorities, places = self._needed_priorities(), self._places_by_age()
+        values = saved.of(*self._rows.identify(places))
         actors = self._actors.complete_actors(places)
         known = (values > 0) & (actors != NOBODY)
         largest = float(saved.largest)
-        self._priorities.restore(places[known], actors[known], values[known], largest)
+        priorities.restore(places[known], actors[known], values[known], largest)
 
     def check_valid(self) -> None:
         """AssertionError unless counts, rings, links and priorities are what the stored rows say.
         Slow."""
         places = self._places_by_age()
-        meta = self._meta.cpu().numpy().view(META)[places, 0]
-        stream, seq = self._stream.numpy()[places], self._seq.numpy()[places]
-        step, linked = meta["kind"] == STEP, meta["next"] != NONE
+        meta = self._rows.meta_rows(places)
+        step = meta["kind"] == STEP
+        complete = step & ((meta["next"] != NONE) | (meta["status"] == TERMINATED))
         tags = self._actors.tags[places]
-        complete = step & (linked | (meta["status"] == TERMINATED))
         assert np.array_equal(tags & 0x7F, meta["actor"]), "tags differ from the rows"
         assert np.array_equal(tags > 0x7F, complete), "complete steps differ from the rows"
         assert np.all((meta["actor"] != NOBODY) == step), "a step without an actor"
         self._actors.check_valid(places)
-        here = np.flatnonzero(linked)
-        there = meta["next"][here] - self._oldest
-        assert np.all((there > here) & (there < len(places))), "a link to no newer row"
-        assert np.all(stream[there] == stream[here]), "a link to another stream"
-        assert np.all(seq[there] - seq[here] == 1), "a link over a gap"
-        assert np.all(step[here]), "a link from a final row"
-        running, final = meta["status"][here] == RUNNING, meta["kind"][there] == FINAL
-        assert np.all(running | final), "a link across the end of an episode"
-        if self._previous is not None:
-            expected = np.full(len(places), NONE)
-            expected[there] = here + self._oldest
-            previous = self._previous.cpu().numpy()[places]
-            previous[previous < self._oldest] = NONE
-            assert np.array_equal(previous, expected), "links back differ from those forward"
+        self._rows.check_valid(places, self._oldest)
         if self._priorities is not None:
             everywhere = np.arange(self.capacity_steps)
             self._priorities.check_valid(self._actors.complete_actors(everywhere))
+
+    def _needed_priorities(self) -> Priorities:
+        if self._priorities is None:
+            raise ValueError("nothing is drawn by priority: make the replay with a priority_alpha")
+        return self._priorities
 
     @property
     def _oldest(self) -> int:
@@ -376,11 +309,11 @@ class Replay:
         if self._priorities is not None:
             places, probabilities = self._priorities.draw(groups, self._rng)
             weights = importance(probabilities, self._beta_there)
-            return places, gather(self._meta, places), weights
+            return places, gather(self._rows.meta, places), weights
         drawn = [
             draw_uniformly(
                 self._actors,
-                self._meta,
+                self._rows.meta,
                 group,
                 self._rng,
                 oldest=self._oldest,
@@ -391,15 +324,6 @@ class Replay:
         places = torch.cat([places for places, _ in drawn]) if len(drawn) > 1 else drawn[0][0]
         meta = torch.cat([meta for _, meta in drawn]) if len(drawn) > 1 else drawn[0][1]
         return places, meta, torch.ones(batch_size, device=self.device)
-
-    def _observations(self, places: Tensor) -> Tensor:
-        """Those of the rows at these places, stacked where frames are to be."""
-        shape = self.spec.observation.shape
-        if self._previous is not None:
-            stack = stacks(self._previous, places, self.frame_stack, self._oldest_there)
-            frames = gather(self._obs, stack.view(-1), self._buffers)
-            return frames.view(len(places), self.frame_stack, *shape)
-        return gather(self._obs, places, self._buffers).view(len(places), *shape)
 
     def _check_settings(self) -> None:
         if self.n_step < 1:

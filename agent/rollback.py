@@ -1,4 +1,4 @@
-"""Back to the last good checkpoint when the numbers of training have gone bad."""
+"""Rollback: return to the last good checkpoint when training has diverged."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = logging.getLogger("trainer")
 
 
 class NumbersWentBad(RuntimeError):
-    """Training cannot go on by itself; the message says why and what to do."""
+    """Training cannot continue by itself; the message says why and what to do."""
 
 
 class Rollback:
-    """Decides whether to go back, and does."""
+    """Decides whether to return to a checkpoint, and does it."""
 
     def __init__(self, settings: HealthConfig, folder: Path, spec: str) -> None:
         """`folder`: of the checkpoints. `spec`: the game as text."""
@@ -28,17 +28,18 @@ class Rollback:
         self._folder = folder
         self._spec = spec
         self.times = 0
-        """How often it went back."""
+        """Rollbacks so far."""
 
     def wanted(self, skipped_in_a_row: float) -> bool:
-        """Whether so many skipped updates in a row are too many."""
+        """Whether this many consecutive skipped updates are too many."""
         return skipped_in_a_row >= self._settings.max_consecutive_skips
 
     def go_back(self, learner: Learner, first: Callable[[], dict[str, Any]]) -> None:
-        """Give the learner the last good checkpoint and a lower learning rate; what was saved after
-        it is put away. Without a checkpoint it begins again, with the state that `first` makes.
+        """Load the last good checkpoint into the learner and lower its learning rate; checkpoints
+        saved after it are set aside. Without a good checkpoint the learner starts again from the
+        state that `first` returns.
 
-        Errors: NumbersWentBad where it is not to go back, or has too often.
+        Errors: NumbersWentBad where rollbacks are disabled, or there were too many.
         """
         settings, updates = self._settings, learner.updates
         bad = (
@@ -46,11 +47,11 @@ class Rollback:
             "had a loss or a gradient that is not finite; they were skipped"
         )
         if settings.on_divergence == "stop":
-            raise NumbersWentBad(f"{bad}. Training stops, as health.on_divergence says; {_CURE}")
+            raise NumbersWentBad(f"{bad}. Training stopped (health.on_divergence is stop); {_CURE}")
         if self.times >= settings.max_rollbacks:
             raise NumbersWentBad(
-                f"{bad}. That was so after going back {self.times} times (health.max_rollbacks), "
-                f"so training stops; {_CURE}"
+                f"{bad}. Training stopped after {self.times} rollbacks (health.max_rollbacks); "
+                f"{_CURE}"
             )
         self.times += 1
         factor = learner.rate_factor * settings.lr_factor
@@ -60,12 +61,12 @@ class Rollback:
         learner.rate_factor = factor
         checkpoint.go_back(self._folder, learner.updates, source)
         log.error(
-            "%s. Training goes on from %s with %.3g of learner.learning_rate; %s",
-            bad, source or "the first weights, for there is no good checkpoint", factor, _CURE,
+            "%s. Training continues from %s with %.3g of learner.learning_rate; %s",
+            bad, source or "the initial weights, since no checkpoint is good", factor, _CURE,
         )  # fmt: skip
 
     def _load(self, learner: Learner) -> Path | None:
-        """Load the newest checkpoint that is good; where that is, if there is one."""
+        """Load the newest good checkpoint; its path, or None if there is none."""
         best = checkpoint.best(self._folder)
         newest = reversed(checkpoint.checkpoints(self._folder))
         for path in [*newest, *([best] if best else [])]:

@@ -1,4 +1,4 @@
-"""Which rows a batch is made of: how many of each actor, and uniform draws from complete steps.
+"""The sampler: how many rows of each actor a batch has, and uniform draws of complete steps.
 
 Draws by priority are agent.priority's.
 """

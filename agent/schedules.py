@@ -1,4 +1,4 @@
-"""Numbers that change as frames are stored or updates are made."""
+"""Schedules: numbers that change with stored frames or with updates."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Buffers:
         self._pool: list[npt.NDArray[np.uint8]] = []
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor of this shape on the cpu."""
+        """An uninitialized tensor of this shape on the cpu."""
         nbytes = math.prod(shape) * dtype.itemsize
         self._pool = [buffer for buffer in self._pool if len(buffer) == nbytes]
         for i in range(len(self._pool)):

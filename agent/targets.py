@@ -1,4 +1,4 @@
-"""What values should have been, and how the target network follows the online one. Pure.
+"""TD targets, and how the target network follows the online one. Pure.
 
 Names carry time: `tm1` is the step that was acted on, `t` the one a few steps later (after
 `horizon` steps) that the return is bootstrapped from. Branches (discrete heads, and columns in

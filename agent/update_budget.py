@@ -1,4 +1,4 @@
-"""How many updates are due, and how many rows may come in before they are made."""
+"""The update budget: how many updates are due, and how many rows may enter before them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from config.models import TrainerConfig
 
 
 def updates_due(settings: TrainerConfig, stored: int, made: int) -> int:
-    """Updates that are to be made now, after `stored` steps and `made` updates."""
+    """Updates that are due after `stored` steps and `made` updates."""
     over = stored - settings.min_steps
     return int(over * settings.replay_ratio) - made if over >= 0 else 0
 
 
 class UpdateBudget:
-    """What the replay ratio makes due. `stored` is, throughout, the number of steps that came in
-    since this start of the server."""
+    """Counts the updates that the replay ratio makes due. `stored` is always the number of steps
+    stored since this start of the server."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class UpdateBudget:
         return max(0, math.ceil((limit - self.due(stored)) / self._settings.replay_ratio))
 
     def pause(self, on: bool, stored: int) -> None:
-        """Learn no more, or go on. What was stored while it was paused makes no update due: else
-        the games would have to wait, or a day's updates be made at once."""
+        """Pause or resume training. Steps stored meanwhile make no update due: otherwise games
+        would have to wait, or a day's updates would be made at once."""
         if on == self.paused:
             return
         if on:
@@ -72,5 +72,6 @@ class UpdateBudget:
             self._forgiven += self.due(stored) - self._owed
 
     def went_back(self, updates: int) -> None:
-        """The learner has gone so many updates back (they are negative): that makes none due."""
+        """The learner was rolled back: `updates` is the change of its count, below 0. That makes no
+        update due."""
         self._first_update += updates

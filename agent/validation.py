@@ -1,4 +1,4 @@
-"""What the replay lets in: blocks of the game's shapes, in which every step says who played it.
+"""Validation of what is stored: blocks of the game's shapes, each step with its actor.
 
 Attribution is what the replay is for, so a step without a known actor is refused here, once for
 all, and nothing is ever given a default one.

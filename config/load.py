@@ -2,7 +2,7 @@
 
     defaults < preset < the resumed run's < file < environment < command line
 
-A setting that makes sense with a preset alone brings it along, where none is named (`IMPLIED`).
+A setting that only makes sense with a preset selects it, unless another is named (`IMPLIED`).
 
 Each source becomes a `Layer` of values by key; the last one that has a key wins; the result is
 validated once, as a whole. (pydantic-settings has sources too, but its environment source passes
@@ -167,7 +167,7 @@ def preset_layer(name: str) -> Layer:
 
 
 def run_layer(folder: Path) -> Layer:
-    """The effective configuration that a run was started with."""
+    """The configuration that a run has in its folder, under today's names."""
     if not folder.is_dir():
         raise ConfigError(f"cannot resume {folder}: there is no such folder; name that of a run")
     if not (folder / EFFECTIVE).is_file():
@@ -266,8 +266,8 @@ def _command_line(given: Overrides) -> Layer:
     folder = settings.values.get("run.dir")
     if folder is not None and Path(folder) != given.resume:
         raise ConfigError(
-            f"{settings.origin('run.dir')} {folder}: --resume {given.resume} goes on in the folder "
-            "that it resumes; leave one of them out"
+            f"{settings.origin('run.dir')} {folder}: --resume {given.resume} uses the folder of "
+            "the run that it resumes; leave one of them out"
         )
     return settings.with_value("run.dir", str(given.resume), "--resume")
 

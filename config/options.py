@@ -62,7 +62,7 @@ def add_arguments(
         dest="config_resume",
         metavar="DIR",
         type=Path,
-        help="go on with the run in this folder, with its settings",
+        help="resume the run in this folder, with its settings",
     )
     sources.add_argument(
         "--config",

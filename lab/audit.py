@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=positive, default=1_000_000, metavar="N", help="%(default)s"
     )
     parser.add_argument(
-        "--players", type=positive, default=4, metavar="N", help="processes that play"
+        "--players", type=positive, default=4, metavar="N", help="processes that play (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="%(default)s")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps(report))
     else:
         print("  ".join(f"{name} {value}" for name, value in report.items()))
-        print("every tag is right" if result.ok else "THE TAGS ARE WRONG")
+        print("every tag is right" if result.ok else "TAGS ARE WRONG")
     return 0 if result.ok else 1
 
 
@@ -135,7 +135,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
                     while process.is_alive():
                         supervisor.poll()
                 supervisor.settle()
-                supervisor.dump(str(home / "replay.npz"))
+                supervisor.trainer.dump(str(home / "replay.npz"))
             finally:
                 stop.set()
                 for process in processes:

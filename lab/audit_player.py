@@ -48,7 +48,7 @@ def play(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rng = np.random.default_rng([seed, index])
     port = int((home / "port").read_text())
-    log = Log()
+    log = TruthLog()
     try:
         while not stop.is_set():
             with (
@@ -83,7 +83,7 @@ def play(
         log.save(home / f"client-{index}.npz")
 
 
-class Log:
+class TruthLog:
     """Truths of one player, in columns."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Pending:
         self.seq = np.zeros(slots, np.int64)
         self.wrong = np.zeros(slots, np.bool_)
 
-    def log(self, log: Log, session: int, slots: npt.NDArray[np.int64]) -> None:
+    def log(self, log: TruthLog, session: int, slots: npt.NDArray[np.int64]) -> None:
         """The truths of these slots, of those that were answered since; actor 0 and NaN where an
         episode had ended."""
         at = slots[self.answered[slots]]
@@ -135,7 +135,7 @@ class Pending:
 
 
 def _play_frames(
-    client: Client, rng: np.random.Generator, log: Log, stop: Event, pending: Pending
+    client: Client, rng: np.random.Generator, log: TruthLog, stop: Event, pending: Pending
 ) -> None:
     """All slots at once, until the next disconnect."""
     n = client.slots
@@ -169,7 +169,7 @@ def _play_frames(
 
 
 def _play_frame(
-    client: Client, rng: np.random.Generator, log: Log, stop: Event, pending: Pending
+    client: Client, rng: np.random.Generator, log: TruthLog, stop: Event, pending: Pending
 ) -> None:
     """Slot by slot, until the next disconnect."""
     for _ in range(int(rng.geometric(DISCONNECT / 4))):

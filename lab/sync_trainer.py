@@ -72,7 +72,7 @@ class SyncTrainerOptions:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationPoint:
     """The network alone, without exploration, after so much training."""
 
     frames: int
@@ -94,15 +94,15 @@ class Evaluation:
 def run(
     config: Config,
     options: SyncTrainerOptions,
-    on_evaluation: Callable[[Evaluation], None] | None = None,
-) -> list[Evaluation]:
+    on_evaluation: Callable[[EvaluationPoint], None] | None = None,
+) -> list[EvaluationPoint]:
     """Train from scratch as configured; all evaluations.
 
     Errors: ValueError for options that make no sense, and what the parts raise.
     """
-    with one_thread(), SyncTrainer(config, options) as arena:
+    with one_thread(), SyncTrainer(config, options) as trainer:
         found = []
-        for evaluation in arena.evaluations():
+        for evaluation in trainer.evaluations():
             found.append(evaluation)
             if on_evaluation is not None:
                 on_evaluation(evaluation)
@@ -163,7 +163,7 @@ class SyncTrainer:
         for env in (*(game.env for game in self.players.games), *self._eval_envs):
             env.close()
 
-    def evaluations(self) -> Iterator[Evaluation]:
+    def evaluations(self) -> Iterator[EvaluationPoint]:
         """Train to the end, pausing for evaluations."""
         options, began = self.options, time.monotonic()
         if self.config.expert.decay == "evaluation":
@@ -182,7 +182,7 @@ class SyncTrainer:
             played = self.evaluate(self._final_episodes if last else options.eval_episodes)
             self._hand_over(statistics.fmean(played))
             frames = min(due, self.sink.stored)
-            yield Evaluation(frames, played, time.monotonic() - began, metrics)
+            yield EvaluationPoint(frames, played, time.monotonic() - began, metrics)
             if last:
                 return
             due = min(due + options.eval_every, options.frames)

@@ -25,6 +25,9 @@ NOBODY = 0
 ACTORS = tuple(Actor)
 """All actors, in the order of their numbers: the order of every per-actor table."""
 
+TAGS = 1 + max(ACTORS)
+"""Columns of a table that is indexed by tag: NOBODY's and one for each actor."""
+
 NAMES = {actor: actor.name.lower() for actor in ACTORS}
 """The word for an actor in metric names and messages: `dqn`, `expert`."""
 

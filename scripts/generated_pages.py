@@ -1,7 +1,8 @@
 """Pages of docs/ that are made from the code: `python -m scripts.generated_pages` writes them.
 
-docs/commands.md comes from the commands' own parsers, docs/layout.md from the modules' docstrings.
-A test fails where a page differs from what is made here.
+docs/commands.md comes from the commands' own parsers, docs/layout.md from the modules' docstrings,
+docs/configuration.md from the settings, docs/metrics.md from the registry of metrics. A test fails
+where a page differs from what is made here.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from config.docs import page as configuration_page
 from config.fields import groups
 from server.cli import COMMANDS, parser_for
+from server.monitor.metrics_doc import document as metrics_page
 
 ROOT = Path(__file__).parent.parent
 MADE = "<!-- Made by `python -m scripts.generated_pages`. Edit {source} instead. -->"
@@ -273,6 +276,8 @@ def first_sentence(module: Path) -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/commands.md": commands_page,
     "docs/layout.md": layout_page,
+    "docs/configuration.md": configuration_page,
+    "docs/metrics.md": metrics_page,
 }
 """Page to what makes it."""
 

@@ -31,7 +31,10 @@ COMMANDS = {
     "demo": ("server.commands.demo", "LunarLander from start to finish: play, train, evaluate"),
     "demo-mame": ("server.commands.demo_mame", "Breakout or Pong in MAME from start to finish"),
     "audit": ("lab.audit", "prove that every action is tagged with who chose it"),
-    "chaos": ("lab.chaos", "prove that nothing is lost while processes are killed at random"),
+    "chaos": (
+        "lab.chaos.command",
+        "prove that nothing is lost while processes are killed at random",
+    ),
     "conformance": (
         "server.conformance.command",
         "check any server or any client against the protocol",
@@ -42,16 +45,16 @@ COMMANDS = {
     ),
     "fuzz": (
         "lab.fuzz.command",
-        "feed decoder and server with what is hostile, and see them bear it",
+        "check that the decoder and a server survive hostile input",
     ),
     "soak": (
         "lab.soak.command",
-        "is a server after a long time under full load what it was at first?",
+        "check that a server stays the same under full load for a long time",
     ),
     "bench": ("lab.bench.command", "measure serving, replay and learner on this machine"),
     "study": (
         "lab.study.command",
-        "named comparisons of learning, with tables, pictures and verdicts",
+        "compare ways of learning over many seeds: tables, pictures, verdicts",
     ),
     "config": ("server.commands.config", "show the configuration and where each value is from"),
 }
@@ -61,6 +64,16 @@ when asked for: the game side must start without torch."""
 
 PRIVATE = ("serve", "demo", "record", "import", "pretrain", "audit", "set", "control")
 """What these write, and the processes that they start, is for the eyes of its owner alone."""
+
+
+LAB = "lab"
+"""The package of the commands that measure and prove: neither the wheel nor the container image has
+it."""
+
+WITHOUT_LAB = (
+    "this installation does not include the test and benchmark commands; clone the repository, run "
+    "scripts/install there, then .venv/bin/understudy {command}"
+)
 
 
 def parser_for(name: str) -> argparse.ArgumentParser:
@@ -97,10 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] in PRIVATE:
         os.umask(0o077)
     try:
-        module = importlib.import_module(
-            COMMANDS[words[0]][0]
-        )  # takes seconds where torch is in it
+        module = importlib.import_module(COMMANDS[words[0]][0])  # seconds where torch is in it
         code: int = module.main(parse(parser_for(words[0]), words[1:]))
+    except ModuleNotFoundError as error:
+        if error.name != LAB:
+            raise
+        print(f"understudy {words[0]}: {WITHOUT_LAB.format(command=words[0])}", file=sys.stderr)
+        return 2
     except ConfigError as error:
         print(f"understudy {words[0]}: {error}", file=sys.stderr)
         return error.exit_code

@@ -14,6 +14,7 @@ import torch
 from hypothesis import settings
 
 from server.ipc import shared_memory
+from tests.support.forked import fork_children
 from tests.support.needs import to_install
 from tests.support.processes import command_of, descendants, living_memory
 from tests.support.scheduler import SideBySide, tell_alone
@@ -71,6 +72,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _children_are_forked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        fork_children(patch)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,32 +10,33 @@ from config.settings.base import ActorName, Live, NotNegative, Positive, Section
 
 
 class AdvantageConfig(Section):
-    """Weights that favour what went better than usual, each actor compared with itself."""
+    """Weights that favor better-than-usual steps, each actor compared with itself."""
 
     signal: Annotated[Literal["reward", "return", "critic"], Live()] = "critic"
-    """What is compared: the reward of the step, its n-step return, or what the critic thinks that
-    the action is worth beyond the state."""
+    """What is compared: the reward of the step, its n-step return, or the critic's advantage of the
+    action over the state."""
     mode: Annotated[Literal["per_actor", "global", "off"], Live()] = "per_actor"
-    """Compared with whom: the same actor, the whole batch (the old, wrong way), or not at all."""
+    """Reference of the comparison: the same actor (per_actor), the whole batch (global, in which
+    the better actor drowns out the other), or none (off)."""
     beta: Annotated[NotNegative, Live()] = 1.5
     """How steeply the weight grows: exp(beta x standard score)."""
     clip: Annotated[Positive, Live()] = 3.0
     """Standard scores are clipped to [-clip, clip]."""
     weight_min: Annotated[Positive, Live()] = 0.001
-    """The smallest weight."""
+    """Smallest weight."""
     weight_max: Annotated[Positive, Live()] = 100.0
-    """The largest weight."""
+    """Largest weight."""
     normalize: Annotated[bool, Live()] = False
-    """Divide the weights by their mean over the actor's rows of the batch."""
+    """Divide the weights by their mean over the actor's steps in the batch."""
     applies_to: Annotated[
         tuple[Literal["continuous", "imitation", "td"], ...],
         Field(min_length=1, strict=False),
         Live(),
     ] = ("continuous", "imitation")
-    """The losses that are weighted: the regression of the continuous heads, the imitation of
-    taken actions on discrete heads, the TD loss."""
+    """Losses that are weighted: the regression of the continuous heads, the imitation of taken
+    actions on discrete heads, the TD loss."""
     actor_factor: Annotated[dict[ActorName, NotNegative], Live()] = {}
-    """A constant factor on the loss of an actor's rows; 1 for one that is not named."""
+    """Constant factor on the loss of an actor's steps; 1 for one that is not listed."""
 
     @model_validator(mode="after")
     def _limits(self) -> Self:

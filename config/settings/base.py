@@ -66,16 +66,16 @@ class Section(BaseModel):
 
 
 class Schedule(Section):
-    """A value that goes in a straight line from `start` to `end`, and stays there."""
+    """A value that changes linearly from `start` to `end`, and stays there."""
 
     start: NotNegative
     """Value at frame 0."""
     end: NotNegative
     """Value from frame `hold` + `frames` on."""
     frames: Frames
-    """How long the way from start to end takes, in stored frames of all gateways."""
+    """Stored frames, of all gateways, from start to end."""
     hold: Annotated[int, Field(ge=0), Unit("frames")] = 0
-    """How long it stays at start before it sets out."""
+    """Stored frames for which it stays at start, before that."""
 
 
 class FractionSchedule(Schedule):

@@ -8,14 +8,15 @@ from config.settings.base import Count, OrNone, Seconds, Section, Unit, Updates
 
 
 class CheckpointConfig(Section):
-    """Saving, to go on later."""
+    """Checkpoints and the saved replay, for resuming a run."""
 
     every_s: Seconds = 300.0
-    """How often the run is saved."""
+    """Time between checkpoints."""
     keep: Annotated[Count, Unit("checkpoints")] = 3
-    """How many of the newest are kept; older ones are deleted."""
+    """Newest checkpoints that are kept; older ones are deleted."""
     keep_every_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
-    """Of the older ones, the first after each so many updates is kept for good. none: none is."""
+    """Also keep the first older checkpoint after each so many updates, for good. none: keep no
+    older ones."""
     replay: bool = True
-    """Whether the rows of the replay are written to the run's folder as they come, so that a
-    restart goes on with them, whatever ended the run. Takes as much of the disk as of memory."""
+    """Write the steps of the replay to the run's folder as they arrive, so that a restart continues
+    with them, whatever ended the run. They need as much disk as memory."""

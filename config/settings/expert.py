@@ -15,14 +15,14 @@ class ExpertConfig(Section):
     ratio: Annotated[FractionSchedule, Live()] = FractionSchedule(
         start=0.5, end=0.05, frames=100_000
     )
-    """The fraction of frames (or of segments, or of episodes) that the expert plays."""
+    """The fraction of frames (segments or episodes, see unit) that the expert plays."""
     decay: Annotated[Literal["schedule", "evaluation"], Live()] = "schedule"
-    """What moves the ratio from start to end: stored frames, or evaluations of the student against
-    the expert. Without evaluations it stays at start."""
+    """What moves the ratio from start to end: stored frames (schedule), or evaluations of the
+    student against the expert. Without evaluations it stays at start."""
     unit: Annotated[Literal["frame", "segment", "episode"], Live()] = "frame"
-    """What is decided at a time: each frame by itself, segments of a game, or whole episodes."""
+    """How often it is decided who plays: each frame, each segment of a game, or each episode."""
     segment_frames: Annotated[Frames, Live()] = 50
-    """With unit segment: how long one is. Each episode begins with a new one."""
+    """With unit segment: its length. Each episode begins a new segment."""
     plugin: Annotated[
         Annotated[
             str,
@@ -33,5 +33,5 @@ class ExpertConfig(Section):
         OrNone,
         Live(),
     ] = None
-    """An expert of the server's own, as `module:function`, for frames that come without a
-    recommendation. The gateways import it (docs/experts.md). none: there is no such expert."""
+    """An expert that runs in the server, as `module:function`, for frames that come without a
+    recommendation (docs/experts.md). The gateways import it. none: no such expert."""

@@ -8,17 +8,18 @@ from config.settings.base import Live, NotNegative, Positive, Schedule, Section
 
 
 class ImitationConfig(Section):
-    """Learning what to do from what was done, beside what it earned."""
+    """Losses that imitate actions, in addition to learning from rewards."""
 
     expert: Annotated[Schedule, Live()] = Schedule(start=1.0, end=1.0, frames=100_000)
-    """Weight of cloning: the network is to choose what the expert chose, on the expert's rows."""
+    """Weight of behavior cloning: on the expert's steps, the network learns to choose the expert's
+    action."""
     loss: Annotated[Literal["margin", "cross_entropy"], Live()] = "margin"
-    """Of cloning on discrete heads: a margin that Q of the expert's choice must keep above the
-    others, or cross entropy of the choices, with Q over the temperature as logits."""
+    """Cloning loss of discrete heads: a margin by which Q of the expert's choice must exceed the
+    others, or cross entropy with Q / temperature as logits."""
     margin: Annotated[Positive, Live()] = 0.8
-    """With loss margin: how far Q of the expert's choice must be above the others."""
+    """With loss margin: by how much Q of the expert's choice must exceed the others."""
     temperature: Annotated[Positive, Live()] = 1.0
-    """With loss cross_entropy: the difference in Q that makes one choice e times as likely."""
+    """With loss cross_entropy: the difference in Q that makes a choice e times as likely."""
     taken: Annotated[NotNegative, Live()] = 0.0
-    """Weight of imitating the actions taken on discrete heads, on all rows, by advantage weight
-    where advantage.applies_to has imitation."""
+    """Weight of imitating the actions taken on discrete heads, on all steps; weighted by advantage
+    if advantage.applies_to has imitation."""

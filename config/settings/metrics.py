@@ -6,10 +6,10 @@ from config.settings.base import Seconds, Section
 
 
 class MetricsConfig(Section):
-    """Numbers about the run."""
+    """Metrics of the run."""
 
     every_s: Seconds = 1.0
-    """How often they are collected."""
+    """Time between rows of metrics."""
     tensorboard: bool = False
-    """Write them as TensorBoard's event files too, into the run's folder tensorboard. Needs the
-    package tensorboard."""
+    """Also write TensorBoard event files, to the folder tensorboard of the run. Needs the package
+    tensorboard."""

@@ -20,25 +20,25 @@ from config.settings.base import (
 
 
 class ReplayConfig(Section):
-    """The memory that batches are drawn from."""
+    """The replay memory that batches are sampled from."""
 
     capacity_steps: Steps = 1_000_000
-    """Steps kept; the oldest are overwritten."""
+    """Steps kept; new ones overwrite the oldest."""
     device: Device = "auto"
-    """Where they are kept: cpu, cuda, cuda:N, or auto (the trainer's device)."""
+    """Device that stores the steps: cpu, cuda, cuda:N, or auto (the trainer's device)."""
     stop_at_actor_change: bool = True
-    """An n-step return ends where the actor changes: nobody is credited with another's play."""
+    """Cut n-step returns where the actor changes, so that no action is credited with another
+    actor's play."""
     actor_share: dict[ActorName, Fraction] = {}
-    """Fraction of each batch drawn from an actor's steps; what is left comes as it is stored."""
+    """Fraction of each batch sampled from an actor's steps; the rest is sampled from all steps."""
     prioritized: bool = False
-    """Draw steps by their last TD error instead of uniformly, within each actor's share."""
+    """Sample steps by their last TD error instead of uniformly, within each actor's share."""
     priority_alpha: Fraction = 0.6
-    """With prioritized: how much the TD error counts; priority = |TD error|^alpha."""
+    """With prioritized: exponent of the TD error; priority = |TD error|^alpha."""
     priority_beta: FractionSchedule = FractionSchedule(start=0.4, end=1.0, frames=100_000)
-    """With prioritized: how far the losses make up for it, with factors that go as
-    probability^-beta."""
+    """With prioritized: exponent of the importance weights of the losses, probability^-beta."""
     frame_stack: Annotated[Count, Unit("frames")] = 1
-    """Frames that the network looks at together: the newest of the episode. Each is stored once."""
+    """Newest frames of the episode that the network sees at once. Each is stored once."""
 
     @field_validator("actor_share")
     @classmethod

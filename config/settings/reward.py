@@ -8,9 +8,9 @@ from config.settings.base import Finite, OrNone, Positive, Section
 
 
 class RewardConfig(Section):
-    """How the components of a reward become the number that is learnt from."""
+    """How the components of a reward become one number."""
 
     weights: dict[str, Finite] = {}
-    """Weight of each reward component by its name; 1 for one that is not named."""
+    """Weight of each reward component by name; 1 for one that is not listed."""
     clip: Annotated[Positive | None, OrNone] = None
-    """The weighted sum is clipped to [-clip, clip]. none: as it is."""
+    """The weighted sum is clipped to [-clip, clip]. none: no clipping."""

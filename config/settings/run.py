@@ -14,9 +14,9 @@ class RunConfig(Section):
     """The folder of the run, and what makes it repeatable."""
 
     dir: Annotated[Annotated[Path, Field(strict=False), Expected("a path")] | None, OrNone] = None
-    """Where the run is kept. none: a new folder runs/<time>-<name>."""
+    """The run's folder. none: a new folder runs/<time>-<name>."""
     seed: Annotated[Annotated[int, Field(ge=0, le=2**63 - 1)] | None, OrNone] = None
-    """Seed of every random generator. none: another one for each run."""
+    """Seed of all random generators. none: a different one for each run."""
 
     @field_validator("dir", mode="before")
     @classmethod

@@ -24,70 +24,72 @@ _DEEPEST = 16
 
 
 class ServerConfig(Section):
-    """The socket side: where games connect, and what they may do."""
+    """The sockets: where games and operators connect, and their limits."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address to listen on. 0.0.0.0 for every interface; beyond loopback it takes a token."""
+    """Address to listen on. 0.0.0.0 for every interface; beyond loopback a token is needed."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 7777
-    """The TCP port to listen on. 0: any free one."""
+    """TCP port to listen on. 0: any free one."""
     gateways: Annotated[Count, Unit("processes")] = 1
     """Processes that share the port, for when one core is not enough."""
     max_clients: Annotated[Count, Unit("connections")] = 1024
-    """Connections at a time; more are refused. Each gateway takes an equal part of them."""
+    """Connections at a time; further ones are refused. Each gateway takes an equal share."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**32 - 1), Unit("bytes")] = 1_048_576
-    """The longest message that a welcomed client may send."""
+    """Longest message that a client may send after its handshake."""
     max_slot_bytes: Annotated[int, Field(ge=65_536), Unit("bytes")] = 2**30
-    """Memory for the slots of all connections of a gateway. Who asks for more slots than fit is
-    refused."""
+    """Memory for the slots of all connections of a gateway. A client that asks for more slots than
+    fit is refused."""
     max_game_bytes: Annotated[
         Annotated[int, Field(ge=2**20), Expected("a whole number of at least 1048576")] | None,
         OrNone,
         Unit("bytes"),
     ] = None
-    """Memory that a run's game may take with a full replay, rings and network. The first game to
-    connect is refused if it would take more. none: the memory of the machine or the container."""
+    """Memory that a run's game may need with a full replay, rings and network. The first game to
+    connect is refused if it needs more. none: the memory of the machine or the container."""
     handshake_timeout_s: Seconds = 10.0
-    """How long a new connection may take until its HELLO is complete."""
+    """Time in which a new connection must complete its HELLO."""
     idle_timeout_s: Seconds = 300.0
-    """How long a client may send nothing. The clock stops while the server is not reading."""
+    """Time in which a client must send something. The clock stops while the server is not
+    reading."""
     write_timeout_s: Seconds = 30.0
-    """How long a client may leave its replies unread."""
+    """Time in which a client must read its replies."""
     token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
-    """What a client must say to be let in. none: everybody is. Never shown and never saved;
-    best set by environment, for other users see a command line."""
+    """Token that games must send. none: no token is needed. Never shown and never saved. Set it in
+    the environment or a file: other users of the machine can see a command line."""
     token_file: File = None
-    """A file that holds the token instead, as containers get their secrets."""
+    """File that holds the token, as containers get their secrets."""
     insecure: bool = False
-    """Listen beyond loopback without a token all the same, and for the older clients for Tempest,
-    which have none: whoever reaches the port plays."""
+    """Allow listening beyond loopback without a token, and for the older clients for Tempest, which
+    cannot send one: whoever reaches the port can play."""
     tls_cert: File = None
-    """A file with the certificate chain (PEM). With it, games and HTTP are served with TLS 1.2 or
-    later and no other way. A renewed one is taken up within a minute. none: not encrypted."""
+    """File with the certificate chain (PEM). With it, games and HTTP are served with TLS 1.2 or
+    later only. A renewed certificate is used within a minute. none: no encryption."""
     tls_key: File = None
-    """A file with its private key (PEM), without a passphrase. none: it is in tls_cert too."""
+    """File with the private key (PEM), without a passphrase. none: it is in tls_cert."""
     max_clients_per_address: Annotated[CountOrNone, Unit("connections")] = None
-    """Connections at a time from one address (in IPv6 from one /64 network). Each gateway takes an
-    equal part of them. none: no other limit than max_clients."""
+    """Connections at a time from one address (for IPv6, one /64 network). Each gateway takes an
+    equal share. none: max_clients is the only limit."""
     max_frames_per_address: Annotated[CountOrNone, Unit("frames a second")] = None
-    """Frames that one address is answered, all its games together, of each gateway; beyond that its
-    games wait. none: as many as there are."""
+    """Frames per second that a gateway answers to one address, all its games together; beyond that
+    its games wait. none: no limit."""
     http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address that the dashboard listens on. It shows the run to everybody who can reach it."""
+    """Address of the dashboard. Everybody who can reach it sees the run."""
     http_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = 8080
-    """The port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
+    """Port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
     control_token: Annotated[Annotated[SecretStr, Field(min_length=8)] | None, OrNone] = None
-    """What controls over HTTP ask for, another than the games'; at least 8 characters. none: no
-    controls over HTTP. Never shown and never saved."""
+    """Token that controls over HTTP need, different from the games' token; at least 8 characters.
+    none: no controls over HTTP. Never shown and never saved."""
     control_token_file: File = None
-    """A file that holds it instead, as containers get their secrets."""
+    """File that holds the control token, as containers get their secrets."""
     device: Device = "cpu"
-    """Where forward passes run: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
+    """Device of forward passes: cpu, cuda, cuda:N, or auto (cuda if available)."""
     log_format: Literal["text", "json"] = "text"
-    """Lines of the log, in the run's folder and on the console: text, or JSON objects."""
+    """Format of the log, in the run's folder and on the console: text lines or JSON objects."""
     ring_steps: Annotated[int, Field(ge=2), Unit("steps")] = 16_384
-    """Records in each gateway's ring to the trainer. Full: the games wait."""
+    """Steps that fit into each gateway's ring to the trainer. While it is full, the games wait."""
     settings: dict[str, Any] = {}
-    """Sent to the games when they connect: start level and the like, as they define them."""
+    """Settings that are sent to the games when they connect, such as a start level; the games
+    define them."""
 
     @field_validator("settings")
     @classmethod

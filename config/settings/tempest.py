@@ -19,21 +19,21 @@ class TempestConfig(Section):
         Annotated[int, Field(ge=0, le=65_535), Expected("a whole number from 0 to 65535")] | None,
         OrNone,
     ] = None
-    """The TCP port where they connect. 0: any free one. none: nowhere. With a port, the preset
-    tempest is what all settings start from, where no other preset is named."""
+    """TCP port for these clients. 0: any free one. none: they cannot connect. With a port and no
+    other preset, the preset tempest is used."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address to listen on. These clients can say no token and no TLS: whoever reaches it can
-    play, so beyond loopback it takes server.insecure."""
+    """Address to listen on. These clients know neither token nor TLS, so beyond loopback
+    server.insecure is needed: whoever reaches the port can play."""
     reply_bytes: Annotated[int, Unit("bytes"), Expected("3 or 5")] = 5
-    """The length of a reply: 5 with the start-level settings, 3 for clients before those. A client
-    does not say which one it is."""
+    """Length of a reply: 5 with the start-level settings, 3 for clients that do not know them. A
+    client does not tell which it expects."""
     spinner: Literal["continuous", "levels"] = "continuous"
-    """How the knob is an action: one number from -0.9 to 0.9, or one of 11 levels."""
+    """Action of the knob: one number from -0.9 to 0.9 (continuous), or one of 11 levels."""
     zap_gate: Annotated[FractionSchedule, Live()] = FractionSchedule(
         start=0.0, end=0.0, frames=100_000
     )
-    """The fraction of the network's superzaps that are not carried out where the client's expert
-    would not zap. What was done instead is what is stored."""
+    """Fraction of the network's superzaps that are suppressed where the client's expert would not
+    zap. The action that was carried out is stored."""
 
     @field_validator("reply_bytes")
     @classmethod

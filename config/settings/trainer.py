@@ -13,18 +13,18 @@ class TrainerConfig(Section):
     """The training process."""
 
     enabled: bool = True
-    """Train. Without it, the server plays with the weights it has."""
+    """Train. If off, the server plays with the weights it has."""
     device: Device = "auto"
-    """Where training runs: cpu, cuda, cuda:N, or auto (cuda where there is one)."""
+    """Device of training: cpu, cuda, cuda:N, or auto (cuda if available)."""
     threads: Annotated[int, Field(ge=0), Unit("threads")] = 0
-    """Threads of the trainer's computations. 0: torch's choice."""
+    """Threads of the trainer's computations. 0: torch chooses."""
     replay_ratio: Annotated[Positive, Unit("updates per stored step")] = 0.25
-    """How much is learnt from each step."""
+    """Updates for each stored step."""
     min_steps: Steps = 1000
-    """Stored steps with which training begins."""
+    """Stored steps before training starts."""
     max_lag_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
-    """When the trainer is further behind than this, the games wait. none: they never do."""
+    """Updates that the trainer may be behind; beyond that the games wait. none: they never wait."""
     publish_every_s: Seconds = 0.1
-    """How often the gateways get new weights."""
+    """Time between new weights for the gateways."""
     nice: Annotated[int, Field(ge=0, le=19)] = 5
-    """How far the process gives way to others where cores are short: serving goes first."""
+    """Niceness of the process: a higher value leaves more of a busy machine to the gateways."""

@@ -42,12 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "cases", nargs="*", choices=[*CASES, *ALIASES, []], metavar="CASE",
         help=f"{', '.join(CASES)} (all)",
     )  # fmt: skip
-    add("--clients", type=int, nargs="*", default=[32], metavar="N", help="(32)")
-    add("--seconds", type=float, default=4.0, help="of each measurement (%(default)s)")
-    add("--rounds", type=int, default=3, help="medians over this many (%(default)s)")
-    add("--device", default="cpu", help="of trainer, learner and replay (%(default)s)")
-    add("--gateway-device", default="cpu", help="of the gateway's forward passes (%(default)s)")
-    add("--frames", type=int, default=20_000, help="of each round of the game (%(default)s)")
+    add("--clients", type=int, nargs="*", default=[32], metavar="N", help="games at a time (32)")
+    add("--seconds", type=float, default=4.0, help="length of each measurement (%(default)s)")
+    add("--rounds", type=int, default=3, help="rounds; the figures are their medians (%(default)s)")
+    add("--device", default="cpu", help="device of trainer, learner and replay (%(default)s)")
+    add(
+        "--gateway-device",
+        default="cpu",
+        help="device of the gateway's forward passes (%(default)s)",
+    )
+    add("--frames", type=int, default=20_000, help="frames of each round of the game (%(default)s)")
     add("--record", action="store_true", help=f"add the rows to the history in {HISTORY}")
 
 

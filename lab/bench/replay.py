@@ -94,7 +94,8 @@ def compare(replay: Replay, batch: int, repeats: int) -> tuple[float, float, flo
     and of two plain gathers of as many rows."""
     rng = np.random.default_rng(0)
     # The storage itself where it is on the host, else as large an array beside it.
-    obs = replay._obs.numpy() if replay.device.type == "cpu" else np.ones(replay._obs.shape, "f4")
+    store = replay._rows.obs
+    obs = store.numpy() if replay.device.type == "cpu" else np.ones(store.shape, "f4")
     sampling, updating, gathering = [], [], []
     for _ in range(repeats):
         states, next_states = rng.integers(0, len(obs), (2, batch))
@@ -106,7 +107,7 @@ def compare(replay: Replay, batch: int, repeats: int) -> tuple[float, float, flo
         drawn = replay.sample(batch)
         settle(replay)
         sampling.append(time.perf_counter() - begin)
-        if replay.prioritised:
+        if replay.prioritized:
             errors = torch.from_numpy(rng.exponential(1.0, batch)).float().to(replay.device)
             begin = time.perf_counter()
             replay.update_priorities(drawn.indices, errors)

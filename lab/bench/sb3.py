@@ -154,7 +154,7 @@ def their_update(
 
 
 @dataclass(frozen=True)
-class Played:
+class GameSpeed:
     """What a round of a game measured."""
 
     frames_per_s: float
@@ -166,8 +166,8 @@ def measure_game(
 ) -> Iterator[Row]:
     """Rounds of theirs and ours in turns, a row for each precision of ours: medians, the ratio
     within a round."""
-    theirs: list[Played] = []
-    ours: dict[Precision, list[Played]] = {precision: [] for precision in PRECISIONS}
+    theirs: list[GameSpeed] = []
+    ours: dict[Precision, list[GameSpeed]] = {precision: [] for precision in PRECISIONS}
     for number in range(rounds):
         show(f"game, round {number + 1} of {rounds}: Stable-Baselines3")
         theirs.append(their_game(frames, clients))
@@ -193,7 +193,7 @@ def measure_game(
         }
 
 
-def our_game(frames: int, clients: int, precision: Precision) -> Played:
+def our_game(frames: int, clients: int, precision: Precision) -> GameSpeed:
     """The server and its games, as `understudy serve` and `understudy play` would run them."""
     with tempfile.TemporaryDirectory() as folder:
         values = {
@@ -221,7 +221,7 @@ def our_game(frames: int, clients: int, precision: Precision) -> Played:
                 begun = _reach(supervisor, games, WARM_UP)
                 ended = _reach(supervisor, games, begun[1] + frames)
         made = supervisor.row["updates"] / (supervisor.row["steps_stored"] - LEARN_FROM)
-    return Played((ended[1] - begun[1]) / (ended[0] - begun[0]), made)
+    return GameSpeed((ended[1] - begun[1]) / (ended[0] - begun[0]), made)
 
 
 def _reach(supervisor: Supervisor, games: Games, steps: int) -> tuple[float, int]:
@@ -233,7 +233,7 @@ def _reach(supervisor: Supervisor, games: Games, steps: int) -> tuple[float, int
     return time.perf_counter(), reached
 
 
-def their_game(frames: int, clients: int) -> Played:
+def their_game(frames: int, clients: int) -> GameSpeed:
     """Theirs, in a process of its own: it sets torch's threads and starts others."""
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_their_game, args=(theirs, frames, clients))
@@ -245,7 +245,7 @@ def their_game(frames: int, clients: int) -> Played:
         raise RuntimeError("Stable-Baselines3 ended before its time") from None
     finally:
         process.join()
-    assert isinstance(played, Played)
+    assert isinstance(played, GameSpeed)
     return played
 
 
@@ -287,4 +287,4 @@ def _their_game(pipe: Pipe, frames: int, clients: int) -> None:
     model.learn(10**9, callback=clock)
     env.close()
     (t0, n0, u0), (t1, n1, u1) = clock.marks
-    pipe.send(Played((n1 - n0) / (t1 - t0), (u1 - u0) / (n1 - n0)))
+    pipe.send(GameSpeed((n1 - n0) / (t1 - t0), (u1 - u0) / (n1 - n0)))

@@ -180,7 +180,7 @@ def _while_saving(server: Supervisor, load: Load) -> tuple[LoadResult, int]:
 
     def meanwhile() -> None:
         nonlocal count
-        server.checkpoint()
+        server.trainer.checkpoint()
         count += 1
         server.poll(0.2)
 

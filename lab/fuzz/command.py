@@ -1,6 +1,6 @@
-"""`understudy fuzz`: hostile streams against the decoder, and hostile connections against a server.
+"""`understudy fuzz`: hostile streams against the decoder, hostile connections against a server.
 
-A JSON line for each part; exit code 1 where a promise does not hold (docs/reliability.md).
+It prints a JSON line for each part. Exit code 1 if a promise of docs/reliability.md does not hold.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _AT_A_TIME = 2000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Feed the decoder with mutated and hostile streams, in the protocol and in the older "
-        "format of Tempest's clients, and a live server, which has games to answer and a trainer "
-        "beside it, with hostile connections. A JSON line for each part; exit code 1 where a "
-        "promise does not hold."
+        "Send mutated and hostile streams to the decoder, in the protocol and in the older "
+        "format of Tempest's clients, and hostile connections to a live server that answers "
+        "games and trains meanwhile. Prints a JSON line for each part; exit code 1 if a promise "
+        "does not hold."
     )
     parser.add_argument(
         "--streams", type=int, default=1_000_000, metavar="N",
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--engine", choices=("both", "seeded", "coverage"), default="both",
-        help="of the streams: messages changed at random, from a seed; by coverage, with the "
-        "package atheris; or half of them each, and all seeded without the package (default "
+        help="how streams are made: seeded (messages changed at random), coverage (guided by the "
+        "package atheris), or both, half each; without the package, both is seeded (default "
         "%(default)s)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
@@ -58,11 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=float, default=20.0, metavar="S",
-        help="how long the games play alone, to know what is normal (default %(default)s)",
+        help="how long the games play alone, to measure normal answer times (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--no-p99", action="store_true",
-        help="do not hold the games' answer times against what is normal: the machine is busy",
+        help="do not judge the games' answer times; use it on a busy machine",
     )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from lab.fuzz.well_behaved import GAMES, OLDER_GAMES, PACE_HZ, AnswerTimes, End,
 from lab.load.process import LoadProcess
 from lab.proc import resident_bytes
 from lab.supervised import supervised
-from server.supervisor.supervisor import ChildDied, Supervisor
+from server.supervisor.child import ChildDied
+from server.supervisor.supervisor import Supervisor
 
 SLOT_BYTES = 2**26
 """`server.max_slot_bytes` here."""

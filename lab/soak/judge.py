@@ -51,7 +51,7 @@ def percentile_ms(histogram: npt.NDArray[np.int64], percent: float) -> float:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ServerSample:
     """A second of a server under load."""
 
     at_s: float
@@ -108,7 +108,7 @@ class Quarter:
         }
 
 
-def together(samples: Sequence[Sample]) -> Quarter:
+def together(samples: Sequence[ServerSample]) -> Quarter:
     """A stretch of seconds, at least two. A process that is not in all of them is in those where it
     is."""
     histogram = np.sum([each.histogram for each in samples], axis=0)

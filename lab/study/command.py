@@ -24,7 +24,7 @@ from lab.study import report as study_report
 from lab.study.comparisons import COMPARISONS
 from lab.study.design import Comparison, Job, Scene, jobs
 from lab.study.progress import StudyScreen
-from lab.study.runner import Failed, cores, run
+from lab.study.runner import JobFailed, cores, run
 from lab.study.statistics import text
 from lab.study.store import FOLDER, path_of
 from lab.study.store import load as load_results
@@ -169,7 +169,7 @@ def _run(console: Console, wanted: Sequence[Job], args: argparse.Namespace) -> l
     with StudyScreen(console, wanted, missing) as screen:
         for job, news in run(missing, args.results, args.jobs or cores()):
             screen.show(job, news)
-            if isinstance(news, Failed):
+            if isinstance(news, JobFailed):
                 failures.append(f"{job.title}: {news.message}")
     return failures
 

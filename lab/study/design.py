@@ -26,7 +26,7 @@ EXPERT = ""
 """The variant of a job that plays the expert alone."""
 
 _ELSEWHERE = ("server", "tempest", "checkpoint", "health", "metrics", "run", "supervision")
-"""Groups of settings that a run in an arena does not look at, the seed apart."""
+"""Groups of settings that a run without sockets does not read, the seed apart."""
 
 _LATER = (
     "expert.plugin",

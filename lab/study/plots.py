@@ -50,7 +50,7 @@ DPI = 130
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A line with its band: [evaluations] each."""
 
     frames: list[float]
@@ -74,19 +74,19 @@ def draw(
         figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
-def return_line(runs: Sequence[Run], episodes: int) -> Line:
+def return_line(runs: Sequence[Run], episodes: int) -> Curve:
     """The evaluation return of some runs."""
     return _line(runs, [run.returns(episodes) for run in runs])
 
 
-def metric_line(runs: Sequence[Run], metric: str) -> Line:
+def metric_line(runs: Sequence[Run], metric: str) -> Curve:
     """A metric of training of some runs."""
     return _line(runs, [run.metric(metric) for run in runs])
 
 
-def _line(runs: Sequence[Run], curves: list[list[float]]) -> Line:
+def _line(runs: Sequence[Run], curves: list[list[float]]) -> Curve:
     """Interquartile means over runs with their intervals, as far as all runs go."""
-    found = Line([], [], [], [])
+    found = Curve([], [], [], [])
     for i in range(min(map(len, curves), default=0)):
         values = [curve[i] for curve in curves]
         if any(math.isnan(value) for value in values):
@@ -157,7 +157,7 @@ def _metrics(comparison: Comparison, picture: Picture, scene: Scene, results: Re
     return figure
 
 
-def _draw(axes: Axes, lines: Sequence[Line], names: Sequence[str]) -> None:
+def _draw(axes: Axes, lines: Sequence[Curve], names: Sequence[str]) -> None:
     for i, (line, name) in enumerate(zip(lines, names, strict=True)):
         if not line.frames:
             continue

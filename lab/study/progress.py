@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -18,8 +17,8 @@ from rich.progress import (
 )
 
 from lab.study.design import Job
-from lab.study.runner import Began, Done, Failed, News
-from lab.sync_trainer import Evaluation
+from lab.study.runner import Began, Done, JobFailed, News
+from lab.sync_trainer import EvaluationPoint
 
 
 class StudyScreen:
@@ -39,7 +38,7 @@ class StudyScreen:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._last: dict[str, Evaluation] = {}
+        self._last: dict[str, EvaluationPoint] = {}
         self._frames = sum(map(_frames, missing))
         ready = len(wanted) - len(missing)
         console.print(f"{len(missing)} runs to make, {ready} are there", highlight=False)
@@ -49,19 +48,14 @@ class StudyScreen:
         self._all = self._progress.add_task("all frames", total=self._frames, note="")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def show(self, job: Job, news: News) -> None:
         """Something happened."""
         if isinstance(news, Began):
             self._tasks[job.key] = self._progress.add_task(job.title, total=_frames(job), note="")
-        elif isinstance(news, Evaluation):
+        elif isinstance(news, EvaluationPoint):
             before = self._last.get(job.key)
             self._last[job.key] = news
             self._progress.advance(self._all, news.frames - (before.frames if before else 0))
@@ -70,12 +64,12 @@ class StudyScreen:
         else:
             self._end(job, news)
 
-    def _end(self, job: Job, news: Done | Failed) -> None:
+    def _end(self, job: Job, news: Done | JobFailed) -> None:
         self._over += 1
         self._progress.remove_task(self._tasks.pop(job.key))
         last = self._last.pop(job.key, None)
         self._progress.advance(self._all, _frames(job) - (last.frames if last else 0))
-        if isinstance(news, Failed):
+        if isinstance(news, JobFailed):
             said = f"FAILED: {news.message}"
         else:
             assert last is not None

@@ -29,21 +29,20 @@ PICTURES = "results"
 INTRODUCTION = """\
 # Results
 
-How well the student learns, measured. `understudy study` plays the comparisons below, computes
-every number, verdict and picture of this page from the runs, and writes it
-(`scripts/study --report`).
+How well the student learns. `understudy study` plays the comparisons below, and computes every
+number, verdict and picture of this page from the runs (`scripts/study --report`).
 
 A run is one student from scratch. It is evaluated at intervals, alone and without exploration, on
 episodes that always start from the same seeds; the last evaluation and the expert's have {episodes}
-of them. A run depends on its settings and its seed alone: on the same machine, with the same
-versions, it comes out the same to the last bit.
+episodes. A run depends only on its settings and its seed: on the same machine, with the same
+versions, it is the same to the last bit.
 
 Numbers are interquartile means over the runs (the middle half of them) with 95 % bootstrap
-intervals, as Agarwal et al. 2021 recommend for few runs. Bands in the pictures are such intervals
-too. A verdict is about the interquartile mean, or about every seed, as it says; "never" stands for
-a run that did not get there.
+intervals, as Agarwal et al. 2021 recommend for few runs. Bands in the pictures are the same
+intervals. Each verdict says whether it is about the interquartile mean or about every seed. "never"
+means that a run did not get there.
 
-Sections of what is not a comparison of these are written by hand, and stay as they are.
+Sections that are not comparisons are written by hand, and stay as they are.
 """
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.sync_trainer import Evaluation
+from lab.sync_trainer import EvaluationPoint
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Run:
     """One complete run."""
 
     seed: int
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[EvaluationPoint, ...]
     made: Mapping[str, Any] = field(default_factory=dict)
     """Where it was made: revision, machine, versions."""
 
@@ -34,7 +34,7 @@ class Run:
         """The mean return of each evaluation, over its first `episodes` episodes."""
         return [statistics.fmean(e.returns[:episodes]) for e in self.evaluations]
 
-    def passed(self, level: float, episodes: int) -> Evaluation | None:
+    def passed(self, level: float, episodes: int) -> EvaluationPoint | None:
         """The first evaluation whose return exceeds a level."""
         for evaluation, mean in zip(self.evaluations, self.returns(episodes), strict=True):
             if mean > level:

@@ -1,9 +1,9 @@
 """Runs jobs in worker processes, one torch thread each, and tells what they do.
 
     this process                       workers, each with a pipe of its own
-    run(jobs) ──Job──▶ pipe ──▶ arena.run(...), writes the results' file
+    run(jobs) ──Job──▶ pipe ──▶ sync_trainer.run(...), writes the results' file
        ▲                                   │
-       └── Told ◀── pipe ◀── Evaluation, Done, Failed
+       └── Told ◀── pipe ◀── EvaluationPoint, Done, JobFailed
 
 A worker that dies takes its job with it and is replaced. Workers end when this process is gone.
 """
@@ -30,7 +30,7 @@ from lab import sync_trainer
 from lab.bench.command import machine
 from lab.study.design import Job
 from lab.study.store import Writer, path_of
-from lab.sync_trainer import Evaluation
+from lab.sync_trainer import EvaluationPoint
 
 STOP_S = 5.0
 
@@ -46,13 +46,13 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Failed:
+class JobFailed:
     """A job ended without results; why."""
 
     message: str
 
 
-News = Began | Evaluation | Done | Failed
+News = Began | EvaluationPoint | Done | JobFailed
 
 
 def cores() -> int:
@@ -86,9 +86,9 @@ def run(jobs: Sequence[Job], folder: Path, workers: int) -> Iterator[tuple[Job, 
                 except (EOFError, OSError):
                     process.join()
                     del working[pipe]
-                    yield job, Failed(f"its process ended with exit code {process.exitcode}")
+                    yield job, JobFailed(f"its process ended with exit code {process.exitcode}")
                     continue
-                if isinstance(news, Done | Failed):
+                if isinstance(news, Done | JobFailed):
                     idle.append((process, pipe))
                     del working[pipe]
                 yield job, news
@@ -139,22 +139,24 @@ def _work(pipe: Connection[Any, Any], folder: Path, made: dict[str, Any]) -> Non
             try:
                 play(job, folder, made, pipe.send)
             except Exception as error:
-                news = Failed(f"{type(error).__name__}: {error}")
+                news = JobFailed(f"{type(error).__name__}: {error}")
             pipe.send(news)
 
 
-def play(job: Job, folder: Path, made: dict[str, Any], tell: Callable[[Evaluation], None]) -> None:
+def play(
+    job: Job, folder: Path, made: dict[str, Any], tell: Callable[[EvaluationPoint], None]
+) -> None:
     """Play a job and write its results."""
     writer = Writer(path_of(folder, job), job, made)
 
-    def add(evaluation: Evaluation) -> None:
+    def add(evaluation: EvaluationPoint) -> None:
         writer.add(evaluation)
         tell(evaluation)
 
     if job.config is None:
         began = time.monotonic()
         returns = sync_trainer.evaluate_expert(job.options)
-        add(Evaluation(0, tuple(returns), time.monotonic() - began))
+        add(EvaluationPoint(0, tuple(returns), time.monotonic() - began))
     else:
         sync_trainer.run(job.config, job.options, add)
     writer.complete()

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab.study.design import Job
 from lab.study.results import Results, Run
-from lab.sync_trainer import Evaluation
+from lab.sync_trainer import EvaluationPoint
 
 FOLDER = Path("results")
 
@@ -35,7 +35,7 @@ class Writer:
         about = {"scene": job.scene, "variant": job.variant, "seed": job.seed}
         self._line(about | {"made": dict(made)} | job.settings)
 
-    def add(self, evaluation: Evaluation) -> None:
+    def add(self, evaluation: EvaluationPoint) -> None:
         """An evaluation is complete."""
         self._line(
             {
@@ -65,7 +65,7 @@ def read(path: Path) -> Run:
         with path.open(encoding="utf-8") as file:
             about, *rows = map(json.loads, file)
         evaluations = [
-            Evaluation(
+            EvaluationPoint(
                 row["frames"],
                 tuple(row["returns"]),
                 row["seconds"],

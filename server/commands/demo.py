@@ -204,7 +204,7 @@ def _train(
 def _check(supervisor: Supervisor, logs: Path) -> Attribution:
     """Compare every answer that the games logged with the replay."""
     dump = logs / "replay.npz"
-    supervisor.dump(str(dump))
+    supervisor.trainer.dump(str(dump))
     return compare(load_logs(logs), load_dump(dump))
 
 

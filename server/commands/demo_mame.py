@@ -126,7 +126,7 @@ class _Demo:
             )
             screen.note("comparing the emulators' logs with the replay")
             dump = self._logs / "replay.npz"
-            supervisor.dump(str(dump))
+            supervisor.trainer.dump(str(dump))
             attribution = compare(load_answers(self._logs), load_dump(dump))
             screen.note("done")
         return {

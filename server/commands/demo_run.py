@@ -16,8 +16,9 @@ from rich.console import Console
 from config.load import load
 from config.options import given
 from server.run.summary import summarize
+from server.supervisor.child import ChildDied
 from server.supervisor.session import running
-from server.supervisor.supervisor import ChildDied, Supervisor
+from server.supervisor.supervisor import Supervisor
 from server.web.server import any_http_port
 
 

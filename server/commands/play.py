@@ -16,7 +16,7 @@ from server.arguments import parse_address, positive
 from server.play.absence import Absence
 from server.play.client_options import add_reaching, token_of
 from server.play.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
-from server.play.game_messages import Episode, Failure, GameOptions
+from server.play.game_messages import GameEpisode, GameFailure, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
 from understudy_client.wire import ROLES
@@ -135,7 +135,7 @@ class _Play:
     def run(self) -> int:
         """Play; the exit code."""
         args, games = self._args, self._games
-        done: list[Episode] = []
+        done: list[GameEpisode] = []
         shown = 0
         start = reported = time.monotonic()
         with ExitStack() as stack:
@@ -208,7 +208,7 @@ class _Play:
         if line := self._absence.line(troubles, time.monotonic()):
             print(line, flush=True)
 
-    def _failures(self) -> list[Failure]:
+    def _failures(self) -> list[GameFailure]:
         return self._games.failures + (self._evaluator.failures if self._evaluator else [])
 
 
@@ -228,7 +228,7 @@ def _play_policy(args: argparse.Namespace) -> int:
     return 0
 
 
-def summary(episodes: Sequence[Episode], prefix: str = "") -> str:
+def summary(episodes: Sequence[GameEpisode], prefix: str = "") -> str:
     """One line about some episodes; +- is the standard error of the mean."""
     if not episodes:
         return "no complete episode"
@@ -240,7 +240,7 @@ def summary(episodes: Sequence[Episode], prefix: str = "") -> str:
     )
 
 
-def mean_return(episodes: Sequence[Episode]) -> str:
+def mean_return(episodes: Sequence[GameEpisode]) -> str:
     """The mean return of some episodes with its standard error; "none" without any."""
     if not episodes:
         return "none"

@@ -17,9 +17,10 @@ from server.arguments import positive
 from server.play.game_messages import GameOptions
 from server.play.games import Games
 from server.signals import SignalFlag, stop_flag
+from server.supervisor.child import ChildDied
 from server.supervisor.processes import Task
 from server.supervisor.session import running
-from server.supervisor.supervisor import ChildDied, Supervisor
+from server.supervisor.supervisor import Supervisor
 from understudy_client.experts import find
 
 SETTINGS: dict[str, Any] = {
@@ -185,7 +186,7 @@ def _write(supervisor: Supervisor, out: Path) -> bool:
     if not supervisor.steps:
         print("understudy record: nothing was played, so nothing is written", file=sys.stderr)
         return False
-    answer = supervisor.write_recording(out.absolute())
+    answer = supervisor.trainer.write_recording(out.absolute())
     if answer.error:
         print(f"understudy record: {answer.error}", file=sys.stderr)
         return False

@@ -17,10 +17,11 @@ from config.load import ConfigError, load
 from config.options import add_arguments as add_config
 from config.options import given
 from server.signals import SignalFlag, stop_flag
+from server.supervisor.child import ChildDied
 from server.supervisor.processes import Task
 from server.supervisor.sd_notify import ServiceManager
 from server.supervisor.session import running
-from server.supervisor.supervisor import ChildDied, Supervisor
+from server.supervisor.supervisor import Supervisor
 from server.tui.keyboard import keyboard_for
 from server.tui.live_table import Screen
 from server.web.server import any_http_port
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _checkpoint(supervisor: Supervisor) -> None:
     """Have a checkpoint written, and say so if that fails: the server goes on."""
     try:
-        saved = supervisor.checkpoint()
+        saved = supervisor.trainer.checkpoint()
     except TimeoutError as error:
         log.error("no checkpoint: %s", error)
     else:

@@ -21,7 +21,7 @@ from server.conformance.acts import (
     send_welcome,
 )
 from server.conformance.answers import Answers, judge
-from server.conformance.series import Series
+from server.conformance.series import ActSeries
 
 MAX_MESSAGE_BYTES = 1_048_576
 BYE_S = 5.0
@@ -39,7 +39,7 @@ class ClientConnection:
     """A client on its connection."""
 
     def __init__(
-        self, sock: socket.socket, series: Series, *, session: int, timeout_s: float
+        self, sock: socket.socket, series: ActSeries, *, session: int, timeout_s: float
     ) -> None:
         """timeout_s: how long to wait for each message."""
         self._socket = sock

@@ -15,7 +15,7 @@ from server.conformance.answers import plain
 from server.conformance.client_connection import ClientConnection, ClientGone
 from server.conformance.report import RuleResult
 from server.conformance.rules import Ledger
-from server.conformance.series import Series
+from server.conformance.series import ActSeries
 
 MAX_FAILURES = 10
 """Connections that end because a rule is broken. Behind these there is nothing new to learn."""
@@ -44,7 +44,7 @@ class ClientCheck:
         self._timeout_s = timeout_s
         self._show = show
         self._ledger = Ledger()
-        self._series = Series(self._ledger, frames, show)
+        self._series = ActSeries(self._ledger, frames, show)
         self._failures = 0
         self._listener = socket.create_server(address)
         self.port: int = self._listener.getsockname()[1]

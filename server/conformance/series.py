@@ -19,7 +19,7 @@ SHORTEST_WAIT_S = 0.02
 REFUSALS = 4
 
 
-class Series:
+class ActSeries:
     """Which act is next, and when a client has passed one.
 
     A client passes a way to answer when it sends another frame behind the last answer of it; it

@@ -23,7 +23,7 @@ from config.load import ConfigError
 from config.models import Config
 from server.control.mailbox import NOT_NOW, Answer
 from server.gateway import expert_plugin
-from server.ipc.messages import Checkpoint, Evaluate, Saved
+from server.ipc.messages import CheckpointSaved, Evaluate
 from server.monitor.publisher import StatusPublisher
 from server.monitor.warnings import config_warning
 from server.run.directory import RunDirectory, append_lines
@@ -42,6 +42,13 @@ REMOTE = "http"
 
 CODE = ("expert.plugin",)
 """Settings that name code: a control token, which travels, is not enough for those."""
+
+
+class CheckpointWriter(Protocol):
+    """What controls need of the trainer."""
+
+    def request_checkpoint(self) -> None:
+        """Have a checkpoint written; `Controller.saved` is called when it is, or cannot be."""
 
 
 class ControlledServer(Protocol):
@@ -71,9 +78,11 @@ class ControlledServer(Protocol):
     def adopt(self, config: Config) -> None:
         """Go on with another configuration, and tell all processes."""
 
-    def tell_trainer(self, message: Any) -> None: ...
+    def evaluate(self, request: Evaluate) -> None:
+        """Have games asked to evaluate."""
 
-    def tell_gateways(self, message: Any) -> None: ...
+    @property
+    def trainer(self) -> CheckpointWriter: ...
 
 
 class Controller:
@@ -139,10 +148,10 @@ class Controller:
         """Have a checkpoint written now; the answer comes when it is."""
         future: Future[Answer] = Future()
         self._saving.append((who, future))
-        self._server.tell_trainer(Checkpoint())
+        self._server.trainer.request_checkpoint()
         return future
 
-    def saved(self, message: Saved) -> None:
+    def saved(self, message: CheckpointSaved) -> None:
         """The trainer has written a checkpoint, or could not."""
         waiting, self._saving = self._saving, []
         for who, future in waiting:
@@ -166,7 +175,7 @@ class Controller:
         # Larger than all before, of earlier starts too, also where the clock was put back.
         number = max(time.time_ns() // 1_000_000, 1 + self._newest_evaluate())
         self._record([{"key": "evaluate", "from": None, "to": number}], who)
-        self._server.tell_gateways(Evaluate(number))
+        self._server.evaluate(Evaluate(number))
         text = (
             f"asked {games} {'game' if games == 1 else 'games'} to evaluate; those of `understudy "
             "play` and `understudy demo` do, others where their client can"

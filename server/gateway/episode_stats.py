@@ -10,7 +10,7 @@ import numpy.typing as npt
 from agent.decision import ROLES
 from protocol.session import session_of
 from server.gateway.slots import SlotTable
-from server.ipc.messages import Episode
+from server.ipc.messages import FinishedEpisode
 
 MOST = 10_000
 """Finished episodes that are kept until a report takes them: the newest ones."""
@@ -22,7 +22,7 @@ class EpisodeStats:
     """Adds frames up to episodes. The sums of each slot are in the table."""
 
     def __init__(self) -> None:
-        self.finished: deque[Episode] = deque(maxlen=MOST)
+        self.finished: deque[FinishedEpisode] = deque(maxlen=MOST)
         """Episodes that no report has taken."""
 
     def add(
@@ -44,7 +44,7 @@ class EpisodeStats:
         """The episodes of these slots [n] have ended; those of a single frame are none."""
         for row in rows[pending].tolist():
             self.finished.append(
-                Episode(
+                FinishedEpisode(
                     _ROLE_NAMES[int(table.role[row])],
                     float(table.episode_return[row]),
                     int(table.episode_length[row]),
@@ -54,7 +54,7 @@ class EpisodeStats:
         table.episode_return[rows] = 0
         table.episode_length[rows] = 0
 
-    def take(self) -> list[Episode]:
+    def take(self) -> list[FinishedEpisode]:
         """The episodes that have finished since this was last called, in their order."""
         taken = list(self.finished)
         self.finished.clear()

@@ -95,8 +95,9 @@ class FrameLoop:
         return self._steps.stored
 
     def played(self, rows: npt.NDArray[np.int64], starts: list[int]) -> npt.NDArray[np.int64]:
-        """Frames of some connections by who acted before them, [n, 3] (see SlotTable): `rows` are
-        those of all their slots, one connection behind the other, each from one of `starts` on."""
+        """Frames of some connections by who acted before them, [n, TAGS] (see SlotTable): `rows`
+        are those of all their slots, one connection after the other, each from one of `starts` on.
+        """
         return np.add.reduceat(self._table.played[rows], starts, axis=0)
 
     # Who plays.

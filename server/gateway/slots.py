@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ROLES
-from protocol.actor import ACTORS, NOBODY
+from protocol.actor import NOBODY, TAGS
 from protocol.spaces import GameSpec
 from server.gateway.lazy_arrays import LazyArrays
 
@@ -50,7 +50,7 @@ class SlotTable:
         """Frames left of it; 0 before an episode's first frame."""
         self.episode_return = array(np.float64)
         self.episode_length = array(np.int64)
-        self.played = array(np.int64, 1 + len(ACTORS))
+        self.played = array(np.int64, TAGS)
         """Frames since the slot was taken, by who acted before them: nobody before the first one of
         an episode."""
 

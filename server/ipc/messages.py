@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.models import Config
+from protocol.actor import TAGS
 from protocol.spaces import GameSpec
 
 GATEWAY, TRAINER = "gateway", "trainer"
@@ -83,7 +84,7 @@ class Open:
 
 
 @dataclass(frozen=True)
-class Episode:
+class FinishedEpisode:
     """One finished episode, as the gateway saw it. The return is before the clip."""
 
     role: str
@@ -122,7 +123,7 @@ def _no_turns() -> list[int]:
 
 
 def _nobody() -> npt.NDArray[np.int64]:
-    return np.zeros((0, 3), np.int64)
+    return np.zeros((0, TAGS), np.int64)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class GatewayReport:
     policy_version: int
     expert_ratio: float
     epsilon: float
-    episodes: list[Episode] = field(default_factory=list)
+    episodes: list[FinishedEpisode] = field(default_factory=list)
     """Those that ended in the interval."""
     slots_by_role: dict[str, int] = field(default_factory=dict)
     run_frames: int = 0
@@ -157,8 +158,8 @@ class GatewayReport:
     sessions: list[int] = field(default_factory=list)
     """Of the connections that play now."""
     played: npt.NDArray[np.int64] = field(default_factory=_nobody)
-    """Frames of each of those connections, [n, 3]: the first ones of episodes, those that ended an
-    action of dqn, and those that ended one of the expert."""
+    """Frames of each of those connections, [n, TAGS]: the first ones of episodes, those that ended
+    an action of dqn, and those that ended one of the expert."""
     turn_buckets: list[int] = field(default_factory=_no_turns)
     """Turns since the gateway's start that took at most as long as each of TURN_BUCKETS_S, and last
     the number of all."""
@@ -201,7 +202,7 @@ class RolledBack:
 
 
 @dataclass(frozen=True)
-class Log:
+class LogLine:
     """A line for the log."""
 
     level: int
@@ -215,12 +216,12 @@ class SaveWanted:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """The supervisor to the trainer: write one now. The trainer answers with Saved."""
+class SaveCheckpoint:
+    """The supervisor to the trainer: write one now. The trainer answers with CheckpointSaved."""
 
 
 @dataclass(frozen=True)
-class Saved:
+class CheckpointSaved:
     """The trainer: a checkpoint was written, or why not."""
 
     path: str
@@ -262,28 +263,28 @@ class SavedBest:
 
 
 @dataclass(frozen=True)
-class Dump:
+class WriteDump:
     """The supervisor to the trainer: write what the replay holds (stream, seq, actor, action) and
-    the rows of the batches recorded so far to this .npz. The trainer answers with Dumped."""
+    the rows of the batches recorded so far to this .npz. The trainer answers with DumpWritten."""
 
     path: str
 
 
 @dataclass(frozen=True)
-class Dumped:
+class DumpWritten:
     path: str
 
 
 @dataclass(frozen=True)
-class Record:
+class WriteRecording:
     """The supervisor to the trainer: write all rows that came in to this file, a recording (see
-    agent.recording). The trainer answers with Recorded."""
+    agent.recording). The trainer answers with RecordingWritten."""
 
     path: str
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordingWritten:
     """The trainer: the recording was written, or why not."""
 
     path: str
@@ -291,7 +292,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Failed:
+class ProcessFailed:
     """A process cannot go on; the text says why and what to do."""
 
     text: str

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.ipc.inflight import InFlight
-from server.ipc.messages import TURN_BUCKETS_S, Episode, GatewayReport
+from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
 from server.monitor.metrics import CODE, EPISODES, PROCESS, labeled
 from server.run.evaluations import STUDENT, TEACHER, Evaluation, Evaluations
 
@@ -47,7 +47,7 @@ class MetricsCollector:
         """Steps in the ring of each gateway when its predecessor died."""
         self._stored: Counter[int] = Counter()
         """Steps that each gateway has completed, those of its predecessors included."""
-        self._episodes_of_late: deque[Episode] = deque(maxlen=EPISODES)
+        self._episodes_of_late: deque[FinishedEpisode] = deque(maxlen=EPISODES)
         self.episodes = 0
         """Of training, that have ended."""
         self._last: tuple[float, int, int] | None = None

@@ -1,11 +1,11 @@
-"""What `understudy play` says of games that are without their server. Pure."""
+"""What `understudy play` prints about games that are without their server. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 AGAIN_S = 60.0
-"""How often it is said while it lasts."""
+"""How often it is printed while it lasts."""
 
 
 class Absence:

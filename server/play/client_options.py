@@ -9,15 +9,20 @@ from pathlib import Path
 def add_reaching(parser: argparse.ArgumentParser) -> None:
     """Add --token, --token-file, --tls and --ca; `token_of` reads the first two."""
     add = parser.add_argument
-    add("--token", help="the server's token, where it asks for one; other users can see it")
-    add("--token-file", type=Path, metavar="FILE", help="a file that holds the token instead")
-    add("--tls", action="store_true", help="encrypt, for a server that has a certificate")
+    add(
+        "--token",
+        help="the server's token, if it needs one; other users of this machine can see it",
+    )
+    add("--token-file", type=Path, metavar="FILE", help="read the token from this file instead")
+    add(
+        "--tls", action="store_true", help="encrypt the connection, for a server with a certificate"
+    )
     add(
         "--ca",
         type=Path,
         metavar="FILE",
-        help="with TLS: trust this certificate (PEM), the server's or that of who signed it, "
-        "instead of those that the system trusts",
+        help="with TLS: trust this certificate (PEM), the server's or its signer's, instead of "
+        "those that the system trusts",
     )
 
 
@@ -28,7 +33,7 @@ def token_of(args: argparse.Namespace) -> str | None:
         token: str | None = args.token
         return token
     if args.token is not None:
-        raise ValueError("--token and --token-file: expected one of them, got both")
+        raise ValueError("--token and --token-file exclude each other; give one of them")
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

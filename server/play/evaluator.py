@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from server.play.game_messages import Episode, Failure, GameOptions
+from server.play.game_messages import GameEpisode, GameFailure, GameOptions
 from server.play.games import Games
 from understudy_client.experts import find
 
@@ -25,11 +25,11 @@ Wait = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Played:
+class EvaluatedEpisodes:
     """The episodes of an evaluation."""
 
-    student: Sequence[Episode]
-    teacher: Sequence[Episode]
+    student: Sequence[GameEpisode]
+    teacher: Sequence[GameEpisode]
     """None where the expert was not asked, or where the environment has none."""
     frames: int
     """That the training games had played."""
@@ -49,7 +49,7 @@ class Evaluator:
             self._teacher = Games(replace(options, role="eval_expert"))
 
     @property
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[GameFailure]:
         """What ended a game before its time."""
         return [failure for games in self._all for failure in games.failures]
 
@@ -63,7 +63,7 @@ class Evaluator:
         for games in self._all:
             games.start(min(CLIENTS, episodes))
 
-    def evaluate(self, training: Games, episodes: int, *, expert: bool) -> Played:
+    def evaluate(self, training: Games, episodes: int, *, expert: bool) -> EvaluatedEpisodes:
         """Wait until all training games are held (or have ended), and play so many episodes of the
         network, and of the expert where asked, all from the same seeds. They stay held."""
         while not training.all_said("held"):
@@ -81,7 +81,7 @@ class Evaluator:
                 if order is not None:
                     order(games)
         student, *teacher = (games.episodes() for games in playing)
-        return Played(student, teacher[0] if teacher else [], training.frames)
+        return EvaluatedEpisodes(student, teacher[0] if teacher else [], training.frames)
 
     def dismiss_expert(self) -> None:
         """The expert is not evaluated again: its games end."""

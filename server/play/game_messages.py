@@ -1,4 +1,4 @@
-"""What is said between games in processes of their own and who runs them.
+"""Messages between games in processes of their own and the process that runs them.
 
 Orders, and what a game says to them:
 
@@ -70,7 +70,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Episode:
+class GameEpisode:
     """One complete episode of one game."""
 
     client: int
@@ -84,15 +84,15 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a game has done as it was ordered to: held, done or left."""
+class Obeyed:
+    """A game has done as it was ordered: it is held, done, or has left."""
 
     client: int
     word: str
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationAsked:
     """The server asks for an evaluation: a training game has been told (protocol/SPEC.md)."""
 
     number: int
@@ -100,15 +100,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A game is without the server, which it tries to reach; with an empty text, no longer."""
+class ServerAway:
+    """A game is without its server and tries to reach it; with an empty text, no longer."""
 
     client: int
     text: str
 
 
 @dataclass(frozen=True)
-class Failure:
+class GameFailure:
     """Why a game ended before its time."""
 
     client: int

@@ -19,13 +19,13 @@ import numpy as np
 
 from protocol.messages import EVALUATE
 from server.play.game_messages import (
-    Asked,
-    Episode,
-    Failure,
+    EvaluationAsked,
+    GameEpisode,
+    GameFailure,
     GameOptions,
+    Obeyed,
     Part,
-    Said,
-    Trouble,
+    ServerAway,
     share,
     taken,
 )
@@ -58,7 +58,7 @@ class _PassOn(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Errors: BrokenPipeError, where nobody is there to be told."""
         over = record.levelno < logging.WARNING
-        self._pipe.send(Trouble(self._client, "" if over else record.getMessage()))
+        self._pipe.send(ServerAway(self._client, "" if over else record.getMessage()))
 
 
 def main(part: Part, pipe: Connection[Any, Any], counts: Any) -> None:
@@ -86,7 +86,7 @@ def main(part: Part, pipe: Connection[Any, Any], counts: Any) -> None:
         message = str(error) if isinstance(error, ClientError | ValueError | TypeError) else ""
         if not orders.stop.is_set():
             with contextlib.suppress(OSError):
-                pipe.send(Failure(client, message or f"{type(error).__name__}: {error}"))
+                pipe.send(GameFailure(client, message or f"{type(error).__name__}: {error}"))
     finally:
         if log is not None and options.log_dir is not None:
             log.save(options.log_dir / f"client-{client}.npz")
@@ -142,7 +142,7 @@ def _rounds(part: Part, orders: _Orders, pipe: Connection[Any, Any], counts: Any
             episodes = share(order[1], part.client, part.clients)
             _play(replace(part, episodes=episodes), orders, pipe, counts)
         else:  # a round without an episode for this game: it has not been on the server
-            pipe.send(Said(part.client, "left"))
+            pipe.send(Obeyed(part.client, "left"))
 
 
 def _play(
@@ -155,7 +155,7 @@ def _play(
     """From connecting to leaving."""
     options, client, clients = part.options, part.client, part.clients
     if part.episodes == 0:
-        pipe.send(Said(client, "done"))
+        pipe.send(Obeyed(client, "done"))
         return
     env = make(options.env)
     # The network alone asks nobody: what is not needed is not computed.
@@ -167,7 +167,7 @@ def _play(
     def report(episode: client_gym.Episode) -> None:
         dqn, by_expert = episode.actors[1], episode.actors[2]
         index = client + episode.index * clients
-        pipe.send(Episode(client, index, episode.return_, episode.length, dqn, by_expert))
+        pipe.send(GameEpisode(client, index, episode.return_, episode.length, dqn, by_expert))
 
     def count(session: int, answer: Any) -> None:
         counts[client] += answer.action is not None
@@ -185,7 +185,7 @@ def _play(
             session, known = connected.session, number
         elif number > known:
             known = number
-            pipe.send(Asked(number))
+            pipe.send(EvaluationAsked(number))
 
     def between() -> bool:
         """Between two frames: wait while the games are held; whether this one is to end. Errors:
@@ -194,7 +194,7 @@ def _play(
         if taken(counts) < counts[clients]:
             return orders.stop.is_set()
         lost: Reconnected | None = None
-        pipe.send(Said(client, "held"))
+        pipe.send(Obeyed(client, "held"))
         word = ""
         while word not in ("go", "stop"):
             try:
@@ -235,14 +235,14 @@ def _play(
     finally:
         env.close()
     if options.role != "train":
-        pipe.send(Said(client, "left"))
+        pipe.send(Obeyed(client, "left"))
 
 
 def _stay(client: int, connected: Client, orders: _Orders, pipe: Connection[Any, Any]) -> None:
     """A game of evaluation is done: stay with the server until it may leave."""
     if orders.stop.is_set():
         return
-    pipe.send(Said(client, "done"))
+    pipe.send(Obeyed(client, "done"))
     word = ""
     while word not in ("leave", "stop"):
         with contextlib.suppress(Reconnected):  # no matter: what it had to play is played

@@ -3,7 +3,7 @@
     this process                                   one process per game (server.play.game_process)
     Games ── an order, or gone ──▶ pipe ──▶ a thread that waits for orders
       ▲                                            play(env, client, ...)
-      └── results ◀── a reader thread ◀── pipe ◀── Episode, Failure, Said, …
+      └── results ◀── a reader thread ◀── pipe ◀── GameEpisode, GameFailure, Obeyed, …
                                                     (server.play.game_messages)
 
 Each game has a pipe of its own and one thread here reads them all: no lock is shared with a game,
@@ -24,13 +24,13 @@ from typing import Any
 from server.play import game_process
 from server.play.game_messages import (
     NO_LIMIT,
-    Asked,
-    Episode,
-    Failure,
+    EvaluationAsked,
+    GameEpisode,
+    GameFailure,
     GameOptions,
+    Obeyed,
     Part,
-    Said,
-    Trouble,
+    ServerAway,
     share,
     taken,
 )
@@ -42,7 +42,7 @@ from understudy_client.wire import ROLES
 class Games:
     """Runs games and gathers their episodes.
 
-    `results` gets every Episode as it is completed; `failures` lists what ended a game early.
+    `results` gets every GameEpisode as it is completed; `failures` lists what ended a game early.
     Start it once; use it as a context manager or call `stop()`.
     """
 
@@ -59,8 +59,8 @@ class Games:
         if not 0.0 <= options.weaken <= 1.0:
             raise ValueError(f"weaken: expected 0 to 1, got {options.weaken}")
         self.options = options
-        self.results: queue.SimpleQueue[Episode] = queue.SimpleQueue()
-        self.failures: list[Failure] = []
+        self.results: queue.SimpleQueue[GameEpisode] = queue.SimpleQueue()
+        self.failures: list[GameFailure] = []
         self._processes: list[BaseProcess] = []
         self._living: list[BaseProcess] = []
         """Those that the reader has not seen end."""
@@ -167,7 +167,7 @@ class Games:
             process.kill()
         self._reader.join()
 
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[GameEpisode]:
         """Take what is in `results` now."""
         out = []
         with contextlib.suppress(queue.Empty):
@@ -191,19 +191,19 @@ class Games:
                 except (EOFError, OSError):
                     self._ended(pipes.pop(pipe))
                     continue
-                if isinstance(message, Episode):
+                if isinstance(message, GameEpisode):
                     self.results.put(message)
-                elif isinstance(message, Asked):
+                elif isinstance(message, EvaluationAsked):
                     self.asked = max(self.asked, message.number)
-                elif isinstance(message, Said):
+                elif isinstance(message, Obeyed):
                     self._said[message.client] = message.word
                     self._let_go()
-                elif isinstance(message, Trouble):
+                elif isinstance(message, ServerAway):
                     self._troubled(message)
                 else:
                     self.failures.append(message)
 
-    def _troubled(self, message: Trouble) -> None:
+    def _troubled(self, message: ServerAway) -> None:
         if message.text:
             self._troubles[message.client] = message.text
         else:
@@ -235,7 +235,7 @@ class Games:
         """Note a failure that the game itself could not report."""
         client = _number(process)
         if not any(failure.client == client for failure in self.failures):
-            self.failures.append(Failure(client, f"game {client} {what}"))
+            self.failures.append(GameFailure(client, f"game {client} {what}"))
 
 
 def _number(process: BaseProcess) -> int:

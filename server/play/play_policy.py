@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.spaces import GameSpec
-from server.play.game_messages import Episode
+from server.play.game_messages import GameEpisode
 from server.play.policy_file import PolicyError, PolicyFile
 from understudy_client import gym as client_gym
 from understudy_client.experts import make
 from understudy_client.spaces import action_space
 
 
-def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[Episode]:
+def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[GameEpisode]:
     """Play as the arguments of `understudy play` say: --policy, --env, --episodes, --frames,
     --seed. Episode i is reset with seed + i; one in which the frames run out counts, one that is
     stopped does not. Errors: PolicyError."""
@@ -75,9 +75,9 @@ def _play(
     frames: int | None,
     seed: int | None,
     stop: Callable[[], bool],
-) -> list[Episode]:
+) -> list[GameEpisode]:
     actions = action_space(env.action_space)
-    done: list[Episode] = []
+    done: list[GameEpisode] = []
     left = frames
     while (episodes is None or len(done) < episodes) and left != 0:
         obs, _ = env.reset(seed=None if seed is None else seed + len(done))
@@ -92,7 +92,7 @@ def _play(
             total, length = total + float(reward), length + 1
             left = None if left is None else left - 1
             over = terminated or truncated or left == 0
-        done.append(Episode(0, len(done), total, length, length, 0))
+        done.append(GameEpisode(0, len(done), total, length, length, 0))
     return done
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from server.ipc.messages import Episode
+from server.ipc.messages import FinishedEpisode
 
 STUDENT, TEACHER = "eval", "eval_expert"
 """The roles of their games."""
@@ -103,7 +103,12 @@ class Evaluations:
         return self._open
 
     def report(
-        self, playing: int, episodes: Iterable[Episode], frames: int, version: int, now: float
+        self,
+        playing: int,
+        episodes: Iterable[FinishedEpisode],
+        frames: int,
+        version: int,
+        now: float,
     ) -> list[Evaluation]:
         """A gateway reported. Returns evaluations that have reached their most episodes.
 

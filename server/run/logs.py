@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from agent.files import append_whole
-from server.ipc.messages import Log
+from server.ipc.messages import LogLine
 from server.ipc.pipe_writer import PipeWriter
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -32,7 +32,7 @@ class PipeHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._pipe.send(Log(record.levelno, self._source, self.format(record)))
+            self._pipe.send(LogLine(record.levelno, self._source, self.format(record)))
         except OSError:  # the supervisor is gone; this process is about to end too
             return
 

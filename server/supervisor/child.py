@@ -1,4 +1,4 @@
-"""A process of the server as its supervisor has it: started, talked to, listened to, ended."""
+"""One child process of the supervisor: started, sent messages, listened to, reaped."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
-from server.ipc.messages import Failed, Log
+from server.ipc.messages import LogLine, ProcessFailed
 from server.signals import signals_blocked
 
+CONTEXT = multiprocessing.get_context("spawn")
+"""How children are started: as fresh interpreters, which have nothing open of this process."""
+
 LINES = 5
-"""The newest lines of a child's log that are kept, to say what went before its death."""
+"""The newest log lines of a child that are kept, to be shown when it dies."""
+
+
+class ChildDied(RuntimeError):
+    """A process of the server ended although nobody asked it to, and is not restarted."""
 
 
 class Child:
-    """One of them. It may die and be started again; what is said to it meanwhile is lost."""
+    """A place for a process, which may die and be started again; what is sent meanwhile is lost."""
 
     def __init__(self, name: str, kind: str) -> None:
         """`kind`: gateway or trainer."""
@@ -31,12 +38,12 @@ class Child:
         """None while there is no process."""
         self.process: BaseProcess | None = None
         """The newest, which may have ended."""
-        self.pulse: HeartbeatMonitor
+        self.monitor: HeartbeatMonitor
         self.lines: deque[str] = deque(maxlen=LINES)
 
     @property
     def alive(self) -> bool:
-        """There is a process, whose end has not been seen."""
+        """There is a process that has not been reaped."""
         return self.pipe is not None
 
     @property
@@ -47,12 +54,11 @@ class Child:
     def start(
         self, target: Callable[..., None], first: tuple[Any, ...], last: tuple[Any, ...]
     ) -> None:
-        """Run `target(*first, pipe, heart, *last)` in a new process."""
-        context = multiprocessing.get_context("spawn")
-        pipe, theirs = context.Pipe()
-        heartbeat = Heartbeat(context)
+        """Run `target(*first, pipe, heartbeat, *last)` in a new process."""
+        pipe, theirs = CONTEXT.Pipe()
+        heartbeat = Heartbeat(CONTEXT)
         args = (heartbeat, target, (*first, theirs, heartbeat, *last))
-        process = context.Process(target=_live, args=args, name=self.name)
+        process = CONTEXT.Process(target=_run, args=args, name=self.name)
         try:
             with signals_blocked():
                 process.start()
@@ -62,29 +68,29 @@ class Child:
         finally:
             theirs.close()
         self.pipe, self.process = pipe, process
-        self.pulse = HeartbeatMonitor(heartbeat, time.monotonic())
+        self.monitor = HeartbeatMonitor(heartbeat, time.monotonic())
         self.lines.clear()
 
-    def say(self, message: Any) -> None:
-        """Send a message, unless it is gone."""
+    def send(self, message: Any) -> None:
+        """Send a message, unless the process is gone."""
         if self.pipe is not None:
             with contextlib.suppress(OSError):
                 self.pipe.send(message)
 
     def messages(self) -> Iterator[Any]:
-        """What it has said and nobody has read."""
+        """What it has sent and nobody has read."""
         pipe = self.pipe
         try:
             while pipe is not None and pipe.poll():
                 message = pipe.recv()
-                if isinstance(message, Log | Failed):
+                if isinstance(message, LogLine | ProcessFailed):
                     self.lines.extend(message.text.splitlines())
                 yield message
         except (EOFError, OSError):  # its end is seen elsewhere
             return
 
-    def gone(self) -> int | None:
-        """Its end was seen, or is brought about here: let go of it. The exit code."""
+    def reap(self) -> int | None:
+        """Kill the process if it still runs, and let go of it; its exit code."""
         assert self.process is not None
         self.process.kill()  # no effect on one that has ended
         self.process.join()
@@ -93,8 +99,9 @@ class Child:
             self.pipe = None
         return self.process.exitcode
 
-    def ended_by(self, deadline: float, listen: Callable[[Child], None]) -> bool:
-        """Wait for its end, and take in what it says; False where it had to be killed."""
+    def reap_by(self, deadline: float, listen: Callable[[Child], None]) -> bool:
+        """Wait for the end of a process that was told to, and take in what it sends; False where it
+        had to be killed."""
         pipe, process = self.pipe, self.process
         if pipe is None or process is None:
             return True
@@ -106,11 +113,11 @@ class Child:
             process.kill()
         process.join()
         listen(self)
-        self.gone()
+        self.reap()
         return in_time
 
 
-def _live(heartbeat: Heartbeat, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _run(heartbeat: Heartbeat, target: Callable[..., None], args: tuple[Any, ...]) -> None:
     """In the new process."""
     heartbeat.live_with_parent()
     target(*args)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agent.convolutions import Convolutions
-from agent.device import resolve_device
+from agent.device_name import device_name
+from agent.pictures import is_picture
 from agent.step import StepBlock
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -44,7 +44,7 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
         branches, choices = branches + columns, choices + columns * learner.bins
     atoms = 1 if learner.value == "scalar" else learner.atoms
     inputs = stack * spec.observation_size
-    pictures = learner.trunk == "auto" and Convolutions.suit(spec.observation)
+    pictures = learner.trunk == "auto" and is_picture(spec.observation)
     # Behind convolutions there are fewer inputs than pixels, and they have few weights themselves.
     widths = (min(inputs, 4096) if pictures else inputs, *learner.hidden)
     trunk = sum((a + 1) * b for a, b in zip(widths, learner.hidden, strict=False))
@@ -61,7 +61,7 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
     store = config.replay.device
     if store == "auto":
         store = config.trainer.device
-    if resolve_device(store, "replay.device").type == "cpu":
+    if device_name(store, "replay.device") == "cpu":
         found["replay.capacity_steps"] = StepBlock.nbytes(spec, config.replay.capacity_steps)
     return found
 

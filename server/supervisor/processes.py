@@ -1,6 +1,6 @@
-"""The supervisor's children, and what they share: gateways and trainer, rings, sockets, tally.
+"""The gateways' and the trainer's processes, and what they share: sockets, rings, weights.
 
-A child that dies or hangs is started again in its place, with what was left for it: the listening
+A child that dies or hangs is restarted in its place, with what was left for it: the listening
 sockets, in which games wait meanwhile; the rings, whose counters say where to go on; the weights,
 which the gateways play with while there is no trainer.
 """
@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -20,23 +20,20 @@ from typing import Any
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.gateway import process as gateway_process
 from server.ipc import shared_memory
-from server.ipc.inflight import FILE, InFlight, InFlightCounters, left
-from server.ipc.messages import GATEWAY, TRAINER, GameDecided, Open, Ready
+from server.ipc.inflight import InFlight
+from server.ipc.messages import GATEWAY, TRAINER, GameDecided, Open, Ready, Stop
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
 from server.net.sockets import Sockets, listen
 from server.run.directory import RunDirectory
 from server.run.events import EventLog
+from server.supervisor import entry_points
 from server.supervisor.child import Child
+from server.supervisor.in_flight_account import InFlightAccount
 from server.supervisor.restart_policy import RestartPolicy, cause
-from server.trainer import process as trainer_process
 
 log = logging.getLogger("supervisor")
-
-LAST_WORDS = "; the last it said: "
-"""Between why a child is gone, and its own lines."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,24 @@ class Task:
     best: bool = False
     """Continue from the checkpoint that evaluated best instead."""
     record: bool = False
-    """Keep what every batch held, for `Supervisor.dump`."""
+    """Keep what every batch held, for `TrainerClient.dump`."""
     keep_rows: bool = False
-    """Keep every row, for `Supervisor.write_recording`."""
+    """Keep every row, for `TrainerClient.write_recording`."""
+    pretrain_updates: int = 0
+    """Make so many updates from the run's demonstrations, without gateways, and end."""
+
+
+@dataclass(frozen=True)
+class ProcessLoss:
+    """Why a process is gone."""
+
+    reason: str
+    last_lines: tuple[str, ...] = ()
+    """The end of its log."""
+
+    def __str__(self) -> str:
+        lines = f"; its last log lines: {' | '.join(self.last_lines)}" if self.last_lines else ""
+        return self.reason + lines
 
 
 class Processes:
@@ -62,40 +74,44 @@ class Processes:
         folder: RunDirectory,
         task: Task,
         events: EventLog,
-        greet: Callable[[Child], None],
+        on_started: Callable[[Child], None],
     ) -> None:
-        """`greet`: called with a child that has just been started, to tell it how things stand."""
+        """`on_started`: called with a child that has just been started, to tell it what others have
+        been told before."""
         self.config = config
         """What children are started with."""
-        self.gateways = [Child(f"gateway-{i}", GATEWAY) for i in range(config.server.gateways)]
+        gateways = 0 if task.pretrain_updates else config.server.gateways
+        self.gateways = [Child(f"gateway-{i}", GATEWAY) for i in range(gateways)]
         self.trainer = Child("trainer", TRAINER)
         self.children = [*self.gateways, self.trainer]
         self.rings: list[StepRing] = []
         """One for each gateway, once there is a game."""
         self.ready: Ready | None = None
-        """What the first trainer said when the first weights were there."""
-        self.lost = InFlight()
-        """With gateways that died, and with the server before this one where it was killed."""
+        """What the first trainer sent when the first weights were there."""
         self._spec: GameSpec | None = None
         self._folder = folder
         self._task = task
         self._events = events
-        self._greet = greet
-        self._watchdog = RestartPolicy(config.supervision)
+        self._on_started = on_started
+        self._policy = RestartPolicy(config.supervision)
         self._sockets: list[Sockets] = []
-        self._in_flight: InFlightCounters | None = None
-        self._in_order = True
+        self._in_flight = InFlightAccount(folder.path, events, gateways)
+        self._clean = True
+        """All processes have ended in time."""
 
     # Starting.
 
     def start(self) -> tuple[int, int | None]:
-        """Listen, and start all children; the ports for games and for older clients. Errors:
-        ConfigError, OSError."""
-        self._sockets = listen(self.config)
+        """Listen, and start all children; the ports for games (0 without gateways) and for older
+        clients. Errors: ConfigError, OSError."""
+        if self.gateways:
+            self._sockets = listen(self.config)
         if left := shared_memory.remove_left(self._folder.path):
             log.warning("removed %.1f MB of shared memory of a server that was killed", left / 1e6)
         for child in self.children:
             self._start(child)
+        if not self._sockets:
+            return 0, None
         games, older = self._sockets[0]
         return games.getsockname()[1], older.getsockname()[1] if older else None
 
@@ -103,40 +119,42 @@ class Processes:
         task = self._task
         if child.kind == TRAINER:
             last = (self._folder.path, task.resume, task.record, task.best, task.keep_rows)
-            child.start(trainer_process.main, (self.config,), last)
-            if self.rings:
-                child.say(self._game())
+            child.start(entry_points.trainer, (self.config,), (*last, task.pretrain_updates))
+            if self._spec is not None:
+                child.send(self._game())
         else:
             index = self.gateways.index(child)
             first = (self.config, index, self._folder.launch)
-            child.start(gateway_process.main, first, self._sockets[index])
+            child.start(entry_points.gateway, first, self._sockets[index])
             if self.ready is not None:
-                child.say(self._opening(self.ready))
+                child.send(self._opening(self.ready))
         self._events.add("process_started", process=child.name, pid=child.pid)
-        self._greet(child)
+        self._on_started(child)
 
     def decide(self, spec: GameSpec) -> None:
         """This is the run's game: make its rings, and tell the trainer. Errors: ConfigError."""
-        self._spec = spec
         try:
             for _ in self.gateways:
                 self.rings.append(StepRing.create(spec, self.config.server.ring_steps))
         except MemoryError as error:
-            self._spec = None
             self._remove_rings()
             raise ConfigError(str(error)) from None
+        self._spec = spec
         names = [ring.name for ring in self.rings]
-        shared_memory.note(self._folder.path, [*names, weights_name(names[0])])
-        self.trainer.say(self._game())
+        if names:
+            shared_memory.note(self._folder.path, [*names, weights_name(names[0])])
+        self.trainer.send(self._game())
 
     def opened(self, ready: Ready) -> bool:
         """The trainer is ready. The first time, all gateways open, and the answer is true."""
         if self.ready is not None:
             return False
         self.ready = ready
-        self._begin_tally(ready.base_frames)
+        if self.gateways:
+            resumed = self._task.resume and not self._task.best
+            self._in_flight.begin(ready.base_frames, resumed=resumed)
         for child in self.gateways:
-            child.say(self._opening(ready))
+            child.send(self._opening(ready))
         return True
 
     def _game(self) -> GameDecided:
@@ -146,29 +164,13 @@ class Processes:
     def _opening(self, ready: Ready) -> Open:
         assert self._spec is not None
         names = tuple(ring.name for ring in self.rings)
-        path = str(self._in_flight.path) if self._in_flight else ""
-        return Open(self._spec, names, ready.weights, ready.size, path)
-
-    def _begin_tally(self, base: int) -> None:
-        """Say what was in flight when the run ended before, where that was without order, and
-        count from now on."""
-        path = self._folder.path / FILE
-        before = left(path) if self._task.resume and not self._task.best else None
-        if before is not None:
-            steps, frames = before
-            self.lost += (lost := InFlight(max(0, steps - base), frames))
-            self._events.add("in_flight_lost", process=None, steps=lost.steps, frames=lost.frames)
-            log.warning("the previous run did not shut down cleanly: %s", lost)
-        try:
-            self._in_flight = InFlightCounters(path, base, len(self.gateways))
-        except OSError as error:
-            log.error("nobody will know what was in flight if the server is killed: %s", error)
+        return Open(self._spec, names, ready.weights, ready.size, self._in_flight.file)
 
     # Running.
 
     @property
     def waitables(self) -> tuple[dict[Pipe, Child], dict[int, Child]]:
-        """By which children are noticed: when they say something, and when they end."""
+        """By which children are noticed: when they send something, and when they end."""
         pipes = {child.pipe: child for child in self.children if child.pipe is not None}
         ends = {child.process.sentinel: child for child in pipes.values() if child.process}
         return pipes, ends
@@ -179,57 +181,58 @@ class Processes:
         return sum(ring.steps for ring in self.rings)
 
     @property
-    def rows_waiting(self) -> int:
+    def lost(self) -> InFlight:
+        """What was in flight in processes that died."""
+        return self._in_flight.lost
+
+    @property
+    def _rows_waiting(self) -> int:
         """What the rings hold that no trainer has taken in."""
         return sum(ring.used for ring in self.rings)
 
     def tell(self, message: Any) -> None:
-        """Say something to all children."""
+        """Send all children a message."""
         for child in self.children:
-            child.say(message)
+            child.send(message)
 
     def tell_gateways(self, message: Any) -> None:
-        """Say something to all gateways."""
+        """Send all gateways a message."""
         for child in self.gateways:
-            child.say(message)
+            child.send(message)
 
     def hung(self) -> list[tuple[Child, str]]:
-        """The children that hang, and what is to be said of them when they are buried."""
-        found = self._watchdog.hung(self.children, time.monotonic())
+        """The children that hang, and what to say when they are reaped."""
+        found = self._policy.hung(self.children, time.monotonic())
         return [(c, f"gave no sign of life for {s:.0f} s and was killed") for c, s in found]
 
-    def start_due(self) -> list[tuple[Child, str]]:
-        """Start those again that have been away for long enough; those that could not be started,
-        and why."""
+    def start_due(self) -> list[tuple[Child, ProcessLoss]]:
+        """Restart those whose pause is over; those that could not be started, and why."""
         failed = []
-        for child in self._watchdog.due(time.monotonic()):
+        for child in self._policy.due(time.monotonic()):
             try:
                 self._start(child)
             except OSError as error:
-                failed.append((child, f"{child.name} could not be started: {error}"))
+                reason = f"{child.name} could not be started: {error}"
+                failed.append((child, ProcessLoss(reason)))
         return failed
 
-    def bury(self, child: Child, how: str) -> str:
-        """Let go of a child that has died or hangs, what it said having been taken in: how it
-        ended, in words."""
-        code = child.gone()
-        text = f"{child.name} {how}" + (f" ({cause(code)})" if how == "died" else "")
-        kind = "died" if how == "died" else "hung"
-        self._events.add("process_lost", process=child.name, how=kind, exit_code=code)
-        if child.kind == GATEWAY and self._in_flight is not None:
+    def reap(self, child: Child, how: str) -> ProcessLoss:
+        """Let go of a child that has died or hangs, once all that it sent has been taken in."""
+        code = child.reap()
+        died = how == "died"
+        self._events.add(
+            "process_lost", process=child.name, how="died" if died else "hung", exit_code=code
+        )
+        reason = f"{child.name} {how}" + (f" ({cause(code)})" if died else "")
+        if child.kind == GATEWAY and self.rings:
             index = self.gateways.index(child)
-            self.lost += (lost := self._in_flight.gateway_gone(index, self.rings[index].steps))
-            text += f"; {lost}"
-            self._events.add(
-                "in_flight_lost", process=child.name, steps=lost.steps, frames=lost.frames
-            )
-        if child.lines:
-            text += LAST_WORDS + " | ".join(child.lines)
-        return text
+            lost = self._in_flight.gateway_gone(index, child.name, self.rings[index].steps)
+            reason += f"; {lost}" if lost is not None else ""
+        return ProcessLoss(reason, tuple(child.lines))
 
-    def start_again(self, child: Child) -> float | None:
-        """Have a child started again, in so many seconds; None where that was too often."""
-        pause = self._watchdog.lost(child, time.monotonic())
+    def schedule_restart(self, child: Child) -> float | None:
+        """Have a child restarted in so many seconds; None where that was too often."""
+        pause = self._policy.restart_in(child, time.monotonic())
         if pause is None:
             self._events.add("restart_refused", process=child.name)
         else:
@@ -238,8 +241,8 @@ class Processes:
 
     @property
     def refusal(self) -> str:
-        """Why one is not started again."""
-        return self._watchdog.refusal
+        """Why a child is not restarted."""
+        return self._policy.refusal
 
     # Stopping.
 
@@ -251,30 +254,44 @@ class Processes:
                     sock.close()
 
     def wake(self) -> None:
-        """Whoever was stopped (SIGSTOP) goes on, so that it can hear that it is to end."""
+        """Processes that were stopped (SIGSTOP) go on, so that they can hear that they are to
+        end."""
         for child in self.children:
             if child.process is not None and child.process.is_alive():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGCONT)
 
-    def have_trainer(self) -> None:
+    def ensure_trainer(self) -> None:
         """Start the trainer, if it is not there and the rings hold what only it can store."""
         trainer = self.trainer
         if trainer.alive and trainer.process is not None and not trainer.process.is_alive():
-            log.error("%s", self.bury(trainer, "died"))
-        if self.rows_waiting and not self.trainer.alive:
+            log.error("%s", self.reap(trainer, "died"))
+        if self._rows_waiting and not self.trainer.alive:
             with contextlib.suppress(OSError):
                 self._start(self.trainer)
 
+    def end_gateways(
+        self, reported: Set[int], deadline: float, listen: Callable[[Child], None]
+    ) -> None:
+        """Tell the gateways to end, and wait for them. `reported`: those that serve their
+        sockets."""
+        self.tell_gateways(Stop())
+        for index, child in enumerate(self.gateways):
+            starting = self.ready is None and index not in reported
+            if starting and child.process is not None:
+                child.process.kill()  # it has nothing yet, and cannot hear
+            self.end(child, deadline, listen)
+
     def end(self, child: Child, deadline: float, listen: Callable[[Child], None]) -> None:
         """Wait until a child that was told to has ended."""
-        if not child.ended_by(deadline, listen):
-            self._in_order = False
+        if not child.reap_by(deadline, listen):
+            self._clean = False
             log.error("%s did not end in time; killed", child.name)
 
     def close(self) -> None:
         """All children have ended: remove what they shared."""
-        self._close_tally()
+        in_rings = [ring.steps for ring in self.rings]
+        self._in_flight.close(self._rows_waiting, in_rings, clean=self._clean)
         self._remove_rings()
         if self.ready is not None:  # the trainer's to remove, unless it was killed
             with contextlib.suppress(FileNotFoundError):
@@ -282,19 +299,6 @@ class Processes:
                 slot.close()
                 slot.unlink()
         shared_memory.remove_left(self._folder.path)
-
-    def _close_tally(self) -> None:
-        """All that the games were answered for is stored, and nothing is in flight; or it is not,
-        and the next start counts what is missing."""
-        waiting, steps = self.rows_waiting, [ring.steps for ring in self.rings]
-        left = self._in_flight.not_in(steps) if self._in_flight is not None else InFlight()
-        if waiting or left != InFlight():
-            log.error(
-                "%d rows could not be stored, and gateways could not hand over %d steps and %d "
-                "frames; the next start counts what is missing", waiting, left.steps, left.frames
-            )  # fmt: skip
-        elif self._in_flight is not None and self._in_order:
-            self._in_flight.remove()
 
     def _remove_rings(self) -> None:
         for ring in self.rings:

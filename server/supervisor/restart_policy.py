@@ -1,4 +1,4 @@
-"""Which child of the supervisor hangs, and whether and when one that is gone is started again."""
+"""Which child processes hang, and whether and when one that was lost is restarted."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ STANDSTILL_S = 2.0
 machine that slept, a container that was frozen."""
 
 _HINTS = {
-    signal.SIGKILL: "if nobody did that, the system had no memory left: see its own log",
+    signal.SIGKILL: "if you did not send it, the system ran out of memory: see its own log",
     signal.SIGBUS: "shared memory or the disk behind it is full",
 }
 
 
 class RestartPolicy:
-    """Keeps the books; it is the supervisor that acts."""
+    """Decides; it is the supervisor that acts."""
 
     def __init__(self, settings: SupervisionConfig) -> None:
         self._settings = settings
-        self._deaths: dict[str, deque[float]] = {}
+        self._losses: dict[str, deque[float]] = {}
         self._due: dict[Child, float] = {}
         self._looked: float | None = None
 
-    def lost(self, child: Child, now: float) -> float | None:
-        """A child is gone: after how many seconds it is to be started again (see `due`); None where
+    def restart_in(self, child: Child, now: float) -> float | None:
+        """A child was lost: after how many seconds it is to be restarted (see `due`); None where
         that has happened too often."""
         settings = self._settings
-        deaths = self._deaths.setdefault(child.name, deque())
-        while deaths and now - deaths[0] > settings.window_s:
-            deaths.popleft()
-        if len(deaths) >= settings.max_restarts:
+        losses = self._losses.setdefault(child.name, deque())
+        while losses and now - losses[0] > settings.window_s:
+            losses.popleft()
+        if len(losses) >= settings.max_restarts:
             return None
-        pause = min(settings.backoff_s * 2.0 ** min(len(deaths), 30), LONGEST_PAUSE_S)
-        deaths.append(now)
+        pause = min(settings.backoff_s * 2.0 ** min(len(losses), 30), LONGEST_PAUSE_S)
+        losses.append(now)
         self._due[child] = now + pause
         return pause
 
@@ -57,24 +57,24 @@ class RestartPolicy:
         alive = [child for child in children if child.alive]
         if self._looked is None or now - self._looked > STANDSTILL_S:
             for child in alive:
-                child.pulse.forget(now)
+                child.monitor.forget(now)
         self._looked = now
         found = []
         for child in alive:
-            silent = child.pulse.silent_s(now)
-            if silent > max(self._settings.hang_timeout_s, child.pulse.allowed_s):
+            silent = child.monitor.silent_s(now)
+            if silent > max(self._settings.hang_timeout_s, child.monitor.allowed_s):
                 found.append((child, silent))
         return found
 
     @property
     def refusal(self) -> str:
-        """Why it is not started again, in words."""
+        """Why a child is not restarted, in words."""
         settings = self._settings
         if not settings.max_restarts:
-            return "nothing is started again (supervision.max_restarts is 0)"
+            return "not restarted, since supervision.max_restarts is 0"
         return (
-            f"it is not started again, for it has been {settings.max_restarts} times within "
-            f"{settings.window_s:g} s (supervision.max_restarts, window_s)"
+            f"not restarted, since it was {settings.max_restarts} times within "
+            f"{settings.window_s:g} s (supervision.max_restarts, supervision.window_s)"
         )
 
 

@@ -16,7 +16,7 @@ from agent.learner import Learner
 from agent.replay import Replay
 from config.models import CheckpointConfig
 from protocol.spaces import GameSpec
-from server.ipc.messages import Saved, SavedBest
+from server.ipc.messages import CheckpointSaved, SavedBest
 from server.run.disk import Writes
 from server.trainer.replay_journal import JournalWriter
 
@@ -87,19 +87,19 @@ class Checkpointer:
         """How often something could not be written."""
         return self._writes.failed
 
-    def save(self, progress: Progress) -> Saved:
+    def save(self, progress: Progress) -> CheckpointSaved:
         """Write the next checkpoint, and delete old ones."""
         path = self._folder / checkpoint.file_name(self._learner.updates)
         settings = self._settings
         if error := self._written(path, self._state(progress)):
-            return Saved(str(path), error)
+            return CheckpointSaved(str(path), error)
         with self._writes.tried(f"{self._folder} (old checkpoints, deleting them)"):
             checkpoint.prune(self._folder, settings.keep, settings.keep_every_updates)
-        if self._journal_writer and self._replay.prioritised:
+        if self._journal_writer and self._replay.prioritized:
             with self._writes.tried("the priorities of the replay's rows"):
                 self._journal_writer.keep_priorities(self._replay.saved_priorities())
         log.info("checkpoint %s", path)
-        return Saved(str(path))
+        return CheckpointSaved(str(path))
 
     def save_best(self, progress: Progress, evaluation: dict[str, Any]) -> SavedBest:
         """Write the checkpoint that evaluated best, over the one that did before."""

@@ -23,11 +23,11 @@ from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
     TRAINER,
     Changed,
-    Checkpoint,
-    Failed,
+    CheckpointSaved,
     GameDecided,
     Pause,
-    Saved,
+    ProcessFailed,
+    SaveCheckpoint,
     Settle,
     Settled,
     Stop,
@@ -86,7 +86,9 @@ def main(
         log.exception("the trainer ends")
         if isinstance(error, _TOLD):
             with contextlib.suppress(OSError):
-                pipe.send(Failed(f"trainer: {error}", final=isinstance(error, NumbersWentBad)))
+                pipe.send(
+                    ProcessFailed(f"trainer: {error}", final=isinstance(error, NumbersWentBad))
+                )
         raise SystemExit(1) from error
 
 
@@ -110,8 +112,8 @@ def _await_game(
             config = message.config
         if isinstance(message, Settle):
             pipe.send(Settled(TRAINER, True))
-        if isinstance(message, Checkpoint):
-            pipe.send(Saved("", "there is no game yet, so there is nothing to save"))
+        if isinstance(message, SaveCheckpoint):
+            pipe.send(CheckpointSaved("", "there is no game yet, so there is nothing to save"))
 
 
 def _have_alone(folder: Path, heartbeat: Heartbeat) -> None:

@@ -70,7 +70,7 @@ def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> Tak
         log.warning("%s", damage)
     if last is None:
         return TakenIn()
-    if replay.prioritised and (saved := journal.read_priorities(folder)):
+    if replay.prioritized and (saved := journal.read_priorities(folder)):
         replay.restore_priorities(saved)
     steps = len(replay) - before
     log.info("the replay goes on with %d steps; the run was at step %d", steps, last.end.steps)

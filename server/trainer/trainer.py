@@ -24,20 +24,20 @@ from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
     TRAINER,
     Changed,
-    Checkpoint,
-    Dump,
-    Dumped,
+    DumpWritten,
     Ending,
     GameDecided,
     Pause,
     Ready,
-    Record,
-    Recorded,
+    RecordingWritten,
     RolledBack,
     SaveBest,
+    SaveCheckpoint,
     Settle,
     Settled,
     Stop,
+    WriteDump,
+    WriteRecording,
 )
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
@@ -199,7 +199,7 @@ class Trainer:
                 if isinstance(message, Ending | Stop):
                     self._ending = True
                     self._stopping = isinstance(message, Stop)
-                elif isinstance(message, Checkpoint):
+                elif isinstance(message, SaveCheckpoint):
                     self._save()
                 elif isinstance(message, Pause):
                     self._budget.pause(message.on, self._ingest.stored)
@@ -210,9 +210,9 @@ class Trainer:
                     self._settle()
                 elif isinstance(message, Changed):
                     self._change(message.config)
-                elif isinstance(message, Dump):
+                elif isinstance(message, WriteDump):
                     self._dump(message.path)
-                elif isinstance(message, Record):
+                elif isinstance(message, WriteRecording):
                     self._write_recording(message.path)
         except (EOFError, OSError):  # the supervisor is gone
             self._orphaned()
@@ -321,7 +321,7 @@ class Trainer:
         self._heartbeat.busy()
         self._drain()
         write_dump(Path(path), self._replay, self._record)
-        self._tell(Dumped(path))
+        self._tell(DumpWritten(path))
 
     def _write_recording(self, path: str) -> None:
         """Write every row that came in."""
@@ -332,6 +332,6 @@ class Trainer:
         try:
             recording.write(Path(path), self._recorder.recording())
         except (OSError, RecordingError) as error:
-            self._tell(Recorded(path, str(error)))
+            self._tell(RecordingWritten(path, str(error)))
         else:
-            self._tell(Recorded(path))
+            self._tell(RecordingWritten(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -188,7 +188,7 @@ def _shares(row: dict[str, float]) -> tuple[str, str]:
     return percent(both, "dqn"), percent(both, "expert")
 
 
-def number(row: dict[str, float], name: str, digits: int) -> str:
+def number(row: Mapping[str, float], name: str, digits: int) -> str:
     """A metric with so many digits; a dash where there is none yet."""
     value = row.get(name, math.nan)
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"

@@ -74,7 +74,7 @@ def audits() -> Iterator[Audits]:
         yield {None: clean} | broken
 
 
-def test_a_short_audit_is_clean(audits: Audits) -> None:
+def test_short_audit_finds_no_mismatch(audits: Audits) -> None:
     code, report = audits[None].result()
     assert code == 0
     assert report["mismatches"] == report["missing"] == 0
@@ -85,7 +85,7 @@ def test_a_short_audit_is_clean(audits: Audits) -> None:
 
 
 @pytest.mark.parametrize("fault", names_of_faults())
-def test_the_audit_finds_what_is_wrong(audits: Audits, fault: str) -> None:
+def test_audit_detects_a_wrong_actor_at_every_place(audits: Audits, fault: str) -> None:
     """`missing` stays 0: nothing is lost here, it is all said of the wrong one."""
     code, report = audits[fault].result()
     assert code == 1, report
@@ -93,7 +93,7 @@ def test_the_audit_finds_what_is_wrong(audits: Audits, fault: str) -> None:
     assert report["missing"] == 0
 
 
-def test_every_place_is_broken_in_turn() -> None:
+def test_audit_faults_cover_every_place() -> None:
     places = {name.split("_")[0] for name in names_of_faults()}
     assert places == {"decision", "ring", "replay", "sample"}
 
@@ -109,7 +109,7 @@ GOOD = AuditResult(
 )
 
 
-def test_the_report_has_what_scripts_read() -> None:
+def test_audit_report_has_the_fields_scripts_read() -> None:
     assert GOOD.ok
     assert GOOD.report() == {
         "steps": 10,
@@ -133,7 +133,7 @@ def test_the_report_has_what_scripts_read() -> None:
     ],
 )
 @pytest.mark.parametrize("as_json", [True, False])
-def test_anything_else_is_no_proof(
+def test_audit_without_complete_evidence_fails(
     change: dict[str, Any],
     as_json: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,7 +153,7 @@ def test_anything_else_is_no_proof(
             assert ("WRONG" in printed) is (code == 1)
 
 
-def test_a_wrong_decision_counts_as_a_mismatch() -> None:
+def test_audit_counts_a_wrong_decision_as_mismatch() -> None:
     result = replace(GOOD, wrong_decisions=2, attribution=replace(GOOD.attribution, mismatches=3))
     assert result.report()["mismatches"] == 5
 
@@ -161,7 +161,7 @@ def test_a_wrong_decision_counts_as_a_mismatch() -> None:
 # What the players log.
 
 
-def test_recommendations_are_never_the_same() -> None:
+def test_audit_player_recommendations_never_repeat() -> None:
     rows = audit_player.unique_actions(np.random.default_rng(0), 100_000)
     assert len(np.unique(rows, axis=0)) == len(rows)
     assert ((rows[:, 0] >= 0) & (rows[:, 0] < audit_player.CHOICES)).all()
@@ -169,8 +169,8 @@ def test_recommendations_are_never_the_same() -> None:
     assert ((rows[:, 1:] >= 0) & (rows[:, 1:] < 1)).all()
 
 
-def test_a_log_without_answers_is_not_written(tmp_path: Path) -> None:
-    log = audit_player.Log()
+def test_answer_log_without_answers_is_not_written(tmp_path: Path) -> None:
+    log = audit_player.TruthLog()
     log.save(tmp_path / "client-0.npz")
     assert not list(tmp_path.iterdir())
     pending = audit_player.Pending(2)
@@ -179,8 +179,8 @@ def test_a_log_without_answers_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_log_holds_the_answers_since_the_last_time(tmp_path: Path) -> None:
-    log, pending = audit_player.Log(), audit_player.Pending(3)
+def test_answer_log_holds_the_answers_since_the_last_save(tmp_path: Path) -> None:
+    log, pending = audit_player.TruthLog(), audit_player.Pending(3)
     pending.answered[:] = [True, False, True]
     pending.actor[:] = [Actor.DQN, 0, Actor.EXPERT]
     pending.seq[:] = 7

@@ -74,7 +74,7 @@ def run_serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int,
 
 
 @pytest.mark.promise("foreign-rows")
-def test_rows_of_another_game_in_the_folder(run: Path) -> None:
+def test_resume_refuses_a_folder_with_rows_of_another_game(run: Path) -> None:
     other = msgspec.structs.replace(SPEC, game="another")
     shutil.rmtree(run / journal.FOLDER)
     writer = Journal(run / journal.FOLDER, other, 1000, Position())
@@ -87,7 +87,7 @@ def test_rows_of_another_game_in_the_folder(run: Path) -> None:
 
 
 @pytest.mark.promise("unusable-folder")
-def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
+def test_resume_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"sun")
     code, said = run_serve(tmp_path)
     assert code == 2
@@ -96,19 +96,21 @@ def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("truncated-checkpoint")
-def test_a_truncated_checkpoint(run: Path) -> None:
+def test_resume_refuses_a_truncated_checkpoint(run: Path) -> None:
     path = checkpoint.latest(run / "checkpoints")
     assert path
     path.write_bytes(path.read_bytes()[:-500])
     code, said = run_serve(run)
     assert code == 2
     assert f"{path}: expected a complete checkpoint" in said
-    assert "remove it to go on from the one before it" in said
+    assert "remove it to resume from the checkpoint before it" in said
     path.unlink()  # as it says
 
 
 @pytest.mark.promise("damaged-rows")
-def test_a_flipped_bit_in_the_replay(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resume_drops_a_damaged_block_and_names_it(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (path,) = journal.segments(run / journal.FOLDER)
     data = bytearray(path.read_bytes())
     data[data.index(played(20, 10).obs.tobytes())] ^= 1
@@ -135,7 +137,7 @@ def without_override() -> None:
 
 @pytest.mark.parametrize("part", [".", "replay"])
 @pytest.mark.promise("unusable-folder")
-def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
+def test_resume_refuses_a_folder_without_write_permission(run: Path, part: str) -> None:
     folder = run / part
     folder.chmod(0o500)
     try:
@@ -149,7 +151,7 @@ def test_a_folder_that_cannot_be_written_to(run: Path, part: str) -> None:
 
 
 @pytest.mark.promise("stale-leftovers")
-def test_a_stale_folder_of_a_server_that_was_killed(
+def test_resume_cleans_up_after_a_killed_server(
     serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody could tidy up: its lock, its socket and its shared memory are still there."""

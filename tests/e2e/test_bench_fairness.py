@@ -28,19 +28,19 @@ def _of(*answered: int) -> PacedResult:
     )
 
 
-def test_a_fair_server_starves_nobody() -> None:
+def test_fair_server_passes_the_verdict() -> None:
     fair = _of(200, 199, 200, 181)
     assert judge(fair) == []
     assert fair.rates() == (pytest.approx(9.975), pytest.approx(9.05))
 
 
-def test_one_who_starves_is_noticed() -> None:
+def test_one_starving_client_fails_the_verdict() -> None:
     (said,) = judge(_of(*[200] * 999, 179))
     assert "the worst client's rate to be at least 0.9 of the median (10.00 frames/s)" in said
     assert "got 8.95" in said
 
 
-def test_clients_that_starve_together_is_noticed() -> None:
+def test_starving_clients_together_fail_the_verdict() -> None:
     (said,) = judge(_of(170, 171, 172))
     assert "expected the clients to get their pace of 10.00 frames/s each" in said
     assert len(judge(_of(0, 0, 0))) == 1
@@ -77,7 +77,7 @@ def _pool(clients: int, *pauses_s: float) -> Iterator[ClientPool]:
         server.close()
 
 
-def test_a_client_that_is_answered_late_is_found_to_starve() -> None:
+def test_late_answers_to_one_client_are_measured_as_starvation() -> None:
     """The first connection gets two answers a second; all have ten ticks."""
     with _pool(6, 0.5, 0.0) as pool:
         paced = pool.paced(10.0, 3.0)
@@ -88,7 +88,7 @@ def test_a_client_that_is_answered_late_is_found_to_starve() -> None:
     assert any("worst client" in said for said in judge(paced))
 
 
-def test_all_at_full_speed() -> None:
+def test_load_without_pace_runs_at_full_speed() -> None:
     with _pool(3, 0.01) as pool:
         fps = pool.full_speed(0.5)
         assert 0 < fps <= 300
@@ -96,7 +96,7 @@ def test_all_at_full_speed() -> None:
         assert max(pool.paced(10.0, 0.5).answered) <= 5
 
 
-def test_ticks_are_equal_for_all() -> None:
+def test_paced_load_gives_every_client_equal_ticks() -> None:
     with _pool(4, 0.0) as pool:
         paced = pool.paced(20.0, 1.0)
     assert paced.ticks == 20
@@ -105,7 +105,7 @@ def test_ticks_are_equal_for_all() -> None:
     assert paced.p99_ms >= paced.p50_ms > 0
 
 
-def test_too_few_open_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_needs_enough_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # not this process's, really
     with pytest.raises(OSError, match="allowed 1064 open files, got 200; raise ulimit -n"):
@@ -115,7 +115,7 @@ def test_too_few_open_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_leaks")
 @pytest.mark.alone
-def test_two_hundred_clients_of_a_real_server() -> None:
+def test_two_hundred_clients_of_a_real_server_are_served_fairly() -> None:
     """At a tenth of what it can do, and held to half of the median: other work on the machine may
     hold up some of so few ticks."""
     said: list[str] = []
@@ -134,7 +134,7 @@ def test_two_hundred_clients_of_a_real_server() -> None:
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_the_bench_ends_with_what_it_found(
+def test_bench_crowd_exit_code_follows_its_verdict(
     ok: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measured(**_: Any) -> dict[str, Any]:

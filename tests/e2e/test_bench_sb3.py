@@ -12,7 +12,7 @@ import pytest
 from config.load import ConfigError
 from lab.bench import command as bench
 from lab.bench import sb3
-from lab.bench.sb3 import Played
+from lab.bench.sb3 import GameSpeed
 
 
 def arguments(*cases: str) -> argparse.Namespace:
@@ -31,13 +31,15 @@ def without_sb3(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("case", bench.COMPARED)
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_bench_sb3_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     without_sb3(monkeypatch)
     with pytest.raises(ConfigError, match=r"pip install .*constraints.txt stable-baselines3"):
         list(bench.run(arguments(case), print))
 
 
-def test_all_cases_go_without_those_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_skips_cases_without_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
     without_sb3(monkeypatch)
     for module in (bench.bench_replay, bench.bench_learner):
         monkeypatch.setattr(module, "measure", lambda **_: [])
@@ -47,7 +49,7 @@ def test_all_cases_go_without_those_that_need_it(monkeypatch: pytest.MonkeyPatch
     assert any("not installed" in line for line in said)
 
 
-def test_an_update_of_ours_is_one_optimiser_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_update_is_one_optimizer_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sb3, "STORED", 2000)
     update = sb3.our_update(inputs=3, hidden=[8], choices=2, batch_size=16)
     assert isinstance(update, partial)
@@ -57,11 +59,13 @@ def test_an_update_of_ours_is_one_optimiser_step(monkeypatch: pytest.MonkeyPatch
     assert learner.updates == before + 1
 
 
-def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = iter([Played(100.0, 0.25), Played(200.0, 0.25), Played(400.0, 0.25)])
+def test_bench_rounds_alternate_and_ratios_compare_within_a_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs = iter([GameSpeed(100.0, 0.25), GameSpeed(200.0, 0.25), GameSpeed(400.0, 0.25)])
     ours = {
-        "float32": iter([Played(300.0, 0.2), Played(400.0, 0.25), Played(400.0, 0.25)]),
-        "bfloat16": iter([Played(300.0, 0.2), Played(800.0, 0.25), Played(800.0, 0.25)]),
+        "float32": iter([GameSpeed(300.0, 0.2), GameSpeed(400.0, 0.25), GameSpeed(400.0, 0.25)]),
+        "bfloat16": iter([GameSpeed(300.0, 0.2), GameSpeed(800.0, 0.25), GameSpeed(800.0, 0.25)]),
     }
     monkeypatch.setattr(sb3, "their_game", lambda *_: next(theirs))
     monkeypatch.setattr(sb3, "our_game", lambda *given: next(ours[given[2]]))
@@ -77,7 +81,8 @@ def test_rounds_alternate_and_ratios_are_taken_within_one(monkeypatch: pytest.Mo
     assert ["Stable" in line for line in said] == [True, False, False] * 3
 
 
-def test_our_game_makes_one_update_for_every_four_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.alone
+def test_bench_game_makes_one_update_per_four_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sb3, "HIDDEN", [16])
     monkeypatch.setattr(sb3, "WARM_UP", 400)
     monkeypatch.setattr(sb3, "LEARN_FROM", 200)

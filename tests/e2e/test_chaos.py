@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab import chaos
-from lab.chaos import ChaosResult
+from lab.chaos import command as chaos
+from lab.chaos.accounting import ChaosResult, holes
 from server import cli
 from server.ipc.inflight import InFlight
 from server.play.attribution import Attribution
@@ -33,7 +33,7 @@ CLEAN = ChaosResult(
 
 @pytest.mark.alone
 @pytest.mark.promise("chaos")
-def test_nothing_is_lost_but_what_was_in_flight() -> None:
+def test_random_kills_lose_only_steps_in_flight() -> None:
     result = chaos.chaos(60.0, players=2, events=list(EVENTS), quiet_s=(0.5, 4.0))
     assert result.ok, result
     assert result.events.keys() >= set(EVENTS)
@@ -53,12 +53,12 @@ def test_nothing_is_lost_but_what_was_in_flight() -> None:
         {"attribution": replace(CLEAN.attribution, compared=0)},
     ],
 )
-def test_what_is_wrong_is_found_wrong(wrong: dict[str, Any]) -> None:
+def test_chaos_check_detects_wrong_missing_and_doubled_rows(wrong: dict[str, Any]) -> None:
     assert CLEAN.ok
     assert not replace(CLEAN, **wrong).ok
 
 
-def test_a_hole_is_a_missing_step_before_one_that_is_there() -> None:
+def test_chaos_check_counts_a_missing_step_before_a_present_one_as_hole() -> None:
     seqs = np.arange(6)
     truth = {
         "session": np.full(6, 5),
@@ -71,13 +71,13 @@ def test_a_hole_is_a_missing_step_before_one_that_is_there() -> None:
     def stored(*kept: int) -> dict[str, Any]:
         return {"stream": np.full(len(kept), stream), "seq": np.array(kept, np.int64)}
 
-    assert chaos.holes(truth, stored(0, 1, 3, 4)) == 0
-    assert chaos.holes(truth, stored(0, 1)) == 0
-    assert chaos.holes(truth, stored(0, 3, 4)) == 1
-    assert chaos.holes(truth, stored(4)) == 3
+    assert holes(truth, stored(0, 1, 3, 4)) == 0
+    assert holes(truth, stored(0, 1)) == 0
+    assert holes(truth, stored(0, 3, 4)) == 1
+    assert holes(truth, stored(4)) == 3
 
 
-def test_the_command_ends_with_what_it_found(
+def test_chaos_exit_code_follows_its_findings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[float] = []
@@ -91,5 +91,5 @@ def test_the_command_ends_with_what_it_found(
     report = json.loads(capsys.readouterr().out)
     assert (report["missing"], report["said_in_flight"], report["holes"]) == (3, 3, 0)
     assert cli.main(["chaos"]) == 1
-    assert "SOMETHING IS WRONG OR LOST" in capsys.readouterr().out
+    assert "STEPS ARE WRONG OR LOST" in capsys.readouterr().out
     assert asked == [30.0, 1800.0]

@@ -35,7 +35,7 @@ def play_until(client: Client, condition: Callable[[], Any], what: str) -> None:
 
 
 @pytest.mark.promise("clock-jump")
-def test_a_clock_that_jumps_is_said_and_harms_nothing(
+def test_clock_jump_is_logged_and_changes_nothing_else(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, clock, config = tmp_path / "run", tmp_path / "clock", tmp_path / "small.toml"

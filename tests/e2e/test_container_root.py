@@ -47,7 +47,7 @@ def started(room: Room, log: Path, script: str) -> Started:
 
 @needs_root
 @needs_setpriv
-def test_it_confines(root: Path, tmp_path: Path) -> None:
+def test_room_confines_a_process(root: Path, tmp_path: Path) -> None:
     place = started(confined(root, shm_bytes=1 << 20), tmp_path / "log", "exec sleep 60")
     try:
 
@@ -80,7 +80,7 @@ def test_it_confines(root: Path, tmp_path: Path) -> None:
 
 @needs_root
 @needs_setpriv
-def test_it_has_started_once_it_is_furnished(
+def test_room_is_started_after_its_setup(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup = Room._setup
@@ -94,7 +94,7 @@ def test_it_has_started_once_it_is_furnished(
 
 @needs_root
 @needs_setpriv
-def test_killing_it_ends_all_that_it_started(root: Path, tmp_path: Path) -> None:
+def test_room_killed_ends_all_its_processes(root: Path, tmp_path: Path) -> None:
     place = started(confined(root), tmp_path / "log", "sleep 61 & sleep 62 & wait")
     deadline = time.monotonic() + 10
     children: list[str] = []
@@ -107,7 +107,7 @@ def test_killing_it_ends_all_that_it_started(root: Path, tmp_path: Path) -> None
 
 @needs_root
 @needs_setpriv
-def test_a_step_leaves_no_trace_of_the_host(root: Path) -> None:
+def test_build_step_sees_nothing_of_the_host(root: Path) -> None:
     before = sorted(path for path in root.rglob("*"))
     wheels = root.parent / "wheels"
     wheels.mkdir()
@@ -121,17 +121,17 @@ def test_a_step_leaves_no_trace_of_the_host(root: Path) -> None:
         room.run(["/bin/sh", "-c", "exit 7"])
 
 
-def test_a_user_who_is_not_there_is_said(root: Path) -> None:
+def test_room_with_unknown_user_is_refused(root: Path) -> None:
     with pytest.raises(RoomError, match="there is no such user"):
         Room(root, user="nobody-here").ids()
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_init_ends_as_its_child_does(code: int) -> None:
+def test_init_exits_as_its_child_does(code: int) -> None:
     assert subprocess.call(["/bin/sh", "-c", INIT, "init", "/bin/sh", "-c", f"exit {code}"]) == code
 
 
-def test_init_passes_sigterm_on() -> None:
+def test_init_forwards_sigterm() -> None:
     script = 'trap "exit 9" TERM; echo ready; while :; do sleep 0.05; done'
     with subprocess.Popen(
         ["/bin/sh", "-c", INIT, "init", "/bin/sh", "-c", script],

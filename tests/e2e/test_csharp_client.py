@@ -79,7 +79,7 @@ def reach(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("vector", canonical("HELLO"), ids=lambda v: v["name"])
-def test_hello_says_what_the_vector_says(vectors: Vectors, vector: dict[str, Any]) -> None:
+def test_csharp_hello_equals_the_golden_vector(vectors: Vectors, vector: dict[str, Any]) -> None:
     fields = vector["message"]["fields"]
     kind, sent = msgspec.msgpack.decode(bytes.fromhex(vectors.ask("hello", packed(fields)))[4:])
     assert kind == 1
@@ -89,18 +89,18 @@ def test_hello_says_what_the_vector_says(vectors: Vectors, vector: dict[str, Any
 
 
 @pytest.mark.parametrize("vector", canonical("FRAME"), ids=lambda v: v["name"])
-def test_a_frame_is_the_bytes_of_the_vector(vectors: Vectors, vector: dict[str, Any]) -> None:
+def test_csharp_frame_encodes_to_the_golden_bytes(vectors: Vectors, vector: dict[str, Any]) -> None:
     fields = packed(HELLOS[vector["game"]]["message"]["fields"])
     frame = packed(list(vector["message"].values()))
     assert vectors.ask("frame", fields, frame) == vector["hex"]
 
 
 @pytest.mark.parametrize("vector", canonical("FRAMES"), ids=lambda v: v["name"])
-def test_frames_are_the_bytes_of_the_vector(vectors: Vectors, vector: dict[str, Any]) -> None:
+def test_csharp_frames_encode_to_the_golden_bytes(vectors: Vectors, vector: dict[str, Any]) -> None:
     assert vectors.ask("frames", packed(list(vector["message"].values()))) == vector["hex"]
 
 
-def test_ping_and_bye_are_the_bytes_of_the_vectors(vectors: Vectors) -> None:
+def test_csharp_ping_and_bye_encode_to_the_golden_bytes(vectors: Vectors) -> None:
     [ping] = [v for v in canonical("PING") if type(v["message"]["nonce"]) is int]
     assert vectors.ask("ping", packed(ping["message"]["nonce"])) == ping["hex"]
     [bye] = canonical("BYE")
@@ -109,7 +109,7 @@ def test_ping_and_bye_are_the_bytes_of_the_vectors(vectors: Vectors) -> None:
 
 @pytest.mark.parametrize("vector", SERVER, ids=lambda v: v["name"])
 @pytest.mark.parametrize("size", [10_000, 1, 7])
-def test_a_servers_message_means_what_the_vector_says(
+def test_csharp_decodes_golden_server_messages(
     vectors: Vectors, vector: dict[str, Any], size: int
 ) -> None:
     got = vectors.ask("read", str(size), vector["hex"] * 3).split()
@@ -120,9 +120,7 @@ def test_a_servers_message_means_what_the_vector_says(
 
 
 @pytest.mark.parametrize("vector", SERVER, ids=lambda v: v["name"])
-def test_a_servers_message_cut_short_is_a_violation(
-    vectors: Vectors, vector: dict[str, Any]
-) -> None:
+def test_csharp_refuses_truncated_server_messages(vectors: Vectors, vector: dict[str, Any]) -> None:
     payload = bytes.fromhex(vector["hex"])[4:]
     for stop in range(1, len(payload)):
         short = stop.to_bytes(4, "big") + payload[:stop]
@@ -134,19 +132,19 @@ def test_a_servers_message_cut_short_is_a_violation(
     ["920ea2fffe", "920e" + "91" * 5000 + "00", "920edfffffffff", "920edd7fffffff", "c1", "9105c0"],
     ids=["utf-8", "deep", "a long map", "a long array", "never used", "two values"],
 )
-def test_what_is_no_message_is_a_violation(vectors: Vectors, text: str) -> None:
+def test_csharp_refuses_invalid_messages(vectors: Vectors, text: str) -> None:
     data = (len(text) // 2).to_bytes(4, "big").hex() + text
     assert vectors.ask("read", "10000", data).startswith("violation ")
     assert vectors.ask("read", "10000", "7fffffff00").startswith("violation ")
 
 
-def test_every_form_of_a_value_is_read(vectors: Vectors) -> None:
+def test_csharp_reads_every_msgpack_form(vectors: Vectors) -> None:
     for size in ("10000", "1"):
         got = vectors.ask("read", size, ALL_FORMS)
         assert msgspec.msgpack.decode(bytes.fromhex(got)[4:]) == [14, list(FORMS.values())]
 
 
-def test_it_keeps_every_rule_that_its_game_exercises(reach: Path) -> None:
+def test_csharp_game_passes_conformance(reach: Path) -> None:
     findings, output, code = listened(
         lambda port: ["mono", str(reach), "127.0.0.1", str(port), "100000"]
     )
@@ -165,7 +163,7 @@ def test_it_keeps_every_rule_that_its_game_exercises(reach: Path) -> None:
     assert "the server refused (bad_hello): conformance" in output
 
 
-def test_its_game_plays_against_the_server(reach: Path, folder: Path) -> None:
+def test_csharp_game_plays_against_a_real_server(reach: Path, folder: Path) -> None:
     with Running(folder / "csharp", server__token="open") as server:
 
         def play(*args: str) -> subprocess.CompletedProcess[str]:

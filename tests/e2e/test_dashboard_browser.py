@@ -351,7 +351,9 @@ INK = """() => {
 # Without a game.
 
 
-def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) -> None:
+def test_dashboard_without_data_says_what_is_missing(
+    life: Life, visit: Callable[..., Visit]
+) -> None:
     seen = visit()
     page = seen.open()
     assert seen.text("#run-game") == "no game yet"
@@ -382,7 +384,7 @@ def test_what_is_not_there_yet_is_said(life: Life, visit: Callable[..., Visit]) 
 # With games.
 
 
-def test_charts_draw_what_the_history_has(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_charts_draw_the_history(playing: Life, visit: Callable[..., Visit]) -> None:
     page = visit().open()
     page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")
     shown = page.evaluate(
@@ -413,7 +415,7 @@ def test_charts_draw_what_the_history_has(playing: Life, visit: Callable[..., Vi
 
 
 @pytest.mark.usefixtures("playing")
-def test_a_line_is_where_its_numbers_are(visit: Callable[..., Visit]) -> None:
+def test_chart_line_is_drawn_at_its_values(visit: Callable[..., Visit]) -> None:
     """The pixels on the canvas: at points of a line there is ink of its colour."""
     page = visit().open()
     page.wait_for_function("document.querySelector('#chart-q_mean').chart.data[0].length > 10")
@@ -425,7 +427,7 @@ def test_a_line_is_where_its_numbers_are(visit: Callable[..., Visit]) -> None:
 
 
 @pytest.mark.usefixtures("playing")
-def test_lines_differ_by_more_than_colour(visit: Callable[..., Visit]) -> None:
+def test_chart_lines_differ_by_more_than_color(visit: Callable[..., Visit]) -> None:
     page = visit().open()
     page.wait_for_function("document.querySelector('#chart-latency').chart.plots.length > 0")
     looks = page.evaluate(
@@ -446,7 +448,7 @@ def test_lines_differ_by_more_than_colour(visit: Callable[..., Visit]) -> None:
         assert dqn[0] < dqn[1]
 
 
-def test_numbers_of_a_chart_as_a_table(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_chart_values_are_available_as_a_table(playing: Life, visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()
     toggle = page.locator("#chart-latency .caption button")
@@ -472,7 +474,7 @@ def test_numbers_of_a_chart_as_a_table(playing: Life, visit: Callable[..., Visit
 
 
 @pytest.mark.usefixtures("playing")
-def test_charts_of_the_last_minutes(visit: Callable[..., Visit]) -> None:
+def test_chart_range_shows_the_last_minutes(visit: Callable[..., Visit]) -> None:
     page = visit().open()
     times = """(() => { const { rows, history } = document.querySelector("#chart-latency").chart;
         return rows.filter((row) => row !== null).map((row) => history.times[row]); })()"""
@@ -488,7 +490,9 @@ def test_charts_of_the_last_minutes(visit: Callable[..., Visit]) -> None:
     assert shown[-1] - shown[0] > 3
 
 
-def test_student_and_expert_stand_side_by_side(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_dashboard_shows_student_and_expert_side_by_side(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
     seen = visit()
     page = seen.open()
     (found,) = playing.ask("api/state")["evaluations"]
@@ -500,7 +504,7 @@ def test_student_and_expert_stand_side_by_side(playing: Life, visit: Callable[..
     assert page.is_hidden("#chart-evaluation .frame .none")
 
 
-def test_games_are_listed_and_each_has_a_page(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_games_are_listed_with_a_page_each(playing: Life, visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()
     page.wait_for_selector("#games-table tbody tr >> nth=1")
@@ -534,7 +538,7 @@ def test_games_are_listed_and_each_has_a_page(playing: Life, visit: Callable[...
     seen.wait_text("#game-page", "No connected game has this session number")
 
 
-def test_what_the_replay_holds(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_dashboard_shows_the_replay_contents(playing: Life, visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()
     seen.wait_text("#replay .legend", r"dqn [\d.]+ % \([\d,]+ steps\)\s+expert [\d.]+ %")
@@ -550,7 +554,7 @@ def test_what_the_replay_holds(playing: Life, visit: Callable[..., Visit]) -> No
 
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_readable_on_every_screen(
+def test_dashboard_is_readable_on_every_screen_size(
     playing: Life, visit: Callable[..., Visit], size: tuple[int, int], scheme: str
 ) -> None:
     seen = visit(size, scheme)
@@ -574,7 +578,7 @@ def test_readable_on_every_screen(
     assert page.evaluate(LOW_CONTRAST)[1] == []
 
 
-def test_a_process_that_was_started_again_is_shown(
+def test_restarted_process_is_shown_on_every_screen_size(
     playing: Life, visit: Callable[..., Visit]
 ) -> None:
     """How often, when and why, on every screen."""
@@ -601,7 +605,9 @@ def test_a_process_that_was_started_again_is_shown(
 # Controls.
 
 
-def test_a_control_asks_first_and_then_does_it(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_control_asks_for_confirmation_and_token_then_acts(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
     seen = visit()
     page = seen.open()
     before = playing.changes()
@@ -646,7 +652,9 @@ def test_a_control_asks_first_and_then_does_it(playing: Life, visit: Callable[..
     assert TOKEN not in "".join(seen.asked)
 
 
-def test_the_servers_own_error_is_shown(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_refused_control_shows_the_servers_error(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
     seen = visit()
     page = seen.open()
     before = playing.changes()
@@ -662,7 +670,7 @@ def test_the_servers_own_error_is_shown(playing: Life, visit: Callable[..., Visi
     assert page.is_hidden("#ask")
 
 
-def test_pause_checkpoint_evaluate_and_settings_of_games(
+def test_controls_pause_checkpoint_evaluate_and_set_game_settings(
     playing: Life, visit: Callable[..., Visit]
 ) -> None:
     seen = visit()
@@ -704,7 +712,7 @@ def test_pause_checkpoint_evaluate_and_settings_of_games(
         assert word in kinds
 
 
-def test_the_ratio_by_keyboard_alone(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_expert_ratio_can_be_set_by_keyboard(playing: Life, visit: Callable[..., Visit]) -> None:
     page = visit().open()
     press = page.keyboard.press
     focused = "document.activeElement.id"
@@ -753,7 +761,7 @@ def test_the_ratio_by_keyboard_alone(playing: Life, visit: Callable[..., Visit])
 # The server goes, and comes back.
 
 
-def test_a_lost_server_is_said_and_found_again(playing: Life, visit: Callable[..., Visit]) -> None:
+def test_lost_server_is_shown_and_found_again(playing: Life, visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()
     page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")

@@ -66,7 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any],
 
 
 @pytest.mark.timeout(170)
-def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -> None:
+def test_demo_runs_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, errors = run
     assert errors == ""
     assert json.loads((folder / "summary.json").read_text()) == summary
@@ -83,7 +83,7 @@ def test_the_demo_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) ->
     assert summary["samples_per_s"] == pytest.approx(summary["updates_per_s"] * 128)
 
 
-def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -> None:
+def test_demo_summary_has_both_actors(run: tuple[Path, dict[str, Any], str]) -> None:
     summary = run[1]
     buffer = summary["buffer"]
     assert buffer.keys() == {"total", "dqn", "expert", "frac_dqn", "frac_expert"}
@@ -94,7 +94,7 @@ def test_both_actors_are_in_its_numbers(run: tuple[Path, dict[str, Any], str]) -
         assert isinstance(summary[name], int | float), f"{name}: {summary[name]}"
 
 
-def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, Any], str]) -> None:
+def test_demo_drops_nothing_and_tags_every_step(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     assert summary["transitions_dropped"] == 0
     assert summary["attribution_mismatches"] == 0
@@ -105,7 +105,9 @@ def test_nothing_is_dropped_and_every_tag_is_right(run: tuple[Path, dict[str, An
     assert found.compared == summary["frames"]
 
 
-def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any], str]) -> None:
+def test_demo_evaluates_network_and_expert_separately(
+    run: tuple[Path, dict[str, Any], str],
+) -> None:
     summary = run[1]
     assert summary["eval_episodes"] == summary["expert_episodes"] == 20
     assert -1000 < summary["eval_return_mean"] < 350
@@ -116,7 +118,7 @@ def test_network_and_expert_are_evaluated_alone(run: tuple[Path, dict[str, Any],
     assert summary["steps_completed"] == summary["frames"], "evaluation stores nothing"
 
 
-def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> None:
+def test_demo_evaluates_during_training(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     lines = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
     *way, last = lines
@@ -140,7 +142,7 @@ def test_it_is_evaluated_on_the_way(run: tuple[Path, dict[str, Any], str]) -> No
     assert checkpoint.load(path)["evaluation"]["mean"] == pytest.approx(best)
 
 
-def test_the_run_can_be_gone_on_with(run: tuple[Path, dict[str, Any], str]) -> None:
+def test_demo_run_can_be_resumed(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
     path = checkpoint.latest(folder / "checkpoints")
     assert path is not None
@@ -160,7 +162,7 @@ def parsed(*words: str) -> argparse.Namespace:
     return parse(parser, words)
 
 
-def test_its_preset_is_on_and_every_setting_can_be_changed() -> None:
+def test_demo_uses_its_preset_and_accepts_every_setting() -> None:
     args = parsed("--seed", "7", "--learner.hidden", "[32]")
     config = load(given(args), {}).config
     assert (config.run.seed, config.learner.hidden) == (7, (32,))
@@ -179,7 +181,7 @@ def test_its_preset_is_on_and_every_setting_can_be_changed() -> None:
         ["--weaken", "-0.5"],
     ],
 )
-def test_options_that_make_no_sense_are_refused(
+def test_demo_options_that_make_no_sense_are_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as error:
@@ -188,7 +190,7 @@ def test_options_that_make_no_sense_are_refused(
     assert f"argument {words[0]}: " in capsys.readouterr().err
 
 
-def test_a_game_without_an_expert_is_refused_before_anything_starts(
+def test_demo_of_a_game_without_expert_is_refused_before_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It would train, and then have nobody to compare the network with."""
@@ -199,7 +201,7 @@ def test_a_game_without_an_expert_is_refused_before_anything_starts(
     assert not folder.exists()
 
 
-def test_the_summary_is_printed_for_people_too() -> None:
+def test_demo_summary_is_printed_as_text() -> None:
     console = Console(record=True, width=100, file=io.StringIO())
     summary = {
         "run": "runs/x",
@@ -239,18 +241,18 @@ def test_the_summary_is_printed_for_people_too() -> None:
     [(200.0, 250.0, "80%"), (300.0, 250.0, "120%"), (-5.0, 250.0, ""), (0.0, 250.0, ""),
      (-5.0, -20.0, ""), (5.0, -20.0, "")],
 )  # fmt: skip
-def test_a_share_of_the_teacher_is_said_where_there_is_one(
+def test_demo_summary_shows_the_share_of_the_teachers_return(
     student: float, teacher: float, share: str
 ) -> None:
     rows = demo_run.reached(student, teacher)
     assert [text.partition(" ")[0] for _, text in rows] == ([share] if share else [])
 
 
-def test_every_game_of_the_demo_is_described() -> None:
+def test_demo_games_are_all_described() -> None:
     assert demo.ABOUT.keys() == demo.EXPERTS.keys()
 
 
-def test_what_ends_the_demo_before_its_time() -> None:
+def test_demo_ends_early_with_a_reason() -> None:
     well: Any = SimpleNamespace(failures=[])
     failed: Any = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
     go, stop = (cast(SignalFlag, SimpleNamespace(set=value)) for value in (False, True))

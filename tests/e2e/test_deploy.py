@@ -66,7 +66,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_alerts_ask_for_metrics_that_there_are(rule: dict[str, Any]) -> None:
+def test_alert_rules_use_existing_metrics(rule: dict[str, Any]) -> None:
     assert check(rule["expr"]) or rule["alert"] == "UnderstudyDown"
     assert rule["annotations"]["summary"]
     assert rule["labels"]["severity"] in ("info", "warning", "critical")
@@ -75,7 +75,7 @@ def test_alerts_ask_for_metrics_that_there_are(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
-def test_panels_show_metrics_that_there_are(panel: dict[str, Any]) -> None:
+def test_dashboard_panels_use_existing_metrics(panel: dict[str, Any]) -> None:
     assert panel["targets"]
     for target in panel["targets"]:
         assert check(target["expr"]) == 1
@@ -86,7 +86,7 @@ def test_panels_show_metrics_that_there_are(panel: dict[str, Any]) -> None:
             assert label in exposed()[name]
 
 
-def test_what_a_check_would_find() -> None:
+def test_metric_check_detects_unknown_metrics() -> None:
     with pytest.raises(AssertionError, match="no metric"):
         check("understudy_nothing > 1")
     with pytest.raises(AssertionError, match="no label"):
@@ -97,7 +97,7 @@ def test_what_a_check_would_find() -> None:
         check("increase(understudy_updates[5m])")
 
 
-def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
+def test_dashboard_panels_do_not_overlap_and_have_unique_ids() -> None:
     seen: set[tuple[int, int]] = set()
     dashboard = json.loads((DEPLOY / "grafana" / "understudy.json").read_text())
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
@@ -113,7 +113,7 @@ def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
         seen |= cells
 
 
-def test_the_actors_differ_by_more_than_colour() -> None:
+def test_dashboard_actors_differ_by_more_than_color() -> None:
     for panel in panels():
         if any("actor" in target["legendFormat"] for target in panel["targets"]):
             overrides = json.dumps(panel["fieldConfig"]["overrides"])
@@ -131,7 +131,7 @@ def unit() -> dict[str, dict[str, str]]:
     return {name: dict(parser[name]) for name in parser.sections()}
 
 
-def test_the_service_is_started_again_after_errors_that_may_pass() -> None:
+def test_systemd_unit_restarts_after_temporary_errors_only() -> None:
     service = unit()["Service"]
     assert service["Restart"] == "on-failure"
     assert service["RestartPreventExitStatus"] == "2", "a wrong configuration"
@@ -142,7 +142,7 @@ def test_the_service_is_started_again_after_errors_that_may_pass() -> None:
 
 
 @pytest.mark.promise("hang-supervisor")
-def test_the_service_is_started_again_when_it_hangs() -> None:
+def test_systemd_unit_restarts_a_hanging_service() -> None:
     service = unit()["Service"]
     # What it is told: tests/e2e/test_sd_notify.py. A server may stand still for seconds where
     # files or shared memory are slow.
@@ -151,7 +151,7 @@ def test_the_service_is_started_again_when_it_hangs() -> None:
     assert service["WatchdogSignal"] == "SIGKILL", "a core dump would have the tokens"
 
 
-def test_the_service_goes_on_with_its_run() -> None:
+def test_systemd_unit_resumes_its_run() -> None:
     program, command, option, run = unit()["Service"]["ExecStart"].split()
     assert program.removeprefix("/opt/understudy/") == "scripts/container-entry"
     assert (DEPLOY.parent / "scripts/container-entry").is_file()
@@ -160,7 +160,7 @@ def test_the_service_goes_on_with_its_run() -> None:
     assert Path(run).parent == Path("/var/lib") / unit()["Service"]["StateDirectory"]
 
 
-def test_the_service_gets_nothing_that_it_does_not_need() -> None:
+def test_systemd_unit_drops_unneeded_privileges() -> None:
     service = unit()["Service"]
     assert service["User"] == "understudy"
     assert service["ProtectSystem"] == "strict"
@@ -171,7 +171,7 @@ def test_the_service_gets_nothing_that_it_does_not_need() -> None:
 
 
 @needs("systemd-analyze")
-def test_systemd_understands_the_service(tmp_path: Path) -> None:
+def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
     """With programs that there are: those of the unit are on another machine."""
     text = (DEPLOY / "understudy.service").read_text()
     for change in ("", "Restrat=always"):

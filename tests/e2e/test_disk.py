@@ -95,7 +95,7 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.promise("disk-full")
-def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
+def test_full_disk_leaves_every_file_as_it_was() -> None:
     in_a_full_disk(
         """
         import errno, json, logging
@@ -158,7 +158,7 @@ def test_on_a_full_disk_each_writer_keeps_what_was_there() -> None:
 
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.promise("disk-full")
-def test_a_server_whose_disk_is_full_goes_on_serving_and_says_so_once() -> None:
+def test_full_disk_server_keeps_serving_and_logs_it_once() -> None:
     in_a_full_disk(
         """
         sys.path[:0] = ["tests", "clients/python"]
@@ -214,7 +214,7 @@ def test_a_server_whose_disk_is_full_goes_on_serving_and_says_so_once() -> None:
 # Without a full disk.
 
 
-def test_a_failure_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_write_failure_and_recovery_are_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     writes = Writes(logging.getLogger("trainer"), "training goes on")
     for _ in range(1000):
@@ -244,14 +244,14 @@ def test_a_failure_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixtu
         raise KeyError
 
 
-def test_other_reasons_are_given_as_they_are() -> None:
+def test_write_failure_names_its_reason() -> None:
     assert (
         reason(PermissionError(errno.EACCES, "Permission denied")) == "[Errno 13] Permission denied"
     )
     assert "the disk is full" in reason(OSError(errno.EDQUOT, "Quota exceeded"))
 
 
-def test_a_line_stands_on_its_own_whatever_the_file_ends_with(tmp_path: Path) -> None:
+def test_appended_line_starts_on_its_own_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"half": ')
     append_whole(path, b"one\n")
@@ -260,7 +260,7 @@ def test_a_line_stands_on_its_own_whatever_the_file_ends_with(tmp_path: Path) ->
 
 
 @pytest.mark.promise("partial-write")
-def test_a_write_that_fails_half_way_leaves_no_half_line(
+def test_failed_write_leaves_no_partial_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -282,7 +282,7 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(
 
 @pytest.mark.parametrize("writer", ["game", "launches"])
 @pytest.mark.promise("partial-write")
-def test_what_a_resume_needs_is_replaced_whole_or_not_at_all(
+def test_failed_write_keeps_files_that_a_resume_needs(
     writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """game.json and run.json: a start on a full disk must not end the run for good."""
@@ -317,7 +317,7 @@ def _kept(folder: Path) -> list[int]:
     return [int(path.name[7:-3]) for path in checkpoint.checkpoints(folder)]
 
 
-def test_of_the_old_ones_the_first_after_each_so_many_updates_stays(tmp_path: Path) -> None:
+def test_pruning_keeps_the_first_checkpoint_of_every_interval(tmp_path: Path) -> None:
     for updates in range(0, 1000, 37):
         (tmp_path / checkpoint.file_name(updates)).touch()
         (tmp_path / checkpoint.BEST).touch()
@@ -329,7 +329,7 @@ def test_of_the_old_ones_the_first_after_each_so_many_updates_stays(tmp_path: Pa
     assert _kept(tmp_path) == [999]
 
 
-def test_a_checkpoint_of_another_name_is_its_owners(tmp_path: Path) -> None:
+def test_pruning_keeps_checkpoints_of_other_names(tmp_path: Path) -> None:
     for name in ("a-mine.pt", "update-0000000001.pt", "update-0000000002.pt"):
         (tmp_path / name).touch()
     checkpoint.prune(tmp_path, 1, 100)

@@ -115,7 +115,7 @@ def _parse(name: str, options: list[str]) -> None:
 
 
 @each_document
-def test_commands_can_be_run(document: Path) -> None:
+def test_documented_commands_can_be_run(document: Path) -> None:
     if document.name == "layout.md":
         return  # made of docstrings, which name commands by a part of them
     for command in commands(document.read_text()):
@@ -141,23 +141,23 @@ def test_commands_can_be_run(document: Path) -> None:
         ("python -m server.nothing", AssertionError),
     ],
 )
-def test_a_command_that_cannot_be_run_is_noticed(wrong: str, error: type[BaseException]) -> None:
+def test_unrunnable_command_is_detected(wrong: str, error: type[BaseException]) -> None:
     (command,) = commands(f"```sh\n{wrong}\n```\n")
     assert wrong.endswith(command)
     with pytest.raises(error):
         check(command)
 
 
-def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_option_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert re.fullmatch(r"understudy \d+\.\d+\S*\n", capsys.readouterr().out)
 
 
-def test_the_readme_is_short() -> None:
+def test_readme_is_short() -> None:
     assert len(README.read_text().split()) <= 900
 
 
-def test_every_script_and_folder_is_named() -> None:
+def test_documents_name_every_script_and_folder() -> None:
     texts = [
         README,
         ROOT / "CONTRIBUTING.md",
@@ -177,7 +177,7 @@ def test_every_script_and_folder_is_named() -> None:
         assert f"`{folder}/`" in text
 
 
-def test_the_commit_hooks_run_what_lint_runs() -> None:
+def test_commit_hooks_run_what_lint_runs() -> None:
     lint = re.findall(r"^\.venv/bin/.+$", (ROOT / "scripts/lint").read_text(), re.MULTILINE)
     (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert local["repo"] == "local"
@@ -186,7 +186,7 @@ def test_the_commit_hooks_run_what_lint_runs() -> None:
 
 
 @each_document
-def test_settings_that_are_named_exist(document: Path) -> None:
+def test_documented_settings_exist(document: Path) -> None:
     text = document.read_text()
     for span in spans(text):
         if re.fullmatch(rf"({'|'.join(groups())})(\.[a-z_]+)+", span):
@@ -206,18 +206,18 @@ def test_configuration_examples_are_valid(document: Path) -> None:
         combine([toml_layer(block, document.name)])
 
 
-def test_variables_in_commands_are_settings() -> None:
+def test_documented_variables_are_settings() -> None:
     for text in (README.read_text(), DESIGN.read_text()):
         for name, value in re.findall(r"(UNDERSTUDY_[A-Z_]+)=(\S+)", text):
             environment_layer({name: value.strip("`()")})
 
 
 @each_document
-def test_links_resolve(document: Path) -> None:
+def test_document_links_resolve(document: Path) -> None:
     assert broken_links(document.read_text(), document.parent) == []
 
 
-def test_a_broken_link_is_noticed() -> None:
+def test_broken_link_is_detected() -> None:
     text = "# A title, long\n[a](#a-title-long) [b](README.md#one-minute) [c](docs) [d](https://x.invalid)\n"
     assert broken_links(text, ROOT) == []
     text += "[e](#none) [f](README.md#none) [g](nothing.md) [h](../elsewhere)\n"
@@ -241,7 +241,7 @@ def outside(text: str) -> list[str]:
     return _OUTSIDE.findall(text)
 
 
-def test_nothing_outside_the_project_is_named() -> None:
+def test_documents_name_nothing_outside_the_project() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -254,7 +254,7 @@ def test_nothing_outside_the_project_is_named() -> None:
     assert {name: hits for name, hits in found.items() if hits} == {}
 
 
-def test_something_outside_is_noticed() -> None:
+def test_name_outside_the_project_is_detected() -> None:
     for text in (
         "see ../" + "shared/x",
         "in /" + "work/main",
@@ -268,11 +268,11 @@ def test_something_outside_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("page", GENERATED)
-def test_a_generated_page_is_up_to_date(page: str) -> None:
+def test_generated_page_is_up_to_date(page: str) -> None:
     assert (ROOT / page).read_text() == GENERATED[page](), "run: python -m scripts.generated_pages"
 
 
-def test_the_layout_names_every_module() -> None:
+def test_layout_names_every_module() -> None:
     layout = (ROOT / "docs/layout.md").read_text()
     for package in PACKAGES:
         start = layout.index(f"# `{package}/`\n")
@@ -282,7 +282,7 @@ def test_the_layout_names_every_module() -> None:
         assert named >= there, f"{package}/: docs/layout.md differs from the folder"
 
 
-def test_the_page_of_commands_has_every_command_and_option() -> None:
+def test_commands_page_has_every_command_and_option() -> None:
     text = (ROOT / "docs/commands.md").read_text()
     headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
     assert sorted(headings) == sorted(COMMANDS)
@@ -293,13 +293,25 @@ def test_the_page_of_commands_has_every_command_and_option() -> None:
     assert "`--eval-every FRAMES`" in text
 
 
-def test_files_that_are_named_in_passing_exist() -> None:
-    for document in (README, DESIGN, BENCHMARKS):
+def test_documented_files_exist() -> None:
+    for document in (README, DESIGN, BENCHMARKS, ROOT / "CONTRIBUTING.md"):
         for span in spans(document.read_text()):
             if re.fullmatch(
                 r"(protocol|config|agent|server|lab|scripts|tests|docs)/[\w./-]+", span
             ):
                 assert (ROOT / span).exists(), f"{document.name}: no {span}"
+
+
+def test_design_walks_name_existing_modules() -> None:
+    """Paths, and names without a folder, in the diagrams of the design too."""
+    text = DESIGN.read_text()
+    paths = set(re.findall(r"\b(?:protocol|config|agent|server|lab|tests)/[\w/]+\.py\b", text))
+    names = set(re.findall(r"(?<![\w/])\w+\.py\b", text))
+    assert len(paths) > 40
+    assert len(names) > 10
+    known = {path.name for package in PACKAGES for path in (ROOT / package).glob("*.py")}
+    assert [path for path in sorted(paths) if not (ROOT / path).is_file()] == []
+    assert names - known == set()
 
 
 def promised() -> list[str]:
@@ -326,16 +338,16 @@ def marked() -> dict[str, list[str]]:
     return found
 
 
-def test_reliability_promises_each_have_an_id_of_their_own() -> None:
+def test_reliability_promise_ids_are_unique() -> None:
     ids = promised()
     assert len(ids) == len(set(ids))
 
 
-def test_reliability_promises_all_have_tests_and_all_marks_a_promise() -> None:
+def test_reliability_promises_and_test_marks_match() -> None:
     assert set(promised()) == set(marked())
 
 
-def test_bytes_of_a_stored_step() -> None:
+def test_documented_bytes_per_step_are_right() -> None:
     text = DESIGN.read_text()
     table = text[text.index("**Bytes a step**") : text.index("## The learner")]
     cells = re.findall(r"^\| .* \| \**(\d+)\** \|$", table, re.MULTILINE)
@@ -356,7 +368,9 @@ def test_bytes_of_a_stored_step() -> None:
         ("per_actor", Actor.EXPERT, 0.6, "0.08"),
     ],
 )
-def test_the_worked_example(mode: Mode, actor: Actor, reward: float, weight: str) -> None:
+def test_documented_weights_of_the_example_are_right(
+    mode: Mode, actor: Actor, reward: float, weight: str
+) -> None:
     """The weights that README and learning print, from rewards with the stated means and spread."""
     spread = torch.tensor([-0.12, 0.12])
     rewards = torch.cat([0.3 + spread.repeat(3000), 0.8 + spread.repeat(1000)])
@@ -369,7 +383,7 @@ def test_the_worked_example(mode: Mode, actor: Actor, reward: float, weight: str
     assert weight in (ROOT / "docs/learning.md").read_text()
 
 
-def test_the_history_is_the_end_of_the_benchmarks() -> None:
+def test_benchmarks_end_with_the_history() -> None:
     """`understudy bench --record` appends to it."""
     text = BENCHMARKS.read_text()
     sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
@@ -377,7 +391,7 @@ def test_the_history_is_the_end_of_the_benchmarks() -> None:
     assert text.count("<!-- latest -->") == 1
 
 
-def test_the_targets_name_what_the_bench_prints() -> None:
+def test_benchmark_targets_name_printed_fields() -> None:
     text = BENCHMARKS.read_text()
     targets = text[text.index("## Targets") : text.index("## Latest")]
     fields = re.findall(r"\| `(\w+)` \|$", targets, re.MULTILINE)
@@ -437,7 +451,7 @@ def play(command: list[str], folder: Path) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_the_start_can_be_followed_in_its_order(tmp_path: Path) -> None:
+def test_start_page_can_be_followed_in_order(tmp_path: Path) -> None:
     """Each command with the server that was started last before it."""
     text = (ROOT / "docs/start.md").read_text()
     steps = re.findall(r"^```(?:sh|(python))\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

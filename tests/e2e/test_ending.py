@@ -82,7 +82,7 @@ def that_hangs(*args: Any) -> None:
 
 @pytest.mark.parametrize("away", [killed, stopped, hanging])
 @pytest.mark.promise("stop-without-trainer")
-def test_a_stop_while_the_trainer_is_away(
+def test_stop_without_trainer_stores_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Running], None]
 ) -> None:
     if away is hanging:
@@ -108,7 +108,7 @@ def test_a_stop_while_the_trainer_is_away(
 
 
 @pytest.mark.promise("stop-without-trainer")
-def test_a_stop_before_anybody_has_seen_that_the_trainer_died(tmp_path: Path) -> None:
+def test_stop_before_the_trainers_death_is_seen_stores_every_step(tmp_path: Path) -> None:
     with Running(tmp_path / "run", **AWAY) as server:
         with RawClient(server.port, timeout_s=LONG_S).welcome() as client:
             play(client, 0, PLAYED - 60)
@@ -136,7 +136,7 @@ def that_comes_late(*args: Any) -> None:
 
 
 @pytest.mark.promise("stop-without-trainer")
-def test_what_a_full_ring_had_no_room_for_is_counted(
+def test_stop_with_a_full_ring_counts_what_had_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trainer comes back to store what is in the ring, when the gateway has gone with the

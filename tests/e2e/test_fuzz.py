@@ -22,7 +22,7 @@ from server import cli
 ROOT = Path(__file__).parents[2]
 
 
-def test_five_thousand_streams_break_nothing() -> None:
+def test_mutated_streams_break_no_rule() -> None:
     row = fuzz.seeded(5000, seed=3, jobs=1)
     assert row["ok"], row["broken"]
     assert row["streams"] == 5000
@@ -35,7 +35,7 @@ def test_five_thousand_streams_break_nothing() -> None:
         assert row["ends"].get(code), code
 
 
-def test_a_stream_is_its_seed_and_its_number() -> None:
+def test_mutated_stream_is_reproducible_from_seed_and_number() -> None:
     kind, data, _ = Mutator(5).make(77)
     assert Mutator(5).make(77)[:2] == (kind, data)
     assert Mutator(6).make(77)[1] != data
@@ -43,7 +43,7 @@ def test_a_stream_is_its_seed_and_its_number() -> None:
 
 
 @pytest.mark.skipif(not fuzz.has_atheris(), reason="needs atheris: scripts/install --dev")
-def test_streams_by_coverage_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coverage_guided_streams_break_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
     row = fuzz.coverage(2000, seed=1)
     assert row["ok"], row
@@ -55,7 +55,7 @@ def _broken(count: int = 3000) -> list[str]:
     return [each["why"] for each in fuzz.seeded(count, seed=3, jobs=1)["broken"]]
 
 
-def test_an_exception_of_another_kind_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzz_detects_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     def action_row(_self: Any, action: Any) -> list[float]:
         return [float(part) for part in action]
 
@@ -63,7 +63,7 @@ def test_an_exception_of_another_kind_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert any("expected RemoteError alone" in why for why in _broken())
 
 
-def test_what_depends_on_how_bytes_are_split_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzz_detects_results_that_depend_on_splitting(monkeypatch: pytest.MonkeyPatch) -> None:
     real = framing.MessageReader.feed
 
     def feed(self: Any, data: bytes) -> Any:
@@ -73,7 +73,7 @@ def test_what_depends_on_how_bytes_are_split_is_noticed(monkeypatch: pytest.Monk
     assert any("however it is split" in why for why in _broken())
 
 
-def test_memory_that_is_not_bounded_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzz_detects_unbounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def announced(_self: Any, head: Any) -> int:
         return int.from_bytes(head[:4], "big") if len(head) >= 4 else 0
 
@@ -83,7 +83,7 @@ def test_memory_that_is_not_bounded_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         check(PROTOCOL, data, Mutator(0).make(0)[2])
 
 
-def test_the_older_format_is_held_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzz_checks_the_older_format_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempest.TempestSession, "_bad_value", lambda _self: 1 / 0)
     payload = bytearray(tempest.HEADER.itemsize) + b"\x7f\xc0\x00\x00"  # NaN
     payload[1] = 1  # of one value
@@ -92,7 +92,7 @@ def test_the_older_format_is_held_to_the_same(monkeypatch: pytest.MonkeyPatch) -
         check(TEMPEST, data, Mutator(0).make(0)[2])
 
 
-def test_a_broken_promise_is_an_exit_code_of_one(
+def test_fuzz_exits_with_1_after_a_broken_rule(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["fuzz", "--streams", "50", "--connections", "0", "--engine", "seeded", "--jobs", "1"]
@@ -107,7 +107,7 @@ def test_a_broken_promise_is_an_exit_code_of_one(
 
 
 @pytest.mark.timeout(400)
-def test_a_server_bears_hostile_connections() -> None:
+def test_server_survives_hostile_connections() -> None:
     """Without the claim about the 99th percentile, which other work on the machine would break."""
     (row,) = live(126, seed=1, at_once=16, seconds=1.0, judge_p99=False)
     assert row["ok"], row
@@ -118,7 +118,7 @@ def test_a_server_bears_hostile_connections() -> None:
     assert row["p99_ms"] > 0
 
 
-def test_the_command_is_there() -> None:
+def test_fuzz_help_names_its_exit_code() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server.cli", "fuzz", "--help"],
         cwd=ROOT, capture_output=True, text=True,

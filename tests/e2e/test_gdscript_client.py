@@ -46,7 +46,7 @@ needs_godot = needs("node", "npm", there=bool(GODOT or NODE), fetch="scripts/fet
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_it_parses_as_gdscript_4_and_is_tidy() -> None:
+def test_gdscript_parses_and_passes_lint() -> None:
     assert len(SCRIPTS) >= 4
     for tool in ("gdparse", "gdlint"):
         program = str(Path(sys.executable).parent / tool)
@@ -174,7 +174,7 @@ def run(command: Sequence[str], timeout_s: float = 90.0) -> subprocess.Completed
 
 
 @needs_godot
-def test_its_bytes_and_what_it_reads_are_those_of_the_vectors(tmp_path: Path) -> None:
+def test_gdscript_encodes_and_decodes_the_golden_vectors(tmp_path: Path) -> None:
     """All in one start of Godot: each takes a second."""
     asked = _commands()
     text = "\n".join(" ".join(words) for _, words, _ in asked)
@@ -204,7 +204,7 @@ def settings(port: int | str, **more: Any) -> str:
 
 
 @needs_godot
-def test_it_keeps_every_rule_that_its_game_exercises(tmp_path: Path) -> None:
+def test_gdscript_game_passes_conformance(tmp_path: Path) -> None:
     def command(port: int) -> list[str]:
         return project(tmp_path, "game.gd", settings__json=settings(port, episodes=10**6))
 
@@ -223,7 +223,7 @@ def test_it_keeps_every_rule_that_its_game_exercises(tmp_path: Path) -> None:
 
 
 @needs_godot
-def test_its_game_plays_against_the_server(tmp_path: Path, folder: Path) -> None:
+def test_gdscript_game_plays_against_a_real_server(tmp_path: Path, folder: Path) -> None:
     with Running(folder / "gdscript", server__token="open") as server:
 
         def play(**more: Any) -> subprocess.CompletedProcess[str]:

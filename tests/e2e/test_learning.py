@@ -57,7 +57,7 @@ def learnt(seed: int) -> float:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_it_learns(seed: int) -> None:
+def test_learner_solves_every_lesson(seed: int) -> None:
     assert learnt(seed) > PASSED
 
 
@@ -99,7 +99,7 @@ def frozen_target(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("sabotage", [shuffled_weights, swapped_tags, shuffled_tags, frozen_target])
-def test_broken_learning_is_noticed(
+def test_broken_learner_fails_its_lesson(
     sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sabotage(monkeypatch)

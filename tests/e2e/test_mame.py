@@ -88,7 +88,7 @@ def hang_up(_: Peer) -> None:
 
 @pytest.mark.timeout(300)
 @needs_mame
-def test_breakout_through_a_server_from_start_to_finish(tmp_path: Path) -> None:
+def test_mame_demo_of_breakout_runs_from_start_to_finish(tmp_path: Path) -> None:
     """The demo in small: all four players, training by both actors, and the emulators' logs of who
     chose what agree with the replay."""
     # More than 200 acts, the longest episode, for one of the two at least: so one is complete.
@@ -120,7 +120,7 @@ def test_breakout_through_a_server_from_start_to_finish(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 @needs_mame
-def test_the_connection_is_lost_and_found_again(tmp_path: Path) -> None:
+def test_mame_game_reconnects_after_a_lost_connection(tmp_path: Path) -> None:
     """MAME reads nothing from a closed connection as it does from a silent one: it must be noticed
     all the same, and the game goes on with a new episode on a new connection."""
     first, second = Player(20), Player(20)
@@ -139,7 +139,7 @@ def test_the_connection_is_lost_and_found_again(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 @needs_mame
-def test_pong_plays(tmp_path: Path) -> None:
+def test_mame_plays_pong(tmp_path: Path) -> None:
     player = Player(160, (40, [-1.0, 0]))  # in the end the paddle goes into a corner
     with (
         served(player, hang_up) as server,
@@ -159,7 +159,7 @@ def test_pong_plays(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 @needs_mame
-def test_a_refusal_ends_mame_and_is_told(tmp_path: Path) -> None:
+def test_refused_mame_ends_and_reports_it(tmp_path: Path) -> None:
     def refuse(peer: Peer) -> None:
         peer.recv()
         peer.send([15, "bad_token", "expected the server's token", False])
@@ -175,9 +175,7 @@ def test_a_refusal_ends_mame_and_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 @needs_mame
-def test_the_example_plays_as_it_is_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mame_example_plays_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is what the documentation shows, it has 50 lines at most, and it plays: the client with
     the example in the place of a game."""
     text = (ROOT / "clients/mame/example.lua").read_text()
@@ -204,13 +202,13 @@ def test_the_example_plays_as_it_is_printed(
     assert episode.return_ == sum(frame[4] for frame in player.frames[1:])
 
 
-def test_the_example_is_the_one_in_the_readme() -> None:
+def test_mame_example_equals_the_one_in_the_readme() -> None:
     text = (ROOT / "clients/mame/example.lua").read_text()
     assert f"```lua\n{text}```" in README.read_text()
     assert len(text.splitlines()) <= 50
 
 
-def test_without_mame_it_says_what_to_install(
+def test_demo_without_mame_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(mame.shutil, "which", lambda *_, **__: None)

@@ -55,7 +55,7 @@ def literal(value: Any) -> str:
     raise TypeError(type(value))
 
 
-def test_the_golden_vectors(tmp_path: Path) -> None:
+def test_lua_client_encodes_and_decodes_the_golden_vectors(tmp_path: Path) -> None:
     golden = json.loads((TESTS / "golden/wire.json").read_text())
     spoken = {"HELLO", "FRAME", "PING", "BYE", "WELCOME", "ACTION", "PONG", "ERROR", "SETTINGS"}
     hellos = {v["name"]: v["message"]["fields"] for v in golden["valid"] if v["type"] == "HELLO"}
@@ -91,11 +91,11 @@ def test_the_golden_vectors(tmp_path: Path) -> None:
         assert any(line.startswith(name) for line in passed), f"{name} was not checked"
 
 
-def test_a_session_reconnects_and_gives_up() -> None:
+def test_lua_client_reconnects_and_gives_up() -> None:
     assert len(lua("check_session.lua")) > 230
 
 
-def test_a_real_server_and_everybody_agrees_who_chose_what(tmp_path: Path) -> None:
+def test_lua_client_log_and_replay_agree_on_every_actor(tmp_path: Path) -> None:
     """The answers as Lua logged them are what the replay holds."""
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -113,7 +113,7 @@ def test_a_real_server_and_everybody_agrees_who_chose_what(tmp_path: Path) -> No
             assert process.wait(60) == 0, (logs / "answers-0.txt").read_text()[-500:]
         server.settle()
         dump = logs / "replay.npz"
-        server.do(lambda: server.supervisor.dump(str(dump)))
+        server.do(lambda: server.supervisor.trainer.dump(str(dump)))
         found = compare(load_answers(logs), load_dump(dump))
     # 12 frames ended an episode.
     assert (found.compared, found.mismatches, found.missing) == (588, 0, 0)

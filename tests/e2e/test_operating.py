@@ -120,7 +120,9 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def test_keys_in_a_real_terminal(tmp_path: Path, started: list[subprocess.Popen[Any]]) -> None:
+def test_keys_in_a_terminal_control_the_server(
+    tmp_path: Path, started: list[subprocess.Popen[Any]]
+) -> None:
     run = tmp_path / "run"
     terminal = Terminal(run, started)
     terminal.see("p pause · c checkpoint")
@@ -152,7 +154,7 @@ def test_keys_in_a_real_terminal(tmp_path: Path, started: list[subprocess.Popen[
     assert terminal.end() == 0
 
 
-def test_without_a_terminal_there_are_plain_lines_and_no_keys(
+def test_output_without_terminal_is_plain_and_reads_no_keys(
     tmp_path: Path, started: list[subprocess.Popen[Any]]
 ) -> None:
     process = subprocess.Popen(
@@ -182,7 +184,7 @@ def control(run: Path, capsys: Any, *words: str) -> tuple[int, str, str]:
     return code, out, errors
 
 
-def test_json_logs_event_files_http_and_control(
+def test_server_writes_json_logs_and_event_files_and_answers_control(
     tmp_path: Path, started: list[subprocess.Popen[Any]], capsys: Any
 ) -> None:
     run, secret = tmp_path / "run", tmp_path / "token"
@@ -279,11 +281,11 @@ def _check_event_files(run: Path) -> None:
     assert found == [(r["frames"] or 0, r["updates"]) for r in rows if r.get("updates") is not None]
 
 
-def test_every_metric_has_a_tag_of_its_own() -> None:
+def test_tensorboard_tags_are_unique() -> None:
     assert len({tag(name) for name in SERIES}) == len(SERIES)
 
 
-def test_an_exception_is_one_line_of_json() -> None:
+def test_json_log_has_an_exception_on_one_line() -> None:
     import logging
 
     from server.run.logs import JsonFormatter
@@ -304,7 +306,7 @@ def test_an_exception_is_one_line_of_json() -> None:
 # Evaluations when somebody asks.
 
 
-def test_games_evaluate_when_they_are_asked_to(
+def test_evaluation_on_request_is_played_by_the_games(
     tmp_path: Path, started: list[subprocess.Popen[Any]]
 ) -> None:
     run = tmp_path / "run"

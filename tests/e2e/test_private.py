@@ -150,7 +150,7 @@ def command(pid: int) -> bytes:
         return b""
 
 
-def test_tokens_are_in_nothing_that_a_server_lets_out(seen: Seen) -> None:
+def test_tokens_appear_in_no_output_of_a_server(seen: Seen) -> None:
     for name in ("file understudy.log", "file config.toml", "file metrics.jsonl", "0 output",
                  "1 output", "file changes.jsonl", "file summary.json", "0 HTTP /api/state",
                  "1 HTTP /metrics", "config show json", "0 what the server is"):  # fmt: skip
@@ -166,11 +166,11 @@ def test_tokens_are_in_nothing_that_a_server_lets_out(seen: Seen) -> None:
                 assert form not in text, f"{secret} is in {name}"
 
 
-def test_the_search_finds_what_is_there(seen: Seen) -> None:
+def test_token_search_finds_a_planted_token(seen: Seen) -> None:
     assert any(b"expert.ratio" in text for name, text in seen.texts.items() if "file" in name)
 
 
-def test_files_are_their_owners_alone(seen: Seen) -> None:
+def test_run_files_are_readable_by_their_owner_only(seen: Seen) -> None:
     """Though the server was started with a umask that lets everybody read."""
     paths = [seen.run, *seen.run.rglob("*")]
     assert len(paths) > 8
@@ -221,7 +221,7 @@ def dangers(source: str) -> list[str]:
     return found
 
 
-def test_no_source_loads_what_could_run() -> None:
+def test_sources_load_no_pickles() -> None:
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     assert len(sources) > 100
     found = {str(path.relative_to(ROOT)): dangers(path.read_text()) for path in sources}
@@ -242,7 +242,7 @@ def test_no_source_loads_what_could_run() -> None:
         "subprocess.run(text, shell=True)",
     ],
 )
-def test_what_could_run_is_noticed(source: str) -> None:
+def test_unsafe_loading_is_detected(source: str) -> None:
     assert dangers(source)
     assert not dangers("torch.load(path, weights_only=True)\nnp.load(path, allow_pickle=False)")
 
@@ -258,7 +258,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("how", ["torch", "pickle", "in a tensor's place", "old torch"])
-def test_a_hostile_checkpoint_runs_nothing(how: str, tmp_path: Path) -> None:
+def test_hostile_checkpoint_executes_nothing(how: str, tmp_path: Path) -> None:
     trace, path = tmp_path / "it ran", tmp_path / "0000000001.pt"
     evil = Evil(trace)
     content = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "state": evil}

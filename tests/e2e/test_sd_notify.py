@@ -37,7 +37,7 @@ def heard(ear: socket.socket) -> list[str]:
 
 
 @pytest.mark.promise("hang-supervisor")
-def test_it_is_told_when_games_can_connect_and_that_the_server_lives(
+def test_systemd_is_notified_of_readiness_and_liveness(
     serve: Any, ear: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", ear.getsockname())
@@ -52,7 +52,7 @@ def test_it_is_told_when_games_can_connect_and_that_the_server_lives(
     assert set(words[:-1]) <= {"WATCHDOG=1"}
 
 
-def test_it_hears_of_the_loop_as_often_as_it_asks_for(
+def test_watchdog_is_notified_at_the_requested_interval(
     ear: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -68,7 +68,7 @@ def test_it_hears_of_the_loop_as_often_as_it_asks_for(
     "environment",
     [{}, {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "0"}],
 )
-def test_who_wants_no_signs_of_life_gets_none(
+def test_watchdog_without_interval_is_not_notified(
     ear: socket.socket, environment: dict[str, str]
 ) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": ear.getsockname(), **environment})
@@ -78,7 +78,7 @@ def test_who_wants_no_signs_of_life_gets_none(
     assert heard(ear) == ["READY=1"]
 
 
-def test_an_abstract_address_is_one() -> None:
+def test_abstract_notify_address_is_used() -> None:
     name = f"understudy-{os.getpid()}-{time.monotonic_ns()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name}")
@@ -87,7 +87,7 @@ def test_an_abstract_address_is_one() -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": "/no/such/socket"}])
-def test_without_anybody_who_hears_nothing_happens(environment: dict[str, str]) -> None:
+def test_notify_without_socket_does_nothing(environment: dict[str, str]) -> None:
     manager = ServiceManager(environment)
     manager.ready()
     manager.beat()

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(90)
 
 
 @pytest.mark.promise("stop")
-def test_a_run_is_stopped_in_order_and_gone_on_with(serve: Any, tmp_path: Path) -> None:
+def test_serve_stops_cleanly_and_resumes(serve: Any, tmp_path: Path) -> None:
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
     run = tmp_path / "run"
@@ -133,7 +133,7 @@ def summary_row(run: Path) -> dict[str, Any]:
     return {"steps_stored": 0, "updates": 0} | row
 
 
-def test_it_may_be_stopped_before_any_game_came(serve: Any, tmp_path: Path) -> None:
+def test_serve_stopped_before_any_game_exits_cleanly(serve: Any, tmp_path: Path) -> None:
     """And asked for a checkpoint, of nothing."""
     server = serve("--port", "0", "--run", str(tmp_path / "run"))
     server.process.send_signal(signal.SIGUSR1)
@@ -145,7 +145,7 @@ def test_it_may_be_stopped_before_any_game_came(serve: Any, tmp_path: Path) -> N
 
 @pytest.mark.alone
 @pytest.mark.promise("kill-supervisor")
-def test_when_the_supervisor_is_killed_nothing_is_left(serve: Any, tmp_path: Path) -> None:
+def test_killed_supervisor_leaves_no_process_and_loses_no_step(serve: Any, tmp_path: Path) -> None:
     """No order, no signal: its processes end by themselves, and what was played is saved."""
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
@@ -217,7 +217,7 @@ def in_process(*options: str) -> tuple[int, list[str]]:
         (["--replay.actor_share", "{expert = 0.7, dqn = 0.7}"], "more than 1"),
     ],
 )
-def test_a_wrong_configuration_is_one_message(options: list[str], message: str) -> None:
+def test_wrong_setting_is_refused_with_one_message(options: list[str], message: str) -> None:
     code, errors = in_process(*options)
     assert code == 2
     assert len(errors) == 1, errors
@@ -225,7 +225,7 @@ def test_a_wrong_configuration_is_one_message(options: list[str], message: str) 
     assert message in errors[0]
 
 
-def test_a_wrong_file_is_one_message(tmp_path: Path) -> None:
+def test_wrong_config_file_is_refused_with_one_message(tmp_path: Path) -> None:
     config = tmp_path / "wrong.toml"
     config.write_text("[server]\nprot = 7777\n")
     code, errors = in_process("--config", str(config))
@@ -233,13 +233,13 @@ def test_a_wrong_file_is_one_message(tmp_path: Path) -> None:
     assert "server.prot: there is no such setting (did you mean server.port?)" in errors[0]
 
 
-def test_a_wrong_environment_is_one_message() -> None:
+def test_wrong_environment_variable_is_refused_with_one_message() -> None:
     code, errors = refused(UNDERSTUDY_SERVER__PROT="7777")
     assert (code, len(errors)) == (2, 1)
     assert "UNDERSTUDY_SERVER__PROT: there is no such setting" in errors[0]
 
 
-def test_a_folder_of_other_things_is_one_message(tmp_path: Path) -> None:
+def test_folder_that_is_no_run_is_refused_with_one_message(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     code, errors = in_process("--run", str(tmp_path))
     assert (code, len(errors)) == (2, 1)
@@ -247,7 +247,7 @@ def test_a_folder_of_other_things_is_one_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("port-taken")
-def test_a_port_in_use_is_one_message(tmp_path: Path) -> None:
+def test_game_port_in_use_is_refused_with_one_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, errors = refused("--port", str(port), "--run", str(tmp_path / "run"))
@@ -257,7 +257,7 @@ def test_a_port_in_use_is_one_message(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists(), "there is no folder of a run that never was"
 
 
-def test_a_start_that_is_refused_stops_nothing(tmp_path: Path) -> None:
+def test_refused_start_prints_no_stop_message_and_keeps_the_folder(tmp_path: Path) -> None:
     """And a folder that was there stays."""
     (tmp_path / "run").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -274,7 +274,7 @@ def test_a_start_that_is_refused_stops_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("port-taken")
-def test_a_port_of_http_in_use_is_found_before_games_are_let_in(tmp_path: Path) -> None:
+def test_http_port_in_use_is_refused_before_games_connect(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(
             [sys.executable, "-m", "server", "serve", "--run", str(tmp_path / "run"), "--port", "0",
@@ -289,7 +289,7 @@ def test_a_port_of_http_in_use_is_found_before_games_are_let_in(tmp_path: Path) 
     assert "killed" not in done.stdout
 
 
-def test_ctrl_c_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
+def test_ctrl_c_during_start_prints_no_traceback(tmp_path: Path) -> None:
     """A terminal sends it to the whole group, whose processes are loading what they need."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "server", "serve", "--run", str(tmp_path / "run"),
@@ -314,7 +314,7 @@ def test_ctrl_c_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
     assert "stopped; the run is in" in out
 
 
-def test_ctrl_c_while_a_command_is_loaded_is_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_during_imports_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_name: str) -> None:
         raise KeyboardInterrupt
 
@@ -323,7 +323,7 @@ def test_ctrl_c_while_a_command_is_loaded_is_none_either(monkeypatch: pytest.Mon
 
 
 @pytest.mark.promise("port-taken")
-def test_nor_does_a_port_in_use_for_older_clients(tmp_path: Path) -> None:
+def test_older_clients_port_in_use_is_refused_with_one_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         run = str(tmp_path / "run")
@@ -333,7 +333,7 @@ def test_nor_does_a_port_in_use_for_older_clients(tmp_path: Path) -> None:
     assert "stop what uses it, or choose another port" in errors[0]
 
 
-def test_an_expert_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+def test_missing_expert_plugin_is_refused_with_one_message(tmp_path: Path) -> None:
     code, errors = refused(
         "--port", "0", "--run", str(tmp_path / "r"), "--expert.plugin", "no_such:act"
     )
@@ -341,7 +341,7 @@ def test_an_expert_that_is_not_there_is_one_message(tmp_path: Path) -> None:
     assert "expert.plugin 'no_such:act': ModuleNotFoundError" in errors[0]
 
 
-def test_older_clients_get_a_port_of_their_own(serve: Any, tmp_path: Path) -> None:
+def test_older_clients_get_their_own_port(serve: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     server = serve("--port", "0", "--tempest-port", "0", "--run", str(run))
     port = server.wait_for(r"older clients for Tempest connect to 127\.0\.0\.1:(\d+)")[1]
@@ -355,7 +355,7 @@ def test_older_clients_get_a_port_of_their_own(serve: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 90, reason="this machine has that device")
-def test_a_device_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+def test_missing_device_is_refused_with_one_message(tmp_path: Path) -> None:
     code, errors = refused(
         "--port", "0", "--run", str(tmp_path / "r"), "--server.device", "cuda:99"
     )

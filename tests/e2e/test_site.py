@@ -54,7 +54,7 @@ def read(page: Path) -> Loads:
     return found
 
 
-def test_every_document_is_a_page(site: Path) -> None:
+def test_site_has_a_page_for_every_document(site: Path) -> None:
     pages = {path.relative_to(site).as_posix() for path in site.rglob("index.html")}
     wanted = {f"{path.stem}/index.html" for path in ROOT.glob("docs/*.md")} - {"index/index.html"}
     wanted |= {"index.html", "protocol/SPEC/index.html", "CHANGELOG/index.html"}
@@ -64,7 +64,7 @@ def test_every_document_is_a_page(site: Path) -> None:
     assert wanted <= pages
 
 
-def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
+def test_site_loads_nothing_from_other_hosts(site: Path) -> None:
     pages = [*site.rglob("*.html")]
     assert len(pages) > 10
     for page in pages:
@@ -76,7 +76,7 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"url\(\s*[\"']?(https?:)?//", sheet.read_text()), sheet
 
 
-def test_links_between_pages_lead_to_pages(site: Path) -> None:
+def test_site_links_lead_to_pages(site: Path) -> None:
     count = 0
     for page in site.rglob("index.html"):
         for link in read(page).links:
@@ -92,7 +92,7 @@ def test_links_between_pages_lead_to_pages(site: Path) -> None:
     assert count > 500
 
 
-def test_the_search_finds_settings_metrics_and_messages(site: Path) -> None:
+def test_site_search_finds_settings_metrics_and_messages(site: Path) -> None:
     index = json.loads((site / "search/search_index.json").read_text())
     places: dict[str, str] = {}
     for entry in index["docs"]:
@@ -104,7 +104,7 @@ def test_the_search_finds_settings_metrics_and_messages(site: Path) -> None:
     assert "HELLO" in places["protocol/SPEC/"]
 
 
-def test_blocks_are_blocks(site: Path) -> None:
+def test_site_keeps_code_blocks_intact(site: Path) -> None:
     """Words behind a fence's language must not spill the block over the page."""
     assert entitle("```hex hello lander\n00\n```\n") == ('```hex title="hello lander"\n00\n```\n')
     assert entitle('```sh\n``` \n```py title="x"\n') == '```sh\n``` \n```py title="x"\n'
@@ -112,7 +112,7 @@ def test_blocks_are_blocks(site: Path) -> None:
         assert "```" not in page.read_text(), page
 
 
-def test_clients_are_listed_without_being_named() -> None:
+def test_site_lists_every_client_readme() -> None:
     nav = [{"A": "a.md"}, {"B": ["clients/*/README.md", {"C": "c.md"}]}]
     clients = [
         f"clients/{p.parent.name}/README.md" for p in sorted(ROOT.glob("clients/*/README.md"))
@@ -124,7 +124,7 @@ def test_clients_are_listed_without_being_named() -> None:
 # Links, as the site has them.
 
 
-def test_links_are_made_to_fit_the_site() -> None:
+def test_site_links_are_rewritten_for_the_site() -> None:
     there = {"learning.md", "index.md", "protocol/SPEC.md", "clients/python/README.md"}
     wrong: list[str] = []
 

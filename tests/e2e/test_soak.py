@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lab.soak import command as soak
-from lab.soak.judge import BINS, Sample, bins, judge, percentile_ms, together
+from lab.soak.judge import BINS, ServerSample, bins, judge, percentile_ms, together
 from server import cli
 
 MIB = 2**20
@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
 
 def seconds(
     count: int, change: Callable[[int, dict[str, Any]], None] | None = None
-) -> list[Sample]:
+) -> list[ServerSample]:
     """So many seconds of a server that is always the same, but for what is changed."""
     rng = np.random.default_rng(0)
     found = []
@@ -46,7 +46,7 @@ def seconds(
         latencies = rng.exponential(values["latency_s"], values.pop("frames"))
         del values["latency_s"]
         found.append(
-            Sample(
+            ServerSample(
                 at_s=second, seconds=1.0, histogram=bins(latencies), visits=5,
                 written=2000 * second, **values,
             )
@@ -60,7 +60,7 @@ def broken(change: Callable[[int, dict[str, Any]], None] | None = None, pace: bo
     return "; ".join(judge(together(found[:20]), together(found[60:]), pace=pace))
 
 
-def test_a_server_that_stays_the_same_is_flat() -> None:
+def test_steady_server_passes_the_verdict() -> None:
     assert broken() == ""
 
 
@@ -72,18 +72,18 @@ def _grows(what: str, process: str, per_second: int) -> Callable[[int, dict[str,
 
 
 @pytest.mark.parametrize("process", ["supervisor", "gateway", "trainer"])
-def test_a_leak_of_memory_is_noticed(process: str) -> None:
+def test_memory_leak_fails_the_verdict(process: str) -> None:
     said = broken(_grows("memory", process, MIB // 2), pace=False)
     assert f"memory of the {process}: expected at most" in said
     assert said.count("expected") == 1
 
 
-def test_growth_within_the_tolerance_is_none() -> None:
+def test_memory_growth_within_tolerance_passes_the_verdict() -> None:
     assert broken(_grows("memory", "supervisor", 100_000)) == ""
 
 
 @pytest.mark.parametrize("process", ["supervisor", "gateway", "trainer"])
-def test_a_leak_of_descriptors_is_noticed(process: str) -> None:
+def test_descriptor_leak_fails_the_verdict(process: str) -> None:
     def change(second: int, values: dict[str, Any]) -> None:
         values["files"][process] += second // 15  # 4 from the first quarter to the last
 
@@ -92,7 +92,7 @@ def test_a_leak_of_descriptors_is_noticed(process: str) -> None:
     assert said.count("expected") == 1
 
 
-def test_a_decaying_frame_rate_is_noticed() -> None:
+def test_decaying_frame_rate_fails_the_verdict() -> None:
     def change(second: int, values: dict[str, Any]) -> None:
         values["frames"] = round(values["frames"] * 0.997**second)
 
@@ -100,7 +100,7 @@ def test_a_decaying_frame_rate_is_noticed() -> None:
     assert broken(change, pace=False) == ""
 
 
-def test_answers_that_take_longer_and_longer_are_noticed() -> None:
+def test_growing_answer_times_fail_the_verdict() -> None:
     def change(second: int, values: dict[str, Any]) -> None:
         values["latency_s"] *= 1.005**second
 
@@ -108,7 +108,7 @@ def test_answers_that_take_longer_and_longer_are_noticed() -> None:
     assert broken(change, pace=False) == ""
 
 
-def test_a_few_bad_seconds_are_the_machines() -> None:
+def test_few_bad_seconds_pass_the_verdict() -> None:
     def change(second: int, values: dict[str, Any]) -> None:
         if 60 < second < 68:
             values["frames"] //= 4
@@ -117,7 +117,7 @@ def test_a_few_bad_seconds_are_the_machines() -> None:
     assert broken(change) == ""
 
 
-def test_a_server_that_answers_nobody_in_the_end_is_noticed() -> None:
+def test_server_silent_at_the_end_fails_the_verdict() -> None:
     def change(second: int, values: dict[str, Any]) -> None:
         if second >= 60:
             values["frames"] = 0
@@ -127,14 +127,14 @@ def test_a_server_that_answers_nobody_in_the_end_is_noticed() -> None:
     assert "p99" in said
 
 
-def test_a_disk_that_fills_is_noticed() -> None:
+def test_growing_disk_use_fails_the_verdict() -> None:
     def change(second: int, values: dict[str, Any]) -> None:
         values["disk"] += second * MIB
 
     assert "disk: expected" in broken(change, pace=False)
 
 
-def test_a_process_that_is_another_one_is_noticed() -> None:
+def test_replaced_process_fails_the_verdict() -> None:
     def change(second: int, values: dict[str, Any]) -> None:
         if second >= 60:
             del values["memory"]["trainer"]
@@ -142,7 +142,7 @@ def test_a_process_that_is_another_one_is_noticed() -> None:
     assert "processes: expected supervisor, gateway, trainer to the end" in broken(change)
 
 
-def test_percentiles_of_a_histogram_are_exact_to_a_hundredth() -> None:
+def test_histogram_percentiles_are_exact_to_one_percent() -> None:
     latencies = np.random.default_rng(1).lognormal(-6, 1, 50_000)
     for percent in (50, 99):
         exact = float(np.percentile(latencies, percent)) * 1e3
@@ -151,7 +151,7 @@ def test_percentiles_of_a_histogram_are_exact_to_a_hundredth() -> None:
     assert np.isnan(percentile_ms(np.zeros(BINS, np.int64), 99))
 
 
-def test_a_quarter_says_what_a_day_would_write() -> None:
+def test_quarter_report_projects_a_days_writes() -> None:
     assert together(seconds(10)).written_per_day == 2000 * 86_400
 
 
@@ -175,7 +175,7 @@ def _short(**settings: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_leaks")
-def test_memory_and_descriptors_stay_as_they_are() -> None:
+def test_short_soak_keeps_memory_and_descriptors() -> None:
     quarters, last = _short()
     assert last["ok"], last
     assert not last["pace_judged"]
@@ -189,7 +189,7 @@ def test_memory_and_descriptors_stay_as_they_are() -> None:
 
 
 @pytest.mark.timeout(400)
-def test_a_server_that_leaks_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_soak_detects_a_leaking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     _, last = _short(**{"expert.plugin": "tests.support.leaking_expert:act"})
@@ -200,14 +200,14 @@ def test_a_server_that_leaks_is_found_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert "supervisor" not in said
 
 
-def test_a_server_that_does_not_start_is_said() -> None:
+def test_soak_of_a_server_that_does_not_start_says_so() -> None:
     (last,) = soak.soak(1.0, settings={"server.host": "192.0.2.1"})
     assert not last["ok"]
     assert "the server has ended" in last["broken"][0]
     assert "192.0.2.1" in last["broken"][0]
 
 
-def test_the_command_ends_with_its_verdict(
+def test_soak_exit_code_follows_its_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[tuple[float, dict[str, Any]]] = []

@@ -40,7 +40,7 @@ def page(folder: Path, found: Results = RESULTS, what: Any = WHAT) -> str:
     return (folder / "results.md").read_text()
 
 
-def test_the_page_has_tables_verdicts_pictures_and_commands(tmp_path: Path) -> None:
+def test_report_page_has_tables_verdicts_pictures_and_commands(tmp_path: Path) -> None:
     text = page(tmp_path)
     assert "- [A tiny comparison](#a-tiny-comparison): 1 met, 1 NOT met" in text
     assert "| land, a: frames until the evaluation return first exceeds 200" in text
@@ -60,7 +60,7 @@ def test_the_page_has_tables_verdicts_pictures_and_commands(tmp_path: Path) -> N
     assert "\n\n\n" not in text
 
 
-def test_verdicts_turn_when_the_results_do(tmp_path: Path) -> None:
+def test_report_verdicts_follow_the_results(tmp_path: Path) -> None:
     text = page(tmp_path, results([BAD, BAD], [GOOD, GOOD], expert=150, metrics=METRICS))
     assert "| never [never, never] | **NOT met** |" in text
     assert "| 230 [230, 230] | **met** |" in text
@@ -69,13 +69,13 @@ def test_verdicts_turn_when_the_results_do(tmp_path: Path) -> None:
     assert text.count("**not enough runs**") == 2
 
 
-def test_the_same_results_make_the_same_files(tmp_path: Path) -> None:
+def test_report_of_the_same_results_is_identical(tmp_path: Path) -> None:
     assert page(tmp_path / "a") == page(tmp_path / "b")
     name = "results/tiny-land-return.png"
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_sections_of_other_comparisons_stay(tmp_path: Path) -> None:
+def test_report_keeps_sections_of_other_comparisons(tmp_path: Path) -> None:
     page(tmp_path)
     other = replace(WHAT, name="other", title="Another one")
     order = ["other", "tiny"]
@@ -88,7 +88,7 @@ def test_sections_of_other_comparisons_stay(tmp_path: Path) -> None:
     assert text.count("`scripts/study tiny`") == text.count("`scripts/study other`") == 1
 
 
-def test_several_games_are_summed_up(tmp_path: Path) -> None:
+def test_report_sums_up_several_games(tmp_path: Path) -> None:
     other = Scene("other", "Another game", SCENE.env, variants=("a",))
     what = replace(WHAT, scenes=(SCENE, other), checks=())
     runs = {**RESULTS.runs, ("other", "a"): [run(1, BAD, METRICS), run(2, BAD, METRICS)]}
@@ -99,7 +99,7 @@ def test_several_games_are_summed_up(tmp_path: Path) -> None:
     assert (tmp_path / "results/tiny-other-return.png").exists()
 
 
-def test_links_of_a_page_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_links_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.markdown.ROOT", tmp_path)
     text = page(tmp_path)
     assert broken_links(text, tmp_path) == []
@@ -107,7 +107,7 @@ def test_links_of_a_page_lead_somewhere(tmp_path: Path, monkeypatch: pytest.Monk
     assert broken_links(text, tmp_path) == ["results/tiny-land-return.png"]
 
 
-def test_lines_are_interquartile_means_over_runs() -> None:
+def test_report_lines_are_interquartile_means_over_runs() -> None:
     runs = [
         run(i, [value, 2 * value], {"q_dqn": [math.nan, value]})
         for i, value in enumerate([1.0, 4.0, 7.0])
@@ -123,7 +123,7 @@ def test_lines_are_interquartile_means_over_runs() -> None:
     assert len(return_line([*runs, longer], 2).frames) == 2
 
 
-def test_pictures_of_panels_and_of_both_actors(tmp_path: Path) -> None:
+def test_report_pictures_show_panels_and_both_actors(tmp_path: Path) -> None:
     panels = Picture("panels", "in panels", panels={"one": ("a",), "two": ("a", "b")})
     actors = Picture("actors", "both actors", metrics=("q_mean",))
     what = replace(WHAT, pictures=(panels, actors))
@@ -134,7 +134,7 @@ def test_pictures_of_panels_and_of_both_actors(tmp_path: Path) -> None:
     assert min(sizes) > 10_000
 
 
-def test_as_plain_data_for_programs() -> None:
+def test_report_data_is_available_as_json() -> None:
     data = json.loads(json.dumps(study_report.as_data(WHAT, RESULTS), allow_nan=False))
     assert data["comparison"] == "tiny"
     assert data["scenes"]["land"]["expert"] == 150
@@ -153,7 +153,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("known")
-def test_what_is_complete_is_not_run_again(
+def test_study_does_not_repeat_complete_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is started here: with all files there, the command shows what they say."""
@@ -174,7 +174,7 @@ def test_what_is_complete_is_not_run_again(
 
 
 @pytest.mark.usefixtures("known")
-def test_pictures_alone_need_their_package(tmp_path: Path) -> None:
+def test_study_without_matplotlib_refuses_only_the_report(tmp_path: Path) -> None:
     """Without matplotlib everything else runs; a report is refused before anything is played."""
     code = (
         "import sys; sys.modules['matplotlib'] = None; "
@@ -196,7 +196,7 @@ def test_pictures_alone_need_their_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("known")
-def test_a_report_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_report_starts_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, docs = tmp_path / "results", tmp_path / "docs"
     assert main(["study", "--results", str(folder), "--report", str(docs)]) == 0
     assert "## A tiny comparison" not in (docs / "results.md").read_text()
@@ -220,14 +220,16 @@ def test_a_report_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--try", "LunarLander-v3", "--learner.gamma", "2"], "--learner.gamma"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_study_options_that_make_no_sense_are_refused(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", *words]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_comparison_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_custom_comparison_runs_and_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["study", "--try", "LunarLander-v3", "--weaken", "0.3", "--frames", "60"]
     words += ["--eval-every", "60", "--seeds", "1", "--jobs", "1", "--results", str(tmp_path)]
     words += ["--learner.hidden", "[8]", "--trainer.min_steps", "20", "--json"]

@@ -23,24 +23,24 @@ VECTORS = {
 BLOCKS = re.findall(r"^```hex (.+?)\n(.+?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def test_it_shows_bytes() -> None:
+def test_client_guide_shows_bytes() -> None:
     assert len(BLOCKS) >= 7
 
 
 @pytest.mark.parametrize(("name", "block"), BLOCKS, ids=[name for name, _ in BLOCKS])
-def test_the_bytes_are_those_of_the_golden_vectors(name: str, block: str) -> None:
+def test_client_guide_bytes_equal_the_golden_vectors(name: str, block: str) -> None:
     rows = [re.match(r"((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:\s{2,}|$)", x) for x in block.splitlines()]
     assert all(rows), block
     assert "".join(row[1] for row in rows if row).replace(" ", "") == VECTORS[name]
 
 
-def test_it_has_every_message_but_the_vectorised_ones() -> None:
+def test_client_guide_has_every_message_but_the_vectorized_ones() -> None:
     for number, name in (CLIENT_TYPES | SERVER_TYPES).items():
         if name not in ("FRAMES", "ACTIONS"):
             assert re.search(rf"`\[{number}\b", TEXT), f"{number} {name} is missing"
 
 
-def test_it_has_every_key_of_hello_and_every_role() -> None:
+def test_client_guide_has_every_hello_key_and_role() -> None:
     table = TEXT[TEXT.index("### HELLO") : TEXT.index("### WELCOME")]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(
         HelloFields.__struct_fields__
@@ -48,7 +48,7 @@ def test_it_has_every_key_of_hello_and_every_role() -> None:
     assert all(f'"{role}"' in table for role in ROLES)
 
 
-def test_its_table_for_reading_has_every_first_byte() -> None:
+def test_client_guide_table_has_every_first_byte() -> None:
     start = TEXT.index("| first byte |")
     known: set[int] = set()
     for row in re.findall(r"^\| (`.*?) \|", TEXT[start:], re.MULTILINE):
@@ -65,7 +65,7 @@ def test_its_table_for_reading_has_every_first_byte() -> None:
      bytes(255), bytes(256), bytes(65_536), [0] * 15, [0] * 16, {"a": 1}, None],
     ids=lambda value: f"{type(value).__name__}-{str(value)[:12]}",
 )  # fmt: skip
-def test_the_forms_to_send_are_those_of_a_library(value: object) -> None:
+def test_client_guide_send_forms_equal_those_of_msgspec(value: object) -> None:
     """What the table names is what msgspec writes."""
     table = TEXT[TEXT.index("| value | bytes |") : TEXT.index("**To read**")]
     first = msgspec.msgpack.encode(value)[0]
@@ -75,7 +75,7 @@ def test_the_forms_to_send_are_those_of_a_library(value: object) -> None:
     assert names[0] in table
 
 
-def test_its_limits_are_those_of_the_server() -> None:
+def test_client_guide_limits_equal_the_servers() -> None:
     framing = TEXT[TEXT.index("## Framing") : TEXT.index("## msgpack")]
     assert f"{HANDSHAKE_MAX_BYTES:,} bytes" in framing
     assert f"{Config().server.max_message_bytes:,}" in framing
@@ -85,12 +85,12 @@ def test_its_limits_are_those_of_the_server() -> None:
         assert re.search(rf"^\| {element} \| .*From -1e9 to 1e9", frame, re.MULTILINE), element
 
 
-def test_it_says_how_long_the_listener_waits() -> None:
+def test_client_guide_names_the_listeners_timeout() -> None:
     default = parser_for("conformance").get_default("timeout")
     assert f"waits {default:g} s for your client" in TEXT
 
 
-def test_pseudocode_recommends_nothing_on_a_last_frame_and_catches_every_refusal() -> None:
+def test_client_guide_pseudocode_handles_last_frames_and_refusals() -> None:
     code = TEXT[TEXT.index("In pseudocode") : TEXT.index("## Check it")]
     assert "my_expert(obs) if status == 0 else nil" in code
     # All that may be refused, the first connection too, stands between these two.

@@ -230,7 +230,7 @@ def _other_bounds() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("code", "violation"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
 )
-def test_a_violation_is_told_logged_counted_and_harms_nobody(
+def test_protocol_violation_is_reported_logged_counted_and_disturbs_no_other_client(
     server: Running, bystander: Bystander, code: str, violation: Violation
 ) -> None:
     counted = server.row.get(f"errors_{code}", 0)
@@ -246,7 +246,7 @@ def test_a_violation_is_told_logged_counted_and_harms_nobody(
     assert server.log().count(f"{code}: ") == logged + 1
 
 
-def test_another_game_is_told_both_specs(server: Running, bystander: Bystander) -> None:
+def test_client_of_another_game_is_shown_both_specs(server: Running, bystander: Bystander) -> None:
     with bystander.undisturbed(), RawClient(server.port) as client:
         client.send([1, hello_fields(PIXELS)])
         _, message, _ = client.refusal()
@@ -265,7 +265,7 @@ def send_for_ever(client: RawClient) -> None:
 
 
 @pytest.mark.promise("game-silent")
-def test_who_never_reads_is_cut_off(server: Running, bystander: Bystander) -> None:
+def test_client_that_never_reads_is_disconnected(server: Running, bystander: Bystander) -> None:
     counted = server.row["errors_slow_reader"]
     with bystander.undisturbed(), RawClient(server.port, receive_bytes=4096) as client:
         client.welcome()
@@ -280,7 +280,7 @@ def test_who_never_reads_is_cut_off(server: Running, bystander: Bystander) -> No
     assert "slow_reader" in server.log()
 
 
-def test_who_never_reads_even_then_is_gone_all_the_same(
+def test_client_that_ignores_its_disconnection_is_removed(
     server: Running, bystander: Bystander
 ) -> None:
     server.until_row(clients=1)
@@ -292,7 +292,7 @@ def test_who_never_reads_even_then_is_gone_all_the_same(
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_message_cut_off_by_the_end_is_counted_whatever_the_end(
+def test_truncated_message_is_counted_however_the_connection_ends(
     server: Running, bystander: Bystander, how: str
 ) -> None:
     counted = server.row["errors_message_truncated"]
@@ -306,7 +306,7 @@ def test_a_message_cut_off_by_the_end_is_counted_whatever_the_end(
 
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
 @pytest.mark.promise("game-disconnects")
-def test_an_end_without_bye_is_no_error_and_truncates(
+def test_disconnect_without_bye_truncates_the_episode_without_error(
     server: Running, bystander: Bystander, how: str
 ) -> None:
     errors = server.wait_rows()["errors"]
@@ -320,7 +320,7 @@ def test_an_end_without_bye_is_no_error_and_truncates(
     assert server.wait_rows()["errors"] == errors
 
 
-def test_too_many_clients_are_told_so_and_may_come_back(
+def test_client_over_max_clients_is_refused_and_may_retry(
     server: Running, bystander: Bystander
 ) -> None:
     server.until_row(clients=1)
@@ -341,7 +341,7 @@ def test_too_many_clients_are_told_so_and_may_come_back(
     server.until_row(clients=1)
 
 
-def test_a_hundred_bad_clients_at_once_disturb_nobody(
+def test_hundred_bad_clients_at_once_disturb_no_other_client(
     server: Running, bystander: Bystander
 ) -> None:
     bystander.worst_s = 0.0
@@ -360,7 +360,7 @@ def test_a_hundred_bad_clients_at_once_disturb_nobody(
 
 
 @pytest.mark.promise("game-errors")
-def test_bad_frames_store_nothing_and_good_ones_are_all_there(
+def test_bad_frames_are_not_stored_and_good_frames_all_are(
     server: Running, bystander: Bystander
 ) -> None:
     """The last word: whatever was tried here, the replay holds what was completed."""
@@ -373,7 +373,7 @@ def test_bad_frames_store_nothing_and_good_ones_are_all_there(
     assert np.isfinite(server.supervisor.last["q_mean"])
 
 
-def test_every_code_that_a_client_can_cause_is_among_the_cases() -> None:
+def test_cases_cover_every_error_code_a_client_can_cause() -> None:
     elsewhere = {
         "slow_reader",  # above
         "too_many_clients",  # above

@@ -84,7 +84,7 @@ def play_on(peer: Peer) -> None:
 OBS: Any = np.array([1.0, 2.0, 3.0], np.float32)
 
 
-def test_hello_and_welcome(serve: Any) -> None:
+def test_connect_sends_hello_and_reads_welcome(serve: Any) -> None:
     hellos = []
     server = serve(lambda peer: hellos.append(peer.welcome(session=9)))
     with connect(server, slots=2, role="eval", token="secret", rewards=("a", "b")) as client:
@@ -109,7 +109,7 @@ def test_hello_and_welcome(serve: Any) -> None:
     ]
 
 
-def test_an_episode_frame_by_frame(serve: Any) -> None:
+def test_act_plays_an_episode_frame_by_frame(serve: Any) -> None:
     frames: list[Any] = []
 
     def script(peer: Peer) -> None:
@@ -139,7 +139,7 @@ def test_an_episode_frame_by_frame(serve: Any) -> None:
     ]
 
 
-def test_slots_count_for_themselves_and_rewards_have_components(serve: Any) -> None:
+def test_act_counts_seq_per_slot_and_sends_reward_components(serve: Any) -> None:
     frames = []
 
     def script(peer: Peer) -> None:
@@ -156,7 +156,7 @@ def test_slots_count_for_themselves_and_rewards_have_components(serve: Any) -> N
     assert [frame[4] for frame in frames] == [[1.0, 2.0]] * 3
 
 
-def test_split_and_glued_bytes(serve: Any) -> None:
+def test_client_reads_split_and_glued_messages(serve: Any) -> None:
     def script(peer: Peer) -> None:
         peer.recv()
         peer.send([11, FIELDS], [16, {"level": 4, "lives": 3}])
@@ -184,7 +184,7 @@ def test_split_and_glued_bytes(serve: Any) -> None:
     sizes=st.lists(st.integers(0, 300), min_size=1, max_size=20),
     cuts=st.lists(st.integers(1, 200), min_size=1, max_size=20),
 )
-def test_inbox_takes_any_stream_apart(sizes: list[int], cuts: list[int]) -> None:
+def test_inbox_splits_any_byte_stream_into_messages(sizes: list[int], cuts: list[int]) -> None:
     messages = [[14, "x" * size] for size in sizes]
     stream = b"".join(framed(message) for message in messages)
     inbox = wire.Inbox(size=64)  # smaller than most messages, so that it must move and grow
@@ -204,7 +204,7 @@ def test_inbox_takes_any_stream_apart(sizes: list[int], cuts: list[int]) -> None
     assert got == messages
 
 
-def test_all_slots_at_once(serve: Any) -> None:
+def test_act_all_plays_all_slots_in_one_message(serve: Any) -> None:
     frames = []
     actions = np.array([[1, 0.5], [np.nan, np.nan]], np.float32)
 
@@ -240,7 +240,7 @@ def test_all_slots_at_once(serve: Any) -> None:
     assert np.isnan(log.arrays()["action"][~acted]).all()
 
 
-def test_components_of_all_slots(serve: Any) -> None:
+def test_act_all_sends_reward_components_of_all_slots(serve: Any) -> None:
     frames = []
 
     def script(peer: Peer) -> None:
@@ -254,7 +254,7 @@ def test_components_of_all_slots(serve: Any) -> None:
     assert frames[0][3] == rewards.astype("<f4").tobytes()
 
 
-def test_a_refusal_is_clear_and_not_tried_again(serve: Any) -> None:
+def test_final_refusal_is_raised_without_retry(serve: Any) -> None:
     def script(peer: Peer) -> None:
         peer.recv()
         peer.send([15, "bad_token", "expected the server's token, got none", False])
@@ -266,7 +266,7 @@ def test_a_refusal_is_clear_and_not_tried_again(serve: Any) -> None:
     assert server.connections == 1
 
 
-def test_a_refusal_that_may_pass_is_tried_again(serve: Any) -> None:
+def test_temporary_refusal_is_retried(serve: Any) -> None:
     def full(peer: Peer) -> None:
         peer.recv()
         peer.send([15, "too_many_clients", "full", True])
@@ -280,7 +280,7 @@ def test_a_refusal_that_may_pass_is_tried_again(serve: Any) -> None:
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_an_error_in_play_wins_over_the_lost_connection(serve: Any, reset: bool) -> None:
+def test_server_error_in_play_is_raised_instead_of_connection_lost(serve: Any, reset: bool) -> None:
     closed = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -302,7 +302,7 @@ def test_an_error_in_play_wins_over_the_lost_connection(serve: Any, reset: bool)
 
 
 @pytest.mark.promise("network-loss")
-def test_reconnects_and_begins_again_at_seq_0(serve: Any) -> None:
+def test_lost_connection_is_reopened_and_restarts_at_seq_0(serve: Any) -> None:
     def cut(peer: Peer) -> None:
         peer.welcome(session=1)
         peer.answer(peer.recv())
@@ -327,7 +327,7 @@ def test_reconnects_and_begins_again_at_seq_0(serve: Any) -> None:
 
 
 @pytest.mark.promise("network-loss")
-def test_waits_for_a_server_that_is_not_there_yet() -> None:
+def test_connect_waits_for_a_server_that_starts_later() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
 
@@ -347,7 +347,7 @@ def test_waits_for_a_server_that_is_not_there_yet() -> None:
         thread.join()
 
 
-def test_gives_up_with_the_address_and_the_reason() -> None:
+def test_connect_gives_up_naming_address_and_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     fake = type("Port", (), {"port": port})()
@@ -366,7 +366,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-def test_a_server_that_is_away_is_said_once_a_minute(
+def test_unreachable_server_is_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -388,7 +388,7 @@ def test_a_server_that_is_away_is_said_once_a_minute(
     assert set(said(caplog)) == {warning}
 
 
-def test_a_connection_that_is_lost_and_back_is_said(
+def test_lost_and_restored_connection_is_logged(
     serve: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def cut(peer: Peer) -> None:
@@ -409,7 +409,7 @@ def test_a_connection_that_is_lost_and_back_is_said(
     ]
 
 
-def test_without_set_up_python_shows_it() -> None:
+def test_client_warnings_appear_without_logging_setup() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     code = f"""
@@ -429,7 +429,7 @@ except ConnectionLost:
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_a_server_that_says_nothing_at_all_may_want_tls(serve: Any, reset: bool) -> None:
+def test_silent_close_by_the_server_hints_at_tls(serve: Any, reset: bool) -> None:
     def script(peer: Peer) -> None:
         peer.recv()
         if reset:
@@ -447,7 +447,7 @@ def test_a_server_that_says_nothing_at_all_may_want_tls(serve: Any, reset: bool)
         client.act(OBS)
 
 
-def test_back_off_doubles_to_a_limit_with_jitter() -> None:
+def test_backoff_doubles_up_to_a_limit_with_jitter() -> None:
     backoff = Backoff(first_s=1.0, longest_s=5.0)
     waits = list(itertools.islice(backoff.waits(random.Random(1)), 6))
     for wait, limit in zip(waits, (1, 2, 4, 5, 5, 5), strict=True):
@@ -455,7 +455,7 @@ def test_back_off_doubles_to_a_limit_with_jitter() -> None:
     assert waits != list(itertools.islice(backoff.waits(random.Random(2)), 6))
 
 
-def test_a_silent_server_is_a_lost_one(serve: Any) -> None:
+def test_server_that_does_not_answer_in_time_is_connection_lost(serve: Any) -> None:
     def silent(peer: Peer) -> None:
         peer.welcome()
         peer.recv()
@@ -466,7 +466,7 @@ def test_a_silent_server_is_a_lost_one(serve: Any) -> None:
         client.act(OBS)
 
 
-def test_waiting_can_be_cancelled(serve: Any) -> None:
+def test_waiting_for_an_answer_can_be_cancelled(serve: Any) -> None:
     def silent(peer: Peer) -> None:
         peer.welcome()
         frame = peer.recv()
@@ -490,7 +490,7 @@ def test_waiting_can_be_cancelled(serve: Any) -> None:
     client.close()
 
 
-def test_the_back_off_can_be_cancelled() -> None:
+def test_backoff_can_be_cancelled() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     calls = itertools.count()
@@ -520,7 +520,7 @@ def test_the_back_off_can_be_cancelled() -> None:
         (framed([14, 1]), "expected WELCOME"),
     ],
 )
-def test_what_is_no_understudy_server(serve: Any, data: bytes, message: str) -> None:
+def test_server_of_another_protocol_raises_violation(serve: Any, data: bytes, message: str) -> None:
     def script(peer: Peer) -> None:
         peer.recv()
         peer.sock.sendall(data)
@@ -539,7 +539,7 @@ def test_what_is_no_understudy_server(serve: Any, data: bytes, message: str) -> 
         [14, 0],
     ],
 )
-def test_an_answer_to_another_question_is_a_violation(serve: Any, answer: Any) -> None:
+def test_answer_to_another_frame_is_a_violation(serve: Any, answer: Any) -> None:
     def script(peer: Peer) -> None:
         peer.welcome()
         peer.recv()
@@ -550,7 +550,7 @@ def test_an_answer_to_another_question_is_a_violation(serve: Any, answer: Any) -
         connect(serve(script)).act(OBS)
 
 
-def test_short_answers_for_all_slots_are_a_violation(serve: Any) -> None:
+def test_act_all_answer_of_wrong_length_is_a_violation(serve: Any) -> None:
     def script(peer: Peer) -> None:
         peer.welcome()
         peer.recv()
@@ -561,7 +561,7 @@ def test_short_answers_for_all_slots_are_a_violation(serve: Any) -> None:
         connect(serve(script), slots=2).act_all(np.zeros((2, 3)), [0, 0], [0, 0])
 
 
-def test_a_wrong_observation_costs_no_frame(serve: Any) -> None:
+def test_wrong_observation_is_refused_before_it_is_sent(serve: Any) -> None:
     with connect(serve(play_on)) as client:
         with pytest.raises(ValueError, match=r"obs: expected shape \[3\], got \[4\]"):
             client.act([1.0, 2.0, 3.0, 4.0])
@@ -572,7 +572,7 @@ def test_a_wrong_observation_costs_no_frame(serve: Any) -> None:
         assert client.act(np.array([1, 2], np.uint8)).seq == 0
 
 
-def test_options_are_checked_before_anything_is_sent() -> None:
+def test_connect_options_are_checked_before_anything_is_sent() -> None:
     fake: Any = type("Port", (), {"port": 1})()
     with pytest.raises(ValueError, match="role: expected train, eval, eval_expert, got 'watch'"):
         connect(fake, role="watch")
@@ -580,7 +580,7 @@ def test_options_are_checked_before_anything_is_sent() -> None:
         connect(fake, observation=Observation("float64", (3,)))
 
 
-def test_ping(serve: Any) -> None:
+def test_ping_returns_the_round_trip_time(serve: Any) -> None:
     def script(peer: Peer) -> None:
         peer.welcome()
         peer.send([14, peer.recv()[1]])
@@ -589,7 +589,7 @@ def test_ping(serve: Any) -> None:
         assert 0.0 < client.ping() < 5.0
 
 
-def test_the_log_keeps_what_was_answered(serve: Any, tmp_path: Any) -> None:
+def test_answer_log_records_every_answer(serve: Any, tmp_path: Any) -> None:
     log = AnswerLog()
     with connect(serve(play_on), on_answer=log.add) as client:
         for status in (0, 0, 1, 0):
@@ -605,7 +605,7 @@ def test_the_log_keeps_what_was_answered(serve: Any, tmp_path: Any) -> None:
         assert np.isnan(saved["action"][2]).all()
 
 
-def test_bytes_on_the_wire() -> None:
+def test_client_writes_the_expected_bytes() -> None:
     assert wire.encode_frame(0, 1, b"\x00\x01", 1.5, 0, [1], None) == bytes.fromhex(
         "00000015 98 02 00 01 c4020001 cb3ff8000000000000 00 9101 c0"
     )
@@ -619,7 +619,7 @@ def test_bytes_on_the_wire() -> None:
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "wire.json").read_text())
 
 
-def test_reads_every_golden_message_of_a_server() -> None:
+def test_client_reads_every_golden_server_message() -> None:
     vectors = [vector for vector in GOLDEN["valid"] if vector["from"] == "server"]
     kinds = set()
     for vector in vectors:
@@ -638,7 +638,7 @@ def test_reads_every_golden_message_of_a_server() -> None:
     assert kinds == set(get_args(wire.ServerMessage))
 
 
-def test_writes_every_golden_message_of_a_client() -> None:
+def test_client_writes_every_golden_client_message() -> None:
     count = 0
     for vector in GOLDEN["valid"]:
         if vector["from"] != "client" or not vector["canonical"] or vector["type"] == "HELLO":
@@ -649,7 +649,7 @@ def test_writes_every_golden_message_of_a_client() -> None:
     assert count >= 5
 
 
-def test_says_hello_as_the_golden_messages_do() -> None:
+def test_client_hello_equals_the_golden_hello() -> None:
     hellos = [
         vector["message"]["fields"] for vector in GOLDEN["valid"] if vector["type"] == "HELLO"
     ]
@@ -677,7 +677,7 @@ def _bins(value: Any) -> Any:
     return [_bins(item) for item in value] if isinstance(value, list) else value
 
 
-def test_the_servers_own_decoder_reads_what_the_client_writes() -> None:
+def test_server_decoder_reads_what_the_client_writes() -> None:
     obs = memoryview(OBS).cast("B")
     hello = codec.decode_client(
         bytes(

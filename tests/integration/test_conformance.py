@@ -56,20 +56,20 @@ def named(findings: list[RuleResult], result: str) -> set[str]:
 # What is checked, against the specification.
 
 
-def test_every_rule_is_under_a_heading_of_the_specification() -> None:
+def test_every_rule_names_a_heading_of_the_specification() -> None:
     titles = set(re.findall(r"^#+ `?([^`\n]+)`?$", SPEC_TEXT, re.MULTILINE))
     rules = {case.section for case in CASES} | {rule.section for rule in RULES} | {"Errors"}
     assert rules <= titles
 
 
-def test_names_are_told_apart() -> None:
+def test_rule_names_are_unique() -> None:
     for names in ([case.name for case in CASES], [rule.name for rule in RULES]):
         assert len(set(names)) == len(names)
     tried = [(m.code, m.name) for m in violations(ServerUnderTest(("", 0), 1.0))]
     assert len(set(tried)) == len(tried)
 
 
-def test_every_code_is_tried_or_cannot_be_at_will() -> None:
+def test_every_error_code_is_provoked_or_listed_as_not_provokable() -> None:
     tried = {violation.code for violation in VIOLATIONS} | {code for _, code, _ in HELLOS}
     tried |= {"hello_twice", "bad_token", "handshake_timeout", "message_truncated"}
     late = {"idle_timeout", "slow_reader", "too_many_clients", "server_stopping", "welcome_first"}
@@ -78,7 +78,7 @@ def test_every_code_is_tried_or_cannot_be_at_will() -> None:
     assert not tried & late
 
 
-def test_every_act_and_every_code_of_a_clients_making_is_a_rule() -> None:
+def test_every_act_and_every_client_error_code_has_a_rule() -> None:
     names = {rule.name for rule in RULES}
     assert {*ACTS, *ENDINGS} <= names
     servers = {
@@ -88,7 +88,7 @@ def test_every_act_and_every_code_of_a_clients_making_is_a_rule() -> None:
     assert names >= set(CODES) - servers
 
 
-def test_the_long_form_means_the_same() -> None:
+def test_long_form_of_a_value_decodes_to_the_same_value() -> None:
     value = [12, 0, 70_000, [1, -1.0, [0.1, 0.5]], None, True, -5, "ü", b"\x00", {"a": {"b": 1}}]
     assert msgspec.msgpack.decode(long_form(value)[4:]) == msgspec.msgpack.decode(plain(value)[4:])
     assert len(long_form(value)) > len(plain(value)) + 30
@@ -128,7 +128,7 @@ def under_test(port: int, **more: Any) -> ServerUnderTest:
     return ServerUnderTest(("127.0.0.1", port), 0.4, TOKEN, **more)
 
 
-def test_our_server_passes(server: Running) -> None:
+def test_own_server_passes_every_rule(server: Running) -> None:
     subject = ServerUnderTest(("127.0.0.1", server.port), 15.0, TOKEN, patience_s=15.0)
     findings = check_server(subject)
     assert broken(findings) == {}
@@ -208,7 +208,7 @@ SERVERS: list[tuple[str, Bend, set[str]]] = [
 @pytest.mark.parametrize(
     ("bend", "names"), [case[1:] for case in SERVERS], ids=[case[0] for case in SERVERS]
 )
-def test_a_server_that_breaks_a_rule_is_told_which(
+def test_server_that_breaks_a_rule_gets_that_rule_named(
     server: Running, bend: Bend, names: set[str]
 ) -> None:
     with bent(server.port, bend) as port:
@@ -219,7 +219,7 @@ def test_a_server_that_breaks_a_rule_is_told_which(
         assert "expected" in detail
 
 
-def test_what_is_not_broken_is_not_blamed(server: Running) -> None:
+def test_server_findings_blame_no_rule_that_was_kept(server: Running) -> None:
     with bent(server.port, twice) as port:
         findings = check_server(under_test(port))
     assert "frames" in named(findings, KEPT)
@@ -231,7 +231,7 @@ def test_what_is_not_broken_is_not_blamed(server: Running) -> None:
     assert broken(findings) == {}
 
 
-def test_a_server_that_never_closes_is_told(server: Running) -> None:
+def test_server_that_never_closes_is_reported(server: Running) -> None:
     with bent(server.port, lambda _m, _s: None, keep_open=True) as port:
         subject = ServerUnderTest(("127.0.0.1", port), 0.03, TOKEN)
         findings = check_server(subject)
@@ -250,9 +250,7 @@ def run(*args: str, timeout: float = 100.0) -> subprocess.CompletedProcess[str]:
 
 @certificates.needs_openssl
 @pytest.mark.timeout(240)
-def test_a_server_with_a_certificate_is_checked_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_server_with_tls_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair, other = (certificates.make(tmp_path / name) for name in ("own", "other"))
     with Running(
         tmp_path / "run", server__handshake_timeout_s=0.5, server__token=TOKEN,
@@ -279,7 +277,7 @@ def test_a_server_with_a_certificate_is_checked_too(
         (["--connect", "127.0.0.1:1", "--ca", "no-such.pem"], "cannot use no-such.pem"),
     ],
 )
-def test_options_that_do_not_fit_are_said(
+def test_conformance_options_that_conflict_are_refused(
     options: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["conformance", *options]) == 2
@@ -288,7 +286,7 @@ def test_options_that_do_not_fit_are_said(
     assert words in line
 
 
-def test_the_command_says_what_it_found(server: Running) -> None:
+def test_conformance_command_prints_findings_of_a_server(server: Running) -> None:
     done = run("--connect", f"127.0.0.1:{server.port}", "--token", TOKEN, "--wait", "0", "--json")
     report = json.loads(done.stdout)
     assert (done.returncode, report["passed"], report["broken"]) == (0, True, 0)
@@ -304,7 +302,7 @@ def test_the_command_says_what_it_found(server: Running) -> None:
     assert done.stdout.splitlines()[-1].endswith("FAILED")
 
 
-def test_a_server_that_lets_nobody_in_is_no_result(server: Running) -> None:
+def test_server_that_accepts_no_client_gives_no_result(server: Running) -> None:
     done = run("--connect", f"127.0.0.1:{server.port}", "--token", "wrong")
     assert done.returncode == 2
     assert "--token" in done.stderr
@@ -313,7 +311,7 @@ def test_a_server_that_lets_nobody_in_is_no_result(server: Running) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_report_has_every_rule_and_fails_where_nothing_was_seen() -> None:
+def test_report_lists_every_rule_and_fails_if_nothing_was_seen() -> None:
     findings = [
         RuleResult("a", "Framing", "first", KEPT),
         RuleResult("b", "Errors", "other", UNSEEN),
@@ -355,7 +353,7 @@ NEVER_BY_ITSELF = {"bye", "bye-last", "message_truncated", "expert_missing"}
 """What a client in the role train that is never done cannot show."""
 
 
-def test_a_raw_client_passes() -> None:
+def test_raw_client_passes_every_rule() -> None:
     findings = checked(RawGame, 5.0)
     assert broken(findings) == {}
     assert named(findings, UNSEEN) == NEVER_BY_ITSELF
@@ -402,7 +400,7 @@ class Library:
 
 
 @pytest.mark.parametrize(("vectorised", "role"), [(False, "train"), (True, "eval_expert")])
-def test_our_client_passes(vectorised: bool, role: str) -> None:
+def test_own_client_passes_every_rule(vectorised: bool, role: str) -> None:
     games = []
 
     def client(port: int) -> Library:
@@ -430,7 +428,7 @@ class Done(RawGame):
         self.wire.send([5])
 
 
-def test_a_client_that_is_done_has_kept_what_it_was_shown() -> None:
+def test_client_that_leaves_early_passes_the_rules_it_was_shown() -> None:
     findings = checked(Done)
     assert broken(findings) == {}
     assert {"bye", "bye-last", "split"} <= named(findings, KEPT)
@@ -657,7 +655,7 @@ CLIENTS: list[tuple[type[RawGame], str]] = [
 @pytest.mark.parametrize(
     ("client", "rule"), CLIENTS, ids=[f"{c.__name__}-{rule}" for c, rule in CLIENTS]
 )
-def test_a_client_that_breaks_a_rule_is_told_which(client: type[RawGame], rule: str) -> None:
+def test_client_that_breaks_a_rule_gets_that_rule_named(client: type[RawGame], rule: str) -> None:
     # Who is to wait longer and longer is waited for.
     findings = checked(client, 2.0 if rule in ("backoff-grows", "error-final") else 0.6)
     assert rule in broken(findings), broken(findings)
@@ -708,13 +706,15 @@ class GoneAtWelcome(RawGame):
         (element(3, "x"), "message_malformed", r"FRAME: obs \(element 3\): expected bin, got str"),
     ],
 )
-def test_what_is_said_is_of_use(client: type[RawGame], rule: str, says: str) -> None:
+def test_findings_about_clients_have_helpful_details(
+    client: type[RawGame], rule: str, says: str
+) -> None:
     detail = broken(checked(client))[rule]
     assert re.search(says, detail), detail
     assert "Errno" not in detail
 
 
-def test_who_came_back_is_not_told_that_it_did_not() -> None:
+def test_client_that_reconnected_is_not_reported_as_absent() -> None:
     SeqGoesOn.total = 0
     findings = checked(SeqGoesOn)
     assert broken(findings).keys() == {"seq_out_of_order"}
@@ -722,7 +722,7 @@ def test_who_came_back_is_not_told_that_it_did_not() -> None:
     assert (cut.result, cut.detail) == (UNSEEN, "it came back, and broke another rule")
 
 
-def test_nobody_is_told_about_as_nobody() -> None:
+def test_listening_without_any_client_fails_with_a_hint() -> None:
     done = run("--listen", "0", "--timeout", "0.2")
     assert done.returncode == 1
     assert "listening on 127.0.0.1:" in done.stderr
@@ -733,7 +733,7 @@ def test_nobody_is_told_about_as_nobody() -> None:
     assert run("--listen", "here").returncode == 2
 
 
-def test_the_command_checks_a_client() -> None:
+def test_conformance_command_checks_a_client() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "conformance", "--listen", "127.0.0.1:0", "--json",
          "--frames", "3", "--timeout", "5"],

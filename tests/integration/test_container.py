@@ -62,7 +62,7 @@ def only(stage: Stage, name: str) -> Instruction:
 # How the files are read.
 
 
-def test_instructions_are_read_over_lines_comments_and_flags() -> None:
+def test_dockerfile_parser_reads_continued_lines_comments_and_flags() -> None:
     text = "# a\nFROM x AS y\nRUN --mount=type=cache,target=/c one \\\n"
     text += "    # not this\n    two\n\nCOPY a b/\n"
     assert instructions(text) == [
@@ -80,12 +80,12 @@ def test_instructions_are_read_over_lines_comments_and_flags() -> None:
         ("FROM x y", "line 1: expected FROM image"),
     ],
 )
-def test_what_is_not_understood_is_an_error(text: str, message: str) -> None:
+def test_dockerfile_parser_refuses_unknown_syntax(text: str, message: str) -> None:
     with pytest.raises(DockerfileError, match=message):
         stages(text)
 
 
-def test_variables_are_filled_in() -> None:
+def test_dockerfile_variables_are_substituted() -> None:
     values = {"A": "1", "E": ""}
     assert expand("$A ${A} ${B} ${B:-2} ${E:-3} $A/x", values) == "1 1  2 3 1/x"
     assert [stage.base for stage in stages("ARG A=x:1\nFROM $A AS b\nFROM ${A}", {"A": "y:2"})] == [
@@ -94,14 +94,14 @@ def test_variables_are_filled_in() -> None:
     ]
 
 
-def test_patterns_of_the_context() -> None:
+def test_dockerignore_patterns_select_the_context() -> None:
     patterns = "# all\n*\n!agent\n**/__pycache__\n"
     assert ignored("x", patterns)
     assert not ignored("agent/learner.py", patterns)
     assert ignored("agent/__pycache__/learner.pyc", patterns)
 
 
-def test_times_and_sizes() -> None:
+def test_compose_durations_and_sizes_are_parsed() -> None:
     assert [composing.seconds(text) for text in ("30s", "1m30s", "500ms")] == [30, 90, 0.5]
     assert [composing.size_bytes(text) for text in ("1gb", "64m", "7")] == [1 << 30, 64 << 20, 7]
     for wrong in ("", "30", "1s and"):
@@ -112,7 +112,7 @@ def test_times_and_sizes() -> None:
 # All checks pass, and each can fail.
 
 
-def test_there_is_nothing_to_complain_of() -> None:
+def test_container_files_have_no_findings() -> None:
     assert problems(ROOT) == []
 
 
@@ -137,7 +137,7 @@ def test_there_is_nothing_to_complain_of() -> None:
         ("FROM", "FORM", "FORM is not known"),
     ],
 )  # fmt: skip
-def test_a_wrong_dockerfile_is_noticed(old: str, new: str, complaint: str) -> None:
+def test_faulty_dockerfile_is_reported(old: str, new: str, complaint: str) -> None:
     assert old in DOCKERFILE
     found = dockerfile_problems(DOCKERFILE.replace(old, new), ROOT)
     assert any(complaint in line for line in found), found
@@ -165,25 +165,25 @@ def test_a_wrong_dockerfile_is_noticed(old: str, new: str, complaint: str) -> No
         ("no-new-privileges:true", "seccomp:unconfined", "expected no-new-privileges"),
     ],
 )  # fmt: skip
-def test_a_wrong_compose_file_is_noticed(old: str, new: str, complaint: str) -> None:
+def test_faulty_compose_file_is_reported(old: str, new: str, complaint: str) -> None:
     assert old in COMPOSE
     found = compose_problems(composing.read(COMPOSE.replace(old, new)), ROOT)
     assert any(complaint in line for line in found), found
 
 
-def test_a_context_that_lets_secrets_in_is_noticed(tmp_path: Path) -> None:
+def test_build_context_with_secrets_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".dockerignore").write_text(".git\n")
     found = dockerfile_problems('FROM x:1\nUSER y\nENTRYPOINT ["z"]\n', tmp_path)
     assert "Dockerfile: .dockerignore lets secrets/game_token into the context" in found
     assert not any(".git/config" in line for line in found)
 
 
-def test_what_is_pinned() -> None:
+def test_pinned_versions_are_recognized() -> None:
     assert all(pinned(name) for name in ("a:1", "a/b:v1.2", "debian:bookworm-slim"))
     assert not any(pinned(name) for name in ("a", "a:latest", "", ":1", "host:5000/a"))
 
 
-def test_the_script_says_what_it_found() -> None:
+def test_check_script_prints_findings() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "scripts.container", "--static"], cwd=ROOT,
         capture_output=True, text=True, check=False,
@@ -200,7 +200,7 @@ def copies() -> set[str]:
     return {source for one in found for source in one.words()[:-1]}
 
 
-def test_all_that_the_distributions_hold_is_copied() -> None:
+def test_dockerfile_copies_everything_the_distributions_contain() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     files = {project["project"]["readme"], *project["project"]["license-files"]}
@@ -208,7 +208,7 @@ def test_all_that_the_distributions_hold_is_copied() -> None:
     assert copies() >= packages | files | {"pyproject.toml", "constraints.txt", "clients/python"}
 
 
-def test_the_context_holds_nothing_else() -> None:
+def test_build_context_holds_only_what_is_copied() -> None:
     for path in ("tests/conftest.py", ".venv/bin/python", ".git/config", "runs/x/run.json",
                  "server/__pycache__/cli.pyc", "clients/python/x.egg-info", ".env",
                  "secrets/game_token", "site/index.html"):  # fmt: skip
@@ -221,7 +221,7 @@ def installs() -> list[str]:
     return [one.text for one in BUILD.all_of("RUN") if "pip" in one.text.split()]
 
 
-def test_the_versions_are_the_pinned_ones() -> None:
+def test_image_installs_the_pinned_versions() -> None:
     torch, rest = installs()
     # torch by the line of constraints.txt, from the index of the build argument if there is one.
     (pattern,) = re.findall(r"\$\(grep '(.*?)' constraints\.txt\)", torch)
@@ -234,7 +234,7 @@ def test_the_versions_are_the_pinned_ones() -> None:
     assert BUILD.environment()["PIP_CONSTRAINT"] == f"{folder}/constraints.txt"
 
 
-def test_the_image_is_only_what_was_installed() -> None:
+def test_final_image_copies_only_the_installation_and_two_scripts() -> None:
     """What a stage builds with stays there: the last one takes over a folder and two scripts."""
     taken, scripts = FINAL.all_of("COPY")
     assert (taken.flags, taken.words()) == ({"from": BUILD.name}, ["/opt/understudy"] * 2)
@@ -247,7 +247,7 @@ def test_the_image_is_only_what_was_installed() -> None:
         assert os.access(script, os.X_OK)
 
 
-def test_gpu_is_the_default_and_cpu_a_build_argument() -> None:
+def test_image_is_built_for_gpu_unless_a_build_argument_says_cpu() -> None:
     assert [one.text for one in BUILD.all_of("ARG")] == ["TORCH_INDEX="]
     assert BUILD.base == FINAL.base
     version = re.match(r"python:3\.(\d+)-slim", FINAL.base)
@@ -257,7 +257,7 @@ def test_gpu_is_the_default_and_cpu_a_build_argument() -> None:
     assert int(low) <= int(version[1]) < int(high)
 
 
-def test_the_build_argument_is_an_option_only_if_it_is_set() -> None:
+def test_build_argument_becomes_an_option_only_if_set() -> None:
     shell = installs()[0].replace("pip --python", "printf '%s\\n'", 1)
     for index, expected in (("", []), ("an index", ["--index-url", "an index"])):
         ran = subprocess.run(
@@ -270,20 +270,20 @@ def test_the_build_argument_is_an_option_only_if_it_is_set() -> None:
         assert words[-1].startswith("torch==")
 
 
-def test_no_host_is_named() -> None:
+def test_container_files_name_no_host() -> None:
     for text in (DOCKERFILE, COMPOSE, IGNORE, ENTRY.read_text(), HEALTH.read_text(),
                  (ROOT / "clients/mame/Dockerfile").read_text()):  # fmt: skip
         assert set(re.findall(r"://([^/\s:\"]+)", text)) <= {"127.0.0.1"}
         assert not re.search(r"\b[\w-]+\.(?:org|io|com|dev|net)\b", text)
 
 
-def test_the_server_runs_without_privileges() -> None:
+def test_container_runs_without_privileges() -> None:
     user, (created,) = only(FINAL, "USER").text, FINAL.all_of("RUN")
     assert shlex.split(created.text.split("&&")[0])[-1] == user
     assert f"install -d -o {user} {only(FINAL, 'VOLUME').text}" in created.text
 
 
-def test_the_image_does_without_games() -> None:
+def test_image_commands_import_no_game_packages() -> None:
     """What the image does not install is not imported by its commands."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not any("gymnasium" in name for name in project["dependencies"])
@@ -313,7 +313,7 @@ def settings() -> dict[str, str]:
     return {name: value for name, value in FINAL.environment().items() if name in known}
 
 
-def test_the_command_is_one_that_the_server_knows() -> None:
+def test_container_command_is_a_valid_serve_command() -> None:
     config = check_command(command(), settings())
     assert only(FINAL, "EXPOSE").words() == [str(config.server.port), str(config.server.http_port)]
     assert config.server.port == Config().server.port
@@ -337,7 +337,7 @@ def entered(script: Path, folder: Path, *words: str, **environment: str) -> list
     return ran.stdout.splitlines()
 
 
-def test_the_entry_starts_a_run_or_goes_on_with_it(tmp_path: Path) -> None:
+def test_entrypoint_starts_or_resumes_the_run(tmp_path: Path) -> None:
     run = tmp_path / "a run"
     words = ["serve", "--run", str(run), "--reward.weights", "{score = 0.01}", "--no-train"]
     assert entered(ENTRY, tmp_path, *words) == words
@@ -349,14 +349,14 @@ def test_the_entry_starts_a_run_or_goes_on_with_it(tmp_path: Path) -> None:
     parse(parser_for("serve"), resumed[1:])
 
 
-def test_the_entry_leaves_all_else_alone(tmp_path: Path) -> None:
+def test_entrypoint_passes_other_commands_through(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     for words in ([], ["config", "show"], ["serve", "--run"], ["serve", "--resume", "x"]):
         # Nothing to print is one empty line.
         assert entered(ENTRY, tmp_path, *words) == (words or [""])
 
 
-def test_the_games_entry_reads_the_token_from_its_file(tmp_path: Path) -> None:
+def test_games_entrypoint_reads_the_token_from_its_file(tmp_path: Path) -> None:
     entry = tmp_path / "container-entry"
     text = (ROOT / "clients/mame/container-entry").read_text()
     fake = tmp_path / "mame"
@@ -399,7 +399,7 @@ def checked_health(port: int, **variables: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
-def test_the_health_check_goes_by_the_servers_answer() -> None:
+def test_health_check_follows_the_servers_answer() -> None:
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -419,7 +419,7 @@ def test_the_health_check_goes_by_the_servers_answer() -> None:
 
 
 @needs_openssl
-def test_the_health_check_knows_of_a_certificate(tmp_path: Path) -> None:
+def test_health_check_uses_https_with_a_certificate(tmp_path: Path) -> None:
     pair = make(tmp_path, of="DNS:training.example")  # not what the container calls itself
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
@@ -438,7 +438,7 @@ def test_the_health_check_knows_of_a_certificate(tmp_path: Path) -> None:
 # The compose file.
 
 
-def test_the_services() -> None:
+def test_compose_defines_the_documented_services() -> None:
     profiles = {n: s.get("profiles") for n, s in composing.services(compose).items()}
     assert profiles == {
         "server": None,  # the one that `up` starts
@@ -449,7 +449,7 @@ def test_the_services() -> None:
     }
 
 
-def test_the_servers_differ_in_the_gpu_alone() -> None:
+def test_compose_servers_differ_only_in_the_gpu() -> None:
     gpu, cpu = SERVERS["server"], SERVERS["server-cpu"]
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
@@ -463,7 +463,7 @@ def test_the_servers_differ_in_the_gpu_alone() -> None:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_each_server_is_started_as_the_image_does(name: str, tmp_path: Path) -> None:
+def test_compose_servers_use_the_images_command(name: str, tmp_path: Path) -> None:
     service = SERVERS[name]
     variables = composing.environment(service)
     # Secrets that the check can read.
@@ -485,13 +485,13 @@ def test_each_server_is_started_as_the_image_does(name: str, tmp_path: Path) -> 
     assert service["read_only"] is True
 
 
-def test_the_image_alone_listens_to_nobody_without_a_token() -> None:
+def test_image_command_without_token_is_refused() -> None:
     config = check_command(command(), settings())
     with pytest.raises(ConfigError, match=r"server\.host: 0\.0\.0\.0"):
         exposure.check(with_secrets(config))
 
 
-def test_everybody_finds_the_server_whichever_it_is() -> None:
+def test_compose_services_reach_either_server() -> None:
     for service in SERVERS.values():
         assert service["networks"]["default"]["aliases"] == ["understudy"]
     mame = composing.environment(composing.services(compose)["mame"])
@@ -501,7 +501,7 @@ def test_everybody_finds_the_server_whichever_it_is() -> None:
     assert job["static_configs"] == [{"targets": [f"understudy:{Config().server.http_port}"]}]
 
 
-def test_there_is_time_for_a_stop_and_memory_for_the_rings() -> None:
+def test_compose_allows_the_stop_time_and_shared_memory() -> None:
     from agent.step import StepBlock
     from protocol.spaces import Discrete, GameSpec, Observation
     from server.supervisor.supervisor import STOP_S
@@ -524,7 +524,7 @@ def mounted(service: str, place: str) -> Path:
     raise AssertionError(f"nothing is mounted at {place}")
 
 
-def test_prometheus_has_its_files() -> None:
+def test_prometheus_service_mounts_its_files() -> None:
     words = composing.services(compose)["prometheus"]["command"]
     (place,) = [w.partition("=")[2] for w in words if w.startswith("--config.file=")]
     config = yaml.safe_load(mounted("prometheus", place).read_text())
@@ -536,7 +536,7 @@ def test_prometheus_has_its_files() -> None:
 
 
 @needs("promtool")
-def test_prometheus_itself_reads_them() -> None:
+def test_promtool_accepts_the_prometheus_files() -> None:
     config = ROOT / "deploy/prometheus/prometheus.yml"
     ran = subprocess.run(
         ["promtool", "check", "config", config], capture_output=True, text=True, check=False
@@ -544,7 +544,7 @@ def test_prometheus_itself_reads_them() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_grafana_has_its_dashboard_and_its_numbers() -> None:
+def test_grafana_dashboard_uses_existing_metrics() -> None:
     folder = "/etc/grafana/provisioning"
     (source,) = yaml.safe_load(
         mounted("grafana", f"{folder}/datasources/prometheus.yml").read_text()
@@ -581,7 +581,7 @@ def test_grafana_has_its_dashboard_and_its_numbers() -> None:
 # What the documents say of it.
 
 
-def test_the_documents_use_what_there_is() -> None:
+def test_documents_name_existing_services_and_files() -> None:
     text = (ROOT / "docs/operating.md").read_text() + (ROOT / "README.md").read_text()
     named: set[str] = set()
     profiles: set[str] = set()

@@ -85,7 +85,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 # A server, and what is not fit to be one.
 
 
-def test_a_server_without_a_game_is_asked_nothing_that_would_decide_it(server: Running) -> None:
+def test_doctor_does_not_decide_the_game_of_a_server_without_one(server: Running) -> None:
     found = check(target(server.port))
     assert results(found) == [OK] * 5 + [SKIPPED] * 3
     assert "no game has decided it" in found["spec"].text
@@ -93,7 +93,7 @@ def test_a_server_without_a_game_is_asked_nothing_that_would_decide_it(server: R
     assert server.folder.game() is None
 
 
-def test_a_server_that_plays_is_well_and_notices_nothing(server: Running) -> None:
+def test_doctor_passes_a_playing_server_and_leaves_no_trace(server: Running) -> None:
     game = Bystander(server.port, token=TOKEN)
     server.until(lambda: server.row.get("updates", 0) > 5, "it learns", 60.0)
     with game.undisturbed():
@@ -109,13 +109,13 @@ def test_a_server_that_plays_is_well_and_notices_nothing(server: Running) -> Non
     assert after["steps_completed"] > before["steps_completed"]
     game.stop()
     server.settle()
-    assert server.supervisor.evaluations.under_way is False
+    assert server.supervisor._evaluations.found.under_way is False
     assert not server.folder.evaluations.exists(), "one frame is no evaluation"
     assert set(server.supervisor._collector.errors) <= {"protocol_version"}
     assert server.row["transitions_dropped"] == 0
 
 
-def test_an_evaluation_that_is_going_on_is_what_it_would_have_been(server: Running) -> None:
+def test_doctor_does_not_change_a_running_evaluation(server: Running) -> None:
     with RawClient(server.port, 60.0) as game:
         game.welcome(token=TOKEN, role="eval")
         game.frame(0)
@@ -127,12 +127,12 @@ def test_an_evaluation_that_is_going_on_is_what_it_would_have_been(server: Runni
     assert kept.returns == (2.0,)
 
 
-def test_name() -> None:
+def test_name_that_does_not_resolve_fails_the_name_step() -> None:
     for host in ("no-such-host.invalid", "a..b", "x" * 300):
         fails(target(7777, host), "name", "cannot resolve", "DNS")
 
 
-def test_port(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_port_fails_the_port_step(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fails(target(free_port), "port", "nothing listens", "start the server")
 
     def raising(error: OSError) -> None:
@@ -155,7 +155,7 @@ def free_port() -> int:
 
 
 @needs_openssl
-def test_tls(server: Running, tmp_path: Path) -> None:
+def test_tls_that_does_not_match_fails_the_tls_step(server: Running, tmp_path: Path) -> None:
     pair = make(tmp_path, "mine")
     trusting = tls.context(False, pair.cert)
     fails(target(server.port, tls=trusting), "tls", "does not speak TLS", "leave --tls out")
@@ -176,7 +176,7 @@ def test_tls(server: Running, tmp_path: Path) -> None:
 
 
 @needs_openssl
-def test_tls_that_is_well(tmp_path: Path) -> None:
+def test_tls_step_passes_with_a_trusted_certificate(tmp_path: Path) -> None:
     pair, soon = make(tmp_path, days=100), make(tmp_path, "soon", days=3)
     settings = {"server__tls_cert": str(pair.cert), "server__tls_key": str(pair.key)}
     with Running(tmp_path / "run", **settings) as server:
@@ -191,11 +191,11 @@ def test_tls_that_is_well(tmp_path: Path) -> None:
     assert "renew" in found["tls"].cure
 
 
-def test_token(server: Running) -> None:
+def test_wrong_token_fails_the_token_step(server: Running) -> None:
     fails(target(server.port, token=None), "token", "none was given", "--token-file")
     for _ in range(GUESSES):
         fails(target(server.port, token="wrong"), "token", "another token", "--token-file")
-    fails(target(server.port), "token", "wait", "wait")
+    fails(target(server.port), "token", "too many wrong tokens", "wait")
 
 
 def answering(*messages: Any) -> Any:
@@ -230,7 +230,7 @@ def saying(data: bytes) -> Any:
          "speaks protocol 2", "version"),
     ],
 )  # fmt: skip
-def test_hello(script: Any, text: str, cure: str) -> None:
+def test_refused_hello_fails_the_hello_step(script: Any, text: str, cure: str) -> None:
     fake = FakeServer(script, lambda _peer: None)  # nor does it speak TLS
     try:
         fails(target(fake.port, timeout_s=5.0), "hello", text, cure)
@@ -238,12 +238,12 @@ def test_hello(script: Any, text: str, cure: str) -> None:
         fake.close()
 
 
-def test_a_server_that_says_nothing() -> None:
+def test_silent_server_fails_the_hello_step() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         fails(target(silent.getsockname()[1], timeout_s=0.5), "hello", "within 0.5 s", "--timeout")
 
 
-def test_a_server_of_an_older_version_is_not_harmed() -> None:
+def test_server_of_an_older_version_is_not_disturbed() -> None:
     fake = FakeServer(answering([15, "protocol_version", "expected protocol 1, got 0", False]))
     try:
         found = check(target(fake.port))
@@ -301,7 +301,9 @@ def pinged(peer: Peer) -> None:
         (welcoming(pinged), "latency", "expected PONG", "port"),
     ],
 )  # fmt: skip
-def test_spec_frame_and_latency(second: Any, step: str, text: str, cure: str) -> None:
+def test_spec_frame_and_latency_steps_fail_with_their_cause(
+    second: Any, step: str, text: str, cure: str
+) -> None:
     fake = FakeServer(VERSION, second)
     try:
         fails(target(fake.port, timeout_s=5.0), step, text, cure)
@@ -309,7 +311,7 @@ def test_spec_frame_and_latency(second: Any, step: str, text: str, cure: str) ->
         fake.close()
 
 
-def test_a_spec_that_cannot_be_read() -> None:
+def test_unreadable_spec_file_is_reported() -> None:
     about = ABOUT | {"game": {"game": 5}}
     fake = FakeServer(answering([15, "protocol_version", "x", False, about]))
     try:
@@ -318,7 +320,7 @@ def test_a_spec_that_cannot_be_read() -> None:
         fake.close()
 
 
-def test_a_slow_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def then(peer: Peer) -> None:
         played(peer)
         while (message := peer.recv())[0] == 4:
@@ -344,7 +346,7 @@ def machine(run: Path | None = None, **values: object) -> dict[str, StepResult]:
     return {each.step: each for each in found}
 
 
-def test_a_machine_that_is_fit() -> None:
+def test_suitable_machine_passes_every_step() -> None:
     found = machine()
     assert {each.result for each in found.values()} <= {OK, WARNING, SKIPPED}, found
     for step in ("python", "packages", "device", "open files", "port", "http port", "settings"):
@@ -360,7 +362,7 @@ def found_to_fail(step: str, text: str, cure: str, **values: object) -> None:
     assert "settings" in found, "the other steps are told too"
 
 
-def test_each_step_of_the_machine_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_machine_step_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found_to_fail("port", "cannot be used", "--connect", server__port=port)
@@ -391,7 +393,7 @@ def test_each_step_of_the_machine_can_fail(tmp_path: Path, monkeypatch: pytest.M
     assert machine(server__gateways=1)["cores"].cure
 
 
-def test_the_memory_of_a_run_is_that_of_its_game(tmp_path: Path) -> None:
+def test_memory_step_uses_the_game_of_the_run(tmp_path: Path) -> None:
     config = config_from({"run.dir": str(tmp_path / "run")})
     folder = RunDirectory.open(config, resume=False)
     folder.close()
@@ -409,7 +411,7 @@ def test_the_memory_of_a_run_is_that_of_its_game(tmp_path: Path) -> None:
 # The command.
 
 
-def test_the_command_prints_json_and_says_by_its_code(
+def test_doctor_command_prints_json_and_sets_the_exit_code(
     free_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     secret = tmp_path / "token"
@@ -443,12 +445,14 @@ def test_the_command_prints_json_and_says_by_its_code(
         ["--server.prt", "1"],
     ],
 )
-def test_wrong_options(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_options_that_are_wrong_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["doctor", *words]) == 2
     assert capsys.readouterr().err.startswith("understudy doctor: ")
 
 
-def test_a_games_machine_needs_no_torch() -> None:
+def test_doctor_on_a_game_machine_does_not_import_torch() -> None:
     code = (
         "import sys; from server.cli import main; "
         "print(main(['doctor', '--connect', '127.0.0.1:1'])); assert 'torch' not in sys.modules"
@@ -461,7 +465,7 @@ def test_a_games_machine_needs_no_torch() -> None:
     assert ran.stdout.splitlines()[-1] == "1"
 
 
-def test_lines() -> None:
+def test_doctor_results_are_printed_as_lines_and_json() -> None:
     assert line(StepResult("port", OK, "open")) == "ok       port: open"
     assert (
         line(StepResult("port", FAILED, "shut", "open it")).splitlines()[1].strip() == "-> open it"

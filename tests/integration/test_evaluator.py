@@ -125,7 +125,7 @@ def evaluations(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in out.splitlines() if line.startswith("evaluation after")]
 
 
-def test_it_evaluates_at_first_and_every_so_many_frames_while_training_waits(
+def test_evaluations_run_first_and_every_n_frames_while_training_waits(
     servers: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = servers()
@@ -164,7 +164,7 @@ def test_it_evaluates_at_first_and_every_so_many_frames_while_training_waits(
         assert f"expert {sum(teacher) / 3:.1f}" in line
 
 
-def test_held_games_stay_connected_and_let_the_server_know(servers: Any) -> None:
+def test_held_games_stay_connected_and_report_their_state(servers: Any) -> None:
     server = servers(slow_s=5.0)
     assert run(server, "--frames", "30", "--eval-every", "1000", "--eval-episodes", "1") == 0
     train = [event.what for event in server.events if event.role == "train"]
@@ -175,7 +175,7 @@ def test_held_games_stay_connected_and_let_the_server_know(servers: Any) -> None
     assert [e for e in server.events if (e.role, e.what) == ("eval_expert", "ping")]
 
 
-def test_a_held_game_that_loses_its_connection_comes_back_and_waits_on(servers: Any) -> None:
+def test_held_game_that_loses_its_connection_reconnects_and_keeps_waiting(servers: Any) -> None:
     server = servers(slow_s=5.0, drop_on_ping=True)
     assert run(server, "--frames", "30", "--eval-every", "1000", "--eval-episodes", "1") == 0
     train = [event for event in server.events if event.role == "train"]
@@ -185,7 +185,7 @@ def test_a_held_game_that_loses_its_connection_comes_back_and_waits_on(servers: 
     assert sum(event.what == "frame" for event in train) >= 30
 
 
-def test_a_game_of_evaluation_that_is_killed_ends_it_all(
+def test_killed_evaluation_game_ends_the_command(
     servers: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = servers()
@@ -200,7 +200,7 @@ def test_a_game_of_evaluation_that_is_killed_ends_it_all(
     assert "game 0 ended with exit code -9" in capsys.readouterr().err
 
 
-def test_without_an_expert_the_network_is_evaluated_alone(
+def test_evaluation_without_expert_covers_the_network_only(
     servers: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = servers()
@@ -211,7 +211,7 @@ def test_without_an_expert_the_network_is_evaluated_alone(
     assert server.spans("eval_expert") == []
 
 
-def test_games_of_one_evaluation_leave_together_without_rounds_too(servers: Any) -> None:
+def test_games_of_one_evaluation_leave_together_with_uneven_episodes(servers: Any) -> None:
     """Five episodes of two games: one has three to play, and the other one waits for it."""
     server = servers()
     options = GameOptions("CartPole-v1", "127.0.0.1", server.port, role="eval", episodes=5, seed=1)
@@ -234,7 +234,7 @@ def test_games_of_one_evaluation_leave_together_without_rounds_too(servers: Any)
         (["--eval-every", "10", "--role", "eval"], "expected the role train"),
     ],
 )
-def test_options_that_cannot_work(
+def test_evaluation_options_that_conflict_are_refused(
     servers: Any, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -245,5 +245,5 @@ def test_options_that_cannot_work(
     assert message in capsys.readouterr().err
 
 
-def test_an_evaluation_is_one_for_the_server_too() -> None:
+def test_evaluation_episode_limits_of_player_and_server_are_equal() -> None:
     assert evaluator.MOST_EPISODES == evaluation.MOST

@@ -48,7 +48,7 @@ def advised(expert: Any, ratio: float = 1.0) -> World:
     return world
 
 
-def test_frames_without_a_recommendation_get_one() -> None:
+def test_plugin_recommends_for_frames_without_a_recommendation() -> None:
     expert = Expert()
     world = advised(expert)
     one, two, three = world.player(), world.player(), world.player()
@@ -72,7 +72,7 @@ def test_frames_without_a_recommendation_get_one() -> None:
     assert (row["actor"], row["action"], row["obs"]) == (EXPERT, ADVICE, [0.25] * 3)
 
 
-def test_many_games_on_a_connection_are_asked_about_at_once() -> None:
+def test_plugin_is_called_once_for_all_slots_of_a_turn() -> None:
     expert = Expert()
     world = advised(expert)
     player = world.player(slots=3)
@@ -92,7 +92,7 @@ class Older(TempestContext):
         return b""
 
 
-def test_headers_go_with_their_own_frames() -> None:
+def test_plugin_gets_headers_only_with_the_frames_they_came_with() -> None:
     """Clients of the protocol have none, also where older ones had sent theirs before."""
     expert = Expert()
     world = advised(expert)
@@ -112,7 +112,7 @@ def test_headers_go_with_their_own_frames() -> None:
     assert [(len(s.streams), dict(s.fields)) for s in expert.situations[1:]] == [(3, {})]
 
 
-def test_its_advice_is_followed_as_often_as_the_ratio_says() -> None:
+def test_plugin_advice_is_followed_at_the_expert_ratio() -> None:
     world = advised(Expert(), ratio=0.0)
     player = world.player()
     player.frame()
@@ -120,7 +120,7 @@ def test_its_advice_is_followed_as_often_as_the_ratio_says() -> None:
     assert player.last.actor == DQN
 
 
-def test_it_is_not_asked_where_nobody_would_follow() -> None:
+def test_plugin_is_not_called_for_frames_the_expert_cannot_act_in() -> None:
     """About the last frame of an episode, and where the network alone plays."""
     expert = Expert()
     world = advised(expert)
@@ -131,7 +131,7 @@ def test_it_is_not_asked_where_nobody_would_follow() -> None:
     assert expert.obs == []
 
 
-def test_where_it_has_no_advice_the_network_plays() -> None:
+def test_network_plays_where_the_plugin_has_no_advice() -> None:
     world = advised(Expert([np.nan, 0.0, 0.0]))
     player = world.player()
     player.frame()
@@ -141,7 +141,7 @@ def test_where_it_has_no_advice_the_network_plays() -> None:
     assert world.turn.expert.failures == 0
 
 
-def test_the_expert_alone_can_be_the_servers() -> None:
+def test_eval_expert_role_can_use_the_plugin() -> None:
     world = advised(Expert(), ratio=0.0)
     player = world.player(role="eval_expert")
     player.frame()
@@ -150,7 +150,7 @@ def test_the_expert_alone_can_be_the_servers() -> None:
     assert player.last.action == [3, [-0.25, 0.75]]
 
 
-def test_the_expert_alone_ends_where_there_is_no_advice() -> None:
+def test_eval_expert_role_ends_when_the_plugin_has_no_advice() -> None:
     """The network must not be measured in its name."""
     expert = Expert()
     world = advised(expert)
@@ -165,7 +165,7 @@ def test_the_expert_alone_ends_where_there_is_no_advice() -> None:
     assert other.last.actor == DQN
 
 
-def test_nor_without_an_expert() -> None:
+def test_eval_expert_role_ends_without_a_plugin() -> None:
     """Somebody has switched it off meanwhile."""
     world = World()
     alone = world.player(role="eval_expert")
@@ -187,7 +187,7 @@ def test_nor_without_an_expert() -> None:
         (["left", 0.0, 0.0], "could not convert"),
     ],
 )
-def test_what_is_no_action_is_not_played(
+def test_plugin_advice_that_is_no_action_is_not_played(
     row: list[Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = advised(Expert(row))
@@ -203,7 +203,7 @@ def test_what_is_no_action_is_not_played(
     assert words in record.getMessage()
 
 
-def test_one_that_fails_is_counted_and_written_about_now_and_then(
+def test_failing_plugin_is_counted_and_logged_at_a_limited_rate(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -230,7 +230,7 @@ def test_one_that_fails_is_counted_and_written_about_now_and_then(
     assert player.last.actor == EXPERT, "it is asked again"
 
 
-def test_the_example_of_the_documentation() -> None:
+def test_plugin_example_of_the_documentation_works() -> None:
     text = (Path(__file__).parents[2] / "docs/experts.md").read_text()
     code: dict[str, Any] = {}
     exec(text.split("```python\n")[1].split("```")[0], code)
@@ -242,7 +242,7 @@ def test_the_example_of_the_documentation() -> None:
     assert rows.tolist() == [[2.0], [1.0], [0.0]]
 
 
-def test_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "an_expert_of_mine.py").write_text("def act(obs, situation): return obs\n")
     (tmp_path / "a_broken_one.py").write_text("1 / 0\n")
     monkeypatch.chdir(tmp_path)
@@ -284,19 +284,21 @@ def test_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (19, 3, False, 0.0),
     ],
 )
-def test_the_knob(target: int, player: int, turn: float, *, is_open: bool) -> None:
+def test_tempest_knob_turns_towards_the_target(
+    target: int, player: int, turn: float, *, is_open: bool
+) -> None:
     found = knob(np.array([target], ">i2"), np.array([player], "u1"), np.array([is_open]))
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([turn])
 
 
-def test_the_nearest_level() -> None:
+def test_tempest_nearest_level_is_chosen() -> None:
     turns = np.array([0.0, 0.9, -0.9, 0.35, -0.3, 0.06, -0.03, 0.2], np.float32)
     chosen = nearest_level(turns).tolist()
     assert [LEVELS[choice] for choice in chosen] == [0, 12, -12, 12, -9, 1, -1, 6]
 
 
-def test_without_a_header_it_knows_nothing() -> None:
+def test_tempest_expert_without_header_has_no_advice() -> None:
     spec = tempest_spec(2, "continuous")
     nothing = np.zeros(3)
     rows = recommend(np.zeros((3, 2)), Situation(spec, nothing.astype(int), nothing > 0, {}))

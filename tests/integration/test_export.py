@@ -76,7 +76,7 @@ def trained(name: str, **changes: Any) -> Trained:
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_the_file_says_what_the_network_says(name: str, tmp_path: Path) -> None:
+def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: Path) -> None:
     known = trained(name)
     data = exported(known)
     observations = export.observations_for(known, tmp_path)
@@ -122,7 +122,9 @@ def hybrid() -> tuple[Trained, bytes]:
     return known, exported(known)
 
 
-def test_a_file_that_differs_is_refused(hybrid: tuple[Trained, bytes], tmp_path: Path) -> None:
+def test_exported_file_with_other_outputs_is_refused(
+    hybrid: tuple[Trained, bytes], tmp_path: Path
+) -> None:
     """Each output, when the network is another one than the file's."""
     known, data = hybrid
     observations = export.observations_for(known, tmp_path)
@@ -139,7 +141,9 @@ def test_a_file_that_differs_is_refused(hybrid: tuple[Trained, bytes], tmp_path:
         check(data, known, observations)
 
 
-def test_a_choice_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_exported_file_with_another_choice_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Q may agree and the choice made of it not: the second best is exported here."""
     known = trained("hybrid")
 
@@ -151,7 +155,7 @@ def test_a_choice_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
         check(exported(known), known, export.observations_for(known, tmp_path))
 
 
-def test_ties_are_set_aside_and_nothing_else(tmp_path: Path) -> None:
+def test_export_check_ignores_exact_ties_only(tmp_path: Path) -> None:
     """All choices equally good: any will do. A thousandth apart: only the best."""
     known = trained("discrete")
     known.network.heads.weight[1:] = 0
@@ -164,7 +168,7 @@ def test_ties_are_set_aside_and_nothing_else(tmp_path: Path) -> None:
     check(exported(known), known, export.observations_for(known, tmp_path))
 
 
-def test_a_file_of_one_batch_size_is_refused(
+def test_exported_file_with_fixed_batch_size_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     known = trained("hybrid")
@@ -176,7 +180,7 @@ def test_a_file_of_one_batch_size_is_refused(
 # Files that cannot be used.
 
 
-def test_damage_is_noticed_wherever_it_is(hybrid: tuple[Trained, bytes]) -> None:
+def test_damaged_policy_file_is_refused(hybrid: tuple[Trained, bytes]) -> None:
     _, data = hybrid
     for place in range(0, len(data) - 80, len(data) // 40):
         changed = bytearray(data)
@@ -196,7 +200,7 @@ def with_metadata(data: bytes, **entries: str | None) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def test_a_file_that_another_tool_wrote_anew_is_fine(hybrid: tuple[Trained, bytes]) -> None:
+def test_policy_file_rewritten_without_digest_is_accepted(hybrid: tuple[Trained, bytes]) -> None:
     """If it left out the digest, which is of the old one."""
     _, data = hybrid
     model = onnx.load_from_string(data)
@@ -207,7 +211,7 @@ def test_a_file_that_another_tool_wrote_anew_is_fine(hybrid: tuple[Trained, byte
     assert PolicyFile(with_metadata(changed), "p.onnx").updates == 12
 
 
-def test_other_files(hybrid: tuple[Trained, bytes], tmp_path: Path) -> None:
+def test_file_that_is_no_policy_is_refused(hybrid: tuple[Trained, bytes], tmp_path: Path) -> None:
     _, data = hybrid
     for entries, message in (
         ({"format": None}, "whose format is 'understudy policy'"),
@@ -223,7 +227,7 @@ def test_other_files(hybrid: tuple[Trained, bytes], tmp_path: Path) -> None:
         PolicyFile.load(tmp_path / "none.onnx")
 
 
-def test_without_the_runtime(
+def test_policy_without_onnxruntime_names_what_to_install(
     hybrid: tuple[Trained, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -322,7 +326,7 @@ def policy(cartpole: Path) -> Path:
     return path
 
 
-def test_an_exported_policy_plays_what_the_network_plays(cartpole: Path, policy: Path) -> None:
+def test_exported_policy_plays_as_the_network_does(cartpole: Path, policy: Path) -> None:
     network = export.load_trained(cartpole, None).network
     alone = returns_of(network, "CartPole-v1", 5, seed=70)
     code, said, errors = understudy(
@@ -338,7 +342,7 @@ def test_an_exported_policy_plays_what_the_network_plays(cartpole: Path, policy:
     assert (code, "1 episodes: 7 frames" in said) == (0, True)
 
 
-def test_it_plays_without_torch(policy: Path) -> None:
+def test_exported_policy_plays_without_torch(policy: Path) -> None:
     code = (
         "import sys; from server import cli; code = cli.main(sys.argv[1:]); "
         "assert 'torch' not in sys.modules and 'onnx' not in sys.modules; sys.exit(code)"
@@ -351,7 +355,7 @@ def test_it_plays_without_torch(policy: Path) -> None:
     assert "1 episodes: " in done.stdout
 
 
-def test_games_that_it_cannot_play(policy: Path, tmp_path: Path) -> None:
+def test_play_with_policy_refuses_other_games_and_options(policy: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(policy.read_bytes()[:1000])
     for words, message in (
@@ -369,7 +373,7 @@ def test_games_that_it_cannot_play(policy: Path, tmp_path: Path) -> None:
         assert message in errors
 
 
-def test_which_checkpoint(cartpole: Path, tmp_path: Path) -> None:
+def test_export_chooses_the_requested_checkpoint(cartpole: Path, tmp_path: Path) -> None:
     assert export.load_trained(cartpole, None).updates == 200
     assert export.load_trained(cartpole, "newest").updates == 200
     older = cartpole / "checkpoints/update-0000000100.pt"
@@ -399,7 +403,7 @@ def test_which_checkpoint(cartpole: Path, tmp_path: Path) -> None:
         best.unlink()
 
 
-def test_demonstrations_are_compared_on_too(tmp_path: Path) -> None:
+def test_export_check_includes_demonstrations(tmp_path: Path) -> None:
     known = trained("discrete")
     recorded = demonstrated(3, 20, spec=known.spec)
     recorded.rows.obs[:] = 1000 + np.arange(len(recorded.rows))[:, None]
@@ -410,7 +414,7 @@ def test_demonstrations_are_compared_on_too(tmp_path: Path) -> None:
     assert np.count_nonzero(obs >= 1000) == len(recorded.rows) * 5
 
 
-def test_nothing_is_written_where_the_check_fails(
+def test_export_writes_nothing_if_its_check_fails(
     cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "p.onnx"
@@ -424,7 +428,7 @@ def test_nothing_is_written_where_the_check_fails(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_that_cannot_be_exported(
+def test_export_refuses_unsuitable_runs(
     cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(run: Path) -> tuple[int, str]:
@@ -453,7 +457,7 @@ def test_runs_that_cannot_be_exported(
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS_GAME], ids=["floats", "pixels"])
-def test_frames_are_stacked_as_the_gateway_stacks_them(spec: GameSpec) -> None:
+def test_exported_policy_stacks_frames_as_the_gateway_does(spec: GameSpec) -> None:
     """Over the beginnings of episodes: what the network was trained on, and nothing else."""
     there = FrameStacks(spec, 3, 1)
     out = np.empty((1, 3 * spec.observation_size), spec.observation_dtype)

@@ -23,7 +23,7 @@ def configured(**values: object) -> Config:
     return config_from(dotted(values))
 
 
-def test_what_is_loopback() -> None:
+def test_loopback_addresses_are_recognized() -> None:
     for host in ("127.0.0.1", "127.9.9.9", "localhost", "::1"):
         assert is_loopback(host), host
     for host in ("0.0.0.0", "::", "10.0.0.1", "192.168.1.1", "2001:db8::1", "no such name", ""):
@@ -31,7 +31,7 @@ def test_what_is_loopback() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
-def test_beyond_loopback_it_takes_a_token(host: str) -> None:
+def test_address_beyond_loopback_needs_a_token(host: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.host: .*server\.token.*--insecure"):
         exposure.check(configured(server__host=host))
     assert exposure.check(configured(server__host=host, server__token="a token")) == []
@@ -40,7 +40,7 @@ def test_beyond_loopback_it_takes_a_token(host: str) -> None:
     assert exposure.check(configured(server__host="127.0.0.1")) == []
 
 
-def test_older_clients_have_no_token_so_only_the_word_will_do() -> None:
+def test_older_clients_beyond_loopback_need_insecure() -> None:
     open_port = {"tempest__port": 0, "tempest__host": "0.0.0.0", "server__token": "a token"}
     with pytest.raises(ConfigError, match=r"tempest\.host: .*--insecure"):
         exposure.check(configured(**open_port))
@@ -48,12 +48,12 @@ def test_older_clients_have_no_token_so_only_the_word_will_do() -> None:
     exposure.check(configured(tempest__host="0.0.0.0"))  # no port: nobody listens there
 
 
-def test_a_server_does_not_start_exposed(tmp_path: Path) -> None:
+def test_server_refuses_to_start_exposed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"server\.host"):
         Running(tmp_path / "a", server__host="0.0.0.0")
 
 
-def test_a_token_from_a_file_will_do_and_a_run_that_is_resumed_needs_it_again(
+def test_token_file_allows_exposure_and_is_needed_again_on_resume(
     tmp_path: Path,
 ) -> None:
     secret = tmp_path / "token"
@@ -70,7 +70,7 @@ def test_a_token_from_a_file_will_do_and_a_run_that_is_resumed_needs_it_again(
         exposure.check(config_of_run(other))
 
 
-def test_the_command_says_so(tmp_path: Path) -> None:
+def test_serve_command_reports_refused_exposure(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server", "serve", "--port", "0", "--server.host", "0.0.0.0",
          "--run", str(tmp_path / "run")],

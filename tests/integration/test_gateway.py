@@ -67,7 +67,7 @@ def pair(folder: Path) -> Iterator[Pair]:
         )
 
 
-def test_welcome_waits_for_the_first_weights(pair: Pair) -> None:
+def test_welcome_is_sent_after_the_first_weights(pair: Pair) -> None:
     """PING is answered long before."""
     pong, welcome = pair.winner
     assert pong == [14, "early"]
@@ -77,7 +77,7 @@ def test_welcome_waits_for_the_first_weights(pair: Pair) -> None:
     assert welcome[1]["server"].startswith("understudy/")
 
 
-def test_of_two_games_that_come_at_once_one_becomes_the_runs(pair: Pair) -> None:
+def test_two_games_at_once_one_becomes_the_runs_and_one_is_refused(pair: Pair) -> None:
     pong, error = pair.loser
     assert pong == [14, "early"]
     assert error[:2] == [15, "spec_mismatch"]
@@ -86,7 +86,7 @@ def test_of_two_games_that_come_at_once_one_becomes_the_runs(pair: Pair) -> None
     assert pair.server.folder.game() == pair.spec
 
 
-def test_a_frame_before_welcome_is_refused(pair: Pair) -> None:
+def test_frame_before_welcome_is_refused(pair: Pair) -> None:
     (error,) = pair.hasty
     assert error[:2] == [15, "welcome_first"]
     assert pair.server.row["errors_welcome_first"] == 1
@@ -106,7 +106,7 @@ def of_both(pair: Pair) -> tuple[RawClient, RawClient]:
     raise AssertionError("all connections went to one gateway")
 
 
-def test_two_gateways_share_the_port_and_count_frames_together(pair: Pair) -> None:
+def test_two_gateways_share_the_port_and_the_frame_count(pair: Pair) -> None:
     one, two = of_both(pair)
     before = pair.server.wait_rows()["frames"]
     first = one.frame(0, expert=ADVICE)
@@ -124,7 +124,7 @@ def test_two_gateways_share_the_port_and_count_frames_together(pair: Pair) -> No
     two.close()
 
 
-def test_sessions_never_repeat(pair: Pair) -> None:
+def test_session_numbers_never_repeat(pair: Pair) -> None:
     clients = [RawClient(pair.server.port).welcome(pair.spec) for _ in range(20)]
     sessions = {client.fields["session"] for client in clients}
     assert len(sessions) == 20
@@ -135,7 +135,7 @@ def test_sessions_never_repeat(pair: Pair) -> None:
     again.close()
 
 
-def test_every_answer_is_a_possible_action_with_its_version(pair: Pair) -> None:
+def test_every_answer_is_a_valid_action_with_its_policy_version(pair: Pair) -> None:
     with RawClient(pair.server.port).welcome(pair.spec) as client:
         for seq in range(50):
             kind, slot, got, action, actor, version, explored = client.frame(seq)
@@ -148,7 +148,7 @@ def test_every_answer_is_a_possible_action_with_its_version(pair: Pair) -> None:
         assert client.frame(50, status=2)[3:5] == [None, 0]
 
 
-def test_evaluation_stores_nothing(pair: Pair) -> None:
+def test_evaluation_frames_are_not_stored(pair: Pair) -> None:
     server = pair.server
     server.until_row(clients=0)
     row = server.wait_rows()
@@ -166,7 +166,7 @@ def test_evaluation_stores_nothing(pair: Pair) -> None:
     )
 
 
-def test_all_slots_at_once(pair: Pair) -> None:
+def test_frames_of_all_slots_at_once_are_answered_and_stored(pair: Pair) -> None:
     before = pair.server.wait_rows()["steps_completed"]
     rng = np.random.default_rng(0)
     with client_for(pair.server.port, pair.spec, slots=5) as client:
@@ -181,7 +181,7 @@ def test_all_slots_at_once(pair: Pair) -> None:
     pair.server.until_row(steps_completed=before + 3 * 9 + 2 * (9 - 2), clients=0)
 
 
-def test_a_thousand_connects_leave_nothing_behind(pair: Pair) -> None:
+def test_thousand_connections_leave_no_sockets_or_slots(pair: Pair) -> None:
     server = pair.server
     server.until_row(clients=0)
     memory = [resident_kib(server.pid(f"gateway-{i}")) for i in range(2)]
@@ -203,7 +203,7 @@ def resident_kib(pid: int) -> int:
 
 
 @pytest.mark.promise("stop")
-def test_at_the_end_games_are_told_and_everything_is_stored(pair: Pair) -> None:
+def test_stop_tells_games_and_stores_every_step(pair: Pair) -> None:
     """The last one: it stops the server."""
     server = pair.server
     before = server.wait_rows()["steps_completed"]
@@ -252,7 +252,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("token", [None, "wrong", "", TOKEN + " ", TOKEN[:-1]])
-def test_without_the_token_nobody_is_let_in(slow: Running, token: str | None) -> None:
+def test_wrong_token_is_refused_and_counted(slow: Running, token: str | None) -> None:
     counted = slow.row.get("errors_bad_token", 0)
     fields = hello_fields() if token is None else hello_fields(token=token)
     with RawClient(slow.port) as client:
@@ -264,24 +264,24 @@ def test_without_the_token_nobody_is_let_in(slow: Running, token: str | None) ->
     assert TOKEN not in slow.log()
 
 
-def test_the_token_is_looked_at_before_anything_else(slow: Running) -> None:
+def test_token_is_checked_before_the_rest_of_hello(slow: Running) -> None:
     with RawClient(slow.port) as client:
         client.send([1, {"protocol": 77, "nonsense": [1, 2, 3], "actions": "none", "token": "x"}])
         assert client.refusal()[0] == "bad_token"
 
 
-def test_a_token_is_not_kept_in_the_runs_folder(slow: Running) -> None:
+def test_token_is_not_written_to_the_run_folder(slow: Running) -> None:
     for path in slow.folder.path.rglob("*"):
         if path.is_file():
             assert TOKEN.encode() not in path.read_bytes(), path
 
 
-def test_settings_are_sent_with_welcome(slow: Running) -> None:
+def test_welcome_carries_the_games_settings(slow: Running) -> None:
     with RawClient(slow.port).welcome(token=TOKEN) as client:
         assert client.fields["settings"] == {"level": 3, "lives": [1, 2], "mode": {"name": "hard"}}
 
 
-def test_the_projects_own_client_has_token_and_settings(slow: Running) -> None:
+def test_own_client_sends_the_token_and_gets_the_settings(slow: Running) -> None:
     with client_for(slow.port, token=TOKEN) as client:
         assert client.settings["level"] == 3
     with pytest.raises(ServerError, match="bad_token"):
@@ -290,7 +290,7 @@ def test_the_projects_own_client_has_token_and_settings(slow: Running) -> None:
 
 @pytest.mark.alone
 @pytest.mark.promise("trainer-slow")
-def test_games_wait_for_a_trainer_that_is_behind(slow: Running) -> None:
+def test_games_wait_while_the_trainer_is_behind(slow: Running) -> None:
     slow.until(lambda: "steps_stored" in slow.row, "the trainer has reported", 60.0)
     stalls = slow.wait_rows()["stalls"]
     stored = slow.row["steps_stored"]
@@ -306,7 +306,7 @@ def test_games_wait_for_a_trainer_that_is_behind(slow: Running) -> None:
 
 
 @pytest.mark.alone
-def test_no_clock_runs_while_the_ring_is_full(slow: Running) -> None:
+def test_full_ring_suspends_idle_timeouts_and_loses_nothing(slow: Running) -> None:
     """The trainer stands still for longer than anybody may be silent: games wait, are not cut
     off, and lose nothing. One that comes meanwhile waits too."""
     before = slow.wait_rows()
@@ -356,7 +356,7 @@ def test_no_clock_runs_while_the_ring_is_full(slow: Running) -> None:
 
 
 @pytest.mark.alone
-def test_a_stop_waits_for_nothing_and_loses_nothing(slow: Running) -> None:
+def test_stop_with_a_full_ring_is_quick_and_loses_nothing(slow: Running) -> None:
     """Much more waits for the ring than the trainer would take in ten seconds. The last one: it
     stops the server."""
     before = slow.wait_rows()["steps_stored"]

@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_new_run_is_made_with_its_settings(demo: Path, run: Path) -> None:
+def test_import_creates_a_run_with_its_settings(demo: Path, run: Path) -> None:
     code, said, errors = imported(
         str(demo), "--run", str(run), "--learner.hidden", "[8]", "--preset", "demo"
     )
@@ -61,7 +61,7 @@ def test_a_new_run_is_made_with_its_settings(demo: Path, run: Path) -> None:
     assert (run / "run.json").exists()
 
 
-def test_a_second_import_adds_and_the_same_one_is_noticed(
+def test_second_import_adds_and_a_duplicate_is_detected(
     demo: Path, run: Path, tmp_path: Path
 ) -> None:
     assert imported(str(demo), "--run", str(run))[0] == 0
@@ -81,7 +81,7 @@ def test_a_second_import_adds_and_the_same_one_is_noticed(
     assert ((run / "config.toml").read_text(), (run / "run.json").read_text()) == before
 
 
-def test_steps_of_the_network_are_left_out_and_counted(run: Path, tmp_path: Path) -> None:
+def test_import_skips_and_counts_steps_of_the_network(run: Path, tmp_path: Path) -> None:
     found = demonstrated(2, 5)
     found.rows.actor[[1, 8]] = DQN
     path = tmp_path / "mixed.npz"
@@ -96,7 +96,7 @@ def test_steps_of_the_network_are_left_out_and_counted(run: Path, tmp_path: Path
     assert np.count_nonzero(rows.actor == EXPERT) == 8
 
 
-def test_a_recording_without_an_expert(run: Path, tmp_path: Path) -> None:
+def test_import_of_a_recording_without_expert_adds_nothing(run: Path, tmp_path: Path) -> None:
     found = demonstrated()
     found.rows.actor[found.rows.kind == STEP] = DQN
     path = tmp_path / "own.npz"
@@ -107,7 +107,7 @@ def test_a_recording_without_an_expert(run: Path, tmp_path: Path) -> None:
     assert demonstrations.files(run) == []
 
 
-def test_what_cannot_be_imported_changes_nothing(demo: Path, run: Path, tmp_path: Path) -> None:
+def test_failed_import_changes_nothing(demo: Path, run: Path, tmp_path: Path) -> None:
     pixels = tmp_path / "pixels.npz"
     recording.write(pixels, demonstrated(spec=PIXELS))
     damaged = tmp_path / "damaged.npz"
@@ -128,7 +128,7 @@ def test_what_cannot_be_imported_changes_nothing(demo: Path, run: Path, tmp_path
     assert len(demonstrations.files(run)) == 1
 
 
-def test_runs_that_cannot_be_used(demo: Path, run: Path, tmp_path: Path) -> None:
+def test_import_into_unsuitable_runs_is_refused(demo: Path, run: Path, tmp_path: Path) -> None:
     code, _, errors = imported(str(demo))
     assert (code, "expected --run DIR" in errors) == (2, True)
     (tmp_path / "thesis").mkdir()
@@ -191,7 +191,7 @@ def episode(observations: Any, actions: Any, ends: tuple[bool, bool], n: int = 4
     )
 
 
-def test_a_dataset_of_an_environment(run: Path) -> None:
+def test_minari_dataset_is_imported(run: Path) -> None:
     env = gymnasium.make("CartPole-v1")
     obs = np.arange(20, dtype=np.float32).reshape(5, 4) / 10
     acts = np.array([0, 1, 1, 0])
@@ -226,7 +226,7 @@ def test_a_dataset_of_an_environment(run: Path) -> None:
     assert "imported before" in said
 
 
-def test_spaces_become_heads(run: Path) -> None:
+def test_minari_spaces_become_action_heads(run: Path) -> None:
     """Nested actions, a start other than 0, pictures: as a game with these spaces sends them."""
     space = spaces.Dict(
         {"engine": spaces.Discrete(3, start=5), "aim": spaces.Box(-2.0, 2.0, (2,), np.float32)}
@@ -263,7 +263,7 @@ def test_spaces_become_heads(run: Path) -> None:
     np.testing.assert_array_equal(found.rows.action[:4, aim], actions["aim"])
 
 
-def test_a_dataset_that_does_not_know_its_game_is_the_runs(run: Path, tmp_path: Path) -> None:
+def test_minari_dataset_without_environment_takes_the_runs_game(run: Path, tmp_path: Path) -> None:
     spec = GameSpec("my game", Observation("float32", (2,)), (Discrete("action", 2),)).checked()
     first = Recording(spec, demonstrated(spec=spec).rows, (1.0,))
     path = tmp_path / "demo.npz"
@@ -279,7 +279,7 @@ def test_a_dataset_that_does_not_know_its_game_is_the_runs(run: Path, tmp_path: 
     assert len(demonstrations.files(run)) == 2
 
 
-def test_datasets_that_cannot_be_imported(
+def test_unsuitable_minari_datasets_are_refused(
     run: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     obs = np.ones((5, 2), np.float32)

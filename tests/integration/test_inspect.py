@@ -71,7 +71,7 @@ def inspect(capsys: pytest.CaptureFixture[str], run: Path) -> tuple[int, dict[st
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_it_shows_composition_streams_returns_and_sizes(
+def test_inspect_shows_composition_streams_returns_and_sizes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "run", block(*EPISODES[:4]), block(*EPISODES[4:]))
@@ -98,7 +98,7 @@ def test_it_shows_composition_streams_returns_and_sizes(
         assert part in text
 
 
-def test_the_best_checkpoint_and_those_that_were_put_away_are_listed(
+def test_inspect_lists_the_best_and_the_rejected_checkpoints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "run")
@@ -129,7 +129,7 @@ def test_the_best_checkpoint_and_those_that_were_put_away_are_listed(
 
 
 @pytest.mark.promise("damaged-rows")
-def test_a_flipped_bit_and_a_truncated_checkpoint_are_named(
+def test_inspect_names_a_flipped_bit_and_a_truncated_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "run", block(*EPISODES[:4]), block(*EPISODES[4:]))
@@ -144,7 +144,7 @@ def test_a_flipped_bit_and_a_truncated_checkpoint_are_named(
     assert code == 1
     of_checkpoint, of_rows = found["damages"]
     assert str(saved) in of_checkpoint
-    assert "remove it to go on from the one before it" in of_checkpoint
+    assert "remove it to resume from the checkpoint before it" in of_checkpoint
     assert of_rows.startswith(f"{rows}: bytes")
     assert "6 rows in them are dropped" in of_rows
     assert found["rows"] == 4, "the others are there"
@@ -152,7 +152,7 @@ def test_a_flipped_bit_and_a_truncated_checkpoint_are_named(
     assert "2 damaged places" in capsys.readouterr().out
 
 
-def test_what_is_being_written_just_then_is_no_damage(
+def test_inspect_reports_no_damage_for_a_block_being_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_run(tmp_path / "run", block(*EPISODES)) / "replay"
@@ -172,7 +172,7 @@ def test_what_is_being_written_just_then_is_no_damage(
     assert (found.rows, found.damages) == (0, [])
 
 
-def test_a_segment_that_is_deleted_meanwhile_is_passed_over(
+def test_inspect_skips_a_segment_deleted_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_run(tmp_path / "run", block(*EPISODES)) / "replay"
@@ -186,7 +186,9 @@ def test_a_segment_that_is_deleted_meanwhile_is_passed_over(
     assert (found.rows, found.damages) == (10, [])
 
 
-def test_a_run_without_game_or_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_shows_a_run_without_game_or_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = make_run(tmp_path / "run")
     assert inspect(capsys, run)[1]["rows"] == 0
     assert math.isnan(look(run / "replay", SPEC).mean_reward["dqn"])
@@ -197,7 +199,7 @@ def test_a_run_without_game_or_rows(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "none has come yet" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_no_run_or_of_another_game_is_refused(
+def test_inspect_refuses_other_folders_and_other_games(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", str(tmp_path)]) == 2

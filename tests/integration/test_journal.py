@@ -57,7 +57,7 @@ def only(folder: Path) -> Path:
     return path
 
 
-def test_what_was_appended_is_read_back_in_order_and_counted(tmp_path: Path) -> None:
+def test_journal_reads_back_appended_blocks_in_order_with_positions(tmp_path: Path) -> None:
     given = blocks()
     end = write(tmp_path, given)
     found, damages = read_back(tmp_path)
@@ -70,7 +70,7 @@ def test_what_was_appended_is_read_back_in_order_and_counted(tmp_path: Path) -> 
     assert end == counted[-1]
 
 
-def test_the_next_start_goes_on_behind_the_last(tmp_path: Path) -> None:
+def test_journal_reopened_appends_behind_the_last_block(tmp_path: Path) -> None:
     first, second = blocks(seed=1), blocks(seed=2)
     middle = write(tmp_path, first)
     end = write(tmp_path, second, middle)
@@ -82,7 +82,7 @@ def test_the_next_start_goes_on_behind_the_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("kill-all")
-def test_a_killed_writer_loses_nothing_that_it_had_appended(tmp_path: Path) -> None:
+def test_killed_writer_loses_no_appended_block(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.endless_writer", str(tmp_path / "j")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout
@@ -99,7 +99,7 @@ def test_a_killed_writer_loses_nothing_that_it_had_appended(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("cut", [1, 40, 47, 48, 49, 200])
 @pytest.mark.promise("damaged-rows")
-def test_a_block_that_was_not_written_to_its_end_is_dropped_alone(tmp_path: Path, cut: int) -> None:
+def test_incomplete_block_is_the_only_one_dropped(tmp_path: Path, cut: int) -> None:
     given = blocks(60, (20,))
     write(tmp_path, given)
     path = only(tmp_path)
@@ -120,7 +120,7 @@ def headers_in(data: bytes) -> list[int]:
 
 
 @pytest.mark.promise("damaged-rows")
-def test_a_flipped_bit_costs_the_block_that_it_is_in(tmp_path: Path) -> None:
+def test_flipped_bit_costs_only_its_block(tmp_path: Path) -> None:
     given = blocks(100, (9, 4))
     write(tmp_path, given)
     path = only(tmp_path)
@@ -142,7 +142,7 @@ def test_a_flipped_bit_costs_the_block_that_it_is_in(tmp_path: Path) -> None:
         assert len(found) == len(given) - len(lost)
 
 
-def test_a_damaged_length_does_not_hide_the_blocks_behind_it(tmp_path: Path) -> None:
+def test_damaged_length_does_not_hide_later_blocks(tmp_path: Path) -> None:
     given = blocks(60, (20,))
     write(tmp_path, given)
     path = only(tmp_path)
@@ -156,7 +156,7 @@ def test_a_damaged_length_does_not_hide_the_blocks_behind_it(tmp_path: Path) -> 
     assert str(path) in str(damage)
 
 
-def test_a_damaged_or_empty_segment_is_said_and_the_others_are_read(tmp_path: Path) -> None:
+def test_damaged_or_empty_segment_is_reported_and_others_are_read(tmp_path: Path) -> None:
     given = blocks(40, (40,))
     at = write(tmp_path, given)
     write(tmp_path, given, at)
@@ -170,7 +170,7 @@ def test_a_damaged_or_empty_segment_is_said_and_the_others_are_read(tmp_path: Pa
 
 
 @pytest.mark.promise("foreign-rows")
-def test_another_game_or_a_newer_version_is_refused(tmp_path: Path) -> None:
+def test_journal_of_another_game_or_newer_version_is_refused(tmp_path: Path) -> None:
     write(tmp_path, blocks(10))
     with pytest.raises(JournalError, match=r"rows of another game.*start a new run"):
         read_back(tmp_path, PIXELS)
@@ -178,11 +178,11 @@ def test_another_game_or_a_newer_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match=r"is of version 2.*up to 1"):
+    with pytest.raises(JournalError, match=r"expected version 1 or earlier .*got 2"):
         read_back(tmp_path)
 
 
-def test_segments_go_when_the_replay_has_none_of_their_rows(
+def test_segments_are_deleted_once_the_replay_has_none_of_their_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "SMALLEST_SEGMENT", 10)
@@ -199,7 +199,9 @@ def test_segments_go_when_the_replay_has_none_of_their_rows(
     assert len(journal.segments(tmp_path)) > 10
 
 
-def test_segments_of_large_rows_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segments_of_large_rows_have_fewer_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal, "SEGMENT_BYTES", 4000)
     write(tmp_path, blocks(200, (5,)))
     sizes = [path.stat().st_size for path in journal.segments(tmp_path)]
@@ -208,7 +210,7 @@ def test_segments_of_large_rows_are_short(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.promise("rows-unwritable")
-def test_a_full_disk_costs_the_rows_that_did_not_fit(
+def test_full_disk_costs_only_the_rows_that_did_not_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = blocks(60, (10,))
@@ -235,7 +237,7 @@ def test_a_full_disk_costs_the_rows_that_did_not_fit(
     assert not damages
 
 
-def test_a_segment_that_could_not_be_begun_is_begun_later(
+def test_segment_that_could_not_be_created_is_created_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "SMALLEST_SEGMENT", 10)
@@ -262,7 +264,7 @@ def test_a_segment_that_could_not_be_begun_is_begun_later(
 
 
 @pytest.mark.promise("damaged-priorities")
-def test_priorities_are_kept_or_not_there(tmp_path: Path) -> None:
+def test_priorities_are_read_back_or_absent_if_damaged(tmp_path: Path) -> None:
     assert journal.read_priorities(tmp_path) is None
     stream, seq = np.arange(5), np.arange(5, dtype=np.uint32)
     values = np.linspace(0, 3, 5, dtype=np.float32)
@@ -282,7 +284,7 @@ def test_priorities_are_kept_or_not_there(tmp_path: Path) -> None:
     assert journal.read_priorities(tmp_path) is None
 
 
-def test_files_are_their_owners_alone(tmp_path: Path) -> None:
+def test_journal_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     write(tmp_path / "replay", blocks(10))
     assert (tmp_path / "replay").stat().st_mode & 0o777 == 0o700
     assert only(tmp_path / "replay").stat().st_mode & 0o777 == 0o600

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from config.fields import all_settings, flat
-from server.gateway import process as gateway_process
-from server.trainer import process as trainer_process
+from server.supervisor import entry_points
 from tests.support import settings_spy
 from tests.support.running import Bystander, Running
 from tests.support.settings_spy import GATEWAY, REPLAY, TRAINER
@@ -87,8 +86,8 @@ def spied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of what processes that are started from now on read."""
     path = tmp_path / "reads"
     monkeypatch.setenv(settings_spy.FILE, str(path))
-    monkeypatch.setattr(gateway_process, "main", settings_spy.gateway_main)
-    monkeypatch.setattr(trainer_process, "main", settings_spy.trainer_main)
+    monkeypatch.setattr(entry_points, "gateway", settings_spy.gateway_main)
+    monkeypatch.setattr(entry_points, "trainer", settings_spy.trainer_main)
     return path
 
 
@@ -113,12 +112,12 @@ def unread(
     return missed
 
 
-def test_every_live_setting_is_changed_here() -> None:
+def test_values_cover_every_live_setting() -> None:
     live = [key for key, setting in all_settings().items() if setting.live]
     assert sorted(key for _, key, _ in VALUES + OLDER_CLIENTS) == sorted(live)
 
 
-def test_live_settings_are_used_where_they_are_for(tmp_path: Path, spied: Path) -> None:
+def test_changed_live_settings_are_used_by_their_process(tmp_path: Path, spied: Path) -> None:
     with Running(
         tmp_path / "run",
         expert__ratio=HELD,
@@ -135,7 +134,7 @@ def test_live_settings_are_used_where_they_are_for(tmp_path: Path, spied: Path) 
     assert len(set(settings_spy.reads(spied))) > len(VALUES)
 
 
-def test_live_settings_of_the_older_clients_are_used(tmp_path: Path, spied: Path) -> None:
+def test_changed_live_settings_of_older_clients_are_used(tmp_path: Path, spied: Path) -> None:
     with Running(tmp_path / "run", tempest__port=0, tempest__zap_gate=HELD) as server:
         port = server.supervisor.tempest_port
         assert port is not None

@@ -45,7 +45,7 @@ def spec_of(size: int = 3, choices: int = 4, heads: int = 1, columns: int = 1) -
         (spec_of(columns=4096), "replay.capacity_steps"),
     ],
 )
-def test_a_game_that_would_take_too_much_is_refused_with_what_it_takes_most_of(
+def test_game_over_the_memory_budget_is_refused_naming_the_largest_part(
     spec: GameSpec, setting: str
 ) -> None:
     config = config_with(server__max_game_bytes=2**33)
@@ -55,7 +55,7 @@ def test_a_game_that_would_take_too_much_is_refused_with_what_it_takes_most_of(
     assert f"is that of {setting}, which the server's operator may lower" in text
 
 
-def test_games_of_the_usual_size_are_welcome() -> None:
+def test_games_of_usual_size_fit_the_memory_budget() -> None:
     config = config_with(server__max_game_bytes=2**34)
     for spec in (SPEC, PIXELS, spec_of(size=195)):
         assert refusal(spec, config) is None
@@ -63,7 +63,7 @@ def test_games_of_the_usual_size_are_welcome() -> None:
     assert refusal(pong, config) is None
 
 
-def test_what_a_game_takes_grows_with_the_settings() -> None:
+def test_memory_of_a_game_grows_with_the_settings() -> None:
     less = game_bytes(SPEC, config_with())
     more = game_bytes(
         SPEC,
@@ -75,12 +75,12 @@ def test_what_a_game_takes_grows_with_the_settings() -> None:
         assert more[name] == pytest.approx(2 * less[name], rel=0.01)
 
 
-def test_without_a_limit_the_machine_is_the_limit() -> None:
+def test_memory_budget_without_limit_is_the_machines() -> None:
     huge = spec_of(size=memory_bytes() // 4)
     assert refusal(huge, config_with()) is not None
 
 
-def test_a_slot_alone_that_is_too_large_is_refused() -> None:
+def test_single_slot_over_the_limit_is_refused() -> None:
     spec = spec_of(size=50_000)
     config = config_with(server__max_slot_bytes=2**20, replay__capacity_steps=2000)
     text = refusal(spec, config)
@@ -93,7 +93,7 @@ def test_a_slot_alone_that_is_too_large_is_refused() -> None:
 
 
 @pytest.mark.promise("slots-over-memory")
-def test_more_slots_than_there_is_memory_for_are_refused(tmp_path: Path) -> None:
+def test_slots_over_the_memory_limit_are_refused(tmp_path: Path) -> None:
     most = 2**17 // slot_bytes(SPEC)
     with Running(tmp_path / "run", server__max_slot_bytes=2**17) as server:
         first = Bystander(server.port)
@@ -125,7 +125,7 @@ def test_more_slots_than_there_is_memory_for_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.promise("memory-returned")
-def test_memory_is_given_back_when_games_have_gone() -> None:
+def test_gateway_memory_shrinks_after_games_leave() -> None:
     world = World(frame_stack=3)
     stays = world.player()
     stays.frame(1.0)
@@ -168,7 +168,7 @@ def test_memory_is_given_back_when_games_have_gone() -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.promise("out-of-descriptors")
-def test_a_gateway_without_file_descriptors_serves_on(tmp_path: Path) -> None:
+def test_gateway_out_of_file_descriptors_keeps_serving(tmp_path: Path) -> None:
     with Running(tmp_path / "run") as server:
         game = Bystander(server.port)
         pid = server.pid("gateway-0")

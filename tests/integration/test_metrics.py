@@ -15,7 +15,7 @@ from agent import diagnostics
 from protocol.actor import ACTORS, NAMES
 from protocol.errors import CODES
 from server.ipc.inflight import InFlight
-from server.ipc.messages import TURN_BUCKETS_S, Episode, GatewayReport
+from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
 from server.monitor.collector import MetricsCollector, TurnHistogram
 from server.monitor.metrics import (
     ACTOR,
@@ -58,7 +58,7 @@ def report(index: int = 0, **changes: Any) -> GatewayReport:
 # Names.
 
 
-def test_the_page_is_what_the_module_prints() -> None:
+def test_metrics_page_is_what_the_module_prints() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == document()
     printed = subprocess.run(
         [sys.executable, "-m", "server.monitor.metrics_doc"],
@@ -69,12 +69,12 @@ def test_the_page_is_what_the_module_prints() -> None:
     assert (printed.returncode, printed.stdout) == (0, document())
 
 
-def test_the_page_has_every_metric() -> None:
+def test_metrics_page_has_every_metric() -> None:
     page = (ROOT / "docs/metrics.md").read_text()
     assert [name for name in SERIES if f"| `{name}` |" not in page] == []
 
 
-def test_the_page_is_two_tables() -> None:
+def test_metrics_page_is_two_well_formed_tables() -> None:
     """A bar in a meaning (|TD error|) would end its cell."""
     tables, _, _ = document().partition("## Prometheus")
     rows = [line for line in tables.splitlines() if line.startswith("|")]
@@ -83,18 +83,18 @@ def test_the_page_is_two_tables() -> None:
     assert bars == [5] * (len(SERIES) + 2) + [4] * (len(SUMMARY) + 2)
 
 
-def test_every_metric_has_a_meaning_of_its_own() -> None:
+def test_every_metric_has_its_own_description() -> None:
     meanings = [series.help for series in SERIES.values()]
     assert all(meanings)
     assert len(set(meanings)) == len(meanings)
 
 
-def test_the_learners_metrics_are_among_them() -> None:
+def test_registry_has_the_learners_metrics() -> None:
     assert set(diagnostics.METRICS) <= SERIES.keys()
     assert all(SERIES[name].help for name in diagnostics.METRICS)
 
 
-def test_each_actor_has_each_of_the_per_actor_metrics() -> None:
+def test_per_actor_metrics_exist_for_every_actor() -> None:
     for name in (
         "batch_n",
         "td_err_mean",
@@ -108,13 +108,13 @@ def test_each_actor_has_each_of_the_per_actor_metrics() -> None:
     assert "batch_frac_dqn" in SERIES
 
 
-def test_each_error_code_has_a_count() -> None:
+def test_every_error_code_has_a_counter() -> None:
     assert {name for name in SERIES if name.startswith("errors_")} == {
         f"errors_{code}" for code in CODES
     }
 
 
-def test_names_in_a_row_are_made_from_labels() -> None:
+def test_row_names_are_made_from_labels() -> None:
     by_actor = [metric for metric in REGISTRY if metric.label is ACTOR]
     assert {metric.name for metric in by_actor} >= {
         "batch_n",
@@ -133,20 +133,20 @@ def test_names_in_a_row_are_made_from_labels() -> None:
     }  # fmt: skip
 
 
-def test_no_two_series_have_one_name() -> None:
+def test_series_names_are_unique() -> None:
     assert len(SERIES) == sum(len(metric.series) for metric in REGISTRY)
     assert not RENAMED.keys() & SERIES.keys()
     assert set(RENAMED.values()) <= SERIES.keys()
 
 
-def test_row_of_an_earlier_revision_has_the_names_of_today() -> None:
+def test_row_of_an_earlier_revision_gets_current_names() -> None:
     assert with_current_names({"went_back": 1, "loss": None}) == {"rollbacks": 1, "loss": None}
 
 
 # Rows.
 
 
-def test_reports_of_all_gateways_add_up() -> None:
+def test_reports_of_all_gateways_are_summed() -> None:
     collector = MetricsCollector()
     collector.gateway(
         report(
@@ -205,7 +205,7 @@ def test_reports_of_all_gateways_add_up() -> None:
     assert {name: row[name] for name in expected} == expected
 
 
-def test_counters_are_totals_and_a_newer_report_replaces_the_older() -> None:
+def test_newer_report_replaces_the_older_totals() -> None:
     collector = MetricsCollector()
     for stored in (5, 8):
         collector.gateway(report(stored=stored, errors={"bad_hello": stored}))
@@ -213,7 +213,7 @@ def test_counters_are_totals_and_a_newer_report_replaces_the_older() -> None:
     assert (row["steps_completed"], row["errors"]) == (8, 8)
 
 
-def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_use_the_monotonic_time_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that nobody sets: the time of day stands still here, and goes back."""
     now, of_day = 1000.0, 5000.0
     clock = SimpleNamespace(time=lambda: of_day, monotonic=lambda: now)
@@ -231,12 +231,12 @@ def test_rates_are_over_the_time_between_rows(monkeypatch: pytest.MonkeyPatch) -
     assert (row["frames_per_s"], row["answers_per_s"]) == (0, 0)
 
 
-def test_returns_are_of_the_newest_training_episodes() -> None:
+def test_return_means_cover_the_newest_training_episodes() -> None:
     collector = MetricsCollector()
     assert math.isnan(collector.row()["episode_return_mean"])
-    old = [Episode("train", 1e6, 1)] * 50
-    new = [Episode("train", float(i), 10) for i in range(100)]
-    other = [Episode("eval", 1e9, 1), Episode("eval_expert", 1e9, 1)]
+    old = [FinishedEpisode("train", 1e6, 1)] * 50
+    new = [FinishedEpisode("train", float(i), 10) for i in range(100)]
+    other = [FinishedEpisode("eval", 1e9, 1), FinishedEpisode("eval_expert", 1e9, 1)]
     collector.gateway(report(episodes=old))
     collector.gateway(report(episodes=other + new))
     row = collector.row()
@@ -245,7 +245,7 @@ def test_returns_are_of_the_newest_training_episodes() -> None:
     assert row["episode_length_mean"] == 10
 
 
-def test_what_was_measured_between_two_rows_is_in_the_next_one() -> None:
+def test_measurements_between_two_rows_are_in_the_next_row() -> None:
     """Reports come in their own time: two may fall between two rows, the second without updates."""
     nothing = {"loss": math.nan, "updates": 5.0}
     collector = MetricsCollector()
@@ -261,13 +261,13 @@ def test_what_was_measured_between_two_rows_is_in_the_next_one() -> None:
     assert (row["loss"], row["updates"]) == (0.3, 7.0)
 
 
-def test_means_over_no_gateway_are_no_number() -> None:
+def test_means_without_gateways_are_nan() -> None:
     row = MetricsCollector().row()
     assert math.isnan(row["expert_ratio"])
     assert (row["clients"], row["transitions_dropped"]) == (0, 0)
 
 
-def test_turn_times_add_up_over_all_gateways_and_stay_when_one_dies() -> None:
+def test_turn_time_histograms_are_summed_and_survive_a_gateways_death() -> None:
     collector = MetricsCollector()
     assert collector.turns == TurnHistogram()
     rising = list(range(1, len(TURN_BUCKETS_S) + 2))
@@ -283,7 +283,7 @@ def test_turn_times_add_up_over_all_gateways_and_stay_when_one_dies() -> None:
     assert collector.turns.seconds == 3.0
 
 
-def test_failures_of_an_expert_that_was_replaced_still_count() -> None:
+def test_failures_of_a_replaced_expert_still_count() -> None:
     collector = MetricsCollector()
     for failures in (3, 5, 0, 1):
         collector.gateway(report(expert_failures=failures))
@@ -311,12 +311,12 @@ def trained(folder: Path) -> Iterator[Running]:
         yield server
 
 
-def test_a_real_row_has_every_metric_and_no_other(trained: Running) -> None:
+def test_row_of_a_running_server_has_exactly_the_registered_metrics(trained: Running) -> None:
     assert trained.row["updates"] > 0
     assert set(trained.row) == set(SERIES)
 
 
-def test_the_numbers_are_those_of_the_run(trained: Running) -> None:
+def test_row_of_a_running_server_has_the_runs_numbers(trained: Running) -> None:
     row = trained.supervisor.last
     assert row["steps_completed"] == row["frames"] == row["buffer_total"] == 190
     assert row["episodes"] == 10
@@ -331,7 +331,7 @@ def test_the_numbers_are_those_of_the_run(trained: Running) -> None:
     assert [name for name in SERIES if not math.isfinite(row.get(name, math.nan))] == []
 
 
-def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Running) -> None:
+def test_summary_has_the_last_row_and_the_buffer_table(trained: Running) -> None:
     summary = trained.do(
         lambda: write_summary(
             trained.folder,
@@ -351,7 +351,7 @@ def test_the_summary_has_the_last_numbers_and_the_buffer_as_a_table(trained: Run
     assert summary["transitions_dropped"] == 0
 
 
-def test_the_summary_of_a_run_without_games_has_holes_and_no_lies(folder: Path) -> None:
+def test_summary_without_games_has_nulls(folder: Path) -> None:
     run = SimpleNamespace(path=folder, launch=2)
     summary = summarize(run, MetricsCollector().row(), {})  # type: ignore[arg-type]
     assert summary["expert_ratio"] is None
@@ -360,7 +360,7 @@ def test_the_summary_of_a_run_without_games_has_holes_and_no_lies(folder: Path) 
     assert summary["launch"] == 2
 
 
-def test_a_metric_that_nobody_documented_would_be_seen(trained: Running) -> None:
+def test_undocumented_metric_fails_the_comparison(trained: Running) -> None:
     """The comparison above turns red."""
     collector = trained.supervisor._collector
     extra = dict(collector._trainer) | {"secret": 1.0}
@@ -373,7 +373,7 @@ def test_a_metric_that_nobody_documented_would_be_seen(trained: Running) -> None
 # Processes that die.
 
 
-def test_what_a_gateway_counted_stays_when_it_dies() -> None:
+def test_counts_of_a_dead_gateway_are_kept() -> None:
     collector = MetricsCollector()
     counted = {"frames": {"train": 10}, "errors": {"bad_hello": 2}, "stalls": 3}
     collector.gateway(report(0, stored=9, clients=1, slots=2, expert_failures=1, **counted))
@@ -392,7 +392,7 @@ def test_what_a_gateway_counted_stays_when_it_dies() -> None:
     assert (row["steps_completed"], row["stalls"], row["errors_bad_hello"]) == (13, 4, 3)
 
 
-def test_restarts_and_what_was_lost_are_in_every_row() -> None:
+def test_every_row_has_restarts_and_losses() -> None:
     collector = MetricsCollector()
     assert [collector.row()[name] for name in ("restarts_gateway", "steps_lost")] == [0, 0]
     collector.restarts["trainer"] += 1

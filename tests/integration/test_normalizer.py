@@ -9,7 +9,7 @@ from agent.normalizer import SMALLEST_DEVIATION, RunningStatistics
 
 
 @pytest.mark.parametrize("sizes", [(100,), (1, 1, 98), (40, 0, 60)])
-def test_blocks_of_any_size_make_the_same_numbers(sizes: tuple[int, ...]) -> None:
+def test_statistics_do_not_depend_on_block_sizes(sizes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal([0.0, 1e4, -3.0], [1.0, 0.01, 50.0], (100, 3)).astype(np.float32)
     found = RunningStatistics(3)
@@ -27,7 +27,7 @@ def test_blocks_of_any_size_make_the_same_numbers(sizes: tuple[int, ...]) -> Non
     np.testing.assert_array_equal(other.scale, found.scale)
 
 
-def test_what_is_constant_or_unknown_is_not_blown_up() -> None:
+def test_constant_or_unseen_inputs_are_not_amplified() -> None:
     found = RunningStatistics(2)
     assert found.scale.tolist() == [1, 1]
     found.update(np.array([[3.0, 0.0]]))

@@ -67,14 +67,14 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def test_its_settings_have_todays_names(run: Path) -> None:
+def test_older_run_settings_get_current_names(run: Path) -> None:
     found = flat(config_of_run(run))
     assert SETTINGS.keys() == renamed.KEYS.keys()
     expected = dict(renamed.current(key, value) for key, value in SETTINGS.items()) | CHANGED
     assert {key: found[key] for key in expected} == expected
 
 
-def test_its_journal_reads_to_the_last_row() -> None:
+def test_older_run_journal_is_read_to_the_last_row() -> None:
     spec, damages = game_of(GOLDEN), list[journal.Damage]()
     assert spec is not None
     blocks = list(journal.read(GOLDEN / journal.FOLDER, spec, damages))
@@ -83,13 +83,13 @@ def test_its_journal_reads_to_the_last_row() -> None:
     assert journal.read_priorities(GOLDEN / journal.FOLDER) is not None
 
 
-def test_inspect_reads_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_older_run_is_shown_by_inspect(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found.items() >= INSPECTED.items()
 
 
-def test_its_network_exports_and_computes_the_same(run: Path, tmp_path: Path) -> None:
+def test_older_run_network_exports_and_computes_the_same(run: Path, tmp_path: Path) -> None:
     onnx = tmp_path / "policy.onnx"
     assert main(["export", "--run", str(run), "--checkpoint", "newest", "--onnx", str(onnx)]) == 0
     session = onnxruntime.InferenceSession(str(onnx))
@@ -100,7 +100,7 @@ def test_its_network_exports_and_computes_the_same(run: Path, tmp_path: Path) ->
 
 
 @pytest.mark.timeout(120)
-def test_it_goes_on(run: Path) -> None:
+def test_older_run_resumes(run: Path) -> None:
     config = config_of_run(run)
     spec = game_of(run)
     assert spec is not None

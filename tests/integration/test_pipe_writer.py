@@ -21,7 +21,7 @@ def pipes() -> tuple[Pipe, Pipe]:
     return multiprocessing.Pipe()
 
 
-def test_nobody_waits_for_one_who_does_not_read(pipes: tuple[Pipe, Pipe]) -> None:
+def test_writer_does_not_wait_for_a_reader_that_does_not_read(pipes: tuple[Pipe, Pipe]) -> None:
     """More than a pipe holds, and messages that are longer than what it takes at once."""
     ours, theirs = pipes
     box = PipeWriter(ours)
@@ -33,7 +33,7 @@ def test_nobody_waits_for_one_who_does_not_read(pipes: tuple[Pipe, Pipe]) -> Non
     assert not box._thread.is_alive()
 
 
-def test_what_is_said_does_not_change_afterwards(pipes: tuple[Pipe, Pipe]) -> None:
+def test_message_is_copied_when_it_is_sent(pipes: tuple[Pipe, Pipe]) -> None:
     ours, theirs = pipes
     box, filler, message = PipeWriter(ours), b"x" * 1_000_000, [1]
     box.send(filler)
@@ -44,7 +44,7 @@ def test_what_is_said_does_not_change_afterwards(pipes: tuple[Pipe, Pipe]) -> No
     box.close()
 
 
-def test_the_end_waits_for_what_was_said_last(pipes: tuple[Pipe, Pipe]) -> None:
+def test_close_waits_until_the_last_message_is_written(pipes: tuple[Pipe, Pipe]) -> None:
     ours, theirs = pipes
     box = PipeWriter(ours)
     for number in range(3000):
@@ -58,7 +58,7 @@ def test_the_end_waits_for_what_was_said_last(pipes: tuple[Pipe, Pipe]) -> None:
     assert heard == list(range(3000))
 
 
-def test_one_who_is_gone_is_an_error_and_holds_up_nobody(
+def test_closed_reader_is_an_error_without_delay(
     pipes: tuple[Pipe, Pipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipe_writer, "MOST", 10)
@@ -79,7 +79,7 @@ def _say_much(box: PipeWriter) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.promise("supervisor-busy")
-def test_games_notice_nothing_of_a_supervisor_that_is_held_up(tmp_path: Path) -> None:
+def test_games_play_on_while_the_supervisor_is_blocked(tmp_path: Path) -> None:
     """While it does something else, more connect than its pipe has room for the news of."""
     with Running(tmp_path / "run") as running:
         with RawClient(running.port, 60.0) as first:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.arguments import parse_address
 from server.commands import play
-from server.play import client_options
 from server.play.absence import Absence
-from server.play.game_messages import Episode, GameOptions, share
+from server.play.game_messages import GameEpisode, GameOptions, share
 from server.play.games import Games
 from tests.support.fake_server import FakeServer, Peer
 from understudy_client.experts import find, returns
@@ -67,9 +67,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def test_an_evaluation_makes_exactly_its_episodes_with_their_seeds(
-    serve: Any, tmp_path: Path
-) -> None:
+def test_evaluation_plays_exactly_its_episodes_with_their_seeds(serve: Any, tmp_path: Path) -> None:
     options = GameOptions(
         HYBRID,
         "127.0.0.1",
@@ -105,7 +103,7 @@ def test_an_evaluation_makes_exactly_its_episodes_with_their_seeds(
             assert set(log["session"].tolist()) == {3}
 
 
-def test_stop_ends_games_that_would_play_for_ever(serve: Any, tmp_path: Path) -> None:
+def test_stop_ends_games_that_would_play_forever(serve: Any, tmp_path: Path) -> None:
     server = serve(obey_the_expert)
     options = GameOptions("CartPole-v1", "127.0.0.1", server.port, log_dir=tmp_path)
     games = Games(options)
@@ -119,7 +117,7 @@ def test_stop_ends_games_that_would_play_for_ever(serve: Any, tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"client-0.npz", "client-1.npz"}
 
 
-def test_a_game_that_is_killed_is_reported_and_harms_no_other(serve: Any) -> None:
+def test_killed_game_is_reported_and_others_play_on(serve: Any) -> None:
     server = serve(obey_the_expert)
     with Games(GameOptions("CartPole-v1", "127.0.0.1", server.port)) as games:
         games.start(2)
@@ -134,7 +132,7 @@ def test_a_game_that_is_killed_is_reported_and_harms_no_other(serve: Any) -> Non
     assert [f.message for f in games.failures] == ["game 1 ended with exit code -9"]
 
 
-def test_a_refusal_is_one_readable_message(serve: Any, capsys: Any) -> None:
+def test_refusal_is_printed_as_one_message(serve: Any, capsys: Any) -> None:
     port = serve(refuse).port
     code = play.main(arguments("--env", "CartPole-v1", "--connect", f"127.0.0.1:{port}"))
     assert code == 1
@@ -149,7 +147,8 @@ def test_a_refusal_is_one_readable_message(serve: Any, capsys: Any) -> None:
 def command(port: int, clients: int = 2) -> subprocess.Popen[str]:
     """`understudy play` with so many games, in a process of its own."""
     code = (
-        "import argparse, sys; from server import play; parser = argparse.ArgumentParser();"
+        "import argparse, sys; from server.commands import play; "
+        "parser = argparse.ArgumentParser(); "
         "play.add_arguments(parser); sys.exit(play.main(parser.parse_args()))"
     )
     words = ["--env", "CartPole-v1", "--clients", str(clients), "--connect", f"127.0.0.1:{port}"]
@@ -173,7 +172,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     return printed
 
 
-def test_a_server_that_is_not_there_is_said_once_for_all_games() -> None:
+def test_missing_server_is_reported_once_for_all_games() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with command(port) as process:
@@ -187,7 +186,7 @@ def test_a_server_that_is_not_there_is_said_once_for_all_games() -> None:
     ] == []
 
 
-def test_a_server_that_goes_and_comes_back_is_said(serve: Any) -> None:
+def test_lost_and_returned_server_is_reported(serve: Any) -> None:
     seen = threading.Event()
 
     def cut(peer: Peer) -> None:
@@ -211,7 +210,7 @@ def test_a_server_that_goes_and_comes_back_is_said(serve: Any) -> None:
     assert process.returncode == 0
 
 
-def test_a_line_of_statistics_is_not_repeated(serve: Any, capsys: Any, monkeypatch: Any) -> None:
+def test_statistics_line_is_not_repeated(serve: Any, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(play, "REPORT_S", 0.0)
     monkeypatch.setattr(play, "POLL_S", 0.01)
     words = ["--env", "CartPole-v1", "--episodes", "3"]
@@ -222,7 +221,7 @@ def test_a_line_of_statistics_is_not_repeated(serve: Any, capsys: Any, monkeypat
     assert lines[-1].startswith("3 episodes: ")
 
 
-def test_what_is_said_of_games_without_a_server() -> None:
+def test_messages_of_games_without_server_are_printed_once_a_minute() -> None:
     absence = Absence()
     assert absence.line([], 0.0) is None
     assert absence.line(["lost", "lost too"], 1.0) == "lost"
@@ -234,7 +233,7 @@ def test_what_is_said_of_games_without_a_server() -> None:
     assert absence.line(["lost"], 65.0) == "lost"
 
 
-def test_sigterm_stops_the_command_and_its_games(serve: Any) -> None:
+def test_sigterm_stops_play_and_its_games(serve: Any) -> None:
     server = serve(obey_the_expert)
     with command(server.port) as process:
         until(lambda: server.connections == 2)
@@ -246,7 +245,7 @@ def test_sigterm_stops_the_command_and_its_games(serve: Any) -> None:
     until(lambda: not any(thread.is_alive() for thread in server.threads))
 
 
-def test_games_end_when_the_command_is_killed(serve: Any) -> None:
+def test_killed_play_command_ends_its_games(serve: Any) -> None:
     server = serve(obey_the_expert)
     with command(server.port) as process:
         until(lambda: server.connections == 2)
@@ -255,7 +254,7 @@ def test_games_end_when_the_command_is_killed(serve: Any) -> None:
     until(lambda: not any(thread.is_alive() for thread in server.threads))
 
 
-def test_options_that_cannot_work(capsys: Any) -> None:
+def test_play_options_that_conflict_are_refused(capsys: Any) -> None:
     assert play.main(arguments("--expert", "nowhere:f")) == 2
     assert "expert 'nowhere:f': No module named 'nowhere'" in capsys.readouterr().err
     assert play.main(arguments("--env", "CartPole-v1", "--role", "eval_expert")) == 2
@@ -267,23 +266,23 @@ def test_options_that_cannot_work(capsys: Any) -> None:
             arguments(*words)
 
 
-def test_addresses() -> None:
-    assert client_options.parse_address("host:1") == ("host", 1)
-    assert client_options.parse_address("[::1]:7777") == ("::1", 7777)
+def test_server_addresses_are_parsed() -> None:
+    assert parse_address("host:1") == ("host", 1)
+    assert parse_address("[::1]:7777") == ("::1", 7777)
     assert arguments().connect == ("127.0.0.1", 7777)
 
 
-def test_shares_add_up_to_the_total() -> None:
+def test_episode_shares_add_up_to_the_total() -> None:
     for total in range(12):
         assert sum(share(total, client, 5) or 0 for client in range(5)) == total
     assert share(None, 0, 5) is None
 
 
-def test_the_summary() -> None:
+def test_play_summary_shows_frames_shares_and_mean_return() -> None:
     assert play.summary([]) == "no complete episode"
-    episodes = [Episode(0, 0, 1.0, 10, 5, 5), Episode(1, 1, 3.0, 30, 25, 5)]
+    episodes = [GameEpisode(0, 0, 1.0, 10, 5, 5), GameEpisode(1, 1, 3.0, 30, 25, 5)]
     assert play.summary(episodes) == "2 episodes: 40 frames, 25.0% expert, mean return 2.0 +- 1.0"
 
 
-def test_the_token_is_not_shown() -> None:
+def test_play_does_not_show_the_token() -> None:
     assert "secret" not in repr(GameOptions("e", "h", 1, token="secret"))

@@ -123,7 +123,7 @@ def mean_return(network: QNetwork) -> float:
     return float(np.mean([play(act, 1000 + seed)[1] for seed in range(30)]))
 
 
-def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
+def test_pretrained_network_plays_and_the_run_resumes(run: Path) -> None:
     process = pretrain("--run", str(run), "--updates", "600", "--imitation.expert.start", "1.0")
     out, errors = process.communicate(timeout=200)
     assert (process.returncode, errors) == (0, "")
@@ -167,7 +167,7 @@ def test_a_pretrained_network_plays_and_the_run_goes_on(run: Path) -> None:
     assert last["transitions_dropped"] == 0
 
 
-def test_ctrl_c_saves_what_was_learnt(run: Path) -> None:
+def test_pretrain_interrupted_saves_what_was_learnt(run: Path) -> None:
     process = pretrain("--run", str(run), "--updates", "1000000")
     try:
         deadline = time.monotonic() + 120
@@ -189,7 +189,7 @@ def test_ctrl_c_saves_what_was_learnt(run: Path) -> None:
     assert f"{updates:,} updates made; checkpoint {path}" in out
 
 
-def test_a_trainer_that_is_killed_is_an_error(run: Path) -> None:
+def test_pretrain_with_a_killed_trainer_exits_with_an_error(run: Path) -> None:
     process = pretrain("--run", str(run), "--updates", "1000000")
     try:
         deadline = time.monotonic() + 120
@@ -205,7 +205,7 @@ def test_a_trainer_that_is_killed_is_an_error(run: Path) -> None:
     assert errors.startswith("understudy pretrain: the trainer ended by itself; see ")
 
 
-def test_numbers_that_cannot_be_written_are_said_and_it_goes_on(run: Path) -> None:
+def test_pretrain_that_cannot_write_metrics_reports_it_and_continues(run: Path) -> None:
     (run / "metrics.jsonl").mkdir()
     process = pretrain("--run", str(run), "--updates", "40")
     try:
@@ -227,7 +227,7 @@ def refused(*options: str) -> tuple[int, str]:
     return code, errors.getvalue()
 
 
-def test_runs_that_cannot_be_pretrained(run: Path, tmp_path: Path) -> None:
+def test_pretrain_refuses_unsuitable_runs(run: Path, tmp_path: Path) -> None:
     for options, message in (
         ([], "expected --run DIR"),
         (["--run", str(tmp_path / "none")], "there is no such folder"),

@@ -32,7 +32,7 @@ class Clock:
         return self.now
 
 
-def test_whom_a_connection_counts_for() -> None:
+def test_connection_counts_for_its_address_or_network() -> None:
     assert address_of("10.1.2.3") == "10.1.2.3"
     assert address_of("::ffff:10.1.2.3") == "10.1.2.3"
     assert address_of("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
@@ -42,7 +42,7 @@ def test_whom_a_connection_counts_for() -> None:
     assert address_of("") == ""
 
 
-def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
+def test_token_bucket_allows_its_rate_and_burst() -> None:
     bucket = TokenBucket(10.0, 20.0, 0.0)
     assert [bucket.take(1, 0.0) for _ in range(20)] == [0.0] * 20
     assert bucket.take(1, 0.0) == pytest.approx(0.1)
@@ -54,7 +54,7 @@ def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
     assert bucket.take(21, 1000.0) > 0, "no more than the burst is saved up"
 
 
-def test_memory_is_bounded_whoever_comes() -> None:
+def test_address_limits_use_bounded_memory() -> None:
     clock = Clock()
     recent, quiet, addresses = (
         FailureWindow(3, 60.0, clock),
@@ -73,7 +73,7 @@ def test_memory_is_bounded_whoever_comes() -> None:
     assert len(quiet._left_out) <= rate_limits.ADDRESSES
 
 
-def test_what_an_address_owes_it_owes_when_it_comes_back() -> None:
+def test_address_keeps_its_debt_after_reconnecting() -> None:
     clock = Clock()
     addresses = AddressLimits(5.0, clock)
     first = addresses.came("a")
@@ -85,7 +85,7 @@ def test_what_an_address_owes_it_owes_when_it_comes_back() -> None:
     assert AddressLimits(None, clock).came("a") is None
 
 
-def test_an_address_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_per_address_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "LINES", 3)
     clock = Clock()
     quiet = LogRateLimiter(clock)
@@ -99,7 +99,7 @@ def test_an_address_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> No
 # A connection.
 
 
-def test_too_many_pings_end_their_connection() -> None:
+def test_connection_with_too_many_pings_is_closed() -> None:
     wire = Wire()
     wire.connection.data_received(HELLO)
     ping = codec.encode(Ping(codec._encode(1)))  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def test_too_many_pings_end_their_connection() -> None:
     assert wire.gateway.errors == {"too_fast": 1}
 
 
-def test_frames_beyond_the_rate_are_waited_for() -> None:
+def test_frames_over_the_rate_are_delayed() -> None:
     wire = Wire()
     wire.gateway.bucket = TokenBucket(2.0, 3.0, wire.gateway.time)
     wire.connection.connection_made(wire.transport)
@@ -150,7 +150,7 @@ def client_from(port: int, address: str) -> RawClient:
     return RawClient(port, 30.0, source=address)
 
 
-def test_who_guesses_has_to_wait_and_nobody_else(server: Running) -> None:
+def test_wrong_tokens_delay_only_their_address(server: Running) -> None:
     game = Bystander(server.port, token=TOKEN)
     guesser = "127.0.0.9"
     with game.undisturbed():
@@ -171,7 +171,7 @@ def test_who_guesses_has_to_wait_and_nobody_else(server: Running) -> None:
     assert "guess " not in log
 
 
-def test_who_says_nothing_keeps_nobody_out(server: Running) -> None:
+def test_silent_connections_do_not_block_others(server: Running) -> None:
     """As many silent connections as there are places, from one address."""
     game = Bystander(server.port, token=TOKEN)
     silent = [client_from(server.port, "127.0.0.7") for _ in range(12)]
@@ -189,7 +189,7 @@ def test_who_says_nothing_keeps_nobody_out(server: Running) -> None:
     server.until_row(60.0, clients=0)
 
 
-def test_connections_of_an_address(tmp_path: Path) -> None:
+def test_connections_per_address_are_limited(tmp_path: Path) -> None:
     with Running(tmp_path / "run", server__max_clients_per_address=2) as server:
         game = Bystander(server.port)
         with client_from(server.port, "127.0.0.1") as second, game.undisturbed():
@@ -205,7 +205,7 @@ def test_connections_of_an_address(tmp_path: Path) -> None:
         game.stop()
 
 
-def test_frames_of_an_address(tmp_path: Path) -> None:
+def test_frames_per_address_are_limited(tmp_path: Path) -> None:
     with Running(tmp_path / "run", server__max_frames_per_address=50) as server:
         with client_from(server.port, "127.0.0.5") as quick:
             quick.welcome()
@@ -222,7 +222,7 @@ def test_frames_of_an_address(tmp_path: Path) -> None:
         server.settle()
 
 
-def test_the_flood_of_an_address_does_not_fill_the_log(server: Running) -> None:
+def test_connection_flood_does_not_fill_the_log(server: Running) -> None:
     before = len(server.log())
     for _ in range(rate_limits.LINES + 50):
         with client_from(server.port, "127.0.0.99") as client:

@@ -78,7 +78,7 @@ def record() -> Iterator[Any]:
             command.kill()
 
 
-def test_games_that_it_starts_itself(record: Any, tmp_path: Path) -> None:
+def test_record_with_own_games_writes_a_recording(record: Any, tmp_path: Path) -> None:
     out = tmp_path / "demo.npz"
     code, said, errors = record(
         "--out", str(out), "--env", HYBRID, "--clients", "2", "--episodes", "3", "--seed", "40",
@@ -100,7 +100,7 @@ def test_games_that_it_starts_itself(record: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["demo.npz"]
 
 
-def test_whoever_connects(record: Any, tmp_path: Path) -> None:
+def test_record_of_connecting_games_keeps_rows_and_tags(record: Any, tmp_path: Path) -> None:
     """An expert that recommends, a person at the controls, and frames with nobody at all: every row
     is as it was sent, and says who played it. Ctrl-C in the middle of an episode keeps all."""
     settings = tmp_path / "training.toml"
@@ -150,7 +150,7 @@ def test_whoever_connects(record: Any, tmp_path: Path) -> None:
     assert "2 complete episodes, steps: 2 of dqn, 9 of expert, mean return 15.0" in said
 
 
-def test_episodes_of_whoever_connects(record: Any, tmp_path: Path) -> None:
+def test_record_of_connecting_games_ends_after_its_episodes(record: Any, tmp_path: Path) -> None:
     """It ends by itself, with the token of its own environment."""
     out = tmp_path / "demo.npz"
     command = record(
@@ -180,7 +180,9 @@ def test_episodes_of_whoever_connects(record: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dies", ["gateway", "trainer"])
-def test_a_process_that_dies(record: Any, tmp_path: Path, dies: str) -> None:
+def test_record_with_a_dead_process_keeps_rows_and_fails(
+    record: Any, tmp_path: Path, dies: str
+) -> None:
     """What was played is written while there is somebody who has it; and it is no success."""
     out = tmp_path / "demo.npz"
     command = record("--out", str(out), "--port", "0")
@@ -209,7 +211,7 @@ def refused(*options: str) -> tuple[int, str]:
     return code, errors.getvalue()
 
 
-def test_nothing_played_is_nothing_written(record: Any, tmp_path: Path) -> None:
+def test_record_without_steps_writes_nothing(record: Any, tmp_path: Path) -> None:
     out = tmp_path / "demo.npz"
     command = record("--out", str(out), "--port", "0")
     command.port()
@@ -218,7 +220,7 @@ def test_nothing_played_is_nothing_written(record: Any, tmp_path: Path) -> None:
     assert errors == "understudy record: nothing was played, so nothing is written\n"
 
 
-def test_options_that_cannot_work(tmp_path: Path) -> None:
+def test_record_options_that_conflict_are_refused(tmp_path: Path) -> None:
     (tmp_path / "there.npz").write_text("mine")
     for options, message in (
         (["--out", str(tmp_path / "there.npz")], "exists; name a new file"),

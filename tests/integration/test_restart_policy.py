@@ -20,49 +20,49 @@ from server.supervisor.restart_policy import LONGEST_PAUSE_S, STANDSTILL_S, Rest
 from tests.support.processes import children, end, is_zombie
 
 
-def test_pauses_grow_and_end_with_the_last_restart() -> None:
-    watchdog = RestartPolicy(SupervisionConfig(max_restarts=3, window_s=100.0, backoff_s=0.5))
+def test_restart_pauses_double_until_the_last_restart() -> None:
+    policy = RestartPolicy(SupervisionConfig(max_restarts=3, window_s=100.0, backoff_s=0.5))
     child = Child("gateway-0", GATEWAY)
-    assert [watchdog.lost(child, now) for now in (0.0, 1.0, 2.0, 3.0)] == [0.5, 1.0, 2.0, None]
-    assert "3 times within 100 s" in watchdog.refusal
+    assert [policy.restart_in(child, now) for now in (0.0, 1.0, 2.0, 3.0)] == [0.5, 1.0, 2.0, None]
+    assert "3 times within 100 s" in policy.refusal
 
 
-def test_what_was_long_ago_does_not_count() -> None:
-    watchdog = RestartPolicy(SupervisionConfig(max_restarts=1, window_s=100.0, backoff_s=0.5))
+def test_restarts_outside_the_window_do_not_count() -> None:
+    policy = RestartPolicy(SupervisionConfig(max_restarts=1, window_s=100.0, backoff_s=0.5))
     child = Child("gateway-0", GATEWAY)
-    assert watchdog.lost(child, 0.0) == 0.5
-    assert watchdog.lost(child, 99.0) is None
-    assert watchdog.lost(child, 101.0) == 0.5
+    assert policy.restart_in(child, 0.0) == 0.5
+    assert policy.restart_in(child, 99.0) is None
+    assert policy.restart_in(child, 101.0) == 0.5
 
 
-def test_each_child_has_restarts_of_its_own() -> None:
-    watchdog = RestartPolicy(SupervisionConfig(max_restarts=1))
+def test_restarts_are_counted_per_child() -> None:
+    policy = RestartPolicy(SupervisionConfig(max_restarts=1))
     first, second = Child("gateway-0", GATEWAY), Child("gateway-1", GATEWAY)
-    assert watchdog.lost(first, 0.0) is not None
-    assert watchdog.lost(second, 0.0) is not None
-    assert watchdog.lost(first, 1.0) is None
+    assert policy.restart_in(first, 0.0) is not None
+    assert policy.restart_in(second, 0.0) is not None
+    assert policy.restart_in(first, 1.0) is None
 
 
-def test_no_pause_is_longer_than_the_longest() -> None:
-    watchdog = RestartPolicy(SupervisionConfig(max_restarts=2000, backoff_s=0.5))
+def test_restart_pause_is_capped() -> None:
+    policy = RestartPolicy(SupervisionConfig(max_restarts=2000, backoff_s=0.5))
     child = Child("gateway-0", GATEWAY)
-    pauses = [watchdog.lost(child, 0.0) for _ in range(1500)]
+    pauses = [policy.restart_in(child, 0.0) for _ in range(1500)]
     assert max(pause for pause in pauses if pause) == LONGEST_PAUSE_S
 
 
-def test_without_restarts_it_says_so() -> None:
-    watchdog = RestartPolicy(SupervisionConfig(max_restarts=0))
-    assert watchdog.lost(Child("trainer", "trainer"), 0.0) is None
-    assert "supervision.max_restarts is 0" in watchdog.refusal
+def test_restarts_switched_off_are_named_as_the_reason() -> None:
+    policy = RestartPolicy(SupervisionConfig(max_restarts=0))
+    assert policy.restart_in(Child("trainer", "trainer"), 0.0) is None
+    assert "supervision.max_restarts is 0" in policy.refusal
 
 
-def test_a_child_is_due_once_after_its_pause() -> None:
-    watchdog = RestartPolicy(SupervisionConfig(backoff_s=2.0))
+def test_child_is_due_once_after_its_pause() -> None:
+    policy = RestartPolicy(SupervisionConfig(backoff_s=2.0))
     child = Child("gateway-0", GATEWAY)
-    watchdog.lost(child, 10.0)
-    assert watchdog.due(11.9) == []
-    assert watchdog.due(12.0) == [child]
-    assert watchdog.due(13.0) == []
+    policy.restart_in(child, 10.0)
+    assert policy.due(11.9) == []
+    assert policy.due(12.0) == [child]
+    assert policy.due(13.0) == []
 
 
 # Hanging.
@@ -72,53 +72,53 @@ def beating(heartbeat: Heartbeat, now: float = 0.0) -> Child:
     """A child as if it lived, with this heart."""
     child = Child("trainer", "trainer")
     child.pipe, _ = multiprocessing.Pipe()
-    child.pulse = HeartbeatMonitor(heartbeat, now)
+    child.monitor = HeartbeatMonitor(heartbeat, now)
     return child
 
 
-def looks(watchdog: RestartPolicy, child: Child, start: float, stop: float) -> list[float]:
+def looks(policy: RestartPolicy, child: Child, start: float, stop: float) -> list[float]:
     """Look every second: when it was found to hang."""
     times = [start + i for i in range(int(stop - start) + 1)]
-    return [now for now in times if watchdog.hung([child], now)]
+    return [now for now in times if policy.hung([child], now)]
 
 
-def test_a_child_that_does_not_beat_hangs() -> None:
-    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
+def test_child_without_heartbeat_hangs() -> None:
+    heartbeat, policy = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
     heartbeat.beat()
     child = beating(heartbeat)
-    assert looks(watchdog, child, 0.0, 5.0) == []
-    assert looks(watchdog, child, 6.0, 8.0) == [6.0, 7.0, 8.0]
+    assert looks(policy, child, 0.0, 5.0) == []
+    assert looks(policy, child, 6.0, 8.0) == [6.0, 7.0, 8.0]
     heartbeat.beat()
-    assert looks(watchdog, child, 9.0, 14.0) == []
+    assert looks(policy, child, 9.0, 14.0) == []
 
 
-def test_silence_that_was_announced_is_no_hang_and_ends_with_the_next_beat() -> None:
-    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
+def test_announced_silence_is_no_hang_until_the_next_beat() -> None:
+    heartbeat, policy = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
     heartbeat.beat()
     heartbeat.busy(20.0)
     child = beating(heartbeat)
-    assert looks(watchdog, child, 0.0, 20.0) == []
-    assert looks(watchdog, child, 21.0, 21.0) == [21.0]
+    assert looks(policy, child, 0.0, 20.0) == []
+    assert looks(policy, child, 21.0, 21.0) == [21.0]
     heartbeat.beat()
-    assert looks(watchdog, child, 22.0, 30.0) == [28.0, 29.0, 30.0]
+    assert looks(policy, child, 22.0, 30.0) == [28.0, 29.0, 30.0]
 
 
-def test_a_child_that_starts_may_take_long_but_not_for_ever() -> None:
-    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
-    found = looks(watchdog, beating(heartbeat), 0.0, LONG_S + 10)
+def test_starting_child_may_be_slow_but_not_forever() -> None:
+    heartbeat, policy = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
+    found = looks(policy, beating(heartbeat), 0.0, LONG_S + 10)
     assert found
     assert found[0] == LONG_S + 1
 
 
-def test_when_everything_stood_still_nobody_is_blamed() -> None:
+def test_machine_that_slept_makes_no_child_hang() -> None:
     """A machine that slept: nobody looked, and nobody could beat."""
-    heartbeat, watchdog = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
+    heartbeat, policy = Heartbeat(), RestartPolicy(SupervisionConfig(hang_timeout_s=5.0))
     heartbeat.beat()
     child = beating(heartbeat)
-    assert looks(watchdog, child, 0.0, 1.0) == []
+    assert looks(policy, child, 0.0, 1.0) == []
     later = 1.0 + STANDSTILL_S + 1000.0
-    assert looks(watchdog, child, later, later + 5.0) == []
-    assert looks(watchdog, child, later + 6.0, later + 6.0)
+    assert looks(policy, child, later, later + 5.0) == []
+    assert looks(policy, child, later + 6.0, later + 6.0)
 
 
 # Words.
@@ -129,13 +129,13 @@ def test_when_everything_stood_still_nobody_is_blamed() -> None:
     [
         (1, "exit code 1"),
         (-9, "killed by SIGKILL"),
-        (-9, "no memory left"),
+        (-9, "ran out of memory"),
         (-11, "killed by SIGSEGV"),
         (-7, "shared memory or the disk behind it is full"),
         (-99, "signal 99"),
     ],
 )
-def test_what_ended_a_process_is_said_in_words(code: int, words: str) -> None:
+def test_exit_codes_are_described_in_words(code: int, words: str) -> None:
     assert words in cause(code)
 
 
@@ -144,7 +144,7 @@ def test_what_ended_a_process_is_said_in_words(code: int, words: str) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.promise("kill-supervisor")
-def test_children_that_hang_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+def test_hanging_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     """One in its loop, and one that was stopped."""
     command = [sys.executable, "-m", "tests.support.hanging_children", str(tmp_path)]
     parent = subprocess.Popen(command, cwd=Path(__file__).parents[2])

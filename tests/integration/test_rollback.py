@@ -18,10 +18,10 @@ from agent.checkpoint import CheckpointError
 from agent.learner import Learner
 from agent.rollback import NumbersWentBad
 from server.ipc.messages import (
-    Checkpoint,
+    CheckpointSaved,
     RolledBack,
     SaveBest,
-    Saved,
+    SaveCheckpoint,
     SavedBest,
     TrainerReport,
 )
@@ -89,7 +89,7 @@ def feed(world: World) -> Callable[[], None]:
 
 
 @pytest.mark.promise("repeated-bad-updates")
-def test_nan_weights_are_gone_back_from(
+def test_nan_weights_cause_a_rollback(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -97,7 +97,7 @@ def test_nan_weights_are_gone_back_from(
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        saved = world.ask(Checkpoint(), Saved)
+        saved = world.ask(SaveCheckpoint(), CheckpointSaved)
         good = checkpoint.load(Path(saved.path))
         rate = world.metrics["learning_rate"]
         poison.act, poison.once = nan_weights, True
@@ -117,21 +117,21 @@ def test_nan_weights_are_gone_back_from(
         world.until(lambda: world.reports()["updates_due"] == 0, "it has caught up", 60.0)
         due = (world.metrics["steps_stored"] - 50) * 0.5
         assert poison.updates == due, "going back made no update due, and none undone"
-        again = world.ask(Checkpoint(), Saved)
+        again = world.ask(SaveCheckpoint(), CheckpointSaved)
         assert again.error is None
-    assert f"Training goes on from {saved.path} with 0.25 of learner.learning_rate" in caplog.text
+    assert f"Training continues from {saved.path} with 0.25 of learner.learning_rate" in caplog.text
     state = checkpoint.load(Path(again.path))
     assert state["learner"]["rate_factor"] == 0.25, "a resumed run keeps the lower rate"
     assert state["learner"]["updates"] > good["learner"]["updates"]
 
 
-def test_going_back_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -> None:
+def test_rollback_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -> None:
     """However rarely metrics are reported."""
     settings = {"metrics__every_s": 1000.0, "health__max_consecutive_skips": 5}
     with contextlib.closing(World(tmp_path, **settings, **QUARTER)) as world:
         more = feed(world)
         more()
-        saved = world.ask(Checkpoint(), Saved)
+        saved = world.ask(SaveCheckpoint(), CheckpointSaved)
         assert saved.error is None
         poison.act, poison.once = nan_weights, True
         for _ in range(3):
@@ -143,17 +143,15 @@ def test_going_back_does_not_wait_for_a_report(tmp_path: Path, poison: Poison) -
         world.until(lambda: np.isfinite(policy_of(world)).all(), "it publishes")
 
 
-def test_what_was_saved_after_the_good_checkpoint_is_put_away(
-    tmp_path: Path, poison: Poison
-) -> None:
+def test_rollback_sets_aside_later_checkpoints(tmp_path: Path, poison: Poison) -> None:
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=5)) as world:
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        first = Path(world.ask(Checkpoint(), Saved).path)
+        first = Path(world.ask(SaveCheckpoint(), CheckpointSaved).path)
         more()
         world.until(lambda: world.metrics["updates"] >= 60, "it learns")
-        second = Path(world.ask(Checkpoint(), Saved).path)
+        second = Path(world.ask(SaveCheckpoint(), CheckpointSaved).path)
         assert first != second
         second.write_bytes(second.read_bytes()[:500])  # damaged meanwhile
         poison.act, poison.once = nan_weights, True
@@ -166,7 +164,7 @@ def test_what_was_saved_after_the_good_checkpoint_is_put_away(
 
 
 @pytest.mark.promise("repeated-bad-updates")
-def test_without_a_checkpoint_it_begins_again(
+def test_rollback_without_checkpoint_restarts_from_nothing(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=5)) as world:
@@ -179,25 +177,25 @@ def test_without_a_checkpoint_it_begins_again(
             world.reports(1)
         more()
         world.until(lambda: world.metrics["loss"] > 0, "it learns again")
-    assert "the first weights, for there is no good checkpoint" in caplog.text
+    assert "the initial weights, since no checkpoint is good" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"health__on_divergence": "stop"}, "as health.on_divergence says"),
-        ({"health__max_rollbacks": 2}, "after going back 2 times"),
+        ({"health__on_divergence": "stop"}, "(health.on_divergence is stop)"),
+        ({"health__max_rollbacks": 2}, "Training stopped after 2 rollbacks"),
     ],
 )
 @pytest.mark.promise("repeated-bad-updates")
-def test_it_stops_with_a_message(
+def test_divergence_with_stop_ends_training_with_a_message(
     tmp_path: Path, poison: Poison, changes: dict[str, Any], words: str
 ) -> None:
     world = World(tmp_path, health__max_consecutive_skips=3, **changes)
     try:
         world.play(played(0, 100))
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        saved = world.ask(Checkpoint(), Saved)
+        saved = world.ask(SaveCheckpoint(), CheckpointSaved)
         poison.act = nan_weights  # again and again
         at = 100
         assert world._thread is not None
@@ -222,9 +220,7 @@ def test_it_stops_with_a_message(
 
 
 @pytest.mark.promise("bad-update")
-def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
-    tmp_path: Path, poison: Poison
-) -> None:
+def test_single_bad_update_is_only_skipped_and_counted(tmp_path: Path, poison: Poison) -> None:
     def bad_batch(learner: Learner) -> None:
         objective = learner._objective
         before = objective.targets
@@ -247,24 +243,24 @@ def test_a_single_bad_update_is_skipped_and_counted_and_no_more(
         assert metrics["updates_skipped"] == 1
         assert metrics["rollbacks"] == 0
         assert metrics["learning_rate_factor"] == 1
-        assert world.ask(Checkpoint(), Saved).error is None
+        assert world.ask(SaveCheckpoint(), CheckpointSaved).error is None
 
 
 @pytest.mark.promise("bad-weights")
-def test_nothing_that_is_not_finite_is_saved_or_published(
+def test_weights_that_are_not_finite_are_neither_saved_nor_published(
     tmp_path: Path, poison: Poison, caplog: pytest.LogCaptureFixture
 ) -> None:
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=10**9)) as world:
         more = feed(world)
         more()
         world.until(lambda: world.metrics.get("updates", 0) >= 20, "it learns")
-        good = world.ask(Checkpoint(), Saved)
+        good = world.ask(SaveCheckpoint(), CheckpointSaved)
         poison.act, poison.once = nan_weights, True
         more()
         world.until(lambda: world.metrics.get("updates_skipped"), "it has gone bad")
         more()
         for _ in range(3):
-            refused = world.ask(Checkpoint(), Saved)
+            refused = world.ask(SaveCheckpoint(), CheckpointSaved)
             assert "expected finite numbers, got NaN or infinity" in refused.error
         best = world.ask(SaveBest({"mean": 1.0}), SavedBest)
         assert best.error is not None
@@ -277,7 +273,7 @@ def test_nothing_that_is_not_finite_is_saved_or_published(
 
 
 @pytest.mark.promise("bad-weights")
-def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
+def test_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     state = {"learner": {"network": {"w": torch.tensor([math.nan])}}}
     with pytest.raises(CheckpointError, match=r"got NaN or infinity in learner\.network\.w"):
@@ -285,12 +281,12 @@ def test_a_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
     assert not path.exists()
     # As a version that did not look has left it.
     torch.save({"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "state": state}, path)
-    with pytest.raises(CheckpointError, match="resume from an older one beside it"):
+    with pytest.raises(CheckpointError, match="resume from an older checkpoint beside it"):
         checkpoint.load(path)
 
 
 @pytest.mark.promise("drift-warnings")
-def test_values_that_drift_are_warned_of(
+def test_drifting_values_cause_a_warning(
     tmp_path: Path,
     poison: Poison,
     caplog: pytest.LogCaptureFixture,
@@ -321,7 +317,7 @@ def test_values_that_drift_are_warned_of(
 
 
 @pytest.mark.promise("drift-warnings")
-def test_a_dead_head_is_warned_of(
+def test_dead_head_causes_a_warning(
     tmp_path: Path,
     poison: Poison,
     caplog: pytest.LogCaptureFixture,
@@ -344,11 +340,11 @@ def test_a_dead_head_is_warned_of(
     assert f"the head {name!r} is dead" in caplog.text
 
 
-def test_the_largest_reward_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
+def test_checkpoint_keeps_the_largest_reward(tmp_path: Path) -> None:
     with contextlib.closing(World(tmp_path)) as world:
         feed(world)()
         world.reports()
-        path = Path(world.ask(Checkpoint(), Saved).path)
+        path = Path(world.ask(SaveCheckpoint(), CheckpointSaved).path)
     state = checkpoint.load(path)
     assert state["reward_max"] == 2.0
     with contextlib.closing(World(tmp_path, resume=True)) as world:

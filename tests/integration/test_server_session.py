@@ -35,17 +35,17 @@ def config_for(run: Path, **more: Any) -> Config:
     return config_from(TINY | {"run.dir": str(run)} | settings)
 
 
-def test_after_the_end_nothing_is_left_but_the_runs_folder(tmp_path: Path) -> None:
-    root = logging.getLogger()
+def test_server_session_leaves_only_the_run_folder(tmp_path: Path) -> None:
+    root, others = logging.getLogger(), descendants(os.getpid())
     before = root.level, list(root.handlers)
     run = tmp_path / "run"
     with running(config_for(run)) as supervisor:
-        assert descendants(os.getpid())
+        assert len(descendants(os.getpid())) > len(others)
         supervisor.poll(0.01)
         supervisor.found["remark"] = "played"
         with pytest.raises(ConfigError, match="in use"), running(config_for(run)):
             pass  # somebody has it
-    assert not descendants(os.getpid())
+    assert descendants(os.getpid()) == others
     assert (root.level, root.handlers) == before
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["launch"], summary["remark"]) == (1, "played")
@@ -55,14 +55,15 @@ def test_after_the_end_nothing_is_left_but_the_runs_folder(tmp_path: Path) -> No
         pass  # no game came, so that it may begin again
 
 
-def test_what_raises_within_stops_the_server_and_goes_on(tmp_path: Path) -> None:
+def test_exception_inside_the_session_stops_the_server_and_propagates(tmp_path: Path) -> None:
+    others = descendants(os.getpid())
     with pytest.raises(KeyError, match="what"), running(config_for(tmp_path / "run")):
         raise KeyError("what")
-    assert not descendants(os.getpid())
+    assert descendants(os.getpid()) == others
     assert (tmp_path / "run" / "summary.json").exists()
 
 
-def test_http_is_served_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_server_session_serves_http_if_asked(tmp_path: Path) -> None:
     config = config_for(tmp_path / "run", server__http_port=0)
     with running(config) as supervisor:
         assert supervisor.dashboard is None
@@ -73,11 +74,10 @@ def test_http_is_served_where_it_is_asked_for(tmp_path: Path) -> None:
         assert ready["port"] == supervisor.port
 
 
-def test_a_refused_start_leaves_no_folder_but_one_that_was_there(
-    tmp_path: Path, taken: int
-) -> None:
+def test_refused_start_removes_only_a_folder_it_made(tmp_path: Path, taken: int) -> None:
     for setting in ("server__port", "server__http_port"):
-        config = config_for(tmp_path / "new" / "run", **{setting: taken})
+        ports = {"server__http_port": 0, setting: taken}
+        config = config_for(tmp_path / "new" / "run", **ports)
         with pytest.raises(ConfigError, match=str(taken)), running(config, http=True):
             pass
         assert not (tmp_path / "new" / "run").exists()
@@ -89,7 +89,7 @@ def test_a_refused_start_leaves_no_folder_but_one_that_was_there(
 
 
 @pytest.mark.parametrize("command", ["demo", "demo-mame"])
-def test_a_demo_that_cannot_start_leaves_no_folder(
+def test_demo_that_cannot_start_leaves_no_folder(
     command: str,
     tmp_path: Path,
     taken: int,

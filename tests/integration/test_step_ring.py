@@ -28,12 +28,12 @@ def ring() -> Iterator[StepRing]:
         made.unlink()
 
 
-def test_a_new_ring_is_empty(ring: StepRing) -> None:
+def test_new_ring_is_empty(ring: StepRing) -> None:
     assert (ring.used, ring.free, ring.steps) == (0, 8, 0)
     assert ring.read(100) is None
 
 
-def test_rows_come_out_as_they_went_in(ring: StepRing) -> None:
+def test_ring_returns_rows_as_written(ring: StepRing) -> None:
     block = numbered(SPEC, 0, 5)
     ring.write(block)
     assert (ring.used, ring.free) == (5, 3)
@@ -42,7 +42,7 @@ def test_rows_come_out_as_they_went_in(ring: StepRing) -> None:
     assert_same_rows(got, block)
 
 
-def test_reading_gives_nothing_back_until_it_is_released(ring: StepRing) -> None:
+def test_ring_frees_room_only_on_release(ring: StepRing) -> None:
     ring.write(numbered(SPEC, 0, 8))
     for _ in range(2):
         got = ring.read(3)
@@ -56,7 +56,7 @@ def test_reading_gives_nothing_back_until_it_is_released(ring: StepRing) -> None
     assert got.seq.tolist() == [2, 3, 4]
 
 
-def test_a_reader_that_takes_over_knows_what_was_read(ring: StepRing) -> None:
+def test_second_reader_continues_behind_released_rows(ring: StepRing) -> None:
     rows = numbered(SPEC, 0, 40)
     rows.kind[:] = np.where(np.arange(40) % 5 == 4, FINAL, STEP)
     assert ring.steps_read == 0
@@ -70,7 +70,7 @@ def test_a_reader_that_takes_over_knows_what_was_read(ring: StepRing) -> None:
             assert ring.steps_read == np.count_nonzero(rows.kind[:read] == STEP)
 
 
-def test_a_block_that_does_not_fit_is_refused_whole(ring: StepRing) -> None:
+def test_block_without_room_is_refused_whole(ring: StepRing) -> None:
     ring.write(numbered(SPEC, 0, 6))
     with pytest.raises(ValueError, match="expected at most 2 rows, got 3"):
         ring.write(numbered(SPEC, 6, 3))
@@ -81,13 +81,13 @@ def test_a_block_that_does_not_fit_is_refused_whole(ring: StepRing) -> None:
     assert got.seq.tolist() == list(range(8))
 
 
-def test_an_empty_block_changes_nothing(ring: StepRing) -> None:
+def test_empty_block_changes_nothing(ring: StepRing) -> None:
     ring.write(numbered(SPEC, 0, 8))
     ring.write(numbered(SPEC, 8, 0))
     assert (ring.used, ring.free) == (8, 0)
 
 
-def test_steps_count_steps_alone_and_never_fall(ring: StepRing) -> None:
+def test_step_counter_counts_only_steps_and_never_falls(ring: StepRing) -> None:
     block = numbered(SPEC, 0, 8)
     steps = int(np.count_nonzero(block.kind == STEP))
     assert 0 < steps < 8
@@ -97,7 +97,7 @@ def test_steps_count_steps_alone_and_never_fall(ring: StepRing) -> None:
     assert ring.steps == steps
 
 
-def test_a_read_stops_at_the_end_of_the_memory_and_goes_on_at_its_start(ring: StepRing) -> None:
+def test_read_stops_at_the_wraparound_and_continues_at_the_start(ring: StepRing) -> None:
     ring.write(numbered(SPEC, 0, 6))
     ring.release(6)
     ring.write(numbered(SPEC, 6, 5))
@@ -120,7 +120,7 @@ OPERATIONS = st.lists(
 
 
 @given(operations=OPERATIONS, capacity=st.integers(2, 9), spec=st.sampled_from([SPEC, PIXELS]))
-def test_any_interleaving_gives_the_same_rows_in_the_same_order(
+def test_any_interleaving_of_reads_and_writes_keeps_rows_in_order(
     operations: list[tuple[str, int]], capacity: int, spec: GameSpec
 ) -> None:
     with closing(StepRing.create(spec, capacity)) as ring:
@@ -157,7 +157,9 @@ def _interleave(ring: StepRing, spec: GameSpec, operations: list[tuple[str, int]
     assert_same_rows(joined(read, spec), expected.rows(0, got))
 
 
-def test_the_property_sees_rows_that_a_wrap_around_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interleaving_property_detects_rows_lost_at_the_wraparound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The test above turns red when the part behind the end is not written."""
 
     def without_the_tail(source: StepBlock, target: StepBlock) -> None:
@@ -191,7 +193,7 @@ def write_all(name: str) -> None:
                 written += n
 
 
-def test_two_processes_for_real() -> None:
+def test_ring_carries_rows_between_two_processes() -> None:
     ring = StepRing.create(SPEC, CAPACITY)
     writer = multiprocessing.get_context("spawn").Process(target=write_all, args=(ring.name,))
     writer.start()
@@ -222,7 +224,9 @@ def test_two_processes_for_real() -> None:
         ring.unlink()
 
 
-def test_too_little_shared_memory_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ring_without_enough_shared_memory_is_refused_at_creation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Found out later, it would be a SIGBUS in the middle of a game."""
 
     def full(*_: int) -> None:
@@ -233,7 +237,7 @@ def test_too_little_shared_memory_is_said_beforehand(monkeypatch: pytest.MonkeyP
         StepRing.create(SPEC, 1000)
 
 
-def test_a_writer_that_takes_over_writes_on(ring: StepRing) -> None:
+def test_second_writer_continues_behind_the_first(ring: StepRing) -> None:
     ring.write(numbered(SPEC, 0, 6))
     steps = ring.steps
     ring.take_over()
@@ -255,7 +259,7 @@ class Dying:
         self.counters[key] = value
 
 
-def test_a_block_that_its_writer_did_not_finish_is_not_there(ring: StepRing) -> None:
+def test_unfinished_block_of_a_dead_writer_is_not_read(ring: StepRing) -> None:
     """It died between the counters: of steps, and of rows."""
     ring.write(numbered(SPEC, 0, 3))
     steps, dying = ring.steps, Dying(ring._counters)
@@ -274,7 +278,7 @@ def test_a_block_that_its_writer_did_not_finish_is_not_there(ring: StepRing) -> 
     del got
 
 
-def test_sessions_are_counted_for_the_writers_to_come(ring: StepRing) -> None:
+def test_session_counter_continues_for_later_writers(ring: StepRing) -> None:
     assert [ring.count_session() for _ in range(3)] == [0, 1, 2]
     with closing(StepRing.attach(ring.name, SPEC, 8)) as another:
         assert another.count_session() == 3

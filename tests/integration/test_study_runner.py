@@ -16,9 +16,9 @@ from lab import sync_trainer
 from lab.study import runner as study_runner
 from lab.study.design import Job, jobs
 from lab.study.results import Results
-from lab.study.runner import Began, Done, Failed, News, run
+from lab.study.runner import Began, Done, JobFailed, News, run
 from lab.study.store import load, path_of, read
-from lab.sync_trainer import Evaluation
+from lab.sync_trainer import EvaluationPoint
 from tests.support.fake_results import comparison
 
 WHAT = comparison(seeds=1)
@@ -37,7 +37,7 @@ def last(told: Sequence[tuple[Job, News]]) -> dict[str, type[News]]:
     return {job.key: type(news) for job, news in told}
 
 
-def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
+def test_study_runs_are_complete_or_absent(tmp_path: Path) -> None:
     """A study that is stopped in the middle, a worker that is killed, and one that goes on."""
     wanted = jobs(WHAT)
     expert, a, b = wanted
@@ -45,7 +45,7 @@ def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
     # Stopped in the middle of the run of `a`: the expert's is complete, that one is not.
     stopped = run(wanted, tmp_path, workers=1)
     for job, news in stopped:
-        if job == a and isinstance(news, Evaluation):
+        if job == a and isinstance(news, EvaluationPoint):
             break
     stopped.close()  # type: ignore[attr-defined]
     assert path_of(tmp_path, expert).exists()
@@ -61,7 +61,7 @@ def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
     told = list(run(missing, tmp_path, workers=2))
     assert last(told) == {a.key: Done, b.key: Done}
     assert sum(isinstance(news, Began) for _, news in told) == 2
-    assert sum(isinstance(news, Evaluation) for _, news in told) == 4
+    assert sum(isinstance(news, EvaluationPoint) for _, news in told) == 4
     assert path_of(tmp_path, expert).stat().st_mtime_ns == before
     assert sorted(found(tmp_path).runs) == [("land", "a"), ("land", "b")]
 
@@ -75,7 +75,7 @@ def test_runs_are_complete_or_not_there(tmp_path: Path) -> None:
     assert again.evaluations[0].metrics.keys() == plain[0].metrics.keys()
 
 
-def test_a_worker_that_dies_takes_its_own_run_alone(
+def test_dead_study_worker_costs_only_its_own_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, a, b = jobs(WHAT)
@@ -94,25 +94,25 @@ def test_a_worker_that_dies_takes_its_own_run_alone(
         told.append((job, news))
         if job == a and isinstance(news, Began):
             os.kill(workers[0], signal.SIGKILL)
-    assert last(told) == {a.key: Failed, b.key: Done}
-    assert "exit code -9" in next(n.message for _, n in told if isinstance(n, Failed))
+    assert last(told) == {a.key: JobFailed, b.key: Done}
+    assert "exit code -9" in next(n.message for _, n in told if isinstance(n, JobFailed))
     assert (path_of(tmp_path, a).exists(), path_of(tmp_path, b).exists()) == (False, True)
 
 
-def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+def test_failed_study_run_reports_its_reason(tmp_path: Path) -> None:
     (scene,) = WHAT.scenes
     wrong = comparison(
         seeds=1, variants={"a": {}}, scenes=(type(scene)("land", "x", "NoSuchGame-v1"),)
     )
     told = [news for _, news in run(jobs(wrong), tmp_path, workers=1)]
-    reasons = [news.message for news in told if isinstance(news, Failed)]
+    reasons = [news.message for news in told if isinstance(news, JobFailed)]
     assert len(reasons) == 2
     assert "no expert" in reasons[0]
     assert "NoSuchGame" in reasons[1]
     assert list(tmp_path.rglob("*.jsonl")) == []
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_damaged_study_result_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     for text in ("", "{", '{"seed": 1, "made": {}}\n'):
         path.write_text(text)

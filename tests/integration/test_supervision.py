@@ -17,7 +17,7 @@ import pytest
 from server.ipc.inflight import FILE
 from server.ipc.step_ring import _BEFORE, _STEPS, _STEPS_BEFORE, _WRITTEN, StepRing
 from server.run.events import process_ids, read_events
-from server.supervisor.supervisor import ChildDied
+from server.supervisor.child import ChildDied
 from tests.support.processes import end
 from tests.support.running import Running, client_for
 from tests.support.serve import summary_of
@@ -92,7 +92,7 @@ def until_both_go_on(server: Running, player: Player) -> None:
 
 
 @pytest.mark.promise("kill-gateway")
-def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Player) -> None:
+def test_killed_gateway_is_restarted(server: Running, player: Player) -> None:
     before, steps = server.row["restarts_gateway"], server.supervisor.steps
     pid = server.pid("gateway-0")
     os.kill(pid, signal.SIGKILL)
@@ -114,9 +114,7 @@ def test_a_gateway_that_is_killed_is_started_again(server: Running, player: Play
 
 
 @pytest.mark.promise("kill-trainer")
-def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
-    server: Running, player: Player
-) -> None:
+def test_killed_trainer_is_restarted_while_games_play_on(server: Running, player: Player) -> None:
     before = server.row["restarts_trainer"]
     pid, version = server.pid("trainer"), server.row["policy_version"]
     total = server.row["buffer_total"]
@@ -133,7 +131,7 @@ def test_a_trainer_that_is_killed_is_started_again_and_games_play_on(
 
 
 @pytest.mark.promise("kill-gateway")
-def test_what_hangs_is_killed_and_the_games_wait_for_the_trainer(
+def test_hanging_process_is_killed_and_games_wait_for_the_trainer(
     server: Running, player: Player
 ) -> None:
     """The trainer stands still: the ring fills, and then the games wait. And a gateway too."""
@@ -171,13 +169,13 @@ def half_a_block(ring: StepRing) -> None:
     counters[_STEPS] += 3
 
 
-def test_who_is_started_again_hears_how_things_stand(
+def test_restarted_process_gets_the_current_state(
     server: Running, player: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was changed and asked for since the start holds for the new ones too; and the server
     says of itself that games cannot play while there is no gateway."""
     ready: list[bool] = []
-    restarted = server.supervisor.status.restarted
+    restarted = server.supervisor.publisher.add_restart
 
     def noting(name: str, text: str) -> None:
         ready.append(server.supervisor.status.ready)
@@ -185,12 +183,12 @@ def test_who_is_started_again_hears_how_things_stand(
             half_a_block(server.supervisor._processes.rings[0])  # the last test here counts steps
         restarted(name, text)
 
-    monkeypatch.setattr(server.supervisor.status, "restarted", noting)
+    monkeypatch.setattr(server.supervisor.publisher, "add_restart", noting)
     control = server.supervisor.controller.handle
     for request in ({"set": {"exploration.epsilon": 0.25}}, {"pause": True}, {"evaluate": True}):
         answer = server.do(lambda request=request: control(request, "test"))
         assert "error" not in answer, answer
-    asked = server.supervisor._asked
+    asked = server.supervisor._evaluations.asked
     assert asked is not None
     try:
         before = server.row["restarts_trainer"]
@@ -213,12 +211,12 @@ def test_who_is_started_again_hears_how_things_stand(
     assert ready == [True, False], "without a gateway no game can play"
     server.until(lambda: server.supervisor.status.ready, "games can play", LONG_S)
     assert re.search(
-        r"trainer died \(killed by SIGKILL.*; the last it said: .*process", server.log()
+        r"trainer died \(killed by SIGKILL.*; its last log lines: .*process", server.log()
     )
 
 
 @pytest.mark.promise("kill-trainer")
-def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: Running) -> None:
+def test_restarts_lose_only_steps_in_flight_in_gateways(server: Running) -> None:
     """After all that the tests above did to it."""
     server.until(lambda: server.row["slots"] == 0, "the games are gone")
     row = server.settle()
@@ -230,7 +228,7 @@ def test_when_all_is_said_nothing_was_lost_but_what_died_with_gateways(server: R
 
 
 @pytest.mark.promise("repeated-bad-updates")
-def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
+def test_trainer_that_gives_up_is_not_restarted(tmp_path: Path) -> None:
     """Numbers that went bad go bad again: `health.on_divergence` says that the run stops."""
     bad = {
         "health__on_divergence": "stop",
@@ -243,7 +241,7 @@ def test_a_trainer_that_gives_up_is_not_started_again(tmp_path: Path) -> None:
             while server.error is None and time.monotonic() < deadline:
                 client.act(np.ones(3), 1.0)
         assert isinstance(server.error, ChildDied)
-        assert "as health.on_divergence says" in str(server.error)
+        assert "Training stopped (health.on_divergence" in str(server.error)
         assert server.supervisor.row["restarts_trainer"] == 0
         server.close(check=False)
         names = [event["event"] for event in read_events(server.folder.path)]
@@ -293,9 +291,7 @@ every_s = 0.1
 
 
 @pytest.mark.promise("kill-all")
-def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
-    serve: Any, tmp_path: Path
-) -> None:
+def test_start_after_killing_everything_reports_steps_in_flight(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
     server = serve("--config", str(config), "--run", str(run))
@@ -333,7 +329,7 @@ def test_when_everything_is_killed_the_next_start_says_what_was_in_flight(
 
 
 @pytest.mark.promise("restart-limit")
-def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: Path) -> None:
+def test_too_many_restarts_end_with_exit_code_1_and_a_message(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
     server = serve("--config", str(config), "--run", str(run), *ONCE)
@@ -348,4 +344,4 @@ def test_too_many_restarts_are_an_exit_code_and_a_message(serve: Any, tmp_path: 
     assert len(errors.splitlines()) == 1
     assert "understudy serve: gateway-0 died (killed by SIGKILL" in errors
     assert "restart_refused" in [event["event"] for event in read_events(run)]
-    assert "not started again, for it has been 1 times within 600 s" in errors
+    assert "not restarted, since it was 1 times within 600 s" in errors

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from config.load import ConfigError, config_from
 from protocol.spaces import GameSpec, Observation
 from server.gateway import process as gateway_process
 from server.gateway.frame_loop import FrameLoop
-from server.ipc.messages import Dumped, Failed, Saved
+from server.ipc.messages import CheckpointSaved, DumpWritten, ProcessFailed
 from server.net.sockets import listen
 from server.run.directory import RunDirectory
 from server.run.metrics_log import plain
-from server.supervisor.supervisor import ChildDied, Supervisor
+from server.supervisor.child import ChildDied
+from server.supervisor.supervisor import Supervisor
 from tests.support.running import RawClient, Running, client_for, hello_fields
 from tests.support.worlds import SPEC
 
@@ -46,7 +46,7 @@ def play(server: Running, frames: int, **more: Any) -> int:
     return frames - 1
 
 
-def test_settle_waits_until_all_is_stored_and_learnt(server: Running) -> None:
+def test_settle_waits_until_all_steps_are_stored_and_learnt(server: Running) -> None:
     before = server.row.get("steps_stored", 0)
     steps = play(server, 200)
     row = server.settle()
@@ -57,7 +57,7 @@ def test_settle_waits_until_all_is_stored_and_learnt(server: Running) -> None:
     assert server.supervisor.steps == row["steps_stored"]
 
 
-def test_settle_and_pause_do_not_depend_on_reports_or_on_what_http_shows(tmp_path: Path) -> None:
+def test_settle_and_pause_do_not_depend_on_reports_or_status(tmp_path: Path) -> None:
     with Running(tmp_path / "run", metrics__every_s=1000.0) as server:
         supervisor, control = server.supervisor, server.supervisor.controller.handle
         supervisor.publisher.update(paused=True)  # which would be wrong
@@ -77,7 +77,7 @@ def test_settle_and_pause_do_not_depend_on_reports_or_on_what_http_shows(tmp_pat
         assert server.do(lambda: control({"pause": False}, "test"))["text"] == "training goes on"
 
 
-def test_settle_without_a_game_or_with_one_that_plays(tmp_path: Path) -> None:
+def test_settle_without_a_game_returns_and_with_a_playing_one_times_out(tmp_path: Path) -> None:
     with Running(tmp_path / "run", metrics__every_s=1000.0) as server:
         assert server.do(server.supervisor.settle, 60.0)
         with RawClient(server.port, timeout_s=60).welcome() as client:
@@ -85,27 +85,27 @@ def test_settle_without_a_game_or_with_one_that_plays(tmp_path: Path) -> None:
             assert not server.do(lambda: server.supervisor.settle(0.5))
 
 
-def test_a_checkpoint_is_of_the_moment_it_was_asked_for(server: Running) -> None:
+def test_requested_checkpoint_is_of_the_moment_of_the_request(server: Running) -> None:
     """Others, which nobody asked for, are written all the time here."""
     for _ in range(3):
         play(server, 50)
         row = server.settle()
-        saved = server.do(server.supervisor.checkpoint)
+        saved = server.do(server.supervisor.trainer.checkpoint)
         assert saved.error is None
         assert checkpoint.load(Path(saved.path))["frames"] == row["frames"]
 
 
-def test_a_dump_holds_what_was_played(server: Running, tmp_path: Path) -> None:
+def test_audit_dump_holds_what_was_played(server: Running, tmp_path: Path) -> None:
     play(server, 50)
     row = server.settle()
     path = tmp_path / "replay.npz"
-    server.do(lambda: server.supervisor.dump(str(path)))
+    server.do(lambda: server.supervisor.trainer.dump(str(path)))
     with np.load(path) as file:
         assert len(file["seq"]) == row["buffer_total"]
         assert len(file["batch_seq"]) == row["updates"] * 16
 
 
-def test_metrics_are_kept_row_by_row(server: Running) -> None:
+def test_metrics_are_written_row_by_row(server: Running) -> None:
     server.wait_rows()
     lines = server.folder.metrics.read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -114,7 +114,7 @@ def test_metrics_are_kept_row_by_row(server: Running) -> None:
     assert not any(isinstance(value, float) and math.isnan(value) for value in rows[-1].values())
 
 
-def test_the_last_numbers_stay_when_a_mean_has_no_rows(server: Running) -> None:
+def test_last_values_remain_when_a_mean_has_no_rows(server: Running) -> None:
     play(server, 100)
     server.settle()
     server.wait_rows(3)
@@ -122,49 +122,48 @@ def test_the_last_numbers_stay_when_a_mean_has_no_rows(server: Running) -> None:
     assert math.isfinite(server.supervisor.last["td_err_mean_dqn"])
 
 
-def test_the_lines_of_the_trainer_are_kept_and_logged(server: Running) -> None:
+def test_trainer_lines_are_kept_and_logged(server: Running) -> None:
     play(server, 600)
     server.settle()
-    server.until(lambda: server.supervisor.lines, "there is a line")
-    assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.supervisor.lines
+    server.until(lambda: server.supervisor._metrics.lines, "there is a line")
+    assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.supervisor._metrics.lines
     assert "[BATCH] Step 100: 16 DQN (100.0%) / 0 expert (0.0%)" in server.log()
 
 
-def test_the_log_has_a_line_for_each_game_that_comes(server: Running) -> None:
+def test_log_has_a_line_for_every_connecting_game(server: Running) -> None:
     with RawClient(server.port).welcome(client="my-game/7") as client:
         session = client.fields["session"]
     line = f"welcome to session {session}: my-game/7, train, 1 slots"
     server.until(lambda: line in server.log(), "it is logged")
 
 
-def test_a_late_failure_does_not_keep_it_from_stopping(server: Running) -> None:
+def test_failure_during_stop_does_not_prevent_the_stop(server: Running) -> None:
     supervisor = server.supervisor
     play(server, 2)  # so that it has a game, and a trainer that was ready
     supervisor._stopping = True
     try:
-        supervisor._handle(Failed("trainer: too late to matter"))
+        supervisor._handle(ProcessFailed("trainer: too late to matter"))
     finally:
         supervisor._stopping = False
     assert "too late to matter" in server.log()
     ready = supervisor._processes.ready
-    supervisor._handle(Failed("trainer: in the middle"))  # what follows is its end
+    supervisor._handle(ProcessFailed("trainer: in the middle"))  # what follows is its end
     supervisor._processes.ready = None
     try:
         with pytest.raises(ConfigError, match="in time"):
-            supervisor._handle(Failed("trainer: in time"))
+            supervisor._handle(ProcessFailed("trainer: in time"))
     finally:
         supervisor._processes.ready = ready
 
 
-def test_messages_that_nobody_sends_are_refused(server: Running) -> None:
+def test_unknown_messages_are_refused(server: Running) -> None:
     with pytest.raises(TypeError, match=r"expected a message of server\.ipc\.messages"):
         server.supervisor._handle("hello")
 
 
-def test_an_answer_that_does_not_come_is_said(server: Running) -> None:
-
+def test_missing_answer_of_a_process_is_reported(server: Running) -> None:
     def ask() -> None:
-        server.supervisor._ask(Saved("nothing that it answers"), Dumped, 0.1)
+        server.supervisor.trainer._ask(CheckpointSaved("nothing that it answers"), DumpWritten, 0.1)
 
     with pytest.raises(TimeoutError, match="expected the trainer to answer"):
         server.do(ask)
@@ -180,7 +179,7 @@ def refused(folder: Path, **settings: Any) -> str:
 
 
 @pytest.mark.parametrize("gateways", [1, 2])
-def test_a_port_in_use_is_said(tmp_path: Path, gateways: int) -> None:
+def test_port_in_use_is_reported(tmp_path: Path, gateways: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = refused(tmp_path, server__port=port, server__gateways=gateways)
@@ -190,7 +189,7 @@ def test_a_port_in_use_is_said(tmp_path: Path, gateways: int) -> None:
 
 @pytest.mark.parametrize("ours", [1, 2])
 @pytest.mark.parametrize("theirs", [1, 2])
-def test_another_servers_port_is_in_use(
+def test_port_of_another_server_counts_as_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: int, theirs: int
 ) -> None:
     """Several gateways share a port with each other, and with nobody else: not even with a server
@@ -216,13 +215,13 @@ def supervisor_with(path: Path, *, gateways: int, port: int) -> Supervisor:
     return Supervisor(config, RunDirectory.open(config, resume=False))
 
 
-def test_an_address_of_another_machine_is_said(tmp_path: Path) -> None:
+def test_address_of_another_machine_is_reported(tmp_path: Path) -> None:
     elsewhere = {"server__host": "192.0.2.1", "server__insecure": True}
     assert "cannot listen on 192.0.2.1" in refused(tmp_path, **elsewhere)
 
 
 @pytest.mark.parametrize("field", ["server.device", "trainer.device", "replay.device"])
-def test_a_device_that_is_not_there_is_said_at_the_start(tmp_path: Path, field: str) -> None:
+def test_missing_device_is_reported_at_start(tmp_path: Path, field: str) -> None:
     message = refused(tmp_path, **{field.replace(".", "__"): "cuda:99"})
     assert f"{field} is 'cuda:99'" in message
     assert "set it to cpu or auto" in message
@@ -233,7 +232,7 @@ def test_a_device_that_is_not_there_is_said_at_the_start(tmp_path: Path, field: 
 
 @pytest.mark.parametrize("name", ["gateway-0", "trainer"])
 @pytest.mark.promise("restart-limit")
-def test_a_process_that_dies_ends_the_server_in_order(tmp_path: Path, name: str) -> None:
+def test_dead_process_without_restarts_stops_the_server_cleanly(tmp_path: Path, name: str) -> None:
     """Where nothing is started again. Nothing is left behind (see Running.close), and nothing is
     lost, whoever it was."""
     with Running(tmp_path / "run", supervision__max_restarts=0) as server:
@@ -271,10 +270,10 @@ def with_a_broken_policy(*args: Any) -> None:
 
 
 @pytest.mark.parametrize("broken", [with_a_broken_turn, with_a_broken_policy])
-def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
+def test_gateway_that_cannot_continue_reports_it_instead_of_blocking_games(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
 ) -> None:
-    monkeypatch.setattr("server.supervisor.processes.gateway_process", SimpleNamespace(main=broken))
+    monkeypatch.setattr("server.supervisor.entry_points.gateway", broken)
     with Running(tmp_path / "run", supervision__max_restarts=0) as server:
         with RawClient(server.port, timeout_s=60.0) as client:
             client.send([1, hello_fields()])
@@ -290,7 +289,7 @@ def test_a_gateway_that_cannot_go_on_says_so_instead_of_letting_games_wait(
 
 
 @pytest.mark.promise("game-over-memory")
-def test_a_game_too_large_for_this_machine_is_refused_and_another_can_play(tmp_path: Path) -> None:
+def test_game_too_large_for_the_machine_is_refused_and_another_accepted(tmp_path: Path) -> None:
     huge = GameSpec("huge", Observation("float32", (250_000,)), SPEC.actions).checked()
     with Running(tmp_path / "run", server__max_game_bytes=2**26) as server:
         for _ in range(2):
@@ -305,7 +304,7 @@ def test_a_game_too_large_for_this_machine_is_refused_and_another_can_play(tmp_p
         server.settle()
 
 
-def test_a_game_that_shared_memory_does_not_hold_is_refused(tmp_path: Path) -> None:
+def test_game_too_large_for_shared_memory_is_refused(tmp_path: Path) -> None:
     with Running(
         tmp_path / "run", server__ring_steps=10**11, server__max_game_bytes=2**60
     ) as server:
@@ -321,6 +320,6 @@ def test_a_game_that_shared_memory_does_not_hold_is_refused(tmp_path: Path) -> N
 # Rows as JSON.
 
 
-def test_a_row_is_what_json_can_hold() -> None:
+def test_metrics_row_is_valid_json() -> None:
     row = {"a": 1.0, "b": 0.5, "c": math.nan, "d": math.inf, "e": -2.0}
     assert json.dumps(plain(row)) == '{"a": 1, "b": 0.5, "c": null, "d": null, "e": -2}'

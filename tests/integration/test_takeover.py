@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,16 @@ from config.models import Config
 from server.ipc import shared_memory
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
-    Checkpoint,
-    Dump,
-    Dumped,
-    Failed,
+    CheckpointSaved,
+    DumpWritten,
     GameDecided,
-    Log,
+    LogLine,
+    ProcessFailed,
     Ready,
-    Saved,
+    SaveCheckpoint,
     Stop,
     TrainerReport,
+    WriteDump,
 )
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
@@ -43,7 +42,7 @@ from tests.support.replay_model import SPEC, Games, block_of
 from tests.support.trainer import config_with
 from tests.support.worlds import joined
 
-pytestmark = [pytest.mark.usefixtures("nursery", "no_leaks"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(300)]
 
 PATIENCE_S = 60.0
 
@@ -110,7 +109,7 @@ class Table:
                 while self.pipe.poll(0.02):
                     message = self.pipe.recv()
                     self.messages.append(message)
-                    assert not isinstance(message, Failed), message.text
+                    assert not isinstance(message, ProcessFailed), message.text
                     if isinstance(message, kind):
                         return message
             except (EOFError, OSError):
@@ -145,7 +144,7 @@ class Table:
     def stop(self) -> dict[str, float]:
         """Stop in order; the last metrics."""
         self.pipe.send(Stop())
-        self.hear(Saved)
+        self.hear(CheckpointSaved)
         self._process.join(PATIENCE_S)
         assert self._process.exitcode == 0
         self.pipe.close()
@@ -153,7 +152,7 @@ class Table:
         return reports[-1].metrics
 
     def warnings(self) -> list[str]:
-        return [m.text for m in self.messages if isinstance(m, Log) and m.level >= 30]
+        return [m.text for m in self.messages if isinstance(m, LogLine) and m.level >= 30]
 
     def check(self, dump: Path) -> None:
         """Everything that was written is stored, once, in order and by whom it was played."""
@@ -161,7 +160,7 @@ class Table:
         while any(ring.used for ring in self.rings):
             assert time.monotonic() < deadline, "the rings are not drained"
             time.sleep(0.01)
-        self.ask(Dump(str(dump)), Dumped)
+        self.ask(WriteDump(str(dump)), DumpWritten)
         stored = load_dump(dump)
         written = [joined(blocks, SPEC) for blocks in self.written]
         for number, rows in enumerate(written):
@@ -190,15 +189,6 @@ class Table:
             ring.unlink()
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[None]:
-    """Processes begin with torch in them: it takes longer to load than all the rest."""
-    multiprocessing.set_forkserver_preload(["server.trainer.process"])
-    forkserver.ensure_running()  # before anybody counts what a test leaves behind
-    yield
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
-
-
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[Table]:
     settings = {
@@ -217,7 +207,7 @@ def table(tmp_path: Path) -> Iterator[Table]:
 
 
 @pytest.mark.promise("trainer-takeover")
-def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
+def test_trainer_killed_at_any_moment_loses_and_doubles_nothing(
     table: Table, tmp_path: Path
 ) -> None:
     table.play()
@@ -246,7 +236,9 @@ def test_at_whatever_moment_it_is_killed_nothing_is_lost_or_doubled(
 
 
 @pytest.mark.promise("trainer-takeover")
-def test_killed_again_and_again_at_random(table: Table, tmp_path: Path) -> None:
+def test_trainer_killed_repeatedly_at_random_loses_and_doubles_nothing(
+    table: Table, tmp_path: Path
+) -> None:
     rng = random.Random(1)
     table.play()
     for _ in range(5):
@@ -256,7 +248,7 @@ def test_killed_again_and_again_at_random(table: Table, tmp_path: Path) -> None:
         table.kill()
     table.start()
     table.ready()
-    before = table.ask(Checkpoint(), Saved)
+    before = table.ask(SaveCheckpoint(), CheckpointSaved)
     assert before.error is None
     table.stop_playing()
     table.check(tmp_path / "dump.npz")

@@ -64,12 +64,12 @@ def bystander(port: int) -> Iterator[TempestClient]:
 
 def stored(server: Running, path: Path) -> dict[str, Any]:
     """What the replay holds."""
-    server.do(lambda: server.supervisor.dump(str(path)))
+    server.do(lambda: server.supervisor.trainer.dump(str(path)))
     with np.load(path) as file:
         return dict(file)
 
 
-def test_what_comes_in_pieces_is_stored_with_the_tags_that_it_was_answered_with(
+def test_frames_in_pieces_are_stored_with_the_actor_of_their_answer(
     server: Running, port: int, tmp_path: Path
 ) -> None:
     before = set(stored(server, tmp_path / "before.npz")["stream"].tolist())
@@ -125,7 +125,7 @@ def until_logged(server: Running, code: str, words: str) -> None:
     server.until(said, f"the log says {code}: {words}")
 
 
-def test_hostile_bytes_end_their_connection_and_no_other(
+def test_hostile_bytes_close_only_their_connection(
     server: Running, port: int, bystander: TempestClient
 ) -> None:
     good = framed(payload([0.0] * 3))
@@ -155,7 +155,7 @@ def test_hostile_bytes_end_their_connection_and_no_other(
     assert server.error is None
 
 
-def test_one_that_ends_within_a_frame_is_counted(server: Running, port: int) -> None:
+def test_connection_that_ends_inside_a_frame_is_counted(server: Running, port: int) -> None:
     before = server.wait_rows()["errors_message_truncated"]
     with TempestClient(port) as client:
         assert client.frame([0.0] * 3) is not None
@@ -163,7 +163,7 @@ def test_one_that_ends_within_a_frame_is_counted(server: Running, port: int) -> 
     server.until_row(errors_message_truncated=before + 1)
 
 
-def test_games_of_both_formats_may_play_the_same_game(server: Running, port: int) -> None:
+def test_clients_of_both_formats_play_the_same_game(server: Running, port: int) -> None:
     with RawClient(server.port).welcome(SPEC) as other, TempestClient(port) as client:
         for seq in range(20):
             answer = other.frame(seq, obs_of(0.5), reward=[1.0, 2.0])
@@ -171,7 +171,7 @@ def test_games_of_both_formats_may_play_the_same_game(server: Running, port: int
             assert client.frame([0.5] * 3, **AIM) is not None
 
 
-def test_settings_for_the_games_are_changed_while_they_play(server: Running, port: int) -> None:
+def test_game_settings_change_while_older_clients_play(server: Running, port: int) -> None:
     with TempestClient(port) as client:
 
         def settings() -> tuple[int, ...]:
@@ -189,7 +189,7 @@ def test_settings_for_the_games_are_changed_while_they_play(server: Running, por
         assert settings() == (0, 33)
 
 
-def test_a_client_asks_for_checkpoints_and_gets_few(server: Running, port: int) -> None:
+def test_checkpoint_requests_of_a_client_are_rate_limited(server: Running, port: int) -> None:
     with TempestClient(port) as client:
         for k in range(100):
             assert client.frame([0.0] * 3, save=k % 2) is not None
@@ -202,7 +202,7 @@ def test_a_client_asks_for_checkpoints_and_gets_few(server: Running, port: int) 
     assert server.log().count("a client asked for a checkpoint") == 1
 
 
-def test_the_expert_is_exchanged_while_they_play(server: Running, port: int) -> None:
+def test_expert_plugin_is_replaced_while_games_play(server: Running, port: int) -> None:
     """For one that is not there, for one that fails, for none, and for itself."""
 
     def change(name: str) -> None:

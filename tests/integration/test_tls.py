@@ -82,12 +82,14 @@ class SecureClient(RawClient):
 # Games.
 
 
-def test_games_play_and_learn_over_tls(server: Running, game: Bystander) -> None:
+def test_games_play_and_the_server_learns_over_tls(server: Running, game: Bystander) -> None:
     with game.undisturbed():
         server.until(lambda: server.row.get("updates", 0) > 5, "it learns", 60.0)
 
 
-def test_long_messages_go_through(server: Running, pair: Pair, game: Bystander) -> None:
+def test_messages_longer_than_a_tls_record_pass(
+    server: Running, pair: Pair, game: Bystander
+) -> None:
     """Longer than one record of TLS (16 KiB), in both directions, and many slots at once."""
     n = 4096
     with client_for(server.port, ca=pair.cert, slots=n, role="eval") as client, game.undisturbed():
@@ -98,7 +100,7 @@ def test_long_messages_go_through(server: Running, pair: Pair, game: Bystander) 
             assert (answers.actors == 1).all()
 
 
-def test_games_in_the_care_of_the_server_know_it(tmp_path: Path) -> None:
+def test_own_games_trust_their_servers_certificate_under_any_name(tmp_path: Path) -> None:
     """Those of the demo: it is their server, whatever name its certificate is of."""
     elsewhere = make(tmp_path, of="DNS:elsewhere.example")
     options = GameOptions("CartPole-v1", "127.0.0.1", 1, own=elsewhere.cert)
@@ -115,7 +117,7 @@ def test_games_in_the_care_of_the_server_know_it(tmp_path: Path) -> None:
     assert tls_of(GameOptions("CartPole-v1", "127.0.0.1", 1, ca=elsewhere.cert)) is not None
 
 
-def test_play_reaches_it(server: Running, pair: Pair, game: Bystander) -> None:
+def test_play_command_connects_over_tls(server: Running, pair: Pair, game: Bystander) -> None:
     """Another game than the run's: it is refused by name, so TLS and token were well."""
     words = ["--env", "CartPole-v1", "--episodes", "1", "--connect", f"127.0.0.1:{server.port}"]
     with game.undisturbed():
@@ -134,7 +136,7 @@ def test_play_reaches_it(server: Running, pair: Pair, game: Bystander) -> None:
             assert "episode" not in done.stdout
 
 
-def test_bytes_may_come_one_by_one(server: Running, pair: Pair, game: Bystander) -> None:
+def test_tls_bytes_may_arrive_one_by_one(server: Running, pair: Pair, game: Bystander) -> None:
     with SecureClient(server.port, pair.cert) as client, game.undisturbed():
         client.welcome(role="eval")
         for byte in b"\x00\x00\x00\x03\x92\x04\x07":
@@ -142,7 +144,7 @@ def test_bytes_may_come_one_by_one(server: Running, pair: Pair, game: Bystander)
         assert client.recv() == [14, 7]
 
 
-def test_an_error_is_told_and_the_connection_ends(
+def test_protocol_error_over_tls_is_sent_before_closing(
     server: Running, pair: Pair, game: Bystander
 ) -> None:
     with SecureClient(server.port, pair.cert) as client, game.undisturbed():
@@ -154,7 +156,7 @@ def test_an_error_is_told_and_the_connection_ends(
         assert client.rest() == [], "BYE ends it too"
 
 
-def test_a_wrong_certificate_is_not_trusted(server: Running, pair: Pair, other: Pair) -> None:
+def test_client_refuses_an_untrusted_certificate(server: Running, pair: Pair, other: Pair) -> None:
     for options in ({"ca": other.cert}, {"tls": True}):
         with pytest.raises(TlsError, match=r"not trusted.*\(ca=FILE; --ca FILE"):
             client_for(server.port, **options)
@@ -169,13 +171,13 @@ def test_a_wrong_certificate_is_not_trusted(server: Running, pair: Pair, other: 
         assert client.ping() > 0
 
 
-def test_the_name_has_to_be_the_certificates(tmp_path: Path) -> None:
+def test_client_refuses_a_certificate_of_another_name(tmp_path: Path) -> None:
     elsewhere = make(tmp_path, of="DNS:elsewhere.example")
     with FakeTls(elsewhere, nothing) as port, pytest.raises(TlsError, match="mismatch"):
         client_for(port, ca=elsewhere.cert)
 
 
-def test_a_client_takes_nothing_older_than_1_2(pair: Pair) -> None:
+def test_client_refuses_tls_older_than_1_2(pair: Pair) -> None:
     """The server's side of the same is below."""
     context = client_tls.context(False, pair.cert)
     assert context is not None
@@ -185,7 +187,7 @@ def test_a_client_takes_nothing_older_than_1_2(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("version", ["TLSv1_1", "TLSv1_2", "TLSv1_3"])
-def test_the_server_speaks_1_2_and_later(
+def test_server_refuses_tls_older_than_1_2(
     server: Running, pair: Pair, game: Bystander, version: str
 ) -> None:
     context = ssl.create_default_context(cafile=pair.cert)
@@ -204,7 +206,9 @@ def test_the_server_speaks_1_2_and_later(
                 assert secure.version() == version.replace("_", ".")
 
 
-def test_what_speaks_no_tls_gets_nothing_and_harms_nobody(server: Running, game: Bystander) -> None:
+def test_connection_without_tls_gets_no_answer_and_disturbs_nobody(
+    server: Running, game: Bystander
+) -> None:
     before = server.row.get("errors_tls_failed", 0)
     with game.undisturbed():
         for said in (b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x02\x91\x05", b"\xff" * 5000):
@@ -227,7 +231,7 @@ def everything(sock: socket.socket) -> bytes:
     return data
 
 
-def test_who_does_not_shake_hands_is_cut_off(server: Running, game: Bystander) -> None:
+def test_unfinished_tls_handshake_times_out(server: Running, game: Bystander) -> None:
     """Half-open, or in the middle of it: after the time that HELLO has, too."""
     context = ssl.create_default_context()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -245,7 +249,7 @@ def test_who_does_not_shake_hands_is_cut_off(server: Running, game: Bystander) -
     server.until_row(clients=1)
 
 
-def test_a_client_with_tls_learns_that_there_is_none(pair: Pair, tmp_path: Path) -> None:
+def test_tls_client_at_a_plain_server_gets_a_clear_error(pair: Pair, tmp_path: Path) -> None:
     with Running(tmp_path / "plain") as plain:
         plain.until(lambda: plain.supervisor.status.ready, "the gateways run", 60.0)
         with pytest.raises(TlsError, match=r"expected TLS .*server\.tls_cert"):
@@ -256,9 +260,7 @@ def test_a_client_with_tls_learns_that_there_is_none(pair: Pair, tmp_path: Path)
 # How many may shake hands.
 
 
-def test_too_many_handshakes_cost_the_address_that_begins_them(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_handshakes_per_address_are_limited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls_server, "HANDSHAKES", 8)
 
     async def scene() -> None:
@@ -301,7 +303,7 @@ def test_too_many_handshakes_cost_the_address_that_begins_them(
     asyncio.run(scene())
 
 
-def test_handshakes_of_an_address_have_a_pace(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handshake_rate_per_address_is_limited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls_server, "HANDSHAKES_BURST", 5.0)
     monkeypatch.setattr(tls_server, "HANDSHAKES_PER_S", 0.001)
 
@@ -337,7 +339,7 @@ def test_handshakes_of_an_address_have_a_pace(pair: Pair, monkeypatch: pytest.Mo
 # The certificate.
 
 
-def test_what_cannot_be_used_is_said(pair: Pair, other: Pair, tmp_path: Path) -> None:
+def test_unusable_certificate_or_key_is_reported(pair: Pair, other: Pair, tmp_path: Path) -> None:
     def refused(cert: Path | None, key: Path | None) -> str:
         with pytest.raises(ConfigError) as caught:
             certificate(ServerConfig(tls_cert=cert, tls_key=key))
@@ -358,12 +360,14 @@ def test_what_cannot_be_used_is_said(pair: Pair, other: Pair, tmp_path: Path) ->
     assert certificate(ServerConfig()) is None
 
 
-def test_a_server_does_not_start_with_them(pair: Pair, other: Pair, tmp_path: Path) -> None:
+def test_server_refuses_to_start_with_an_unusable_certificate(
+    pair: Pair, other: Pair, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="of another certificate"):
         Running(tmp_path / "x", server__tls_cert=str(pair.cert), server__tls_key=str(other.key))
 
 
-def test_a_renewed_one_is_taken_up_and_a_broken_one_is_not(
+def test_renewed_certificate_is_reloaded_and_a_broken_one_ignored(
     other: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = make(tmp_path / "mine")
@@ -423,7 +427,9 @@ def web(server: Running, pair: Pair) -> Iterator[HttpServer]:
         yield one
 
 
-def test_http_is_https(web: HttpServer, pair: Pair, game: Bystander) -> None:
+def test_http_port_speaks_https_with_a_certificate(
+    web: HttpServer, pair: Pair, game: Bystander
+) -> None:
     assert web.url.startswith("https://127.0.0.1:")
     context = ssl.create_default_context(cafile=pair.cert)
     with game.undisturbed():
@@ -441,7 +447,7 @@ def test_http_is_https(web: HttpServer, pair: Pair, game: Bystander) -> None:
         plain.close()
 
 
-def test_it_ends_with_its_server(
+def test_https_connections_end_with_their_server(
     server: Running, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     with HttpServer(

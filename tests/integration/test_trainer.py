@@ -24,19 +24,19 @@ from server.gateway.connection import GOODBYE_S
 from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
 from server.ipc.messages import (
     Changed,
-    Checkpoint,
-    Dump,
-    Dumped,
-    Failed,
+    CheckpointSaved,
+    DumpWritten,
     GameDecided,
     Pause,
+    ProcessFailed,
     Ready,
-    Record,
-    Recorded,
+    RecordingWritten,
     SaveBest,
-    Saved,
+    SaveCheckpoint,
     SavedBest,
     Stop,
+    WriteDump,
+    WriteRecording,
 )
 from server.trainer import process as trainer_process
 from server.trainer import restore
@@ -66,7 +66,7 @@ def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
 Make = Callable[..., World]
 
 
-def test_the_first_weights_are_there_before_any_step(worlds: Make) -> None:
+def test_first_weights_are_published_before_any_step(worlds: Make) -> None:
     world = worlds()
     assert world.slot.version == 1
     out = np.empty(world.slot.size, np.float32)
@@ -74,7 +74,7 @@ def test_the_first_weights_are_there_before_any_step(worlds: Make) -> None:
     np.testing.assert_array_equal(out, world.trainer._learner.policy_vector().numpy())
 
 
-def test_all_that_is_written_is_stored(worlds: Make) -> None:
+def test_every_row_of_the_rings_is_stored(worlds: Make) -> None:
     world = worlds(rings=2)
     for start in range(0, 600, 60):
         world.play(played(start, 60, stream=7), ring=0)
@@ -93,7 +93,7 @@ def test_all_that_is_written_is_stored(worlds: Make) -> None:
         np.testing.assert_array_equal(rows.action[mine], played(0, 600).action)
 
 
-def test_final_rows_are_stored_but_not_counted(worlds: Make) -> None:
+def test_final_rows_are_stored_but_not_counted_as_steps(worlds: Make) -> None:
     world = worlds()
     block = played(0, 10)
     block.kind[9], block.actor[9], block.action[9], block.reward[9] = FINAL, 0, 0, 0
@@ -102,7 +102,7 @@ def test_final_rows_are_stored_but_not_counted(worlds: Make) -> None:
     assert row["steps_stored"] == row["buffer_total"] == 9
 
 
-def test_learning_begins_with_min_steps_and_keeps_to_the_ratio(worlds: Make) -> None:
+def test_learning_starts_at_min_steps_and_keeps_the_replay_ratio(worlds: Make) -> None:
     world = worlds()
     world.play(played(0, 50))
     world.until(lambda: world.metrics.get("steps_stored") == 50, "they are stored")
@@ -116,7 +116,7 @@ def test_learning_begins_with_min_steps_and_keeps_to_the_ratio(worlds: Make) -> 
     assert world.reports(3)["updates"] == 50
 
 
-def test_without_training_it_stores_and_publishes_nothing_new(worlds: Make) -> None:
+def test_disabled_training_stores_rows_and_publishes_nothing(worlds: Make) -> None:
     world = worlds(trainer__enabled=False)
     world.play(played(0, 200))
     row = world.reports()
@@ -125,7 +125,7 @@ def test_without_training_it_stores_and_publishes_nothing_new(worlds: Make) -> N
     assert (row["steps_stored"], row["updates"]) == (200, 0)
 
 
-def test_new_weights_are_published_while_it_learns(worlds: Make) -> None:
+def test_new_weights_are_published_while_learning(worlds: Make) -> None:
     world = worlds()
     world.play(played(0, 150))
     world.until(lambda: world.slot.version > 1, "there is a second version")
@@ -139,7 +139,7 @@ def test_new_weights_are_published_while_it_learns(worlds: Make) -> None:
     assert world.slot.version == version, "nothing new is published where nothing was learnt"
 
 
-def test_metrics_are_of_the_real_rows(worlds: Make) -> None:
+def test_metrics_describe_the_stored_rows(worlds: Make) -> None:
     world = worlds(metrics__every_s=30.0)
     world.play(played(0, 90))
     row = world.stop()
@@ -148,7 +148,7 @@ def test_metrics_are_of_the_real_rows(worlds: Make) -> None:
     assert row["ring_fill"] == 0
 
 
-def test_a_mean_over_no_rows_is_no_number(worlds: Make) -> None:
+def test_mean_without_rows_is_nan(worlds: Make) -> None:
     world = worlds()
     world.play(played(0, 20, actor=DQN))
     world.until(lambda: world.metrics.get("steps_stored") == 20, "they are stored")
@@ -157,7 +157,7 @@ def test_a_mean_over_no_rows_is_no_number(worlds: Make) -> None:
     assert np.isnan(row["td_err_mean_dqn"])
 
 
-def test_lines_tell_the_real_counts(worlds: Make) -> None:
+def test_trainer_lines_show_the_real_counts(worlds: Make) -> None:
     world = worlds(trainer__replay_ratio=4.0)
     world.play(played(0, 90, actor=DQN))
     world.play(played(90, 30, actor=EXPERT))
@@ -188,9 +188,7 @@ def test_lines_tell_the_real_counts(worlds: Make) -> None:
 # Prioritised replay and stacks.
 
 
-def test_what_was_learnt_becomes_the_priority(
-    worlds: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_td_errors_become_priorities(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = worlds(replay__prioritized=True, replay__priority_alpha=1.0, learner__batch_size=64)
     step, errors = world.trainer._learner.step, {}
 
@@ -215,7 +213,7 @@ def test_what_was_learnt_becomes_the_priority(
     assert total == pytest.approx(float(leaves.sum()), rel=1e-4)
 
 
-def test_beta_goes_with_the_frames(worlds: Make) -> None:
+def test_priority_beta_follows_the_frame_count(worlds: Make) -> None:
     world = worlds(
         replay__prioritized=True,
         replay__priority_beta__start=0.2,
@@ -230,7 +228,7 @@ def test_beta_goes_with_the_frames(worlds: Make) -> None:
         assert world.trainer._replay.beta == pytest.approx(beta)
 
 
-def test_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frame_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = worlds(replay__frame_stack=3, spec=PIXELS)
     shapes = set()
     step = world.trainer._learner.step
@@ -251,7 +249,7 @@ def test_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPatch) -
 # Back-pressure.
 
 
-def test_steps_wait_in_the_ring_while_it_is_behind(
+def test_steps_wait_in_the_ring_while_the_trainer_is_behind(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slow learning, a small allowance: the ring fills up, and nothing is lost."""
@@ -275,7 +273,7 @@ def test_steps_wait_in_the_ring_while_it_is_behind(
     assert world.stop()["steps_stored"] == 400
 
 
-def test_without_a_limit_no_game_waits(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_lag_limit_makes_no_game_wait(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = worlds(server__ring_steps=64)
     monkeypatch.setattr(world.trainer._learner, "step", lambda _batch, _frames: time.sleep(0.005))
     begin = time.monotonic()
@@ -285,7 +283,7 @@ def test_without_a_limit_no_game_waits(worlds: Make, monkeypatch: pytest.MonkeyP
     assert world.metrics["updates_due"] > 100
 
 
-def test_while_it_is_paused_games_play_and_owe_nothing(worlds: Make) -> None:
+def test_paused_training_stores_steps_and_owes_no_updates(worlds: Make) -> None:
     """A small allowance and a small ring: without learning, games must not be made to wait."""
     world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
     world.play(played(0, 100))
@@ -305,7 +303,7 @@ def test_while_it_is_paused_games_play_and_owe_nothing(worlds: Make) -> None:
     assert world.reports(5)["updates"] == 50
 
 
-def test_what_was_due_when_it_was_paused_still_is(
+def test_updates_due_at_a_pause_are_due_afterwards(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = worlds(trainer__min_steps=20, server__ring_steps=1024)
@@ -332,7 +330,7 @@ def test_what_was_due_when_it_was_paused_still_is(
     assert world.reports(5)["updates"] == 40
 
 
-def test_it_may_be_paused_before_there_is_a_game() -> None:
+def test_pause_before_the_game_is_decided_holds() -> None:
     ours, theirs = multiprocessing.Pipe()
     game = GameDecided(SPEC, ())
     for told, paused in (([], False), ([True], True), ([True, False], False)):
@@ -344,7 +342,7 @@ def test_it_may_be_paused_before_there_is_a_game() -> None:
     theirs.close()
 
 
-def test_an_allowance_below_one_step_still_lets_steps_in(worlds: Make) -> None:
+def test_lag_limit_below_one_step_still_admits_steps(worlds: Make) -> None:
     """4 updates a step and at most 1 behind: each step must wait, but not for ever."""
     world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=4.0, trainer__min_steps=10)
     world.play(played(0, 300))
@@ -352,7 +350,7 @@ def test_an_allowance_below_one_step_still_lets_steps_in(worlds: Make) -> None:
     world.until(lambda: world.metrics["updates"] == 4 * 290, "all updates are made")
 
 
-def test_steps_without_successors_do_not_make_it_wait_for_ever(worlds: Make) -> None:
+def test_steps_without_successors_do_not_block_ingest(worlds: Make) -> None:
     """More games than min_steps: all have sent one step, and none of these can be learnt from."""
     world = worlds(trainer__max_lag_updates=5, trainer__replay_ratio=1.0)
     world.play(starts(200))
@@ -367,11 +365,11 @@ def test_steps_without_successors_do_not_make_it_wait_for_ever(worlds: Make) -> 
 # Checkpoints.
 
 
-def test_a_checkpoint_is_written_when_asked_for(worlds: Make, tmp_path: Path) -> None:
+def test_checkpoint_is_written_on_request(worlds: Make, tmp_path: Path) -> None:
     world = worlds()
     world.play(played(0, 150))
     world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
-    saved = world.ask(Checkpoint(), Saved)
+    saved = world.ask(SaveCheckpoint(), CheckpointSaved)
     assert saved.error is None
     state = checkpoint.load(Path(saved.path))
     assert (state["frames"], state["learner"]["updates"]) == (150, 50)
@@ -379,20 +377,18 @@ def test_a_checkpoint_is_written_when_asked_for(worlds: Make, tmp_path: Path) ->
     assert Path(saved.path) == checkpoint.latest(tmp_path / "checkpoints")
 
 
-def test_checkpoints_are_written_at_intervals_and_old_ones_deleted(
-    worlds: Make, tmp_path: Path
-) -> None:
+def test_checkpoints_are_written_at_intervals_and_pruned(worlds: Make, tmp_path: Path) -> None:
     world = worlds(checkpoint__every_s=0.05, checkpoint__keep=2, trainer__replay_ratio=1.0)
     for start in range(0, 400, 20):
         world.play(played(start, 20))
         time.sleep(0.02)
-    assert len(world.heard(Saved)) >= 3
+    assert len(world.heard(CheckpointSaved)) >= 3
     files = checkpoint.checkpoints(tmp_path / "checkpoints")
     assert 1 <= len(files) <= 2
 
 
 @pytest.mark.promise("checkpoint-unwritable")
-def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
+def test_checkpoint_that_cannot_be_written_is_reported_and_training_continues(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = worlds()
@@ -401,7 +397,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said_and_training_goes_on(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save", full)
-    saved = world.ask(Checkpoint(), Saved)
+    saved = world.ask(SaveCheckpoint(), CheckpointSaved)
     assert "No space left on device" in str(saved.error)
     world.play(played(0, 150))
     world.until(lambda: world.metrics.get("updates") == 50, "it goes on")
@@ -411,7 +407,7 @@ def evaluated(mean: float) -> SaveBest:
     return SaveBest({"mean": mean, "frames": 150, "returns": [mean], "expert_mean": None})
 
 
-def test_the_best_network_is_kept_with_what_it_scored(
+def test_best_network_is_kept_with_its_score(
     worlds: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = worlds(checkpoint__keep=1)
@@ -455,7 +451,7 @@ def test_the_best_network_is_kept_with_what_it_scored(
     assert checkpoint.load(newest)["frames"] == 160, "newer ones were put away"
 
 
-def test_a_best_network_that_cannot_be_kept_is_said(
+def test_best_network_that_cannot_be_kept_is_reported(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = worlds()
@@ -467,7 +463,7 @@ def test_a_best_network_that_cannot_be_kept_is_said(
     assert "No space left" in str(world.ask(evaluated(1.0), SavedBest).error)
 
 
-def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
+def test_resumed_run_continues_where_it_ended(worlds: Make) -> None:
     first = worlds()
     first.play(played(0, 150))
     first.until(lambda: first.metrics.get("updates") == 50, "all updates are made")
@@ -492,25 +488,25 @@ def test_a_run_goes_on_where_it_ended(worlds: Make) -> None:
     assert (row["updates"], row["updates_due"]) == (125, 0)
 
 
-def test_a_run_without_a_checkpoint_starts_from_nothing(worlds: Make) -> None:
+def test_resumed_run_without_checkpoint_starts_from_nothing(worlds: Make) -> None:
     world = worlds(resume=True)
     assert (world.slot.version, world.slot.base_frames) == (1, 0)
 
 
-def test_a_new_start_does_not_read_checkpoints(worlds: Make) -> None:
+def test_new_run_ignores_existing_checkpoints(worlds: Make) -> None:
     first = worlds()
     first.play(played(0, 150))
     first.stop()
     assert worlds().slot.base_frames == 0
 
 
-def test_a_checkpoint_of_another_game_is_refused(worlds: Make) -> None:
+def test_checkpoint_of_another_game_is_refused(worlds: Make) -> None:
     worlds().stop()
     with pytest.raises(CheckpointError, match="expected a checkpoint of the game"):
         worlds(resume=True, spec=PIXELS)
 
 
-def test_a_checkpoint_of_another_network_is_refused(worlds: Make) -> None:
+def test_checkpoint_of_another_network_is_refused(worlds: Make) -> None:
     worlds().stop()
     with pytest.raises(CheckpointError, match=r"learner\.hidden"):
         worlds(resume=True, learner__hidden=[16])
@@ -519,24 +515,24 @@ def test_a_checkpoint_of_another_network_is_refused(worlds: Make) -> None:
 # What the audit asks for.
 
 
-def test_the_dump_holds_every_step(worlds: Make, tmp_path: Path) -> None:
+def test_audit_dump_holds_every_step(worlds: Make, tmp_path: Path) -> None:
     world = worlds()
     world.play(played(0, 150))
     path = tmp_path / "replay.npz"
     # Asked for at once: what is still in the ring belongs to it.
-    assert world.ask(Dump(str(path)), Dumped) == Dumped(str(path))
+    assert world.ask(WriteDump(str(path)), DumpWritten) == DumpWritten(str(path))
     with np.load(path) as file:
         assert sorted(file.files) == ["action", "actor", "seq", "stream"]
         assert file["seq"].tolist() == list(range(150))
         assert file["actor"].tolist() == played(0, 150).actor.tolist()
 
 
-def test_the_dump_holds_every_batch_where_they_are_recorded(worlds: Make, tmp_path: Path) -> None:
+def test_audit_dump_holds_every_batch_if_recorded(worlds: Make, tmp_path: Path) -> None:
     world = worlds(record=True)
     world.play(played(0, 150))
     world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
     path = tmp_path / "replay.npz"
-    world.ask(Dump(str(path)), Dumped)
+    world.ask(WriteDump(str(path)), DumpWritten)
     truth = played(0, 150)
     with np.load(path) as file:
         seq = file["batch_seq"]
@@ -546,11 +542,11 @@ def test_the_dump_holds_every_batch_where_they_are_recorded(worlds: Make, tmp_pa
         np.testing.assert_array_equal(file["batch_action"], truth.action[seq])
 
 
-def test_a_dump_of_no_batch(worlds: Make, tmp_path: Path) -> None:
+def test_audit_dump_without_batches_has_only_steps(worlds: Make, tmp_path: Path) -> None:
     world = worlds(record=True)
     world.play(played(0, 5))
     path = tmp_path / "replay.npz"
-    world.ask(Dump(str(path)), Dumped)
+    world.ask(WriteDump(str(path)), DumpWritten)
     with np.load(path) as file:
         assert len(file["batch_seq"]) == 0
         assert len(file["seq"]) == 5
@@ -563,7 +559,7 @@ def demonstrate(folder: Path, **changes: Any) -> None:
     assert demonstrations.add(folder, "demo", demonstrated(**changes))
 
 
-def test_demonstrations_are_in_the_replay_and_in_no_count_of_frames(
+def test_demonstrations_are_in_the_replay_but_not_counted_as_frames(
     worlds: Make, tmp_path: Path
 ) -> None:
     demonstrate(tmp_path, streams=10, n=20)
@@ -582,7 +578,7 @@ def test_demonstrations_are_in_the_replay_and_in_no_count_of_frames(
     assert np.isnan(row["reward_frame_mean_expert"]), "nobody played as the expert"
 
 
-def test_batches_have_demonstrations_and_the_audit_does_not_see_them(
+def test_batches_contain_demonstrations_and_the_audit_omits_them(
     worlds: Make, tmp_path: Path
 ) -> None:
     demonstrate(tmp_path, streams=10, n=20)
@@ -590,7 +586,7 @@ def test_batches_have_demonstrations_and_the_audit_does_not_see_them(
     world.play(played(0, 150, actor=DQN))
     world.until(lambda: world.trainer._learner.updates == 50, "all updates are made")
     path = tmp_path / "replay.npz"
-    world.ask(Dump(str(path)), Dumped)
+    world.ask(WriteDump(str(path)), DumpWritten)
     with np.load(path) as file:
         assert file["seq"].tolist() == list(range(150))
         assert (file["stream"] == 1).all()
@@ -601,16 +597,14 @@ def test_batches_have_demonstrations_and_the_audit_does_not_see_them(
     assert row["batch_n_expert"] + row["batch_n_dqn"] == 16
 
 
-def test_demonstrations_more_than_the_replay_holds_are_refused(
-    worlds: Make, tmp_path: Path
-) -> None:
+def test_demonstrations_larger_than_the_replay_are_refused(worlds: Make, tmp_path: Path) -> None:
     demonstrate(tmp_path, streams=10, n=20)
     worlds(replay__capacity_steps=210)
     with pytest.raises(RecordingError, match=r"more than replay\.capacity_steps = 209 rows"):
         worlds(replay__capacity_steps=209)
 
 
-def test_statistics_count_demonstrations_once(worlds: Make, tmp_path: Path) -> None:
+def test_observation_statistics_count_demonstrations_once(worlds: Make, tmp_path: Path) -> None:
     demonstrate(tmp_path, streams=10, n=20)
     first = worlds(learner__normalize_observations=True)
     assert first.trainer._learner.statistics is not None
@@ -643,7 +637,7 @@ def test_pretraining_makes_its_updates_and_ends(worlds: Make, tmp_path: Path) ->
     world.until(lambda: world.metrics["updates"] == 150, "it learns on")
 
 
-def test_pretraining_that_is_stopped_saves(worlds: Make, tmp_path: Path) -> None:
+def test_stopped_pretraining_saves_a_checkpoint(worlds: Make, tmp_path: Path) -> None:
     demonstrate(tmp_path, streams=10, n=20)
     world = worlds(rings=0, pretrain_updates=10**6)
     world.until(lambda: world.metrics.get("updates", 0) > 0, "it learns")
@@ -654,7 +648,7 @@ def test_pretraining_that_is_stopped_saves(worlds: Make, tmp_path: Path) -> None
     assert checkpoint.load(path)["learner"]["updates"] == row["updates"]
 
 
-def test_there_must_be_something_to_pretrain_from(worlds: Make) -> None:
+def test_pretraining_without_demonstrations_is_refused(worlds: Make) -> None:
     with pytest.raises(RecordingError, match="holds no step to learn from"):
         worlds(rings=0, pretrain_updates=5)
 
@@ -662,29 +656,29 @@ def test_there_must_be_something_to_pretrain_from(worlds: Make) -> None:
 # Recordings.
 
 
-def test_a_recording_holds_every_row_however_small_the_replay(worlds: Make, tmp_path: Path) -> None:
+def test_recording_holds_every_row_however_small_the_replay(worlds: Make, tmp_path: Path) -> None:
     world = worlds(keep_rows=True, replay__capacity_steps=64, trainer__enabled=False)
     block = played(0, 1000)
     block.kind[-1], block.actor[-1], block.action[-1], block.reward[-1] = FINAL, 0, 0, 0
     world.play(block)
     # Asked for at once: what is still in the ring belongs to it.
     path = tmp_path / "demo.npz"
-    assert world.ask(Record(str(path)), Recorded) == Recorded(str(path))
+    assert world.ask(WriteRecording(str(path)), RecordingWritten) == RecordingWritten(str(path))
     assert_same_rows(recording.read(path, spec=SPEC).rows, block)
 
 
-def test_a_recording_that_cannot_be_written_is_said(worlds: Make, tmp_path: Path) -> None:
+def test_recording_that_cannot_be_written_is_reported(worlds: Make, tmp_path: Path) -> None:
     world = worlds(keep_rows=True)
     world.play(played(0, 10))
     (tmp_path / "file").write_text("")
-    answer = world.ask(Record(str(tmp_path / "file/demo.npz")), Recorded)
+    answer = world.ask(WriteRecording(str(tmp_path / "file/demo.npz")), RecordingWritten)
     assert "demo.npz" in str(answer.error) or "exists" in str(answer.error)
 
 
 # The end.
 
 
-def test_a_stop_stores_what_is_in_the_rings_and_saves(worlds: Make, tmp_path: Path) -> None:
+def test_stop_stores_rows_in_the_rings_and_saves(worlds: Make, tmp_path: Path) -> None:
     world = worlds(trainer__replay_ratio=50.0, server__ring_steps=4096)
     for start in range(0, 3000, 1000):
         world.play(played(start, 1000))
@@ -694,7 +688,7 @@ def test_a_stop_stores_what_is_in_the_rings_and_saves(worlds: Make, tmp_path: Pa
     assert state["frames"] == 3000
 
 
-def test_a_stop_stores_what_waits_behind_the_allowance_too(worlds: Make) -> None:
+def test_stop_stores_rows_held_back_by_the_lag_limit(worlds: Make) -> None:
     world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=100.0, server__ring_steps=1024)
     world.rings[0].write(played(0, 1000))
     row = world.stop()
@@ -702,7 +696,7 @@ def test_a_stop_stores_what_waits_behind_the_allowance_too(worlds: Make) -> None
     assert row["updates"] < 1000
 
 
-def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Path) -> None:
+def test_trainer_ends_cleanly_when_the_supervisor_is_gone(worlds: Make, tmp_path: Path) -> None:
     world = worlds()
     world.play(played(0, 100))
     world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
@@ -711,7 +705,7 @@ def test_it_ends_in_order_when_the_supervisor_is_gone(worlds: Make, tmp_path: Pa
     assert checkpoint.latest(tmp_path / "checkpoints") is not None
 
 
-def test_without_a_supervisor_what_gateways_leave_is_waited_for(
+def test_trainer_without_supervisor_waits_for_rows_of_gateways(
     worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are still telling their games."""
@@ -728,7 +722,7 @@ def test_without_a_supervisor_what_gateways_leave_is_waited_for(
     assert checkpoint.load(checkpoint.latest(tmp_path / "checkpoints") or tmp_path)["frames"] == 110
 
 
-def test_what_takes_long_is_announced(
+def test_long_work_is_announced_to_the_heartbeat(
     worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else who watches the signs of life would take it for hanging."""
@@ -753,9 +747,9 @@ def test_what_takes_long_is_announced(
     world.play(played(0, 100))
     world.until(lambda: world.metrics.get("steps_stored") == 100, "they are stored")
     for ask, answer in (
-        (Checkpoint(), Saved),
+        (SaveCheckpoint(), CheckpointSaved),
         (evaluated(1.0), SavedBest),
-        (Dump(str(tmp_path / "rows.npz")), Dumped),
+        (WriteDump(str(tmp_path / "rows.npz")), DumpWritten),
     ):
         world.until(lambda: pulse.allowed_s == 0, "its loop goes round")
         world.ask(ask, answer)
@@ -778,7 +772,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def test_changed_settings_hold_from_the_next_batch_on(
+def test_changed_settings_apply_from_the_next_batch(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = worlds()
@@ -851,12 +845,12 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         entry.close()
 
 
-def test_before_there_is_a_game_requests_are_answered(entries: Callable[..., Entry]) -> None:
+def test_requests_before_the_game_is_decided_are_answered(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    entry.pipe.send(Checkpoint())
+    entry.pipe.send(SaveCheckpoint())
     assert entry.pipe.poll(10.0)
     saved = entry.pipe.recv()
-    assert isinstance(saved, Saved)
+    assert isinstance(saved, CheckpointSaved)
     assert saved.error is not None
     assert "no game" in saved.error
     entry.pipe.send(Stop())
@@ -864,7 +858,7 @@ def test_before_there_is_a_game_requests_are_answered(entries: Callable[..., Ent
     assert entry.code == 0
 
 
-def test_what_is_changed_before_there_is_a_game_holds(
+def test_settings_changed_before_the_game_is_decided_hold(
     entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Config] = []
@@ -885,7 +879,7 @@ def test_what_is_changed_before_there_is_a_game_holds(
     assert made == [changed]
 
 
-def test_another_trainer_of_the_run_is_waited_for_and_named(
+def test_other_trainer_of_the_run_is_awaited_and_named(
     entries: Callable[..., Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One whose supervisor was killed may still write: first there is none beside it."""
@@ -897,7 +891,7 @@ def test_another_trainer_of_the_run_is_waited_for_and_named(
         entry.pipe.send(GameDecided(SPEC, ()))
         assert entry.pipe.poll(30.0)
         failed = entry.pipe.recv()
-        assert isinstance(failed, Failed)
+        assert isinstance(failed, ProcessFailed)
         assert "another trainer still writes to" in failed.text
         assert f"find the process that has {tmp_path / 'trainer-lock'} open" in failed.text
 
@@ -915,12 +909,12 @@ def test_another_trainer_of_the_run_is_waited_for_and_named(
         os.close(other)
 
 
-def test_what_stops_the_trainer_is_told(entries: Callable[..., Entry]) -> None:
+def test_fatal_error_is_sent_to_the_supervisor(entries: Callable[..., Entry]) -> None:
     entry = entries()
     entry.pipe.send(GameDecided(SPEC, ("no-such-memory",)))
     assert entry.pipe.poll(10.0)
     failed = entry.pipe.recv()
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ProcessFailed)
     assert "no-such-memory" in failed.text
     entry.thread.join(10.0)
     assert entry.code == 1
@@ -941,7 +935,7 @@ def columns(world: World) -> list[list[Any]]:
 
 
 @pytest.mark.promise("kill-all", "change-capacity")
-def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_path: Path) -> None:
+def test_killed_trainer_loses_no_appended_row(worlds: Make, tmp_path: Path) -> None:
     first = worlds(tmp_path / "run", rings=2)
     for ring, stream in enumerate((1, 2)):
         for start in range(0, 90, 10):
@@ -967,7 +961,7 @@ def test_a_killed_trainer_loses_no_row_that_it_had_appended(worlds: Make, tmp_pa
 
 
 @pytest.mark.promise("change-capacity")
-def test_more_room_keeps_more_of_what_is_there(worlds: Make) -> None:
+def test_larger_capacity_restores_more_rows(worlds: Make) -> None:
     first = worlds(replay__capacity_steps=40, trainer__min_steps=5)
     first.play(played(0, 100))
     first.stop()
@@ -975,7 +969,7 @@ def test_more_room_keeps_more_of_what_is_there(worlds: Make) -> None:
     assert second.reports()["buffer_total"] == 100
 
 
-def test_a_damaged_block_is_said_and_only_its_rows_are_gone(
+def test_damaged_block_is_reported_and_only_its_rows_are_lost(
     worlds: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = worlds()
@@ -996,7 +990,7 @@ def test_a_damaged_block_is_said_and_only_its_rows_are_gone(
     assert "10 rows in them are dropped" in line
 
 
-def test_priorities_come_back(worlds: Make) -> None:
+def test_priorities_are_restored(worlds: Make) -> None:
     settings = {"replay__prioritized": True, "replay__priority_alpha": 0.6}
     first = worlds(**settings)
     first.play(played(0, 150))
@@ -1010,7 +1004,7 @@ def test_priorities_come_back(worlds: Make) -> None:
 
 
 @pytest.mark.promise("rows-unwritable")
-def test_a_full_disk_is_said_and_training_goes_on(
+def test_full_disk_is_reported_and_training_continues(
     worlds: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = worlds()
@@ -1030,10 +1024,12 @@ def test_a_full_disk_is_said_and_training_goes_on(
     assert "make room on the disk" in lines[0]
 
 
-def test_statistics_count_each_row_once_over_a_restart(worlds: Make, tmp_path: Path) -> None:
+def test_observation_statistics_count_each_row_once_over_a_restart(
+    worlds: Make, tmp_path: Path
+) -> None:
     first = worlds(tmp_path / "run", learner__normalize_observations=True)
     first.play(played(0, 100))
-    first.ask(Checkpoint(), Saved)
+    first.ask(SaveCheckpoint(), CheckpointSaved)
     first.play(played(100, 30))
     first.until(lambda: first.metrics.get("steps_stored") == 130, "all is stored")
     left = as_killed(tmp_path / "run", tmp_path / "left")
@@ -1042,7 +1038,7 @@ def test_statistics_count_each_row_once_over_a_restart(worlds: Make, tmp_path: P
     assert second.trainer._learner.statistics.count == 130
 
 
-def test_going_back_to_the_best_goes_back_in_frames_and_keeps_the_rows(worlds: Make) -> None:
+def test_resume_from_best_restores_its_frame_count_and_keeps_the_rows(worlds: Make) -> None:
     first = worlds()
     first.play(played(0, 60))
     first.until(lambda: first.metrics.get("steps_stored") == 60, "it is stored")
@@ -1075,7 +1071,7 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.promise("trainer-takeover")
-def test_one_that_takes_over_goes_on_where_the_games_are(
+def test_takeover_continues_at_the_frames_of_the_games(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"checkpoint__every_s": 1000.0}
@@ -1098,7 +1094,7 @@ def test_one_that_takes_over_goes_on_where_the_games_are(
     assert columns(second)[1] == list(range(170))
 
 
-def test_one_that_takes_over_before_there_was_enough_waits_for_the_rest(
+def test_takeover_before_min_steps_waits_for_the_rest(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = worlds()
@@ -1112,7 +1108,7 @@ def test_one_that_takes_over_before_there_was_enough_waits_for_the_rest(
     second.until(lambda: second.metrics["updates"] == 5, "it learns from 50 steps on")
 
 
-def test_one_that_takes_over_from_one_that_went_back_does_not_go_back_again(
+def test_takeover_after_a_rollback_does_not_roll_back_again(
     worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = worlds()
@@ -1128,7 +1124,7 @@ def test_one_that_takes_over_from_one_that_went_back_does_not_go_back_again(
     third.play(played(0, 40, stream=2))
     third.until(lambda: third.metrics.get("updates") == 25, "it has learnt")
     assert third.metrics["frames"] == 100
-    third.ask(Checkpoint(), Saved)
+    third.ask(SaveCheckpoint(), CheckpointSaved)
     dies(third, monkeypatch)
     fourth = worlds(resume=True, best=True, over=third)
     row = fourth.reports()
@@ -1136,7 +1132,7 @@ def test_one_that_takes_over_from_one_that_went_back_does_not_go_back_again(
     assert not list((tmp_path / "checkpoints").glob(f"*25*{checkpoint.LEFT}"))
 
 
-def test_without_the_rows_on_disk_one_that_takes_over_begins_an_empty_replay(
+def test_takeover_without_rows_on_disk_starts_an_empty_replay(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"checkpoint__replay": False}
@@ -1151,7 +1147,7 @@ def test_without_the_rows_on_disk_one_that_takes_over_begins_an_empty_replay(
     assert second.reports()["updates"] == 0
 
 
-def test_a_recording_cannot_be_taken_over(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_takeover_of_a_recording_is_refused(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     first = worlds(keep_rows=True)
     first.play(played(0, 30))
     first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
@@ -1161,7 +1157,7 @@ def test_a_recording_cannot_be_taken_over(worlds: Make, monkeypatch: pytest.Monk
     first.slot.unlink()
 
 
-def test_what_is_kept_on_the_disk_is_bounded_by_the_replay(
+def test_rows_on_disk_are_bounded_by_the_replay(
     worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(journal, "SMALLEST_SEGMENT", 50)
@@ -1181,7 +1177,7 @@ def test_what_is_kept_on_the_disk_is_bounded_by_the_replay(
     assert 400 * row < kept < (400 + 2 * 50 + 256) * (row + 64)
 
 
-def test_rows_are_written_only_if_they_are_to_be(worlds: Make, tmp_path: Path) -> None:
+def test_rows_are_written_only_if_enabled(worlds: Make, tmp_path: Path) -> None:
     world = worlds(checkpoint__replay=False)
     world.play(played(0, 60))
     world.stop()

@@ -63,18 +63,18 @@ def line_of(client: socket.socket) -> Any:
     return json.loads(data)
 
 
-def test_a_line_is_answered_by_a_line(ear: Ear) -> None:
+def test_request_line_is_answered_by_one_line(ear: Ear) -> None:
     assert ask(ear.folder, {"set": {"a.b": 0.5}}) == {"n": 1}
     assert ear.requests == [{"set": {"a.b": 0.5}}]
 
 
-def test_only_this_user_may_connect(ear: Ear) -> None:
+def test_socket_is_accessible_to_its_owner_only(ear: Ear) -> None:
     mode = (ear.folder / NAME).stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) & 0o177 == 0
 
 
-def test_requests_come_in_pieces_and_several_at_once(ear: Ear) -> None:
+def test_split_and_combined_requests_are_answered(ear: Ear) -> None:
     with ear.connect() as client:
         client.sendall(b'{"a"')
         client.sendall(b": 1}\n")
@@ -88,7 +88,7 @@ def test_requests_come_in_pieces_and_several_at_once(ear: Ear) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"set x\n", b"\xff\xfe\n", b"\n", b"[" * 60_000 + b"\n"])
-def test_what_is_no_json_is_said_and_harms_nobody(ear: Ear, bad: bytes) -> None:
+def test_request_that_is_no_json_is_refused_and_disturbs_nobody(ear: Ear, bad: bytes) -> None:
     with ear.connect() as client:
         client.sendall(bad)
         assert "expected a line of JSON" in line_of(client)["error"]
@@ -96,7 +96,7 @@ def test_what_is_no_json_is_said_and_harms_nobody(ear: Ear, bad: bytes) -> None:
         assert line_of(client) == {"n": 1}
 
 
-def test_a_line_without_end_is_cut_off(ear: Ear) -> None:
+def test_endless_request_line_is_disconnected(ear: Ear) -> None:
     with ear.connect() as client:
         client.sendall(b"x" * (MAX_REQUEST_BYTES + 1))
         assert "at most 65536 bytes" in line_of(client)["error"]
@@ -104,7 +104,7 @@ def test_a_line_without_end_is_cut_off(ear: Ear) -> None:
     assert ask(ear.folder, 1) == {"n": 1}
 
 
-def test_one_that_says_nothing_or_is_gone_keeps_nobody_waiting(ear: Ear) -> None:
+def test_silent_or_gone_client_delays_nobody(ear: Ear) -> None:
     with ear.connect() as silent, ear.connect() as gone:
         gone.sendall(b"half a line")
         gone.close()
@@ -113,7 +113,7 @@ def test_one_that_says_nothing_or_is_gone_keeps_nobody_waiting(ear: Ear) -> None
         assert line_of(silent) == {"n": 2}
 
 
-def test_one_that_does_not_read_is_let_go(ear: Ear) -> None:
+def test_client_that_does_not_read_is_dropped(ear: Ear) -> None:
     with ear.connect() as client:
         client.setblocking(False)
         for _ in range(10_000):
@@ -126,7 +126,7 @@ def test_one_that_does_not_read_is_let_go(ear: Ear) -> None:
         assert ask(ear.folder, 1)["n"] > 0
 
 
-def test_too_many_at_once_are_told(ear: Ear) -> None:
+def test_too_many_connections_are_refused_with_a_message(ear: Ear) -> None:
     clients = [ear.connect() for _ in range(MAX_CONNECTIONS + 1)]
     assert "too many" in line_of(clients[-1])["error"]
     for client in clients:
@@ -136,7 +136,7 @@ def test_too_many_at_once_are_told(ear: Ear) -> None:
         assert time.monotonic() < deadline
 
 
-def test_the_folders_name_may_be_longer_than_a_sockets(tmp_path: Path) -> None:
+def test_folder_path_may_be_longer_than_a_socket_address(tmp_path: Path) -> None:
     folder = tmp_path / ("deep" * 30) / ("er" * 60)
     folder.mkdir(parents=True)
     assert len(str(folder)) > 200
@@ -148,7 +148,7 @@ def test_the_folders_name_may_be_longer_than_a_sockets(tmp_path: Path) -> None:
     assert not (folder / NAME).exists()
 
 
-def test_what_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
+def test_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
     first = ControlSocket(tmp_path, lambda _: {})
     first._listener.close()
     assert (tmp_path / NAME).exists()
@@ -161,13 +161,13 @@ def test_what_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "no-such-folder", "file"])
-def test_without_a_server_that_is_said(tmp_path: Path, folder: str) -> None:
+def test_request_without_server_says_so(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConnectionError, match="found none; name the folder of a run"):
         ask(tmp_path / folder, 1)
 
 
-def test_a_server_that_ends_before_it_answers(tmp_path: Path) -> None:
+def test_server_that_ends_before_answering_is_reported(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         with unix_socket._short(tmp_path) as name:
             listener.bind(name)
@@ -179,7 +179,7 @@ def test_a_server_that_ends_before_it_answers(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_a_folder_that_cannot_hold_a_socket_leaves_nothing_open(tmp_path: Path) -> None:
+def test_folder_that_cannot_hold_a_socket_leaves_nothing_open(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     (tmp_path / NAME).mkdir()
     with pytest.raises(OSError):

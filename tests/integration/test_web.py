@@ -109,7 +109,7 @@ def changes(server: Running) -> list[dict[str, Any]]:
 # What everybody may read.
 
 
-def test_the_state_has_the_run_and_every_metric(server: Running, web: HttpServer) -> None:
+def test_state_has_the_run_and_every_metric(server: Running, web: HttpServer) -> None:
     state = ask(web, "/api/state").json
     run = state["run"]
     assert (run["name"], run["folder"]) == ("run", str(server.folder.path))
@@ -131,7 +131,7 @@ def test_the_state_has_the_run_and_every_metric(server: Running, web: HttpServer
     assert state["game_settings"]["level"] == 1
 
 
-def test_games_are_who_plays_and_how(server: Running, game: Bystander, web: HttpServer) -> None:
+def test_state_lists_the_connected_games(server: Running, game: Bystander, web: HttpServer) -> None:
     with RawClient(server.port) as other:
         other.welcome(token=GAME_TOKEN, client="other/2", slots=2, role="eval")
         for seq in range(3):
@@ -175,7 +175,7 @@ def of(web: HttpServer, session: int) -> dict[str, Any]:
     return found
 
 
-def test_a_frame_counts_for_who_really_acted(server: Running, web: HttpServer) -> None:
+def test_frame_counts_for_the_actor_that_acted(server: Running, web: HttpServer) -> None:
     for _ in range(2):  # the second one has the place that the first one left in an episode
         with RawClient(server.port) as person:
             person.welcome(token=GAME_TOKEN, role="eval")
@@ -194,7 +194,7 @@ def test_a_frame_counts_for_who_really_acted(server: Running, web: HttpServer) -
         server.until(lambda s=session: ask(web, f"/api/games/{s}").status == 404, "it is gone")
 
 
-def test_the_history_is_what_was_written(server: Running, web: HttpServer) -> None:
+def test_history_equals_the_written_rows(server: Running, web: HttpServer) -> None:
     server.wait_rows(8)
     past = ask(web, "/api/history?points=5").json
     assert past["columns"][0] == "time"
@@ -213,12 +213,12 @@ def test_the_history_is_what_was_written(server: Running, web: HttpServer) -> No
 
 
 @pytest.mark.parametrize("points", ["0", "-1", "x", "1e3", "5000", "9" * 5000, ""])
-def test_points_are_checked(web: HttpServer, points: str) -> None:
+def test_history_points_parameter_is_validated(web: HttpServer, points: str) -> None:
     reply = ask(web, f"/api/history?points={points}")
     assert (reply.status, "from 1 to 4096" in reply.json["error"]) == (400, True)
 
 
-def test_pages_and_their_files(web: HttpServer) -> None:
+def test_pages_and_assets_are_served(web: HttpServer) -> None:
     for path in ("/", "/game/17", "/game/"):
         reply = ask(web, path)
         assert (reply.status, reply.headers["content-type"][:9]) == (200, "text/html")
@@ -229,7 +229,7 @@ def test_pages_and_their_files(web: HttpServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/static/index.html", "/api/state", "/metrics", "/nothing"])
-def test_every_answer_has_the_headers_that_keep_browsers_safe(web: HttpServer, path: str) -> None:
+def test_every_response_has_security_headers(web: HttpServer, path: str) -> None:
     headers = ask(web, path, origin="http://elsewhere.example").headers
     policy = headers["content-security-policy"]
     assert "default-src 'self'" in policy
@@ -239,7 +239,7 @@ def test_every_answer_has_the_headers_that_keep_browsers_safe(web: HttpServer, p
     assert "server" not in headers
 
 
-def test_what_is_not_there_is_said_as_json(web: HttpServer) -> None:
+def test_missing_path_is_a_json_error(web: HttpServer) -> None:
     for method, path, status in (
         ("GET", "/api/nothing", 404),
         ("GET", "/api/games/99", 404),
@@ -251,7 +251,7 @@ def test_what_is_not_there_is_said_as_json(web: HttpServer) -> None:
         assert (reply.status, bool(reply.json["error"])) == (status, True), path
 
 
-def test_health(server: Running, web: HttpServer) -> None:
+def test_healthz_is_ok_while_the_server_runs(server: Running, web: HttpServer) -> None:
     for path in ("/healthz", "/readyz"):
         reply = ask(web, path)
         assert (reply.status, reply.json) == (200, {"ok": True, "problem": None})
@@ -267,7 +267,7 @@ def test_health(server: Running, web: HttpServer) -> None:
             assert (reply.status, reply.json["problem"]) == (503, "trainer ended by itself")
 
 
-def test_a_loop_that_stands_still_is_not_healthy(
+def test_healthz_fails_while_the_supervisor_loop_stands_still(
     server: Running, web: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HTTP answers meanwhile: it has a thread of its own."""
@@ -297,7 +297,7 @@ def until(get: Callable[[], Any], good: Callable[[Any], bool], timeout_s: float 
 # Prometheus.
 
 
-def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
+def test_prometheus_endpoint_has_every_metric(server: Running, web: HttpServer) -> None:
     reply = ask(web, "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
     found = {f.name: f for f in text_string_to_metric_families(reply.body.decode())}
@@ -327,13 +327,13 @@ def test_prometheus_has_every_metric(server: Running, web: HttpServer) -> None:
 # Controls.
 
 
-def test_code_is_not_named_from_elsewhere(server: Running, web: HttpServer) -> None:
+def test_setting_an_expert_plugin_over_http_is_refused(server: Running, web: HttpServer) -> None:
     reply = control(web, {"set": {"expert.ratio": 0.5, "expert.plugin": "os:abort"}})
     assert (reply.status, "own machine" in reply.json["error"]) == (400, True)
     assert server.supervisor.config.expert.plugin is None
 
 
-def test_a_setting_is_changed_and_recorded(server: Running, web: HttpServer) -> None:
+def test_control_changes_and_records_a_setting(server: Running, web: HttpServer) -> None:
     reply = control(web, {"set": {"expert.ratio": 0.25}})
     assert reply.status == 200
     assert {each["key"] for each in reply.json["changes"]} == {
@@ -350,9 +350,11 @@ def test_a_setting_is_changed_and_recorded(server: Running, web: HttpServer) -> 
     assert (wrong.status, "from 0 to 1" in wrong.json["error"]) == (400, True)
 
 
-def test_training_pauses_and_games_play_on(
+def test_control_pauses_training_while_games_play_on(
     server: Running, game: Bystander, web: HttpServer
 ) -> None:
+    # What is due before the pause stays due: the count at the end is of what came meanwhile.
+    server.until(lambda: server.row["updates_due"] <= 1, "the trainer keeps up", 45.0)
     reply = control(web, {"pause": True})
     assert reply.json == {"ok": True, "text": "training is paused; games play on"}
     server.until_row(paused=1.0)
@@ -373,7 +375,7 @@ def test_training_pauses_and_games_play_on(
     ]  # fmt: skip
 
 
-def test_a_checkpoint_is_written_before_the_answer(server: Running, web: HttpServer) -> None:
+def test_control_writes_a_checkpoint_before_answering(server: Running, web: HttpServer) -> None:
     reply = control(web, {"checkpoint": True})
     assert reply.status == 200
     path = Path(reply.json["text"].removeprefix("checkpoint written: "))
@@ -384,7 +386,7 @@ def test_a_checkpoint_is_written_before_the_answer(server: Running, web: HttpSer
     assert ask(web, "/api/history").json["changes"][-1] == last, "it is shown too"
 
 
-def test_games_are_told_settings_and_to_evaluate(server: Running, web: HttpServer) -> None:
+def test_control_sends_settings_and_evaluation_to_games(server: Running, web: HttpServer) -> None:
     with RawClient(server.port) as client:
         client.welcome(token=GAME_TOKEN)
         assert client.fields["settings"]["level"] >= 1
@@ -424,12 +426,12 @@ def nested(depth: int) -> Any:
         ({"level": nested(400)}, "at most 16 lists"),
     ],
 )
-def test_settings_that_games_cannot_be_told(web: HttpServer, games: Any, text: str) -> None:
+def test_control_refuses_invalid_game_settings(web: HttpServer, games: Any, text: str) -> None:
     reply = control(web, {"games": games})
     assert (reply.status, text in reply.json["error"]) == (400, True), reply.body
 
 
-def test_whatever_fails_in_a_control_leaves_the_server_running(
+def test_control_that_fails_leaves_the_server_running(
     server: Running, web: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -465,14 +467,16 @@ def test_whatever_fails_in_a_control_leaves_the_server_running(
         b"{}",
     ],
 )
-def test_what_is_no_request_changes_nothing(server: Running, web: HttpServer, body: bytes) -> None:
+def test_invalid_control_request_changes_nothing(
+    server: Running, web: HttpServer, body: bytes
+) -> None:
     before = changes(server)
     reply = control(web, body)
     assert (reply.status, reply.json["error"][:8]) == (400, "expected"), reply.body
     assert changes(server) == before
 
 
-def test_a_body_that_is_too_long_is_cut_off(server: Running, web: HttpServer) -> None:
+def test_oversized_request_body_is_refused(server: Running, web: HttpServer) -> None:
     before = changes(server)
     reply = control(web, b'{"pause": true' + b" " * http_app.MAX_BODY_BYTES + b"}")
     assert (reply.status, "at most 65536 bytes" in reply.json["error"]) == (413, True)
@@ -504,7 +508,7 @@ def test_a_body_that_is_too_long_is_cut_off(server: Running, web: HttpServer) ->
         (f"bearer {TOKEN}", 200),
     ],
 )
-def test_controls_ask_for_their_own_token(
+def test_control_needs_the_control_token(
     server: Running, web: HttpServer, header: str | None, status: int
 ) -> None:
     headers = {} if header is None else {"authorization": header}
@@ -517,7 +521,7 @@ def test_controls_ask_for_their_own_token(
     assert changes(server) == before
 
 
-def test_wrong_tokens_cost_time(
+def test_wrong_control_tokens_are_delayed(
     server: Running, game: Bystander, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_auth, "WITHIN_S", 6.0)
@@ -532,13 +536,13 @@ def test_wrong_tokens_cost_time(
         until(lambda: control(web, {"set": {}}), lambda reply: reply.status == 200)
 
 
-def test_missing_tokens_lock_nobody_out(web: HttpServer) -> None:
+def test_missing_control_tokens_lock_nobody_out(web: HttpServer) -> None:
     for _ in range(http_auth.FAILURES + 1):
         assert control(web, {"set": {}}, None).status == 401
     assert control(web, {"set": {}}).status == 200
 
 
-def test_without_a_control_token_there_are_no_controls(server: Running) -> None:
+def test_control_without_configured_token_is_disabled(server: Running) -> None:
     with serve(server, None) as web:
         reply = control(web, {"pause": True}, "anything")
         assert reply.status == 403
@@ -546,7 +550,7 @@ def test_without_a_control_token_there_are_no_controls(server: Running) -> None:
         assert ask(web, "/api/state").json["controls"] is False
 
 
-def test_tokens_are_nowhere_to_be_seen(server: Running, web: HttpServer) -> None:
+def test_tokens_appear_in_no_response_or_log(server: Running, web: HttpServer) -> None:
     control(web, {"set": {"learner.gamma": 0.98}})
     control(web, {"set": {}}, "wrong and secret")
     shown = [
@@ -567,19 +571,19 @@ def test_tokens_are_nowhere_to_be_seen(server: Running, web: HttpServer) -> None
 # Who asks in a bad way.
 
 
-def test_other_names_that_lead_here_are_refused(web: HttpServer) -> None:
+def test_foreign_host_names_are_refused(web: HttpServer) -> None:
     for host in ("evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80"):
         assert ask(web, "/api/state", host=host).status == 421, host
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1:5", "[::1]:8", "127.8.8.8"):
         assert ask(web, "/api/state", host=host).status == 200, host
 
 
-def test_beyond_loopback_any_name_will_do(server: Running) -> None:
+def test_host_names_are_not_checked_beyond_loopback(server: Running) -> None:
     with serve(server, host="0.0.0.0") as web:
         assert ask(web, "/healthz", host="understudy.example").status == 200
 
 
-def test_the_slow_are_cut_off_and_keep_nobody_waiting(
+def test_slow_http_clients_are_disconnected_and_delay_nobody(
     server: Running, web: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "STALLED_S", 1.0)
@@ -601,7 +605,7 @@ def test_the_slow_are_cut_off_and_keep_nobody_waiting(
     assert max(b - a for a, b in pairwise(rows)) < 5.0, "the supervisor waits"
 
 
-def test_more_connections_than_it_takes_are_told(web: HttpServer) -> None:
+def test_http_connections_over_the_limit_get_503(web: HttpServer) -> None:
     address = ("127.0.0.1", web.port)
     held = [socket.create_connection(address, 20.0) for _ in range(http_server.CONNECTIONS)]
     try:
@@ -612,7 +616,9 @@ def test_more_connections_than_it_takes_are_told(web: HttpServer) -> None:
     until(lambda: ask(web, "/healthz").status, lambda status: status == 200)
 
 
-def test_polling_is_not_noticed_by_games(server: Running, game: Bystander, web: HttpServer) -> None:
+def test_http_polling_does_not_slow_games(
+    server: Running, game: Bystander, web: HttpServer
+) -> None:
     """Nothing that polls gets into a gateway's way: it is another process."""
     stop = threading.Event()
     statuses: list[int] = []
@@ -637,7 +643,7 @@ def test_polling_is_not_noticed_by_games(server: Running, game: Bystander, web: 
     assert server.wait_rows()["stalls"] == stalls
 
 
-def test_a_port_that_is_taken(server: Running, web: HttpServer) -> None:
+def test_http_port_in_use_is_reported(server: Running, web: HttpServer) -> None:
     status, mailbox = lambda: server.supervisor.status, server.supervisor.mailbox
     with pytest.raises(ConfigError, match=r"server\.http_port: cannot listen on 127\.0\.0\.1"):
         HttpServer("127.0.0.1", web.port, status, mailbox)
@@ -650,7 +656,7 @@ def test_a_port_that_is_taken(server: Running, web: HttpServer) -> None:
 # The end, and the time after it.
 
 
-def test_a_run_that_is_gone_on_with_shows_all_of_its_time(tmp_path: Path) -> None:
+def test_resumed_run_shows_its_whole_history(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with Running(path, checkpoint__every_s=1000) as first:
         game = Bystander(first.port)

@@ -30,13 +30,13 @@ def vector(version: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.full(SIZE, version, np.float32)
 
 
-def test_nothing_is_fetched_before_the_first_version(slot: WeightSlot) -> None:
+def test_fetch_before_the_first_version_returns_nothing(slot: WeightSlot) -> None:
     out = vector(-1)
     assert (slot.version, slot.fetch(out)) == (0, 0)
     assert (out == -1).all()
 
 
-def test_a_reader_gets_the_newest_version(slot: WeightSlot) -> None:
+def test_reader_gets_the_newest_version(slot: WeightSlot) -> None:
     reader = WeightSlot.attach(slot.name, SIZE)
     out = vector(-1)
     for version in range(1, 6):
@@ -56,7 +56,7 @@ def test_versions_rise_by_one(slot: WeightSlot) -> None:
     assert slot.version == 1
 
 
-def test_a_resumed_run_goes_on_with_its_versions() -> None:
+def test_resumed_run_continues_its_versions() -> None:
     slot = WeightSlot.create(SIZE, 41)
     try:
         slot.publish(vector(42), 42)
@@ -68,7 +68,7 @@ def test_a_resumed_run_goes_on_with_its_versions() -> None:
         slot.unlink()
 
 
-def test_base_frames_are_seen_by_readers(slot: WeightSlot) -> None:
+def test_readers_see_the_base_frame_count(slot: WeightSlot) -> None:
     reader = WeightSlot.attach(slot.name, SIZE)
     assert reader.base_frames == 0
     slot.base_frames = 2**40
@@ -89,7 +89,7 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("published", [0, 1])
-def test_a_slow_reader_gets_its_set_while_the_writer_is_one_ahead(
+def test_slow_reader_gets_its_weights_while_the_writer_is_one_ahead(
     slot: WeightSlot, monkeypatch: pytest.MonkeyPatch, published: int
 ) -> None:
     slot.publish(vector(1), 1)
@@ -106,7 +106,7 @@ def test_a_slow_reader_gets_its_set_while_the_writer_is_one_ahead(
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_reader_whose_buffer_the_writer_came_round_to_gets_nothing(
+def test_reader_overtaken_by_the_writer_gets_nothing(
     slot: WeightSlot, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     slot.publish(vector(1), 1)
@@ -123,7 +123,7 @@ def test_a_reader_whose_buffer_the_writer_came_round_to_gets_nothing(
     assert (out == 3).all()
 
 
-def test_a_set_that_is_being_written_is_never_taken(
+def test_weights_being_written_are_never_fetched(
     slot: WeightSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader in the middle of a publish gets the version before, complete."""
@@ -141,7 +141,7 @@ def test_a_set_that_is_being_written_is_never_taken(
     assert seen == [(1, {1.0}), (2, {2.0})]
 
 
-def test_a_reader_that_does_not_look_at_the_counter_would_be_torn(slot: WeightSlot) -> None:
+def test_reader_ignoring_the_counter_would_get_torn_weights(slot: WeightSlot) -> None:
     """The scene of the tests above is a real one: without the check the set is of two versions."""
     slot.publish(vector(1), 1)
     half = SIZE // 2
@@ -153,7 +153,7 @@ def test_a_reader_that_does_not_look_at_the_counter_would_be_torn(slot: WeightSl
     assert set(out.tolist()) == {1.0, 3.0}
 
 
-def test_a_writer_that_takes_over_finds_what_was_published(slot: WeightSlot) -> None:
+def test_second_writer_finds_the_published_weights(slot: WeightSlot) -> None:
     assert not WeightSlot.is_left("no-such-memory", SIZE)
     slot.base_frames = 77
     slot.publish(np.full(SIZE, 1.0, np.float32), 1)
@@ -168,7 +168,7 @@ def test_a_writer_that_takes_over_finds_what_was_published(slot: WeightSlot) -> 
 
 
 @pytest.mark.parametrize("state", ["unpublished", "empty"])
-def test_what_a_writer_has_not_finished_is_removed(state: str) -> None:
+def test_unfinished_slot_of_a_dead_writer_is_removed(state: str) -> None:
     """It may have been killed at any moment: the name must be free for the next one."""
     name = f"left-{os.getpid()}"
     if state == "empty":
@@ -182,7 +182,7 @@ def test_what_a_writer_has_not_finished_is_removed(state: str) -> None:
     again.unlink()
 
 
-def test_a_writer_that_died_while_it_published_is_followed_by_one_that_does(
+def test_writer_after_one_that_died_publishing_can_publish(
     slot: WeightSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot.publish(np.full(SIZE, 1.0, np.float32), 1)

@@ -98,7 +98,7 @@ def best_of(server: Running) -> Any:
 # Evaluations.
 
 
-def test_an_evaluation_is_a_line_numbers_and_a_checkpoint(server: Running) -> None:
+def test_evaluation_writes_a_line_metrics_and_a_checkpoint(server: Running) -> None:
     server.settle()
     row = server.row
     assert math.isnan(row["eval_return_mean"])
@@ -124,7 +124,7 @@ def test_an_evaluation_is_a_line_numbers_and_a_checkpoint(server: Running) -> No
     assert "evaluation at frame 99: network -100.0 over 4 episodes, expert 150.0" in server.log()
 
 
-def test_a_worse_one_does_not_replace_the_best(server: Running) -> None:
+def test_worse_evaluation_does_not_replace_the_best(server: Running) -> None:
     for mean, best in ((-40.0, -40.0), (-60.0, -40.0), (-50.0, -40.0), (-30.0, -30.0)):
         line = evaluate(server, [mean] * 4, [])
         assert line["expert_mean"] == 150.0, "the expert's is remembered"
@@ -132,7 +132,7 @@ def test_a_worse_one_does_not_replace_the_best(server: Running) -> None:
         server.until(lambda best=best: best_of(server) == best, "the best is as it should be")
 
 
-def test_nothing_goes_by_one_that_was_broken_off(server: Running) -> None:
+def test_aborted_evaluation_is_ignored(server: Running) -> None:
     before = server.row["eval_return_mean"]
     assert evaluate(server, [999.0], [])["partial"]
     server.wait_rows()
@@ -143,7 +143,7 @@ def test_nothing_goes_by_one_that_was_broken_off(server: Running) -> None:
 # The hand-over.
 
 
-def test_the_expert_hands_over_as_the_student_comes_near_it(server: Running) -> None:
+def test_handover_follows_the_students_evaluations(server: Running) -> None:
     """From -100, where the student began, to the expert's 150."""
     change(server, {"expert.decay": "evaluation", "expert.ratio.end": 0.0})
     for mean, ratio in ((-100.0, 1.0), (25.0, 0.5), (150.0, 0.0), (400.0, 0.0), (-37.5, 0.75)):
@@ -171,7 +171,7 @@ def of_run(server: Running) -> Any:
     return config_of_run(server.folder.path)
 
 
-def test_a_change_is_told_kept_and_goes_on(server: Running, capsys: Any) -> None:
+def test_changed_setting_is_reported_recorded_and_applied(server: Running, capsys: Any) -> None:
     server.settle()
     frames = server.row["frames"]
     before = len(lines(server, "changes"))
@@ -203,7 +203,7 @@ def test_a_change_is_told_kept_and_goes_on(server: Running, capsys: Any) -> None
             assert {client.frame(seq, expert=ADVICE)[4] for seq in range(20)} == {EXPERT}
 
 
-def test_units_can_be_changed_and_are_kept_to(server: Running) -> None:
+def test_changed_units_are_recorded_and_applied(server: Running) -> None:
     change(server, {"expert.ratio": 0.5, "expert.unit": "segment", "expert.segment_frames": 8})
     actors = play(server, 160)
     segments = [set(actors[start : start + 8]) for start in range(0, 160, 8)]
@@ -227,7 +227,9 @@ def test_units_can_be_changed_and_are_kept_to(server: Running) -> None:
         (["learner.gamma"], "expected KEY=VALUE"),
     ],
 )
-def test_all_or_nothing(server: Running, capsys: Any, words: list[str], message: str) -> None:
+def test_changes_are_applied_all_or_none(
+    server: Running, capsys: Any, words: list[str], message: str
+) -> None:
     before = server.supervisor.config, lines(server, "changes"), of_run(server)
     assert cli.main(["set", "--run", str(server.folder.path), *words]) == 2
     assert message in capsys.readouterr().err
@@ -235,7 +237,7 @@ def test_all_or_nothing(server: Running, capsys: Any, words: list[str], message:
 
 
 @pytest.mark.promise("change-unrecorded")
-def test_a_change_that_cannot_be_recorded_is_not_made(
+def test_change_that_cannot_be_recorded_is_not_made(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -248,25 +250,25 @@ def test_a_change_that_cannot_be_recorded_is_not_made(
     assert (server.supervisor.config, of_run(server)) == before
 
 
-def test_what_has_its_value_already_leaves_no_trace(server: Running, capsys: Any) -> None:
+def test_change_to_the_same_value_is_not_recorded(server: Running, capsys: Any) -> None:
     before = lines(server, "changes")
     assert cli.main(["set", "--run", str(server.folder.path), "learner.gamma=0.99"]) == 0
     assert capsys.readouterr().out.startswith("nothing to change")
     assert lines(server, "changes") == before
 
 
-def test_another_request_is_refused(server: Running) -> None:
+def test_unknown_request_is_refused(server: Running) -> None:
     for request in ({"get": {}}, {"set": 1}, [], {"set": {}, "more": 1}):
         assert "expected" in ask(server.folder.path, request)["error"]
     assert ask(server.folder.path, {"set": {}}) == {"changes": []}
 
 
-def test_without_a_server_it_says_so(tmp_path: Path, capsys: Any) -> None:
+def test_set_without_server_says_so(tmp_path: Path, capsys: Any) -> None:
     assert cli.main(["set", "--run", str(tmp_path), "learner.gamma=0.9"]) == 1
     assert f"expected a running server of {tmp_path}, found none" in capsys.readouterr().err
 
 
-def test_what_is_known_to_go_wrong_is_warned_of(server: Running) -> None:
+def test_unwise_settings_cause_a_warning(server: Running) -> None:
     """At the start, and when it is set; `applies_to` was td from the start here."""
     warning = "known to stop learning"
     assert server.log().count(warning) == 1
@@ -282,7 +284,7 @@ def test_what_is_known_to_go_wrong_is_warned_of(server: Running) -> None:
 # Going on.
 
 
-def test_a_run_that_is_gone_on_with_remembers(tmp_path: Path) -> None:
+def test_resumed_run_remembers_settings_evaluations_and_best(tmp_path: Path) -> None:
     """Its settings, its evaluations, how far the expert has handed over, and its best network."""
     path = tmp_path / "run"
     with Running(path) as first:

@@ -11,7 +11,7 @@ from lab.study.checks import Check
 from lab.study.design import Comparison, Job, Picture, Scene, jobs
 from lab.study.results import Results, Run
 from lab.study.store import Writer, path_of
-from lab.sync_trainer import Evaluation
+from lab.sync_trainer import EvaluationPoint
 
 SCENE = Scene("land", "Landing", "LunarLander-v3", weaken=0.3)
 TINY: dict[str, Any] = {
@@ -45,10 +45,10 @@ def comparison(*checks: Check, **changed: Any) -> Comparison:
 
 def evaluations(
     means: Sequence[float], every: int = 1000, metrics: Mapping[str, Sequence[float]] | None = None
-) -> tuple[Evaluation, ...]:
+) -> tuple[EvaluationPoint, ...]:
     """Evaluations of two episodes each whose returns have these means."""
     return tuple(
-        Evaluation(
+        EvaluationPoint(
             (i + 1) * every,
             (mean - 1, mean + 1),
             10.0 * (i + 1),

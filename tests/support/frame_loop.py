@@ -14,7 +14,7 @@ from protocol.errors import RemoteError
 from protocol.messages import Frame, Frames
 from protocol.spaces import Discrete, GameSpec, Observation
 from server.gateway.frame_loop import FrameLoop
-from server.ipc.messages import Episode
+from server.ipc.messages import FinishedEpisode
 from tests.support.worlds import SPEC, FixedPolicy, ListSink
 
 MOST_SLOTS = 4096
@@ -147,7 +147,7 @@ class World:
     def rows(self) -> list[dict[str, Any]]:
         return self.sink.rows(self.spec)
 
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[FinishedEpisode]:
         return list(self.turn.episodes.finished)
 
 

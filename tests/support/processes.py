@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable
+from multiprocessing import forkserver
 from pathlib import Path
 
 
@@ -14,11 +15,11 @@ def living_memory(names: Iterable[str]) -> set[str]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The living processes below this one, the tracker of shared memory (one for each test run,
-    and it outlives its first user by design) left out."""
+    """The living processes below this one. Left out are two of which a test run has one, which
+    outlives its first user by design: the tracker of shared memory, and the server that forks."""
     found: list[int] = []
     for child in children(pid):
-        if "resource_tracker" not in command_of(child):
+        if "resource_tracker" not in command_of(child) and child != fork_server():
             found.append(child)
         found += descendants(child)
     return found
@@ -32,6 +33,12 @@ def children(pid: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return [child for child in out if not is_zombie(child)]
+
+
+def fork_server() -> int | None:
+    """The process of multiprocessing that forks others for this one, if it runs."""
+    pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
 
 
 def is_zombie(pid: int) -> bool:

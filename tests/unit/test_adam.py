@@ -23,7 +23,7 @@ def _gradients(count: int) -> list[torch.Tensor]:
     return [torch.randn(N, generator=generator) * 10.0 ** (i % 5 - 3) for i in range(count)]
 
 
-def test_steps_with_changing_rates_and_skips_equal_torch_bit_for_bit() -> None:
+def test_steps_with_changing_lr_and_skips_equal_torch_bitwise() -> None:
     first = torch.randn(N, generator=torch.Generator().manual_seed(4))
     ours, theirs = first.clone(), torch.nn.Parameter(first.clone())
     adam, reference = Adam(ours, lr=1e-3, eps=1.5e-4), _torch_adam(theirs, 1e-3, 1.5e-4)
@@ -42,7 +42,7 @@ def test_steps_with_changing_rates_and_skips_equal_torch_bit_for_bit() -> None:
     assert adam.state_dict()["step"] == 37
 
 
-def test_a_bad_gradient_that_is_skipped_leaves_all_as_it_was() -> None:
+def test_skipped_nan_gradient_leaves_parameters_and_state_unchanged() -> None:
     vector = torch.ones(N)
     adam = Adam(vector, lr=0.1, eps=1e-8)
     adam.step(torch.ones(N), torch.zeros(()))
@@ -52,7 +52,7 @@ def test_a_bad_gradient_that_is_skipped_leaves_all_as_it_was() -> None:
         assert torch.equal(old, new)
 
 
-def test_state_of_torch_adam_loads_and_continues_bit_for_bit() -> None:
+def test_torch_adam_state_loaded_continues_bitwise_equal() -> None:
     first = torch.randn(N, generator=torch.Generator().manual_seed(4))
     theirs = torch.nn.Parameter(first.clone())
     reference = _torch_adam(theirs, 1e-2, 1e-8)
@@ -72,7 +72,7 @@ def test_state_of_torch_adam_loads_and_continues_bit_for_bit() -> None:
     assert torch.equal(ours, theirs.detach())
 
 
-def test_an_empty_state_starts_afresh() -> None:
+def test_load_empty_state_resets_optimizer() -> None:
     vector, other = torch.zeros(3), torch.zeros(3)
     adam = Adam(vector, lr=0.1, eps=1e-8)
     assert adam.state_dict() == {}
@@ -114,7 +114,7 @@ print(*(name for name in ("torch._dynamo", "torch._inductor", "sympy") if name i
 """
 
 
-def test_a_trainer_that_learns_and_saves_imports_no_compiler(
+def test_trainer_learn_and_save_imports_no_torch_compiler(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.mktemp("compiler") / "x.pt"

@@ -54,19 +54,19 @@ PENDING = [PLAYED[2], PLAYED[6], PLAYED[8]]
 STORED = [row for row in PLAYED if row not in PENDING]
 
 
-def test_agreement_is_clean() -> None:
+def test_compare_matching_logs_and_replay_is_ok() -> None:
     found = compare(truths(*PLAYED), dump(*STORED))
     assert found == Attribution(compared=6, mismatches=0, missing=0, batch_compared=0)
     assert found.ok
 
 
-def test_an_answer_that_was_pending_at_the_end_may_be_stored_all_the_same() -> None:
+def test_compare_pending_answers_stored_is_ok() -> None:
     """The game sent its next frame and was gone before the answer came."""
     found = compare(truths(*PLAYED), dump(*PLAYED))
     assert found == Attribution(compared=9, mismatches=0, missing=0, batch_compared=0)
 
 
-def test_the_order_does_not_matter() -> None:
+def test_compare_shuffled_rows_is_ok() -> None:
     rng = np.random.default_rng(0)
     for _ in range(10):
         shuffled = [PLAYED[i] for i in rng.permutation(len(PLAYED))]
@@ -83,34 +83,34 @@ def changed(row: tuple[int, int, int, int, float], **change: Any) -> Any:
 
 @pytest.mark.parametrize("i", range(len(STORED)))
 @pytest.mark.parametrize("change", [{"actor": 3}, {"action": 0.25}])
-def test_every_wrong_tag_and_action_is_seen(i: int, change: dict[str, Any]) -> None:
+def test_compare_wrong_actor_or_action_counts_mismatch(i: int, change: dict[str, Any]) -> None:
     stored = list(STORED)
     stored[i] = changed(stored[i], **change)
     found = compare(truths(*PLAYED), dump(*stored))
     assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
 
 
-def test_one_wrong_number_of_an_action_is_enough() -> None:
+def test_compare_one_wrong_action_component_counts_mismatch() -> None:
     stored = dump(*STORED)
     stored["action"][3, 1] += 0.001
     assert compare(truths(*PLAYED), stored).mismatches == 1
 
 
-def test_two_tags_that_changed_places_are_two_mismatches() -> None:
+def test_compare_two_swapped_actors_counts_two_mismatches() -> None:
     stored = list(STORED)
     stored[0], stored[1] = changed(stored[0], actor=2), changed(stored[1], actor=1)
     assert compare(truths(*PLAYED), dump(*stored)).mismatches == 2
 
 
 @pytest.mark.parametrize("i", range(len(STORED)))
-def test_every_missing_row_is_seen(i: int) -> None:
+def test_compare_missing_row_counts_missing(i: int) -> None:
     stored = STORED[:i] + STORED[i + 1 :]
     found = compare(truths(*PLAYED), dump(*stored))
     assert (found.mismatches, found.missing, found.ok) == (0, 1, False)
 
 
 @pytest.mark.parametrize("i", range(len(STORED)))
-def test_every_duplicate_row_is_seen(i: int) -> None:
+def test_compare_duplicate_row_counts_mismatch(i: int) -> None:
     found = compare(truths(*PLAYED), dump(*STORED, STORED[i]))
     assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
 
@@ -118,28 +118,30 @@ def test_every_duplicate_row_is_seen(i: int) -> None:
 @pytest.mark.parametrize(
     "row", [(1, 1, 2, 1, 0.0), (1, 0, 77, 1, 0.0), (9, 1, 0, 1, 0.0), (0, 0, 0, 1, 0.0)]
 )
-def test_a_row_that_no_game_knows_of_is_seen(row: tuple[int, int, int, int, float]) -> None:
+def test_compare_row_absent_from_logs_counts_mismatch(
+    row: tuple[int, int, int, int, float],
+) -> None:
     found = compare(truths(*PLAYED), dump(*STORED, row))
     assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
 
 
-def test_a_row_with_another_seq_is_unknown_and_missing() -> None:
+def test_compare_row_with_other_seq_counts_mismatch_and_missing() -> None:
     stored = [changed(STORED[0], seq=100), *STORED[1:]]
     found = compare(truths(*PLAYED), dump(*stored))
     assert (found.mismatches, found.missing) == (1, 1)
 
 
-def test_a_comparison_of_nothing_proves_nothing() -> None:
+def test_compare_no_rows_is_not_ok() -> None:
     found = compare(truths(), dump())
     assert found == Attribution(compared=0, mismatches=0, missing=0, batch_compared=0)
     assert not found.ok
 
 
-def test_a_replay_without_logs_is_all_unknown() -> None:
+def test_compare_empty_logs_counts_all_rows_mismatched() -> None:
     assert compare(truths(), dump(*STORED)).mismatches == len(STORED)
 
 
-def test_logs_without_a_replay_are_all_missing() -> None:
+def test_compare_empty_replay_counts_all_rows_missing() -> None:
     assert compare(truths(*PLAYED), dump()).missing == len(STORED)
 
 
@@ -153,18 +155,18 @@ ENDED = [
 ]
 
 
-def test_the_end_of_an_episode_is_no_step() -> None:
+def test_compare_episode_end_is_not_expected_in_replay() -> None:
     found = compare(truths(*ENDED), dump(ENDED[0], ENDED[2]))
     assert found == Attribution(compared=2, mismatches=0, missing=0, batch_compared=0)
 
 
-def test_the_last_step_of_a_stream_is_missed_where_its_episode_ended() -> None:
+def test_compare_last_step_of_ended_episode_absent_counts_missing() -> None:
     """A frame followed it, so it was completed."""
     found = compare(truths(*ENDED), dump(ENDED[0]))
     assert (found.mismatches, found.missing) == (0, 1)
 
 
-def test_a_step_where_an_episode_ended_is_wrong() -> None:
+def test_compare_step_stored_at_episode_end_counts_mismatch() -> None:
     stored = [ENDED[0], (1, 0, 1, 1, 0.5), ENDED[2]]
     assert compare(truths(*ENDED), dump(*stored)).mismatches == 1
 
@@ -176,25 +178,25 @@ def with_batches(*rows: tuple[int, int, int, int, float]) -> Columns:
     return dump(*STORED) | dump(*rows, prefix="batch_")
 
 
-def test_rows_of_batches_may_repeat_and_need_not_be_complete() -> None:
+def test_compare_batch_rows_repeated_and_incomplete_is_ok() -> None:
     found = compare(truths(*PLAYED), with_batches(STORED[0], STORED[0], STORED[4]))
     assert found == Attribution(compared=6, mismatches=0, missing=0, batch_compared=3)
 
 
 @pytest.mark.parametrize("change", [{"actor": 3}, {"action": 0.25}, {"seq": 50}, {"session": 2}])
-def test_a_wrong_row_of_a_batch_is_seen(change: dict[str, Any]) -> None:
+def test_compare_wrong_batch_row_counts_mismatch(change: dict[str, Any]) -> None:
     rows = [STORED[0], changed(STORED[3], **change)]
     found = compare(truths(*PLAYED), with_batches(*rows))
     assert (found.mismatches, found.missing, found.ok) == (1, 0, False)
 
 
-def test_permuted_tags_of_a_batch_are_seen() -> None:
+def test_compare_permuted_batch_actors_counts_mismatches() -> None:
     columns = with_batches(*STORED)
     columns["batch_actor"] = np.roll(columns["batch_actor"], 1)
     assert compare(truths(*PLAYED), columns).mismatches > 0
 
 
-def test_no_batch_was_drawn() -> None:
+def test_compare_empty_batch_columns_compares_none() -> None:
     columns = dump(*STORED) | {
         f"batch_{name}": np.empty(0) for name in ("stream", "seq", "actor", "action")
     }
@@ -208,7 +210,7 @@ KEYS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), unique=True, m
 
 
 @given(known=KEYS, wanted=st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 32)), max_size=40))
-def test_places_are_those_of_a_plain_search(
+def test_places_equal_dictionary_lookup(
     known: list[tuple[int, int]], wanted: list[tuple[int, int]]
 ) -> None:
     ordered = sorted(known)
@@ -223,14 +225,14 @@ def test_places_are_those_of_a_plain_search(
 # Files.
 
 
-def test_logs_and_dumps_are_read_back(tmp_path: Path) -> None:
+def test_load_logs_and_dump_saved_files_compare_ok(tmp_path: Path) -> None:
     for n, rows in enumerate((PLAYED[:4], [], PLAYED[4:])):
         np.savez(tmp_path / f"client-{n}.npz", allow_pickle=False, **truths(*rows))
     np.savez(tmp_path / "replay.npz", allow_pickle=False, **dump(*STORED))
     assert compare(load_logs(tmp_path), load_dump(tmp_path / "replay.npz")).ok
 
 
-def test_a_folder_without_logs_has_no_truths(tmp_path: Path) -> None:
+def test_load_logs_empty_directory_returns_empty_columns(tmp_path: Path) -> None:
     columns = load_logs(tmp_path)
     assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(truths(), 0)
     assert not compare(columns, dump()).ok

@@ -27,7 +27,7 @@ def once(case: object, _device: str) -> float:
     return 0.5
 
 
-def test_a_line_for_each_shape_and_precision() -> None:
+def test_measure_yields_one_row_per_shape_and_precision() -> None:
     threads = torch.get_num_threads()
     first, half, other = bench_learner.measure("cpu", rounds=1)
     assert torch.get_num_threads() == threads
@@ -41,7 +41,7 @@ def test_a_line_for_each_shape_and_precision() -> None:
     assert first["samples_per_s"] == 128
 
 
-def test_the_older_system_is_compared_at_its_own_shape() -> None:
+def test_measure_reports_older_system_ratio_only_at_its_shape() -> None:
     first, half, other = bench_learner.measure("cpu", rounds=1)
     assert first["updates_of_older"] == half["updates_of_older"] == 0.28  # 2 / 7.05
     assert "updates_of_older" not in other

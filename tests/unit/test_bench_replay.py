@@ -11,7 +11,7 @@ PARAMETERS = {"capacity": 3000, "observations": 5, "batch": 512, "block": 256, "
 
 
 @pytest.mark.parametrize("prioritised", [False, True])
-def test_a_line(prioritised: bool) -> None:
+def test_measure_one_row_has_expected_fields(prioritised: bool) -> None:
     row = measure_one(**PARAMETERS, prioritised=prioritised)  # type: ignore[arg-type]
     assert row["case"] == "replay"
     assert row["prioritised"] is prioritised
@@ -24,7 +24,7 @@ def test_a_line(prioritised: bool) -> None:
     assert row["bytes_per_step"] == pytest.approx(61 + (8 if prioritised else 0))
 
 
-def test_both_ways_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_covers_uniform_and_prioritized_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_replay, "measure_one", lambda **given: given)
     assert list(bench_replay.measure("cpu")) == [
         {"device": "cpu", "prioritised": False},

@@ -19,7 +19,7 @@ STATE: dict[str, Any] = {
 }
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_save_then_load_returns_equal_state(tmp_path: Path) -> None:
     path = tmp_path / "new" / "update-1.pt"
     checkpoint.save(path, STATE)
     state = checkpoint.load(path, spec='["game"]')
@@ -29,16 +29,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["update-1.pt"]
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_save_disk_full_keeps_previous_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "update-1.pt"
     checkpoint.save(path, STATE)
     before = path.read_bytes()
 
-    def half(_content: Any, file: Any) -> None:
+    def write_half_then_fail(_content: Any, file: Any) -> None:
         file.write(before[: len(before) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", half)
+    monkeypatch.setattr(torch, "save", write_half_then_fail)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(path, {"spec": "other"})
     assert path.read_bytes() == before
@@ -46,7 +48,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.promise("power-loss")
-def test_the_file_is_on_the_disk_before_it_has_its_name(
+def test_save_syncs_file_before_rename_and_directory_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, done = tmp_path / "update-1.pt", []
@@ -66,14 +68,14 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(
     assert done == ["update-1.pt.tmp", "update-1.pt.tmp -> update-1.pt", tmp_path.name]
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_load_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*none\.pt, found none"):
         checkpoint.load(tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 5000, -1])
 @pytest.mark.promise("damaged-checkpoint")
-def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
+def test_load_truncated_file_raises(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "update-1.pt"
     checkpoint.save(path, STATE)
     path.write_bytes(path.read_bytes()[:kept])
@@ -82,7 +84,7 @@ def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
 
 
 @pytest.mark.promise("damaged-checkpoint")
-def test_a_flipped_bit_in_a_tensor(tmp_path: Path) -> None:
+def test_load_flipped_tensor_bit_raises_damaged(tmp_path: Path) -> None:
     path = tmp_path / "update-1.pt"
     checkpoint.save(path, STATE)
     content = bytearray(path.read_bytes())
@@ -95,14 +97,14 @@ def test_a_flipped_bit_in_a_tensor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"hello", pickle.dumps({"format": checkpoint.FORMAT})])
-def test_a_foreign_file(tmp_path: Path, content: bytes) -> None:
+def test_load_non_checkpoint_bytes_raises(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="expected a complete checkpoint"):
         checkpoint.load(path)
 
 
-def test_a_file_of_another_program(tmp_path: Path) -> None:
+def test_load_torch_file_of_other_program_raises(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({"model": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match="another kind of file"):
@@ -114,7 +116,9 @@ class Evil:
         return os.mkdir, ("evil",)
 
 
-def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_malicious_pickle_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"format": checkpoint.FORMAT, "version": 1, "state": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(CheckpointError):
@@ -122,7 +126,7 @@ def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not (tmp_path / "evil").exists()
 
 
-def test_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_other_format_version_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "update-1.pt"
     monkeypatch.setattr(checkpoint, "VERSION", 99)
     checkpoint.save(path, STATE)
@@ -131,14 +135,14 @@ def test_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         checkpoint.load(path)
 
 
-def test_another_game(tmp_path: Path) -> None:
+def test_load_checkpoint_of_other_game_raises(tmp_path: Path) -> None:
     path = tmp_path / "update-1.pt"
     checkpoint.save(path, STATE)
     with pytest.raises(CheckpointError, match=r'the game \["chess"\], got one of \["game"\]'):
         checkpoint.load(path, spec='["chess"]')
 
 
-def test_prune_keeps_the_newest(tmp_path: Path) -> None:
+def test_prune_keeps_newest_checkpoints_and_other_files(tmp_path: Path) -> None:
     for n in (3, 1, 20, 100):
         (tmp_path / f"update-{n:010d}.pt").touch()
     (tmp_path / "update-0000000101.pt.tmp").touch()
@@ -151,7 +155,7 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
         checkpoint.prune(tmp_path, 0)
 
 
-def test_the_best_one_stands_apart(tmp_path: Path) -> None:
+def test_best_checkpoint_is_never_latest_and_survives_prune(tmp_path: Path) -> None:
     """It is never the newest, and never too old to keep."""
     assert checkpoint.best(tmp_path) is None
     (tmp_path / checkpoint.BEST).touch()
@@ -164,7 +168,7 @@ def test_the_best_one_stands_apart(tmp_path: Path) -> None:
     assert checkpoint.best(tmp_path) is not None
 
 
-def test_going_back_puts_newer_ones_away(tmp_path: Path) -> None:
+def test_go_back_sets_newer_checkpoints_aside(tmp_path: Path) -> None:
     for n in (9, 10, 11, 200):
         (tmp_path / checkpoint.file_name(n)).write_text(str(n))
     best = tmp_path / checkpoint.BEST
@@ -181,6 +185,6 @@ def test_going_back_puts_newer_ones_away(tmp_path: Path) -> None:
     assert (tmp_path / "update-0000000200.pt.left").exists()
 
 
-def test_no_folder_has_no_checkpoint(tmp_path: Path) -> None:
+def test_latest_missing_directory_returns_none(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "none") is None
     assert checkpoint.checkpoints(tmp_path) == []

@@ -23,27 +23,27 @@ def name(vector: dict[str, Any]) -> str:
     return str(vector["name"])
 
 
-def of(*types: str) -> pytest.MarkDecorator:
+def canonical_vectors(*types: str) -> pytest.MarkDecorator:
     chosen = [v for v in VALID if v["type"] in types and v["canonical"]]
     assert chosen
     return pytest.mark.parametrize("vector", chosen, ids=name)
 
 
-def raw(value: Any) -> Any:
+def from_json(value: Any) -> Any:
     """A value of the file as a caller passes it: tensors as bytes."""
     if isinstance(value, dict):
         return bytes.fromhex(value["bin"]) if "bin" in value else value
     if isinstance(value, list):
-        return [raw(item) for item in value]
+        return [from_json(item) for item in value]
     return value
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A decoded message as the file tells it."""
     if isinstance(value, bytes):
         return {"bin": value.hex()}
     if isinstance(value, msgspec.Struct):
-        return {field: plain(getattr(value, field)) for field in value.__struct_fields__}
+        return {field: to_json(getattr(value, field)) for field in value.__struct_fields__}
     return value
 
 
@@ -65,8 +65,8 @@ def inbox(stream: bytes, size: int) -> list[Any]:
     return out
 
 
-@of("HELLO")
-def test_hello_says_what_the_vector_says(vector: dict[str, Any]) -> None:
+@canonical_vectors("HELLO")
+def test_hello_encoded_equals_golden_fields(vector: dict[str, Any]) -> None:
     fields = vector["message"]["fields"]
     given = fields | {
         "observation": Observation(fields["observation"][0], tuple(fields["observation"][1])),
@@ -79,10 +79,10 @@ def test_hello_says_what_the_vector_says(vector: dict[str, Any]) -> None:
     assert ("token" in sent) is (fields["token"] is not None)
 
 
-@of("FRAME", "FRAMES")
-def test_a_frame_is_the_bytes_of_the_vector(vector: dict[str, Any]) -> None:
+@canonical_vectors("FRAME", "FRAMES")
+def test_frame_encoded_equals_golden_bytes(vector: dict[str, Any]) -> None:
     encode: Any = wire.encode_frame if vector["type"] == "FRAME" else wire.encode_frames
-    fields = {key: raw(value) for key, value in vector["message"].items()}
+    fields = {key: from_json(value) for key, value in vector["message"].items()}
     assert bytes(encode(**fields)).hex() == vector["hex"]
     buffer = bytearray(b"what was sent before, much longer than this message" * 9)
     again = encode(**fields, into=buffer)
@@ -90,30 +90,30 @@ def test_a_frame_is_the_bytes_of_the_vector(vector: dict[str, Any]) -> None:
     assert bytes(again).hex() == vector["hex"]
 
 
-@of("PING")
-def test_a_ping_is_the_bytes_of_the_vector(vector: dict[str, Any]) -> None:
+@canonical_vectors("PING")
+def test_ping_encoded_equals_golden_bytes(vector: dict[str, Any]) -> None:
     assert bytes(wire.encode_ping(vector["message"]["nonce"])).hex() == vector["hex"]
 
 
-@of("BYE")
-def test_a_bye_is_the_bytes_of_the_vector(vector: dict[str, Any]) -> None:
+@canonical_vectors("BYE")
+def test_bye_encoded_equals_golden_bytes(vector: dict[str, Any]) -> None:
     assert bytes(wire.encode_bye()).hex() == vector["hex"]
 
 
 @pytest.mark.parametrize("vector", SERVER, ids=name)
 @pytest.mark.parametrize("size", [10_000, 1, 7])
-def test_a_servers_message_means_what_the_vector_says(vector: dict[str, Any], size: int) -> None:
+def test_server_message_decoded_equals_golden_fields(vector: dict[str, Any], size: int) -> None:
     data = bytes.fromhex(vector["hex"])
     for count in (1, 3):
         got = inbox(data * count, size)
-        assert [plain(message) for message in got] == [vector["message"]] * count
+        assert [to_json(message) for message in got] == [vector["message"]] * count
         assert {type(message).__name__.upper() for message in got} == {
             TYPES.get(vector["type"], vector["type"]).upper()
         }
 
 
 @pytest.mark.parametrize("vector", SERVER, ids=name)
-def test_a_servers_message_cut_short_is_a_violation(vector: dict[str, Any]) -> None:
+def test_decode_truncated_server_message_raises_violation(vector: dict[str, Any]) -> None:
     payload = bytes.fromhex(vector["hex"])[4:]
     for stop in range(len(payload)):
         with pytest.raises(ProtocolViolation):
@@ -123,12 +123,12 @@ def test_a_servers_message_cut_short_is_a_violation(vector: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     "text", [b"\xa2\xff\xfe", b"\x91" * 5_000 + b"\x00"], ids=["utf-8", "deep"]
 )
-def test_strings_that_are_no_utf8_and_deep_nesting_are_violations(text: bytes) -> None:
+def test_decode_invalid_utf8_or_deep_nesting_raises_violation(text: bytes) -> None:
     with pytest.raises(ProtocolViolation):
         wire.decode(b"\x92\x0e" + text)
 
 
-def test_the_constants_are_those_of_the_wire() -> None:
+def test_protocol_version_and_roles_equal_golden_values() -> None:
     assert GOLDEN["protocol"] == wire.PROTOCOL_VERSION
     assert {v["message"]["fields"]["role"] for v in VALID if v["type"] == "HELLO"} == set(
         wire.ROLES

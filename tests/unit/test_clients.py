@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from server.ipc.messages import Episode, GatewayReport, Joined
+from server.ipc.messages import FinishedEpisode, GatewayReport, Joined
 from server.monitor.clients import RETURNS, Clients
 
 
@@ -18,7 +18,9 @@ def joined(session: int, **changes: Any) -> Joined:
     return Joined(**(values | changes))
 
 
-def report(sessions: list[int], played: list[list[int]], *episodes: Episode) -> GatewayReport:
+def report(
+    sessions: list[int], played: list[list[int]], *episodes: FinishedEpisode
+) -> GatewayReport:
     return GatewayReport(
         index=0, frames={}, stored=0, clients=0, slots=0, errors={}, turns=0, turn_p50_ms=0.0,
         turn_p99_ms=0.0, stalls=0, policy_version=0, expert_ratio=0.0, epsilon=0.0,
@@ -27,12 +29,12 @@ def report(sessions: list[int], played: list[list[int]], *episodes: Episode) -> 
     )  # fmt: skip
 
 
-def test_counts_rates_and_returns_of_each() -> None:
+def test_rows_report_frames_rates_and_returns_per_client() -> None:
     players = Clients()
     players.joined(joined(1))
     players.joined(joined(2, role="eval"))
     assert players.training == 1
-    players.report(report([1, 2], [[1, 6, 3], [2, 0, 0]], Episode("train", 2.5, 9, 1)))
+    players.report(report([1, 2], [[1, 6, 3], [2, 0, 0]], FinishedEpisode("train", 2.5, 9, 1)))
     first, second = players.rows(101.0)
     assert (first["frames"], first["frames_dqn"], first["frames_expert"]) == (10, 6, 3)
     assert (first["episodes"], first["last_return"], first["recent_returns"]) == (1, 2.5, [2.5])
@@ -44,25 +46,27 @@ def test_counts_rates_and_returns_of_each() -> None:
     assert (first["frames_per_s"], second["frames_per_s"]) == (15.0, 0.0)
 
 
-def test_who_is_gone_is_gone_and_strangers_are_nobody() -> None:
+def test_departed_and_unknown_sessions_are_not_listed() -> None:
     players = Clients()
     players.joined(joined(1))
     players.left(1)
     players.left(7)
-    players.report(report([1, 7], [[1, 0, 0], [1, 0, 0]], Episode("train", 1.0, 1, 7)))
+    players.report(report([1, 7], [[1, 0, 0], [1, 0, 0]], FinishedEpisode("train", 1.0, 1, 7)))
     assert players.rows(1.0) == []
     assert players.training == 0
 
 
-def test_only_the_newest_returns_are_kept() -> None:
+def test_recent_returns_are_limited_to_newest() -> None:
     players = Clients()
     players.joined(joined(1))
-    players.report(report([1], [[0, 0, 0]], *(Episode("train", float(i), 1, 1) for i in range(80))))
+    players.report(
+        report([1], [[0, 0, 0]], *(FinishedEpisode("train", float(i), 1, 1) for i in range(80)))
+    )
     (one,) = players.rows(1.0)
     assert (one["episodes"], one["last_return"], len(one["recent_returns"])) == (80, 79.0, RETURNS)
 
 
-def test_with_a_gateway_its_players_are_gone() -> None:
+def test_gateway_gone_removes_its_clients() -> None:
     players = Clients()
     for session, gateway in ((1, 0), (2, 1), (3, 0)):
         players.joined(joined(session, gateway=gateway))

@@ -73,7 +73,7 @@ def code_of(call: Callable[[Any], Any], argument: Any) -> str | None:
 
 
 @given(st.data())
-def test_a_frame_comes_back_as_it_was(data: st.DataObject) -> None:
+def test_frame_encode_decode_round_trip(data: st.DataObject) -> None:
     spec = data.draw(specs())
     some = st.none() | actions(spec).map(list)
     took: list[Part] | None = data.draw(some)
@@ -92,7 +92,7 @@ def test_a_frame_comes_back_as_it_was(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_an_action_comes_back_as_it_was_and_both_encoders_agree(data: st.DataObject) -> None:
+def test_action_round_trip_and_both_encoders_agree(data: st.DataObject) -> None:
     spec = data.draw(specs())
     fields: tuple[Any, ...] = (
         data.draw(st.integers(0, 4095)),
@@ -110,7 +110,7 @@ def test_an_action_comes_back_as_it_was_and_both_encoders_agree(data: st.DataObj
     assert got == (*fields[:2], fields[2] and list(fields[2]), *fields[3:])
 
 
-def test_a_hello_comes_back_as_it_was() -> None:
+def test_hello_encode_decode_round_trip() -> None:
     message = codec.decode_client(codec.encode_hello(HELLO)[4:])
     assert isinstance(message, Hello)
     assert codec.decode_hello(message) == HELLO
@@ -118,7 +118,7 @@ def test_a_hello_comes_back_as_it_was() -> None:
     assert (gate.token, gate.protocol) == (None, 1)
 
 
-def test_an_error_says_all_that_was_raised() -> None:
+def test_error_encoded_carries_code_message_and_retry() -> None:
     error = RemoteError("slow_reader", "expected this, got that", retry=True)
     assert codec.decode_server(codec.encode_error(error)[4:]) == Error(
         "slow_reader", "expected this, got that", True
@@ -126,7 +126,7 @@ def test_an_error_says_all_that_was_raised() -> None:
 
 
 @given(VALUES)
-def test_any_nonce_goes_back(nonce: Any) -> None:
+def test_ping_any_nonce_echoed_in_pong(nonce: Any) -> None:
     sent = pack(4, nonce)
     ping = codec.decode_client(sent)
     assert isinstance(ping, Ping)
@@ -137,7 +137,7 @@ def test_any_nonce_goes_back(nonce: Any) -> None:
 @pytest.mark.parametrize(
     "nonce", ["cc07", "d3 0000000000000007", "ca 3fc00000", "d4 05 00", "a2 fffe", "81 80 01"]
 )
-def test_a_nonce_goes_back_in_the_form_in_which_it_came(nonce: str) -> None:
+def test_ping_unusual_nonce_encoding_echoed_byte_for_byte(nonce: str) -> None:
     """Long forms, extensions, and what Python could not even hold."""
     sent = b"\x92\x04" + bytes.fromhex(nonce)
     ping = codec.decode_client(sent)
@@ -146,20 +146,20 @@ def test_a_nonce_goes_back_in_the_form_in_which_it_came(nonce: str) -> None:
 
 
 @given(VALUES, VALUES)
-def test_elements_behind_the_last_are_ignored(one: Any, two: Any) -> None:
+def test_frame_extra_elements_are_ignored(one: Any, two: Any) -> None:
     frame = (2, 0, 0, b"obs", 0.5, 0, None, None)
     assert codec.decode_client(pack(*frame, one, two)) == codec.decode_client(pack(*frame))
 
 
 @given(st.dictionaries(st.text(max_size=6), VALUES, max_size=5))
-def test_unknown_keys_of_hello_are_ignored(extra: dict[str, Any]) -> None:
+def test_hello_unknown_keys_are_ignored(extra: dict[str, Any]) -> None:
     known = msgspec.to_builtins(HELLO)
     message = codec.decode_client(pack(1, {**extra, **known}))
     assert isinstance(message, Hello)
     assert codec.decode_hello(message) == HELLO
 
 
-def test_the_gate_looks_at_nothing_but_token_and_version() -> None:
+def test_decode_gate_reads_only_token_and_protocol() -> None:
     odd = {"token": "t", "protocol": [2], "game": 7, "observation": "not today's"}
     message = codec.decode_client(pack(1, odd))
     assert isinstance(message, Hello)
@@ -167,7 +167,7 @@ def test_the_gate_looks_at_nothing_but_token_and_version() -> None:
     assert (gate.token, gate.protocol) == ("t", [2])
 
 
-def test_an_observation_is_not_copied() -> None:
+def test_frame_observation_shares_memory_with_payload() -> None:
     payload = pack(2, 0, 0, b"observation", 0.0, 0, None, None)
     frame = codec.decode_client(memoryview(payload))
     assert isinstance(frame, Frame)
@@ -178,12 +178,12 @@ def test_an_observation_is_not_copied() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_random_bytes_raise_nothing_but_a_remote_error(payload: bytes) -> None:
+def test_decode_random_bytes_raises_only_remote_error(payload: bytes) -> None:
     assert code_of(decode_all, payload) in (None, "message_malformed", "unknown_type")
 
 
 @given(st.sampled_from([1, 2, 3, 4, 5]), st.lists(VALUES, max_size=9), st.binary(max_size=4))
-def test_nor_do_bytes_that_begin_like_a_message(
+def test_decode_random_elements_of_known_type_raises_only_remote_error(
     kind: int, elements: list[Any], rest: bytes
 ) -> None:
     code = code_of(decode_all, pack(kind, *elements) + rest)
@@ -191,7 +191,9 @@ def test_nor_do_bytes_that_begin_like_a_message(
 
 
 @given(st.integers(0, 200), st.integers(0, 7), st.binary(max_size=2))
-def test_nor_do_flipped_bits(at: int, bit: int, junk: bytes) -> None:
+def test_decode_hello_with_flipped_bit_raises_only_remote_error(
+    at: int, bit: int, junk: bytes
+) -> None:
     data = bytearray(codec.encode_hello(HELLO)[4:])
     at %= len(data)
     data[at] ^= 1 << bit
@@ -206,9 +208,7 @@ CYCLIC_KEYS = b"\x81\x80\x01"
 
 @pytest.mark.parametrize("odd", [NO_UTF8, DEEP, CYCLIC_KEYS], ids=["utf-8", "deep", "map as key"])
 @pytest.mark.parametrize("where", ["alone", "type", "frame", "hello", "key", "nonce", "behind"])
-def test_what_msgspec_reports_by_other_exceptions_is_refused_or_ignored(
-    odd: bytes, where: str
-) -> None:
+def test_decode_invalid_utf8_deep_nesting_or_map_key_never_crashes(odd: bytes, where: str) -> None:
     payload = {
         "alone": odd,
         "type": b"\x92" + odd + b"\x00",
@@ -232,7 +232,7 @@ def test_what_msgspec_reports_by_other_exceptions_is_refused_or_ignored(
 @pytest.mark.parametrize(
     "head", ["dd ffffffff", "92 04 dd ffffffff", "92 01 df ffffffff", "c6 ffffffff"]
 )
-def test_a_head_that_promises_four_billion_elements_takes_no_memory(head: str) -> None:
+def test_decode_header_claiming_four_billion_elements_is_malformed(head: str) -> None:
     assert refusal(bytes.fromhex(head)).code == "message_malformed"
 
 
@@ -250,7 +250,7 @@ def test_a_head_that_promises_four_billion_elements_takes_no_memory(head: str) -
         (msgspec.msgpack.encode(7), "got 7"),
     ],
 )
-def test_an_unknown_type_is_named_beside_the_known_ones(payload: bytes, says: str) -> None:
+def test_decode_unknown_type_error_lists_known_types(payload: bytes, says: str) -> None:
     error = refusal(payload)
     assert error.code == "unknown_type"
     assert error.message.endswith(says)
@@ -285,7 +285,7 @@ def test_an_unknown_type_is_named_beside_the_known_ones(payload: bytes, says: st
         ),
     ],
 )
-def test_a_malformed_message_is_told_what_is_wrong_where(payload: bytes, says: str) -> None:
+def test_decode_malformed_message_error_names_element_and_cause(payload: bytes, says: str) -> None:
     error = refusal(payload)
     assert error.code == "message_malformed"
     assert says in error.message
@@ -304,7 +304,7 @@ def test_a_malformed_message_is_told_what_is_wrong_where(payload: bytes, says: s
         ({"protocol": True}, "protocol: expected int, got boolean"),
     ],
 )
-def test_a_field_of_hello_that_is_wrong_is_named(changed: dict[str, Any], says: str) -> None:
+def test_decode_hello_invalid_field_error_names_field(changed: dict[str, Any], says: str) -> None:
     message = codec.decode_client(pack(1, msgspec.to_builtins(HELLO) | changed))
     assert isinstance(message, Hello)
     with pytest.raises(RemoteError) as caught:
@@ -313,7 +313,7 @@ def test_a_field_of_hello_that_is_wrong_is_named(changed: dict[str, Any], says: 
     assert says in caught.value.message
 
 
-def test_a_key_that_is_missing_or_no_str_is_named() -> None:
+def test_decode_hello_missing_or_non_string_key_error_names_key() -> None:
     fields = msgspec.to_builtins(HELLO)
     for wrong, says in (
         ({k: v for k, v in fields.items() if k != "game"}, "a map with the key 'game', got one"),
@@ -327,7 +327,7 @@ def test_a_key_that_is_missing_or_no_str_is_named() -> None:
         assert says in caught.value.message
 
 
-def test_no_word_of_the_library_is_left_in_what_a_client_is_told() -> None:
+def test_decode_errors_contain_no_msgspec_wording() -> None:
     """Whatever stands in whatever place of a FRAME."""
     whole = [2, 0, 0, b"", 0.0, 0, None, None]
     for place in range(1, len(whole)):
@@ -342,6 +342,6 @@ def test_no_word_of_the_library_is_left_in_what_a_client_is_told() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\xc1", pack(1, {}), pack(12, 0), b""])
-def test_bytes_that_no_server_sends_are_a_decode_error(payload: bytes) -> None:
+def test_decode_server_invalid_bytes_raises_decode_error(payload: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         codec.decode_server(payload)

@@ -12,13 +12,13 @@ from config.models import Config
 CONFIG = Config()
 
 
-def refusal(values: dict[str, Any], config: Config = CONFIG) -> str:
+def error_message(values: dict[str, Any], config: Config = CONFIG) -> str:
     with pytest.raises(ConfigError) as error:
         changed(config, values)
     return str(error.value)
 
 
-def test_what_is_changed_is_said_and_the_rest_stays() -> None:
+def test_changed_reports_changes_and_keeps_other_settings() -> None:
     new, changes = changed(CONFIG, {"learner.n_step": 5, "advantage.mode": "global"})
     assert changes == [
         Change("learner.n_step", 3, 5),
@@ -29,7 +29,7 @@ def test_what_is_changed_is_said_and_the_rest_stays() -> None:
     assert Config() == CONFIG, "the old one is as it was"
 
 
-def test_a_schedules_name_stands_for_both_its_ends() -> None:
+def test_changed_schedule_name_sets_start_and_end() -> None:
     new, changes = changed(CONFIG, {"expert.ratio": 0.2, "exploration.noise": 0.2})
     assert (new.expert.ratio.start, new.expert.ratio.end) == (0.2, 0.2)
     assert new.expert.ratio.frames == CONFIG.expert.ratio.frames
@@ -39,12 +39,12 @@ def test_a_schedules_name_stands_for_both_its_ends() -> None:
     ]  # fmt: skip
 
 
-def test_what_has_its_value_already_is_no_change() -> None:
+def test_changed_same_value_reports_no_change() -> None:
     assert changed(CONFIG, {"learner.gamma": 0.99}) == (CONFIG, [])
     assert changed(CONFIG, {}) == (CONFIG, [])
 
 
-def test_every_kind_of_setting_that_was_asked_for_live_names() -> None:
+def test_changed_accepts_live_settings_of_every_kind() -> None:
     values = {
         "expert.ratio": 0.2, "expert.decay": "evaluation", "expert.unit": "episode",
         "expert.segment_frames": 9, "exploration.epsilon": 0.1, "exploration.noise": 0.3,
@@ -60,7 +60,7 @@ def test_every_kind_of_setting_that_was_asked_for_live_names() -> None:
     assert new.exploration.epsilon.end == 0.1
 
 
-def test_fields_and_schedules_that_are_marked_are_live_and_no_others() -> None:
+def test_live_settings_are_exactly_marked_fields_and_schedules() -> None:
     live = {key for key, setting in all_settings().items() if setting.live}
     schedules = ("tempest.zap_gate", "expert.ratio", "exploration.noise", "imitation.expert")
     for schedule in schedules:
@@ -71,7 +71,7 @@ def test_fields_and_schedules_that_are_marked_are_live_and_no_others() -> None:
     }
 
 
-def test_names_stand_for_all_live_settings_and_no_others() -> None:
+def test_live_names_match_exactly_all_live_settings() -> None:
     def named(key: str) -> bool:
         return any(key == name or (name[-1] == "*" and key.startswith(name[:-1])) for name in names)
 
@@ -84,8 +84,8 @@ def test_names_stand_for_all_live_settings_and_no_others() -> None:
 @pytest.mark.parametrize(
     "key", ["server.port", "learner.hidden", "learner.batch_size", "run.seed", "replay.device"]
 )
-def test_others_cannot_and_the_list_of_those_that_can_is_given(key: str) -> None:
-    message = refusal({key: 1})
+def test_changed_fixed_setting_raises_and_lists_live_names(key: str) -> None:
+    message = error_message({key: 1})
     assert f"{key}: cannot be changed while the run runs" in message
     for each in ("expert.*", "exploration.*", "advantage.*", "learner.learning_rate",
                  "learner.n_step", "learner.gamma", "learner.target_tau"):  # fmt: skip
@@ -93,33 +93,33 @@ def test_others_cannot_and_the_list_of_those_that_can_is_given(key: str) -> None
         assert each in live_names()
 
 
-def test_a_misspelt_one_is_a_message_with_the_one_that_was_meant() -> None:
-    assert "expert.ration: there is no such setting (did you mean expert.ratio?)" in refusal(
+def test_changed_misspelled_setting_suggests_nearest() -> None:
+    assert "expert.ration: there is no such setting (did you mean expert.ratio?)" in error_message(
         {"expert.ration": 0.2}
     )
-    assert "did you mean learner.n_step?" in refusal({"learner.nstep": 2})
+    assert "did you mean learner.n_step?" in error_message({"learner.nstep": 2})
 
 
-def test_a_value_that_does_not_fit_is_refused() -> None:
-    message = refusal({"expert.ratio": 2.0})
+def test_changed_invalid_value_raises() -> None:
+    message = error_message({"expert.ratio": 2.0})
     assert "change: expert.ratio.start: expected a number from 0 to 1, got 2.0" in message
-    assert "expected true or false, got 'yes'" in refusal({"advantage.normalize": "yes"})
+    assert "expected true or false, got 'yes'" in error_message({"advantage.normalize": "yes"})
     # Together with what stays: each by itself would do.
-    assert "must not exceed" in refusal({"advantage.weight_min": 1000.0})
+    assert "must not exceed" in error_message({"advantage.weight_min": 1000.0})
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    message = refusal({"server.port": 1, "expert.nothing": 2, "learner.n_step": 4})
+def test_changed_several_errors_are_reported_together() -> None:
+    message = error_message({"server.port": 1, "expert.nothing": 2, "learner.n_step": 4})
     assert len(message.splitlines()) == 2
 
 
-def test_a_field_that_is_given_in_two_ways_is_refused() -> None:
-    assert "expert.ratio.start: set twice" in refusal(
+def test_changed_field_set_twice_raises() -> None:
+    assert "expert.ratio.start: set twice" in error_message(
         {"expert.ratio": 0.1, "expert.ratio.start": 0.3}
     )
 
 
-def test_words_of_a_command_line() -> None:
+def test_parse_key_value_words_returns_typed_values() -> None:
     words = ["expert.ratio=1", "learner.n_step=5", "expert.unit=segment",
              'advantage.applies_to=["td"]', "advantage.actor_factor={dqn = 2.0}",
              "advantage.normalize=true", "no.such=x=y"]  # fmt: skip
@@ -139,7 +139,7 @@ def test_words_of_a_command_line() -> None:
         parse(["learner.gamma=1", "learner.gamma=0.5"])
 
 
-def test_a_change_in_words() -> None:
+def test_change_str_shows_old_and_new_value() -> None:
     assert str(Change("expert.ratio.start", 0.5, 0.2)) == "expert.ratio.start: 0.5 -> 0.2"
     assert str(Change("advantage.applies_to", ["continuous"], ["td"])) == (
         'advantage.applies_to: ["continuous"] -> ["td"]'

@@ -111,7 +111,7 @@ def _value(loaded: Loaded, key: str) -> Any:
     return value.get_secret_value() if all_settings()[key].secret and value else value
 
 
-def _check_only(loaded: Loaded, key: str, origin: str) -> None:
+def _check_only_this_key_set(loaded: Loaded, key: str, origin: str) -> None:
     """One key has its other value, from there; all others their defaults, or those of the preset
     that the key brings along."""
     base = load(Overrides(preset=IMPLIED.get(key)), {})
@@ -133,34 +133,36 @@ def _toml(value: Any) -> str:
 
 
 @pytest.mark.parametrize("key", list(all_settings()))
-def test_set_by_file(key: str, tmp_path: Path) -> None:
+def test_setting_from_file_overrides_default(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "understudy.toml", {key: _other(key)})
-    _check_only(load(Overrides(file=path), {}), key, f"file {path}")
+    _check_only_this_key_set(load(Overrides(file=path), {}), key, f"file {path}")
 
 
 @pytest.mark.parametrize("dumps", [json.dumps, _toml])
 @pytest.mark.parametrize("key", list(all_settings()))
-def test_set_by_environment(key: str, dumps: Any) -> None:
+def test_setting_from_environment_overrides_default(key: str, dumps: Any) -> None:
     value, setting = _other(key), all_settings()[key]
     text = value if isinstance(value, str) else dumps(value)
-    _check_only(load(environ={setting.variable: text}), key, f"environment {setting.variable}")
+    _check_only_this_key_set(
+        load(environ={setting.variable: text}), key, f"environment {setting.variable}"
+    )
 
 
 @pytest.mark.parametrize("key", list(all_settings()))
-def test_set_by_command_line(key: str) -> None:
+def test_setting_from_command_line_overrides_default(key: str) -> None:
     value, option = _other(key), f"--{key}"
     if isinstance(value, bool):
         option = option if value else f"--no-{key}"
         argv = [option]
     else:
         argv = [option, value if isinstance(value, str) else json.dumps(value)]
-    _check_only(load(_command(*argv), {}), key, f"command line {option}")
+    _check_only_this_key_set(load(_command(*argv), {}), key, f"command line {option}")
 
 
 @pytest.mark.parametrize(
     "key", [k for k, setting in all_settings().items() if setting.default is None]
 )
-def test_none_is_set_like_any_value(key: str, tmp_path: Path) -> None:
+def test_optional_setting_set_to_none_from_every_source(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", {key: _other(key)})
     variable = all_settings()[key].variable
     assert _value(load(Overrides(file=path), {variable: NONE}), key) is None
@@ -185,7 +187,7 @@ PORTS = {
 @pytest.mark.parametrize(
     "present", [s for n in range(6) for s in itertools.combinations(PORTS, n)], ids="+".join
 )
-def test_the_last_source_wins(
+def test_several_sources_highest_precedence_wins(
     present: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, file = tmp_path / "run", tmp_path / "f.toml"
@@ -208,7 +210,9 @@ def test_the_last_source_wins(
     assert loaded.origins["server.port"] == winner.format(run=run, file=file)
 
 
-def test_sources_add_up_within_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_merge_within_section_but_not_within_table_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loading, "presets", lambda: {"p": "[expert.ratio]\nframes = 9"})
     path = _write(tmp_path / "a.toml", {"expert.ratio.start": 0.3, "reward.weights": {"a": 1}})
     argv = _command("--preset", "p", "--config", str(path), "--expert.ratio.end", ".1")
@@ -222,13 +226,13 @@ def test_sources_add_up_within_a_group(tmp_path: Path, monkeypatch: pytest.Monke
 # A run's own configuration
 
 
-def _everything(tmp_path: Path) -> Loaded:
+def _load_all_settings_changed(tmp_path: Path) -> Loaded:
     path = _write(tmp_path / "all.toml", {key: _other(key) for key in all_settings()})
     return load(Overrides(file=path), {})
 
 
-def test_saved_and_read_back(tmp_path: Path) -> None:
-    first = _everything(tmp_path)
+def test_effective_config_saved_then_resumed_equal_without_secrets(tmp_path: Path) -> None:
+    first = _load_all_settings_changed(tmp_path)
     path = write_effective(first.config, tmp_path)
     assert path == tmp_path / "config.toml"
     second = load(Overrides(resume=tmp_path), {})
@@ -241,7 +245,7 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
     assert second.origins == origins
 
 
-def test_files_of_a_run_are_found_from_everywhere(
+def test_resume_from_other_directory_keeps_relative_file_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [
@@ -273,7 +277,9 @@ def test_files_of_a_run_are_found_from_everywhere(
     assert config_of_run(tmp_path).server.token_file is None
 
 
-def test_a_saved_none_wins_over_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_saved_none_overrides_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loading, "presets", lambda: {"p": "[trainer]\nmax_lag_updates = 9"})
     write_effective(Config(), tmp_path)
     assert load(Overrides(preset="p"), {}).config.trainer.max_lag_updates == 9
@@ -281,24 +287,24 @@ def test_a_saved_none_wins_over_a_preset(tmp_path: Path, monkeypatch: pytest.Mon
     assert loaded.config == Config.model_validate({"run": {"dir": tmp_path}})
 
 
-def test_a_saved_configuration_makes_another_run(tmp_path: Path) -> None:
-    path = write_effective(_everything(tmp_path).config, tmp_path)
+def test_saved_config_loaded_as_file_has_no_run_dir(tmp_path: Path) -> None:
+    path = write_effective(_load_all_settings_changed(tmp_path).config, tmp_path)
     assert load(Overrides(file=path), {}).config.run.dir is None
 
 
-def test_resume_takes_the_folder(tmp_path: Path) -> None:
+def test_resume_uses_run_directory_and_other_run_option_raises(tmp_path: Path) -> None:
     write_effective(Config(), tmp_path)
     environ = {"UNDERSTUDY_RUN__DIR": "elsewhere"}
     assert load(Overrides(resume=tmp_path), environ).config.run.dir == tmp_path
     same = _command("--resume", str(tmp_path), "--run", str(tmp_path))
     assert load(same, {}).config.run.dir == tmp_path
-    with pytest.raises(ConfigError, match=r"--run other: --resume .* goes on in the folder"):
+    with pytest.raises(ConfigError, match=r"--run other: --resume .* uses the folder"):
         load(_command("--resume", str(tmp_path), "--run", "other"), {})
     with pytest.raises(ConfigError, match="--run none"):
         load(_command("--resume", str(tmp_path), "--run", "none"), {})
 
 
-def test_not_a_run(tmp_path: Path) -> None:
+def test_resume_invalid_run_directory_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot resume .*there is no such folder"):
         load(Overrides(resume=tmp_path / "no"), {})
     with pytest.raises(ConfigError, match=r"cannot resume .*with a config\.toml in it"):
@@ -345,7 +351,9 @@ def _message(given: Overrides | None = None, environ: dict[str, str] | None = No
         ("[server", "expected TOML: "),
     ],
 )
-def test_a_wrong_file(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_file_raises_one_line_naming_file_and_setting(
+    text: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "understudy.toml"
     path.write_text(text)
     found = _message(Overrides(file=path))
@@ -354,7 +362,7 @@ def test_a_wrong_file(text: str, message: str, tmp_path: Path) -> None:
     assert "\n" not in found
 
 
-def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
+def test_file_with_several_errors_reports_all(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text("[server]\nport = -1\nmax_clients = 'x'\n[learner]\nhidden = ['a', 'b']")
     assert [line.split(": ")[1] for line in _message(Overrides(file=path)).splitlines()] == [
@@ -364,7 +372,7 @@ def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_file_raises(tmp_path: Path) -> None:
     assert "No such file" in _message(Overrides(file=tmp_path / "none.toml"))
     assert "Is a directory" in _message(Overrides(file=tmp_path))
     (tmp_path / "latin").write_bytes(b"\xff\xfe")
@@ -385,13 +393,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ("UNDERSTUDY_REWARD__WEIGHTS", "{", "reward.weights: expected a table"),
     ],
 )
-def test_a_wrong_environment(variable: str, text: str, message: str) -> None:
+def test_invalid_environment_variable_raises_naming_it(
+    variable: str, text: str, message: str
+) -> None:
     found = _message(environ={variable: text, "OTHER_SERVER__PORT": "x"})
     assert message in found
     assert found.startswith(f"environment {variable}: ")
 
 
-def test_an_impossible_combination_names_both_sources(tmp_path: Path) -> None:
+def test_conflicting_settings_error_names_both_sources(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", {"replay.capacity_steps": 500})
     assert _message(Overrides(file=path), {"UNDERSTUDY_TRAINER__MIN_STEPS": "600"}) == (
         "trainer.min_steps is 600 and replay.capacity_steps 500; training would never begin "
@@ -404,7 +414,7 @@ def test_an_impossible_combination_names_both_sources(tmp_path: Path) -> None:
     )
 
 
-def test_an_unknown_preset() -> None:
+def test_unknown_preset_error_suggests_nearest_and_lists_all() -> None:
     message = _message(Overrides(preset="dmo"))
     names = ", ".join(loading.presets())
     assert message == f"there is no preset 'dmo' (did you mean demo?); the presets are {names}"
@@ -414,7 +424,7 @@ def test_an_unknown_preset() -> None:
     ("word", "meant"),
     [("server.prot", "server.port"), ("gama", "learner.gamma"), ("xyz", None)],
 )
-def test_nearest(word: str, meant: str | None) -> None:
+def test_nearest_misspelled_name_returns_closest_or_none(word: str, meant: str | None) -> None:
     assert nearest(word, all_settings()) == meant
 
 
@@ -424,7 +434,7 @@ SECRET = "s3cret-of-the-house"
 
 
 @pytest.mark.parametrize("key", ["server.token", "server.control_token"])
-def test_a_secret_is_in_no_message_and_no_file(key: str, tmp_path: Path) -> None:
+def test_secret_value_absent_from_errors_reprs_and_toml(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", {key: SECRET, "server.port": -1})
     command = _command(f"--{key}", SECRET, "--server.port", "-1")
     variable = all_settings()[key].variable
@@ -442,7 +452,7 @@ def test_a_secret_is_in_no_message_and_no_file(key: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("wrong", ["[12345678]", "12345678", "{ a = 12345678 }"])
-def test_a_secret_of_the_wrong_type_is_not_quoted(wrong: str, tmp_path: Path) -> None:
+def test_secret_of_wrong_type_error_omits_value(wrong: str, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(f"[server]\ntoken = {wrong}")
     message = _message(Overrides(file=tmp_path / "a.toml"))
     assert "server.token: expected text" in message
@@ -452,7 +462,9 @@ def test_a_secret_of_the_wrong_type_is_not_quoted(wrong: str, tmp_path: Path) ->
 # Configurations that programs make
 
 
-def test_values_in_a_program_make_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_from_values_applies_preset_and_ignores_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("UNDERSTUDY_LEARNER__GAMMA", "0.5")
     assert config_from({}) == Config()
     found = config_from({"server.port": 5, "run.dir": "a"}, preset="demo")
@@ -462,7 +474,7 @@ def test_values_in_a_program_make_a_configuration(monkeypatch: pytest.MonkeyPatc
     assert config_from({"tempest.port": 0}).expert == config_from({}, preset="tempest").expert
 
 
-def test_values_in_a_program_that_do_not_fit_are_refused_with_their_source() -> None:
+def test_config_from_invalid_values_error_names_source() -> None:
     with pytest.raises(ConfigError, match=r"^here: server\.port: expected a whole number"):
         config_from({"server.port": -1}, source="here")
     with pytest.raises(ConfigError, match="there is no preset 'x'"):

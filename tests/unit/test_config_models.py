@@ -31,13 +31,13 @@ def _undocumented(model: type[Section]) -> list[str]:
     return found
 
 
-def test_every_field_is_documented() -> None:
+def test_every_field_and_section_has_description() -> None:
     assert _undocumented(Config) == []
     assert all(setting.description.endswith((".", ")")) for setting in all_settings().values())
     assert all(groups().values())
 
 
-def test_an_undocumented_field_is_found() -> None:
+def test_undocumented_check_finds_field_without_description() -> None:
     class Bare(Section):
         said: int = 1
         """Said."""
@@ -50,7 +50,7 @@ def test_an_undocumented_field_is_found() -> None:
     assert _undocumented(Outer) == ["Bare.unsaid"]
 
 
-def test_a_number_has_the_unit_that_its_name_says() -> None:
+def test_number_settings_have_unit_matching_name_suffix() -> None:
     for key, setting in all_settings().items():
         for ending, unit in UNITS.items():
             if key.endswith(ending):
@@ -59,7 +59,7 @@ def test_a_number_has_the_unit_that_its_name_says() -> None:
             assert bool(setting.unit) != (key in NO_UNIT), key
 
 
-def test_frozen() -> None:
+def test_config_assignment_raises_frozen() -> None:
     config = Config()
     with pytest.raises(ValidationError, match="frozen"):
         config.server.port = 1  # type: ignore[misc]
@@ -67,20 +67,20 @@ def test_frozen() -> None:
         config.server = None  # type: ignore[assignment, misc]
 
 
-def test_goes_to_another_process() -> None:
+def test_config_pickle_round_trip() -> None:
     config = Config.model_validate({"server": {"token": "t", "settings": {"level": 3}}})
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-def test_the_actors_are_those_of_the_protocol() -> None:
+def test_actor_names_equal_protocol_names() -> None:
     assert set(get_args(ActorName)) == set(NAMES.values())
 
 
-def test_lists_and_paths_may_come_as_such() -> None:
+def test_tuple_field_accepts_list() -> None:
     assert LearnerConfig.model_validate({"hidden": [8, 8]}).hidden == (8, 8)
 
 
-def test_the_defaults_are_valid() -> None:
+def test_default_config_passes_validation() -> None:
     """Defaults are not validated when a model is made."""
     assert Config.model_validate(Config().model_dump()) == Config()
 
@@ -128,7 +128,9 @@ def test_the_defaults_are_valid() -> None:
         ("exploration", {"epsilon": {"start": 1.0, "end": 0.0, "frames": 1, "hold": -1}}, "equal"),
     ],
 )
-def test_what_cannot_be_is_refused(group: str, fields: dict[str, Any], words: str) -> None:
+def test_invalid_field_value_raises_validation_error(
+    group: str, fields: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValidationError, match=words):
         Config.model_validate({group: fields})
 
@@ -137,7 +139,7 @@ def test_what_cannot_be_is_refused(group: str, fields: dict[str, Any], words: st
     "settings",
     [{"start_level": 0}, {"start_level": 82}, {"start_level": 9.0}, {"start_advanced": 1}],
 )
-def test_start_levels_are_checked_where_there_are_older_clients(settings: dict[str, Any]) -> None:
+def test_start_level_validated_only_with_tempest_port(settings: dict[str, Any]) -> None:
     """For other games these names may mean something else."""
     Config.model_validate({"server": {"settings": settings}})
     with pytest.raises(ValidationError, match=next(iter(settings))):
@@ -146,7 +148,7 @@ def test_start_levels_are_checked_where_there_are_older_clients(settings: dict[s
     Config.model_validate({"server": {"settings": good}, "tempest": {"port": 0}})
 
 
-def test_what_can_just_be_is_taken() -> None:
+def test_boundary_values_are_accepted() -> None:
     config = Config.model_validate(
         {
             "server": {"port": 0},

@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     return root
 
 
-def test_short_forms() -> None:
+def test_short_options_set_their_settings() -> None:
     args = parse(_parser(), ["serve", "--port", "7000", "--run", "r", "--no-train"])
     loaded = load(given(args), {})
     assert loaded.config.server.port == 7000
@@ -33,7 +33,7 @@ def test_short_forms() -> None:
     assert again.config.trainer.enabled is True
 
 
-def test_a_command_has_its_own_preset_and_options() -> None:
+def test_command_default_preset_and_own_options_apply() -> None:
     args = parse(_parser(), ["demo", "--seed", "3", "--clients", "2"])
     loaded = load(given(args), {})
     assert (loaded.origins["run.seed"], args.clients) == ("command line --seed", 2)
@@ -42,14 +42,14 @@ def test_a_command_has_its_own_preset_and_options() -> None:
     assert other.origins["learner.batch_size"] == "preset bench"
 
 
-def test_one_parser_keeps_nothing_between_command_lines() -> None:
+def test_parser_reused_keeps_no_values_of_previous_parse() -> None:
     parser = _parser()
     parse(parser, ["serve", "--port", "1", "--preset", "demo"])
     second = given(parse(parser, ["serve"]))
     assert (second.settings.values, second.preset) == ({}, None)
 
 
-def test_an_unknown_option_names_the_nearest() -> None:
+def test_unknown_option_error_suggests_nearest() -> None:
     for words in (["--server.prot", "1"], ["--server.prot=1"]):
         with pytest.raises(ConfigError, match=r"--server\.prot: .*did you mean --server\.port\?"):
             parse(_parser(), ["serve", *words])
@@ -57,24 +57,24 @@ def test_an_unknown_option_names_the_nearest() -> None:
         parse(_parser(), ["demo", "--cleints", "1"])
 
 
-def test_abbreviations_are_refused() -> None:
+def test_abbreviated_option_raises() -> None:
     with pytest.raises(ConfigError, match=r"--server\.por: "):
         parse(_parser(), ["serve", "--server.por", "1"])
 
 
-def test_a_stray_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stray_positional_argument_exits_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(_parser(), ["serve", "stray"])
     assert caught.value.code == 2
     assert "stray" in capsys.readouterr().err
 
 
-def test_a_negative_number_is_a_value() -> None:
+def test_negative_number_is_parsed_as_option_value() -> None:
     with pytest.raises(ConfigError, match=r"--trainer.nice: trainer.nice.* got -5"):
         load(given(parse(_parser(), ["serve", "--trainer.nice", "-5"])), {})
 
 
-def test_the_help_says_all(
+def test_help_describes_every_setting_and_section(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")  # no word is broken at a hyphen

@@ -33,26 +33,26 @@ def _without_reason(text: str) -> list[str]:
     ]
 
 
-def test_the_presets() -> None:
+def test_presets_list_equals_expected_names() -> None:
     assert list(presets()) == ["bench", "breakout", "demo", "original", "pong", "tempest"]
     assert resources.files("config").joinpath("presets/demo.toml").is_file()
 
 
 @pytest.mark.parametrize("name", presets())
-def test_a_preset_loads(name: str) -> None:
+def test_preset_loads_and_is_recorded_as_origin(name: str) -> None:
     loaded = load(Overrides(preset=name), {})
     assert f"preset {name}" in loaded.origins.values()
 
 
 @pytest.mark.parametrize("name", presets())
-def test_a_preset_holds_differences_with_reasons(name: str) -> None:
+def test_preset_contains_only_commented_non_default_values(name: str) -> None:
     text = presets()[name]
     assert text.startswith("# ")
     assert _same_as_default(text) == []
     assert _without_reason(text) == []
 
 
-def test_the_older_clients_bring_their_preset_along() -> None:
+def test_tempest_port_implies_tempest_preset() -> None:
     """A port for them is enough, wherever it is set."""
     preset = load(Overrides(preset="tempest"), {})
     option = Layer(COMMAND_LINE, {"tempest.port": 0}, {"tempest.port": "--tempest-port"})
@@ -70,19 +70,19 @@ def test_the_older_clients_bring_their_preset_along() -> None:
     assert load(environ={"UNDERSTUDY_TEMPEST__PORT": "none"}).config == Config()
 
 
-def test_what_a_preset_must_not_hold_is_found() -> None:
+def test_preset_checks_find_default_and_uncommented_values() -> None:
     text = "[server]\nport = 7777\ngateways = 2 # why\n[learner]\n# why\nhidden = [512, 512, 256]"
     assert _same_as_default(text) == ["server.port", "learner.hidden"]
     assert _without_reason(text) == ["port = 7777"]
 
 
-def test_the_page_of_all_settings_is_current() -> None:
+def test_configuration_page_equals_generated_page() -> None:
     path = ROOT / "docs/configuration.md"
     assert path.read_text(encoding="utf-8") == docs.page(), (
         "run: python -m config.docs > docs/configuration.md"
     )
 
 
-def test_the_page_names_every_setting() -> None:
+def test_configuration_page_lists_every_setting_once() -> None:
     for key in all_settings():
         assert docs.page().count(f"| `{key}` |") == 1

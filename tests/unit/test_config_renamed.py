@@ -37,7 +37,7 @@ OLD = {
 """A value other than the default, under each old name."""
 
 
-def refusal(given: Overrides, environ: dict[str, str] | None = None) -> str:
+def error_message(given: Overrides, environ: dict[str, str] | None = None) -> str:
     with pytest.raises(ConfigError) as error:
         load(given, environ or {})
     return str(error.value)
@@ -49,14 +49,14 @@ def run_of(folder: Path, values: dict[str, object]) -> Path:
     return folder
 
 
-def test_the_table_names_settings_of_today_and_none_that_is_left() -> None:
+def test_rename_table_maps_removed_names_to_current_settings() -> None:
     assert OLD.keys() == renamed.KEYS.keys()
     assert set(renamed.KEYS.values()) <= all_settings().keys()
     assert not renamed.KEYS.keys() & all_settings().keys()
     assert set(renamed.VALUES) <= set(renamed.KEYS.values())
 
 
-def test_a_run_from_before_keeps_its_values_and_is_rewritten_with_the_new_names(
+def test_resume_old_run_keeps_values_and_saves_new_names(
     tmp_path: Path,
 ) -> None:
     loaded = load(Overrides(resume=run_of(tmp_path, OLD)), {})
@@ -69,20 +69,20 @@ def test_a_run_from_before_keeps_its_values_and_is_rewritten_with_the_new_names(
     assert config_of_run(tmp_path) == loaded.config
 
 
-def test_a_value_from_before_is_todays(tmp_path: Path) -> None:
+def test_resume_old_value_is_translated(tmp_path: Path) -> None:
     for old, new in (("go_back", "rollback"), ("stop", "stop")):
         run = run_of(tmp_path, {"health.then": old})
         assert config_of_run(run).health.on_divergence == new
 
 
-def test_a_damaged_value_under_an_old_name_is_refused(tmp_path: Path) -> None:
+def test_resume_invalid_value_under_old_name_raises_with_new_name(tmp_path: Path) -> None:
     for damaged in ([1], {"a": 1}, "back"):
-        message = refusal(Overrides(resume=run_of(tmp_path, {"health.then": damaged})))
+        message = error_message(Overrides(resume=run_of(tmp_path, {"health.then": damaged})))
         assert "health.on_divergence" in message
         assert "expected rollback or stop" in message
 
 
-def test_in_a_run_with_both_names_todays_counts(tmp_path: Path) -> None:
+def test_resume_run_with_old_and_new_name_uses_new(tmp_path: Path) -> None:
     for first, second in (("lower_rate", "lr_factor"), ("lr_factor", "lower_rate")):
         both = {f"health.{name}": 0.25 if name == "lr_factor" else 0.75 for name in (first, second)}
         assert list(both) == [f"health.{first}", f"health.{second}"]
@@ -90,13 +90,13 @@ def test_in_a_run_with_both_names_todays_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), renamed.KEYS.items())
-def test_a_person_is_told_the_new_name(old: str, new: str, tmp_path: Path) -> None:
+def test_old_name_from_user_source_raises_with_new_name(old: str, new: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(tomli_w.dumps(nested({old: OLD[old]})))
-    assert refusal(Overrides(file=path)) == f"file {path}: {old} is now {new}; rename it"
+    assert error_message(Overrides(file=path)) == f"file {path}: {old} is now {new}; rename it"
 
     variables = variable_of(old), variable_of(new)
-    assert refusal(Overrides(), {variables[0]: "1"}) == (
+    assert error_message(Overrides(), {variables[0]: "1"}) == (
         f"environment {variables[0]} is now {variables[1]}; rename it"
     )
 
@@ -110,7 +110,7 @@ def test_a_person_is_told_the_new_name(old: str, new: str, tmp_path: Path) -> No
         changed(Config(), parse([f"{old}=1"]))
 
 
-def test_a_switch_is_told_with_its_dashes() -> None:
+def test_old_boolean_option_error_names_new_option_with_dashes() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     with pytest.raises(ConfigError, match=r"--no-replay\.prioritised is now --no-replay\.priorit"):
@@ -119,13 +119,13 @@ def test_a_switch_is_told_with_its_dashes() -> None:
         parse_arguments(parser, ["--replay.prioritised", "true"])
 
 
-def test_all_old_names_in_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_file_with_all_old_names_reports_every_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(tomli_w.dumps(nested(OLD)))
-    assert len(refusal(Overrides(file=path)).splitlines()) == len(OLD)
+    assert len(error_message(Overrides(file=path)).splitlines()) == len(OLD)
 
 
-def test_with_old_names_undoes_the_table() -> None:
+def test_with_old_names_reverses_rename_table() -> None:
     tree = Config().model_dump(mode="json")
     old = renamed.with_old_names(tree)
     assert old["health"]["then"] == "go_back"
@@ -137,7 +137,7 @@ def test_with_old_names_undoes_the_table() -> None:
     assert renamed.with_old_names({"reward": {"clip": None}}) == {"reward": {"clip": None}}
 
 
-def test_results_of_before_are_still_found() -> None:
+def test_stored_result_files_match_current_job_keys() -> None:
     """Each file in results/ has the key of a job that a comparison has today."""
     kept = {path.relative_to(RESULTS).as_posix() for path in RESULTS.glob("*/*.jsonl")}
     assert len(kept) > 200

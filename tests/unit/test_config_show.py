@@ -39,7 +39,7 @@ def _table(loaded: Loaded) -> str:
     return out.getvalue()
 
 
-def test_the_table_has_a_line_for_each_field(loaded: Loaded) -> None:
+def test_table_has_one_line_per_setting(loaded: Loaded) -> None:
     head, *lines = _table(loaded).splitlines()
     assert head.split() == ["key", "value", "unit", "from"]
     assert [line.split()[0] for line in lines] == list(all_settings())
@@ -50,7 +50,7 @@ def test_the_table_has_a_line_for_each_field(loaded: Loaded) -> None:
     assert found["server.token"].split() == [HIDDEN, "environment", "UNDERSTUDY_SERVER__TOKEN"]
 
 
-def test_json(loaded: Loaded) -> None:
+def test_to_json_contains_values_and_origins(loaded: Loaded) -> None:
     found = json.loads(show.to_json(loaded))
     assert list(found) == list(all_settings())
     assert found["server.port"] == {"value": 0, "origin": "command line --port"}
@@ -63,7 +63,7 @@ def test_json(loaded: Loaded) -> None:
     assert json.loads(show.to_json(load(environ={})))["server.token"]["value"] is None
 
 
-def test_toml_can_be_loaded(loaded: Loaded, tmp_path: Path) -> None:
+def test_toml_output_loads_to_equal_config_without_secret(loaded: Loaded, tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(show.toml(loaded))
     again = load(Overrides(file=path), {})
@@ -72,7 +72,7 @@ def test_toml_can_be_loaded(loaded: Loaded, tmp_path: Path) -> None:
     assert HIDDEN not in show.toml(load(environ={}))
 
 
-def test_secrets_are_stars(loaded: Loaded) -> None:
+def test_every_output_format_masks_secrets(loaded: Loaded) -> None:
     for text in (_table(loaded), show.to_json(loaded), show.toml(loaded)):
         assert SECRET not in text
         assert HIDDEN in text

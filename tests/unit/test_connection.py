@@ -27,7 +27,7 @@ BYE = b"\x00\x00\x00\x02\x91\x05"
 # The handshake.
 
 
-def test_hello_goes_to_the_gateway_and_welcome_to_the_client() -> None:
+def test_hello_reaches_gateway_and_welcome_reaches_client() -> None:
     wire = Wire()
     assert not wire.connection.waits_for_welcome
     wire.receive(HELLO)
@@ -41,7 +41,7 @@ def test_hello_goes_to_the_gateway_and_welcome_to_the_client() -> None:
     assert not wire.connection.waits_for_welcome
 
 
-def test_nobody_has_to_say_hello_at_once() -> None:
+def test_hello_before_handshake_timeout_is_accepted() -> None:
     wire = Wire()
     wire.check_after(9.9)
     assert wire.code is None
@@ -49,7 +49,7 @@ def test_nobody_has_to_say_hello_at_once() -> None:
     assert wire.connection.waits_for_welcome
 
 
-def test_silence_ends_with_handshake_timeout() -> None:
+def test_no_bytes_before_handshake_timeout_closes_with_error() -> None:
     wire = Wire()
     wire.check_after(10.1)
     assert wire.code == "handshake_timeout"
@@ -59,7 +59,7 @@ def test_silence_ends_with_handshake_timeout() -> None:
     assert wire.gateway.errors == {"handshake_timeout": 1}
 
 
-def test_trickled_bytes_do_not_put_off_the_handshake_timeout() -> None:
+def test_trickled_hello_bytes_do_not_extend_handshake_timeout() -> None:
     wire = Wire()
     for byte in HELLO[:25]:
         wire.receive(bytes([byte]))
@@ -72,7 +72,7 @@ def test_trickled_bytes_do_not_put_off_the_handshake_timeout() -> None:
     assert "count itself" not in wire.error.message
 
 
-def test_a_length_that_counts_itself_is_recognised() -> None:
+def test_hello_length_counting_itself_is_named_in_timeout_error() -> None:
     wire = Wire()
     wire.receive(len(HELLO).to_bytes(4, "big") + HELLO[4:])
     wire.check_after(10.1)
@@ -82,7 +82,7 @@ def test_a_length_that_counts_itself_is_recognised() -> None:
     assert "the length must not count itself" in wire.error.message
 
 
-def test_a_client_that_waits_for_welcome_may_wait_for_ever() -> None:
+def test_waiting_for_welcome_has_no_timeout_until_welcome() -> None:
     wire = Wire()
     wire.receive(HELLO)
     for _ in range(100):
@@ -97,7 +97,7 @@ def test_a_client_that_waits_for_welcome_may_wait_for_ever() -> None:
     assert wire.code == "idle_timeout"
 
 
-def test_a_refused_connection_is_told_why_and_its_words_are_ignored() -> None:
+def test_refused_connection_gets_error_and_later_hello_is_ignored() -> None:
     wire = Wire(RemoteError("too_many_clients", "come back later", retry=True))
     assert wire.messages() == [Error("too_many_clients", "come back later", True)]
     assert wire.gateway.errors == {"too_many_clients": 1}
@@ -109,7 +109,7 @@ def test_a_refused_connection_is_told_why_and_its_words_are_ignored() -> None:
 # Playing.
 
 
-def test_frames_go_to_the_turn() -> None:
+def test_frames_received_are_added_to_turn() -> None:
     wire = Wire().playing()
     wire.receive(frame(0) + frame(1))
     assert [one.slot for one in wire.gateway.turn.frames] == [0, 1]
@@ -117,7 +117,7 @@ def test_frames_go_to_the_turn() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_bytes_may_be_split_and_glued_at_any_point(size: int) -> None:
+def test_messages_split_or_concatenated_are_parsed_equally(size: int) -> None:
     wire = Wire().playing()
     data = frame(0) + ping("a") + frame(1) + ping("b")
     for start in range(0, len(data), size):
@@ -127,19 +127,19 @@ def test_bytes_may_be_split_and_glued_at_any_point(size: int) -> None:
 
 
 @pytest.mark.parametrize("nonce", [None, 5, "x", b"\x00\xff", [1, [2.5]], {"a": 1}])
-def test_ping_is_answered_with_its_nonce(nonce: Any) -> None:
+def test_ping_gets_pong_with_same_nonce(nonce: Any) -> None:
     wire = Wire().playing()
     wire.receive(ping(nonce))
     assert wire.messages() == [Pong(nonce)]
 
 
-def test_ping_is_answered_before_welcome_too() -> None:
+def test_ping_before_welcome_gets_pong() -> None:
     wire = Wire()
     wire.receive(HELLO + ping(9))
     assert wire.messages() == [Pong(9)]
 
 
-def test_answered_slots_may_play_on() -> None:
+def test_slot_after_answer_accepts_next_frame() -> None:
     wire = Wire().playing()
     wire.receive(frame(0))
     wire.connection.answered(0)
@@ -148,7 +148,7 @@ def test_answered_slots_may_play_on() -> None:
 
 
 @pytest.mark.promise("game-silent")
-def test_silence_ends_with_idle_timeout() -> None:
+def test_no_message_within_idle_timeout_closes_with_error() -> None:
     wire = Wire().playing()
     wire.check_after(59.0)
     wire.receive(ping())
@@ -163,14 +163,14 @@ def test_silence_ends_with_idle_timeout() -> None:
 # Errors, and how they end.
 
 
-def refused(data: bytes) -> Wire:
+def playing_after_receiving(data: bytes) -> Wire:
     wire = Wire().playing()
     wire.receive(data)
     return wire
 
 
-def test_an_error_is_told_counted_and_followed_by_the_end() -> None:
-    wire = refused(frame(slot=5))
+def test_error_is_sent_counted_and_write_side_closed() -> None:
+    wire = playing_after_receiving(frame(slot=5))
     assert wire.code == "unknown_slot"
     assert wire.gateway.errors == {"unknown_slot": 1}
     assert wire.transport.half_closed
@@ -178,8 +178,8 @@ def test_an_error_is_told_counted_and_followed_by_the_end() -> None:
     assert wire.transport.reading, "what the client still sends must be read, or it is a reset"
 
 
-def test_an_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    wire = refused(frame(slot=5))
+def test_failed_connection_logs_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    wire = playing_after_receiving(frame(slot=5))
     wire.receive(frame(slot=6))
     wire.connection.eof_received()
     wire.connection.connection_lost(None)
@@ -189,22 +189,22 @@ def test_an_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert wire.gateway.errors == {"unknown_slot": 1}
 
 
-def test_messages_before_the_wrong_one_count_and_those_behind_do_not() -> None:
-    wire = refused(ping(1) + frame(slot=5) + ping(2) + frame(0))
+def test_messages_after_invalid_one_are_ignored() -> None:
+    wire = playing_after_receiving(ping(1) + frame(slot=5) + ping(2) + frame(0))
     assert [type(message) for message in wire.messages()] == [Pong, Error]
     assert wire.gateway.turn.frames == []
 
 
-def test_what_comes_during_the_goodbye_is_thrown_away() -> None:
-    wire = refused(frame(slot=5))
+def test_bytes_received_after_error_are_discarded() -> None:
+    wire = playing_after_receiving(frame(slot=5))
     wire.receive(b"\xff" * 100_000)
     wire.receive(HELLO + ping())
     assert [type(message) for message in wire.messages()] == [Error]
     assert wire.gateway.errors == {"unknown_slot": 1}
 
 
-def test_who_does_not_close_is_cut_off_after_the_goodbye() -> None:
-    wire = refused(frame(slot=5))
+def test_peer_not_closing_after_error_is_aborted_after_goodbye_timeout() -> None:
+    wire = playing_after_receiving(frame(slot=5))
     wire.check_after(GOODBYE_S - 0.1)
     assert not wire.transport.aborted
     wire.receive(ping())
@@ -212,7 +212,7 @@ def test_who_does_not_close_is_cut_off_after_the_goodbye() -> None:
     assert wire.transport.aborted
 
 
-def test_answers_to_a_failed_connection_go_nowhere() -> None:
+def test_answers_after_failure_are_not_sent() -> None:
     wire = Wire().playing()
     wire.receive(frame(0))
     wire.receive(frame(slot=5))
@@ -222,14 +222,14 @@ def test_answers_to_a_failed_connection_go_nowhere() -> None:
     assert bytes(wire.transport.sent) == sent
 
 
-def test_a_second_failure_is_not_told() -> None:
-    wire = refused(frame(slot=5))
+def test_second_failure_is_neither_sent_nor_counted() -> None:
+    wire = playing_after_receiving(frame(slot=5))
     wire.connection.fail(RemoteError("server_stopping", "later"))
     assert wire.code == "unknown_slot"
     assert wire.gateway.errors == {"unknown_slot": 1}
 
 
-def test_an_end_in_order_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_server_stopping_is_logged_as_info_not_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="gateway"):
         Wire().playing().connection.fail(RemoteError("server_stopping", "later"))
         Wire().playing().connection.fail(RemoteError("idle_timeout", "silent"))
@@ -238,8 +238,8 @@ def test_an_end_in_order_is_no_warning(caplog: pytest.LogCaptureFixture) -> None
     assert ("WARNING", "idle_timeout") in said
 
 
-def test_bye_ends_without_an_error() -> None:
-    wire = refused(BYE)
+def test_bye_closes_connection_without_error() -> None:
+    wire = playing_after_receiving(BYE)
     assert wire.messages() == []
     assert wire.gateway.errors == {}
     assert wire.transport.half_closed
@@ -249,13 +249,13 @@ def test_bye_ends_without_an_error() -> None:
     assert wire.gateway.gone == [wire.connection]
 
 
-def test_what_is_glued_behind_bye_is_ignored() -> None:
-    wire = refused(BYE + frame(0) + b"\xff\xff")
+def test_bytes_after_bye_are_ignored() -> None:
+    wire = playing_after_receiving(BYE + frame(0) + b"\xff\xff")
     assert wire.messages() == []
     assert wire.gateway.turn.frames == []
 
 
-def test_a_connection_that_just_ends_is_no_error() -> None:
+def test_eof_between_messages_is_not_an_error() -> None:
     wire = Wire().playing()
     assert wire.connection.eof_received() is False
     wire.connection.connection_lost(None)
@@ -263,7 +263,7 @@ def test_a_connection_that_just_ends_is_no_error() -> None:
     assert wire.gateway.gone == [wire.connection]
 
 
-def test_the_end_in_the_middle_of_a_message_is_told_to_who_still_reads() -> None:
+def test_eof_within_message_sends_message_truncated() -> None:
     wire = Wire().playing()
     wire.receive(frame(0)[:-1])
     assert wire.connection.eof_received() is False
@@ -273,7 +273,7 @@ def test_the_end_in_the_middle_of_a_message_is_told_to_who_still_reads() -> None
 
 
 @pytest.mark.parametrize("data", [HELLO[:3], HELLO[:-1]])
-def test_the_end_in_the_middle_of_hello_is_counted(data: bytes) -> None:
+def test_connection_lost_within_hello_counts_message_truncated(data: bytes) -> None:
     wire = Wire()
     wire.receive(data)
     wire.connection.connection_lost(ConnectionResetError())
@@ -281,7 +281,7 @@ def test_the_end_in_the_middle_of_hello_is_counted(data: bytes) -> None:
     assert wire.gateway.gone == [wire.connection]
 
 
-def test_nothing_is_sent_once_the_connection_is_lost() -> None:
+def test_lost_connection_sends_nothing_and_counts_no_error() -> None:
     wire = Wire().playing()
     wire.receive(frame(0))
     wire.connection.connection_lost(None)
@@ -296,7 +296,7 @@ def test_nothing_is_sent_once_the_connection_is_lost() -> None:
 # Slow readers and pauses.
 
 
-def test_who_does_not_read_is_not_read_from_and_ends_as_a_slow_reader() -> None:
+def test_client_not_reading_pauses_reads_and_ends_as_slow_reader() -> None:
     wire = Wire().playing()
     assert wire.transport.high == WRITE_HIGH_BYTES
     wire.connection.pause_writing()
@@ -313,7 +313,7 @@ def test_who_does_not_read_is_not_read_from_and_ends_as_a_slow_reader() -> None:
     assert wire.transport.aborted
 
 
-def test_who_reads_in_the_end_plays_on() -> None:
+def test_client_reading_again_before_write_timeout_continues() -> None:
     wire = Wire().playing()
     wire.connection.pause_writing()
     wire.check_after(29.0)
@@ -325,7 +325,7 @@ def test_who_reads_in_the_end_plays_on() -> None:
     assert wire.code is None
 
 
-def test_a_full_ring_stops_the_reading_and_the_idle_clock() -> None:
+def test_full_ring_pauses_reading_and_idle_timeout() -> None:
     wire = Wire().playing()
     wire.check_after(50.0)
     wire.connection.ring_full(True)
@@ -342,7 +342,7 @@ def test_a_full_ring_stops_the_reading_and_the_idle_clock() -> None:
     assert wire.code == "idle_timeout"
 
 
-def test_many_short_pauses_do_not_put_off_the_idle_timeout() -> None:
+def test_many_short_pauses_do_not_extend_idle_timeout() -> None:
     wire = Wire().playing()
     for _ in range(60):
         wire.connection.ring_full(True)
@@ -352,7 +352,7 @@ def test_many_short_pauses_do_not_put_off_the_idle_timeout() -> None:
     assert wire.code == "idle_timeout"
 
 
-def test_a_full_ring_stops_the_handshake_clock() -> None:
+def test_full_ring_pauses_handshake_timeout() -> None:
     wire = Wire()
     wire.check_after(6.0)
     wire.connection.ring_full(True)
@@ -364,7 +364,7 @@ def test_a_full_ring_stops_the_handshake_clock() -> None:
     assert wire.code == "handshake_timeout"
 
 
-def test_reading_goes_on_only_when_neither_reason_to_pause_is_left() -> None:
+def test_reading_resumes_only_after_both_pause_reasons_clear() -> None:
     wire = Wire().playing()
     wire.connection.ring_full(True)
     wire.connection.pause_writing()
@@ -374,7 +374,7 @@ def test_reading_goes_on_only_when_neither_reason_to_pause_is_left() -> None:
     assert wire.transport.reading
 
 
-def test_the_slow_readers_clock_runs_while_the_ring_is_full() -> None:
+def test_full_ring_does_not_pause_write_timeout() -> None:
     wire = Wire().playing()
     wire.connection.ring_full(True)
     wire.connection.pause_writing()
@@ -383,7 +383,7 @@ def test_the_slow_readers_clock_runs_while_the_ring_is_full() -> None:
 
 
 @pytest.mark.parametrize("pause", [True, False])
-def test_a_failed_connection_is_read_away_whatever_the_ring_does(pause: bool) -> None:
+def test_failed_connection_keeps_reading_while_ring_is_full(pause: bool) -> None:
     wire = Wire().playing()
     if pause:
         wire.connection.ring_full(True)
@@ -409,7 +409,7 @@ FOREIGN: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("data", "code"), FOREIGN)
 @pytest.mark.parametrize("split", [False, True])
-def test_foreign_bytes_end_in_their_error(data: bytes, code: str, split: bool) -> None:
+def test_foreign_bytes_close_with_matching_error_code(data: bytes, code: str, split: bool) -> None:
     wire = Wire()
     for piece in [data[i : i + 1] for i in range(len(data))] if split else [data]:
         wire.receive(piece)
@@ -417,7 +417,7 @@ def test_foreign_bytes_end_in_their_error(data: bytes, code: str, split: bool) -
     assert wire.gateway.errors == {code: 1}
 
 
-def test_a_message_longer_than_allowed_is_refused_before_it_came() -> None:
+def test_oversized_length_is_refused_before_body_arrives() -> None:
     wire = Wire().playing()
     wire.receive((2049).to_bytes(4, "big"))
     assert wire.code == "message_too_long"

@@ -15,7 +15,7 @@ def made() -> tuple[ConnectionLog, AddressLimits]:
     return ConnectionLog(addresses, 50.0), addresses
 
 
-def test_errors_are_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_are_counted_and_logged_by_severity(caplog: pytest.LogCaptureFixture) -> None:
     log, _ = made()
     with caplog.at_level(logging.INFO):
         log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"))
@@ -26,7 +26,7 @@ def test_errors_are_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None
     assert "no slots" in caplog.text
 
 
-def test_an_address_that_fills_the_log_is_counted_on(
+def test_address_over_log_limit_is_counted_but_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(rate_limits, "LINES", 2)
@@ -37,7 +37,7 @@ def test_an_address_that_fills_the_log_is_counted_on(
     assert len(caplog.records) == 2
 
 
-def test_wrong_tokens_count_for_their_address() -> None:
+def test_wrong_tokens_throttle_only_their_address() -> None:
     log, addresses = made()
     for _ in range(GUESSES):
         assert not addresses.guesses.wait_s("10.0.0.1")
@@ -46,7 +46,7 @@ def test_wrong_tokens_count_for_their_address() -> None:
     assert not addresses.guesses.wait_s("10.0.0.2")
 
 
-def test_a_line_says_which_limit_holds_an_address(caplog: pytest.LogCaptureFixture) -> None:
+def test_throttled_line_names_limit_and_setting(caplog: pytest.LogCaptureFixture) -> None:
     log, _ = made()
     log.throttled("10.0.0.1:5", "10.0.0.1")
     assert caplog.messages == [

@@ -33,7 +33,7 @@ def full(n: int, row: list[float]) -> F32:
     return np.tile(np.array(row, np.float32), (n, 1))
 
 
-def fresh(n: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def episode_start_state(n: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Slots at the beginning of an episode: who leads, and for how long."""
     return np.zeros(n, np.bool_), np.zeros(n, np.int64)
 
@@ -57,19 +57,19 @@ def decide(
     given_roles = np.broadcast_to(np.array(roles, np.uint8), n).copy()
     before = expert.copy(), given_roles.copy()
     decider = decider or ActionSelector(spec, np.random.default_rng(seed))
-    by_expert = decider.pick(expert, given_roles, mix, *fresh(n))
+    by_expert = decider.pick(expert, given_roles, mix, *episode_start_state(n))
     decider.decide(out, expert, by_expert, given_roles, mix, actors, explored)
     np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
     np.testing.assert_array_equal(given_roles, before[1])
     return out, actors, explored
 
 
-def near(share: float, wanted: float, n: int = N) -> bool:
+def within_five_sigma(share: float, wanted: float, n: int = N) -> bool:
     """Within five standard deviations of a binomial share."""
     return abs(share - wanted) <= 5 * math.sqrt(wanted * (1 - wanted) / n) + 1e-12
 
 
-def test_the_roles_are_those_of_the_wire() -> None:
+def test_roles_equal_wire_protocol_roles() -> None:
     assert tuple(ROLES) == WIRE_ROLES
     assert ROLES == {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
 
@@ -78,47 +78,47 @@ def test_the_roles_are_those_of_the_wire() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.05, 0.5, 1.0])
-def test_the_expert_plays_its_share_of_the_frames_that_it_recommends_for(ratio: float) -> None:
+def test_expert_acts_in_ratio_share_of_advised_frames(ratio: float) -> None:
     expert = full(N, [1, 0, 0, 1])
     expert[::2] = np.nan
     _, actors, _ = decide(HYBRID, full(N, [0, 0, 0, 0]), ActingParams(ratio, 0, 0), expert=expert)
     by_expert = actors == Actor.EXPERT
     assert not by_expert[::2].any()
-    assert near(by_expert[1::2].mean(), ratio, N // 2)
+    assert within_five_sigma(by_expert[1::2].mean(), ratio, N // 2)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("ratio", [0.0, 0.3])
-def test_epsilon_is_the_share_of_dqn_frames(epsilon: float, ratio: float) -> None:
+def test_exploration_share_of_dqn_frames_equals_epsilon(epsilon: float, ratio: float) -> None:
     expert = full(N, [1, 0, 0, 1])
     _, actors, explored = decide(
         HYBRID, full(N, [0, 0, 0, 0]), ActingParams(ratio, epsilon, 0), expert=expert
     )
     dqn = actors == Actor.DQN
-    assert near(explored[dqn].mean(), epsilon, int(dqn.sum()))
+    assert within_five_sigma(explored[dqn].mean(), epsilon, int(dqn.sum()))
     assert not explored[~dqn].any()
 
 
-def test_explored_choices_are_uniform_and_independent_of_each_other() -> None:
+def test_explored_actions_are_uniform_and_independent_across_heads() -> None:
     out, _, explored = decide(HYBRID, full(N, [0, 0, 0, 0]), ActingParams(0, 1, 0))
     assert explored.all()
     both = np.zeros((4, 7))
     np.add.at(both, (out[:, 0].astype(int), out[:, 3].astype(int)), 1)
     for count in both.ravel():
-        assert near(count / N, 1 / 28)
+        assert within_five_sigma(count / N, 1 / 28)
 
 
-def test_exploring_does_not_depend_on_the_coin_of_the_expert() -> None:
+def test_exploration_is_independent_of_expert_draw() -> None:
     # Were the coin used twice, a ratio above epsilon would leave nothing to explore.
     expert = full(N, [1, 0, 0, 1])
     _, actors, explored = decide(
         HYBRID, full(N, [0, 0, 0, 0]), ActingParams(0.5, 0.2, 0), expert=expert
     )
-    assert near(explored[actors == Actor.DQN].mean(), 0.2, N // 2)
+    assert within_five_sigma(explored[actors == Actor.DQN].mean(), 0.2, N // 2)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.2])
-def test_noise_is_gaussian_in_half_ranges(noise: float) -> None:
+def test_noise_is_gaussian_scaled_to_half_range(noise: float) -> None:
     out, _, explored = decide(HYBRID, full(N, [2, 1, 1, 3]), ActingParams(0, 0, noise))
     moved = out[:, 1:3] - 1
     scale = noise * 2  # half of the range of [-1, 3]
@@ -130,7 +130,7 @@ def test_noise_is_gaussian_in_half_ranges(noise: float) -> None:
     assert not explored.any()  # noise is not a random choice
 
 
-def test_the_same_seed_gives_the_same_game_and_another_one_does_not() -> None:
+def test_same_seed_gives_same_actions_and_other_seed_differs() -> None:
     greedy, mix = full(500, [0, 0, 0, 0]), ActingParams(0.3, 0.5, 0.2)
     expert = full(500, [1, 2, 2, 1])
     first, again, other = (
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_game_and_another_one_does_not() -> None:
     assert (first != other).any()
 
 
-def test_one_decider_takes_batches_of_any_size() -> None:
+def test_selector_accepts_batches_of_varying_size() -> None:
     decider = ActionSelector(HYBRID, np.random.default_rng(0))
     shares = []
     for n in (1, 0, 5000, 3, 10_000, 7000):
@@ -149,7 +149,7 @@ def test_one_decider_takes_batches_of_any_size() -> None:
             HYBRID, full(n, [0, 0, 0, 0]), ActingParams(0.5, 0, 0), expert=expert, decider=decider
         )
         if n >= 5000:
-            shares.append(near((actors == Actor.EXPERT).mean(), 0.5, n))
+            shares.append(within_five_sigma((actors == Actor.EXPERT).mean(), 0.5, n))
     assert shares == [True] * 3
 
 
@@ -158,7 +158,7 @@ def test_one_decider_takes_batches_of_any_size() -> None:
 HEAVY = ActingParams(expert_ratio=1.0, epsilon=1.0, noise=0.5)
 
 
-def test_eval_is_exactly_greedy() -> None:
+def test_role_eval_actions_are_greedy() -> None:
     greedy = full(1000, [2, 0.123, -0.9, 6])
     expert = full(1000, [1, 2, 2, 1])
     out, actors, explored = decide(HYBRID, greedy, HEAVY, expert=expert, roles=EVAL)
@@ -167,7 +167,7 @@ def test_eval_is_exactly_greedy() -> None:
     assert not explored.any()
 
 
-def test_eval_expert_is_exactly_the_recommendation() -> None:
+def test_role_eval_expert_actions_are_recommendations() -> None:
     expert = full(1000, [1, 2, 2.5, 1])
     mix = ActingParams(0.0, 1.0, 0.5)  # even where the expert's share of training is none
     out, actors, explored = decide(
@@ -179,7 +179,7 @@ def test_eval_expert_is_exactly_the_recommendation() -> None:
 
 
 @pytest.mark.parametrize("role", [TRAIN, EVAL, EVAL_EXPERT])
-def test_without_a_recommendation_it_is_dqn(role: int) -> None:
+def test_missing_recommendation_dqn_acts_in_every_role(role: int) -> None:
     expert = full(200, [np.nan, 1, 1, 1])
     out, actors, _ = decide(
         HYBRID, full(200, [0, 0, 0, 0]), ActingParams(1, 0, 0), expert=expert, roles=role
@@ -188,7 +188,7 @@ def test_without_a_recommendation_it_is_dqn(role: int) -> None:
     assert (out == 0).all()
 
 
-def test_all_off_is_greedy() -> None:
+def test_zero_ratio_epsilon_and_noise_actions_are_greedy() -> None:
     greedy = full(200, [2, 0.5, 0.25, 6])
     expert = full(200, [1, 2, 2, 1])
     out, actors, explored = decide(HYBRID, greedy, OFF, expert=expert)
@@ -200,19 +200,19 @@ def test_all_off_is_greedy() -> None:
 # Kinds of heads.
 
 
-def test_a_game_of_continuous_heads_alone_explores_by_noise_alone() -> None:
+def test_continuous_only_game_explores_by_noise_only() -> None:
     out, _, explored = decide(CONTINUOUS, full(500, [1]), ActingParams(0, 1, 0.1))
     assert not explored.any()  # nothing was chosen at random
     assert len(np.unique(out)) > 400
 
 
-def test_a_game_of_discrete_heads_alone_has_no_noise() -> None:
+def test_discrete_only_game_ignores_noise() -> None:
     out, _, _ = decide(DISCRETE, full(500, [2]), ActingParams(0, 0, 0.5))
     assert (out == 2).all()
 
 
 @pytest.mark.parametrize("value", [-1.0, 3.0])
-def test_noise_at_a_bound_stays_within_it_and_is_felt_inwards(value: float) -> None:
+def test_noise_at_bound_is_clipped_and_moves_inwards(value: float) -> None:
     out, _, _ = decide(CONTINUOUS, full(2000, [value]), ActingParams(0, 0, 5.0))
     assert out.min() == -1
     assert out.max() == 3
@@ -224,7 +224,7 @@ def test_noise_at_a_bound_stays_within_it_and_is_felt_inwards(value: float) -> N
 
 
 @given(st.data())
-def test_a_tag_always_says_whose_action_it_is(data: st.DataObject) -> None:
+def test_actor_tag_matches_action_source_for_any_batch(data: st.DataObject) -> None:
     """Each frame's recommendation is unique, so that an expert tag can be checked by it."""
     spec = data.draw(specs())
     n = data.draw(st.integers(1, 12))
@@ -267,7 +267,7 @@ def check_tags(
 
 
 @pytest.mark.parametrize("lie", ["expert for dqn", "dqn for expert", "action"])
-def test_the_check_sees_a_tag_that_lies(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_tags_wrong_tag_or_action_fails(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = ActionSelector.decide
 
     def lying(self: ActionSelector, greedy: F32, *args: Any) -> None:
@@ -289,7 +289,7 @@ def test_the_check_sees_a_tag_that_lies(lie: str, monkeypatch: pytest.MonkeyPatc
         check_tags(HYBRID, greedy, expert, roles, ActingParams(0.5, 0.5, 0.5), 0)
 
 
-def test_nothing_behind_the_batch_is_written() -> None:
+def test_decide_leaves_rows_beyond_batch_unchanged() -> None:
     """The gateway's arrays are larger than the batch, which is a view of them."""
     greedy, expert = full(20, [0, 0, 0, 0]), full(20, [1, 1, 1, 1])
     actors, explored = np.full(20, 77, np.uint8), np.full(20, 77, np.uint8)
@@ -320,7 +320,7 @@ class Slots:
         self.n = n
         self.decider = ActionSelector(DISCRETE, np.random.default_rng(seed))
         self.roles = np.full(n, role, np.uint8)
-        self.leads, self.left = fresh(n)
+        self.leads, self.left = episode_start_state(n)
         self.expert = full(n, [1])
 
     def play(
@@ -340,42 +340,44 @@ class Slots:
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
-def test_the_expert_plays_its_share_of_the_segments_and_each_is_unbroken(ratio: float) -> None:
+def test_unit_segment_expert_share_equals_ratio_in_whole_segments(ratio: float) -> None:
     segments, length, slots = 40, 7, 250
     played = Slots(slots).play(ActingParams(ratio, 0, 0, "segment", length), segments * length)
     by_segment = played.reshape(segments, length, slots)
     first = by_segment[:, 0]
     np.testing.assert_array_equal(by_segment, np.broadcast_to(first[:, None], by_segment.shape))
-    assert near(first.mean(), ratio, segments * slots)
-    assert near(played.mean(), ratio, segments * slots)
+    assert within_five_sigma(first.mean(), ratio, segments * slots)
+    assert within_five_sigma(played.mean(), ratio, segments * slots)
     if 0 < ratio < 1:
         # Each is drawn by itself: neither the one before nor the neighbour decides.
-        assert near((first[1:] & first[:-1]).mean(), ratio**2, (segments - 1) * slots)
-        assert near((first[:, 1:] & first[:, :-1]).mean(), ratio**2, segments * (slots - 1))
+        assert within_five_sigma((first[1:] & first[:-1]).mean(), ratio**2, (segments - 1) * slots)
+        assert within_five_sigma(
+            (first[:, 1:] & first[:, :-1]).mean(), ratio**2, segments * (slots - 1)
+        )
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
-def test_the_expert_plays_its_share_of_the_episodes_and_each_is_unbroken(ratio: float) -> None:
+def test_unit_episode_expert_share_equals_ratio_in_whole_episodes(ratio: float) -> None:
     slots, first = Slots(500), []
     for length in range(1, 21):
         played = slots.play(ActingParams(ratio, 0, 0, "episode"), length)
         np.testing.assert_array_equal(played, np.broadcast_to(played[0], played.shape))
         slots.end_episodes()
         first.append(played[0])
-    assert near(np.array(first).mean(), ratio, 20 * 500)
+    assert within_five_sigma(np.array(first).mean(), ratio, 20 * 500)
 
 
-def test_an_episode_begins_with_a_new_segment() -> None:
+def test_new_episode_starts_new_segment() -> None:
     slots, mix = Slots(200), ActingParams(0.5, 0, 0, "segment", 10)
     before = slots.play(mix, 4)[-1]
     slots.end_episodes()
     after = slots.play(mix, 10)
-    assert near((after[0] == before).mean(), 0.5, 200)
+    assert within_five_sigma((after[0] == before).mean(), 0.5, 200)
     assert (after == after[0]).all()
     assert (slots.play(mix, 1)[0] != after[0]).any()
 
 
-def test_slots_are_at_different_places_of_their_segments() -> None:
+def test_segments_advance_independently_per_slot() -> None:
     slots, mix = Slots(4), ActingParams(1.0, 0, 0, "segment", 3)
     slots.left[:] = [0, 1, 2, 3]
     slots.leads[:] = False
@@ -389,7 +391,7 @@ def test_slots_are_at_different_places_of_their_segments() -> None:
 
 @pytest.mark.parametrize(("unit", "boundary"), [("segment", 6), ("episode", 100), ("frame", 1)])
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
-def test_a_ratio_of_0_or_1_holds_from_the_next_boundary_on(
+def test_ratio_change_takes_effect_at_next_unit_boundary(
     unit: Any, boundary: int, ratio: float
 ) -> None:
     """With the unit frame that is the next frame."""
@@ -402,7 +404,7 @@ def test_a_ratio_of_0_or_1_holds_from_the_next_boundary_on(
     assert (slots.play(ActingParams(ratio, 0, 0, unit, 6), 20) == bool(ratio)).all()
 
 
-def test_a_segment_goes_on_around_frames_without_a_recommendation() -> None:
+def test_segment_frames_without_recommendation_still_count() -> None:
     slots, mix = Slots(30), ActingParams(1.0, 0, 0, "segment", 10)
     assert slots.play(mix, 3).all()
     assert not slots.play(mix, 4, advised=False).any()
@@ -412,14 +414,14 @@ def test_a_segment_goes_on_around_frames_without_a_recommendation() -> None:
 
 
 @pytest.mark.parametrize("unit", ["frame", "segment", "episode"])
-def test_eval_roles_are_not_mixed_whatever_the_unit(unit: Any) -> None:
+def test_eval_roles_ignore_expert_ratio_in_every_unit(unit: Any) -> None:
     for ratio in (0.0, 0.5, 1.0):
         mix = ActingParams(ratio, 0, 0, unit, 5)
         assert not Slots(50, role=EVAL).play(mix, 20).any()
         assert Slots(50, role=EVAL_EXPERT).play(mix, 20).all()
 
 
-def test_a_unit_that_changes_leaves_nothing_behind() -> None:
+def test_unit_change_discards_previous_lead() -> None:
     slots = Slots(50)
     slots.play(ActingParams(1.0, 0, 0, "episode"), 5)
     assert not slots.play(ActingParams(0.0, 0, 0, "frame"), 5).any()

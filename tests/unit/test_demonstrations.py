@@ -15,7 +15,7 @@ from tests.support.recordings import demonstrated
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC
 
 
-def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
+def test_add_duplicate_content_is_stored_once(tmp_path: Path) -> None:
     path = demonstrations.add(tmp_path, "first", demonstrated())
     assert path is not None
     assert path.parent == tmp_path / "demonstrations"
@@ -26,7 +26,7 @@ def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     assert len(demonstrations.files(tmp_path)) == 2
 
 
-def test_names_from_elsewhere_are_made_plain(tmp_path: Path) -> None:
+def test_add_unsafe_or_long_name_is_sanitized(tmp_path: Path) -> None:
     path = demonstrations.add(tmp_path, "minari:../D4RL/door" + "x" * 300, demonstrated())
     assert path is not None
     assert path.parent == tmp_path / "demonstrations"
@@ -34,7 +34,7 @@ def test_names_from_elsewhere_are_made_plain(tmp_path: Path) -> None:
     assert len(path.name) < 130
 
 
-def test_streams_are_numbers_of_their_own(tmp_path: Path) -> None:
+def test_blocks_have_unique_negative_stream_numbers(tmp_path: Path) -> None:
     """Two files with the same streams: no number twice, none that a session could have."""
     demonstrations.add(tmp_path, "a", demonstrated(3))
     demonstrations.add(tmp_path, "b", demonstrated(2))
@@ -49,7 +49,7 @@ def test_streams_are_numbers_of_their_own(tmp_path: Path) -> None:
             assert block.seq[block.stream == stream].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_rewards_are_the_runs(tmp_path: Path) -> None:
+def test_blocks_apply_reward_weights_and_clip_of_run(tmp_path: Path) -> None:
     demonstrations.add(tmp_path, "a", demonstrated())
     ((_, block),) = blocks(tmp_path, SPEC, RewardConfig(weights={"reward": 0.5, "other": 9.0}))
     assert set(block.reward.tolist()) == {0.0, 1.5}
@@ -57,7 +57,7 @@ def test_rewards_are_the_runs(tmp_path: Path) -> None:
     assert set(block.reward.tolist()) == {0.0, 1.0}
 
 
-def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_blocks_unusable_file_error_names_file(tmp_path: Path) -> None:
     path = demonstrations.add(tmp_path, "a", demonstrated())
     assert path is not None
     with pytest.raises(RecordingError, match=rf"{path.name}.*correct or remove it"):
@@ -67,12 +67,12 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         list(blocks(tmp_path, SPEC, RewardConfig()))
 
 
-def test_a_run_without_any(tmp_path: Path) -> None:
+def test_run_without_demonstrations_yields_no_blocks(tmp_path: Path) -> None:
     assert demonstrations.files(tmp_path) == []
     assert list(blocks(tmp_path, SPEC, RewardConfig())) == []
 
 
-def test_what_a_file_in_the_folder_tags_is_what_the_replay_gets(tmp_path: Path) -> None:
+def test_blocks_keep_actor_tags_of_file(tmp_path: Path) -> None:
     """`add` is given experts' steps; a file that somebody put there keeps its own tags."""
     found = demonstrated()
     found.rows.actor[0] = DQN

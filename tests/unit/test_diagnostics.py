@@ -41,7 +41,7 @@ def update(
     )
 
 
-def test_each_number_by_hand() -> None:
+def test_metrics_equal_hand_computed_values() -> None:
     numbers = Diagnostics(CPU)
     # |TD error|, Q, losses of values, continuous heads, imitation
     rows = [[1, 10, 0.1, 0.01, 1], [2, 20, 0.2, 0.02, 2], [4, 40, 0.4, 0.04, 4]]
@@ -83,7 +83,7 @@ def test_each_number_by_hand() -> None:
     assert set(found) == set(METRICS) - {"learning_rate"}
 
 
-def test_swapped_tags_swap_the_numbers() -> None:
+def test_swapped_actors_swap_per_actor_metrics() -> None:
     rows = [[1, 10, 0, 0, 0], [2, 20, 0, 0, 0], [4, 40, 0, 0, 0]]
     both: list[dict[str, float]] = []
     for actors in ([1, 2, 1], [2, 1, 2]):
@@ -94,7 +94,7 @@ def test_swapped_tags_swap_the_numbers() -> None:
         assert both[0][f"{name}_dqn"] == both[1][f"{name}_expert"] != both[0][f"{name}_expert"]
 
 
-def test_an_absent_actor_is_nan_and_never_zero() -> None:
+def test_actor_absent_from_batch_has_nan_metrics() -> None:
     numbers = Diagnostics(CPU)
     numbers.actor_norms(masks_of([1, 1]), torch.tensor([2.0, 0.0]))
     update(numbers, 1, [1, 1], [[1, 1, 0, 0, 0]] * 2)
@@ -106,7 +106,7 @@ def test_an_absent_actor_is_nan_and_never_zero() -> None:
     assert found["batch_frac_dqn"] == 1
 
 
-def test_fetching_starts_anew() -> None:
+def test_fetch_resets_interval_but_keeps_gradient_norms() -> None:
     numbers = Diagnostics(CPU)
     numbers.actor_norms(masks_of([1, 2]), torch.tensor([2.0, 3.0]))
     update(numbers, 1, [1, 2], [[100, 1, 0, 0, 0]] * 2)
@@ -124,7 +124,7 @@ def test_fetching_starts_anew() -> None:
     assert all(math.isnan(nothing[name]) for name in names)
 
 
-def test_many_rows_are_counted_exactly() -> None:
+def test_row_count_beyond_float32_precision_is_exact() -> None:
     """float32 would stop at 2^24."""
     numbers = Diagnostics(CPU)
     numbers._sums[0, 0] = 2.0**24
@@ -132,7 +132,7 @@ def test_many_rows_are_counted_exactly() -> None:
     assert numbers.fetch()["batch_n_dqn"] == 2**24 + 1
 
 
-def test_batch_lines_come_from_the_tags() -> None:
+def test_batch_lines_report_actor_counts_every_100_steps() -> None:
     numbers = Diagnostics(CPU)
     actors = [Actor.DQN] * 6075 + [Actor.EXPERT] * 2117
     for step in (99, 150):
@@ -147,7 +147,7 @@ def test_batch_lines_come_from_the_tags() -> None:
     assert numbers.batch_lines() == []
 
 
-def test_names_are_those_of_the_design() -> None:
+def test_metrics_include_required_names() -> None:
     wanted = (
         "batch_frac_dqn batch_n_dqn batch_n_expert td_err_mean_dqn td_err_mean_expert "
         "reward_mean_dqn reward_mean_expert q_mean_dqn q_mean_expert grad_norm_dqn grad_norm_expert"
@@ -156,7 +156,7 @@ def test_names_are_those_of_the_design() -> None:
 
 
 @pytest.mark.promise("bad-update")
-def test_skipped_updates_are_counted_in_all_and_in_a_row() -> None:
+def test_skipped_updates_counted_in_total_and_consecutively() -> None:
     numbers = Diagnostics(CPU)
 
     def after(*skipped: bool) -> tuple[float, float]:
@@ -176,7 +176,7 @@ def test_skipped_updates_are_counted_in_all_and_in_a_row() -> None:
     assert after(True) == (9, 1)
 
 
-def test_the_largest_q_is_by_magnitude_and_of_the_interval() -> None:
+def test_q_max_is_largest_magnitude_since_last_fetch() -> None:
     numbers = Diagnostics(CPU)
     update(numbers, 1, [1, 2], [[0, -7, 0, 0, 0], [0, 3, 0, 0, 0]])
     update(numbers, 2, [1], [[0, 2, 0, 0, 0]])

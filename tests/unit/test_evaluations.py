@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.ipc.messages import Episode
+from server.ipc.messages import FinishedEpisode
 from server.run.evaluations import MOST, Evaluation, Evaluations
 
 NONE: dict[str, Any] = {
@@ -20,12 +20,12 @@ NONE: dict[str, Any] = {
 }
 
 
-def student(*returns: float) -> list[Episode]:
-    return [Episode("eval", each, 10) for each in returns]
+def student(*returns: float) -> list[FinishedEpisode]:
+    return [FinishedEpisode("eval", each, 10) for each in returns]
 
 
-def teacher(*returns: float) -> list[Episode]:
-    return [Episode("eval_expert", each, 10) for each in returns]
+def teacher(*returns: float) -> list[FinishedEpisode]:
+    return [FinishedEpisode("eval_expert", each, 10) for each in returns]
 
 
 class Gateway:
@@ -36,7 +36,7 @@ class Gateway:
         self.now = 0.0
 
     def report(
-        self, playing: int, episodes: list[Episode], frames: int = 0, version: int = 1
+        self, playing: int, episodes: list[FinishedEpisode], frames: int = 0, version: int = 1
     ) -> list[Evaluation]:
         self.now += 1
         found = self.evaluations.report(playing, episodes, frames, version, self.now)
@@ -44,7 +44,7 @@ class Gateway:
             found += self.evaluations.close(self.now)
         return found
 
-    def evaluate(self, *episodes: Episode, frames: int = 0) -> Evaluation:
+    def evaluate(self, *episodes: FinishedEpisode, frames: int = 0) -> Evaluation:
         """A whole evaluation in two reports."""
         assert self.report(1, [], frames) == []
         (found,) = self.report(0, list(episodes), frames)
@@ -59,7 +59,7 @@ class Gateway:
         }
 
 
-def test_an_evaluation_is_from_the_first_game_until_the_last_one_has_gone() -> None:
+def test_evaluation_spans_first_game_joined_to_last_game_left() -> None:
     gateway = Gateway()
     assert gateway.report(0, [], 50) == []
     assert gateway.numbers == NONE
@@ -89,7 +89,7 @@ def test_an_evaluation_is_from_the_first_game_until_the_last_one_has_gone() -> N
     assert gateway.report(0, [], 300) == []
 
 
-def test_it_is_closed_only_when_all_gateways_have_been_heard() -> None:
+def test_evaluation_closes_only_after_all_gateways_report() -> None:
     """One has told that its games are gone; what the other one told is still on its way."""
     evaluations = Evaluations()
     evaluations.report(1, [], 10, 1, 0.0)
@@ -105,28 +105,28 @@ def test_it_is_closed_only_when_all_gateways_have_been_heard() -> None:
     assert not evaluations.over
 
 
-def test_training_episodes_are_none_of_its_business() -> None:
+def test_training_episodes_are_ignored() -> None:
     gateway = Gateway()
-    training = [Episode("train", 100.0, 10)]
+    training = [FinishedEpisode("train", 100.0, 10)]
     assert gateway.report(0, training) == []
     gateway.report(1, training)
     (found,) = gateway.report(0, [*training, *student(2.0)])
     assert found.returns == (2.0,)
 
 
-def test_one_that_comes_and_goes_between_two_reports_counts() -> None:
+def test_game_joined_and_left_between_reports_counts() -> None:
     (found,) = Gateway().report(0, student(4.0, 6.0), frames=30, version=2)
     assert (found.mean, found.frames, found.versions) == (5.0, 30, (2, 2))
 
 
-def test_games_that_come_and_go_without_an_episode_leave_nothing() -> None:
+def test_games_without_episode_yield_no_evaluation() -> None:
     gateway = Gateway()
     gateway.report(3, [])
     assert gateway.report(0, []) == []
     assert gateway.numbers == NONE
 
 
-def test_the_expert_need_be_measured_only_once() -> None:
+def test_expert_mean_carries_over_to_later_evaluations() -> None:
     gateway = Gateway()
     gateway.evaluate(*student(0.0), *teacher(10.0, 30.0))
     later = gateway.evaluate(*student(5.0), frames=100)
@@ -135,7 +135,7 @@ def test_the_expert_need_be_measured_only_once() -> None:
     assert gateway.numbers["expert_episodes"] == 2.0
 
 
-def test_the_expert_alone() -> None:
+def test_expert_only_evaluation_has_no_network_mean() -> None:
     gateway = Gateway()
     found = gateway.evaluate(*teacher(7.0))
     assert (found.returns, found.mean, found.expert_mean) == ((), None, 7.0)
@@ -143,7 +143,7 @@ def test_the_expert_alone() -> None:
     assert gateway.numbers == {**NONE, "expert_return_mean": 7.0, "expert_episodes": 1.0}
 
 
-def test_first_newest_and_best() -> None:
+def test_first_latest_and_best_means_are_tracked() -> None:
     gateway = Gateway()
     for frames, mean in enumerate((-50.0, 20.0, 90.0, 60.0)):
         gateway.evaluate(*student(mean), frames=frames)
@@ -151,7 +151,7 @@ def test_first_newest_and_best() -> None:
     assert (found.first, found.mean, found.best, found.frames) == (-50.0, 60.0, 90.0, 3.0)
 
 
-def test_games_that_never_leave_have_one_for_every_hundred_episodes() -> None:
+def test_games_never_leaving_yield_evaluation_per_100_episodes() -> None:
     gateway = Gateway()
     gateway.report(1, [], frames=1, version=1)
     assert gateway.report(1, student(*[1.0] * MOST), frames=500, version=5) == []
@@ -163,13 +163,13 @@ def test_games_that_never_leave_have_one_for_every_hundred_episodes() -> None:
     assert third.frames == 900
 
 
-def test_exactly_a_hundred_are_one_evaluation_with_the_expert_beside() -> None:
+def test_exactly_100_episodes_per_role_yield_one_evaluation() -> None:
     found = Gateway().evaluate(*student(*[1.0] * MOST), *teacher(*[2.0] * MOST))
     assert (len(found.returns), len(found.expert_returns)) == (MOST, MOST)
     assert (found.mean, found.expert_mean) == (1.0, 2.0)
 
 
-def test_a_role_that_never_leaves_does_not_cut_the_other_one_short() -> None:
+def test_full_expert_evaluation_keeps_network_episodes_pending() -> None:
     gateway = Gateway()
     gateway.report(2, [])
     (found,) = gateway.report(2, [*student(5.0), *teacher(*[2.0] * (MOST + 1))])
@@ -178,7 +178,7 @@ def test_a_role_that_never_leaves_does_not_cut_the_other_one_short() -> None:
     assert (last.returns, last.expert_returns) == ((5.0, 7.0), (2.0,))
 
 
-def test_nothing_goes_by_one_that_was_broken_off() -> None:
+def test_partial_evaluation_does_not_change_metrics() -> None:
     gateway = Gateway()
     gateway.evaluate(*student(*[1.0] * 20), *teacher(*[9.0] * 20))
     partial = gateway.evaluate(*student(*[300.0] * 9), *teacher(*[-300.0] * 9), frames=50)
@@ -192,7 +192,7 @@ def test_nothing_goes_by_one_that_was_broken_off() -> None:
     assert gateway.numbers["eval_return_mean"] == 5.0
 
 
-def test_a_run_that_goes_on_remembers() -> None:
+def test_evaluations_restored_from_lines_keep_metrics() -> None:
     gateway = Gateway()
     lines = [
         gateway.evaluate(*student(*[-10.0] * 20), *teacher(*[50.0] * 20)),
@@ -218,5 +218,7 @@ def test_a_run_that_goes_on_remembers() -> None:
         (teacher(9.0), "expert 9.0 over 1 episodes"),
     ],
 )  # fmt: skip
-def test_the_log_has_it_in_words(episodes: list[Episode], text: str) -> None:
+def test_evaluation_text_reports_means_and_episode_counts(
+    episodes: list[FinishedEpisode], text: str
+) -> None:
     assert Gateway().evaluate(*episodes, frames=30).text() == f"evaluation at frame 30: {text}"

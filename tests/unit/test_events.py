@@ -21,7 +21,7 @@ def log_in(folder: Path) -> tuple[EventLog, Writes]:
     return EventLog(folder / "events.jsonl", writes), writes
 
 
-def test_an_event_is_a_line_with_its_time_its_name_and_its_fields(tmp_path: Path) -> None:
+def test_add_writes_json_line_with_time_name_and_fields(tmp_path: Path) -> None:
     log, _ = log_in(tmp_path)
     before = time.time()
     log.add("process_lost", process="gateway-0", how="died", exit_code=-9)
@@ -39,11 +39,11 @@ def test_an_event_is_a_line_with_its_time_its_name_and_its_fields(tmp_path: Path
     assert [event["event"] for event in read_events(tmp_path)] == ["process_lost", "stopping"]
 
 
-def test_a_run_without_events_has_none(tmp_path: Path) -> None:
+def test_read_events_missing_file_returns_empty(tmp_path: Path) -> None:
     assert read_events(tmp_path) == []
 
 
-def test_unknown_events_and_other_fields_are_refused(tmp_path: Path) -> None:
+def test_add_unknown_event_or_wrong_fields_raises(tmp_path: Path) -> None:
     log, _ = log_in(tmp_path)
     with pytest.raises(ValueError, match="expected an event of"):
         log.add("exploded")
@@ -52,7 +52,7 @@ def test_unknown_events_and_other_fields_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "events.jsonl").exists()
 
 
-def test_the_file_is_bounded_and_the_newest_events_are_kept(
+def test_event_file_size_is_bounded_and_newest_events_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "LONGEST", 1000)
@@ -71,7 +71,7 @@ def test_the_file_is_bounded_and_the_newest_events_are_kept(
     assert len(found) > 8
 
 
-def test_an_event_that_cannot_be_written_is_counted_and_nothing_else_happens(
+def test_add_write_failure_is_counted_and_not_raised(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "events.jsonl").mkdir()
@@ -83,7 +83,7 @@ def test_an_event_that_cannot_be_written_is_counted_and_nothing_else_happens(
     assert [event["event"] for event in read_events(tmp_path)] == ["stopped"]
 
 
-def test_the_events_of_one_start_begin_with_its_supervisors_process(tmp_path: Path) -> None:
+def test_of_supervisor_returns_events_since_its_newest_start(tmp_path: Path) -> None:
     log, _ = log_in(tmp_path)
     for launch, supervisor, trainer in ((1, 100, 101), (2, 200, 201)):
         log.add("starting", launch=launch, pid=supervisor)
@@ -97,7 +97,7 @@ def test_the_events_of_one_start_begin_with_its_supervisors_process(tmp_path: Pa
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_every_event_and_its_fields_are_in_the_docs(event: str) -> None:
+def test_every_event_and_field_is_documented(event: str) -> None:
     rows = [line for line in DOCS.read_text().splitlines() if line.startswith("|")]
     (row,) = [row for row in rows if f"`{event}`" in row.split("|")[1]]
     for field in EVENTS[event]:

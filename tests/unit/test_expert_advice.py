@@ -50,7 +50,7 @@ class Level(Lives):
         return {"level": np.array([context.lives for context in contexts])}
 
 
-class Room:
+class AdviceFixture:
     """A table, a batch, and a plugin that notes what it is asked."""
 
     def __init__(self, advice: Any = ADVICE) -> None:
@@ -82,8 +82,8 @@ class Room:
         return (~np.isnan(self.batch.expert[: self.batch.n, 0])).tolist()
 
 
-def test_frames_without_a_recommendation_get_one() -> None:
-    room = Room()
+def test_training_frames_without_recommendation_get_plugin_advice() -> None:
+    room = AdviceFixture()
     room.frame(1)
     room.frame(2, expert=[3, [0.25, 0.25]])
     room.frame(3, role="eval")
@@ -96,8 +96,8 @@ def test_frames_without_a_recommendation_get_one() -> None:
     assert room.batch.expert[1].tolist() == [3, 0.25, 0.25]
 
 
-def test_each_kind_of_context_is_asked_about_apart() -> None:
-    room = Room()
+def test_frames_grouped_by_context_type_query_plugin_separately() -> None:
+    room = AdviceFixture()
     room.frame(1, Lives(3))
     room.frame(2)
     room.frame(3, Level(7))
@@ -109,17 +109,17 @@ def test_each_kind_of_context_is_asked_about_apart() -> None:
     assert all(room.advised())
 
 
-def test_nothing_is_asked_where_every_frame_has_a_recommendation() -> None:
+def test_all_frames_recommended_plugin_is_not_called() -> None:
     for context in (None, Lives(1)):
-        room = Room()
+        room = AdviceFixture()
         room.frame(1, context, expert=[3, [0.25, 0.25]])
         add_advice(room.plugin, room.table, room.batch)
         assert room.asked == []
 
 
-def test_a_role_that_plays_the_expert_alone_ends_without_advice() -> None:
+def test_eval_expert_without_advice_fails_with_expert_missing() -> None:
     for has_plugin in (True, False):
-        room = Room(advice=[np.nan] * 3)
+        room = AdviceFixture(advice=[np.nan] * 3)
         alone, trains = room.frame(1, role="eval_expert"), room.frame(2)
         add_advice(room.plugin if has_plugin else None, room.table, room.batch)
         assert alone.error is not None

@@ -13,7 +13,7 @@ from tests.support.worlds import SPEC
 MOST = 2048
 
 
-def test_frames_can_be_dropped_from_the_middle() -> None:
+def test_keep_mask_removes_rows_from_every_column() -> None:
     batch = FrameBatch(SPEC, 1, MOST)
     batch.n = 5
     batch.obs[:5, 0] = batch.rewards[:5, 0] = batch.seq[:5] = batch.row[:5] = np.arange(5)
@@ -51,7 +51,7 @@ def frame(seq: int) -> Frame:
     return Frame(0, seq, memoryview(bytes(SPEC.observation_bytes)), 0.0, 0, None, None)
 
 
-def test_a_refused_frame_takes_its_entry_and_context_along() -> None:
+def test_refuse_removes_entry_and_context_and_fails_client() -> None:
     batch = FrameBatch(SPEC, 1, MOST)
     clients = [Client(row) for row in range(4)]
     contexts = [None, Context(), None, Context()]
@@ -69,7 +69,7 @@ def test_a_refused_frame_takes_its_entry_and_context_along() -> None:
     assert batch.contexts() == {2: contexts[3]}
 
 
-def test_an_empty_batch_has_no_contexts_of_the_one_before() -> None:
+def test_clear_discards_contexts_of_previous_batch() -> None:
     batch = FrameBatch(SPEC, 1, MOST)
     batch.add_frame(Client(0), frame(0), Context())
     batch.clear()
@@ -78,7 +78,7 @@ def test_an_empty_batch_has_no_contexts_of_the_one_before() -> None:
     assert batch.contexts() == {}
 
 
-def test_a_batch_starts_with_its_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_start_time_is_that_of_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 2.0])
     monkeypatch.setattr("server.gateway.frame_batch.perf_counter", lambda: next(clock))
     batch = FrameBatch(SPEC, 1, MOST)

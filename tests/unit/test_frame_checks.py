@@ -8,7 +8,7 @@ from tests.support.frame_loop import REWARDS, World, brief
 from tests.support.worlds import PIXELS
 
 
-def test_rewards_whose_sum_is_too_large_end_that_connection_alone() -> None:
+def test_reward_sum_overflow_fails_only_that_connection() -> None:
     """Each component is finite, their weighted sum is not: it would poison every weight."""
     reward = RewardConfig(weights={"score": 1e30})
     world = World(REWARDS, reward=reward, action=(1,))
@@ -29,7 +29,7 @@ def test_rewards_whose_sum_is_too_large_end_that_connection_alone() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_bad_observation_ends_its_connection_alone(value: float, place: int) -> None:
+def test_non_finite_observation_fails_only_that_connection(value: float, place: int) -> None:
     world = World()
     players = [world.player() for _ in range(3)]
     for i, player in enumerate(players):
@@ -55,7 +55,7 @@ def test_a_bad_observation_ends_its_connection_alone(value: float, place: int) -
     assert all(len(player.answers) == 3 for player in players)
 
 
-def test_large_observations_are_played_on_up_to_a_limit() -> None:
+def test_observation_above_magnitude_limit_is_refused() -> None:
     world = World()
     players = [world.player() for _ in range(4)]
     for player in players:
@@ -68,7 +68,7 @@ def test_large_observations_are_played_on_up_to_a_limit() -> None:
     assert wild.error.code == "observation_not_finite"
 
 
-def test_a_bad_slot_of_frames_ends_all_slots_of_that_connection() -> None:
+def test_frames_with_one_bad_slot_fail_whole_connection() -> None:
     world = World()
     vector, single = world.player(slots=3), world.player()
     vector.frames([1, 2, 3], [0, 0, 0], [0, 0, 0])
@@ -83,7 +83,7 @@ def test_a_bad_slot_of_frames_ends_all_slots_of_that_connection() -> None:
     assert len(single.answers) == 2
 
 
-def test_the_other_slots_of_a_failed_connection_are_not_stuck() -> None:
+def test_failed_connection_releases_its_other_slots() -> None:
     world = World()
     player = world.player(slots=2)
     player.frame(obs=np.nan, slot=0)
@@ -96,7 +96,7 @@ def test_the_other_slots_of_a_failed_connection_are_not_stuck() -> None:
     assert world.turn.slots == 0
 
 
-def test_a_batch_of_bad_frames_alone_is_no_batch() -> None:
+def test_batch_of_only_bad_frames_skips_policy() -> None:
     world = World()
     player = world.player()
     player.frame(obs=np.nan)
@@ -109,7 +109,7 @@ def test_a_batch_of_bad_frames_alone_is_no_batch() -> None:
     assert len(other.answers) == 1
 
 
-def test_pixels_are_not_looked_at_for_nan() -> None:
+def test_uint8_observations_are_accepted_unchecked() -> None:
     world = World(PIXELS, action=(3,))
     player = world.player()
     for value in (255, 7):

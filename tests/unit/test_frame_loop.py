@@ -27,7 +27,7 @@ from tests.support.frame_loop import (
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC
 
 
-def test_a_frame_is_answered_and_its_successor_makes_it_a_step() -> None:
+def test_frame_is_answered_and_next_frame_stores_step() -> None:
     world = World()
     player = world.player()
     player.frame(obs=10, reward=99)
@@ -54,7 +54,7 @@ def test_a_frame_is_answered_and_its_successor_makes_it_a_step() -> None:
     assert world.turn.times.turns == 2
 
 
-def test_frames_of_one_turn_are_answered_by_one_pass_in_their_order() -> None:
+def test_frames_of_one_turn_share_one_policy_batch_in_order() -> None:
     world = World()
     players = [world.player() for _ in range(5)]
     for i, player in enumerate(players):
@@ -70,7 +70,7 @@ def test_frames_of_one_turn_are_answered_by_one_pass_in_their_order() -> None:
     ]
 
 
-def test_nothing_to_do_is_fine() -> None:
+def test_run_without_frames_does_nothing() -> None:
     world = World()
     world.run()
     world.player()
@@ -79,7 +79,7 @@ def test_nothing_to_do_is_fine() -> None:
 
 
 @pytest.mark.parametrize("status", [1, 2])
-def test_an_episode_ends_with_a_final_row_and_the_next_one_starts_afresh(status: int) -> None:
+def test_episode_end_stores_final_row_and_next_episode_is_independent(status: int) -> None:
     world = World()
     player = world.player()
     player.frame(obs=1)
@@ -103,7 +103,7 @@ def test_an_episode_ends_with_a_final_row_and_the_next_one_starts_afresh(status:
 
 
 @pytest.mark.parametrize("status", [1, 2])
-def test_an_episode_of_one_frame_leaves_nothing(status: int) -> None:
+def test_single_frame_episode_stores_nothing(status: int) -> None:
     world = World()
     player = world.player()
     player.frame(status=status, reward=3)
@@ -115,7 +115,7 @@ def test_an_episode_of_one_frame_leaves_nothing(status: int) -> None:
     assert world.episodes() == []
 
 
-def test_the_expert_acts_where_it_recommends_something() -> None:
+def test_expert_ratio_one_expert_acts_where_it_recommends() -> None:
     world = World()
     world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player, other = world.player(), world.player()
@@ -133,7 +133,7 @@ def test_the_expert_acts_where_it_recommends_something() -> None:
     ]
 
 
-def test_no_recommendation_is_left_over_from_the_frame_that_waited_there_before() -> None:
+def test_recommendation_does_not_leak_into_next_frame() -> None:
     world = World()
     world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player = world.player()
@@ -144,7 +144,7 @@ def test_no_recommendation_is_left_over_from_the_frame_that_waited_there_before(
     assert player.last.actor == DQN
 
 
-def test_exploring_is_told() -> None:
+def test_explored_flag_set_when_action_is_random() -> None:
     world = World()
     world.mix = ActingParams(expert_ratio=0.0, epsilon=1.0, noise=0.0)
     player = world.player()
@@ -159,7 +159,7 @@ def test_exploring_is_told() -> None:
 
 
 @pytest.mark.parametrize("actor", [DQN, EXPERT])
-def test_took_replaces_the_action_and_the_tag(actor: int) -> None:
+def test_took_replaces_stored_action_and_actor(actor: int) -> None:
     world = World()
     player = world.player()
     player.frame()
@@ -174,7 +174,7 @@ def test_took_replaces_the_action_and_the_tag(actor: int) -> None:
     ]
 
 
-def test_took_with_the_last_frame_of_an_episode_counts() -> None:
+def test_took_with_episode_end_replaces_last_step() -> None:
     world = World()
     player = world.player()
     player.frame()
@@ -188,7 +188,7 @@ def test_took_with_the_last_frame_of_an_episode_counts() -> None:
 
 
 @pytest.mark.parametrize("took", [([4, [0.0, 0.0]], EXPERT), ([0, [0.0, 2.0]], DQN), ([0], DQN)])
-def test_what_was_taken_must_be_possible(took: Any) -> None:
+def test_took_outside_action_space_raises(took: Any) -> None:
     world = World()
     player, other = world.player(), world.player()
     for one in (player, other):
@@ -202,7 +202,7 @@ def test_what_was_taken_must_be_possible(took: Any) -> None:
 
 
 @pytest.mark.parametrize("expert", [[4, [0.0, 0.0]], [1.5, [0.0, 0.0]], [0, 0.5], [0, [0.0, -2.0]]])
-def test_a_recommendation_outside_its_heads_is_refused(expert: Any) -> None:
+def test_recommendation_outside_action_space_raises(expert: Any) -> None:
     world = World()
     player = world.player()
     with pytest.raises(RemoteError, match=r"action_out_of_range|action_shape"):
@@ -212,7 +212,7 @@ def test_a_recommendation_outside_its_heads_is_refused(expert: Any) -> None:
 
 
 @pytest.mark.parametrize("role", ["eval", "eval_expert"])
-def test_evaluation_stores_nothing(role: str) -> None:
+def test_evaluation_roles_store_no_rows_but_count_episodes(role: str) -> None:
     world = World()
     world.mix = ActingParams(expert_ratio=0.5, epsilon=1.0, noise=0.5)
     player = world.player(role=role)
@@ -233,7 +233,7 @@ def test_evaluation_stores_nothing(role: str) -> None:
     assert [(e.role, e.episode_return, e.length) for e in world.episodes()] == [(role, 9, 9)] * 3
 
 
-def test_answers_of_a_player_that_came_together_go_together() -> None:
+def test_consecutive_frames_of_client_are_answered_in_one_send() -> None:
     world = World()
     one, other = world.player(slots=4), world.player()
     for slot in (2, 0):
@@ -248,7 +248,7 @@ def test_answers_of_a_player_that_came_together_go_together() -> None:
     assert len(other.answers) == 1
 
 
-def test_slots_are_freed_and_memory_does_not_grow_over_10_000_connects() -> None:
+def test_10000_connects_free_slots_and_memory_stays_bounded() -> None:
     world = World()
     stays = world.player()
 
@@ -281,7 +281,7 @@ def test_slots_are_freed_and_memory_does_not_grow_over_10_000_connects() -> None
     assert len(stays.answers) == 1
 
 
-def test_a_new_player_inherits_nothing_from_the_one_whose_row_it_gets() -> None:
+def test_client_reusing_row_inherits_no_state() -> None:
     world = World()
     first = world.player()
     for _ in range(3):
@@ -307,7 +307,7 @@ def test_a_new_player_inherits_nothing_from_the_one_whose_row_it_gets() -> None:
 # Segments and episodes.
 
 
-def who_plays(world: World, player: FakePlayer, statuses: list[int]) -> list[int]:
+def actors_of_answers(world: World, player: FakePlayer, statuses: list[int]) -> list[int]:
     """The tags of the answers to frames with these statuses."""
     for status in statuses:
         player.frame(status=status, expert=None if status else EXPERT_ACTION)
@@ -316,47 +316,47 @@ def who_plays(world: World, player: FakePlayer, statuses: list[int]) -> list[int
 
 
 @pytest.mark.parametrize("unit", ["segment", "episode"])
-def test_who_leads_is_kept_between_the_frames_of_a_slot(unit: Any) -> None:
+def test_lead_is_kept_per_slot_until_segment_or_episode_end(unit: Any) -> None:
     """However often the ratio changes meanwhile, and whoever else plays."""
     world = World()
     player, other = world.player(), world.player()
     for expert in (True, False, True):
         world.mix = ActingParams(float(expert), 0, 0, unit, 4)
         led = [EXPERT if expert else DQN]
-        assert who_plays(world, player, [0]) == led
+        assert actors_of_answers(world, player, [0]) == led
         world.mix = ActingParams(float(not expert), 0, 0, unit, 4)
-        assert who_plays(world, other, [0] * 4) == [DQN if expert else EXPERT] * 4
-        assert who_plays(world, player, [0, 0, 0]) == led * 3
+        assert actors_of_answers(world, other, [0] * 4) == [DQN if expert else EXPERT] * 4
+        assert actors_of_answers(world, player, [0, 0, 0]) == led * 3
         if unit == "segment":
             continue
-        assert who_plays(world, player, [0, 0]) == led * 2
-        assert who_plays(world, player, [1]) == [0]
-        assert who_plays(world, other, [2]) == [0]
+        assert actors_of_answers(world, player, [0, 0]) == led * 2
+        assert actors_of_answers(world, player, [1]) == [0]
+        assert actors_of_answers(world, other, [2]) == [0]
 
 
-def test_an_episode_that_ends_takes_its_segment_along() -> None:
+def test_episode_end_ends_segment() -> None:
     world = World()
     player = world.player()
     world.mix = ActingParams(1.0, 0, 0, "segment", 100)
-    assert who_plays(world, player, [0, 0, 1]) == [EXPERT, EXPERT, 0]
+    assert actors_of_answers(world, player, [0, 0, 1]) == [EXPERT, EXPERT, 0]
     world.mix = ActingParams(0.0, 0, 0, "segment", 100)
-    assert who_plays(world, player, [0, 0]) == [DQN, DQN]
+    assert actors_of_answers(world, player, [0, 0]) == [DQN, DQN]
 
 
-def test_a_new_player_does_not_go_on_with_the_segment_of_the_one_before() -> None:
+def test_client_reusing_row_does_not_continue_previous_segment() -> None:
     world = World()
     first = world.player()
     world.mix = ActingParams(1.0, 0, 0, "episode")
-    assert who_plays(world, first, [0, 0]) == [EXPERT, EXPERT]
+    assert actors_of_answers(world, first, [0, 0]) == [EXPERT, EXPERT]
     first.leave()
     world.run()
     world.mix = ActingParams(0.0, 0, 0, "episode")
     second = world.player()
     assert second.rows.tolist() == first.rows.tolist()
-    assert who_plays(world, second, [0]) == [DQN]
+    assert actors_of_answers(world, second, [0]) == [DQN]
 
 
-def test_it_knows_whether_games_of_evaluation_play() -> None:
+def test_evaluating_is_true_while_evaluation_slots_exist() -> None:
     world = World()
     world.player()
     assert not world.turn.evaluating
@@ -373,7 +373,7 @@ def test_it_knows_whether_games_of_evaluation_play() -> None:
 # FRAMES.
 
 
-def test_frames_of_several_slots_with_mixed_statuses() -> None:
+def test_frames_message_mixed_statuses_answers_and_stores_per_slot() -> None:
     world = World()
     world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player = world.player(slots=3)
@@ -409,7 +409,7 @@ def test_frames_of_several_slots_with_mixed_statuses() -> None:
     assert [brief(row)[:4] for row in world.rows()[6:]] == [("final", a, 2, 7)]
 
 
-def test_took_of_frames_is_for_each_slot() -> None:
+def test_frames_message_took_applies_per_slot() -> None:
     world = World()
     player = world.player(slots=3)
     player.frames([1, 2, 3], [0, 0, 0], [0, 0, 0])
@@ -424,7 +424,7 @@ def test_took_of_frames_is_for_each_slot() -> None:
     ]
 
 
-def test_no_took_is_left_over_from_the_frames_that_waited_there_before() -> None:
+def test_took_does_not_leak_into_next_frame() -> None:
     world = World()
     player = world.player(slots=1)
     player.frame()
@@ -470,7 +470,7 @@ ACTIONS = st.lists(
 
 
 @given(actions=ACTIONS, rooms=st.lists(st.integers(0, 4), max_size=20), seed=st.integers(0, 99))
-def test_any_play_makes_the_rows_that_the_rules_demand(
+def test_random_play_stores_rows_equal_to_reference_model(
     actions: list[tuple[int, str]], rooms: list[int], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -520,13 +520,13 @@ def test_any_play_makes_the_rows_that_the_rules_demand(
 # Frame stacks.
 
 
-def shown(world: World) -> list[list[float]]:
+def last_policy_stacks(world: World) -> list[list[float]]:
     """What the policy was asked about last: the first number of each frame of each stack."""
     size = world.spec.observation_size
     return [stack[::size].tolist() for stack in world.policy.asked]
 
 
-def test_the_network_sees_the_last_frames_of_the_episode() -> None:
+def test_frame_stack_policy_sees_last_frames_of_episode() -> None:
     world = World(frame_stack=3)
     player, other = world.player(), world.player()
     seen = []
@@ -536,7 +536,7 @@ def test_the_network_sees_the_last_frames_of_the_episode() -> None:
             other.frame(obs=100 + i)
         world.run()
         if not status:  # the last frame of an episode has no action, so nothing is asked
-            seen.append(shown(world))
+            seen.append(last_policy_stacks(world))
     assert [stacks[0] for stacks in seen] == [
         [0, 0, 0],
         [0, 0, 1],
@@ -558,7 +558,7 @@ def test_the_network_sees_the_last_frames_of_the_episode() -> None:
     ]
 
 
-def test_a_new_player_sees_no_frames_of_the_one_whose_row_it_gets() -> None:
+def test_frame_stack_client_reusing_row_sees_no_old_frames() -> None:
     world = World(frame_stack=2)
     first = world.player()
     for obs in (1, 2):
@@ -570,10 +570,10 @@ def test_a_new_player_sees_no_frames_of_the_one_whose_row_it_gets() -> None:
     assert second.rows.tolist() == first.rows.tolist()
     second.frame(obs=3)
     world.run()
-    assert shown(world) == [[3, 3]]
+    assert last_policy_stacks(world) == [[3, 3]]
 
 
-def test_stacks_grow_with_the_players() -> None:
+def test_frame_stacks_grow_with_number_of_clients() -> None:
     world = World(frame_stack=2)
     players = [world.player() for _ in range(16)]
     for player in players:
@@ -583,7 +583,7 @@ def test_stacks_grow_with_the_players() -> None:
     for n, player in enumerate(players):
         player.frame(obs=2 + n)
     world.run()
-    assert shown(world) == [[1 if n < 16 else 2 + n, 2 + n] for n in range(116)]
+    assert last_policy_stacks(world) == [[1 if n < 16 else 2 + n, 2 + n] for n in range(116)]
 
 
 @settings(max_examples=60)
@@ -597,7 +597,7 @@ def test_stacks_grow_with_the_players() -> None:
     size=st.integers(2, 5),
     ratio=st.sampled_from([0.0, 0.5]),
 )
-def test_the_network_plays_on_the_stacks_that_the_replay_teaches(
+def test_frame_stacks_of_policy_equal_those_of_replay(
     actions: list[tuple[int, str]], size: int, ratio: float
 ) -> None:
     """Stack by stack, whoever plays and however episodes and connections end."""
@@ -612,7 +612,7 @@ def test_the_network_plays_on_the_stacks_that_the_replay_teaches(
         world.policy.asked = np.empty((0, size * PIXELS.observation_size), np.uint8)
         world.run()
         waits[:] = [False] * 4
-        for stack in shown(world):
+        for stack in last_policy_stacks(world):
             seen[frames[int(stack[-1])]] = [int(number) for number in stack]
 
     for who, action in actions:
@@ -648,7 +648,7 @@ def test_the_network_plays_on_the_stacks_that_the_replay_teaches(
         assert by_network == taught.keys(), "a frame that the network was never asked about"
 
 
-def test_heads_in_any_order_reach_the_client_as_it_declared_them() -> None:
+def test_mixed_head_order_answer_follows_declared_order() -> None:
     spec = GameSpec(
         "mixed",
         Observation("float32", (1,)),

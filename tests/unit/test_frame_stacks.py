@@ -11,7 +11,7 @@ MOST = 2048
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS])
-def test_stacks_hold_the_last_frames_of_each_slot(spec: GameSpec) -> None:
+def test_stacks_hold_last_frames_of_each_slot(spec: GameSpec) -> None:
     size = spec.observation_size
     stacks = FrameStacks(spec, 3, MOST)
     out = np.empty((2, 3 * size), spec.observation_dtype)

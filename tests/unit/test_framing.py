@@ -34,7 +34,7 @@ def outcome(data: bytes, cuts: list[int], limit: int) -> tuple[list[bytes], str 
 
 
 @given(MESSAGES, st.lists(st.integers(0, 2500), max_size=12), st.binary(max_size=3))
-def test_any_split_gives_the_same_messages(
+def test_stream_split_anywhere_yields_same_messages(
     messages: list[bytes], cuts: list[int], rest: bytes
 ) -> None:
     reader = MessageReader()
@@ -45,7 +45,7 @@ def test_any_split_gives_the_same_messages(
 
 
 @given(MESSAGES, st.binary(min_size=4, max_size=40), st.lists(st.integers(0, 2500), max_size=12))
-def test_any_split_gives_the_same_error_behind_the_same_messages(
+def test_invalid_stream_split_anywhere_yields_same_messages_and_error(
     messages: list[bytes], junk: bytes, cuts: list[int]
 ) -> None:
     stream = b"".join(map(framed, messages)) + junk
@@ -53,7 +53,7 @@ def test_any_split_gives_the_same_error_behind_the_same_messages(
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))
-def test_random_bytes_raise_nothing_but_a_remote_error(pieces: list[bytes]) -> None:
+def test_random_bytes_raise_only_remote_error(pieces: list[bytes]) -> None:
     reader = MessageReader(limit=100)
     for piece in pieces:
         try:
@@ -63,7 +63,7 @@ def test_random_bytes_raise_nothing_but_a_remote_error(pieces: list[bytes]) -> N
         assert reader.partial <= 100 + LENGTH_BYTES
 
 
-def test_a_view_outlives_the_next_feed() -> None:
+def test_message_view_stays_valid_after_next_feed() -> None:
     reader = MessageReader()
     [first] = reader.feed(framed(b"first") + b"\x00")
     list(reader.feed(b"\x00\x00\x06second"))
@@ -73,25 +73,25 @@ def test_a_view_outlives_the_next_feed() -> None:
     assert bytes(split) == b"ab"
 
 
-def test_a_length_counts_big_endian_and_stands_before_the_payload() -> None:
+def test_framed_prefixes_big_endian_payload_length() -> None:
     assert framed(b"x" * 258)[:5] == b"\x00\x00\x01\x02x"
 
 
-def test_the_limit_is_inclusive() -> None:
+def test_message_at_limit_accepted_and_one_byte_more_raises() -> None:
     assert feed(MessageReader(5), framed(b"12345")) == [b"12345"]
     with pytest.raises(RemoteError, match=r"expected .* at most 5 bytes, got a length of 6") as no:
         feed(MessageReader(5), framed(b"123456"))
     assert no.value.code == "message_too_long"
 
 
-def test_until_it_is_raised_the_limit_is_that_of_the_handshake() -> None:
+def test_default_limit_is_handshake_limit_and_can_be_raised() -> None:
     reader = MessageReader()
     assert reader.limit == HANDSHAKE_MAX_BYTES == 65_536
     reader.limit = 70_000
     assert len(feed(reader, framed(bytes(70_000)))) == 1
 
 
-def test_a_limit_raised_between_two_glued_messages_counts_for_the_second() -> None:
+def test_limit_raised_between_messages_applies_to_next() -> None:
     reader = MessageReader(5)
     messages = reader.feed(framed(b"hello") + framed(b"longer"))
     assert bytes(next(messages)) == b"hello"
@@ -99,12 +99,12 @@ def test_a_limit_raised_between_two_glued_messages_counts_for_the_second() -> No
     assert bytes(next(messages)) == b"longer"
 
 
-def test_a_long_length_is_refused_before_its_bytes_come() -> None:
+def test_oversized_length_raises_before_body_arrives() -> None:
     with pytest.raises(RemoteError):
         feed(MessageReader(), b"\x7f\xff\xff\xff")
 
 
-def test_an_empty_message_is_refused() -> None:
+def test_zero_length_message_raises() -> None:
     with pytest.raises(RemoteError, match=r"expected .* at least 1 byte, got a length of 0") as no:
         feed(MessageReader(), bytes(4))
     assert no.value.code == "message_empty"
@@ -126,7 +126,7 @@ def test_an_empty_message_is_refused() -> None:
         (b"\x16\x03\x01\x00\xc8", "TLS"),
     ],
 )
-def test_another_protocol_is_named(data: bytes, what: str) -> None:
+def test_foreign_protocol_first_bytes_error_names_protocol(data: bytes, what: str) -> None:
     for pieces in ([data], [data[:1], data[1:]]):
         reader = MessageReader()
         with pytest.raises(RemoteError, match=f"expected .* HELLO, got .* {what};") as caught:
@@ -143,7 +143,7 @@ def test_another_protocol_is_named(data: bytes, what: str) -> None:
         (b'{"protocol"', "send 4 bytes of length, big-endian, .* 7b 22 70 72"),
     ],
 )
-def test_a_first_length_that_cannot_be_says_what_may_be_wrong(data: bytes, says: str) -> None:
+def test_implausible_first_length_error_suggests_cause(data: bytes, says: str) -> None:
     for pieces in ([data], [data[:3], data[3:]]):
         reader = MessageReader()
         with pytest.raises(RemoteError, match=says) as caught:
@@ -152,14 +152,14 @@ def test_a_first_length_that_cannot_be_says_what_may_be_wrong(data: bytes, says:
         assert "max_message_bytes" not in caught.value.message
 
 
-def test_later_a_long_length_is_that_of_a_long_message() -> None:
+def test_oversized_later_length_error_suggests_raising_limit() -> None:
     reader = MessageReader()
     feed(reader, framed(b"x"))
     with pytest.raises(RemoteError, match=r"or raise server\.max_message_bytes"):
         feed(reader, (102).to_bytes(4, "little"))
 
 
-def test_in_mid_stream_the_same_bytes_are_a_length() -> None:
+def test_http_bytes_after_first_message_are_read_as_length() -> None:
     reader = MessageReader()
     feed(reader, framed(b"x"))
     with pytest.raises(RemoteError) as caught:
@@ -167,7 +167,7 @@ def test_in_mid_stream_the_same_bytes_are_a_length() -> None:
     assert caught.value.code == "message_too_long"
 
 
-def test_feeding_byte_by_byte_takes_linear_time() -> None:
+def test_large_message_fed_byte_by_byte_is_read_whole() -> None:
     # 64 KiB one byte at a time: copying what is held for each would move 2 GB.
     reader, message = MessageReader(), bytes(65_536)
     got = [m for byte in framed(message) for m in feed(reader, bytes([byte]))]

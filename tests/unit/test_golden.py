@@ -68,26 +68,26 @@ def decode(vector: dict[str, Any], payload: memoryview | bytes) -> Any:
     return decoder(payload)
 
 
-def meaning(message: Any) -> dict[str, Any]:
+def message_as_json(message: Any) -> dict[str, Any]:
     """A decoded message as the file tells it."""
     if isinstance(message, Hello):
-        return {"fields": plain(codec.decode_hello(message))}
-    return {field: plain(getattr(message, field)) for field in message.__struct_fields__}
+        return {"fields": to_json(codec.decode_hello(message))}
+    return {field: to_json(getattr(message, field)) for field in message.__struct_fields__}
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     if isinstance(value, msgspec.Raw):
-        return plain(msgspec.msgpack.decode(value))
+        return to_json(msgspec.msgpack.decode(value))
     if isinstance(value, bytes | memoryview):
         return {"bin": bytes(value).hex()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, HelloFields):
         value = {field: getattr(value, field) for field in value.__struct_fields__}
     if isinstance(value, msgspec.Struct):
-        return plain(msgspec.to_builtins(value))
+        return to_json(msgspec.to_builtins(value))
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     return value
 
 
@@ -100,31 +100,31 @@ def read(stream: bytes, size: int) -> list[bytes]:
     return out
 
 
-def test_the_file_is_what_the_script_writes() -> None:
+def test_golden_file_equals_script_output() -> None:
     script = runpy.run_path(str(ROOT / "scripts/make_golden.py"))
     assert script["text"]() == (ROOT / "tests/golden/wire.json").read_text(), (
         "run scripts/make_golden.py"
     )
 
 
-def test_every_message_has_vectors() -> None:
+def test_every_message_type_has_golden_vectors() -> None:
     assert {v["type"] for v in VALID} == {*CLIENT_TYPES.values(), *SERVER_TYPES.values()}
 
 
-def test_every_code_has_a_vector_or_needs_more_than_bytes() -> None:
+def test_every_error_code_has_golden_vector_or_is_exempt() -> None:
     assert {v["code"] for v in INVALID} | NEED_MORE_THAN_BYTES == set(CODES)
 
 
 @valid
-def test_decoded_it_means_what_the_file_says(vector: dict[str, Any]) -> None:
+def test_message_decoded_equals_golden_fields(vector: dict[str, Any]) -> None:
     [payload] = read(bytes.fromhex(vector["hex"]), MAX_BYTES)
     message = decode(vector, payload)
     assert type(message).__name__.upper() == vector["type"]
-    assert meaning(message) == vector["message"]
+    assert message_as_json(message) == vector["message"]
 
 
 @valid
-def test_encoded_again_it_is_the_same_bytes_where_canonical(vector: dict[str, Any]) -> None:
+def test_message_reencoded_equals_golden_bytes_if_canonical(vector: dict[str, Any]) -> None:
     data = bytes.fromhex(vector["hex"])
     message = decode(vector, data[4:])
     if isinstance(message, Hello):
@@ -145,7 +145,7 @@ def vector_fields(data: bytes) -> dict[str, Any]:
     return fields
 
 
-def test_encode_action_is_encode_of_action() -> None:
+def test_encode_action_equals_golden_bytes() -> None:
     for vector in VALID:
         if vector["type"] == "ACTION" and vector["canonical"]:
             m = vector["message"]
@@ -153,7 +153,7 @@ def test_encode_action_is_encode_of_action() -> None:
 
 
 @valid
-def test_its_tensors_hold_the_numbers_of_the_file(vector: dict[str, Any]) -> None:
+def test_message_tensors_equal_golden_values(vector: dict[str, Any]) -> None:
     for key, tensor in vector.get("tensors", {}).items():
         field: Any = vector["message"]
         for part in key.split("."):
@@ -165,7 +165,7 @@ def test_its_tensors_hold_the_numbers_of_the_file(vector: dict[str, Any]) -> Non
 
 
 @valid
-def test_it_arrives_whole_byte_by_byte_and_glued(vector: dict[str, Any]) -> None:
+def test_message_read_whole_bytewise_or_concatenated_is_equal(vector: dict[str, Any]) -> None:
     data = bytes.fromhex(vector["hex"])
     payload = data[4:]
     assert read(data, len(data)) == [payload]
@@ -175,7 +175,7 @@ def test_it_arrives_whole_byte_by_byte_and_glued(vector: dict[str, Any]) -> None
 
 
 @valid
-def test_bytes_behind_it_stay_for_the_next(vector: dict[str, Any]) -> None:
+def test_bytes_after_message_are_kept_for_next_message(vector: dict[str, Any]) -> None:
     data, ping = bytes.fromhex(vector["hex"]), bytes.fromhex("00000003 920407")
     reader = MessageReader(MAX_BYTES)
     assert list(reader.feed(data + ping[:3])) == [data[4:]]
@@ -184,7 +184,7 @@ def test_bytes_behind_it_stay_for_the_next(vector: dict[str, Any]) -> None:
 
 
 @valid
-def test_cut_short_inside_its_length_it_is_refused(vector: dict[str, Any]) -> None:
+def test_decode_truncated_payload_raises(vector: dict[str, Any]) -> None:
     payload = bytes.fromhex(vector["hex"])[4:]
     error = RemoteError if vector["from"] == "client" else msgspec.DecodeError
     for stop in range(len(payload)):
@@ -274,7 +274,7 @@ def pieces(data: bytes, how: str) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("how", ["whole", "byte by byte", "with bytes behind"])
 @pytest.mark.parametrize("vector", INVALID, ids=name)
-def test_the_server_refuses_with_the_code_of_the_file(vector: dict[str, Any], how: str) -> None:
+def test_server_invalid_message_raises_golden_error_code(vector: dict[str, Any], how: str) -> None:
     server = Server(vector.get("token"))
     before = [bytes.fromhex(item) for item in vector["before"]]
     for item in before[:-1]:
@@ -301,7 +301,7 @@ HELLOS = {
 
 
 @from_client
-def test_the_server_accepts_it(vector: dict[str, Any]) -> None:
+def test_server_accepts_valid_client_message(vector: dict[str, Any]) -> None:
     server, data = Server(), bytes.fromhex(vector["hex"])
     if vector["type"] != "HELLO":
         server.take(HELLOS[vector.get("game", "lander")])
@@ -328,8 +328,8 @@ def test_the_server_accepts_it(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", [v for v in VALID if v["type"] == "PING"], ids=name)
-def test_the_nonce_goes_back_as_it_came(vector: dict[str, Any]) -> None:
+def test_ping_nonce_echoed_in_pong(vector: dict[str, Any]) -> None:
     ping = codec.decode_client(bytes.fromhex(vector["hex"])[4:])
     assert isinstance(ping, Ping)
     pong: Any = codec.decode_server(codec.encode(Pong(ping.nonce))[4:])
-    assert plain(pong.nonce) == vector["message"]["nonce"]
+    assert to_json(pong.nonce) == vector["message"]["nonce"]

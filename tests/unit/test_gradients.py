@@ -25,13 +25,13 @@ def losses(network: nn.Module, rows: int = 12) -> Tensor:
     return network(torch.randn(rows, 3, generator=generator)).square().squeeze(1)
 
 
-def learning(network: nn.Module) -> list[Tensor]:
+def trainable_parameters(network: nn.Module) -> list[Tensor]:
     return [p for p in network.parameters() if p.requires_grad]
 
 
 def expected(network: nn.Module, loss: Tensor) -> Tensor:
     """Zeros where a parameter does not learn."""
-    parts = iter(torch.autograd.grad(loss, learning(network), retain_graph=True))
+    parts = iter(torch.autograd.grad(loss, trainable_parameters(network), retain_graph=True))
     return parameters_to_vector(
         [next(parts) if p.requires_grad else torch.zeros_like(p) for p in network.parameters()]
     )
@@ -42,34 +42,34 @@ def masks_of(rows: int) -> Tensor:
     return torch.eye(len(ACTORS)).repeat(rows // len(ACTORS), 1)
 
 
-def test_the_whole_gradient_adds_up_over_parts_of_a_batch(network: nn.Module) -> None:
+def test_backward_over_batch_parts_sums_to_full_gradient(network: nn.Module) -> None:
     gradients = ActorGradients(network, flatten_parameters(network))
     loss = losses(network)
     right = expected(network, loss.sum())
     for first, part in ((True, slice(0, 5)), (False, slice(5, 12))):
-        gradients.backward(losses(network)[part], learning(network), None, first=first)
+        gradients.backward(losses(network)[part], trainable_parameters(network), None, first=first)
     torch.testing.assert_close(gradients.total, right)
-    gradients.backward(losses(network), learning(network), None, first=True)
+    gradients.backward(losses(network), trainable_parameters(network), None, first=True)
     torch.testing.assert_close(gradients.total, right)
 
 
-def test_the_parts_of_actors_are_measured_and_add_up_to_the_whole(network: nn.Module) -> None:
+def test_per_actor_gradients_norms_exact_and_sum_to_full_gradient(network: nn.Module) -> None:
     gradients = ActorGradients(network, flatten_parameters(network))
     loss, masks = losses(network), masks_of(12)
     parts = [expected(network, (loss * mask).sum()) for mask in masks.T]
     whole = expected(network, loss.sum())
-    gradients.backward(loss, learning(network), masks, first=True)
+    gradients.backward(loss, trainable_parameters(network), masks, first=True)
     norms = gradients.add_up()
     assert norms.tolist() == pytest.approx([part.norm().item() for part in parts])
     assert norms[0] != norms[1]
     torch.testing.assert_close(gradients.total, whole)
 
 
-def test_gradients_by_name_are_those_of_the_parameters_that_learn(network: nn.Module) -> None:
+def test_by_name_returns_gradients_of_trainable_parameters(network: nn.Module) -> None:
     gradients = ActorGradients(network, flatten_parameters(network))
     loss = losses(network)
-    right = torch.autograd.grad(loss.sum(), learning(network), retain_graph=True)
-    gradients.backward(loss, learning(network), None, first=True)
+    right = torch.autograd.grad(loss.sum(), trainable_parameters(network), retain_graph=True)
+    gradients.backward(loss, trainable_parameters(network), None, first=True)
     found = gradients.by_name()
     assert list(found) == ["0.weight", "2.weight", "2.bias"]
     for one, other in zip(found.values(), right, strict=True):
@@ -77,7 +77,7 @@ def test_gradients_by_name_are_those_of_the_parameters_that_learn(network: nn.Mo
 
 
 @pytest.mark.parametrize(("max_norm", "after"), [(2.5, 2.5), (10.0, 5.0)])
-def test_a_gradient_is_scaled_down_where_it_is_longer(
+def test_clip_scales_gradient_down_to_max_norm(
     network: nn.Module, max_norm: float, after: float
 ) -> None:
     gradients = ActorGradients(network, flatten_parameters(network))

@@ -27,7 +27,7 @@ def heads(space: spaces.Space[Any]) -> list[Any]:
     return list(action_space(space).heads)
 
 
-def test_heads_of_each_space() -> None:
+def test_action_space_converts_each_space_to_heads() -> None:
     assert heads(spaces.Discrete(4)) == [Discrete("action", 4)]
     assert heads(spaces.MultiDiscrete([2, 3])) == [
         Discrete("action[0]", 2),
@@ -52,7 +52,7 @@ def test_heads_of_each_space() -> None:
     ]
 
 
-def test_examples_both_ways() -> None:
+def test_action_example_converts_to_env_and_back_to_wire() -> None:
     space = spaces.Dict(
         OrderedDict(
             main=spaces.Discrete(2, start=5),
@@ -74,7 +74,7 @@ def test_examples_both_ways() -> None:
         one.to_env([0.5, 0.5])
 
 
-def simple() -> st.SearchStrategy[spaces.Space[Any]]:
+def simple_spaces() -> st.SearchStrategy[spaces.Space[Any]]:
     sides = st.lists(st.integers(1, 3), max_size=2).map(tuple)
     bounds = st.tuples(st.floats(-100, 99, width=16), st.floats(0.5, 100, width=16))
     return st.one_of(
@@ -99,7 +99,7 @@ def simple() -> st.SearchStrategy[spaces.Space[Any]]:
 
 
 any_space = st.recursive(
-    simple(),
+    simple_spaces(),
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=3).map(spaces.Tuple),
         st.dictionaries(st.sampled_from("abcd"), inner, min_size=1, max_size=3).map(spaces.Dict),
@@ -109,9 +109,7 @@ any_space = st.recursive(
 
 
 @given(space=any_space, seed=st.integers(0, 1000))
-def test_any_action_survives_the_way_to_the_wire_and_back(
-    space: spaces.Space[Any], seed: int
-) -> None:
+def test_action_of_any_space_wire_round_trip(space: spaces.Space[Any], seed: int) -> None:
     space.seed(seed)
     convert = action_space(space)
     action = space.sample()
@@ -145,12 +143,12 @@ def test_any_action_survives_the_way_to_the_wire_and_back(
         (spaces.Box(1.0, 1.0, (1,)), "low < high"),
     ],
 )
-def test_what_is_not_supported_is_named(space: spaces.Space[Any], message: str) -> None:
+def test_unsupported_action_space_raises_naming_it(space: spaces.Space[Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         action_space(space)
 
 
-def test_observations() -> None:
+def test_observation_space_box_converts_and_others_raise() -> None:
     assert observation_space(spaces.Box(-1, 1, (3,), np.float64)) == Observation("float32", (3,))
     assert observation_space(spaces.Box(0, 255, (8, 8), np.uint8)) == Observation("uint8", (8, 8))
     assert observation_space(spaces.Box(-1, 1, ())) == Observation("float32", (1,))
@@ -208,7 +206,7 @@ def run(lost: tuple[int, ...] = (), **options: Any) -> Any:
     return SimpleNamespace(env=env, frames=client.frames, done=done)
 
 
-def test_play_sends_each_reward_with_the_next_frame_and_ends_episodes() -> None:
+def test_play_sends_reward_with_next_frame_and_ends_episodes() -> None:
     out = run(episodes=2, seed=7, expert=lambda _, obs: 1 + int(obs) % 2)
     assert out.frames[:5] == [
         ([0.0], 0.0, 0, [0]),
@@ -227,34 +225,34 @@ def test_play_sends_each_reward_with_the_next_frame_and_ends_episodes() -> None:
     assert (second.index, second.length, second.terminated) == (1, 5, False)
 
 
-def test_play_without_an_expert_and_with_a_stride() -> None:
+def test_play_without_expert_uses_seed_stride() -> None:
     out = run(episodes=2, seed=1, seed_stride=10)
     assert out.env.seeds == [1, 11]
     assert all(frame[3] is None for frame in out.frames)
     assert out.done[0].actors == {1: 3, 2: 0}
 
 
-def test_play_truncates_at_the_budget_of_frames() -> None:
+def test_play_truncates_episode_at_frame_budget() -> None:
     out = run(frames=4, seed=1)
     assert [episode.length for episode in out.done] == [3, 1]
     assert out.frames[-1] == ([1.0], 0.1, 2, None)
     assert len(out.env.actions) == 4
 
 
-def test_an_episode_that_was_cut_is_played_again() -> None:
+def test_play_reconnect_restarts_episode_with_same_seed() -> None:
     out = run(lost=(2,), episodes=2, seed=1)
     assert out.env.seeds == [1, 1, 2]
     assert out.frames[2:4] == ["lost", ([0.0], 0.0, 0, None)]
     assert [(episode.index, episode.length) for episode in out.done] == [(0, 3), (1, 5)]
 
 
-def test_play_stops_when_told() -> None:
+def test_play_stop_callback_true_ends_play() -> None:
     words = iter([False, False, True])
     out = run(seed=1, stop=lambda: next(words))
     assert (len(out.frames), out.done) == (2, [])
 
 
-def test_finding_experts() -> None:
+def test_find_expert_returns_known_function_or_raises() -> None:
     assert find("CartPole-v1") is None
     assert find("LunarLander-v3", "none") is None
     assert find("CartPole-v1", "builtins:print") is print
@@ -271,7 +269,7 @@ def test_finding_experts() -> None:
             find("CartPole-v1", name)
 
 
-def test_a_weakened_expert_acts_at_random_as_often_as_told() -> None:
+def test_weakened_expert_acts_randomly_with_given_probability() -> None:
     env = Counting()
 
     def actions(probability: float, seed: int) -> list[int]:

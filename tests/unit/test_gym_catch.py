@@ -34,11 +34,11 @@ def follow(env: Any, _obs: Any) -> np.int64:
     return np.int64(STAY + np.sign(game.column - game.paddle))
 
 
-def moved(game: CatchPixels, action: int = STAY) -> Any:
+def step_game(game: CatchPixels, action: int = STAY) -> Any:
     return game.step(np.int64(action))
 
 
-def test_it_is_a_game_of_pictures() -> None:
+def test_catch_spec_is_uint8_image_with_one_discrete_head() -> None:
     env = make("CatchPixels-v0")
     spec = spec_of(env)
     assert spec.game == "CatchPixels-v0"
@@ -47,17 +47,17 @@ def test_it_is_a_game_of_pictures() -> None:
     env.close()
 
 
-def test_gymnasium_finds_nothing_wrong_with_it() -> None:
+def test_catch_passes_gymnasium_env_checker() -> None:
     check_env(CatchPixels(), skip_render_check=True)
 
 
-def test_the_expert_catches_every_ball() -> None:
+def test_catch_expert_catches_every_ball() -> None:
     expert = find("CatchPixels-v0")
     assert expert is not None
     assert returns("CatchPixels-v0", expert, 30) == [BALLS] * 30
 
 
-def test_following_the_ball_is_often_too_late() -> None:
+def test_catch_policy_following_ball_scores_low() -> None:
     assert statistics.fmean(returns("CatchPixels-v0", follow, 60)) < 0.3 * BALLS
 
 
@@ -78,12 +78,12 @@ class LooksTwice:
         return np.int64(STAY + np.sign(game.landing - paddle))
 
 
-def test_two_pictures_are_enough_to_catch_nearly_every_ball() -> None:
+def test_catch_policy_using_two_frames_scores_high() -> None:
     """All but those that bounce between the two pictures, whose speed is not what it seems."""
     assert statistics.fmean(returns("CatchPixels-v0", LooksTwice(), 60)) > 0.7 * BALLS
 
 
-def test_one_picture_does_not_show_where_the_ball_goes() -> None:
+def test_catch_first_frame_is_equal_for_every_ball_speed() -> None:
     """Balls of all speeds look alike, have to be caught in different places, and differ in the
     next picture."""
     landings, first, second = [], [], []
@@ -93,7 +93,7 @@ def test_one_picture_does_not_show_where_the_ball_goes() -> None:
         game.column, game.speed = WIDTH // 2, speed
         first.append(game.picture())
         landings.append(game.landing)
-        second.append(moved(game)[0])
+        second.append(step_game(game)[0])
     assert all((picture == first[0]).all() for picture in first)
     assert len({picture.tobytes() for picture in second}) == len(SPEEDS)
     assert max(landings) - min(landings) > AWAY[1]
@@ -102,7 +102,7 @@ def test_one_picture_does_not_show_where_the_ball_goes() -> None:
 
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("column", [0, 1, 9, WIDTH - 2, WIDTH - 1])
-def test_a_ball_lands_where_it_says(column: int, speed: int) -> None:
+def test_catch_ball_lands_at_predicted_column(column: int, speed: int) -> None:
     game = CatchPixels()
     game.reset(seed=0)
     game.column, game.speed = column, speed
@@ -111,13 +111,13 @@ def test_a_ball_lands_where_it_says(column: int, speed: int) -> None:
         (there,) = np.argwhere(game.picture() == 255)
         assert tuple(there) == (catch.FALL * step, game.column)
         assert game.landing == landing
-        _, reward, *_ = moved(game)
+        _, reward, *_ = step_game(game)
         assert (reward != 0) == (step == STEPS - 1)
     assert (game.row, game.column) == (HEIGHT - 1, landing)
     assert reward == (1 if abs(landing - game.paddle) <= REACH else -1)
 
 
-def test_balls_come_down_where_they_can_just_be_caught() -> None:
+def test_catch_balls_land_within_reachable_distance() -> None:
     game = CatchPixels()
     game.reset(seed=3)
     away = []
@@ -129,7 +129,7 @@ def test_balls_come_down_where_they_can_just_be_caught() -> None:
     assert AWAY[1] <= STEPS - 1, "from the second picture on"
 
 
-def test_an_episode() -> None:
+def test_catch_episode_rewards_once_per_ball_then_terminates() -> None:
     game = CatchPixels()
     game.reset(seed=1)
     rewards, over = [], False
@@ -143,22 +143,22 @@ def test_an_episode() -> None:
     ]
 
 
-def test_the_paddle_stays_within_the_picture() -> None:
+def test_catch_paddle_stays_within_image() -> None:
     game = CatchPixels()
     game.reset(seed=0)
     assert game.paddle == WIDTH // 2
     for action, end in ((LEFT, REACH), (RIGHT, WIDTH - 1 - REACH)):
         for _ in range(WIDTH):
-            picture, *_ = moved(game, action)
+            picture, *_ = step_game(game, action)
         assert game.paddle == end
         assert (picture[-1] > 0).sum() >= 2 * REACH + 1
 
 
-def test_a_seed_repeats_an_episode() -> None:
+def test_catch_same_seed_repeats_episode() -> None:
     def pictures(seed: int) -> bytes:
         game = CatchPixels()
         seen = [game.reset(seed=seed)[0]]
-        seen += [moved(game)[0] for _ in range(60)]
+        seen += [step_game(game)[0] for _ in range(60)]
         return np.stack(seen).tobytes()
 
     assert pictures(1) == pictures(1) != pictures(2)

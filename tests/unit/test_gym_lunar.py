@@ -14,7 +14,7 @@ from understudy_client.gym import spec_of
 from understudy_client.spec import Continuous, Discrete, Observation
 
 
-def test_the_hybrid_has_both_kinds_of_head() -> None:
+def test_hybrid_lander_spec_has_discrete_and_continuous_head() -> None:
     import gymnasium
 
     env = gymnasium.make("understudy_client.lunar:LunarLanderHybrid-v3")
@@ -28,7 +28,7 @@ def test_the_hybrid_has_both_kinds_of_head() -> None:
 
 
 @pytest.mark.parametrize(("main", "throttle"), [(0, 0.0), (1, 1.0)])
-def test_actions_reach_the_engines(main: int, throttle: float) -> None:
+def test_hybrid_lander_actions_match_continuous_lander(main: int, throttle: float) -> None:
     hybrid, plain = make("LunarLanderHybrid-v3"), make("LunarLanderContinuous-v3")
     hybrid.reset(seed=3)
     plain.reset(seed=3)
@@ -41,7 +41,7 @@ def test_actions_reach_the_engines(main: int, throttle: float) -> None:
     plain.close()
 
 
-def test_the_hybrid_expert_asks_for_the_engine_where_the_heuristic_does() -> None:
+def test_hybrid_heuristic_fires_main_engine_only_when_falling() -> None:
     env: Any = make("LunarLanderHybrid-v3")
     falling = np.array([0, 1, 0, -1.5, 0, 0, 0, 0], np.float32)
     rising = np.array([0, 1, 0, 1.5, 0, 0, 0, 0], np.float32)
@@ -54,7 +54,7 @@ def test_the_hybrid_expert_asks_for_the_engine_where_the_heuristic_does() -> Non
 @pytest.mark.parametrize(
     ("env_id", "least"), [("LunarLanderHybrid-v3", 270), ("LunarLander-v3", 180)]
 )
-def test_the_known_experts_land(env_id: str, least: float) -> None:
+def test_lunar_lander_experts_reach_minimum_return(env_id: str, least: float) -> None:
     expert = find(env_id)
     assert expert is not None
     assert statistics.fmean(returns(env_id, expert, 12)) > least

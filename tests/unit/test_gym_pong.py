@@ -40,7 +40,7 @@ def episode(env: gymnasium.Env[Any, Any], seed: int, actions: list[int]) -> list
     raise AssertionError
 
 
-def test_what_the_server_is_told() -> None:
+def test_pong_spec_has_eight_floats_and_one_discrete_head() -> None:
     env = gymnasium.make("understudy_client.pong:PongRam-v0")
     spec = spec_of(env)
     assert spec.game == "PongRam-v0"
@@ -49,7 +49,7 @@ def test_what_the_server_is_told() -> None:
     env.close()
 
 
-def test_an_episode_is_a_function_of_its_seed(env: gymnasium.Env[Any, Any]) -> None:
+def test_pong_same_seed_repeats_episode(env: gymnasium.Env[Any, Any]) -> None:
     first = episode(env, 1, [UP, STAY])
     other = episode(env, 2, [UP, STAY])
     again = episode(env, 1, [UP, STAY])  # whatever was played before
@@ -60,7 +60,7 @@ def test_an_episode_is_a_function_of_its_seed(env: gymnasium.Env[Any, Any]) -> N
     new.close()
 
 
-def test_an_episode_is_five_points_and_rewards_are_the_score(env: Any) -> None:
+def test_pong_episode_ends_after_five_points_and_rewards_match_score(env: Any) -> None:
     game = env.unwrapped
     env.reset(seed=3)
     rewards = []
@@ -76,7 +76,7 @@ def test_an_episode_is_five_points_and_rewards_are_the_score(env: Any) -> None:
     assert rewards.count(0) == len(rewards) - 5
 
 
-def test_the_ball_is_in_play_in_every_observation(env: gymnasium.Env[Any, Any]) -> None:
+def test_pong_ball_is_visible_in_every_observation(env: gymnasium.Env[Any, Any]) -> None:
     seen = np.array([obs for obs in episode(env, 4, [DOWN, UP]) if isinstance(obs, list)])
     assert np.abs(seen).max() <= 1.1
     # 44 is the top of the field; 0 is said of a ball that is nowhere.
@@ -86,7 +86,7 @@ def test_the_ball_is_in_play_in_every_observation(env: gymnasium.Env[Any, Any]) 
     assert (np.abs(seen[:, VELOCITY + BALL_X]) == 1).mean() > 0.9
 
 
-def test_velocities_are_differences_of_places(env: gymnasium.Env[Any, Any]) -> None:
+def test_pong_velocities_equal_position_differences(env: gymnasium.Env[Any, Any]) -> None:
     before, _ = env.reset(seed=5)
     pixels = np.array([80, 84, 84, 84]) / np.array([4, 12, 24, 8])
     for action in [UP] * 6 + [DOWN] * 6 + [STAY] * 3:
@@ -96,7 +96,7 @@ def test_velocities_are_differences_of_places(env: gymnasium.Env[Any, Any]) -> N
 
 
 @pytest.mark.parametrize(("action", "sign"), [(UP, -1), (DOWN, 1), (STAY, 0)])
-def test_actions_move_the_paddle(env: Any, action: int, sign: int) -> None:
+def test_pong_actions_move_paddle(env: Any, action: int, sign: int) -> None:
     # From the middle: other paddles may stand at an end already.
     seed = next(s for s in range(100) if abs(env.reset(seed=s)[0][PLAYER_Y]) < 0.3)
     before, _ = env.reset(seed=seed)
@@ -106,7 +106,7 @@ def test_actions_move_the_paddle(env: Any, action: int, sign: int) -> None:
     assert obs[ENEMY_Y] != before[ENEMY_Y]  # which follows the ball
 
 
-def test_points_begin_in_many_ways(env: gymnasium.Env[Any, Any]) -> None:
+def test_pong_seeds_give_varied_starts(env: gymnasium.Env[Any, Any]) -> None:
     starts = {tuple(env.reset(seed=seed)[0].tolist()) for seed in range(30)}
     assert len(starts) > 15
 
@@ -128,13 +128,13 @@ def observation(ball_y: float, player_y: float, towards: float) -> np.ndarray[An
         (-0.5, 0.5, -1.0, STAY),
     ],
 )
-def test_the_expert_follows_a_ball_that_comes_nearer(
+def test_pong_expert_follows_approaching_ball(
     env: Any, ball_y: float, player_y: float, towards: float, expected: int
 ) -> None:
     assert pong.follow_ball(env, observation(ball_y, player_y, towards)) == expected
 
 
-def test_the_known_expert_wins_some_points_and_loses_others() -> None:
+def test_pong_expert_return_varies_around_zero() -> None:
     expert = find("PongRam-v0")
     assert expert is not None
     values = returns("PongRam-v0", expert, 6)

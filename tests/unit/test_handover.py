@@ -33,7 +33,7 @@ NONE = math.nan
         (-300.0, -200.0, -200.0, 1.0),
     ],
 )
-def test_how_far_the_student_has_come(
+def test_handed_over_is_student_progress_from_floor_to_teacher(
     student: float, teacher: float, floor: float, p: float
 ) -> None:
     assert handed_over(student, teacher, floor) == pytest.approx(p)
@@ -43,23 +43,23 @@ def test_how_far_the_student_has_come(
     ("student", "ratio"),
     [(NONE, 0.5), (-200.0, 0.5), (-100.0, 0.4), (0.0, 0.3), (100.0, 0.2), (200.0, 0.1), (9e9, 0.1)],
 )
-def test_the_ratio_goes_from_start_to_end(student: float, ratio: float) -> None:
+def test_expert_ratio_interpolates_from_start_to_end(student: float, ratio: float) -> None:
     floor = NONE if math.isnan(student) else -200.0
     assert expert_ratio(0.5, 0.1, student, 200.0, floor) == pytest.approx(ratio)
 
 
-def test_a_student_that_forgets_gets_its_teacher_back() -> None:
+def test_expert_ratio_rises_again_when_student_return_falls() -> None:
     ratios = [expert_ratio(1.0, 0.0, mean, 100.0, 0.0) for mean in (0.0, 50.0, 100.0, 50.0, 0.0)]
     assert ratios == [1.0, 0.5, 0.0, 0.5, 1.0]
 
 
-def test_the_end_is_reached_exactly() -> None:
+def test_expert_ratio_at_teacher_level_equals_end_exactly() -> None:
     assert expert_ratio(0.9, 0.3, 200.0, 200.0, -200.0) == 0.3
     assert expert_ratio(0.7, 0.05, 1e9, 200.0, -200.0) == 0.05
 
 
 @given(*[st.floats(0, 1)] * 2, *[st.floats(-1e6, 1e6)] * 3)
-def test_the_ratio_never_leaves_its_ends(
+def test_expert_ratio_stays_between_start_and_end(
     start: float, end: float, student: float, teacher: float, floor: float
 ) -> None:
     ratio = expert_ratio(start, end, student, teacher, floor)

@@ -104,7 +104,7 @@ class Lobby:
         return self
 
 
-def test_numbers_of_sessions_are_unique_in_a_run() -> None:
+def test_session_numbers_unique_across_launches_and_gateways() -> None:
     numbers = [
         SessionNumbers(launch, index, 2).number(begun)
         for launch in (1, 2)
@@ -115,13 +115,13 @@ def test_numbers_of_sessions_are_unique_in_a_run() -> None:
     assert min(numbers) > 0
 
 
-def test_the_first_game_is_proposed_and_all_wait() -> None:
+def test_first_game_is_proposed_and_connections_wait() -> None:
     lobby = Lobby(FakeConnection(), FakeConnection(OTHER), FakeConnection()).hello()
     assert lobby.link.proposed == [SPEC]
     assert all(each.waits_for_welcome for each in lobby.connections)
 
 
-def test_a_refused_game_is_told_and_another_one_is_proposed() -> None:
+def test_refused_game_fails_its_connections_and_next_is_proposed() -> None:
     first, second, third = FakeConnection(), FakeConnection(OTHER), FakeConnection()
     lobby = Lobby(first, second, third).hello()
     lobby.handshakes.refused(Refused(SPEC, "too large"))
@@ -132,7 +132,7 @@ def test_a_refused_game_is_told_and_another_one_is_proposed() -> None:
     assert lobby.link.proposed == [SPEC, OTHER]
 
 
-def test_who_waits_is_admitted_when_the_run_opens() -> None:
+def test_run_opened_admits_matching_game_and_refuses_others() -> None:
     ours, theirs = FakeConnection(slots=2), FakeConnection(OTHER)
     lobby, run = Lobby(ours, theirs).hello(), FakeRun()
     lobby.handshakes.open(run)
@@ -152,7 +152,7 @@ def test_who_waits_is_admitted_when_the_run_opens() -> None:
     assert SPEC.describe() in theirs.error.message
 
 
-def test_a_game_that_comes_later_is_admitted_at_once() -> None:
+def test_hello_after_run_opened_is_admitted_at_once() -> None:
     lobby, run = Lobby(), FakeRun()
     lobby.handshakes.open(run)
     numbers = []
@@ -164,7 +164,7 @@ def test_a_game_that_comes_later_is_admitted_at_once() -> None:
     assert lobby.link.proposed == []
 
 
-def test_slots_without_room_are_refused_for_now_or_for_good() -> None:
+def test_too_many_slots_refused_with_retry_only_if_they_could_fit() -> None:
     lobby, run = Lobby(), FakeRun(room=4)
     lobby.handshakes.open(run)
     lobby.handshakes.hello(FakeConnection(slots=3))

@@ -21,7 +21,7 @@ NAN, INF = math.nan, math.inf
 # What is not finite.
 
 
-def test_what_is_not_finite_is_found_by_name() -> None:
+def test_not_finite_returns_names_of_nan_and_inf_tensors() -> None:
     bad = torch.tensor([0.0, NAN])
     state = {
         "learner": {"network": {"a": torch.ones(2), "b": bad}, "updates": 3},
@@ -39,7 +39,7 @@ def _bound(reward_max: float, **learner: Any) -> float:
     return value_bound(reward_max, LearnerConfig(**learner), ImitationConfig(margin=0.5))
 
 
-def test_the_bound_is_what_rewards_can_mean() -> None:
+def test_value_bound_equals_discounted_maximum_reward() -> None:
     assert _bound(2, gamma=0.9, huber_delta=1) == pytest.approx(20 + 0.5 + 1)
     # n-step targets from values at the bound stay within it, whatever n is.
     for n in (1, 3, 10):
@@ -49,7 +49,7 @@ def test_the_bound_is_what_rewards_can_mean() -> None:
     assert math.isnan(_bound(2, gamma=1))
 
 
-def test_values_beyond_the_bound_are_said_once_they_last() -> None:
+def test_value_watch_above_bound_long_enough_warns_once() -> None:
     watch = ValueWatch(lasting=100, growth_every=10**9)
     assert watch.look(0, 11, 10) == []
     assert watch.look(99, 11, 10) == []
@@ -58,7 +58,7 @@ def test_values_beyond_the_bound_are_said_once_they_last() -> None:
     assert watch.look(249, 11, 10) == []
     assert not watch.drifting
     (text,) = watch.look(250, 12, 10)
-    assert "Q is up to 12, and the rewards so far can mean 10 at most" in text
+    assert "Q is up to 12, but the rewards so far can add up to 10 at most" in text
     assert watch.drifting
     assert watch.look(400, 12, 10) == [], "said once"
     assert watch.look(401, NAN, 10) == []
@@ -69,17 +69,17 @@ def test_values_beyond_the_bound_are_said_once_they_last() -> None:
     assert len(watch.look(600, 12, 10)) == 1, "and again when it happens again"
 
 
-def test_without_a_bound_nothing_is_beyond_it() -> None:
+def test_value_watch_nan_bound_never_warns() -> None:
     watch = ValueWatch(lasting=1, growth_every=10**9)
     assert [watch.look(i, 1e9, NAN) for i in range(10)] == [[]] * 10
 
 
-def test_values_that_grow_without_bound_are_said() -> None:
+def test_value_watch_exponential_growth_warns_once() -> None:
     watch = ValueWatch(lasting=10**9, growth_every=10)
     said = [watch.look(10 * i, 1.6**i, NAN) for i in range(1, 12)]
     assert [len(each) for each in said].index(1) == GROWTHS
     assert sum(map(len, said)) == 1
-    assert "goes on growing" in said[GROWTHS][0]
+    assert "keeps growing" in said[GROWTHS][0]
     assert watch.drifting
     assert watch.look(200, 1.6**11, NAN) == []
     assert not watch.drifting, "it grows no more"
@@ -94,12 +94,12 @@ def test_values_that_grow_without_bound_are_said() -> None:
         [0.0] * 40,
     ],
 )
-def test_values_that_learn_do_not_grow_without_bound(values: list[float]) -> None:
+def test_value_watch_normal_learning_curves_do_not_warn(values: list[float]) -> None:
     watch = ValueWatch(lasting=10**9, growth_every=10)
     assert [watch.look(10 * i, value, NAN) for i, value in enumerate(values, 1)] == [[]] * 40
 
 
-def test_after_going_back_values_are_looked_at_anew() -> None:
+def test_value_watch_after_rollback_restarts_timer() -> None:
     watch = ValueWatch(lasting=100, growth_every=10**9)
     watch.look(0, 11, 10)
     watch.went_back(50)
@@ -120,7 +120,7 @@ ALIVE = HeadNumbers("steer", 0.9, 0.1, 0.5)
         ({"gradient": 0.0}, "no gradient"),
     ],
 )
-def test_a_dead_head_is_said_once_it_lasts(change: dict[str, float], words: str) -> None:
+def test_head_watch_dead_head_long_enough_warns_once(change: dict[str, float], words: str) -> None:
     watch, dead = HeadWatch(lasting=100), ALIVE._replace(**change)
     other = ALIVE._replace(name="other")
     assert watch.look(0, [dead, other]) == []
@@ -137,7 +137,7 @@ def test_a_dead_head_is_said_once_it_lasts(change: dict[str, float], words: str)
     assert len(watch.look(402, [dead])) == 1
 
 
-def test_a_head_without_numbers_is_not_called_dead() -> None:
+def test_head_watch_nan_numbers_do_not_warn() -> None:
     watch = HeadWatch(lasting=0)
     assert watch.look(0, [ALIVE._replace(spread=NAN, share=1.0, gradient=NAN)]) == []
     assert watch.look(0, [ALIVE._replace(share=NAN)]) == [], "numbers are never chosen twice"
@@ -146,7 +146,9 @@ def test_a_head_without_numbers_is_not_called_dead() -> None:
 MIXED = (Discrete("fire", 2), Continuous("aim", -1, 1, 2), Discrete("move", 5))
 
 
-def _learnt(continuous: str, value: str = "scalar", updates: int = 3) -> tuple[Learner, Any]:
+def _trained_learner(
+    continuous: str, value: str = "scalar", updates: int = 3
+) -> tuple[Learner, Any]:
     spec = spec_of(actions=MIXED)
     learner = learner_of(spec, continuous=continuous, value=value, hidden=(16,))
     batch = batch_of(spec, 64)
@@ -164,10 +166,10 @@ def _learnt(continuous: str, value: str = "scalar", updates: int = 3) -> tuple[L
         ("bins", ["fire", "move", "aim[0]", "aim[1]"]),
     ],
 )
-def test_living_heads_are_measured_each_by_itself(
+def test_learner_heads_reports_numbers_per_live_head(
     continuous: str, names: list[str], value: str
 ) -> None:
-    learner, _ = _learnt(continuous, value)
+    learner, _ = _trained_learner(continuous, value)
     found = learner.heads()
     assert [head.name for head in found] == names
     for head in found:
@@ -180,8 +182,8 @@ def test_living_heads_are_measured_each_by_itself(
 
 @pytest.mark.parametrize("value", ["scalar", "c51", "quantile"])
 @pytest.mark.parametrize("continuous", ["regression", "gradient", "bins"])
-def test_a_head_with_zeroed_weights_is_found_and_no_other(continuous: str, value: str) -> None:
-    learner, batch = _learnt(continuous, value)
+def test_head_watch_zeroed_head_weights_reports_only_that_head(continuous: str, value: str) -> None:
+    learner, batch = _trained_learner(continuous, value)
     network = learner.network
     atoms = network.values.atoms
     # Of the second branch, "move": behind the value of the state and the choices of "fire".
@@ -197,8 +199,8 @@ def test_a_head_with_zeroed_weights_is_found_and_no_other(continuous: str, value
     assert "the head 'move' is dead" in said[0]
 
 
-def test_a_continuous_head_that_sticks_is_found() -> None:
-    learner, _ = _learnt("regression")
+def test_learner_heads_saturated_continuous_head_has_no_spread() -> None:
+    learner, _ = _trained_learner("regression")
     with torch.no_grad():
         learner.network.heads.bias[-2:] = 100.0  # tanh has no gradient there
     found = {head.name: head for head in learner.heads()}
@@ -206,8 +208,8 @@ def test_a_continuous_head_that_sticks_is_found() -> None:
     assert found["fire"].spread > 1e-3
 
 
-def test_the_same_states_say_nothing_of_heads() -> None:
-    learner, batch = _learnt("regression", updates=0)
+def test_learner_heads_identical_states_returns_empty() -> None:
+    learner, batch = _trained_learner("regression", updates=0)
     assert learner.heads() == [], "no update yet"
     batch.states[:] = batch.states[0].clone()
     learner.step(batch)

@@ -30,7 +30,7 @@ def long_file(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("n", [1, 2, 99, 100, 101, 5000])
 @pytest.mark.parametrize("pad", [0, 50])
-def test_lines_come_from_even_distances(tmp_path: Path, n: int, pad: int, long_file: bool) -> None:
+def test_sample_lines_are_evenly_spaced(tmp_path: Path, n: int, pad: int, long_file: bool) -> None:
     path = tmp_path / "lines.jsonl"
     write(path, n, pad)
     times = [row["time"] for row in sample_lines(path, 100)]
@@ -43,7 +43,7 @@ def test_lines_come_from_even_distances(tmp_path: Path, n: int, pad: int, long_f
     assert max(gaps, default=0) <= max(3 if long_file else 1, 2.5 * n / 100)
 
 
-def test_what_is_no_row_is_passed_over(tmp_path: Path, long_file: bool) -> None:
+def test_sample_lines_skip_invalid_lines(tmp_path: Path, long_file: bool) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(
         b'{"time": 1}\n\n[1]\n\xff\xfe\n{"time": 2, "x": NaN}\n{"time": 3}\n{"time": 4, "fra'
@@ -53,7 +53,7 @@ def test_what_is_no_row_is_passed_over(tmp_path: Path, long_file: bool) -> None:
     assert sample_lines(path) == sample_lines(tmp_path / "nothing") == []
 
 
-def test_a_long_file_is_not_read_whole(
+def test_sample_lines_long_file_decodes_only_sampled_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_file: bool
 ) -> None:
     path = tmp_path / "lines.jsonl"
@@ -71,7 +71,7 @@ def test_a_long_file_is_not_read_whole(
     assert read == (50 if long_file else 20_000)
 
 
-def test_the_newest_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newest_lines_returns_last_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lines.jsonl"
     assert newest_lines(path) == []
     write(path, 100, 5)
@@ -83,7 +83,7 @@ def test_the_newest_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert times == list(range(100 - len(times), 100))
 
 
-def test_rows_have_the_columns_and_no_more() -> None:
+def test_rows_contain_only_columns_and_null_for_non_finite() -> None:
     one = History(["time", "a"], [{"time": 1, "b": 2}])
     one.add({"time": 2.0, "a": float("nan")})
     one.add({"time": 3.0, "a": float("inf")})
@@ -93,7 +93,7 @@ def test_rows_have_the_columns_and_no_more() -> None:
 
 @pytest.mark.parametrize("points", [1, 2, 3, 7, 599, 600, 4096, 10_000])
 @pytest.mark.parametrize("n", [1, 2, 600, KEPT, KEPT + 1, 3 * KEPT + 5])
-def test_thinned_to_at_most_so_many_and_the_last_is_there(points: int, n: int) -> None:
+def test_rows_downsampled_to_requested_points_including_newest(points: int, n: int) -> None:
     one = History(["time"])
     for i in range(n):
         one.add({"time": i})
@@ -107,7 +107,7 @@ def test_thinned_to_at_most_so_many_and_the_last_is_there(points: int, n: int) -
         assert times[0] == 0
 
 
-def test_rows_of_earlier_starts_and_new_ones_are_one_series() -> None:
+def test_rows_loaded_and_added_form_one_series() -> None:
     one = History(["time"], ({"time": i} for i in range(3 * KEPT)))
     for i in range(3 * KEPT, 3 * KEPT + 100):
         one.add({"time": i})

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_version_1_is_read(folder: Path) -> None:
+def test_read_version_1_equals_golden_rows(folder: Path) -> None:
     damages: list[Damage] = []
     found = list(read(folder, SPEC, damages))
     assert damages == []
@@ -41,7 +41,7 @@ def test_version_1_is_read(folder: Path) -> None:
         np.testing.assert_array_equal(getattr(rows, name), np.array(column), name)
 
 
-def test_a_writer_of_this_version_goes_on_behind_version_1(folder: Path) -> None:
+def test_current_writer_appends_to_version_1_journal(folder: Path) -> None:
     damages: list[Damage] = []
     found = list(read(folder, SPEC, damages))
     writer = Journal(folder, SPEC, 1000, found[-1].end)
@@ -53,13 +53,13 @@ def test_a_writer_of_this_version_goes_on_behind_version_1(folder: Path) -> None
     assert again[-1].at == found[-1].end == Position(6, 5)
 
 
-def test_the_golden_file_is_what_its_script_says() -> None:
+def test_golden_journal_equals_script_output() -> None:
     script = runpy.run_path(str(ROOT / "scripts/make_golden_replay.py"))
     assert script["text"]() == (ROOT / "tests/golden/replay-1.json").read_text()
 
 
 @pytest.mark.skipif(journal.VERSION != 1, reason="only a writer of version 1 writes these bytes")
-def test_version_1_is_written_like_this(folder: Path, tmp_path: Path) -> None:
+def test_write_version_1_equals_golden_bytes(folder: Path, tmp_path: Path) -> None:
     """Bytes that change without their version would be misread by others."""
     written = tmp_path / "written"
     damages: list[Damage] = []

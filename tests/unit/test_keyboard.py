@@ -52,7 +52,9 @@ def desk() -> Desk:
         ("l9\x7f3\n", "set learner.learning_rate to 3?", {"set": {"learner.learning_rate": 3.0}}),
     ],
 )  # fmt: skip
-def test_each_asks_first(desk: Desk, typed: str, question: str, request_: Any) -> None:
+def test_key_asks_confirmation_before_request(
+    desk: Desk, typed: str, question: str, request_: Any
+) -> None:
     for no in ("n", "q", " ", "\x1b"):
         assert question in desk.type(typed)
         assert "[y/n]" in desk.shown[-1]
@@ -65,7 +67,7 @@ def test_each_asks_first(desk: Desk, typed: str, question: str, request_: Any) -
         assert desk.asked == [(request_, "terminal")]
 
 
-def test_the_same_key_goes_on(desk: Desk) -> None:
+def test_pause_key_while_paused_resumes(desk: Desk) -> None:
     desk.paused = True
     assert "resume training?" in desk.type("p")
     desk.type("y")
@@ -73,14 +75,14 @@ def test_the_same_key_goes_on(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("typed", ["r\n", "r\x1b", "r1\x7f\n", "rx\n", "r--\n", "x1,5\n"])
-def test_a_number_that_is_none_does_nothing(desk: Desk, typed: str) -> None:
+def test_invalid_number_changes_nothing(desk: Desk, typed: str) -> None:
     last = desk.type(typed)
     assert last == "canceled" or last.endswith("nothing changed")
     desk.type("y")
     assert desk.asked == []
 
 
-def test_what_is_typed_is_seen_with_what_it_is_now(desk: Desk) -> None:
+def test_number_prompt_shows_input_and_current_value(desk: Desk) -> None:
     assert desk.type("x") == f"{NUMBERS['x'][2]} (now 0.125): _"
     assert desk.type("0.2").endswith(": 0.2_")
     assert desk.type("\x7f").endswith(": 0._")
@@ -90,7 +92,7 @@ def test_what_is_typed_is_seen_with_what_it_is_now(desk: Desk) -> None:
     assert "now" not in desk.type("r"), "not known yet"
 
 
-def test_which_keys_there_are_and_what_p_does_now(desk: Desk) -> None:
+def test_help_lists_keys_and_pause_or_resume(desk: Desk) -> None:
     desk.keys.help()
     desk.paused = True  # by whomever
     desk.keys.help()
@@ -102,7 +104,7 @@ def test_which_keys_there_are_and_what_p_does_now(desk: Desk) -> None:
     assert max(map(len, desk.hints)) <= 76
 
 
-def test_other_keys_do_nothing(desk: Desk) -> None:
+def test_unassigned_keys_do_nothing(desk: Desk) -> None:
     desk.type("pn")
     assert desk.type("z") == "", "the message goes"
     assert desk.asked == []
@@ -110,14 +112,14 @@ def test_other_keys_do_nothing(desk: Desk) -> None:
     assert desk.type("\x1b\t") == "", "no key that anybody meant"
 
 
-def test_what_went_wrong_is_shown_on_one_line(desk: Desk) -> None:
+def test_answer_with_error_or_changes_shown_on_one_line(desk: Desk) -> None:
     desk.answer = {"error": "this is wrong\nand that"}
     assert desk.type("cy") == "this is wrong and that"
     desk.answer = {"changes": [{"key": "expert.ratio.end", "from": 0.5, "to": 0.1}]}
     assert desk.type("r.1\ny") == "expert.ratio.end: 0.5 -> 0.1"
 
 
-def test_an_answer_may_take_a_while(desk: Desk) -> None:
+def test_pending_answer_shows_ellipsis_until_done(desk: Desk) -> None:
     later: Future[Answer] = Future()
     desk.answer = later
     assert desk.type("cy") == "…"

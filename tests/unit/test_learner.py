@@ -45,7 +45,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-class Reference:
+class AutogradReference:
     """The same learner as a textbook has it: autograd, one loss, torch's own clipping and Adam."""
 
     def __init__(self, learner: Learner, spec: GameSpec) -> None:
@@ -116,24 +116,24 @@ class Reference:
                     t.copy_(p)
 
 
-def vector(network: nn.Module) -> Tensor:
+def parameters_of(network: nn.Module) -> Tensor:
     return parameters_to_vector(network.parameters()).detach().clone()
 
 
-def difference(spec: GameSpec, learner: Learner, steps: int = 5) -> float:
+def max_parameter_difference(spec: GameSpec, learner: Learner, steps: int = 5) -> float:
     """How far learner and reference are apart after some steps, online or target network."""
     # As if they had parted for long: otherwise it would matter little which of them is asked.
     noise = torch.randn(len(learner._target_vector), generator=torch.Generator().manual_seed(9))
     learner._target_vector += 0.3 * noise
-    reference = Reference(learner, spec)
-    start = vector(learner.network)
+    reference = AutogradReference(learner, spec)
+    start = parameters_of(learner.network)
     for i in range(steps):
         batch = batch_of(spec, seed=i)
         learner.step(batch)
         reference.step(batch)
-    assert (vector(learner.network) - start).abs().max() > 0.01
-    online = (vector(learner.network) - vector(reference.net)).abs().max()
-    target = (vector(learner.target) - vector(reference.target)).abs().max()
+    assert (parameters_of(learner.network) - start).abs().max() > 0.01
+    online = (parameters_of(learner.network) - parameters_of(reference.net)).abs().max()
+    target = (parameters_of(learner.target) - parameters_of(reference.target)).abs().max()
     return float(max(online, target))
 
 
@@ -152,11 +152,11 @@ def difference(spec: GameSpec, learner: Learner, steps: int = 5) -> float:
         (SEVERAL, {"applies_to": ("td", "continuous")}, {"adam_eps": 1e-3}),
     ],
 )
-def test_steps_are_those_of_plain_autograd(
+def test_step_matches_autograd_reference(
     actions: tuple[Head, ...], advantage: dict[str, Any], settings: dict[str, Any]
 ) -> None:
     spec = spec_of(actions)
-    assert difference(spec, learner_of(spec, advantage=advantage, **settings)) < 2e-4
+    assert max_parameter_difference(spec, learner_of(spec, advantage=advantage, **settings)) < 2e-4
 
 
 def shuffled(rewards: Tensor, actors: Tensor, **settings: Any) -> Tensor:
@@ -213,16 +213,16 @@ def unclipped(gradients: ActorGradients, _max_norm: float) -> Tensor:
         (ActorGradients, "clip", unclipped),
     ],
 )
-def test_a_broken_step_is_seen(
+def test_autograd_comparison_with_broken_part_finds_difference(
     where: Any, name: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of()
     monkeypatch.setattr(where, name, wrong)
     learner = learner_of(spec, grad_clip_norm=0.5, target_tau=0.1)
-    assert difference(spec, learner) > 1e-3
+    assert max_parameter_difference(spec, learner) > 1e-3
 
 
-def test_parts_of_a_batch_make_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_in_chunks_gives_same_gradient_and_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(SEVERAL)
     found = []
     for rows in (1000, 7):
@@ -234,7 +234,7 @@ def test_parts_of_a_batch_make_the_same_step(monkeypatch: pytest.MonkeyPatch) ->
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
 
 
-class Products(TorchDispatchMode):
+class MatmulCounter(TorchDispatchMode):
     """Counts the multiplications of all matrix products."""
 
     def __init__(self) -> None:
@@ -252,7 +252,7 @@ class Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_three_forward_passes_and_one_backward() -> None:
+def test_step_costs_three_forward_passes_and_one_backward() -> None:
     """And the backward pass without the gradient of the observations."""
     spec = spec_of(size=40)
     hidden = (64, 48)
@@ -263,16 +263,16 @@ def test_three_forward_passes_and_one_backward() -> None:
     expected["norms"] = expected["plain"] + rows * (sum(layers) + sum(layers[1:]))
     learner = learner_of(spec, hidden=hidden, grad_norm_every=2)
     for case in ("norms", "plain"):
-        with Products() as products:
+        with MatmulCounter() as products:
             learner.step(batch_of(spec, rows))
         # Beside them only the heads' small products and the sums of the metrics.
         assert expected[case] <= products.multiplications <= expected[case] * 1.02, case
 
 
-def test_metrics_are_those_of_the_rows() -> None:
+def test_metrics_match_values_computed_from_batch() -> None:
     spec = spec_of(SEVERAL)
     learner = learner_of(spec, grad_norm_every=1)
-    reference, batch = Reference(learner, spec), batch_of(spec)
+    reference, batch = AutogradReference(learner, spec), batch_of(spec)
     with torch.no_grad():
         out, ahead = reference.net(batch.states), reference.target(batch.next_states)
         chooser = reference.net(batch.next_states)
@@ -304,7 +304,7 @@ def test_metrics_are_those_of_the_rows() -> None:
     assert found["batch_frac_dqn"] == pytest.approx((batch.actors == DQN).float().mean().item())
 
 
-def test_swapped_tags_swap_the_metrics() -> None:
+def test_metrics_with_swapped_actor_tags_are_swapped() -> None:
     spec = spec_of()
     batch = batch_of(spec)
     found = []
@@ -318,7 +318,7 @@ def test_swapped_tags_swap_the_metrics() -> None:
         assert found[1][f"{name}_expert"] == pytest.approx(dqn, rel=1e-4), name
 
 
-def test_actor_gradients_are_measured_every_kth_update_and_do_not_change_the_step() -> None:
+def test_grad_norms_every_kth_update_do_not_change_step() -> None:
     spec = spec_of()
     batch = batch_of(spec)
     rare, often = learner_of(spec, grad_norm_every=3), learner_of(spec, grad_norm_every=1)
@@ -328,10 +328,12 @@ def test_actor_gradients_are_measured_every_kth_update_and_do_not_change_the_ste
         often.step(batch)
         norms.append(rare.metrics()["grad_norm_dqn"])
     assert norms[0] == norms[1] == norms[2] != norms[3]
-    torch.testing.assert_close(vector(rare.network), vector(often.network), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        parameters_of(rare.network), parameters_of(often.network), rtol=1e-4, atol=1e-4
+    )
 
 
-def test_an_actor_with_factor_zero_teaches_nothing() -> None:
+def test_actor_factor_zero_removes_actor_from_gradient() -> None:
     spec = spec_of()
     batch = batch_of(spec)
     expert = (batch.actors == EXPERT)[:, None]
@@ -349,14 +351,14 @@ def test_an_actor_with_factor_zero_teaches_nothing() -> None:
         learner.step(one)
         assert learner.metrics()["grad_norm_expert"] == 0
         assert learner.metrics()["grad_norm_dqn"] > 0
-        after.append(vector(learner.network))
+        after.append(parameters_of(learner.network))
     torch.testing.assert_close(after[0], after[1], rtol=0, atol=1e-7)
     learner = learner_of(spec, advantage={"mode": "off"})
     learner.step(other)
-    assert (vector(learner.network) - after[1]).abs().max() > 1e-3
+    assert (parameters_of(learner.network) - after[1]).abs().max() > 1e-3
 
 
-def test_the_student_is_not_drowned_out() -> None:
+def test_advantage_per_actor_keeps_weight_of_dqn_rows() -> None:
     """The worked example: rewards near 0.3 and 0.8. How much of the regression's gradient is the
     student's, beside what its three rows in four would give it?"""
     spec = spec_of(HYBRID[1:])
@@ -387,7 +389,7 @@ def test_the_student_is_not_drowned_out() -> None:
     assert ratio["global gradient"] < 0.5
 
 
-def test_a_step_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_does_not_synchronize_with_device(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(SEVERAL)
     learner = learner_of(spec, grad_norm_every=2, advantage={"normalize": True})
     batch = batch_of(spec)
@@ -404,7 +406,7 @@ def test_a_step_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) ->
         learner.step(batch)
 
 
-def test_a_batch_of_one_actor() -> None:
+def test_step_on_batch_of_one_actor_has_nan_metrics_for_other() -> None:
     spec = spec_of()
     batch = replace(batch_of(spec), actors=torch.full((64,), EXPERT))
     learner = learner_of(spec)
@@ -413,10 +415,10 @@ def test_a_batch_of_one_actor() -> None:
     assert found["batch_frac_dqn"] == 0
     assert math.isnan(found["td_err_mean_dqn"])
     assert math.isnan(found["grad_norm_dqn"])
-    assert vector(learner.network).isfinite().all()
+    assert parameters_of(learner.network).isfinite().all()
 
 
-def test_pixels() -> None:
+def test_step_on_uint8_observations_has_positive_loss() -> None:
     spec = GameSpec("p", Observation("uint8", (4, 4)), HYBRID)
     batch = batch_of(spec)
     states = torch.randint(0, 256, (2, 64, 4, 4), dtype=torch.uint8)
@@ -425,7 +427,7 @@ def test_pixels() -> None:
     assert learner.metrics()["loss"] > 0
 
 
-def test_it_learns_which_choice_pays_and_what_the_better_plays_did() -> None:
+def test_learner_finds_best_choice_and_imitates_better_actions() -> None:
     """One state. Choice 2 pays; the student's actions near 0.6 pay more than those near -0.2."""
     spec = spec_of()
     g = torch.Generator().manual_seed(3)
@@ -455,7 +457,9 @@ def test_it_learns_which_choice_pays_and_what_the_better_plays_did() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"target": "soft", "target_tau": 0.5}, {"target": "hard"}])
-def test_going_on_from_a_checkpoint(tmp_path: Any, settings: dict[str, Any]) -> None:
+def test_learner_loaded_from_checkpoint_continues_identically(
+    tmp_path: Any, settings: dict[str, Any]
+) -> None:
     spec = spec_of(SEVERAL)
     settings |= {"target_every": 4}
     first = learner_of(spec, **settings)
@@ -469,11 +473,11 @@ def test_going_on_from_a_checkpoint(tmp_path: Any, settings: dict[str, Any]) -> 
     for i in range(3, 6):
         first.step(batch_of(spec, seed=i))
         second.step(batch_of(spec, seed=i))
-    assert torch.equal(vector(first.network), vector(second.network))
-    assert torch.equal(vector(first.target), vector(second.target))
+    assert torch.equal(parameters_of(first.network), parameters_of(second.network))
+    assert torch.equal(parameters_of(first.target), parameters_of(second.target))
 
 
-def test_a_state_is_a_copy_and_settings_are_not_part_of_it() -> None:
+def test_state_dict_is_a_copy_without_settings() -> None:
     spec = spec_of()
     learner = learner_of(spec)
     untouched = learner.state_dict()
@@ -485,30 +489,30 @@ def test_a_state_is_a_copy_and_settings_are_not_part_of_it() -> None:
     assert all(torch.equal(state["network"][name], tensor) for name, tensor in kept.items())
     slow = learner_of(spec, learning_rate=1e-9)
     slow.load_state_dict(state)
-    before = vector(slow.network)
+    before = parameters_of(slow.network)
     slow.step(batch_of(spec))
-    assert (vector(slow.network) - before).abs().max() < 1e-7
+    assert (parameters_of(slow.network) - before).abs().max() < 1e-7
     slow.load_state_dict(untouched)
     assert slow.updates == 0
 
 
-def test_the_state_of_another_network_is_refused() -> None:
+def test_load_state_dict_of_other_network_shape_raises() -> None:
     other = learner_of(spec_of(), hidden=(32, 8)).state_dict()
     with pytest.raises(CheckpointError, match=r"expected .*\[16, 6\].* got .*\[32, 6\].*hidden"):
         learner_of(spec_of()).load_state_dict(other)
 
 
-def test_the_policy_vector_is_a_copy_of_the_networks_parameters() -> None:
+def test_policy_vector_is_copy_of_network_parameters() -> None:
     spec = spec_of()
     learner = learner_of(spec)
     before = learner.policy_vector()
-    assert torch.equal(before, vector(learner.network))
+    assert torch.equal(before, parameters_of(learner.network))
     learner.step(batch_of(spec))
-    assert torch.equal(learner.policy_vector(), vector(learner.network))
+    assert torch.equal(learner.policy_vector(), parameters_of(learner.network))
     assert not torch.equal(before, learner.policy_vector())
 
 
-def test_the_seed_fixes_the_first_weights_and_nothing_else() -> None:
+def test_seed_fixes_initial_weights_and_leaves_global_rng() -> None:
     spec = spec_of()
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -517,10 +521,10 @@ def test_the_seed_fixes_the_first_weights_and_nothing_else() -> None:
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one.policy_vector(), same.policy_vector())
     assert not torch.equal(one.policy_vector(), other.policy_vector())
-    assert torch.equal(vector(one.target), one.policy_vector())
+    assert torch.equal(parameters_of(one.target), one.policy_vector())
 
 
-def test_batch_lines() -> None:
+def test_batch_lines_every_100_steps_give_actor_shares() -> None:
     spec = spec_of()
     batch = batch_of(spec, 4)
     learner = learner_of(spec)
@@ -532,7 +536,7 @@ def test_batch_lines() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_step_on_cuda_is_that_on_the_cpu() -> None:
+def test_step_on_cuda_matches_cpu() -> None:
     spec = spec_of(SEVERAL)
     cpu = learner_of(spec, grad_norm_every=1)
     cuda = Learner(spec, cpu._config, cpu._advantage, NO_CLONING, device="cuda", seed=1)
@@ -545,16 +549,16 @@ def test_a_step_on_cuda_is_that_on_the_cpu() -> None:
     assert cuda.metrics() == pytest.approx(cpu.metrics(), rel=1e-2)
 
 
-def test_a_batch_that_overflows_changes_nothing_and_shows() -> None:
+def test_step_with_overflowing_batch_is_skipped_and_reported() -> None:
     spec = spec_of()
     learner = learner_of(spec)
     good, wild = batch_of(spec), batch_of(spec)
     wild.states[3] = 3e38
-    before = vector(learner.network)
+    before = parameters_of(learner.network)
     learner.step(wild)
-    assert torch.equal(vector(learner.network), before)
+    assert torch.equal(parameters_of(learner.network), before)
     assert not math.isfinite(learner.metrics()["grad_norm"])
     learner.step(good)
-    assert vector(learner.network).isfinite().all()
-    assert not torch.equal(vector(learner.network), before)
+    assert parameters_of(learner.network).isfinite().all()
+    assert not torch.equal(parameters_of(learner.network), before)
     assert math.isfinite(learner.metrics()["grad_norm"])

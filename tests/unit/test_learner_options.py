@@ -48,7 +48,7 @@ def learner_of(
     return made
 
 
-def gradient_of(
+def autograd_gradient(
     spec: GameSpec, learner: Learner, loss: Callable[[QNetwork, QNetwork], Tensor]
 ) -> Tensor:
     """That of the mean of `loss(online, target)` over rows, by autograd."""
@@ -60,7 +60,7 @@ def gradient_of(
     return parameters_to_vector(parts)
 
 
-def check(
+def check_gradient(
     spec: GameSpec,
     loss: Callable[[Batch, QNetwork, QNetwork], Tensor],
     *,
@@ -71,7 +71,7 @@ def check(
     """The gradient of a step is that of `loss`, which gives a number for each row."""
     learner = learner_of(spec, **settings)
     batch = batch or batch_of(spec)
-    expected = gradient_of(spec, learner, lambda online, target: loss(batch, online, target))
+    expected = autograd_gradient(spec, learner, lambda online, target: loss(batch, online, target))
     kept: list[Tensor] = []
     gradients = learner._gradients
     clip = gradients.clip
@@ -87,11 +87,11 @@ def check(
     return learner
 
 
-def one_head(q: Tensor, batch: Batch) -> Tensor:
+def q_of_choice(q: Tensor, batch: Batch) -> Tensor:
     return q[torch.arange(len(batch)), batch.discrete[:, 0]]
 
 
-def double_dqn(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
+def double_dqn_target(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
     """The target of a game with one discrete head."""
     with torch.no_grad():
         choice = online(batch.next_states).q.argmax(1, keepdim=True)
@@ -100,14 +100,14 @@ def double_dqn(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
 
 
 def td_loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
-    q = one_head(online(batch.states).q, batch)
-    return F.huber_loss(q, double_dqn(batch, online, target), reduction="none")
+    q = q_of_choice(online(batch.states).q, batch)
+    return F.huber_loss(q, double_dqn_target(batch, online, target), reduction="none")
 
 
 DISCRETE: tuple[Head, ...] = (Discrete("fire", 4),)
 
 
-def test_importance_multiplies_the_loss() -> None:
+def test_gradient_with_importance_weights_matches_autograd() -> None:
     spec = spec_of(DISCRETE)
     batch = batch_of(spec)
     batch = replace(batch, importance=torch.linspace(0.1, 1, len(batch)))
@@ -115,31 +115,31 @@ def test_importance_multiplies_the_loss() -> None:
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
         return batch.importance * td_loss(batch, online, target)
 
-    learner = check(spec, loss, batch=batch)
+    learner = check_gradient(spec, loss, batch=batch)
     assert learner.updates == 1
 
 
-def test_a_step_returns_the_td_error_of_each_row() -> None:
+def test_step_returns_td_error_of_each_row() -> None:
     spec = spec_of(DISCRETE)
     learner, batch = learner_of(spec), batch_of(spec)
     with torch.no_grad():
-        wanted = double_dqn(batch, learner.network, learner.target)
-        expected = (wanted - one_head(learner.network(batch.states).q, batch)).abs()
+        wanted = double_dqn_target(batch, learner.network, learner.target)
+        expected = (wanted - q_of_choice(learner.network(batch.states).q, batch)).abs()
     torch.testing.assert_close(learner.step(batch), expected, rtol=1e-4, atol=1e-5)
 
 
-def cloning(batch: Batch, online: QNetwork) -> Tensor:
+def cloning_loss(batch: Batch, online: QNetwork) -> Tensor:
     """Cross entropy with the expert's choice, on its rows alone."""
     entropy = F.cross_entropy(online(batch.states).q / 0.5, batch.discrete[:, 0], reduction="none")
     return entropy * (batch.actors == EXPERT)
 
 
 @pytest.mark.parametrize(("frames", "weight"), [(0, 2.0), (75, 0.5), (100, 0.0)])
-def test_cloning_of_the_expert_decays(frames: int, weight: float) -> None:
+def test_cloning_cross_entropy_weight_decays_with_frames(frames: int, weight: float) -> None:
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
-        return td_loss(batch, online, target) + weight * cloning(batch, online)
+        return td_loss(batch, online, target) + weight * cloning_loss(batch, online)
 
-    check(
+    check_gradient(
         spec_of(DISCRETE),
         loss,
         frames=frames,
@@ -147,28 +147,28 @@ def test_cloning_of_the_expert_decays(frames: int, weight: float) -> None:
     )
 
 
-def test_cloning_with_a_margin_reaches_the_continuous_heads_too() -> None:
+def test_cloning_with_margin_also_trains_continuous_heads() -> None:
     spec = spec_of(HYBRID)
 
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
         out = online(batch.states)
         margin = torch.full_like(out.q, 0.3).scatter(1, batch.discrete, 0.0)
-        above = (out.q + margin).amax(1) - one_head(out.q, batch)
+        above = (out.q + margin).amax(1) - q_of_choice(out.q, batch)
         off = ((out.continuous - batch.continuous)[:, 0] / 0.9) ** 2
         cloned = 2.0 * (batch.actors == EXPERT)
         return td_loss(batch, online, target) + off + cloned * (above + off)
 
-    check(spec, loss, imitation={"expert": CLONING, "margin": 0.3})
+    check_gradient(spec, loss, imitation={"expert": CLONING, "margin": 0.3})
 
 
-def test_actions_taken_are_imitated_by_advantage() -> None:
+def test_imitation_of_taken_actions_is_weighted_by_return_advantage() -> None:
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
         weights = advantage_weights(batch.returns, batch.actors, beta=0.7)
         q = online(batch.states).q
         entropy = F.cross_entropy(q, batch.discrete[:, 0], reduction="none")
         return td_loss(batch, online, target) + 0.25 * weights * entropy
 
-    check(
+    check_gradient(
         spec_of(DISCRETE),
         loss,
         imitation={"taken": 0.25},
@@ -176,33 +176,33 @@ def test_actions_taken_are_imitated_by_advantage() -> None:
     )
 
 
-def test_the_critics_advantage_of_a_choice() -> None:
+def test_critic_advantage_of_discrete_action_is_q_minus_max_q() -> None:
     """Q(s, a) - V(s), V that of the best choice."""
 
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
         q = online(batch.states).q
-        advantage = (one_head(q, batch) - q.amax(1)).detach()
+        advantage = (q_of_choice(q, batch) - q.amax(1)).detach()
         weights = advantage_weights(advantage, batch.actors)
         entropy = F.cross_entropy(q, batch.discrete[:, 0], reduction="none")
         return td_loss(batch, online, target) + weights * entropy
 
     advantage = {"mode": "per_actor", "signal": "critic"}
-    check(spec_of(DISCRETE), loss, imitation={"taken": 1.0}, advantage=advantage)
+    check_gradient(spec_of(DISCRETE), loss, imitation={"taken": 1.0}, advantage=advantage)
 
 
-def test_the_critics_advantage_of_a_continuous_action() -> None:
+def test_critic_advantage_of_continuous_action_is_target_minus_max_q() -> None:
     """Q does not see it: what it led to stands for its worth."""
 
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
-        out, wanted = online(batch.states), double_dqn(batch, online, target)
+        out, wanted = online(batch.states), double_dqn_target(batch, online, target)
         weights = advantage_weights((wanted - out.q.amax(1)).detach(), batch.actors)
         off = ((out.continuous - batch.continuous)[:, 0] / 0.9) ** 2
         return td_loss(batch, online, target) + weights * off
 
-    check(spec_of(HYBRID), loss, advantage={"mode": "per_actor", "signal": "critic"})
+    check_gradient(spec_of(HYBRID), loss, advantage={"mode": "per_actor", "signal": "critic"})
 
 
-def test_bins_are_branches() -> None:
+def test_continuous_bins_are_trained_as_discrete_branches() -> None:
     spec = spec_of((Discrete("fire", 3), Continuous("aim", -1.0, 1.0, 2)))
     batch = batch_of(spec)
     # 5 bins: -1, -0.5, 0, 0.5, 1.
@@ -222,7 +222,7 @@ def test_bins_are_branches() -> None:
         of = [head.gather(1, taken[:, i : i + 1])[:, 0] for i, head in enumerate(q)]
         return sum(F.huber_loss(each, wanted, reduction="none") for each in of) / 3  # type: ignore[return-value]
 
-    learner = check(spec, loss, learner={"continuous": "bins", "bins": 5}, batch=batch)
+    learner = check_gradient(spec, loss, learner={"continuous": "bins", "bins": 5}, batch=batch)
     network = learner.network
     out = network(batch.states)
     best = torch.stack([q.argmax(1) for q in out.q.split([3, 5, 5], 1)], 1)
@@ -231,7 +231,7 @@ def test_bins_are_branches() -> None:
     torch.testing.assert_close(rows, torch.cat((best[:, :1].float(), out.continuous), 1))
 
 
-def test_the_policy_climbs_q_and_q_does_not_feel_it() -> None:
+def test_policy_gradient_raises_q_without_changing_critic() -> None:
     """Game with one continuous head: the critic learns by TD at the actions taken, the policy by
     the gradient of Q by its action."""
     spec = spec_of((Continuous("aim", -2.0, 2.0, 1),))
@@ -256,14 +256,14 @@ def test_the_policy_climbs_q_and_q_does_not_feel_it() -> None:
         climbed = worth(online, batch.states, chosen(online, batch.states), frozen=True)
         return td - climbed / (climbed.detach().abs().mean() + POLICY_SCALE)
 
-    learner = check(spec, loss, learner={"continuous": "gradient"})
+    learner = check_gradient(spec, loss, learner={"continuous": "gradient"})
     learner.step(batch_of(spec))
     shares = learner.metrics()
     assert shares["grad_share_dqn"] + shares["grad_share_expert"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("value", ["c51", "quantile"])
-def test_distributions(value: str) -> None:
+def test_distributional_loss_gradient_matches_autograd(value: str) -> None:
     spec = spec_of(DISCRETE)
     settings = {"value": value, "atoms": 7, "value_min": -3.0, "value_max": 3.0}
 
@@ -284,13 +284,13 @@ def test_distributions(value: str) -> None:
         taken = z(online, batch.states)[rows, batch.discrete[:, 0]]
         return online.values.loss(taken[:, None], wanted)[:, 0]
 
-    check(spec, loss, learner=settings)
+    check_gradient(spec, loss, learner=settings)
 
 
 @pytest.mark.parametrize("value", ["scalar", "c51", "quantile"])
 @pytest.mark.parametrize("continuous", ["regression", "gradient", "bins"])
 @pytest.mark.parametrize("actions", [HYBRID, SEVERAL, HYBRID[:1], HYBRID[1:]])
-def test_everything_together_steps_without_waiting_and_plays(
+def test_step_with_all_options_does_not_synchronize_and_plays(
     value: str, continuous: str, actions: tuple[Head, ...]
 ) -> None:
     spec = spec_of(actions)
@@ -318,7 +318,7 @@ def test_everything_together_steps_without_waiting_and_plays(
     assert all(np.isfinite(v) for k, v in learner.metrics().items())
 
 
-def test_settings_can_change_between_steps() -> None:
+def test_configure_between_steps_takes_effect() -> None:
     spec = spec_of(HYBRID)
     batch = batch_of(spec)
     learner = learner_of(spec)
@@ -335,7 +335,7 @@ def test_settings_can_change_between_steps() -> None:
     assert found["learning_rate"] == 1e-9
 
 
-def test_observations_are_shown_less_their_mean_over_their_deviation() -> None:
+def test_observation_normalization_gives_zero_mean_unit_deviation() -> None:
     spec = spec_of(DISCRETE)
     learner = learner_of(spec, learner={"normalize_observations": True})
     batch = batch_of(spec)
@@ -360,7 +360,22 @@ def test_observations_are_shown_less_their_mean_over_their_deviation() -> None:
     assert torch.equal(other.network.obs_mean, learner.network.obs_mean)
 
 
-def test_bfloat16_steps_are_near_those_of_float32() -> None:
+def test_bfloat16_batches_pass_through_bfloat16_copies_of_both_networks() -> None:
+    learner = learner_of(spec_of(HYBRID), learner={"precision": "bfloat16"})
+    for network in (learner._objective._online, learner._objective._target):
+        assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
+    for network in (learner.network, learner.target):
+        assert {p.dtype for p in network.parameters()} == {torch.float32}
+    online, target = learner._objective._online, learner._objective._target
+    for half, whole in ((online, learner.network), (target, learner.target)):
+        learner.step(batch_of(learner._spec))
+        for each in learner._bfloat16_copies:
+            each.refresh()
+        for one, other in zip(half.parameters(), whole.parameters(), strict=True):
+            assert torch.equal(one, other.to(torch.bfloat16))
+
+
+def test_bfloat16_steps_stay_near_float32() -> None:
     spec = spec_of(HYBRID)
     vectors = []
     for precision in ("float32", "bfloat16"):
@@ -377,7 +392,9 @@ def test_bfloat16_steps_are_near_those_of_float32() -> None:
 @pytest.mark.parametrize(
     ("shape", "frames"), [((12, 10), 1), ((40, 44), 4), ((3, 12, 12), 2), ((12, 12, 3), 2)]
 )
-def test_pictures_pass_through_convolutions(shape: tuple[int, ...], frames: int) -> None:
+def test_network_for_image_observations_has_convolutions(
+    shape: tuple[int, ...], frames: int
+) -> None:
     spec = GameSpec("p", Observation("uint8", shape), DISCRETE).checked()
     network = QNetwork(spec, LearnerConfig(hidden=(8,)), frame_stack=frames)
     assert network.pictures is not None
@@ -404,13 +421,15 @@ def test_pictures_pass_through_convolutions(shape: tuple[int, ...], frames: int)
         ("uint8", (9, 12, 12), "auto"),
     ],
 )
-def test_what_is_no_picture_does_not(dtype: str, shape: tuple[int, ...], trunk: Any) -> None:
+def test_network_for_other_observations_has_no_convolutions(
+    dtype: str, shape: tuple[int, ...], trunk: Any
+) -> None:
     spec = GameSpec("p", Observation(dtype, shape), DISCRETE).checked()
     network = QNetwork(spec, LearnerConfig(hidden=(8,), trunk=trunk))
     assert network.pictures is None
 
 
-def test_a_network_learns_from_pictures() -> None:
+def test_convolutional_network_learns_choice_from_images() -> None:
     """Which half is bright says which choice pays."""
     spec = GameSpec("p", Observation("uint8", (10, 10)), (Discrete("side", 2),)).checked()
     learner = Learner(

@@ -54,14 +54,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_rows_of_one_block(case: str) -> None:
+def test_link_two_rows_in_one_block(case: str) -> None:
     (earlier, later), linked = CASES[case]
     links = links_of(StreamTable(), 10, earlier, later)
     assert links.next.tolist() == [11 if linked else NONE, NONE]
     assert len(links.earlier) == 0
 
 
-def test_links_are_read_backwards() -> None:
+def test_previous_gives_preceding_row_of_each_row() -> None:
     table = StreamTable()
     assert links_of(table, 10, step(1, 4), step(2, 7)).previous(10).tolist() == [NONE, NONE]
     links = links_of(table, 12, step(2, 8), step(3, 0), step(1, 5), step(2, 9), final(3, 1))
@@ -70,7 +70,7 @@ def test_links_are_read_backwards() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_rows_of_two_blocks(case: str) -> None:
+def test_link_two_rows_in_two_blocks(case: str) -> None:
     (earlier, later), linked = CASES[case]
     table = StreamTable()
     links_of(table, 10, earlier)
@@ -80,7 +80,7 @@ def test_two_rows_of_two_blocks(case: str) -> None:
     assert links.earlier_next.tolist() == ([11] if linked else [])
 
 
-def test_interleaved_streams_keep_their_order() -> None:
+def test_link_interleaved_streams_keeps_order_per_stream() -> None:
     table = StreamTable()
     links_of(table, 0, step(7, 0), step(3, 0), step(5, 0))
     links = links_of(table, 3, step(5, 1), step(7, 1), step(5, 2), step(7, 2), step(7, 3))
@@ -94,14 +94,14 @@ def test_interleaved_streams_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(("oldest", "linked"), [(10, True), (11, False)])
-def test_a_step_that_is_overwritten_gets_no_link(oldest: int, linked: bool) -> None:
+def test_link_to_overwritten_step_is_left_out(oldest: int, linked: bool) -> None:
     table = StreamTable()
     links_of(table, 10, step(1, 4))
     links = links_of(table, 11, step(1, 5), oldest=oldest)
     assert links.earlier.tolist() == ([10] if linked else [])
 
 
-def test_the_table_holds_open_streams_only() -> None:
+def test_stream_table_holds_only_open_streams() -> None:
     table = StreamTable()
     links_of(table, 0, step(1, 0), step(2, 0), final(2, 1), step(3, 0, TRUNCATED))
     assert len(table) == 2, "stream 1 is running, stream 3 waits for its final row"
@@ -109,7 +109,7 @@ def test_the_table_holds_open_streams_only() -> None:
     assert len(table) == 1
 
 
-def test_streams_that_vanish_leave_when_they_are_overwritten() -> None:
+def test_stream_table_drops_streams_once_overwritten() -> None:
     table, capacity = StreamTable(), 50
     for serial in range(1000):
         links_of(table, serial, step(serial, 0), oldest=serial + 1 - capacity)
@@ -117,7 +117,7 @@ def test_streams_that_vanish_leave_when_they_are_overwritten() -> None:
     assert len(table) == capacity
 
 
-def test_equal_to_a_loop_over_random_rows() -> None:
+def test_link_random_rows_matches_dict_reference() -> None:
     """Against a dict of the newest row of each stream, the obvious way to do it."""
     rng, capacity = np.random.default_rng(2), 40
     table, newest = StreamTable(), {}

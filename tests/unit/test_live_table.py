@@ -23,7 +23,7 @@ ROW = {
 }
 
 
-def shown(row: dict[str, float], width: int, *, paused: bool = False) -> list[str]:
+def rendered_lines(row: dict[str, float], width: int, *, paused: bool = False) -> list[str]:
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     screen = Screen(console, "title", frames=20_000)
     screen.paused = lambda: paused
@@ -36,8 +36,8 @@ def shown(row: dict[str, float], width: int, *, paused: bool = False) -> list[st
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_network_and_expert_are_side_by_side(width: int) -> None:
-    lines = shown(ROW, width)
+def test_live_table_aligns_dqn_and_expert_columns(width: int) -> None:
+    lines = rendered_lines(ROW, width)
     assert max(map(len, lines)) <= width
     (heading,) = (line for line in lines if " dqn " in line)
     (evaluation,) = (line for line in lines if " evaluation " in line and "best" not in line)
@@ -58,32 +58,34 @@ def test_network_and_expert_are_side_by_side(width: int) -> None:
     assert any("training episodes since start " in line and " 31 " in line for line in lines)
 
 
-def test_processes_that_were_started_again_are_shown() -> None:
-    assert not any("restarts" in line for line in shown(ROW | {"restarts_trainer": 0.0}, 80))
-    lines = shown(ROW | {"restarts_trainer": 1.0, "restarts_gateway": 2.0}, 80)
+def test_live_table_after_process_restarts_shows_their_sum() -> None:
+    assert not any(
+        "restarts" in line for line in rendered_lines(ROW | {"restarts_trainer": 0.0}, 80)
+    )
+    lines = rendered_lines(ROW | {"restarts_trainer": 1.0, "restarts_gateway": 2.0}, 80)
     assert [line.split()[1:3] for line in lines if "restarts" in line] == [["restarts", "3"]]
 
 
-def test_paused_training_stands_in_the_frame_whatever_else_is_said() -> None:
-    assert " playing ─" in shown(ROW, 80)[-1]
-    *lines, bottom = shown(ROW, 80, paused=True)
+def test_live_table_when_paused_says_so_in_frame() -> None:
+    assert " playing ─" in rendered_lines(ROW, 80)[-1]
+    *lines, bottom = rendered_lines(ROW, 80, paused=True)
     assert " playing, training paused ─" in bottom
     assert [line.strip("│ ") for line in lines[-2:]] == ["a message", "the keys"]
 
 
-def test_large_numbers_fit_into_80_columns() -> None:
+def test_live_table_with_large_numbers_fits_80_columns() -> None:
     row = ROW | {"eval_return_mean": -12_345.6, "expert_return_mean": 1_234_567.8}
-    lines = shown(row, 80)
+    lines = rendered_lines(row, 80)
     assert any("-12,345.6" in line and "1,234,567.8" in line for line in lines)
 
 
-def test_what_is_not_known_yet_is_a_dash() -> None:
-    lines = shown({"frames": 5.0, "eval_return_mean": math.nan}, 80)
+def test_live_table_shows_unknown_values_as_dash() -> None:
+    lines = rendered_lines({"frames": 5.0, "eval_return_mean": math.nan}, 80)
     (evaluation,) = (line for line in lines if " evaluation " in line and "best" not in line)
     assert evaluation.split(" evaluation ")[1].split() == ["–", "–", "│"]
     assert table({}).row_count == 1
 
 
-def test_a_line_of_text_has_both_too() -> None:
+def test_plain_line_shows_evaluation_of_dqn_and_expert() -> None:
     assert plain_line(ROW).replace("123.4", "123.5").endswith("evaluation dqn 123.5 expert 229.1")
     assert plain_line({}).endswith("evaluation dqn – expert –")

@@ -12,31 +12,31 @@ from rich.console import Console
 from server.run import logs
 from server.run.logs import LogFile, logged
 
-LONG = "127.0.0.1:35944: spec_mismatch: " + "expected this run's game, [catch]; " * 8
+LONG_MESSAGE = "127.0.0.1:35944: spec_mismatch: " + "expected this run's game, [catch]; " * 8
 
 
-def shown(folder: Path, *, terminal: bool) -> list[str]:
+def console_lines(folder: Path, *, terminal: bool) -> list[str]:
     out = io.StringIO()
     root = logging.getLogger()
     before = root.level, list(root.handlers)
     with logged(folder / "log", Console(file=out, width=80, force_terminal=terminal)):
-        logging.getLogger("gateway").warning(LONG)
+        logging.getLogger("gateway").warning(LONG_MESSAGE)
     assert (root.level, root.handlers) == before
     return out.getvalue().splitlines()
 
 
-def test_outside_a_terminal_each_record_is_one_line(tmp_path: Path) -> None:
-    (line,) = shown(tmp_path, terminal=False)
-    assert line.endswith(f"WARNING gateway: {LONG}")
+def test_log_record_without_terminal_is_one_line(tmp_path: Path) -> None:
+    (line,) = console_lines(tmp_path, terminal=False)
+    assert line.endswith(f"WARNING gateway: {LONG_MESSAGE}")
     assert (tmp_path / "log").read_text().splitlines() == [line]
 
 
-def test_in_a_terminal_they_are_as_wide_as_it_is(tmp_path: Path) -> None:
-    assert len(shown(tmp_path, terminal=True)) > 3
+def test_log_record_in_terminal_is_wrapped_to_its_width(tmp_path: Path) -> None:
+    assert len(console_lines(tmp_path, terminal=True)) > 3
 
 
 @pytest.mark.promise("log-bounded")
-def test_a_log_is_bounded_and_its_newest_lines_are_there(
+def test_log_file_when_full_rotates_and_keeps_newest_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a client connects again: two files, neither much longer than the limit."""

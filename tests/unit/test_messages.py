@@ -22,11 +22,11 @@ from protocol.messages import (
 from protocol.spaces import Discrete, Observation
 
 
-def numbers(union: Any) -> dict[Any, str]:
+def type_numbers(union: Any) -> dict[Any, str]:
     return {t.__struct_config__.tag: t.__name__.upper() for t in get_args(union)}
 
 
-def test_the_numbers_of_the_types_are_those_of_the_wire() -> None:
+def test_message_type_numbers_match_wire_format() -> None:
     # Written out again: a number that once travelled is never used for anything else.
     assert CLIENT_TYPES == {1: "HELLO", 2: "FRAME", 3: "FRAMES", 4: "PING", 5: "BYE"}
     assert SERVER_TYPES == {
@@ -39,26 +39,26 @@ def test_the_numbers_of_the_types_are_those_of_the_wire() -> None:
     }
 
 
-def test_the_structs_carry_the_numbers_of_the_tables() -> None:
-    assert numbers(ClientMessage) == CLIENT_TYPES
-    assert numbers(ServerMessage) == SERVER_TYPES
+def test_message_struct_tags_match_type_tables() -> None:
+    assert type_numbers(ClientMessage) == CLIENT_TYPES
+    assert type_numbers(ServerMessage) == SERVER_TYPES
 
 
-def test_the_statuses_and_roles_are_those_of_the_wire() -> None:
+def test_statuses_roles_and_protocol_version_match_wire_format() -> None:
     assert (RUNNING, TERMINATED, TRUNCATED) == (0, 1, 2)
     assert ROLES == ("train", "eval", "eval_expert")
     assert messages.PROTOCOL_VERSION == 1
 
 
 @pytest.mark.parametrize("kind", get_args(ClientMessage) + get_args(ServerMessage))
-def test_every_message_is_an_array_that_tolerates_a_longer_one(kind: Any) -> None:
+def test_message_struct_is_array_and_allows_extra_fields(kind: Any) -> None:
     config = kind.__struct_config__
     assert config.array_like
     assert config.frozen
     assert not config.forbid_unknown_fields
 
 
-def test_the_defaults_of_hello() -> None:
+def test_hello_without_optional_fields_has_defaults() -> None:
     hello = HelloFields(
         protocol=1,
         client="c",
@@ -70,7 +70,7 @@ def test_the_defaults_of_hello() -> None:
 
 
 @pytest.mark.parametrize("seq", [0, MAX_SEQ])
-def test_a_seq_has_32_bits(seq: int) -> None:
+def test_frame_seq_beyond_32_bits_is_rejected(seq: int) -> None:
     def data(seq: int) -> bytes:
         return msgspec.msgpack.encode([2, 0, seq, b"", 0.0, 0, None, None])
 

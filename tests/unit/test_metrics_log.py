@@ -25,23 +25,23 @@ LINE = len(json.dumps(row(100_000))) + 1
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is full after 600 rows, and long."""
     monkeypatch.setattr(metrics_log, "FULL", 600 * LINE)
     monkeypatch.setattr(history, "SHORT_FILE", 100 * LINE)
 
 
-def times(path: Path) -> list[int]:
+def row_times(path: Path) -> list[int]:
     """Of all rows of a file."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line)["time"] for line in lines]
 
 
-def test_new_rows_are_whole_and_old_ones_thinned_out(tmp_path: Path) -> None:
+def test_metrics_log_keeps_new_rows_and_thins_old_ones(tmp_path: Path) -> None:
     kept = MetricsLog(tmp_path / "metrics.jsonl")
     for number in range(100_000, 110_000):
         kept.add(row(number))
-    older, before, newest = (times(tmp_path / name) for name in NAMES)
+    older, before, newest = (row_times(tmp_path / name) for name in NAMES)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
     assert [*before, *newest] == list(range(before[0], 110_000))
     assert len(before) == 600
@@ -50,7 +50,7 @@ def test_new_rows_are_whole_and_old_ones_thinned_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 599, 600, 601, 1300, 30_000])
-def test_the_whole_time_is_found_again(tmp_path: Path, n: int) -> None:
+def test_metrics_log_sample_covers_whole_time_evenly(tmp_path: Path, n: int) -> None:
     kept = MetricsLog(tmp_path / "metrics.jsonl")
     assert kept.sample() == []
     for number in range(100_000, 100_000 + n):
@@ -65,7 +65,7 @@ def test_the_whole_time_is_found_again(tmp_path: Path, n: int) -> None:
         assert max((b - a for a, b in pairwise(found)), default=0) <= max(2.5 * n / most, 61)
 
 
-def test_a_row_is_kept_where_the_rest_fails(
+def test_metrics_log_on_full_disk_keeps_rows_and_thins_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is full just then: nothing is lost, and it is done when there is room."""
@@ -85,11 +85,11 @@ def test_a_row_is_kept_where_the_rest_fails(
         except OSError:
             failed += 1
     assert failed > 90
-    _, before, newest = (times(tmp_path / name) for name in NAMES)
+    _, before, newest = (row_times(tmp_path / name) for name in NAMES)
     assert [*before, *newest] == list(range(100_000, 101_300))
     monkeypatch.setattr(metrics_log, "append_whole", whole)
     kept.add(row(101_300))
-    older, before, newest = (times(tmp_path / name) for name in NAMES)
+    older, before, newest = (row_times(tmp_path / name) for name in NAMES)
     assert older == list(range(100_000, 100_600, metrics_log.THINNED))
     assert before == list(range(100_600, 101_301))
     assert newest == []

@@ -6,7 +6,7 @@ from tests.support import needs
 from tests.support.needs import missing, to_install
 
 
-def test_skipped_tests_are_counted_and_their_packages_named_once(monkeypatch) -> None:
+def test_to_install_counts_skips_and_names_each_package_once(monkeypatch) -> None:
     monkeypatch.setattr(needs.shutil, "which", lambda name: None if name != "node" else "/bin/node")
     reasons = [
         missing("mcs", "mono"),
@@ -20,5 +20,5 @@ def test_skipped_tests_are_counted_and_their_packages_named_once(monkeypatch) ->
     )
 
 
-def test_a_run_that_skipped_nothing_for_want_of_a_program_says_nothing() -> None:
+def test_to_install_without_missing_programs_is_none() -> None:
     assert to_install(["needs a CUDA device", "needs root"]) is None

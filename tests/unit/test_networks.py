@@ -48,7 +48,9 @@ def network_of(spec: GameSpec, hidden: tuple[int, ...] = (16, 8)) -> QNetwork:
     return network
 
 
-def plain(network: QNetwork, spec: GameSpec, obs: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+def reference_outputs(
+    network: QNetwork, spec: GameSpec, obs: Tensor
+) -> tuple[list[Tensor], Tensor, Tensor]:
     """The same network in the words of a textbook: Q of each head, value, continuous action."""
     x = obs.reshape(len(obs), -1)
     for layer in network.trunk:
@@ -64,10 +66,10 @@ def plain(network: QNetwork, spec: GameSpec, obs: Tensor) -> tuple[list[Tensor],
     return q, value, low + (torch.tanh(x[:, start:]) + 1) / 2 * (high - low)
 
 
-def test_outputs_are_those_of_the_formulas(spec: GameSpec) -> None:
+def test_network_outputs_match_formulas(spec: GameSpec) -> None:
     network, obs = network_of(spec), torch.randn(20, 2, 3)
     out = network(obs)
-    q, value, continuous = plain(network, spec, obs)
+    q, value, continuous = reference_outputs(network, spec, obs)
     assert out.q.shape == (20, sum(head.n for head in spec.discrete))
     if q:
         torch.testing.assert_close(out.q, torch.cat(q, 1))
@@ -76,7 +78,7 @@ def test_outputs_are_those_of_the_formulas(spec: GameSpec) -> None:
     assert out.continuous.shape == (20, len(spec.continuous_columns))
 
 
-def test_the_mean_of_a_heads_q_is_the_value() -> None:
+def test_mean_q_of_each_head_equals_value() -> None:
     spec = spec_of(ACTIONS["several"])
     out = network_of(spec)(torch.randn(20, 6))
     for q in torch.split(out.q, [3, 5, 2], dim=1):
@@ -84,12 +86,12 @@ def test_the_mean_of_a_heads_q_is_the_value() -> None:
         torch.testing.assert_close(q.mean(1), out.value)
 
 
-def test_greedy_is_the_best_action_in_the_order_of_the_game(spec: GameSpec) -> None:
+def test_greedy_gives_best_action_in_column_order_of_game(spec: GameSpec) -> None:
     network, obs = network_of(spec), torch.randn(50, 2, 3)
     rows = network.greedy(obs)
     assert rows.shape == (50, spec.action_width)
     assert rows.dtype == torch.float32
-    q, _, continuous = plain(network, spec, obs)
+    q, _, continuous = reference_outputs(network, spec, obs)
     for column, head_q in zip(spec.discrete_columns, q, strict=True):
         assert torch.equal(rows[:, column].long(), head_q.argmax(1))
         assert len(rows[:, column].unique()) > 1
@@ -97,7 +99,7 @@ def test_greedy_is_the_best_action_in_the_order_of_the_game(spec: GameSpec) -> N
     assert torch.equal(network.greedy(obs.flatten(1)), rows)
 
 
-def test_pixels_are_fractions() -> None:
+def test_uint8_observations_are_divided_by_255() -> None:
     floats, pixels = spec_of((FIRE, AIM)), spec_of((FIRE, AIM), "uint8")
     obs = torch.randint(0, 256, (10, 2, 3), dtype=torch.uint8)
     network, same = network_of(floats), network_of(pixels)
@@ -111,7 +113,7 @@ def test_pixels_are_fractions() -> None:
         lambda ends: ends[0] < ends[1]
     )
 )
-def test_a_saturated_head_stays_within_its_range(ends: tuple[float, float]) -> None:
+def test_saturated_continuous_head_stays_within_range(ends: tuple[float, float]) -> None:
     low, high = ends
     network = QNetwork(spec_of((Continuous("aim", low, high, 1),)), LearnerConfig(hidden=(2,)))
     with torch.no_grad():
@@ -125,7 +127,7 @@ def test_a_saturated_head_stays_within_its_range(ends: tuple[float, float]) -> N
             assert network.greedy(torch.zeros(1, 6)).item() == action
 
 
-def test_a_range_without_a_middle_makes_no_infinity() -> None:
+def test_continuous_range_of_one_float_step_stays_finite() -> None:
     next_to_one = float(np.nextafter(np.float32(1), np.float32(2)))
     network = QNetwork(
         spec_of((Continuous("aim", 1.0, next_to_one, 1),)), LearnerConfig(hidden=(2,))
@@ -135,7 +137,7 @@ def test_a_range_without_a_middle_makes_no_infinity() -> None:
     assert network.to_squashed(torch.tensor([[1.0], [next_to_one]])).abs().max() <= 1
 
 
-def test_units_of_half_the_range() -> None:
+def test_to_squashed_maps_range_to_minus_one_and_one() -> None:
     network = QNetwork(
         spec_of((Continuous("a", 2.0, 6.0, 1), Continuous("b", -1.0, 0.0, 1))),
         LearnerConfig(hidden=(2,)),
@@ -144,14 +146,14 @@ def test_units_of_half_the_range() -> None:
     assert units.tolist() == [[-1, -1], [1, 1], [0.5, 0]]
 
 
-def test_constants_are_neither_saved_nor_published(spec: GameSpec) -> None:
+def test_constants_are_not_in_state_dict_or_policy_vector(spec: GameSpec) -> None:
     network = network_of(spec)
     assert list(network.state_dict()) == [name for name, _ in network.named_parameters()]
     vector = parameters_to_vector(network.parameters()).detach()
     assert torch.equal(flatten_parameters(network), vector)
 
 
-def test_the_output_follows_its_parameters_wherever_they_lie() -> None:
+def test_output_follows_parameters_in_flat_vector() -> None:
     """Serving lays all parameters into one vector and copies new ones over it."""
     spec = spec_of(ACTIONS["hybrid"])
     network, other, obs = (

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
         ("understudy_client", "clients/python/understudy_client"),
     ],
 )
-def test_each_package_is_this_repositorys(name: str, folder: str) -> None:
+def test_imported_package_is_of_this_repository(name: str, folder: str) -> None:
     file = importlib.import_module(name).__file__
     assert file is not None
     assert Path(file).parent == ROOT / folder

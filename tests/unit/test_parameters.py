@@ -20,7 +20,7 @@ def vector_of(network: torch.nn.Module) -> torch.Tensor:
     return parameters_to_vector(network.parameters()).detach()
 
 
-def test_flattening_keeps_the_network_and_makes_it_follow_the_vector() -> None:
+def test_flatten_parameters_keeps_values_and_shares_vector() -> None:
     network = network_for(4)
     before = vector_of(network)
     flat = flatten_parameters(network)
@@ -30,7 +30,7 @@ def test_flattening_keeps_the_network_and_makes_it_follow_the_vector() -> None:
     assert all((parameter == 0.25).all() for parameter in network.parameters())
 
 
-def test_views_of_a_vector_have_the_shapes_and_the_order_of_the_parameters() -> None:
+def test_parameter_views_have_shapes_and_order_of_parameters() -> None:
     network = network_for(1)
     vector = torch.arange(float(len(vector_of(network))))
     views = parameter_views(vector, network)
@@ -40,7 +40,7 @@ def test_views_of_a_vector_have_the_shapes_and_the_order_of_the_parameters() -> 
     assert (vector == -1).sum() == views[1].numel(), "a copy, not a view"
 
 
-def test_a_bfloat16_copy_follows_the_network_when_it_is_refreshed() -> None:
+def test_bfloat16_copy_follows_network_after_refresh() -> None:
     network = network_for(2)
     vector = flatten_parameters(network)
     copied = Bfloat16Copy(network, vector)
@@ -53,7 +53,7 @@ def test_a_bfloat16_copy_follows_the_network_when_it_is_refreshed() -> None:
     assert torch.equal(vector_of(copied.network), vector.to(torch.bfloat16))
 
 
-def test_statistics_of_observations_stay_float32_and_shared_in_a_bfloat16_copy() -> None:
+def test_bfloat16_copy_shares_float32_observation_statistics() -> None:
     network = network_for(3, normalize_observations=True)
     copied = Bfloat16Copy(network, flatten_parameters(network))
     assert copied.network.obs_mean.dtype == torch.float32

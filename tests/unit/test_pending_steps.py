@@ -13,7 +13,7 @@ MOST = 2048
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS])
-def test_pending_steps_makes_steps_and_final_rows(spec: GameSpec) -> None:
+def test_pending_steps_builds_step_and_final_rows(spec: GameSpec) -> None:
     table, pending_steps = SlotTable(spec, MOST), PendingSteps(spec, MOST)
     rows = table.take([100, 200], "train")
     table.obs[rows] = 3
@@ -36,7 +36,7 @@ def test_pending_steps_makes_steps_and_final_rows(spec: GameSpec) -> None:
     assert block.action[:, 0].tolist() == [1, 1, 0]
 
 
-def test_pending_steps_hands_out_in_order_and_is_used_again() -> None:
+def test_pending_steps_sends_in_order_and_reuses_memory() -> None:
     table, pending_steps = SlotTable(SPEC, MOST), PendingSteps(SPEC, MOST)
     rows = table.take([1, 2, 3], "train")
     size = len(pending_steps._block)
@@ -53,7 +53,7 @@ def test_pending_steps_hands_out_in_order_and_is_used_again() -> None:
     assert len(pending_steps._block) == size
 
 
-def test_pending_steps_has_room_for_all_that_its_slots_can_add() -> None:
+def test_pending_steps_has_room_for_three_rows_per_slot() -> None:
     """A step and a final row each in a turn, and a final row more for one that disconnects."""
     table, pending_steps = SlotTable(SPEC, 16), PendingSteps(SPEC, 16)
     rows = table.take(list(range(16)), "train")

@@ -17,7 +17,7 @@ from tests.support.worlds import PIXELS, SPEC
 SETTINGS = LearnerConfig(hidden=(16, 8))
 
 
-class Source:
+class FakeWeightSource:
     """A WeightSource with the weights that a test puts there."""
 
     def __init__(self) -> None:
@@ -63,8 +63,8 @@ def observations(spec: GameSpec, n: int = 9) -> npt.NDArray[Any]:
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS, IMAGES])
-def test_a_policy_plays_with_the_weights_of_its_source(spec: GameSpec) -> None:
-    source = Source()
+def test_policy_after_refresh_plays_weights_of_source(spec: GameSpec) -> None:
+    source = FakeWeightSource()
     policy = Policy(spec, SETTINGS, source)
     obs = observations(spec)
     for seed in (1, 2):
@@ -80,8 +80,8 @@ LARGE = GameSpec("large", Observation("uint8", (12, 10)), (Discrete("fire", 3),)
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS, IMAGES, LARGE])
-def test_a_policy_looks_at_stacks(spec: GameSpec) -> None:
-    source = Source()
+def test_policy_with_frame_stack_matches_network(spec: GameSpec) -> None:
+    source = FakeWeightSource()
     policy = Policy(spec, SETTINGS, source, frame_stack=3)
     torch.manual_seed(1)
     network = QNetwork(spec, SETTINGS, frame_stack=3)
@@ -92,9 +92,9 @@ def test_a_policy_looks_at_stacks(spec: GameSpec) -> None:
     np.testing.assert_array_equal(policy.greedy(stacks), network.greedy(states).numpy())
 
 
-def test_the_learners_vector_is_what_a_policy_wants() -> None:
+def test_policy_given_learner_vector_matches_learner_network() -> None:
     learner = Learner(SPEC, SETTINGS, AdvantageConfig(), ImitationConfig(), device="cpu", seed=3)
-    source = Source()
+    source = FakeWeightSource()
     source.put(learner.policy_vector())
     policy = Policy(SPEC, SETTINGS, source)
     policy.refresh()
@@ -103,8 +103,8 @@ def test_the_learners_vector_is_what_a_policy_wants() -> None:
     np.testing.assert_array_equal(policy.greedy(obs), expected)
 
 
-def test_weights_are_fetched_only_when_there_are_newer_ones() -> None:
-    source = Source()
+def test_policy_refresh_fetches_only_newer_weights() -> None:
+    source = FakeWeightSource()
     policy = Policy(SPEC, SETTINGS, source)
     assert not policy.refresh()
     source.put(vector_of(network_for(SPEC, 1)))
@@ -113,8 +113,8 @@ def test_weights_are_fetched_only_when_there_are_newer_ones() -> None:
     assert source.fetched == 1
 
 
-def test_a_torn_set_is_not_played_with() -> None:
-    source = Source()
+def test_policy_refresh_with_torn_weights_keeps_previous() -> None:
+    source = FakeWeightSource()
     policy = Policy(SPEC, SETTINGS, source)
     source.put(vector_of(network_for(SPEC, 1)))
     policy.refresh()
@@ -131,8 +131,8 @@ def test_a_torn_set_is_not_played_with() -> None:
     assert not np.array_equal(policy.greedy(obs), before)
 
 
-def test_the_answer_is_the_callers_to_change() -> None:
-    source = Source()
+def test_policy_greedy_result_changed_by_caller_leaves_policy() -> None:
+    source = FakeWeightSource()
     policy = Policy(SPEC, SETTINGS, source)
     source.put(vector_of(network_for(SPEC, 1)))
     policy.refresh()

@@ -1,0 +1,123 @@
+"""The columns of the rows that a replay holds, a place for each row, and how they are gathered.
+
+Rows lie in the order in which they were appended; a row's place is its serial number (agent.links)
+modulo the capacity. Columns that batches are made of lie on the replay's device, those that only
+audits and checkpoints ask for on the host.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from agent.actor_index import Places
+from agent.links import NONE, Links
+from agent.n_step import META, stacks
+from agent.step import FINAL, STEP, StepBlock
+from agent.storage import Buffers, gather, put, zeros
+from protocol.messages import RUNNING
+from protocol.spaces import GameSpec
+
+
+class RowStore:
+    """`capacity` places. With a `frame_stack` of k > 1, observations are gathered as the last k
+    frames of their episode."""
+
+    def __init__(
+        self, spec: GameSpec, capacity: int, device: torch.device, frame_stack: int
+    ) -> None:
+        self._capacity = capacity
+        self._device = device
+        self._shape = spec.observation.shape
+        self._frame_stack = frame_stack
+        # Memory of batches on the host, used again; torch has its own for cuda.
+        self._buffers = Buffers() if device.type == "cpu" else None
+        self.obs = zeros((capacity, spec.observation_size), spec.observation_dtype, device)
+        """Observations, flat, [capacity, observation_size]."""
+        self.action = zeros((capacity, spec.action_width), np.float32, device)
+        """Action rows, [capacity, action_width]."""
+        self.meta = zeros((capacity, 2), np.int64, device)
+        """One agent.n_step.META for each row, int64 [capacity, 2]."""
+        self._previous = zeros((capacity,), np.int64, device) if frame_stack > 1 else None
+        """The serial number of the row before, in the same episode: what stacks are made along."""
+        host = torch.device("cpu")
+        self._stream = zeros((capacity,), np.int64, host)
+        self._seq = zeros((capacity,), np.uint32, host)
+        # What changes from one batch to the next is kept on the device, so that what a batch asks
+        # of it stays the same.
+        self._oldest = torch.zeros((), dtype=torch.int64, device=device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns when full."""
+        stores = [self.obs, self.action, self.meta, self._stream, self._seq]
+        if self._previous is not None:
+            stores.append(self._previous)
+        return sum(store.nbytes for store in stores)
+
+    @property
+    def oldest(self) -> Tensor:
+        """The smallest serial number that is not overwritten, int64 [], on the device."""
+        return self._oldest
+
+    def write(self, block: StepBlock, links: Links, first: int, oldest: int) -> None:
+        """Write rows, of which the first has the serial number `first`, with the links that they
+        make; `oldest` is the smallest serial number that is not overwritten behind them."""
+        at = first % self._capacity
+        meta = np.zeros(len(block), META)
+        meta["next"] = links.next
+        for name in ("reward", "actor", "status", "kind"):
+            meta[name] = getattr(block, name)
+        put(self.obs, at, block.obs)
+        put(self.action, at, block.action)
+        put(self.meta, at, meta.view(np.int64).reshape(-1, 2))
+        put(self._stream, at, block.stream)
+        put(self._seq, at, block.seq)
+        if self._previous is not None:
+            put(self._previous, at, links.previous(first))
+        self._oldest.fill_(oldest)
+        # Steps of earlier blocks that this block continues; none of them is overwritten by it.
+        places = torch.from_numpy(links.earlier % self._capacity).to(self._device)
+        self.meta[places, 0] = torch.from_numpy(links.earlier_next).to(self._device)
+
+    def observations(self, places: Tensor) -> Tensor:
+        """Those of the rows at these places, int64 [B]: [B, *shape], or stacks, [B, k, *shape]."""
+        if self._previous is not None:
+            stack = stacks(self._previous, places, self._frame_stack, self._oldest)
+            frames = gather(self.obs, stack.view(-1), self._buffers)
+            return frames.view(len(places), self._frame_stack, *self._shape)
+        return gather(self.obs, places, self._buffers).view(len(places), *self._shape)
+
+    def identify(self, places: Places) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+        """Stream and seq of the rows at these places, [n] each, as copies."""
+        return self._stream.numpy()[places], self._seq.numpy()[places]
+
+    def meta_rows(self, places: Places) -> npt.NDArray[Any]:
+        """META of the rows at these places, [n], as a copy. Waits for the device."""
+        rows: npt.NDArray[Any] = self.meta.cpu().numpy().view(META)[places, 0]
+        return rows
+
+    def check_valid(self, places: Places, oldest: int) -> None:
+        """AssertionError unless links lead where they may. `places`: those of all rows, in order of
+        age; `oldest`: the serial number of the first. Slow."""
+        meta = self.meta_rows(places)
+        stream, seq = self.identify(places)
+        step, linked = meta["kind"] == STEP, meta["next"] != NONE
+        here = np.flatnonzero(linked)
+        there = meta["next"][here] - oldest
+        assert np.all((there > here) & (there < len(places))), "a link to no newer row"
+        assert np.all(stream[there] == stream[here]), "a link to another stream"
+        assert np.all(seq[there] - seq[here] == 1), "a link over a gap"
+        assert np.all(step[here]), "a link from a final row"
+        running, final = meta["status"][here] == RUNNING, meta["kind"][there] == FINAL
+        assert np.all(running | final), "a link across the end of an episode"
+        if self._previous is not None:
+            expected = np.full(len(places), NONE)
+            expected[there] = here + oldest
+            previous = self._previous.cpu().numpy()[places]
+            previous[previous < oldest] = NONE
+            assert np.array_equal(previous, expected), "links back differ from those forward"

@@ -1,0 +1,1 @@
+"""`understudy chaos`: nothing is lost while processes are killed at random."""

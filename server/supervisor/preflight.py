@@ -1,0 +1,38 @@
+"""Checks before a server starts: devices, expert plugin, who can reach it, certificate."""
+
+from __future__ import annotations
+
+import logging
+
+from agent.device_name import device_name
+from config.load import ConfigError
+from config.models import Config
+from server.gateway import expert_plugin
+from server.monitor.warnings import config_warning
+from server.net.tls import certificate
+from server.supervisor import exposure
+
+log = logging.getLogger("supervisor")
+
+
+def check(config: Config) -> str:
+    """Whether a server can start with this configuration, with its secrets; what is unwise is
+    logged. Returns the device that trains. Errors: ConfigError."""
+    _device(config.server.device, "server.device")
+    trains = _device(config.trainer.device, "trainer.device")
+    _device(config.replay.device, "replay.device")
+    expert_plugin.check(config)
+    for reminder in exposure.check(config):
+        log.warning("%s", reminder)
+    certificate(config.server)  # the gateways load it again: here it is only looked at
+    if warning := config_warning(config.advantage):
+        log.warning("%s", warning)
+    return trains
+
+
+def _device(name: str, setting: str) -> str:
+    """The device of this name. Errors: ConfigError."""
+    try:
+        return device_name(name, setting)
+    except RuntimeError as error:
+        raise ConfigError(str(error)) from None
