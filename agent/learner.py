@@ -91,7 +91,7 @@ class Learner:
         if learner.precision == "bfloat16":
             copies = (
                 Bfloat16Copy(self.network, self._vector),
-                Bfloat16Copy(self.target, self._target_vector),
+                Bfloat16Copy(self.network, self._target_vector),
             )
             online, target = (each.network for each in copies)
             self._bfloat16_copies.extend(copies)

@@ -37,8 +37,10 @@ class Bfloat16Copy:
     """
 
     def __init__(self, network: QNetwork, vector: Tensor) -> None:
-        """`vector`: that of the network's parameters, float32 [n], as of `flatten_parameters`.
-        Parameters that do not learn (statistics of the observations) stay shared and float32."""
+        """`network`: whose layout is copied, with its own mark on the parameters that learn.
+        `vector`: the values, float32 [n] as of `flatten_parameters`, of that network or of another
+        with the same layout (the target network, none of whose parameters is marked). Parameters
+        that do not learn (statistics of the observations) stay shared with it and float32."""
         self._float32 = vector.detach()
         self._bfloat16 = self._float32.to(torch.bfloat16)
         self.network = copy.deepcopy(network)
@@ -49,5 +51,5 @@ class Bfloat16Copy:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over what the network has become."""
+        """Copy the vector as it is now."""
         self._bfloat16.copy_(self._float32)

@@ -14,23 +14,33 @@ from server.gateway.frame_batch import BatchEntry, FrameBatch
 
 
 def send_answers(
-    batch: FrameBatch, spec: GameSpec, running: npt.NDArray[np.bool_], version: int
+    batch: FrameBatch,
+    spec: GameSpec,
+    running: npt.NDArray[np.bool_],
+    version: int,
+    actions: npt.NDArray[np.float32],
+    actors: npt.NDArray[np.uint8],
+    explored: npt.NDArray[np.uint8],
 ) -> None:
-    """Send what `batch.actions`, `actors` and `explored` hold. `running` [n]: frames that do not
-    end an episode; `version`: of the policy."""
-    _send(batch.entries, _encoded(batch, spec, running, version))
+    """Send the `actions` [n, action_width], who chose them (`actors` [n]), and whether by chance
+    (`explored` [n]). `running` [n]: frames that do not end an episode; `version`: of the policy."""
+    _send(batch.entries, _encoded(batch, spec, running, version, actions, actors, explored))
 
 
 def _encoded(
-    batch: FrameBatch, spec: GameSpec, running: npt.NDArray[np.bool_], version: int
+    batch: FrameBatch,
+    spec: GameSpec,
+    running: npt.NDArray[np.bool_],
+    version: int,
+    actions: npt.NDArray[np.float32],
+    actors: npt.NDArray[np.uint8],
+    explored: npt.NDArray[np.uint8],
 ) -> list[bytes]:
     """The answer to each entry of the batch."""
-    n = batch.n
-    actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
     # NaN has no integer: the rows without an action are zeroed for the conversion alone.
     parts: list[Any] = spec.actions_of_rows(np.where(running[:, None], actions, 0))
     tags, dice, alive = actors.tolist(), explored.tolist(), running.tolist()
-    seqs = batch.seq[:n].tolist()
+    seqs = batch.seq[: batch.n].tolist()
     answers: list[bytes] = []
     i = 0
     for entry in batch.entries:

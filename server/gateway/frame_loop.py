@@ -13,13 +13,13 @@ from agent.decision import ROLES, TRAIN, ActingParams, ActionSelector
 from agent.policy import Policy
 from config.models import RewardConfig
 from protocol.actor import NOBODY
-from protocol.messages import RUNNING, Frame, Frames
+from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
 from server.gateway.answers import send_answers
 from server.gateway.episode_stats import EpisodeStats
 from server.gateway.expert_advice import add_advice
 from server.gateway.expert_plugin import ExpertPlugin
-from server.gateway.frame_batch import FrameBatch, FrameClient, FrameContext
+from server.gateway.frame_batch import FrameBatch, FrameClient
 from server.gateway.frame_checks import refuse_bad_observations, refuse_bad_rewards
 from server.gateway.frame_stacks import FrameStacks
 from server.gateway.rewards import RewardFunction
@@ -61,6 +61,9 @@ class FrameLoop:
         if in_flight is None:
             in_flight = np.zeros(2, np.int64)
         self._steps = StepWriter(spec, self._reward, sink, most_slots, in_flight)
+        # Called for every message, so without a detour.
+        self.add_frame = self._batch.add_frame
+        self.add_frames = self._batch.add_frames
         self._lost: list[FrameClient] = []
         self._answered = np.zeros(len(ROLES), np.int64)
 
@@ -114,17 +117,6 @@ class FrameLoop:
 
     # Frames.
 
-    def add_frame(
-        self, client: FrameClient, frame: Frame, context: FrameContext | None = None
-    ) -> None:
-        """A checked FRAME waits from now on, with what its adapter needs to answer it. Errors:
-        RemoteError about its actions."""
-        self._batch.add_frame(client, frame, context)
-
-    def add_frames(self, client: FrameClient, frames: Frames) -> None:
-        """A checked FRAMES waits from now on."""
-        self._batch.add_frames(client, frames)
-
     @property
     def full(self) -> bool:
         """Steps wait for room in the ring: no turn is run until `flush` has placed them."""
@@ -167,24 +159,25 @@ class FrameLoop:
     def _check(self) -> None:
         """Work out what the frames earned, and drop those that no network should see."""
         batch = self._batch
-        refuse_bad_observations(batch)
-        self._reward.weigh(batch, self._table.pending[batch.row[: batch.n]])
-        refuse_bad_rewards(batch, self._spec)
+        with np.errstate(over="ignore", invalid="ignore"):
+            refuse_bad_observations(batch)
+            self._reward.weigh(batch, self._table.pending[batch.row[: batch.n]])
+            refuse_bad_rewards(batch, self._spec)
 
     def _complete(self) -> None:
         """The frames of this turn complete the ones before: those become steps."""
         table, batch, n = self._table, self._batch, self._batch.n
-        rows = batch.row[:n]
+        rows, status = batch.row[:n], batch.status[:n]
         took = batch.took_actor[:n] != NOBODY
         if took.any():
             table.action[rows[took]] = batch.took[:n][took]
             table.actor[rows[took]] = batch.took_actor[:n][took]
         pending = table.pending[rows]
-        over: npt.NDArray[np.bool_] | None = batch.status[:n] != RUNNING
+        over: npt.NDArray[np.bool_] | None = status != RUNNING
         if over is not None and not over.any():
             over = None
         self.episodes.add(table, rows, batch.earned[:n], pending)
-        self._steps.complete(table, batch, pending, over)
+        self._steps.complete(table, batch, rows, status, pending, over)
         if over is not None:
             self.episodes.end(table, rows[over], pending[over])
 
@@ -217,7 +210,7 @@ class FrameLoop:
         table.pending[rows] = running
         self._answered += np.bincount(roles, minlength=len(ROLES))
         self._steps.answering(int(np.count_nonzero(running & (roles == TRAIN))))
-        send_answers(batch, self._spec, running, self._policy.version)
+        send_answers(batch, self._spec, running, self._policy.version, actions, actors, explored)
 
     def _ask_network(self, asked: npt.NDArray[np.intp]) -> None:
         """Write the network's actions for these frames of the batch: one pass for all of them."""

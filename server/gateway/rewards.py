@@ -22,10 +22,9 @@ class RewardFunction:
     def weigh(self, batch: FrameBatch, pending: npt.NDArray[np.bool_]) -> None:
         """Write what the frames earned to `batch.earned`. `pending` [n]: those that complete one
         before; the reward of an episode's first frame belongs to nothing and becomes 0. A sum that
-        overflows is infinite (server.gateway.frame_checks)."""
+        overflows is infinite: call it where numpy does not warn of that (`np.errstate`)."""
         earned = batch.earned[: batch.n]
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.matmul(batch.rewards[: batch.n], self._weights, out=earned)
+        np.matmul(batch.rewards[: batch.n], self._weights, out=earned)
         earned[~pending] = 0
 
     def clip(self, reward: npt.NDArray[Any]) -> None:

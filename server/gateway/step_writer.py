@@ -58,18 +58,20 @@ class StepWriter:
         self,
         table: SlotTable,
         batch: FrameBatch,
+        rows: npt.NDArray[np.int64],
+        status: npt.NDArray[np.uint8],
         pending: npt.NDArray[np.bool_],
         over: npt.NDArray[np.bool_] | None,
     ) -> None:
-        """The frames of this batch complete those before (`pending` [n]), which become steps.
+        """The frames of this batch (of slots `rows` [n], with `status` [n]) complete those before
+        (`pending` [n]), which become steps.
         `over` [n]: those that end an episode; None where none does."""
         n = batch.n
-        rows = batch.row[:n]
         stored = pending & (table.role[rows] == TRAIN)
         kept = rows[stored]
         reward = batch.earned[:n][stored]
         self._reward.clip(reward)
-        self._pending_steps.steps(table, kept, reward, batch.status[:n][stored])
+        self._pending_steps.steps(table, kept, reward, status[stored])
         self.stored += len(kept)
         self._open -= len(kept)
         table.linked[kept] = True

@@ -29,7 +29,7 @@ class PipeWriter:
         self.fileno, self.poll, self.recv = pipe.fileno, pipe.poll, pipe.recv
         self._waiting: queue.Queue[memoryview | None] = queue.Queue(MOST)
         self._gone = False
-        self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
+        self._thread = threading.Thread(target=self._send_all, name="pipe-writer", daemon=True)
         self._thread.start()
 
     def send(self, message: Any) -> None:

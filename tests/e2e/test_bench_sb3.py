@@ -81,6 +81,7 @@ def test_bench_rounds_alternate_and_ratios_compare_within_a_round(
     assert ["Stable" in line for line in said] == [True, False, False] * 3
 
 
+@pytest.mark.alone
 def test_bench_game_makes_one_update_per_four_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sb3, "HIDDEN", [16])
     monkeypatch.setattr(sb3, "WARM_UP", 400)

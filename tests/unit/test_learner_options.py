@@ -360,6 +360,21 @@ def test_observation_normalization_gives_zero_mean_unit_deviation() -> None:
     assert torch.equal(other.network.obs_mean, learner.network.obs_mean)
 
 
+def test_bfloat16_batches_pass_through_bfloat16_copies_of_both_networks() -> None:
+    learner = learner_of(spec_of(HYBRID), learner={"precision": "bfloat16"})
+    for network in (learner._objective._online, learner._objective._target):
+        assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
+    for network in (learner.network, learner.target):
+        assert {p.dtype for p in network.parameters()} == {torch.float32}
+    online, target = learner._objective._online, learner._objective._target
+    for half, whole in ((online, learner.network), (target, learner.target)):
+        learner.step(batch_of(learner._spec))
+        for each in learner._bfloat16_copies:
+            each.refresh()
+        for one, other in zip(half.parameters(), whole.parameters(), strict=True):
+            assert torch.equal(one, other.to(torch.bfloat16))
+
+
 def test_bfloat16_steps_stay_near_float32() -> None:
     spec = spec_of(HYBRID)
     vectors = []

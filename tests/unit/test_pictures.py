@@ -24,13 +24,13 @@ from protocol.spaces import Observation
         ("float32", (84, 84), False),
     ],
 )
-def test_pictures_are_bytes_with_two_sides_and_perhaps_colors(
+def test_is_picture_accepts_uint8_of_two_sides_and_channels(
     dtype: str, shape: tuple[int, ...], expected: bool
 ) -> None:
     assert is_picture(Observation(dtype, shape)) is expected
 
 
-def test_colors_come_first_or_last() -> None:
+def test_sides_of_picture_with_channels_first_or_last_are_equal() -> None:
     assert sides((20, 30)) == (1, 20, 30)
     assert sides((3, 20, 30)) == sides((20, 30, 3)) == (3, 20, 30)
     assert colors_first((3, 20, 30))

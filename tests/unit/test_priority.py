@@ -30,17 +30,17 @@ from tests.support.replay_model import (
 torch.set_num_threads(1)
 
 DQN, EXPERT = Actor.DQN, Actor.EXPERT
-ANYWHERE = pytest.mark.parametrize("mode", modes())
+EACH_MODE = pytest.mark.parametrize("mode", modes())
 
 
-def play(mode: str, *events: tuple[str, Actor], **settings: object) -> Replay:
+def replay_of_events(mode: str, *events: tuple[str, Actor], **settings: object) -> Replay:
     """A replay of one stream with these events."""
     replay, games = make(mode, 100, **{"priority_alpha": 0.5, **settings}), Games()
     replay.append(block_of([row for event, actor in events for row in games.play(0, event, actor)]))
     return replay
 
 
-def priorities(replay: Replay) -> dict[tuple[Actor, int], float]:
+def priorities_by_actor_and_place(replay: Replay) -> dict[tuple[Actor, int], float]:
     """All there are, by actor and place."""
     replay.check_valid()
     assert replay._priorities is not None
@@ -53,12 +53,12 @@ def priorities(replay: Replay) -> dict[tuple[Actor, int], float]:
     }
 
 
-def update(replay: Replay, errors: dict[int, float]) -> None:
+def update_priorities_at(replay: Replay, errors: dict[int, float]) -> None:
     places = torch.tensor(list(errors), device=replay.device)
     replay.update_priorities(places, torch.tensor(list(errors.values()), device=replay.device))
 
 
-def expected_rows(replay: Replay, batch_size: int = 4096, batches: int = 60) -> np.ndarray:
+def sampled_rows_per_batch(replay: Replay, batch_size: int = 4096, batches: int = 60) -> np.ndarray:
     """How often each place was drawn, in rows of a batch."""
     counts = np.zeros(replay.capacity_steps)
     for _ in range(batches):
@@ -70,20 +70,20 @@ def expected_rows(replay: Replay, batch_size: int = 4096, batches: int = 60) -> 
 # -- By hand
 
 
-@ANYWHERE
-def test_by_hand(mode: str) -> None:
+@EACH_MODE
+def test_priorities_and_importance_equal_hand_computed_values(mode: str) -> None:
     """TD errors 3, 0, 1 and 8 with alpha 1/2: priorities 1.732, 0.001, 1 and 2.828. Their sum is
     5.561, so P is 0.3114, 0.00018, 0.1798 and 0.5086; with beta 1/2 the second, if drawn, has the
     weight 1, and the others the root of 0.00018 / P."""
-    replay = play(mode, *[(RUN, DQN)] * 5)
-    assert priorities(replay) == {(DQN, place): 1.0 for place in range(4)}
+    replay = replay_of_events(mode, *[(RUN, DQN)] * 5)
+    assert priorities_by_actor_and_place(replay) == {(DQN, place): 1.0 for place in range(4)}
     replay.beta = 0.5
     assert replay.sample(8).importance.tolist() == [1.0] * 8
-    update(replay, {0: 3.0, 1: -0.0, 2: -1.0, 3: 8.0})
-    found = priorities(replay)
+    update_priorities_at(replay, {0: 3.0, 1: -0.0, 2: -1.0, 3: 8.0})
+    found = priorities_by_actor_and_place(replay)
     assert list(found) == [(DQN, place) for place in range(4)]
     assert list(found.values()) == pytest.approx([1.7320511, 0.001, 1.0000005, 2.8284273], rel=1e-6)
-    shares = expected_rows(replay)[:4]
+    shares = sampled_rows_per_batch(replay)[:4]
     assert shares == pytest.approx([0.3114, 0.00018, 0.1798, 0.5086], abs=0.01)
 
     batch = replay.sample(50_000)
@@ -94,20 +94,20 @@ def test_by_hand(mode: str) -> None:
         assert weights[place].tolist() == pytest.approx([by_hand[place]] * len(weights[place]))
 
 
-@ANYWHERE
-def test_by_hand_with_a_share(mode: str) -> None:
+@EACH_MODE
+def test_importance_with_actor_share_equals_hand_computed_values(mode: str) -> None:
     """Half of the batch is the expert's, who has 2 rows of priority 1 and 3; dqn has 4 of 1. So P
     is 1/8 and 3/8 for the expert's and 1/8 for each of dqn's: the weights are 1, 1/3 and 1."""
-    replay = play(mode, *[(RUN, DQN)] * 4, (RUN, EXPERT), (RUN, EXPERT), (RUN, DQN))
-    update(replay, {4: 1 - EPSILON, 5: 9 - EPSILON})
+    replay = replay_of_events(mode, *[(RUN, DQN)] * 4, (RUN, EXPERT), (RUN, EXPERT), (RUN, DQN))
+    update_priorities_at(replay, {4: 1 - EPSILON, 5: 9 - EPSILON})
     replay.actor_share = {EXPERT: 0.5}
-    assert expected_rows(replay)[:6] == pytest.approx([1 / 8] * 5 + [3 / 8], abs=0.01)
+    assert sampled_rows_per_batch(replay)[:6] == pytest.approx([1 / 8] * 5 + [3 / 8], abs=0.01)
     batch = replay.sample(1000)
     want = torch.where(batch.indices == 5, 1 / 3, 1.0)
     torch.testing.assert_close(batch.importance, want)
     # Without the share P is 1/8 for each but the last.
     replay.actor_share = {}
-    assert expected_rows(replay)[:6] == pytest.approx([1 / 8] * 5 + [3 / 8], abs=0.01)
+    assert sampled_rows_per_batch(replay)[:6] == pytest.approx([1 / 8] * 5 + [3 / 8], abs=0.01)
     # With other shares dqn's P is 0.75 / 4, the expert's 0.25 / 4 and 3 * 0.25 / 4.
     replay.actor_share = {DQN: 0.75}
     batch = replay.sample(1000)
@@ -115,13 +115,13 @@ def test_by_hand_with_a_share(mode: str) -> None:
     torch.testing.assert_close(batch.importance, want)
 
 
-@ANYWHERE
-def test_a_rest_that_is_drawn_from_everybody_counts_for_everybody(mode: str) -> None:
+@EACH_MODE
+def test_importance_with_unassigned_share_includes_all_actors(mode: str) -> None:
     """0.4 of the batch is dqn's, 0.2 the expert's, and 0.4 comes from all: 3 rows of dqn and 1 of
     the expert, all of priority 1. P is 0.4/3 + 0.4/4 for dqn's and 0.2 + 0.4/4 for the expert's."""
-    replay = play(mode, *[(RUN, DQN)] * 3, (RUN, EXPERT), (RUN, DQN))
+    replay = replay_of_events(mode, *[(RUN, DQN)] * 3, (RUN, EXPERT), (RUN, DQN))
     replay.actor_share = {DQN: 0.4, EXPERT: 0.2}
-    assert expected_rows(replay)[:4] == pytest.approx([0.7 / 3] * 3 + [0.3], abs=0.01)
+    assert sampled_rows_per_batch(replay)[:4] == pytest.approx([0.7 / 3] * 3 + [0.3], abs=0.01)
     batch = replay.sample(500)
     want = torch.where(batch.actors == EXPERT, 0.7 / 3 / 0.3, 1.0)
     torch.testing.assert_close(batch.importance, want)
@@ -130,7 +130,7 @@ def test_a_rest_that_is_drawn_from_everybody_counts_for_everybody(mode: str) -> 
 # -- Distribution
 
 
-def scattered(mode: str, **settings: object) -> tuple[Replay, Model]:
+def wrapped_replay_and_model(mode: str, **settings: object) -> tuple[Replay, Model]:
     """A replay that went round several times, with priorities from 0.1 to 10."""
     games, model = Games(seed=8), Model(300, 1.0)
     replay = make(mode, 300, priority_alpha=1.0, **settings)
@@ -144,21 +144,21 @@ def scattered(mode: str, **settings: object) -> tuple[Replay, Model]:
     return replay, model
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize("shares", [{}, {EXPERT: 0.25}, {DQN: 0.5, EXPERT: 0.25}, {DQN: 1.0}])
-def test_rows_are_drawn_by_priority(mode: str, shares: dict[Actor, float]) -> None:
-    replay, model = scattered(mode, actor_share=shares)
+def test_sampling_frequency_follows_priority(mode: str, shares: dict[Actor, float]) -> None:
+    replay, model = wrapped_replay_and_model(mode, actor_share=shares)
     expected = model.expected_rows(shares, 4000)
     rows = np.array([expected.get(id(model.at_place(place)), 0.0) for place in range(300)])
     batches = 50
-    counts = expected_rows(replay, 4000, batches) * batches * 4000
+    counts = sampled_rows_per_batch(replay, 4000, batches) * batches * 4000
     assert not counts[rows == 0].any()
     assert chi_square_fits(counts[rows > 0], batches * rows[rows > 0])
 
 
-@ANYWHERE
-def test_full_correction_makes_a_batch_stand_for_all_rows_alike(mode: str) -> None:
-    replay, model = scattered(mode, actor_share={EXPERT: 0.8})
+@EACH_MODE
+def test_importance_with_beta_1_gives_unbiased_mean(mode: str) -> None:
+    replay, model = wrapped_replay_and_model(mode, actor_share={EXPERT: 0.8})
     replay.beta = 1.0
     batch = replay.sample(200_000)
     mean = float((batch.importance * batch.rewards).sum() / batch.importance.sum())
@@ -167,23 +167,23 @@ def test_full_correction_makes_a_batch_stand_for_all_rows_alike(mode: str) -> No
     assert float(batch.rewards.mean()) != pytest.approx(rewards.mean(), abs=0.05)
 
 
-@ANYWHERE
-def test_alpha_0_draws_uniformly(mode: str) -> None:
-    replay = play(mode, *[(RUN, DQN)] * 5, priority_alpha=0.0)
-    update(replay, {0: 5.0, 1: 1e-9, 2: 1e9, 3: 0.0})
-    assert set(priorities(replay).values()) == {1.0}
+@EACH_MODE
+def test_alpha_0_gives_uniform_priorities(mode: str) -> None:
+    replay = replay_of_events(mode, *[(RUN, DQN)] * 5, priority_alpha=0.0)
+    update_priorities_at(replay, {0: 5.0, 1: 1e-9, 2: 1e9, 3: 0.0})
+    assert set(priorities_by_actor_and_place(replay).values()) == {1.0}
     assert replay.sample(20).importance.tolist() == [1.0] * 20
 
 
-def test_no_correction() -> None:
-    replay, _ = scattered("cpu")
+def test_beta_0_gives_importance_1() -> None:
+    replay, _ = wrapped_replay_and_model("cpu")
     replay.beta = 0.0
     assert replay.beta == 0
     assert replay.sample(100).importance.tolist() == [1.0] * 100
 
 
-def test_the_largest_weight_of_a_batch_is_1() -> None:
-    replay, _ = scattered("cpu", actor_share={EXPERT: 0.3})
+def test_importance_is_scaled_to_maximum_1_per_batch() -> None:
+    replay, _ = wrapped_replay_and_model("cpu", actor_share={EXPERT: 0.3})
     for beta in (0.1, 0.7, 1.0):
         replay.beta = beta
         weights = replay.sample(64).importance
@@ -195,71 +195,80 @@ def test_the_largest_weight_of_a_batch_is_1() -> None:
 # -- Who has a priority
 
 
-@ANYWHERE
-def test_only_complete_rows_may_be_drawn(mode: str) -> None:
+@EACH_MODE
+def test_only_complete_steps_have_priority(mode: str) -> None:
     replay, games = make(mode, 100, priority_alpha=0.5), Games()
     replay.append(block_of(games.play(0, RUN)))
-    assert priorities(replay) == {}
+    assert priorities_by_actor_and_place(replay) == {}
     replay.append(block_of(games.play(0, RUN, EXPERT)))
-    assert priorities(replay) == {(DQN, 0): 1.0}, "the first has a successor now"
+    assert priorities_by_actor_and_place(replay) == {(DQN, 0): 1.0}, "the first has a successor now"
     replay.append(block_of(games.play(0, TERMINATE)))
     # Place 3 is a final row.
-    assert priorities(replay) == {(DQN, 0): 1.0, (EXPERT, 1): 1.0, (DQN, 2): 1.0}
+    assert priorities_by_actor_and_place(replay) == {(DQN, 0): 1.0, (EXPERT, 1): 1.0, (DQN, 2): 1.0}
     replay.append(block_of([*games.play(0, RUN), *games.play(0, TRUNCATE)]))
-    assert (DQN, 5) in priorities(replay)
+    assert (DQN, 5) in priorities_by_actor_and_place(replay)
     replay.append(block_of([*games.play(1, RUN), *games.play(1, DISCONNECT)]))
-    assert priorities(replay).keys() == {
+    assert priorities_by_actor_and_place(replay).keys() == {
         *[(DQN, place) for place in (0, 2, 4, 5, 7)],
         (EXPERT, 1),
     }
 
 
-@ANYWHERE
-def test_new_rows_enter_at_the_largest_priority_so_far(mode: str) -> None:
+@EACH_MODE
+def test_new_rows_get_largest_priority_so_far(mode: str) -> None:
     replay, games = make(mode, 100, priority_alpha=0.5), Games()
     replay.append(block_of([row for _ in range(3) for row in games.play(0, RUN)]))
-    update(replay, {0: 16 - EPSILON, 1: 0.25})
-    update(replay, {0: 1.0})
+    update_priorities_at(replay, {0: 16 - EPSILON, 1: 0.25})
+    update_priorities_at(replay, {0: 1.0})
     # In the same block, and completed by a later one.
     replay.append(block_of([row for _ in range(2) for row in games.play(0, RUN)]))
-    assert list(priorities(replay).values()) == pytest.approx([1, 0.5, 4, 4], abs=1e-5)
-    update(replay, {2: 0.0, 3: 0.0})
+    assert list(priorities_by_actor_and_place(replay).values()) == pytest.approx(
+        [1, 0.5, 4, 4], abs=1e-5
+    )
+    update_priorities_at(replay, {2: 0.0, 3: 0.0})
     assert replay.priorities()["max"] == 4, "it only grows"
     replay.append(block_of(games.play(0, RUN)))
-    assert priorities(replay)[DQN, 4] == 4
+    assert priorities_by_actor_and_place(replay)[DQN, 4] == 4
 
 
-@ANYWHERE
-def test_rows_that_are_overwritten_leave(mode: str) -> None:
+@EACH_MODE
+def test_overwritten_rows_lose_priority(mode: str) -> None:
     replay, games = make(mode, 6, priority_alpha=0.5), Games()
     replay.append(block_of([row for _ in range(6) for row in games.play(0, RUN, DQN)]))
-    update(replay, dict.fromkeys(range(5), 100.0 - EPSILON))
-    assert priorities(replay) == {(DQN, place): pytest.approx(10) for place in range(5)}
+    update_priorities_at(replay, dict.fromkeys(range(5), 100.0 - EPSILON))
+    assert priorities_by_actor_and_place(replay) == {
+        (DQN, place): pytest.approx(10) for place in range(5)
+    }
     # Another actor's steps on the places 0 and 1, the second of which is not complete yet.
     replay.append(block_of([row for _ in range(2) for row in games.play(1, RUN, EXPERT)]))
-    assert priorities(replay).keys() == {(EXPERT, 0), *[(DQN, place) for place in (2, 3, 4)]}
+    assert priorities_by_actor_and_place(replay).keys() == {
+        (EXPERT, 0),
+        *[(DQN, place) for place in (2, 3, 4)],
+    }
     # A block longer than the replay.
     replay.append(block_of([row for _ in range(20) for row in games.play(2, RUN, EXPERT)]))
-    assert len(priorities(replay)) == 5
-    assert {who for who, _ in priorities(replay)} == {EXPERT}
+    assert len(priorities_by_actor_and_place(replay)) == 5
+    assert {who for who, _ in priorities_by_actor_and_place(replay)} == {EXPERT}
     drawn = replay.sample(100)
     assert set(drawn.actors.tolist()) == {EXPERT}
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize("who", [DQN, EXPERT])
 @pytest.mark.parametrize("shares", [{}, {EXPERT: 0.25}, {DQN: 0.5, EXPERT: 0.5}])
-def test_an_actor_that_is_absent(mode: str, who: Actor, shares: dict[Actor, float]) -> None:
-    replay = play(mode, *[(RUN, who)] * 4, actor_share=shares)
-    update(replay, {0: 1.0, 1: 4.0, 2: 1.0})
+def test_sampling_with_one_actor_absent_draws_other_by_priority(
+    mode: str, who: Actor, shares: dict[Actor, float]
+) -> None:
+    replay = replay_of_events(mode, *[(RUN, who)] * 4, actor_share=shares)
+    update_priorities_at(replay, {0: 1.0, 1: 4.0, 2: 1.0})
     batch = replay.sample(4000)
     assert batch.actors.tolist() == [who] * 4000
     assert float((batch.indices == 1).float().mean()) == pytest.approx(0.5, abs=0.05)
     torch.testing.assert_close(batch.importance, torch.where(batch.indices == 1, 0.5, 1.0))
 
 
-@ANYWHERE
-def test_the_first_moments(mode: str) -> None:
+@EACH_MODE
+def test_sample_before_first_complete_step_raises(mode: str) -> None:
     """One complete step among thousands that are not."""
     replay, games = make(mode, 5000, priority_alpha=0.6, actor_share={EXPERT: 0.5}), Games()
     replay.append(block_of([row for slot in range(3000) for row in games.play(slot, RUN)]))
@@ -276,55 +285,58 @@ def test_the_first_moments(mode: str) -> None:
 # -- Errors that are not finite, rows that are gone
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize("error", [math.nan, math.inf, -math.inf])
-def test_an_error_that_is_not_finite_changes_nothing(mode: str, error: float) -> None:
-    replay = play(mode, *[(RUN, DQN)] * 4)
-    update(replay, {0: 9.0, 1: 4.0, 2: 1.0})
-    before = priorities(replay)
-    update(replay, {0: error, 1: error})
-    assert priorities(replay) == before
+def test_update_with_non_finite_td_error_keeps_priority(mode: str, error: float) -> None:
+    replay = replay_of_events(mode, *[(RUN, DQN)] * 4)
+    update_priorities_at(replay, {0: 9.0, 1: 4.0, 2: 1.0})
+    before = priorities_by_actor_and_place(replay)
+    update_priorities_at(replay, {0: error, 1: error})
+    assert priorities_by_actor_and_place(replay) == before
     assert replay.priorities()["max"] == pytest.approx(3)
-    update(replay, {0: error, 2: 16.0})
-    assert priorities(replay)[DQN, 2] == pytest.approx(4)
+    update_priorities_at(replay, {0: error, 2: 16.0})
+    assert priorities_by_actor_and_place(replay)[DQN, 2] == pytest.approx(4)
     assert len(set(replay.sample(200).indices.tolist())) == 3
 
 
-@ANYWHERE
-def test_an_error_as_large_as_float32_goes(mode: str) -> None:
-    replay = play(mode, *[(RUN, DQN)] * 3, priority_alpha=1.0)
-    update(replay, {0: 3e38, 1: 0.0})
-    assert priorities(replay) == {(DQN, 0): LARGEST, (DQN, 1): np.float32(EPSILON)}
+@EACH_MODE
+def test_update_with_largest_float32_td_error_is_capped(mode: str) -> None:
+    replay = replay_of_events(mode, *[(RUN, DQN)] * 3, priority_alpha=1.0)
+    update_priorities_at(replay, {0: 3e38, 1: 0.0})
+    assert priorities_by_actor_and_place(replay) == {
+        (DQN, 0): LARGEST,
+        (DQN, 1): np.float32(EPSILON),
+    }
     batch = replay.sample(100)
     assert batch.importance.isfinite().all()
     assert (batch.importance > 0).all()
 
 
-@ANYWHERE
-def test_an_update_that_comes_late_gives_no_row_a_priority_that_may_not_have_one(mode: str) -> None:
+@EACH_MODE
+def test_late_update_of_overwritten_places_skips_incomplete_rows(mode: str) -> None:
     replay, games = make(mode, 4, priority_alpha=0.5), Games()
     replay.append(block_of([row for _ in range(4) for row in games.play(0, RUN, EXPERT)]))
     places = torch.tensor([0, 1, 2], device=replay.device)
     # Place 0 is a step that is not complete, 1 a step of dqn's, 2 a final row.
     rows = [*games.play(1, RUN), *games.play(2, RUN), *games.play(2, DISCONNECT)]
     replay.append(block_of(rows))
-    assert priorities(replay) == {(DQN, 1): 1.0}
+    assert priorities_by_actor_and_place(replay) == {(DQN, 1): 1.0}
     replay.update_priorities(places, torch.full((3,), 9.0, device=replay.device))
-    assert priorities(replay) == {(DQN, 1): pytest.approx(3)}
+    assert priorities_by_actor_and_place(replay) == {(DQN, 1): pytest.approx(3)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_errors_of_other_types(dtype: torch.dtype) -> None:
-    replay = play("cpu", *[(RUN, DQN)] * 4)
+def test_update_with_td_errors_of_other_dtype_is_accepted(dtype: torch.dtype) -> None:
+    replay = replay_of_events("cpu", *[(RUN, DQN)] * 4)
     replay.update_priorities(torch.tensor([1]), torch.tensor([16.0], dtype=dtype))
-    assert priorities(replay)[DQN, 1] == pytest.approx(4)
+    assert priorities_by_actor_and_place(replay)[DQN, 1] == pytest.approx(4)
 
 
 # -- The rest
 
 
-def test_nothing_waits_for_the_device() -> None:
-    replay, _ = scattered("no_wait", actor_share={EXPERT: 0.25}, frame_stack=3)
+def test_sample_and_update_do_not_synchronize_with_device() -> None:
+    replay, _ = wrapped_replay_and_model("no_wait", actor_share={EXPERT: 0.25}, frame_stack=3)
     with NoWaiting() as mode:
         batch = replay.sample(64)
         replay.update_priorities(batch.indices, batch.rewards)
@@ -335,10 +347,10 @@ def test_nothing_waits_for_the_device() -> None:
         batch.rewards[batch.actors == EXPERT]
 
 
-def test_what_is_asked_of_the_device_does_not_change_while_a_run_goes_on() -> None:
+def test_sample_and_update_repeat_same_device_operations() -> None:
     """So that it can be recorded once and played again: the same operations on the same memory,
     whatever was appended, overwritten and learnt meanwhile, and whatever beta is."""
-    replay, _ = scattered("no_wait", frame_stack=2)
+    replay, _ = wrapped_replay_and_model("no_wait", frame_stack=2)
     replay._rows._buffers = None  # as on a device that torch keeps the memory of
     games = Games(seed=4)
     seen = []
@@ -381,9 +393,9 @@ class Recording(NoWaiting):
         return out
 
 
-def test_what_an_operator_sees() -> None:
-    replay = play("cpu", *[(RUN, DQN)] * 3, (RUN, EXPERT), (RUN, DQN))
-    update(replay, {0: 1.0, 1: 4.0, 2: 9.0})
+def test_priorities_summary_gives_max_and_mean_per_actor() -> None:
+    replay = replay_of_events("cpu", *[(RUN, DQN)] * 3, (RUN, EXPERT), (RUN, DQN))
+    update_priorities_at(replay, {0: 1.0, 1: 4.0, 2: 9.0})
     assert replay.priorities() == pytest.approx(
         {"max": 3, "mean_dqn": 2, "mean_expert": 1}, abs=1e-4
     )
@@ -393,12 +405,12 @@ def test_what_an_operator_sees() -> None:
     assert all(math.isnan(number) for number in make("cpu", 10).priorities().values())
 
 
-def test_bytes_a_step() -> None:
+def test_priorities_need_under_9_5_bytes_per_step() -> None:
     plain = make("cpu", 100_000).nbytes
     assert make("cpu", 100_000, priority_alpha=0.6).nbytes - plain < 9.5 * 100_000
 
 
-def test_without_priorities() -> None:
+def test_replay_without_priorities_has_importance_1_and_refuses_update() -> None:
     replay = make("cpu", 20)
     replay.append(block_of(Games().play_at_random(20, odds=0)))
     assert replay.sample(10).importance.tolist() == [1.0] * 10
@@ -407,41 +419,41 @@ def test_without_priorities() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2,), (3, 1), ()])
-def test_errors_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    replay = play("cpu", *[(RUN, DQN)] * 5)
+def test_update_with_td_errors_of_wrong_shape_raises(shape: tuple[int, ...]) -> None:
+    replay = replay_of_events("cpu", *[(RUN, DQN)] * 5)
     with pytest.raises(ValueError, match="expected a TD error for each"):
         replay.update_priorities(torch.tensor([0, 1, 2]), torch.zeros(shape))
-    assert set(priorities(replay).values()) == {1.0}
+    assert set(priorities_by_actor_and_place(replay).values()) == {1.0}
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
-def test_an_alpha_that_makes_no_sense(alpha: float) -> None:
+def test_alpha_out_of_range_raises(alpha: float) -> None:
     with pytest.raises(ValueError, match="priority_alpha: expected 0 to 1"):
         make("cpu", 10, priority_alpha=alpha)
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.1, math.nan])
-def test_a_beta_that_makes_no_sense(beta: float) -> None:
+def test_beta_out_of_range_raises(beta: float) -> None:
     replay = make("cpu", 10, priority_alpha=0.5)
     with pytest.raises(ValueError, match="beta: expected 0 to 1"):
         replay.beta = beta
     assert replay.beta == 1
 
 
-def test_actors_with_others_between_them_are_no_group() -> None:
+def test_draw_group_of_non_adjacent_actors_raises() -> None:
     made = Priorities(10, 0.5, torch.device("cpu"))
     with pytest.raises(ValueError, match="neighbouring"):
         made.draw([((EXPERT, DQN), 4)], torch.Generator())
 
 
-def test_importance_by_hand() -> None:
+def test_importance_function_equals_hand_computed_values() -> None:
     weights = importance(torch.tensor([0.1, 0.4, 0.2]), 0.5)
     assert weights.tolist() == pytest.approx([1, 0.5, math.sqrt(0.5)])
     assert importance(torch.tensor([1e-12, 1.0], dtype=torch.float64), 1.0).dtype == torch.float32
 
 
 @pytest.mark.parametrize("mode", modes())
-def test_priorities_come_back_to_their_rows(mode: str) -> None:
+def test_saved_priorities_are_restored_to_same_rows(mode: str) -> None:
     rows = Games().play_at_random(300)
     before = make(mode, 500, priority_alpha=0.6)
     before.append(block_of(rows[:200]))

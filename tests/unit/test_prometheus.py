@@ -32,7 +32,7 @@ def families(status: Status = STATUS) -> dict[str, Family]:
     return {f.name: f for f in text_string_to_metric_families(exposition(status).decode())}
 
 
-def test_every_metric_has_its_type() -> None:
+def test_exposition_gives_each_metric_its_type() -> None:
     found = families()
     for metric in REGISTRY:
         name = f"understudy_{name_of(metric)}"
@@ -40,7 +40,7 @@ def test_every_metric_has_its_type() -> None:
         assert name.endswith("_total") == (metric.kind == COUNTER)
 
 
-def test_every_series_has_its_value_and_label() -> None:
+def test_exposition_gives_each_series_its_value_and_label() -> None:
     found = families()
     for metric in REGISTRY:
         if metric.kind == HISTOGRAM:
@@ -53,13 +53,13 @@ def test_every_series_has_its_value_and_label() -> None:
         ]
 
 
-def test_metric_without_a_value_has_its_type_alone() -> None:
+def test_exposition_of_metric_without_value_has_type_only() -> None:
     found = families(replace(STATUS, last={}))
     assert found["understudy_loss"].samples == []
     assert found["understudy_stalls"].type == "counter"
 
 
-def test_turn_seconds_is_a_histogram() -> None:
+def test_exposition_of_turn_seconds_is_a_histogram() -> None:
     samples = families()["understudy_turn_seconds"].samples
     buckets = {s.labels["le"]: s.value for s in samples if s.name.endswith("_bucket")}
     assert [float(bound) for bound in buckets] == [*TURN_BUCKETS_S, float("inf")]
@@ -71,7 +71,7 @@ def test_turn_seconds_is_a_histogram() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool: apt install prometheus")
-def test_prometheus_itself_finds_no_counter_without_total() -> None:
+def test_exposition_passes_promtool_check() -> None:
     ran = subprocess.run(
         ["promtool", "check", "metrics"], input=exposition(STATUS), capture_output=True, check=False
     )

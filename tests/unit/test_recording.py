@@ -16,7 +16,7 @@ from agent.step import FINAL, STEP, StepBlock
 from protocol.spaces import Discrete, GameSpec, Observation
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
-ONES = (1.0,)
+UNIT_WEIGHTS = (1.0,)
 
 
 def rows_of(spec: GameSpec, *rows: tuple[int, int, int, int, float]) -> StepBlock:
@@ -32,7 +32,7 @@ def rows_of(spec: GameSpec, *rows: tuple[int, int, int, int, float]) -> StepBloc
     return block
 
 
-def played(spec: GameSpec = SPEC, n: int = 400, seed: int = 0) -> StepBlock:
+def random_steps(spec: GameSpec = SPEC, n: int = 400, seed: int = 0) -> StepBlock:
     """Three streams, interleaved, with ends of both kinds, breaks, and both actors."""
     rng = np.random.default_rng(seed)
     rows, seq, alive = [], [0, 0, 0], [False] * 3
@@ -53,7 +53,7 @@ def played(spec: GameSpec = SPEC, n: int = 400, seed: int = 0) -> StepBlock:
     return block
 
 
-def plain_returns(block: StepBlock) -> list[float]:
+def reference_returns(block: StepBlock) -> list[float]:
     """Returns of complete episodes, written out."""
     sums: dict[int, float] = {}
     out = []
@@ -74,8 +74,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("spec", [SPEC, PIXELS], ids=["floats", "pixels"])
-def test_what_is_written_is_read(path: Path, spec: GameSpec) -> None:
-    block = played(spec)
+def test_recording_written_then_read_is_equal(path: Path, spec: GameSpec) -> None:
+    block = random_steps(spec)
     recording.write(path, Recording(spec, block, (0.5,)))
     found = recording.read(path, spec=spec)
     assert (found.spec, found.reward_weights) == (spec, (0.5,))
@@ -83,9 +83,9 @@ def test_what_is_written_is_read(path: Path, spec: GameSpec) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["demo.npz"]
 
 
-def test_a_replay_makes_the_same_links_of_it(path: Path) -> None:
-    block = played()
-    recording.write(path, Recording(SPEC, block, ONES))
+def test_replay_fed_from_recording_gives_same_samples(path: Path) -> None:
+    block = random_steps()
+    recording.write(path, Recording(SPEC, block, UNIT_WEIGHTS))
     replays = []
     for rows in (block, recording.read(path).rows):
         replay = Replay(SPEC, 1000, n_step=3, gamma=0.9, seed=5)
@@ -98,9 +98,9 @@ def test_a_replay_makes_the_same_links_of_it(path: Path) -> None:
     assert len(set(first.horizons.tolist())) > 1
 
 
-def test_anybody_may_read_it(path: Path) -> None:
+def test_recording_is_readable_by_numpy_without_pickle(path: Path) -> None:
     """NumPy alone, without pickle: this is what the documentation promises."""
-    recording.write(path, Recording(SPEC, played(), ONES))
+    recording.write(path, Recording(SPEC, random_steps(), UNIT_WEIGHTS))
     with np.load(path, allow_pickle=False) as file:
         assert str(file["format"]) == "understudy recording"
         assert int(file["version"]) == 1
@@ -110,19 +110,19 @@ def test_anybody_may_read_it(path: Path) -> None:
         )
 
 
-def test_a_failed_write_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_on_full_disk_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(file: Any, **_: Any) -> None:
         file.write(b"PK")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", half)
     with pytest.raises(OSError, match="No space"):
-        recording.write(path, Recording(SPEC, played(), ONES))
+        recording.write(path, Recording(SPEC, random_steps(), UNIT_WEIGHTS))
     assert list(path.parent.iterdir()) == []
 
 
-def test_an_empty_recording(path: Path) -> None:
-    recording.write(path, Recording(SPEC, StepBlock.empty(SPEC, 0), ONES))
+def test_empty_recording_written_then_read_is_empty(path: Path) -> None:
+    recording.write(path, Recording(SPEC, StepBlock.empty(SPEC, 0), UNIT_WEIGHTS))
     found = recording.read(path)
     assert len(found.rows) == len(found.returns()) == 0
     assert len(found.of_expert().rows) == 0
@@ -132,14 +132,14 @@ def test_an_empty_recording(path: Path) -> None:
 # What cannot be used.
 
 
-def test_a_missing_file(path: Path) -> None:
+def test_read_missing_file_raises(path: Path) -> None:
     with pytest.raises(RecordingError, match=r"expected a recording at .*demo\.npz, found none"):
         recording.read(path)
 
 
-def test_a_damaged_file_is_refused_or_unharmed(path: Path) -> None:
+def test_read_with_one_byte_changed_raises_or_gives_same_content(path: Path) -> None:
     """Wherever a byte is wrong: an error of one kind, or the very same content."""
-    recording.write(path, Recording(SPEC, played(n=40), ONES))
+    recording.write(path, Recording(SPEC, random_steps(n=40), UNIT_WEIGHTS))
     good, truth = path.read_bytes(), recording.read(path).digest
     refused = 0
     for place in range(0, len(good), 7):
@@ -154,14 +154,14 @@ def test_a_damaged_file_is_refused_or_unharmed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, -1, -200])
-def test_a_truncated_file(path: Path, kept: int) -> None:
-    recording.write(path, Recording(SPEC, played(), ONES))
+def test_read_truncated_file_raises(path: Path, kept: int) -> None:
+    recording.write(path, Recording(SPEC, random_steps(), UNIT_WEIGHTS))
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(RecordingError, match=r"demo\.npz: expected a recording"):
         recording.read(path)
 
 
-def test_other_files(path: Path) -> None:
+def test_read_file_of_other_format_raises(path: Path) -> None:
     path.write_text("name,reward\n")
     with pytest.raises(RecordingError, match="expected a recording"):
         recording.read(path)
@@ -174,17 +174,17 @@ def test_other_files(path: Path) -> None:
         recording.read(path)
 
 
-def changed(path: Path, **entries: Any) -> None:
+def write_with_changed_entries(path: Path, **entries: Any) -> None:
     """A recording in which some entries are others, or missing (None)."""
-    recording.write(path, Recording(SPEC, played(n=40), ONES))
+    recording.write(path, Recording(SPEC, random_steps(n=40), UNIT_WEIGHTS))
     with np.load(path) as file:
         content = {name: file[name] for name in file.files} | entries
     np.savez(path, **{name: value for name, value in content.items() if value is not None})
 
 
-def test_a_damaged_length_takes_no_memory(path: Path) -> None:
+def test_read_with_forged_array_shape_raises_before_allocating(path: Path) -> None:
     """The checksums come first: what an entry says of itself is not believed before."""
-    recording.write(path, Recording(SPEC, played(n=30_000), ONES))
+    recording.write(path, Recording(SPEC, random_steps(n=30_000), UNIT_WEIGHTS))
     with np.load(path) as file:
         np.savez(path, **dict(file))  # not compressed, so that the text can be found
     data = path.read_bytes()
@@ -196,27 +196,27 @@ def test_a_damaged_length_takes_no_memory(path: Path) -> None:
         recording.read(path)
 
 
-def test_objects_are_not_unpickled(path: Path) -> None:
-    changed(path, reward=np.array([print], dtype=object))
+def test_read_object_array_raises_without_unpickling(path: Path) -> None:
+    write_with_changed_entries(path, reward=np.array([print], dtype=object))
     with pytest.raises(RecordingError, match="allow_pickle"):
         recording.read(path)
 
 
-def test_another_version(path: Path) -> None:
-    changed(path, version=np.array(2))
+def test_read_other_format_version_raises(path: Path) -> None:
+    write_with_changed_entries(path, version=np.array(2))
     with pytest.raises(RecordingError, match="expected format version 1, got 2"):
         recording.read(path)
 
 
-def test_another_game(path: Path) -> None:
-    recording.write(path, Recording(SPEC, played(), ONES))
+def test_read_recording_of_other_game_raises(path: Path) -> None:
+    recording.write(path, Recording(SPEC, random_steps(), UNIT_WEIGHTS))
     with pytest.raises(
         RecordingError, match=r"expected a recording of 'pixels'.*got one of 'test'"
     ):
         recording.read(path, spec=PIXELS)
 
 
-def test_columns_and_specs_that_are_wrong(path: Path) -> None:
+def test_read_invalid_column_or_spec_raises(path: Path) -> None:
     for name, value, message in (
         ("seq", None, "expected a column 'seq'"),
         ("seq", np.arange(40), "column 'seq'"),
@@ -227,7 +227,7 @@ def test_columns_and_specs_that_are_wrong(path: Path) -> None:
         ("reward_weights", np.array([np.nan]), "expected a weight for each"),
         ("reward_weights", np.array("one"), "demo.npz"),
     ):
-        changed(path, **{name: value})
+        write_with_changed_entries(path, **{name: value})
         with pytest.raises(RecordingError, match=message):
             recording.read(path)
 
@@ -247,17 +247,17 @@ def test_columns_and_specs_that_are_wrong(path: Path) -> None:
         ("kind", 0, "expected the kind"),
     ],
 )
-def test_rows_that_a_gateway_would_refuse(
+def test_write_and_read_invalid_rows_raise(
     path: Path, column: str, value: float, message: str
 ) -> None:
-    block = played(n=40)
+    block = random_steps(n=40)
     values = getattr(block, column)
     row = int(np.argmax(block.kind == STEP))
     values[(row, 0) if values.ndim > 1 else row] = value
     with pytest.raises(RecordingError, match=message):
-        recording.write(path, Recording(SPEC, block, ONES))
+        recording.write(path, Recording(SPEC, block, UNIT_WEIGHTS))
     assert not path.exists()
-    changed(path, **{column: values})
+    write_with_changed_entries(path, **{column: values})
     with pytest.raises(RecordingError, match=message):
         recording.read(path)
 
@@ -265,41 +265,45 @@ def test_rows_that_a_gateway_would_refuse(
 # What is in it.
 
 
-def test_returns_are_those_of_complete_episodes() -> None:
+def test_returns_match_reference_over_complete_episodes() -> None:
     for seed in range(5):
-        block = played(seed=seed)
-        expected = plain_returns(block)
+        block = random_steps(seed=seed)
+        expected = reference_returns(block)
         assert len(expected) > 20
-        assert Recording(SPEC, block, ONES).returns().tolist() == pytest.approx(expected)
+        assert Recording(SPEC, block, UNIT_WEIGHTS).returns().tolist() == pytest.approx(expected)
 
 
-def test_a_stream_that_goes_on_without_an_end_is_no_episode() -> None:
+def test_returns_leave_out_unfinished_episode() -> None:
     block = rows_of(SPEC, (1, 0, EXPERT, 0, 5.0), (2, 0, EXPERT, 1, 7.0), (2, 1, EXPERT, 0, 1.0))
-    assert Recording(SPEC, block, ONES).returns().tolist() == [7.0]
+    assert Recording(SPEC, block, UNIT_WEIGHTS).returns().tolist() == [7.0]
 
 
-def test_the_summary() -> None:
+def test_summary_gives_episodes_steps_and_mean_return() -> None:
     block = rows_of(
         SPEC, (1, 0, EXPERT, 0, 5.0), (1, 1, DQN, 1, 7.0), (1, 2, 0, 0, 0.0), (1, 3, EXPERT, 2, 2.0)
     )
-    assert recording.summary(Recording(SPEC, block, ONES)) == (
+    assert recording.summary(Recording(SPEC, block, UNIT_WEIGHTS)) == (
         "2 complete episodes, steps: 1 of dqn, 2 of expert, mean return 7.0"
     )
 
 
-def test_the_digest_is_of_the_content(path: Path) -> None:
-    first = Recording(SPEC, played(), ONES)
+def test_digest_changes_with_any_content(path: Path) -> None:
+    first = Recording(SPEC, random_steps(), UNIT_WEIGHTS)
     recording.write(path, first)
-    assert recording.read(path).digest == first.digest == Recording(SPEC, played(), ONES).digest
+    assert (
+        recording.read(path).digest
+        == first.digest
+        == Recording(SPEC, random_steps(), UNIT_WEIGHTS).digest
+    )
     others = [
-        Recording(SPEC, played(seed=1), ONES),
-        Recording(SPEC, played(), (2.0,)),
-        Recording(PIXELS, played(PIXELS), ONES),
+        Recording(SPEC, random_steps(seed=1), UNIT_WEIGHTS),
+        Recording(SPEC, random_steps(), (2.0,)),
+        Recording(PIXELS, random_steps(PIXELS), UNIT_WEIGHTS),
     ]
     for name in StepBlock.__slots__:
-        block = played()
+        block = random_steps()
         getattr(block, name)[3] += 1
-        others.append(Recording(SPEC, block, ONES))
+        others.append(Recording(SPEC, block, UNIT_WEIGHTS))
     digests = {other.digest for other in others} | {first.digest}
     assert len(digests) == len(others) + 1
 
@@ -307,7 +311,7 @@ def test_the_digest_is_of_the_content(path: Path) -> None:
 # The expert's part.
 
 
-def test_the_expert_alone() -> None:
+def test_of_expert_keeps_expert_steps_and_their_successors() -> None:
     block = rows_of(
         SPEC,
         (1, 0, EXPERT, 0, 1.0),
@@ -325,7 +329,7 @@ def test_the_expert_alone() -> None:
         (3, 0, EXPERT, 1, 1.0),
         (3, 1, DQN, 0, 1.0),  # the next episode
     )
-    found = Recording(SPEC, block, ONES).of_expert()
+    found = Recording(SPEC, block, UNIT_WEIGHTS).of_expert()
     rows = found.rows
     assert [(int(s), int(q)) for s, q in zip(rows.stream, rows.seq, strict=True)] == [
         (1, 0), (1, 1), (1, 2), (1, 4), (1, 5), (1, 9), (3, 0)
@@ -339,14 +343,14 @@ def test_the_expert_alone() -> None:
     assert block.kind[3] == STEP, "the source is left alone"
 
 
-def test_the_expert_alone_learns_the_same() -> None:
+def test_of_expert_gives_same_n_step_windows_as_all_rows() -> None:
     """Every window that starts at a step of the expert is what it was among all rows."""
     for seed in range(3):
-        block = played(seed=seed)
+        block = random_steps(seed=seed)
         both = Replay(SPEC, 1000, n_step=3, gamma=0.9, seed=1)
         both.append(block)
         alone = Replay(SPEC, 1000, n_step=3, gamma=0.9, seed=1)
-        alone.append(Recording(SPEC, block, ONES).of_expert().rows)
+        alone.append(Recording(SPEC, block, UNIT_WEIGHTS).of_expert().rows)
         alone.check_valid()
         tables = []
         for replay in (both, alone):
@@ -368,7 +372,7 @@ def test_the_expert_alone_learns_the_same() -> None:
 # Rewards.
 
 
-def test_rewards_become_the_runs() -> None:
+def test_with_rewards_scales_and_clips_to_run_settings() -> None:
     block = rows_of(SPEC, (1, 0, EXPERT, 0, 3.0), (1, 1, EXPERT, 0, -8.0))
     first = Recording(SPEC, block, (0.5,))
     assert first.with_rewards((0.5,), None).rows.reward.tolist() == [3.0, -8.0]
@@ -378,7 +382,7 @@ def test_rewards_become_the_runs() -> None:
     assert block.reward.tolist() == [3.0, -8.0], "the source is left alone"
 
 
-def test_components_in_other_proportions_are_refused() -> None:
+def test_with_rewards_in_other_proportions_raises() -> None:
     spec = GameSpec("two", Observation("float32", (1,)), (Discrete("a", 2),), ("speed", "fuel"))
     block = rows_of(spec, (1, 0, EXPERT, 0, 3.0))
     first = Recording(spec, block, (1.0, 0.5))
@@ -390,10 +394,10 @@ def test_components_in_other_proportions_are_refused() -> None:
         silent.with_rewards((1.0, 0.0), None)
 
 
-def test_a_recorder_keeps_copies() -> None:
+def test_recorder_keeps_copies_of_blocks() -> None:
     """What it is shown lies in a ring, and will be overwritten."""
-    block = played()
-    recorder = Recorder(SPEC, ONES)
+    block = random_steps()
+    recorder = Recorder(SPEC, UNIT_WEIGHTS)
     assert len(recorder.recording().rows) == 0
     for start in range(0, len(block), 100):
         part = StepBlock(

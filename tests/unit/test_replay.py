@@ -34,10 +34,12 @@ from tests.support.replay_model import (
 torch.set_num_threads(1)
 
 DQN, EXPERT = Actor.DQN, Actor.EXPERT
-ANYWHERE = pytest.mark.parametrize("mode", modes())
+EACH_MODE = pytest.mark.parametrize("mode", modes())
 
 
-def play(mode: str, *events: tuple[str, Actor], **settings: object) -> tuple[Replay, list[float]]:
+def replay_of_events(
+    mode: str, *events: tuple[str, Actor], **settings: object
+) -> tuple[Replay, list[float]]:
     """A replay of one stream with these events, and the rewards of its steps."""
     replay, games = make(mode, 100, **settings), Games()
     rows = [row for event, actor in events for row in games.play(0, event, actor)]
@@ -57,62 +59,70 @@ def window_at(replay: Replay, place: int) -> dict[str, float]:
 # -- Windows
 
 
-@ANYWHERE
-def test_n_steps(mode: str) -> None:
-    replay, r = play(mode, *[(RUN, DQN)] * 6, n_step=3, gamma=0.5)
+@EACH_MODE
+def test_n_step_window_sums_discounted_rewards(mode: str) -> None:
+    replay, r = replay_of_events(mode, *[(RUN, DQN)] * 6, n_step=3, gamma=0.5)
     window = window_at(replay, 1)
     assert window["returns"] == pytest.approx(r[1] + 0.5 * r[2] + 0.25 * r[3], abs=1e-6)
     assert (window["horizons"], window["discounts"], window["last"]) == (3, 0.125, 4)
     assert window["rewards"] == np.float32(r[1])
 
 
-@ANYWHERE
-def test_a_termination_ends_the_window_and_bootstraps_nothing(mode: str) -> None:
-    replay, r = play(mode, (RUN, DQN), (TERMINATE, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5)
+@EACH_MODE
+def test_termination_ends_window_with_discount_0(mode: str) -> None:
+    replay, r = replay_of_events(
+        mode, (RUN, DQN), (TERMINATE, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5
+    )
     window = window_at(replay, 0)
     assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
     assert (window["horizons"], window["discounts"]) == (2, 0)
     assert window_at(replay, 1)["horizons"] == 1
 
 
-@ANYWHERE
-def test_a_truncation_bootstraps_from_the_final_row(mode: str) -> None:
-    replay, r = play(mode, (RUN, DQN), (TRUNCATE, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5)
+@EACH_MODE
+def test_truncation_ends_window_and_bootstraps_from_final_row(mode: str) -> None:
+    replay, r = replay_of_events(
+        mode, (RUN, DQN), (TRUNCATE, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5
+    )
     window = window_at(replay, 0)
     assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
     assert (window["horizons"], window["discounts"], window["last"]) == (2, 0.25, 2)
 
 
-@ANYWHERE
-def test_a_disconnect_truncates_and_does_not_terminate(mode: str) -> None:
-    replay, r = play(mode, (RUN, DQN), (RUN, DQN), (DISCONNECT, DQN), (RUN, DQN), gamma=0.5)
+@EACH_MODE
+def test_disconnect_is_a_truncation(mode: str) -> None:
+    replay, r = replay_of_events(
+        mode, (RUN, DQN), (RUN, DQN), (DISCONNECT, DQN), (RUN, DQN), gamma=0.5
+    )
     window = window_at(replay, 0)
     assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
     assert (window["horizons"], window["discounts"], window["last"]) == (2, 0.25, 2)
 
 
-@ANYWHERE
-def test_the_newest_step_bootstraps_and_keeps_its_reward_for_later(mode: str) -> None:
-    replay, r = play(mode, (RUN, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5, n_step=5)
+@EACH_MODE
+def test_window_up_to_newest_step_bootstraps_from_it(mode: str) -> None:
+    replay, r = replay_of_events(mode, (RUN, DQN), (RUN, DQN), (RUN, DQN), gamma=0.5, n_step=5)
     window = window_at(replay, 0)
     assert window["returns"] == pytest.approx(r[0] + 0.5 * r[1], abs=1e-6)
     assert (window["horizons"], window["discounts"], window["last"]) == (2, 0.25, 2)
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize(("stop", "horizon", "last"), [(True, 2, 2), (False, 4, 4)])
-def test_a_change_of_actor(mode: str, stop: bool, horizon: int, last: int) -> None:
+def test_window_at_actor_change_stops_if_configured(
+    mode: str, stop: bool, horizon: int, last: int
+) -> None:
     events = [(RUN, EXPERT)] * 2 + [(RUN, DQN)] * 4
-    replay, r = play(mode, *events, n_step=4, gamma=0.5, stop_at_actor_change=stop)
+    replay, r = replay_of_events(mode, *events, n_step=4, gamma=0.5, stop_at_actor_change=stop)
     window = window_at(replay, 0)
     want = sum(0.5**k * r[k] for k in range(horizon))
     assert window["returns"] == pytest.approx(want, abs=1e-6)
     assert (window["horizons"], window["last"], window["actors"]) == (horizon, last, EXPERT)
 
 
-@ANYWHERE
-def test_n_step_and_gamma_may_change_while_running(mode: str) -> None:
-    replay, r = play(mode, *[(RUN, DQN)] * 8, n_step=1, gamma=0.9)
+@EACH_MODE
+def test_n_step_and_gamma_changed_live_take_effect(mode: str) -> None:
+    replay, r = replay_of_events(mode, *[(RUN, DQN)] * 8, n_step=1, gamma=0.9)
     assert window_at(replay, 0)["returns"] == np.float32(r[0])
     replay.n_step, replay.gamma = 5, 1.0
     window = window_at(replay, 0)
@@ -139,9 +149,9 @@ def stacks_at(replay: Replay, place: int) -> tuple[list[int], list[int]]:
     return frames_of(replay, batch.states[at]), frames_of(replay, batch.next_states[at])
 
 
-@ANYWHERE
-def test_the_last_frames_are_stacked_the_oldest_first(mode: str) -> None:
-    replay, _ = play(mode, *[(RUN, DQN)] * 7, frame_stack=3, n_step=2)
+@EACH_MODE
+def test_frame_stack_holds_last_frames_oldest_first(mode: str) -> None:
+    replay, _ = replay_of_events(mode, *[(RUN, DQN)] * 7, frame_stack=3, n_step=2)
     assert replay.sample(5).states.shape == (5, 3, 3, 2)
     assert stacks_at(replay, 3) == ([1, 2, 3], [3, 4, 5])
     # At the start of an episode the first frame is there again and again.
@@ -149,25 +159,25 @@ def test_the_last_frames_are_stacked_the_oldest_first(mode: str) -> None:
     assert stacks_at(replay, 1) == ([0, 0, 1], [1, 2, 3])
 
 
-@ANYWHERE
-def test_stacks_end_where_the_episode_began(mode: str) -> None:
+@EACH_MODE
+def test_frame_stack_does_not_cross_episode_start(mode: str) -> None:
     events = [(RUN, DQN), (RUN, DQN), (TERMINATE, DQN), (RUN, DQN), (RUN, EXPERT), (RUN, DQN)]
-    replay, _ = play(mode, *events, frame_stack=4, n_step=1)
+    replay, _ = replay_of_events(mode, *events, frame_stack=4, n_step=1)
     # Place 3 is the final row; other actors' frames are seen all the same.
     assert stacks_at(replay, 4) == ([4, 4, 4, 4], [4, 4, 4, 5])
     assert stacks_at(replay, 5) == ([4, 4, 4, 5], [4, 4, 5, 6])
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize("end", [TRUNCATE, DISCONNECT])
-def test_the_observation_to_bootstrap_from_is_a_stack_too(mode: str, end: str) -> None:
-    replay, _ = play(mode, (RUN, DQN), (RUN, DQN), (end, DQN), frame_stack=3, n_step=9)
+def test_frame_stack_of_bootstrap_observation_at_truncation(mode: str, end: str) -> None:
+    replay, _ = replay_of_events(mode, (RUN, DQN), (RUN, DQN), (end, DQN), frame_stack=3, n_step=9)
     last = 3 if end == TRUNCATE else 2
     assert stacks_at(replay, 0) == ([0, 0, 0], [last - 2, last - 1, last])
 
 
-@ANYWHERE
-def test_what_was_overwritten_is_no_part_of_a_stack(mode: str) -> None:
+@EACH_MODE
+def test_frame_stack_leaves_out_overwritten_frames(mode: str) -> None:
     replay, games = make(mode, 6, frame_stack=4, n_step=1), Games()
     for _ in range(8):
         replay.append(block_of(games.play(0, RUN)))
@@ -177,7 +187,7 @@ def test_what_was_overwritten_is_no_part_of_a_stack(mode: str) -> None:
     assert stacks_at(replay, 0)[0] == [3, 4, 5, 0]
 
 
-def test_frames_are_stored_once() -> None:
+def test_frame_stack_stores_each_frame_once() -> None:
     heads = (Discrete("buttons", 4),)
     spec = GameSpec("atari", Observation("uint8", (84, 84)), heads)
     one, four = (make("cpu", 1000, spec, frame_stack=k).nbytes for k in (1, 4))
@@ -185,7 +195,7 @@ def test_frames_are_stored_once() -> None:
     assert one < 1000 * (84 * 84 + 100)
 
 
-def test_a_stack_that_makes_no_sense() -> None:
+def test_frame_stack_0_raises() -> None:
     with pytest.raises(ValueError, match="frame_stack: expected at least 1, got 0"):
         make("cpu", 10, frame_stack=0)
 
@@ -193,8 +203,8 @@ def test_a_stack_that_makes_no_sense() -> None:
 # -- What may be sampled
 
 
-@ANYWHERE
-def test_nothing_to_sample(mode: str) -> None:
+@EACH_MODE
+def test_sample_without_complete_step_raises(mode: str) -> None:
     replay, games = make(mode, 10), Games()
     with pytest.raises(ValueError, match="nothing to sample: none of the 0"):
         replay.sample(4)
@@ -208,8 +218,8 @@ def test_nothing_to_sample(mode: str) -> None:
     assert replay.sample(4).indices.tolist() == [0, 0, 0, 0]
 
 
-@ANYWHERE
-def test_steps_without_a_successor_are_never_drawn(mode: str) -> None:
+@EACH_MODE
+def test_sample_never_draws_steps_without_successor(mode: str) -> None:
     """Some, so that draws are repeated, and most, so that the complete ones are listed."""
     for lonely in (20, 2000):
         replay, games = make(mode, 5000), Games()
@@ -221,7 +231,7 @@ def test_steps_without_a_successor_are_never_drawn(mode: str) -> None:
         assert int(drawn.horizons.min()) == 1
 
 
-def test_an_empty_block_changes_nothing() -> None:
+def test_append_empty_block_changes_nothing() -> None:
     replay, games = make("cpu", 10), Games()
     replay.append(block_of([]))
     replay.append(block_of(games.play_at_random(5, odds=0)))
@@ -230,14 +240,14 @@ def test_an_empty_block_changes_nothing() -> None:
     assert len(replay) == 5
 
 
-@ANYWHERE
-def test_a_block_larger_than_the_replay(mode: str) -> None:
+@EACH_MODE
+def test_append_block_larger_than_capacity_matches_model(mode: str) -> None:
     games, model, replay = Games(), Model(16), make(mode, 16)
     feed(replay, model, games.play_at_random(100), (1000,))
     assert_alike(replay, model)
 
 
-def test_the_oldest_rows_make_room() -> None:
+def test_append_when_full_overwrites_oldest_rows() -> None:
     games, model, replay = Games(), Model(10), make("cpu", 10)
     feed(replay, model, games.play_at_random(10, slots=1, odds=0))
     assert replay.rows().seq.tolist() == list(range(10))
@@ -248,8 +258,8 @@ def test_the_oldest_rows_make_room() -> None:
 # -- Counts
 
 
-def test_composition() -> None:
-    replay, _ = play("cpu", *[(RUN, DQN)] * 3, (TRUNCATE, EXPERT))
+def test_actor_composition_counts_steps_without_final_rows() -> None:
+    replay, _ = replay_of_events("cpu", *[(RUN, DQN)] * 3, (TRUNCATE, EXPERT))
     got = replay.actor_composition()
     assert (got.total, got.dqn, got.expert) == (4, 3, 1), "the final row is not counted"
     assert (got.frac_dqn, got.frac_expert) == (0.75, 0.25)
@@ -257,8 +267,8 @@ def test_composition() -> None:
     assert (empty.total, empty.frac_dqn, empty.frac_expert) == (0, 0, 0)
 
 
-@ANYWHERE
-def test_counts_equal_a_recount_after_many_wraps(mode: str) -> None:
+@EACH_MODE
+def test_actor_composition_after_many_wraps_equals_recount(mode: str) -> None:
     games, replay = Games(seed=1), make(mode, 257)
     for _ in range(40):
         replay.append(block_of(games.play_at_random(int(games.rng.integers(1, 200)), odds=0.3)))
@@ -268,7 +278,7 @@ def test_counts_equal_a_recount_after_many_wraps(mode: str) -> None:
         replay.check_valid()
 
 
-def test_bytes_a_step() -> None:
+def test_replay_memory_is_825_bytes_per_step_of_195_floats() -> None:
     heads = (Discrete("buttons", 4), Continuous("spin", -1, 1, 1))
     spec = GameSpec("arcade", Observation("float32", (195,)), heads)
     replay = make("cpu", 1000, spec)
@@ -281,7 +291,7 @@ def test_bytes_a_step() -> None:
 # -- Distribution
 
 
-def scattered(mode: str, **settings: object) -> tuple[Replay, Model]:
+def wrapped_replay_and_model(mode: str, **settings: object) -> tuple[Replay, Model]:
     """A replay that went round several times, of which a part cannot be sampled."""
     games, model, replay = Games(seed=8), Model(300), make(mode, 300, **settings)
     feed(replay, model, games.play_at_random(1500, slots=20, odds=0.15), (50,))
@@ -290,7 +300,7 @@ def scattered(mode: str, **settings: object) -> tuple[Replay, Model]:
     return replay, model
 
 
-def drawn(replay: Replay, draws: int = 200_000, batch_size: int = 8192) -> np.ndarray:
+def sample_counts(replay: Replay, draws: int = 200_000, batch_size: int = 8192) -> np.ndarray:
     counts = np.zeros(replay.capacity_steps, np.int64)
     for _ in range(draws // batch_size):
         places = replay.sample(batch_size).indices.cpu().numpy()
@@ -298,17 +308,17 @@ def drawn(replay: Replay, draws: int = 200_000, batch_size: int = 8192) -> np.nd
     return counts
 
 
-@ANYWHERE
-def test_sampling_is_uniform_over_complete_steps(mode: str) -> None:
-    replay, model = scattered(mode)
-    counts = drawn(replay)
+@EACH_MODE
+def test_sample_is_uniform_over_complete_steps(mode: str) -> None:
+    replay, model = wrapped_replay_and_model(mode)
+    counts = sample_counts(replay)
     complete = {id(row) for row in model.complete()}
     where = [place for place in range(300) if id(model.at_place(place)) in complete]
     assert counts.sum() == counts[where].sum()
     assert chi_square_fits(counts[where], counts.sum() / len(where))
 
 
-def test_the_chi_square_test_can_fail() -> None:
+def test_chi_square_fits_rejects_skewed_counts() -> None:
     rng = np.random.default_rng(0)
     fair = np.bincount(rng.integers(0, 300, 200_000), minlength=300)
     assert chi_square_fits(fair, 200_000 / 300)
@@ -317,11 +327,11 @@ def test_the_chi_square_test_can_fail() -> None:
     assert not chi_square_fits(np.full(300, 667), 667), "too even to be drawn at random"
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize("batch_size", [4, 100, 8192])
-def test_a_share_for_an_actor(mode: str, batch_size: int) -> None:
-    replay, model = scattered(mode, actor_share={EXPERT: 0.25})
-    counts = drawn(replay, 200_000 if batch_size == 8192 else 40 * batch_size, batch_size)
+def test_actor_share_is_exact_in_batch_and_uniform_within_actor(mode: str, batch_size: int) -> None:
+    replay, model = wrapped_replay_and_model(mode, actor_share={EXPERT: 0.25})
+    counts = sample_counts(replay, 200_000 if batch_size == 8192 else 40 * batch_size, batch_size)
     by_actor = {DQN: [], EXPERT: []}
     complete = {id(row) for row in model.complete()}
     for place in range(300):
@@ -336,7 +346,7 @@ def test_a_share_for_an_actor(mode: str, batch_size: int) -> None:
             assert chi_square_fits(of_actor, of_actor.mean())
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize(
     ("shares", "want"),
     [
@@ -347,24 +357,26 @@ def test_a_share_for_an_actor(mode: str, batch_size: int) -> None:
         ({DQN: 1.0}, 0),
     ],
 )
-def test_shares_in_rows(mode: str, shares: dict[Actor, float], want: int) -> None:
-    replay, _ = scattered(mode, actor_share=shares)
+def test_actor_share_is_rounded_to_whole_rows(
+    mode: str, shares: dict[Actor, float], want: int
+) -> None:
+    replay, _ = wrapped_replay_and_model(mode, actor_share=shares)
     for _ in range(5):
         assert int((replay.sample(40).actors == EXPERT).sum()) == want
 
 
-@ANYWHERE
-def test_shares_that_leave_a_rest_draw_it_from_everybody(mode: str) -> None:
-    replay, _ = scattered(mode, actor_share={DQN: 0.4, EXPERT: 0.4})
+@EACH_MODE
+def test_actor_share_remainder_is_drawn_from_all_actors(mode: str) -> None:
+    replay, _ = wrapped_replay_and_model(mode, actor_share={DQN: 0.4, EXPERT: 0.4})
     experts = [int((replay.sample(100).actors == EXPERT).sum()) for _ in range(20)]
     assert all(40 <= n <= 60 for n in experts)
     assert len(set(experts)) > 1
 
 
-@ANYWHERE
+@EACH_MODE
 @pytest.mark.parametrize("who", [DQN, EXPERT])
-def test_an_actor_with_nothing_to_sample_leaves_its_share(mode: str, who: Actor) -> None:
-    replay, _ = play(mode, *[(RUN, who)] * 5, actor_share={EXPERT: 0.25})
+def test_actor_share_of_actor_without_samples_goes_to_other(mode: str, who: Actor) -> None:
+    replay, _ = replay_of_events(mode, *[(RUN, who)] * 5, actor_share={EXPERT: 0.25})
     assert replay.sample(40).actors.tolist() == [who] * 40
     # A step that cannot be sampled yet is nothing to sample.
     other = Actor(3 - who)
@@ -373,15 +385,15 @@ def test_an_actor_with_nothing_to_sample_leaves_its_share(mode: str, who: Actor)
     assert replay.sample(40).actors.tolist() == [who] * 40
 
 
-def test_shares_may_change_while_running() -> None:
-    replay, _ = scattered("cpu")
+def test_actor_share_changed_live_takes_effect() -> None:
+    replay, _ = wrapped_replay_and_model("cpu")
     replay.actor_share = {EXPERT: 0.5}
     assert int((replay.sample(100).actors == EXPERT).sum()) == 50
 
 
-def test_a_seed_repeats_and_no_seed_does_not() -> None:
+def test_sample_is_repeatable_with_seed_only() -> None:
     def draw(seed: int | None) -> list[int]:
-        return play("cpu", *[(RUN, DQN)] * 50, seed=seed)[0].sample(32).indices.tolist()
+        return replay_of_events("cpu", *[(RUN, DQN)] * 50, seed=seed)[0].sample(32).indices.tolist()
 
     assert draw(3) == draw(3) != draw(4)
     assert draw(None) != draw(None)
@@ -390,9 +402,9 @@ def test_a_seed_repeats_and_no_seed_does_not() -> None:
 # -- Batches
 
 
-@ANYWHERE
-def test_shapes_and_dtypes(mode: str) -> None:
-    replay, _ = scattered(mode)
+@EACH_MODE
+def test_batch_has_documented_shapes_and_dtypes(mode: str) -> None:
+    replay, _ = wrapped_replay_and_model(mode)
     batch = replay.sample(8)
     shapes = {f.name: tuple(getattr(batch, f.name).shape) for f in fields(batch)}
     assert shapes == {
@@ -415,7 +427,9 @@ def test_shapes_and_dtypes(mode: str) -> None:
     ("heads", "discrete", "continuous"),
     [((Discrete("a", 3),), 1, 0), ((Continuous("b", -1.0, 1.0, 3),), 0, 3)],
 )
-def test_games_with_one_kind_of_head(heads: tuple, discrete: int, continuous: int) -> None:
+def test_batch_of_game_with_one_kind_of_head_has_empty_other_part(
+    heads: tuple, discrete: int, continuous: int
+) -> None:
     spec = GameSpec("one", Observation("float32", (2,)), heads)
     games, replay = Games(spec), make("cpu", 50, spec)
     replay.append(block_of(games.play_at_random(30), spec))
@@ -423,8 +437,8 @@ def test_games_with_one_kind_of_head(heads: tuple, discrete: int, continuous: in
     assert (batch.discrete.shape, batch.continuous.shape) == ((5, discrete), (5, continuous))
 
 
-@ANYWHERE
-def test_bytes_stay_bytes(mode: str) -> None:
+@EACH_MODE
+def test_uint8_observations_stay_uint8_in_batch(mode: str) -> None:
     games, model, replay = Games(PIXELS), Model(40), make(mode, 40, PIXELS)
     feed(replay, model, games.play_at_random(100))
     batch = replay.sample(8)
@@ -433,10 +447,10 @@ def test_bytes_stay_bytes(mode: str) -> None:
     assert_alike(replay, model)
 
 
-@ANYWHERE
-def test_a_batch_stays_as_it_is(mode: str) -> None:
+@EACH_MODE
+def test_batch_is_not_changed_by_later_samples_and_appends(mode: str) -> None:
     """Neither later samples nor overwriting touch a batch that somebody holds."""
-    replay, _ = scattered(mode)
+    replay, _ = wrapped_replay_and_model(mode)
     held = [replay.sample(64) for _ in range(6)]
     copies = [Batch(*(getattr(b, f.name).clone() for f in fields(b))) for b in held]
     replay.append(block_of(Games(seed=99).play_at_random(400)))
@@ -447,7 +461,7 @@ def test_a_batch_stays_as_it_is(mode: str) -> None:
             assert torch.equal(getattr(batch, f.name), getattr(copy, f.name)), f.name
 
 
-def test_blocks_may_be_used_again() -> None:
+def test_append_copies_the_block() -> None:
     """The replay copies: the block's memory is the step ring's."""
     replay, games = make("cpu", 20), Games()
     block = block_of([row for _ in range(10) for row in games.play(0, RUN)])
@@ -479,7 +493,7 @@ def test_blocks_may_be_used_again() -> None:
         ("status", 3, 3, r"row 3 .* expected the status 0 .* got 3"),
     ],
 )
-def test_a_bad_row_is_named_and_nothing_is_stored(
+def test_append_invalid_row_raises_and_stores_nothing(
     column: str, row: int, value: int, message: str
 ) -> None:
     replay, games = make("cpu", 50), Games()
@@ -488,16 +502,18 @@ def test_a_bad_row_is_named_and_nothing_is_stored(
     block = block_of([*rows, *games.play(40, TRUNCATE, EXPERT)])
     assert block.kind.tolist() == [STEP] * 6 + [FINAL]
     getattr(block, column)[row] = value
-    before = {name: value.copy() for name, value in columns(replay).items()}
+    before = {name: value.copy() for name, value in stored_columns(replay).items()}
     with pytest.raises(ValueError, match=message):
         replay.append(block)
-    assert all(np.array_equal(value, before[name]) for name, value in columns(replay).items())
+    assert all(
+        np.array_equal(value, before[name]) for name, value in stored_columns(replay).items()
+    )
     replay.check_valid()
     replay.append(block_of([*rows, *Games().play(41, RUN)]))
     replay.check_valid()
 
 
-def columns(replay: Replay) -> dict[str, np.ndarray]:
+def stored_columns(replay: Replay) -> dict[str, np.ndarray]:
     kept = vars(replay) | vars(replay._rows)
     stores = {k: v.numpy() for k, v in kept.items() if torch.is_tensor(v)}
     assert {"obs", "action", "meta", "_stream", "_seq"} <= stores.keys()
@@ -517,7 +533,7 @@ def columns(replay: Replay) -> dict[str, np.ndarray]:
         ("actor", np.ones(1, np.uint8)),
     ],
 )
-def test_a_block_of_another_shape_is_refused(column: str, wrong: np.ndarray) -> None:
+def test_append_block_of_wrong_shape_or_dtype_raises(column: str, wrong: np.ndarray) -> None:
     block = block_of(Games().play_at_random(4, odds=0))
     object.__setattr__(block, column, wrong)
     replay = make("cpu", 20)
@@ -538,23 +554,23 @@ def test_a_block_of_another_shape_is_refused(column: str, wrong: np.ndarray) -> 
         ("actor_share", {DQN: 0.6, EXPERT: 0.6}, "at most 1 together"),
     ],
 )
-def test_settings_that_make_no_sense(setting: str, value: object, message: str) -> None:
+def test_setting_out_of_range_raises(setting: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make("cpu", 10, **{setting: value})
-    replay, _ = scattered("cpu")
+    replay, _ = wrapped_replay_and_model("cpu")
     setattr(replay, setting, value)
     with pytest.raises(ValueError, match=message):
         replay.sample(4)
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 2**31])
-def test_a_capacity_that_makes_no_sense(capacity: int) -> None:
+def test_capacity_out_of_range_raises(capacity: int) -> None:
     with pytest.raises(ValueError, match=f"capacity_steps: expected 2 to .* got {capacity}"):
         make("cpu", capacity)
 
 
-def test_a_batch_of_nothing() -> None:
-    replay, _ = scattered("cpu")
+def test_sample_batch_size_0_raises() -> None:
+    replay, _ = wrapped_replay_and_model("cpu")
     with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         replay.sample(0)
 
@@ -580,9 +596,11 @@ CORRUPTIONS: dict[str, Callable[[Replay], object]] = {
     "a link back": lambda r: r._rows._previous[5].add_(1),
     "a link back that is missing": lambda r: r._rows._previous[5].fill_(-1),
     "a link back that should not be": lambda r: r._rows._previous[0].fill_(5),
-    "a priority of no row": lambda r: priority(r, DQN, 200).fill_(1),
-    "a priority in another's tree": lambda r: priority(r, other(actor_at(r, 5)), 5).fill_(1),
-    "no priority": lambda r: priority(r, actor_at(r, 5), 5).fill_(0),
+    "a priority of no row": lambda r: priority_entry(r, DQN, 200).fill_(1),
+    "a priority in another's tree": lambda r: priority_entry(
+        r, other_actor(actor_at(r, 5)), 5
+    ).fill_(1),
+    "no priority": lambda r: priority_entry(r, actor_at(r, 5), 5).fill_(0),
 }
 
 
@@ -590,11 +608,11 @@ def actor_at(replay: Replay, place: int) -> Actor:
     return Actor(int(replay._actors.tags[place]) & 0x7F)
 
 
-def other(who: Actor) -> Actor:
+def other_actor(who: Actor) -> Actor:
     return Actor(3 - who)
 
 
-def priority(replay: Replay, who: Actor, place: int) -> Tensor:
+def priority_entry(replay: Replay, who: Actor, place: int) -> Tensor:
     """That of a place in the tree of an actor, without regard for the sums above it."""
     assert replay._priorities is not None
     tree = replay._priorities._tree
@@ -603,7 +621,7 @@ def priority(replay: Replay, who: Actor, place: int) -> Tensor:
 
 
 @pytest.mark.parametrize("what", CORRUPTIONS)
-def test_check_valid_sees_each_corruption(what: str) -> None:
+def test_check_valid_of_corrupted_replay_raises(what: str) -> None:
     replay = make("cpu", 300, priority_alpha=0.5, frame_stack=2)
     replay.append(block_of(Games().play_at_random(100, odds=0, slots=2)))
     replay.check_valid()

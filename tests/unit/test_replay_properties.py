@@ -60,7 +60,7 @@ QUIET = settings(
     stop=st.booleans(),
     stack=st.integers(1, 4),
 )
-def test_equals_the_model(
+def test_replay_of_random_events_equals_model(
     mode: str,
     events: list[tuple[int, str, int]],
     capacity: int,
@@ -83,7 +83,9 @@ def test_equals_the_model(
 @pytest.mark.parametrize("spec", [SPEC, PIXELS], ids=["float32", "uint8"])
 @pytest.mark.parametrize("capacity", [7, 100, 1000])
 @pytest.mark.parametrize("odds", [0.02, 0.5])
-def test_equals_the_model_at_every_moment(mode: str, spec, capacity: int, odds: float) -> None:
+def test_replay_with_changing_settings_equals_model_repeatedly(
+    mode: str, spec, capacity: int, odds: float
+) -> None:
     """Many times round the ring, compared again and again on the way, settings changed too."""
     games, model = Games(spec, seed=capacity), Model(capacity)
     replay = make(mode, capacity, spec)
@@ -117,7 +119,7 @@ TD_ERROR = st.one_of(
     shares=SHARES,
     top=st.sampled_from([1, 3, 8192]),
 )
-def test_priorities_equal_the_model(
+def test_priorities_of_random_events_equal_model(
     mode: str,
     moments: list[tuple[list[tuple[int, str, int]], list[float]]],
     capacity: int,
@@ -146,7 +148,7 @@ def test_priorities_equal_the_model(
 
 @pytest.mark.parametrize("mode", modes())
 @pytest.mark.parametrize("capacity", [7, 100, 1000])
-def test_priorities_equal_the_model_many_times_round(mode: str, capacity: int) -> None:
+def test_priorities_after_many_wraps_equal_model(mode: str, capacity: int) -> None:
     games, model = Games(seed=capacity), Model(capacity, 0.6)
     replay, rng = make(mode, capacity, priority_alpha=0.6), np.random.default_rng(1)
     for moment in range(12):
@@ -168,7 +170,7 @@ def test_priorities_equal_the_model_many_times_round(mode: str, capacity: int) -
     other=st.lists(st.integers(1, 70), min_size=1, max_size=4),
     capacity=st.integers(2, 60),
 )
-def test_blocks_do_not_matter(
+def test_replay_is_independent_of_block_sizes(
     events: list[tuple[int, str, int]], one: list[int], other: list[int], capacity: int
 ) -> None:
     games = Games()
@@ -368,14 +370,14 @@ PRIORITY_MUTATIONS = [
 ]
 
 
-def compare_on_the_way() -> None:
+def compare_while_filling() -> None:
     games, model, replay = Games(seed=3), Model(60), make("cpu", 60, frame_stack=3)
     for _ in range(10):
         feed(replay, model, games.play_at_random(50, slots=9, odds=0.2), (5, 9))
         assert_alike(replay, model)
 
 
-def compare_priorities_on_the_way() -> None:
+def compare_priorities_while_filling() -> None:
     games, model = Games(seed=3), Model(60, 0.6)
     replay = make("cpu", 60, priority_alpha=0.6, actor_share={Actor.EXPERT: 0.25})
     for _ in range(10):
@@ -387,24 +389,24 @@ def compare_priorities_on_the_way() -> None:
         assert_alike(replay, model)
 
 
-def test_the_comparison_passes_unbroken() -> None:
-    compare_on_the_way()
-    compare_priorities_on_the_way()
+def test_model_comparison_of_unchanged_code_passes() -> None:
+    compare_while_filling()
+    compare_priorities_while_filling()
 
 
 @pytest.mark.parametrize("break_it", PRIORITY_MUTATIONS, ids=lambda f: f.__name__)
-def test_the_comparison_of_priorities_sees(
+def test_model_comparison_detects_priority_mutation(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_it(monkeypatch)
     with pytest.raises(AssertionError):
-        compare_priorities_on_the_way()
+        compare_priorities_while_filling()
 
 
 @pytest.mark.parametrize("break_it", MUTATIONS, ids=lambda f: f.__name__)
-def test_the_comparison_sees(
+def test_model_comparison_detects_mutation(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_it(monkeypatch)
     with pytest.raises(AssertionError):
-        compare_on_the_way()
+        compare_while_filling()

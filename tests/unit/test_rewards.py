@@ -10,7 +10,7 @@ from tests.support.frame_loop import REWARDS, World
     ("reward", "clip", "expected"),
     [([1, 1, 1], None, 2 - 3 + 1), ([1, 0, 0], 1.0, 1), ([0, 5, 0], 1.0, -1), ([1, 0, 2], 10.0, 4)],
 )
-def test_rewards_are_weighted_then_clipped(
+def test_rewards_are_weighted_then_clipped_but_returns_are_not(
     reward: list[float], clip: float | None, expected: float
 ) -> None:
     world = World(

@@ -15,7 +15,7 @@ from tests.support.worlds import SPEC, numbered
 CAPACITY = 12
 
 
-def stored(*sizes: int, frame_stack: int = 1) -> tuple[RowStore, StepBlock, int]:
+def store_of_blocks(*sizes: int, frame_stack: int = 1) -> tuple[RowStore, StepBlock, int]:
     """A store after blocks of one stream, all rows that were written, and the oldest serial."""
     store, table = RowStore(SPEC, CAPACITY, torch.device("cpu"), frame_stack), StreamTable()
     first, blocks, oldest = 0, [], 0
@@ -35,8 +35,8 @@ def places(first: int, stop: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sizes", [(5,), (12,), (7, 4), (9, 9), (12, 12, 1)])
-def test_rows_are_read_back_from_their_places_round_the_end(sizes: tuple[int, ...]) -> None:
-    store, rows, oldest = stored(*sizes)
+def test_rows_written_around_the_end_are_read_back(sizes: tuple[int, ...]) -> None:
+    store, rows, oldest = store_of_blocks(*sizes)
     kept, total = rows.rows(oldest, len(rows)), len(rows)
     at = places(oldest, total)
     stream, seq = store.identify(at)
@@ -52,15 +52,15 @@ def test_rows_are_read_back_from_their_places_round_the_end(sizes: tuple[int, ..
     store.check_valid(at, oldest)
 
 
-def test_a_block_links_the_last_step_of_the_block_before_it() -> None:
-    store, _, _ = stored(3)
+def test_write_links_last_step_of_previous_block() -> None:
+    store, _, _ = store_of_blocks(3)
     assert store.meta_rows(places(2, 3))["next"].tolist() == [NONE]
-    store, _, _ = stored(3, 1)
+    store, _, _ = store_of_blocks(3, 1)
     assert store.meta_rows(places(2, 3))["next"].tolist() == [3]
 
 
-def test_stacks_begin_with_the_oldest_frame_that_is_still_there() -> None:
-    store, rows, oldest = stored(9, 9, frame_stack=3)
+def test_frame_stack_starts_at_oldest_stored_frame() -> None:
+    store, rows, oldest = store_of_blocks(9, 9, frame_stack=3)
     assert oldest == 6
     found = store.observations(torch.from_numpy(places(6, 9))).flatten(2)
     for stack, serials in zip(found, [(6, 6, 6), (6, 6, 7), (6, 7, 8)], strict=True):
@@ -68,15 +68,15 @@ def test_stacks_begin_with_the_oldest_frame_that_is_still_there() -> None:
     store.check_valid(places(6, 18), oldest)
 
 
-def test_bytes_are_those_of_the_columns() -> None:
-    one, stacked = stored(3)[0].nbytes, stored(3, frame_stack=2)[0].nbytes
+def test_nbytes_equals_sum_of_columns() -> None:
+    one, stacked = store_of_blocks(3)[0].nbytes, store_of_blocks(3, frame_stack=2)[0].nbytes
     row = SPEC.observation_size * SPEC.observation_dtype.itemsize + 4 * SPEC.action_width
     assert one == CAPACITY * (row + 16 + 8 + 4)
     assert stacked == one + CAPACITY * 8
 
 
-def test_a_link_that_is_wrong_is_noticed() -> None:
-    store, _, oldest = stored(9)
+def test_check_valid_with_wrong_link_raises() -> None:
+    store, _, oldest = store_of_blocks(9)
     store.meta[3, 0] += 1
     with pytest.raises(AssertionError, match="gap"):
         store.check_valid(places(0, 9), oldest)

@@ -12,21 +12,21 @@ from config.models import Schedule
     ("at", "expected"),
     [(0, 0.5), (1, 0.4955), (50, 0.275), (99, 0.0545), (100, 0.05), (101, 0.05), (10**12, 0.05)],
 )
-def test_a_straight_line_and_then_its_end(at: int, expected: float) -> None:
+def test_linear_interpolates_then_stays_at_end(at: int, expected: float) -> None:
     assert linear(0.5, 0.05, 100, at) == pytest.approx(expected)
 
 
-def test_it_may_rise() -> None:
+def test_linear_may_rise() -> None:
     assert linear(0.0, 1.0, 4, 3) == 0.75
 
 
 @pytest.mark.parametrize("at", [0, 1, 1000])
-def test_no_frames_means_the_end_at_once(at: int) -> None:
+def test_linear_over_zero_frames_is_end_value(at: int) -> None:
     assert linear(0.5, 0.05, 0, at) == 0.05
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 10**9), st.integers(0, 10**10))
-def test_it_stays_between_its_ends_and_hits_both(
+def test_linear_stays_within_and_reaches_both_ends(
     start: float, end: float, frames: int, at: int
 ) -> None:
     slack = 1e-12
@@ -38,7 +38,7 @@ def test_it_stays_between_its_ends_and_hits_both(
 @pytest.mark.parametrize(
     ("at", "expected"), [(0, 1.0), (500, 1.0), (501, 0.9), (505, 0.5), (510, 0.0), (10**9, 0.0)]
 )
-def test_a_schedule_may_stay_at_its_start_first(at: int, expected: float) -> None:
+def test_scheduled_with_hold_stays_at_start_first(at: int, expected: float) -> None:
     held = Schedule(start=1.0, end=0.0, frames=10, hold=500)
     assert scheduled(held, at) == pytest.approx(expected)
     assert scheduled(Schedule(start=1.0, end=0.0, frames=10), 1) == 0.9
@@ -48,7 +48,7 @@ def test_a_schedule_may_stay_at_its_start_first(at: int, expected: float) -> Non
     ("update", "expected"),
     [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (9, 0.55), (14, 0.1), (10**9, 0.1)],
 )
-def test_warm_up_and_half_a_cosine(update: int, expected: float) -> None:
+def test_learning_rate_warms_up_then_decays_by_half_cosine(update: int, expected: float) -> None:
     """Four updates up to 1, then ten down to 0.1: halfway down in the middle."""
     assert learning_rate(1.0, 0.1, 4, 10, update) == pytest.approx(expected)
 
@@ -57,9 +57,9 @@ def test_warm_up_and_half_a_cosine(update: int, expected: float) -> None:
     ("update", "expected"),
     [(3, 1.0), (9, 0.55), (14, 1.0), (19, 0.55), (10**9 + 4, 1.0)],
 )
-def test_a_cosine_may_begin_again(update: int, expected: float) -> None:
+def test_learning_rate_with_restarts_repeats_cosine(update: int, expected: float) -> None:
     assert learning_rate(1.0, 0.1, 4, 10, update, restarts=True) == pytest.approx(expected)
 
 
-def test_without_a_cosine_the_rate_stays() -> None:
+def test_learning_rate_without_cosine_is_constant() -> None:
     assert [learning_rate(0.5, 0.1, 0, None, update) for update in (0, 10**9)] == [0.5, 0.5]

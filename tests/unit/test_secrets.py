@@ -12,7 +12,7 @@ from config.secrets import KEYS, with_secrets
 from tests.support.dotted import dotted
 
 
-def configured(**values: object) -> Config:
+def config_with(**values: object) -> Config:
     return config_from(dotted(values))
 
 
@@ -22,26 +22,26 @@ def secret(config: Config, key: str) -> str | None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_token_is_read_from_its_file(key: str, tmp_path: Path) -> None:
+def test_token_is_read_from_file_and_hidden_in_repr(key: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("open sesame ü\r\n")
-    config = configured(**{f"{key}_file": str(path)})
+    config = config_with(**{f"{key}_file": str(path)})
     assert secret(config, key) is None
     found = with_secrets(config)
     assert secret(found, key) == "open sesame ü"
     assert "sesame" not in repr(found) + to_toml(found)
     other = next(k for k in KEYS if k != key)
     assert secret(found, other) is None
-    assert with_secrets(configured()) == configured()
+    assert with_secrets(config_with()) == config_with()
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_message_says_which_file_was_looked_at(
+def test_token_file_missing_error_names_absolute_path(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        with_secrets(configured(**{f"{key}_file": "secrets/word"}))
+        with_secrets(config_with(**{f"{key}_file": "secrets/word"}))
     expected = f"{key}_file: cannot read {tmp_path / 'secrets/word'}: No such file or directory"
     assert str(caught.value) == expected
 
@@ -58,31 +58,31 @@ def test_a_message_says_which_file_was_looked_at(
         (b"\xff\xfe", "not UTF-8"),
     ],
 )
-def test_a_file_without_one_is_refused(
+def test_token_file_with_invalid_content_raises(
     key: str, content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=message) as caught:
-        with_secrets(configured(**{f"{key}_file": str(path)}))
+        with_secrets(config_with(**{f"{key}_file": str(path)}))
     assert f"{key}_file" in str(caught.value)
     assert str(path) in str(caught.value)
     assert "xxxx" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_both_ways_at_once_are_refused(key: str, tmp_path: Path) -> None:
+def test_token_and_token_file_both_set_raises(key: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("from the file")
     with pytest.raises(ConfigError, match="both set") as caught:
-        with_secrets(configured(**{key: "by the variable", f"{key}_file": str(path)}))
+        with_secrets(config_with(**{key: "by the variable", f"{key}_file": str(path)}))
     assert "by the variable" not in str(caught.value)
 
 
-def test_a_token_that_is_too_short_is_not_shown(tmp_path: Path) -> None:
+def test_token_too_short_raises_without_showing_it(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("short")
     with pytest.raises(ConfigError, match="control_token: expected text") as caught:
-        with_secrets(configured(server__control_token_file=str(path)))
+        with_secrets(config_with(server__control_token_file=str(path)))
     assert "short" not in str(caught.value).replace(str(path), "")

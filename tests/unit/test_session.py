@@ -65,18 +65,18 @@ def frames(seq: int = 0, **fields: Any) -> bytes:
     return pack(3, seq, *all_fields.values())
 
 
-def new(**options: Any) -> ServerSession:
+def new_session(**options: Any) -> ServerSession:
     return ServerSession(**{"max_message_bytes": MAX_BYTES} | options)
 
 
-def playing(**fields: Any) -> ServerSession:
-    out = new()
+def playing_session(**fields: Any) -> ServerSession:
+    out = new_session()
     list(out.receive(hello(**fields)))
     out.welcomed()
     return out
 
 
-def play(out: ServerSession, *sent: bytes) -> list[Any]:
+def receive_and_answer(out: ServerSession, *sent: bytes) -> list[Any]:
     """Feed messages and answer each at once."""
     got = []
     for data in sent:
@@ -89,7 +89,7 @@ def play(out: ServerSession, *sent: bytes) -> list[Any]:
     return got
 
 
-def refusal(out: ServerSession, data: bytes) -> RemoteError:
+def remote_error(out: ServerSession, data: bytes) -> RemoteError:
     with pytest.raises(RemoteError) as caught:
         list(out.receive(data))
     return caught.value
@@ -101,12 +101,12 @@ def refusal(out: ServerSession, data: bytes) -> RemoteError:
 EVENTS = ("HELLO", "FRAME", "FRAMES", "PING", "BYE", "welcome", "error")
 HELLO, WELCOME, PLAYING, CLOSED = State
 IGNORED = "ignored"
-OURS = "a bug of ours"
+LOCAL_ERROR = "a bug of ours"
 EXPECTED: dict[State, tuple[State | str, ...]] = {
-    HELLO: (WELCOME, *["hello_first"] * 4, OURS, CLOSED),
+    HELLO: (WELCOME, *["hello_first"] * 4, LOCAL_ERROR, CLOSED),
     WELCOME: ("hello_twice", "welcome_first", "welcome_first", WELCOME, CLOSED, PLAYING, CLOSED),
-    PLAYING: ("hello_twice", PLAYING, PLAYING, PLAYING, CLOSED, OURS, CLOSED),
-    CLOSED: (*[IGNORED] * 5, OURS, CLOSED),
+    PLAYING: ("hello_twice", PLAYING, PLAYING, PLAYING, CLOSED, LOCAL_ERROR, CLOSED),
+    CLOSED: (*[IGNORED] * 5, LOCAL_ERROR, CLOSED),
 }
 SENT = {
     "HELLO": hello(),
@@ -115,11 +115,11 @@ SENT = {
     "PING": pack(4, 1),
     "BYE": pack(5),
 }
-YIELDS = {"HELLO": HelloFields, "FRAME": Frame, "FRAMES": Frames, "PING": Ping, "BYE": Bye}
+MESSAGE_CLASSES = {"HELLO": HelloFields, "FRAME": Frame, "FRAMES": Frames, "PING": Ping, "BYE": Bye}
 
 
-def in_state(state: State) -> ServerSession:
-    out = new()
+def session_in_state(state: State) -> ServerSession:
+    out = new_session()
     if state is not HELLO:
         list(out.receive(hello()))
     if state is PLAYING:
@@ -132,10 +132,10 @@ def in_state(state: State) -> ServerSession:
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("event", EVENTS)
-def test_each_event_in_each_state(state: State, event: str) -> None:
+def test_event_in_state_gives_expected_state_or_error(state: State, event: str) -> None:
     expected = EXPECTED[state][EVENTS.index(event)]
-    out = in_state(state)
-    if expected is OURS:
+    out = session_in_state(state)
+    if expected is LOCAL_ERROR:
         with pytest.raises(LocalError, match=f"welcome in state '{state.value}'"):
             out.welcomed()
     elif event == "welcome":
@@ -146,7 +146,7 @@ def test_each_event_in_each_state(state: State, event: str) -> None:
         assert list(out.receive(SENT[event])) == []
         expected = state
     elif isinstance(expected, str):
-        error = refusal(out, SENT[event])
+        error = remote_error(out, SENT[event])
         assert error.code == expected
         allowed = [name for name in TRANSITIONS[state] if name.isupper()]
         assert error.message == (
@@ -154,12 +154,12 @@ def test_each_event_in_each_state(state: State, event: str) -> None:
         )
     else:
         [message] = out.receive(SENT[event])
-        assert type(message) is YIELDS[event]
+        assert type(message) is MESSAGE_CLASSES[event]
     if isinstance(expected, State):
         assert out.state is expected
 
 
-def test_the_table_holds_what_is_expected_and_nothing_else() -> None:
+def test_transition_table_equals_expected_table() -> None:
     assert list(TRANSITIONS) == list(State)
     for state, events in TRANSITIONS.items():
         expected = {
@@ -174,13 +174,13 @@ def test_the_table_holds_what_is_expected_and_nothing_else() -> None:
     ("state", "event"),
     [(state, event) for state, events in TRANSITIONS.items() for event in events],
 )
-def test_a_message_that_leaves_the_table_is_refused(
+def test_event_removed_from_transition_table_is_refused(
     state: State, event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table alone decides: each of its lines is used."""
     if event == "error":
         return  # nothing may keep a session from ending
-    out = in_state(state)
+    out = session_in_state(state)
     rest = {other: after for other, after in TRANSITIONS[state].items() if other != event}
     monkeypatch.setitem(TRANSITIONS, state, rest)
     if event == "welcome":
@@ -190,10 +190,10 @@ def test_a_message_that_leaves_the_table_is_refused(
         # The frame path does not look the table up: in this state a frame is always allowed.
         assert list(out.receive(SENT[event]))
     else:
-        refusal(out, SENT[event])
+        remote_error(out, SENT[event])
 
 
-def test_the_diagram_draws_every_transition_once() -> None:
+def test_diagram_contains_every_transition_once() -> None:
     lines = diagram().splitlines()
     assert lines[0] == "stateDiagram-v2"
     drawn = [re.fullmatch(r" +(\w+) --> (\w+): (.+)", line) for line in lines[2:-1]]
@@ -212,96 +212,120 @@ def test_the_diagram_draws_every_transition_once() -> None:
 TWO = {"rewards": ["score", "lives"]}
 EXPERT = {"role": "eval_expert"}
 REFUSALS: list[tuple[str, ServerSession, list[bytes], bytes, str]] = [
-    ("not_understudy", new(), [], b"GET / HTTP/1.1\r\n", "expected .*HELLO, got .*HTTP"),
-    ("message_too_long", playing(), [], b"\x7f\0\0\0", r"at most 1048576 bytes, got .* 2130706432"),
-    ("message_empty", playing(), [], bytes(4), "at least 1 byte, got a length of 0"),
-    ("message_malformed", playing(), [], pack(2, 0), "FRAME: expected .* 8 elements, got 2"),
-    ("unknown_type", playing(), [], pack(99), "expected .*1 HELLO.*; got 99"),
-    ("hello_first", new(), [], pack(4, 1), "expected HELLO, got PING"),
-    ("hello_twice", playing(), [], hello(), "expected FRAME or .*, got HELLO"),
-    ("protocol_version", new(), [], hello(protocol=2), "expected protocol 1, got 2;"),
+    ("not_understudy", new_session(), [], b"GET / HTTP/1.1\r\n", "expected .*HELLO, got .*HTTP"),
+    (
+        "message_too_long",
+        playing_session(),
+        [],
+        b"\x7f\0\0\0",
+        r"at most 1048576 bytes, got .* 2130706432",
+    ),
+    ("message_empty", playing_session(), [], bytes(4), "at least 1 byte, got a length of 0"),
+    (
+        "message_malformed",
+        playing_session(),
+        [],
+        pack(2, 0),
+        "FRAME: expected .* 8 elements, got 2",
+    ),
+    ("unknown_type", playing_session(), [], pack(99), "expected .*1 HELLO.*; got 99"),
+    ("hello_first", new_session(), [], pack(4, 1), "expected HELLO, got PING"),
+    ("hello_twice", playing_session(), [], hello(), "expected FRAME or .*, got HELLO"),
+    ("protocol_version", new_session(), [], hello(protocol=2), "expected protocol 1, got 2;"),
     (
         "bad_token",
-        new(token="secret"),
+        new_session(token="secret"),
         [],
         hello(),
         r"expected .* token, got none; .*--token-file.*token=\.\.\.",
     ),
-    ("bad_hello", new(), [], hello(slots=0), "slots: expected 1 to 4096, got 0"),
-    ("welcome_first", in_state(WELCOME), [], frame(), "expected PING or BYE, got FRAME"),
-    ("unknown_slot", playing(), [], frame(slot=2), "expected a slot from 0 to 1, got 2"),
-    ("seq_out_of_order", playing(), [frame()], frame(2), "slot 0: expected seq 1, got 2"),
+    ("bad_hello", new_session(), [], hello(slots=0), "slots: expected 1 to 4096, got 0"),
+    ("welcome_first", session_in_state(WELCOME), [], frame(), "expected PING or BYE, got FRAME"),
+    ("unknown_slot", playing_session(), [], frame(slot=2), "expected a slot from 0 to 1, got 2"),
+    ("seq_out_of_order", playing_session(), [frame()], frame(2), "slot 0: expected seq 1, got 2"),
     (
         "frame_before_answer",
-        playing(),
+        playing_session(),
         [frame()],
         frame(0, 1) + frame(1, 1),
         "slot 1: expected no frame before .*, got seq 1",
     ),
-    ("mixed_frames", playing(), [frame()], frames(), "expected FRAME or FRAMES .*, got both"),
+    (
+        "mixed_frames",
+        playing_session(),
+        [frame()],
+        frames(),
+        "expected FRAME or FRAMES .*, got both",
+    ),
     (
         "observation_size",
-        playing(),
+        playing_session(),
         [],
         frame(obs=OBS[1:]),
         r"expected float32 \[3\] \(12 bytes\), got 11 bytes",
     ),
     (
         "reward_shape",
-        playing(**TWO),
+        playing_session(**TWO),
         [],
         frame(reward=1.0),
         r"expected 2 rewards \(score, lives\), got one number",
     ),
-    ("reward_not_finite", playing(), [], frame(reward=NAN), "expected rewards .*, got nan"),
-    ("unknown_status", playing(), [], frame(status=3), "expected status 0 .*, got 3"),
+    ("reward_not_finite", playing_session(), [], frame(reward=NAN), "expected rewards .*, got nan"),
+    ("unknown_status", playing_session(), [], frame(status=3), "expected status 0 .*, got 3"),
     (
         "action_shape",
-        playing(),
+        playing_session(),
         [],
         frames(experts=f32(0, 0, 0)),
         r"expected 2 x 2 float32 \(16 bytes\), got 12 bytes",
     ),
     (
         "action_out_of_range",
-        playing(),
+        playing_session(),
         [],
         frames(experts=f32(0, 0, 1, -1.5)),
         "'aim': expected -1.0 to 1.0, got -1.5",
     ),
     (
         "took_on_first_frame",
-        playing(),
+        playing_session(),
         [],
         frame(took=[[0, 0.0], 1]),
         "slot 0: expected no `took` on the first frame .*, got one",
     ),
     (
         "unknown_actor",
-        playing(),
+        playing_session(),
         [frame()],
         frame(1, took=[[0, 0.0], 3]),
         r"expected an actor, 1 \(dqn\) or 2 \(expert\), got 3",
     ),
-    ("expert_missing", playing(**EXPERT), [], frame(), "expected a recommendation .*got none"),
+    (
+        "expert_missing",
+        playing_session(**EXPERT),
+        [],
+        frame(),
+        "expected a recommendation .*got none",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
     ("code", "out", "before", "data", "says"), REFUSALS, ids=[case[0] for case in REFUSALS]
 )
-def test_a_code_and_what_it_says(
+def test_invalid_message_raises_error_code_and_text(
     code: str, out: ServerSession, before: list[bytes], data: bytes, says: str
 ) -> None:
-    play(out, *before)
-    error = refusal(out, data)
+    receive_and_answer(out, *before)
+    error = remote_error(out, data)
     assert error.code == code
     assert re.search(says, error.message), error.message
     assert not error.retry
 
 
-def test_a_stream_that_ends_in_the_middle_of_a_message_says_so() -> None:
-    out = playing()
+def test_stream_ended_inside_message_raises_message_truncated() -> None:
+    out = playing_session()
     list(out.receive(frame()[:7]))
     assert out.partial == 7
     with pytest.raises(
@@ -311,7 +335,7 @@ def test_a_stream_that_ends_in_the_middle_of_a_message_says_so() -> None:
     assert caught.value.code == "message_truncated"
 
 
-def test_every_code_that_the_session_can_raise_has_its_case() -> None:
+def test_refusal_cases_cover_every_error_code() -> None:
     sources = "".join(map(inspect.getsource, (session, checks, codec, framing, spaces, actor)))
     raised = set(re.findall(r'"(\w+)"', sources)) & set(CODES)
     assert raised == {case[0] for case in REFUSALS} | {"message_truncated"}
@@ -335,32 +359,32 @@ def test_every_code_that_the_session_can_raise_has_its_case() -> None:
         ("action_shape", {}, {"took": [f32(0, 0), b"\0\0"]}, "expected 2 x 2 float32 .* got 8"),
     ],
 )
-def test_frames_are_checked_as_a_frame_is(
+def test_invalid_frames_message_raises_error_code_and_text(
     code: str, fields: dict[str, Any], sent: dict[str, Any], says: str
 ) -> None:
-    error = refusal(playing(**fields), frames(**sent))
+    error = remote_error(playing_session(**fields), frames(**sent))
     assert error.code == code
     assert re.search(says, error.message), error.message
 
 
 @pytest.mark.parametrize("row", [(NAN, 0), (0, NAN), (2, 0), (0.5, 0), (0, 1.5)])
-def test_an_action_in_took_of_frames_is_checked_where_it_has_an_actor(row: Any) -> None:
+def test_took_in_frames_out_of_range_is_refused_where_actor_is_set(row: Any) -> None:
     for first, actors in ((row, b"\1\0"), ((0, 0), b"\0\1")):
         second = (0, 0) if first is row else row
-        out = playing()
-        play(out, frames())
-        error = refusal(out, frames(1, took=[f32(*first, *second), actors]))
+        out = playing_session()
+        receive_and_answer(out, frames())
+        error = remote_error(out, frames(1, took=[f32(*first, *second), actors]))
         assert error.code == "action_out_of_range"
-    out = playing()
-    play(out, frames())
-    assert play(out, frames(1, took=[f32(*row, 0, 0), b"\0\2"]))
+    out = playing_session()
+    receive_and_answer(out, frames())
+    assert receive_and_answer(out, frames(1, took=[f32(*row, 0, 0), b"\0\2"]))
 
 
 # HELLO.
 
 
-def test_hello_gives_the_game_and_its_slots() -> None:
-    out = new()
+def test_hello_sets_game_spec_and_slots() -> None:
+    out = new_session()
     [said] = out.receive(hello(slots=3, role="eval", **TWO))
     assert isinstance(said, HelloFields)
     assert said is out.hello
@@ -374,27 +398,29 @@ def test_hello_gives_the_game_and_its_slots() -> None:
     ("token", "code"),
     [("secret", None), ("guess", "bad_token"), ("", "bad_token"), ("secreté", "bad_token")],
 )
-def test_the_token(token: str, code: str | None) -> None:
-    out = new(token="secret")
+def test_hello_with_wrong_token_is_refused_without_showing_it(token: str, code: str | None) -> None:
+    out = new_session(token="secret")
     if code is None:
         assert list(out.receive(hello(token=token)))
     else:
-        error = refusal(out, hello(token=token))
+        error = remote_error(out, hello(token=token))
         assert error.code == code
         assert "secret" not in error.message  # not even a near miss is told
 
 
-def test_a_server_without_a_token_takes_any() -> None:
-    assert list(new().receive(hello(token="whatever")))
+def test_hello_with_token_to_server_without_token_is_accepted() -> None:
+    assert list(new_session().receive(hello(token="whatever")))
 
 
-def test_the_token_is_checked_before_anything_else_of_hello() -> None:
-    error = refusal(new(token="secret"), pack(1, {"protocol": 7, "slots": -1, "token": "guess"}))
+def test_hello_token_is_checked_before_other_fields() -> None:
+    error = remote_error(
+        new_session(token="secret"), pack(1, {"protocol": 7, "slots": -1, "token": "guess"})
+    )
     assert error.code == "bad_token"
 
 
-def test_the_version_is_checked_before_the_fields_that_it_may_change() -> None:
-    error = refusal(new(), pack(1, {"protocol": 2, "game": {"of": "another form"}}))
+def test_hello_protocol_version_is_checked_before_other_fields() -> None:
+    error = remote_error(new_session(), pack(1, {"protocol": 2, "game": {"of": "another form"}}))
     assert error.code == "protocol_version"
 
 
@@ -411,119 +437,126 @@ def test_the_version_is_checked_before_the_fields_that_it_may_change() -> None:
         ({"actions": []}, "actions: expected 1 to 64 heads"),
     ],
 )
-def test_a_hello_that_makes_no_game(fields: dict[str, Any], says: str) -> None:
-    error = refusal(new(), hello(**fields))
+def test_hello_with_invalid_game_raises_bad_hello(fields: dict[str, Any], says: str) -> None:
+    error = remote_error(new_session(), hello(**fields))
     assert error.code == "bad_hello"
     assert says in error.message
 
 
-def test_the_largest_hello_that_is_allowed() -> None:
+def test_hello_at_all_limits_is_accepted() -> None:
     fields = {"slots": MAX_SLOTS, "client": "x" * 64, "observation": ["float32", [262_144]]}
-    assert list(new().receive(hello(**fields)))
+    assert list(new_session().receive(hello(**fields)))
 
 
 # Limits.
 
 
-def test_until_welcome_a_message_is_at_most_64_kib() -> None:
-    out = in_state(WELCOME)
-    assert refusal(out, b"\0\1\0\1").code == "message_too_long"
-    out = playing()
+def test_message_over_64_kib_before_welcome_is_refused() -> None:
+    out = session_in_state(WELCOME)
+    assert remote_error(out, b"\0\1\0\1").code == "message_too_long"
+    out = playing_session()
     assert list(out.receive(b"\0\1\0\1")) == []
-    assert refusal(playing(), b"\0\x10\0\1").code == "message_too_long"
+    assert remote_error(playing_session(), b"\0\x10\0\1").code == "message_too_long"
 
 
-def test_a_smaller_limit_holds_for_the_handshake_too() -> None:
-    assert refusal(new(max_message_bytes=1000), b"\0\0\3\xe9").code == "message_too_long"
+def test_message_limit_below_64_kib_applies_to_handshake() -> None:
+    assert (
+        remote_error(new_session(max_message_bytes=1000), b"\0\0\3\xe9").code == "message_too_long"
+    )
 
 
 # Slots, seq, episodes.
 
 
-def test_each_slot_counts_for_itself() -> None:
-    out = playing()
-    got = play(out, frame(0, 0), frame(1, 0), frame(0, 1), frame(2, 0), frame(1, 1))
+def test_seq_is_counted_per_slot() -> None:
+    out = playing_session()
+    got = receive_and_answer(out, frame(0, 0), frame(1, 0), frame(0, 1), frame(2, 0), frame(1, 1))
     assert [(f.seq, f.slot) for f in got] == [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1)]
 
 
-def test_seq_goes_on_across_episodes() -> None:
-    out = playing()
-    assert len(play(out, frame(0), frame(1, status=1), frame(2), frame(3, status=2))) == 4
+def test_seq_continues_across_episodes() -> None:
+    out = playing_session()
+    assert (
+        len(receive_and_answer(out, frame(0), frame(1, status=1), frame(2), frame(3, status=2)))
+        == 4
+    )
 
 
-def test_took_may_come_with_any_frame_but_an_episodes_first() -> None:
+def test_took_on_first_frame_of_episode_is_refused() -> None:
     took = [[1, 0.5], 2]
-    out = playing()
+    out = playing_session()
     sent = frame(0), frame(1, took=took), frame(2, took=took, status=1), frame(3)
-    assert len(play(out, *sent, frame(4, took=took))) == 5
-    out = playing()
-    play(out, frame(0), frame(1, status=2))
-    assert refusal(out, frame(2, took=took)).code == "took_on_first_frame"
+    assert len(receive_and_answer(out, *sent, frame(4, took=took))) == 5
+    out = playing_session()
+    receive_and_answer(out, frame(0), frame(1, status=2))
+    assert remote_error(out, frame(2, took=took)).code == "took_on_first_frame"
     # The other slot has had no frame yet.
-    assert refusal(playing(), frame(0, 1, took=took)).code == "took_on_first_frame"
+    assert remote_error(playing_session(), frame(0, 1, took=took)).code == "took_on_first_frame"
 
 
-def test_took_in_frames_looks_at_the_slots_that_have_it() -> None:
+def test_took_in_frames_on_first_frame_is_refused_per_slot() -> None:
     rows = f32(0, 0, 1, 0.5)
-    out = playing()
-    play(out, frames(0), frames(1, statuses=b"\1\0"))
-    assert len(play(out, frames(2, took=[rows, b"\0\1"]))) == 1
-    out = playing()
-    play(out, frames(0), frames(1, statuses=b"\1\0"))
-    assert refusal(out, frames(2, took=[rows, b"\2\0"])).code == "took_on_first_frame"
+    out = playing_session()
+    receive_and_answer(out, frames(0), frames(1, statuses=b"\1\0"))
+    assert len(receive_and_answer(out, frames(2, took=[rows, b"\0\1"]))) == 1
+    out = playing_session()
+    receive_and_answer(out, frames(0), frames(1, statuses=b"\1\0"))
+    assert remote_error(out, frames(2, took=[rows, b"\2\0"])).code == "took_on_first_frame"
 
 
 @pytest.mark.parametrize("status", [1, 2])
-def test_the_expert_alone_is_not_asked_behind_the_end(status: int) -> None:
+def test_eval_expert_last_frame_needs_no_recommendation(status: int) -> None:
     act = [1, 0.0]
-    out = playing(**EXPERT)
-    assert len(play(out, frame(0, expert=act), frame(1, status=status))) == 2
+    out = playing_session(**EXPERT)
+    assert len(receive_and_answer(out, frame(0, expert=act), frame(1, status=status))) == 2
     rows = f32(0, 0, 1, 0)
-    out = playing(**EXPERT)
+    out = playing_session(**EXPERT)
     ended = frames(1, statuses=bytes([0, status]), experts=f32(0, 0, NAN, 0))
     both = frames(2, statuses=bytes([status, status]))
-    assert len(play(out, frames(0, experts=rows), ended, both)) == 3
+    assert len(receive_and_answer(out, frames(0, experts=rows), ended, both)) == 3
 
 
-def test_a_second_frame_waits_for_the_answer_to_the_first() -> None:
-    out = playing()
+def test_frame_before_answer_to_previous_is_refused() -> None:
+    out = playing_session()
     list(out.receive(frame(0)))
     assert list(out.receive(frame(0, 1)))  # another slot need not wait
-    assert refusal(out, frame(1)).code == "frame_before_answer"
-    out = playing()
+    assert remote_error(out, frame(1)).code == "frame_before_answer"
+    out = playing_session()
     list(out.receive(frames(0)))
-    assert refusal(out, frames(1)).code == "frame_before_answer"
+    assert remote_error(out, frames(1)).code == "frame_before_answer"
 
 
-def test_glued_messages_are_checked_one_by_one() -> None:
-    out = playing()
+def test_messages_in_one_read_are_checked_one_by_one() -> None:
+    out = playing_session()
     messages = out.receive(frame(0) + frame(1))
     assert next(messages)
     out.answered(0)
     assert next(messages)  # answered meanwhile
-    assert refusal(playing(), frame(0) + frame(1)).code == "frame_before_answer"
+    assert remote_error(playing_session(), frame(0) + frame(1)).code == "frame_before_answer"
 
 
-def test_answering_what_was_not_asked_is_a_bug_of_ours() -> None:
-    out = playing()
+def test_answered_without_pending_frame_raises_local_error() -> None:
+    out = playing_session()
     with pytest.raises(LocalError, match="slot 1"):
         out.answered(1)
     with pytest.raises(LocalError, match="all slots"):
         out.answered_all()
-    play(out, frames(0))
+    receive_and_answer(out, frames(0))
     with pytest.raises(LocalError):
         out.answered_all()
 
 
 @pytest.mark.parametrize("reward", [1e39, -1e39, math.inf, -math.inf, NAN])
-def test_a_reward_that_float32_cannot_hold_is_refused(reward: float) -> None:
-    assert refusal(playing(), frame(reward=reward)).code == "reward_not_finite"
-    assert refusal(playing(**TWO), frame(reward=[0, reward])).code == "reward_not_finite"
+def test_reward_not_finite_in_float32_is_refused(reward: float) -> None:
+    assert remote_error(playing_session(), frame(reward=reward)).code == "reward_not_finite"
+    assert (
+        remote_error(playing_session(**TWO), frame(reward=[0, reward])).code == "reward_not_finite"
+    )
 
 
 @pytest.mark.parametrize("reward", [1e9, -1e9, 7, [0.5]])
-def test_other_rewards_pass(reward: Any) -> None:
-    assert play(playing(), frame(reward=reward))
+def test_reward_finite_is_accepted(reward: Any) -> None:
+    assert receive_and_answer(playing_session(), frame(reward=reward))
 
 
 # The end.
@@ -532,42 +565,44 @@ def test_other_rewards_pass(reward: Any) -> None:
 @pytest.mark.parametrize(
     "behind", [pack(4, 1), frame(), hello(), b"\0\0\0\0", b"GET ", b"\0\0\0\1\xc1", b"\0"]
 )
-def test_what_is_glued_behind_the_end_is_ignored(behind: bytes) -> None:
-    out = playing()
+def test_bytes_after_bye_or_error_are_ignored(behind: bytes) -> None:
+    out = playing_session()
     got = list(out.receive(pack(5) + behind))
     assert [type(message) for message in got] == [Bye]
     assert list(out.receive(behind)) == []
     out.ended()
 
-    out, got = playing(), []
+    out, got = playing_session(), []
     for message in out.receive(pack(4, 1) + behind):
         got.append(message)
         out.failed()  # the caller found something wrong with it
     assert len(got) == 1
 
 
-def test_a_connection_may_end_between_messages() -> None:
-    out = playing()
-    play(out, frame())
+def test_stream_ended_between_messages_is_accepted() -> None:
+    out = playing_session()
+    receive_and_answer(out, frame())
     out.ended()
 
 
 @given(st.lists(st.integers(1, 200), max_size=20))
-def test_any_split_gives_the_same_messages(sizes: list[int]) -> None:
+def test_receive_in_any_split_gives_same_messages(sizes: list[int]) -> None:
     sent = [pack(4, 1), frame(0), frame(0, 1), pack(4, 2), frame(1, 1, status=1), pack(5)]
-    out, stream, got, at = playing(), b"".join(sent), [], 0
+    out, stream, got, at = playing_session(), b"".join(sent), [], 0
     for size in [*sizes, len(stream)]:
-        got += [type(message).__name__ for message in play(out, stream[at : at + size])]
+        got += [
+            type(message).__name__ for message in receive_and_answer(out, stream[at : at + size])
+        ]
         at += size
     assert got == ["Ping", "Frame", "Frame", "Ping", "Frame", "Bye"]
 
 
 @given(st.lists(st.binary(max_size=80), max_size=6), st.sampled_from(list(State)))
-def test_random_bytes_raise_nothing_but_a_remote_error(pieces: list[bytes], state: State) -> None:
-    out = in_state(state)
+def test_receive_random_bytes_raises_only_remote_error(pieces: list[bytes], state: State) -> None:
+    out = session_in_state(state)
     with suppress(RemoteError):
         for piece in pieces:
-            play(out, piece, framing.framed(piece or b"\0"))
+            receive_and_answer(out, piece, framing.framed(piece or b"\0"))
 
 
 ANYTHING = st.recursive(
@@ -578,20 +613,20 @@ ANYTHING = st.recursive(
 
 
 @given(st.data())
-def test_nor_do_frames_of_wrong_parts(data: st.DataObject) -> None:
+def test_receive_frame_with_random_elements_raises_only_remote_error(data: st.DataObject) -> None:
     """A frame whose every element is right or anything else."""
     good: dict[str, tuple[Any, ...]] = {
         "FRAME": (2, 0, 0, OBS, 0.0, 0, [1, 0.0], None),
         "FRAMES": (3, 0, OBS * 2, f32(0, 0), bytes(2), f32(0, 0, 1, 1), [f32(0, 0, 0, 0), b"\0\0"]),
     }
     for kind in good.values():
-        out = playing()
+        out = playing_session()
         elements = [kind[0], *(data.draw(st.just(e) | ANYTHING) for e in kind[1:])]
         with suppress(RemoteError):
-            play(out, pack(*elements))
+            receive_and_answer(out, pack(*elements))
 
 
-def test_streams_are_unique_to_session_and_slot() -> None:
+def test_stream_number_is_unique_per_session_and_slot() -> None:
     numbers = {stream_number(s, slot) for s in range(1, 50) for slot in (0, 1, MAX_SLOTS - 1)}
     assert len(numbers) == 49 * 3
     assert MAX_SLOTS <= 1 << session.SLOT_BITS

@@ -25,7 +25,7 @@ class FakeFrameLoop:
         self.left -= 1
 
 
-class Clock:
+class FakeClock:
     """Goes on with every sleep."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,36 +42,38 @@ class Clock:
         return self.now
 
 
-def drained(connections: set[int], frame_loop: Any, clock: Clock) -> None:
+def run_drain(connections: set[int], frame_loop: Any, clock: FakeClock) -> None:
     asyncio.run(drain(connections, frame_loop, clock))
 
 
-def test_it_waits_for_connections_and_then_for_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, connections, frames = Clock(monkeypatch), {1, 2}, FakeFrameLoop(3)
+def test_drain_waits_for_connections_then_for_idle_frame_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, connections, frames = FakeClock(monkeypatch), {1, 2}, FakeFrameLoop(3)
 
     def leave() -> None:
         assert frames.left == 3, "no turn before the last one has left"
         connections.pop()
 
     clock.at = [leave, leave]
-    drained(connections, frames, clock)
+    run_drain(connections, frames, clock)
     assert not connections
     assert frames.idle
     assert clock.now < 10.0 + STOP_S
 
 
-def test_a_gateway_without_a_game_only_waits_for_connections(
+def test_drain_without_game_waits_only_for_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = Clock(monkeypatch)
-    drained(set(), None, clock)
+    clock = FakeClock(monkeypatch)
+    run_drain(set(), None, clock)
     assert clock.now == 10.0
 
 
-def test_it_gives_up_after_a_while(
+def test_drain_past_time_limit_gives_up_and_logs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, frames = Clock(monkeypatch), FakeFrameLoop(10**9)
-    drained({1}, frames, clock)
+    clock, frames = FakeClock(monkeypatch), FakeFrameLoop(10**9)
+    run_drain({1}, frames, clock)
     assert clock.now == pytest.approx(10.0 + STOP_S, abs=0.1)
     assert "the trainer took no more steps" in caplog.text

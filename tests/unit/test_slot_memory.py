@@ -15,7 +15,7 @@ from tests.support.worlds import PIXELS, SPEC
 MOST = 2048
 
 
-def test_bytes_of_a_slot_are_those_of_its_arrays() -> None:
+def test_slot_bytes_matches_size_of_arrays() -> None:
     n = 1024
     for spec, stack in ((SPEC, 1), (PIXELS, 4)):
         holders: list[Any] = [SlotTable(spec, n), FrameBatch(spec, stack, n)]

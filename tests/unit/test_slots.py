@@ -19,7 +19,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
-def test_slots_get_rows_of_their_own_and_start_clean() -> None:
+def test_take_gives_distinct_rows_with_cleared_state() -> None:
     table = SlotTable(SPEC, MOST)
     rows = table.take([10, 11, 12], "train")
     assert len(set(rows.tolist())) == 3
@@ -42,7 +42,7 @@ def test_slots_get_rows_of_their_own_and_start_clean() -> None:
     assert table.stream[again].tolist() == [20, 21, 22]
 
 
-def test_roles_are_kept_as_numbers() -> None:
+def test_take_stores_role_as_number() -> None:
     table = SlotTable(SPEC, MOST)
     roles = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
     for name, number in roles.items():
@@ -50,7 +50,7 @@ def test_roles_are_kept_as_numbers() -> None:
         assert table.role[rows].tolist() == [number]
 
 
-def test_slots_are_counted_by_role() -> None:
+def test_by_role_counts_slots_taken_and_given_back() -> None:
     table = SlotTable(SPEC, MOST)
     train, evaluated = table.take([1, 2, 3], "train"), table.take([4, 5], "eval")
     table.take([6], "eval_expert")
@@ -60,7 +60,7 @@ def test_slots_are_counted_by_role() -> None:
     assert table.by_role == {TRAIN: 2, EVAL: 0, EVAL_EXPERT: 1}
 
 
-def test_those_who_come_later_get_rows_of_their_own() -> None:
+def test_take_again_leaves_rows_of_earlier_slots_unchanged() -> None:
     table = SlotTable(SPEC, MOST)
     first = table.take(list(range(16)), "train")
     table.obs[first] = np.arange(48).reshape(16, 3)
@@ -73,7 +73,7 @@ def test_those_who_come_later_get_rows_of_their_own() -> None:
     assert table.used == 116
 
 
-def test_memory_does_not_grow_over_10_000_connects() -> None:
+def test_take_and_give_back_10_000_times_reuses_rows() -> None:
     table = SlotTable(SPEC, MOST)
     kept = table.take([1], "train")
     for i in range(10_000):
@@ -86,7 +86,7 @@ def test_memory_does_not_grow_over_10_000_connects() -> None:
 # Memory that is given back.
 
 
-def test_the_lowest_rows_are_taken_first() -> None:
+def test_take_after_give_back_uses_lowest_rows_first() -> None:
     table = SlotTable(SPEC, MOST)
     rows = table.take(list(range(40)), "train")
     table.give_back(rows[[30, 3, 17]])
@@ -94,7 +94,7 @@ def test_the_lowest_rows_are_taken_first() -> None:
     assert table.take([1, 2], "train").tolist() == [30, 40]
 
 
-def test_a_table_gives_back_what_is_beyond_its_highest_row() -> None:
+def test_shrink_frees_rows_above_highest_used() -> None:
     table = SlotTable(SPEC, MOST)
     first = table.take(list(range(20)), "train")
     rest = table.take(list(range(100, 1180)), "train")
@@ -121,7 +121,7 @@ def test_a_table_gives_back_what_is_beyond_its_highest_row() -> None:
 
 
 @pytest.mark.promise("memory-returned")
-def test_memory_is_taken_by_what_is_written_alone() -> None:
+def test_slot_table_resident_memory_follows_rows_written() -> None:
     """As the system counts it, page by page: a crowd that says nothing takes next to none, and the
     memory of one that has gone is free again."""
     spec = GameSpec("g", Observation("float32", (1000,)), SPEC.actions)

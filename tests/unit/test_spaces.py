@@ -37,7 +37,7 @@ def f32(rows: Any) -> npt.NDArray[np.float32]:
     return np.array(rows, np.float32)
 
 
-def refusal(call: Any, *args: Any) -> RemoteError:
+def remote_error(call: Any, *args: Any) -> RemoteError:
     with pytest.raises(RemoteError) as caught:
         call(*args)
     assert "expected" in caught.value.message
@@ -48,7 +48,7 @@ def refusal(call: Any, *args: Any) -> RemoteError:
 
 
 @given(st.data())
-def test_an_action_comes_back_from_its_row(data: st.DataObject) -> None:
+def test_action_row_round_trip_gives_same_action(data: st.DataObject) -> None:
     spec = data.draw(specs())
     many = data.draw(st.lists(actions(spec), max_size=4))
     rows = rows_of(spec, many)
@@ -57,7 +57,7 @@ def test_an_action_comes_back_from_its_row(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_a_row_has_its_numbers_in_the_columns_of_its_heads(data: st.DataObject) -> None:
+def test_action_row_places_numbers_in_columns_of_their_heads(data: st.DataObject) -> None:
     spec = data.draw(specs())
     action = data.draw(actions(spec))
     row = spec.action_row(action)
@@ -67,7 +67,7 @@ def test_a_row_has_its_numbers_in_the_columns_of_its_heads(data: st.DataObject) 
 
 
 @given(st.data())
-def test_columns_are_each_discrete_or_continuous(data: st.DataObject) -> None:
+def test_columns_are_split_into_discrete_and_continuous(data: st.DataObject) -> None:
     spec = data.draw(specs())
     both = sorted(spec.discrete_columns + spec.continuous_columns)
     assert both == list(range(spec.action_width))
@@ -77,7 +77,7 @@ def test_columns_are_each_discrete_or_continuous(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_one_number_outside_its_head_is_refused_in_both_forms(data: st.DataObject) -> None:
+def test_action_out_of_range_is_refused_as_list_and_as_row(data: st.DataObject) -> None:
     spec = data.draw(specs())
     action = list(data.draw(actions(spec)))
     at = data.draw(st.integers(0, len(action) - 1))
@@ -101,9 +101,9 @@ def test_one_number_outside_its_head_is_refused_in_both_forms(data: st.DataObjec
     rows = rows_of(spec, [tuple(action), tuple(action)])
     rows[1, spec.columns[at]] = wrong
     action[at] = wrong
-    assert refusal(spec.action_row, action).code == "action_out_of_range"
+    assert remote_error(spec.action_row, action).code == "action_out_of_range"
     if not np.isnan(rows[1, 0]):  # which would be "no action"
-        error = refusal(spec.check_action_rows, rows)
+        error = remote_error(spec.check_action_rows, rows)
         assert error.code == "action_out_of_range"
         assert repr(head.name) in error.message
 
@@ -111,7 +111,7 @@ def test_one_number_outside_its_head_is_refused_in_both_forms(data: st.DataObjec
 # What the numbers are.
 
 
-def test_the_layout_of_an_action_row() -> None:
+def test_action_row_layout_of_mixed_heads() -> None:
     assert SPEC.action_row([1, [0.5, -0.25], 4]) == [1, 0.5, -0.25, 4]
     assert SPEC.columns == (slice(0, 1), slice(1, 3), slice(3, 4))
     assert SPEC.action_width == 4
@@ -123,26 +123,26 @@ def test_the_layout_of_an_action_row() -> None:
     np.testing.assert_array_equal(SPEC.high, f32([1, 2, 2, 4]))
 
 
-def test_the_size_of_an_observation() -> None:
+def test_observation_size_and_bytes_follow_dtype() -> None:
     assert (SPEC.observation_size, SPEC.observation_bytes) == (6, 24)
     assert (SMALL.observation_size, SMALL.observation_bytes) == (3, 3)
     assert SPEC.observation_dtype == np.dtype("<f4")
 
 
-def test_parts_of_rows_are_plain_numbers() -> None:
+def test_actions_of_rows_gives_python_numbers() -> None:
     [action] = SPEC.actions_of_rows(f32([[1, 0.5, -0.25, 4]]))
     assert action == (1, [0.5, -0.25], 4)
     assert [type(part) for part in action] == [int, list, int]
 
 
-def test_one_number_may_come_as_a_list_and_an_integer_as_a_number() -> None:
+def test_action_row_accepts_single_number_list_and_int() -> None:
     spec = GameSpec("g", SMALL.observation, (Continuous("x", -1, 1, 1),))
     assert spec.action_row([[0.5]]) == spec.action_row([0.5]) == [0.5]
     assert spec.action_row([1]) == [1]
 
 
 @pytest.mark.parametrize("bound", [0.1, 0.3, 0.7, 1 / 3, 1e-3, 123.456])
-def test_a_bound_that_float32_rounds_outwards_may_be_sent_back(bound: float) -> None:
+def test_continuous_bound_rounded_to_float32_is_accepted(bound: float) -> None:
     spec = GameSpec("g", SMALL.observation, (Continuous("x", -bound, bound, 1),))
     for limit in (spec.low[0], spec.high[0]):
         [action] = spec.actions_of_rows(np.array([[limit]]))
@@ -150,7 +150,7 @@ def test_a_bound_that_float32_rounds_outwards_may_be_sent_back(bound: float) -> 
     # and the bound itself, which float32 may round inwards
     for exact in (-bound, bound):
         spec.check_action_rows(f32([spec.action_row([exact])]))
-    assert refusal(spec.action_row, [bound * 1.001]).code == "action_out_of_range"
+    assert remote_error(spec.action_row, [bound * 1.001]).code == "action_out_of_range"
 
 
 # What is refused.
@@ -172,8 +172,8 @@ def test_a_bound_that_float32_rounds_outwards_may_be_sent_back(bound: float) -> 
         ([1, [math.nan, 0.0], 0], "action_out_of_range", "got nan"),
     ],
 )
-def test_an_action_that_does_not_fit_is_refused(action: list[Part], code: str, says: str) -> None:
-    error = refusal(SPEC.action_row, action)
+def test_action_row_of_invalid_action_raises(action: list[Part], code: str, says: str) -> None:
+    error = remote_error(SPEC.action_row, action)
     assert error.code == code
     assert says in error.message
 
@@ -190,75 +190,78 @@ def test_an_action_that_does_not_fit_is_refused(action: list[Part], code: str, s
         ([0, 0, 0, math.nan], "'move'"),
     ],
 )
-def test_a_row_outside_its_heads_is_refused_wherever_it_stands(row: list[float], says: str) -> None:
+def test_check_action_rows_finds_invalid_row_at_any_position(row: list[float], says: str) -> None:
     good = [math.nan, 99, 99, 99], [1, 2, -0.5, 4]
     for rows in ([row], [row, *good], [*good, row]):
-        error = refusal(SPEC.check_action_rows, f32(rows))
+        error = remote_error(SPEC.check_action_rows, f32(rows))
         assert error.code == "action_out_of_range"
         assert says in error.message
 
 
-def test_rows_without_an_action_pass() -> None:
+def test_check_action_rows_accepts_rows_without_action() -> None:
     SPEC.check_action_rows(f32([[math.nan, 99, 99, 99]]))
     SPEC.check_action_rows(np.empty((0, 4), np.float32))
 
 
-def test_rows_of_a_game_with_one_kind_of_head_are_checked() -> None:
+def test_check_action_rows_of_game_with_one_kind_of_head() -> None:
     only = GameSpec("g", SMALL.observation, (Continuous("x", -1, 1, 2),))
     only.check_action_rows(f32([[1, -1]]))
-    assert refusal(only.check_action_rows, f32([[1, -2]])).code == "action_out_of_range"
-    assert refusal(SMALL.check_action_rows, f32([[0.5]])).code == "action_out_of_range"
+    assert remote_error(only.check_action_rows, f32([[1, -2]])).code == "action_out_of_range"
+    assert remote_error(SMALL.check_action_rows, f32([[0.5]])).code == "action_out_of_range"
 
 
-def changed(**fields: Any) -> GameSpec:
+def spec_with(**fields: Any) -> GameSpec:
     return msgspec.structs.replace(SPEC, **fields)
 
 
-def head(**fields: Any) -> tuple[Continuous, ...]:
+def continuous_head(**fields: Any) -> tuple[Continuous, ...]:
     return (msgspec.structs.replace(Continuous("x", -1.0, 1.0, 1), **fields),)
 
 
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (changed(game=""), "game: expected a name of 1 to 64 printable characters, got ''"),
-        (changed(game="x" * (MAX_NAME + 1)), "game"),
-        (changed(game="two\nlines"), "game"),
-        (changed(observation=Observation("float64", (3,))), "expected float32 or uint8, got"),
-        (changed(observation=Observation("float32", ())), "expected 1 to 4 sides"),
-        (changed(observation=Observation("float32", (1,) * 5)), "expected 1 to 4 sides"),
-        (changed(observation=Observation("float32", (3, 0))), "expected 1 to 4 sides"),
-        (changed(observation=Observation("float32", (-3, -3))), "expected 1 to 4 sides"),
-        (changed(actions=()), "actions: expected 1 to 64 heads, got 0"),
+        (spec_with(game=""), "game: expected a name of 1 to 64 printable characters, got ''"),
+        (spec_with(game="x" * (MAX_NAME + 1)), "game"),
+        (spec_with(game="two\nlines"), "game"),
+        (spec_with(observation=Observation("float64", (3,))), "expected float32 or uint8, got"),
+        (spec_with(observation=Observation("float32", ())), "expected 1 to 4 sides"),
+        (spec_with(observation=Observation("float32", (1,) * 5)), "expected 1 to 4 sides"),
+        (spec_with(observation=Observation("float32", (3, 0))), "expected 1 to 4 sides"),
+        (spec_with(observation=Observation("float32", (-3, -3))), "expected 1 to 4 sides"),
+        (spec_with(actions=()), "actions: expected 1 to 64 heads, got 0"),
         (
-            changed(actions=tuple(Discrete(str(i), 2) for i in range(MAX_HEADS + 1))),
+            spec_with(actions=tuple(Discrete(str(i), 2) for i in range(MAX_HEADS + 1))),
             "actions: expected 1 to 64 heads, got 65",
         ),
-        (changed(actions=(Discrete("x", 1),)), "head 'x': expected 2 to"),
-        (changed(actions=(Discrete("x", MAX_DISCRETE + 1),)), "head 'x': expected 2 to"),
-        (changed(actions=(Discrete("x", 2), Discrete("x", 2))), "expected different names"),
-        (changed(actions=(Discrete("", 2),)), "action heads: expected a name"),
-        (changed(actions=head(size=0)), "head 'x': expected a size of 1 to"),
-        (changed(actions=head(size=MAX_SIZE + 1)), "head 'x': expected a size of 1 to"),
-        (changed(actions=head(low=1.0)), "head 'x': expected low < high"),
-        (changed(actions=head(low=2.0)), "head 'x': expected low < high"),
-        (changed(actions=head(low=1.0 - 1e-12)), "different as float32"),
-        (changed(actions=head(low=-math.inf)), "head 'x': expected low < high"),
-        (changed(actions=head(high=1e39)), "head 'x': expected low < high"),
-        (changed(actions=head(high=math.nan)), "head 'x': expected low < high"),
-        (changed(rewards=()), "rewards: expected 1 to 64 components, got 0"),
-        (changed(rewards=("a",) * 2), "reward components: expected different names"),
-        (changed(rewards=("a", "b\t")), "reward components: expected a name"),
-        (changed(rewards=tuple(map(str, range(MAX_HEADS + 1)))), "rewards: expected 1 to 64"),
+        (spec_with(actions=(Discrete("x", 1),)), "head 'x': expected 2 to"),
+        (spec_with(actions=(Discrete("x", MAX_DISCRETE + 1),)), "head 'x': expected 2 to"),
+        (spec_with(actions=(Discrete("x", 2), Discrete("x", 2))), "expected different names"),
+        (spec_with(actions=(Discrete("", 2),)), "action heads: expected a name"),
+        (spec_with(actions=continuous_head(size=0)), "head 'x': expected a size of 1 to"),
+        (
+            spec_with(actions=continuous_head(size=MAX_SIZE + 1)),
+            "head 'x': expected a size of 1 to",
+        ),
+        (spec_with(actions=continuous_head(low=1.0)), "head 'x': expected low < high"),
+        (spec_with(actions=continuous_head(low=2.0)), "head 'x': expected low < high"),
+        (spec_with(actions=continuous_head(low=1.0 - 1e-12)), "different as float32"),
+        (spec_with(actions=continuous_head(low=-math.inf)), "head 'x': expected low < high"),
+        (spec_with(actions=continuous_head(high=1e39)), "head 'x': expected low < high"),
+        (spec_with(actions=continuous_head(high=math.nan)), "head 'x': expected low < high"),
+        (spec_with(rewards=()), "rewards: expected 1 to 64 components, got 0"),
+        (spec_with(rewards=("a",) * 2), "reward components: expected different names"),
+        (spec_with(rewards=("a", "b\t")), "reward components: expected a name"),
+        (spec_with(rewards=tuple(map(str, range(MAX_HEADS + 1)))), "rewards: expected 1 to 64"),
     ],
 )
-def test_what_makes_no_valid_game_is_refused(spec: GameSpec, says: str) -> None:
-    error = refusal(spec.checked)
+def test_checked_invalid_spec_raises_bad_hello(spec: GameSpec, says: str) -> None:
+    error = remote_error(spec.checked)
     assert error.code == "bad_hello"
     assert says in error.message
 
 
-def test_the_limits_themselves_are_valid() -> None:
+def test_checked_spec_at_all_limits_is_accepted() -> None:
     names = [f"{i:064}" for i in range(MAX_HEADS)]
     choices = [Discrete(name, MAX_DISCRETE) for name in names[1:]]
     spec = GameSpec(
@@ -275,16 +278,16 @@ def test_the_limits_themselves_are_valid() -> None:
 # Equal games.
 
 
-def test_specs_are_equal_by_their_fields_alone() -> None:
-    other = changed()
+def test_specs_with_equal_fields_are_equal_despite_caches() -> None:
+    other = spec_with()
     assert SPEC.action_width == 4  # cached on one of them
     assert other == SPEC
     assert hash(other) == hash(SPEC)
-    assert changed(rewards=("score",)) != SPEC
-    assert changed(actions=SPEC.actions[::-1]) != SPEC
+    assert spec_with(rewards=("score",)) != SPEC
+    assert spec_with(actions=SPEC.actions[::-1]) != SPEC
 
 
-def test_a_description_names_all_that_makes_the_difference() -> None:
+def test_describe_names_every_part_of_spec() -> None:
     line = SPEC.describe()
     parts = "'g'", "float32 [2, 3]", "fire: 2 choices", "aim: 2 in [-0.5, 2.0]", "score, lives"
     for part in parts:

@@ -35,12 +35,12 @@ def table(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_the_diagram_is_the_one_that_the_session_prints() -> None:
+def test_spec_document_diagram_equals_session_diagram() -> None:
     [drawn] = re.findall(r"^```mermaid\n(.+?)\n```", SPEC, re.M | re.S)
     assert drawn == session.diagram(), "paste the output of python -m protocol.session"
 
 
-def test_the_error_table_holds_every_code_once_in_order() -> None:
+def test_spec_document_error_table_lists_every_code_in_order() -> None:
     rows = table("Errors")
     assert [re.findall(r"`(\w+)`", row[0]) for row in rows] == [[code] for code in CODES]
     for _, when, cure in rows:
@@ -48,7 +48,7 @@ def test_the_error_table_holds_every_code_once_in_order() -> None:
         assert cure
 
 
-def test_the_mark_for_a_retry_stands_where_the_code_says_so() -> None:
+def test_spec_document_retry_marks_match_code() -> None:
     marked = {re.findall(r"`(\w+)`", row[0])[0] for row in table("Errors") if "↻" in row[0]}
     raised: set[str] = set()
     for path in [*ROOT.glob("protocol/*.py"), *ROOT.glob("server/**/*.py")]:
@@ -63,7 +63,7 @@ def test_the_mark_for_a_retry_stands_where_the_code_says_so() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_the_golden_vector_of_its_name(name: str) -> None:
+def test_spec_document_example_equals_golden_bytes(name: str) -> None:
     data = b"".join(
         bytes.fromhex(re.match(r"(?:[0-9a-f]{2}(?: |$))+", line)[0])  # type: ignore[index]
         for line in EXAMPLES[name].splitlines()
@@ -71,13 +71,13 @@ def test_an_example_is_the_golden_vector_of_its_name(name: str) -> None:
     assert data.hex() == VECTORS[name]["hex"]
 
 
-def test_nearly_every_message_has_an_example() -> None:
+def test_spec_document_has_example_of_each_message() -> None:
     shown = {VECTORS[name]["type"] for name in EXAMPLES}
     assert {*CLIENT_TYPES.values(), *SERVER_TYPES.values()} - shown == {"ERROR", "SETTINGS"}
 
 
 @pytest.mark.parametrize(("number", "name"), [*CLIENT_TYPES.items(), *SERVER_TYPES.items()])
-def test_every_message_has_a_section_with_its_elements(number: int, name: str) -> None:
+def test_spec_document_describes_fields_of_each_message(number: int, name: str) -> None:
     text = section(f"{number} {name}")
     struct = getattr(messages, name.capitalize())
     fields = struct.__struct_fields__
@@ -108,17 +108,17 @@ def test_every_message_has_a_section_with_its_elements(number: int, name: str) -
         errors.MAX_MESSAGE,
     ],
 )
-def test_the_limits_are_those_of_the_code(number: int) -> None:
+def test_spec_document_limits_match_code(number: int) -> None:
     assert re.search(rf"(?<![\d,]){number:,}(?![\d,])", SPEC)
 
 
-def test_the_dtypes_and_roles_are_those_of_the_code() -> None:
+def test_spec_document_dtypes_and_roles_match_code() -> None:
     dtypes = {row[0].strip("`"): int(row[1]) for row in table("Tensors")}
     assert dtypes == {name: dtype.itemsize for name, dtype in DTYPES.items()}
     assert [row[0].strip("`") for row in table("Roles")] == list(messages.ROLES)
 
 
-def test_links_lead_somewhere() -> None:
+def test_spec_document_links_resolve() -> None:
     anchors = {
         re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
         for title in re.findall(r"^#+ (.+)$", SPEC, re.M)

@@ -48,13 +48,13 @@ FIRE, AIM = SPEC.actions
         ({"game": "chess", "rewards": ("score",)}, "the game is 'chess', this run's is 'test'"),
     ],
 )
-def test_each_part_that_differs_is_named(changes: dict[str, Any], words: str) -> None:
+def test_spec_difference_names_each_part(changes: dict[str, Any], words: str) -> None:
     spec = msgspec.structs.replace(SPEC, **changes)
     assert difference(spec, SPEC) == words
     assert refusal(spec, SPEC).startswith(f"{words}; expected this run's game, 'test' (")
 
 
-def test_the_cure_fits_the_difference() -> None:
+def test_spec_refusal_ends_with_fitting_instruction() -> None:
     named, sized = (
         msgspec.structs.replace(SPEC, game="chess"),
         msgspec.structs.replace(SPEC, observation=Observation("float32", (2,))),
@@ -63,7 +63,7 @@ def test_the_cure_fits_the_difference() -> None:
     assert refusal(sized, SPEC).endswith("; make them the same, or start a run of its own for it")
 
 
-def test_what_differs_is_said_of_the_widest_games_too() -> None:
+def test_spec_refusal_of_2000_heads_is_cut_in_the_middle() -> None:
     """A message has a limit, and is cut in the middle."""
     wide = msgspec.structs.replace(SPEC, actions=tuple(Discrete(f"a{i}", 2) for i in range(2000)))
     message = RemoteError("spec_mismatch", refusal(wide, SPEC)).message

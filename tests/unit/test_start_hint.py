@@ -10,21 +10,21 @@ from server.cli import parser_for
 from server.monitor.start_hint import start_hint
 
 
-def test_any_game_may_come_while_a_run_has_none() -> None:
+def test_start_hint_without_game_shows_example_command() -> None:
     said = start_hint(None, "127.0.0.1", 7777)
     assert said.text == "start games, for example:"
     assert said.command == "understudy play --env LunarLander-v3 --clients 8"
     assert str(said) == f"{said.text} `{said.command}`"
 
 
-def test_a_game_of_your_own_is_named() -> None:
+def test_start_hint_for_custom_game_names_game_and_address() -> None:
     said = start_hint("reach", "0.0.0.0", 7000)
     assert said.command == ""
     assert str(said) == "start your game 'reach'; it connects to 127.0.0.1:7000"
 
 
 @pytest.mark.parametrize("game", ["CartPole-v1", "LunarLanderHybrid-v3", "PongRam-v0"])
-def test_an_environment_that_play_knows_is_played_by_it(game: str) -> None:
+def test_start_hint_for_known_environment_names_it(game: str) -> None:
     assert game in start_hint(game, "127.0.0.1", 7777).command
 
 
@@ -39,7 +39,9 @@ def test_an_environment_that_play_knows_is_played_by_it(game: str) -> None:
         ("0.0.0.0", 7777, ("127.0.0.1", 7777)),
     ],
 )
-def test_the_command_leads_to_the_server(host: str, port: int, where: tuple[str, int]) -> None:
+def test_start_hint_command_connects_to_server_address(
+    host: str, port: int, where: tuple[str, int]
+) -> None:
     program, name, *options = shlex.split(start_hint(None, host, port).command)
     assert (program, name) == ("understudy", "play")
     assert parser_for(name).parse_args(options).connect == where

@@ -49,7 +49,7 @@ def test_update_unknown_field_is_refused(publisher: StatusPublisher) -> None:
         publisher.update(nothing=1)
 
 
-def test_update_leaves_older_snapshots_as_they_were(publisher: StatusPublisher) -> None:
+def test_update_leaves_older_snapshots_unchanged(publisher: StatusPublisher) -> None:
     publisher.add_row(
         {"time": 1.0, "frames": 10.0}, {"frames": 10.0}, TurnHistogram(), [{"session": 1}]
     )
@@ -71,7 +71,7 @@ def test_update_leaves_older_snapshots_as_they_were(publisher: StatusPublisher) 
     assert len(now.evaluations) == len(now.changes) == len(now.restarts) == len(now.starts) == 2
 
 
-def test_add_row_later_changes_of_the_rows_do_not_show(publisher: StatusPublisher) -> None:
+def test_add_row_copies_row_so_later_changes_do_not_show(publisher: StatusPublisher) -> None:
     """The supervisor goes on with its dictionaries."""
     row, last = {"time": 1.0, "loss": 0.5}, {"loss": 0.5}
     publisher.add_row(row, last, TurnHistogram(), [])
@@ -79,7 +79,7 @@ def test_add_row_later_changes_of_the_rows_do_not_show(publisher: StatusPublishe
     assert (publisher.status.row["loss"], publisher.status.last["loss"]) == (0.5, 0.5)
 
 
-def test_readers_in_other_threads_see_one_moment(publisher: StatusPublisher) -> None:
+def test_status_read_from_other_threads_is_consistent(publisher: StatusPublisher) -> None:
     stop = threading.Event()
     torn: list[Any] = []
 
@@ -103,7 +103,7 @@ def test_readers_in_other_threads_see_one_moment(publisher: StatusPublisher) -> 
     assert torn == []
 
 
-def test_lists_are_bounded(publisher: StatusPublisher) -> None:
+def test_status_lists_are_bounded(publisher: StatusPublisher) -> None:
     for n in range(publishing.RESTARTS + 5):
         publisher.add_restart("trainer", f"{n}" + "x" * 1000)
     for n in range(publishing.EVALUATIONS + 5):
@@ -116,7 +116,7 @@ def test_lists_are_bounded(publisher: StatusPublisher) -> None:
     assert (len(now.changes), now.changes[0]["key"]) == (publishing.CHANGES, "5")
 
 
-def test_evaluations_have_no_single_returns_and_the_newest_has(publisher: StatusPublisher) -> None:
+def test_state_has_single_returns_for_newest_evaluation_only(publisher: StatusPublisher) -> None:
     publisher.add_evaluation(evaluation(7))
     state = publisher.status.state()
     assert "returns" not in state["evaluations"][0]
@@ -124,7 +124,7 @@ def test_evaluations_have_no_single_returns_and_the_newest_has(publisher: Status
     assert state["evaluation"]["returns"] == (3.0, 5.0)
 
 
-def test_history_has_earlier_starts_and_new_rows(tmp_path: Path) -> None:
+def test_history_has_rows_of_earlier_launches_and_new_rows(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     folder.rows.add({"time": 1.0, "frames": 10})
     publisher = StatusPublisher(Config(), folder)
@@ -136,14 +136,14 @@ def test_history_has_earlier_starts_and_new_rows(tmp_path: Path) -> None:
     assert len(publisher.status.history(1)["rows"]) == 1
 
 
-def test_history_reads_rows_of_earlier_revisions(tmp_path: Path) -> None:
+def test_history_maps_old_column_names_to_new(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     folder.rows.add({"time": 1.0, "went_back": 2})
     shown = StatusPublisher(Config(), folder).status.history(10)
     assert shown["rows"][0][shown["columns"].index("rollbacks")] == 2
 
 
-def test_problem_says_that_the_loop_hangs(publisher: StatusPublisher) -> None:
+def test_problem_when_supervisor_loop_hangs_says_so(publisher: StatusPublisher) -> None:
     publisher.beat()
     assert publisher.status.problem == ""
     assert publisher.status.unready == "the gateways are starting"

@@ -25,13 +25,13 @@ def filled(block: StepBlock, seed: int = 0) -> StepBlock:
     return block
 
 
-def test_the_kinds_leave_zero_for_a_record_that_nobody_wrote() -> None:
+def test_step_kinds_do_not_use_zero() -> None:
     assert 0 not in (STEP, FINAL)
     assert STEP != FINAL
 
 
 @pytest.mark.parametrize(("spec", "dtype"), [(SPEC, np.float32), (PIXELS, np.uint8)])
-def test_the_columns_have_the_dtypes_and_shapes_of_the_spec(spec: GameSpec, dtype: type) -> None:
+def test_step_block_columns_have_dtypes_and_shapes_of_spec(spec: GameSpec, dtype: type) -> None:
     block = StepBlock.empty(spec, 4)
     assert len(block) == 4
     got = {
@@ -53,7 +53,7 @@ def test_the_columns_have_the_dtypes_and_shapes_of_the_spec(spec: GameSpec, dtyp
 
 @pytest.mark.parametrize("n", [0, 1, 3, 64, 65])
 @pytest.mark.parametrize("spec", [SPEC, PIXELS])
-def test_columns_do_not_overlap_and_fit_the_bytes(spec: GameSpec, n: int) -> None:
+def test_step_block_columns_do_not_overlap_and_fit_nbytes(spec: GameSpec, n: int) -> None:
     buffer = bytearray(StepBlock.nbytes(spec, n))
     block = filled(StepBlock.over(buffer, spec, n))
     again = filled(StepBlock.empty(spec, n))
@@ -64,21 +64,21 @@ def test_columns_do_not_overlap_and_fit_the_bytes(spec: GameSpec, n: int) -> Non
             StepBlock.over(buffer[: -64 - n], spec, n)
 
 
-def test_a_block_lies_over_the_buffer_it_was_given() -> None:
+def test_step_block_over_buffer_shares_its_memory() -> None:
     buffer = bytearray(StepBlock.nbytes(SPEC, 4))
     filled(StepBlock.over(buffer, SPEC, 4))
     other = StepBlock.over(buffer, SPEC, 4)
     np.testing.assert_array_equal(other.stream, filled(StepBlock.empty(SPEC, 4)).stream)
 
 
-def test_columns_start_on_cache_lines() -> None:
+def test_step_block_columns_start_on_cache_lines() -> None:
     block = StepBlock.empty(SPEC, 5)
     start = block.obs.ctypes.data
     for field in fields(block):
         assert (getattr(block, field.name).ctypes.data - start) % 64 == 0
 
 
-def test_rows_are_views_of_every_column() -> None:
+def test_step_block_rows_are_views() -> None:
     block = filled(StepBlock.empty(SPEC, 6))
     part = block.rows(2, 5)
     assert len(part) == 3
@@ -90,6 +90,6 @@ def test_rows_are_views_of_every_column() -> None:
     assert block.actor[2] == 250
 
 
-def test_a_step_of_195_floats_takes_less_than_830_bytes() -> None:
+def test_step_block_of_195_floats_needs_under_830_bytes_per_step() -> None:
     spec = GameSpec("g", Observation("float32", (195,)), (Discrete("fire", 4),))
     assert StepBlock.nbytes(spec, 10_000) / 10_000 < 830

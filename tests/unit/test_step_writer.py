@@ -6,7 +6,7 @@ from agent.step import FINAL, STEP
 from tests.support.frame_loop import FakePlayer, World, brief
 
 
-def test_a_disconnect_in_the_middle_truncates_with_the_pending_frame() -> None:
+def test_disconnect_mid_episode_truncates_with_pending_frame() -> None:
     world = World()
     player = world.player()
     for i in range(3):
@@ -24,7 +24,7 @@ def test_a_disconnect_in_the_middle_truncates_with_the_pending_frame() -> None:
     assert world.episodes() == [], "a broken episode has no return to show"
 
 
-def test_a_disconnect_before_a_step_was_stored_leaves_nothing() -> None:
+def test_disconnect_before_first_step_stores_nothing() -> None:
     world = World()
     player = world.player()
     player.frame()
@@ -35,7 +35,7 @@ def test_a_disconnect_before_a_step_was_stored_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("frames", [0, 1])
-def test_a_disconnect_between_episodes_leaves_nothing_more(frames: int) -> None:
+def test_disconnect_between_episodes_adds_no_final_row(frames: int) -> None:
     world = World()
     player = world.player()
     for status in (0, 1, *[0] * frames):
@@ -47,7 +47,7 @@ def test_a_disconnect_between_episodes_leaves_nothing_more(frames: int) -> None:
     assert len(world.rows()) == 2, "the second episode has no step that a final row could end"
 
 
-def test_a_disconnect_while_its_frame_waits_counts_the_frame() -> None:
+def test_disconnect_with_unanswered_frame_stores_that_frame() -> None:
     world = World()
     player = world.player()
     player.frame(obs=1)
@@ -64,7 +64,7 @@ def test_a_disconnect_while_its_frame_waits_counts_the_frame() -> None:
     assert world.turn.slots == 0
 
 
-def test_a_disconnect_while_its_last_frame_waits_has_one_final_row() -> None:
+def test_disconnect_with_unanswered_last_frame_stores_one_final_row() -> None:
     world = World()
     player = world.player()
     player.frame(obs=1)
@@ -75,7 +75,7 @@ def test_a_disconnect_while_its_last_frame_waits_has_one_final_row() -> None:
     assert [row["kind"] for row in world.rows()] == [STEP, FINAL]
 
 
-def test_only_slots_with_a_step_get_a_final_row_at_a_disconnect() -> None:
+def test_disconnect_stores_final_row_only_for_slots_with_a_step() -> None:
     world = World()
     player = world.player(slots=3)
     for slot, frames in ((0, 2), (1, 1)):
@@ -90,7 +90,7 @@ def test_only_slots_with_a_step_get_a_final_row_at_a_disconnect() -> None:
     ]
 
 
-def test_a_full_sink_loses_nothing_and_keeps_the_order() -> None:
+def test_full_sink_loses_no_rows_and_keeps_order() -> None:
     world = World(room=0)
     players = [world.player() for _ in range(4)]
     for player in players:
@@ -120,7 +120,7 @@ def test_a_full_sink_loses_nothing_and_keeps_the_order() -> None:
     assert world.turn.stored == 4
 
 
-def test_a_disconnect_while_the_sink_is_full_is_stored_later() -> None:
+def test_disconnect_while_sink_is_full_is_stored_later() -> None:
     world = World(room=0)
     player = world.player()
     for i in range(2):
@@ -142,7 +142,7 @@ def test_a_disconnect_while_the_sink_is_full_is_stored_later() -> None:
     assert world.turn.slots == 0
 
 
-def test_what_waits_for_a_full_sink_is_bounded() -> None:
+def test_full_sink_pending_rows_are_bounded() -> None:
     world = World(room=0)
     players = [world.player(slots=4) for _ in range(4)]
     for status in (0, 0, 1, 0, 0, 0):
@@ -160,7 +160,7 @@ def test_what_waits_for_a_full_sink_is_bounded() -> None:
     assert len(world.turn._steps._pending_steps) == waits <= 3 * 16
 
 
-def test_it_is_idle_only_when_nothing_waits() -> None:
+def test_idle_is_false_while_frames_or_rows_wait() -> None:
     world = World(room=0)
     assert world.turn.idle
     player = world.player()
@@ -183,7 +183,7 @@ def test_it_is_idle_only_when_nothing_waits() -> None:
     assert world.turn.idle
 
 
-def test_new_players_may_join_while_the_sink_is_full_and_frames_wait() -> None:
+def test_players_joining_while_sink_is_full_keep_waiting_rows() -> None:
     """The tables grow under what waits in them."""
     world = World(room=0)
     first = [world.player() for _ in range(10)]
@@ -209,7 +209,7 @@ def test_new_players_may_join_while_the_sink_is_full_and_frames_wait() -> None:
     ]
 
 
-def test_what_is_answered_for_is_counted_before_anybody_knows() -> None:
+def test_in_flight_counters_are_updated_before_answers_are_sent() -> None:
     """Steps completed, and frames of training that are answered and not complete."""
     world = World()
     in_flight = world.turn._steps._in_flight

@@ -13,7 +13,7 @@ DEVICES = [CPU, *([torch.device("cuda")] if torch.cuda.is_available() else [])]
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("at", [0, 3, 9])
 @pytest.mark.parametrize("rows", [0, 1, 7, 10])
-def test_put_goes_round_the_end(device: torch.device, at: int, rows: int) -> None:
+def test_put_past_end_wraps_around(device: torch.device, at: int, rows: int) -> None:
     store = zeros((10, 2), np.float32, device)
     new = np.arange(1, 2 * rows + 1, dtype=np.float32).reshape(rows, 2)
     put(store, at, new)
@@ -23,7 +23,7 @@ def test_put_goes_round_the_end(device: torch.device, at: int, rows: int) -> Non
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_put_takes_memory_that_is_read_only(device: torch.device) -> None:
+def test_put_accepts_read_only_memory(device: torch.device) -> None:
     store = zeros((4,), np.int64, device)
     put(store, 1, np.frombuffer(np.arange(2).tobytes(), np.int64))
     assert store.tolist() == [0, 0, 1, 0]
@@ -42,7 +42,7 @@ def test_gather_equals_indexing(device: torch.device, width: int, dtype: type) -
         assert torch.equal(got, store[places])
 
 
-def test_gather_keeps_bits_that_are_no_number() -> None:
+def test_gather_keeps_bits_of_nan_values() -> None:
     """Rows gathered as one element are moved, not computed with."""
     bits = np.array([[0x7FF0_0000_0000_0001, 0x7FF8_DEAD_BEEF_0001]], np.int64)
     store = zeros((1, 2), np.int64, CPU)
@@ -50,7 +50,7 @@ def test_gather_keeps_bits_that_are_no_number() -> None:
     assert np.array_equal(gather(store, torch.zeros(3, dtype=torch.int64)), bits.repeat(3, 0))
 
 
-def test_buffers_are_used_again_only_when_nobody_holds_them() -> None:
+def test_buffer_is_reused_only_when_no_view_is_held() -> None:
     buffers = Buffers(keep=2)
     first = buffers.take((4, 3), torch.float32).fill_(1)
     address = first.data_ptr()
@@ -63,7 +63,7 @@ def test_buffers_are_used_again_only_when_nobody_holds_them() -> None:
     assert buffers.take((4, 3), torch.float32).data_ptr() == address
 
 
-def test_buffers_held_beyond_the_pool_stay_valid() -> None:
+def test_buffers_held_beyond_pool_size_stay_valid() -> None:
     buffers = Buffers(keep=2)
     held = [buffers.take((8,), torch.uint8).fill_(i) for i in range(6)]
     assert [int(t[0]) for t in held] == list(range(6))
@@ -71,7 +71,7 @@ def test_buffers_held_beyond_the_pool_stay_valid() -> None:
     assert len(buffers._pool) == 2
 
 
-def test_buffers_of_another_size_replace_the_old_ones() -> None:
+def test_buffers_of_other_size_replace_pooled_ones() -> None:
     buffers = Buffers()
     big = buffers.take((100,), torch.float32)
     assert buffers.take((10,), torch.float32).shape == (10,)
@@ -79,7 +79,7 @@ def test_buffers_of_another_size_replace_the_old_ones() -> None:
     assert big.fill_(1).sum() == 100
 
 
-def test_a_buffer_held_by_autograd_is_not_used_again() -> None:
+def test_buffer_held_by_autograd_is_not_reused() -> None:
     buffers = Buffers()
     weight = torch.ones(3, requires_grad=True)
     loss = (weight * buffers.take((3,), torch.float32).fill_(5)).sum()

@@ -18,7 +18,7 @@ def judge(check: Check, *a: list[float], expert: float = math.nan) -> Verdict:
     return check.judge(results(a, expert=expert))
 
 
-def test_passing_in_the_interquartile_mean() -> None:
+def test_passes_judges_interquartile_mean() -> None:
     check = Passes("land", "a", 200, by=3000)
     good = judge(check, FAST, FAST, FAST, SLOW)
     assert good.met
@@ -33,7 +33,7 @@ def test_passing_in_the_interquartile_mean() -> None:
     assert never.measured.startswith("never")
 
 
-def test_passing_in_every_seed() -> None:
+def test_passes_every_seed_fails_if_one_seed_is_late() -> None:
     check = Passes("land", "a", 200, by=4000, every_seed=True)
     assert judge(check, FAST, SLOW, SLOW, FAST).met
     bad = judge(check, FAST, FAST, FAST, NEVER)
@@ -42,18 +42,18 @@ def test_passing_in_every_seed() -> None:
     assert judge(Passes("land", "a", 200, by=3000, every_seed=True), FAST, SLOW).met is False
 
 
-def test_passing_is_more_than_reaching() -> None:
+def test_passes_with_return_equal_to_threshold_is_not_met() -> None:
     assert judge(Passes("land", "a", 210, by=9000), SLOW, SLOW).met is False
     assert judge(Passes("land", "a", 209.9, by=9000), SLOW, SLOW).met
 
 
-def test_passing_counts_the_first_episodes_alone() -> None:
+def test_returns_use_only_first_episodes_of_last_evaluation() -> None:
     """The last evaluation has more episodes: those of the others are among them."""
     found = results([FAST])
     assert found.runs["land", "a"][0].returns(1) == [-1.0, 209.0, 149.0, 219.0]
 
 
-def test_passing_the_expert_in_time() -> None:
+def test_passes_expert_return_within_seconds() -> None:
     check = Passes("land", "a", None, by=25, unit="seconds")
     assert judge(check, FAST, FAST, expert=200).met  # after 20 seconds
     assert (
@@ -65,14 +65,14 @@ def test_passing_the_expert_in_time() -> None:
     assert judge(check, FAST, FAST).measured == "the expert was not measured"
 
 
-def test_the_end() -> None:
+def test_ends_judges_mean_or_every_seed() -> None:
     assert judge(Ends("land", "a", 210), SLOW, FAST).met
     assert judge(Ends("land", "a", 216), SLOW, FAST).met is False
     assert judge(Ends("land", "a", 215, every_seed=True), SLOW, FAST).met is False
     assert judge(Ends("land", "a", 210, every_seed=True), SLOW, FAST).met
 
 
-def test_the_end_against_the_expert() -> None:
+def test_ends_compares_with_expert_return() -> None:
     near = Ends("land", "a", None, less=10)
     assert judge(near, SLOW, SLOW, expert=220).met
     assert judge(near, SLOW, SLOW, expert=221).met is False
@@ -95,12 +95,12 @@ def test_the_end_against_the_expert() -> None:
         ([2.0, 9.0, 9.0, 2.0], True, False),
     ],
 )
-def test_trends(values: list[float], rises: bool, met: bool) -> None:
+def test_trend_follows_direction_of_metric(values: list[float], rises: bool, met: bool) -> None:
     found = results([SLOW, SLOW], metrics={"q_mean_dqn": values})
     assert Trend("land", "a", "q_mean_dqn", rises).judge(found).met is met
 
 
-def test_a_trend_needs_all_runs_to_agree_that_far() -> None:
+def test_trend_with_uncertain_or_unknown_metric_is_not_met() -> None:
     rising = results([SLOW], metrics={"q": [0.0, 0.0, 0.0, 2.0]})
     falling = results([SLOW], metrics={"q": [0.0, 0.0, 0.0, -1.0]})
     runs = [*rising.of("land", "a"), *falling.of("land", "a")]
@@ -111,12 +111,12 @@ def test_a_trend_needs_all_runs_to_agree_that_far() -> None:
     assert Trend("land", "a", "unknown", rises=True).judge(both).met is None
 
 
-def test_change_is_between_the_first_and_the_last_quarter() -> None:
+def test_change_is_last_quarter_minus_first_quarter() -> None:
     assert change([1.0, 3.0, 9.0, 9.0, 9.0, 9.0, 4.0, 6.0]) == 3
     assert math.isnan(change([math.nan, 1.0]))
 
 
-def test_better_and_not_shown_to_be() -> None:
+def test_better_is_met_only_if_difference_is_certain() -> None:
     check = Better("land", "a", "b")
     assert check.judge(results([FAST, FAST], [NEVER, NEVER])).met
     assert check.judge(results([NEVER, NEVER], [FAST, FAST])).met is False
@@ -133,6 +133,6 @@ def test_better_and_not_shown_to_be() -> None:
         Better("land", "b", "a"),
     ],
 )
-def test_too_few_runs_say_nothing(check: Check) -> None:
+def test_check_with_too_few_runs_gives_no_verdict(check: Check) -> None:
     few = check.judge(results([FAST, FAST], [FAST, FAST], seeds=3))
     assert (few.met, few.word, few.measured) == (None, "not enough runs", "2 of 3 runs")

@@ -16,14 +16,14 @@ from server.monitor.metrics import SERIES
 from tests.support.fake_results import SCENE, comparison
 
 
-def keys(what: Comparison, **options: Any) -> list[str]:
+def job_keys(what: Comparison, **options: Any) -> list[str]:
     return [job.key for job in jobs(what, **options)]
 
 
 @pytest.mark.parametrize("what", COMPARISONS, ids=[c.name for c in COMPARISONS])
-def test_known_comparisons_can_be_run(what: Comparison) -> None:
+def test_comparison_settings_and_names_are_valid(what: Comparison) -> None:
     """Their settings exist and fit, and no two runs share a file."""
-    found = keys(what, full=True)
+    found = job_keys(what, full=True)
     assert len(set(found)) == len(found)
     assert all(re.fullmatch(r"[\w.+-]+", key) for key in found)
     assert what.frames % what.eval_every == 0
@@ -32,12 +32,12 @@ def test_known_comparisons_can_be_run(what: Comparison) -> None:
     assert len({picture.name for picture in what.pictures}) == len(what.pictures)
 
 
-def test_names_of_comparisons_differ() -> None:
+def test_comparison_names_are_unique() -> None:
     names = [what.name for what in COMPARISONS]
     assert len(set(names)) == len(names)
 
 
-def test_every_scene_variant_and_seed_is_a_job_and_so_is_the_expert() -> None:
+def test_jobs_has_one_per_scene_variant_and_seed_and_expert() -> None:
     found = [(job.scene, job.variant, job.seed) for job in jobs(comparison())]
     assert found == [
         ("land", EXPERT, 0),
@@ -48,13 +48,13 @@ def test_every_scene_variant_and_seed_is_a_job_and_so_is_the_expert() -> None:
     ]
 
 
-def test_more_seeds_and_more_scenes() -> None:
+def test_jobs_full_adds_seeds_and_scenes() -> None:
     other = Scene("other", "Other", "LunarLander-v3", variants=("b",))
     what = comparison(scenes=(SCENE, other), full_only=("other",), seeds_full=3)
     assert len(jobs(what)) == 1 + 4
     assert len(jobs(what, full=True)) == 2 + 3 * 3
     assert len(jobs(what, full=True, seeds=1)) == 2 + 3
-    assert set(keys(what)) <= set(keys(what, full=True))  # what was run counts for more
+    assert set(job_keys(what)) <= set(job_keys(what, full=True))  # what was run counts for more
 
 
 @pytest.mark.parametrize(
@@ -69,23 +69,23 @@ def test_more_seeds_and_more_scenes() -> None:
         {"scenes": (replace(SCENE, env="LunarLanderContinuous-v3"),)},
     ],
 )
-def test_changed_settings_are_other_runs(changed: dict[str, Any]) -> None:
+def test_job_keys_change_with_settings(changed: dict[str, Any]) -> None:
     before = {job.key for job in jobs(comparison()) if job.variant}
     after = {job.key for job in jobs(comparison(**changed)) if job.variant}
     assert len(before) == len(after) == 4
     assert not before & after
 
 
-def test_only_what_changed_is_run_again() -> None:
-    before = set(keys(comparison()))
-    after = set(keys(comparison(variants={"a": {}, "b": {"learner.n_step": 4}})))
+def test_job_keys_change_only_for_changed_variant() -> None:
+    before = set(job_keys(comparison()))
+    after = set(job_keys(comparison(variants={"a": {}, "b": {"learner.n_step": 4}})))
     assert {key.split("-seed")[0] for key in before - after} == {"land-b"}
     said = comparison(title="Another title", why="Another reason", passing=3.0)
-    assert set(keys(said)) == before
-    assert set(keys(comparison(settings=comparison().settings | {"server.port": 1}))) == before
+    assert set(job_keys(said)) == before
+    assert set(job_keys(comparison(settings=comparison().settings | {"server.port": 1}))) == before
 
 
-def test_settings_that_came_later_count_where_they_are_used() -> None:
+def test_job_key_includes_later_settings_only_if_used() -> None:
     """The digests of results that are kept are those of the time before there were these."""
     (job,) = [j for j in jobs(comparison()) if (j.variant, j.seed) == ("a", 1)]
     config = job.settings["config"]
@@ -93,7 +93,7 @@ def test_settings_that_came_later_count_where_they_are_used() -> None:
     assert "hold" not in config["expert"]["ratio"]
     assert "cosine_restarts" not in config["learner"]
     assert "tempest" not in config
-    before = set(keys(comparison()))
+    before = set(job_keys(comparison()))
     for key, value in {
         "expert.plugin": "a:b",
         "expert.ratio.hold": 5,
@@ -103,17 +103,17 @@ def test_settings_that_came_later_count_where_they_are_used() -> None:
         "imitation.expert.hold": 5,
         "learner.cosine_restarts": True,
     }.items():
-        after = set(keys(comparison(settings=comparison().settings | {key: value})))
+        after = set(job_keys(comparison(settings=comparison().settings | {key: value})))
         assert len(before & after) == 1, f"{key} is part of what a run depends on"
     older = comparison(settings=comparison().settings | {"tempest.reply_bytes": 3})
-    assert set(keys(older)) == before
+    assert set(job_keys(older)) == before
 
 
-def test_results_that_are_kept_stay_valid() -> None:
+def test_job_keys_equal_those_of_stored_results() -> None:
     """Digests as they were when the results in the repository were made. Where a new setting
     changes them, all would have to be played again: list it in study_design._LATER."""
     by_reward = {"advantage.signal": "reward"}  # which was the default then
-    assert keys(comparison(settings=comparison().settings | by_reward)) == [
+    assert job_keys(comparison(settings=comparison().settings | by_reward)) == [
         "land-expert-fe3151d756b0",
         "land-a-seed1-f9e3f0e1ae79",
         "land-b-seed1-fd907196aa1e",
@@ -122,15 +122,15 @@ def test_results_that_are_kept_stay_valid() -> None:
     ]
 
 
-def test_environment_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = keys(comparison())
+def test_job_keys_ignore_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = job_keys(comparison())
     monkeypatch.setenv("UNDERSTUDY_LEARNER__GAMMA", "0.5")
-    assert keys(comparison()) == before
+    assert job_keys(comparison()) == before
     assert comparison().config("b", 7).run.seed == 7
     assert comparison().config("b", 7).learner.n_step == 5
 
 
-def test_settings_that_do_not_fit_are_refused_by_name() -> None:
+def test_jobs_with_invalid_setting_raises_naming_variant() -> None:
     with pytest.raises(ConfigError, match=r"study tiny, a: learner\.gamma"):
         jobs(comparison(variants={"a": {"learner.gamma": 2.0}}))
 
@@ -145,6 +145,6 @@ def test_settings_that_do_not_fit_are_refused_by_name() -> None:
         {"checks": (Ends("land", "c", 1.0),)},
     ],
 )
-def test_names_that_are_not_there_are_refused(wrong: dict[str, Any]) -> None:
+def test_comparison_with_unknown_name_raises(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"tiny.*expected names of"):
         comparison(**wrong)

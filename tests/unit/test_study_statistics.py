@@ -24,19 +24,19 @@ FIVE = [231.0, 198.0, 254.0, 120.0, 243.0]
         ([0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 99.0, 99.0], 2.5),  # 1 to 4
     ],
 )
-def test_the_middle_half_counts(scores: list[float], mean: float) -> None:
+def test_iqm_is_mean_of_middle_half(scores: list[float], mean: float) -> None:
     assert float(iqm(np.array(scores))) == pytest.approx(mean)
     assert estimate(scores).point == pytest.approx(mean)
 
 
-def test_the_interval_is_that_of_all_resamples() -> None:
+def test_estimate_interval_equals_that_of_all_resamples() -> None:
     every = iqm(np.array(list(itertools.product(FIVE, repeat=5))))
     low, high = np.quantile(every, [0.025, 0.975], method="inverted_cdf")
     found = estimate(FIVE)
     assert (found.low, found.high, found.n) == (pytest.approx(low), pytest.approx(high), 5)
 
 
-def test_intervals_are_those_of_rliable() -> None:
+def test_estimate_intervals_match_rliable() -> None:
     """Numbers of rliable 1.2.0: `get_interval_estimates` with `aggregate_iqm`, 50,000 resamples."""
     assert estimate(FIVE) == Estimate(224, 146, pytest.approx(250.333, abs=1e-3), 5)
     games = [[0.2, 0.4, 0.9, 0.5, 0.3], [1.1, 0.9, 1.3, 1.2, 0.7], [0.7, 0.1, 0.6, 0.65, 0.8]]
@@ -46,17 +46,17 @@ def test_intervals_are_those_of_rliable() -> None:
     assert found.high == pytest.approx(0.81667, abs=0.006)
 
 
-def test_each_game_keeps_its_runs_in_every_resample() -> None:
+def test_pooled_resamples_within_each_game() -> None:
     assert pooled([[0.0] * 4, [1.0] * 4]) == Estimate(0.5, 0.5, 0.5, 8)
     mixed = estimate([0.0] * 4 + [1.0] * 4)
     assert mixed.low < 0.3 < 0.7 < mixed.high
 
 
-def test_estimates_are_the_same_every_time() -> None:
+def test_estimate_is_deterministic() -> None:
     assert estimate(FIVE) == estimate(FIVE)
 
 
-def test_a_run_that_never_gets_there_counts_as_longer_than_any() -> None:
+def test_estimate_with_infinite_score_has_infinite_bound() -> None:
     one = estimate([8000, 8000, 10_000, math.inf, 6000])
     assert one.point == pytest.approx((8000 + 8000 + 10_000) / 3)
     assert one.high == math.inf
@@ -64,7 +64,7 @@ def test_a_run_that_never_gets_there_counts_as_longer_than_any() -> None:
     assert estimate([8000, math.inf, math.inf, math.inf, 6000]).point == math.inf
 
 
-def test_a_difference_is_certain_only_where_the_runs_are_apart() -> None:
+def test_difference_interval_excludes_zero_only_if_runs_differ() -> None:
     apart = difference([10.0, 11.0, 12.0], [1.0, 2.0, 3.0])
     assert apart.point == 9
     assert 7 <= apart.low < 9 < apart.high <= 11
@@ -75,12 +75,12 @@ def test_a_difference_is_certain_only_where_the_runs_are_apart() -> None:
 
 
 @pytest.mark.parametrize("wrong", [[], [1.0, math.nan]])
-def test_what_is_no_score_is_refused(wrong: list[float]) -> None:
+def test_estimate_of_nothing_or_nan_raises(wrong: list[float]) -> None:
     with pytest.raises(ValueError, match="expected at least one number in each stratum"):
         estimate(wrong)
 
 
-def test_numbers_for_people() -> None:
+def test_show_and_text_round_numbers() -> None:
     assert show(Estimate(8666.7, 6000, math.inf, 5)) == "8,667 [6,000, never]"
     assert show(Estimate(0.126, 0.1, 0.15, 5), 2) == "0.13 [0.10, 0.15]"
     assert show(Estimate(1.66, -0.04, 12.5, 5)) == "1.7 [-0.0, 12]"

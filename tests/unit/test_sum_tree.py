@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-ANYWHERE = pytest.mark.parametrize("device", DEVICES)
+EACH_DEVICE = pytest.mark.parametrize("device", DEVICES)
 
 SHAPES = [(5, 8192), (5, 1), (16, 1), (17, 1), (300, 2), (300, 40), (5000, 3)]
 """Leaves and the largest top: trees of no level below the top up to three."""
@@ -45,7 +45,7 @@ def masses_of(n: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(masses * (rng.random(n) < 2 / 3)).float()
 
 
-def test_the_shapes_have_all_depths(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_shapes_cover_depths_0_to_3(monkeypatch: pytest.MonkeyPatch) -> None:
     depths = []
     for leaves, top in SHAPES:
         monkeypatch.setattr(agent.sum_tree, "TOP", top)
@@ -56,8 +56,8 @@ def test_the_shapes_have_all_depths(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(set(depths)) == [0, 1, 2, 3]
 
 
-@ANYWHERE
-def test_draws_are_as_likely_as_their_masses_say(size: int, device: str) -> None:
+@EACH_DEVICE
+def test_draw_frequency_is_proportional_to_mass(size: int, device: str) -> None:
     tree = SumTree(3, size, torch.device(device))
     for number in range(3):
         tree.fill(number * tree.stride, masses_of(size, number).to(device))
@@ -81,7 +81,7 @@ def test_draws_are_as_likely_as_their_masses_say(size: int, device: str) -> None
             assert chi_square_fits(counts[kept], expected[kept])
 
 
-def test_one_leaf_with_a_mass_is_always_drawn(size: int) -> None:
+def test_draw_with_single_nonzero_leaf_always_gives_it(size: int) -> None:
     tree = SumTree(2, size, CPU)
     for leaf in (0, size - 1, tree.stride, tree.stride + size // 2):
         tree.set(torch.tensor([leaf]), torch.tensor([1e-6]))
@@ -93,7 +93,7 @@ def test_one_leaf_with_a_mass_is_always_drawn(size: int) -> None:
 
 
 @pytest.fixture
-def at_the_borders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def extreme_random_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Throws as high and as low as they get, where rounding errors tell; and 1, which is what
     rounding can make of the highest on the way down."""
     ends = [0.0, 2.0**-53, 1 - 2.0**-52, 1 - 2.0**-53, 1.0]
@@ -103,8 +103,8 @@ def at_the_borders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
 
 
-@pytest.mark.usefixtures("at_the_borders")
-def test_rounding_never_draws_a_leaf_without_a_mass(size: int) -> None:
+@pytest.mark.usefixtures("extreme_random_numbers")
+def test_draw_at_extreme_random_numbers_gives_leaf_with_mass(size: int) -> None:
     """With numbers that are not sums of a few powers of two, at the ends of many trees."""
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -116,7 +116,7 @@ def test_rounding_never_draws_a_leaf_without_a_mass(size: int) -> None:
         assert torch.equal(masses, tree.leaves[drawn])
 
 
-def test_a_draw_that_comes_down_beside_its_leaf_is_replaced(
+def test_draw_of_leaf_without_mass_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What rounding does once in 1e15 draws, done to every other one."""
@@ -143,7 +143,7 @@ CHANGE = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(changes=st.lists(CHANGE, max_size=12), shape=st.sampled_from(SHAPES), seed=st.integers(0, 9))
-def test_changes_equal_those_of_a_plain_array(
+def test_set_and_fill_equal_plain_array(
     changes: list[tuple[str, object]], shape: tuple[int, int], seed: int
 ) -> None:
     leaves, top = shape
@@ -170,14 +170,14 @@ def test_changes_equal_those_of_a_plain_array(
     np.testing.assert_allclose(tree.totals().numpy(), sums, rtol=1e-13)
 
 
-def test_a_leaf_named_twice(size: int) -> None:
+def test_set_with_repeated_leaf_counts_it_once(size: int) -> None:
     tree = SumTree(1, size, CPU)
     tree.set(torch.tensor([2, 2, 2]), torch.tensor([5.0, 5.0, 5.0]))
     tree.check_valid()
     assert float(tree.totals()) == 5
 
 
-def test_sums_do_not_drift() -> None:
+def test_totals_after_many_changes_do_not_drift() -> None:
     """Masses of 1e9 come and go a hundred thousand times; what is left is what is there."""
     tree, rng = SumTree(1, 4096, CPU), np.random.default_rng(0)
     tree.fill(0, torch.full((4096,), 1e-6))
@@ -190,7 +190,7 @@ def test_sums_do_not_drift() -> None:
     tree.check_valid()
 
 
-def test_ten_million_leaves_in_little_memory() -> None:
+def test_tree_of_ten_million_leaves_needs_little_memory() -> None:
     tree = SumTree(2, 10_000_000, CPU)
     assert tree.nbytes < 2 * 10_000_000 * (4 + 8 / (FAN_OUT - 1) + 0.01)
     at = torch.tensor([0, 9_999_999, tree.stride + 5_000_000])
@@ -201,7 +201,7 @@ def test_ten_million_leaves_in_little_memory() -> None:
     assert counts == [pytest.approx(n, abs=200) for n in (1000, 2000, 1000)]
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_tree_operations_do_not_synchronize_with_device() -> None:
     tree, rng = SumTree(2, 200_000, CPU), generator()
     masses = masses_of(1000)
     with NoWaiting() as mode:
@@ -222,7 +222,7 @@ CORRUPTIONS = {
 
 
 @pytest.mark.parametrize("what", CORRUPTIONS)
-def test_check_valid_sees_each_corruption(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_valid_of_corrupted_tree_raises(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent.sum_tree, "TOP", 4)
     tree = SumTree(2, 800, CPU)
     tree.fill(0, masses_of(2 * tree.stride))

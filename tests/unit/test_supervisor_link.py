@@ -39,14 +39,14 @@ class FakeLoop:
         return self.now
 
 
-def link(pipe: FakePipe, loop: Any = None) -> tuple[SupervisorLink, list[str]]:
+def link_with_ends(pipe: FakePipe, loop: Any = None) -> tuple[SupervisorLink, list[str]]:
     ends: list[str] = []
     made: Any = SupervisorLink
     return made(pipe, 3, loop or FakeLoop(), lambda: ends.append("gone")), ends
 
 
-def test_messages_are_handled_by_class_in_their_order() -> None:
-    one, ends = link(FakePipe(Evaluate(1), Stop(), Evaluate(2)))
+def test_receive_dispatches_messages_by_class_in_order() -> None:
+    one, ends = link_with_ends(FakePipe(Evaluate(1), Stop(), Evaluate(2)))
     heard: list[Any] = []
     one.on(Evaluate, heard.append)
     one.on(Stop, lambda _: heard.append("stop"))
@@ -55,15 +55,15 @@ def test_messages_are_handled_by_class_in_their_order() -> None:
     assert ends == []
 
 
-def test_a_message_that_is_not_for_gateways_is_ignored() -> None:
-    one, ends = link(FakePipe(Pause(True)))
+def test_receive_message_without_handler_is_ignored() -> None:
+    one, ends = link_with_ends(FakePipe(Pause(True)))
     one.receive()
     assert ends == []
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError()])
-def test_a_supervisor_that_is_gone_is_noticed_after_what_it_said(error: Exception) -> None:
-    one, ends = link(FakePipe(Evaluate(1), error))
+def test_receive_after_supervisor_loss_handles_rest_then_ends(error: Exception) -> None:
+    one, ends = link_with_ends(FakePipe(Evaluate(1), error))
     heard: list[Any] = []
     one.on(Evaluate, heard.append)
     one.receive()
@@ -71,8 +71,8 @@ def test_a_supervisor_that_is_gone_is_noticed_after_what_it_said(error: Exceptio
     assert ends == ["gone"]
 
 
-def test_an_error_of_a_handler_is_not_taken_for_a_lost_supervisor() -> None:
-    one, ends = link(FakePipe(Evaluate(1)))
+def test_receive_handler_error_is_raised_not_treated_as_loss() -> None:
+    one, ends = link_with_ends(FakePipe(Evaluate(1)))
 
     def fail(_: Evaluate) -> None:
         raise FileNotFoundError("a ring")
@@ -83,9 +83,9 @@ def test_an_error_of_a_handler_is_not_taken_for_a_lost_supervisor() -> None:
     assert ends == []
 
 
-def test_a_wanted_checkpoint_is_said_once_in_a_while() -> None:
+def test_save_wanted_is_sent_at_limited_rate() -> None:
     pipe, loop = FakePipe(), FakeLoop()
-    one, _ = link(pipe, loop)
+    one, _ = link_with_ends(pipe, loop)
     for _ in range(3):
         one.save_wanted()
     assert pipe.sent == [SaveWanted()]
@@ -94,9 +94,9 @@ def test_a_wanted_checkpoint_is_said_once_in_a_while() -> None:
     assert pipe.sent == [SaveWanted()] * 2
 
 
-def test_what_is_said_reaches_the_supervisor_while_it_is_there() -> None:
+def test_link_sends_messages_and_ignores_broken_pipe() -> None:
     pipe = FakePipe()
-    one, _ = link(pipe)
+    one, _ = link_with_ends(pipe)
     one.propose(SPEC)
     one.left(7)
     one.settled(True)

@@ -32,19 +32,19 @@ def options(frames: int = 300, **changed: Any) -> SyncTrainerOptions:
     return SyncTrainerOptions(**(given | changed))
 
 
-def outcome(found: list[EvaluationPoint]) -> str:
+def outcome_text(found: list[EvaluationPoint]) -> str:
     """All but the time; as text, in which NaN equals NaN."""
     return repr([(e.frames, e.returns, sorted(e.metrics.items())) for e in found])
 
 
-def test_a_run_is_repeatable_to_the_bit() -> None:
+def test_run_with_same_seed_is_bit_identical() -> None:
     hybrid = options(env="LunarLanderHybrid-v3", weaken=0.3)
-    first = outcome(run(config(), hybrid))
-    assert outcome(run(config(), hybrid)) == first
-    assert outcome(run(config(seed=4), hybrid)) != first
+    first = outcome_text(run(config(), hybrid))
+    assert outcome_text(run(config(), hybrid)) == first
+    assert outcome_text(run(config(seed=4), hybrid)) != first
 
 
-def test_evaluations_come_at_the_interval_and_at_the_end() -> None:
+def test_run_evaluates_at_interval_and_at_end() -> None:
     seen: list[EvaluationPoint] = []
     found = run(config(), options(frames=350, final_episodes=3), seen.append)
     assert [e.frames for e in found] == [150, 300, 350]
@@ -56,13 +56,13 @@ def test_evaluations_come_at_the_interval_and_at_the_end() -> None:
         assert evaluation.metrics["updates"] == int(exact - 50)  # one for each step beyond 50
 
 
-def test_training_does_not_notice_that_it_is_evaluated() -> None:
+def test_run_training_is_independent_of_evaluations() -> None:
     often = run(config(), options(eval_every=50, eval_episodes=1))
     once = run(config(), options(eval_every=300, eval_episodes=1))
     assert often[-1].returns == once[-1].returns
 
 
-def test_an_evaluation_is_the_network_alone_on_fixed_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_plays_network_alone_on_fixed_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.sync_trainer.EVAL_SLOTS", 2)  # so that a game plays several episodes
     with SyncTrainer(config(), options(eval_episodes=5)) as arena:
         for _ in range(50):
@@ -79,7 +79,7 @@ def test_an_evaluation_is_the_network_alone_on_fixed_seeds(monkeypatch: pytest.M
         assert played == pytest.approx(returns(LUNAR, student, 5, 1_000_000))
 
 
-def test_rows_in_the_replay_carry_the_tags_that_the_games_saw(
+def test_replay_rows_have_actor_tags_sent_to_games(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: dict[tuple[int, int], tuple[int, bytes]] = {}
@@ -112,7 +112,7 @@ def test_rows_in_the_replay_carry_the_tags_that_the_games_saw(
     assert set(rows.actor.tolist()) == {1, 2}
 
 
-def test_each_turn_is_played_with_the_newest_weights() -> None:
+def test_play_uses_newest_weights_each_turn() -> None:
     with SyncTrainer(config(), options()) as arena:
         while arena.learner.updates < 50:
             before = arena.learner.updates
@@ -123,7 +123,7 @@ def test_each_turn_is_played_with_the_newest_weights() -> None:
             arena.learn()
 
 
-def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
+def test_episode_returns_equal_rewards_given_by_games() -> None:
     with SyncTrainer(config(), options(expert="none")) as arena:
         while arena.sink.stored < 1000:
             arena.play()
@@ -148,14 +148,14 @@ def test_the_server_saw_the_rewards_that_the_games_gave() -> None:
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_options_of_the_server_are_played_and_repeatable(changed: dict[str, Any]) -> None:
+def test_run_with_server_option_is_repeatable_and_differs(changed: dict[str, Any]) -> None:
     short = options(frames=150, eval_every=75, eval_episodes=1)
-    first = outcome(run(config(**changed), short))
-    assert outcome(run(config(**changed), short)) == first
-    assert first != outcome(run(config(), short))
+    first = outcome_text(run(config(**changed), short))
+    assert outcome_text(run(config(**changed), short)) == first
+    assert first != outcome_text(run(config(), short))
 
 
-def test_an_expert_is_evaluated_alone_and_as_weak_as_in_training() -> None:
+def test_evaluate_expert_plays_expert_alone_and_weakened() -> None:
     expert = find(LUNAR)
     assert expert is not None
     assert evaluate_expert(options(), 2) == returns(LUNAR, expert, 2, 1_000_000)
@@ -164,7 +164,7 @@ def test_an_expert_is_evaluated_alone_and_as_weak_as_in_training() -> None:
     assert sum(weak) < sum(returns(LUNAR, expert, 2, 1_000_000)) - 100
 
 
-def test_a_run_without_an_expert_is_the_network_alone() -> None:
+def test_run_without_expert_has_only_dqn_steps() -> None:
     with SyncTrainer(config(), options(expert="none")) as arena:
         for _ in range(30):
             arena.play()
@@ -173,13 +173,13 @@ def test_a_run_without_an_expert_is_the_network_alone() -> None:
         evaluate_expert(options(expert="none"), 1)
 
 
-def test_a_run_ends_when_its_time_is_up() -> None:
+def test_run_ends_at_time_limit() -> None:
     found = run(config(), options(frames=1_000_000, eval_every=1_000_000, seconds=0.5))
     assert len(found) == 1
     assert 0 < found[0].frames < 1_000_000
 
 
 @pytest.mark.parametrize("wrong", ["frames", "clients", "eval_every", "eval_episodes"])
-def test_options_without_sense_are_refused(wrong: str) -> None:
+def test_run_with_option_zero_raises(wrong: str) -> None:
     with pytest.raises(ValueError, match=f"{wrong}: expected at least 1, got 0"):
         run(config(), options(**{wrong: 0}))

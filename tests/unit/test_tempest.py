@@ -32,7 +32,7 @@ from tests.support.tempest_client import HOSTILE, VALUES, framed, payload
 ROOT = Path(__file__).parents[2]
 
 
-def playing(values: list[float] | None = None) -> TempestSession:
+def playing_session(values: list[float] | None = None) -> TempestSession:
     """A session whose first frame has been answered."""
     session = TempestSession("continuous")
     hello, *_ = session.receive(LEAD + framed(payload(values or VALUES)))
@@ -44,13 +44,13 @@ def playing(values: list[float] | None = None) -> TempestSession:
     return session
 
 
-def one(session: TempestSession, data: bytes) -> TempestFrame:
+def receive_one(session: TempestSession, data: bytes) -> TempestFrame:
     (frame,) = session.receive(data)
     assert isinstance(frame, TempestFrame)
     return frame
 
 
-def test_the_header_is_that_of_the_format() -> None:
+def test_tempest_header_fields_match_struct_format() -> None:
     """Field by field, against the format as `struct` has it."""
     assert HEADER.itemsize == PLAIN.size == 39
     numbers = (195, -0.5, 1e6, 4, 128, 1, 65535, 2**32 - 1, 1, 1, 0, -300, -32768, 15, 1, 1, 0, 98)
@@ -60,7 +60,7 @@ def test_the_header_is_that_of_the_format() -> None:
     assert tuple(values[0] for values in fields.values()) == numbers
 
 
-def test_the_first_frame_says_what_the_game_is() -> None:
+def test_tempest_first_frame_gives_hello_and_spec() -> None:
     session = TempestSession("continuous")
     assert session.state is State.AWAIT_HELLO
     (hello,) = session.receive(LEAD + framed(payload([0.5] * 171)))
@@ -78,31 +78,31 @@ def test_the_first_frame_says_what_the_game_is() -> None:
 
 
 @pytest.mark.parametrize("values", [1, 171, 195, 16374])
-def test_any_number_of_values(values: int) -> None:
-    session = playing([0.5] * values)
-    frame = one(session, framed(payload([-0.5] * values)))
+def test_tempest_frame_with_any_number_of_values(values: int) -> None:
+    session = playing_session([0.5] * values)
+    frame = receive_one(session, framed(payload([-0.5] * values)))
     assert np.frombuffer(frame.obs, "<f4").tolist() == [-0.5] * values
 
 
-def test_what_a_frame_says() -> None:
-    session = playing()
+def test_tempest_frame_fields_are_decoded() -> None:
+    session = playing_session()
     data = payload(VALUES, subjective=-2.5, objective=300.0, zap=1, target=7, player=3)
-    frame = one(session, framed(data))
+    frame = receive_one(session, framed(data))
     assert np.frombuffer(frame.obs, "<f4").tolist() == VALUES
     assert frame.rewards == [300.0, -2.5]
     assert (frame.seq, frame.status, frame.first) == (1, 0, False)
     assert (frame.save, frame.expert_zaps) == (False, True)
     assert bytes(frame.header) == data[:39]
     session.answered()
-    frame = one(session, framed(payload(VALUES, done=1, save=1)))
+    frame = receive_one(session, framed(payload(VALUES, done=1, save=1)))
     assert (frame.seq, frame.status, frame.first) == (2, 1, False)
     assert (frame.save, frame.expert_zaps) == (True, False)
     session.answered()
-    assert one(session, framed(payload(VALUES))).first
+    assert receive_one(session, framed(payload(VALUES))).first
 
 
-def test_frames_wait_for_the_answer_to_the_one_before() -> None:
-    session = playing()
+def test_tempest_frames_in_one_read_wait_for_previous_answer() -> None:
+    session = playing_session()
     data = b"".join(framed(payload([k / 8] * 3)) for k in range(4))
     got = []
     rest = data
@@ -119,19 +119,19 @@ def test_frames_wait_for_the_answer_to_the_one_before() -> None:
     assert session.partial == 0
 
 
-def test_a_frame_that_comes_alone_waits_too() -> None:
-    session = playing()
+def test_tempest_frame_in_own_read_waits_for_previous_answer() -> None:
+    session = playing_session()
     frame = framed(payload(VALUES))
-    assert one(session, frame).seq == 1
+    assert receive_one(session, frame).seq == 1
     assert list(session.receive(frame)) == []
     session.answered()
-    assert one(session, b"").seq == 2
+    assert receive_one(session, b"").seq == 2
 
 
-def test_one_that_sends_far_ahead_is_to_be_held_up() -> None:
-    session = playing()
+def test_tempest_session_ahead_of_answers_over_limit_sets_ahead() -> None:
+    session = playing_session()
     frame = framed(payload(VALUES))
-    one(session, frame)
+    receive_one(session, frame)
     count = AHEAD_BYTES // len(frame)
     assert list(session.receive(frame * count)) == []
     assert not session.ahead
@@ -139,22 +139,22 @@ def test_one_that_sends_far_ahead_is_to_be_held_up() -> None:
     assert session.ahead
     session.answered()
     assert session.more
-    one(session, b"")
+    receive_one(session, b"")
     assert not session.ahead
 
 
-def test_nothing_is_given_out_before_welcome() -> None:
+def test_tempest_frames_before_welcome_are_held() -> None:
     session = TempestSession("levels")
     (hello,) = session.receive(LEAD + framed(payload(VALUES)) * 2)
     assert isinstance(hello, HelloFields)
     assert list(session.receive(b"")) == []
     session.welcomed()
-    assert one(session, b"").seq == 0
+    assert receive_one(session, b"").seq == 0
     session.answered()
-    assert one(session, b"").seq == 1
+    assert receive_one(session, b"").seq == 1
 
 
-def test_the_example_of_the_documentation() -> None:
+def test_tempest_documentation_example_equals_encoded_bytes() -> None:
     """Byte by byte: what it says that the bytes are is what they are."""
     text = (ROOT / "docs/tempest.md").read_text()
     _, block, *_ = re.split(r"```\n", text[text.index("A frame of two values") :])
@@ -165,7 +165,7 @@ def test_the_example_of_the_documentation() -> None:
     session = TempestSession("continuous")
     _hello = list(session.receive(LEAD + data))
     session.welcomed()
-    frame = one(session, b"")
+    frame = receive_one(session, b"")
     assert np.frombuffer(frame.obs, "<f4").tolist() == [0.5, -1.0]
     assert frame.rewards == [100.0, -2.0]
     header = np.frombuffer(frame.header, np.uint8).reshape(1, -1)
@@ -178,16 +178,16 @@ def test_the_example_of_the_documentation() -> None:
     assert replies.encode((2, float(turn))) == reply
 
 
-def test_it_is_not_answered_or_welcomed_twice() -> None:
-    session = playing()
+def test_tempest_answered_or_welcomed_twice_raises_local_error() -> None:
+    session = playing_session()
     with pytest.raises(LocalError, match="twice"):
         session.answered()
     with pytest.raises(LocalError, match="welcome"):
         session.welcomed()
 
 
-def test_over_is_over() -> None:
-    session = playing()
+def test_tempest_frames_after_failure_are_ignored() -> None:
+    session = playing_session()
     session.failed()
     assert list(session.receive(framed(payload(VALUES)))) == []
     session.ended()
@@ -195,11 +195,11 @@ def test_over_is_over() -> None:
 
 @pytest.mark.parametrize("what", HOSTILE)
 @pytest.mark.parametrize("glued", [False, True], ids=["alone", "behind a good frame"])
-def test_what_is_no_frame_is_refused(what: str, *, glued: bool) -> None:
+def test_tempest_invalid_frame_raises_error_code_and_text(what: str, *, glued: bool) -> None:
     data, code, words = HOSTILE[what]
-    session = playing()
+    session = playing_session()
     if glued:
-        assert one(session, framed(payload(VALUES)) + data).seq == 1
+        assert receive_one(session, framed(payload(VALUES)) + data).seq == 1
         session.answered()
         data = b""
     with pytest.raises(RemoteError, match=words) as caught:
@@ -218,7 +218,7 @@ def test_what_is_no_frame_is_refused(what: str, *, glued: bool) -> None:
         (LEAD + framed(payload(VALUES, n=2)), "message_malformed"),
     ],
 )
-def test_what_is_no_beginning_is_refused(data: bytes, code: str) -> None:
+def test_tempest_invalid_first_bytes_raise_error_code(data: bytes, code: str) -> None:
     """With its first bytes, and however they are split."""
     for cut in range(len(data)):
         session = TempestSession("continuous")
@@ -230,21 +230,21 @@ def test_what_is_no_beginning_is_refused(data: bytes, code: str) -> None:
         assert caught.value.code == code
 
 
-def test_a_length_is_refused_before_what_it_announces_has_come() -> None:
-    session = playing()
+def test_tempest_invalid_length_is_refused_before_payload() -> None:
+    session = playing_session()
     with pytest.raises(RemoteError, match="65535"):
         list(session.receive(b"\xff\xff"))
 
 
-def test_an_end_within_a_frame_is_told_from_one_between_frames() -> None:
+def test_tempest_stream_ended_inside_frame_raises_truncated() -> None:
     data = framed(payload(VALUES))
     for cut in range(1, len(data)):
-        session = playing()
+        session = playing_session()
         assert list(session.receive(data[:cut])) == []
         with pytest.raises(RemoteError, match="end of the connection") as caught:
             session.ended()
         assert caught.value.code == "message_truncated"
-    playing().ended()
+    playing_session().ended()
 
 
 @pytest.mark.parametrize(
@@ -258,14 +258,16 @@ def test_an_end_within_a_frame_is_told_from_one_between_frames() -> None:
         (None, (0, 0, 0)),
     ],
 )
-def test_replies_with_a_continuous_knob(action: Any, reply: tuple[int, ...]) -> None:
+def test_tempest_reply_with_continuous_spinner_encodes_action(
+    action: Any, reply: tuple[int, ...]
+) -> None:
     long = Replies(5, "continuous", advanced=True, level=13)
     short = Replies(3, "continuous", advanced=True, level=13)
     assert struct.unpack("bbbBB", long.encode(action)) == (*reply, 1, 13)
     assert struct.unpack("bbb", short.encode(action)) == reply
 
 
-def test_replies_with_levels() -> None:
+def test_tempest_reply_with_spinner_levels_encodes_action() -> None:
     replies = Replies(5, "levels", advanced=False, level=81)
     assert sorted(LEVELS) == [-12, -9, -6, -3, -1, 0, 1, 3, 6, 9, 12]
     for choice, level in enumerate(LEVELS):

@@ -40,7 +40,7 @@ def config(**tempest: Any) -> Config:
     )
 
 
-class Gateway:
+class FakeGateway:
     """What connections know of it: a real turn, a loop that is a list, and a clock."""
 
     def __init__(
@@ -124,10 +124,10 @@ class Gateway:
             self._todo.popleft()()
 
 
-class Game:
+class TempestClient:
     """An older client at this gateway."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: FakeGateway) -> None:
         self.gateway = gateway
         self.transport = FakeTransport()
         self.connection = TempestConnection(gateway)  # type: ignore[arg-type]
@@ -175,16 +175,18 @@ EARNED = [3.1, -0.2, -10.0, 0.5075, None, 0.01, 0.01]
 """What the action on each frame earned: 0.01 and 0.005 of the next frame's rewards, at most 10."""
 
 
-def on_the_wire(action: tuple[float, float]) -> tuple[int, ...]:
+def reply_fields(action: tuple[float, float]) -> tuple[int, ...]:
     buttons, knob = int(action[0]), action[1]
     return (buttons >> 1, buttons & 1, round(32 * knob), 1, 13)
 
 
-def record(pieces: list[bytes], *, late: bool = False) -> tuple[list[dict[str, Any]], list[Any]]:
+def play_recording(
+    pieces: list[bytes], *, late: bool = False
+) -> tuple[list[dict[str, Any]], list[Any]]:
     """The rows and replies that come of these bytes; `late`: WELCOME comes behind them all."""
-    gateway = Gateway(ratio=0.5)
+    gateway = FakeGateway(ratio=0.5)
     gateway.admits = not late
-    game = Game(gateway)
+    game = TempestClient(gateway)
     for piece in pieces:
         game.send(piece)
     gateway.admits = True
@@ -196,18 +198,18 @@ def record(pieces: list[bytes], *, late: bool = False) -> tuple[list[dict[str, A
     return gateway.rows(), game.replies()
 
 
-def test_a_recording_becomes_the_right_steps_with_the_right_tags() -> None:
-    rows, replies = record([STREAM])
+def test_tempest_recording_gives_expected_steps_and_actor_tags() -> None:
+    rows, replies = play_recording([STREAM])
     assert len(replies) == len(FRAMES)
     assert replies[4] == (0, 0, 0, 1, 13), "a frame that ends an episode is answered with zeros"
     by = [
-        None if advice is None else EXPERT if reply == on_the_wire(advice) else DQN
+        None if advice is None else EXPERT if reply == reply_fields(advice) else DQN
         for reply, advice in zip(replies, ADVICE, strict=True)
     ]
     assert {DQN, EXPERT, None} == set(by), "both played, so that tags can be wrong"
     for reply, actor in zip(replies, by, strict=True):
         if actor == DQN:
-            assert reply == on_the_wire(BY_NETWORK)
+            assert reply == reply_fields(BY_NETWORK)
     steps = [row for row in rows if row["kind"] == STEP]
     assert [row["seq"] for row in steps] == [0, 1, 2, 3, 5, 6]
     for row in steps:
@@ -226,46 +228,48 @@ def test_a_recording_becomes_the_right_steps_with_the_right_tags() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["welcome first", "welcome last"])
-def test_split_anywhere_it_is_the_same(*, late: bool) -> None:
-    whole = record([STREAM])
+def test_tempest_recording_split_at_any_byte_gives_same_steps(*, late: bool) -> None:
+    whole = play_recording([STREAM])
     for cut in range(1, len(STREAM)):
-        assert record([STREAM[:cut], STREAM[cut:]], late=late) == whole, f"split at byte {cut}"
+        assert play_recording([STREAM[:cut], STREAM[cut:]], late=late) == whole, (
+            f"split at byte {cut}"
+        )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 47, 48])
-def test_in_many_pieces_it_is_the_same(size: int) -> None:
+def test_tempest_recording_in_small_pieces_gives_same_steps(size: int) -> None:
     pieces = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
-    assert record(pieces) == record([STREAM])
+    assert play_recording(pieces) == play_recording([STREAM])
 
 
-def test_the_tag_is_that_of_who_played() -> None:
+def test_tempest_actor_tag_with_expert_ratio_0_or_1_is_that_actor() -> None:
     for ratio, actor in ((0.0, DQN), (1.0, EXPERT)):
-        gateway = Gateway(ratio=ratio)
-        game = Game(gateway)
+        gateway = FakeGateway(ratio=ratio)
+        game = TempestClient(gateway)
         game.send(STREAM)
         steps = [row for row in gateway.rows() if row["kind"] == STEP]
         assert len(steps) == 6
         assert {row["actor"] for row in steps} == {actor}
 
 
-def test_short_replies() -> None:
-    game = Game(Gateway(config(reply_bytes=3)))
+def test_tempest_replies_of_3_bytes() -> None:
+    game = TempestClient(FakeGateway(config(reply_bytes=3)))
     game.send(b"\x00\x00")
     assert game.frame() == (0, 1, 8)
     assert game.frame(done=1) == (0, 0, 0)
 
 
-def test_levels() -> None:
-    gateway = Gateway(config(spinner="levels"), ratio=1.0)
-    game = Game(gateway)
+def test_tempest_replies_with_spinner_levels() -> None:
+    gateway = FakeGateway(config(spinner="levels"), ratio=1.0)
+    game = TempestClient(gateway)
     game.send(b"\x00\x00")
     assert game.frame(target=2) == (0, 0, -12, 1, 13), "0.4 is more than the level of most"
     assert game.frame(target=-1, fire=1) == (1, 0, 0, 1, 13)
 
 
-def test_replies_follow_the_settings() -> None:
-    gateway = Gateway()
-    game = Game(gateway)
+def test_tempest_replies_after_settings_change_have_new_values() -> None:
+    gateway = FakeGateway()
+    game = TempestClient(gateway)
     game.send(b"\x00\x00")
     assert game.frame() == (0, 1, 8, 1, 13)
     server = ServerConfig(settings={"start_level": 40})
@@ -274,9 +278,9 @@ def test_replies_follow_the_settings() -> None:
     assert game.frame(done=1) == (0, 0, 0, 0, 40)
 
 
-def test_a_save_signal_that_is_held_asks_once() -> None:
-    gateway = Gateway()
-    game = Game(gateway)
+def test_tempest_save_flag_held_requests_one_checkpoint() -> None:
+    gateway = FakeGateway()
+    game = TempestClient(gateway)
     game.send(b"\x00\x00")
     asked = []
     for save in (0, 1, 1, 1, 0, 0, 1, 1):
@@ -285,10 +289,10 @@ def test_a_save_signal_that_is_held_asks_once() -> None:
     assert asked == [0, 1, 1, 1, 1, 1, 2, 2]
 
 
-def test_a_zap_that_is_held_back_is_stored_as_it_was_played() -> None:
+def test_tempest_zap_gate_stores_action_as_played() -> None:
     gate = FractionSchedule(start=1.0, end=0.0, frames=100, hold=100)
-    gateway = Gateway(config(zap_gate=gate))
-    game = Game(gateway)
+    gateway = FakeGateway(config(zap_gate=gate))
+    game = TempestClient(gateway)
     game.send(b"\x00\x00")
     assert game.frame()[:2] == (0, 0), "the network's zap does not get through"
     assert game.frame(zap=1)[:2] == (0, 1), "its expert would zap as well"
@@ -302,19 +306,21 @@ def test_a_zap_that_is_held_back_is_stored_as_it_was_played() -> None:
     assert {row["actor"] for row in steps} == {DQN}
 
 
-def test_an_experts_zap_is_not_held_back() -> None:
+def test_tempest_zap_gate_does_not_block_expert() -> None:
     """Not even that of one who zaps where the client's own would not."""
     gate = FractionSchedule(start=1.0, end=1.0, frames=1)
-    gateway = Gateway(config(zap_gate=gate), ratio=1.0, expert=lambda obs, _: [[1, 0.0]] * len(obs))
-    game = Game(gateway)
+    gateway = FakeGateway(
+        config(zap_gate=gate), ratio=1.0, expert=lambda obs, _: [[1, 0.0]] * len(obs)
+    )
+    game = TempestClient(gateway)
     game.send(b"\x00\x00")
     assert game.frame(zap=0)[:2] == (0, 1)
 
 
-def test_each_game_has_its_own_header() -> None:
+def test_tempest_games_answered_together_use_own_headers() -> None:
     """Of those that are answered together."""
-    gateway = Gateway(ratio=1.0)
-    games = [Game(gateway) for _ in range(3)]
+    gateway = FakeGateway(ratio=1.0)
+    games = [TempestClient(gateway) for _ in range(3)]
     for game in games:
         game.send(b"\x00\x00")
         game.frame()
@@ -326,9 +332,9 @@ def test_each_game_has_its_own_header() -> None:
     assert [game.replies()[-1][:3] for game in games] == [(0, 0, -11), (1, 0, -13), (0, 0, -14)]
 
 
-def test_a_game_that_is_gone_truncates_its_episode() -> None:
-    gateway = Gateway()
-    game = Game(gateway)
+def test_tempest_disconnect_truncates_episode() -> None:
+    gateway = FakeGateway()
+    game = TempestClient(gateway)
     game.send(b"\x00\x00")
     for k in range(3):
         game.frame(k / 4, 0.0)
@@ -339,9 +345,9 @@ def test_a_game_that_is_gone_truncates_its_episode() -> None:
     ]  # fmt: skip
 
 
-def test_one_that_sends_ahead_is_not_read_from_and_gets_all_its_replies() -> None:
-    gateway = Gateway()
-    game = Game(gateway)
+def test_tempest_client_sending_ahead_is_paused_and_fully_answered() -> None:
+    gateway = FakeGateway()
+    game = TempestClient(gateway)
     game.send(b"\x00\x00")
     game.frame()
     frame = framed(payload([0.5, 0.5]))
@@ -353,9 +359,9 @@ def test_one_that_sends_ahead_is_not_read_from_and_gets_all_its_replies() -> Non
     assert len(game.replies()) == 1 + count
 
 
-def test_what_is_wrong_ends_the_connection_without_a_word_and_no_other() -> None:
-    gateway = Gateway()
-    good, bad = Game(gateway), Game(gateway)
+def test_tempest_invalid_frame_closes_only_that_connection() -> None:
+    gateway = FakeGateway()
+    good, bad = TempestClient(gateway), TempestClient(gateway)
     for game in (good, bad):
         game.send(b"\x00\x00")
         game.frame()
@@ -369,14 +375,14 @@ def test_what_is_wrong_ends_the_connection_without_a_word_and_no_other() -> None
     assert good.frame() == (0, 1, 8, 1, 13)
 
 
-def test_refused_where_there_is_no_room() -> None:
-    gateway = Gateway()
+def test_tempest_connection_beyond_client_limit_is_closed() -> None:
+    gateway = FakeGateway()
 
     def opened(_connection: GameConnection) -> None:
         raise RemoteError("too_many_clients", "expected fewer")
 
     gateway.opened = opened  # type: ignore[method-assign]
-    game = Game(gateway)
+    game = TempestClient(gateway)
     assert game.transport.half_closed
     assert game.transport.sent == b""
     assert gateway.log.errors == {"too_many_clients": 1}

@@ -12,7 +12,7 @@ from server.monitor.tensorboard import TensorBoardWriter
 pytest.importorskip("tensorboard")
 
 
-def test_a_row_that_does_not_know_its_frames_yet_has_no_place(tmp_path: Path) -> None:
+def test_tensorboard_row_without_frames_is_skipped(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     files = TensorBoardWriter(tmp_path)

@@ -15,7 +15,7 @@ from server.supervisor.child import ChildDied
 from server.supervisor.trainer_client import TrainerClient
 
 
-class Trainer:
+class FakeTrainer:
     """What is sent is kept."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Desk:
     """A client, its trainer, and what happens whenever the loop comes round."""
 
     def __init__(self) -> None:
-        self.trainer = Trainer()
+        self.trainer = FakeTrainer()
         self.saved: list[CheckpointSaved] = []
         self.then: Callable[[], None] = lambda: None
         self.client = TrainerClient(
@@ -47,7 +47,7 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_the_answer_is_that_of_the_kind_asked_for(desk: Desk) -> None:
+def test_checkpoint_request_returns_answer_of_its_kind(desk: Desk) -> None:
     def answers() -> None:
         desk.client.answer(DumpWritten("replay.npz"))
         desk.client.answer(CheckpointSaved("update-1.pt"))
@@ -58,13 +58,13 @@ def test_the_answer_is_that_of_the_kind_asked_for(desk: Desk) -> None:
     assert desk.saved == [CheckpointSaved("update-1.pt")], "whoever else waits for it is told"
 
 
-def test_answers_from_before_do_not_count(desk: Desk) -> None:
+def test_checkpoint_request_ignores_earlier_answers(desk: Desk) -> None:
     desk.client.answer(CheckpointSaved("update-1.pt"))
     with pytest.raises(TimeoutError, match=r"within 0\.01 s"):
         desk.client.checkpoint(0.01)
 
 
-def test_a_trainer_that_ends_or_is_another_does_not_answer(desk: Desk) -> None:
+def test_request_when_trainer_dies_or_is_replaced_raises(desk: Desk) -> None:
     def dies() -> None:
         desk.trainer.alive = False
 
@@ -76,7 +76,7 @@ def test_a_trainer_that_ends_or_is_another_does_not_answer(desk: Desk) -> None:
             desk.client.dump("replay.npz")
 
 
-def test_a_request_while_there_is_no_trainer_fails_at_once(desk: Desk) -> None:
+def test_checkpoint_request_without_trainer_fails_at_once(desk: Desk) -> None:
     desk.trainer.alive = False
     desk.client.request_checkpoint()
     assert desk.saved == [CheckpointSaved("", "the trainer is restarting; try again")]
@@ -84,7 +84,7 @@ def test_a_request_while_there_is_no_trainer_fails_at_once(desk: Desk) -> None:
     assert desk.saved[-1] == CheckpointSaved("", "the trainer has died; try again")
 
 
-def test_checkpoints_that_clients_want_are_written_at_intervals(
+def test_checkpoints_wanted_by_clients_are_requested_at_intervals(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]

@@ -65,7 +65,7 @@ class FakeConnection:
         self.held.append(full)
 
 
-class World:
+class SchedulerWithFakes:
     def __init__(self) -> None:
         self.loop, self.frames, self.policy = FakeLoop(), FakeFrameLoop(), FakePolicy()
         self.connections = {FakeConnection(), FakeConnection()}
@@ -77,7 +77,7 @@ class World:
     def _turned(self) -> None:
         self.turned += 1
 
-    def opened(self) -> World:
+    def opened(self) -> SchedulerWithFakes:
         self.scheduler.open(self.frames, self.policy)
         return self
 
@@ -85,8 +85,8 @@ class World:
         return [connection.held for connection in self.connections]
 
 
-def test_a_turn_is_run_once_for_all_that_was_read() -> None:
-    world = World().opened()
+def test_schedule_several_times_runs_one_turn() -> None:
+    world = SchedulerWithFakes().opened()
     for _ in range(3):
         world.scheduler.schedule()
     assert world.frames.turns == 0
@@ -97,16 +97,16 @@ def test_a_turn_is_run_once_for_all_that_was_read() -> None:
     assert world.frames.turns == 2
 
 
-def test_without_a_game_there_is_nothing_to_run() -> None:
-    world = World()
+def test_schedule_without_game_runs_nothing() -> None:
+    world = SchedulerWithFakes()
     assert not world.scheduler.full
     world.scheduler.schedule()
     world.loop.iterate()
     assert (world.turned, world.crashes) == (0, [])
 
 
-def test_a_full_ring_holds_all_connections_until_there_is_room() -> None:
-    world = World().opened()
+def test_scheduler_with_full_ring_pauses_connections_until_room() -> None:
+    world = SchedulerWithFakes().opened()
     world.frames.fills = True
     world.scheduler.schedule()
     world.loop.iterate()
@@ -128,8 +128,8 @@ def test_a_full_ring_holds_all_connections_until_there_is_room() -> None:
     assert world.scheduler.stalls == 1
 
 
-def test_a_turn_that_raises_ends_the_gateway() -> None:
-    world = World().opened()
+def test_scheduler_turn_error_is_reported_as_crash() -> None:
+    world = SchedulerWithFakes().opened()
     world.frames.error = ValueError("broken")
     world.scheduler.schedule()
     world.loop.iterate()
@@ -137,8 +137,8 @@ def test_a_turn_that_raises_ends_the_gateway() -> None:
     assert world.turned == 0
 
 
-def test_a_closed_scheduler_touches_the_ring_no_more() -> None:
-    world = World().opened()
+def test_scheduler_after_close_does_not_flush_or_run() -> None:
+    world = SchedulerWithFakes().opened()
     world.frames.fills = True
     world.scheduler.schedule()
     world.loop.iterate()

@@ -6,12 +6,12 @@ from server.gateway.turn_times import RECENT, TurnTimes
 from server.ipc.messages import TURN_BUCKETS_S, GatewayReport
 
 
-def test_bounds_ascend() -> None:
+def test_turn_histogram_bounds_ascend() -> None:
     assert list(TURN_BUCKETS_S) == sorted(set(TURN_BUCKETS_S))
     assert TURN_BUCKETS_S[0] > 0
 
 
-def test_buckets_are_cumulative_and_end_with_all_turns() -> None:
+def test_turn_histogram_buckets_are_cumulative() -> None:
     times = TurnTimes()
     for seconds in (0.0, TURN_BUCKETS_S[1], TURN_BUCKETS_S[-1], 1000.0):
         times.add(seconds)
@@ -20,19 +20,19 @@ def test_buckets_are_cumulative_and_end_with_all_turns() -> None:
     assert times.seconds == pytest.approx(1000 + TURN_BUCKETS_S[1] + TURN_BUCKETS_S[-1])
 
 
-def test_a_bound_belongs_to_its_bucket() -> None:
+def test_turn_histogram_bound_belongs_to_its_bucket() -> None:
     for i, bound in enumerate(TURN_BUCKETS_S):
         times = TurnTimes()
         times.add(bound)
         assert times.buckets.index(1) == i
 
 
-def test_a_report_without_turns_has_a_zero_for_each_bucket() -> None:
+def test_gateway_report_without_turns_has_zero_buckets() -> None:
     report = GatewayReport(0, {}, 0, 0, 0, {}, 0, 0.0, 0.0, 0, 0, 0.0, 0.0)
     assert report.turn_buckets == TurnTimes().buckets == [0] * (len(TURN_BUCKETS_S) + 1)
 
 
-def test_percentiles_are_of_the_interval_and_the_histogram_is_not() -> None:
+def test_percentiles_are_reset_by_new_interval_but_histogram_is_not() -> None:
     times = TurnTimes()
     assert times.percentiles_ms() == (0.0, 0.0)
     for ms in range(101):
@@ -43,7 +43,7 @@ def test_percentiles_are_of_the_interval_and_the_histogram_is_not() -> None:
     assert times.turns == times.buckets[-1] == 101
 
 
-def test_percentiles_are_of_the_newest_turns() -> None:
+def test_percentiles_cover_only_newest_turns() -> None:
     times = TurnTimes()
     for _ in range(10):
         times.add(9.0)
@@ -52,7 +52,7 @@ def test_percentiles_are_of_the_newest_turns() -> None:
     assert times.percentiles_ms() == pytest.approx((1.0, 1.0))
 
 
-def test_a_turn_is_timed_from_its_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turn_time_is_measured_from_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.gateway.turn_times.perf_counter", lambda: 10.25)
     times = TurnTimes()
     times.stop(10.0)

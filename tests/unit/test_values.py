@@ -11,7 +11,7 @@ from agent.values import CategoricalValues, QuantileValues, ScalarValues, ValueH
 from config.models import LearnerConfig
 
 
-def test_the_settings_choose_the_head() -> None:
+def test_value_head_class_follows_settings() -> None:
     assert isinstance(value_head(LearnerConfig()), ScalarValues)
     c51 = value_head(LearnerConfig(value="c51", atoms=3, value_min=-1.0, value_max=1.0))
     assert isinstance(c51, CategoricalValues)
@@ -21,7 +21,7 @@ def test_the_settings_choose_the_head() -> None:
     assert quantiles.levels.tolist() == [0.125, 0.375, 0.625, 0.875]
 
 
-def test_scalar_by_hand() -> None:
+def test_scalar_values_equal_hand_computed_targets_and_loss() -> None:
     head = ScalarValues(delta=1.0)
     z_t = torch.tensor([[[4.0], [6.0]], [[50.0], [70.0]]])
     target = head.targets(torch.tensor([1.0, -100.0]), torch.tensor([0.1, 0.0]), z_t)
@@ -38,7 +38,7 @@ def logits(*probabilities: float) -> list[float]:
     return [math.log(max(p, 1e-30)) for p in probabilities]
 
 
-def test_c51_projects_onto_the_fixed_values_by_hand() -> None:
+def test_c51_targets_equal_hand_computed_projection() -> None:
     head = CategoricalValues(5, -2.0, 2.0)  # -2, -1, 0, 1, 2
     z_t = torch.tensor([[logits(0, 0, 0.25, 0, 0.75)]] * 3)
     r_t, discount_t = torch.tensor([0.5, 1.0, -1.25]), torch.tensor([0.5, 1.0, 0.0])
@@ -55,7 +55,7 @@ def test_c51_projects_onto_the_fixed_values_by_hand() -> None:
     assert head.mean(target).tolist() == pytest.approx([1.25, 1.75, -1.25])
 
 
-def test_c51_mixes_heads_and_measures_cross_entropy() -> None:
+def test_c51_targets_average_heads_and_loss_is_cross_entropy() -> None:
     head = CategoricalValues(3, -1.0, 1.0)
     z_t = torch.tensor([[logits(1, 0, 0), logits(0, 0, 1)]])
     target = head.targets(torch.zeros(1), torch.ones(1), z_t)
@@ -66,7 +66,7 @@ def test_c51_mixes_heads_and_measures_cross_entropy() -> None:
     assert head.q(z).item() == pytest.approx(-0.25)
 
 
-def test_quantiles_by_hand() -> None:
+def test_quantile_values_equal_hand_computed_targets_and_loss() -> None:
     head = QuantileValues(2, delta=1.0)  # levels 1/4 and 3/4
     z_t = torch.tensor([[[0.0, 2.0], [2.0, 6.0]]])
     target = head.targets(torch.tensor([1.0]), torch.tensor([0.5]), z_t)
@@ -79,7 +79,7 @@ def test_quantiles_by_hand() -> None:
     assert head.q(z).item() == 2.25
 
 
-def test_the_quantile_weight_depends_on_the_side() -> None:
+def test_quantile_loss_weight_depends_on_sign_of_error() -> None:
     """A wrong sign would learn the mirrored distribution."""
     head = QuantileValues(2, delta=1.0)
     high = head.loss(torch.tensor([[[5.0, 0.0]]]), torch.tensor([[0.0, 0.0]]))
@@ -95,7 +95,7 @@ def test_the_quantile_weight_depends_on_the_side() -> None:
         QuantileValues(21, 1.0),
     ],
 )
-def test_each_head_learns_the_mean_of_what_is_random(head: ValueHead) -> None:
+def test_value_head_trained_on_random_returns_learns_mean(head: ValueHead) -> None:
     """Returns of 0 and 1, one as likely as the other: Q is 1/2. And the distribution has both."""
     torch.manual_seed(1)
     z = torch.zeros(1, 1, head.atoms, requires_grad=True)

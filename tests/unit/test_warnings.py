@@ -9,7 +9,7 @@ from config.models import AdvantageConfig
 from server.monitor.warnings import JUMP_S, ClockWatch, SampleWatch, config_warning
 
 
-def test_a_small_sample_is_said_once_until_it_has_recovered() -> None:
+def test_small_sample_warning_is_given_once_until_recovery() -> None:
     watch = SampleWatch()
     said = [
         len(watch.look({"weight_ess_dqn": share, "weight_ess_expert": 0.9}))
@@ -18,7 +18,7 @@ def test_a_small_sample_is_said_once_until_it_has_recovered() -> None:
     assert said == [0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0]
 
 
-def test_each_actor_is_watched_by_itself() -> None:
+def test_small_sample_warning_is_given_per_actor() -> None:
     watch = SampleWatch()
     (first,) = watch.look({"weight_ess_dqn": 0.057, "weight_ess_expert": 0.5})
     assert "the effective sample size of dqn is 5.7% of its rows" in first
@@ -27,7 +27,7 @@ def test_each_actor_is_watched_by_itself() -> None:
     assert "of expert is 9.9%" in second
 
 
-def test_no_rows_are_no_small_sample_and_no_recovery() -> None:
+def test_small_sample_warning_ignores_missing_and_nan_metrics() -> None:
     watch = SampleWatch()
     assert watch.look({"weight_ess_dqn": math.nan}) == []
     assert watch.look({}) == []
@@ -48,7 +48,7 @@ def test_no_rows_are_no_small_sample_and_no_recovery() -> None:
         ({"applies_to": ("continuous", "imitation"), "signal": "return"}, False),
     ],
 )
-def test_reward_weights_on_the_td_loss_are_warned_of(
+def test_config_warning_for_reward_weights_on_td_loss(
     settings: dict[str, Any], warned: bool
 ) -> None:
     warning = config_warning(AdvantageConfig(**settings))
@@ -58,7 +58,7 @@ def test_reward_weights_on_the_td_loss_are_warned_of(
         assert settings["signal"] in warning
 
 
-def test_a_clock_that_jumps_is_said_once() -> None:
+def test_clock_jump_warning_is_given_once_per_jump() -> None:
     watch = ClockWatch()
     said = [
         watch.look(of_day, steady)

@@ -7,7 +7,7 @@ from server.web.app import is_local
 from server.web.auth import TokenAuth
 
 
-class Clock:
+class FakeClock:
     now = 1000.0
 
     def __call__(self) -> float:
@@ -19,8 +19,8 @@ def status(auth: TokenAuth, header: str | None, address: str = "a") -> int:
     return 200 if refused is None else refused.status
 
 
-def test_failures_count_for_their_address_and_age() -> None:
-    clock = Clock()
+def test_token_failures_block_their_address_until_expired() -> None:
+    clock = FakeClock()
     auth = TokenAuth("right", clock)
     for i in range(FAILURES):
         clock.now += 1.0
@@ -39,14 +39,14 @@ def test_failures_count_for_their_address_and_age() -> None:
     assert status(auth, "Bearer right") == 429
 
 
-def test_addresses_that_are_remembered_are_bounded() -> None:
-    auth = TokenAuth("right", Clock())
+def test_token_failure_addresses_are_bounded() -> None:
+    auth = TokenAuth("right", FakeClock())
     for i in range(3 * ADDRESSES):
         assert status(auth, "Bearer wrong", f"address {i}") == 401
     assert len(auth._failures) == ADDRESSES
 
 
-def test_any_bytes_may_come() -> None:
+def test_token_check_accepts_any_header_bytes() -> None:
     auth = TokenAuth("grün")
     for header in ("Bearer \xfc", "Bearer \u20ac", "Bearer " + "x" * 10_000, "Bearer\t", "\x00"):
         assert status(auth, header) == 401
@@ -54,7 +54,7 @@ def test_any_bytes_may_come() -> None:
     assert status(auth, "Bearer " + "grün".encode().decode("latin-1")) == 200
 
 
-def test_names_of_loopback() -> None:
+def test_is_local_accepts_only_loopback_hosts() -> None:
     for host in ("localhost", "localhost:80", "127.0.0.1", "127.1.2.3:9", "[::1]", "[::1]:80"):
         assert is_local(host), host
     for host in ("", "0.0.0.0", "10.0.0.1", "localhost.example", "127.0.0.1.example", "[::2]:1",
