@@ -101,7 +101,7 @@ export function fillReplay(place, row) {
 }
 
 /** A bar of parts, told apart by pattern and by words. */
-export function fillBar(place, parts, total, unit, nothing, note = "") {
+function fillBar(place, parts, total, unit, nothing, note = "") {
   if (!place.firstChild) {
     place.append(element("div", { class: "share", "aria-hidden": "true" }), element("ul", { class: "legend" }), element("p", { class: "note" }));
     for (const [name, , kind] of parts) {
