@@ -101,7 +101,7 @@ def chaos(
                     happened[what] += 1
                     if show:
                         show(f"{time.monotonic() - begin:6.0f} s  {what}")
-                    server.suffer(what, rng)
+                    server.inject(what, rng)
                 stop.set()
                 for game in games:
                     game.join(WAIT_S)

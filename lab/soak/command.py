@@ -21,7 +21,7 @@ from lab.load.clients import bench_spec
 from lab.load.process import LoadProcess
 from lab.soak import load as soak_load
 from lab.soak.judge import Quarter, judge, together
-from lab.soak.server import NotFlat, SoakServer
+from lab.soak.server import SoakFailed, SoakServer
 from lab.soak.watch import KEEP, Watch
 from server.arguments import positive
 
@@ -115,7 +115,7 @@ def soak(
                     quarters.append(together(watch.samples(seconds / 4)))
                     yield base | {"quarter": number} | quarters[-1].row()
             broken += server.end()
-    except NotFlat as error:
+    except SoakFailed as error:
         broken.append(str(error))
     if len(quarters) == 4:
         broken = judge(quarters[0], quarters[-1], pace=pace) + broken

@@ -45,8 +45,8 @@ from server.ipc.messages import (
 )
 from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
-from server.monitor.publisher import StatusPublisher
 from server.monitor.status import Status
+from server.monitor.status_publisher import StatusPublisher
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes
 from server.run.evaluations import Evaluations
@@ -66,7 +66,7 @@ STOP_S = 8.0
 """A stop takes at most this long; then processes are killed. With all that is done after, 10 s."""
 
 GAMES_S = 5.0
-"""Of that, for the gateways: more than they take themselves (server.gateway.gateway)."""
+"""Of that, for the gateways: more than they take themselves (server.gateway.shutdown)."""
 
 
 class Supervisor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from server.gateway import gateway
+from server.gateway import shutdown
 from server.ipc.inflight import FILE, left
 from server.trainer import process as trainer_process
 from server.trainer.trainer import Trainer
@@ -128,7 +128,7 @@ def test_stop_before_the_trainers_death_is_seen_stores_every_step(tmp_path: Path
 
 def that_comes_late(*args: Any) -> None:
     """A trainer that takes longer to start than gateways wait for it at the end."""
-    time.sleep(gateway.STOP_S + 0.3)
+    time.sleep(shutdown.STOP_S + 0.3)
     trainer_process.main(*args)
 
 

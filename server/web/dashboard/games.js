@@ -137,7 +137,7 @@ export class GamePage {
       by: "seconds",
       byName: "Seconds",
       place: (x) => `at ${duration(x)}`,
-      lines: [{ name: "frames/s", colour: "third" }],
+      lines: [{ name: "frames/s", color: "third" }],
     });
     this.returns = new Chart({
       id: "game-returns",
@@ -147,7 +147,7 @@ export class GamePage {
       by: "episodes",
       byName: "Episode",
       place: (x) => `episode ${count(x)}`,
-      lines: [{ name: "return", colour: "dqn", marker: "circle" }],
+      lines: [{ name: "return", color: "dqn", marker: "circle" }],
     });
     place.replaceChildren(
       element("p", {}, element("a", { href: "/#games" }, "← All games")),
