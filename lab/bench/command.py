@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "cases", nargs="*", choices=[*CASES, *ALIASES, []], metavar="CASE",
-        help=f"{', '.join(CASES)} (all)",
+        help=f"cases to measure: {', '.join(CASES)} (all)",
     )  # fmt: skip
     add("--clients", type=int, nargs="*", default=[32], metavar="N", help="games at a time (32)")
     add("--seconds", type=float, default=4.0, help="length of each measurement (%(default)s)")

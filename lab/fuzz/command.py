@@ -48,7 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "package atheris), or both, half each; without the package, both is seeded (default "
         "%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random numbers (default %(default)s)",
+    )
     parser.add_argument(
         "--jobs", type=int, default=2, metavar="N", help="processes (default %(default)s)"
     )

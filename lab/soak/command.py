@@ -67,7 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--visitors", type=positive, default=4, metavar="N",
         help="connections that come and go, at a time (default %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random numbers (default %(default)s)",
+    )
     parser.add_argument(
         "--no-pace", action="store_true",
         help="do not judge frame rate and answer times; use it on a busy machine",

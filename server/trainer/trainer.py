@@ -81,7 +81,7 @@ class Trainer:
         heartbeat: Heartbeat | None = None,
     ) -> None:
         """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
-        evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
+        evaluated best, and set newer ones aside. `keep_rows`: every row, for a recording.
         `pretrain_updates`: make so many updates from the demonstrations, and end. `paused`: learn
         nothing until told to."""
         self._config = config
