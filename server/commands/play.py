@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `understudy play`."""
     add = parser.add_argument
     add("--env", default="LunarLander-v3", help="a Gymnasium environment (%(default)s)")
-    add("--clients", type=positive, default=1, help="games, each in a process (%(default)s)")
+    add(
+        "--clients",
+        type=positive,
+        default=1,
+        help="number of games, each in its own process (%(default)s)",
+    )
     add(
         "--connect",
         type=parse_address,
