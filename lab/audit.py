@@ -63,12 +63,22 @@ class AuditResult:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--steps", type=positive, default=1_000_000, metavar="N", help="%(default)s"
+        "--steps",
+        type=positive,
+        default=1_000_000,
+        metavar="N",
+        help="steps to compare (%(default)s)",
     )
     parser.add_argument(
-        "--players", type=positive, default=4, metavar="N", help="processes that play (%(default)s)"
+        "--players",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="number of processes that play (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="%(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the random numbers (%(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

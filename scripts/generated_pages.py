@@ -212,9 +212,7 @@ def _spelling(action: argparse.Action) -> str:
 
 def _meaning(action: argparse.Action, formatter: argparse.HelpFormatter) -> str:
     needed = "required; " if action.required and action.option_strings else ""
-    text = formatter._expand_help(action) if action.help else ""
-    default = text.strip("()") == str(action.default)  # nothing but "(%(default)s)"
-    return _cell(needed + (f"default {action.default}" if default else text))
+    return _cell(needed + (formatter._expand_help(action) if action.help else ""))
 
 
 def _cell(text: str) -> str:

@@ -38,12 +38,18 @@ QUIET_S = (2.0, 10.0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--minutes", type=float, default=30.0, metavar="M", help="how long (%(default)s)"
+        "--minutes", type=float, default=30.0, metavar="M", help="minutes of play (%(default)s)"
     )
     parser.add_argument(
-        "--players", type=positive, default=4, metavar="N", help="processes that play (%(default)s)"
+        "--players",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="number of processes that play (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="%(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the random numbers (%(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

@@ -61,13 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--clients", type=positive, default=32, metavar="N",
-        help="games that stay (default %(default)s)",
+        help="number of games that stay (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--visitors", type=positive, default=4, metavar="N",
-        help="connections that come and go, at a time (default %(default)s)",
+        help="number of connections at a time that come and go (default %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random numbers (default %(default)s)",
+    )
     parser.add_argument(
         "--no-pace", action="store_true",
         help="do not judge frame rate and answer times; use it on a busy machine",

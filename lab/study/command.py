@@ -39,10 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="comparisons to run; --list shows them")
     add("--list", action="store_true", help="show all comparisons and how far they are")
-    add("--seeds", type=positive, metavar="N", help="runs of each variant (each comparison's own)")
-    add("--full", action="store_true", help="more seeds, and more games where there are some")
-    add("--jobs", type=positive, metavar="N", help="runs at a time (as many as there are cores)")
-    add("--results", type=Path, default=FOLDER, metavar="DIR", help="of all runs (%(default)s)")
+    add(
+        "--seeds",
+        type=positive,
+        metavar="N",
+        help="number of seeds of each variant (each comparison has its own)",
+    )
+    add(
+        "--full",
+        action="store_true",
+        help="use more seeds, and more games where the comparison has them",
+    )
+    add(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="number of runs at a time (as many as there are cores)",
+    )
+    add(
+        "--results",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="folder of the kept runs (%(default)s)",
+    )
     add(
         "--report",
         nargs="?",
@@ -55,12 +75,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print what was found as JSON, and nothing else")
     own = parser.add_argument_group("a comparison of your own", "of the settings that you give")
     own.add_argument("--try", dest="env", metavar="ENV", help="play this Gymnasium environment")
-    own.add_argument("--frames", type=positive, default=20_000, metavar="N", help="(%(default)s)")
     own.add_argument(
-        "--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1"
+        "--frames",
+        type=positive,
+        default=20_000,
+        metavar="N",
+        help="frames of each run (%(default)s)",
     )
     own.add_argument(
-        "--eval-every", type=positive, default=2000, metavar="FRAMES", help="(%(default)s)"
+        "--weaken",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the expert's actions that are replaced by random ones, 0 to 1",
+    )
+    own.add_argument(
+        "--eval-every",
+        type=positive,
+        default=2000,
+        metavar="FRAMES",
+        help="frames between two evaluations (%(default)s)",
     )
     add_config(parser)
 

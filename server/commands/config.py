@@ -14,8 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument("what", nargs="?", choices=["show"], default="show")
     what.help = "print the effective values"
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="for programs")
-    form.add_argument("--toml", action="store_true", help="as a file that --config reads")
+    form.add_argument("--json", action="store_true", help="print them as JSON")
+    form.add_argument(
+        "--toml", action="store_true", help="print them as a file that --config reads"
+    )
     add_config(parser)
     parser.usage = "%(prog)s show [options]"
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "in the run's changes.jsonl."
     )
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run's folder")
-    parser.add_argument("what", choices=[*REQUESTS, "games"])
+    parser.add_argument("what", choices=[*REQUESTS, "games"], help="what the server is to do")
     parser.add_argument(
         "values",
         nargs="*",

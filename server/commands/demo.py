@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=8,
         metavar="N",
-        help="games, each a process (%(default)s)",
+        help="number of games, each in its own process (%(default)s)",
     )
     add(
         "--eval-every",
@@ -72,7 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"frames between two evaluations of {EVAL_EPISODES} episodes (%(default)s)",
     )
     add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
-    add("--weaken", type=share, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
+    add(
+        "--weaken",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the expert's actions that are replaced by random ones, 0 to 1",
+    )
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
     add_config(parser, preset="demo")
 

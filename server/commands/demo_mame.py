@@ -48,22 +48,30 @@ class Stopped(RuntimeError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--game", choices=GAMES, default="breakout", help="(%(default)s)")
-    add("--frames", type=positive, default=FRAMES, metavar="N", help="to train on (%(default)s)")
-    add("--clients", type=positive, default=CLIENTS, metavar="N", help="emulators (%(default)s)")
+    add("--game", choices=GAMES, default="breakout", help="the game to play (%(default)s)")
+    add(
+        "--frames", type=positive, default=FRAMES, metavar="N", help="training frames (%(default)s)"
+    )
+    add(
+        "--clients",
+        type=positive,
+        default=CLIENTS,
+        metavar="N",
+        help="number of emulators (%(default)s)",
+    )
     add(
         "--weaken",
         type=share,
         default=WEAKEN,
         metavar="SHARE",
-        help="of the expert's actions that are random, 0-1 (%(default)s)",
+        help="share of the expert's actions that are replaced by random ones, 0 to 1 (%(default)s)",
     )
     add(
         "--episodes",
         type=positive,
         default=EPISODES,
         metavar="N",
-        help="in which each player is measured (%(default)s)",
+        help="episodes in which each player is measured (%(default)s)",
     )
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
     add_config(parser, preset="breakout")

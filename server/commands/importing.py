@@ -23,8 +23,8 @@ MINARI = "minari:"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Put what experts played into a run, whose replay has it from the next start on. The run "
-        "is the one in --run; where there is none yet, it is made, with the settings given here."
+        "Add recordings of experts to a run; they enter the replay at the next start. --run names "
+        "the run; if there is none yet, it is made with the settings given here."
     )
     parser.add_argument(
         "sources",

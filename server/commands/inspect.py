@@ -211,7 +211,7 @@ def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
         of = f", evaluated at {best['mean']:.4g}, frame {best['frames']:,}" if known else ""
         row("best", f"{best['name']}{of}")
     if found["left"]:
-        row("put away", ", ".join(found["left"]))
+        row("set aside", ", ".join(found["left"]))
     row("disk", f"{_size(found['disk_bytes'])}, of it the replay {_size(found['replay_bytes'])}")
     if found["rows"]:
         total = sum(found["steps"].values())

@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `understudy play`."""
     add = parser.add_argument
     add("--env", default="LunarLander-v3", help="a Gymnasium environment (%(default)s)")
-    add("--clients", type=positive, default=1, help="games, each in a process (%(default)s)")
+    add(
+        "--clients",
+        type=positive,
+        default=1,
+        help="number of games, each in its own process (%(default)s)",
+    )
     add(
         "--connect",
         type=parse_address,
@@ -44,19 +49,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--role",
         choices=ROLES,
         default="train",
-        help="train; eval: the network alone; eval_expert: the expert alone (%(default)s)",
+        help="train; eval: the network plays alone; eval_expert: the expert does (%(default)s)",
     )
     add("--episodes", type=positive, help="stop after this many, all games together")
     add("--frames", type=positive, help="stop after this many, all games together")
     add("--seed", type=int, help="episode i of all games is reset with seed + i")
-    add("--expert", metavar="MODULE:FUNCTION", help="an expert instead of the known one, or none")
-    add("--weaken", type=float, default=0.0, metavar="SHARE", help="of the expert's actions, 0-1")
+    add(
+        "--expert",
+        metavar="MODULE:FUNCTION",
+        help="an expert instead of the known one; none: no expert",
+    )
+    add(
+        "--weaken",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the expert's actions that are replaced by random ones, 0 to 1",
+    )
     add(
         "--eval-every",
         type=positive,
         metavar="FRAMES",
-        help="at first, and whenever these games have played so many frames more, they wait while "
-        "the network plays alone; the expert does, from the same seeds, at first",
+        help="evaluate before the first frame and after every FRAMES frames; training games wait "
+        "meanwhile. The expert is evaluated once, at the start, from the same seeds",
     )
     add(
         "--eval-episodes",

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint. Settings given here become the run's. Ctrl-C saves and ends early."
     )
     parser.add_argument(
-        "--updates", type=positive, required=True, metavar="N", help="updates to make"
+        "--updates", type=positive, required=True, metavar="N", help="number of updates"
     )
     add_config(parser)
     parser.usage = "%(prog)s --run DIR --updates N [options]"

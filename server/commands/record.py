@@ -60,9 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="FILE", help="the recording to write, .npz")
     add("--episodes", type=positive, metavar="N", help="end after so many complete episodes")
     add("--env", help="a Gymnasium environment to play; without it, games connect by themselves")
-    add("--clients", type=positive, default=1, metavar="N", help="games of --env (%(default)s)")
-    add("--expert", metavar="MODULE:FUNCTION", help="an expert of --env instead of the known one")
-    add("--weaken", type=float, default=0.0, metavar="SHARE", help="of its actions, 0-1")
+    add(
+        "--clients",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="number of games of --env (%(default)s)",
+    )
+    add("--expert", metavar="MODULE:FUNCTION", help="an expert for --env instead of the known one")
+    add(
+        "--weaken",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the expert's actions that are replaced by random ones, 0 to 1",
+    )
     add("--seed", type=int, metavar="N", help="episode i of --env is reset with seed + i")
     add("--host", help="the address to listen on (server.host)")
     add("--port", type=int, metavar="N", help="the port to listen on (server.port)")
@@ -71,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="settings",
         type=Path,
         metavar="FILE",
-        help="read settings from this TOML file; those of training are ignored",
+        help="read settings from this TOML file; training settings are ignored",
     )
 
 

@@ -1,4 +1,4 @@
-"""`understudy serve`: the server, until it is stopped. SIGUSR1 has it write a checkpoint now."""
+"""`understudy serve`: the server, until it is stopped. SIGUSR1 writes a checkpoint now."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--best",
         action="store_true",
-        help="with --resume: continue from the checkpoint that evaluated best; newer ones are "
-        "renamed",
+        help="with --resume: continue from the checkpoint that evaluated best; newer "
+        "checkpoints get the ending .left and are ignored",
     )
     add_config(parser)
 

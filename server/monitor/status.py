@@ -57,7 +57,8 @@ class Status:
     paused: bool = False
     evaluating: bool = False
     ended: str = ""
-    """Which process has ended by itself, or that the server is stopping; else empty."""
+    """Why the server has given up, or that it is stopping; else empty. A process that is being
+    restarted does not count."""
     row: Mapping[str, float] = field(default_factory=dict)
     """The newest metrics."""
     last: Mapping[str, float] = field(default_factory=dict)

@@ -51,7 +51,7 @@ def restore(
 ) -> Restored:
     """Put into replay and learner what the run's folder holds for them: of a run that is not
     resumed, its demonstrations. `best`: from the checkpoint that evaluated best, and
-    put newer ones away. `keep`: whether rows are kept.
+    set newer ones aside. `keep`: whether rows are kept.
 
     Errors: CheckpointError, RecordingError, JournalError, OSError.
     """

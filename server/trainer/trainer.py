@@ -11,8 +11,6 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agent import demonstrations, recording
 from agent.device import resolve_device
 from agent.factory import make_learner, make_replay
@@ -47,6 +45,7 @@ from server.trainer.checkpointer import Checkpointer, Progress, spec_text
 from server.trainer.ingest import Ingest
 from server.trainer.reporter import Reporter
 from server.trainer.restore import restore
+from server.trainer.weight_publisher import WeightPublisher
 
 BURST_S = 0.02
 """How long it learns before it looks at the rings again; they hold more than a burst brings."""
@@ -82,7 +81,7 @@ class Trainer:
         heartbeat: Heartbeat | None = None,
     ) -> None:
         """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
-        evaluated best, and put newer ones away. `keep_rows`: every row, for a recording.
+        evaluated best, and set newer ones aside. `keep_rows`: every row, for a recording.
         `pretrain_updates`: make so many updates from the demonstrations, and end. `paused`: learn
         nothing until told to."""
         self._config = config
@@ -127,7 +126,7 @@ class Trainer:
             self._slot.base_frames = self._base_frames
         if self._journal_writer:
             self._journal_writer.at(self._frames)
-        self._slot.publish(learner.policy_vector().numpy(), self._slot.version + 1)
+        self._weights = WeightPublisher(self._slot, learner)
         self._record = BatchRecord(replay, spec) if record else None
         # A replay that is there already need not be waited for; updates are owed for new steps.
         not_owed = self._ingest.stored - min(past.kept.steps, config.trainer.min_steps)
@@ -144,9 +143,8 @@ class Trainer:
         self._reporter = Reporter(
             replay, learner, self._ingest, self._budget, self._checkpointer, self._rollback, now
         )
-        self._published_updates = self._checked_updates = learner.updates
+        self._checked_updates = learner.updates
         self._next_health = now
-        self._next_publish = now
         self._next_report = now + config.metrics.every_s
         self._next_checkpoint = now + config.checkpoint.every_s
         self._ending = False
@@ -168,8 +166,7 @@ class Trainer:
             # Before each report too: that begins to count anew.
             if now >= min(self._next_health, self._next_report):
                 self._check_health(now)
-            if now >= self._next_publish and self._learner.updates != self._published_updates:
-                self._publish(now)
+            self._weights.publish_if_due(self._config.trainer.publish_every_s)
             if now >= self._next_report:
                 self._report(now)
             if now >= self._next_checkpoint:
@@ -179,7 +176,7 @@ class Trainer:
             if not moved and not learned:
                 time.sleep(IDLE_S)
         self._check_health(time.monotonic())
-        self._publish(time.monotonic())
+        self._weights.publish(0.0)
         self._report(time.monotonic())
         self._save()
         if self._journal_writer:
@@ -258,14 +255,6 @@ class Trainer:
                 return made
         return due
 
-    def _publish(self, now: float) -> None:
-        vector = self._learner.policy_vector().numpy()
-        # A policy of NaN would play nonsense: the gateways keep the last good one.
-        if np.isfinite(vector).all():
-            self._slot.publish(vector, self._slot.version + 1)
-        self._published_updates = self._learner.updates
-        self._next_publish = now + self._config.trainer.publish_every_s
-
     def _report(self, now: float) -> None:
         report = self._reporter.report(self._config, self._frames, now)
         self._next_report = now + self._config.metrics.every_s
@@ -290,7 +279,7 @@ class Trainer:
         self._reporter.rolled_back(back)
         self._checked_updates = self._learner.updates
         self._tell(RolledBack(self._learner.updates, self._rollback.times))
-        self._publish(time.monotonic())
+        self._weights.publish(self._config.trainer.publish_every_s)
 
     def _settle(self) -> None:
         """Answer whether anything is still on its way into the weights that games play with."""
@@ -298,8 +287,8 @@ class Trainer:
         settled = not self._ingest.ring_fill and self._budget.due(self._ingest.stored) <= 0
         if settled:
             now = time.monotonic()
-            if self._learner.updates != self._published_updates:
-                self._publish(now)
+            self._check_health(now)
+            self._weights.publish_if_changed(self._config.trainer.publish_every_s)
             self._report(now)
         self._tell(Settled(TRAINER, settled))
 
@@ -312,7 +301,7 @@ class Trainer:
         return Progress(
             frames=self._frames,
             rows=self._journal_writer.rows if self._journal_writer else None,
-            version=self._slot.version,
+            version=self._weights.version,
             demonstrations=self._demonstrations,
             reward_max=self._ingest.rewards.largest,
         )

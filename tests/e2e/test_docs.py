@@ -218,7 +218,7 @@ def test_document_links_resolve(document: Path) -> None:
 
 
 def test_broken_link_is_detected() -> None:
-    text = "# A title, long\n[a](#a-title-long) [b](README.md#one-minute) [c](docs) [d](https://x.invalid)\n"
+    text = "# A title, long\n[a](#a-title-long) [b](README.md#quick-start) [c](docs) [d](https://x.invalid)\n"
     assert broken_links(text, ROOT) == []
     text += "[e](#none) [f](README.md#none) [g](nothing.md) [h](../elsewhere)\n"
     assert broken_links(text, ROOT) == ["#none", "README.md#none", "nothing.md", "../elsewhere"]
@@ -287,6 +287,12 @@ def test_commands_page_has_every_command_and_option() -> None:
     headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
     assert sorted(headings) == sorted(COMMANDS)
     assert "%(" not in text
+    # Each says what it is, not only what it is by default.
+    meanings = re.findall(r"^\| `.*` \| (.*) \|$", text, re.MULTILINE)
+    assert len(meanings) > 100
+    assert [
+        one for one in meanings if re.fullmatch(r"(required; )?(default )?\(?\S*\)?", one)
+    ] == []
     shown = {command.split()[1] for command in commands(text) if command.startswith("understudy ")}
     # The demos are started by their scripts.
     assert shown >= COMMANDS.keys() - {"demo", "demo-mame"}

@@ -118,8 +118,8 @@ def test_inspect_lists_the_best_and_the_rejected_checkpoints(
     assert main(["inspect", str(run)]) == 0
     text = capsys.readouterr().out
     assert "best.pt, evaluated at 12.5, frame 1,500" in text
-    assert "put away" in text
-    # One that was put away may be wanted again.
+    assert "set aside" in text
+    # One that was set aside may be wanted again.
     (folder / found["left"][0]).write_bytes(b"no checkpoint")
     (folder / checkpoint.BEST).write_bytes(b"none either")
     code, found = inspect(capsys, run)

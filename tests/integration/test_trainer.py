@@ -448,7 +448,7 @@ def test_best_network_is_kept_with_its_score(
     best.stop()
     newest = checkpoint.latest(tmp_path / "checkpoints")
     assert newest is not None
-    assert checkpoint.load(newest)["frames"] == 160, "newer ones were put away"
+    assert checkpoint.load(newest)["frames"] == 160, "newer ones were set aside"
 
 
 def test_best_network_that_cannot_be_kept_is_reported(

@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluation. Exit code 1 if a step fails, 2 for wrong options."
     )
     add = parser.add_argument
-    add("--connect", type=parse_address, metavar="HOST:PORT", help="check the server there")
+    add(
+        "--connect",
+        type=parse_address,
+        metavar="HOST:PORT",
+        help="check the server at this address",
+    )
     add_connection_options(parser)
     add(
         "--timeout",
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for each answer (%(default)g)",
     )
-    add("--json", action="store_true", help="print JSON instead")
+    add("--json", action="store_true", help="print the result as JSON")
     add_config(parser)
 
 
