@@ -66,7 +66,7 @@ STOP_S = 8.0
 """A stop takes at most this long; then processes are killed. With all that is done after, 10 s."""
 
 GAMES_S = 5.0
-"""Of that, for the gateways: more than they take themselves (server.gateway.gateway)."""
+"""Of that, for the gateways: more than they take themselves (server.gateway.shutdown)."""
 
 
 class Supervisor:

@@ -8,12 +8,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from server.gateway import gateway
+from server.gateway import shutdown
 from server.ipc.inflight import FILE, left
 from server.trainer import process as trainer_process
 from server.trainer.trainer import Trainer
@@ -86,9 +85,7 @@ def test_stop_without_trainer_stores_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Running], None]
 ) -> None:
     if away is hanging:
-        monkeypatch.setattr(
-            "server.supervisor.processes.trainer_process", SimpleNamespace(main=that_hangs)
-        )
+        monkeypatch.setattr("server.supervisor.entry_points.trainer", that_hangs)
     with Running(tmp_path / "run", **AWAY) as server:
         with RawClient(server.port, timeout_s=LONG_S).welcome() as client:
             play(client, 0, PLAYED - 60)
@@ -131,7 +128,7 @@ def test_stop_before_the_trainers_death_is_seen_stores_every_step(tmp_path: Path
 
 def that_comes_late(*args: Any) -> None:
     """A trainer that takes longer to start than gateways wait for it at the end."""
-    time.sleep(gateway.STOP_S + 0.3)
+    time.sleep(shutdown.STOP_S + 0.3)
     trainer_process.main(*args)
 
 
@@ -148,9 +145,7 @@ def test_stop_with_a_full_ring_counts_what_had_no_room(
             server.until(lambda: ring.steps and not ring.used, "it is empty", LONG_S)
             killed(server)
             play(client, PLAYED - 65, PLAYED)
-            monkeypatch.setattr(
-                "server.supervisor.processes.trainer_process", SimpleNamespace(main=that_comes_late)
-            )
+            monkeypatch.setattr("server.supervisor.entry_points.trainer", that_comes_late)
             server.close(check=False)
             assert client.refusal()[0] == "server_stopping"
         assert server.stop_s < 10
