@@ -134,7 +134,7 @@ def left(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*" + SUFFIX + LEFT) if path.is_file())
 
 
-def go_back(folder: Path, updates: int, source: Path | None) -> list[Path]:
+def roll_back(folder: Path, updates: int, source: Path | None) -> list[Path]:
     """Set aside the checkpoints of more than so many updates, so that the run can continue from
     there: they get the suffix LEFT and no longer count as checkpoints. Returns their new paths.
 

@@ -47,15 +47,15 @@ class ActingParams:
 
 
 def acting_params_at(
-    expert: ExpertConfig, exploration: ExplorationConfig, frames: int, handed_over: float | None
+    expert: ExpertConfig, exploration: ExplorationConfig, frames: int, evaluated_ratio: float | None
 ) -> ActingParams:
-    """How frames are played at `frames` stored steps of the run. `handed_over`: the expert's ratio
-    by evaluations, None where it goes by the schedule."""
+    """How frames are played at `frames` stored steps of the run. `evaluated_ratio`: the expert's
+    ratio by evaluations, None where it goes by the schedule."""
     ratio, epsilon, noise = expert.ratio, exploration.epsilon, exploration.noise
-    if handed_over is None:
-        handed_over = scheduled(ratio, frames)
+    if evaluated_ratio is None:
+        evaluated_ratio = scheduled(ratio, frames)
     return ActingParams(
-        handed_over,
+        evaluated_ratio,
         scheduled(epsilon, frames),
         scheduled(noise, frames),
         expert.unit,

@@ -1,4 +1,4 @@
-"""Replay and learner as configured, and one update: shared by the trainer and lab.sync_trainer."""
+"""Replay and learner as configured."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import torch
 
 from agent.device import resolve_device
 from agent.learner import Learner
-from agent.replay import Batch, Replay
-from agent.schedules import scheduled
-from agent.step import StepBlock
+from agent.replay import Replay
 from config.models import Config
 from protocol.actor import Actor
 from protocol.spaces import GameSpec
@@ -42,21 +40,3 @@ def make_learner(config: Config, spec: GameSpec, device: torch.device) -> Learne
         seed=config.run.seed,
         frame_stack=config.replay.frame_stack,
     )
-
-
-def take_in(block: StepBlock, replay: Replay, learner: Learner) -> None:
-    """Store rows, and let the learner see what was observed."""
-    replay.append(block)
-    learner.observe(block.obs)
-
-
-def learn_once(
-    config: Config, replay: Replay, learner: Learner, device: torch.device, frames: int
-) -> Batch:
-    """One update at `frames` stored steps of the run; the batch that it was made from."""
-    replay.beta = scheduled(config.replay.priority_beta, frames)
-    batch = replay.sample(config.learner.batch_size)
-    td_errors = learner.step(batch.to(device), frames)
-    if replay.prioritized:
-        replay.update_priorities(batch.indices, td_errors)
-    return batch

@@ -114,7 +114,7 @@ class ValueWatch:
         self.drifting = bool(self._said)
         return found
 
-    def went_back(self, updates: int) -> None:
+    def rolled_back(self, updates: int) -> None:
         """The learner is another one from now on, after so many updates."""
         self._beyond_since, self._next = None, updates + self._every
         self._levels.clear()
@@ -159,7 +159,7 @@ class HeadWatch:
                 )
         return found
 
-    def went_back(self) -> None:
+    def rolled_back(self) -> None:
         """The learner is another one from now on."""
         self._since.clear()
 

@@ -164,11 +164,6 @@ class Journal:
         self._segments = _first_rows(folder, at.rows)
         self._begin_segment(at.rows)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the disk."""
-        return sum(path.stat().st_size for path in segments(self.folder))
-
     def append(self, block: StepBlock) -> None:
         """Write rows. Errors: OSError (a full disk, say): then these rows are not in the journal,
         and nothing else is harmed; `at` counts them all the same."""

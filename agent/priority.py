@@ -194,5 +194,5 @@ def _trees(actors: Sequence[Actor]) -> range:
     """The numbers of these actors' trees."""
     trees = range(ACTORS.index(actors[0]), ACTORS.index(actors[-1]) + 1)
     if [ACTORS[number] for number in trees] != list(actors):
-        raise ValueError(f"expected neighbouring actors in the order of {ACTORS}, got {actors}")
+        raise ValueError(f"expected neighboring actors in the order of {ACTORS}, got {actors}")
     return trees

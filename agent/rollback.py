@@ -34,7 +34,7 @@ class Rollback:
         """Whether this many consecutive skipped updates are too many."""
         return skipped_in_a_row >= self._settings.max_consecutive_skips
 
-    def go_back(self, learner: Learner, first: Callable[[], dict[str, Any]]) -> None:
+    def roll_back(self, learner: Learner, first: Callable[[], dict[str, Any]]) -> None:
         """Load the last good checkpoint into the learner and lower its learning rate; checkpoints
         saved after it are set aside. Without a good checkpoint the learner starts again from the
         state that `first` returns.
@@ -59,7 +59,7 @@ class Rollback:
         if source is None:
             learner.load_state_dict(first())
         learner.rate_factor = factor
-        checkpoint.go_back(self._folder, learner.updates, source)
+        checkpoint.roll_back(self._folder, learner.updates, source)
         log.error(
             "%s. Training continues from %s with %.3g of learner.learning_rate; %s",
             bad, source or "the initial weights, since no checkpoint is good", factor, _CURE,

@@ -61,7 +61,7 @@ class SumTree:
         return self._levels[-1].view(-1, self._top).sum(1, dtype=torch.float64)
 
     def draw(self, trees: range, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`n` leaves of some neighbouring trees, drawn with replacement, each with a probability of
+        """`n` leaves of some neighboring trees, drawn with replacement, each with a probability of
         its mass over the sum of all of theirs: their numbers, int64 [n], and masses, float32 [n].
 
         One of the masses must be above 0; leaves without a mass are never drawn.
@@ -98,7 +98,7 @@ class SumTree:
             above.scatter_(0, node, children.sum(1, dtype=torch.float64))
 
     def fill(self, first: int, masses: Tensor) -> None:
-        """Give the leaves from the number `first` on new masses, float32 [n]: `set` for neighbours,
+        """Give the leaves from the number `first` on new masses, float32 [n]: `set` for neighbors,
         which is cheaper."""
         start, stop = first, first + len(masses)
         self.leaves[start:stop] = masses

@@ -68,7 +68,7 @@ def categorical_target(
     p_t = logits_t.softmax(-1).mean(1)
     step = (high - low) / (len(support) - 1)
     moved = torch.addcmul(r_t[:, None], discount_t[:, None], support).clamp_(low, high)
-    # Each moved value is shared among its two neighbours by how near it is: a triangle.
+    # Each moved value is shared among its two neighbors by how near it is: a triangle.
     near = (moved[:, None, :] - support[:, None]).abs_().div_(-step).add_(1)
     return (near.clamp_(min=0) * p_t[:, None, :]).sum(2)
 

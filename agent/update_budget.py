@@ -71,7 +71,7 @@ class UpdateBudget:
             self.paused = False
             self._forgiven += self.due(stored) - self._owed
 
-    def went_back(self, updates: int) -> None:
+    def rolled_back(self, updates: int) -> None:
         """The learner was rolled back: `updates` is the change of its count, below 0. That makes no
         update due."""
         self._first_update += updates

@@ -70,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="steps to compare (%(default)s)",
     )
     parser.add_argument(
-        "--players", type=positive, default=4, metavar="N", help="processes that play (%(default)s)"
+        "--players",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="number of processes that play (%(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the random numbers (%(default)s)"

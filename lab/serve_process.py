@@ -1,4 +1,4 @@
-"""`understudy serve` in a process of its own, for rigs that kill it or look at it from outside."""
+"""`understudy serve` in a process of its own, to be killed or looked at from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server for a rig: in this process, in a run's folder that is removed afterwards."""
+"""A server for a lab program: in this process, in a run's folder that is removed afterwards."""
 
 from __future__ import annotations
 

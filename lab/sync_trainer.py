@@ -26,12 +26,13 @@ import torch
 
 from agent.decision import ActingParams, acting_params_at
 from agent.device import resolve_device
-from agent.factory import learn_once, make_learner, make_replay, take_in
+from agent.factory import make_learner, make_replay
 from agent.handover import expert_ratio
 from agent.learner import Learner
 from agent.policy import Policy
 from agent.replay import Replay
 from agent.step import StepBlock
+from agent.training_step import learn_once, take_in
 from agent.update_budget import updates_due
 from config.models import Config
 from lab.vector_client import Game, VectorClient, game_spec
@@ -148,8 +149,8 @@ class SyncTrainer:
             Newest(self.learner),
             frame_stack=config.replay.frame_stack,
         )
-        self.turn = self._turn_loop(0, clients)
-        self.players = self._join(self.turn, games, "train")
+        self.frame_loop = self._make_frame_loop(0, clients)
+        self.players = self._join(self.frame_loop, games, "train")
         self._teacher = self._floor = math.nan
         self._ratio = config.expert.ratio.start
         self._final_episodes = options.final_episodes or options.eval_episodes
@@ -195,8 +196,8 @@ class SyncTrainer:
     def play(self) -> None:
         """A turn of all training games."""
         self.policy.refresh()
-        self.turn.add_frames(self.players, self.players.frames())
-        self.turn.run()
+        self.frame_loop.add_frames(self.players, self.players.frames())
+        self.frame_loop.run()
         self.players.act()
 
     def learn(self) -> None:
@@ -223,15 +224,15 @@ class SyncTrainer:
             )
             for k, env in enumerate(self._eval_envs[:slots])
         ]
-        turn = self._turn_loop(1, slots)
-        players = self._join(turn, games, "eval")
+        loop = self._make_frame_loop(1, slots)
+        players = self._join(loop, games, "eval")
         while not players.over:
-            turn.add_frames(players, players.frames())
-            turn.run()
+            loop.add_frames(players, players.frames())
+            loop.run()
             players.act()
         return tuple(games[i % slots].returns[i // slots] for i in range(episodes))
 
-    def _turn_loop(self, stream: int, slots: int) -> FrameLoop:
+    def _make_frame_loop(self, stream: int, slots: int) -> FrameLoop:
         """One for so many games, with random numbers of its own."""
         seed = self.config.run.seed
         rng = np.random.Generator(np.random.SFC64(None if seed is None else [seed, stream]))
@@ -240,34 +241,34 @@ class SyncTrainer:
             self.config.reward,
             self.policy,
             self.sink,
-            self._mix,
+            self._acting_params,
             rng,
             most_slots=slots,
             frame_stack=self.config.replay.frame_stack,
             expert=ExpertPlugin.load(self.config.expert.plugin, self.spec),
         )
 
-    def _join(self, turn: FrameLoop, games: Sequence[Game], role: Role) -> VectorClient:
+    def _join(self, loop: FrameLoop, games: Sequence[Game], role: Role) -> VectorClient:
         players = VectorClient(self.spec, games)
-        players.rows = turn.join([stream_number(1, k) for k in range(len(games))], role)
+        players.rows = loop.join([stream_number(1, k) for k in range(len(games))], role)
         return players
 
-    def _mix(self) -> ActingParams:
+    def _acting_params(self) -> ActingParams:
         """How frames are played now."""
         expert = self.config.expert
-        handed_over = self._ratio if expert.decay == "evaluation" else None
-        return acting_params_at(expert, self.config.exploration, self.sink.stored, handed_over)
+        evaluated_ratio = self._ratio if expert.decay == "evaluation" else None
+        return acting_params_at(expert, self.config.exploration, self.sink.stored, evaluated_ratio)
 
     def _metrics(self) -> dict[str, float]:
         """What was measured since the last call."""
-        episodes = [episode.episode_return for episode in self.turn.episodes.take()]
+        episodes = [episode.episode_return for episode in self.frame_loop.episodes.take()]
         composition = self.replay.actor_composition()
         found = self.learner.metrics() | {
             "frames": float(self.sink.stored),
             "updates": float(self.learner.updates),
             "episodes": float(len(episodes)),
             "episode_return_mean": statistics.fmean(episodes) if episodes else math.nan,
-            "expert_ratio": self._mix().expert_ratio,
+            "expert_ratio": self._acting_params().expert_ratio,
             "buffer_frac_dqn": composition.frac_dqn,
             "buffer_frac_expert": composition.frac_expert,
         }

@@ -1,4 +1,4 @@
-"""Gymnasium games that play in lock step with a turn loop, as one connection without a socket."""
+"""Gymnasium games that play in lock step with a frame loop, as one connection without a socket."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class VectorClient:
     def __init__(self, spec: GameSpec, games: Sequence[Game]) -> None:
         self.games = games
         self.rows = np.empty(0, np.int64)
-        """The turn loop's rows of the games; set when it is joined."""
+        """The frame loop's rows of the games; set when it is joined."""
         self.answer: Actions | None = None
         """What was sent last."""
         self._spec = spec

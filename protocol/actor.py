@@ -25,7 +25,7 @@ NOBODY = 0
 ACTORS = tuple(Actor)
 """All actors, in the order of their numbers: the order of every per-actor table."""
 
-TAGS = 1 + max(ACTORS)
+TAG_COUNT = 1 + max(ACTORS)
 """Columns of a table that is indexed by tag: NOBODY's and one for each actor."""
 
 NAMES = {actor: actor.name.lower() for actor in ACTORS}

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from protocol import codec
 from protocol.checks import check_frame, check_frames
@@ -31,9 +35,11 @@ MAX_SLOTS = 4096
 
 SLOT_BITS = 16
 
+_Number = TypeVar("_Number", int, npt.NDArray[np.int64])
 
-def stream_number(session: int, slot: int) -> int:
-    """The number of the stream that a slot of a session is, as int64."""
+
+def stream_number(session: _Number, slot: _Number) -> _Number:
+    """The number of the stream that a slot of a session is, as int64; of one, or of arrays."""
     return session << SLOT_BITS | slot
 
 
@@ -93,12 +99,12 @@ class ServerSession:
         "_token",
         "awaiting",
         "first",
-        "guessed",
         "hello",
         "next_seq",
+        "sent_wrong_token",
         "spec",
         "state",
-        "vectorised",
+        "vectorized",
     )
 
     def __init__(
@@ -115,9 +121,9 @@ class ServerSession:
         """For each slot, 1 while a frame of it waits for its answer."""
         self.first = bytearray()
         """For each slot, 1 where its next frame begins an episode."""
-        self.guessed = False
+        self.sent_wrong_token = False
         """It said a token, and not the right one."""
-        self.vectorised: bool | None = None
+        self.vectorized: bool | None = None
         """Whether this connection uses FRAMES; None until its first frame."""
         self._token = None if token is None else Token(token)
         self._max_message_bytes = max_message_bytes
@@ -210,7 +216,7 @@ class ServerSession:
     def _open(self, message: Hello) -> HelloFields:
         gate = codec.decode_gate(message)
         if self._token is not None and not self._token.matches((gate.token or "").encode()):
-            self.guessed = bool(gate.token)
+            self.sent_wrong_token = bool(gate.token)
             raise RemoteError(
                 "bad_token",
                 f"expected this server's token, got {'another' if gate.token else 'none'}; "
@@ -243,8 +249,8 @@ class ServerSession:
 
     def _check_frame(self, frame: Frame) -> None:
         slot = frame.slot
-        if self.vectorised is not False:
-            self._use(vectorised=False)
+        if self.vectorized is not False:
+            self._use(vectorized=False)
         if not 0 <= slot < len(self.awaiting):
             raise RemoteError(
                 "unknown_slot",
@@ -266,7 +272,7 @@ class ServerSession:
 
     def _check_frames(self, frames: Frames) -> None:
         slots = len(self.awaiting)
-        self._use(vectorised=True)
+        self._use(vectorized=True)
         if self.awaiting[0]:
             raise _before_answer("all slots", frames.seq)
         if frames.seq != self.next_seq[0]:
@@ -280,10 +286,10 @@ class ServerSession:
         self.awaiting[:] = b"\x01" * slots
         self.first[:] = (~running).tobytes()
 
-    def _use(self, *, vectorised: bool) -> None:
-        if self.vectorised is None:
-            self.vectorised = vectorised
-        elif self.vectorised is not vectorised:
+    def _use(self, *, vectorized: bool) -> None:
+        if self.vectorized is None:
+            self.vectorized = vectorized
+        elif self.vectorized is not vectorized:
             raise RemoteError(
                 "mixed_frames",
                 "expected FRAME or FRAMES throughout a connection, got both; use the one that "

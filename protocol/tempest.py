@@ -148,8 +148,8 @@ class TempestSession:
         "_spinner",
         "_unsigned",
         "_values",
-        "guessed",
         "hello",
+        "sent_wrong_token",
         "spec",
         "state",
     )
@@ -159,7 +159,7 @@ class TempestSession:
         self.state = State.AWAIT_HELLO
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
-        self.guessed = False
+        self.sent_wrong_token = False
         self._spinner = spinner
         self._rest = bytearray()
         self._led = False

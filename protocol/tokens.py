@@ -1,4 +1,4 @@
-"""Is it the token? Compared in constant time, of whatever length: by digests."""
+"""`Token`: compares a token in constant time, of whatever length: by digests."""
 
 from __future__ import annotations
 

@@ -42,9 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "cases", nargs="*", choices=[*CASES, *ALIASES, []], metavar="CASE",
         help=f"cases to measure: {', '.join(CASES)} (all)",
     )  # fmt: skip
-    add("--clients", type=int, nargs="*", default=[32], metavar="N", help="games at a time (32)")
+    add(
+        "--clients",
+        type=int,
+        nargs="*",
+        default=[32],
+        metavar="N",
+        help="number of games at a time (32)",
+    )
     add("--seconds", type=float, default=4.0, help="length of each measurement (%(default)s)")
-    add("--rounds", type=int, default=3, help="rounds; the figures are their medians (%(default)s)")
+    add(
+        "--rounds",
+        type=int,
+        default=3,
+        help="number of rounds; the figures are their medians (%(default)s)",
+    )
     add("--device", default="cpu", help="device of trainer, learner and replay (%(default)s)")
     add(
         "--gateway-device",

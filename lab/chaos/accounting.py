@@ -1,4 +1,4 @@
-"""What came of a time of chaos: the run's folder compared with what the games were answered."""
+"""Counts what a chaos run lost: the run's folder compared with what the games were answered."""
 
 from __future__ import annotations
 

@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=float, default=30.0, metavar="M", help="minutes of play (%(default)s)"
     )
     parser.add_argument(
-        "--players", type=positive, default=4, metavar="N", help="processes that play (%(default)s)"
+        "--players",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="number of processes that play (%(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the random numbers (%(default)s)"
@@ -103,7 +107,7 @@ def chaos(
                     happened[what] += 1
                     if show:
                         show(f"{time.monotonic() - begin:6.0f} s  {what}")
-                    server.suffer(what, rng)
+                    server.inject(what, rng)
                 stop.set()
                 for game in games:
                     game.join(WAIT_S)

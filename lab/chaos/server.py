@@ -1,4 +1,4 @@
-"""A server to which things happen: its processes are killed, stopped and started again."""
+"""A server whose processes are killed, stopped and started again: the incidents of a chaos run."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ class ChaosServer:
             return None
         return found
 
-    def suffer(self, incident: str, rng: random.Random) -> None:
-        """Have this happen, and wait until what it hit is there again."""
+    def inject(self, incident: str, rng: random.Random) -> None:
+        """Make this incident happen, and wait until what it hit is there again."""
         pids = self._process.children
         gateway = pids[f"gateway-{rng.randrange(GATEWAYS)}"]
         number = signal.SIGSTOP if incident.startswith("stop") else signal.SIGKILL

@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--streams", type=int, default=1_000_000, metavar="N",
-        help="streams for the decoder, 0 for none (default %(default)s)",
+        help="number of streams for the decoder, 0 for none (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--connections", type=int, default=10_000, metavar="N",
-        help="hostile connections, 0 for none (default %(default)s)",
+        help="number of hostile connections, 0 for none (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--engine", choices=("both", "seeded", "coverage"), default="both",
@@ -56,11 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seed of the random numbers (default %(default)s)",
     )
     parser.add_argument(
-        "--jobs", type=int, default=2, metavar="N", help="processes (default %(default)s)"
+        "--jobs", type=int, default=2, metavar="N", help="number of processes (default %(default)s)"
     )
     parser.add_argument(
         "--at-once", type=int, default=32, metavar="N",
-        help="hostile connections at a time (default %(default)s)",
+        help="number of hostile connections at a time (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=float, default=20.0, metavar="S",

@@ -21,7 +21,7 @@ from lab.load.clients import bench_spec
 from lab.load.process import LoadProcess
 from lab.soak import load as soak_load
 from lab.soak.judge import Quarter, judge, together
-from lab.soak.server import NotFlat, SoakServer
+from lab.soak.server import SoakFailed, SoakServer
 from lab.soak.watch import KEEP, Watch
 from server.arguments import positive
 
@@ -61,11 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--clients", type=positive, default=32, metavar="N",
-        help="games that stay (default %(default)s)",
+        help="number of games that stay (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--visitors", type=positive, default=4, metavar="N",
-        help="connections that come and go, at a time (default %(default)s)",
+        help="number of connections at a time that come and go (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--seed",
@@ -121,7 +121,7 @@ def soak(
                     quarters.append(together(watch.samples(seconds / 4)))
                     yield base | {"quarter": number} | quarters[-1].row()
             broken += server.end()
-    except NotFlat as error:
+    except SoakFailed as error:
         broken.append(str(error))
     if len(quarters) == 4:
         broken = judge(quarters[0], quarters[-1], pace=pace) + broken

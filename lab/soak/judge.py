@@ -1,5 +1,5 @@
-"""Is a server the same after so long as at first? What was sampled each second is put together by
-quarters, and the last quarter is held against the first. Pure: nothing is read here.
+"""The verdict of a soak: its last quarter compared with its first. What was sampled each second is
+summed up by quarters: speed, latency, memory, files, disk. Pure: nothing is read here.
 """
 
 from __future__ import annotations

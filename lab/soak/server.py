@@ -19,12 +19,12 @@ ADDED_TO = (".jsonl", ".log", ".log.1")
 """Files of a run that only grow."""
 
 
-class NotFlat(Exception):
+class SoakFailed(Exception):
     """Something that ends a soak before its time."""
 
 
 class SoakServer:
-    """A server in a process of its own. Errors: NotFlat, wherever it has ended."""
+    """A server in a process of its own. Errors: SoakFailed, wherever it has ended."""
 
     def __init__(self, home: Path, settings: Mapping[str, Any]) -> None:
         """home: a folder for the run. settings: over the preset `bench`."""
@@ -63,7 +63,7 @@ class SoakServer:
                 return
             self._check()
             time.sleep(0.1)
-        raise NotFlat(f"the server does not start; it printed: {self.output()}")
+        raise SoakFailed(f"the server does not start; it printed: {self.output()}")
 
     def output(self) -> str:
         """The end of what it has printed."""
@@ -71,7 +71,7 @@ class SoakServer:
 
     def _check(self) -> None:
         if self._process.has_ended:
-            raise NotFlat(f"the server has ended; it printed: {self.output()}")
+            raise SoakFailed(f"the server has ended; it printed: {self.output()}")
 
     def ask(self, path: str) -> bytes:
         """What HTTP answers."""
@@ -81,7 +81,7 @@ class SoakServer:
                 return bytes(answer.read())
         except (OSError, urllib.error.URLError) as error:
             self._check()
-            raise NotFlat(f"HTTP does not answer to {path}: {error}") from None
+            raise SoakFailed(f"HTTP does not answer to {path}: {error}") from None
 
     def state(self) -> Any:
         """Its newest numbers."""

@@ -10,7 +10,7 @@ from lab.load.process import LoadProcess
 from lab.proc import open_files, own_bytes
 from lab.soak.judge import Quarter, ServerSample, together
 from lab.soak.load import Second
-from lab.soak.server import NotFlat, SoakServer
+from lab.soak.server import SoakFailed, SoakServer
 
 KEEP = 3
 """Checkpoints that are kept."""
@@ -35,14 +35,14 @@ class Watch:
         """All that were seen."""
 
     def samples(self, seconds: float) -> list[ServerSample]:
-        """Of the next seconds, at least two. Errors: NotFlat."""
+        """Of the next seconds, at least two. Errors: SoakFailed."""
         until, found = time.monotonic() + seconds, list[ServerSample]()
         while len(found) < 2 or time.monotonic() < until:
             found.append(self._sample())
         return found
 
     def warm_up(self, values: Mapping[str, Any], least_s: float) -> Quarter:
-        """Wait until the replay is full and checkpoints have been pruned. Errors: NotFlat."""
+        """Wait until the replay is full and checkpoints have been pruned. Errors: SoakFailed."""
         capacity, begin = int(values["replay.capacity_steps"]), time.monotonic()
         found: list[ServerSample] = []
         while True:
@@ -52,7 +52,7 @@ class Watch:
             if full and len(self._checkpoints) > KEEP + 1 and time.monotonic() > begin + least_s:
                 return together([*found, self._sample()])
             if time.monotonic() > begin + least_s + 10 * WAIT_S:
-                raise NotFlat(
+                raise SoakFailed(
                     f"expected a full replay of {capacity} steps and {KEEP + 2} checkpoints before "
                     f"the first quarter, got {row['steps_stored']} steps and "
                     f"{len(self._checkpoints)} checkpoints"
@@ -62,7 +62,7 @@ class Watch:
         try:
             second: Second = self._load.receive(timeout_s=WAIT_S)
         except Exception as error:  # whatever the load has sent, it plays no more
-            raise NotFlat(
+            raise SoakFailed(
                 f"the games do not play on: {type(error).__name__}: {error}; the server printed: "
                 f"{self._server.output()}"
             ) from None

@@ -43,10 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         type=positive,
         metavar="N",
-        help="seeds of each variant (the comparison's own number)",
+        help="number of seeds of each variant (each comparison has its own)",
     )
-    add("--full", action="store_true", help="more seeds, and more games where there are some")
-    add("--jobs", type=positive, metavar="N", help="runs at a time (as many as there are cores)")
+    add(
+        "--full",
+        action="store_true",
+        help="use more seeds, and more games where the comparison has them",
+    )
+    add(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="number of runs at a time (as many as there are cores)",
+    )
     add(
         "--results",
         type=Path,

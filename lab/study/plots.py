@@ -1,4 +1,4 @@
-"""Pictures of learning curves. Lines differ in colour, dashes and marker, never in colour alone."""
+"""Pictures of learning curves. Lines differ in color, dashes and marker, never in color alone."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from lab.study.design import Comparison, Picture, Scene
 
-COLOURS = (
+COLORS = (
     "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F",
 )  # fmt: skip
-"""Okabe and Ito's, which people with any colour vision tell apart; with grey for their yellow,
+"""Okabe and Ito's, which people with any color vision tell apart; with grey for their yellow,
 which is faint on white."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), "-.", (0, (1, 1.2)), (0, (8, 2, 1, 2, 1, 2)))
@@ -161,10 +161,10 @@ def _draw(axes: Axes, lines: Sequence[Curve], names: Sequence[str]) -> None:
     for i, (line, name) in enumerate(zip(lines, names, strict=True)):
         if not line.frames:
             continue
-        colour = COLOURS[i % len(COLOURS)]
-        axes.fill_between(line.frames, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        color = COLORS[i % len(COLORS)]
+        axes.fill_between(line.frames, line.low, line.high, color=color, alpha=0.15, linewidth=0)
         axes.plot(
-            line.frames, line.middle, label=name, color=colour,
+            line.frames, line.middle, label=name, color=color,
             linestyle=DASHES[i % len(DASHES)], marker=MARKERS[i % len(MARKERS)],
             markevery=max(1, len(line.frames) // 8),
         )  # fmt: skip

@@ -17,7 +17,7 @@ from scripts.container import compose as composing
 from scripts.container.acts import check_game, check_root, check_server
 from scripts.container.checks import problems
 from scripts.container.image import Bases, Builder, say
-from scripts.container.room import RoomError
+from scripts.container.room import ChrootError
 from scripts.container.service import remove
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,7 +89,7 @@ def main() -> int:
                 games = Builder(ROOT / "clients/mame", work, bases, CACHE / "caches")
                 game = games.build((games.context / "Dockerfile").read_text(), {}, "mame")
                 check_game(image, game, compose, work, args.patience)
-    except (RoomError, subprocess.CalledProcessError) as error:
+    except (ChrootError, subprocess.CalledProcessError) as error:
         say(f"FAILED: {error}")
         return 1
     say(f"all well after {time.monotonic() - began:.0f} s")

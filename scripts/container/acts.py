@@ -14,7 +14,7 @@ from typing import Any
 
 from scripts.container import compose as composing
 from scripts.container.image import Image, say
-from scripts.container.room import RoomError, tool
+from scripts.container.room import ChrootError, tool
 from scripts.container.service import Container
 
 BUILD_TOOLS = ("gcc", "cc", "g++", "make", "ld", "git", "cargo", "nvcc")
@@ -55,7 +55,7 @@ print(opener.open(request, timeout=30).read().decode())
 def expect(true: bool, text: str) -> None:
     """A line of the report, or the end of it."""
     if not true:
-        raise RoomError(f"expected: {text}")
+        raise ChrootError(f"expected: {text}")
     say(f"  ok: {text}")
 
 
@@ -154,19 +154,19 @@ def fetch(server: Container, address: str) -> Any:
     """JSON from a port of the server's network: "8080/api/games"."""
     got = server.execute("python", "-c", FETCH, address)
     if got.returncode:
-        raise RoomError(f"{address}: {got.stderr[-800:]}")
+        raise ChrootError(f"{address}: {got.stderr[-800:]}")
     return json.loads(got.stdout)
 
 
 def wait_for(what: str, found: Callable[[], str], patience: float) -> None:
-    """Ask until there is an answer that is not empty. Errors: RoomError after a minute or so."""
+    """Ask until there is an answer that is not empty. Errors: ChrootError after a minute or so."""
     began = time.monotonic()
     while time.monotonic() - began < 60 * patience:
         if answer := found():
             expect(True, f"{what}: {answer}")
             return
         time.sleep(1)
-    raise RoomError(f"expected: {what}")
+    raise ChrootError(f"expected: {what}")
 
 
 def check_game(
@@ -189,8 +189,8 @@ def check_game(
         server.wait_healthy()
         try:
             wait_for("MAME plays", playing, patience)
-        except RoomError as error:
-            raise RoomError(f"{error}\n{mame.running().said()}") from None
+        except ChrootError as error:
+            raise ChrootError(f"{error}\n{mame.running().said()}") from None
         check_prometheus(server, work / "prometheus")
         _, took = mame.stop()
         expect(True, f"the game ends after {took:.1f} s")
@@ -222,7 +222,7 @@ def check_prometheus(server: Container, work: Path) -> None:
     def asked(address: str) -> Any:
         try:
             return fetch(server, f"9090/api/v1/{address}")["data"]
-        except RoomError:
+        except ChrootError:
             return {}  # not there yet
 
     def frames() -> str:

@@ -24,7 +24,7 @@ from scripts.container.dockerfile import (
     ignored,
     stages,
 )
-from scripts.container.room import Bind, Room, RoomError, tool
+from scripts.container.room import Bind, ChrootError, Room, tool
 
 SUITE = "bookworm"
 PYTHON = "3.11"
@@ -76,7 +76,7 @@ class Bases:
             return f"{SUITE}-python{PYTHON}"
         if image == "debian" and tag == f"{SUITE}-slim":
             return SUITE
-        raise RoomError(
+        raise ChrootError(
             f"FROM {name}: expected python:{PYTHON}-slim-{SUITE} or debian:{SUITE}-slim, which can "
             "be made of Debian's packages"
         )
@@ -95,7 +95,7 @@ class Bases:
         with log.open("wb") as output:
             made = subprocess.run(words, stdout=output, stderr=output, check=False)
         if made.returncode:
-            raise RoomError(f"debootstrap ended with {made.returncode}; see {log}")
+            raise ChrootError(f"debootstrap ended with {made.returncode}; see {log}")
         if python:  # the names that a Python image has
             (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
             (root / "usr/local/bin/pip").symlink_to("/usr/bin/pip3")
@@ -166,7 +166,7 @@ class Builder:
     ) -> Image:
         say(f"FROM {stage.base}")
         if stage.base in made:
-            raise RoomError(f"FROM {stage.base}: a stage upon a stage is not known here")
+            raise ChrootError(f"FROM {stage.base}: a stage upon a stage is not known here")
         self.bases.unpack(stage.base, root)
         image = Image(root)
         image.environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -203,7 +203,7 @@ class Builder:
         for flag, value in one.flags.items():
             options = dict(pair.partition("=")[::2] for pair in value.split(","))
             if flag != "mount" or options.get("type") != "cache":
-                raise RoomError(f"line {one.line}: --{flag}={value} is not known here")
+                raise ChrootError(f"line {one.line}: --{flag}={value} is not known here")
             kept = self.caches / options["target"].strip("/").replace("/", "-")
             kept.mkdir(parents=True, exist_ok=True)
             binds.append(Bind(kept, options["target"], read_only=False))
@@ -216,7 +216,7 @@ class Builder:
     def _copy(self, one: Instruction, image: Image, made: Mapping[str, Image]) -> None:
         unknown = set(one.flags) - {"from"}
         if unknown:
-            raise RoomError(f"line {one.line}: COPY --{unknown.pop()} is not known here")
+            raise ChrootError(f"line {one.line}: COPY --{unknown.pop()} is not known here")
         *sources, target = one.words()
         place = image.root / str(Path(image.folder) / target).lstrip("/")
         into = target.endswith(("/", ".")) or len(sources) > 1
@@ -228,7 +228,7 @@ class Builder:
                 origin = self.context / source
                 out = source != "." and ignored(source, self.patterns)
                 if out or not origin.exists():
-                    raise RoomError(f"line {one.line}: {source} is not in the context")
+                    raise ChrootError(f"line {one.line}: {source} is not in the context")
             if origin.is_dir():
                 self._copy_folder(origin, place, source if stage is None else None)
             else:

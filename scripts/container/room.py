@@ -28,17 +28,17 @@ LOOPBACK_UP = (
 )
 
 
-class RoomError(Exception):
-    """Something in the room did not do as it should. The message says what, with its output."""
+class ChrootError(Exception):
+    """A program in the chroot failed, or could not be started. The message has its output."""
 
 
 def tool(name: str) -> str:
-    """Where a program of the host is. Errors: RoomError with the package to install."""
+    """Where a program of the host is. Errors: ChrootError with the package to install."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
         packages = {"debootstrap": "debootstrap", "chroot": "coreutils", "mount": "mount"}
         package = packages.get(name, "util-linux")
-        raise RoomError(f"expected {name} on this host; on Debian: apt-get install {package}")
+        raise ChrootError(f"expected {name} on this host; on Debian: apt-get install {package}")
     return found
 
 
@@ -133,12 +133,12 @@ class Room:
             name, _, uid, gid, *_ = line.split(":")
             if self.user in (name, uid):
                 return int(uid), int(gid)
-        raise RoomError(f"USER {self.user}: there is no such user in {self.root}")
+        raise ChrootError(f"USER {self.user}: there is no such user in {self.root}")
 
     def run(self, words: Sequence[str]) -> None:
         """Run to the end, with the host's network; output goes where this process's goes.
 
-        Errors: RoomError if the exit code is not 0.
+        Errors: ChrootError if the exit code is not 0.
         """
         made = self.place_mounts()
         try:
@@ -153,7 +153,7 @@ class Room:
                 elif place.stat().st_size == 0:
                     place.unlink()
         if code:
-            raise RoomError(f"exit code {code}: {shlex.join(words)}")
+            raise ChrootError(f"exit code {code}: {shlex.join(words)}")
 
     def start(self, words: Sequence[str], log: Path, beside: Started | None = None) -> Started:
         """Start with a network of its own, or that of another: loopback and nothing else."""
@@ -199,7 +199,7 @@ class Started:
                     return int(found[0])
             time.sleep(0.05)
         self.process.kill()
-        raise RoomError(f"it did not start:\n{self.said()}")
+        raise ChrootError(f"it did not start:\n{self.said()}")
 
     def said(self, lines: int = 30) -> str:
         """The end of what it printed."""

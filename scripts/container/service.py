@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.container.compose import Service, environment, mounts, seconds, size_bytes
 from scripts.container.image import Image
-from scripts.container.room import Bind, Room, RoomError, Started, tool
+from scripts.container.room import Bind, ChrootError, Room, Started, tool
 
 INIT = """
 trap 'kill -TERM "$child"' TERM
@@ -107,7 +107,7 @@ class Container:
 
     def running(self) -> Started:
         if self.started is None:
-            raise RoomError("it is not started")
+            raise ChrootError("it is not started")
         return self.started
 
     def execute(
@@ -118,38 +118,40 @@ class Container:
     def wait_healthy(self) -> tuple[float, str]:
         """Run the image's health check until it passes: (seconds that took, what it said).
 
-        Errors: RoomError where it does not pass in the time that the Dockerfile grants, or where
+        Errors: ChrootError where it does not pass in the time that the Dockerfile grants, or where
         the service ends.
         """
         health = self.image.health
         if health is None:
-            raise RoomError("the image has no HEALTHCHECK")
+            raise ChrootError("the image has no HEALTHCHECK")
         every = seconds(health.flags["interval"])
         limit = seconds(health.flags["timeout"]) * self.patience
         granted = seconds(health.flags["start-period"]) + every * int(health.flags["retries"])
         granted *= self.patience
         kind, _, rest = health.text.partition(" ")
         if kind != "CMD":
-            raise RoomError(f"line {health.line}: expected HEALTHCHECK CMD")
+            raise ChrootError(f"line {health.line}: expected HEALTHCHECK CMD")
         words = type(health)("CMD", rest.strip(), {}, health.line).words()
         began = time.monotonic()
         last = ""
         while (passed := time.monotonic() - began) < granted:
             if self.running().process.poll() is not None:
-                raise RoomError(f"the service ended:\n{self.running().said()}")
+                raise ChrootError(f"the service ended:\n{self.running().said()}")
             asked = self.execute(*words, timeout_s=limit)
             if asked.returncode == 0:
                 return time.monotonic() - began, asked.stdout.strip()
             last = (asked.stdout + asked.stderr).strip()
             time.sleep(min(every, max(0.5, passed / 10)))
-        raise RoomError(f"not healthy after {granted:g} s: {last}\n{self.running().said()}")
+        raise ChrootError(f"not healthy after {granted:g} s: {last}\n{self.running().said()}")
 
     def stop(self) -> tuple[int, float]:
-        """SIGTERM: (exit code, seconds). Errors: RoomError if the grace period is not enough."""
+        """SIGTERM: (exit code, seconds). Errors: ChrootError if the grace period is not enough."""
         grace = seconds(str(self.service.get("stop_grace_period", "10s"))) * self.patience
         code, took = self.running().stop(grace)
         if code is None:
-            raise RoomError(f"SIGTERM did not end it within {grace:g} s:\n{self.running().said()}")
+            raise ChrootError(
+                f"SIGTERM did not end it within {grace:g} s:\n{self.running().said()}"
+            )
         return code, took
 
     def kill(self) -> None:
@@ -165,5 +167,5 @@ def remove(folder: Path) -> None:
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     below = [one for one in mounted if Path(one).is_relative_to(folder)]
     if below:
-        raise RoomError(f"still mounted below {folder}: {', '.join(below)}")
+        raise ChrootError(f"still mounted below {folder}: {', '.join(below)}")
     shutil.rmtree(folder)

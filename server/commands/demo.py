@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=8,
         metavar="N",
-        help="games, each a process (%(default)s)",
+        help="number of games, each in its own process (%(default)s)",
     )
     add(
         "--eval-every",

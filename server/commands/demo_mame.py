@@ -52,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--frames", type=positive, default=FRAMES, metavar="N", help="training frames (%(default)s)"
     )
-    add("--clients", type=positive, default=CLIENTS, metavar="N", help="emulators (%(default)s)")
+    add(
+        "--clients",
+        type=positive,
+        default=CLIENTS,
+        metavar="N",
+        help="number of emulators (%(default)s)",
+    )
     add(
         "--weaken",
         type=share,

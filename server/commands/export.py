@@ -1,7 +1,7 @@
 """`understudy export`: a run's network as an ONNX file, checked before it is written.
 
 The file holds all that stands between an observation and an action: scaling of pixels, running
-normalisation, the network, the choice.
+normalization, the network, the choice.
 """
 
 from __future__ import annotations

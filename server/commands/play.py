@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from server.arguments import parse_address, positive
-from server.play.absence import Absence
-from server.play.client_options import add_reaching, token_of
+from server.play.client_options import add_connection_options, token_of
 from server.play.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
 from server.play.game_messages import GameEpisode, GameFailure, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
+from server.play.outage_notice import OutageNotice
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `understudy play`."""
     add = parser.add_argument
     add("--env", default="LunarLander-v3", help="a Gymnasium environment (%(default)s)")
-    add("--clients", type=positive, default=1, help="games, each in a process (%(default)s)")
+    add(
+        "--clients",
+        type=positive,
+        default=1,
+        help="number of games, each in its own process (%(default)s)",
+    )
     add(
         "--connect",
         type=parse_address,
@@ -82,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
-    add_reaching(parser)
+    add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
 
 
@@ -138,7 +143,7 @@ class _Play:
         """Frames at which an evaluation is due."""
         self._answered = 0
         """The newest evaluation that was made because the server asked for it."""
-        self._absence = Absence()
+        self._absence = OutageNotice()
         self._expert: str | None = None
         """What the expert scored, once it has been evaluated."""
 

@@ -60,8 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="FILE", help="the recording to write, .npz")
     add("--episodes", type=positive, metavar="N", help="end after so many complete episodes")
     add("--env", help="a Gymnasium environment to play; without it, games connect by themselves")
-    add("--clients", type=positive, default=1, metavar="N", help="games of --env (%(default)s)")
-    add("--expert", metavar="MODULE:FUNCTION", help="an expert of --env instead of the known one")
+    add(
+        "--clients",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="number of games of --env (%(default)s)",
+    )
+    add("--expert", metavar="MODULE:FUNCTION", help="an expert for --env instead of the known one")
     add(
         "--weaken",
         type=float,

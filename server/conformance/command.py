@@ -15,7 +15,7 @@ from server.conformance.connect import check_server, first_welcome
 from server.conformance.listen import ClientCheck
 from server.conformance.report import RuleBroken, as_json, as_table, passed
 from server.conformance.server_under_test import ServerUnderTest
-from server.play.client_options import add_reaching, token_of
+from server.play.client_options import add_connection_options, token_of
 from understudy_client import ClientError, tls
 
 LISTEN = ("127.0.0.1", 7777)
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check the client that connects here (127.0.0.1:7777; port 0 takes a free one)",
     )
     add = parser.add_argument
-    add_reaching(parser)
+    add_connection_options(parser)
     add(
         "--frames",
         type=positive,

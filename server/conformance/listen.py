@@ -1,7 +1,8 @@
-"""`understudy conformance --listen`: a server that does to a client all that servers may do.
+"""`understudy conformance --listen`: `ClientCheck`, a server that checks clients.
 
-It plays a series of *acts* (`acts`). Connections are served one at a time; the series goes on from
-one to the next, so that a client that comes back, or is started again, meets the act that is next.
+It does to a client all that servers may do, in a series of *acts* (`acts`). Connections are served
+one at a time; the series goes on from one to the next, so that a client that comes back, or is
+started again, meets the act that is next.
 """
 
 from __future__ import annotations

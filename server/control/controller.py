@@ -24,7 +24,7 @@ from config.models import Config
 from server.control.mailbox import NOT_NOW, Answer
 from server.gateway import expert_plugin
 from server.ipc.messages import CheckpointSaved, Evaluate
-from server.monitor.publisher import StatusPublisher
+from server.monitor.status_publisher import StatusPublisher
 from server.monitor.warnings import config_warning
 from server.run.directory import RunDirectory, append_lines
 from server.run.history import newest_lines

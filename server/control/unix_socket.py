@@ -1,4 +1,4 @@
-"""A running server's ear: a Unix domain socket in the run's folder, for this user alone.
+"""`ControlSocket` and its client `ask`: a Unix socket in the run's folder, for this user alone.
 
 A request is a line of JSON, and so is its answer (server.control.controller):
 

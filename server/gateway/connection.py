@@ -55,7 +55,7 @@ class WireSession(Protocol):
     state: State
     hello: HelloFields | None
     spec: GameSpec | None
-    guessed: bool
+    sent_wrong_token: bool
     """It sent a token, and not the right one."""
 
     @property
@@ -285,7 +285,7 @@ class GameConnection(asyncio.Protocol):
         else:
             self.tell(Error(error.code, error.message, error.retry))
         self._gateway.log.failed(self._peer, self.address, error)
-        if self.session.guessed:
+        if self.session.sent_wrong_token:
             self._gateway.log.wrong_token(self.address)
         self._close()
 

@@ -23,7 +23,7 @@ class ConnectionLog:
     def failed(self, peer: str, address: str, error: RemoteError) -> None:
         """A connection ends in this error."""
         self.errors[error.code] += 1
-        more = self._addresses.log.words(address)
+        more = self._addresses.log.suffix(address)
         if more is not None:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING
             log.log(level, "%s: %s%s", peer, error, more)
@@ -34,7 +34,7 @@ class ConnectionLog:
 
     def throttled(self, peer: str, address: str) -> None:
         """The address has sent as many frames as it may, and is not read from for a moment."""
-        more = self._addresses.log.words(address)
+        more = self._addresses.log.suffix(address)
         if more is not None:
             log.warning(
                 "%s: %s is limited to %g frames/s (server.max_frames_per_address)%s",

@@ -1,4 +1,4 @@
-"""What clients are told that let a deadline of a connection pass."""
+"""The errors for clients that miss a deadline: of the handshake, of messages, of reading."""
 
 from __future__ import annotations
 

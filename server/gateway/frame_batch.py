@@ -91,8 +91,8 @@ class FrameBatch:
         self.actions = array(np.float32, spec.action_width)
         self.actors = array(np.uint8)
         self.explored = array(np.uint8)
-        self.leads = array(np.bool_)
-        self.left = array(np.int64)
+        self.expert_leads = array(np.bool_)
+        self.frames_left = array(np.int64)
         """The slot's, as in the table."""
 
         self._obs_bytes = self.obs.data.cast("B")

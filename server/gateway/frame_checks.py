@@ -1,6 +1,6 @@
 """Checks of a batch of frames: numbers that are not finite, or too large, end their connection.
 
-What one message alone can show is checked where it is decoded (protocol.session); this is the part
+What one message alone can show is checked where it is decoded (protocol.checks); this is the part
 that is done for a whole batch at once. NaN is expected here: call it where numpy does not warn of
 it (`np.errstate`).
 """

@@ -95,8 +95,9 @@ class FrameLoop:
         return self._steps.stored
 
     def played(self, rows: npt.NDArray[np.int64], starts: list[int]) -> npt.NDArray[np.int64]:
-        """Frames of some connections by who acted before them, [n, TAGS] (see SlotTable): `rows`
-        are those of all their slots, one connection after the other, each from one of `starts` on.
+        """Frames of some connections by who acted before them, [n, TAG_COUNT] (see SlotTable):
+        `rows` are those of all their slots, one connection after the other, each from one of
+        `starts` on.
         """
         return np.add.reduceat(self._table.played[rows], starts, axis=0)
 
@@ -105,7 +106,7 @@ class FrameLoop:
     @property
     def room(self) -> int:
         """Slots that may join beside those there are."""
-        return self._table.most - self._table.used
+        return self._table.capacity - self._table.used
 
     def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for a connection's slots; give them back with `leave`."""
@@ -187,9 +188,9 @@ class FrameLoop:
         rows, obs, expert = batch.row[:n], batch.obs[:n], batch.expert[:n]
         roles, acting = table.role[rows], self._acting_params()
         running = batch.status[:n] == RUNNING
-        leads, left = batch.leads[:n], batch.left[:n]
-        np.take(table.leads, rows, out=leads, mode="clip")
-        np.take(table.left, rows, out=left, mode="clip")
+        leads, left = batch.expert_leads[:n], batch.frames_left[:n]
+        np.take(table.expert_leads, rows, out=leads, mode="clip")
+        np.take(table.frames_left, rows, out=left, mode="clip")
         by_expert = self._selector.pick(expert, roles, acting, leads, left)
         if self._stacks is not None:
             self._stacks.add(rows, obs, ~table.pending[rows])
@@ -202,7 +203,7 @@ class FrameLoop:
             actors[over] = NOBODY
             explored[over] = 0
             left[over] = 0  # whoever led: the next episode is drawn anew
-        table.leads[rows], table.left[rows] = leads, left
+        table.expert_leads[rows], table.frames_left[rows] = leads, left
         table.obs[rows] = obs
         table.action[rows] = actions
         table.actor[rows] = actors
@@ -228,7 +229,7 @@ class FrameLoop:
         """Give memory back when most slots have gone. Not while steps wait for a full ring: those
         who go later will have it done."""
         if not self.full and self._table.shrink():
-            self._batch.memory.give_back(self._table.high)
+            self._batch.memory.give_back(self._table.high_water)
             if self._stacks is not None:
-                self._stacks.memory.give_back(self._table.high)
+                self._stacks.memory.give_back(self._table.high_water)
             self._steps.give_back()

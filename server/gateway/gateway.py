@@ -150,8 +150,8 @@ class Gateway:
         """How frames are played now: by the stored frames of all gateways of the run, and by what
         evaluations have found."""
         expert = self.config.expert
-        handed_over = self._expert_ratio if expert.decay == "evaluation" else None
-        return acting_params_at(expert, self.config.exploration, self.run_frames, handed_over)
+        evaluated_ratio = self._expert_ratio if expert.decay == "evaluation" else None
+        return acting_params_at(expert, self.config.exploration, self.run_frames, evaluated_ratio)
 
     def _note_evaluation(self) -> None:
         """When the first game of evaluation has come, and when the last one has gone, the

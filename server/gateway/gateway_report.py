@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ActingParams
-from protocol.actor import TAGS
+from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
@@ -72,9 +72,9 @@ def _of_run(
 
 
 def _played(loop: FrameLoop, playing: list[GameConnection]) -> npt.NDArray[np.int64]:
-    """Frames of these connections by who acted, [n, TAGS]."""
+    """Frames of these connections by who acted, [n, TAG_COUNT]."""
     if not playing:
-        return np.zeros((0, TAGS), np.int64)
+        return np.zeros((0, TAG_COUNT), np.int64)
     starts, n = [], 0
     for connection in playing:
         starts.append(n)

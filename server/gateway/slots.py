@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ROLES
-from protocol.actor import NOBODY, TAGS
+from protocol.actor import NOBODY, TAG_COUNT
 from protocol.spaces import GameSpec
 from server.gateway.lazy_arrays import LazyArrays
 
@@ -22,15 +22,15 @@ FEW_SLOTS = 64
 class SlotTable:
     """What is known of each slot between two of its frames."""
 
-    def __init__(self, spec: GameSpec, most: int) -> None:
-        """`most`: rows that there may be, which whoever calls `take` sees to."""
-        self.most = most
-        self.high = 0
+    def __init__(self, spec: GameSpec, capacity: int) -> None:
+        """`capacity`: rows that there may be, which whoever calls `take` sees to."""
+        self.capacity = capacity
+        self.high_water = 0
         """Rows from here on are free, and take no memory."""
         self.used = 0
         self.by_role = dict.fromkeys(ROLES.values(), 0)
         """Slots in use, by role."""
-        self.memory = LazyArrays(most)
+        self.memory = LazyArrays(capacity)
         array = self.memory.array
         self.taken = array(np.bool_)
         self.obs = array(spec.observation_dtype, spec.observation_size)
@@ -44,23 +44,23 @@ class SlotTable:
         self.linked = array(np.bool_)
         """The step before the pending frame was stored: a final row has something to end."""
         self.role = array(np.uint8)
-        self.leads = array(np.bool_)
+        self.expert_leads = array(np.bool_)
         """The expert leads in the slot's segment or episode (agent.decision)."""
-        self.left = array(np.int64)
+        self.frames_left = array(np.int64)
         """Frames left of it; 0 before an episode's first frame."""
         self.episode_return = array(np.float64)
         self.episode_length = array(np.int64)
-        self.played = array(np.int64, TAGS)
+        self.played = array(np.int64, TAG_COUNT)
         """Frames since the slot was taken, by who acted before them: nobody before the first one of
         an episode."""
 
     def take(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for new slots with these stream numbers: the lowest that are free, so that those in
         use stay close together."""
-        free = np.flatnonzero(~self.taken[: self.high])[: len(streams)]
-        more = np.arange(self.high, self.high + len(streams) - len(free))
+        free = np.flatnonzero(~self.taken[: self.high_water])[: len(streams)]
+        more = np.arange(self.high_water, self.high_water + len(streams) - len(free))
         rows = np.concatenate([free, more])
-        self.high += len(more)
+        self.high_water += len(more)
         self.used += len(rows)
         self.taken[rows] = True
         self.stream[rows] = streams
@@ -70,7 +70,7 @@ class SlotTable:
         self.linked[rows] = False
         self.actor[rows] = NOBODY
         self.played[rows] = 0
-        self.left[rows] = 0
+        self.frames_left[rows] = 0
         self.episode_return[rows] = 0
         self.episode_length[rows] = 0
         return rows
@@ -84,10 +84,10 @@ class SlotTable:
 
     def shrink(self) -> bool:
         """Give memory back where far fewer rows are in use than were; whether it was."""
-        in_use = np.flatnonzero(self.taken[: self.high])
+        in_use = np.flatnonzero(self.taken[: self.high_water])
         needed = int(in_use[-1]) + 1 if len(in_use) else 0
-        if self.high <= FEW_SLOTS or needed > self.high // 4:
+        if self.high_water <= FEW_SLOTS or needed > self.high_water // 4:
             return False
-        self.high = needed
+        self.high_water = needed
         self.memory.give_back(needed)
         return True

@@ -56,8 +56,8 @@ class Heartbeat:
         self._view()[_ALLOWED_MS] = int(seconds * 1000)
 
     def live_with_parent(self) -> None:
-        """From now on, end this process when the one that made the heart is gone and this one has
-        not ended by itself within ORPHAN_S, whatever its loop hangs in."""
+        """From now on, end this process when the one that made the heartbeat is gone and this one
+        has not ended by itself within ORPHAN_S, whatever its loop hangs in."""
         if sys.platform == "linux":
             # One that is stopped can look at nothing: the system wakes it when its parent dies.
             with contextlib.suppress(OSError, AttributeError):
@@ -66,7 +66,7 @@ class Heartbeat:
 
     @property
     def orphaned(self) -> bool:
-        """The process that made the heart is no longer this one's parent."""
+        """The process that made the heartbeat is no longer this one's parent."""
         return os.getppid() != self._parent
 
     def _watch_parent(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.models import Config
-from protocol.actor import TAGS
+from protocol.actor import TAG_COUNT
 from protocol.spaces import GameSpec
 
 GATEWAY, TRAINER = "gateway", "trainer"
@@ -123,7 +123,7 @@ def _no_turns() -> list[int]:
 
 
 def _nobody() -> npt.NDArray[np.int64]:
-    return np.zeros((0, TAGS), np.int64)
+    return np.zeros((0, TAG_COUNT), np.int64)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class GatewayReport:
     sessions: list[int] = field(default_factory=list)
     """Of the connections that play now."""
     played: npt.NDArray[np.int64] = field(default_factory=_nobody)
-    """Frames of each of those connections, [n, TAGS]: the first ones of episodes, those that ended
-    an action of dqn, and those that ended one of the expert."""
+    """Frames of each of those connections, [n, TAG_COUNT]: the first ones of episodes, those that
+    ended an action of dqn, and those that ended one of the expert."""
     turn_buckets: list[int] = field(default_factory=_no_turns)
     """Turns since the gateway's start that took at most as long as each of TURN_BUCKETS_S, and last
     the number of all."""
@@ -272,6 +272,8 @@ class WriteDump:
 
 @dataclass(frozen=True)
 class DumpWritten:
+    """The trainer to the supervisor: what WriteDump asked for is in this file."""
+
     path: str
 
 

@@ -1,8 +1,8 @@
 """What a server shows of itself: one frozen snapshot, which its loop replaces as a whole.
 
-`server.monitor.publisher` makes them, in the supervisor's loop. Readers (HTTP in its own thread,
-tests) take one reference and see one moment: no lock, and nobody waits. Nothing is decided by a
-snapshot: it repeats what the supervisor, the trainer and the gateways know.
+`server.monitor.status_publisher` makes them, in the supervisor's loop. Readers (HTTP in its own
+thread, tests) take one reference and see one moment: no lock, and nobody waits. Nothing is decided
+by a snapshot: it repeats what the supervisor, the trainer and the gateways know.
 """
 
 from __future__ import annotations

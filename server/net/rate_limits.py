@@ -1,4 +1,4 @@
-"""What an address may do before it has to wait. No sockets: times and counts.
+"""Limits for each address: failed tokens, log lines, handshakes, frames. No sockets: times, counts.
 
 An *address* here is an IPv4 address, or the /64 network of an IPv6 one: whoever has one of its
 addresses has them all.
@@ -70,7 +70,7 @@ class LogRateLimiter:
         self._recent = FailureWindow(LINES, LINES_WITHIN_S, clock)
         self._left_out: Counter[str] = Counter()
 
-    def words(self, address: str) -> str | None:
+    def suffix(self, address: str) -> str | None:
         """None where nothing is to be logged now; else what to add to the line: how many were left
         out before it."""
         if self._recent.wait_s(address):

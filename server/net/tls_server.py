@@ -144,7 +144,7 @@ class TlsServer:
             log.error("a connection from %s failed", address, exc_info=error)
 
     def _say(self, peer: tuple[str, int], address: str, text: str) -> None:
-        more = self._quiet.words(address)
+        more = self._quiet.suffix(address)
         if more is not None:
             log.warning("%s:%d: %s%s", peer[0], peer[1], text, more)
 

@@ -1,5 +1,4 @@
-"""Does everybody agree on who chose each action? The games' own logs against the replay and the
-batches, row by row.
+"""Compares who chose each action: the games' own logs with the replay and the batches, row by row.
 
 A *truth* is what a game says was done on a frame: the answer that it got, or what it took instead.
 """
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.actor import NOBODY
-from protocol.session import SLOT_BITS
+from protocol.session import stream_number
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -49,7 +48,8 @@ def compare(truth: Columns, stored: Columns) -> Attribution:
     stored: `stream`, `seq`, `actor`, `action`, and `batch_stream`, ... of the batches where they
         were recorded.
     """
-    stream = truth["session"].astype(np.int64) << SLOT_BITS | truth["slot"].astype(np.int64)
+    session, slot = truth["session"].astype(np.int64), truth["slot"].astype(np.int64)
+    stream = stream_number(session, slot)
     keys = _keys(stream, truth["seq"])
     order = np.argsort(keys, order=("stream", "seq"))
     keys = keys[order]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 
-def add_reaching(parser: argparse.ArgumentParser) -> None:
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """Add --token, --token-file, --tls and --ca; `token_of` reads the first two."""
     add = parser.add_argument
     add(

@@ -84,7 +84,7 @@ class GameEpisode:
 
 
 @dataclass(frozen=True)
-class Obeyed:
+class CommandDone:
     """A game has done as it was ordered: it is held, done, or has left."""
 
     client: int

@@ -19,11 +19,11 @@ import numpy as np
 
 from protocol.messages import EVALUATE
 from server.play.game_messages import (
+    CommandDone,
     EvaluationAsked,
     GameEpisode,
     GameFailure,
     GameOptions,
-    Obeyed,
     Part,
     ServerAway,
     share,
@@ -142,7 +142,7 @@ def _rounds(part: Part, orders: _Orders, pipe: Connection[Any, Any], counts: Any
             episodes = share(order[1], part.client, part.clients)
             _play(replace(part, episodes=episodes), orders, pipe, counts)
         else:  # a round without an episode for this game: it has not been on the server
-            pipe.send(Obeyed(part.client, "left"))
+            pipe.send(CommandDone(part.client, "left"))
 
 
 def _play(
@@ -155,7 +155,7 @@ def _play(
     """From connecting to leaving."""
     options, client, clients = part.options, part.client, part.clients
     if part.episodes == 0:
-        pipe.send(Obeyed(client, "done"))
+        pipe.send(CommandDone(client, "done"))
         return
     env = make(options.env)
     # The network alone asks nobody: what is not needed is not computed.
@@ -194,7 +194,7 @@ def _play(
         if taken(counts) < counts[clients]:
             return orders.stop.is_set()
         lost: Reconnected | None = None
-        pipe.send(Obeyed(client, "held"))
+        pipe.send(CommandDone(client, "held"))
         word = ""
         while word not in ("go", "stop"):
             try:
@@ -235,14 +235,14 @@ def _play(
     finally:
         env.close()
     if options.role != "train":
-        pipe.send(Obeyed(client, "left"))
+        pipe.send(CommandDone(client, "left"))
 
 
 def _stay(client: int, connected: Client, orders: _Orders, pipe: Connection[Any, Any]) -> None:
     """A game of evaluation is done: stay with the server until it may leave."""
     if orders.stop.is_set():
         return
-    pipe.send(Obeyed(client, "done"))
+    pipe.send(CommandDone(client, "done"))
     word = ""
     while word not in ("leave", "stop"):
         with contextlib.suppress(Reconnected):  # no matter: what it had to play is played

@@ -3,7 +3,7 @@
     this process                                   one process per game (server.play.game_process)
     Games ── an order, or gone ──▶ pipe ──▶ a thread that waits for orders
       ▲                                            play(env, client, ...)
-      └── results ◀── a reader thread ◀── pipe ◀── GameEpisode, GameFailure, Obeyed, …
+      └── results ◀── a reader thread ◀── pipe ◀── GameEpisode, GameFailure, CommandDone, …
                                                     (server.play.game_messages)
 
 Each game has a pipe of its own and one thread here reads them all: no lock is shared with a game,
@@ -24,11 +24,11 @@ from typing import Any
 from server.play import game_process
 from server.play.game_messages import (
     NO_LIMIT,
+    CommandDone,
     EvaluationAsked,
     GameEpisode,
     GameFailure,
     GameOptions,
-    Obeyed,
     Part,
     ServerAway,
     share,
@@ -195,7 +195,7 @@ class Games:
                     self.results.put(message)
                 elif isinstance(message, EvaluationAsked):
                     self.asked = max(self.asked, message.number)
-                elif isinstance(message, Obeyed):
+                elif isinstance(message, CommandDone):
                     self._said[message.client] = message.word
                     self._let_go()
                 elif isinstance(message, ServerAway):

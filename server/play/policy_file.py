@@ -99,7 +99,7 @@ class PolicyFile:
 
 
 def sealed(data: bytes) -> bytes:
-    """A serialised ONNX model with its digest as the last entry of its metadata: bytes of an entry
+    """A serialized ONNX model with its digest as the last entry of its metadata: bytes of an entry
     may stand behind a message, and belong to it."""
     return data + _SEAL + hashlib.sha256(data).hexdigest().encode()
 

@@ -1,5 +1,4 @@
-"""What happens when the disk is full or a file cannot be written: it is said once, counted, and
-serving goes on."""
+"""`Writes`: failed writes are logged once and counted, and serving goes on; free disk space."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 An *evaluation* is what the games with the roles eval and eval_expert play from the first one's
 coming until the last one has gone. Games that never go have one for every `MOST` episodes.
 
-Pure: reports come in, evaluations come out. `server.supervisor.supervisor` keeps them
-in the run's folder.
+Pure: reports come in, evaluations come out. `server.supervisor.evaluation_recorder` keeps
+them in the run's folder.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from agent import checkpoint
 from agent.handover import expert_ratio
 from config.models import Config
 from server.ipc.messages import Evaluate, ExpertRatio, SaveBest, SavedBest
-from server.monitor.publisher import StatusPublisher
+from server.monitor.status_publisher import StatusPublisher
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes
 from server.run.evaluations import Evaluation, Evaluations

@@ -8,7 +8,7 @@ from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.messages import Refused
-from server.monitor.publisher import StatusPublisher
+from server.monitor.status_publisher import StatusPublisher
 from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.supervisor import memory_budget

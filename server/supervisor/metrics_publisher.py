@@ -12,7 +12,7 @@ from server.ipc.inflight import InFlight
 from server.ipc.messages import TrainerReport
 from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
-from server.monitor.publisher import StatusPublisher
+from server.monitor.status_publisher import StatusPublisher
 from server.monitor.tensorboard import TensorBoardWriter
 from server.monitor.warnings import ClockWatch, SampleWatch
 from server.run.directory import RunDirectory

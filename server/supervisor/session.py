@@ -1,4 +1,4 @@
-"""One server from start to stop, for every command, rig and test: folder, log, HTTP, supervisor."""
+"""One server from start to stop, for commands, lab and tests: folder, log, HTTP, supervisor."""
 
 from __future__ import annotations
 

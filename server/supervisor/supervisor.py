@@ -45,8 +45,8 @@ from server.ipc.messages import (
 )
 from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
-from server.monitor.publisher import StatusPublisher
 from server.monitor.status import Status
+from server.monitor.status_publisher import StatusPublisher
 from server.run.directory import RunDirectory, append_lines
 from server.run.disk import Writes
 from server.run.evaluations import Evaluations

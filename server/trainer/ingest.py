@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from agent.factory import take_in
 from agent.journal import Stored
 from agent.learner import Learner
 from agent.recording import Recorder
 from agent.replay import Replay
 from agent.step import STEP
+from agent.training_step import take_in
 from agent.update_budget import UpdateBudget
-from protocol.actor import ACTORS, NAMES, TAGS
+from protocol.actor import ACTORS, NAMES, TAG_COUNT
 from server.ipc.step_ring import StepRing
 from server.trainer.replay_journal import JournalWriter, already_kept
 
@@ -29,7 +29,7 @@ class Rewards:
         """`largest`: before these."""
         self.largest = largest
         """By magnitude; NaN where it is not known."""
-        self._sums, self._counts = np.zeros(TAGS), np.zeros(TAGS)
+        self._sums, self._counts = np.zeros(TAG_COUNT), np.zeros(TAG_COUNT)
 
     def note(self, rewards: np.ndarray[Any, Any]) -> None:
         """Let them count for the largest alone."""
@@ -39,8 +39,8 @@ class Rewards:
     def add(self, rewards: np.ndarray[Any, Any], actors: np.ndarray[Any, Any]) -> None:
         """Let them count for the means too."""
         self.note(rewards)
-        self._sums += np.bincount(actors, rewards, minlength=TAGS)
-        self._counts += np.bincount(actors, minlength=TAGS)
+        self._sums += np.bincount(actors, rewards, minlength=TAG_COUNT)
+        self._counts += np.bincount(actors, minlength=TAG_COUNT)
 
     def means(self) -> dict[str, float]:
         """`reward_frame_mean_*` of what was added since the last call; NaN for none."""

@@ -78,7 +78,7 @@ def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> Tak
 
 
 def _together(found: Iterator[Stored], known: float) -> Iterator[list[Stored]]:
-    """Blocks that are put into the replay as one: neighbours, all of them known or none."""
+    """Blocks that are put into the replay as one: neighbors, all of them known or none."""
     part: list[Stored] = []
     rows = 0
     for block in found:

@@ -82,11 +82,11 @@ class Reporter:
             f"{c.dqn} DQN ({c.frac_dqn:.1%}), {c.expert} expert ({c.frac_expert:.1%})"
         )
 
-    def went_back(self, updates: int) -> None:
+    def rolled_back(self, updates: int) -> None:
         """The learner has gone so many updates back (they are negative)."""
         self._reported_updates += updates
-        self._values.went_back(self._learner.updates)
-        self._heads.went_back()
+        self._values.rolled_back(self._learner.updates)
+        self._heads.rolled_back()
 
     def _watch(self, config: Config, metrics: dict[str, float]) -> dict[str, float]:
         """Warn of values that drift and of heads that are dead; what the metrics say of it."""

@@ -39,7 +39,7 @@ class Restored:
     """The largest so far."""
 
 
-def begin(
+def restore(
     folder: Path,
     config: Config,
     replay: Replay,
@@ -88,7 +88,7 @@ def _load_checkpoint(folder: Path, replay: Replay, learner: Learner, best: bool)
     progress = Progress.from_state(state)
     log.info("resumed from %s at frame %d", path, progress.frames)
     if best:
-        away = checkpoint.go_back(folder, learner.updates, path)
+        away = checkpoint.roll_back(folder, learner.updates, path)
         log.warning(
             "--best loaded update %d at frame %d: schedules continue from there, the replay is "
             "unchanged, and %s. To undo it, see docs/operating.md",

@@ -1,6 +1,6 @@
 """The trainer: drains the rings into the replay, learns, publishes weights, reports.
 
-One loop, read from top to bottom. Its process is the only one with the replay and the optimiser;
+One loop, read from top to bottom. Its process is the only one with the replay and the optimizer;
 the gateways never wait for it unless a ring is full.
 """
 
@@ -13,9 +13,10 @@ from typing import Any
 
 from agent import demonstrations, recording
 from agent.device import resolve_device
-from agent.factory import learn_once, make_learner, make_replay
+from agent.factory import make_learner, make_replay
 from agent.recording import Recorder, RecordingError
 from agent.rollback import Rollback
+from agent.training_step import learn_once
 from agent.update_budget import UpdateBudget
 from config.models import Config
 from server.ipc.heartbeat import Heartbeat
@@ -43,7 +44,7 @@ from server.run.audit_dump import BatchRecord, write_dump
 from server.trainer.checkpointer import Checkpointer, Progress, spec_text
 from server.trainer.ingest import Ingest
 from server.trainer.reporter import Reporter
-from server.trainer.restore import begin
+from server.trainer.restore import restore
 from server.trainer.weight_publisher import WeightPublisher
 
 BURST_S = 0.02
@@ -101,7 +102,7 @@ class Trainer:
         if takes_over and keep_rows:
             raise RecordingError("the trainer died and its rows are lost; record again")
         keep = config.checkpoint.replay and not pretrain_updates
-        past = begin(folder, config, replay, learner, resume=resume, best=best, keep=keep)
+        past = restore(folder, config, replay, learner, resume=resume, best=best, keep=keep)
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
         if pretrain_updates and not replay.can_sample:
             raise RecordingError(
@@ -265,17 +266,17 @@ class Trainer:
         if self._learner.updates != self._checked_updates:
             self._checked_updates = self._learner.updates
             if self._rollback.wanted(self._learner.skipped_in_a_row()):
-                self._go_back()
+                self._roll_back()
 
-    def _go_back(self) -> None:
+    def _roll_back(self) -> None:
         """Numbers have gone bad. Errors: NumbersWentBad."""
         before = self._learner.updates
-        self._rollback.go_back(
+        self._rollback.roll_back(
             self._learner, lambda: make_learner(self._config, self._spec, self._device).state_dict()
         )
         back = self._learner.updates - before
-        self._budget.went_back(back)
-        self._reporter.went_back(back)
+        self._budget.rolled_back(back)
+        self._reporter.rolled_back(back)
         self._checked_updates = self._learner.updates
         self._tell(RolledBack(self._learner.updates, self._rollback.times))
         self._weights.publish(self._config.trainer.publish_every_s)

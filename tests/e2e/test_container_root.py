@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.container.room import Bind, Room, RoomError, Started
+from scripts.container.room import Bind, ChrootError, Room, Started
 from scripts.container.service import INIT, remove
 from tests.support.needs import needs
 
@@ -117,12 +117,12 @@ def test_build_step_sees_nothing_of_the_host(root: Path) -> None:
     )  # fmt: skip
     room.run(["/bin/sh", "-c", "test -d /opt/wheels && test -e /dev/null && test -e /proc/1"])
     assert sorted(path for path in root.rglob("*")) == before
-    with pytest.raises(RoomError, match="exit code 7"):
+    with pytest.raises(ChrootError, match="exit code 7"):
         room.run(["/bin/sh", "-c", "exit 7"])
 
 
 def test_room_with_unknown_user_is_refused(root: Path) -> None:
-    with pytest.raises(RoomError, match="there is no such user"):
+    with pytest.raises(ChrootError, match="there is no such user"):
         Room(root, user="nobody-here").ids()
 
 

@@ -289,9 +289,9 @@ LOW_CONTRAST = """() => {
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = 1;
     const paint = canvas.getContext("2d", { willReadFrequently: true });
-    const rgb = (colours) => {
-        for (const colour of colours) {
-            paint.fillStyle = colour;
+    const rgb = (colors) => {
+        for (const color of colors) {
+            paint.fillStyle = color;
             paint.fillRect(0, 0, 1, 1);
         }
         return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
@@ -323,7 +323,7 @@ INK = """() => {
     const near = (pixels, at, ink) => pixels[at + 3] > 150
         && ink.every((wanted, c) => Math.abs(pixels[at + c] - wanted) < 40);
     return charts.flatMap((chart) => chart.plots.map((plot, panel) => {
-        const name = `--${chart.spec.lines[panel].colour}`;
+        const name = `--${chart.spec.lines[panel].color}`;
         const text = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
         const ink = [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
         const { width, height } = plot.ctx.canvas;
@@ -416,7 +416,7 @@ def test_charts_draw_the_history(playing: Life, visit: Callable[..., Visit]) -> 
 
 @pytest.mark.usefixtures("playing")
 def test_chart_line_is_drawn_at_its_values(visit: Callable[..., Visit]) -> None:
-    """The pixels on the canvas: at points of a line there is ink of its colour."""
+    """The pixels on the canvas: at points of a line there is ink of its color."""
     page = visit().open()
     page.wait_for_function("document.querySelector('#chart-q_mean').chart.data[0].length > 10")
     found = page.evaluate(INK)

@@ -362,14 +362,14 @@ def test_raw_client_passes_every_rule() -> None:
 class Library:
     """Our own client, until it is refused for good."""
 
-    def __init__(self, port: int, *, vectorised: bool, role: str) -> None:
-        self.port, self.vectorised, self.role = port, vectorised, role
+    def __init__(self, port: int, *, vectorized: bool, role: str) -> None:
+        self.port, self.vectorized, self.role = port, vectorized, role
         self.refusal = ""
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
     def run(self) -> None:
-        slots = 3 if self.vectorised else 1
+        slots = 3 if self.vectorized else 1
         try:
             with Client.connect(
                 "127.0.0.1", self.port, client="library/1", game="library",
@@ -381,7 +381,7 @@ class Library:
                 while True:
                     status = int(tick == 7)
                     try:
-                        if self.vectorised:
+                        if self.vectorized:
                             client.act_all(
                                 np.zeros((slots, 3)), np.zeros(slots), np.full(slots, status),
                                 np.tile([1.0, 0.5, -0.5], (slots, 1)),
@@ -399,12 +399,12 @@ class Library:
             self.refusal = error.code
 
 
-@pytest.mark.parametrize(("vectorised", "role"), [(False, "train"), (True, "eval_expert")])
-def test_own_client_passes_every_rule(vectorised: bool, role: str) -> None:
+@pytest.mark.parametrize(("vectorized", "role"), [(False, "train"), (True, "eval_expert")])
+def test_own_client_passes_every_rule(vectorized: bool, role: str) -> None:
     games = []
 
     def client(port: int) -> Library:
-        games.append(Library(port, vectorised=vectorised, role=role))
+        games.append(Library(port, vectorized=vectorized, role=role))
         return games[0]
 
     findings = checked(client, 5.0)

@@ -43,8 +43,8 @@ class Expert:
 
 def advised(expert: Any, ratio: float = 1.0) -> World:
     world = World()
-    world.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
-    world.turn.expert = ExpertPlugin("test:expert", expert, SPEC)
+    world.params = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+    world.frame_loop.expert = ExpertPlugin("test:expert", expert, SPEC)
     return world
 
 
@@ -55,7 +55,7 @@ def test_plugin_recommends_for_frames_without_a_recommendation() -> None:
     one.frame(obs=0.25)
     two.frame(obs=0.5, expert=EXPERT_ACTION)
     three.frame(obs=0.75)
-    world.turn.run()
+    world.frame_loop.run()
     (obs,), (situation,) = expert.obs, expert.situations
     assert obs.tolist() == [[0.25] * 3, [0.75] * 3], "all of a turn at once"
     assert situation.spec is SPEC
@@ -66,7 +66,7 @@ def test_plugin_recommends_for_frames_without_a_recommendation() -> None:
     assert one.last.action == [3, [-0.25, 0.75]]
     assert two.last.action == EXPERT_ACTION
     one.frame(obs=0.3)
-    world.turn.run()
+    world.frame_loop.run()
     assert expert.situations[-1].first.tolist() == [False]
     (row,) = world.sink.rows()
     assert (row["actor"], row["action"], row["obs"]) == (EXPERT, ADVICE, [0.25] * 3)
@@ -77,7 +77,7 @@ def test_plugin_is_called_once_for_all_slots_of_a_turn() -> None:
     world = advised(expert)
     player = world.player(slots=3)
     player.frames([0.1, 0.2, 0.3], [0.0] * 3, [0, 0, 0])
-    world.turn.run()
+    world.frame_loop.run()
     assert len(expert.obs) == 1
     assert player.last.actors == bytes([EXPERT] * 3)
 
@@ -101,14 +101,14 @@ def test_plugin_gets_headers_only_with_the_frames_they_came_with() -> None:
     header["target"], header["level"] = 7, 9
     data = memoryview(np.zeros(3, np.float32).tobytes())
     frame = Frame(0, 0, data, 0.0, 0, None, None)
-    world.turn.add_frame(single, frame, Older(header.tobytes()))
-    world.turn.run()
+    world.frame_loop.add_frame(single, frame, Older(header.tobytes()))
+    world.frame_loop.run()
     (situation,) = expert.situations
     assert tuple(situation.fields) == HEADER.names
     assert (situation.fields["target"][0], situation.fields["level"][0]) == (7, 9)
     many.frames([0.5, 0.5], [0.0, 0.0], [0, 0])
     single.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert [(len(s.streams), dict(s.fields)) for s in expert.situations[1:]] == [(3, {})]
 
 
@@ -116,7 +116,7 @@ def test_plugin_advice_is_followed_at_the_expert_ratio() -> None:
     world = advised(Expert(), ratio=0.0)
     player = world.player()
     player.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert player.last.actor == DQN
 
 
@@ -127,7 +127,7 @@ def test_plugin_is_not_called_for_frames_the_expert_cannot_act_in() -> None:
     world.player(role="eval").frame()
     player = world.player()
     player.frame(status=1)
-    world.turn.run()
+    world.frame_loop.run()
     assert expert.obs == []
 
 
@@ -135,17 +135,17 @@ def test_network_plays_where_the_plugin_has_no_advice() -> None:
     world = advised(Expert([np.nan, 0.0, 0.0]))
     player = world.player()
     player.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert player.last.actor == DQN
-    assert world.turn.expert is not None
-    assert world.turn.expert.failures == 0
+    assert world.frame_loop.expert is not None
+    assert world.frame_loop.expert.failures == 0
 
 
 def test_eval_expert_role_can_use_the_plugin() -> None:
     world = advised(Expert(), ratio=0.0)
     player = world.player(role="eval_expert")
     player.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert player.last.actor == EXPERT
     assert player.last.action == [3, [-0.25, 0.75]]
 
@@ -158,7 +158,7 @@ def test_eval_expert_role_ends_when_the_plugin_has_no_advice() -> None:
     expert.error = RuntimeError("lost its head")
     alone.frame()
     other.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert alone.error is not None
     assert alone.error.code == "expert_missing"
     assert alone.answers == []
@@ -170,7 +170,7 @@ def test_eval_expert_role_ends_without_a_plugin() -> None:
     world = World()
     alone = world.player(role="eval_expert")
     alone.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert alone.error is not None
     assert alone.error.code == "expert_missing"
 
@@ -193,10 +193,10 @@ def test_plugin_advice_that_is_no_action_is_not_played(
     world = advised(Expert(row))
     player = world.player()
     player.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert player.last.actor == DQN
-    assert world.turn.expert is not None
-    assert world.turn.expert.failures == 1
+    assert world.frame_loop.expert is not None
+    assert world.frame_loop.expert.failures == 1
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert "test:expert" in record.getMessage()
@@ -214,19 +214,19 @@ def test_failing_plugin_is_counted_and_logged_at_a_limited_rate(
     player = world.player()
     for _ in range(3):
         player.frame()
-        world.turn.run()
+        world.frame_loop.run()
         assert player.last.actor == DQN
     (record,) = caplog.records
     assert "KeyError('nobody')" in record.getMessage()
     assert record.exc_info is not None, "with the place where it failed"
     now[0] += expert_plugin.COMPLAIN_S
     player.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert len(caplog.records) == 2
     assert "failure 4" in caplog.text
     expert.error = None
     player.frame()
-    world.turn.run()
+    world.frame_loop.run()
     assert player.last.actor == EXPERT, "it is asked again"
 
 

@@ -111,7 +111,7 @@ def test_inspect_lists_the_best_and_the_rejected_checkpoints(
     assert found["left"] == []
     for updates in (7, 9):
         checkpoint.save(folder / checkpoint.file_name(updates), {})
-    checkpoint.go_back(folder, 5, folder / checkpoint.BEST)
+    checkpoint.roll_back(folder, 5, folder / checkpoint.BEST)
     code, found = inspect(capsys, run)
     assert (code, found["checkpoint"]) == (0, "update-0000000005.pt")
     assert found["left"] == ["update-0000000007.pt.left", "update-0000000009.pt.left"]

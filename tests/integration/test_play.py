@@ -19,9 +19,9 @@ import pytest
 
 from server.arguments import parse_address
 from server.commands import play
-from server.play.absence import Absence
 from server.play.game_messages import GameEpisode, GameOptions, share
 from server.play.games import Games
+from server.play.outage_notice import OutageNotice
 from tests.support.fake_server import FakeServer, Peer
 from understudy_client.experts import find, returns
 
@@ -222,15 +222,15 @@ def test_statistics_line_is_not_repeated(serve: Any, capsys: Any, monkeypatch: A
 
 
 def test_messages_of_games_without_server_are_printed_once_a_minute() -> None:
-    absence = Absence()
-    assert absence.line([], 0.0) is None
-    assert absence.line(["lost", "lost too"], 1.0) == "lost"
-    assert absence.line(["refused"], 60.9) is None
-    assert absence.line(["refused"], 61.0) == "refused"
-    assert absence.line(["refused"], 62.0) is None
-    assert absence.line([], 63.0) == "connected to the server"
-    assert absence.line([], 64.0) is None
-    assert absence.line(["lost"], 65.0) == "lost"
+    notice = OutageNotice()
+    assert notice.line([], 0.0) is None
+    assert notice.line(["lost", "lost too"], 1.0) == "lost"
+    assert notice.line(["refused"], 60.9) is None
+    assert notice.line(["refused"], 61.0) == "refused"
+    assert notice.line(["refused"], 62.0) is None
+    assert notice.line([], 63.0) == "connected to the server"
+    assert notice.line([], 64.0) is None
+    assert notice.line(["lost"], 65.0) == "lost"
 
 
 def test_sigterm_stops_play_and_its_games(serve: Any) -> None:

@@ -63,7 +63,7 @@ def test_address_limits_use_bounded_memory() -> None:
     )
     for i in range(3 * rate_limits.ADDRESSES):
         recent.note(f"a{i}")
-        quiet.words(f"a{i}")
+        quiet.suffix(f"a{i}")
         addresses.came(f"a{i}")
         clock.now += 10.0
         addresses.gone(f"a{i}")
@@ -89,11 +89,11 @@ def test_log_lines_per_address_are_limited(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(rate_limits, "LINES", 3)
     clock = Clock()
     quiet = LogRateLimiter(clock)
-    assert [quiet.words("a") for _ in range(5)] == ["", "", "", None, None]
-    assert quiet.words("b") == ""
+    assert [quiet.suffix("a") for _ in range(5)] == ["", "", "", None, None]
+    assert quiet.suffix("b") == ""
     clock.now += rate_limits.LINES_WITHIN_S
-    assert quiet.words("a") == " (2 more from a were not logged)"
-    assert quiet.words("a") == ""
+    assert quiet.suffix("a") == " (2 more from a were not logged)"
+    assert quiet.suffix("a") == ""
 
 
 # A connection.

@@ -69,7 +69,7 @@ def test_child_is_due_once_after_its_pause() -> None:
 
 
 def beating(heartbeat: Heartbeat, now: float = 0.0) -> Child:
-    """A child as if it lived, with this heart."""
+    """A child as if it lived, with this heartbeat."""
     child = Child("trainer", "trainer")
     child.pipe, _ = multiprocessing.Pipe()
     child.monitor = HeartbeatMonitor(heartbeat, now)

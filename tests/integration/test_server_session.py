@@ -1,4 +1,4 @@
-"""A server from start to stop (server.supervisor.session), as commands, rigs and tests start it."""
+"""A server from start to stop (server.supervisor.session), as commands, lab and tests do it."""
 
 from __future__ import annotations
 

@@ -64,18 +64,18 @@ def test_run_training_is_independent_of_evaluations() -> None:
 
 def test_evaluate_plays_network_alone_on_fixed_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.sync_trainer.EVAL_SLOTS", 2)  # so that a game plays several episodes
-    with SyncTrainer(config(), options(eval_episodes=5)) as arena:
+    with SyncTrainer(config(), options(eval_episodes=5)) as trainer:
         for _ in range(50):
-            arena.play()
-            arena.learn()
-        stored = arena.sink.stored, len(arena.replay)
+            trainer.play()
+            trainer.learn()
+        stored = trainer.sink.stored, len(trainer.replay)
 
         def student(_env: Any, obs: Any) -> Any:
-            return int(arena.policy.greedy(np.asarray(obs, np.float32)[None])[0, 0])
+            return int(trainer.policy.greedy(np.asarray(obs, np.float32)[None])[0, 0])
 
-        played = arena.evaluate(5)
-        assert (arena.sink.stored, len(arena.replay)) == stored
-        assert arena.evaluate(5) == played
+        played = trainer.evaluate(5)
+        assert (trainer.sink.stored, len(trainer.replay)) == stored
+        assert trainer.evaluate(5) == played
         assert played == pytest.approx(returns(LUNAR, student, 5, 1_000_000))
 
 
@@ -96,45 +96,45 @@ def test_replay_rows_have_actor_tags_sent_to_games(
                 seen[1 << 16 | slot, answer.seq] = (actor, action)
 
     monkeypatch.setattr(VectorClient, "send", noted)
-    with SyncTrainer(config(), options(env="LunarLanderHybrid-v3", weaken=0.3)) as arena:
-        while arena.sink.stored < 1000:
-            arena.play()
-            arena.learn()
-        rows = arena.replay.rows()
+    with SyncTrainer(config(), options(env="LunarLanderHybrid-v3", weaken=0.3)) as trainer:
+        while trainer.sink.stored < 1000:
+            trainer.play()
+            trainer.learn()
+        rows = trainer.replay.rows()
     keys = zip(rows.stream.tolist(), rows.seq.tolist(), strict=True)
     kept = {
         key: (actor, action.tobytes())
         for key, actor, action in zip(keys, rows.actor.tolist(), rows.action, strict=True)
     }
-    assert len(kept) == arena.sink.stored
+    assert len(kept) == trainer.sink.stored
     assert kept.items() <= seen.items()
     assert len(seen) - len(kept) <= 3  # the frames that nothing completed yet
     assert set(rows.actor.tolist()) == {1, 2}
 
 
 def test_play_uses_newest_weights_each_turn() -> None:
-    with SyncTrainer(config(), options()) as arena:
-        while arena.learner.updates < 50:
-            before = arena.learner.updates
-            arena.play()
-            answer = arena.players.answer
+    with SyncTrainer(config(), options()) as trainer:
+        while trainer.learner.updates < 50:
+            before = trainer.learner.updates
+            trainer.play()
+            answer = trainer.players.answer
             assert answer is not None
             assert answer.policy_version == before + 1
-            arena.learn()
+            trainer.learn()
 
 
 def test_episode_returns_equal_rewards_given_by_games() -> None:
-    with SyncTrainer(config(), options(expert="none")) as arena:
-        while arena.sink.stored < 1000:
-            arena.play()
-        seen = sorted(episode.episode_return for episode in arena.turn.episodes.finished)
-        given = sorted(total for game in arena.players.games for total in game.returns)
+    with SyncTrainer(config(), options(expert="none")) as trainer:
+        while trainer.sink.stored < 1000:
+            trainer.play()
+        seen = sorted(episode.episode_return for episode in trainer.frame_loop.episodes.finished)
+        given = sorted(total for game in trainer.players.games for total in game.returns)
         assert len(seen) > 3
         assert seen == pytest.approx(given, abs=1e-3)
-        metrics = arena._metrics()
+        metrics = trainer._metrics()
         assert metrics["episode_return_mean"] == pytest.approx(np.mean(given), abs=1e-3)
         assert metrics["episodes"] == len(given)
-        assert math.isnan(arena._metrics()["reward_frame_mean_dqn"])  # nothing since then
+        assert math.isnan(trainer._metrics()["reward_frame_mean_dqn"])  # nothing since then
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_evaluate_expert_plays_expert_alone_and_weakened() -> None:
 
 
 def test_run_without_expert_has_only_dqn_steps() -> None:
-    with SyncTrainer(config(), options(expert="none")) as arena:
+    with SyncTrainer(config(), options(expert="none")) as trainer:
         for _ in range(30):
-            arena.play()
-        assert arena.replay.actor_composition().frac_dqn == 1
+            trainer.play()
+        assert trainer.replay.actor_composition().frac_dqn == 1
     with pytest.raises(ValueError, match="no expert to evaluate"):
         evaluate_expert(options(expert="none"), 1)
 

@@ -17,7 +17,7 @@ from agent import checkpoint
 from config.load import ConfigError, config_of_run
 from server import cli
 from server.control.unix_socket import ask
-from server.run import directory as rundir
+from server.run import directory as run_directory
 from tests.support.running import RawClient, Running
 from tests.support.worlds import DQN, EXPERT
 
@@ -244,7 +244,7 @@ def test_change_that_cannot_be_recorded_is_not_made(
         raise OSError(28, "No space left on device")
 
     before = server.supervisor.config, of_run(server)
-    monkeypatch.setattr(rundir, "append_lines", full)
+    monkeypatch.setattr(run_directory, "append_lines", full)
     with pytest.raises(ConfigError, match="nothing was changed"):
         change(server, {"learner.gamma": 0.9})
     assert (server.supervisor.config, of_run(server)) == before

@@ -74,7 +74,7 @@ class FakeTransport(asyncio.Transport):
         self.high = high or 0
 
 
-class FakeTurn:
+class FakeFrameLoop:
     """Takes frames and answers none."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class FakeGateway:
 
     def __init__(self) -> None:
         self.config = CONFIG
-        self.turn = FakeTurn()
+        self.frame_loop = FakeFrameLoop()
         self.time = 1000.0
         self.refusal: RemoteError | None = None
         self.hellos: list[GameConnection] = []
@@ -178,7 +178,7 @@ class Wire:
         return self.error.code if self.error else None
 
     def welcome(self, fields: WelcomeFields, rows: list[int]) -> None:
-        turn: Any = self.gateway.turn
+        turn: Any = self.gateway.frame_loop
         self.connection.welcome(Welcome(fields), np.array(rows), turn)
 
     def playing(self) -> Wire:

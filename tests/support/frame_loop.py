@@ -38,7 +38,7 @@ class FakePlayer:
         self.world = world
         self.slots = slots
         self.streams = [session << 16 | slot for slot in range(slots)]
-        self.rows = world.turn.join(self.streams, role)
+        self.rows = world.frame_loop.join(self.streams, role)
         self.answers: list[Any] = []
         self.sends = 0
         self.released: list[int | None] = []
@@ -74,7 +74,7 @@ class FakePlayer:
         seq = self.seqs[slot]
         self.seqs[slot] += 1
         frame = Frame(slot, seq, memoryview(data.tobytes()), reward, status, expert, took)
-        self.world.turn.add_frame(self, frame)
+        self.world.frame_loop.add_frame(self, frame)
 
     def frames(
         self,
@@ -98,11 +98,11 @@ class FakePlayer:
         )
         assert len(statuses) == n
         self.seqs[0] += 1
-        self.world.turn.add_frames(self, message)
+        self.world.frame_loop.add_frames(self, message)
 
     def leave(self) -> None:
         self.gone = True
-        self.world.turn.leave(self)
+        self.world.frame_loop.leave(self)
 
     @property
     def last(self) -> Any:
@@ -110,7 +110,7 @@ class FakePlayer:
 
 
 class World:
-    """A turn loop with fakes around it. The expert never acts unless the mix says so."""
+    """A frame loop with fakes around it. The expert never acts unless `params` say so."""
 
     def __init__(
         self,
@@ -124,13 +124,13 @@ class World:
         self.spec = spec
         self.sink = ListSink(room)
         self.policy = FixedPolicy(action)
-        self.mix = ActingParams(expert_ratio=0.0, epsilon=0.0, noise=0.0)
-        self.turn = FrameLoop(
+        self.params = ActingParams(expert_ratio=0.0, epsilon=0.0, noise=0.0)
+        self.frame_loop = FrameLoop(
             spec,
             reward or RewardConfig(),
             self.policy,  # type: ignore[arg-type]
             self.sink,
-            lambda: self.mix,
+            lambda: self.params,
             np.random.default_rng(0),
             most_slots=MOST_SLOTS,
             frame_stack=frame_stack,
@@ -142,13 +142,13 @@ class World:
         return FakePlayer(self, slots, role, self.sessions)
 
     def run(self) -> None:
-        self.turn.run()
+        self.frame_loop.run()
 
     def rows(self) -> list[dict[str, Any]]:
         return self.sink.rows(self.spec)
 
     def episodes(self) -> list[FinishedEpisode]:
-        return list(self.turn.episodes.finished)
+        return list(self.frame_loop.episodes.finished)
 
 
 def brief(row: dict[str, Any]) -> tuple[Any, ...]:

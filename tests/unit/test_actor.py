@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.actor import ACTORS, NAMES, NOBODY, TAGS, Actor, parse_actor
+from protocol.actor import ACTORS, NAMES, NOBODY, TAG_COUNT, Actor, parse_actor
 from protocol.errors import RemoteError
 
 
@@ -13,8 +13,8 @@ def test_actor_numbers_equal_wire_protocol() -> None:
 
 
 def test_tags_constant_exceeds_every_actor_number() -> None:
-    assert TAGS == 3
-    assert max(NOBODY, *ACTORS) < TAGS
+    assert TAG_COUNT == 3
+    assert max(NOBODY, *ACTORS) < TAG_COUNT
 
 
 @pytest.mark.parametrize("actor", ACTORS)

@@ -11,7 +11,7 @@ import torch
 from agent.adam import Adam
 
 N = 10_007
-"""An odd size, so that vectorised kernels have a remainder."""
+"""An odd size, so that vectorized kernels have a remainder."""
 
 
 def _torch_adam(vector: torch.Tensor, lr: float, eps: float) -> torch.optim.Adam:
@@ -92,8 +92,9 @@ import server.trainer.process
 import torch
 from pathlib import Path
 from agent import checkpoint
-from agent.factory import learn_once, make_learner, make_replay, take_in
+from agent.factory import make_learner, make_replay
 from agent.step import STEP, StepBlock
+from agent.training_step import learn_once, take_in
 from config.models import Config
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 

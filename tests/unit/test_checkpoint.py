@@ -168,12 +168,12 @@ def test_best_checkpoint_is_never_latest_and_survives_prune(tmp_path: Path) -> N
     assert checkpoint.best(tmp_path) is not None
 
 
-def test_go_back_sets_newer_checkpoints_aside(tmp_path: Path) -> None:
+def test_roll_back_sets_newer_checkpoints_aside(tmp_path: Path) -> None:
     for n in (9, 10, 11, 200):
         (tmp_path / checkpoint.file_name(n)).write_text(str(n))
     best = tmp_path / checkpoint.BEST
     best.write_text("best")
-    away = checkpoint.go_back(tmp_path, 10, best)
+    away = checkpoint.roll_back(tmp_path, 10, best)
     assert away == checkpoint.left(tmp_path)
     assert [path.read_text() for path in away] == ["11", "200"]
     assert (tmp_path / checkpoint.file_name(10)).read_text() == "10", "it has a name of its own"

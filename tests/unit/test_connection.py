@@ -112,7 +112,7 @@ def test_refused_connection_gets_error_and_later_hello_is_ignored() -> None:
 def test_frames_received_are_added_to_turn() -> None:
     wire = Wire().playing()
     wire.receive(frame(0) + frame(1))
-    assert [one.slot for one in wire.gateway.turn.frames] == [0, 1]
+    assert [one.slot for one in wire.gateway.frame_loop.frames] == [0, 1]
     assert wire.gateway.turns >= 1
 
 
@@ -122,7 +122,7 @@ def test_messages_split_or_concatenated_are_parsed_equally(size: int) -> None:
     data = frame(0) + ping("a") + frame(1) + ping("b")
     for start in range(0, len(data), size):
         wire.receive(data[start : start + size])
-    assert [one.slot for one in wire.gateway.turn.frames] == [0, 1]
+    assert [one.slot for one in wire.gateway.frame_loop.frames] == [0, 1]
     assert wire.messages() == [Pong("a"), Pong("b")]
 
 
@@ -144,7 +144,7 @@ def test_slot_after_answer_accepts_next_frame() -> None:
     wire.receive(frame(0))
     wire.connection.answered(0)
     wire.receive(frame(0, 1))
-    assert len(wire.gateway.turn.frames) == 2
+    assert len(wire.gateway.frame_loop.frames) == 2
 
 
 @pytest.mark.promise("game-silent")
@@ -192,7 +192,7 @@ def test_failed_connection_logs_one_warning(caplog: pytest.LogCaptureFixture) ->
 def test_messages_after_invalid_one_are_ignored() -> None:
     wire = playing_after_receiving(ping(1) + frame(slot=5) + ping(2) + frame(0))
     assert [type(message) for message in wire.messages()] == [Pong, Error]
-    assert wire.gateway.turn.frames == []
+    assert wire.gateway.frame_loop.frames == []
 
 
 def test_bytes_received_after_error_are_discarded() -> None:
@@ -252,7 +252,7 @@ def test_bye_closes_connection_without_error() -> None:
 def test_bytes_after_bye_are_ignored() -> None:
     wire = playing_after_receiving(BYE + frame(0) + b"\xff\xff")
     assert wire.messages() == []
-    assert wire.gateway.turn.frames == []
+    assert wire.gateway.frame_loop.frames == []
 
 
 def test_eof_between_messages_is_not_an_error() -> None:

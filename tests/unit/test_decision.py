@@ -41,7 +41,7 @@ def episode_start_state(n: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.i
 def decide(
     spec: GameSpec,
     greedy: F32,
-    mix: ActingParams,
+    params: ActingParams,
     *,
     expert: F32 | None = None,
     roles: Any = TRAIN,
@@ -57,8 +57,8 @@ def decide(
     given_roles = np.broadcast_to(np.array(roles, np.uint8), n).copy()
     before = expert.copy(), given_roles.copy()
     decider = decider or ActionSelector(spec, np.random.default_rng(seed))
-    by_expert = decider.pick(expert, given_roles, mix, *episode_start_state(n))
-    decider.decide(out, expert, by_expert, given_roles, mix, actors, explored)
+    by_expert = decider.pick(expert, given_roles, params, *episode_start_state(n))
+    decider.decide(out, expert, by_expert, given_roles, params, actors, explored)
     np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
     np.testing.assert_array_equal(given_roles, before[1])
     return out, actors, explored
@@ -131,10 +131,10 @@ def test_noise_is_gaussian_scaled_to_half_range(noise: float) -> None:
 
 
 def test_same_seed_gives_same_actions_and_other_seed_differs() -> None:
-    greedy, mix = full(500, [0, 0, 0, 0]), ActingParams(0.3, 0.5, 0.2)
+    greedy, params = full(500, [0, 0, 0, 0]), ActingParams(0.3, 0.5, 0.2)
     expert = full(500, [1, 2, 2, 1])
     first, again, other = (
-        decide(HYBRID, greedy, mix, expert=expert, seed=seed)[0] for seed in (1, 1, 2)
+        decide(HYBRID, greedy, params, expert=expert, seed=seed)[0] for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -169,9 +169,9 @@ def test_role_eval_actions_are_greedy() -> None:
 
 def test_role_eval_expert_actions_are_recommendations() -> None:
     expert = full(1000, [1, 2, 2.5, 1])
-    mix = ActingParams(0.0, 1.0, 0.5)  # even where the expert's share of training is none
+    params = ActingParams(0.0, 1.0, 0.5)  # even where the expert's share of training is none
     out, actors, explored = decide(
-        HYBRID, full(1000, [0, 0, 0, 0]), mix, expert=expert, roles=EVAL_EXPERT
+        HYBRID, full(1000, [0, 0, 0, 0]), params, expert=expert, roles=EVAL_EXPERT
     )
     np.testing.assert_array_equal(out, expert)
     assert (actors == Actor.EXPERT).all()
@@ -238,8 +238,8 @@ def test_actor_tag_matches_action_source_for_any_batch(data: st.DataObject) -> N
     some_roles = st.lists(st.sampled_from(list(ROLES.values())), min_size=n, max_size=n)
     roles = np.array(data.draw(some_roles), np.uint8)
     share = st.floats(0, 1)
-    mix = ActingParams(data.draw(share), data.draw(share), data.draw(share))
-    check_tags(spec, greedy, expert, roles, mix, data.draw(st.integers(0, 9)))
+    params = ActingParams(data.draw(share), data.draw(share), data.draw(share))
+    check_tags(spec, greedy, expert, roles, params, data.draw(st.integers(0, 9)))
 
 
 def check_tags(
@@ -247,10 +247,10 @@ def check_tags(
     greedy: F32,
     expert: F32,
     roles: npt.NDArray[np.uint8],
-    mix: ActingParams,
+    params: ActingParams,
     seed: int,
 ) -> None:
-    out, actors, explored = decide(spec, greedy, mix, expert=expert, roles=roles, seed=seed)
+    out, actors, explored = decide(spec, greedy, params, expert=expert, roles=roles, seed=seed)
     is_recommendation = (out == expert).all(axis=1)
     np.testing.assert_array_equal(actors == Actor.EXPERT, is_recommendation)
     assert set(actors.tolist()) <= set(Actor)
@@ -297,8 +297,8 @@ def test_decide_leaves_rows_beyond_batch_unchanged() -> None:
     roles = np.zeros(10, np.uint8)
     leads, left = np.zeros(20, np.bool_), np.full(20, 77)
     left[:10] = 0
-    mix = replace(HEAVY, unit="segment", segment_frames=5)
-    by_expert = decider.pick(expert[:10], roles, mix, leads[:10], left[:10])
+    params = replace(HEAVY, unit="segment", segment_frames=5)
+    by_expert = decider.pick(expert[:10], roles, params, leads[:10], left[:10])
     decider.decide(greedy[:10], expert[:10], by_expert, roles, HEAVY, actors[:10], explored[:10])
     assert (greedy[:10] == 1).all()
     assert (actors[:10] == Actor.EXPERT).all()
@@ -324,13 +324,13 @@ class Slots:
         self.expert = full(n, [1])
 
     def play(
-        self, mix: ActingParams, frames: int, *, advised: bool = True
+        self, params: ActingParams, frames: int, *, advised: bool = True
     ) -> npt.NDArray[np.bool_]:
         """Whether the expert played, [frames, n]."""
         expert = self.expert if advised else np.full_like(self.expert, np.nan)
         return np.array(
             [
-                self.decider.pick(expert, self.roles, mix, self.leads, self.left)
+                self.decider.pick(expert, self.roles, params, self.leads, self.left)
                 for _ in range(frames)
             ]
         )
@@ -349,7 +349,7 @@ def test_unit_segment_expert_share_equals_ratio_in_whole_segments(ratio: float) 
     assert within_five_sigma(first.mean(), ratio, segments * slots)
     assert within_five_sigma(played.mean(), ratio, segments * slots)
     if 0 < ratio < 1:
-        # Each is drawn by itself: neither the one before nor the neighbour decides.
+        # Each is drawn by itself: neither the one before nor the neighbor decides.
         assert within_five_sigma((first[1:] & first[:-1]).mean(), ratio**2, (segments - 1) * slots)
         assert within_five_sigma(
             (first[:, 1:] & first[:, :-1]).mean(), ratio**2, segments * (slots - 1)
@@ -368,20 +368,20 @@ def test_unit_episode_expert_share_equals_ratio_in_whole_episodes(ratio: float) 
 
 
 def test_new_episode_starts_new_segment() -> None:
-    slots, mix = Slots(200), ActingParams(0.5, 0, 0, "segment", 10)
-    before = slots.play(mix, 4)[-1]
+    slots, params = Slots(200), ActingParams(0.5, 0, 0, "segment", 10)
+    before = slots.play(params, 4)[-1]
     slots.end_episodes()
-    after = slots.play(mix, 10)
+    after = slots.play(params, 10)
     assert within_five_sigma((after[0] == before).mean(), 0.5, 200)
     assert (after == after[0]).all()
-    assert (slots.play(mix, 1)[0] != after[0]).any()
+    assert (slots.play(params, 1)[0] != after[0]).any()
 
 
 def test_segments_advance_independently_per_slot() -> None:
-    slots, mix = Slots(4), ActingParams(1.0, 0, 0, "segment", 3)
+    slots, params = Slots(4), ActingParams(1.0, 0, 0, "segment", 3)
     slots.left[:] = [0, 1, 2, 3]
     slots.leads[:] = False
-    assert slots.play(mix, 4).astype(int).T.tolist() == [
+    assert slots.play(params, 4).astype(int).T.tolist() == [
         [1, 1, 1, 1],
         [0, 1, 1, 1],
         [0, 0, 1, 1],
@@ -405,20 +405,20 @@ def test_ratio_change_takes_effect_at_next_unit_boundary(
 
 
 def test_segment_frames_without_recommendation_still_count() -> None:
-    slots, mix = Slots(30), ActingParams(1.0, 0, 0, "segment", 10)
-    assert slots.play(mix, 3).all()
-    assert not slots.play(mix, 4, advised=False).any()
-    mix = replace(mix, expert_ratio=0.0)
-    assert slots.play(mix, 3).all(), "it is not over yet"
-    assert not slots.play(mix, 1).any(), "those frames were counted"
+    slots, params = Slots(30), ActingParams(1.0, 0, 0, "segment", 10)
+    assert slots.play(params, 3).all()
+    assert not slots.play(params, 4, advised=False).any()
+    params = replace(params, expert_ratio=0.0)
+    assert slots.play(params, 3).all(), "it is not over yet"
+    assert not slots.play(params, 1).any(), "those frames were counted"
 
 
 @pytest.mark.parametrize("unit", ["frame", "segment", "episode"])
 def test_eval_roles_ignore_expert_ratio_in_every_unit(unit: Any) -> None:
     for ratio in (0.0, 0.5, 1.0):
-        mix = ActingParams(ratio, 0, 0, unit, 5)
-        assert not Slots(50, role=EVAL).play(mix, 20).any()
-        assert Slots(50, role=EVAL_EXPERT).play(mix, 20).all()
+        params = ActingParams(ratio, 0, 0, unit, 5)
+        assert not Slots(50, role=EVAL).play(params, 20).any()
+        assert Slots(50, role=EVAL_EXPERT).play(params, 20).all()
 
 
 def test_unit_change_discards_previous_lead() -> None:

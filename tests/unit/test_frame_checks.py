@@ -93,7 +93,7 @@ def test_failed_connection_releases_its_other_slots() -> None:
     assert player.released == [1]
     player.leave()
     world.run()
-    assert world.turn.slots == 0
+    assert world.frame_loop.slots == 0
 
 
 def test_batch_of_only_bad_frames_skips_policy() -> None:

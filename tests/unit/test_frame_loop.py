@@ -50,8 +50,8 @@ def test_frame_is_answered_and_next_frame_stores_step() -> None:
         }
     ]
     assert player.released == [0, 0]
-    assert world.turn.stored == 1
-    assert world.turn.times.turns == 2
+    assert world.frame_loop.stored == 1
+    assert world.frame_loop.times.turns == 2
 
 
 def test_frames_of_one_turn_share_one_policy_batch_in_order() -> None:
@@ -75,7 +75,7 @@ def test_run_without_frames_does_nothing() -> None:
     world.run()
     world.player()
     world.run()
-    assert (world.turn.times.turns, world.rows(), list(world.policy.batches)) == (0, [], [])
+    assert (world.frame_loop.times.turns, world.rows(), list(world.policy.batches)) == (0, [], [])
 
 
 @pytest.mark.parametrize("status", [1, 2])
@@ -117,7 +117,7 @@ def test_single_frame_episode_stores_nothing(status: int) -> None:
 
 def test_expert_ratio_one_expert_acts_where_it_recommends() -> None:
     world = World()
-    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    world.params = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player, other = world.player(), world.player()
     player.frame(expert=EXPERT_ACTION)
     other.frame()
@@ -135,7 +135,7 @@ def test_expert_ratio_one_expert_acts_where_it_recommends() -> None:
 
 def test_recommendation_does_not_leak_into_next_frame() -> None:
     world = World()
-    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    world.params = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player = world.player()
     player.frame(expert=EXPERT_ACTION)
     world.run()
@@ -146,7 +146,7 @@ def test_recommendation_does_not_leak_into_next_frame() -> None:
 
 def test_explored_flag_set_when_action_is_random() -> None:
     world = World()
-    world.mix = ActingParams(expert_ratio=0.0, epsilon=1.0, noise=0.0)
+    world.params = ActingParams(expert_ratio=0.0, epsilon=1.0, noise=0.0)
     player = world.player()
     seen = set()
     for _ in range(50):
@@ -214,7 +214,7 @@ def test_recommendation_outside_action_space_raises(expert: Any) -> None:
 @pytest.mark.parametrize("role", ["eval", "eval_expert"])
 def test_evaluation_roles_store_no_rows_but_count_episodes(role: str) -> None:
     world = World()
-    world.mix = ActingParams(expert_ratio=0.5, epsilon=1.0, noise=0.5)
+    world.params = ActingParams(expert_ratio=0.5, epsilon=1.0, noise=0.5)
     player = world.player(role=role)
     expected = ([1, [0.5, 0.75]], EXPERT) if role == "eval_expert" else ([2, [0.25, -0.5]], DQN)
     for i in range(30):
@@ -228,8 +228,8 @@ def test_evaluation_roles_store_no_rows_but_count_episodes(role: str) -> None:
     player.leave()
     world.run()
     assert world.rows() == []
-    assert world.turn.stored == 0
-    assert world.turn.frames == {"train": 0, "eval": 0, "eval_expert": 0} | {role: 30}
+    assert world.frame_loop.stored == 0
+    assert world.frame_loop.frames == {"train": 0, "eval": 0, "eval_expert": 0} | {role: 30}
     assert [(e.role, e.episode_return, e.length) for e in world.episodes()] == [(role, 9, 9)] * 3
 
 
@@ -261,11 +261,11 @@ def test_10000_connects_free_slots_and_memory_stays_bounded() -> None:
             player.leave()
             world.run()
             world.sink.blocks.clear()
-        world.turn.times.new_interval()
+        world.frame_loop.times.new_interval()
         world.policy.batches.clear()
 
     connect(8000)
-    high = world.turn._table.high
+    high_water = world.frame_loop._table.high_water
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -273,8 +273,8 @@ def test_10000_connects_free_slots_and_memory_stays_bounded() -> None:
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert world.turn.slots == 1
-    assert world.turn._table.high == high
+    assert world.frame_loop.slots == 1
+    assert world.frame_loop._table.high_water == high_water
     assert grown < 20_000, f"{grown} bytes more after 2,000 further connects"
     stays.frame()
     world.run()
@@ -321,10 +321,10 @@ def test_lead_is_kept_per_slot_until_segment_or_episode_end(unit: Any) -> None:
     world = World()
     player, other = world.player(), world.player()
     for expert in (True, False, True):
-        world.mix = ActingParams(float(expert), 0, 0, unit, 4)
+        world.params = ActingParams(float(expert), 0, 0, unit, 4)
         led = [EXPERT if expert else DQN]
         assert actors_of_answers(world, player, [0]) == led
-        world.mix = ActingParams(float(not expert), 0, 0, unit, 4)
+        world.params = ActingParams(float(not expert), 0, 0, unit, 4)
         assert actors_of_answers(world, other, [0] * 4) == [DQN if expert else EXPERT] * 4
         assert actors_of_answers(world, player, [0, 0, 0]) == led * 3
         if unit == "segment":
@@ -337,20 +337,20 @@ def test_lead_is_kept_per_slot_until_segment_or_episode_end(unit: Any) -> None:
 def test_episode_end_ends_segment() -> None:
     world = World()
     player = world.player()
-    world.mix = ActingParams(1.0, 0, 0, "segment", 100)
+    world.params = ActingParams(1.0, 0, 0, "segment", 100)
     assert actors_of_answers(world, player, [0, 0, 1]) == [EXPERT, EXPERT, 0]
-    world.mix = ActingParams(0.0, 0, 0, "segment", 100)
+    world.params = ActingParams(0.0, 0, 0, "segment", 100)
     assert actors_of_answers(world, player, [0, 0]) == [DQN, DQN]
 
 
 def test_client_reusing_row_does_not_continue_previous_segment() -> None:
     world = World()
     first = world.player()
-    world.mix = ActingParams(1.0, 0, 0, "episode")
+    world.params = ActingParams(1.0, 0, 0, "episode")
     assert actors_of_answers(world, first, [0, 0]) == [EXPERT, EXPERT]
     first.leave()
     world.run()
-    world.mix = ActingParams(0.0, 0, 0, "episode")
+    world.params = ActingParams(0.0, 0, 0, "episode")
     second = world.player()
     assert second.rows.tolist() == first.rows.tolist()
     assert actors_of_answers(world, second, [0]) == [DQN]
@@ -359,15 +359,15 @@ def test_client_reusing_row_does_not_continue_previous_segment() -> None:
 def test_evaluating_is_true_while_evaluation_slots_exist() -> None:
     world = World()
     world.player()
-    assert not world.turn.evaluating
+    assert not world.frame_loop.evaluating
     games = world.player(2, "eval"), world.player(1, "eval_expert")
-    assert world.turn.slots_by_role == {"train": 1, "eval": 2, "eval_expert": 1}
+    assert world.frame_loop.slots_by_role == {"train": 1, "eval": 2, "eval_expert": 1}
     for game in games:
-        assert world.turn.evaluating
+        assert world.frame_loop.evaluating
         game.leave()
         world.run()
-    assert not world.turn.evaluating
-    assert world.turn.slots_by_role == {"train": 1, "eval": 0, "eval_expert": 0}
+    assert not world.frame_loop.evaluating
+    assert world.frame_loop.slots_by_role == {"train": 1, "eval": 0, "eval_expert": 0}
 
 
 # FRAMES.
@@ -375,7 +375,7 @@ def test_evaluating_is_true_while_evaluation_slots_exist() -> None:
 
 def test_frames_message_mixed_statuses_answers_and_stores_per_slot() -> None:
     world = World()
-    world.mix = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
+    world.params = ActingParams(expert_ratio=1.0, epsilon=0.0, noise=0.0)
     player = world.player(slots=3)
     nan = float("nan")
     player.frames([1, 2, 3], [0, 0, 0], [0, 0, 0], experts=[EXPERT_ROW, [nan, 0, 0], EXPERT_ROW])
@@ -483,7 +483,7 @@ def test_random_play_stores_rows_equal_to_reference_model(
 
     def run() -> None:
         world.sink.free += next(supply, 50)
-        world.turn.flush()
+        world.frame_loop.flush()
         world.run()
         for i, player in enumerate(players):
             waits[i] = len(player.answers) < player.seqs[0]
@@ -506,15 +506,17 @@ def test_random_play_stores_rows_equal_to_reference_model(
             player.frame(obs=obs, reward=reward, status=status)
             waits[who] = True
     world.sink.free = 10**6
-    world.turn.flush()
+    world.frame_loop.flush()
     run()
     by_stream: dict[int, list[tuple[Any, ...]]] = {}
     for row in world.rows():
         by_stream.setdefault(row["stream"], []).append(brief(row))
     expected = {model.stream: model.rows for model in [*done, *models] if model.rows}
     assert by_stream == expected
-    assert world.turn.stored == sum(row[0] == "step" for rows in expected.values() for row in rows)
-    assert world.turn.slots == 4
+    assert world.frame_loop.stored == sum(
+        row[0] == "step" for rows in expected.values() for row in rows
+    )
+    assert world.frame_loop.slots == 4
 
 
 # Frame stacks.
@@ -602,7 +604,7 @@ def test_frame_stacks_of_policy_equal_those_of_replay(
 ) -> None:
     """Stack by stack, whoever plays and however episodes and connections end."""
     world = World(PIXELS, action=(3,), frame_stack=size)
-    world.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+    world.params = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
     players = [world.player() for _ in range(4)]
     waits = [False] * 4
     frames: list[tuple[int, int]] = []  # which frame has the number that is its observation

@@ -213,7 +213,7 @@ class Server:
 
     def __init__(self, token: str | None = None) -> None:
         self.session = ServerSession(max_message_bytes=MAX_BYTES, token=token)
-        self.turn: FrameLoop | None = None
+        self.frame_loop: FrameLoop | None = None
         self.rows = np.empty(0, np.int64)
         self.answers: list[bytes] = []
         self.error: RemoteError | None = None
@@ -223,13 +223,13 @@ class Server:
             if isinstance(message, HelloFields) and answered:
                 self._start(self.session.spec, message)
             elif isinstance(message, Frame):
-                assert self.turn is not None
-                self.turn.add_frame(self, message)
+                assert self.frame_loop is not None
+                self.frame_loop.add_frame(self, message)
             elif isinstance(message, Frames):
-                assert self.turn is not None
-                self.turn.add_frames(self, message)
-            if self.turn is not None and answered:
-                self.turn.run()
+                assert self.frame_loop is not None
+                self.frame_loop.add_frames(self, message)
+            if self.frame_loop is not None and answered:
+                self.frame_loop.run()
                 if self.error is not None:
                     raise self.error
 
@@ -241,7 +241,7 @@ class Server:
         assert spec is not None
         policy: Any = Zeros()
         rng = np.random.default_rng(0)
-        self.turn = FrameLoop(
+        self.frame_loop = FrameLoop(
             spec,
             RewardConfig(),
             policy,
@@ -250,7 +250,7 @@ class Server:
             rng,
             most_slots=hello.slots,
         )
-        self.rows = self.turn.join(list(range(hello.slots)), hello.role)
+        self.rows = self.frame_loop.join(list(range(hello.slots)), hello.role)
         self.session.welcomed()
 
     def send(self, data: bytes) -> None:

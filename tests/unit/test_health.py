@@ -102,7 +102,7 @@ def test_value_watch_normal_learning_curves_do_not_warn(values: list[float]) -> 
 def test_value_watch_after_rollback_restarts_timer() -> None:
     watch = ValueWatch(lasting=100, growth_every=10**9)
     watch.look(0, 11, 10)
-    watch.went_back(50)
+    watch.rolled_back(50)
     assert watch.look(120, 11, 10) == []
     assert len(watch.look(220, 11, 10)) == 1
 

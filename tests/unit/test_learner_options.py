@@ -402,7 +402,7 @@ def test_network_for_image_observations_has_convolutions(
     obs = torch.randint(0, 256, stacked, dtype=torch.uint8)
     out = network(obs)
     assert out.q.shape == (6, 4)
-    # Flat, as a gateway has it, is the same; so are colours first and last.
+    # Flat, as a gateway has it, is the same; so are colors first and last.
     torch.testing.assert_close(network(obs.flatten(1)).q, out.q)
     if shape[-1] == 3:
         first = GameSpec("p", Observation("uint8", (3, 12, 12)), DISCRETE).checked()

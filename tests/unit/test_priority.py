@@ -442,7 +442,7 @@ def test_beta_out_of_range_raises(beta: float) -> None:
 
 def test_draw_group_of_non_adjacent_actors_raises() -> None:
     made = Priorities(10, 0.5, torch.device("cpu"))
-    with pytest.raises(ValueError, match="neighbouring"):
+    with pytest.raises(ValueError, match="neighboring"):
         made.draw([((EXPERT, DQN), 4)], torch.Generator())
 
 

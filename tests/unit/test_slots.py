@@ -29,14 +29,14 @@ def test_take_gives_distinct_rows_with_cleared_state() -> None:
     table.linked[rows] = True
     table.episode_return[rows] = 5
     table.episode_length[rows] = 5
-    table.left[rows] = 5
+    table.frames_left[rows] = 5
     table.give_back(rows)
     assert table.used == 0
     again = table.take([20, 21, 22], "eval")
     assert sorted(again.tolist()) == sorted(rows.tolist())
     assert not table.pending[again].any()
     assert not table.linked[again].any()
-    assert not table.left[again].any()
+    assert not table.frames_left[again].any()
     assert not table.episode_return[again].any()
     assert not table.episode_length[again].any()
     assert table.stream[again].tolist() == [20, 21, 22]
@@ -79,7 +79,7 @@ def test_take_and_give_back_10_000_times_reuses_rows() -> None:
     for i in range(10_000):
         rows = table.take([i * 3, i * 3 + 1, i * 3 + 2], "train")
         table.give_back(rows)
-    assert table.high == 4
+    assert table.high_water == 4
     assert table.stream[kept].tolist() == [1]
 
 
@@ -101,18 +101,18 @@ def test_shrink_frees_rows_above_highest_used() -> None:
     table.stream[first[0]] = 77
     table.give_back(rest[1:])
     assert table.shrink()
-    assert table.high == 21
+    assert table.high_water == 21
     assert table.stream[first[0]] == 77
     again = table.take(list(range(60)), "train")
     assert len({*first.tolist(), int(rest[0]), *again.tolist()}) == 81
     table.give_back(np.concatenate([first, rest[:1], again]))
     assert table.shrink()
-    assert table.high == 0
+    assert table.high_water == 0
     # One that holds a high row keeps what is below it.
     high = table.take(list(range(100)), "train")[-1:]
     table.give_back(np.arange(99))
     assert not table.shrink()
-    assert table.high == 100
+    assert table.high_water == 100
     table.give_back(high)
     assert table.shrink()
     # A few rows are not worth it.

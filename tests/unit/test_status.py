@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from config.models import Config
-from server.monitor import publisher as publishing
+from server.monitor import status_publisher as publishing
 from server.monitor.collector import TurnHistogram
-from server.monitor.publisher import StatusPublisher
 from server.monitor.status import ALIVE_S, COLUMNS
+from server.monitor.status_publisher import StatusPublisher
 from server.run.evaluations import Evaluation
 from server.run.metrics_log import MetricsLog
 

@@ -20,7 +20,7 @@ def test_disconnect_mid_episode_truncates_with_pending_frame() -> None:
         ("step", stream, 1, 1, 2, 0),
         ("final", stream, 2, 2, 0, 0),
     ]
-    assert world.turn.slots == 0
+    assert world.frame_loop.slots == 0
     assert world.episodes() == [], "a broken episode has no return to show"
 
 
@@ -61,7 +61,7 @@ def test_disconnect_with_unanswered_frame_stores_that_frame() -> None:
         ("final", stream, 1, 2, 0, 0),
     ]
     assert len(player.answers) == 1
-    assert world.turn.slots == 0
+    assert world.frame_loop.slots == 0
 
 
 def test_disconnect_with_unanswered_last_frame_stores_one_final_row() -> None:
@@ -96,11 +96,11 @@ def test_full_sink_loses_no_rows_and_keeps_order() -> None:
     for player in players:
         player.frame()
     world.run()
-    assert not world.turn.full
+    assert not world.frame_loop.full
     for player in players:
         player.frame(status=1)
     world.run()
-    assert world.turn.full
+    assert world.frame_loop.full
     assert all(len(player.answers) == 2 for player in players), "answers do not wait for the ring"
     for player in players:
         player.frame()
@@ -109,15 +109,15 @@ def test_full_sink_loses_no_rows_and_keeps_order() -> None:
     expected = [("step", i) for i in range(4)] + [("final", i) for i in range(4)]
     for room in (3, 0, 1, 2, 2):
         world.sink.free += room
-        world.turn.flush()
+        world.frame_loop.flush()
     assert [
         (brief(row)[0], [p.streams[0] for p in players].index(row["stream"]))
         for row in world.rows()
     ] == expected
-    assert not world.turn.full
+    assert not world.frame_loop.full
     world.run()
     assert all(len(player.answers) == 3 for player in players)
-    assert world.turn.stored == 4
+    assert world.frame_loop.stored == 4
 
 
 def test_disconnect_while_sink_is_full_is_stored_later() -> None:
@@ -126,20 +126,20 @@ def test_disconnect_while_sink_is_full_is_stored_later() -> None:
     for i in range(2):
         player.frame(obs=i)
         world.run()
-    assert world.turn.full
+    assert world.frame_loop.full
     player.frame(obs=2)
     player.leave()
     world.run()
-    assert world.turn.slots == 1
+    assert world.frame_loop.slots == 1
     world.sink.free = 100
-    world.turn.flush()
+    world.frame_loop.flush()
     world.run()
     assert [brief(row)[:4] for row in world.rows()] == [
         ("step", player.streams[0], 0, 0),
         ("step", player.streams[0], 1, 1),
         ("final", player.streams[0], 2, 2),
     ]
-    assert world.turn.slots == 0
+    assert world.frame_loop.slots == 0
 
 
 def test_full_sink_pending_rows_are_bounded() -> None:
@@ -149,38 +149,38 @@ def test_full_sink_pending_rows_are_bounded() -> None:
         for player in players:
             player.frames([0] * 4, [0] * 4, [status] * 4)
         world.run()
-        if world.turn.full:
+        if world.frame_loop.full:
             break
-    assert world.turn.full
-    waits = len(world.turn._steps._pending_steps)
+    assert world.frame_loop.full
+    waits = len(world.frame_loop._steps._pending_steps)
     for player in players:
         player.leave()
         for _ in range(20):
             world.run()
-    assert len(world.turn._steps._pending_steps) == waits <= 3 * 16
+    assert len(world.frame_loop._steps._pending_steps) == waits <= 3 * 16
 
 
 def test_idle_is_false_while_frames_or_rows_wait() -> None:
     world = World(room=0)
-    assert world.turn.idle
+    assert world.frame_loop.idle
     player = world.player()
     player.frame()
-    assert not world.turn.idle, "a frame waits"
+    assert not world.frame_loop.idle, "a frame waits"
     world.run()
-    assert world.turn.idle
+    assert world.frame_loop.idle
     player.frame()
     world.run()
-    assert not world.turn.idle, "a step waits for the ring"
+    assert not world.frame_loop.idle, "a step waits for the ring"
     world.sink.free = 1
-    world.turn.flush()
-    assert world.turn.idle
+    world.frame_loop.flush()
+    assert world.frame_loop.idle
     player.leave()
-    assert not world.turn.idle, "an episode waits to be truncated"
+    assert not world.frame_loop.idle, "an episode waits to be truncated"
     world.run()
-    assert not world.turn.idle, "its final row waits for the ring"
+    assert not world.frame_loop.idle, "its final row waits for the ring"
     world.sink.free = 1
-    world.turn.flush()
-    assert world.turn.idle
+    world.frame_loop.flush()
+    assert world.frame_loop.idle
 
 
 def test_players_joining_while_sink_is_full_keep_waiting_rows() -> None:
@@ -191,14 +191,14 @@ def test_players_joining_while_sink_is_full_keep_waiting_rows() -> None:
         for n, player in enumerate(first):
             player.frame(obs=100 * i + n, reward=n)
         world.run()
-    assert world.turn.full
+    assert world.frame_loop.full
     for n, player in enumerate(first):
         player.frame(obs=200 + n, reward=n)
     later = [world.player() for _ in range(200)]
     for n, player in enumerate(later):
         player.frame(obs=1000 + n)
     world.sink.free = 10**6
-    world.turn.flush()
+    world.frame_loop.flush()
     world.run()
     assert [len(player.answers) for player in first] == [3] * 10
     assert [len(player.answers) for player in later] == [1] * 200
@@ -212,7 +212,7 @@ def test_players_joining_while_sink_is_full_keep_waiting_rows() -> None:
 def test_in_flight_counters_are_updated_before_answers_are_sent() -> None:
     """Steps completed, and frames of training that are answered and not complete."""
     world = World()
-    in_flight = world.turn._steps._in_flight
+    in_flight = world.frame_loop._steps._in_flight
     seen: list[list[int]] = []
 
     class Watcher(FakePlayer):
@@ -225,10 +225,10 @@ def test_in_flight_counters_are_updated_before_answers_are_sent() -> None:
     for status in (0, 0, 1, 0):
         player.frame(status=status)
         judge.frame()
-        world.turn.run()
+        world.frame_loop.run()
     assert seen == [[0, 1], [1, 1], [2, 0], [2, 1]]
     player.leave()
     judge.leave()
-    world.turn.run()
+    world.frame_loop.run()
     assert in_flight.tolist() == [2, 0], "cut in order: its frame ended the episode"
-    assert world.turn.stored == 2
+    assert world.frame_loop.stored == 2

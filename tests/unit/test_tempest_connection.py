@@ -53,10 +53,10 @@ class FakeGateway:
         self.expert = expert
         self.config = settings or config()
         self.replies = replies(self.config)
-        self.turn: FrameLoop | None = None
+        self.frame_loop: FrameLoop | None = None
         self.sink = ListSink()
         self.policy = FixedPolicy(BY_NETWORK)
-        self.mix = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+        self.params = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
         self.log = ConnectionLog(AddressLimits(None, self.now), None)
         self.saves = 0
         self.run_frames = 0
@@ -79,8 +79,8 @@ class FakeGateway:
         self.saves += 1
 
     def schedule_turn(self) -> None:
-        assert self.turn is not None
-        self.soon(self.turn.run)
+        assert self.frame_loop is not None
+        self.soon(self.frame_loop.run)
 
     def said_hello(self, connection: GameConnection) -> None:
         self.said.append(connection)
@@ -92,26 +92,26 @@ class FakeGateway:
             spec, hello = connection.session.spec, connection.session.hello
             assert spec is not None
             assert hello is not None
-            if self.turn is None:
-                self.turn = FrameLoop(
+            if self.frame_loop is None:
+                self.frame_loop = FrameLoop(
                     spec,
                     self.config.reward,
                     self.policy,  # type: ignore[arg-type]
                     self.sink,
-                    lambda: self.mix,
+                    lambda: self.params,
                     np.random.default_rng(0),
                     most_slots=100,
                     expert=ExpertPlugin("test", self.expert, spec),
                 )
             self._sessions += 1
-            rows = self.turn.join([self._sessions << 16], hello.role)
+            rows = self.frame_loop.join([self._sessions << 16], hello.role)
             fields = WelcomeFields(session=self._sessions, protocol=1, server="test", settings={})
-            connection.welcome(Welcome(fields), rows, self.turn)
+            connection.welcome(Welcome(fields), rows, self.frame_loop)
         self.said.clear()
 
     def lost(self, connection: GameConnection) -> None:
-        assert self.turn is not None
-        self.turn.leave(connection)
+        assert self.frame_loop is not None
+        self.frame_loop.leave(connection)
         self.schedule_turn()
 
     def rows(self) -> list[dict[str, Any]]:
@@ -327,8 +327,8 @@ def test_tempest_games_answered_together_use_own_headers() -> None:
     for k, game in enumerate(games):
         game.connection.data_received(framed(payload([0.0, 0.0], target=k + 1, fire=k % 2)))
     gateway.work()
-    assert gateway.turn is not None
-    assert gateway.turn.times.turns == 4, "they are answered together"
+    assert gateway.frame_loop is not None
+    assert gateway.frame_loop.times.turns == 4, "they are answered together"
     assert [game.replies()[-1][:3] for game in games] == [(0, 0, -11), (1, 0, -13), (0, 0, -14)]
 
 

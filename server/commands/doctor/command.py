@@ -14,7 +14,7 @@ from server.arguments import parse_address, seconds
 from server.commands.doctor.connection import Target
 from server.commands.doctor.report import StepResult, all_well, as_json, line
 from server.commands.doctor.server import examine
-from server.play.client_options import add_reaching, token_of
+from server.play.client_options import add_connection_options, token_of
 from understudy_client import tls
 
 TIMEOUT_S = 10.0
@@ -30,8 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluation. Exit code 1 if a step fails, 2 for wrong options."
     )
     add = parser.add_argument
-    add("--connect", type=parse_address, metavar="HOST:PORT", help="check the server there")
-    add_reaching(parser)
+    add(
+        "--connect",
+        type=parse_address,
+        metavar="HOST:PORT",
+        help="check the server at this address",
+    )
+    add_connection_options(parser)
     add(
         "--timeout",
         type=seconds,
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for each answer (%(default)g)",
     )
-    add("--json", action="store_true", help="print JSON instead")
+    add("--json", action="store_true", help="print the result as JSON")
     add_config(parser)
 
 

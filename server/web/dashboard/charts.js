@@ -1,6 +1,6 @@
 // A figure for each chart: uPlot panels, a key with the newest numbers, and the numbers as a table.
 //
-// No line is told from another by its colour alone: each has its own dashes, and its name stands at
+// No line is told from another by its color alone: each has its own dashes, and its name stands at
 // its end.
 
 import uPlot from "/static/vendor/uplot/uPlot.esm.js";
@@ -14,7 +14,7 @@ const LINE_PX = 13;
 const AXIS_PX = 44;
 const SVG = "http://www.w3.org/2000/svg";
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const font = () => `${Math.round(12 * devicePixelRatio)}px system-ui, sans-serif`;
 
 /** The points that no line leads to, where only lines are drawn. */
@@ -32,7 +32,7 @@ function lonely(plot, at, shown) {
 function sample(line, at) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 28 10");
-  svg.setAttribute("class", `sample ${line.colour}`);
+  svg.setAttribute("class", `sample ${line.color}`);
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("d", "M1 5H27");
@@ -47,7 +47,7 @@ function sample(line, at) {
   return svg;
 }
 
-/** One chart. `spec`: id, title, unit, lines [{key, name, colour, dash, marker, empty}], pair (a panel
+/** One chart. `spec`: id, title, unit, lines [{key, name, color, dash, marker, empty}], pair (a panel
  * for each line, on one scale), zero (the scale begins at zero), fixed ([low, high]), by ("frames":
  * its x is frames, not running time), learnt (there are no numbers while nothing is learnt), empty
  * (what is said when there is no number at all). */
@@ -122,8 +122,8 @@ export class Chart {
   options(panel) {
     const { by, pair, lines } = this.spec;
     const byTime = !by || by === "seconds";
-    const ink = () => colour("ink-soft");
-    const axis = { stroke: ink, font: "12px system-ui, sans-serif", grid: { stroke: () => colour("grid"), width: 1 }, ticks: { show: false } };
+    const ink = () => color("ink-soft");
+    const axis = { stroke: ink, font: "12px system-ui, sans-serif", grid: { stroke: () => color("grid"), width: 1 }, ticks: { show: false } };
     return {
       width: this.width(this.places[panel]),
       height: this.height(),
@@ -142,7 +142,7 @@ export class Chart {
         {},
         ...this.lines(panel).map((line, n) => {
           const at = pair ? panel : n;
-          const stroke = () => colour(line.colour);
+          const stroke = () => color(line.color);
           return {
             label: line.name,
             stroke,
@@ -150,7 +150,7 @@ export class Chart {
             dash: DASHES[line.dash ?? at],
             spanGaps: Boolean(line.marker),
             points: line.marker
-              ? { show: true, size: 9, stroke, fill: () => colour("card"), width: 2, filter: () => this.marked?.[at] ?? null, ...(line.marker === "square" ? { paths: squares } : {}) }
+              ? { show: true, size: 9, stroke, fill: () => color("card"), width: 2, filter: () => this.marked?.[at] ?? null, ...(line.marker === "square" ? { paths: squares } : {}) }
               : { size: 5, stroke, fill: stroke, filter: lonely },
           };
         }),
@@ -183,7 +183,7 @@ export class Chart {
     });
   }
 
-  /** Draw anew: other colours hold. */
+  /** Draw anew: other colors hold. */
   redraw() {
     for (const plot of this.plots) plot.redraw(true);
   }
@@ -196,7 +196,7 @@ export class Chart {
     ctx.font = font();
     ctx.textAlign = "center";
     ctx.textBaseline = "alphabetic";
-    ctx.strokeStyle = ctx.fillStyle = colour("ink-soft");
+    ctx.strokeStyle = ctx.fillStyle = color("ink-soft");
     for (const { x, letter } of this.marks) {
       const left = plot.valToPos(x, "x", true);
       if (!(left >= bbox.left && left <= bbox.left + bbox.width)) continue;
@@ -220,7 +220,7 @@ export class Chart {
     const names = this.spec.lines
       .map((line, at) => {
         const last = this.data[at + 1].findLast(there);
-        return last === undefined ? null : { text: line.short ?? line.name, colour: line.colour, y: plot.valToPos(last, "y", true) };
+        return last === undefined ? null : { text: line.short ?? line.name, color: line.color, y: plot.valToPos(last, "y", true) };
       })
       .filter((name) => name !== null)
       .sort((a, b) => a.y - b.y);
@@ -237,7 +237,7 @@ export class Chart {
     ctx.textAlign = "left";
     ctx.textBaseline = "middle";
     for (const name of names) {
-      ctx.fillStyle = colour(name.colour);
+      ctx.fillStyle = color(name.color);
       ctx.fillText(name.text, bbox.left + bbox.width + 6 * devicePixelRatio, name.y);
     }
     ctx.restore();

@@ -101,7 +101,7 @@ export function fillReplay(place, row) {
 }
 
 /** A bar of parts, told apart by pattern and by words. */
-export function fillBar(place, parts, total, unit, nothing, note = "") {
+function fillBar(place, parts, total, unit, nothing, note = "") {
   if (!place.firstChild) {
     place.append(element("div", { class: "share", "aria-hidden": "true" }), element("ul", { class: "legend" }), element("p", { class: "note" }));
     for (const [name, , kind] of parts) {
@@ -137,7 +137,7 @@ export class GamePage {
       by: "seconds",
       byName: "Seconds",
       place: (x) => `at ${duration(x)}`,
-      lines: [{ name: "frames/s", colour: "third" }],
+      lines: [{ name: "frames/s", color: "third" }],
     });
     this.returns = new Chart({
       id: "game-returns",
@@ -147,7 +147,7 @@ export class GamePage {
       by: "episodes",
       byName: "Episode",
       place: (x) => `episode ${count(x)}`,
-      lines: [{ name: "return", colour: "dqn", marker: "circle" }],
+      lines: [{ name: "return", color: "dqn", marker: "circle" }],
     });
     place.replaceChildren(
       element("p", {}, element("a", { href: "/#games" }, "← All games")),

@@ -1,7 +1,7 @@
 // The charts. Keys are those of docs/metrics.md.
 
-const dqn = (key, more = {}) => ({ key: `${key}_dqn`, name: "dqn", colour: "dqn", ...more });
-const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", colour: "expert", dash: 0, empty: "No expert frames yet.", ...more });
+const dqn = (key, more = {}) => ({ key: `${key}_dqn`, name: "dqn", color: "dqn", ...more });
+const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", color: "expert", dash: 0, empty: "No expert frames yet.", ...more });
 const pair = (id, title, more = {}) => ({ id, title, pair: true, learnt: true, empty: "No updates yet.", lines: [dqn(id), expert(id)], ...more });
 
 const NO_FRAMES = "No frames yet.";
@@ -15,8 +15,8 @@ export const EVALUATION = {
   by: "frames",
   empty: "No evaluation yet.",
   lines: [
-    { name: "dqn", colour: "dqn", marker: "circle" },
-    { name: "expert", colour: "expert", marker: "square" },
+    { name: "dqn", color: "dqn", marker: "circle" },
+    { name: "expert", color: "expert", marker: "square" },
   ],
 };
 
@@ -28,7 +28,7 @@ export const CHARTS = {
       title: "Training return",
       unit: "mean of 100 episodes",
       empty: "No episode has ended yet.",
-      lines: [{ key: "episode_return_mean", name: "return", colour: "third" }],
+      lines: [{ key: "episode_return_mean", name: "return", color: "third" }],
     },
     {
       id: "loss",
@@ -37,9 +37,9 @@ export const CHARTS = {
       empty: NO_UPDATES,
       zero: true,
       lines: [
-        { key: "loss", name: "total", colour: "third" },
-        { key: "loss_td", name: "TD", colour: "dqn" },
-        { key: "loss_imitation", name: "imitation", colour: "expert" },
+        { key: "loss", name: "total", color: "third" },
+        { key: "loss_td", name: "TD", color: "dqn" },
+        { key: "loss_imitation", name: "imitation", color: "expert" },
       ],
     },
   ],
@@ -50,8 +50,8 @@ export const CHARTS = {
       empty: NO_FRAMES,
       fixed: [0, 1.04],
       lines: [
-        { key: "expert_ratio", name: "expert ratio", short: "ratio", colour: "expert" },
-        { key: "epsilon", name: "epsilon", colour: "third" },
+        { key: "expert_ratio", name: "expert ratio", short: "ratio", color: "expert" },
+        { key: "epsilon", name: "epsilon", color: "third" },
       ],
     },
   ],
@@ -71,8 +71,8 @@ export const CHARTS = {
       empty: NO_FRAMES,
       zero: true,
       lines: [
-        { key: "frames_per_s", name: "stored", colour: "dqn" },
-        { key: "answers_per_s", name: "answered", colour: "third" },
+        { key: "frames_per_s", name: "stored", color: "dqn" },
+        { key: "answers_per_s", name: "answered", color: "third" },
       ],
     },
     {
@@ -82,8 +82,8 @@ export const CHARTS = {
       empty: NO_FRAMES,
       zero: true,
       lines: [
-        { key: "turn_p50_ms", name: "p50", colour: "dqn" },
-        { key: "turn_p99_ms", name: "p99", colour: "expert" },
+        { key: "turn_p50_ms", name: "p50", color: "dqn" },
+        { key: "turn_p99_ms", name: "p99", color: "expert" },
       ],
     },
     {
@@ -93,7 +93,7 @@ export const CHARTS = {
       learnt: true,
       empty: NO_UPDATES,
       zero: true,
-      lines: [{ key: "updates_per_s", name: "updates", colour: "third" }],
+      lines: [{ key: "updates_per_s", name: "updates", color: "third" }],
     },
   ],
 };

@@ -1,4 +1,4 @@
-"""What `understudy play` prints about games that are without their server. Pure."""
+"""`OutageNotice`: what `understudy play` prints while games are without their server. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ AGAIN_S = 60.0
 """How often it is printed while it lasts."""
 
 
-class Absence:
+class OutageNotice:
     """What to print while games are without the server: that of one of them, for all, at first and
     then once a minute; and that it is over."""
 
