@@ -144,7 +144,7 @@ def test_keys_in_a_terminal_control_the_server(
     terminal.press("e\n")
     terminal.see("no training game is connected")
     terminal.press("cy")
-    terminal.see("no checkpoint: there is no game yet")
+    terminal.see("no checkpoint: no game has connected yet")
     kept = [(c["key"], c["to"], c["who"]) for c in lines(run / "changes.jsonl")]
     assert kept == [
         ("paused", True, "terminal"),
@@ -230,11 +230,11 @@ def test_server_writes_json_logs_and_event_files_and_answers_control(
         )  # fmt: skip
         assert "asked 1 game to evaluate" in control(run, capsys, "evaluate")[1]
         for words, message in (
-            (("games",), "expected KEY=VALUE"),
+            (("games",), "expected at least one KEY=VALUE"),
             (("games", "x"), "expected KEY=VALUE"),
             (("games", "x=1", "x=2"), "set twice"),
             (("games", "understudy.x=1"), "kept for the protocol"),
-            (("pause", "x=1"), "expected nothing behind it"),
+            (("pause", "x=1"), "expected no KEY=VALUE"),
         ):
             code, _, errors = control(run, capsys, *words)
             assert (code, message in errors) == (2, True), errors
