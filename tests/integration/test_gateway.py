@@ -248,6 +248,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         trainer__replay_ratio=20.0,
         trainer__min_steps=2,
     ) as server:
+        with client_for(server.port, token=TOKEN):
+            pass  # with a game, the trainer reports
         yield server
 
 
