@@ -11,6 +11,7 @@ from protocol.decode_errors import in_words, kind_of
 from protocol.errors import RemoteError
 from protocol.framing import LENGTH_BYTES, framed
 from protocol.messages import (
+    ACTION,
     CLIENT_TYPES,
     PROTOCOL_VERSION,
     ROLES,
@@ -57,7 +58,7 @@ def encode_action(
     slot: int, seq: int, action: Sequence[Part] | None, actor: int, version: int, explored: bool
 ) -> bytes:
     """ACTION as it travels: `encode(Action(...))` without the struct, for the frame path."""
-    return framed(_encode((12, slot, seq, action, actor, version, explored)))
+    return framed(_encode((ACTION, slot, seq, action, actor, version, explored)))
 
 
 def encode_error(error: RemoteError) -> bytes:

@@ -13,6 +13,10 @@ from protocol.spaces import Head, Observation, Part
 
 PROTOCOL_VERSION = 1
 
+HELLO, FRAME, FRAMES, PING, BYE = 1, 2, 3, 4, 5
+WELCOME, ACTION, ACTIONS, PONG, ERROR, SETTINGS = 11, 12, 13, 14, 15, 16
+"""The types of messages: the first element of each."""
+
 Role = Literal["train", "eval", "eval_expert"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -46,7 +50,7 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = "train"
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=HELLO):
     fields: msgspec.Raw
     """The map, decoded in two steps: `HelloGate` first, the rest (`HelloFields`) behind it."""
 
@@ -58,7 +62,7 @@ class HelloGate(msgspec.Struct, frozen=True):
     protocol: Any = None
 
 
-class Frame(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag=FRAME):
     slot: int
     seq: Seq
     obs: memoryview
@@ -68,7 +72,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=2):
     took: tuple[list[Part], int] | None
 
 
-class Frames(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Frames(msgspec.Struct, frozen=True, array_like=True, tag=FRAMES):
     seq: Seq
     obs: memoryview
     rewards: memoryview
@@ -77,12 +81,12 @@ class Frames(msgspec.Struct, frozen=True, array_like=True, tag=3):
     took: tuple[memoryview, memoryview] | None
 
 
-class Ping(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=PING):
     nonce: msgspec.Raw
     """Any value. Its bytes go back as they came: nothing of it is built here."""
 
 
-class Bye(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class Bye(msgspec.Struct, frozen=True, array_like=True, tag=BYE):
     pass
 
 
@@ -95,11 +99,11 @@ class WelcomeFields(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
 
 
-class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=11):
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=WELCOME):
     fields: WelcomeFields
 
 
-class Action(msgspec.Struct, frozen=True, array_like=True, tag=12):
+class Action(msgspec.Struct, frozen=True, array_like=True, tag=ACTION):
     slot: int
     seq: int
     action: list[Part] | None
@@ -108,7 +112,7 @@ class Action(msgspec.Struct, frozen=True, array_like=True, tag=12):
     explored: bool
 
 
-class Actions(msgspec.Struct, frozen=True, array_like=True, tag=13):
+class Actions(msgspec.Struct, frozen=True, array_like=True, tag=ACTIONS):
     seq: int
     actions: bytes
     actors: bytes
@@ -116,17 +120,17 @@ class Actions(msgspec.Struct, frozen=True, array_like=True, tag=13):
     explored: bytes
 
 
-class Pong(msgspec.Struct, frozen=True, array_like=True, tag=14):
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=PONG):
     nonce: Any
 
 
-class Error(msgspec.Struct, frozen=True, array_like=True, tag=15):
+class Error(msgspec.Struct, frozen=True, array_like=True, tag=ERROR):
     code: str
     message: str
     retry: bool
 
 
-class VersionError(msgspec.Struct, frozen=True, array_like=True, tag=15):
+class VersionError(msgspec.Struct, frozen=True, array_like=True, tag=ERROR):
     """ERROR with the code protocol_version. `about` stands behind the elements of ERROR: what the
     server is, for who is able to do something about it."""
 
@@ -136,19 +140,19 @@ class VersionError(msgspec.Struct, frozen=True, array_like=True, tag=15):
     about: dict[str, Any]
 
 
-class Settings(msgspec.Struct, frozen=True, array_like=True, tag=16):
+class Settings(msgspec.Struct, frozen=True, array_like=True, tag=SETTINGS):
     settings: dict[str, Any]
 
 
 ClientMessage = Hello | Frame | Frames | Ping | Bye
 ServerMessage = Welcome | Action | Actions | Pong | Error | Settings
 
-CLIENT_TYPES = {1: "HELLO", 2: "FRAME", 3: "FRAMES", 4: "PING", 5: "BYE"}
+CLIENT_TYPES = {HELLO: "HELLO", FRAME: "FRAME", FRAMES: "FRAMES", PING: "PING", BYE: "BYE"}
 SERVER_TYPES = {
-    11: "WELCOME",
-    12: "ACTION",
-    13: "ACTIONS",
-    14: "PONG",
-    15: "ERROR",
-    16: "SETTINGS",
+    WELCOME: "WELCOME",
+    ACTION: "ACTION",
+    ACTIONS: "ACTIONS",
+    PONG: "PONG",
+    ERROR: "ERROR",
+    SETTINGS: "SETTINGS",
 }

@@ -16,8 +16,8 @@ from pathlib import Path
 from scripts.container import compose as composing
 from scripts.container.acts import check_game, check_root, check_server
 from scripts.container.checks import problems
+from scripts.container.chroot import ChrootError
 from scripts.container.image import Bases, Builder, say
-from scripts.container.room import ChrootError
 from scripts.container.service import remove
 
 ROOT = Path(__file__).parent.parent.parent

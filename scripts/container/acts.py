@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.container import compose as composing
+from scripts.container.chroot import ChrootError, tool
 from scripts.container.image import Image, say
-from scripts.container.room import ChrootError, tool
 from scripts.container.service import Container
 
 BUILD_TOOLS = ("gcc", "cc", "g++", "make", "ld", "git", "cargo", "nvcc")

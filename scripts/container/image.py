@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.container.chroot import Bind, Chroot, ChrootError, tool
 from scripts.container.dockerfile import (
     Instruction,
     Stage,
@@ -24,7 +25,6 @@ from scripts.container.dockerfile import (
     ignored,
     stages,
 )
-from scripts.container.room import Bind, ChrootError, Room, tool
 
 SUITE = "bookworm"
 PYTHON = "3.11"
@@ -208,10 +208,10 @@ class Builder:
             kept.mkdir(parents=True, exist_ok=True)
             binds.append(Bind(kept, options["target"], read_only=False))
         environment = {"HOME": "/root", **self.settings, **arguments, **image.environment}
-        room = Room(
+        chroot = Chroot(
             image.root, binds, user=image.user, folder=image.folder, environment=environment
         )
-        room.run(["/bin/sh", "-c", one.text])
+        chroot.run(["/bin/sh", "-c", one.text])
 
     def _copy(self, one: Instruction, image: Image, made: Mapping[str, Image]) -> None:
         unknown = set(one.flags) - {"from"}

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.container.chroot import Bind, Chroot, ChrootError, Started, tool
 from scripts.container.compose import Service, environment, mounts, seconds, size_bytes
 from scripts.container.image import Image
-from scripts.container.room import Bind, ChrootError, Room, Started, tool
 
 INIT = """
 trap 'kill -TERM "$child"' TERM
@@ -58,7 +58,7 @@ class Container:
             **image.environment,
             **environment(service),
         }
-        self.room = Room(
+        self.chroot = Chroot(
             image.root,
             binds,
             tmpfs=service.get("tmpfs", []),
@@ -103,7 +103,7 @@ class Container:
 
     def start(self, beside: Container | None = None) -> None:
         other = beside.running() if beside else None
-        self.started = self.room.start(self.words(), self.log, other)
+        self.started = self.chroot.start(self.words(), self.log, other)
 
     def running(self) -> Started:
         if self.started is None:

@@ -261,7 +261,7 @@ class Trainer:
         self._tell(report)
 
     def _check_health(self, now: float) -> None:
-        """Go back if too many updates in a row were skipped. Errors: NumbersWentBad."""
+        """Roll back if too many updates in a row were skipped. Errors: NumbersWentBad."""
         self._next_health = now + HEALTH_S
         if self._learner.updates != self._checked_updates:
             self._checked_updates = self._learner.updates

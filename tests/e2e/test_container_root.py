@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.container.room import Bind, ChrootError, Room, Started
+from scripts.container.chroot import Bind, Chroot, ChrootError, Started
 from scripts.container.service import INIT, remove
 from tests.support.needs import needs
 
@@ -33,16 +33,16 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def confined(root: Path, **options: object) -> Room:
+def confined(root: Path, **options: object) -> Chroot:
     given = {
         "tmpfs": ["/tmp"], "user": "player", "read_only": True, "no_capabilities": True,
         "no_new_privileges": True, "environment": {"PATH": "/usr/bin:/bin", "HOME": "/home/player"},
     }  # fmt: skip
-    return Room(root, [Bind(Path("/usr"), "/usr")], **(given | options))  # type: ignore[arg-type]
+    return Chroot(root, [Bind(Path("/usr"), "/usr")], **(given | options))  # type: ignore[arg-type]
 
 
-def started(room: Room, log: Path, script: str) -> Started:
-    return room.start(["/bin/sh", "-c", script], log)
+def started(chroot: Chroot, log: Path, script: str) -> Started:
+    return chroot.start(["/bin/sh", "-c", script], log)
 
 
 @needs_root
@@ -83,8 +83,8 @@ def test_room_confines_a_process(root: Path, tmp_path: Path) -> None:
 def test_room_is_started_after_its_setup(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = Room._setup
-    monkeypatch.setattr(Room, "_setup", lambda room: "sleep 0.5\n" + setup(room))
+    setup = Chroot._setup
+    monkeypatch.setattr(Chroot, "_setup", lambda chroot: "sleep 0.5\n" + setup(chroot))
     place = started(confined(root), tmp_path / "log", "exec sleep 60")
     try:
         assert place.execute(["/bin/sh", "-c", "id -u"], 10).stdout == "1234\n"
@@ -111,19 +111,19 @@ def test_build_step_sees_nothing_of_the_host(root: Path) -> None:
     before = sorted(path for path in root.rglob("*"))
     wheels = root.parent / "wheels"
     wheels.mkdir()
-    room = Room(
+    chroot = Chroot(
         root, [Bind(Path("/usr"), "/usr"), Bind(wheels, "/opt/wheels")],
         environment={"PATH": "/usr/bin:/bin"},
     )  # fmt: skip
-    room.run(["/bin/sh", "-c", "test -d /opt/wheels && test -e /dev/null && test -e /proc/1"])
+    chroot.run(["/bin/sh", "-c", "test -d /opt/wheels && test -e /dev/null && test -e /proc/1"])
     assert sorted(path for path in root.rglob("*")) == before
     with pytest.raises(ChrootError, match="exit code 7"):
-        room.run(["/bin/sh", "-c", "exit 7"])
+        chroot.run(["/bin/sh", "-c", "exit 7"])
 
 
 def test_room_with_unknown_user_is_refused(root: Path) -> None:
     with pytest.raises(ChrootError, match="there is no such user"):
-        Room(root, user="nobody-here").ids()
+        Chroot(root, user="nobody-here").ids()
 
 
 @pytest.mark.parametrize("code", [0, 7])

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.messages import ERROR, SETTINGS
 from server.commands.doctor.report import StepFailed
 from server.net.plain_messages import Unreadable, receive_message
 from understudy_client.errors import TlsError
@@ -142,9 +143,9 @@ class ServerConnection:
 
         Errors: Refusal for an ERROR; NoAnswer.
         """
-        while (message := self._message(slow))[0] == 16:
+        while (message := self._message(slow))[0] == SETTINGS:
             pass
-        if message[0] == 15 and len(message) >= 4:
+        if message[0] == ERROR and len(message) >= 4:
             about = message[4] if len(message) > 4 and isinstance(message[4], dict) else None
             raise Refusal(str(message[1]), str(message[2]), about)
         return message

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from protocol.messages import ACTION, PONG, WELCOME
 from server.commands.doctor.connection import (
     PORT_HINT,
     NoAnswer,
@@ -215,7 +216,7 @@ class _Examination:
             )
         except Refusal as refusal:
             raise StepFailed(f"the server refuses: {refusal}", _FOLLOW) from None
-        if answer[0] != 11:
+        if answer[0] != WELCOME:
             raise StepFailed(f"expected WELCOME, got a message of type {answer[0]}", PORT_HINT)
 
     def _frame(self, spec: GameSpec) -> StepResult:
@@ -231,7 +232,7 @@ class _Examination:
         except Refusal as refusal:
             raise StepFailed(f"the server refuses the frame: {refusal}", _FOLLOW) from None
         took_ms = 1e3 * (time.perf_counter() - begin)
-        if answer[0] != 12 or answer[1:3] != [0, 0] or answer[3] is None or len(answer) < 7:
+        if answer[0] != ACTION or answer[1:3] != [0, 0] or answer[3] is None or len(answer) < 7:
             raise StepFailed(
                 f"expected ACTION for slot 0, seq 0, got {str(answer)[:200]}", PORT_HINT
             )
@@ -246,7 +247,7 @@ class _Examination:
                 answer = self._connection.receive("the server hangs, or the network loses packets")
             except Refusal as refusal:
                 raise StepFailed(f"the server refuses: {refusal}", _FOLLOW) from None
-            if answer[0] != 14:
+            if answer[0] != PONG:
                 raise StepFailed(f"expected PONG, got a message of type {answer[0]}", PORT_HINT)
             times.append(1e3 * (time.perf_counter() - begin))
         median = statistics.median(times)

@@ -44,7 +44,7 @@ def tool(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A file or folder of the host, seen in the room."""
+    """A file or folder of the host, seen in the chroot."""
 
     source: Path
     target: str
@@ -52,7 +52,7 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Chroot:
     """How the processes in a root are to live."""
 
     root: Path
@@ -175,10 +175,10 @@ class Room:
 
 
 class Started:
-    """A process in a room, the first of its process namespace."""
+    """A process in a chroot, the first of its process namespace."""
 
-    def __init__(self, room: Room, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.room = room
+    def __init__(self, chroot: Chroot, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.chroot = chroot
         self.process = process
         self.log = log
         self.first = self._first()
@@ -187,7 +187,7 @@ class Started:
         """The first process's number, as the host sees it: the child of `unshare`.
 
         It is there once it has mounted everything and gone into its root: who looks in earlier
-        finds a room half furnished.
+        finds it half made.
         """
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         for _ in range(200):
@@ -195,7 +195,7 @@ class Started:
                 break
             with suppress(FileNotFoundError):  # one of the two has just ended
                 found = children.read_text().split()
-                if found and self.room.root.samefile(f"/proc/{found[0]}/root"):
+                if found and self.chroot.root.samefile(f"/proc/{found[0]}/root"):
                     return int(found[0])
             time.sleep(0.05)
         self.process.kill()
@@ -206,12 +206,12 @@ class Started:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def execute(self, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-        """Run something beside it, as the same user, in the same room. 124: it took too long."""
+        """Run something beside it, as the same user, in the same chroot. 124: it took too long."""
         spaces = ["--mount", "--pid", "--uts", "--ipc", "--net"]
-        command = [tool("nsenter"), f"--target={self.first}", *spaces, *self.room._enter(words)]
+        command = [tool("nsenter"), f"--target={self.first}", *spaces, *self.chroot._enter(words)]
         try:
             return subprocess.run(
-                command, env=dict(self.room.environment), stdin=subprocess.DEVNULL,
+                command, env=dict(self.chroot.environment), stdin=subprocess.DEVNULL,
                 capture_output=True, text=True, timeout=timeout_s, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
