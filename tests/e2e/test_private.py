@@ -112,7 +112,7 @@ def use(port: int, http_port: int) -> dict[str, bytes]:
                 found[f"control {word[:3]} {body}"] = answer
         # Until the numbers of what was just done are there.
         deadline = time.monotonic() + 60
-        while b'errors_by_code{code="bad_token"} 1' not in (fetch(http_port, "/metrics")):
+        while b'errors_by_code_total{code="bad_token"} 1' not in (fetch(http_port, "/metrics")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         for path in PATHS:
