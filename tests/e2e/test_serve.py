@@ -212,7 +212,7 @@ def in_process(*options: str) -> tuple[int, list[str]]:
         (["--preset", "demmo"], "did you mean demo?"),
         (["--config", "no-such.toml"], "cannot read no-such.toml"),
         (["--resume", "no-such-run"], "there is no such folder; name that of a run"),
-        (["--best"], "expected --resume with it"),
+        (["--best"], "--best needs --resume"),
         (["--best", "--resume", "no-such-run"], "there is no such folder; name that of a run"),
         (["--replay.actor_share", "{expert = 0.7, dqn = 0.7}"], "more than 1"),
     ],
@@ -283,7 +283,7 @@ def test_http_port_in_use_is_refused_before_games_connect(tmp_path: Path) -> Non
         )  # fmt: skip
         where = f"server.http_port: cannot listen on 127.0.0.1:{taken.getsockname()[1]}"
     assert done.returncode == 75
-    assert f"{where}: Address already in use; stop what uses it" in done.stderr
+    assert f"{where}: Address already in use; stop the program that uses it" in done.stderr
     assert "Traceback" not in done.stderr
     assert "listens on" not in done.stdout
     assert "killed" not in done.stdout
