@@ -34,7 +34,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """As many as there are cores; tests with servers wait more than they compute."""
     cores = len(os.sched_getaffinity(0))
     unit = all(Path(arg).is_relative_to("tests/unit") for arg in config.args)
-    return cores if unit else cores + 2
+    return cores if unit else cores + 1
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -28,6 +28,7 @@ from tests.support.worlds import EXPERT, PIXELS
 pytestmark = pytest.mark.timeout(90)
 
 
+@pytest.mark.alone
 @pytest.mark.promise("stop")
 def test_serve_stops_cleanly_and_resumes(serve: Any, tmp_path: Path) -> None:
     config = tmp_path / "small.toml"

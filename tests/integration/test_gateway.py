@@ -249,7 +249,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         trainer__min_steps=2,
     ) as server:
         # The run has its game whichever test comes first: without one there is no trainer.
-        client_for(server.port, token=TOKEN).close()
+        with client_for(server.port, token=TOKEN):
+            pass
         yield server
 
 

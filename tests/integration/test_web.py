@@ -350,6 +350,7 @@ def test_control_changes_and_records_a_setting(server: Running, web: HttpServer)
     assert (wrong.status, "from 0 to 1" in wrong.json["error"]) == (400, True)
 
 
+@pytest.mark.alone
 def test_control_pauses_training_while_games_play_on(
     server: Running, game: Bystander, web: HttpServer
 ) -> None:
