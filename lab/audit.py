@@ -21,13 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from config.load import config_from
 from lab import audit_player
+from lab.supervised import supervised
 from protocol.actor import Actor
 from server.arguments import positive
 from server.play.attribution import Attribution, compare, load_dump, load_logs
-from server.supervisor.processes import Task
-from server.supervisor.session import running
 
 
 @dataclass(frozen=True)
@@ -119,14 +117,12 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        values["run.dir"] = str(home / "run")
-        config = config_from(values)
         stop = context.Event()
         processes = [
             context.Process(target=audit_player.play, args=(i, seed, home, stop), daemon=True)
             for i in range(players)
         ]
-        with running(config, Task(record=True)) as supervisor:
+        with supervised(values, record=True) as supervisor:
             try:
                 (home / "port").write_text(str(supervisor.port))
                 for process in processes:

@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -33,13 +31,12 @@ import torch
 
 from agent.learner import Learner
 from agent.replay import Replay
-from config.load import config_from
 from lab.bench.learner import Precision, best_of, learner
 from lab.bench.replay import fill
+from lab.supervised import supervised
 from protocol.spaces import Discrete, GameSpec, Observation
 from server.play.game_messages import GameOptions
 from server.play.games import Games
-from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
 
 Row = dict[str, Any]
@@ -195,32 +192,28 @@ def measure_game(
 
 def our_game(frames: int, clients: int, precision: Precision) -> GameSpeed:
     """The server and its games, as `understudy serve` and `understudy play` would run them."""
-    with tempfile.TemporaryDirectory() as folder:
-        values = {
-            "run.dir": str(Path(folder) / "run"),
-            "run.seed": 1,
-            "server.port": 0,
-            "supervision.max_restarts": 0,
-            "server.ring_steps": RING * clients,
-            "learner.hidden": HIDDEN,
-            "learner.batch_size": BATCH,
-            "learner.precision": precision,
-            "trainer.device": "cpu",
-            "trainer.threads": 1,
-            "trainer.replay_ratio": 1 / FRAMES_PER_UPDATE,
-            "trainer.min_steps": LEARN_FROM,
-            "trainer.max_lag_updates": LAG,
-        }
-        config = config_from(values)
-        with running(config) as supervisor:
-            games = Games(
-                GameOptions(ENV, config.server.host, supervisor.port, expert="none", seed=1)
-            )
-            with games:
-                games.start(clients)
-                begun = _reach(supervisor, games, WARM_UP)
-                ended = _reach(supervisor, games, begun[1] + frames)
-        made = supervisor.row["updates"] / (supervisor.row["steps_stored"] - LEARN_FROM)
+    values = {
+        "run.seed": 1,
+        "server.port": 0,
+        "supervision.max_restarts": 0,
+        "server.ring_steps": RING * clients,
+        "learner.hidden": HIDDEN,
+        "learner.batch_size": BATCH,
+        "learner.precision": precision,
+        "trainer.device": "cpu",
+        "trainer.threads": 1,
+        "trainer.replay_ratio": 1 / FRAMES_PER_UPDATE,
+        "trainer.min_steps": LEARN_FROM,
+        "trainer.max_lag_updates": LAG,
+    }
+    with supervised(values) as supervisor:
+        host = supervisor.config.server.host
+        games = Games(GameOptions(ENV, host, supervisor.port, expert="none", seed=1))
+        with games:
+            games.start(clients)
+            begun = _reach(supervisor, games, WARM_UP)
+            ended = _reach(supervisor, games, begun[1] + frames)
+    made = supervisor.row["updates"] / (supervisor.row["steps_stored"] - LEARN_FROM)
     return GameSpeed((ended[1] - begun[1]) / (ended[0] - begun[0]), made)
 
 
