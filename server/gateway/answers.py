@@ -13,21 +13,7 @@ from protocol.spaces import GameSpec
 from server.gateway.frame_batch import BatchEntry, FrameBatch
 
 
-def send_answers(
-    batch: FrameBatch,
-    spec: GameSpec,
-    running: npt.NDArray[np.bool_],
-    version: int,
-    actions: npt.NDArray[np.float32],
-    actors: npt.NDArray[np.uint8],
-    explored: npt.NDArray[np.uint8],
-) -> None:
-    """Send the `actions` [n, action_width], who chose them (`actors` [n]), and whether by chance
-    (`explored` [n]). `running` [n]: frames that do not end an episode; `version`: of the policy."""
-    _send(batch.entries, _encoded(batch, spec, running, version, actions, actors, explored))
-
-
-def _encoded(
+def encode_answers(
     batch: FrameBatch,
     spec: GameSpec,
     running: npt.NDArray[np.bool_],
@@ -36,7 +22,9 @@ def _encoded(
     actors: npt.NDArray[np.uint8],
     explored: npt.NDArray[np.uint8],
 ) -> list[bytes]:
-    """The answer to each entry of the batch."""
+    """The answer to each entry of the batch: the `actions` [n, action_width], who chose them
+    (`actors` [n]), and whether by chance (`explored` [n]). `running` [n]: frames that do not end an
+    episode; `version`: of the policy."""
     # NaN has no integer: the rows without an action are zeroed for the conversion alone.
     parts: list[Any] = spec.actions_of_rows(np.where(running[:, None], actions, 0))
     tags, dice, alive = actors.tolist(), explored.tolist(), running.tolist()
@@ -68,10 +56,12 @@ def _encoded(
     return answers
 
 
-def _send(entries: list[BatchEntry], answers: list[bytes]) -> None:
-    """Sent behind each other without work in between: a game on this machine that is woken by the
-    first finds the others without falling asleep, and waking it is what costs. The answers to one
-    client's frames that came together go together, too."""
+def send_answers(entries: list[BatchEntry], answers: list[bytes]) -> None:
+    """Send each entry its answer.
+
+    They are sent behind each other without work in between: a game on this machine that is woken by
+    the first finds the others without falling asleep, and waking it is what costs. The answers to
+    one client's frames that came together go together, too."""
     first, last = 0, len(entries)
     for i, entry in enumerate(entries, 1):
         client = entry.client

@@ -15,7 +15,7 @@ from config.models import RewardConfig
 from protocol.actor import NOBODY
 from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
-from server.gateway.answers import send_answers
+from server.gateway.answers import encode_answers, send_answers
 from server.gateway.episode_stats import EpisodeStats
 from server.gateway.expert_advice import add_advice
 from server.gateway.expert_plugin import ExpertPlugin
@@ -211,7 +211,9 @@ class FrameLoop:
         table.pending[rows] = running
         self._answered += np.bincount(roles, minlength=len(ROLES))
         self._steps.answering(int(np.count_nonzero(running & (roles == TRAIN))))
-        send_answers(batch, self._spec, running, self._policy.version, actions, actors, explored)
+        version = self._policy.version
+        answers = encode_answers(batch, self._spec, running, version, actions, actors, explored)
+        send_answers(batch.entries, answers)
 
     def _ask_network(self, asked: npt.NDArray[np.intp]) -> None:
         """Write the network's actions for these frames of the batch: one pass for all of them."""
