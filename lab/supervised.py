@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from config.load import config_from
-from server.supervisor.processes import Task
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
+from server.trainer.task import Task
 
 
 @contextmanager

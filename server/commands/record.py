@@ -18,9 +18,9 @@ from server.play.game_messages import GameOptions
 from server.play.games import Games
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
-from server.supervisor.processes import Task
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
+from server.trainer.task import Task
 from understudy_client.experts import find
 
 SETTINGS: dict[str, Any] = {

@@ -18,10 +18,10 @@ from config.options import add_arguments as add_config
 from config.options import given
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
-from server.supervisor.processes import Task
 from server.supervisor.sd_notify import ServiceManager
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
+from server.trainer.task import Task
 from server.tui.keyboard import keyboard_for
 from server.tui.live_table import Screen
 from server.web.server import any_http_port

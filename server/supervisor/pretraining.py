@@ -19,7 +19,8 @@ from server.run.disk import Writes
 from server.run.events import EventLog
 from server.run.logs import logged
 from server.run.metrics_log import plain
-from server.supervisor.processes import Processes, Task
+from server.supervisor.processes import Processes
+from server.trainer.task import Task
 
 log = logging.getLogger("pretrain")
 

@@ -32,24 +32,9 @@ from server.supervisor import entry_points
 from server.supervisor.child import Child
 from server.supervisor.in_flight_account import InFlightAccount
 from server.supervisor.restart_policy import RestartPolicy, cause
+from server.trainer.task import Task
 
 log = logging.getLogger("supervisor")
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the trainer is to do, beside the configuration."""
-
-    resume: bool = False
-    """Continue from the newest checkpoint."""
-    best: bool = False
-    """Continue from the checkpoint that evaluated best instead."""
-    record: bool = False
-    """Keep what every batch held, for `TrainerClient.dump`."""
-    keep_rows: bool = False
-    """Keep every row, for `TrainerClient.write_recording`."""
-    pretrain_updates: int = 0
-    """Make so many updates from the run's demonstrations, without gateways, and end."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +101,9 @@ class Processes:
         return games.getsockname()[1], older.getsockname()[1] if older else None
 
     def _start(self, child: Child) -> None:
-        task = self._task
         if child.kind == TRAINER:
-            last = (self._folder.path, task.resume, task.record, task.best, task.keep_rows)
-            child.start(entry_points.trainer, (self.config,), (*last, task.pretrain_updates))
+            last = (self._folder.path, self._task)
+            child.start(entry_points.trainer, (self.config,), last)
             if self._spec is not None:
                 child.send(self._game())
         else:

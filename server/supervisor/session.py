@@ -14,8 +14,8 @@ from server.run.directory import RunDirectory
 from server.run.logs import logged
 from server.run.summary import write_summary
 from server.supervisor.exposure import is_loopback
-from server.supervisor.processes import Task
 from server.supervisor.supervisor import Supervisor
+from server.trainer.task import Task
 from server.web.server import HttpServer
 
 log = logging.getLogger("supervisor")

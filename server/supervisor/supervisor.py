@@ -56,9 +56,10 @@ from server.supervisor.child import Child, ChildDied
 from server.supervisor.evaluation_recorder import EvaluationRecorder
 from server.supervisor.game_choice import GameChoice
 from server.supervisor.metrics_publisher import MetricsPublisher
-from server.supervisor.processes import Processes, ProcessLoss, Task
+from server.supervisor.processes import Processes, ProcessLoss
 from server.supervisor.settling import Settling
 from server.supervisor.trainer_client import TrainerClient
+from server.trainer.task import Task
 
 log = logging.getLogger("supervisor")
 

@@ -33,6 +33,7 @@ from server.ipc.messages import (
     Stop,
 )
 from server.run.logs import log_to_pipe
+from server.trainer.task import Task
 from server.trainer.trainer import Trainer
 
 log = logging.getLogger("trainer")
@@ -49,11 +50,7 @@ def main(
     pipe: Pipe,
     heartbeat: Heartbeat,
     folder: Path,
-    resume: bool,
-    record: bool,
-    best: bool = False,
-    keep_rows: bool = False,
-    pretrain_updates: int = 0,
+    task: Task,
 ) -> None:
     """The process's entry: wait for the game, then train it. Signals are the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -67,19 +64,7 @@ def main(
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
             _have_alone(folder, heartbeat)
-            Trainer(
-                config,
-                game,
-                pipe,
-                folder,
-                resume=resume,
-                record=record,
-                best=best,
-                keep_rows=keep_rows,
-                pretrain_updates=pretrain_updates,
-                paused=paused,
-                heartbeat=heartbeat,
-            ).run()
+            Trainer(config, game, pipe, folder, task, paused=paused, heartbeat=heartbeat).run()
     except EOFError:  # the supervisor is gone
         return
     except Exception as error:

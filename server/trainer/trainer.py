@@ -7,6 +7,7 @@ the gateways never wait for it unless a ring is full.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from server.trainer.checkpointer import Checkpointer, Progress, spec_text
 from server.trainer.ingest import Ingest
 from server.trainer.reporter import Reporter
 from server.trainer.restore import restore
+from server.trainer.task import Task
 from server.trainer.weight_publisher import WeightPublisher
 
 BURST_S = 0.02
@@ -71,19 +73,12 @@ class Trainer:
         game: GameDecided,
         pipe: Pipe,
         folder: Path,
+        task: Task,
         *,
-        resume: bool,
-        record: bool,
-        best: bool = False,
-        keep_rows: bool = False,
-        pretrain_updates: int = 0,
         paused: bool = False,
         heartbeat: Heartbeat | None = None,
     ) -> None:
-        """`record`: keep every batch, for the audit. `best`: resume from the checkpoint that
-        evaluated best, and set newer ones aside. `keep_rows`: every row, for a recording.
-        `pretrain_updates`: make so many updates from the demonstrations, and end. `paused`: learn
-        nothing until told to."""
+        """`paused`: learn nothing until told to."""
         self._config = config
         self._pipe = pipe
         self._heartbeat = heartbeat or Heartbeat()
@@ -98,18 +93,20 @@ class Trainer:
         slot_name = weights_name(game.rings[0]) if game.rings else None
         takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
         if takes_over:
-            resume, best = True, False
-        if takes_over and keep_rows:
+            task = replace(task, resume=True, best=False)
+        if takes_over and task.keep_rows:
             raise RecordingError("the trainer died and its rows are lost; record again")
-        keep = config.checkpoint.replay and not pretrain_updates
-        past = restore(folder, config, replay, learner, resume=resume, best=best, keep=keep)
+        keep = config.checkpoint.replay and not task.pretrain_updates
+        past = restore(
+            folder, config, replay, learner, resume=task.resume, best=task.best, keep=keep
+        )
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
-        if pretrain_updates and not replay.can_sample:
+        if task.pretrain_updates and not replay.can_sample:
             raise RecordingError(
                 f"{folder / demonstrations.FOLDER} has no step to learn from; import more"
             )
         self._recorder: Recorder | None = None
-        if keep_rows:
+        if task.keep_rows:
             self._recorder = Recorder(spec, demonstrations.reward_weights(spec, config.reward))
         rings = [StepRing.attach(name, spec, config.server.ring_steps) for name in game.rings]
         self._ingest = Ingest(
@@ -127,11 +124,13 @@ class Trainer:
         if self._journal_writer:
             self._journal_writer.at(self._frames)
         self._weights = WeightPublisher(self._slot, learner)
-        self._record = BatchRecord(replay, spec) if record else None
+        self._record = BatchRecord(replay, spec) if task.record else None
         # A replay that is there already need not be waited for; updates are owed for new steps.
         not_owed = self._ingest.stored - min(past.kept.steps, config.trainer.min_steps)
-        self._budget = UpdateBudget(config.trainer, replay, learner, not_owed, pretrain_updates)
-        self._pretrains = pretrain_updates > 0
+        self._budget = UpdateBudget(
+            config.trainer, replay, learner, not_owed, task.pretrain_updates
+        )
+        self._pretrains = task.pretrain_updates > 0
         if paused:
             self._budget.pause(True, self._ingest.stored)
         saved = folder / "checkpoints"

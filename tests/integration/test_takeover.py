@@ -37,6 +37,7 @@ from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.play.attribution import compare, load_dump
 from server.trainer import process as trainer_process
+from server.trainer.task import Task
 from tests.support import dying_trainer
 from tests.support.replay_model import SPEC, Games, block_of
 from tests.support.trainer import config_with
@@ -91,7 +92,7 @@ class Table:
         """A trainer, the first one or another; always with the same arguments."""
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
-        args = (self.config, theirs, Heartbeat(context), self.folder, False, False)
+        args = (self.config, theirs, Heartbeat(context), self.folder, Task())
         target: Callable[..., None] = trainer_process.main
         if moment:
             target, args = dying_trainer.main, (moment, after, *args)  # type: ignore[assignment]

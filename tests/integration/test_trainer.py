@@ -42,6 +42,7 @@ from server.trainer import process as trainer_process
 from server.trainer import restore
 from server.trainer import trainer as trainer_module
 from server.trainer.process import _await_game
+from server.trainer.task import Task
 from server.trainer.trainer import Trainer
 from tests.support.recordings import demonstrated
 from tests.support.trainer import World, config_with, played, starts
@@ -814,7 +815,7 @@ class Entry:
         monkeypatch.setattr("server.trainer.process.log_to_pipe", lambda *_: None)
         self.pipe, self.theirs = multiprocessing.Pipe()
         self.code: Any = None
-        args = (config_with(**changes), self.theirs, Heartbeat(), folder, False, False)
+        args = (config_with(**changes), self.theirs, Heartbeat(), folder, Task())
         self.thread = threading.Thread(target=self._run, args=args, daemon=True)
         self.thread.start()
 

@@ -20,8 +20,8 @@ import numpy as np
 from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.supervisor.processes import Task
 from server.supervisor.session import running
+from server.trainer.task import Task
 from tests.support.dotted import dotted
 from tests.support.processes import command_of, living_memory
 from tests.support.worlds import SPEC

@@ -19,6 +19,7 @@ from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import GameDecided, Ready, Stop, TrainerReport
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
+from server.trainer.task import Task
 from server.trainer.trainer import Trainer
 from tests.support.dotted import dotted
 from tests.support.worlds import DQN, EXPERT, SPEC
@@ -96,18 +97,14 @@ class World:
         self._thread: threading.Thread | None = None
         try:
             game = GameDecided(spec, tuple(ring.name for ring in self.rings))
-            self.trainer = Trainer(
-                config,
-                game,
-                theirs,
-                folder,
+            task = Task(
                 resume=resume,
                 record=record,
                 best=best,
                 keep_rows=keep_rows,
                 pretrain_updates=pretrain_updates,
-                heartbeat=heartbeat,
             )
+            self.trainer = Trainer(config, game, theirs, folder, task, heartbeat=heartbeat)
         except BaseException:
             self._close()
             raise

@@ -1,0 +1,21 @@
+"""What a trainer is to do: `Task`, from the command that starts a server to the trainer itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the trainer is to do, beside the configuration."""
+
+    resume: bool = False
+    """Continue from the newest checkpoint."""
+    best: bool = False
+    """Continue from the checkpoint that evaluated best instead."""
+    record: bool = False
+    """Keep what every batch held, for the audit (server.run.audit_dump)."""
+    keep_rows: bool = False
+    """Keep every row, for a recording (agent.recording)."""
+    pretrain_updates: int = 0
+    """Make so many updates from the run's demonstrations, without gateways, and end."""
