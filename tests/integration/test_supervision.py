@@ -20,7 +20,7 @@ from server.run.events import process_ids, read_events
 from server.supervisor.child import ChildDied
 from tests.support.processes import end
 from tests.support.running import Running, client_for
-from tests.support.serve import summary_of
+from tests.support.serve import SMALL, summary_of
 from tests.support.supervision import LONG_S, QUICK, rows_kept
 from understudy_client import ClientError, Reconnected
 
@@ -273,28 +273,14 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 
 ONCE = ("--supervision.max_restarts", "1", "--supervision.backoff_s", "0.1")
-
-SMALL = """
-[server]
-port = 0
-http_port = "none"
-[learner]
-hidden = [8]
-batch_size = 16
-[trainer]
-device = "cpu"
-threads = 1
-min_steps = 20
-[metrics]
-every_s = 0.1
-"""
+NO_HTTP = ("--server.http_port", "none")
 
 
 @pytest.mark.promise("kill-all")
 def test_start_after_killing_everything_reports_steps_in_flight(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
-    server = serve("--config", str(config), "--run", str(run))
+    server = serve("--config", str(config), "--run", str(run), *NO_HTTP)
     client = server.client()
     for seq in range(100):
         client.frame(seq, reward=1.0)
@@ -332,7 +318,7 @@ def test_start_after_killing_everything_reports_steps_in_flight(serve: Any, tmp_
 def test_too_many_restarts_end_with_exit_code_1_and_a_message(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
-    server = serve("--config", str(config), "--run", str(run), *ONCE)
+    server = serve("--config", str(config), "--run", str(run), *NO_HTTP, *ONCE)
     until(lambda: "gateway-0" in children_of(run), "it has started")
     first = children_of(run)["gateway-0"]
     os.kill(first, signal.SIGKILL)
