@@ -82,9 +82,7 @@ def sample_lines(path: Path, most: int = KEPT) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     if path.stat().st_size <= SHORT_FILE:
-        rows = newest_lines(path)
-        n = len(rows)
-        return rows if n <= most else [rows[i * (n - 1) // (most - 1)] for i in range(most)]
+        return spread(newest_lines(path), most)
     found = []
     with path.open("rb") as file:
         size = path.stat().st_size
