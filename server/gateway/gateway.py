@@ -179,6 +179,7 @@ class Gateway:
                 self._scheduler.stalls,
                 self._acting_params(),
                 self._run,
+                self.log.take_findings(),
             )
         )
 
