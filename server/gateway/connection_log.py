@@ -40,3 +40,9 @@ class ConnectionLog:
                 "%s: %s is limited to %g frames/s (server.max_frames_per_address)%s",
                 peer, address, self._max_frames or 0, more,
             )  # fmt: skip
+
+    def warn(self, address: str, text: str) -> None:
+        """A line about a connection of this address that goes on."""
+        more = self._addresses.log.suffix(address)
+        if more is not None:
+            log.warning("%s%s", text, more)

@@ -21,6 +21,7 @@ def gateway_report(
     connections: Iterable[GameConnection],
     errors: Mapping[str, int],
     stalls: int,
+    misreads: int,
     acting: ActingParams,
     run: GatewayRun | None,
 ) -> GatewayReport:
@@ -38,6 +39,7 @@ def gateway_report(
         turn_p50_ms=0.0,
         turn_p99_ms=0.0,
         stalls=stalls,
+        misreads=misreads,
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,

@@ -165,6 +165,8 @@ class GatewayReport:
     the number of all."""
     turn_seconds: float = 0.0
     """What all of them took together."""
+    misreads: int = 0
+    """Times that an older client for Tempest was found to read replies of another length."""
 
 
 @dataclass(frozen=True)
