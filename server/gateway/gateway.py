@@ -187,6 +187,7 @@ class Gateway:
                 self.misreads.count,
                 self._acting_params(),
                 self._run,
+                self.log.take_findings(),
             )
         )
 

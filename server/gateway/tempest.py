@@ -143,9 +143,7 @@ class TempestConnection(GameConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answers and not self.ending:
-            self._host.misreads.left(
-                self._peer, self.address, self._answers, self._context.reply_bytes
-            )
+            self._host.misreads.left(self.address, self._answers, self._context.reply_bytes)
         super().connection_lost(exc)
 
     def answered(self, slot: int | None) -> None:
@@ -177,7 +175,7 @@ class TempestConnection(GameConnection):
         self._saves = frame.save
         context = self._context
         if context.echo.heard(frame.told):
-            self._host.misreads.echoes_wrong(self._peer, self.address, context.reply_bytes)
+            self._host.misreads.echoes(self._peer, context.echo, context.reply_bytes)
         context.header, context.expert_zaps = bytes(frame.header), frame.expert_zaps
         took = context.take_took()
         checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)

@@ -322,9 +322,8 @@ class Supervisor:
         handler(message)
 
     def _on_gateway_report(self, report: GatewayReport) -> None:
-        self._clients.report(report)
         self._reported.add(report.index)
-        for evaluation in self._collector.gateway(report):
+        for evaluation in self._metrics.add_gateway_report(report):
             self._evaluations.record(evaluation)
         self.publisher.update(
             ready=len(self._reported) == len(self._processes.gateways),

@@ -436,14 +436,16 @@ def test_tempest_client_of_2025_expert_steers_towards_its_enemy() -> None:
     ("sent", "read", "make"), [(5, 3, payload), (5, 3, old_payload)], ids=["39", "48"]
 )
 def test_tempest_client_that_reads_fewer_bytes_is_noticed(
-    sent: int, read: int, make: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+    sent: int, read: int, make: Callable[..., bytes]
 ) -> None:
     gateway = FakeGateway(config(reply_bytes=sent))
     game = ReadingClient(gateway, read, make)
     game.play(30)
-    assert gateway.misreads.count == 1
-    assert f"start the server with --tempest.reply_bytes {read}" in caplog.text
-    assert caplog.text.count("tempest.reply_bytes") == 1, "once for a connection"
+    assert gateway.misreads.count == 1, "once for a connection"
+    (found,) = gateway.log.take_findings()
+    assert found.cure == f"start the server with --tempest.reply_bytes {read}"
+    game.play(5)
+    assert gateway.log.take_findings() == [found], "for as long as it holds"
 
 
 @pytest.mark.parametrize(("reads", "make"), [(5, payload), (3, old_payload)], ids=["39", "48"])
@@ -458,9 +460,7 @@ def test_tempest_client_that_reads_what_it_is_sent_is_not_noticed(
     assert gateway.misreads.count == 0
 
 
-def test_tempest_client_that_leaves_after_each_frame_is_noticed(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_tempest_client_that_leaves_after_each_frame_is_noticed() -> None:
     """It waits for two bytes more, gives up, and connects again."""
     gateway = FakeGateway(config(reply_bytes=3))
     for visit in range(3):
@@ -469,8 +469,9 @@ def test_tempest_client_that_leaves_after_each_frame_is_noticed(
         game.play(1)
         game.leave()
     assert gateway.misreads.count == 1
-    assert "3 connections in a row" in caplog.text
-    assert "start the server with --tempest.reply_bytes 5" in caplog.text
+    (found,) = gateway.log.take_findings()
+    assert "3 clients of 10.0.0.1 left after one frame" in found.text
+    assert found.cure == "start the server with --tempest.reply_bytes 5"
 
 
 def test_tempest_clients_that_play_on_are_not_taken_for_those_that_leave() -> None:
