@@ -14,6 +14,7 @@ from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
+from server.gateway.tempest import OlderClients
 from server.ipc.messages import GatewayReport
 
 
@@ -22,7 +23,7 @@ def gateway_report(
     connections: Iterable[GameConnection],
     errors: Mapping[str, int],
     stalls: int,
-    misreads: int,
+    older: OlderClients,
     acting: ActingParams,
     run: GatewayRun | None,
     findings: list[Finding],
@@ -41,7 +42,8 @@ def gateway_report(
         turn_p50_ms=0.0,
         turn_p99_ms=0.0,
         stalls=stalls,
-        misreads=misreads,
+        misreads=older.misreads.count,
+        game=older.numbers.take(),
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,

@@ -150,6 +150,22 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         f"mean length of the last {EPISODES} training episodes",
     ),
+    Metric(
+        "game_score_mean",
+        "",
+        GAUGE,
+        f"mean score of the last {EPISODES} training episodes, as the game itself counts; only of "
+        "games whose clients tell it (docs/tempest.md), as the next three",
+    ),
+    Metric("game_score_peak", "", GAUGE, "highest score of a game since the start"),
+    Metric("game_level_mean", "", GAUGE, f"mean level of the last {EPISODES} training episodes"),
+    Metric("game_level_peak", "", GAUGE, "highest level of a game since the start"),
+    Metric(
+        "frames_skipped",
+        "frames",
+        COUNTER,
+        "frames that were answered and not stored, because nobody plays there (tempest.skip)",
+    ),
     Metric("eval_return_mean", "", GAUGE, "mean return of the network's newest evaluation"),
     Metric("eval_episodes", "", GAUGE, "episodes in that evaluation"),
     Metric("eval_frames", "frames", GAUGE, "stored frames of the run when that evaluation began"),
