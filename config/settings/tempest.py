@@ -24,9 +24,12 @@ class TempestConfig(Section):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on. These clients know neither token nor TLS, so beyond loopback
     server.insecure is needed: whoever reaches the port can play."""
-    reply_bytes: Annotated[int, Unit("bytes"), Expected("3 or 5")] = 5
-    """Length of a reply: 5 with the start-level settings, 3 for clients that do not know them. A
-    client does not tell which it expects."""
+    reply_bytes: Annotated[
+        Annotated[int, Unit("bytes"), Expected("3 or 5")] | None, OrNone, Unit("bytes")
+    ] = None
+    """Length of a reply: 5 with the start-level settings, 3 for clients that do not know them.
+    none: by the client's header, 5 for the newest one and 3 for an older one. A client does not
+    tell which it expects; the log tells when it reads another length."""
     spinner: Literal["continuous", "levels"] = "continuous"
     """Action of the knob: one number from -0.9 to 0.9 (continuous), or one of 11 levels."""
     zap_gate: Annotated[FractionSchedule, Live()] = FractionSchedule(
@@ -37,7 +40,7 @@ class TempestConfig(Section):
 
     @field_validator("reply_bytes")
     @classmethod
-    def _known(cls, length: int) -> int:
-        if length not in (3, 5):
+    def _known(cls, length: int | None) -> int | None:
+        if length not in (None, 3, 5):
             raise ValueError(f"expected 3 or 5, got {length}; correct or remove it")
         return length

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ActingParams
+from agent.finding import Finding
 from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
 from server.gateway.frame_loop import FrameLoop
@@ -21,8 +22,10 @@ def gateway_report(
     connections: Iterable[GameConnection],
     errors: Mapping[str, int],
     stalls: int,
+    misreads: int,
     acting: ActingParams,
     run: GatewayRun | None,
+    findings: list[Finding],
 ) -> GatewayReport:
     """What a gateway says of itself. It takes the episodes that have finished: each is reported
     once."""
@@ -38,9 +41,11 @@ def gateway_report(
         turn_p50_ms=0.0,
         turn_p99_ms=0.0,
         stalls=stalls,
+        misreads=misreads,
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,
+        findings=findings,
     )
     return report if run is None else _of_run(report, run, connections)
 

@@ -19,6 +19,7 @@ from protocol.spaces import Part
 from protocol.tempest import Replies, TempestFrame, TempestSession, header_fields
 from server.gateway.connection import GameConnection, Host
 from server.gateway.frame_loop import FrameLoop
+from server.gateway.tempest_watch import EchoWatch, MisreadLog
 
 log = logging.getLogger("gateway")
 
@@ -26,15 +27,29 @@ _ZAP = 1
 """The bit of the superzapper in the choice of buttons."""
 
 
-def replies(config: Config) -> Replies:
-    """How clients are answered, by these settings."""
-    settings, tempest = config.server.settings, config.tempest
-    return Replies(
-        tempest.reply_bytes,
-        tempest.spinner,
-        advanced=settings.get(START_ADVANCED, False),
-        level=settings.get(START_LEVEL, 1),
-    )
+def replies(config: Config) -> dict[int, Replies]:
+    """How clients are answered, by these settings: by the length of a reply."""
+    settings = config.server.settings
+    return {
+        length: Replies(
+            length,
+            config.tempest.spinner,
+            advanced=settings.get(START_ADVANCED, False),
+            level=settings.get(START_LEVEL, 1),
+        )
+        for length in (3, 5)
+    }
+
+
+def where_older(port: int | None) -> str:
+    """What to do with an older client that connected to the port of the protocol. `port`: where
+    they connect; None where they cannot."""
+    if port is None:
+        return (
+            "such clients need a port of their own: start the server with --tempest-port 9999, and "
+            "let them connect there"
+        )
+    return f"such clients connect to port {port} (tempest.port)"
 
 
 class TempestHost(Host, Protocol):
@@ -50,8 +65,15 @@ class TempestHost(Host, Protocol):
         """Stored frames of the whole run."""
 
     @property
-    def replies(self) -> Replies:
-        """How clients are answered now."""
+    def replies(self) -> dict[int, Replies]:
+        """How clients are answered now, by the length of a reply."""
+
+    misreads: MisreadLog
+    """Told which clients seem to read replies of another length."""
+
+    @property
+    def elsewhere(self) -> str:
+        """Where clients of the protocol connect."""
 
 
 class TempestContext:
@@ -60,7 +82,10 @@ class TempestContext:
 
     def __init__(self, host: TempestHost) -> None:
         self.header = b""
-        """As it came (protocol.tempest.HEADER)."""
+        """As it came (protocol.tempest_headers)."""
+        self.reply_bytes = 5
+        self.echo = EchoWatch()
+        """Of the replies and the headers that follow them."""
         self.expert_zaps = False
         """So would the client's expert do on the frame that waits for its answer."""
         self._host = host
@@ -79,11 +104,13 @@ class TempestContext:
             if buttons & _ZAP and random.random() < self._gate():
                 action = [buttons & ~_ZAP, knob]
                 self._took = action, actor
-        return self._host.replies.encode(action)
+        reply = self._host.replies[self.reply_bytes].encode(action)
+        self.echo.sent(reply)
+        return reply
 
     @staticmethod
     def expert_fields(contexts: Sequence[TempestContext]) -> Mapping[str, npt.NDArray[Any]]:
-        """The fields of these headers, an array [n] for each name of HEADER."""
+        """The fields of these headers, an array [n] for each name."""
         headers = b"".join(context.header for context in contexts)
         return header_fields(np.frombuffer(headers, np.uint8).reshape(len(contexts), -1))
 
@@ -99,18 +126,29 @@ class TempestConnection(GameConnection):
 
     def __init__(self, gateway: TempestHost) -> None:
         self._host = gateway
-        self._tempest = TempestSession(gateway.config.tempest.spinner)
+        self._tempest = TempestSession(gateway.config.tempest.spinner, gateway.elsewhere)
         super().__init__(gateway, self._tempest)
         self._saves = False
         """The client asked for a checkpoint with its last frame."""
         self._context = TempestContext(gateway)
+        self._answers = 0
 
     def welcome(self, message: Welcome, rows: npt.NDArray[np.int64], frame_loop: FrameLoop) -> None:
         super().welcome(message, rows, frame_loop)
+        header = self._tempest.header
+        assert header is not None
+        set_to = self._host.config.tempest.reply_bytes
+        self._context.reply_bytes = header.reply_bytes if set_to is None else set_to
         self._host.soon(self._go_on)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answers and not self.ending:
+            self._host.misreads.left(self.address, self._answers, self._context.reply_bytes)
+        super().connection_lost(exc)
 
     def answered(self, slot: int | None) -> None:
         super().answered(slot)
+        self._answers += 1
         if self._tempest.more:
             # Not now: a turn is at work.
             self._host.soon(self._go_on)
@@ -135,10 +173,13 @@ class TempestConnection(GameConnection):
         if frame.save and not self._saves:
             self._host.save_wanted()
         self._saves = frame.save
-        self._context.header, self._context.expert_zaps = bytes(frame.header), frame.expert_zaps
-        took = self._context.take_took()
+        context = self._context
+        if context.echo.heard(frame.told):
+            self._host.misreads.echoes(self._peer, context.echo, context.reply_bytes)
+        context.header, context.expert_zaps = bytes(frame.header), frame.expert_zaps
+        took = context.take_took()
         checked = Frame(0, frame.seq, frame.obs, frame.rewards, frame.status, None, took)
-        self._frame_loop.add_frame(self, checked, self._context)
+        self._frame_loop.add_frame(self, checked, context)
         self._gateway.schedule_turn()
         if self._bucket is not None:
             self._spend(1)

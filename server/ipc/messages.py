@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.finding import Finding
 from config.models import Config
 from protocol.actor import TAG_COUNT
 from protocol.spaces import GameSpec
@@ -165,6 +166,10 @@ class GatewayReport:
     the number of all."""
     turn_seconds: float = 0.0
     """What all of them took together."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is worth a warning and was found in the interval."""
+    misreads: int = 0
+    """Times that an older client for Tempest was found to read replies of another length."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,8 @@ class TrainerReport:
     metrics: dict[str, float]
     lines: list[str]
     """[BATCH] and [BUFFER] lines that are due."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is worth a warning and holds now."""
 
 
 @dataclass(frozen=True)

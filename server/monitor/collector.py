@@ -138,6 +138,7 @@ class MetricsCollector:
             "turn_p99_ms": max((r.turn_p99_ms for r in reports), default=0.0),
             "expert_failures": float(failures),
             "stalls": float(sum(r.stalls for r in counted)),
+            "replies_misread": float(sum(r.misreads for r in counted)),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),

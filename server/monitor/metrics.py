@@ -99,6 +99,7 @@ REGISTRY: tuple[Metric, ...] = (
     Metric("clients", "", GAUGE, "connections"),
     Metric("slots", "", GAUGE, "games in play, over all connections"),
     Metric("errors", "", COUNTER, "connections that ended with an error"),
+    Metric("warnings", "", GAUGE, "warnings that hold; the dashboard and /api/state have them"),
     Metric(
         "turn_p50_ms", "ms", GAUGE, "median time of a turn, from its first frame to its last answer"
     ),
@@ -113,6 +114,13 @@ REGISTRY: tuple[Metric, ...] = (
         "expert_failures", "", COUNTER, "failed calls of the server's own expert (expert.plugin)"
     ),
     Metric("stalls", "", COUNTER, "times that a full ring stopped the reading of frames"),
+    Metric(
+        "replies_misread",
+        "",
+        COUNTER,
+        "times that an older client for Tempest was found to read replies of another length than "
+        "it is sent (tempest.reply_bytes)",
+    ),
     Metric("policy_version", "", GAUGE, "version of the weights that the gateways act with"),
     Metric(
         "expert_ratio", "fraction", GAUGE, "share of frames for the expert, where it recommends"

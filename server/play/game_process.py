@@ -200,6 +200,7 @@ def _connect_and_play(
         options.port,
         client=f"understudy-play/{client}",
         role=options.role,
+        realtime=options.realtime,
         token=options.token,
         tls=tls_of(options) or False,
         backoff=Backoff(give_up_s=options.give_up_s),

@@ -193,7 +193,7 @@ class Supervisor:
         self.publisher.update(device=preflight.check(self.config))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
-        self.publisher.update(port=self.port)
+        self.publisher.update(port=self.port, tempest_port=self.tempest_port)
         self._endpoints.open()
         self._game.decide_known()
         self._metrics.wait(self.config.metrics.every_s)
@@ -322,9 +322,8 @@ class Supervisor:
         handler(message)
 
     def _on_gateway_report(self, report: GatewayReport) -> None:
-        self._clients.report(report)
         self._reported.add(report.index)
-        for evaluation in self._collector.gateway(report):
+        for evaluation in self._metrics.add_gateway_report(report):
             self._evaluations.record(evaluation)
         self.publisher.update(
             ready=len(self._reported) == len(self._processes.gateways),

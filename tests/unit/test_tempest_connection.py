@@ -16,16 +16,17 @@ from agent.step import FINAL, STEP
 from config.models import Config, FractionSchedule, RewardConfig, ServerConfig, TempestConfig
 from protocol.errors import RemoteError
 from protocol.messages import Welcome, WelcomeFields
-from protocol.tempest import tempest_spec
+from protocol.tempest import REWARDS, tempest_spec
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.tempest import TempestConnection, replies
 from server.gateway.tempest_expert import recommend
+from server.gateway.tempest_watch import MisreadLog
 from server.net.rate_limits import AddressLimits
 from tests.support.connection import FakeTransport
-from tests.support.tempest_client import framed, payload
+from tests.support.tempest_client import framed, old_payload, payload
 from tests.support.worlds import DQN, EXPERT, FixedPolicy, ListSink
 
 BY_NETWORK = (1, 0.25)
@@ -58,6 +59,7 @@ class FakeGateway:
         self.policy = FixedPolicy(BY_NETWORK)
         self.params = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
         self.log = ConnectionLog(AddressLimits(None, self.now), None)
+        self.misreads = MisreadLog(self.log)
         self.saves = 0
         self.run_frames = 0
         self.admits = True
@@ -74,6 +76,7 @@ class FakeGateway:
     def opened(self, connection: GameConnection) -> None: ...
 
     crowded = False
+    elsewhere = "port 7777 (server.port)"
 
     def save_wanted(self) -> None:
         self.saves += 1
@@ -114,9 +117,9 @@ class FakeGateway:
         self.frame_loop.leave(connection)
         self.schedule_turn()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, rewards: tuple[str, ...] = REWARDS) -> list[dict[str, Any]]:
         """What was stored."""
-        return self.sink.rows(tempest_spec(2, self.config.tempest.spinner))
+        return self.sink.rows(tempest_spec(2, self.config.tempest.spinner, rewards))
 
     def work(self) -> None:
         """Until nothing is left to do."""
@@ -386,3 +389,95 @@ def test_tempest_connection_beyond_client_limit_is_closed() -> None:
     assert game.transport.half_closed
     assert game.transport.sent == b""
     assert gateway.log.errors == {"too_many_clients": 1}
+
+
+class ReadingClient(TempestClient):
+    """One that reads so many bytes for a reply, and whose next header repeats what it read."""
+
+    def __init__(self, gateway: FakeGateway, reads: int, make: Callable[..., bytes]) -> None:
+        super().__init__(gateway)
+        self.reads, self.make, self.told, self.read = reads, make, (0, 0, 0), 0
+        self.send(b"\x00\x00")
+
+    def play(self, frames: int, **header: Any) -> None:
+        for _ in range(frames):
+            self.send(framed(self.make([0.5, 0.5], told=self.told, **header)))
+            reply = bytes(self.transport.sent[self.read : self.read + self.reads])
+            if len(reply) < self.reads:
+                return  # it waits, and gives up
+            self.told = struct.unpack("bbb", reply[:3])
+            self.told = (self.told[0] & 0xFF, self.told[1] & 0xFF, self.told[2])
+            self.read += self.reads
+
+
+def test_tempest_client_of_2025_plays_with_replies_of_3_bytes() -> None:
+    gateway = FakeGateway(Config(tempest=TempestConfig(port=0)))
+    game = ReadingClient(gateway, 3, old_payload)
+    for total in (9.0, 2.0, -1.0, 4.5):
+        game.play(1, total=total, objective=100.0, subjective=50.0)
+    assert len(game.transport.sent) == 4 * 3
+    assert [row["reward"] for row in gateway.rows(("total",))] == [2.0, -1.0, 4.5]
+    assert gateway.misreads.count == 0
+    assert gateway.log.errors == {}
+
+
+def test_tempest_client_of_2025_expert_steers_towards_its_enemy() -> None:
+    gateway = FakeGateway(ratio=1.0)
+    game = ReadingClient(gateway, 3, old_payload)
+    game.play(1, target=3, player=1, fire=1)
+    assert game.told == (1, 0, -13)
+    game.play(1, target=1, player=3, zap=1)
+    assert game.told == (0, 1, 13)
+    game.play(1, target=-32768, player=3)
+    assert game.told == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read", "make"), [(5, 3, payload), (5, 3, old_payload)], ids=["39", "48"]
+)
+def test_tempest_client_that_reads_fewer_bytes_is_noticed(
+    sent: int, read: int, make: Callable[..., bytes]
+) -> None:
+    gateway = FakeGateway(config(reply_bytes=sent))
+    game = ReadingClient(gateway, read, make)
+    game.play(30)
+    assert gateway.misreads.count == 1, "once for a connection"
+    (found,) = gateway.log.take_findings()
+    assert found.cure == f"start the server with --tempest.reply_bytes {read}"
+    game.play(5)
+    assert gateway.log.take_findings() == [found], "for as long as it holds"
+
+
+@pytest.mark.parametrize(("reads", "make"), [(5, payload), (3, old_payload)], ids=["39", "48"])
+def test_tempest_client_that_reads_what_it_is_sent_is_not_noticed(
+    reads: int, make: Callable[..., bytes]
+) -> None:
+    gateway = FakeGateway(config(), ratio=0.5)
+    game = ReadingClient(gateway, reads, make)
+    for k in range(60):
+        game.play(1, target=k % 16, player=3, fire=k % 2, done=int(k % 7 == 6))
+    assert len(game.transport.sent) == 60 * reads
+    assert gateway.misreads.count == 0
+
+
+def test_tempest_client_that_leaves_after_each_frame_is_noticed() -> None:
+    """It waits for two bytes more, gives up, and connects again."""
+    gateway = FakeGateway(config(reply_bytes=3))
+    for visit in range(3):
+        assert gateway.misreads.count == 0, f"visit {visit}"
+        game = ReadingClient(gateway, 5, payload)
+        game.play(1)
+        game.leave()
+    assert gateway.misreads.count == 1
+    (found,) = gateway.log.take_findings()
+    assert "3 clients of 10.0.0.1 left after one frame" in found.text
+    assert found.cure == "start the server with --tempest.reply_bytes 5"
+
+
+def test_tempest_clients_that_play_on_are_not_taken_for_those_that_leave() -> None:
+    gateway = FakeGateway()
+    for visit in range(6):
+        game = ReadingClient(gateway, 5, payload)
+        game.play(2 if visit % 2 else 1)
+        game.leave()
+    assert gateway.misreads.count == 0
