@@ -44,8 +44,8 @@ def stream_number(session: _Number, slot: _Number) -> _Number:
     return session << SLOT_BITS | slot
 
 
-def session_of(stream: int) -> int:
-    """The session of a stream."""
+def session_of(stream: _Number) -> _Number:
+    """The session of a stream; of one, or of arrays."""
     return stream >> SLOT_BITS
 
 
