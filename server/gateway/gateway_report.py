@@ -16,6 +16,7 @@ from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
+from server.gateway.tempest import OlderClients
 from server.ipc.messages import GatewayReport
 
 
@@ -24,6 +25,7 @@ def gateway_report(
     connections: Iterable[GameConnection],
     errors: Mapping[str, int],
     stalls: int,
+    older: OlderClients,
     acting: ActingParams,
     run: GatewayRun | None,
     findings: list[Finding],
@@ -41,6 +43,8 @@ def gateway_report(
         turn_p50_ms=math.nan,
         turn_p99_ms=math.nan,
         stalls=stalls,
+        misreads=older.misreads.count,
+        game=older.numbers.take(),
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,

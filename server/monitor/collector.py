@@ -51,6 +51,8 @@ class MetricsCollector:
         """With gateways that died, and with a server that did not shut down cleanly before this
         one; the supervisor counts them."""
         self._episodes_of_late: deque[FinishedEpisode] = deque(maxlen=EPISODES)
+        self._games_of_late: deque[tuple[int, int]] = deque(maxlen=EPISODES)
+        """Score and level of training episodes, where the games tell them."""
         self.episodes = 0
         """Of training, that have ended."""
         self._steps = Rate()
@@ -81,6 +83,7 @@ class MetricsCollector:
         training = [e for e in report.episodes if e.role == "train"]
         self._episodes_of_late.extend(training)
         self.episodes += len(training)
+        self._games_of_late.extend(report.game.finished)
         playing = sum(
             each.slots_by_role.get(role, 0)
             for each in self._gateways.values()
@@ -137,6 +140,12 @@ class MetricsCollector:
             "turn_p99_ms": max(_numbers(r.turn_p99_ms for r in reports), default=math.nan),
             "expert_failures": float(sum(r.expert_failures for r in counted)),
             "stalls": float(sum(r.stalls for r in counted)),
+            "frames_skipped": float(sum(r.game.skipped for r in counted)),
+            "game_score_mean": _mean(score for score, _ in self._games_of_late),
+            "game_score_peak": _most(r.game.score_peak for r in counted),
+            "game_level_mean": _mean(level for _, level in self._games_of_late),
+            "game_level_peak": _most(r.game.level_peak for r in counted),
+            "replies_misread": float(sum(r.misreads for r in counted)),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),
@@ -187,3 +196,7 @@ def _numbers(values: Iterable[float]) -> list[float]:
 def _mean(values: Iterable[float]) -> float:
     numbers = _numbers(values)
     return sum(numbers) / len(numbers) if numbers else math.nan
+
+
+def _most(values: Iterable[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
