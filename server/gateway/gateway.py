@@ -181,12 +181,11 @@ class Gateway:
             gateway_report(
                 self._index,
                 self._connections,
-                self.log.errors,
+                self.log,
                 self._scheduler.stalls,
                 self.older,
                 self._acting_params(),
                 self._run,
-                self.log.take_findings(),
             )
         )
 
