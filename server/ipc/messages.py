@@ -286,17 +286,14 @@ class DumpWritten:
 
 @dataclass(frozen=True)
 class WriteRecording:
-    """The supervisor to the trainer: write all rows that came in to this file, a recording (see
-    agent.recording). The trainer answers with RecordingWritten."""
-
-    path: str
+    """The supervisor to the trainer: finish the recording (Task.recording; agent.recorder). The
+    trainer answers with RecordingWritten."""
 
 
 @dataclass(frozen=True)
 class RecordingWritten:
     """The trainer: the recording was written, or why not."""
 
-    path: str
     error: str | None = None
 
 
