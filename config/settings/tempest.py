@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from config.settings.base import Expected, FractionSchedule, Live, OrNone, Section, Unit
+from config.settings.base import (
+    Count,
+    Expected,
+    Fraction,
+    FractionSchedule,
+    Frames,
+    Live,
+    OrNone,
+    Section,
+    Unit,
+)
 
 START_ADVANCED, START_LEVEL, MAX_START_LEVEL = "start_advanced", "start_level", 81
 """The names in server.settings that the older clients for Tempest know, and the last level."""
@@ -37,6 +47,20 @@ class TempestConfig(Section):
     )
     """Fraction of the network's superzaps that are suppressed where the client's expert would not
     zap. The action that was carried out is stored."""
+    random_zaps: Fraction = 1.0
+    """Fraction of the superzaps among random actions that are carried out."""
+    skip: Annotated[
+        tuple[Literal["attract", "level_select", "high_score"], ...], Field(strict=False)
+    ] = ()
+    """What is answered and not stored, because clients do nothing that they are told there: the
+    attract mode, the level select, the high score entry. An episode ends where it begins."""
+    eval_every: Annotated[Frames | None, OrNone, Unit("frames")] = None
+    """Stored frames between evaluations of the network: it alone plays a client's next whole
+    episodes. none: never."""
+    eval_expert_every: Annotated[Frames | None, OrNone, Unit("frames")] = None
+    """The same for the expert alone (expert.plugin)."""
+    eval_episodes: Annotated[Count, Unit("episodes")] = 5
+    """Episodes of such an evaluation."""
 
     @field_validator("reply_bytes")
     @classmethod

@@ -23,8 +23,7 @@ from server.gateway.gateway_run import GatewayRun
 from server.gateway.handshake import SERVER_NAME, Handshakes, SessionNumbers
 from server.gateway.shutdown import drain, stopping
 from server.gateway.supervisor_link import SupervisorLink
-from server.gateway.tempest import replies, where_older
-from server.gateway.tempest_watch import MisreadLog
+from server.gateway.tempest import OlderClients, replies, where_older
 from server.gateway.turn_scheduler import TurnScheduler
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import Changed, Evaluate, ExpertRatio, Open, Refused, Settle, Stop
@@ -66,7 +65,7 @@ class Gateway:
         self._run: GatewayRun | None = None
         self._addresses = AddressLimits(server.max_frames_per_address, self.now)
         self.log = ConnectionLog(self._addresses, server.max_frames_per_address)
-        self.misreads = MisreadLog(self.log)
+        self.older = OlderClients(self.log)
         self._link = SupervisorLink(writer, index, loop, self.stop)
         self._settings = GameSettings(server.settings)
         self._scheduler = TurnScheduler(loop, self._connections, self._note_evaluation, self._crash)
@@ -184,7 +183,7 @@ class Gateway:
                 self._connections,
                 self.log.errors,
                 self._scheduler.stalls,
-                self.misreads.count,
+                self.older,
                 self._acting_params(),
                 self._run,
                 self.log.take_findings(),

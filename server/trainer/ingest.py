@@ -86,7 +86,7 @@ class Ingest:
         """Go on in place of a trainer that died. `last`: the newest block that it kept; where it
         had not given that back to its ring, it is given back now."""
         for ring in self._rings:
-            ring.release(already_kept(ring, last))
+            ring.take_over_reading(already_kept(ring, last))
         self.stored = sum(ring.steps_read for ring in self._rings)
 
     def drain(self, budget: UpdateBudget | None) -> int:

@@ -124,3 +124,47 @@ def test_older_client_without_a_tempest_port_is_told_how_to_open_one(folder: Pat
             server.until(lambda: "--tempest-port 9999" in server.log(), "the log says how")
         with RawClient(server.port).welcome():
             pass
+
+
+def test_older_clients_are_evaluated_at_intervals(folder: Path) -> None:
+    """By the network alone and by the expert alone, in whole episodes; and what is no play is not
+    stored, nor counted among the frames of training."""
+    with Running(
+        folder / "evaluated",
+        tempest__port=0,
+        tempest__eval_every=100,
+        tempest__eval_expert_every=100,
+        tempest__eval_episodes=2,
+        reward__clip="none",
+        expert__ratio={"start": 0.5, "end": 0.5, "frames": 1},
+    ) as server:
+        assert server.supervisor.tempest_port is not None
+        with TempestClient(server.supervisor.tempest_port) as client:
+
+            def episode() -> None:
+                for k in range(20):
+                    assert client.play(payload, [0.5] * 3, objective=100.0, done=int(k == 19))
+                for header in ({"mode": 0}, {"state": 0x12}, {"state": 0x16}):
+                    reply = client.play(payload, [0.5] * 3, score=999_999, **header)
+                    assert reply[:3] == (0, 0, 0)
+
+            def evaluated() -> bool:
+                episode()
+                row = server.row
+                return row.get("eval_episodes") == 2 and row.get("expert_episodes") == 2
+
+            server.until(evaluated, "both are evaluated", 60.0)
+            server.wait_rows()
+        row = server.settle()
+        evaluations = server.folder.evaluations.read_text().splitlines()
+        server.wait_rows()
+        row = server.row
+    assert row["eval_return_mean"] == row["expert_return_mean"] == 19.0, "points x 0.01"
+    assert any('"returns":[19.0,19.0]' in line.replace(" ", "") for line in evaluations)
+    assert row["frames_eval"] >= 40
+    assert row["frames_eval_expert"] >= 40
+    assert row["frames_skipped"] > 0
+    assert row["frames_skipped"] % 3 == 0
+    assert row["steps_completed"] == row["frames"] == 19 * row["episodes"]
+    assert row["game_score_peak"] == row["game_score_mean"] == 1000.0
+    assert row["game_level_peak"] == 9.0
