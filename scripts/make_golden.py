@@ -113,6 +113,7 @@ ARCADE = {
     "token": None,
     "role": "train",
 }
+# Keys that came later are told only where they are sent.
 DEFAULTS = {"rewards": ["reward"], "slots": 1, "token": None, "role": "train"}
 HELLOS = {
     "lander": LANDER,
@@ -215,6 +216,7 @@ def valid_vectors() -> list[dict[str, Any]]:
     return [
         *(hello(f"hello {name}", fields) for name, fields in HELLOS.items()),
         hello("hello with a token", LANDER | {"token": "secret"}),
+        hello("hello of a game in real time", LANDER | {"realtime": True}),
         hello(
             "hello with unknown keys",
             LANDER,
@@ -541,6 +543,7 @@ def invalid_vectors() -> list[dict[str, Any]]:
         hello("0 slots", slots=0),
         hello("too many slots", slots=4097),
         hello("an unknown role", role="watch"),
+        hello("realtime as a number", realtime=1),
         invalid("welcome_first", "frame before WELCOME", frame(), lander, answered=False),
         invalid("welcome_first", "frames before WELCOME", frames(), arcade, answered=False),
         invalid("unknown_slot", "slot 1 of 1", frame(slot=1), lander),

@@ -114,8 +114,14 @@ def _(server: ServerUnderTest) -> None:
 def _(server: ServerUnderTest) -> None:
     with server.welcomed() as wire:
         play(wire, frame(0))
-    with server.welcomed(rewards=["reward"], slots=1, role="train") as wire:
+    with server.welcomed(rewards=["reward"], slots=1, role="train", realtime=False) as wire:
         play(wire, frame(0))
+
+
+@case("hello-realtime", "1 HELLO", "a game in real time plays like any other")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(realtime=True) as wire:
+        play(wire, frame(0), frame(1), frame(2, status=1), frame(3))
 
 
 @case("hello-token", "1 HELLO", "a token that is missing or wrong is refused before all else")

@@ -170,6 +170,7 @@ HELLOS: list[tuple[str, str, dict[str, Any]]] = [
     ("no slots", "bad_hello", {"slots": 0}),
     ("4,097 slots", "bad_hello", {"slots": 4097}),
     ("no such role", "bad_hello", {"role": "spectator"}),
+    ("realtime as a number", "bad_hello", {"realtime": 1}),
     ("a client without a name", "bad_hello", {"client": ""}),
     ("a name of 65 characters", "bad_hello", {"client": "x" * 65}),
     ("a name that cannot be printed", "bad_hello", {"game": "a\nb"}),

@@ -75,6 +75,14 @@ class SlotTable:
         self.episode_length[rows] = 0
         return rows
 
+    def play_as(self, rows: npt.NDArray[np.int64], role: str) -> None:
+        """These slots, in which no episode is under way, play in this role from now on."""
+        number = ROLES[role]
+        for before in self.role[rows].tolist():
+            self.by_role[before] -= 1
+        self.role[rows] = number
+        self.by_role[number] += len(rows)
+
     def give_back(self, rows: npt.NDArray[np.int64]) -> None:
         """The slots of these rows are gone."""
         self.used -= len(rows)

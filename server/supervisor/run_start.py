@@ -35,6 +35,7 @@ class RunStart:
         """Stored frames before this start; None while that is not known."""
         self.refused = False
         """It has come to nothing, and the folder is to be as it was."""
+        self._over = False
         self._folder = folder
         self._processes = processes
         self._endpoints = endpoints
@@ -48,8 +49,9 @@ class RunStart:
         return self._folder.accepted
 
     def accept(self, config: Config) -> None:
-        """Nothing refuses it any more: let all write. Again has no effect. Errors: ConfigError."""
-        if not self.accepted:
+        """Nothing refuses it any more: let all write. Again, or after `end`, it has no effect.
+        Errors: ConfigError."""
+        if not self.accepted and not self._over:
             try:
                 self._folder.accept(config)
             except BaseException:
@@ -57,6 +59,15 @@ class RunStart:
                 raise
             self._endpoints.open()
             self._processes.begin()
+
+    def end(self) -> None:
+        """The server stops: what is not accepted by now will not be."""
+        self._over = True
+
+    def frames(self, steps: int) -> int | None:
+        """Stored frames of the run, with so many since this start; None while the others are not
+        known."""
+        return None if self.base_frames is None else self.base_frames + steps
 
     def refuse(self) -> bool:
         """A process cannot go on with this configuration: whether that refuses the start."""

@@ -137,7 +137,7 @@ class Supervisor:
             GatewayReport: self._on_gateway_report,
             SaveWanted: lambda _: self.trainer.want_checkpoint(),
             # Of the trainer.
-            Loaded: lambda _: self._stopping or self._start.accept(self.config),
+            Loaded: lambda _: self._start.accept(self.config),
             Ready: self._start.ready,
             TrainerReport: self._metrics.add_trainer_report,
             CheckpointSaved: self._on_saved,
@@ -179,8 +179,7 @@ class Supervisor:
     @property
     def frames(self) -> int | None:
         """Stored frames of the whole run, as of now; None while a resumed run is being loaded."""
-        base = self._start.base_frames
-        return None if base is None else base + self.steps
+        return self._start.frames(self.steps)
 
     @property
     def refused(self) -> bool:
@@ -205,7 +204,7 @@ class Supervisor:
         self.publisher.update(device=preflight.check(self.config))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
-        self.publisher.update(port=self.port)
+        self.publisher.update(port=self.port, tempest_port=self.tempest_port)
         self._game.decide_known()
         self._metrics.wait(self.config.metrics.every_s)
         self.events.add(
@@ -263,8 +262,10 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        base = self._start.base_frames
-        self._metrics.publish(self._processes.lost, base, keep=self._start.accepted)
+        processes, start = self._processes, self._start
+        self._metrics.publish(
+            processes.lost, processes.step_counts, start.base_frames, keep=start.accepted
+        )
         if self.on_row:
             self.on_row(self.last)
 
@@ -299,9 +300,9 @@ class Supervisor:
             self._reported.discard(index)
             self.publisher.update(ready=False)
             self._clients.gone(index)
-            rings = self._processes.rings
-            self._collector.gone(index, rings[index].steps if rings else 0)
+            self._collector.gateway_gone(index)
         else:
+            self._collector.trainer_gone()
             self.trainer.lost()
         self._restart(child, loss)
 
@@ -337,9 +338,8 @@ class Supervisor:
         handler(message)
 
     def _on_gateway_report(self, report: GatewayReport) -> None:
-        self._clients.report(report)
         self._reported.add(report.index)
-        for evaluation in self._collector.gateway(report):
+        for evaluation in self._metrics.add_gateway_report(report):
             self._evaluations.record(evaluation)
         self.publisher.update(
             ready=len(self._reported) == len(self._processes.gateways),
@@ -369,6 +369,7 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
+        self._start.end()
         processes = self._processes
         if self.port:  # else it never started
             self.events.add("stopping")

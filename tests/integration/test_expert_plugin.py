@@ -88,7 +88,7 @@ class Older(TempestContext):
     def __init__(self, header: bytes) -> None:
         self.header = header
 
-    def encode(self, _action: Any, _actor: int) -> bytes:
+    def encode(self, _action: Any, _actor: int, _explored: bool) -> bytes:
         return b""
 
 

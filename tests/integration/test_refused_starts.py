@@ -182,6 +182,11 @@ def no_rows(run: Path) -> None:
     (run / journal.FOLDER).write_text("a file")
 
 
+def folder_for_log(run: Path) -> None:
+    (run / "understudy.log").unlink()
+    (run / "understudy.log").mkdir()
+
+
 EARLY = [
     Refusal("unknown preset", "no preset", ("--preset", "none-such")),
     Refusal("bad value", "learner.hidden", ("--learner.hidden", "[0]")),
@@ -206,7 +211,7 @@ EARLY = [
     Refusal("no best checkpoint", "best.pt", ("--best",),
             lambda run: (run / "checkpoints" / checkpoint.BEST).unlink()),
     Refusal("log that cannot be written", "understudy.log",
-            spoil=lambda run: (run / "understudy.log").unlink() or (run / "understudy.log").mkdir()),
+            spoil=folder_for_log),
 ]  # fmt: skip
 """What is known before a process is started."""
 

@@ -269,16 +269,23 @@ def test_set_without_server_says_so(tmp_path: Path, capsys: Any) -> None:
 
 
 def test_unwise_settings_cause_a_warning(server: Running) -> None:
-    """At the start, and when it is set; `applies_to` was td from the start here."""
-    warning = "known to stop learning"
-    assert server.log().count(warning) == 1
+    """From the start, and when it is set; `applies_to` was td from the start here."""
+
+    def warned() -> tuple[int, list[str]]:
+        """Lines about it in the log, and what holds, in a row that came after all this."""
+        row = server.wait_rows()
+        shown = [each["id"] for each in server.supervisor.status.state()["warnings"]]
+        assert row["warnings"] == len(shown)
+        return server.log().count("known to stop learning"), shown
+
+    assert warned() == (1, ["weights_on_td"])
     change(server, {"advantage.mode": "off"})
     change(server, {"learner.gamma": 0.98})
-    assert server.log().count(warning) == 1
+    assert warned() == (1, [])
     change(server, {"advantage.mode": "per_actor"})
-    assert server.log().count(warning) == 2
+    assert warned() == (2, ["weights_on_td"])
     change(server, {"learner.gamma": 0.97})
-    assert server.log().count(warning) == 2
+    assert warned() == (2, ["weights_on_td"])
 
 
 # Going on.

@@ -69,6 +69,7 @@ class Client:
         rewards: Sequence[str] = ("reward",),
         slots: int = 1,
         role: str = "train",
+        realtime: bool = False,
         token: str | None = None,
         tls: bool | ssl.SSLContext = False,
         ca: str | PathLike[str] | None = None,
@@ -83,6 +84,9 @@ class Client:
         game, observation, actions, rewards: the spec; the first game's becomes the run's.
         slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
         role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
+        realtime: the game goes on by itself (a person plays it, a machine in the world moves) and
+            is never made to wait for the trainer. Not for a game that stands still until `act`
+            returns: training would fall behind it.
         tls: encrypt, for a server that has a certificate; True trusts whom the system trusts. A
             context is used as it is.
         ca: a file (PEM) with the certificate to trust instead: the server's own, or the one that
@@ -104,7 +108,12 @@ class Client:
             raise ValueError(f"observation dtype: expected {known}, got {observation.dtype!r}")
         spec = GameSpec(game, observation, tuple(actions), tuple(rewards))
         hello = wire.encode_hello(
-            client=client, slots=slots, role=role, token=token, **spec.fields()
+            client=client,
+            slots=slots,
+            role=role,
+            realtime=realtime,
+            token=token,
+            **spec.fields(),
         )
         self = cls((host, port), spec, hello, slots, timeout_s, backoff or Backoff())
         self._tls = context(tls, ca)

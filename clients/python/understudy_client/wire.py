@@ -122,9 +122,11 @@ def encode_hello(
     slots: int = 1,
     token: str | None = None,
     role: str = "train",
+    realtime: bool = False,
     protocol: int = PROTOCOL_VERSION,
 ) -> bytearray:
-    """HELLO. `token` is left out of the map where there is none."""
+    """HELLO. `token` is left out of the map where there is none, `realtime` where it is false: they
+    are no news to a server then."""
     fields: dict[str, Any] = {
         "protocol": protocol,
         "client": client,
@@ -137,6 +139,8 @@ def encode_hello(
     }
     if token is not None:
         fields["token"] = token
+    if realtime:
+        fields["realtime"] = True
     return _encode((1, fields), None)
 
 
