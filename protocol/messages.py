@@ -48,6 +48,10 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 1
     token: str | None = None
     role: Role = "train"
+    episodes: int | None = None
+    """Of evaluation, that this connection will play."""
+    evaluates: bool = False
+    """It evaluates when asked to (`EVALUATE`)."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=HELLO):
@@ -97,6 +101,8 @@ class WelcomeFields(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int
     server: str
     settings: dict[str, Any]
+    episode_limit: tuple[int, float] | msgspec.UnsetType = msgspec.UNSET
+    """For games of evaluation: frames and seconds that an episode may have."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=WELCOME):

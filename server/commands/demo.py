@@ -166,6 +166,7 @@ def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> G
         seed=supervisor.config.run.seed,
         token=token.get_secret_value() if token else None,
         own=supervisor.config.server.tls_cert,
+        evaluates=True,
         **more,
     )
 

@@ -116,6 +116,7 @@ def main(args: argparse.Namespace) -> int:
             token=token_of(args),
             tls=args.tls,
             ca=args.ca,
+            evaluates=args.role == "train",
         )
         tls_of(options)  # before any game is started
         if args.eval_every and args.role != "train":
@@ -205,9 +206,10 @@ class _Play:
         if first:
             evaluator.dismiss_expert()
             self._expert = mean_return(played.teacher)
+        stuck = f"; {played.stuck} games hung and were killed" if played.stuck else ""
         print(
             f"evaluation after {played.frames} frames, {len(played.student)} episodes: "
-            f"network {mean_return(played.student)}, expert {self._expert}",
+            f"network {mean_return(played.student)}, expert {self._expert}{stuck}",
             flush=True,
         )
 
@@ -256,14 +258,18 @@ def summary(episodes: Sequence[GameEpisode], prefix: str = "") -> str:
 
 
 def mean_return(episodes: Sequence[GameEpisode]) -> str:
-    """The mean return of some episodes with its standard error; "none" without any."""
-    if not episodes:
-        return "none"
-    returns = [episode.return_ for episode in episodes]
-    spread = ""
+    """The mean return of some episodes with its standard error, "none" without any; apart from it
+    those that were cut."""
+    cut = [episode.return_ for episode in episodes if episode.cut]
+    returns = [episode.return_ for episode in episodes if not episode.cut]
+    text = "none"
+    if returns:
+        text = f"{statistics.fmean(returns):.1f}"
     if len(returns) > 1:
-        spread = f" +- {statistics.stdev(returns) / math.sqrt(len(returns)):.1f}"
-    return f"{statistics.fmean(returns):.1f}{spread}"
+        text += f" +- {statistics.stdev(returns) / math.sqrt(len(returns)):.1f}"
+    if cut:
+        text += f" ({len(cut)} episodes cut by the server's limit, at {statistics.fmean(cut):.1f})"
+    return text
 
 
 @contextmanager

@@ -40,9 +40,14 @@ class Clients:
         self._then: float | None = None
 
     @property
-    def training(self) -> int:
-        """Connections with the role train."""
-        return sum(client.joined.role == "train" for client in self._clients.values())
+    def training(self) -> list[Joined]:
+        """Connections with the role train, in the order of arrival."""
+        return [one.joined for one in self._clients.values() if one.joined.role == "train"]
+
+    @property
+    def peers(self) -> dict[int, str]:
+        """Who is at the other end of each session."""
+        return {session: one.joined.peer for session, one in self._clients.items()}
 
     def joined(self, message: Joined) -> None:
         """A client was admitted."""
@@ -88,6 +93,7 @@ class Clients:
                     "role": joined.role,
                     "slots": joined.slots,
                     "peer": joined.peer,
+                    "evaluates": joined.evaluates,
                     "gateway": joined.gateway,
                     "connected_s": max(0.0, now - joined.time),
                     "frames": client.frames,

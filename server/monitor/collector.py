@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from server.ipc.inflight import InFlight
 from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
 from server.monitor.metrics import CODE, EPISODES, PROCESS, labeled
-from server.run.evaluations import STUDENT, TEACHER, Evaluation, Evaluations
+from server.run.evaluation import Evaluation
+from server.run.evaluations import Evaluations, Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,8 @@ class MetricsCollector:
         training = [e for e in report.episodes if e.role == "train"]
         self._episodes_of_late.extend(training)
         self.episodes += len(training)
-        playing = sum(
-            each.slots_by_role.get(role, 0)
-            for each in self._gateways.values()
-            for role in (STUDENT, TEACHER)
-        )
-        return self.evaluations.report(
-            playing, report.episodes, report.run_frames, report.policy_version, time.time()
-        )
+        now = Moment(time.time(), time.monotonic(), report.run_frames, report.policy_version)
+        return self.evaluations.report(index, report.evaluating, report.episodes, now)
 
     def gone(self, index: int, stored: int) -> None:
         """A gateway has died: what it counted stays, its connections do not. `stored`: the steps in
@@ -92,6 +87,7 @@ class MetricsCollector:
         report = self._gateways.pop(index, None)
         if report is not None:
             self._past.append(report)
+        self.evaluations.lost(index, time.monotonic())
         self._stored[index] = self._handed_over[index] = stored
 
     @property

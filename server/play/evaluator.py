@@ -33,6 +33,8 @@ class EvaluatedEpisodes:
     """None where the expert was not asked, or where the environment has none."""
     frames: int
     """That the training games had played."""
+    stuck: int = 0
+    """Games that did nothing for longer than an episode may take, and were killed."""
 
 
 class Evaluator:
@@ -43,10 +45,13 @@ class Evaluator:
         """`options`: those of the training games."""
         options = replace(options, episodes=None, frames=None, log_dir=None, seed=seed, rounds=True)
         self._wait = wait
-        self._student = Games(replace(options, role="eval", expert="none", weaken=0.0))
+        self._clients = 0
+        self._student = Games(
+            replace(options, role="eval", expert="none", weaken=0.0, evaluates=False)
+        )
         self._teacher: Games | None = None
         if find(options.env, options.expert) is not None:
-            self._teacher = Games(replace(options, role="eval_expert"))
+            self._teacher = Games(replace(options, role="eval_expert", evaluates=False))
 
     @property
     def failures(self) -> list[GameFailure]:
@@ -60,8 +65,9 @@ class Evaluator:
 
     def start(self, episodes: int = EPISODES) -> None:
         """Start as many games as `episodes` can use."""
+        self._clients = min(CLIENTS, episodes)
         for games in self._all:
-            games.start(min(CLIENTS, episodes))
+            games.start(self._clients)
 
     def evaluate(self, training: Games, episodes: int, *, expert: bool) -> EvaluatedEpisodes:
         """Wait until all training games are held (or have ended), and play so many episodes of the
@@ -74,14 +80,30 @@ class Evaluator:
         for games in playing:
             games.go(episodes)
         # None leaves before all are through: for the server it is one evaluation.
+        stuck = 0
         for word, order in (("done", Games.leave), ("left", None)):
             while not all(games.all_said(word) for games in playing):
                 self._wait()
+                stuck = sum(games.kill_stuck(word) for games in playing)
             for games in playing:
                 if order is not None:
                     order(games)
         student, *teacher = (games.episodes() for games in playing)
-        return EvaluatedEpisodes(student, teacher[0] if teacher else [], training.frames)
+        if stuck:
+            self._replace()
+        return EvaluatedEpisodes(student, teacher[0] if teacher else [], training.frames, stuck)
+
+    def _replace(self) -> None:
+        """Start new games in place of those of which one was killed."""
+        for games in self._all:
+            if games.kill_stuck(""):
+                games.stop()
+                new = Games(games.options)
+                new.start(self._clients)
+                if games is self._student:
+                    self._student = new
+                else:
+                    self._teacher = new
 
     def dismiss_expert(self) -> None:
         """The expert is not evaluated again: its games end."""

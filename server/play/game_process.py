@@ -20,6 +20,7 @@ import numpy as np
 from protocol.messages import EVALUATE
 from server.play.game_messages import (
     CommandDone,
+    EpisodeLimit,
     EvaluationAsked,
     GameEpisode,
     GameFailure,
@@ -164,10 +165,16 @@ def _play(
         rng = np.random.default_rng(None if options.seed is None else (options.seed, client))
         expert = weakened(expert, options.weaken, rng)
 
+    cut = False
+
     def report(episode: client_gym.Episode) -> None:
+        nonlocal cut
+        cut = cut or episode.cut
         dqn, by_expert = episode.actors[1], episode.actors[2]
         index = client + episode.index * clients
-        pipe.send(GameEpisode(client, index, episode.return_, episode.length, dqn, by_expert))
+        pipe.send(
+            GameEpisode(client, index, episode.return_, episode.length, dqn, by_expert, episode.cut)
+        )
 
     def count(session: int, answer: Any) -> None:
         counts[client] += answer.action is not None
@@ -190,6 +197,8 @@ def _play(
     def between() -> bool:
         """Between two frames: wait while the games are held; whether this one is to end. Errors:
         Reconnected, once it may go on, where the connection was lost meanwhile."""
+        if cut:
+            return True  # the evaluation cannot be complete any more: others need not wait for it
         listen()
         if taken(counts) < counts[clients]:
             return orders.stop.is_set()
@@ -212,6 +221,8 @@ def _play(
             options.port,
             client=f"understudy-play/{client}",
             role=options.role,
+            episodes=None if options.role == "train" else part.episodes,
+            evaluates=options.evaluates,
             token=options.token,
             tls=tls_of(options) or False,
             backoff=Backoff(give_up_s=options.give_up_s),
@@ -219,6 +230,8 @@ def _play(
             on_answer=count,
             **client_gym.spec_of(env).fields(),
         ) as connected:
+            if connected.episode_limit is not None:
+                pipe.send(EpisodeLimit(client, connected.episode_limit[1]))
             client_gym.play(
                 env,
                 connected,

@@ -16,6 +16,7 @@ import contextlib
 import multiprocessing
 import queue
 import threading
+import time
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -25,6 +26,7 @@ from server.play import game_process
 from server.play.game_messages import (
     NO_LIMIT,
     CommandDone,
+    EpisodeLimit,
     EvaluationAsked,
     GameEpisode,
     GameFailure,
@@ -37,6 +39,12 @@ from server.play.game_messages import (
 from server.signals import signals_blocked
 from understudy_client.experts import find
 from understudy_client.wire import ROLES
+
+STUCK_S = 30.0
+"""So much longer than the limit of an episode, a game may do nothing before it counts as stuck."""
+
+UNLIMITED_S = 600.0
+"""The limit of an episode, where the server says none."""
 
 
 class Games:
@@ -68,6 +76,12 @@ class Games:
         self.asked = 0
         """The newest evaluation that the server has asked for, 0 while there is none."""
         self._troubles: dict[int, str] = {}
+        self._limit_s = UNLIMITED_S
+        """That an episode of evaluation may take, as the server says."""
+        self._moved: dict[int, tuple[int, float]] = {}
+        """Actions of each game when it was last seen to have taken one, and when that was."""
+        self._stuck: set[int] = set()
+        """Games that were killed because they were stuck."""
         self._said: dict[int, str] = {}
         """What each game said last, since the last order."""
         self._counts: Any = [NO_LIMIT]
@@ -137,6 +151,21 @@ class Games:
         """Whether every game that still runs has said this since the last order."""
         return all(self._said.get(_number(process)) == word for process in list(self._living))
 
+    def kill_stuck(self, word: str) -> int:
+        """Kill games of evaluation that have taken no action for longer than an episode may last,
+        and have not said this word; how many were killed since the start. Ask again and again."""
+        now = time.monotonic()
+        for process in list(self._living):
+            client = _number(process)
+            count = self._counts[client]
+            before, since = self._moved.get(client, (-1, now))
+            if count != before or self._said.get(client) == word:
+                self._moved[client] = (count, now)
+            elif now - since > self._limit_s + STUCK_S:
+                self._stuck.add(client)
+                process.kill()
+        return len(self._stuck)
+
     @property
     def troubles(self) -> list[str]:
         """What games say that are without the server now."""
@@ -195,6 +224,8 @@ class Games:
                     self.results.put(message)
                 elif isinstance(message, EvaluationAsked):
                     self.asked = max(self.asked, message.number)
+                elif isinstance(message, EpisodeLimit):
+                    self._limit_s = message.seconds
                 elif isinstance(message, CommandDone):
                     self._said[message.client] = message.word
                     self._let_go()
@@ -219,6 +250,7 @@ class Games:
 
     def _order(self, word: str, episodes: int | None = None) -> None:
         self._said.clear()
+        self._moved.clear()
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
                 pipe.send((word, episodes))
@@ -226,7 +258,7 @@ class Games:
     def _ended(self, process: BaseProcess) -> None:
         process.join()
         self._living.remove(process)
-        if process.exitcode:
+        if process.exitcode and _number(process) not in self._stuck:
             self._failed(process, f"ended with exit code {process.exitcode}")
         self._troubles.pop(_number(process), None)
         self._let_go()
