@@ -8,8 +8,7 @@ from config.settings.base import Frames, Live, Seconds, Section
 
 
 class EvaluationConfig(Section):
-    """Limits of an evaluation. An episode beyond one is cut: the game begins the next one, and the
-    evaluation counts neither for the best network nor for the expert's share."""
+    """How long an episode of evaluation may be. One that goes on is cut, and nothing goes by it."""
 
     # 108,000 frames of an Atari game, half an hour, are the longest episode by convention
     # (Machado et al. 2018, arXiv:1709.06009): 27,000 actions, as one stands for four frames.

@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="train",
         help="train; eval: the network plays alone; eval_expert: the expert does (%(default)s)",
     )
+    add(
+        "--realtime",
+        action="store_true",
+        help="the games go on by themselves, with a person at the controls for example: they never "
+        "wait for the trainer",
+    )
     add("--episodes", type=positive, help="stop after this many, all games together")
     add("--frames", type=positive, help="stop after this many, all games together")
     add("--seed", type=int, help="episode i of all games is reset with seed + i")
@@ -108,6 +114,7 @@ def main(args: argparse.Namespace) -> int:
             host=args.connect[0],
             port=args.connect[1],
             role=args.role,
+            realtime=args.realtime,
             episodes=args.episodes,
             frames=args.frames,
             seed=args.seed,

@@ -25,7 +25,6 @@ from server.control.mailbox import NOT_NOW, Answer
 from server.gateway import expert_plugin
 from server.ipc.messages import CheckpointSaved, Evaluate, Joined
 from server.monitor.status_publisher import StatusPublisher
-from server.monitor.warnings import config_warning
 from server.run.directory import RunDirectory, append_lines
 from server.run.history import newest_lines
 
@@ -224,9 +223,6 @@ class Controller:
         server.adopt(config)
         for change in changes:
             log.info("changed %s (%s)", change, who)
-        warning = config_warning(config.advantage)
-        if warning and warning != config_warning(before.advantage):
-            log.warning("%s", warning)
         return changes
 
     def _record(self, entries: list[dict[str, Any]], who: str) -> None:

@@ -192,6 +192,7 @@ class Gateway:
                 self._acting_params(),
                 self._run,
                 self._watch,
+                self.log.take_findings(),
             )
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ActingParams
+from agent.finding import Finding
 from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
 from server.gateway.evaluation_watch import EvaluationWatch
@@ -26,6 +27,7 @@ def gateway_report(
     acting: ActingParams,
     run: GatewayRun | None,
     watch: EvaluationWatch,
+    findings: list[Finding],
 ) -> GatewayReport:
     """What a gateway says of itself. It takes the episodes that have finished: each is reported
     once."""
@@ -44,6 +46,7 @@ def gateway_report(
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,
+        findings=findings,
     )
     return report if run is None else _of_run(report, run, connections, watch)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.finding import Finding
 from config.models import Config
 from protocol.actor import TAG_COUNT
 from protocol.spaces import GameSpec
@@ -192,6 +193,8 @@ class GatewayReport:
     the number of all."""
     turn_seconds: float = 0.0
     """What all of them took together."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is worth a warning and was found in the interval."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,8 @@ class TrainerReport:
     metrics: dict[str, float]
     lines: list[str]
     """[BATCH] and [BUFFER] lines that are due."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is worth a warning and holds now."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Clients:
                 client.frames = sum(by_actor)
                 client.dqn, client.expert = by_actor[Actor.DQN], by_actor[Actor.EXPERT]
         for episode in report.episodes:
-            if client := self._clients.get(episode.session):
+            if (client := self._clients.get(episode.session)) and not episode.cut:
                 client.episodes += 1
                 client.returns.append(episode.episode_return)
 

@@ -99,6 +99,7 @@ REGISTRY: tuple[Metric, ...] = (
     Metric("clients", "", GAUGE, "connections"),
     Metric("slots", "", GAUGE, "games in play, over all connections"),
     Metric("errors", "", COUNTER, "connections that ended with an error"),
+    Metric("warnings", "", GAUGE, "warnings that hold; the dashboard and /api/state have them"),
     Metric(
         "turn_p50_ms", "ms", GAUGE, "median time of a turn, from its first frame to its last answer"
     ),

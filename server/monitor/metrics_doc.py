@@ -75,6 +75,7 @@ These are for Prometheus alone:
 | `{prefix}turn_seconds` | histogram | {turn}; buckets up to {buckets} s |
 | `{prefix}healthy`, `{prefix}ready` | gauge | 1 while `/healthz` and `/readyz` answer 200 |
 | `{prefix}started_time` | gauge | start of the server, seconds since 1970 |
+| `{prefix}warning_holds` | gauge | 1 for each warning that holds; the label `id` says which |
 
 `{prefix}run_info` has the labels `name`, `game` and `version`.
 

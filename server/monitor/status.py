@@ -78,6 +78,8 @@ class Status:
     """Lines of starts.jsonl."""
     restarts: tuple[Mapping[str, Any], ...] = ()
     """The newest: `time`, `name` of the process, `text` with the reason."""
+    warnings: tuple[Mapping[str, Any], ...] = ()
+    """What holds (`server.monitor.warnings`)."""
     past: tuple[Sequence[Any], ...] = ()
     """Rows of metrics over all of the run's time, values in the order of `COLUMNS`."""
 
@@ -130,6 +132,7 @@ class Status:
             "evaluation_note": self.evaluation_note,
             "settings": live_settings(self.config),
             "game_settings": self.config.server.settings,
+            "warnings": self.warnings,
             "restarts": self.restarts,
             "evaluation": self.evaluation,
             "evaluations": self.evaluations,

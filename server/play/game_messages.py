@@ -33,6 +33,8 @@ class GameOptions:
     port: int
     role: str = "train"
     """train; eval (the network alone); eval_expert (the expert alone)."""
+    realtime: bool = False
+    """The games never wait for the trainer."""
     episodes: int | None = None
     """Complete episodes, all games together; None plays until stopped."""
     frames: int | None = None

@@ -223,6 +223,7 @@ def _play(
             role=options.role,
             episodes=None if options.role == "train" else part.episodes,
             evaluates=options.evaluates,
+            realtime=options.realtime,
             token=options.token,
             tls=tls_of(options) or False,
             backoff=Backoff(give_up_s=options.give_up_s),

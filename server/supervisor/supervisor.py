@@ -324,9 +324,8 @@ class Supervisor:
         handler(message)
 
     def _on_gateway_report(self, report: GatewayReport) -> None:
-        self._clients.report(report)
         self._reported.add(report.index)
-        self._evaluations.add(self._collector.gateway(report))
+        self._evaluations.add(self._metrics.add_gateway_report(report))
         self.publisher.update(ready=len(self._reported) == len(self._processes.gateways))
 
     def _on_ready(self, message: Ready) -> None:

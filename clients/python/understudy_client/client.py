@@ -56,6 +56,7 @@ class Client:
         role: str = "train",
         episodes: int | None = None,
         evaluates: bool = False,
+        realtime: bool = False,
         token: str | None = None,
         tls: bool | ssl.SSLContext = False,
         ca: str | PathLike[str] | None = None,
@@ -73,6 +74,9 @@ class Client:
         episodes: with the last two, how many episodes this connection will play in all its slots;
             after a lost connection those that are left are announced.
         evaluates: the program calls `evaluate` where `evaluation_asked` says so.
+        realtime: the game goes on by itself (a person plays it, a machine in the world moves) and
+            is never made to wait for the trainer. Not for a game that stands still until `act`
+            returns: training would fall behind it.
         tls: encrypt, for a server that has a certificate; True trusts whom the system trusts. A
             context is used as it is.
         ca: a file (PEM) with the certificate to trust instead: the server's own, or the one that
@@ -94,7 +98,7 @@ class Client:
             raise ValueError(f"observation dtype: expected {known}, got {observation.dtype!r}")
         spec = GameSpec(game, observation, tuple(actions), tuple(rewards))
         hello: dict[str, Any] = {"client": client, "slots": slots, "role": role, "token": token}
-        hello |= {"evaluates": evaluates} | spec.fields()
+        hello |= {"realtime": realtime, "evaluates": evaluates} | spec.fields()
         wire.encode_hello(**hello)  # what it cannot hold is an error now
         self = cls((host, port), spec, hello, slots, timeout_s, backoff or Backoff())
         self._tls = context(tls, ca)
@@ -272,7 +276,7 @@ class Client:
         expert: bool = False,
         seed: int = SEED,
     ) -> EvaluationResult:
-        """Evaluate the network, and the expert where asked, now; see `understudy_client.evaluation`.
+        """Evaluate the network now, and the expert where asked; see understudy_client.evaluation.
 
         play: `play(client, seed)` plays one episode on the client that it is given, from its first
             frame to its last, as the training loop does. Episode i gets seed + i, of the network
@@ -371,7 +375,7 @@ class Client:
         self.server = welcome.fields.server
         self.settings = connection.settings
         self.settings.update(welcome.fields.settings)
-        self.episode_limit = welcome.fields.episode_limit
+        self.episode_limit = welcome.fields.episode_limit or None
         # What was asked for before this client came is not for it (protocol/SPEC.md, SETTINGS).
         self._asked = self.settings.get(wire.EVALUATE, 0)
         self._connection = connection

@@ -50,7 +50,7 @@ class WelcomeFields(msgspec.Struct, frozen=True):
     protocol: int
     server: str = ""
     settings: dict[str, Any] = {}
-    episode_limit: tuple[int, float] | None = None
+    episode_limit: tuple[int, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -129,11 +129,13 @@ def encode_hello(
     slots: int = 1,
     token: str | None = None,
     role: str = "train",
+    realtime: bool = False,
     protocol: int = PROTOCOL_VERSION,
     episodes: int | None = None,
     evaluates: bool = False,
 ) -> bytearray:
-    """HELLO. `token`, `episodes` and `evaluates` are left out of the map where there are none."""
+    """HELLO. `token` is left out of the map where there is none, and so are `realtime`, `episodes`
+    and `evaluates`: they are no news to a server then."""
     fields: dict[str, Any] = {
         "protocol": protocol,
         "client": client,
@@ -146,6 +148,8 @@ def encode_hello(
     }
     if token is not None:
         fields["token"] = token
+    if realtime:
+        fields["realtime"] = True
     if episodes is not None:
         fields["episodes"] = episodes
     if evaluates:

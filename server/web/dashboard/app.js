@@ -4,6 +4,7 @@ import * as api from "/static/api.js";
 import { Chart } from "/static/charts.js";
 import { Controls } from "/static/controls.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
+import { showWarnings } from "/static/trouble.js";
 import { evaluated, History, isChange } from "/static/series.js";
 import { CHARTS, EVALUATION, PAUSED } from "/static/specs.js";
 import { clock, count, duration, element, number, there, when, written } from "/static/text.js";
@@ -127,6 +128,7 @@ function show() {
     return;
   }
   showTiles(row);
+  showWarnings(by("warnings"), state.warnings ?? []);
   showRestarts(row, state.restarts ?? []);
   fillTable(games, state.run.start_hint);
   fillReplay(by("replay"), row);
