@@ -28,6 +28,7 @@ from protocol.messages import (
     Ping,
 )
 from protocol.spaces import GameSpec, check_name
+from protocol.tempest_headers import header_of
 from protocol.tokens import Token
 
 MAX_EPISODES = 1_000_000
@@ -46,8 +47,8 @@ def stream_number(session: _Number, slot: _Number) -> _Number:
     return session << SLOT_BITS | slot
 
 
-def session_of(stream: int) -> int:
-    """The session of a stream."""
+def session_of(stream: _Number) -> _Number:
+    """The session of a stream; of one, or of arrays."""
     return stream >> SLOT_BITS
 
 
@@ -98,6 +99,7 @@ class ServerSession:
     __slots__ = (
         "_advised",
         "_max_message_bytes",
+        "_older",
         "_reader",
         "_token",
         "_unadvised",
@@ -112,13 +114,19 @@ class ServerSession:
     )
 
     def __init__(
-        self, *, max_message_bytes: int, token: str | None = None, advised: bool = False
+        self,
+        *,
+        max_message_bytes: int,
+        token: str | None = None,
+        advised: bool = False,
+        older: str = "set tempest.port, and let it connect there",
     ) -> None:
         """`advised`: the server has an expert of its own, so that the role eval_expert need not
-        recommend anything."""
+        recommend anything. `older`: what to do with an older client for Tempest that came here."""
         self._unadvised = bytearray()
         """For each slot in the role eval_expert, 1 while its episode has no recommendation."""
         self._advised = advised
+        self._older = older
         self.state = State.AWAIT_HELLO
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
@@ -155,7 +163,12 @@ class ServerSession:
         """
         payloads = self._reader.feed(data)
         while self.state is not State.CLOSED and (payload := next(payloads, None)) is not None:
-            message = codec.decode_client(payload)
+            try:
+                message = codec.decode_client(payload)
+            except RemoteError:
+                if self.state is State.AWAIT_HELLO and header_of(payload) is not None:
+                    raise self._older_client() from None
+                raise
             # The frame path first: it runs tens of thousands of times a second.
             if type(message) is Frame:
                 if self.state is not State.PLAYING:
@@ -205,6 +218,14 @@ class ServerSession:
         if not any(self.awaiting):
             raise LocalError("all slots were answered twice")
         self.awaiting[:] = bytes(len(self.awaiting))
+
+    def _older_client(self) -> RemoteError:
+        """Its first bytes, 00 00 and a length of two bytes, are a length of ours."""
+        return RemoteError(
+            "not_understudy",
+            "expected HELLO, got what looks like a frame of tempest_ai, an older client for "
+            f"arcade Tempest; {self._older}",
+        )
 
     def _advance(self, event: str) -> None:
         after = TRANSITIONS[self.state].get(event)

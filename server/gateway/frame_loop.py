@@ -115,6 +115,10 @@ class FrameLoop:
         """Rows for a connection's slots; give them back with `leave`."""
         return self.table.take(streams, role)
 
+    def play_as(self, rows: npt.NDArray[np.int64], role: str) -> None:
+        """These slots play in this role from now on; each is between two episodes."""
+        self.table.play_as(rows, role)
+
     def leave(self, client: FrameClient) -> None:
         """The connection is gone. Its waiting frames still count; its episodes are truncated."""
         self._lost.append(client)

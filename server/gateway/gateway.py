@@ -24,7 +24,7 @@ from server.gateway.gateway_run import GatewayRun
 from server.gateway.handshake import SERVER_NAME, Handshakes, SessionNumbers
 from server.gateway.shutdown import drain, stopping
 from server.gateway.supervisor_link import SupervisorLink
-from server.gateway.tempest import replies
+from server.gateway.tempest import OlderClients, replies, where_older
 from server.gateway.turn_scheduler import TurnScheduler
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import Changed, Evaluate, ExpertRatio, Open, Refused, Settle, Stop
@@ -46,8 +46,12 @@ class Gateway:
         writer: PipeWriter,
         heartbeat: Heartbeat,
         loop: asyncio.AbstractEventLoop,
+        ports: tuple[int, int | None] = (0, None),
     ) -> None:
+        """`ports`: where clients of the protocol connect, and where older ones for Tempest do."""
         self.config = config
+        self.elsewhere = f"port {ports[0]} (server.port)"
+        self._older = where_older(ports[1])
         self.now: Callable[[], float] = loop.time
         self.soon: Callable[..., Any] = loop.call_soon
         self.later: Callable[..., Any] = loop.call_later
@@ -62,6 +66,7 @@ class Gateway:
         self._run: GatewayRun | None = None
         self._addresses = AddressLimits(server.max_frames_per_address, self.now)
         self.log = ConnectionLog(self._addresses, server.max_frames_per_address)
+        self.older = OlderClients(self.log)
         self._link = SupervisorLink(writer, index, loop, self.stop)
         self._settings = GameSettings(server.settings)
         self._scheduler = TurnScheduler(loop, self._connections, self._note_evaluation, self._crash)
@@ -101,6 +106,7 @@ class Gateway:
             max_message_bytes=self.config.server.max_message_bytes,
             token=self._token,
             advised=self.config.expert.plugin is not None,
+            older=self._older,
         )
 
     def opened(self, connection: GameConnection) -> TokenBucket | None:
@@ -189,6 +195,7 @@ class Gateway:
                 self._connections,
                 self.log.errors,
                 self._scheduler.stalls,
+                self.older,
                 self._acting_params(),
                 self._run,
                 self._watch,

@@ -16,6 +16,7 @@ from server.gateway.connection import GameConnection
 from server.gateway.evaluation_watch import EvaluationWatch
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
+from server.gateway.tempest import OlderClients
 from server.ipc.messages import GatewayReport
 
 
@@ -24,6 +25,7 @@ def gateway_report(
     connections: Iterable[GameConnection],
     errors: Mapping[str, int],
     stalls: int,
+    older: OlderClients,
     acting: ActingParams,
     run: GatewayRun | None,
     watch: EvaluationWatch,
@@ -43,6 +45,8 @@ def gateway_report(
         turn_p50_ms=0.0,
         turn_p99_ms=0.0,
         stalls=stalls,
+        misreads=older.misreads.count,
+        game=older.numbers.take(),
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,

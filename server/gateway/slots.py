@@ -51,7 +51,7 @@ class SlotTable:
         self.episode_return = array(np.float64)
         self.episode_length = array(np.int64)
         self.episodes = array(np.int64)
-        """That have ended since the slot was taken."""
+        """That have ended since the slot began to play in its role."""
         self.filled = array(np.int64)
         """Frames of the episode for which an expert that plays alone recommended nothing."""
         self.limited = array(np.bool_)
@@ -83,6 +83,15 @@ class SlotTable:
         self.filled[rows] = 0
         self.limited[rows] = False
         return rows
+
+    def play_as(self, rows: npt.NDArray[np.int64], role: str) -> None:
+        """These slots, in which no episode is under way, play in this role from now on."""
+        number = ROLES[role]
+        for before in self.role[rows].tolist():
+            self.by_role[before] -= 1
+        self.role[rows] = number
+        self.by_role[number] += len(rows)
+        self.episodes[rows] = 0
 
     def give_back(self, rows: npt.NDArray[np.int64]) -> None:
         """The slots of these rows are gone."""

@@ -3,6 +3,7 @@ multiprocessing between processes of our own making only."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,6 +155,19 @@ def _nobody() -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
+class GameReport:
+    """What the games of a gateway count themselves, where their format tells it."""
+
+    skipped: int = 0
+    """Frames that were answered and are no play."""
+    score_peak: float = math.nan
+    level_peak: float = math.nan
+    """Of all games since the gateway's start; NaN where none tells it."""
+    finished: list[tuple[int, int]] = field(default_factory=list)
+    """Score and level of each training episode that ended in the interval."""
+
+
+@dataclass(frozen=True)
 class GatewayReport:
     """A gateway, once each interval; counters are totals since its start."""
 
@@ -195,6 +209,9 @@ class GatewayReport:
     """What all of them took together."""
     findings: list[Finding] = field(default_factory=list)
     """What is worth a warning and was found in the interval."""
+    game: GameReport = field(default_factory=lambda: GameReport())
+    misreads: int = 0
+    """Times that an older client for Tempest was found to read replies of another length."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ class MetricsCollector:
         self._stored: Counter[int] = Counter()
         """Steps that each gateway has completed, those of its predecessors included."""
         self._episodes_of_late: deque[FinishedEpisode] = deque(maxlen=EPISODES)
+        self._games_of_late: deque[tuple[int, int]] = deque(maxlen=EPISODES)
+        """Score and level of training episodes, where the games tell them."""
         self.episodes = 0
         """Of training, that have ended."""
         self._last: tuple[float, int, int] | None = None
@@ -78,6 +80,7 @@ class MetricsCollector:
         training = [e for e in report.episodes if e.role == "train"]
         self._episodes_of_late.extend(training)
         self.episodes += len(training)
+        self._games_of_late.extend(report.game.finished)
         now = Moment(time.time(), time.monotonic(), report.run_frames, report.policy_version)
         return self.evaluations.report(index, report.evaluating, report.episodes, now)
 
@@ -134,6 +137,12 @@ class MetricsCollector:
             "turn_p99_ms": max((r.turn_p99_ms for r in reports), default=0.0),
             "expert_failures": float(failures),
             "stalls": float(sum(r.stalls for r in counted)),
+            "frames_skipped": float(sum(r.game.skipped for r in counted)),
+            "game_score_mean": _mean(score for score, _ in self._games_of_late),
+            "game_score_peak": _most(r.game.score_peak for r in counted),
+            "game_level_mean": _mean(level for _, level in self._games_of_late),
+            "game_level_peak": _most(r.game.level_peak for r in counted),
+            "replies_misread": float(sum(r.misreads for r in counted)),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),
@@ -156,3 +165,7 @@ class MetricsCollector:
 def _mean(values: Iterable[float]) -> float:
     numbers = list(values)
     return sum(numbers) / len(numbers) if numbers else math.nan
+
+
+def _most(values: Iterable[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=math.nan)

@@ -114,6 +114,13 @@ REGISTRY: tuple[Metric, ...] = (
         "expert_failures", "", COUNTER, "failed calls of the server's own expert (expert.plugin)"
     ),
     Metric("stalls", "", COUNTER, "times that a full ring stopped the reading of frames"),
+    Metric(
+        "replies_misread",
+        "",
+        COUNTER,
+        "times that an older client for Tempest was found to read replies of another length than "
+        "it is sent (tempest.reply_bytes)",
+    ),
     Metric("policy_version", "", GAUGE, "version of the weights that the gateways act with"),
     Metric(
         "expert_ratio", "fraction", GAUGE, "share of frames for the expert, where it recommends"
@@ -142,6 +149,22 @@ REGISTRY: tuple[Metric, ...] = (
         "frames",
         GAUGE,
         f"mean length of the last {EPISODES} training episodes",
+    ),
+    Metric(
+        "game_score_mean",
+        "",
+        GAUGE,
+        f"mean score of the last {EPISODES} training episodes, as the game itself counts; only of "
+        "games whose clients tell it (docs/tempest.md), as the next three",
+    ),
+    Metric("game_score_peak", "", GAUGE, "highest score of a game since the start"),
+    Metric("game_level_mean", "", GAUGE, f"mean level of the last {EPISODES} training episodes"),
+    Metric("game_level_peak", "", GAUGE, "highest level of a game since the start"),
+    Metric(
+        "frames_skipped",
+        "frames",
+        COUNTER,
+        "frames that were answered and not stored, because nobody plays there (tempest.skip)",
     ),
     Metric("eval_return_mean", "", GAUGE, "mean return of the network's newest evaluation"),
     Metric("eval_episodes", "", GAUGE, "episodes in that evaluation"),

@@ -47,6 +47,8 @@ class Status:
     """When the supervisor's loop last came round, by `time.monotonic`."""
     port: int
     """Where games connect."""
+    tempest_port: int | None = None
+    """Where older clients for Tempest connect; None where they cannot."""
     preset: str | None = None
     device: str = ""
     """Where training runs."""
@@ -100,7 +102,9 @@ class Status:
     def start_hint(self) -> StartHint:
         """How to start a game of this run."""
         game = self.spec.game if self.spec else None
-        return start_hint(game, self.config.server.host, self.port)
+        config, older = self.config, self.tempest_port
+        tempest = None if older is None else (config.tempest.host, older)
+        return start_hint(game, config.server.host, self.port, tempest)
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from server.play.game_messages import GameEpisode, GameFailure, GameOptions
+from server.play.game_messages import GameEpisode, GameOptions
 from server.play.games import Games
 from understudy_client.experts import find
 
@@ -33,8 +33,9 @@ class EvaluatedEpisodes:
     """None where the expert was not asked, or where the environment has none."""
     frames: int
     """That the training games had played."""
-    stuck: int = 0
-    """Games that did nothing for longer than an episode may take, and were killed."""
+    missing: int
+    """Episodes of the network that were asked for and not played: their games are given up, or
+    ended with one that the server's limit cut."""
 
 
 class Evaluator:
@@ -45,29 +46,26 @@ class Evaluator:
         """`options`: those of the training games."""
         options = replace(options, episodes=None, frames=None, log_dir=None, seed=seed, rounds=True)
         self._wait = wait
-        self._clients = 0
-        self._student = Games(
-            replace(options, role="eval", expert="none", weaken=0.0, evaluates=False)
-        )
+        options = replace(options, evaluates=False)
+        self._student = Games(replace(options, role="eval", expert="none", weaken=0.0))
         self._teacher: Games | None = None
         if find(options.env, options.expert) is not None:
-            self._teacher = Games(replace(options, role="eval_expert", evaluates=False))
+            self._teacher = Games(replace(options, role="eval_expert"))
 
     @property
-    def failures(self) -> list[GameFailure]:
-        """What ended a game before its time."""
-        return [failure for games in self._all for failure in games.failures]
+    def players(self) -> list[Games]:
+        """The games of the network, and those of the expert where there are any."""
+        return [self._student] if self._teacher is None else [self._student, self._teacher]
 
     @property
     def troubles(self) -> list[str]:
         """What games say that are without the server now."""
-        return [text for games in self._all for text in games.troubles]
+        return [text for games in self.players for text in games.troubles]
 
     def start(self, episodes: int = EPISODES) -> None:
         """Start as many games as `episodes` can use."""
-        self._clients = min(CLIENTS, episodes)
-        for games in self._all:
-            games.start(self._clients)
+        for games in self.players:
+            games.start(min(CLIENTS, episodes))
 
     def evaluate(self, training: Games, episodes: int, *, expert: bool) -> EvaluatedEpisodes:
         """Wait until all training games are held (or have ended), and play so many episodes of the
@@ -80,30 +78,15 @@ class Evaluator:
         for games in playing:
             games.go(episodes)
         # None leaves before all are through: for the server it is one evaluation.
-        stuck = 0
         for word, order in (("done", Games.leave), ("left", None)):
             while not all(games.all_said(word) for games in playing):
                 self._wait()
-                stuck = sum(games.kill_stuck(word) for games in playing)
             for games in playing:
                 if order is not None:
                     order(games)
         student, *teacher = (games.episodes() for games in playing)
-        if stuck:
-            self._replace()
-        return EvaluatedEpisodes(student, teacher[0] if teacher else [], training.frames, stuck)
-
-    def _replace(self) -> None:
-        """Start new games in place of those of which one was killed."""
-        for games in self._all:
-            if games.kill_stuck(""):
-                games.stop()
-                new = Games(games.options)
-                new.start(self._clients)
-                if games is self._student:
-                    self._student = new
-                else:
-                    self._teacher = new
+        missing = episodes - len(student)
+        return EvaluatedEpisodes(student, teacher[0] if teacher else [], training.frames, missing)
 
     def dismiss_expert(self) -> None:
         """The expert is not evaluated again: its games end."""
@@ -111,7 +94,7 @@ class Evaluator:
             self._teacher.stop()
 
     def stop(self) -> None:
-        for games in self._all:
+        for games in self.players:
             games.stop()
 
     def __enter__(self) -> Evaluator:
@@ -119,7 +102,3 @@ class Evaluator:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    @property
-    def _all(self) -> list[Games]:
-        return [self._student] if self._teacher is None else [self._student, self._teacher]

@@ -32,7 +32,7 @@ STUDENT, TEACHER = "eval", "eval_expert"
 MOST = 100
 """Episodes of a role in an evaluation, at most, where games do not announce more."""
 
-RETURN_S = 10.0
+RETURN_S = 15.0
 """A game that left before it had played what it announced may come back in this time: it may have
 lost its connection, or had an episode cut."""
 

@@ -195,7 +195,7 @@ class Supervisor:
         self.publisher.update(device=preflight.check(self.config))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
-        self.publisher.update(port=self.port)
+        self.publisher.update(port=self.port, tempest_port=self.tempest_port)
         self._endpoints.open()
         self._game.decide_known()
         self._metrics.wait(self.config.metrics.every_s)

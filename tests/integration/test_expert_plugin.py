@@ -17,6 +17,7 @@ from server.gateway import expert_plugin
 from server.gateway.expert_plugin import ExpertPlugin, Situation, find
 from server.gateway.tempest import TempestContext
 from server.gateway.tempest_expert import knob, nearest_level, recommend
+from server.ipc.messages import FinishedEpisode
 from tests.support.frame_loop import EXPERT_ACTION, World
 from tests.support.worlds import DQN, EXPERT, SPEC
 
@@ -88,7 +89,7 @@ class Older(TempestContext):
     def __init__(self, header: bytes) -> None:
         self.header = header
 
-    def encode(self, _action: Any, _actor: int) -> bytes:
+    def encode(self, _action: Any, _actor: int, _explored: bool) -> bytes:
         return b""
 
 
@@ -174,7 +175,7 @@ def test_eval_expert_role_repeats_the_last_advice_where_there_is_none() -> None:
     alone = world.player(role="eval_expert")
     alone.frame()
     world.frame_loop.run()
-    expert.row = np.array([3, -0.25, 0.75])
+    expert.row = ADVICE
     alone.frame()
     world.frame_loop.run()
     world.frame_loop.expert = None

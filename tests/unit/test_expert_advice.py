@@ -37,7 +37,7 @@ class Lives:
     def __init__(self, lives: int) -> None:
         self.lives = lives
 
-    def encode(self, _action: Any, _actor: int) -> bytes:
+    def encode(self, _action: Any, _actor: int, _explored: bool) -> bytes:
         return b""
 
     @staticmethod

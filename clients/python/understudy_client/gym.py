@@ -56,15 +56,15 @@ def play(
     expert: Expert | None = None,
     episodes: int | None = None,
     frames: int | None = None,
-    seed: int | None = None,
-    seed_stride: int = 1,
+    seed: int | Callable[[int], int] | None = None,
     on_episode: Callable[[Episode], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> None:
     """Play until `episodes` are complete, `frames` actions are taken, or `stop()` is true.
 
     expert: its action is sent as the recommendation with every frame.
-    seed: episode i is reset with seed + i * seed_stride; None leaves seeding to the environment.
+    seed: episode i is reset with seed + i, or with seed(i) where it is a function; None leaves
+        seeding to the environment.
     on_episode: called after each complete episode.
 
     An episode that is cut by a lost connection is played again from its beginning and counts
@@ -75,7 +75,7 @@ def play(
     actions = action_space(env.action_space)
     index = taken = 0
     while (episodes is None or index < episodes) and (frames is None or taken < frames):
-        episode = Episode(index, None if seed is None else seed + index * seed_stride)
+        episode = Episode(index, seed(index) if callable(seed) else _plus(seed, index))
         left = None if frames is None else frames - taken
         try:
             complete = _episode(env, client, actions, expert, episode, left, stop)
@@ -90,6 +90,10 @@ def play(
         index += 1
         if on_episode is not None:
             on_episode(episode)
+
+
+def _plus(seed: int | None, index: int) -> int | None:
+    return None if seed is None else seed + index
 
 
 def _episode(

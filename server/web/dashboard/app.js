@@ -36,9 +36,12 @@ const controls = new Controls(() => {
   return refresh();
 });
 
+/** Charts that are not there yet; optional ones come when one of their lines has a number. */
 function buildCharts() {
   for (const place of document.querySelectorAll("[data-charts]")) {
     for (const spec of CHARTS[place.dataset.charts]) {
+      const wanted = !spec.optional || spec.lines.some(({ key }) => there(page.state?.last[key]));
+      if (!wanted || page.charts.some((chart) => chart.spec === spec)) continue;
       const chart = new Chart(spec);
       page.charts.push(chart);
       place.append(chart.figure);
@@ -162,6 +165,7 @@ function showRestarts(row, restarts) {
 }
 
 function showCharts() {
+  buildCharts();
   const { history, state } = page;
   const marks = history.marks();
   const span = Number(by("span").value);
