@@ -239,7 +239,7 @@ def _print_summary(env: str, console: Console, summary: dict[str, Any]) -> None:
         ("frames", f"{summary['frames']:,} ({summary['frames_per_s']:,.0f} a second)"),
         ("updates", f"{summary['updates']:,} ({summary['updates_per_s']:,.0f} a second)"),
         ("replay", f"{buffer['frac_dqn']:.1%} dqn, {buffer['frac_expert']:.1%} expert"),
-        ("transitions dropped", f"{summary['transitions_dropped']}"),
+        ("transitions dropped", f"{summary['transitions_dropped'] + summary['steps_in_flight']}"),
         attributed(summary),
     ):  # fmt: skip
         table.add_row(name, text)

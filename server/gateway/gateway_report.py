@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -37,13 +39,12 @@ def gateway_report(
     report = GatewayReport(
         index=index,
         frames={},
-        stored=0,
         clients=len(connections),
         slots=0,
         errors=dict(errors),
         turns=0,
-        turn_p50_ms=0.0,
-        turn_p99_ms=0.0,
+        turn_p50_ms=math.nan,
+        turn_p99_ms=math.nan,
         stalls=stalls,
         misreads=older.misreads.count,
         game=older.numbers.take(),
@@ -51,6 +52,7 @@ def gateway_report(
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,
         findings=findings,
+        time=time.monotonic(),
     )
     return report if run is None else _of_run(report, run, connections, watch)
 
@@ -67,7 +69,6 @@ def _of_run(
     return replace(
         report,
         frames=loop.frames,
-        stored=loop.stored,
         slots=loop.slots,
         turns=times.turns,
         turn_p50_ms=p50_ms,
@@ -77,7 +78,7 @@ def _of_run(
         # Not gone before what it played is told: that is in `episodes` from the same turn on.
         evaluating=watch.games([*connections, *cast(Any, loop.leaving)], loop.table),
         run_frames=run.frames,
-        expert_failures=loop.expert.failures if loop.expert else 0,
+        expert_failures=run.expert_failures,
         sessions=[each.number for each in playing],
         played=_played(loop, playing),
         turn_buckets=times.buckets,

@@ -174,8 +174,6 @@ class GatewayReport:
     index: int
     frames: dict[str, int]
     """Frames answered, by role."""
-    stored: int
-    """Steps handed to the ring."""
     clients: int
     slots: int
     errors: dict[str, int]
@@ -183,7 +181,8 @@ class GatewayReport:
     turns: int
     turn_p50_ms: float
     turn_p99_ms: float
-    """From the first frame of a loop turn to the last answer of it."""
+    """From the first frame of a loop turn to the last answer of it; NaN where there was no turn in
+    the interval."""
     stalls: int
     """How often the ring was full and reading stopped."""
     policy_version: int
@@ -196,7 +195,7 @@ class GatewayReport:
     run_frames: int = 0
     """Stored frames of the whole run, all gateways together."""
     expert_failures: int = 0
-    """How often the server's own expert failed, since it was loaded."""
+    """How often the server's own expert failed."""
     sessions: list[int] = field(default_factory=list)
     """Of the connections that play now."""
     played: npt.NDArray[np.int64] = field(default_factory=_nobody)
@@ -209,6 +208,8 @@ class GatewayReport:
     """What all of them took together."""
     findings: list[Finding] = field(default_factory=list)
     """What is worth a warning and was found in the interval."""
+    time: float = 0.0
+    """When all of this was so, by `time.monotonic`."""
     game: GameReport = field(default_factory=lambda: GameReport())
     misreads: int = 0
     """Times that an older client for Tempest was found to read replies of another length."""
@@ -328,17 +329,14 @@ class DumpWritten:
 
 @dataclass(frozen=True)
 class WriteRecording:
-    """The supervisor to the trainer: write all rows that came in to this file, a recording (see
-    agent.recording). The trainer answers with RecordingWritten."""
-
-    path: str
+    """The supervisor to the trainer: finish the recording (Task.recording; agent.recorder). The
+    trainer answers with RecordingWritten."""
 
 
 @dataclass(frozen=True)
 class RecordingWritten:
     """The trainer: the recording was written, or why not."""
 
-    path: str
     error: str | None = None
 
 

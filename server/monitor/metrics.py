@@ -206,14 +206,21 @@ REGISTRY: tuple[Metric, ...] = (
         "steps_completed",
         "steps",
         GAUGE,
-        "steps completed by the gateways since the start, less those lost with a gateway",
+        "steps completed by the gateways since the start, less those lost with a gateway: "
+        "steps_stored + steps_in_flight",
     ),
     Metric("steps_stored", "steps", COUNTER, "steps added to the replay"),
     Metric(
-        "transitions_dropped",
+        "steps_in_flight",
         "steps",
         GAUGE,
-        "steps completed and not stored; during play, those on their way are among them",
+        "complete steps on their way to the replay, in gateways and step rings, at this moment",
+    ),
+    Metric(
+        "transitions_dropped",
+        "steps",
+        COUNTER,
+        "complete steps that will never be in the replay: steps_lost",
     ),
     Metric(
         "loss", "", GAUGE, "the loss that is minimized: loss_td + loss_continuous + loss_imitation"
@@ -345,4 +352,8 @@ RENAMED = {"went_back": "rollbacks"}
 
 def with_current_names(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row that an earlier revision may have written, with the names of today."""
-    return {RENAMED.get(name, name): value for name, value in row.items()}
+    found = {RENAMED.get(name, name): value for name, value in row.items()}
+    if "steps_in_flight" not in found and "transitions_dropped" in found:
+        # It was the difference of counters of two moments, steps in flight among it.
+        found["transitions_dropped"] = found.get("steps_lost")
+    return found

@@ -36,9 +36,12 @@ SUMMARY: dict[str, tuple[str, str]] = {
 _HEAD = """# Metrics
 
 Every number that a run writes to `metrics.jsonl` (one row for each interval, `metrics.every_s`) and
-to `summary.json`. A mean over no rows is `null`, never 0. A counter only rises; it counts from the
-start of the server (`updates_skipped`, `rollbacks`, `rows_unkept` and `checkpoints_failed` from the
-start of its trainer). This page is made by `python -m server.monitor.metrics_doc >
+to `summary.json`. A mean over no rows is `null`, never 0. A counter only rises, whichever process
+dies; it counts from the start of the server. Numbers that belong together are of one moment:
+`frames`, `steps_completed`, `steps_stored` and `steps_in_flight` are looked at together when a row
+is made, and a rate is taken from two counts and the times at which these were taken. Rows of
+earlier revisions have no `steps_in_flight`; their `transitions_dropped` was a difference of two
+moments and means nothing. This page is made by `python -m server.monitor.metrics_doc >
 docs/metrics.md`.
 
 | metric | unit | kind | meaning |

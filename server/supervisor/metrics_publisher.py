@@ -8,7 +8,7 @@ import time
 from collections import deque
 
 from config.models import Config
-from server.ipc.inflight import InFlight
+from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import GatewayReport, TrainerReport
 from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
@@ -85,18 +85,16 @@ class MetricsPublisher:
         """An interval has passed."""
         return time.monotonic() >= self._next
 
-    def publish(self, lost: InFlight, base_frames: int | None) -> None:
+    def publish(self, lost: InFlight, steps: StepCounts, base_frames: int | None) -> None:
         """Make a row and publish it. `lost`: steps and frames that were in flight in processes that
-        died. `base_frames`: stored frames before this start; None while that is not known."""
+        died. `steps`: since the start. `base_frames`: stored frames before it; None while that is
+        not known."""
         self._collector.lost = lost
         self._look()
-        self.row = row = self._collector.row()
+        self.row = row = self._collector.row(steps, base_frames)
         row["warnings"] = float(len(self._status.warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         row["disk_free_bytes"] = free_bytes(self._folder.path)
-        if not row["frames"]:
-            # No report of the trainer yet: a resumed run has some all the same.
-            row["frames"] = math.nan if base_frames is None else float(base_frames)
         learnt = row.get("updates_per_s", 0.0) > 0
         self.last |= {
             name: value

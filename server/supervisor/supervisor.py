@@ -252,7 +252,8 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        self._metrics.publish(self._processes.lost, self._base_frames)
+        processes = self._processes
+        self._metrics.publish(processes.lost, processes.step_counts, self._base_frames)
         if self.on_row:
             self.on_row(self.last)
 
@@ -287,9 +288,9 @@ class Supervisor:
             self._reported.discard(index)
             self.publisher.update(ready=False)
             self._clients.gone(index)
-            rings = self._processes.rings
-            self._collector.gone(index, rings[index].steps if rings else 0)
+            self._collector.gateway_gone(index)
         else:
+            self._collector.trainer_gone()
             self.trainer.lost()
         self._restart(child, loss)
 
