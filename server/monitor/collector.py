@@ -86,7 +86,7 @@ class MetricsCollector:
         self.episodes += len(training)
         self._games_of_late.extend(report.game.finished)
         now = Moment(time.time(), time.monotonic(), report.run_frames, report.policy_version)
-        return self.evaluations.report(index, report.evaluating, report.episodes, now)
+        return self.evaluations.report(report.index, report.evaluating, report.episodes, now)
 
     def gateway_gone(self, index: int) -> None:
         """A gateway has died: what it counted stays, its connections do not."""
