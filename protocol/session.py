@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol import codec
-from protocol.checks import check_frame, check_frames
+from protocol.checks import check_frame, check_frames, no_advice
 from protocol.errors import LocalError, RemoteError
 from protocol.framing import MessageReader
 from protocol.messages import (
@@ -30,6 +30,9 @@ from protocol.messages import (
 from protocol.spaces import GameSpec, check_name
 from protocol.tempest_headers import header_of
 from protocol.tokens import Token
+
+MAX_EPISODES = 1_000_000
+"""Episodes of evaluation that a connection may announce."""
 
 MAX_SLOTS = 4096
 """Games on one connection: each holds an observation in the server's memory."""
@@ -99,6 +102,7 @@ class ServerSession:
         "_older",
         "_reader",
         "_token",
+        "_unadvised",
         "awaiting",
         "first",
         "hello",
@@ -119,6 +123,8 @@ class ServerSession:
     ) -> None:
         """`advised`: the server has an expert of its own, so that the role eval_expert need not
         recommend anything. `older`: what to do with an older client for Tempest that came here."""
+        self._unadvised = bytearray()
+        """For each slot in the role eval_expert, 1 while its episode has no recommendation."""
         self._advised = advised
         self._older = older
         self.state = State.AWAIT_HELLO
@@ -255,6 +261,12 @@ class ServerSession:
         check_name("client", hello.client)
         if not 1 <= hello.slots <= MAX_SLOTS:
             raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
+        if hello.episodes is not None and not 1 <= hello.episodes <= MAX_EPISODES:
+            raise RemoteError(
+                "bad_hello",
+                f"episodes: expected 1 to {MAX_EPISODES}, or nil, got {hello.episodes}; it is how "
+                "many episodes of evaluation this connection will play",
+            )
         if spec.observation_bytes > self._max_message_bytes:
             raise RemoteError(
                 "bad_hello",
@@ -266,6 +278,7 @@ class ServerSession:
         self.next_seq = [0] * hello.slots
         self.awaiting = bytearray(hello.slots)
         self.first = bytearray(b"\x01" * hello.slots)
+        self._unadvised = bytearray(b"\x01" * hello.slots)
         return hello
 
     def _check_frame(self, frame: Frame) -> None:
@@ -286,7 +299,9 @@ class ServerSession:
         assert spec is not None
         assert hello is not None
         first = bool(self.first[slot])
-        check_frame(frame, spec, hello.role, first=first, advised=self._advised)
+        check_frame(frame, spec, first=first)
+        if hello.role == "eval_expert" and not self._advised:
+            self._expect_advice(slot, first, frame.status == RUNNING, frame.expert is not None)
         self.next_seq[slot] = frame.seq + 1
         self.awaiting[slot] = 1
         self.first[slot] = frame.status != RUNNING
@@ -300,12 +315,23 @@ class ServerSession:
             raise _out_of_order("all slots", self.next_seq[0], frames.seq)
         assert self.spec is not None
         assert self.hello is not None
-        running = check_frames(
-            frames, self.spec, self.hello.role, self.first, advised=self._advised
-        )
+        running, recommended = check_frames(frames, self.spec, self.first)
+        if self.hello.role == "eval_expert" and not self._advised:
+            for slot in range(slots):
+                first = bool(self.first[slot])
+                self._expect_advice(slot, first, bool(running[slot]), bool(recommended[slot]))
         self.next_seq[0] = frames.seq + 1
         self.awaiting[:] = b"\x01" * slots
         self.first[:] = (~running).tobytes()
+
+    def _expect_advice(self, slot: int, first: bool, running: bool, recommended: bool) -> None:
+        """The expert alone plays: an episode must have a recommendation. Errors: RemoteError."""
+        if recommended and running:
+            self._unadvised[slot] = 0
+        elif not running:
+            if self._unadvised[slot] and not first:
+                raise no_advice()
+            self._unadvised[slot] = 1
 
     def _use(self, *, vectorized: bool) -> None:
         if self.vectorized is None:

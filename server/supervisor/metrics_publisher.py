@@ -17,7 +17,7 @@ from server.monitor.tensorboard import TensorBoardWriter
 from server.monitor.watches import CONFIG_IDS, ClockWatch, SampleWatch, config_findings
 from server.run.directory import RunDirectory
 from server.run.disk import Writes, free_bytes
-from server.run.evaluations import Evaluation
+from server.run.evaluation import Evaluation
 from server.run.logs import LogFile
 from server.run.metrics_log import plain
 

@@ -116,9 +116,11 @@ class Supervisor:
         )
         """What can be asked of the trainer."""
         found = Evaluations(evaluated)
-        self._evaluations = EvaluationRecorder(config, folder, found, processes, status, writes)
         self._collector = collector = MetricsCollector(found)
         self._clients = clients = Clients()
+        self._evaluations = EvaluationRecorder(
+            config, folder, found, processes, status, writes, clients
+        )
         self._metrics = MetricsPublisher(config, folder, collector, clients, status, writes)
         self._settling = Settling(self.poll)
         self._game = GameChoice(folder, processes, status, writes)
@@ -181,7 +183,7 @@ class Supervisor:
         return self._collector.episodes
 
     @property
-    def training_games(self) -> int:
+    def training_games(self) -> list[Joined]:
         """Connections of games in training."""
         return self._clients.training
 
@@ -232,7 +234,7 @@ class Supervisor:
                 self._lost(child, how)
             for child, loss in self._processes.start_due():
                 self._restart(child, loss)
-        self._evaluations.close_if_over(self._take_in_all)
+        self._evaluations.poll(self._take_in_all)
         self.trainer.request_wanted()
         if self._metrics.due:
             self._metrics.wait(self.config.metrics.every_s)
@@ -324,12 +326,8 @@ class Supervisor:
 
     def _on_gateway_report(self, report: GatewayReport) -> None:
         self._reported.add(report.index)
-        for evaluation in self._metrics.add_gateway_report(report):
-            self._evaluations.record(evaluation)
-        self.publisher.update(
-            ready=len(self._reported) == len(self._processes.gateways),
-            evaluating=self._evaluations.found.under_way,
-        )
+        self._evaluations.add(self._metrics.add_gateway_report(report))
+        self.publisher.update(ready=len(self._reported) == len(self._processes.gateways))
 
     def _on_ready(self, message: Ready) -> None:
         """The trainer is ready. The first time, write down where the run goes on from."""
@@ -390,6 +388,7 @@ class Supervisor:
         checkpoint is written, the trainer."""
         deadline = time.monotonic() + STOP_S
         self.end_games()
+        self._evaluations.close()
         self._processes.trainer.send(Stop())
         self._processes.end(self._processes.trainer, deadline, self._take_in)
         self._publish_row()
