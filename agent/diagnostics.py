@@ -134,7 +134,8 @@ class Diagnostics:
                 "q_mean": _ratio(q[i], count[i]),
                 "reward_mean": _ratio(reward[i], count[i]),
                 "weight_mean": _ratio(weight[i], count[i]),
-                "weight_ess": _ratio(weight[i] ** 2, count[i] * weight_squared[i]),
+                # Rounding makes it more than 1 where all weights are equal.
+                "weight_ess": min(_ratio(weight[i] ** 2, count[i] * weight_squared[i]), 1.0),
                 "grad_norm": norms[i],
                 "grad_share": _ratio(0.0 if math.isnan(norms[i]) else norms[i], measured_norm),
             }

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from agent.finding import Finding
 from agent.heads import HeadNumbers
 from config.models import ImitationConfig, LearnerConfig
 
@@ -64,6 +65,10 @@ def value_bound(reward_max: float, learner: LearnerConfig, imitation: ImitationC
     return reward_max / (1 - learner.gamma) + imitation.margin + learner.huber_delta
 
 
+BEYOND, GROWING, DEAD = "values_beyond_bound", "values_growing", "head_dead"
+"""Ids of what is found here; that of a head has its name behind it."""
+
+
 class ValueWatch:
     """Watches the largest |Q|: whether it exceeds what rewards can add up to, and whether it grows
     without bound."""
@@ -74,50 +79,58 @@ class ValueWatch:
         self._beyond_since: int | None = None
         self._levels: deque[float] = deque(maxlen=GROWTHS + 1)
         self._next = growth_every
-        self._said: set[str] = set()
-        self.drifting = False
-        """A warning holds."""
+        self._found: list[Finding] = []
 
-    def look(self, updates: int, q_max: float, bound: float) -> list[str]:
-        """The warnings that are new after so many updates. `q_max`: the largest |Q| since the last
-        look, NaN without any. `bound`: of `value_bound`; NaN where there is none."""
+    @property
+    def drifting(self) -> bool:
+        """Something was found at the last look."""
+        return bool(self._found)
+
+    def look(self, updates: int, q_max: float, bound: float) -> list[Finding]:
+        """What holds after so many updates. `q_max`: the largest |Q| since the last look, NaN
+        without any: then what held before holds on. `bound`: of `value_bound`; NaN where there is
+        none."""
         if math.isnan(q_max):
-            return []
-        found = []
+            return self._found
+        growing = [one for one in self._found if one.id == GROWING]
+        self._found = []
         if q_max > bound:
             since = self._beyond_since = (
                 updates if self._beyond_since is None else self._beyond_since
             )
-            if updates - since >= self._lasting and "beyond" not in self._said:
-                self._said.add("beyond")
-                found.append(
-                    f"values drift: Q is up to {q_max:.3g}, but the rewards so far can add up to "
-                    f"{bound:.3g} at most; lower learner.learning_rate or learner.gamma, or let "
-                    "the target network follow more slowly"
+            if updates - since >= self._lasting:
+                self._found.append(
+                    Finding(
+                        BEYOND,
+                        f"values drift: Q is up to {q_max:.3g}, but the rewards so far can add up "
+                        f"to {bound:.3g} at most",
+                        "lower learner.learning_rate or learner.gamma, or let the target network "
+                        "follow more slowly",
+                    )
                 )
         else:
             self._beyond_since = None
-            self._said.discard("beyond")
         if updates >= self._next:
             self._next = updates + self._every
             self._levels.append(q_max)
-            if self._growing():
-                if "growing" not in self._said:
-                    self._said.add("growing")
-                    found.append(
-                        f"values drift: the largest Q has grown from {self._levels[0]:.3g} to "
-                        f"{q_max:.3g} and keeps growing; check whether rewards grow, and lower "
-                        "learner.learning_rate, or let the target network follow more slowly"
-                    )
-            else:
-                self._said.discard("growing")
-        self.drifting = bool(self._said)
-        return found
+            growing = [self._growth(q_max)] if self._growing() else []
+        self._found += growing
+        return self._found
+
+    def _growth(self, q_max: float) -> Finding:
+        return Finding(
+            GROWING,
+            f"values drift: the largest Q has grown from {self._levels[0]:.3g} to {q_max:.3g} and "
+            "keeps growing",
+            "check whether rewards grow, and lower learner.learning_rate, or let the target "
+            "network follow more slowly",
+        )
 
     def rolled_back(self, updates: int) -> None:
         """The learner is another one from now on, after so many updates."""
         self._beyond_since, self._next = None, updates + self._every
         self._levels.clear()
+        self._found = []
 
     def _growing(self) -> bool:
         levels = list(self._levels)
@@ -134,34 +147,32 @@ class HeadWatch:
         """`lasting`: updates."""
         self._lasting = lasting
         self._since: dict[str, int] = {}
-        self._said: set[str] = set()
+        self.found: list[Finding] = []
+        """At the last look: one for each dead head."""
 
-    @property
-    def dead(self) -> int:
-        """Heads of which a warning holds."""
-        return len(self._said)
-
-    def look(self, updates: int, heads: Iterable[HeadNumbers]) -> list[str]:
-        """The warnings that are new after so many updates."""
-        found = []
+    def look(self, updates: int, heads: Iterable[HeadNumbers]) -> list[Finding]:
+        """What holds after so many updates."""
+        found = self.found = []
         for head in heads:
             fault = _fault(head)
             if fault is None:
                 self._since.pop(head.name, None)
-                self._said.discard(head.name)
                 continue
             since = self._since.setdefault(head.name, updates)
-            if updates - since >= self._lasting and head.name not in self._said:
-                self._said.add(head.name)
+            if updates - since >= self._lasting:
                 found.append(
-                    f"the head {head.name!r} is dead: for {updates - since:,} updates {fault}; "
-                    "resume from a checkpoint from before, with a lower learner.learning_rate"
+                    Finding(
+                        f"{DEAD}_{head.name}",
+                        f"the head {head.name!r} is dead: for {updates - since:,} updates {fault}",
+                        "resume from a checkpoint from before, with a lower learner.learning_rate",
+                    )
                 )
         return found
 
     def rolled_back(self) -> None:
         """The learner is another one from now on."""
         self._since.clear()
+        self.found = []
 
 
 def _fault(head: HeadNumbers) -> str | None:

@@ -13,6 +13,7 @@ from protocol.framing import LENGTH_BYTES, framed
 from protocol.messages import (
     ACTION,
     CLIENT_TYPES,
+    HELLO_LATER,
     PROTOCOL_VERSION,
     ROLES,
     SERVER_TYPES,
@@ -60,7 +61,9 @@ def encode(message: ClientMessage | ServerMessage | VersionError) -> bytes:
 
 def encode_hello(fields: HelloFields) -> bytes:
     """HELLO as it travels."""
-    return encode(Hello(msgspec.Raw(_encode(fields))))
+    values = {name: getattr(fields, name) for name in fields.__struct_fields__}
+    said = {k: v for k, v in values.items() if k not in HELLO_LATER or v != HELLO_LATER[k]}
+    return encode(Hello(msgspec.Raw(_encode(said))))
 
 
 def encode_action(
@@ -112,7 +115,7 @@ def _bad_hello(error: Exception) -> RemoteError:
         "bad_hello",
         f"HELLO: {in_words(error)}; expected a map with protocol ({PROTOCOL_VERSION}), client, "
         "game, observation, actions, and if need be rewards, slots, token, role "
-        f"({', '.join(ROLES)})",
+        f"({', '.join(ROLES)}), realtime",
     )
 
 

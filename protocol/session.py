@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol import codec
-from protocol.checks import check_frame, check_frames
+from protocol.checks import check_frame, check_frames, no_advice
 from protocol.errors import LocalError, RemoteError
 from protocol.first_message import MAX_VALUES, look
 from protocol.framing import MessageReader
@@ -30,7 +30,11 @@ from protocol.messages import (
     Ping,
 )
 from protocol.spaces import GameSpec, check_name
+from protocol.tempest_headers import header_of
 from protocol.tokens import Token
+
+MAX_EPISODES = 1_000_000
+"""Episodes of evaluation that a connection may announce."""
 
 MAX_SLOTS = 4096
 """Games on one connection: each holds an observation in the server's memory."""
@@ -45,8 +49,8 @@ def stream_number(session: _Number, slot: _Number) -> _Number:
     return session << SLOT_BITS | slot
 
 
-def session_of(stream: int) -> int:
-    """The session of a stream."""
+def session_of(stream: _Number) -> _Number:
+    """The session of a stream; of one, or of arrays."""
     return stream >> SLOT_BITS
 
 
@@ -97,8 +101,10 @@ class ServerSession:
     __slots__ = (
         "_advised",
         "_max_message_bytes",
+        "_older",
         "_reader",
         "_token",
+        "_unadvised",
         "awaiting",
         "first",
         "hello",
@@ -110,11 +116,19 @@ class ServerSession:
     )
 
     def __init__(
-        self, *, max_message_bytes: int, token: str | None = None, advised: bool = False
+        self,
+        *,
+        max_message_bytes: int,
+        token: str | None = None,
+        advised: bool = False,
+        older: str = "set tempest.port, and let it connect there",
     ) -> None:
         """`advised`: the server has an expert of its own, so that the role eval_expert need not
-        recommend anything."""
+        recommend anything. `older`: what to do with an older client for Tempest that came here."""
+        self._unadvised = bytearray()
+        """For each slot in the role eval_expert, 1 while its episode has no recommendation."""
         self._advised = advised
+        self._older = older
         self.state = State.AWAIT_HELLO
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
@@ -151,9 +165,14 @@ class ServerSession:
         """
         payloads = self._reader.feed(data)
         while self.state is not State.CLOSED and (payload := next(payloads, None)) is not None:
-            if self.state is State.AWAIT_HELLO:
-                self._look_at_first(payload)
-            message = codec.decode_client(payload)
+            try:
+                if self.state is State.AWAIT_HELLO:
+                    self._look_at_first(payload)
+                message = codec.decode_client(payload)
+            except RemoteError:
+                if self.state is State.AWAIT_HELLO and header_of(payload) is not None:
+                    raise self._older_client() from None
+                raise
             # The frame path first: it runs tens of thousands of times a second.
             if type(message) is Frame:
                 if self.state is not State.PLAYING:
@@ -204,6 +223,14 @@ class ServerSession:
             raise LocalError("all slots were answered twice")
         self.awaiting[:] = bytes(len(self.awaiting))
 
+    def _older_client(self) -> RemoteError:
+        """Its first bytes, 00 00 and a length of two bytes, are a length of ours."""
+        return RemoteError(
+            "not_understudy",
+            "expected HELLO, got what looks like a frame of tempest_ai, an older client for "
+            f"arcade Tempest; {self._older}",
+        )
+
     def _advance(self, event: str) -> None:
         after = TRANSITIONS[self.state].get(event)
         if after is None:
@@ -253,6 +280,12 @@ class ServerSession:
         check_name("client", hello.client)
         if not 1 <= hello.slots <= MAX_SLOTS:
             raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
+        if hello.episodes is not None and not 1 <= hello.episodes <= MAX_EPISODES:
+            raise RemoteError(
+                "bad_hello",
+                f"episodes: expected 1 to {MAX_EPISODES}, or nil, got {hello.episodes}; it is how "
+                "many episodes of evaluation this connection will play",
+            )
         if spec.observation_bytes > self._max_message_bytes:
             raise RemoteError(
                 "bad_hello",
@@ -264,6 +297,7 @@ class ServerSession:
         self.next_seq = [0] * hello.slots
         self.awaiting = bytearray(hello.slots)
         self.first = bytearray(b"\x01" * hello.slots)
+        self._unadvised = bytearray(b"\x01" * hello.slots)
         return hello
 
     def _check_frame(self, frame: Frame) -> None:
@@ -284,7 +318,9 @@ class ServerSession:
         assert spec is not None
         assert hello is not None
         first = bool(self.first[slot])
-        check_frame(frame, spec, hello.role, first=first, advised=self._advised)
+        check_frame(frame, spec, first=first)
+        if hello.role == "eval_expert" and not self._advised:
+            self._expect_advice(slot, first, frame.status == RUNNING, frame.expert is not None)
         self.next_seq[slot] = frame.seq + 1
         self.awaiting[slot] = 1
         self.first[slot] = frame.status != RUNNING
@@ -298,12 +334,23 @@ class ServerSession:
             raise _out_of_order("all slots", self.next_seq[0], frames.seq)
         assert self.spec is not None
         assert self.hello is not None
-        running = check_frames(
-            frames, self.spec, self.hello.role, self.first, advised=self._advised
-        )
+        running, recommended = check_frames(frames, self.spec, self.first)
+        if self.hello.role == "eval_expert" and not self._advised:
+            for slot in range(slots):
+                first = bool(self.first[slot])
+                self._expect_advice(slot, first, bool(running[slot]), bool(recommended[slot]))
         self.next_seq[0] = frames.seq + 1
         self.awaiting[:] = b"\x01" * slots
         self.first[:] = (~running).tobytes()
+
+    def _expect_advice(self, slot: int, first: bool, running: bool, recommended: bool) -> None:
+        """The expert alone plays: an episode must have a recommendation. Errors: RemoteError."""
+        if recommended and running:
+            self._unadvised[slot] = 0
+        elif not running:
+            if self._unadvised[slot] and not first:
+                raise no_advice()
+            self._unadvised[slot] = 1
 
     def _use(self, *, vectorized: bool) -> None:
         if self.vectorized is None:

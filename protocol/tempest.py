@@ -2,12 +2,12 @@
 replies to bytes. No I/O. docs/tempest.md describes it.
 
     connection   00 00, then frames
-    frame        u16 big-endian length, header, n float32 big-endian
+    frame        u16 big-endian length, header (protocol.tempest_headers), n float32 big-endian
     reply        fire, zap, knob (i8 each); 5 bytes: start-advanced flag, start level (u8 each)
 
 The client says neither what game it plays nor how its replies are to look: `tempest_spec` and
-`Replies` are what the server assumes. It sends no HELLO; `TempestSession` makes one from its first
-frame.
+`Replies` are what the server assumes of its header. It sends no HELLO; `TempestSession` makes one
+from its first frame.
 """
 
 from __future__ import annotations
@@ -25,40 +25,27 @@ from protocol.errors import LocalError, RemoteError
 from protocol.messages import MAX_SEQ, PROTOCOL_VERSION, RUNNING, TERMINATED, HelloFields
 from protocol.session import State
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation, Part
-
-HEADER = np.dtype(
-    [
-        ("n", ">u2"),
-        ("subjective", ">f8"),
-        ("objective", ">f8"),
-        ("game_state", "u1"),
-        ("game_mode", "u1"),
-        ("done", "u1"),
-        ("frame", ">u2"),
-        ("score", ">u4"),
-        ("save", "u1"),
-        ("fire", "u1"),
-        ("zap", "u1"),
-        ("spinner", ">i2"),
-        ("target", ">i2"),
-        ("player", "u1"),
-        ("open", "u1"),
-        ("expert_fire", "u1"),
-        ("expert_zap", "u1"),
-        ("level", "u1"),
-    ]
+from protocol.tempest_headers import (
+    HEADER_39,
+    HEADERS,
+    VALUE_BYTES,
+    Header,
+    Phase,
+    check_length,
+    recognized,
 )
-"""What stands before a frame's values. `fire`, `zap` and `spinner` are the last reply as the client
-understood it; `target` is the segment that its expert aims at."""
 
-_PARTS = Struct(">HddBBBHIBBBhhBBBBB")
+HEADER = HEADER_39.dtype
+"""What stands before the values of the newest clients. `fire`, `zap` and `spinner` are the last
+reply as the client understood it; `target` is the segment that its expert aims at."""
 
 LEAD = b"\x00\x00"
 """The first bytes of a connection."""
 
+_HELLO = b"\x92\x01"
+"""The first bytes of the protocol's HELLO behind its length. No frame has so many values."""
+
 LENGTH_BYTES = 2
-VALUE_BYTES = 4
-MIN_LENGTH = HEADER.itemsize + VALUE_BYTES
 
 AHEAD_BYTES = LENGTH_BYTES + 0xFFFF
 """What a client may send before its frame is answered: one frame of any length. It is read from
@@ -66,7 +53,8 @@ again when the answer is on its way."""
 
 GAME = "tempest"
 CLIENT = "tempest_ai"
-REWARDS = ("objective", "subjective")
+REWARDS = HEADER_39.rewards
+"""What the reward of the newest clients is made of."""
 
 MAX_SPINNER = 0.9
 SCALE = 32
@@ -78,16 +66,17 @@ _ONE = 0x3F800000
 infinity are the largest."""
 
 
-def tempest_spec(values: int, spinner: str) -> GameSpec:
+def tempest_spec(values: int, spinner: str, rewards: tuple[str, ...] = REWARDS) -> GameSpec:
     """The game as a network sees it: so many values; which buttons are pressed (fire x 2 + zap);
-    and the knob, as a number ("continuous") or as one of LEVELS ("levels")."""
+    and the knob, as a number ("continuous") or as one of LEVELS ("levels"). `rewards`: of the
+    client's header."""
     knob: Head = (
         Discrete("spinner", len(LEVELS))
         if spinner == "levels"
         else Continuous("spinner", -MAX_SPINNER, MAX_SPINNER, 1)
     )
     shape = Observation("float32", (values,))
-    return GameSpec(GAME, shape, (Discrete("buttons", 4), knob), REWARDS).checked()
+    return GameSpec(GAME, shape, (Discrete("buttons", 4), knob), rewards).checked()
 
 
 class Replies:
@@ -120,15 +109,20 @@ class TempestFrame(NamedTuple):
     obs: memoryview
     """Little-endian, like all that is stored; valid until the next frame is taken."""
     rewards: list[float]
-    """By component, in the order of REWARDS."""
+    """By component, in the order of the spec."""
     status: int
     header: memoryview
-    """As it came: an item of HEADER."""
+    """As it came."""
     save: bool
     """The client asks for a checkpoint."""
     expert_zaps: bool
     first: bool
     """It begins an episode."""
+    told: tuple[int, int, int]
+    """Fire, zap and turn of the last reply, as the client understood it."""
+    phase: Phase
+    score: int
+    level: int
 
 
 class TempestSession:
@@ -141,6 +135,7 @@ class TempestSession:
     __slots__ = (
         "_awaiting",
         "_bits",
+        "_elsewhere",
         "_first",
         "_led",
         "_rest",
@@ -148,19 +143,24 @@ class TempestSession:
         "_spinner",
         "_unsigned",
         "_values",
+        "header",
         "hello",
         "sent_wrong_token",
         "spec",
         "state",
     )
 
-    def __init__(self, spinner: str) -> None:
-        """`spinner`: "continuous" or "levels"."""
+    def __init__(self, spinner: str, elsewhere: str = "server.port") -> None:
+        """`spinner`: "continuous" or "levels"; `elsewhere`: where clients of the protocol connect,
+        for one that came here."""
         self.state = State.AWAIT_HELLO
+        self.header: Header | None = None
+        """Of this client; None before its first frame."""
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
         self.sent_wrong_token = False
         self._spinner = spinner
+        self._elsewhere = elsewhere
         self._rest = bytearray()
         self._led = False
         self._awaiting = False
@@ -212,6 +212,12 @@ class TempestSession:
         rest += data
         if not self._led and len(rest) >= len(LEAD):
             self._check_lead()
+        if self.header is None and rest[LENGTH_BYTES : LENGTH_BYTES + len(_HELLO)] == _HELLO:
+            raise RemoteError(
+                "not_understudy",
+                "expected a frame of an older client for Tempest, got the HELLO of another client; "
+                f"it connects to {self._elsewhere}",
+            )
         while (
             self._led
             and not self._awaiting
@@ -219,7 +225,7 @@ class TempestSession:
             and len(rest) >= (end := LENGTH_BYTES + self._length(rest))
         ):
             if self.state is State.AWAIT_HELLO:
-                yield self._open((end - LENGTH_BYTES - HEADER.itemsize) // VALUE_BYTES)
+                yield self._open(bytes(rest[LENGTH_BYTES:end]))
             if self.state is not State.PLAYING:
                 return
             payload = bytes(rest[LENGTH_BYTES:end])
@@ -263,7 +269,7 @@ class TempestSession:
             raise RemoteError(
                 "not_understudy",
                 f"expected the bytes 00 00 that an older client for Tempest begins with, got "
-                f"{lead.hex(' ')}; other games connect to server.port",
+                f"{lead.hex(' ')}; other games connect to {self._elsewhere}",
             )
         del self._rest[: len(LEAD)]
         self._led = True
@@ -273,24 +279,22 @@ class TempestSession:
         length = data[0] << 8 | data[1]
         if length == 0:
             raise RemoteError("message_empty", "expected a frame, got a length of 0")
-        if self.spec is not None:
-            expected = HEADER.itemsize + self.spec.observation_bytes
+        if self.header is None:
+            check_length(length)
+        else:
+            expected = self.header.size + VALUE_BYTES * len(self._values)
             if length != expected:
                 raise RemoteError(
                     "observation_size",
-                    f"expected frames of {self.spec.observation_size} values ({expected} bytes) "
+                    f"expected frames of {len(self._values)} values ({expected} bytes) "
                     f"like this connection's first, got a length of {length}",
                 )
-        elif length < MIN_LENGTH or (length - HEADER.itemsize) % VALUE_BYTES:
-            raise RemoteError(
-                "message_malformed",
-                f"expected a frame of {HEADER.itemsize} bytes and {VALUE_BYTES} for each value, "
-                f"got a length of {length}",
-            )
         return length
 
-    def _open(self, values: int) -> HelloFields:
-        self.spec = spec = tempest_spec(values, self._spinner)
+    def _open(self, payload: bytes) -> HelloFields:
+        self.header = header = recognized(payload)
+        values = (len(payload) - header.size) // VALUE_BYTES
+        self.spec = spec = tempest_spec(values, self._spinner, header.rewards)
         self._values = np.empty(values, np.float32)
         self._bits = self._values.view(np.uint32)
         self._unsigned = np.empty(values, np.uint32)
@@ -306,25 +310,26 @@ class TempestSession:
         return self.hello
 
     def _frame(self, payload: memoryview) -> TempestFrame:
-        parts = _PARTS.unpack_from(payload)
-        n, subjective, objective, done, save, zaps = (parts[i] for i in (0, 1, 2, 5, 8, 16))
-        if n != len(self._values):
+        assert self.header is not None
+        header = self.header.fields(payload)
+        if header.n != len(self._values):
             raise RemoteError(
                 "message_malformed",
-                f"expected {len(self._values)} values as the length of the frame says, got n = {n}",
+                f"expected {len(self._values)} values as the length of the frame says, got n = "
+                f"{header.n}",
             )
-        if done not in (0, 1):
+        if header.done not in (0, 1):
             raise RemoteError(
-                "unknown_status", f"expected done 0 or 1, got {done}; see docs/tempest.md"
+                "unknown_status", f"expected done 0 or 1, got {header.done}; see docs/tempest.md"
             )
-        for name, reward in zip(REWARDS, (objective, subjective), strict=True):
+        for name, reward in zip(self.header.rewards, header.rewards, strict=True):
             if not -MAX_VALUE <= reward <= MAX_VALUE:  # written so that NaN fails
                 raise RemoteError(
                     "reward_not_finite",
-                    f"expected an {name} reward from -{MAX_VALUE:g} to {MAX_VALUE:g}, got {reward}",
+                    f"expected a {name} reward from -{MAX_VALUE:g} to {MAX_VALUE:g}, got {reward}",
                 )
         values = self._values
-        values[:] = np.frombuffer(payload, ">f4", offset=HEADER.itemsize)
+        values[:] = np.frombuffer(payload, ">f4", offset=self.header.size)
         np.bitwise_and(self._bits, 0x7FFFFFFF, out=self._unsigned)
         if self._unsigned.max() > _ONE:
             raise self._bad_value()
@@ -336,15 +341,19 @@ class TempestSession:
         frame = TempestFrame(
             self._seq,
             values.data.cast("B"),
-            [objective, subjective],
-            TERMINATED if done else RUNNING,
-            payload[: HEADER.itemsize],
-            save != 0,
-            zaps != 0,
+            header.rewards,
+            TERMINATED if header.done else RUNNING,
+            payload[: self.header.size],
+            header.save != 0,
+            header.expert_zap != 0,
             self._first,
+            header.told,
+            header.phase,
+            header.score,
+            header.level,
         )
         self._seq += 1
-        self._first = done != 0
+        self._first = header.done != 0
         self._awaiting = True
         return frame
 
@@ -359,6 +368,7 @@ class TempestSession:
 
 
 def header_fields(rows: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
-    """Headers as they came, uint8 [n, HEADER.itemsize], as an array [n] for each field."""
-    items = rows.view(HEADER)[:, 0]
-    return {name: items[name] for name in HEADER.names or ()}
+    """Headers as they came, all of one kind, uint8 [n, size], as an array [n] for each field."""
+    header = next(header for header in HEADERS if header.size == rows.shape[1])
+    items = rows.view(header.dtype)[:, 0]
+    return {name: items[name] for name in header.names}

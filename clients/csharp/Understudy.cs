@@ -82,6 +82,8 @@ namespace Understudy
         public int Slots = 1;
         /// <summary>"train", "eval" (the network alone) or "eval_expert" (the expert alone).</summary>
         public string Role = "train";
+        /// <summary>The game goes on by itself (a person plays it) and never waits for the trainer.</summary>
+        public bool Realtime = false;
         /// <summary>The server's token, where it asks for one.</summary>
         public string Token;
 
@@ -544,7 +546,7 @@ namespace Understudy
             Packer p = new Packer();
             bool rewards = game.Rewards.Length != 1 || game.Rewards[0] != "reward";
             int keys = 5 + (rewards ? 1 : 0) + (game.Slots != 1 ? 1 : 0) + (game.Token != null ? 1 : 0)
-                + (game.Role != "train" ? 1 : 0);
+                + (game.Role != "train" ? 1 : 0) + (game.Realtime ? 1 : 0);
             p.Array(2).Int(1).Map(keys);
             p.Str("protocol").Int(1).Str("client").Str(game.Client).Str("game").Str(game.Name);
             p.Str("observation").Array(2).Str(game.Dtype).Array(game.Shape.Length);
@@ -567,6 +569,7 @@ namespace Understudy
             if (game.Slots != 1) { p.Str("slots").Int(game.Slots); }
             if (game.Token != null) { p.Str("token").Str(game.Token); }
             if (game.Role != "train") { p.Str("role").Str(game.Role); }
+            if (game.Realtime) { p.Str("realtime").Bool(true); }
             return p.Message();
         }
 

@@ -46,6 +46,8 @@ var rewards := ["reward"]
 var slots := 1
 ## "train", "eval" (the network alone) or "eval_expert" (the expert alone).
 var role := "train"
+## The game goes on by itself (a person plays it) and never waits for the trainer.
+var realtime := false
 ## The server's token, where it asks for one.
 var token = null
 
@@ -178,6 +180,8 @@ func encode_hello() -> PackedByteArray:
 	}
 	if token != null:
 		fields["token"] = token
+	if realtime:
+		fields["realtime"] = true
 	return _framed([1, fields])
 
 

@@ -141,7 +141,7 @@ local function pack_action(heads, action)
 end
 
 -- HELLO. `spec` has client, game, observation {dtype, shape}, actions {heads}, and perhaps
--- rewards {names}; `more` may have role and token.
+-- rewards {names}; `more` may have role, token and realtime.
 function understudy.hello(spec, more)
   local heads = {}
   for i, one in ipairs(spec.actions) do
@@ -152,6 +152,7 @@ function understudy.hello(spec, more)
     {"protocol", understudy.PROTOCOL}, {"client", spec.client}, {"game", spec.game},
     {"observation", spec.observation}, {"actions", heads}, {"rewards", spec.rewards or {"reward"}},
     {"slots", 1}, {"role", more.role or "train"}, {"token", more.token},
+    {"realtime", more.realtime or nil},
   }
   local parts, count = {}, 0
   for _, field in ipairs(fields) do
@@ -250,7 +251,8 @@ end
 -- A session that reconnects. `transport` has open(host, port) giving an object with read() (what
 -- has arrived, "" for nothing), write(bytes) (false when the other side is gone) and close(); now()
 -- in seconds; sleep(seconds); and `survives`, whether this program lives on when it writes to a
--- connection that is closed. `options`: host, port, role, token, timeout_s, give_up_s.
+-- connection that is closed. `options`: host, port, role, token, realtime,
+-- timeout_s, give_up_s.
 function understudy.session(spec, options, transport)
   local self = {settings = {}, session = nil, server = nil}
   local timeout_s, give_up_s = options.timeout_s or 300, options.give_up_s or 60
@@ -399,6 +401,13 @@ function understudy.mame.open(host, port)
   }
 end
 
+-- Whether the emulation keeps to the clock of the arcade machine, as it does for a person. With
+-- -nothrottle it runs as fast as it can, and can wait.
+function understudy.mame.throttled()
+  local good, throttled = pcall(function() return manager.machine.video.throttled end)
+  return good and throttled == true
+end
+
 -- A process that writes to a closed connection is sent SIGPIPE, and ends of it unless whoever started
 -- it had it ignored. Linux tells; elsewhere it is not known.
 local function ignores_sigpipe()
@@ -496,6 +505,7 @@ local function say(text) io.stderr:write("understudy: ", text, "\n") end
 -- and when the server refuses or is gone, MAME exits.
 function understudy.play(spec, episode)
   local options = understudy.options()
+  options.realtime = understudy.mame.throttled()
   local log = options.log and assert(io.open(options.log, "a"))
   if log then log:setvbuf("line") end
   local frames = 0

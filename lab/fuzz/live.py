@@ -170,7 +170,7 @@ class _Trial:
     def _violations(self, before: int) -> list[str]:
         """What is broken of the server, in words. before: bytes of the gateways at first."""
         broken = []
-        if lost := self._server.row["transitions_dropped"]:
+        if lost := self._server.row["transitions_dropped"] + self._server.row["steps_in_flight"]:
             broken.append(f"expected no step to be lost, {lost} were")
         if _gateways() != self._gateways:
             broken.append("expected the gateway to live on, it is another process now")

@@ -20,6 +20,7 @@ from protocol.framing import LENGTH_BYTES, framed
 from protocol.messages import HelloFields
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from protocol.tempest import HEADER, LEAD
+from protocol.tempest_headers import HEADERS, PLAYING, Header
 
 GOLDEN = Path(__file__).parents[2] / "tests/golden/wire.json"
 """Every message as bytes; seeds too, in a checkout."""
@@ -56,7 +57,7 @@ class Mutator:
         self._seed = seed
         self._messages = _messages()
         self._games = [_game(spec) for spec in SPECS]
-        self._older = [_older_game(values) for values in (1, 4, 195)]
+        self._older = [_older_game(values, form) for values in (1, 4, 195) for form in HEADERS]
 
     def make(self, number: int) -> tuple[int, bytes, random.Random]:
         """The kind of a stream, its bytes, and a generator for splitting it."""
@@ -214,12 +215,13 @@ def _game(spec: GameSpec) -> list[bytes]:
     return [hello, *(msgspec.msgpack.encode(m) for m in [*messages, [4, 1], [5]])]
 
 
-def _older_game(values: int) -> list[bytes]:
+def _older_game(values: int, form: Header) -> list[bytes]:
     """Frames of an older client for Tempest, with their lengths."""
     frames = []
     for number in range(3):
-        header = np.zeros(1, HEADER)
-        header["n"], header["objective"], header["done"] = values, 1.5, number == 1
+        header = np.zeros(1, form.dtype)
+        header["n"], header[form.rewards[0]], header["done"] = values, 1.5, number == 1
+        header["game_state"], header["game_mode"] = 4, PLAYING
         payload = header.tobytes() + np.linspace(-1, 1, values).astype(">f4").tobytes()
         frames.append(len(payload).to_bytes(2, "big") + payload)
     return frames

@@ -20,6 +20,7 @@ from protocol.messages import HelloFields, Welcome
 from protocol.spaces import Discrete, GameSpec, Observation
 from protocol.tempest import HEADER, LEAD
 from protocol.tempest import LENGTH_BYTES as TEMPEST_LENGTH_BYTES
+from protocol.tempest_headers import PLAYING
 from server.net.plain_messages import message, receive_exactly
 
 EPISODE_FRAMES = 997
@@ -187,6 +188,7 @@ def tempest_frame(spec: GameSpec, rng: np.random.Generator) -> bytearray:
     header = np.zeros(1, HEADER)
     header["n"] = spec.observation_size
     header["objective"], header["subjective"] = 50.0, -1.0
+    header["game_state"], header["game_mode"] = 4, PLAYING
     header["target"], header["player"] = rng.integers(16, size=2)
     header["expert_fire"] = 1
     values = rng.uniform(-1, 1, spec.observation_size).astype(">f4")

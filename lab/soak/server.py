@@ -110,5 +110,5 @@ class SoakServer:
         if code:
             return [f"expected the server to end in order, got exit code {code}"]
         summary = json.loads((self.run / "summary.json").read_text())
-        dropped = summary["transitions_dropped"]
-        return [f"expected no step to be lost, {dropped} were"] if dropped else []
+        missing = summary["transitions_dropped"] + summary["steps_in_flight"]
+        return [f"expected no step to be lost, {missing} were"] if missing else []

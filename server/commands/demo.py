@@ -19,8 +19,10 @@ from config.load import ConfigError
 from config.options import add_arguments as add_config
 from server.arguments import positive, share
 from server.commands.demo_run import attributed, conduct, print_next, reached
-from server.play.attribution import Attribution, compare, load_dump, load_logs
+from server.play.attribution import Attribution, compare, load_dump, load_logs, without
+from server.play.client_options import add_failure_options
 from server.play.evaluator import Evaluator
+from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
 from server.play.games import Games
 from server.signals import SignalFlag, stop_flag
@@ -80,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the expert's actions that are replaced by random ones, 0 to 1",
     )
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
+    add_failure_options(parser)
     add_config(parser, preset="demo")
 
 
@@ -102,8 +105,10 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
     def wait() -> None:
         supervisor.poll(0.05)
         keys.poll()
-        _check_all_is_well(stop, games, evaluator)
+        notice.tell(games, *evaluator.players)
+        _check_all_is_well(stop, games, *evaluator.players)
 
+    notice = FailureNotice("demo")
     evaluator = Evaluator(_options(args, supervisor), wait)
     console.print(f"the game: {args.env}: {ABOUT[args.env.rpartition(':')[2]]}")
     with (
@@ -126,7 +131,8 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
         played = evaluator.evaluate(games, FINAL_EPISODES, expert=True)
         supervisor.settle()  # so that the screen shows what is known now
         screen.note("comparing the games' logs with the replay")
-        attribution = _check(supervisor, logs)
+        notice.summary(games, *evaluator.players)
+        attribution = _check(supervisor, logs, games.unlogged)
         screen.note("done")
     updates = trained["updates"]
     student, teacher = ([e.return_ for e in each] for each in (played.student, played.teacher))
@@ -147,12 +153,12 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
     }
 
 
-def _check_all_is_well(stop: SignalFlag, *players: Games | Evaluator) -> None:
+def _check_all_is_well(stop: SignalFlag, *players: Games) -> None:
     if stop.set:
         raise DemoError("interrupted before the end")
     for one in players:
-        if one.failures:
-            raise DemoError(one.failures[0].message)
+        if one.all_given_up:
+            raise DemoError(f"all games were given up; the last: {one.failures[-1].message}")
 
 
 def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> GameOptions:
@@ -166,6 +172,9 @@ def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> G
         seed=supervisor.config.run.seed,
         token=token.get_secret_value() if token else None,
         own=supervisor.config.server.tls_cert,
+        evaluates=True,
+        restarts=args.restarts,
+        hang_s=args.hang_after,
         **more,
     )
 
@@ -193,8 +202,9 @@ def _train(
             games.hold()
             answered = games.asked
             played = evaluator.evaluate(games, EVAL_EPISODES, expert=due == 0)
-            mean = statistics.fmean(episode.return_ for episode in played.student)
-            curve.append([supervisor.steps, mean])
+            if played.student:
+                mean = statistics.fmean(episode.return_ for episode in played.student)
+                curve.append([supervisor.steps, mean])
             held += time.monotonic() - start if begin else 0.0
             while due is not None and due <= games.frames:
                 # The last one is yet to come, when all is learnt.
@@ -207,11 +217,12 @@ def _train(
     return begin, held, curve
 
 
-def _check(supervisor: Supervisor, logs: Path) -> Attribution:
-    """Compare every answer that the games logged with the replay."""
+def _check(supervisor: Supervisor, logs: Path, unlogged: set[int]) -> Attribution:
+    """Compare every answer that the games logged with the replay. `unlogged`: sessions of games
+    that were killed, and have left no log."""
     dump = logs / "replay.npz"
     supervisor.trainer.dump(str(dump))
-    return compare(load_logs(logs), load_dump(dump))
+    return compare(load_logs(logs), without(load_dump(dump), unlogged))
 
 
 def _print_summary(env: str, console: Console, summary: dict[str, Any]) -> None:
@@ -228,7 +239,7 @@ def _print_summary(env: str, console: Console, summary: dict[str, Any]) -> None:
         ("frames", f"{summary['frames']:,} ({summary['frames_per_s']:,.0f} a second)"),
         ("updates", f"{summary['updates']:,} ({summary['updates_per_s']:,.0f} a second)"),
         ("replay", f"{buffer['frac_dqn']:.1%} dqn, {buffer['frac_expert']:.1%} expert"),
-        ("transitions dropped", f"{summary['transitions_dropped']}"),
+        ("transitions dropped", f"{summary['transitions_dropped'] + summary['steps_in_flight']}"),
         attributed(summary),
     ):  # fmt: skip
         table.add_row(name, text)

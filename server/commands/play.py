@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from server.arguments import parse_address, positive
-from server.play.client_options import add_connection_options, token_of
+from server.play.client_options import add_connection_options, add_failure_options, token_of
 from server.play.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
-from server.play.game_messages import GameEpisode, GameFailure, GameOptions
+from server.play.failure_notice import FailureNotice
+from server.play.game_messages import GameEpisode, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
@@ -51,9 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="train",
         help="train; eval: the network plays alone; eval_expert: the expert does (%(default)s)",
     )
+    add(
+        "--realtime",
+        action="store_true",
+        help="the games go on by themselves, with a person at the controls for example: they never "
+        "wait for the trainer",
+    )
     add("--episodes", type=positive, help="stop after this many, all games together")
     add("--frames", type=positive, help="stop after this many, all games together")
-    add("--seed", type=int, help="episode i of all games is reset with seed + i")
+    add(
+        "--seed",
+        type=int,
+        help="episode i of all games is reset with seed + i; one in which a game failed is tried "
+        "again with another seed",
+    )
     add(
         "--expert",
         metavar="MODULE:FUNCTION",
@@ -87,18 +99,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
+    add_failure_options(parser)
     add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
 
 
 class _Stop(Exception):
-    """Somebody wants this to end, or a game has failed."""
+    """Somebody wants this to end."""
 
 
 def main(args: argparse.Namespace) -> int:
     """Play until the episodes or frames are through, the server refuses, or a signal comes.
 
-    Returns the exit code: 0, 1 where a game failed, 2 for a wrong option.
+    Returns the exit code: 0, 1 where all games were given up, 2 for a wrong option.
     """
     if args.policy is not None:
         return _play_policy(args)
@@ -108,6 +121,7 @@ def main(args: argparse.Namespace) -> int:
             host=args.connect[0],
             port=args.connect[1],
             role=args.role,
+            realtime=args.realtime,
             episodes=args.episodes,
             frames=args.frames,
             seed=args.seed,
@@ -116,6 +130,9 @@ def main(args: argparse.Namespace) -> int:
             token=token_of(args),
             tls=args.tls,
             ca=args.ca,
+            evaluates=args.role == "train",
+            restarts=args.restarts,
+            hang_s=args.hang_after,
         )
         tls_of(options)  # before any game is started
         if args.eval_every and args.role != "train":
@@ -144,6 +161,7 @@ class _Play:
         self._answered = 0
         """The newest evaluation that was made because the server asked for it."""
         self._absence = OutageNotice()
+        self._notice = FailureNotice("play")
         self._expert: str | None = None
         """What the expert scored, once it has been evaluated."""
 
@@ -180,14 +198,12 @@ class _Play:
                             shown = len(done)
                             print(summary(done[-20:], "the last "), flush=True)
         done += games.episodes()
-        failures = self._failures()
-        if done or not failures:
+        failed = games.all_given_up
+        self._notice.tell(*self._players())
+        if done or not failed:
             print(f"{summary(done)}, {time.monotonic() - start:.1f} s", flush=True)
-        if failures:
-            # One server refuses all games for one reason: once is enough.
-            print(f"understudy play: {failures[0].message}", file=sys.stderr)
-            return 1
-        return 0
+        self._notice.summary(*self._players())
+        return 1 if failed else 0
 
     def _start_evaluator(self, stack: ExitStack) -> Evaluator:
         """Games for evaluations, from now until `stack` ends."""
@@ -205,8 +221,9 @@ class _Play:
         if first:
             evaluator.dismiss_expert()
             self._expert = mean_return(played.teacher)
+        missing = f" ({played.missing} missing: incomplete)" if played.missing else ""
         print(
-            f"evaluation after {played.frames} frames, {len(played.student)} episodes: "
+            f"evaluation after {played.frames} frames, {len(played.student)} episodes{missing}: "
             f"network {mean_return(played.student)}, expert {self._expert}",
             flush=True,
         )
@@ -217,14 +234,15 @@ class _Play:
         self._check()
 
     def _check(self) -> None:
-        if self._stop.is_set() or self._failures():
+        self._notice.tell(*self._players())
+        if self._stop.is_set():
             raise _Stop
         troubles = self._games.troubles + (self._evaluator.troubles if self._evaluator else [])
         if line := self._absence.line(troubles, time.monotonic()):
             print(line, flush=True)
 
-    def _failures(self) -> list[GameFailure]:
-        return self._games.failures + (self._evaluator.failures if self._evaluator else [])
+    def _players(self) -> list[Games]:
+        return [self._games, *(self._evaluator.players if self._evaluator else [])]
 
 
 def _play_policy(args: argparse.Namespace) -> int:
@@ -256,14 +274,18 @@ def summary(episodes: Sequence[GameEpisode], prefix: str = "") -> str:
 
 
 def mean_return(episodes: Sequence[GameEpisode]) -> str:
-    """The mean return of some episodes with its standard error; "none" without any."""
-    if not episodes:
-        return "none"
-    returns = [episode.return_ for episode in episodes]
-    spread = ""
+    """The mean return of some episodes with its standard error, "none" without any; apart from it
+    those that were cut."""
+    cut = [episode.return_ for episode in episodes if episode.cut]
+    returns = [episode.return_ for episode in episodes if not episode.cut]
+    text = "none"
+    if returns:
+        text = f"{statistics.fmean(returns):.1f}"
     if len(returns) > 1:
-        spread = f" +- {statistics.stdev(returns) / math.sqrt(len(returns)):.1f}"
-    return f"{statistics.fmean(returns):.1f}{spread}"
+        text += f" +- {statistics.stdev(returns) / math.sqrt(len(returns)):.1f}"
+    if cut:
+        text += f" ({len(cut)} episodes cut by the server's limit, at {statistics.fmean(cut):.1f})"
+    return text
 
 
 @contextmanager

@@ -114,8 +114,14 @@ def _(server: ServerUnderTest) -> None:
 def _(server: ServerUnderTest) -> None:
     with server.welcomed() as wire:
         play(wire, frame(0))
-    with server.welcomed(rewards=["reward"], slots=1, role="train") as wire:
+    with server.welcomed(rewards=["reward"], slots=1, role="train", realtime=False) as wire:
         play(wire, frame(0))
+
+
+@case("hello-realtime", "1 HELLO", "a game in real time plays like any other")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(realtime=True) as wire:
+        play(wire, frame(0), frame(1), frame(2, status=1), frame(3))
 
 
 @case("hello-token", "1 HELLO", "a token that is missing or wrong is refused before all else")
@@ -262,6 +268,34 @@ def _(server: ServerUnderTest) -> None:
             if got[4] != 2:
                 raise RuleBroken(f"expected actor 2, got {got}")
         play(wire, frame(20, status=1))
+
+
+@case("eval-expert-gaps", "Roles", "eval_expert: between recommendations the last one is repeated")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(role="eval_expert") as wire:
+        for episode in range(2):
+            seq, neutral = 5 * episode, [0, 0.0, [0.0, 0.0]]
+            expected = [neutral, EXPERT, EXPERT, neutral]
+            sent = [
+                frame(seq),
+                frame(seq + 1, expert=EXPERT),
+                frame(seq + 2),
+                frame(seq + 3, expert=neutral),
+            ]
+            for wanted, one in zip(expected, sent, strict=True):
+                wire.send(*one)
+                got = wire.next(12, "ACTION")
+                if got[3] != wanted or got[4] != 2:
+                    raise RuleBroken(f"expected {wanted} of the expert, got {got}")
+            play(wire, frame(seq + 4, status=1))
+
+
+@case("eval-announced", "1 HELLO", "episodes and evaluates may be announced")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(evaluates=True) as wire:
+        play(wire, frame(0))
+    with server.welcomed(role="eval", episodes=1, slots=2) as wire:
+        play(wire, frame(0), frame(1, status=1))
 
 
 @case("extra-keys", "Later versions", "unknown keys of HELLO are ignored")

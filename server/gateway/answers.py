@@ -50,7 +50,7 @@ def encode_answers(
             answers.append(
                 codec.encode_action(entry.slot, seqs[i], action, tags[i], version, bool(dice[i]))
                 if entry.context is None
-                else entry.context.encode(action, tags[i])
+                else entry.context.encode(action, tags[i], bool(dice[i]))
             )
         i += entry.n
     return answers

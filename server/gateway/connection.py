@@ -130,6 +130,8 @@ class GameConnection(asyncio.Protocol):
         self.rows: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self.number = 0
         """The session's number, unique in a run; 0 before WELCOME."""
+        self.announced: int | None = None
+        """Episodes of evaluation that the client said it would play here."""
         self._transport: asyncio.Transport | None = None
         self._peer = self.address = ""
         """`address`: whom it counts for (server.net.rate_limits)."""
@@ -240,6 +242,11 @@ class GameConnection(asyncio.Protocol):
     def silent(self) -> bool:
         """It has not said who it is."""
         return self.session.state is State.AWAIT_HELLO and not self.ending
+
+    @property
+    def paused(self) -> bool:
+        """It is not read from."""
+        return self._paused_since is not None
 
     @property
     def peer(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from agent.finding import Finding
 from protocol.errors import RemoteError
 from server.net.rate_limits import AddressLimits
 
@@ -17,6 +18,7 @@ class ConnectionLog:
     def __init__(self, addresses: AddressLimits, max_frames_per_address: float | None) -> None:
         self.errors: Counter[str] = Counter()
         """Connections that ended in an error, by code."""
+        self._found: dict[str, Finding] = {}
         self._addresses = addresses
         self._max_frames = max_frames_per_address
 
@@ -37,9 +39,21 @@ class ConnectionLog:
 
     def throttled(self, peer: str, address: str) -> None:
         """The address has sent as many frames as it may, and is not read from for a moment."""
-        more = self._addresses.log.suffix(address)
-        if more is not None:
-            log.warning(
-                "%s: %s is limited to %g frames/s (server.max_frames_per_address)%s",
-                peer, address, self._max_frames or 0, more,
-            )  # fmt: skip
+        self.find(
+            Finding(
+                "address_limited",
+                f"games of {address} wait ({peer} is one): it sends more than the "
+                f"{self._max_frames or 0:g} frames/s that an address may",
+                "raise server.max_frames_per_address, or play fewer games from there",
+            )
+        )
+
+    def find(self, finding: Finding) -> None:
+        """Something is worth a warning (`server.monitor.warnings`)."""
+        self._found[finding.id] = finding
+
+    def take_findings(self) -> list[Finding]:
+        """What was found since the last call."""
+        found = [*self._found.values()]
+        self._found.clear()
+        return found

@@ -35,7 +35,7 @@ class FrameClient(Protocol):
 class FrameContext(Protocol):
     """What the adapter of another format keeps with a frame until the frame is answered."""
 
-    def encode(self, action: Sequence[Part] | None, actor: int) -> bytes:
+    def encode(self, action: Sequence[Part] | None, actor: int, explored: bool) -> bytes:
         """The answer in the adapter's format; an action of None ends an episode."""
 
     @staticmethod

@@ -17,13 +17,14 @@ from protocol.session import ServerSession
 from server.gateway import admission
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
+from server.gateway.evaluation_watch import EvaluationWatch
 from server.gateway.game_settings import GameSettings
 from server.gateway.gateway_report import gateway_report
 from server.gateway.gateway_run import GatewayRun
 from server.gateway.handshake import SERVER_NAME, Handshakes, SessionNumbers
 from server.gateway.shutdown import drain, stopping
 from server.gateway.supervisor_link import SupervisorLink
-from server.gateway.tempest import replies
+from server.gateway.tempest import OlderClients, replies, where_older
 from server.gateway.turn_scheduler import TurnScheduler
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import Changed, Evaluate, ExpertRatio, Open, Refused, Settle, Stop
@@ -45,8 +46,12 @@ class Gateway:
         writer: PipeWriter,
         heartbeat: Heartbeat,
         loop: asyncio.AbstractEventLoop,
+        ports: tuple[int, int | None] = (0, None),
     ) -> None:
+        """`ports`: where clients of the protocol connect, and where older ones for Tempest do."""
         self.config = config
+        self.elsewhere = f"port {ports[0]} (server.port)"
+        self._older = where_older(ports[1])
         self.now: Callable[[], float] = loop.time
         self.soon: Callable[..., Any] = loop.call_soon
         self.later: Callable[..., Any] = loop.call_later
@@ -61,6 +66,7 @@ class Gateway:
         self._run: GatewayRun | None = None
         self.addresses = AddressLimits(server.max_frames_per_address, self.now)
         self.log = ConnectionLog(self.addresses, server.max_frames_per_address)
+        self.older = OlderClients(self.log)
         self._link = SupervisorLink(writer, index, loop, self.stop)
         self._settings = GameSettings(server.settings)
         self._scheduler = TurnScheduler(loop, self._connections, self._note_evaluation, self._crash)
@@ -71,8 +77,11 @@ class Gateway:
             self._settings,
             self._connections,
             self._note_evaluation,
+            self._episode_limit,
         )
-        self._evaluating = False
+        self._watch = EvaluationWatch()
+        self._evaluating = (0, 0)
+        """Slots of evaluation that the supervisor has been told of."""
         self._expert_ratio = config.expert.ratio.start
         """Where evaluations decide it: the supervisor says it."""
         self._stopping = False
@@ -97,6 +106,7 @@ class Gateway:
             max_message_bytes=self.config.server.max_message_bytes,
             token=self._token,
             advised=self.config.expert.plugin is not None,
+            older=self._older,
         )
 
     def opened(self, connection: GameConnection) -> TokenBucket | None:
@@ -137,6 +147,9 @@ class Gateway:
         now = self.now()
         for connection in list(self._connections):
             connection.check(now)
+        if self._run is not None:
+            table = self._run.frame_loop.table
+            self._watch.look(self._connections, table, self.config.evaluation, now)
         self._loop.call_later(SWEEP_S, self.sweep)
 
     # The run.
@@ -154,11 +167,16 @@ class Gateway:
         return acting_params_at(expert, self.config.exploration, self.run_frames, evaluated_ratio)
 
     def _note_evaluation(self) -> None:
-        """When the first game of evaluation has come, and when the last one has gone, the
-        supervisor hears of it at once: both may happen within one interval."""
+        """When a game of evaluation has come, and when one has gone, the supervisor hears of it at
+        once: both may happen within one interval."""
         if self._run is not None and self._run.frame_loop.evaluating != self._evaluating:
             self._evaluating = self._run.frame_loop.evaluating
             self.send_report()
+
+    def _episode_limit(self) -> tuple[int, float]:
+        """Frames and seconds that an episode of evaluation may have."""
+        limits = self.config.evaluation
+        return limits.episode_frames, limits.episode_s
 
     def report(self) -> None:
         """Report now, and again after each interval: how long turns took is of the interval."""
@@ -177,8 +195,11 @@ class Gateway:
                 self._connections,
                 self.log.errors,
                 self._scheduler.stalls,
+                self.older,
                 self._acting_params(),
                 self._run,
+                self._watch,
+                self.log.take_findings(),
             )
         )
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ActingParams
+from agent.finding import Finding
 from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
+from server.gateway.evaluation_watch import EvaluationWatch
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
+from server.gateway.tempest import OlderClients
 from server.ipc.messages import GatewayReport
 
 
@@ -21,8 +27,11 @@ def gateway_report(
     connections: Iterable[GameConnection],
     errors: Mapping[str, int],
     stalls: int,
+    older: OlderClients,
     acting: ActingParams,
     run: GatewayRun | None,
+    watch: EvaluationWatch,
+    findings: list[Finding],
 ) -> GatewayReport:
     """What a gateway says of itself. It takes the episodes that have finished: each is reported
     once."""
@@ -30,23 +39,29 @@ def gateway_report(
     report = GatewayReport(
         index=index,
         frames={},
-        stored=0,
         clients=len(connections),
         slots=0,
         errors=dict(errors),
         turns=0,
-        turn_p50_ms=0.0,
-        turn_p99_ms=0.0,
+        turn_p50_ms=math.nan,
+        turn_p99_ms=math.nan,
         stalls=stalls,
+        misreads=older.misreads.count,
+        game=older.numbers.take(),
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,
+        findings=findings,
+        time=time.monotonic(),
     )
-    return report if run is None else _of_run(report, run, connections)
+    return report if run is None else _of_run(report, run, connections, watch)
 
 
 def _of_run(
-    report: GatewayReport, run: GatewayRun, connections: list[GameConnection]
+    report: GatewayReport,
+    run: GatewayRun,
+    connections: list[GameConnection],
+    watch: EvaluationWatch,
 ) -> GatewayReport:
     loop, times = run.frame_loop, run.frame_loop.times
     playing = [each for each in connections if len(each.rows)]
@@ -54,16 +69,16 @@ def _of_run(
     return replace(
         report,
         frames=loop.frames,
-        stored=loop.stored,
         slots=loop.slots,
         turns=times.turns,
         turn_p50_ms=p50_ms,
         turn_p99_ms=p99_ms,
         policy_version=run.policy.version,
         episodes=loop.episodes.take(),
-        slots_by_role=loop.slots_by_role,
+        # Not gone before what it played is told: that is in `episodes` from the same turn on.
+        evaluating=watch.games([*connections, *cast(Any, loop.leaving)], loop.table),
         run_frames=run.frames,
-        expert_failures=loop.expert.failures if loop.expert else 0,
+        expert_failures=run.expert_failures,
         sessions=[each.number for each in playing],
         played=_played(loop, playing),
         turn_buckets=times.buckets,

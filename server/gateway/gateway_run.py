@@ -67,6 +67,7 @@ class GatewayRun:
             expert=ExpertPlugin.load(config.expert.plugin, spec),
             in_flight=in_flight,
         )
+        self._failures_before = 0
         # What was loaded stays: the collector need not look through it again and again, which
         # takes it long enough for a game to notice.
         gc.collect()
@@ -87,12 +88,19 @@ class GatewayRun:
 
     def load_expert(self, plugin: str | None) -> None:
         """Ask this expert from now on. One that cannot be loaded is logged, and none is asked."""
+        self._failures_before = self.expert_failures
         try:
             self.frame_loop.expert = ExpertPlugin.load(plugin, self.spec)
         except ValueError as error:
             # The supervisor has imported it; here it may still fail.
             log.error("%s; expert plugin disabled", error)
             self.frame_loop.expert = None
+
+    @property
+    def expert_failures(self) -> int:
+        """Of this gateway's experts: the one that is asked now, and those before it."""
+        expert = self.frame_loop.expert
+        return self._failures_before + (expert.failures if expert else 0)
 
     def close(self) -> None:
         """Let go of the shared memory."""

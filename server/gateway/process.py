@@ -70,7 +70,8 @@ async def _serve(
     tempest: socket.socket | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    gateway = Gateway(config, index, launch, writer, heartbeat, loop)
+    ports = port_of(sock), None if tempest is None else port_of(tempest)
+    gateway = Gateway(config, index, launch, writer, heartbeat, loop, ports)
     loop.set_exception_handler(gateway.failed)
     gateway.listen()
 
@@ -103,6 +104,12 @@ async def _serve(
             server.close()
     gateway.send_report()
     gateway.close()
+
+
+def port_of(sock: socket.socket) -> int:
+    """Where this one listens."""
+    port: int = sock.getsockname()[1]
+    return port
 
 
 def open_files_wanted(config: Config) -> int:

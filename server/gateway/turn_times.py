@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import deque
 from itertools import accumulate
@@ -46,9 +47,9 @@ class TurnTimes:
         return list(accumulate(self._counts))
 
     def percentiles_ms(self) -> tuple[float, float]:
-        """p50 and p99 since `new_interval`, ms; zeros where there was no turn."""
+        """p50 and p99 since `new_interval`, ms; NaN where there was no turn."""
         if not self._recent_s:
-            return 0.0, 0.0
+            return math.nan, math.nan
         p50, p99 = np.percentile(self._recent_s, [50, 99])
         return float(p50) * 1e3, float(p99) * 1e3
 

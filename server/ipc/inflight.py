@@ -26,6 +26,21 @@ answered and that no other frame has completed yet."""
 
 
 @dataclass(frozen=True)
+class StepCounts:
+    """Steps since the server's start, at one moment."""
+
+    completed: int = 0
+    """By the gateways, less those that were lost with one."""
+    stored: int = 0
+    """Taken into the replay."""
+
+    @property
+    def in_flight(self) -> int:
+        """Complete and on their way to the replay."""
+        return self.completed - self.stored
+
+
+@dataclass(frozen=True)
 class InFlight:
     """What was on its way when somebody was killed."""
 
@@ -63,6 +78,12 @@ class InFlightCounters:
         lost = InFlight(max(0, int(found[0]) - stored), int(found[1]))
         found[:] = stored, 0
         return lost
+
+    def completed(self, in_rings: list[int]) -> int:
+        """Steps that gateways have completed. `in_rings`: those that came into each ring, which one
+        may have written and not counted here yet."""
+        cells = zip(self._cells, in_rings, strict=True)
+        return sum(max(int(found[0]), in_ring) for found, in_ring in cells)
 
     def not_in(self, stored: list[int]) -> InFlight:
         """What gateways have answered for beyond the steps in their rings."""

@@ -3,12 +3,14 @@ multiprocessing between processes of our own making only."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.finding import Finding
 from config.models import Config
 from protocol.actor import TAG_COUNT
 from protocol.spaces import GameSpec
@@ -92,6 +94,30 @@ class FinishedEpisode:
     length: int
     session: int = 0
     """The connection's."""
+    cut: str = ""
+    """Of evaluation, where it did not end by itself: LIMIT or LEFT. The return is that so far."""
+    filled: int = 0
+    """In the role eval_expert: frames for which nothing was recommended."""
+
+
+LIMIT, LEFT = "limit", "left"
+"""Why an episode of evaluation was cut: it went beyond a limit (`evaluation.*`), or its game left
+in the middle of it."""
+
+
+@dataclass(frozen=True)
+class EvaluationGame:
+    """A connection that plays evaluation."""
+
+    session: int
+    role: str
+    slots: int
+    episodes: int | None
+    """That it has announced; None where it has not."""
+    frames: int = 0
+    """Of its longest episode under way."""
+    seconds: float = 0.0
+    """How long that has taken, or how long it has done nothing."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +135,8 @@ class Joined:
     """host:port."""
     time: float
     """When, by `time.monotonic`, which is one clock for all processes of a machine."""
+    evaluates: bool = False
+    """It evaluates when asked to."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +155,25 @@ def _nobody() -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
+class GameReport:
+    """What the games of a gateway count themselves, where their format tells it."""
+
+    skipped: int = 0
+    """Frames that were answered and are no play."""
+    score_peak: float = math.nan
+    level_peak: float = math.nan
+    """Of all games since the gateway's start; NaN where none tells it."""
+    finished: list[tuple[int, int]] = field(default_factory=list)
+    """Score and level of each training episode that ended in the interval."""
+
+
+@dataclass(frozen=True)
 class GatewayReport:
     """A gateway, once each interval; counters are totals since its start."""
 
     index: int
     frames: dict[str, int]
     """Frames answered, by role."""
-    stored: int
-    """Steps handed to the ring."""
     clients: int
     slots: int
     errors: dict[str, int]
@@ -142,7 +181,8 @@ class GatewayReport:
     turns: int
     turn_p50_ms: float
     turn_p99_ms: float
-    """From the first frame of a loop turn to the last answer of it."""
+    """From the first frame of a loop turn to the last answer of it; NaN where there was no turn in
+    the interval."""
     stalls: int
     """How often the ring was full and reading stopped."""
     policy_version: int
@@ -150,11 +190,12 @@ class GatewayReport:
     epsilon: float
     episodes: list[FinishedEpisode] = field(default_factory=list)
     """Those that ended in the interval."""
-    slots_by_role: dict[str, int] = field(default_factory=dict)
+    evaluating: list[EvaluationGame] = field(default_factory=list)
+    """The connections that play evaluation now."""
     run_frames: int = 0
     """Stored frames of the whole run, all gateways together."""
     expert_failures: int = 0
-    """How often the server's own expert failed, since it was loaded."""
+    """How often the server's own expert failed."""
     sessions: list[int] = field(default_factory=list)
     """Of the connections that play now."""
     played: npt.NDArray[np.int64] = field(default_factory=_nobody)
@@ -165,6 +206,13 @@ class GatewayReport:
     the number of all."""
     turn_seconds: float = 0.0
     """What all of them took together."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is worth a warning and was found in the interval."""
+    time: float = 0.0
+    """When all of this was so, by `time.monotonic`."""
+    game: GameReport = field(default_factory=lambda: GameReport())
+    misreads: int = 0
+    """Times that an older client for Tempest was found to read replies of another length."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +222,8 @@ class TrainerReport:
     metrics: dict[str, float]
     lines: list[str]
     """[BATCH] and [BUFFER] lines that are due."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is worth a warning and holds now."""
 
 
 @dataclass(frozen=True)
@@ -279,17 +329,14 @@ class DumpWritten:
 
 @dataclass(frozen=True)
 class WriteRecording:
-    """The supervisor to the trainer: write all rows that came in to this file, a recording (see
-    agent.recording). The trainer answers with RecordingWritten."""
-
-    path: str
+    """The supervisor to the trainer: finish the recording (Task.recording; agent.recorder). The
+    trainer answers with RecordingWritten."""
 
 
 @dataclass(frozen=True)
 class RecordingWritten:
     """The trainer: the recording was written, or why not."""
 
-    path: str
     error: str | None = None
 
 

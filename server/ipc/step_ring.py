@@ -25,6 +25,7 @@ _HEADER_BYTES = _LINES * _LINE * 8
 _WRITTEN, _READ, _STEPS, _SESSIONS = 0, _LINE, 2 * _LINE, 3 * _LINE
 # Beside `written`: what it and `steps` were before the newest block.
 _BEFORE, _STEPS_BEFORE = _WRITTEN + 1, _WRITTEN + 2
+_STEPS_READ = _READ + 1  # beside `read`: how many of those rows were steps
 
 
 class StepRing:
@@ -56,16 +57,9 @@ class StepRing:
 
     @property
     def steps_read(self) -> int:
-        """STEP rows that were read and given back since the ring was made. For a reader that takes
-        over from another: it looks at every row that waits."""
-        while True:
-            steps, written = self.steps, int(self._counters[_WRITTEN])
-            fence()
-            waiting = np.arange(int(self._counters[_READ]), written) % self.capacity
-            found = int(np.count_nonzero(self._rows.kind[waiting] == STEP))
-            fence()
-            if (steps, written) == (self.steps, int(self._counters[_WRITTEN])):
-                return steps - found
+        """STEP rows that were read and given back since the ring was made. Never more than
+        `steps`, if that is asked for later."""
+        return int(self._counters[_STEPS_READ])
 
     @property
     def used(self) -> int:
@@ -119,8 +113,26 @@ class StepRing:
 
     def release(self, n: int) -> None:
         """Give `n` rows that were read back to the writer."""
+        read = int(self._counters[_READ])
+        steps = np.count_nonzero(self._rows.kind[np.arange(read, read + n) % self.capacity] == STEP)
         fence()
-        self._counters[_READ] += n
+        self._counters[_READ] = read + n
+        self._counters[_STEPS_READ] += steps
+
+    def take_over_reading(self, n: int) -> None:
+        """Read on in place of a process that died. `n`: rows that it had read and not given back:
+        they are given back now."""
+        self.release(n)
+        # It may have died between the two counters: every row that waits is looked at.
+        while True:
+            steps, written = self.steps, int(self._counters[_WRITTEN])
+            fence()
+            waiting = np.arange(int(self._counters[_READ]), written) % self.capacity
+            found = int(np.count_nonzero(self._rows.kind[waiting] == STEP))
+            fence()
+            if (steps, written) == (self.steps, int(self._counters[_WRITTEN])):
+                self._counters[_STEPS_READ] = steps - found
+                return
 
     def close(self) -> None:
         """Let go of the memory; it lives on while others hold it and nobody called `unlink`."""

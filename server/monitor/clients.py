@@ -12,6 +12,7 @@ from typing import Any
 
 from protocol.actor import Actor
 from server.ipc.messages import GatewayReport, Joined
+from server.monitor.rate import Rate
 
 RETURNS = 50
 """Newest episode returns that are kept for each connection."""
@@ -27,9 +28,8 @@ class _Client:
     expert: int = 0
     episodes: int = 0
     returns: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
-    frames_then: int = 0
-    """At the last row."""
-    per_s: float = 0.0
+    rate: Rate = field(default_factory=Rate)
+    """Of frames."""
 
 
 class Clients:
@@ -37,12 +37,16 @@ class Clients:
 
     def __init__(self) -> None:
         self._clients: dict[int, _Client] = {}
-        self._then: float | None = None
 
     @property
-    def training(self) -> int:
-        """Connections with the role train."""
-        return sum(client.joined.role == "train" for client in self._clients.values())
+    def training(self) -> list[Joined]:
+        """Connections with the role train, in the order of arrival."""
+        return [one.joined for one in self._clients.values() if one.joined.role == "train"]
+
+    @property
+    def peers(self) -> dict[int, str]:
+        """Who is at the other end of each session."""
+        return {session: one.joined.peer for session, one in self._clients.items()}
 
     def joined(self, message: Joined) -> None:
         """A client was admitted."""
@@ -63,23 +67,19 @@ class Clients:
         for session, by_actor in zip(report.sessions, counts, strict=True):
             if client := self._clients.get(session):
                 client.frames = sum(by_actor)
+                client.rate.take(client.frames, report.time)
                 client.dqn, client.expert = by_actor[Actor.DQN], by_actor[Actor.EXPERT]
         for episode in report.episodes:
-            if client := self._clients.get(episode.session):
+            if (client := self._clients.get(episode.session)) and not episode.cut:
                 client.episodes += 1
                 client.returns.append(episode.episode_return)
 
     def rows(self, now: float) -> list[dict[str, Any]]:
-        """Plain data: a row for each connection, in the order of arrival. Rates are since the last
-        call. `now`: by the clock of `Joined.time`."""
-        seconds = now - self._then if self._then is not None else 0.0
-        self._then = now
+        """Plain data: a row for each connection, in the order of arrival. `now`: by the clock of
+        `Joined.time`."""
         found = []
         for client in self._clients.values():
             joined = client.joined
-            if seconds > 0:
-                client.per_s = (client.frames - client.frames_then) / seconds
-            client.frames_then = client.frames
             found.append(
                 {
                     "session": joined.session,
@@ -88,10 +88,11 @@ class Clients:
                     "role": joined.role,
                     "slots": joined.slots,
                     "peer": joined.peer,
+                    "evaluates": joined.evaluates,
                     "gateway": joined.gateway,
                     "connected_s": max(0.0, now - joined.time),
                     "frames": client.frames,
-                    "frames_per_s": client.per_s,
+                    "frames_per_s": client.rate.per_s(now),
                     "frames_dqn": client.dqn,
                     "frames_expert": client.expert,
                     "episodes": client.episodes,

@@ -8,10 +8,12 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.ipc.inflight import InFlight
+from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
-from server.monitor.metrics import CODE, EPISODES, PROCESS, labeled
-from server.run.evaluations import STUDENT, TEACHER, Evaluation, Evaluations
+from server.monitor.metrics import CODE, COUNTER, EPISODES, PROCESS, SERIES, labeled
+from server.monitor.rate import Rate
+from server.run.evaluation import Evaluation
+from server.run.evaluations import Evaluations, Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,33 +27,37 @@ class TurnHistogram:
 
 
 class MetricsCollector:
-    """Keeps the newest report of each process, and the counts of those that have died."""
+    """Keeps the newest report of each process, and the counts of those that have died.
+
+    A number that is made of several counters takes all of them from one report, or from one look at
+    shared memory: two reports are of two moments. A counter never falls, whichever process dies.
+    """
 
     def __init__(self, evaluations: Evaluations | None = None) -> None:
         """`evaluations`: those of the run so far, if it is resumed."""
         self.evaluations = evaluations or Evaluations()
         self._trainer: dict[str, float] = {}
+        self._past_trainers: Counter[str] = Counter()
+        """What the trainers that have died had counted."""
         self._in_row = True
         """The trainer's newest report is part of a row already."""
         self._gateways: dict[int, GatewayReport] = {}
         self._past: list[GatewayReport] = []
         """The last reports of gateways that have died: their counts stay."""
-        self._expert_failures = 0
-        """Of experts that have been replaced: a gateway counts those of the one it has."""
+        self._answers: dict[int, Rate] = {}
+        """Of frames, by gateway."""
         self.restarts: Counter[str] = Counter()
         """By kind of process; the supervisor counts them."""
         self.lost = InFlight()
         """With gateways that died, and with a server that did not shut down cleanly before this
         one; the supervisor counts them."""
-        self._handed_over: Counter[int] = Counter()
-        """Steps in the ring of each gateway when its predecessor died."""
-        self._stored: Counter[int] = Counter()
-        """Steps that each gateway has completed, those of its predecessors included."""
         self._episodes_of_late: deque[FinishedEpisode] = deque(maxlen=EPISODES)
+        self._games_of_late: deque[tuple[int, int]] = deque(maxlen=EPISODES)
+        """Score and level of training episodes, where the games tell them."""
         self.episodes = 0
         """Of training, that have ended."""
-        self._last: tuple[float, int, int] | None = None
-        """At the last row: the time by `time.monotonic`, steps completed, frames answered."""
+        self._steps = Rate()
+        """Of steps stored."""
 
     def trainer(self, metrics: dict[str, float]) -> None:
         """Take in a report of the trainer. Its intervals are not those of the rows, so a number
@@ -64,35 +70,31 @@ class MetricsCollector:
         }
         self._in_row = False
 
+    def trainer_gone(self) -> None:
+        """The trainer has died: what it counted stays, and its successor counts from 0."""
+        for name in _COUNTED_BY_TRAINER & self._trainer.keys():
+            self._past_trainers[name] += self._trainer.pop(name)  # type: ignore[assignment]
+
     def gateway(self, report: GatewayReport) -> list[Evaluation]:
         """Take in a report of a gateway; the evaluations that reached their maximum of episodes
         with it."""
-        index = report.index
-        before = self._gateways.get(index)
-        if before is not None and report.expert_failures < before.expert_failures:
-            self._expert_failures += before.expert_failures
-        self._gateways[index] = report
-        # One that has just been started does not know yet where it goes on.
-        self._stored[index] = max(report.stored, self._handed_over[index])
+        self._gateways[report.index] = report
+        answers = self._answers.setdefault(report.index, Rate())
+        answers.take(sum(report.frames.values()), report.time)
         training = [e for e in report.episodes if e.role == "train"]
         self._episodes_of_late.extend(training)
         self.episodes += len(training)
-        playing = sum(
-            each.slots_by_role.get(role, 0)
-            for each in self._gateways.values()
-            for role in (STUDENT, TEACHER)
-        )
-        return self.evaluations.report(
-            playing, report.episodes, report.run_frames, report.policy_version, time.time()
-        )
+        self._games_of_late.extend(report.game.finished)
+        now = Moment(time.time(), time.monotonic(), report.run_frames, report.policy_version)
+        return self.evaluations.report(report.index, report.evaluating, report.episodes, now)
 
-    def gone(self, index: int, stored: int) -> None:
-        """A gateway has died: what it counted stays, its connections do not. `stored`: the steps in
-        its ring, from which its successor counts on."""
+    def gateway_gone(self, index: int) -> None:
+        """A gateway has died: what it counted stays, its connections do not."""
         report = self._gateways.pop(index, None)
         if report is not None:
             self._past.append(report)
-        self._stored[index] = self._handed_over[index] = stored
+        self._answers.pop(index, None)
+        self.evaluations.lost(index, time.monotonic())
 
     @property
     def errors(self) -> Counter[str]:
@@ -111,33 +113,35 @@ class MetricsCollector:
     def _counted(self) -> list[GatewayReport]:
         return [*self._past, *self._gateways.values()]
 
-    def row(self) -> dict[str, float]:
-        """All metrics now; rates are since the last row. The supervisor adds what it knows itself:
-        `writes_failed`, `disk_free_bytes`."""
+    def row(
+        self, steps: StepCounts | None = None, base_frames: int | None = None
+    ) -> dict[str, float]:
+        """All metrics now. `steps`: as of now; None where there are no games, and the trainer alone
+        counts. `base_frames`: stored frames before this start; None while that is not known. The
+        supervisor adds what it knows itself: `writes_failed`, `disk_free_bytes`, `warnings`."""
         reports, counted = list(self._gateways.values()), self._counted()
         now = time.monotonic()  # rates stay right when the time of day is set
-        stored = self._stored.total()
         frames = sum((Counter(r.frames) for r in counted), Counter())
-        answered = frames.total()
-        since, stored_then, answered_then = self._last or (now, stored, answered)
-        seconds = now - since
-        self._last = (now, stored, answered)
         errors = self.errors
-        failures = self._expert_failures + sum(r.expert_failures for r in counted)
         row = {
             "time": time.time(),
             "frames": 0.0,
-            "frames_per_s": (stored - stored_then) / seconds if seconds else 0.0,
-            "answers_per_s": (answered - answered_then) / seconds if seconds else 0.0,
+            "answers_per_s": sum(rate.per_s(now) for rate in self._answers.values()),
             "frames_eval": float(frames["eval"]),
             "frames_eval_expert": float(frames["eval_expert"]),
             "clients": float(sum(r.clients for r in reports)),
             "slots": float(sum(r.slots for r in reports)),
             "errors": float(errors.total()),
             "turn_p50_ms": _mean(r.turn_p50_ms for r in reports),
-            "turn_p99_ms": max((r.turn_p99_ms for r in reports), default=0.0),
-            "expert_failures": float(failures),
+            "turn_p99_ms": max(_numbers(r.turn_p99_ms for r in reports), default=math.nan),
+            "expert_failures": float(sum(r.expert_failures for r in counted)),
             "stalls": float(sum(r.stalls for r in counted)),
+            "frames_skipped": float(sum(r.game.skipped for r in counted)),
+            "game_score_mean": _mean(score for score, _ in self._games_of_late),
+            "game_score_peak": _most(r.game.score_peak for r in counted),
+            "game_level_mean": _mean(level for _, level in self._games_of_late),
+            "game_level_peak": _most(r.game.level_peak for r in counted),
+            "replies_misread": float(sum(r.misreads for r in counted)),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),
@@ -146,17 +150,49 @@ class MetricsCollector:
             "episode_length_mean": _mean(e.length for e in self._episodes_of_late),
             "steps_lost": float(self.lost.steps),
             "frames_lost": float(self.lost.frames),
+            "transitions_dropped": float(self.lost.steps),
             **labeled("restarts", PROCESS, self.restarts),
             **labeled("errors", CODE, errors),
             **self.evaluations.numbers(),
             **self._trainer,
+            **self._counted_by_trainers(),
         }
         self._in_row = True
-        row["steps_completed"] = float(stored)
-        row["transitions_dropped"] = stored - row.get("steps_stored", 0.0)
+        if steps is None:
+            stored = int(row.get("steps_stored", 0))
+            steps = StepCounts(stored, stored)
+        else:
+            # As of now, and not of the trainer's last report.
+            row["frames"] = math.nan if base_frames is None else float(base_frames + steps.stored)
+        self._steps.take(steps.stored, now)
+        row |= {
+            "frames_per_s": self._steps.per_s(now),
+            "steps_completed": float(steps.completed),
+            "steps_stored": float(steps.stored),
+            "steps_in_flight": float(steps.in_flight),
+        }
         return row
+
+    def _counted_by_trainers(self) -> dict[str, float]:
+        """The counters of the trainer and of those before it; those that any has told of."""
+        names = _COUNTED_BY_TRAINER & (self._trainer.keys() | self._past_trainers.keys())
+        return {name: self._trainer.get(name, 0.0) + self._past_trainers[name] for name in names}
+
+
+_COUNTED_BY_TRAINER = {name for name, series in SERIES.items() if series.metric.kind == COUNTER} - {
+    "steps_stored"
+}
+"""Of the counters in its report. The steps stored are counted in shared memory, across trainers."""
+
+
+def _numbers(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
 
 
 def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
+    numbers = _numbers(values)
     return sum(numbers) / len(numbers) if numbers else math.nan
+
+
+def _most(values: Iterable[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=math.nan)

@@ -99,6 +99,7 @@ REGISTRY: tuple[Metric, ...] = (
     Metric("clients", "", GAUGE, "connections"),
     Metric("slots", "", GAUGE, "games in play, over all connections"),
     Metric("errors", "", COUNTER, "connections that ended with an error"),
+    Metric("warnings", "", GAUGE, "warnings that hold; the dashboard and /api/state have them"),
     Metric(
         "turn_p50_ms", "ms", GAUGE, "median time of a turn, from its first frame to its last answer"
     ),
@@ -113,6 +114,13 @@ REGISTRY: tuple[Metric, ...] = (
         "expert_failures", "", COUNTER, "failed calls of the server's own expert (expert.plugin)"
     ),
     Metric("stalls", "", COUNTER, "times that a full ring stopped the reading of frames"),
+    Metric(
+        "replies_misread",
+        "",
+        COUNTER,
+        "times that an older client for Tempest was found to read replies of another length than "
+        "it is sent (tempest.reply_bytes)",
+    ),
     Metric("policy_version", "", GAUGE, "version of the weights that the gateways act with"),
     Metric(
         "expert_ratio", "fraction", GAUGE, "share of frames for the expert, where it recommends"
@@ -141,6 +149,22 @@ REGISTRY: tuple[Metric, ...] = (
         "frames",
         GAUGE,
         f"mean length of the last {EPISODES} training episodes",
+    ),
+    Metric(
+        "game_score_mean",
+        "",
+        GAUGE,
+        f"mean score of the last {EPISODES} training episodes, as the game itself counts; only of "
+        "games whose clients tell it (docs/tempest.md), as the next three",
+    ),
+    Metric("game_score_peak", "", GAUGE, "highest score of a game since the start"),
+    Metric("game_level_mean", "", GAUGE, f"mean level of the last {EPISODES} training episodes"),
+    Metric("game_level_peak", "", GAUGE, "highest level of a game since the start"),
+    Metric(
+        "frames_skipped",
+        "frames",
+        COUNTER,
+        "frames that were answered and not stored, because nobody plays there (tempest.skip)",
     ),
     Metric("eval_return_mean", "", GAUGE, "mean return of the network's newest evaluation"),
     Metric("eval_episodes", "", GAUGE, "episodes in that evaluation"),
@@ -182,14 +206,21 @@ REGISTRY: tuple[Metric, ...] = (
         "steps_completed",
         "steps",
         GAUGE,
-        "steps completed by the gateways since the start, less those lost with a gateway",
+        "steps completed by the gateways since the start, less those lost with a gateway: "
+        "steps_stored + steps_in_flight",
     ),
     Metric("steps_stored", "steps", COUNTER, "steps added to the replay"),
     Metric(
-        "transitions_dropped",
+        "steps_in_flight",
         "steps",
         GAUGE,
-        "steps completed and not stored; during play, those on their way are among them",
+        "complete steps on their way to the replay, in gateways and step rings, at this moment",
+    ),
+    Metric(
+        "transitions_dropped",
+        "steps",
+        COUNTER,
+        "complete steps that will never be in the replay: steps_lost",
     ),
     Metric(
         "loss", "", GAUGE, "the loss that is minimized: loss_td + loss_continuous + loss_imitation"
@@ -321,4 +352,8 @@ RENAMED = {"went_back": "rollbacks"}
 
 def with_current_names(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row that an earlier revision may have written, with the names of today."""
-    return {RENAMED.get(name, name): value for name, value in row.items()}
+    found = {RENAMED.get(name, name): value for name, value in row.items()}
+    if "steps_in_flight" not in found and "transitions_dropped" in found:
+        # It was the difference of counters of two moments, steps in flight among it.
+        found["transitions_dropped"] = found.get("steps_lost")
+    return found

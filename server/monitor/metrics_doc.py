@@ -36,9 +36,12 @@ SUMMARY: dict[str, tuple[str, str]] = {
 _HEAD = """# Metrics
 
 Every number that a run writes to `metrics.jsonl` (one row for each interval, `metrics.every_s`) and
-to `summary.json`. A mean over no rows is `null`, never 0. A counter only rises; it counts from the
-start of the server (`updates_skipped`, `rollbacks`, `rows_unkept` and `checkpoints_failed` from the
-start of its trainer). This page is made by `python -m server.monitor.metrics_doc >
+to `summary.json`. A mean over no rows is `null`, never 0. A counter only rises, whichever process
+dies; it counts from the start of the server. Numbers that belong together are of one moment:
+`frames`, `steps_completed`, `steps_stored` and `steps_in_flight` are looked at together when a row
+is made, and a rate is taken from two counts and the times at which these were taken. Rows of
+earlier revisions have no `steps_in_flight`; their `transitions_dropped` was a difference of two
+moments and means nothing. This page is made by `python -m server.monitor.metrics_doc >
 docs/metrics.md`.
 
 | metric | unit | kind | meaning |
@@ -75,6 +78,7 @@ These are for Prometheus alone:
 | `{prefix}turn_seconds` | histogram | {turn}; buckets up to {buckets} s |
 | `{prefix}healthy`, `{prefix}ready` | gauge | 1 while `/healthz` and `/readyz` answer 200 |
 | `{prefix}started_time` | gauge | start of the server, seconds since 1970 |
+| `{prefix}warning_holds` | gauge | 1 for each warning that holds; the label `id` says which |
 
 `{prefix}run_info` has the labels `name`, `game` and `version`.
 

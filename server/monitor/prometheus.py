@@ -67,6 +67,12 @@ class _StatusCollector(Collector):
             gauge = GaugeMetricFamily(PREFIX + name, text)
             gauge.add_metric([], float(value))
             yield gauge
+        holds = GaugeMetricFamily(
+            PREFIX + "warning_holds", "1 while this warning holds", labels=["id"]
+        )
+        for warning in status.warnings:
+            holds.add_metric([warning["id"]], 1.0)
+        yield holds
         for metric in REGISTRY:
             yield (
                 _turns(metric, status) if metric.kind == HISTOGRAM else family(metric, status.last)

@@ -47,6 +47,8 @@ class Status:
     """When the supervisor's loop last came round, by `time.monotonic`."""
     port: int
     """Where games connect."""
+    tempest_port: int | None = None
+    """Where older clients for Tempest connect; None where they cannot."""
     preset: str | None = None
     device: str = ""
     """Where training runs."""
@@ -56,6 +58,8 @@ class Status:
     """Games can play."""
     paused: bool = False
     evaluating: bool = False
+    evaluation_note: str = ""
+    """How far an evaluation is and for whom it waits, or that nobody has begun one; else empty."""
     ended: str = ""
     """Why the server has given up, or that it is stopping; else empty. A process that is being
     restarted does not count."""
@@ -76,6 +80,8 @@ class Status:
     """Lines of starts.jsonl."""
     restarts: tuple[Mapping[str, Any], ...] = ()
     """The newest: `time`, `name` of the process, `text` with the reason."""
+    warnings: tuple[Mapping[str, Any], ...] = ()
+    """What holds (`server.monitor.warnings`)."""
     past: tuple[Sequence[Any], ...] = ()
     """Rows of metrics over all of the run's time, values in the order of `COLUMNS`."""
 
@@ -96,7 +102,9 @@ class Status:
     def start_hint(self) -> StartHint:
         """How to start a game of this run."""
         game = self.spec.game if self.spec else None
-        return start_hint(game, self.config.server.host, self.port)
+        config, older = self.config, self.tempest_port
+        tempest = None if older is None else (config.tempest.host, older)
+        return start_hint(game, config.server.host, self.port, tempest)
 
     @property
     def name(self) -> str:
@@ -125,8 +133,10 @@ class Status:
             "last": {name: self.last.get(name) for name in SERIES},
             "paused": self.paused,
             "evaluating": self.evaluating,
+            "evaluation_note": self.evaluation_note,
             "settings": live_settings(self.config),
             "game_settings": self.config.server.settings,
+            "warnings": self.warnings,
             "restarts": self.restarts,
             "evaluation": self.evaluation,
             "evaluations": self.evaluations,

@@ -15,8 +15,9 @@ from config.models import Config
 from server.monitor.collector import TurnHistogram
 from server.monitor.metrics import with_current_names
 from server.monitor.status import COLUMNS, Status
+from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
-from server.run.evaluations import Evaluation
+from server.run.evaluation import Evaluation
 from server.run.history import KEPT, History, newest_lines
 
 RESTARTS, REASON = 20, 400
@@ -34,6 +35,8 @@ class StatusPublisher:
         self, config: Config, folder: RunDirectory, evaluated: Sequence[Evaluation] = ()
     ) -> None:
         """`evaluated`: the run's evaluations so far, the oldest first."""
+        self.warnings = Warnings(config.metrics.every_s)
+        """What is worth a warning and holds now; any thread may use it."""
         self._history = History(COLUMNS, map(with_current_names, folder.rows.sample()))
         self.status = Status(
             config=config,
@@ -69,7 +72,14 @@ class StatusPublisher:
         plays."""
         self._history.add(row)
         past = tuple(self._history.rows(KEPT))
-        self.update(row=dict(row), last=dict(last), turns=turns, games=tuple(games), past=past)
+        self.update(
+            row=dict(row),
+            last=dict(last),
+            turns=turns,
+            games=tuple(games),
+            past=past,
+            warnings=tuple(self.warnings.holding()),
+        )
 
     def add_evaluation(self, evaluation: Evaluation) -> None:
         """An evaluation has ended."""
@@ -100,4 +110,5 @@ def _brief(one: Evaluation) -> dict[str, Any]:
         "expert_mean": one.expert_mean,
         "expert_episodes": len(one.expert_returns),
         "partial": one.partial,
+        "text": one.text(),
     }

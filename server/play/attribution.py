@@ -5,7 +5,7 @@ A *truth* is what a game says was done on a frame: the answer that it got, or wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.actor import NOBODY
-from protocol.session import stream_number
+from protocol.session import session_of, stream_number
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -90,6 +90,17 @@ def load_dump(path: Path) -> dict[str, npt.NDArray[Any]]:
     """What the trainer dumped."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+def without(stored: Columns, sessions: Collection[int]) -> dict[str, npt.NDArray[Any]]:
+    """A dump without the rows of these sessions, of which no game has a log."""
+    found = dict(stored)
+    for prefix in ("", "batch_"):
+        if f"{prefix}stream" in stored and sessions:
+            others = ~np.isin(session_of(stored[f"{prefix}stream"]), list(sessions))
+            for name in ("stream", "seq", "actor", "action"):
+                found[prefix + name] = stored[prefix + name][others]
+    return found
 
 
 _KEY = np.dtype([("stream", np.int64), ("seq", np.int64)])

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from server.arguments import seconds
+from server.play.game_messages import HANG_S
+from server.play.tries import MOST, WINDOW_S
+
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """Add --token, --token-file, --tls and --ca; `token_of` reads the first two."""
@@ -24,6 +28,32 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         help="with TLS: trust this certificate (PEM), the server's or its signer's, instead of "
         "those that the system trusts",
     )
+
+
+def add_failure_options(parser: argparse.ArgumentParser) -> None:
+    """Add --restarts and --hang-after: what becomes of a game that fails."""
+    parser.add_argument(
+        "--restarts",
+        type=_restarts,
+        default=MOST,
+        metavar="N",
+        help="a game that fails begins again, at most N times in "
+        f"{WINDOW_S / 60:g} minutes; the others play on (%(default)s)",
+    )
+    parser.add_argument(
+        "--hang-after",
+        type=seconds,
+        default=HANG_S,
+        metavar="S",
+        help="a game that takes more than S seconds for a frame has failed (%(default)g)",
+    )
+
+
+def _restarts(text: str) -> int:
+    """A whole number, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
 
 
 def token_of(args: argparse.Namespace) -> str | None:

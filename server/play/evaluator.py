@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from server.play.game_messages import GameEpisode, GameFailure, GameOptions
+from server.play.game_messages import GameEpisode, GameOptions
 from server.play.games import Games
 from understudy_client.experts import find
 
@@ -33,6 +33,9 @@ class EvaluatedEpisodes:
     """None where the expert was not asked, or where the environment has none."""
     frames: int
     """That the training games had played."""
+    missing: int
+    """Episodes of the network that were asked for and not played: their games are given up, or
+    ended with one that the server's limit cut."""
 
 
 class Evaluator:
@@ -43,24 +46,25 @@ class Evaluator:
         """`options`: those of the training games."""
         options = replace(options, episodes=None, frames=None, log_dir=None, seed=seed, rounds=True)
         self._wait = wait
+        options = replace(options, evaluates=False)
         self._student = Games(replace(options, role="eval", expert="none", weaken=0.0))
         self._teacher: Games | None = None
         if find(options.env, options.expert) is not None:
             self._teacher = Games(replace(options, role="eval_expert"))
 
     @property
-    def failures(self) -> list[GameFailure]:
-        """What ended a game before its time."""
-        return [failure for games in self._all for failure in games.failures]
+    def players(self) -> list[Games]:
+        """The games of the network, and those of the expert where there are any."""
+        return [self._student] if self._teacher is None else [self._student, self._teacher]
 
     @property
     def troubles(self) -> list[str]:
         """What games say that are without the server now."""
-        return [text for games in self._all for text in games.troubles]
+        return [text for games in self.players for text in games.troubles]
 
     def start(self, episodes: int = EPISODES) -> None:
         """Start as many games as `episodes` can use."""
-        for games in self._all:
+        for games in self.players:
             games.start(min(CLIENTS, episodes))
 
     def evaluate(self, training: Games, episodes: int, *, expert: bool) -> EvaluatedEpisodes:
@@ -81,7 +85,8 @@ class Evaluator:
                 if order is not None:
                     order(games)
         student, *teacher = (games.episodes() for games in playing)
-        return EvaluatedEpisodes(student, teacher[0] if teacher else [], training.frames)
+        missing = episodes - len(student)
+        return EvaluatedEpisodes(student, teacher[0] if teacher else [], training.frames, missing)
 
     def dismiss_expert(self) -> None:
         """The expert is not evaluated again: its games end."""
@@ -89,7 +94,7 @@ class Evaluator:
             self._teacher.stop()
 
     def stop(self) -> None:
-        for games in self._all:
+        for games in self.players:
             games.stop()
 
     def __enter__(self) -> Evaluator:
@@ -97,7 +102,3 @@ class Evaluator:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    @property
-    def _all(self) -> list[Games]:
-        return [self._student] if self._teacher is None else [self._student, self._teacher]

@@ -18,10 +18,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from server.play.tries import MOST
 
 NO_LIMIT = 2**63 - 1
 """Frames that no games reach."""
+
+HANG_S = 60.0
+"""How long a frame may take a game. Beyond a level that loads, and below the five minutes after
+which a server takes a silent game for dead (server.idle_timeout_s): here somebody can say where it
+hangs."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,15 @@ class GameOptions:
     port: int
     role: str = "train"
     """train; eval (the network alone); eval_expert (the expert alone)."""
+    realtime: bool = False
+    """The games never wait for the trainer."""
     episodes: int | None = None
     """Complete episodes, all games together; None plays until stopped."""
     frames: int | None = None
     """Actions, all games together."""
     seed: int | None = None
-    """Episode i of all games together is reset with seed + i, whoever plays it."""
+    """Episode i of all games together is reset with seed + i, whoever plays it; one in which a game
+    has failed k times, with RESEED * k more."""
     expert: str | None = None
     """`module:function`, "none", or None for the environment's known expert."""
     weaken: float = 0.0
@@ -54,8 +64,23 @@ class GameOptions:
     """How long a game tries to reach a server that is away."""
     log_dir: Path | None = None
     """Where each game writes its answers when it ends: client-<n>.npz (see AnswerLog)."""
+    evaluates: bool = False
+    """Training games: whoever runs them evaluates when the server asks (`Games.asked`)."""
     rounds: bool = False
     """Games of evaluation: play the episodes that `go` asks for, from the same seeds each time."""
+    restarts: int = MOST
+    """How often a game that fails begins again (server.play.tries)."""
+    hang_s: float = HANG_S
+    """A game that takes longer for a frame is ended, and has failed."""
+
+
+class SharedCounts(NamedTuple):
+    """Memory that the games share, an element for each; of multiprocessing's RawArray."""
+
+    actions: Any
+    """Actions taken, int64; behind them, last, the number at which all are held."""
+    alive: Any
+    """When the game was last seen to be alive, float64 seconds of time.monotonic."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +92,19 @@ class Part:
     clients: int
     episodes: int | None
     frames: int | None
+    trace: Path
+    """Where the process writes where it is when it crashes or hangs."""
+    begun: int = 0
+    """How often this game has begun before."""
+    played: int = 0
+    """Of its episodes, those that are complete; in a round, of that one."""
+    failures: int = 0
+    """How often it has failed in the episode that it begins with."""
+
+
+RESEED = 1_000_000_007
+"""Between the seeds of an episode and of its next try. With the same seed it would only fail again
+where what it did is what its seed makes it do."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +119,8 @@ class GameEpisode:
     dqn: int
     """Actions that the network chose; `expert` those that the expert did."""
     expert: int
+    cut: bool = False
+    """Of evaluation: the server's limit cut it, and the return is that so far."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +148,34 @@ class ServerAway:
 
 
 @dataclass(frozen=True)
+class SessionOpened:
+    """A game is connected: the number of its session."""
+
+    client: int
+    session: int
+
+
+@dataclass(frozen=True)
+class GameFinished:
+    """A game has played all that it had to play; only its end is left."""
+
+    client: int
+
+
+@dataclass(frozen=True)
 class GameFailure:
     """Why a game ended before its time."""
 
     client: int
     message: str
+    """One line."""
+    traceback: str = ""
+    """Where that was, as Python prints it; empty where nobody can tell."""
+    permanent: bool = False
+    """To begin again would be the same again: it is not tried."""
+    again_s: float | None = None
+    """It begins again after so many seconds; None: it is given up, or had nothing left to play."""
+    given_up: bool = False
 
 
 def share(total: int | None, client: int, clients: int) -> int | None:
@@ -120,6 +183,6 @@ def share(total: int | None, client: int, clients: int) -> int | None:
     return None if total is None else len(range(client, total, clients))
 
 
-def taken(counts: Any) -> int:
+def taken(counts: SharedCounts) -> int:
     """Actions that all games have taken: what their counts hold but for the limit behind them."""
-    return sum(counts[:-1])
+    return sum(counts.actions[:-1])

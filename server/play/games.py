@@ -7,7 +7,8 @@
                                                     (server.play.game_messages)
 
 Each game has a pipe of its own and one thread here reads them all: no lock is shared with a game,
-so one that is killed blocks nobody, and games end by themselves when this process is gone.
+so one that is killed blocks nobody, and games end by themselves when this process is gone. A game
+that fails begins again in a new process (server.play.game_handle), and the others play on.
 """
 
 from __future__ import annotations
@@ -15,35 +16,40 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import queue
+import tempfile
 import threading
+import time
 from multiprocessing import connection
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
-from server.play import game_process
+from server.play.game_handle import GameHandle
 from server.play.game_messages import (
     NO_LIMIT,
     CommandDone,
     EvaluationAsked,
     GameEpisode,
     GameFailure,
+    GameFinished,
     GameOptions,
-    Part,
     ServerAway,
+    SessionOpened,
+    SharedCounts,
     share,
     taken,
 )
-from server.signals import signals_blocked
 from understudy_client.experts import find
 from understudy_client.wire import ROLES
+
+TICK_S = 0.2
+"""How often it looks for games that hang or are due to begin again."""
 
 
 class Games:
     """Runs games and gathers their episodes.
 
-    `results` gets every GameEpisode as it is completed; `failures` lists what ended a game early.
-    Start it once; use it as a context manager or call `stop()`.
+    `results` gets every GameEpisode as it is completed; `failures` lists what ended a game early,
+    be it that it begins again. Start it once; use it as a context manager or call `stop()`.
     """
 
     def __init__(self, options: GameOptions) -> None:
@@ -61,51 +67,39 @@ class Games:
         self.options = options
         self.results: queue.SimpleQueue[GameEpisode] = queue.SimpleQueue()
         self.failures: list[GameFailure] = []
-        self._processes: list[BaseProcess] = []
-        self._living: list[BaseProcess] = []
-        """Those that the reader has not seen end."""
-        self._pipes: list[Connection[Any, Any]] = []
+        self.unlogged: set[int] = set()
+        """Sessions of processes that ended without writing their answers (`log_dir`)."""
+        self._games: list[GameHandle] = []
         self.asked = 0
         """The newest evaluation that the server has asked for, 0 while there is none."""
         self._troubles: dict[int, str] = {}
-        self._said: dict[int, str] = {}
-        """What each game said last, since the last order."""
-        self._counts: Any = [NO_LIMIT]
-        """Actions of each game, and last the limit: memory that the games share."""
+        self._counts = SharedCounts([NO_LIMIT], [])
+        self._lock = threading.Lock()
+        """Held while games are told something or begin: one that begins misses no order."""
+        self._stopping = False
         self._reader = threading.Thread(target=self._read, name="games", daemon=True)
 
     def start(self, clients: int, *, limit: int | None = None) -> None:
         """Start this many games. Those for which no episode or frame is left are not started.
         `limit`: training games are held at so many frames, as by `go_on`; at 0 they connect and
         wait."""
-        if self._processes:
+        if self._games:
             raise RuntimeError("these games were started before; make new ones")
-        if self.options.log_dir is not None:
-            self.options.log_dir.mkdir(parents=True, exist_ok=True)
+        options = self.options
+        if options.log_dir is not None:
+            options.log_dir.mkdir(parents=True, exist_ok=True)
         spawn = multiprocessing.get_context("spawn")
-        self._counts = counts = spawn.RawArray("q", clients + 1)
+        self._counts = SharedCounts(spawn.RawArray("q", clients + 1), spawn.RawArray("d", clients))
         self._limit(limit)
-        with signals_blocked():
-            for client in range(clients):
-                episodes = share(self.options.episodes, client, clients)
-                frames = share(self.options.frames, client, clients)
-                if 0 in (episodes, frames):
-                    continue
-                ours, theirs = spawn.Pipe()
-                process = spawn.Process(
-                    target=game_process.main,
-                    args=(
-                        Part(self.options, client, clients, episodes, frames),
-                        theirs,
-                        counts,
-                    ),
-                    name=f"game-{client}",
-                )
-                process.start()
-                theirs.close()
-                self._processes.append(process)
-                self._living.append(process)
-                self._pipes.append(ours)
+        self._traces = tempfile.TemporaryDirectory(prefix="understudy-games-")
+        for client in range(clients):
+            episodes = share(options.episodes, client, clients)
+            frames = share(options.frames, client, clients)
+            if 0 not in (episodes, frames):
+                folder = Path(self._traces.name)
+                game = GameHandle(options, client, clients, self._counts, folder)
+                game.begin()
+                self._games.append(game)
         self._reader.start()
 
     @property
@@ -134,17 +128,22 @@ class Games:
         self._order("leave")
 
     def all_said(self, word: str) -> bool:
-        """Whether every game that still runs has said this since the last order."""
-        return all(self._said.get(_number(process)) == word for process in list(self._living))
+        """Whether every game that still plays has said this since the last order."""
+        return all(game.over or game.has_said(word) for game in self._games)
 
     @property
     def troubles(self) -> list[str]:
         """What games say that are without the server now."""
         return list(self._troubles.values())
 
+    @property
+    def all_given_up(self) -> bool:
+        """No game is left, and none has played what it had to play."""
+        return bool(self._games) and all(game.given_up for game in self._games)
+
     def running(self) -> int:
-        """How many games still play."""
-        return len(self._living)
+        """How many games still play, or are about to begin again."""
+        return sum(not game.over for game in self._games)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until all games have ended by themselves; False when the time is up."""
@@ -156,16 +155,18 @@ class Games:
 
         One that does not end within the time is killed and listed among the failures.
         """
+        self._stopping = True
         self._order("stop")
-        if not self._processes:
+        if not self._games:
             return
         # The reader alone waits for processes: of two threads that do, one may be told that a
         # process which has ended is still alive.
         self._reader.join(timeout_s)
-        for process in list(self._living):
-            self._failed(process, f"did not stop within {timeout_s:g} s and was killed")
-            process.kill()
+        for game in self._games:
+            if game.process is not None and self._reader.is_alive():
+                self._kill(game, f"did not stop within {timeout_s:g} s and was killed")
         self._reader.join()
+        self._traces.cleanup()
 
     def episodes(self) -> list[GameEpisode]:
         """Take what is in `results` now."""
@@ -182,26 +183,45 @@ class Games:
         self.stop()
 
     def _read(self) -> None:
-        pipes = dict(zip(self._pipes, self._processes, strict=True))
-        while pipes:
-            for pipe in connection.wait(list(pipes)):
-                assert isinstance(pipe, Connection)
-                try:
-                    message = pipe.recv()
-                except (EOFError, OSError):
-                    self._ended(pipes.pop(pipe))
-                    continue
-                if isinstance(message, GameEpisode):
-                    self.results.put(message)
-                elif isinstance(message, EvaluationAsked):
-                    self.asked = max(self.asked, message.number)
-                elif isinstance(message, CommandDone):
-                    self._said[message.client] = message.word
-                    self._let_go()
-                elif isinstance(message, ServerAway):
-                    self._troubled(message)
+        """Until no game plays any more."""
+        while living := [game for game in self._games if game.process or not game.over]:
+            connection.wait([each for game in living for each in game.waits_on()], TICK_S)
+            for game in living:
+                self._look_after(game, time.monotonic())
+
+    def _look_after(self, game: GameHandle, now: float) -> None:
+        """Whatever has become of a game."""
+        code = game.exit_code()  # first: all that it has said is read then
+        for message in game.messages():
+            self._hear(game, message)
+        if code is not None:
+            self._ended(game, code)
+        elif game.hangs(now):
+            self._kill(game, f"made no step for {self.options.hang_s:g} s and was killed")
+        elif game.due(now):
+            with self._lock:
+                if self._stopping:
+                    game.over = True
                 else:
-                    self.failures.append(message)
+                    game.begin()
+
+    def _hear(self, game: GameHandle, message: Any) -> None:
+        if isinstance(message, GameEpisode):
+            game.completed()
+            self.results.put(message)
+        elif isinstance(message, EvaluationAsked):
+            self.asked = max(self.asked, message.number)
+        elif isinstance(message, CommandDone):
+            game.heard(message.word)
+            self._let_go()
+        elif isinstance(message, ServerAway):
+            self._troubled(message)
+        elif isinstance(message, SessionOpened):
+            game.sessions.add(message.session)
+        elif isinstance(message, GameFinished):
+            game.finished()
+        else:
+            self._failed(game, message)
 
     def _troubled(self, message: ServerAway) -> None:
         if message.text:
@@ -211,33 +231,38 @@ class Games:
 
     def _let_go(self) -> None:
         """Where there are no rounds: when all games of evaluation are done, they may leave."""
-        if not self.options.rounds and self._said and self.all_said("done"):
+        if not self.options.rounds and self._games and self.all_said("done"):
             self.leave()
 
     def _limit(self, frames: int | None) -> None:
-        self._counts[-1] = NO_LIMIT if frames is None else frames
+        self._counts.actions[-1] = NO_LIMIT if frames is None else frames
 
     def _order(self, word: str, episodes: int | None = None) -> None:
-        self._said.clear()
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):
-                pipe.send((word, episodes))
+        with self._lock:
+            for game in self._games:
+                if episodes is not None:
+                    game.go(episodes)
+                game.order(word, episodes)
 
-    def _ended(self, process: BaseProcess) -> None:
-        process.join()
-        self._living.remove(process)
-        if process.exitcode:
-            self._failed(process, f"ended with exit code {process.exitcode}")
-        self._troubles.pop(_number(process), None)
+    def _kill(self, game: GameHandle, what: str) -> None:
+        """End a game's process, which is not going to."""
+        where = game.kill()
+        if not game.reported:
+            self.unlogged |= game.sessions
+            self._failed(game, GameFailure(game.client, what, where))
+
+    def _ended(self, game: GameHandle, code: int) -> None:
+        failure = None if self._stopping else game.died(code)
+        if failure is not None:
+            self.unlogged |= game.sessions
+            self._failed(game, failure)
+        elif not game.reported:
+            game.over = True
+        game.ended()
+        if self._stopping:
+            game.over = True
+        self._troubles.pop(game.client, None)
         self._let_go()
 
-    def _failed(self, process: BaseProcess, what: str) -> None:
-        """Note a failure that the game itself could not report."""
-        client = _number(process)
-        if not any(failure.client == client for failure in self.failures):
-            self.failures.append(GameFailure(client, f"game {client} {what}"))
-
-
-def _number(process: BaseProcess) -> int:
-    """The number of a game."""
-    return int(process.name.removeprefix("game-"))
+    def _failed(self, game: GameHandle, failure: GameFailure) -> None:
+        self.failures.append(game.failed(failure, time.monotonic(), stopping=self._stopping))

@@ -7,7 +7,7 @@ starts.jsonl    when, and at which frame
 checkpoints/    see agent.checkpoint
 demonstrations/ recordings of experts that the replay starts with
 metrics.jsonl   one row of numbers for each interval; older ones beside it (server.run.metrics_log)
-evaluations.jsonl  what games of evaluation found (server.run.evaluations)
+evaluations.jsonl  what games of evaluation found (server.run.evaluation)
 changes.jsonl   settings that were changed while it ran
 understudy.log  what the processes had to say
 events.jsonl    what happened to the processes, for programs (server.run.events)
@@ -37,7 +37,7 @@ from config.load import EFFECTIVE, ConfigError, InUse, to_toml
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
-from server.run.evaluations import Evaluation
+from server.run.evaluation import Evaluation
 from server.run.metrics_log import MetricsLog
 
 log = logging.getLogger("supervisor")

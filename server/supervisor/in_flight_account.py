@@ -4,12 +4,18 @@ server did."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from server.ipc.inflight import FILE, InFlight, InFlightCounters, left
+from server.ipc.inflight import FILE, InFlight, InFlightCounters, StepCounts, left
+from server.ipc.shared_memory import fence
+from server.ipc.step_ring import StepRing
 from server.run.events import EventLog
 
 log = logging.getLogger("supervisor")
+
+LOOKS = 10
+"""At counters that change while they are looked at."""
 
 
 class InFlightAccount:
@@ -41,6 +47,19 @@ class InFlightAccount:
             self._counters = InFlightCounters(self._path, base, self._gateways)
         except OSError as error:
             log.error("if the server is killed, steps in flight will not be counted: %s", error)
+
+    def step_counts(self, rings: Sequence[StepRing]) -> StepCounts:
+        """Steps completed and stored since the start, of one moment. `rings`: of all gateways."""
+        for _ in range(LOOKS):
+            stored = sum(ring.steps_read for ring in rings)
+            fence()
+            in_rings = [ring.steps for ring in rings]
+            completed = self._counters.completed(in_rings) if self._counters else sum(in_rings)
+            fence()
+            if sum(ring.steps_read for ring in rings) == stored:
+                break
+        # What was read was looked at first: it is never more than what was written.
+        return StepCounts(completed, stored)
 
     def gateway_gone(self, index: int, process: str, in_ring: int) -> InFlight | None:
         """A gateway has died, with so many steps in its ring: what is lost with it. None where

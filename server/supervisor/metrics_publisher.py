@@ -8,15 +8,16 @@ import time
 from collections import deque
 
 from config.models import Config
-from server.ipc.inflight import InFlight
-from server.ipc.messages import TrainerReport
+from server.ipc.inflight import InFlight, StepCounts
+from server.ipc.messages import GatewayReport, TrainerReport
 from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
 from server.monitor.status_publisher import StatusPublisher
 from server.monitor.tensorboard import TensorBoardWriter
-from server.monitor.warnings import ClockWatch, SampleWatch
+from server.monitor.watches import CONFIG_IDS, ClockWatch, SampleWatch, config_findings
 from server.run.directory import RunDirectory
 from server.run.disk import Writes, free_bytes
+from server.run.evaluation import Evaluation
 from server.run.logs import LogFile
 from server.run.metrics_log import plain
 
@@ -64,11 +65,16 @@ class MetricsPublisher:
     def add_trainer_report(self, report: TrainerReport) -> None:
         """Take in what the trainer measured, and log its lines."""
         self._collector.trainer(report.metrics)
-        for warning in self._samples.look(report.metrics):
-            log.warning("%s", warning)
+        self._status.warnings.note(*report.findings, *self._samples.look(report.metrics))
         for line in report.lines:
             self.lines.append(line)
             log.info("%s", line)
+
+    def add_gateway_report(self, report: GatewayReport) -> list[Evaluation]:
+        """Take in what a gateway counted; the evaluations that ended with it."""
+        self._status.warnings.note(*report.findings)
+        self._clients.report(report)
+        return self._collector.gateway(report)
 
     def wait(self, every_s: float) -> None:
         """The next row is due after this interval."""
@@ -79,18 +85,16 @@ class MetricsPublisher:
         """An interval has passed."""
         return time.monotonic() >= self._next
 
-    def publish(self, lost: InFlight, base_frames: int | None) -> None:
+    def publish(self, lost: InFlight, steps: StepCounts, base_frames: int | None) -> None:
         """Make a row and publish it. `lost`: steps and frames that were in flight in processes that
-        died. `base_frames`: stored frames before this start; None while that is not known."""
+        died. `steps`: since the start. `base_frames`: stored frames before it; None while that is
+        not known."""
         self._collector.lost = lost
-        if warning := self._clock.look(time.time(), time.monotonic()):
-            log.warning("%s", warning)
-        self.row = row = self._collector.row()
+        self._look()
+        self.row = row = self._collector.row(steps, base_frames)
+        row["warnings"] = float(len(self._status.warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         row["disk_free_bytes"] = free_bytes(self._folder.path)
-        if not row["frames"]:
-            # No report of the trainer yet: a resumed run has some all the same.
-            row["frames"] = math.nan if base_frames is None else float(base_frames)
         learnt = row.get("updates_per_s", 0.0) > 0
         self.last |= {
             name: value
@@ -104,6 +108,14 @@ class MetricsPublisher:
                 self._tensorboard.add(row)
         games = self._clients.rows(time.monotonic())
         self._status.add_row(row, self.last, self._collector.turns, games)
+
+    def _look(self) -> None:
+        """Note what holds by the clock and the configuration."""
+        note, config = self._status.warnings.note, self._status.status.config
+        note(*self._clock.look(time.time(), time.monotonic()))
+        unwise = config_findings(config.advantage)
+        note(*unwise)
+        self._status.warnings.over(*(CONFIG_IDS - {found.id for found in unwise}))
 
     def close(self) -> None:
         """Write what TensorBoard's files still lack. Again has no effect."""

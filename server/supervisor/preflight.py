@@ -8,7 +8,6 @@ from agent.device_name import device_name
 from config.load import ConfigError
 from config.models import Config
 from server.gateway import expert_plugin
-from server.monitor.warnings import config_warning
 from server.net.tls import certificate
 from server.supervisor import exposure
 
@@ -25,8 +24,6 @@ def check(config: Config) -> str:
     for reminder in exposure.check(config):
         log.warning("%s", reminder)
     certificate(config.server)  # the gateways load it again: here it is only looked at
-    if warning := config_warning(config.advantage):
-        log.warning("%s", warning)
     return trains
 
 

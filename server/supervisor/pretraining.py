@@ -14,6 +14,7 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.messages import CheckpointSaved, LogLine, ProcessFailed, Stop, TrainerReport
 from server.monitor.collector import MetricsCollector
+from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.events import EventLog
@@ -66,6 +67,7 @@ class Pretraining:
         self._stopping = False
         self._exit_code: int | None = None
         self._collector = MetricsCollector()
+        self._warnings = Warnings(config.metrics.every_s)
         self._writes = Writes(log, "training continues")
         task = Task(resume=True, pretrain_updates=updates)
         events = EventLog(folder.events, self._writes)
@@ -126,6 +128,7 @@ class Pretraining:
 
     def _on_report(self, report: TrainerReport) -> None:
         self._collector.trainer(report.metrics)
+        self._warnings.note(*report.findings)
         row = self._collector.row()
         with self._writes.tried(str(self.folder.metrics)):
             self.folder.rows.add(plain(row))

@@ -21,7 +21,7 @@ from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc import shared_memory
-from server.ipc.inflight import InFlight
+from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import GATEWAY, TRAINER, GameDecided, Open, Ready, Stop
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
@@ -163,6 +163,11 @@ class Processes:
     def steps(self) -> int:
         """Steps that the gateways have handed over since the start, as of now."""
         return sum(ring.steps for ring in self.rings)
+
+    @property
+    def step_counts(self) -> StepCounts:
+        """Steps completed and stored since the start, of one moment."""
+        return self._in_flight.step_counts(self.rings)
 
     @property
     def lost(self) -> InFlight:

@@ -116,9 +116,11 @@ class Supervisor:
         )
         """What can be asked of the trainer."""
         found = Evaluations(evaluated)
-        self._evaluations = EvaluationRecorder(config, folder, found, processes, status, writes)
         self._collector = collector = MetricsCollector(found)
         self._clients = clients = Clients()
+        self._evaluations = EvaluationRecorder(
+            config, folder, found, processes, status, writes, clients
+        )
         self._metrics = MetricsPublisher(config, folder, collector, clients, status, writes)
         self._settling = Settling(self.poll)
         self._game = GameChoice(folder, processes, status, writes)
@@ -181,7 +183,7 @@ class Supervisor:
         return self._collector.episodes
 
     @property
-    def training_games(self) -> int:
+    def training_games(self) -> list[Joined]:
         """Connections of games in training."""
         return self._clients.training
 
@@ -193,7 +195,7 @@ class Supervisor:
         self.publisher.update(device=preflight.check(self.config))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
-        self.publisher.update(port=self.port)
+        self.publisher.update(port=self.port, tempest_port=self.tempest_port)
         self._endpoints.open()
         self._game.decide_known()
         self._metrics.wait(self.config.metrics.every_s)
@@ -232,7 +234,7 @@ class Supervisor:
                 self._lost(child, how)
             for child, loss in self._processes.start_due():
                 self._restart(child, loss)
-        self._evaluations.close_if_over(self._take_in_all)
+        self._evaluations.poll(self._take_in_all)
         self.trainer.request_wanted()
         if self._metrics.due:
             self._metrics.wait(self.config.metrics.every_s)
@@ -250,7 +252,8 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        self._metrics.publish(self._processes.lost, self._base_frames)
+        processes = self._processes
+        self._metrics.publish(processes.lost, processes.step_counts, self._base_frames)
         if self.on_row:
             self.on_row(self.last)
 
@@ -285,9 +288,9 @@ class Supervisor:
             self._reported.discard(index)
             self.publisher.update(ready=False)
             self._clients.gone(index)
-            rings = self._processes.rings
-            self._collector.gone(index, rings[index].steps if rings else 0)
+            self._collector.gateway_gone(index)
         else:
+            self._collector.trainer_gone()
             self.trainer.lost()
         self._restart(child, loss)
 
@@ -322,14 +325,9 @@ class Supervisor:
         handler(message)
 
     def _on_gateway_report(self, report: GatewayReport) -> None:
-        self._clients.report(report)
         self._reported.add(report.index)
-        for evaluation in self._collector.gateway(report):
-            self._evaluations.record(evaluation)
-        self.publisher.update(
-            ready=len(self._reported) == len(self._processes.gateways),
-            evaluating=self._evaluations.found.under_way,
-        )
+        self._evaluations.add(self._metrics.add_gateway_report(report))
+        self.publisher.update(ready=len(self._reported) == len(self._processes.gateways))
 
     def _on_ready(self, message: Ready) -> None:
         """The trainer is ready. The first time, write down where the run goes on from."""
@@ -390,6 +388,7 @@ class Supervisor:
         checkpoint is written, the trainer."""
         deadline = time.monotonic() + STOP_S
         self.end_games()
+        self._evaluations.close()
         self._processes.trainer.send(Stop())
         self._processes.end(self._processes.trainer, deadline, self._take_in)
         self._publish_row()

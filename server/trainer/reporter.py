@@ -1,11 +1,10 @@
-"""What the trainer reports: the metrics and lines of an interval, and the warnings that they are
-worth."""
+"""What the trainer reports: the metrics and lines of an interval, and what is worth a warning."""
 
 from __future__ import annotations
 
-import logging
 import math
 
+from agent.finding import Finding
 from agent.health import HeadWatch, ValueWatch, value_bound
 from agent.learner import Learner
 from agent.replay import Replay
@@ -15,8 +14,6 @@ from config.models import Config
 from server.ipc.messages import TrainerReport
 from server.trainer.checkpointer import Checkpointer
 from server.trainer.ingest import Ingest
-
-log = logging.getLogger("trainer")
 
 
 class Reporter:
@@ -72,7 +69,8 @@ class Reporter:
         self._reported_at, self._reported_updates = now, learner.updates
         lines = [*learner.batch_lines(), *self._lines]
         self._lines.clear()
-        return TrainerReport(metrics | self._watch(config, metrics), lines)
+        found = self._look(config, metrics)
+        return TrainerReport(metrics | self._health(config), lines, found)
 
     def add_buffer_line(self) -> None:
         """The next report has a line about what the replay holds now."""
@@ -88,19 +86,22 @@ class Reporter:
         self._values.rolled_back(self._learner.updates)
         self._heads.rolled_back()
 
-    def _watch(self, config: Config, metrics: dict[str, float]) -> dict[str, float]:
-        """Warn of values that drift and of heads that are dead; what the metrics say of it."""
+    def _look(self, config: Config, metrics: dict[str, float]) -> list[Finding]:
+        """Values that drift, and heads that are dead."""
         learner = self._learner
-        bound = value_bound(self._ingest.rewards.largest, config.learner, config.imitation)
-        found = self._values.look(learner.updates, metrics["q_max"], bound)
+        found = self._values.look(learner.updates, metrics["q_max"], self._bound(config))
         if not math.isnan(metrics["q_max"]):
-            found += self._heads.look(learner.updates, learner.heads())
-        for warning in found:
-            log.warning("%s", warning)
+            self._heads.look(learner.updates, learner.heads())
+        return [*found, *self._heads.found]
+
+    def _bound(self, config: Config) -> float:
+        return value_bound(self._ingest.rewards.largest, config.learner, config.imitation)
+
+    def _health(self, config: Config) -> dict[str, float]:
         return {
-            "q_bound": bound,
+            "q_bound": self._bound(config),
             "values_drift": float(self._values.drifting),
-            "heads_dead": float(self._heads.dead),
+            "heads_dead": float(len(self._heads.found)),
             "rollbacks": float(self._rollback.times),
-            "learning_rate_factor": learner.rate_factor,
+            "learning_rate_factor": self._learner.rate_factor,
         }

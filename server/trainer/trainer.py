@@ -12,10 +12,11 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-from agent import demonstrations, recording
+from agent import demonstrations
 from agent.device import resolve_device
 from agent.factory import make_learner, make_replay
-from agent.recording import Recorder, RecordingError
+from agent.recorder import Recorder
+from agent.recording import RecordingError
 from agent.rollback import Rollback
 from agent.training_step import learn_once
 from agent.update_budget import UpdateBudget
@@ -94,8 +95,11 @@ class Trainer:
         takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
         if takes_over:
             task = replace(task, resume=True, best=False)
-        if takes_over and task.keep_rows:
-            raise RecordingError("the trainer died and its rows are lost; record again")
+        if takes_over and task.recording:
+            raise RecordingError(
+                f"the trainer died; episodes that had ended before are in {task.recording}; record "
+                "the rest into another file"
+            )
         keep = config.checkpoint.replay and not task.pretrain_updates
         past = restore(
             folder, config, replay, learner, resume=task.resume, best=task.best, keep=keep
@@ -106,8 +110,9 @@ class Trainer:
                 f"{folder / demonstrations.FOLDER} has no step to learn from; import more"
             )
         self._recorder: Recorder | None = None
-        if task.keep_rows:
-            self._recorder = Recorder(spec, demonstrations.reward_weights(spec, config.reward))
+        if task.recording:
+            weights = demonstrations.reward_weights(spec, config.reward)
+            self._recorder = Recorder(task.recording, spec, weights)
         rings = [StepRing.attach(name, spec, config.server.ring_steps) for name in game.rings]
         self._ingest = Ingest(
             rings, replay, learner, past.rewards, past.journal_writer, self._recorder
@@ -210,7 +215,7 @@ class Trainer:
                 elif isinstance(message, WriteDump):
                     self._dump(message.path)
                 elif isinstance(message, WriteRecording):
-                    self._write_recording(message.path)
+                    self._finish_recording()
         except (EOFError, OSError):  # the supervisor is gone
             self._orphaned()
 
@@ -312,15 +317,15 @@ class Trainer:
         write_dump(Path(path), self._replay, self._record)
         self._tell(DumpWritten(path))
 
-    def _write_recording(self, path: str) -> None:
-        """Write every row that came in."""
+    def _finish_recording(self) -> None:
+        """Take in what is left, and have the recording as one."""
         assert self._recorder is not None
         self._heartbeat.busy(3600.0)
         while self._drain():
             pass
         try:
-            recording.write(Path(path), self._recorder.recording())
+            self._recorder.finish()
         except (OSError, RecordingError) as error:
-            self._tell(RecordingWritten(path, str(error)))
+            self._tell(RecordingWritten(str(error)))
         else:
-            self._tell(RecordingWritten(path))
+            self._tell(RecordingWritten())

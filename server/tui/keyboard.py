@@ -21,6 +21,8 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from server.control.mailbox import Answer, text_of
+from server.monitor.status import Status
+from server.monitor.warnings import in_one_line
 from server.tui.live_table import Screen
 
 HELP = "p {pause} · c checkpoint · e evaluate · r expert ratio · x epsilon · l lr"
@@ -154,11 +156,15 @@ class ServerWithKeys(Protocol):
     @property
     def last(self) -> Mapping[str, float]: ...
 
+    @property
+    def status(self) -> Status: ...
+
 
 def keyboard_for(server: ServerWithKeys, screen: Screen) -> Keyboard:
-    """The keys below a live table, which shows from now on when training is paused; where there is
-    none, keys that are never pressed."""
+    """The keys below a live table, which shows from now on when training is paused and what is
+    worth a warning; where there is none, keys that are never pressed."""
     screen.paused = lambda: server.paused
+    screen.warning = lambda: in_one_line(server.status.warnings)
     keys = Keys(server.controller, screen.paused, server.last.get, screen.say, screen.hint)
     return Keyboard(keys, screen.live)
 

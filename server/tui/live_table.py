@@ -45,6 +45,8 @@ class Screen:
         self._line = self._hint = ""
         self.paused: Callable[[], bool] = lambda: False
         """Whether training is paused."""
+        self.warning: Callable[[], str] = lambda: ""
+        """The line about what is worth a warning; empty for none."""
         self._title = title
         self._note = "waiting for a game"
         self._row: dict[str, float] = {}
@@ -109,6 +111,8 @@ class Screen:
         parts: list[RenderableType] = [table(self._row)]
         if self._progress:
             parts.append(self._progress)
+        if warning := self.warning():
+            parts.append(Text(warning, style="yellow", no_wrap=True, overflow="ellipsis"))
         if self._line:
             parts.append(Text(self._line, style="bold"))
         if self._hint:

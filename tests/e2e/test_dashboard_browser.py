@@ -26,6 +26,7 @@ import pytest
 from server.run.events import process_ids, read_events
 from tests.support.needs import needs
 from tests.support.processes import descendants, end
+from tests.support.tempest_client import TempestClient
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs Playwright: pip install -c constraints.txt -e '.[dev]'"
@@ -117,10 +118,11 @@ class Command:
 class Life:
     """The server, its run and its games."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, **more: str) -> None:
         self.run = run
         self.games: Command | None = None
-        options = [word for key, value in SERVER.items() for word in (f"--{key}", value)]
+        settings = SERVER | more
+        options = [word for key, value in settings.items() for word in (f"--{key}", value)]
         self.serve = Command("serve", "--run", str(run), *options)
         self.url = ""
 
@@ -412,6 +414,28 @@ def test_charts_draw_the_history(playing: Life, visit: Callable[..., Visit]) -> 
                     assert value == rows[moment][columns.index(key)], key
                     compared += 1
     assert compared > 200
+
+
+def test_score_and_level_of_older_clients_have_charts(browser: Any, tmp_path: Path) -> None:
+    """And only of them: without such a game there is no chart."""
+    life = Life(tmp_path / "run", **{"tempest.port": "0"})
+    try:
+        life.start()
+        there = Visit(browser, life)
+        page = there.open()
+        page.wait_for_selector("#chart-latency")
+        assert page.query_selector("#chart-game_score") is None
+        port = int(life.serve.find(r"Tempest connect to 127\.0\.0\.1:(\d+)"))
+        with TempestClient(port) as client:
+            for k in range(40):
+                client.frame([0.5] * 3, score=100 * k, level=3, done=int(k % 20 == 19))
+        page.wait_for_selector("#chart-game_score")
+        there.wait_text("#chart-game_score", "2,900")
+        there.wait_text("#chart-game_score", "3,900")
+        there.wait_text("#chart-game_level", "3")
+        there.close()
+    finally:
+        life.close()
 
 
 @pytest.mark.usefixtures("playing")

@@ -253,8 +253,9 @@ def test_demo_games_are_all_described() -> None:
 
 
 def test_demo_ends_early_with_a_reason() -> None:
-    well: Any = SimpleNamespace(failures=[])
-    failed: Any = SimpleNamespace(failures=[SimpleNamespace(message="no such environment")])
+    failures = [SimpleNamespace(message="no such environment")]
+    well: Any = SimpleNamespace(failures=failures, all_given_up=False)
+    failed: Any = SimpleNamespace(failures=failures, all_given_up=True)
     go, stop = (cast(SignalFlag, SimpleNamespace(set=value)) for value in (False, True))
     demo._check_all_is_well(go, well, well)
     for players in ((failed, well), (well, failed)):

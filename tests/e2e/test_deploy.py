@@ -19,7 +19,7 @@ from tests.support.needs import needs
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
-OWN = {"healthy", "ready", "started_time", "run_info"}
+OWN = {"healthy", "ready", "started_time", "run_info", "warning_holds"}
 """Of server.monitor.prometheus, beside the metrics."""
 
 

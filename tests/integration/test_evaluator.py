@@ -185,19 +185,24 @@ def test_held_game_that_loses_its_connection_reconnects_and_keeps_waiting(server
     assert sum(event.what == "frame" for event in train) >= 30
 
 
-def test_killed_evaluation_game_ends_the_command(
+def test_killed_evaluation_game_begins_again_and_plays_its_share(
     servers: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = servers()
     evaluate = Evaluator.evaluate
 
     def kill(self: Evaluator, *args: Any, **more: Any) -> Any:
-        self._student._processes[0].kill()
+        process = self.players[0]._games[0].process
+        assert process is not None
+        process.kill()
         return evaluate(self, *args, **more)
 
     monkeypatch.setattr(Evaluator, "evaluate", kill)
-    assert run(server, "--eval-every", "100", "--eval-episodes", "2") == 1
-    assert "game 0 ended with exit code -9" in capsys.readouterr().err
+    words = ["--frames", "50", "--eval-every", "1000", "--eval-episodes", "2", "--eval-seed", "3"]
+    assert run(server, *words) == 0
+    out, errors = capsys.readouterr()
+    assert "evaluation game 0 of CartPole-v1 failed: its process was killed by SIGKILL" in errors
+    assert "evaluation after 0 frames, 2 episodes: network " in out
 
 
 def test_evaluation_without_expert_covers_the_network_only(

@@ -117,19 +117,24 @@ def test_stop_ends_games_that_would_play_forever(serve: Any, tmp_path: Path) -> 
     assert {path.name for path in tmp_path.iterdir()} == {"client-0.npz", "client-1.npz"}
 
 
-def test_killed_game_is_reported_and_others_play_on(serve: Any) -> None:
+def test_killed_game_begins_again_and_others_play_on(serve: Any) -> None:
     server = serve(obey_the_expert)
     with Games(GameOptions("CartPole-v1", "127.0.0.1", server.port)) as games:
         games.start(2)
         until(lambda: server.connections == 2)
-        pid = games._processes[1].pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        process = games._games[1].process
+        assert process is not None
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
         until(lambda: len(games.failures) > 0)
+        assert games.running() == 2
         games.episodes()
-        until(lambda: not games.results.empty())
-        assert games.running() == 1
-    assert [f.message for f in games.failures] == ["game 1 ended with exit code -9"]
+        until(lambda: server.connections == 3)
+        until(lambda: {episode.client for episode in games.episodes()} >= {0})
+        until(lambda: {episode.client for episode in games.episodes()} >= {1})
+    (failure,) = games.failures
+    assert (failure.client, failure.message) == (1, "its process was killed by SIGKILL")
+    assert failure.again_s is not None
 
 
 def test_refusal_is_printed_as_one_message(serve: Any, capsys: Any) -> None:

@@ -289,7 +289,6 @@ def test_checkpoint_with_nan_is_not_loaded(tmp_path: Path) -> None:
 def test_drifting_values_cause_a_warning(
     tmp_path: Path,
     poison: Poison,
-    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A reward scale that explodes on its way to the learner, where the rewards stayed small."""
@@ -313,14 +312,15 @@ def test_drifting_values_cause_a_warning(
             more()
             world.reports(1)
         assert world.metrics["q_max"] > world.metrics["q_bound"]
-    assert caplog.text.count("values drift: Q is up to") == 1
+        (found,) = world.heard(TrainerReport)[-1].findings
+    assert found.id == "values_beyond_bound"
+    assert "values drift: Q is up to" in found.text
 
 
 @pytest.mark.promise("drift-warnings")
 def test_dead_head_causes_a_warning(
     tmp_path: Path,
     poison: Poison,
-    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watch = reporter.HeadWatch
@@ -336,8 +336,10 @@ def test_dead_head_causes_a_warning(
         while not world.metrics.get("heads_dead"):
             more()
             world.reports(1)
+        found = world.heard(TrainerReport)[-1].findings
     name = world.trainer._spec.discrete[0].name
-    assert f"the head {name!r} is dead" in caplog.text
+    assert [each.id for each in found] == [f"head_dead_{name}"]
+    assert f"the head {name!r} is dead" in found[0].text
 
 
 def test_checkpoint_keeps_the_largest_reward(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_restarted_process_gets_the_current_state(
         assert "the trainer has died; try again" in saved.result(LONG_S)["error"]
         server.until(lambda: server.row["restarts_trainer"] > before, "it is seen", LONG_S)
         until_both_go_on(server, player)
-        assert server.row["paused"] == 1
+        server.until(lambda: server.row["paused"] == 1, "its successor has reported", LONG_S)
         os.kill(server.pid("gateway-0"), signal.SIGKILL)
         server.until(lambda: player.cuts, "the game has noticed", LONG_S)
         until_both_go_on(server, player)

@@ -148,7 +148,7 @@ class Running:
         assert not living_memory(memory), "shared memory was left behind"
         if check:
             assert self.error is None, f"the server has failed: {self.error}"
-            assert self.row["transitions_dropped"] == 0, self.row
+            assert self.row["transitions_dropped"] == self.row["steps_in_flight"] == 0, self.row
 
     def __enter__(self) -> Self:
         return self

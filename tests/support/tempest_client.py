@@ -6,11 +6,15 @@ from __future__ import annotations
 import math
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 
 HEADER = struct.Struct(">HddBBBHIBBBhhBBBBB")
+
+OLD_HEADER = struct.Struct(">HdddBBBHIBBBhBhBBBBB")
+"""Of the clients of 2025-10-09."""
 
 
 def payload(
@@ -27,12 +31,45 @@ def payload(
     zap: int = 0,
     n: int | None = None,
     frame: int = 0,
+    told: tuple[int, ...] = (0, 0, 0),
+    state: int = 4,
+    mode: int = 0x80,
+    score: int | None = None,
+    level: int = 9,
 ) -> bytes:
-    """A frame without its length. `n`: what it says of the number of values, if not the truth."""
+    """A frame without its length. `n`: what it says of the number of values, if not the truth;
+    `told`: what it says of the last reply."""
     head = HEADER.pack(
         len(values) if n is None else n, subjective, objective,
-        4, 0x80, done, frame % 65536, 1000 + frame, save, 0, 0, 0,
-        target, player, is_open, fire, zap, 9,
+        state, mode, done, frame % 65536, 1000 + frame if score is None else score, save, *told,
+        target, player, is_open, fire, zap, level,
+    )  # fmt: skip
+    return head + np.array(values, ">f4").tobytes()
+
+
+def old_payload(
+    values: list[float],
+    *,
+    total: float = 0.0,
+    subjective: float = 0.0,
+    objective: float = 0.0,
+    done: int = 0,
+    target: int = -1,
+    player: int = 0,
+    is_open: int = 0,
+    fire: int = 0,
+    zap: int = 0,
+    told: tuple[int, ...] = (0, 0, 0),
+    state: int = 4,
+    mode: int = 0x80,
+    attract: int = 0,
+    score: int = 1000,
+    level: int = 9,
+) -> bytes:
+    """A frame of the clients of 2025-10-09, without its length."""
+    head = OLD_HEADER.pack(
+        len(values), total, subjective, objective, state, mode, done, 1, score, 0, *told,
+        attract, target, player, is_open, fire, zap, level,
     )  # fmt: skip
     return head + np.array(values, ">f4").tobytes()
 
@@ -48,6 +85,8 @@ class TempestClient:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=40.0)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reply_bytes = reply_bytes
+        self.told = (0, 0, 0)
+        """The last reply, as it understood it."""
         self.sock.sendall(lead)
 
     def raw(self, data: bytes) -> None:
@@ -68,6 +107,14 @@ class TempestClient:
         """Send a frame and wait for its reply."""
         self.raw(framed(payload(values, **header)))
         return self.reply()
+
+    def play(self, frame: Callable[..., bytes], values: list[float], **header: Any) -> Any:
+        """Send a frame, made by `frame`, that repeats the last reply; wait for its reply."""
+        self.raw(framed(frame(values, told=self.told, **header)))
+        reply = self.reply()
+        if reply is not None:
+            self.told = (reply[0] & 0xFF, reply[1] & 0xFF, reply[2])
+        return reply
 
     def close(self) -> None:
         self.sock.close()

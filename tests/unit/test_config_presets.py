@@ -34,7 +34,9 @@ def _without_reason(text: str) -> list[str]:
 
 
 def test_presets_list_equals_expected_names() -> None:
-    assert list(presets()) == ["bench", "breakout", "demo", "original", "pong", "tempest"]
+    assert list(presets()) == [
+        "bench", "breakout", "demo", "original", "pong", "tempest-2025", "tempest",
+    ]  # fmt: skip
     assert resources.files("config").joinpath("presets/demo.toml").is_file()
 
 
@@ -68,6 +70,26 @@ def test_tempest_port_implies_tempest_preset() -> None:
     other = load(Overrides(preset="original"), {"UNDERSTUDY_TEMPEST__PORT": "0"})
     assert other.config.reward.clip is None, "one that is named is the only one"
     assert load(environ={"UNDERSTUDY_TEMPEST__PORT": "none"}).config == Config()
+
+
+def test_tempest_2025_preset_has_constants_of_that_revision() -> None:
+    config = load(Overrides(preset="tempest-2025"), {}).config
+    learner, advantage = config.learner, config.advantage
+    assert (learner.batch_size, learner.learning_rate, learner.gamma) == (8192, 2.5e-4, 0.995)
+    assert (learner.n_step, learner.hidden) == (3, (256, 256, 128, 128))
+    assert (learner.target, learner.target_tau, learner.value) == ("soft", 0.005, "scalar")
+    assert not config.replay.prioritized
+    assert (config.imitation.expert.start, config.imitation.expert.end) == (0, 0)
+    assert config.imitation.taken == 0
+    assert (advantage.mode, advantage.beta) == ("per_actor", 0.5)
+    assert (advantage.weight_min, advantage.weight_max) == (0.1, 5.0)
+
+
+def test_tempest_preset_has_constants_of_their_server() -> None:
+    config = load(Overrides(preset="tempest"), {}).config
+    assert config.learner.n_step == 12
+    assert config.replay.stop_at_actor_change is False
+    assert config.learner.adam_eps == 1.5e-4
 
 
 def test_preset_checks_find_default_and_uncommented_values() -> None:

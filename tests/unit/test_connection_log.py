@@ -66,9 +66,12 @@ def test_wrong_tokens_throttle_only_their_address() -> None:
     assert not addresses.guesses.wait_s("10.0.0.2")
 
 
-def test_throttled_line_names_limit_and_setting(caplog: pytest.LogCaptureFixture) -> None:
+def test_throttled_address_is_found_once_with_limit_and_setting() -> None:
     log, _ = made()
-    log.throttled("10.0.0.1:5", "10.0.0.1")
-    assert caplog.messages == [
-        "10.0.0.1:5: 10.0.0.1 is limited to 50 frames/s (server.max_frames_per_address)"
-    ]
+    for port in (5, 6):
+        log.throttled(f"10.0.0.1:{port}", "10.0.0.1")
+    (found,) = log.take_findings()
+    assert "games of 10.0.0.1 wait (10.0.0.1:6 is one)" in found.text
+    assert "50 frames/s" in found.text
+    assert "server.max_frames_per_address" in found.cure
+    assert log.take_findings() == []

@@ -39,7 +39,7 @@ class Client:
 
 
 class Context:
-    def encode(self, _action: Any, _actor: int) -> bytes:
+    def encode(self, _action: Any, _actor: int, _explored: bool) -> bytes:
         return b""
 
     @staticmethod

@@ -225,8 +225,8 @@ def test_play_sends_reward_with_next_frame_and_ends_episodes() -> None:
     assert (second.index, second.length, second.terminated) == (1, 5, False)
 
 
-def test_play_without_expert_uses_seed_stride() -> None:
-    out = run(episodes=2, seed=1, seed_stride=10)
+def test_play_without_expert_takes_seeds_of_a_function() -> None:
+    out = run(episodes=2, seed=lambda i: 1 + 10 * i)
     assert out.env.seeds == [1, 11]
     assert all(frame[3] is None for frame in out.frames)
     assert out.done[0].actors == {1: 3, 2: 0}

@@ -49,7 +49,7 @@ def test_value_bound_equals_discounted_maximum_reward() -> None:
     assert math.isnan(_bound(2, gamma=1))
 
 
-def test_value_watch_above_bound_long_enough_warns_once() -> None:
+def test_value_watch_above_bound_long_enough_is_found_while_it_lasts() -> None:
     watch = ValueWatch(lasting=100, growth_every=10**9)
     assert watch.look(0, 11, 10) == []
     assert watch.look(99, 11, 10) == []
@@ -57,11 +57,12 @@ def test_value_watch_above_bound_long_enough_warns_once() -> None:
     assert watch.look(150, 11, 10) == []
     assert watch.look(249, 11, 10) == []
     assert not watch.drifting
-    (text,) = watch.look(250, 12, 10)
-    assert "Q is up to 12, but the rewards so far can add up to 10 at most" in text
+    (found,) = watch.look(250, 12, 10)
+    assert "Q is up to 12, but the rewards so far can add up to 10 at most" in found.text
+    assert "lower learner.learning_rate" in found.cure
     assert watch.drifting
-    assert watch.look(400, 12, 10) == [], "said once"
-    assert watch.look(401, NAN, 10) == []
+    assert [each.id for each in watch.look(400, 12, 10)] == [found.id], "it lasts"
+    assert len(watch.look(401, NAN, 10)) == 1, "no update says that it has ended"
     assert watch.drifting
     assert watch.look(402, 9, 10) == []
     assert not watch.drifting
@@ -74,12 +75,12 @@ def test_value_watch_nan_bound_never_warns() -> None:
     assert [watch.look(i, 1e9, NAN) for i in range(10)] == [[]] * 10
 
 
-def test_value_watch_exponential_growth_warns_once() -> None:
+def test_value_watch_exponential_growth_is_found_while_it_lasts() -> None:
     watch = ValueWatch(lasting=10**9, growth_every=10)
     said = [watch.look(10 * i, 1.6**i, NAN) for i in range(1, 12)]
-    assert [len(each) for each in said].index(1) == GROWTHS
-    assert sum(map(len, said)) == 1
-    assert "keeps growing" in said[GROWTHS][0]
+    assert [len(each) for each in said] == [0] * GROWTHS + [1] * (11 - GROWTHS)
+    assert "keeps growing" in said[GROWTHS][0].text
+    assert len(watch.look(115, 1.6**11, NAN)) == 1, "between two looks at the growth it lasts"
     assert watch.drifting
     assert watch.look(200, 1.6**11, NAN) == []
     assert not watch.drifting, "it grows no more"
@@ -120,19 +121,20 @@ ALIVE = HeadNumbers("steer", 0.9, 0.1, 0.5)
         ({"gradient": 0.0}, "no gradient"),
     ],
 )
-def test_head_watch_dead_head_long_enough_warns_once(change: dict[str, float], words: str) -> None:
+def test_head_watch_dead_head_long_enough_is_found_while_it_lasts(
+    change: dict[str, float], words: str
+) -> None:
     watch, dead = HeadWatch(lasting=100), ALIVE._replace(**change)
     other = ALIVE._replace(name="other")
     assert watch.look(0, [dead, other]) == []
     assert watch.look(99, [dead, other]) == []
-    assert watch.dead == 0
-    (text,) = watch.look(100, [dead, other])
-    assert "the head 'steer' is dead: for 100 updates" in text
-    assert words in text
-    assert watch.dead == 1
-    assert watch.look(300, [dead, other]) == [], "said once"
-    assert watch.look(301, [ALIVE, other]) == []
-    assert watch.dead == 0
+    (found,) = watch.look(100, [dead, other])
+    assert found.id == "head_dead_steer"
+    assert "the head 'steer' is dead: for 100 updates" in found.text
+    assert words in found.text
+    assert [each.id for each in watch.look(300, [dead, other])] == [found.id], "it lasts"
+    assert watch.found
+    assert watch.look(301, [ALIVE, other]) == watch.found == []
     assert watch.look(302, [dead]) == []
     assert len(watch.look(402, [dead])) == 1
 
@@ -195,8 +197,8 @@ def test_head_watch_zeroed_head_weights_reports_only_that_head(continuous: str, 
         with torch.no_grad():
             network.heads.weight[rows] = 0
         said += watch.look(update, [h._replace(share=min(h.share, 0.5)) for h in learner.heads()])
-    assert len(said) == 1
-    assert "the head 'move' is dead" in said[0]
+    assert {found.id for found in said} == {"head_dead_move"}
+    assert "the head 'move' is dead" in said[0].text
 
 
 def test_learner_heads_saturated_continuous_head_has_no_spread() -> None:

@@ -23,10 +23,13 @@ ROW = {
 }
 
 
-def rendered_lines(row: dict[str, float], width: int, *, paused: bool = False) -> list[str]:
+def rendered_lines(
+    row: dict[str, float], width: int, *, paused: bool = False, warning: str = ""
+) -> list[str]:
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     screen = Screen(console, "title", frames=20_000)
     screen.paused = lambda: paused
+    screen.warning = lambda: warning
     screen.note("playing")
     screen.hint("the keys")
     screen.say("a message")
@@ -71,6 +74,13 @@ def test_live_table_when_paused_says_so_in_frame() -> None:
     *lines, bottom = rendered_lines(ROW, 80, paused=True)
     assert " playing, training paused ─" in bottom
     assert [line.strip("│ ") for line in lines[-2:]] == ["a message", "the keys"]
+
+
+def test_live_table_with_a_warning_has_it_in_one_line() -> None:
+    lines = rendered_lines(ROW, 80, warning="warning: training is behind; " + "more " * 100)
+    (line,) = (line for line in lines if "warning" in line)
+    assert "warning: training is behind; more" in line
+    assert len(lines) == len(rendered_lines(ROW, 80)) + 1
 
 
 def test_live_table_with_large_numbers_fits_80_columns() -> None:

@@ -8,6 +8,7 @@ import pytest
 from protocol import messages
 from protocol.messages import (
     CLIENT_TYPES,
+    HELLO_LATER,
     MAX_SEQ,
     ROLES,
     RUNNING,
@@ -67,6 +68,8 @@ def test_hello_without_optional_fields_has_defaults() -> None:
         actions=(Discrete("a", 2),),
     )
     assert (hello.rewards, hello.slots, hello.token, hello.role) == (("reward",), 1, None, "train")
+    assert {name: getattr(hello, name) for name in HELLO_LATER} == HELLO_LATER
+    assert HELLO_LATER == {"realtime": False, "episodes": None, "evaluates": False}
 
 
 @pytest.mark.parametrize("seq", [0, MAX_SEQ])

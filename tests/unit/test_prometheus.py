@@ -59,6 +59,13 @@ def test_exposition_of_metric_without_value_has_type_only() -> None:
     assert found["understudy_stalls"].type == "counter"
 
 
+def test_exposition_has_each_warning_that_holds_by_its_id() -> None:
+    assert families()["understudy_warning_holds"].samples == []
+    holds = families(replace(STATUS, warnings=({"id": 'head_dead_"x"\n', "text": "t"},)))
+    (sample,) = holds["understudy_warning_holds"].samples
+    assert (sample.labels, sample.value) == ({"id": 'head_dead_"x"\n'}, 1.0)
+
+
 def test_exposition_of_turn_seconds_is_a_histogram() -> None:
     samples = families()["understudy_turn_seconds"].samples
     buckets = {s.labels["le"]: s.value for s in samples if s.name.endswith("_bucket")}

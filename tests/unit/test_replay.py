@@ -11,14 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from agent.factory import make_replay
 from agent.replay import Batch, Replay
 from agent.step import FINAL, STEP, StepBlock
+from config.load import config_from
 from protocol.actor import ACTORS, Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from tests.support.replay_model import (
     DISCONNECT,
     PIXELS,
     RUN,
+    SPEC,
     TERMINATE,
     TRUNCATE,
     Games,
@@ -118,6 +121,30 @@ def test_window_at_actor_change_stops_if_configured(
     want = sum(0.5**k * r[k] for k in range(horizon))
     assert window["returns"] == pytest.approx(want, abs=1e-6)
     assert (window["horizons"], window["last"], window["actors"]) == (horizon, last, EXPERT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "low", "high"),
+    [({}, 11.5, 12.0), ({"replay.stop_at_actor_change": True}, 1.9, 2.1)],
+    ids=["as the preset has it", "cut at the actor's change"],
+)
+def test_preset_tempest_windows_cross_actors(
+    settings: dict[str, object], low: float, high: float
+) -> None:
+    """Mean horizon of 12-step windows where a coin says for each frame who plays: sum of 0.5**k
+    where they are cut, and 12 less what ends of episodes cut where they are not."""
+    config = config_from({"replay.capacity_steps": 20_000, **settings}, preset="tempest")
+    games, rng = Games(), np.random.default_rng(1)
+    rows = [
+        row
+        for k in range(1, 9001)
+        for row in games.play(0, RUN if k % 300 else TERMINATE, Actor(rng.integers(1, 3)))
+    ]
+    replay = make_replay(config, SPEC, torch.device("cpu"))
+    replay.append(block_of(rows))
+    horizons = torch.cat([replay.sample(1000).horizons for _ in range(20)]).float()
+    assert low < float(horizons.mean()) < high
+    assert set(ACTORS) == {Actor(int(actor)) for actor in replay.sample(1000).actors}
 
 
 @EACH_MODE

@@ -23,6 +23,16 @@ def test_start_hint_for_custom_game_names_game_and_address() -> None:
     assert str(said) == "start your game 'reach'; it connects to 127.0.0.1:7000"
 
 
+def test_start_hint_with_a_tempest_port_names_it() -> None:
+    said = start_hint(None, "127.0.0.1", 7777, ("0.0.0.0", 9999))
+    assert said.text.startswith("start a Tempest client; it connects to 127.0.0.1:9999; ")
+    assert said.command == "understudy play --env LunarLander-v3 --clients 8"
+    said = start_hint("tempest", "127.0.0.1", 7777, ("127.0.0.1", 9999))
+    assert str(said) == "start a Tempest client; it connects to 127.0.0.1:9999"
+    said = start_hint("CartPole-v1", "127.0.0.1", 7777, ("127.0.0.1", 9999))
+    assert said == start_hint("CartPole-v1", "127.0.0.1", 7777), "the run is another game's"
+
+
 @pytest.mark.parametrize("game", ["CartPole-v1", "LunarLanderHybrid-v3", "PongRam-v0"])
 def test_start_hint_for_known_environment_names_it(game: str) -> None:
     assert game in start_hint(game, "127.0.0.1", 7777).command

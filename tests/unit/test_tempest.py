@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from protocol import codec
 from protocol.errors import LocalError, RemoteError
 from protocol.messages import HelloFields
-from protocol.session import State
+from protocol.session import ServerSession, State
 from protocol.spaces import Continuous, Discrete
 from protocol.tempest import (
     AHEAD_BYTES,
@@ -25,9 +26,10 @@ from protocol.tempest import (
     header_fields,
     tempest_spec,
 )
+from protocol.tempest_headers import HEADERS, Header, Phase, recognized
 from server.gateway.tempest_expert import knob
 from tests.support.tempest_client import HEADER as PLAIN
-from tests.support.tempest_client import HOSTILE, VALUES, framed, payload
+from tests.support.tempest_client import HOSTILE, OLD_HEADER, VALUES, framed, old_payload, payload
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +60,135 @@ def test_tempest_header_fields_match_struct_format() -> None:
     fields = header_fields(data)
     assert tuple(fields) == HEADER.names
     assert tuple(values[0] for values in fields.values()) == numbers
+
+
+OLD_FRAME = bytes.fromhex(
+    "0038"
+    "0002 4059200000000000 3ff8000000000000 4059000000000000 04 80 00 0007 000003e8"
+    "00 01 00 fff5 00 0003 02 00 01 00 09 3f000000 bf800000"
+)
+"""A frame of 2025-10-09, as `string.pack` of Lua makes it: two values, rewards 100.5, 1.5 and 100,
+in play, frame 7, score 1000, told to fire and to turn by -11, no attract mode, enemy at 3, player
+at 2, a ring, fires, level 9."""
+
+
+def test_tempest_48_byte_header_is_recognized_and_decoded() -> None:
+    session = TempestSession("continuous")
+    (hello,) = session.receive(LEAD + OLD_FRAME)
+    assert isinstance(hello, HelloFields)
+    assert hello.rewards == ("total",)
+    assert hello.observation.shape == (2,)
+    session.welcomed()
+    frame = receive_one(session, b"")
+    assert np.frombuffer(frame.obs, "<f4").tolist() == [0.5, -1.0]
+    assert frame.rewards == [100.5], "the total is what it learnt from"
+    assert frame.told == (1, 0, -11)
+    assert (frame.score, frame.level, frame.phase) == (1000, 9, Phase.PLAY)
+    header = np.frombuffer(frame.header, np.uint8).reshape(1, -1)
+    fields = {name: int(values[0]) for name, values in header_fields(header).items()}
+    wanted = {"n": 2, "target": 3, "player": 2, "open": 0, "expert_fire": 1, "expert_zap": 0}
+    assert fields | wanted == fields
+    assert session.header is not None
+    assert session.header.reply_bytes == 3
+
+
+def test_tempest_first_frame_of_2025_has_732_bytes_and_171_values() -> None:
+    data = old_payload([0.25] * 171, total=3.0)
+    assert (len(data), OLD_HEADER.size) == (732, 48)
+    session = TempestSession("continuous")
+    (hello,) = session.receive(LEAD + framed(data))
+    assert isinstance(hello, HelloFields)
+    assert session.spec == tempest_spec(171, "continuous", ("total",))
+    session.welcomed()
+    assert receive_one(session, b"").rewards == [3.0]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda header: header.form)
+def test_tempest_header_is_recognized_for_any_number_of_values(header: Header) -> None:
+    for n in (1, 2, 170, 171, 172, 173, 195, 9000):
+        data = n.to_bytes(2, "big") + bytes(header.size - 2 + 4 * n)
+        assert recognized(data) is header
+
+
+def test_tempest_headers_differ_in_length() -> None:
+    assert len({header.size for header in HEADERS}) == len(HEADERS)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (old_payload([0.0] * 3)[:2] + bytes(50), "got a length of 52|n = 3 in a frame of 52"),
+        (old_payload([0.0] * 3) + bytes(4), "n = 3 in a frame of 64 bytes, which leaves 52"),
+        (payload([0.0] * 3) + bytes(4), "n = 3 in a frame of 55 bytes, which leaves 43"),
+        (bytes(46), "got a length of 46"),
+    ],
+)
+def test_tempest_unknown_header_error_names_known_ones_and_what_to_do(
+    data: bytes, words: str
+) -> None:
+    session = TempestSession("continuous")
+    with pytest.raises(RemoteError, match=words) as caught:
+        list(session.receive(LEAD + framed(data)))
+    assert caught.value.code == "message_malformed"
+    for known in ("39 bytes", "48 bytes", "64b666c", "docs/tempest.md", "update the client"):
+        assert known in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "phase"),
+    [
+        ({}, Phase.PLAY),
+        ({"state": 0x20}, Phase.PLAY),
+        ({"state": 0x16}, Phase.LEVEL_SELECT),
+        ({"state": 0x12}, Phase.HIGH_SCORE),
+    ],
+)
+def test_tempest_phase_is_read_from_state_and_mode(fields: dict[str, int], phase: Phase) -> None:
+    for make, attract in ((payload, {"mode": 0x40}), (old_payload, {"attract": 1})):
+        session = TempestSession("continuous")
+        list(session.receive(LEAD + framed(make(VALUES))))  # type: ignore[operator]
+        session.welcomed()
+        session.receive(b"")
+        assert receive_one(session, b"").phase is Phase.PLAY
+        session.answered()
+        data = framed(make(VALUES, **fields))  # type: ignore[operator]
+        assert receive_one(session, data).phase is phase
+        session.answered()
+        idle = framed(make(VALUES, **fields | attract))  # type: ignore[operator]
+        wanted = Phase.ATTRACT if phase is Phase.PLAY else phase
+        assert receive_one(session, idle).phase is wanted
+
+
+def test_tempest_frame_at_the_port_of_the_protocol_is_told_the_tempest_port() -> None:
+    for make in (payload, old_payload):
+        session = ServerSession(max_message_bytes=1 << 20, older="such clients connect to port 99")
+        with pytest.raises(RemoteError, match=r"tempest_ai.*connect to port 99") as caught:
+            list(session.receive(LEAD + framed(make([0.5] * 171))))
+        assert caught.value.code == "not_understudy"
+    session = ServerSession(max_message_bytes=1 << 20)
+    with pytest.raises(RemoteError) as caught:
+        list(session.receive(LEAD + framed(bytes(200))))
+    assert caught.value.code == "message_malformed", "other bytes are no such frame"
+
+
+def test_hello_at_the_tempest_port_is_told_the_port_of_the_protocol() -> None:
+    spec = tempest_spec(3, "levels")
+    hello = codec.encode_hello(
+        HelloFields(
+            protocol=1,
+            client="test",
+            game=spec.game,
+            observation=spec.observation,
+            actions=spec.actions,
+            rewards=spec.rewards,
+        )
+    )
+    session = TempestSession("levels", "port 7777 (server.port)")
+    with pytest.raises(
+        RemoteError, match=r"HELLO.*connects to port 7777 \(server.port\)"
+    ) as caught:
+        list(session.receive(hello))
+    assert caught.value.code == "not_understudy"
 
 
 def test_tempest_first_frame_gives_hello_and_spec() -> None:

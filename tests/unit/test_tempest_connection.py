@@ -16,16 +16,16 @@ from agent.step import FINAL, STEP
 from config.models import Config, FractionSchedule, RewardConfig, ServerConfig, TempestConfig
 from protocol.errors import RemoteError
 from protocol.messages import Welcome, WelcomeFields
-from protocol.tempest import tempest_spec
+from protocol.tempest import REWARDS, tempest_spec
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
-from server.gateway.tempest import TempestConnection, replies
+from server.gateway.tempest import OlderClients, TempestConnection, replies
 from server.gateway.tempest_expert import recommend
 from server.net.rate_limits import AddressLimits
 from tests.support.connection import FakeTransport
-from tests.support.tempest_client import framed, payload
+from tests.support.tempest_client import framed, old_payload, payload
 from tests.support.worlds import DQN, EXPERT, FixedPolicy, ListSink
 
 BY_NETWORK = (1, 0.25)
@@ -58,6 +58,7 @@ class FakeGateway:
         self.policy = FixedPolicy(BY_NETWORK)
         self.params = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
         self.log = ConnectionLog(AddressLimits(None, self.now), None)
+        self.older = OlderClients(self.log)
         self.saves = 0
         self.run_frames = 0
         self.admits = True
@@ -74,6 +75,7 @@ class FakeGateway:
     def opened(self, connection: GameConnection) -> None: ...
 
     crowded = False
+    elsewhere = "port 7777 (server.port)"
 
     def save_wanted(self) -> None:
         self.saves += 1
@@ -114,9 +116,9 @@ class FakeGateway:
         self.frame_loop.leave(connection)
         self.schedule_turn()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, rewards: tuple[str, ...] = REWARDS) -> list[dict[str, Any]]:
         """What was stored."""
-        return self.sink.rows(tempest_spec(2, self.config.tempest.spinner))
+        return self.sink.rows(tempest_spec(2, self.config.tempest.spinner, rewards))
 
     def work(self) -> None:
         """Until nothing is left to do."""
@@ -386,3 +388,280 @@ def test_tempest_connection_beyond_client_limit_is_closed() -> None:
     assert game.transport.half_closed
     assert game.transport.sent == b""
     assert gateway.log.errors == {"too_many_clients": 1}
+
+
+class ReadingClient(TempestClient):
+    """One that reads so many bytes for a reply, and whose next header repeats what it read."""
+
+    def __init__(self, gateway: FakeGateway, reads: int, make: Callable[..., bytes]) -> None:
+        super().__init__(gateway)
+        self.reads, self.make, self.told, self.read = reads, make, (0, 0, 0), 0
+        self.send(b"\x00\x00")
+
+    def play(self, frames: int, **header: Any) -> None:
+        for _ in range(frames):
+            self.send(framed(self.make([0.5, 0.5], told=self.told, **header)))
+            reply = bytes(self.transport.sent[self.read : self.read + self.reads])
+            if len(reply) < self.reads:
+                return  # it waits, and gives up
+            self.told = struct.unpack("bbb", reply[:3])
+            self.told = (self.told[0] & 0xFF, self.told[1] & 0xFF, self.told[2])
+            self.read += self.reads
+
+
+def test_tempest_client_of_2025_plays_with_replies_of_3_bytes() -> None:
+    gateway = FakeGateway(Config(tempest=TempestConfig(port=0)))
+    game = ReadingClient(gateway, 3, old_payload)
+    for total in (9.0, 2.0, -1.0, 4.5):
+        game.play(1, total=total, objective=100.0, subjective=50.0)
+    assert len(game.transport.sent) == 4 * 3
+    assert [row["reward"] for row in gateway.rows(("total",))] == [2.0, -1.0, 4.5]
+    assert gateway.older.misreads.count == 0
+    assert gateway.log.errors == {}
+
+
+def test_tempest_client_of_2025_expert_steers_towards_its_enemy() -> None:
+    gateway = FakeGateway(ratio=1.0)
+    game = ReadingClient(gateway, 3, old_payload)
+    game.play(1, target=3, player=1, fire=1)
+    assert game.told == (1, 0, -13)
+    game.play(1, target=1, player=3, zap=1)
+    assert game.told == (0, 1, 13)
+    game.play(1, target=-32768, player=3)
+    assert game.told == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read", "make"), [(5, 3, payload), (5, 3, old_payload)], ids=["39", "48"]
+)
+def test_tempest_client_that_reads_fewer_bytes_is_noticed(
+    sent: int, read: int, make: Callable[..., bytes]
+) -> None:
+    gateway = FakeGateway(config(reply_bytes=sent))
+    game = ReadingClient(gateway, read, make)
+    game.play(30)
+    assert gateway.older.misreads.count == 1, "once for a connection"
+    (found,) = gateway.log.take_findings()
+    assert found.cure == f"start the server with --tempest.reply_bytes {read}"
+    game.play(5)
+    assert gateway.log.take_findings() == [found], "for as long as it holds"
+
+
+@pytest.mark.parametrize(("reads", "make"), [(5, payload), (3, old_payload)], ids=["39", "48"])
+def test_tempest_client_that_reads_what_it_is_sent_is_not_noticed(
+    reads: int, make: Callable[..., bytes]
+) -> None:
+    gateway = FakeGateway(config(), ratio=0.5)
+    game = ReadingClient(gateway, reads, make)
+    for k in range(60):
+        game.play(1, target=k % 16, player=3, fire=k % 2, done=int(k % 7 == 6))
+    assert len(game.transport.sent) == 60 * reads
+    assert gateway.older.misreads.count == 0
+
+
+def test_tempest_client_that_leaves_after_each_frame_is_noticed() -> None:
+    """It waits for two bytes more, gives up, and connects again."""
+    gateway = FakeGateway(config(reply_bytes=3))
+    for visit in range(3):
+        assert gateway.older.misreads.count == 0, f"visit {visit}"
+        game = ReadingClient(gateway, 5, payload)
+        game.play(1)
+        game.leave()
+    assert gateway.older.misreads.count == 1
+    (found,) = gateway.log.take_findings()
+    assert "3 clients of 10.0.0.1 left after one frame" in found.text
+    assert found.cure == "start the server with --tempest.reply_bytes 5"
+
+
+def test_tempest_clients_that_play_on_are_not_taken_for_those_that_leave() -> None:
+    gateway = FakeGateway()
+    for visit in range(6):
+        game = ReadingClient(gateway, 5, payload)
+        game.play(2 if visit % 2 else 1)
+        game.leave()
+    assert gateway.older.misreads.count == 0
+
+
+IDLE: list[dict[str, Any]] = [{"mode": 0}, {"state": 0x16}, {"state": 0x12}]
+"""Headers of the attract mode, the level select and the high score entry."""
+
+ALL = ("attract", "level_select", "high_score")
+
+
+def test_tempest_frames_that_are_no_play_are_answered_and_not_stored() -> None:
+    gateway = FakeGateway(config(skip=ALL))
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    for header in IDLE:
+        assert game.frame(score=999_999, level=98, **header) == (0, 0, 0, 1, 13)
+    assert gateway.rows() == []
+    assert gateway.frame_loop is not None
+    assert gateway.frame_loop.frames == {"train": 0, "eval": 0, "eval_expert": 0}
+    for k in range(3):
+        assert game.frame(k / 4, 0.0, objective=100.0)[:2] == (0, 1)
+    for header in IDLE:
+        assert game.frame(0.9, 0.9, objective=100.0, **header) == (0, 0, 0, 1, 13)
+    game.frame(0.5, 0.0)
+    game.frame(0.75, 0.0, done=1)
+    steps = [row for row in gateway.rows() if row["kind"] == STEP]
+    assert [row["obs"][0] for row in steps] == [0.0, 0.25, 0.5, 0.5]
+    assert [row["reward"] for row in steps] == [1.0, 1.0, 1.0, 0.0], "the last one is paid, too"
+    assert [row["status"] for row in steps] == [0, 0, 2, 1], "the episode was cut there"
+    assert gateway.frame_loop.frames["train"] == 6, "three of each, and where the episode was cut"
+    assert gateway.older.numbers.take().skipped == 5
+
+
+def test_tempest_done_frame_that_is_no_play_terminates_the_episode() -> None:
+    gateway = FakeGateway(config(skip=ALL))
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    game.frame()
+    game.frame(done=1, state=0x12)
+    (step,) = [row for row in gateway.rows() if row["kind"] == STEP]
+    assert step["status"] == 1
+    game.frame(done=1, state=0x12)
+    assert gateway.older.numbers.take().skipped == 1
+
+
+def test_tempest_frames_that_are_no_play_are_stored_by_default() -> None:
+    gateway = FakeGateway()
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    for header in [*IDLE, {}]:
+        game.frame(**header)
+    assert len([row for row in gateway.rows() if row["kind"] == STEP]) == 3
+
+
+def test_tempest_frames_that_are_no_play_may_come_ahead_of_answers() -> None:
+    gateway = FakeGateway(config(skip=ALL))
+    game = TempestClient(gateway)
+    headers = [*IDLE, {}, {}, *IDLE, {}]
+    game.send(b"\x00\x00" + b"".join(framed(payload([0.0, 0.0], **h)) for h in headers))
+    assert len(game.replies()) == len(headers)
+    assert [reply[:2] for reply in game.replies()] == [
+        (0, 0), (0, 0), (0, 0), (0, 1), (0, 1), (0, 0), (0, 0), (0, 0), (0, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_tempest_random_zaps_are_carried_out_as_configured(share: float) -> None:
+    gateway = FakeGateway(config(random_zaps=share))
+    gateway.params = ActingParams(expert_ratio=0.0, epsilon=1.0, noise=0.0)
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    replies = [game.frame(zap=1) for _ in range(400)]
+    assert sum(fire for fire, *_ in replies) == pytest.approx(200, abs=50)
+    assert sum(zap for _, zap, *_ in replies) == pytest.approx(200 * share, abs=50 * share)
+    steps = [row for row in gateway.rows() if row["kind"] == STEP]
+    stored = [(int(row["action"][0]) >> 1, int(row["action"][0]) & 1) for row in steps]
+    assert stored == [reply[:2] for reply in replies[:-1]], "what was carried out is stored"
+
+
+def test_tempest_zaps_of_the_network_itself_are_none_of_chance() -> None:
+    game = TempestClient(FakeGateway(config(random_zaps=0.0)))
+    game.send(b"\x00\x00")
+    assert [game.frame()[1] for _ in range(5)] == [1] * 5
+
+
+def test_tempest_scores_and_levels_are_reported_with_their_peaks() -> None:
+    gateway = FakeGateway()
+    assert np.isnan(gateway.older.numbers.take().score_peak)
+    games = [TempestClient(gateway), TempestClient(gateway)]
+    for game in games:
+        game.send(b"\x00\x00")
+        game.frame(score=100, level=1)
+        game.frame(score=99_999, level=50, mode=0)  # the attract mode: nobody's
+    games[0].frame(score=700, level=3)
+    games[0].frame(score=600, level=2, done=1)
+    games[1].frame(score=5000, level=7)
+    taken = gateway.older.numbers.take()
+    assert (taken.score_peak, taken.level_peak, taken.finished) == (5000.0, 7.0, [(700, 3)])
+    games[0].frame(score=0, level=0)
+    games[0].frame(score=50, level=0, done=1)
+    taken = gateway.older.numbers.take()
+    assert (taken.score_peak, taken.finished) == (5000.0, [(50, 0)])
+
+
+def episode(game: TempestClient, frames: int = 4) -> list[tuple[int, ...]]:
+    """A whole one."""
+    return [game.frame(done=int(k == frames - 1), target=7) for k in range(frames)]
+
+
+def roles(gateway: FakeGateway) -> list[str]:
+    """Of the episodes that have ended since this was last asked."""
+    assert gateway.frame_loop is not None
+    return [finished.role for finished in gateway.frame_loop.episodes.take()]
+
+
+def test_tempest_client_plays_whole_episodes_of_evaluation_at_intervals() -> None:
+    gate = FractionSchedule(start=1.0, end=1.0, frames=1)
+    gateway = FakeGateway(
+        config(eval_every=1000, eval_expert_every=1000, eval_episodes=2, zap_gate=gate)
+    )
+    gateway.params = ActingParams(expert_ratio=0.5, epsilon=1.0, noise=0.5)
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    episode(game)
+    episode(game)
+    assert roles(gateway) == ["train"] * 2
+    stored = len(gateway.rows())
+    gateway.run_frames = 1000
+    assert game.connection.announced is None
+    game.frame()
+    assert game.connection.announced == 2
+    network = game.replies()[-1:]
+    game.frame(done=1)
+    network += episode(game)[:-1]
+    assert {reply[:3] for reply in network} == {(0, 1, 8)}, "greedy, without expert, chance or gate"
+    assert len(gateway.rows()) == stored, "none of it is stored"
+    episode(game)
+    assert game.connection.announced is None
+    expert = episode(game)[:-1] + episode(game)[:-1]
+    assert {reply[:3] for reply in expert} == {(0, 0, -21)}, "towards 7, from 0: 0.3 + 7 x 0.05"
+    episode(game)
+    assert roles(gateway) == ["eval"] * 2 + ["train"] + ["eval_expert"] * 2 + ["train"]
+    episode(game)
+    assert roles(gateway) == ["train"], "until the next interval"
+    gateway.run_frames = 2500
+    episode(game)
+    assert roles(gateway) == ["eval"]
+
+
+def test_tempest_evaluation_is_played_by_one_client_and_only_from_an_episodes_beginning() -> None:
+    gateway = FakeGateway(config(eval_every=1000, eval_episodes=2))
+    games = [TempestClient(gateway), TempestClient(gateway)]
+    for game in games:
+        game.send(b"\x00\x00")
+        episode(game)
+    roles(gateway)
+    games[0].frame()  # in the middle of one
+    late = TempestClient(gateway)
+    gateway.run_frames = 1000
+    late.send(b"\x00\x00")
+    episode(late)  # it may have connected in the middle of one
+    games[0].frame(done=1)
+    assert roles(gateway) == ["train"] * 2
+    for game in (games[1], games[0], late):
+        episode(game)
+    assert roles(gateway) == ["eval", "train", "train"]
+    games[1].leave()
+    for game in (games[0], late):
+        episode(game)
+    assert roles(gateway) == ["train"] * 2, "what has been broken off is not made up for"
+    gateway.run_frames = 2000
+    episode(late)
+    assert roles(gateway) == ["eval"]
+    assert gateway.frame_loop is not None
+    assert gateway.frame_loop.slots_by_role == {"train": 1, "eval": 1, "eval_expert": 0}
+
+
+def test_tempest_expert_is_not_evaluated_where_there_is_none() -> None:
+    gateway = FakeGateway(config(eval_expert_every=10))
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    episode(game)
+    assert gateway.frame_loop is not None
+    gateway.frame_loop.expert = None
+    gateway.run_frames = 1000
+    episode(game)
+    assert roles(gateway) == ["train"] * 2

@@ -4,6 +4,7 @@ import * as api from "/static/api.js";
 import { Chart } from "/static/charts.js";
 import { Controls } from "/static/controls.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
+import { showWarnings } from "/static/trouble.js";
 import { evaluated, History, isChange } from "/static/series.js";
 import { CHARTS, EVALUATION, PAUSED } from "/static/specs.js";
 import { clock, count, duration, element, number, there, when, written } from "/static/text.js";
@@ -35,9 +36,12 @@ const controls = new Controls(() => {
   return refresh();
 });
 
+/** Charts that are not there yet; optional ones come when one of their lines has a number. */
 function buildCharts() {
   for (const place of document.querySelectorAll("[data-charts]")) {
     for (const spec of CHARTS[place.dataset.charts]) {
+      const wanted = !spec.optional || spec.lines.some(({ key }) => there(page.state?.last[key]));
+      if (!wanted || page.charts.some((chart) => chart.spec === spec)) continue;
       const chart = new Chart(spec);
       page.charts.push(chart);
       place.append(chart.figure);
@@ -127,6 +131,7 @@ function show() {
     return;
   }
   showTiles(row);
+  showWarnings(by("warnings"), state.warnings ?? []);
   showRestarts(row, state.restarts ?? []);
   fillTable(games, state.run.start_hint);
   fillReplay(by("replay"), row);
@@ -160,6 +165,7 @@ function showRestarts(row, restarts) {
 }
 
 function showCharts() {
+  buildCharts();
   const { history, state } = page;
   const marks = history.marks();
   const span = Number(by("span").value);

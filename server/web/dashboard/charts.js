@@ -49,8 +49,9 @@ function sample(line, at) {
 
 /** One chart. `spec`: id, title, unit, lines [{key, name, color, dash, marker, empty}], pair (a panel
  * for each line, on one scale), zero (the scale begins at zero), fixed ([low, high]), by ("frames":
- * its x is frames, not running time), learnt (there are no numbers while nothing is learnt), empty
- * (what is said when there is no number at all). */
+ * its x is frames, not running time), optional (there is no chart while no line has a number),
+ * learnt (there are no numbers while nothing is learnt), empty (what is said when there is no number
+ * at all). */
 export class Chart {
   constructor(spec) {
     this.spec = spec;

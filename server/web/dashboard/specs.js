@@ -4,6 +4,20 @@ const dqn = (key, more = {}) => ({ key: `${key}_dqn`, name: "dqn", color: "dqn",
 const expert = (key, more = {}) => ({ key: `${key}_expert`, name: "expert", color: "expert", dash: 0, empty: "No expert frames yet.", ...more });
 const pair = (id, title, more = {}) => ({ id, title, pair: true, learnt: true, empty: "No updates yet.", lines: [dqn(id), expert(id)], ...more });
 
+/** What games count themselves: the chart is there only where they tell it. */
+const game = (id, title) => ({
+  id: `game_${id}`,
+  title,
+  optional: true,
+  unit: "by the game's own count",
+  empty: "No episode has ended yet.",
+  zero: true,
+  lines: [
+    { key: `game_${id}_mean`, name: "mean of 100 episodes", short: "mean", color: "third" },
+    { key: `game_${id}_peak`, name: "peak", color: "dqn" },
+  ],
+});
+
 const NO_FRAMES = "No frames yet.";
 const NO_UPDATES = "No updates yet: the replay is filling up.";
 export const PAUSED = "Training is paused.";
@@ -42,6 +56,8 @@ export const CHARTS = {
         { key: "loss_imitation", name: "imitation", color: "expert" },
       ],
     },
+    game("score", "Game score"),
+    game("level", "Game level"),
   ],
   played: [
     {

@@ -147,6 +147,7 @@ public static class Vectors
             Slots = (int)(long)fields["slots"],
             Role = (string)fields["role"],
             Token = (string)fields["token"],
+            Realtime = fields.ContainsKey("realtime") && (bool)fields["realtime"],
         };
     }
 

@@ -78,6 +78,7 @@ func _declare(client: Client, fields: Dictionary) -> void:
 	client.slots = fields.slots
 	client.role = fields.role
 	client.token = fields.token
+	client.realtime = fields.get("realtime", false)
 
 
 ## A value that is msgpack in hex.

@@ -1,0 +1,94 @@
+"""What the supervisor finds in settings, clocks and metrics that is worth a warning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from agent.finding import Finding
+from config.models import AdvantageConfig
+from protocol.actor import ACTORS, NAMES
+
+FEW = 0.1
+"""Below this effective sample size (a share of rows), a few rows dominate training."""
+
+ENOUGH = 0.15
+"""Above this the warning ends. Between the two nothing changes, so that it is not repeated."""
+
+
+JUMP_S = 5.0
+"""Smaller jumps of the clock are not logged."""
+
+
+class ClockWatch:
+    """Detects jumps of the time of day. Nothing is timed by it, but the log and the run's files
+    contain it, and their times are then out of order."""
+
+    def __init__(self) -> None:
+        self._apart: float | None = None
+
+    def look(self, of_day: float, steady: float) -> list[Finding]:
+        """Whether it has jumped since the last look. `of_day`: seconds since 1970; `steady`: a
+        monotonic clock, s."""
+        before, self._apart = self._apart, of_day - steady
+        if before is None or abs(self._apart - before) < JUMP_S:
+            return []
+        return [
+            Finding(
+                "clock_forward" if self._apart > before else "clock_back",
+                f"the machine's clock jumped by {self._apart - before:+.0f} s: it was set, or the "
+                "machine was suspended",
+                "nothing to do: times in the log and in the run's files jump too, nothing else is "
+                "affected",
+            )
+        ]
+
+
+class SampleWatch:
+    """Watches the effective sample size of each actor's advantage weights (`weight_ess_*`)."""
+
+    def __init__(self) -> None:
+        self._low: dict[str, float] = {}
+
+    def look(self, metrics: Mapping[str, float]) -> list[Finding]:
+        """One for each actor whose effective sample size is small. An actor without rows stays as
+        it was."""
+        for actor in ACTORS:
+            name = NAMES[actor]
+            share = metrics.get(f"weight_ess_{name}", math.nan)
+            if share < FEW or (share <= ENOUGH and name in self._low):
+                self._low[name] = share
+            elif not math.isnan(share):
+                self._low.pop(name, None)
+        return [
+            Finding(
+                f"few_rows_{name}",
+                f"a few rows dominate training: the effective sample size of {name} is {share:.1%} "
+                "of its rows",
+                "lower advantage.beta, advantage.clip or advantage.weight_max",
+            )
+            for name, share in self._low.items()
+        ]
+
+
+CONFIG_IDS = frozenset({"weights_on_td"})
+"""Of all that `config_findings` may find."""
+
+
+def config_findings(advantage: AdvantageConfig) -> list[Finding]:
+    """What is known to go wrong with these settings."""
+    if (
+        "td" not in advantage.applies_to
+        or advantage.mode == "off"
+        or advantage.signal not in ("reward", "return")
+    ):
+        return []
+    return [
+        Finding(
+            "weights_on_td",
+            f"advantage.applies_to has td, and advantage.signal is {advantage.signal}: reward "
+            "weights on the TD loss are known to stop learning, because the error of a value does "
+            "not depend on the reward",
+            "remove td from advantage.applies_to, or set advantage.mode to off",
+        )
+    ]

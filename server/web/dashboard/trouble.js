@@ -1,0 +1,21 @@
+// What is wrong: warnings that hold. Texts may have words of a client in them: they are texts here,
+// never markup.
+
+import { count, element, when } from "/static/text.js";
+
+/** The warnings that hold, each with its cure, since when, and how often. */
+export function showWarnings(place, warnings) {
+  place.hidden = !warnings.length;
+  const list = place.querySelector("ul");
+  const items = warnings.map(({ text, cure, since, times }) => [text, cure, `since ${when(since)}${times > 1 ? `, ${count(times)} times` : ""}`]);
+  const key = JSON.stringify(items);
+  if (list.dataset.shown === key) return;
+  list.dataset.shown = key;
+  list.replaceChildren(
+    ...items.map(([text, cure, held]) =>
+      element("li", {}, element("strong", {}, sentence(text)), " ", element("span", {}, sentence(cure)), " ", element("span", { class: "note" }, `(${held})`)),
+    ),
+  );
+}
+
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
