@@ -4,23 +4,28 @@ A file is an .npz of plain arrays, read without executing anything in it: `forma
 `spec` (the game as JSON), `reward_weights` (what each reward component was multiplied by), and the
 columns of an agent.step.StepBlock, steps and final rows in the order in which they were stored, so
 that appending them to a replay makes the same links again.
+
+While a recording is made, its file has the episodes one behind the other (agent.episode_file), each
+such an .npz of its own, compressed; one that was killed stays so. Both are read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from agent import episode_file
 from agent.files import written_whole
 from agent.step import FINAL, STEP, StepBlock
 from agent.validation import check_block
@@ -48,6 +53,8 @@ class Recording:
     """Rows of one stream in the order of their `seq`; streams may be interleaved."""
     reward_weights: tuple[float, ...]
     """What each reward component was multiplied by before their sum became `rows.reward`."""
+    incomplete: int = 0
+    """Bytes at the end of its file that are damaged or incomplete, and were left out."""
 
     def steps(self, actor: Actor) -> int:
         """Steps that this actor played."""
@@ -121,23 +128,6 @@ class Recording:
         return Recording(self.spec, block, tuple(weights))
 
 
-class Recorder:
-    """Keeps every row that it is shown."""
-
-    def __init__(self, spec: GameSpec, reward_weights: Sequence[float]) -> None:
-        self._spec = spec
-        self._weights = tuple(reward_weights)
-        self._blocks: list[StepBlock] = []
-
-    def add(self, block: StepBlock) -> None:
-        """Keep a copy of these rows."""
-        self._blocks.append(StepBlock(*(getattr(block, n).copy() for n in StepBlock.__slots__)))
-
-    def recording(self) -> Recording:
-        """All of them, in order."""
-        return Recording(self._spec, joined(self._blocks, self._spec), self._weights)
-
-
 def joined(blocks: Sequence[StepBlock], spec: GameSpec) -> StepBlock:
     """Blocks one behind the other, as one with memory of its own."""
     if not blocks:
@@ -150,20 +140,18 @@ def joined(blocks: Sequence[StepBlock], spec: GameSpec) -> StepBlock:
 def write(path: Path, recording: Recording) -> None:
     """Write a recording, whole or not at all. Errors: OSError; RecordingError for one that `read`
     would refuse."""
-    try:
-        _check(recording)
-    except ValueError as error:
-        raise RecordingError(f"{path}: not written: {error}") from error
-    columns = {name: getattr(recording.rows, name) for name in StepBlock.__slots__}
+    content = _content(path, recording)
     with written_whole(path) as file:
-        np.savez_compressed(
-            file,
-            format=np.array(FORMAT),
-            version=np.array(VERSION),
-            spec=np.array(_spec_json(recording.spec).decode()),
-            reward_weights=np.array(recording.reward_weights, np.float64),
-            **columns,
-        )
+        np.savez_compressed(file, **content)
+
+
+def append(path: Path, episode: Recording) -> None:
+    """Add an episode to a file that is being recorded, whole or not at all. Errors: those of
+    `write`."""
+    memory = io.BytesIO()
+    np.savez(memory, **_content(path, episode))
+    # Compressed as a whole: what reads .npz alone must not take the last episode for all of them.
+    episode_file.append(path, zlib.compress(memory.getbuffer(), 1))
 
 
 def read(path: Path, *, spec: GameSpec | None = None) -> Recording:
@@ -173,7 +161,7 @@ def read(path: Path, *, spec: GameSpec | None = None) -> Recording:
     another game, or with rows that a gateway would have refused.
     """
     try:
-        content = _entries(path)
+        found = _episodes(path) if episode_file.is_one(path) else _recording(path, path)
     except FileNotFoundError:
         raise RecordingError(f"expected a recording at {path}, found none") from None
     except (
@@ -183,6 +171,35 @@ def read(path: Path, *, spec: GameSpec | None = None) -> Recording:
         raise RecordingError(
             f"{path}: expected a recording (.npz), got a file that cannot be read ({error})"
         ) from error
+    if spec is not None and found.spec != spec:
+        raise RecordingError(
+            f"{path}: expected a recording of {spec.describe()}, got one of {found.spec.describe()}"
+        )
+    return found
+
+
+def _episodes(path: Path) -> Recording:
+    """What was recorded into a file that nobody has finished. Errors: RecordingError, and those of
+    damaged content."""
+    found: list[Recording] = []
+    incomplete = 0
+    for each in episode_file.read(path):
+        if isinstance(each, int):
+            incomplete = each
+        else:
+            found.append(_recording(path, io.BytesIO(zlib.decompress(each))))
+    if not found:
+        raise RecordingError(f"{path}: it holds no complete episode; record again")
+    spec, weights = found[0].spec, found[0].reward_weights
+    if any((each.spec, each.reward_weights) != (spec, weights) for each in found):
+        raise RecordingError(f"{path}: its episodes are of several games; record them apart")
+    rows = joined([each.rows for each in found], spec)
+    return Recording(spec, rows, weights, incomplete)
+
+
+def _recording(path: Path, source: Path | IO[bytes]) -> Recording:
+    """The recording in an .npz. Errors: RecordingError, and those of damaged content."""
+    content = _entries(source)
     if "format" not in content or str(content["format"]) != FORMAT:
         raise RecordingError(
             f"{path}: expected a file whose format is {FORMAT!r}, got another kind of file; name "
@@ -204,19 +221,33 @@ def read(path: Path, *, spec: GameSpec | None = None) -> Recording:
         raise RecordingError(f"{path}: expected a column {error}, found none") from error
     except (msgspec.DecodeError, RemoteError, ValueError, TypeError) as error:
         raise RecordingError(f"{path}: {error}") from error
-    if spec is not None and found.spec != spec:
-        raise RecordingError(
-            f"{path}: expected a recording of {spec.describe()}, got one of {found.spec.describe()}"
-        )
     return found
 
 
-def _entries(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
+def _content(path: Path, recording: Recording) -> dict[str, Any]:
+    """The entries of a recording's .npz. Errors: RecordingError for one that `read` would
+    refuse."""
+    try:
+        _check(recording)
+    except ValueError as error:
+        raise RecordingError(f"{path}: not written: {error}") from error
+    return {
+        "format": np.array(FORMAT),
+        "version": np.array(VERSION),
+        "spec": np.array(_spec_json(recording.spec).decode()),
+        "reward_weights": np.array(recording.reward_weights, np.float64),
+        **{name: getattr(recording.rows, name) for name in StepBlock.__slots__},
+    }
+
+
+def _entries(source: Path | IO[bytes]) -> dict[str, Any]:
+    with zipfile.ZipFile(source) as archive:
         # Every entry against its checksum, before anything in it is believed.
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"the bytes of {damaged} are damaged")
-    with np.load(path, allow_pickle=False) as file:
+    if not isinstance(source, Path):
+        source.seek(0)
+    with np.load(source, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
@@ -250,7 +281,12 @@ def summary(recording: Recording) -> str:
         if recording.steps(actor) or actor is Actor.EXPERT
     )
     mean = f", mean return {returns.mean():.1f}" if len(returns) else ""
-    return f"{len(returns)} complete episodes, steps: {steps}{mean}"
+    left_out = (
+        f"; the last {recording.incomplete:,} bytes are incomplete and were left out"
+        if recording.incomplete
+        else ""
+    )
+    return f"{len(returns)} complete episodes, steps: {steps}{mean}{left_out}"
 
 
 def _spec_json(spec: GameSpec) -> bytes:

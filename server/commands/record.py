@@ -14,8 +14,10 @@ from agent import recording
 from config.load import COMMAND_LINE, ConfigError, Layer, Overrides, load
 from config.models import Config
 from server.arguments import positive
+from server.play.client_options import add_failure_options
+from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
-from server.play.games import Games
+from server.play.games import Games, game_of
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
 from server.supervisor.session import running
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Record what an expert plays to a file: in Gymnasium games that are started here (--env), "
         "or in any game that connects. A person at the controls is recorded by what `took` says in "
-        "each frame. Ctrl-C ends it and writes what was played."
+        "each frame. Each episode is in the file once it has ended. Ctrl-C ends the recording."
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE", help="the recording to write, .npz")
@@ -76,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the expert's actions that are replaced by random ones, 0 to 1",
     )
     add("--seed", type=int, metavar="N", help="episode i of --env is reset with seed + i")
+    add_failure_options(parser)
     add("--host", help="the address to listen on (server.host)")
     add("--port", type=int, metavar="N", help="the port to listen on (server.port)")
     add(
@@ -90,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         config, stop = _config(args, Path(name, "run")), stop_flag()
-        with running(config, Task(keep_rows=True)) as supervisor:
+        with running(config, Task(recording=args.out.absolute())) as supervisor:
             try:
                 failure = _play(args, supervisor, stop)
             except ChildDied as error:  # what was played before is worth keeping
@@ -101,6 +104,7 @@ def main(args: argparse.Namespace) -> int:
                 written = _write(supervisor, args.out)
             except ChildDied as error:
                 failure, written = str(error), False
+                _print_found(args.out)
     if failure:
         print(f"understudy record: {failure}", file=sys.stderr)
     return 0 if written and not failure else 1
@@ -128,6 +132,7 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
             raise ConfigError(f"{given[0]} needs --env")
     else:
         _check_expert(args)
+        values["run.game"], options["run.game"] = game_of(args.env), "--env"
         values.setdefault("server.port", 0)  # nobody else is to find it
         options.setdefault("server.port", "--env")
     settings = Layer(COMMAND_LINE, values, options)
@@ -147,6 +152,7 @@ def _check_expert(args: argparse.Namespace) -> None:
 
 def _play(args: argparse.Namespace, supervisor: Supervisor, stop: SignalFlag) -> str | None:
     """Until the episodes are through or somebody stops it; why it could not go on, if so."""
+    notice = FailureNotice("record")
     with contextlib.ExitStack() as stack:
         games = None
         if args.env is not None:
@@ -161,14 +167,20 @@ def _play(args: argparse.Namespace, supervisor: Supervisor, stop: SignalFlag) ->
         shown = time.monotonic()
         while not stop.set:
             supervisor.poll()
-            if games is not None and (games.failures or not games.running()):
-                break
+            if games is not None:
+                notice.tell(games)
+                if not games.running():
+                    break
             if games is None and args.episodes and supervisor.episodes >= args.episodes:
                 break
             if time.monotonic() - shown >= REPORT_S:
                 shown = time.monotonic()
                 print(f"{supervisor.steps:,} steps, {supervisor.episodes:,} episodes", flush=True)
-    return games.failures[0].message if games is not None and games.failures else None
+        if games is None:
+            return None
+    notice.tell(games)
+    notice.summary(games)
+    return "all games were given up" if games.all_given_up else None
 
 
 def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
@@ -185,6 +197,8 @@ def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
                 weaken=args.weaken,
                 token=token.get_secret_value() if token else None,
                 own=supervisor.config.server.tls_cert,
+                restarts=args.restarts,
+                hang_s=args.hang_after,
             )
         )
     except ValueError as error:
@@ -193,13 +207,18 @@ def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
 
 
 def _write(supervisor: Supervisor, out: Path) -> bool:
-    """Have the recording written, and say what is in it."""
+    """Have the recording finished, and say what is in it."""
     if not supervisor.steps:
         print("understudy record: nothing was played, so no file is written", file=sys.stderr)
         return False
-    answer = supervisor.trainer.write_recording(out.absolute())
+    answer = supervisor.trainer.finish_recording()
     if answer.error:
         print(f"understudy record: {answer.error}", file=sys.stderr)
-        return False
-    print(f"{out}: {recording.summary(recording.read(out))}")
-    return True
+    _print_found(out)
+    return answer.error is None
+
+
+def _print_found(out: Path) -> None:
+    """Say what is in the file, if anything."""
+    if out.exists():
+        print(f"{out}: {recording.summary(recording.read(out))}")

@@ -20,7 +20,8 @@ CLIENT, MESSAGE = 64, 500
 
 
 class ConnectionLog:
-    """Every error leaves a count, and a line unless its address has filled the log."""
+    """Every error leaves a count, and a line unless its address has filled the log. A game that is
+    refused for another run's leaves one in growing pauses."""
 
     def __init__(self, addresses: AddressLimits, max_frames_per_address: float | None) -> None:
         self.errors: Counter[str] = Counter()
@@ -34,12 +35,21 @@ class ConnectionLog:
         self, peer: str, address: str, error: RemoteError, client: str = "", session: int = 0
     ) -> None:
         """A connection ends in this error. `client`: what its program calls itself, empty if it did
-        not say; `session`: 0 before WELCOME."""
+        not say; `session`: 0 before WELCOME. Where it did not get that far, and the fault is its
+        own, that counts against its address."""
         self.count(peer, address, error, client, session)
+        if not session and not error.retry:
+            self._addresses.failed.note(address)
+        again = ""
+        if error.code == "spec_mismatch":  # a game of another run that was left running comes back
+            left_out = self._addresses.repeated.due(f"{address} {error}")
+            if left_out is None:
+                return
+            again = f" ({left_out} more times since the last line)" if left_out else ""
         more = self._addresses.log.suffix(address)
         if more is not None:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING
-            log.log(level, "%s: %s%s", peer, error, more)
+            log.log(level, "%s: %s%s%s", peer, error, again, more)
 
     def count(
         self, peer: str, address: str, error: RemoteError, client: str = "", session: int = 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 
+import msgspec
+
 from protocol.errors import RemoteError
 from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
 from protocol.session import stream_number
 from protocol.spaces import GameSpec
-from protocol.spec_diff import refusal
+from protocol.spec_diff import other_game, refusal
 from server.gateway.connection import GameConnection
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.game_settings import GameSettings
@@ -51,14 +53,20 @@ class Handshakes:
         settings: GameSettings,
         connections: Set[GameConnection],
         joined: Callable[[], None],
+        episode_limit: Callable[[], tuple[int, float]],
+        game: str | None = None,
     ) -> None:
-        """`connections`: all of the gateway's; `joined`: called when slots have joined."""
+        """`connections`: all of the gateway's; `joined`: called when slots have joined, and their
+        connection knows its rows; `episode_limit`: of evaluation, frames and seconds; `game`: that
+        the run is for, any if none."""
+        self._game = game
         self._index = index
         self._numbers = numbers
         self._link = link
         self._settings = settings
         self._connections = connections
         self._joined = joined
+        self._episode_limit = episode_limit
         self._run: GatewayRun | None = None
         self._proposed: GameSpec | None = None
 
@@ -66,7 +74,9 @@ class Handshakes:
         """A HELLO came: propose its game, or admit it, or let it wait for the first weights."""
         spec = connection.session.spec
         assert spec is not None
-        if self._run is not None:
+        if self._game is not None and (text := other_game(spec, self._game)):
+            connection.fail(RemoteError("spec_mismatch", text))
+        elif self._run is not None:
             self._admit(connection, self._run)
         elif self._proposed is None:
             self._proposed = spec
@@ -107,13 +117,15 @@ class Handshakes:
         number = self._numbers.number(run.count_session())
         rows = loop.join([stream_number(number, slot) for slot in range(hello.slots)], hello.role)
         run.policy.refresh()  # so that a report says what an evaluation begins with
-        self._joined()
+        train = hello.role == "train"
         fields = WelcomeFields(
             session=number,
             protocol=PROTOCOL_VERSION,
             server=SERVER_NAME,
             settings=self._settings.current,
+            episode_limit=msgspec.UNSET if train else self._episode_limit(),
         )
+        connection.announced = None if train else hello.episodes
         connection.welcome(Welcome(fields), rows, loop)
         self._link.joined(
             Joined(
@@ -125,8 +137,10 @@ class Handshakes:
                 slots=hello.slots,
                 peer=connection.peer,
                 time=time.monotonic(),
+                evaluates=hello.evaluates,
             )
         )
+        self._joined()
 
 
 def _no_room(wanted: int, loop: FrameLoop) -> RemoteError:

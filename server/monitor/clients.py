@@ -23,6 +23,8 @@ class _Client:
     """One connection."""
 
     joined: Joined
+    role: str
+    """In which it plays now: the server has older clients for Tempest play evaluations."""
     frames: int = 0
     dqn: int = 0
     expert: int = 0
@@ -39,13 +41,18 @@ class Clients:
         self._clients: dict[int, _Client] = {}
 
     @property
-    def training(self) -> int:
-        """Connections with the role train."""
-        return sum(client.joined.role == "train" for client in self._clients.values())
+    def training(self) -> list[Joined]:
+        """Connections with the role train, in the order of arrival."""
+        return [one.joined for one in self._clients.values() if one.joined.role == "train"]
+
+    @property
+    def peers(self) -> dict[int, str]:
+        """Who is at the other end of each session."""
+        return {session: one.joined.peer for session, one in self._clients.items()}
 
     def joined(self, message: Joined) -> None:
         """A client was admitted."""
-        self._clients[message.session] = _Client(message)
+        self._clients[message.session] = _Client(message, message.role)
 
     def left(self, session: int) -> None:
         """A client has disconnected."""
@@ -58,14 +65,16 @@ class Clients:
 
     def report(self, report: GatewayReport) -> None:
         """Take in a gateway's report about its connections."""
+        roles = {game.session: game.role for game in report.evaluating}
         counts = report.played.tolist()
         for session, by_actor in zip(report.sessions, counts, strict=True):
             if client := self._clients.get(session):
+                client.role = roles.get(session, client.joined.role)
                 client.frames = sum(by_actor)
                 client.rate.take(client.frames, report.time)
                 client.dqn, client.expert = by_actor[Actor.DQN], by_actor[Actor.EXPERT]
         for episode in report.episodes:
-            if client := self._clients.get(episode.session):
+            if (client := self._clients.get(episode.session)) and not episode.cut:
                 client.episodes += 1
                 client.returns.append(episode.episode_return)
 
@@ -80,9 +89,10 @@ class Clients:
                     "session": joined.session,
                     "client": joined.client,
                     "game": joined.game,
-                    "role": joined.role,
+                    "role": client.role,
                     "slots": joined.slots,
                     "peer": joined.peer,
+                    "evaluates": joined.evaluates,
                     "gateway": joined.gateway,
                     "connected_s": max(0.0, now - joined.time),
                     "frames": client.frames,

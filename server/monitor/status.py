@@ -58,6 +58,8 @@ class Status:
     """Games can play."""
     paused: bool = False
     evaluating: bool = False
+    evaluation_note: str = ""
+    """How far an evaluation is and for whom it waits, or that nobody has begun one; else empty."""
     ended: str = ""
     """Why the server has given up, or that it is stopping; else empty. A process that is being
     restarted does not count."""
@@ -101,7 +103,7 @@ class Status:
     @property
     def start_hint(self) -> StartHint:
         """How to start a game of this run."""
-        game = self.spec.game if self.spec else None
+        game = self.spec.game if self.spec else self.config.run.game
         config, older = self.config, self.tempest_port
         tempest = None if older is None else (config.tempest.host, older)
         return start_hint(game, config.server.host, self.port, tempest)
@@ -133,6 +135,7 @@ class Status:
             "last": {name: self.last.get(name) for name in SERIES},
             "paused": self.paused,
             "evaluating": self.evaluating,
+            "evaluation_note": self.evaluation_note,
             "settings": live_settings(self.config),
             "game_settings": self.config.server.settings,
             "warnings": self.warnings,

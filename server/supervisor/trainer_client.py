@@ -57,10 +57,10 @@ class TrainerClient:
         """Have what the replay holds written to `path` (.npz), and wait for it."""
         self._ask(WriteDump(path), DumpWritten, timeout_s)
 
-    def write_recording(self, path: Path, timeout_s: float = 3600.0) -> RecordingWritten:
-        """Have all rows that came in written to `path`, and wait for it. With `Task.keep_rows`
-        only, and best when the games have ended, so that nothing is on its way."""
-        return self._ask(WriteRecording(str(path)), RecordingWritten, timeout_s)
+    def finish_recording(self, timeout_s: float = 3600.0) -> RecordingWritten:
+        """Have the recording finished, with all rows that came in, and wait for it. With
+        `Task.recording` only, and best when the games have ended, so that nothing is on its way."""
+        return self._ask(WriteRecording(), RecordingWritten, timeout_s)
 
     def request_checkpoint(self) -> None:
         """Have a checkpoint written; `on_saved` is called when it is, or cannot be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,14 +10,18 @@ import numpy as np
 
 from agent.journal import Stored
 from agent.learner import Learner
-from agent.recording import Recorder
+from agent.recorder import Recorder
+from agent.recording import RecordingError
 from agent.replay import Replay
 from agent.step import STEP
 from agent.training_step import take_in
 from agent.update_budget import UpdateBudget
 from protocol.actor import ACTORS, NAMES, TAG_COUNT
 from server.ipc.step_ring import StepRing
+from server.run.disk import Writes
 from server.trainer.replay_journal import JournalWriter, already_kept
+
+log = logging.getLogger("trainer")
 
 DRAIN_STEPS = 4096
 """Rows appended at a time: large enough to be quick, small enough to stay in the cache."""
@@ -73,6 +78,7 @@ class Ingest:
         self.rewards = rewards
         self._journal_writer = journal_writer
         self._recorder = recorder
+        self._writes = Writes(log, "its episodes are kept in memory, and tried again")
         self.stored = 0
         """Steps appended since this start of the server."""
 
@@ -98,7 +104,8 @@ class Ingest:
                 if self._journal_writer:
                     self._journal_writer.keep(block)
                 if self._recorder:
-                    self._recorder.add(block)
+                    with self._writes.tried("the recording", RecordingError):
+                        self._recorder.add(block)
                 self.stored += int(np.count_nonzero(block.kind == STEP))
                 self.rewards.add(block.reward, block.actor)
                 moved += len(block)

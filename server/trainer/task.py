@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Task:
     """Continue from the checkpoint that evaluated best instead."""
     record: bool = False
     """Keep what every batch held, for the audit (server.run.audit_dump)."""
-    keep_rows: bool = False
-    """Keep every row, for a recording (agent.recording)."""
+    recording: Path | None = None
+    """Write every row into this file, episode by episode (agent.recorder)."""
     pretrain_updates: int = 0
     """Make so many updates from the run's demonstrations, without gateways, and end."""

@@ -12,10 +12,11 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-from agent import demonstrations, recording
+from agent import demonstrations
 from agent.device import resolve_device
 from agent.factory import make_learner, make_replay
-from agent.recording import Recorder, RecordingError
+from agent.recorder import Recorder
+from agent.recording import RecordingError
 from agent.rollback import Rollback
 from agent.training_step import learn_once
 from agent.update_budget import UpdateBudget
@@ -23,10 +24,12 @@ from config.models import Config
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
     TRAINER,
+    Begin,
     Changed,
     DumpWritten,
     Ending,
     GameDecided,
+    Loaded,
     Pause,
     Ready,
     RecordingWritten,
@@ -94,20 +97,25 @@ class Trainer:
         takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
         if takes_over:
             task = replace(task, resume=True, best=False)
-        if takes_over and task.keep_rows:
-            raise RecordingError("the trainer died and its rows are lost; record again")
+        if takes_over and task.recording:
+            raise RecordingError(
+                f"the trainer died; episodes that had ended before are in {task.recording}; record "
+                "the rest into another file"
+            )
         keep = config.checkpoint.replay and not task.pretrain_updates
         past = restore(
             folder, config, replay, learner, resume=task.resume, best=task.best, keep=keep
         )
+        self._past, self._folder = past, folder
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
         if task.pretrain_updates and not replay.can_sample:
             raise RecordingError(
                 f"{folder / demonstrations.FOLDER} has no step to learn from; import more"
             )
         self._recorder: Recorder | None = None
-        if task.keep_rows:
-            self._recorder = Recorder(spec, demonstrations.reward_weights(spec, config.reward))
+        if task.recording:
+            weights = demonstrations.reward_weights(spec, config.reward)
+            self._recorder = Recorder(task.recording, spec, weights)
         rings = [StepRing.attach(name, spec, config.server.ring_steps) for name in game.rings]
         self._ingest = Ingest(
             rings, replay, learner, past.rewards, past.journal_writer, self._recorder
@@ -150,7 +158,32 @@ class Trainer:
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
         self._linger_until = 0.0
-        self._tell(Ready(self._slot.name, len(vector), self._base_frames))
+        self._told_early: list[Any] = []
+
+    def await_begin(self) -> bool:
+        """Say that all is loaded, and wait until the start is accepted; False where the trainer is
+        to end instead. What else it is told meanwhile it does once it has begun."""
+        try:
+            self._pipe.send(Loaded())
+            while not isinstance(message := self._next_message(), Begin):
+                if isinstance(message, Ending | Stop):
+                    return False
+                self._told_early.append(message)
+        except (EOFError, OSError):  # the supervisor is gone
+            return False
+        return True
+
+    def _next_message(self) -> Any:
+        while not self._pipe.poll(1.0):
+            self._heartbeat.beat()
+        return self._pipe.recv()
+
+    def begin(self) -> None:
+        """The start is accepted: from now on the run's folder changes. Errors: OSError."""
+        self._past.begin(self._folder, self._learner.updates)
+        self._tell(Ready(self._slot.name, self._slot.size, self._base_frames))
+        for message in self._told_early:
+            self._handle(message)
 
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
@@ -178,6 +211,10 @@ class Trainer:
         self._weights.publish(0.0)
         self._report(time.monotonic())
         self._save()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and shared memory."""
         if self._journal_writer:
             self._journal_writer.close()
         self._ingest.close()
@@ -192,27 +229,29 @@ class Trainer:
     def _hear(self) -> None:
         try:
             while self._pipe.poll():
-                message = self._pipe.recv()
-                if isinstance(message, Ending | Stop):
-                    self._ending = True
-                    self._stopping = isinstance(message, Stop)
-                elif isinstance(message, SaveCheckpoint):
-                    self._save()
-                elif isinstance(message, Pause):
-                    self._budget.pause(message.on, self._ingest.stored)
-                elif isinstance(message, SaveBest):
-                    self._heartbeat.busy()
-                    self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
-                elif isinstance(message, Settle):
-                    self._settle()
-                elif isinstance(message, Changed):
-                    self._change(message.config)
-                elif isinstance(message, WriteDump):
-                    self._dump(message.path)
-                elif isinstance(message, WriteRecording):
-                    self._write_recording(message.path)
+                self._handle(self._pipe.recv())
         except (EOFError, OSError):  # the supervisor is gone
             self._orphaned()
+
+    def _handle(self, message: Any) -> None:
+        if isinstance(message, Ending | Stop):
+            self._ending = True
+            self._stopping = isinstance(message, Stop)
+        elif isinstance(message, SaveCheckpoint):
+            self._save()
+        elif isinstance(message, Pause):
+            self._budget.pause(message.on, self._ingest.stored)
+        elif isinstance(message, SaveBest):
+            self._heartbeat.busy()
+            self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
+        elif isinstance(message, Settle):
+            self._settle()
+        elif isinstance(message, Changed):
+            self._change(message.config)
+        elif isinstance(message, WriteDump):
+            self._dump(message.path)
+        elif isinstance(message, WriteRecording):
+            self._finish_recording()
 
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; without one, come to an end in order."""
@@ -312,15 +351,15 @@ class Trainer:
         write_dump(Path(path), self._replay, self._record)
         self._tell(DumpWritten(path))
 
-    def _write_recording(self, path: str) -> None:
-        """Write every row that came in."""
+    def _finish_recording(self) -> None:
+        """Take in what is left, and have the recording as one."""
         assert self._recorder is not None
         self._heartbeat.busy(3600.0)
         while self._drain():
             pass
         try:
-            recording.write(Path(path), self._recorder.recording())
+            self._recorder.finish()
         except (OSError, RecordingError) as error:
-            self._tell(RecordingWritten(path, str(error)))
+            self._tell(RecordingWritten(str(error)))
         else:
-            self._tell(RecordingWritten(path))
+            self._tell(RecordingWritten())

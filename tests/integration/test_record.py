@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 from agent import recording
 from agent.step import FINAL, STEP
 from server import cli
-from tests.support.processes import descendants, end
+from tests.support.processes import descendants, end, is_zombie
 from tests.support.running import RawClient, obs_of
 from tests.support.worlds import DQN, EXPERT, SPEC
 from understudy_client.experts import find, returns
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[2]
 HYBRID = "LunarLanderHybrid-v3"
+OWN = [3, [0.25, 0.5]]
 
 
 class Command:
@@ -111,7 +113,7 @@ def test_record_of_connecting_games_keeps_rows_and_tags(record: Any, tmp_path: P
     out = tmp_path / "demo.npz"
     command = record("--out", str(out), "--config", str(settings))
     client = RawClient(command.port(), timeout_s=40.0).welcome()
-    own = [3, [0.25, 0.5]]
+    own = OWN
     answers = []
     for seq in range(12):
         ended = seq in (5, 11)
@@ -202,6 +204,102 @@ def test_record_with_a_dead_process_keeps_rows_and_fails(
         assert recording.read(out).steps(EXPERT) in (2, 3)
     else:
         assert list(tmp_path.iterdir()) == []
+
+
+ENV = "tests.support.failing_envs:Crash-v0"
+"""Ten steps an episode, a reward of 1 for each; from the seed 3000 on none fails."""
+
+GAMES = ("--env", ENV, "--expert", "tests.support.failing_envs:advise", "--clients", "3")
+
+
+def imported(out: Path, run: Path) -> str:
+    """What `understudy import` prints of a file."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert cli.main(["import", str(out), "--run", str(run)]) == 0
+    return said.getvalue()
+
+
+@pytest.mark.promise("record-killed")
+@pytest.mark.parametrize("whom", ["command", "everything"])
+def test_killed_recording_keeps_every_episode_that_had_ended(
+    record: Any, tmp_path: Path, whom: str
+) -> None:
+    out = tmp_path / "demo.npz"
+    command = record("--out", str(out), *GAMES, "--seed", "3000")
+    wait_for(lambda: out.exists() and len(recording.read(out).returns()) >= 20)
+    below = descendants(command.process.pid)
+    before = len(recording.read(out).returns())
+    command.process.kill()
+    if whom == "everything":
+        for pid in below:
+            end(pid)
+    command.process.communicate()
+    wait_for(lambda: not set(below) & living(below))
+    found = recording.read(out)
+    returns = found.returns()
+    assert len(returns) >= before
+    assert set(returns.tolist()) == {10.0}
+    # Nothing is there twice or halved: all but the last of each stream are whole.
+    assert found.steps(EXPERT) - 10 * len(returns) < 3 * 10
+    assert f"{len(returns)} complete episodes" in imported(out, tmp_path / "run")
+
+
+@pytest.mark.promise("record-killed")
+def test_episode_is_in_the_file_while_the_next_one_is_played(record: Any, tmp_path: Path) -> None:
+    out = tmp_path / "demo.npz"
+    command = record("--out", str(out), "--port", "0")
+    client = RawClient(command.port(), timeout_s=40.0).welcome()
+    for seq in range(5):
+        client.frame(seq, reward=1.0, status=int(seq == 4), expert=None if seq == 4 else OWN)
+    client.frame(5, expert=OWN)
+    client.frame(6, expert=OWN)
+    wait_for(out.exists)
+    assert recording.read(out).rows.seq.tolist() == [0, 1, 2, 3, 4]
+    command.kill()
+    client.close()
+    assert recording.read(out).returns().tolist() == [4.0]
+
+
+@pytest.mark.promise("game-fails")
+def test_game_that_fails_begins_again_and_its_episode_is_recorded_as_cut(
+    record: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "demo.npz"
+    code, said, errors = record(
+        "--out", str(out), *GAMES, "--episodes", "6", "--seed", "0"
+    ).finish()
+    assert code == 0, errors
+    assert "RuntimeError: the emulator has crashed" in errors
+    assert "understudy record: game 1 failed 2 times, begun again: " in errors
+    assert "6 complete episodes" in said
+    found = recording.read(out)
+    assert found.returns().tolist() == [10.0] * 6
+    # Of the fifth step nobody knows what it earned.
+    assert found.steps(EXPERT) == 6 * 10 + 2 * 4
+
+
+def test_recording_ends_when_all_games_are_given_up(record: Any, tmp_path: Path) -> None:
+    out = tmp_path / "demo.npz"
+    always = [word.replace("Crash", "CrashAlways") for word in GAMES]
+    code, _, errors = record(
+        "--out", str(out), *always, "--clients", "1", "--seed", "1", "--restarts", "1"
+    ).finish()
+    assert code == 1
+    assert "all games were given up" in errors
+    # What was played is there all the same.
+    assert recording.read(out).steps(EXPERT) == 2 * 4
+
+
+def living(pids: list[int]) -> set[int]:
+    return {pid for pid in pids if not is_zombie(pid)}
+
+
+def wait_for(condition: Any, timeout_s: float = 90.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
 
 
 def refused(*options: str) -> tuple[int, str]:

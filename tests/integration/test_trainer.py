@@ -27,9 +27,9 @@ from server.ipc.messages import (
     CheckpointSaved,
     DumpWritten,
     GameDecided,
+    Loaded,
     Pause,
     ProcessFailed,
-    Ready,
     RecordingWritten,
     SaveBest,
     SaveCheckpoint,
@@ -658,21 +658,21 @@ def test_pretraining_without_demonstrations_is_refused(worlds: Make) -> None:
 
 
 def test_recording_holds_every_row_however_small_the_replay(worlds: Make, tmp_path: Path) -> None:
-    world = worlds(keep_rows=True, replay__capacity_steps=64, trainer__enabled=False)
+    path = tmp_path / "demo.npz"
+    world = worlds(recording=path, replay__capacity_steps=64, trainer__enabled=False)
     block = played(0, 1000)
     block.kind[-1], block.actor[-1], block.action[-1], block.reward[-1] = FINAL, 0, 0, 0
     world.play(block)
     # Asked for at once: what is still in the ring belongs to it.
-    path = tmp_path / "demo.npz"
-    assert world.ask(WriteRecording(str(path)), RecordingWritten) == RecordingWritten(str(path))
+    assert world.ask(WriteRecording(), RecordingWritten) == RecordingWritten()
     assert_same_rows(recording.read(path, spec=SPEC).rows, block)
 
 
 def test_recording_that_cannot_be_written_is_reported(worlds: Make, tmp_path: Path) -> None:
-    world = worlds(keep_rows=True)
+    world = worlds(recording=tmp_path / "file/demo.npz")
     world.play(played(0, 10))
     (tmp_path / "file").write_text("")
-    answer = world.ask(WriteRecording(str(tmp_path / "file/demo.npz")), RecordingWritten)
+    answer = world.ask(WriteRecording(), RecordingWritten)
     assert "demo.npz" in str(answer.error) or "exists" in str(answer.error)
 
 
@@ -902,7 +902,7 @@ def test_other_trainer_of_the_run_is_awaited_and_named(
         assert not entry.pipe.poll(0.5), "it waits"
         fcntl.flock(other, fcntl.LOCK_UN)
         assert entry.pipe.poll(60.0)
-        assert isinstance(entry.pipe.recv(), Ready)
+        assert isinstance(entry.pipe.recv(), Loaded)
         entry.pipe.send(Stop())
         entry.thread.join(60.0)
         assert entry.code == 0
@@ -1148,13 +1148,15 @@ def test_takeover_without_rows_on_disk_starts_an_empty_replay(
     assert second.reports()["updates"] == 0
 
 
-def test_takeover_of_a_recording_is_refused(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = worlds(keep_rows=True)
+def test_takeover_of_a_recording_is_refused(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = worlds(recording=tmp_path / "demo.npz")
     first.play(played(0, 30))
     first.until(lambda: first.metrics.get("steps_stored") == 30, "it is stored")
     dies(first, monkeypatch)
-    with pytest.raises(RecordingError, match="record again"):
-        worlds(over=first, keep_rows=True)
+    with pytest.raises(RecordingError, match="record the rest into another file"):
+        worlds(over=first, recording=tmp_path / "demo.npz")
     first.slot.unlink()
 
 

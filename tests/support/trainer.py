@@ -77,7 +77,7 @@ class World:
         record: bool = False,
         best: bool = False,
         spec: GameSpec = SPEC,
-        keep_rows: bool = False,
+        recording: Path | None = None,
         pretrain_updates: int = 0,
         over: World | None = None,
         heartbeat: Heartbeat | None = None,
@@ -101,10 +101,11 @@ class World:
                 resume=resume,
                 record=record,
                 best=best,
-                keep_rows=keep_rows,
+                recording=recording,
                 pretrain_updates=pretrain_updates,
             )
             self.trainer = Trainer(config, game, theirs, folder, task, heartbeat=heartbeat)
+            self.trainer.begin()
         except BaseException:
             self._close()
             raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from server.ipc.messages import FinishedEpisode, GatewayReport, Joined
+from server.ipc.messages import EvaluationGame, FinishedEpisode, GatewayReport, Joined
 from server.monitor.clients import RETURNS, Clients
 
 
@@ -33,7 +34,8 @@ def test_rows_report_frames_rates_and_returns_per_client() -> None:
     players = Clients()
     players.joined(joined(1))
     players.joined(joined(2, role="eval"))
-    assert players.training == 1
+    assert [each.session for each in players.training] == [1]
+    assert players.peers == {1: "127.0.0.1:5", 2: "127.0.0.1:5"}
     players.report(
         report([1, 2], [[1, 6, 3], [2, 0, 0]], FinishedEpisode("train", 2.5, 9, 1), at=100.9)
     )
@@ -50,6 +52,17 @@ def test_rows_report_frames_rates_and_returns_per_client() -> None:
     assert first["frames_per_s"] == 15.0, "no report since the last row"
 
 
+def test_row_has_the_role_that_the_server_gave_a_client() -> None:
+    players = Clients()
+    players.joined(joined(1))
+    told = report([1], [[1, 6, 3]])
+    players.report(replace(told, evaluating=[EvaluationGame(1, "eval", 1, 2)]))
+    assert players.rows(101.0)[0]["role"] == "eval"
+    assert [each.session for each in players.training] == [1], "it trains again soon"
+    players.report(told)
+    assert players.rows(102.0)[0]["role"] == "train"
+
+
 def test_departed_and_unknown_sessions_are_not_listed() -> None:
     players = Clients()
     players.joined(joined(1))
@@ -57,7 +70,7 @@ def test_departed_and_unknown_sessions_are_not_listed() -> None:
     players.left(7)
     players.report(report([1, 7], [[1, 0, 0], [1, 0, 0]], FinishedEpisode("train", 1.0, 1, 7)))
     assert players.rows(1.0) == []
-    assert players.training == 0
+    assert players.training == []
 
 
 def test_recent_returns_are_limited_to_newest() -> None:

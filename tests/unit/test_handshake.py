@@ -85,14 +85,14 @@ class FakeRun:
 
 
 class Lobby:
-    def __init__(self, *connections: FakeConnection) -> None:
+    def __init__(self, *connections: FakeConnection, game: str | None = None) -> None:
         self.link = FakeLink()
         self.joined = 0
         self.connections = list(connections)
         make: Any = Handshakes
         self.handshakes = make(
             1, SessionNumbers(2, 1, 3), self.link, GameSettings({"level": 3}), self.connections,
-            self._joined,
+            self._joined, lambda: (500, 60.0), game,
         )  # fmt: skip
 
     def _joined(self) -> None:
@@ -121,6 +121,18 @@ def test_first_game_is_proposed_and_connections_wait() -> None:
     assert all(each.waits_for_welcome for each in lobby.connections)
 
 
+def test_game_of_another_name_cannot_claim_the_run() -> None:
+    other, ours, again = FakeConnection(OTHER), FakeConnection(), FakeConnection()
+    lobby = Lobby(other, ours, again, game="test").hello()
+    assert other.error is not None
+    assert other.error.code == "spec_mismatch"
+    assert "the game is 'other', this run is for 'test' (run.game)" in other.error.message
+    assert "set run.game to 'other'" in other.error.message
+    assert lobby.link.proposed == [SPEC]
+    assert ours.waits_for_welcome
+    assert again.waits_for_welcome
+
+
 def test_refused_game_fails_its_connections_and_next_is_proposed() -> None:
     first, second, third = FakeConnection(), FakeConnection(OTHER), FakeConnection()
     lobby = Lobby(first, second, third).hello()
@@ -140,6 +152,7 @@ def test_run_opened_admits_matching_game_and_refuses_others() -> None:
     assert ours.welcomed is not None
     assert ours.welcomed.fields.session == number
     assert ours.welcomed.fields.settings == {"level": 3}
+    assert ours.welcomed.fields.episode_limit is msgspec.UNSET
     assert ours.rows == [0, 1]
     assert ours.session.spec is run.spec
     assert run.streams == [stream_number(number, 0), stream_number(number, 1)]
@@ -162,6 +175,19 @@ def test_hello_after_run_opened_is_admitted_at_once() -> None:
         numbers.append(connection.welcomed.fields.session)
     assert numbers == [SessionNumbers(2, 1, 3).number(begun) for begun in range(3)]
     assert lobby.link.proposed == []
+
+
+def test_game_of_evaluation_is_told_the_limit_and_what_it_announced_is_kept() -> None:
+    lobby, run = Lobby(), FakeRun()
+    lobby.handshakes.open(run)
+    for role, limit, announced in (("eval", (500, 60.0), 7), ("train", msgspec.UNSET, None)):
+        connection: Any = FakeConnection(role=role)
+        hello = connection.session.hello
+        connection.session.hello = msgspec.structs.replace(hello, episodes=7, evaluates=True)
+        lobby.handshakes.hello(connection)
+        assert connection.welcomed.fields.episode_limit == limit
+        assert connection.announced == announced
+        assert lobby.link.said[-1].evaluates
 
 
 def test_too_many_slots_refused_with_retry_only_if_they_could_fit() -> None:

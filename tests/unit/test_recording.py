@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from agent import recording
-from agent.recording import Recorder, Recording, RecordingError
+from agent.recorder import Recorder
+from agent.recording import Recording, RecordingError, joined
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
 from protocol.spaces import Discrete, GameSpec, Observation
@@ -394,16 +396,120 @@ def test_with_rewards_in_other_proportions_raises() -> None:
         silent.with_rewards((1.0, 0.0), None)
 
 
-def test_recorder_keeps_copies_of_blocks() -> None:
+def by_stream(block: StepBlock) -> StepBlock:
+    order = np.argsort(block.stream, kind="stable")
+    return StepBlock(*(getattr(block, name)[order] for name in StepBlock.__slots__))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_recorder_keeps_copies_of_blocks(tmp_path: Path, size: int) -> None:
     """What it is shown lies in a ring, and will be overwritten."""
     block = random_steps()
-    recorder = Recorder(SPEC, UNIT_WEIGHTS)
-    assert len(recorder.recording().rows) == 0
-    for start in range(0, len(block), 100):
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    for start in range(0, len(block), size):
         part = StepBlock(
-            *(getattr(block.rows(start, start + 100), n).copy() for n in StepBlock.__slots__)
+            *(getattr(block.rows(start, start + size), n).copy() for n in StepBlock.__slots__)
         )
         recorder.add(part)
         part.obs[:] = 0
         part.reward[:] = -1
-    assert_same_rows(recorder.recording().rows, block)
+    recorder.finish()
+    with np.load(path) as file:
+        assert str(file["format"]) == recording.FORMAT, "what NumPy alone can read"
+    assert_same_rows(by_stream(recording.read(path).rows), by_stream(block))
+
+
+def episodes(*lengths: int) -> list[StepBlock]:
+    """Episodes of one stream, each with its final row."""
+    found, seq = [], 0
+    for number, length in enumerate(lengths):
+        rows = [(1, seq + i, EXPERT, int(i == length - 1), float(number)) for i in range(length)]
+        block = rows_of(SPEC, *rows, (1, seq + length, 0, 0, 0.0))
+        block.kind[-1], block.action[-1] = FINAL, 0
+        found.append(block)
+        seq += length + 1
+    return found
+
+
+def test_recorder_has_each_episode_on_the_disk_when_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    first, second, third = episodes(3, 2, 4)
+    recorder.add(first.rows(0, 3))
+    assert not path.exists(), "its last observation has not come"
+    recorder.add(first.rows(3, 4))
+    assert recording.read(path, spec=SPEC).returns().tolist() == [0.0]
+    recorder.add(joined([second, third.rows(0, 2)], SPEC))
+    assert recording.read(path).returns().tolist() == [0.0, 2.0]
+    assert_same_rows(recording.read(path).rows, joined([first, second], SPEC))
+
+
+@pytest.mark.parametrize("cut", [1, 10, 24, 25, 60])
+def test_recording_that_was_killed_while_it_wrote_keeps_the_episodes_before(
+    tmp_path: Path, cut: int
+) -> None:
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    for block in episodes(3, 2):
+        recorder.add(block)
+    whole = path.read_bytes()
+    recorder.add(episodes(3, 2, 4)[2])
+    path.write_bytes(path.read_bytes()[: len(whole) + cut])
+    found = recording.read(path)
+    assert found.returns().tolist() == [0.0, 2.0]
+    assert found.incomplete == cut
+    assert f"the last {cut} bytes are incomplete and were left out" in recording.summary(found)
+
+
+def test_damaged_episode_of_a_recording_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    ends = []
+    for block in episodes(3, 2, 4):
+        recorder.add(block)
+        ends.append(path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[ends[1] - 5] ^= 1
+    path.write_bytes(data)
+    found = recording.read(path)
+    assert found.returns().tolist() == [0.0]
+    assert found.incomplete == ends[2] - ends[0]
+    path.write_bytes(data[: ends[0] - 1])
+    with pytest.raises(RecordingError, match="no complete episode"):
+        recording.read(path)
+
+
+def test_recording_under_way_is_not_taken_for_its_last_episode(tmp_path: Path) -> None:
+    """What knows .npz alone must refuse it: it looks for a directory at the end of a file."""
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    for block in episodes(3, 2):
+        recorder.add(block)
+    assert not zipfile.is_zipfile(path)
+
+
+def test_episode_that_cannot_be_written_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    first, second, third = episodes(3, 2, 4)
+    recorder.add(first)
+    before = path.read_bytes()
+
+    def half(file: int, data: memoryview) -> int:
+        if len(data) < 20:
+            raise OSError(28, "No space left on device")
+        return write(file, data[:-10])
+
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space"):
+            recorder.add(second)
+    assert path.read_bytes() == before
+    recorder.add(third)
+    assert recording.read(path).returns().tolist() == [0.0, 2.0, 8.0]
+    recorder.finish()
+    assert recording.read(path).returns().tolist() == [0.0, 2.0, 8.0]
