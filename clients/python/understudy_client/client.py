@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client import wire
+from understudy_client import checks, wire
 from understudy_client.backoff import Backoff
 from understudy_client.connection import Connection
 from understudy_client.errors import (
@@ -23,7 +23,16 @@ from understudy_client.errors import (
     Reconnected,
     ServerError,
 )
-from understudy_client.spec import DTYPES, GameSpec, Head, Observation, Part, action_width, tensor
+from understudy_client.spec import (
+    DTYPES,
+    GameSpec,
+    Head,
+    Observation,
+    Part,
+    action_width,
+    tensor,
+    whole,
+)
 from understudy_client.tls import context
 from understudy_client.trouble import Trouble
 from understudy_client.wire import Answer
@@ -103,10 +112,9 @@ class Client:
         """
         if role not in wire.ROLES:
             raise ValueError(f"role: expected {', '.join(wire.ROLES)}, got {role!r}")
-        if observation.dtype not in DTYPES:
-            known = " or ".join(DTYPES)
-            raise ValueError(f"observation dtype: expected {known}, got {observation.dtype!r}")
-        spec = GameSpec(game, observation, tuple(actions), tuple(rewards))
+        checks.check_name("client", client)
+        checks.check_options(host, port, slots, token, timeout_s)
+        spec = checks.check_spec(game, observation, actions, rewards)
         hello = wire.encode_hello(
             client=client,
             slots=slots,
@@ -173,13 +181,20 @@ class Client:
         expert: what the game's own expert recommends now, one element for each head.
         took: (action, actor) really done instead of the previous answer; not on a first frame.
 
-        Errors: Reconnected, ServerError, ConnectionLost; ValueError for a wrong observation.
+        Errors: Reconnected, ServerError, ConnectionLost; ValueError for what no server would take,
+        with nothing sent: the connection and the episode go on.
         """
         connection = self._connected()
-        seqs = self._seqs
-        if not 0 <= slot < len(seqs):
-            raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot}")
+        seqs, heads = self._seqs, self.spec.actions
+        if not isinstance(slot, int) or not 0 <= slot < len(seqs):
+            raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot!r}")
         seq = seqs[slot]
+        checks.check_reward(reward, self.spec.rewards)
+        checks.check_status(status)
+        if expert is not None:
+            checks.check_action("expert", expert, heads)
+        if took is not None:
+            checks.check_took(took, heads)
         data = tensor(obs, self._dtype, self.spec.observation.shape, "obs")
         message = wire.encode_frame(slot, seq, data, reward, status, expert, took, into=self._out)
         try:
@@ -217,13 +232,13 @@ class Client:
             seq,
             tensor(obs, self._dtype, (n, *self.spec.observation.shape), "obs"),
             tensor(rewards, f32, (n,) if parts == 1 else (n, parts), "rewards"),
-            tensor(np.asarray(statuses, u8), u8, (n,), "statuses"),
-            None if experts is None else tensor(experts, f32, rows, "experts"),
+            tensor(whole(statuses, "statuses", wire.TRUNCATED), u8, (n,), "statuses"),
+            None if experts is None else tensor(experts, f32, rows, "experts", finite=False),
             None
             if took is None
             else (
-                tensor(took[0], f32, rows, "took actions"),
-                tensor(np.asarray(took[1], u8), u8, (n,), "took actors"),
+                tensor(took[0], f32, rows, "took actions", finite=False),
+                tensor(whole(took[1], "took actors", wire.EXPERT), u8, (n,), "took actors"),
             ),
             into=self._out,
         )
