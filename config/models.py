@@ -23,6 +23,7 @@ from config.settings.base import (
     Unit,
 )
 from config.settings.checkpoint import CheckpointConfig
+from config.settings.evaluation import EvaluationConfig
 from config.settings.expert import ExpertConfig
 from config.settings.exploration import ExplorationConfig
 from config.settings.health import HealthConfig
@@ -46,6 +47,7 @@ __all__ = (
     "AdvantageConfig",
     "CheckpointConfig",
     "Config",
+    "EvaluationConfig",
     "Expected",
     "ExpertConfig",
     "ExplorationConfig",
@@ -77,6 +79,7 @@ class Config(Section):
     reward: RewardConfig = RewardConfig()
     expert: ExpertConfig = ExpertConfig()
     exploration: ExplorationConfig = ExplorationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     replay: ReplayConfig = ReplayConfig()
     learner: LearnerConfig = LearnerConfig()
     imitation: ImitationConfig = ImitationConfig()

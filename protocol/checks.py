@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from protocol.actor import parse_actor
 from protocol.errors import RemoteError
-from protocol.messages import RUNNING, TRUNCATED, Frame, Frames, Role
+from protocol.messages import RUNNING, TRUNCATED, Frame, Frames
 from protocol.spaces import GameSpec
 
 MAX_VALUE = 1e9
@@ -19,11 +19,8 @@ game can mean, and far enough below the end of float32 that squares and sums ove
 finite: one wild frame must not destroy the network that all games share."""
 
 
-def check_frame(
-    frame: Frame, spec: GameSpec, role: Role, *, first: bool, advised: bool = False
-) -> None:
-    """A FRAME; `first` says that it begins an episode, `advised` that the server has an expert of
-    its own for frames without a recommendation. Its actions are checked where they are
+def check_frame(frame: Frame, spec: GameSpec, *, first: bool) -> None:
+    """A FRAME; `first` says that it begins an episode. Its actions are checked where they are
     turned into rows (`GameSpec.action_row`), its observation's values where a whole batch is."""
     if frame.obs.nbytes != spec.observation_bytes:
         raise _wrong_size(spec, 1, frame.obs.nbytes)
@@ -45,15 +42,13 @@ def check_frame(
         if first:
             raise _took_too_early(f"slot {frame.slot}")
         parse_actor(frame.took[1])
-    if frame.status == RUNNING and frame.expert is None and role == "eval_expert" and not advised:
-        raise _expert_missing()
 
 
 def check_frames(
-    frames: Frames, spec: GameSpec, role: Role, first: bytearray, *, advised: bool = False
-) -> npt.NDArray[np.bool_]:
-    """A FRAMES, actions included; `first` has a 1 for each slot that begins an episode, `advised`
-    is that of check_frame. Returns which slots are running, [slots]."""
+    frames: Frames, spec: GameSpec, first: bytearray
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """A FRAMES, actions included; `first` has a 1 for each slot that begins an episode. Returns
+    which slots are running, and which have a recommendation, both [slots]."""
     slots = len(first)
     if frames.obs.nbytes != slots * spec.observation_bytes:
         raise _wrong_size(spec, slots, frames.obs.nbytes)
@@ -77,11 +72,9 @@ def check_frames(
         rows = _rows(frames.experts, slots, spec)
         spec.check_action_rows(rows)
         recommended = ~np.isnan(rows[:, 0])
-    if role == "eval_expert" and not advised and (running & ~recommended).any():
-        raise _expert_missing()
     if frames.took is not None:
         _check_took(frames.took, spec, first)
-    return running
+    return running, recommended
 
 
 def _check_took(took: tuple[memoryview, memoryview], spec: GameSpec, first: bytearray) -> None:
@@ -154,9 +147,11 @@ def _took_too_early(what: str) -> RemoteError:
     )
 
 
-def _expert_missing() -> RemoteError:
+def no_advice() -> RemoteError:
+    """The error of an episode in the role eval_expert in which nothing was recommended."""
     return RemoteError(
         "expert_missing",
-        "the role eval_expert plays the expert alone: expected a recommendation with every frame, "
-        "got none",
+        "the role eval_expert plays the expert alone: expected a recommendation in each episode, "
+        "got an episode without any; send `expert` with the frames in which your expert knows what "
+        "to do: between them its last action is repeated",
     )

@@ -50,9 +50,13 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = "train"
     realtime: bool = False
     """The game goes on by itself and cannot be made to wait for the trainer."""
+    episodes: int | None = None
+    """Of evaluation, that this connection will play."""
+    evaluates: bool = False
+    """It evaluates when asked to (`EVALUATE`)."""
 
 
-HELLO_LATER: dict[str, Any] = {"realtime": False}
+HELLO_LATER: dict[str, Any] = {"realtime": False, "episodes": None, "evaluates": False}
 """Keys of HELLO that came later, and what a HELLO without them means. They are sent only where they
 say something else, so that the bytes of all others stay as they were."""
 
@@ -63,9 +67,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=HELLO):
 
 
 class HelloGate(msgspec.Struct, frozen=True):
-    """What is looked at before any other field of HELLO: the token, then the version."""
+    """What is looked at before any other field of HELLO but the token (protocol.first_message)."""
 
-    token: str | None = None
     protocol: Any = None
 
 
@@ -104,6 +107,8 @@ class WelcomeFields(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int
     server: str
     settings: dict[str, Any]
+    episode_limit: tuple[int, float] | msgspec.UnsetType = msgspec.UNSET
+    """For games of evaluation: frames and seconds that an episode may have."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=WELCOME):

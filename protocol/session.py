@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol import codec
-from protocol.checks import check_frame, check_frames
+from protocol.checks import check_frame, check_frames, no_advice
 from protocol.errors import LocalError, RemoteError
+from protocol.first_message import MAX_VALUES, look
 from protocol.framing import MessageReader
 from protocol.messages import (
+    HELLO,
     PROTOCOL_VERSION,
     RUNNING,
     Bye,
@@ -30,6 +32,9 @@ from protocol.messages import (
 from protocol.spaces import GameSpec, check_name
 from protocol.tempest_headers import header_of
 from protocol.tokens import Token
+
+MAX_EPISODES = 1_000_000
+"""Episodes of evaluation that a connection may announce."""
 
 MAX_SLOTS = 4096
 """Games on one connection: each holds an observation in the server's memory."""
@@ -99,6 +104,7 @@ class ServerSession:
         "_older",
         "_reader",
         "_token",
+        "_unadvised",
         "awaiting",
         "first",
         "hello",
@@ -119,6 +125,8 @@ class ServerSession:
     ) -> None:
         """`advised`: the server has an expert of its own, so that the role eval_expert need not
         recommend anything. `older`: what to do with an older client for Tempest that came here."""
+        self._unadvised = bytearray()
+        """For each slot in the role eval_expert, 1 while its episode has no recommendation."""
         self._advised = advised
         self._older = older
         self.state = State.AWAIT_HELLO
@@ -158,6 +166,8 @@ class ServerSession:
         payloads = self._reader.feed(data)
         while self.state is not State.CLOSED and (payload := next(payloads, None)) is not None:
             try:
+                if self.state is State.AWAIT_HELLO:
+                    self._look_at_first(payload)
                 message = codec.decode_client(payload)
             except RemoteError:
                 if self.state is State.AWAIT_HELLO and header_of(payload) is not None:
@@ -234,16 +244,31 @@ class ServerSession:
             )
         self.state = after
 
+    def _look_at_first(self, payload: memoryview) -> None:
+        """The token before all else, from the bytes as they came; and nothing that costs more to
+        decode than a HELLO may."""
+        first = look(payload)
+        if first.kind == HELLO and first.has_fields and self._token is not None:
+            if not self._token.matches(first.token or b""):
+                self.sent_wrong_token = bool(first.token)
+                raise _bad_token("another" if first.token else "none")
+            self._token = None  # said
+        if first.too_many:
+            if first.kind == HELLO:
+                raise RemoteError(
+                    "bad_hello",
+                    f"expected a HELLO of at most {MAX_VALUES} values, got more; leave out keys "
+                    "that the server does not know",
+                )
+            raise RemoteError(
+                "message_malformed",
+                f"expected HELLO, got a message of more than {MAX_VALUES} values that is none",
+            )
+
     def _open(self, message: Hello) -> HelloFields:
         gate = codec.decode_gate(message)
-        if self._token is not None and not self._token.matches((gate.token or "").encode()):
-            self.sent_wrong_token = bool(gate.token)
-            raise RemoteError(
-                "bad_token",
-                f"expected this server's token, got {'another' if gate.token else 'none'}; "
-                "put it in the field `token` of HELLO: commands do with --token-file FILE, the "
-                "client in Python with Client.connect(token=...)",
-            )
+        if self._token is not None:
+            raise _bad_token("none")  # whatever the bytes looked like
         if gate.protocol != PROTOCOL_VERSION:
             raise RemoteError(
                 "protocol_version",
@@ -255,6 +280,12 @@ class ServerSession:
         check_name("client", hello.client)
         if not 1 <= hello.slots <= MAX_SLOTS:
             raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
+        if hello.episodes is not None and not 1 <= hello.episodes <= MAX_EPISODES:
+            raise RemoteError(
+                "bad_hello",
+                f"episodes: expected 1 to {MAX_EPISODES}, or nil, got {hello.episodes}; it is how "
+                "many episodes of evaluation this connection will play",
+            )
         if spec.observation_bytes > self._max_message_bytes:
             raise RemoteError(
                 "bad_hello",
@@ -266,6 +297,7 @@ class ServerSession:
         self.next_seq = [0] * hello.slots
         self.awaiting = bytearray(hello.slots)
         self.first = bytearray(b"\x01" * hello.slots)
+        self._unadvised = bytearray(b"\x01" * hello.slots)
         return hello
 
     def _check_frame(self, frame: Frame) -> None:
@@ -286,7 +318,9 @@ class ServerSession:
         assert spec is not None
         assert hello is not None
         first = bool(self.first[slot])
-        check_frame(frame, spec, hello.role, first=first, advised=self._advised)
+        check_frame(frame, spec, first=first)
+        if hello.role == "eval_expert" and not self._advised:
+            self._expect_advice(slot, first, frame.status == RUNNING, frame.expert is not None)
         self.next_seq[slot] = frame.seq + 1
         self.awaiting[slot] = 1
         self.first[slot] = frame.status != RUNNING
@@ -300,12 +334,23 @@ class ServerSession:
             raise _out_of_order("all slots", self.next_seq[0], frames.seq)
         assert self.spec is not None
         assert self.hello is not None
-        running = check_frames(
-            frames, self.spec, self.hello.role, self.first, advised=self._advised
-        )
+        running, recommended = check_frames(frames, self.spec, self.first)
+        if self.hello.role == "eval_expert" and not self._advised:
+            for slot in range(slots):
+                first = bool(self.first[slot])
+                self._expect_advice(slot, first, bool(running[slot]), bool(recommended[slot]))
         self.next_seq[0] = frames.seq + 1
         self.awaiting[:] = b"\x01" * slots
         self.first[:] = (~running).tobytes()
+
+    def _expect_advice(self, slot: int, first: bool, running: bool, recommended: bool) -> None:
+        """The expert alone plays: an episode must have a recommendation. Errors: RemoteError."""
+        if recommended and running:
+            self._unadvised[slot] = 0
+        elif not running:
+            if self._unadvised[slot] and not first:
+                raise no_advice()
+            self._unadvised[slot] = 1
 
     def _use(self, *, vectorized: bool) -> None:
         if self.vectorized is None:
@@ -316,6 +361,14 @@ class ServerSession:
                 "expected FRAME or FRAMES throughout a connection, got both; use the one that "
                 "suits how the games run",
             )
+
+
+def _bad_token(got: str) -> RemoteError:
+    return RemoteError(
+        "bad_token",
+        f"expected this server's token, got {got}; put it in the field `token` of HELLO: commands "
+        "do with --token-file FILE, the client in Python with Client.connect(token=...)",
+    )
 
 
 def _before_answer(what: str, seq: int) -> RemoteError:

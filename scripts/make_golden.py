@@ -217,6 +217,8 @@ def valid_vectors() -> list[dict[str, Any]]:
         *(hello(f"hello {name}", fields) for name, fields in HELLOS.items()),
         hello("hello with a token", LANDER | {"token": "secret"}),
         hello("hello of a game in real time", LANDER | {"realtime": True}),
+        hello("hello of a game that evaluates", LANDER | {"evaluates": True}),
+        hello("hello with announced episodes", LANDER | {"role": "eval", "episodes": 20}),
         hello(
             "hello with unknown keys",
             LANDER,
@@ -348,6 +350,13 @@ def valid_vectors() -> list[dict[str, Any]]:
             {
                 "session": 4_294_967_297, "protocol": 1, "server": "understudy/0.1",
                 "settings": {"start_level": 3, "speed": 1.5, "name": "demo"},
+            },
+        ),
+        valid(
+            "welcome of a game of evaluation", "WELCOME",
+            {
+                "session": 2, "protocol": 1, "server": "understudy/0.1", "settings": {},
+                "episode_limit": [30_000, 600.0],
             },
         ),
         valid(
@@ -544,6 +553,9 @@ def invalid_vectors() -> list[dict[str, Any]]:
         hello("too many slots", slots=4097),
         hello("an unknown role", role="watch"),
         hello("realtime as a number", realtime=1),
+        hello("episodes 0", role="eval", episodes=0),
+        hello("episodes as text", role="eval", episodes="20"),
+        hello("evaluates as a number", evaluates=1),
         invalid("welcome_first", "frame before WELCOME", frame(), lander, answered=False),
         invalid("welcome_first", "frames before WELCOME", frames(), arcade, answered=False),
         invalid("unknown_slot", "slot 1 of 1", frame(slot=1), lander),
@@ -621,10 +633,15 @@ def invalid_vectors() -> list[dict[str, Any]]:
                 arcade, frames()),
         invalid("unknown_actor", "frames, one actor of two",
                 frames(1, took=[bytes(32), bytes([1])]), arcade, frames()),
-        invalid("expert_missing", "no recommendation", frame(), expert),
-        invalid("expert_missing", "frames, none at all", frames(), experts),
-        invalid("expert_missing", "frames, none for a running slot",
-                frames(experts=f32(0, 0, 0, 0, NAN, 0, 0, 0)), experts),
+        invalid("expert_missing", "no recommendation in an episode", frame(1, status=1), expert,
+                frame()),
+        invalid("expert_missing", "none in the second episode", frame(3, status=2), expert,
+                frame(expert=[1, 0.0]), frame(1, status=1), frame(2)),
+        invalid("expert_missing", "frames, none at all", frames(1, statuses=bytes([1, 1])),
+                experts, frames()),
+        invalid("expert_missing", "frames, none in the episode of a slot",
+                frames(1, statuses=bytes([0, 2])), experts,
+                frames(experts=f32(0, 0, 0, 0, NAN, 0, 0, 0))),
     ]  # fmt: skip
 
 

@@ -25,7 +25,9 @@ from lab.sync_trainer import SyncTrainerOptions
 EXPERT = ""
 """The variant of a job that plays the expert alone."""
 
-_ELSEWHERE = ("server", "tempest", "checkpoint", "health", "metrics", "run", "supervision")
+_ELSEWHERE = (
+    "server", "tempest", "evaluation", "checkpoint", "health", "metrics", "run", "supervision",
+)  # fmt: skip
 """Groups of settings that a run without sockets does not read, the seed apart."""
 
 _LATER = (

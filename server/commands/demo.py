@@ -172,6 +172,7 @@ def _options(args: argparse.Namespace, supervisor: Supervisor, **more: Any) -> G
         seed=supervisor.config.run.seed,
         token=token.get_secret_value() if token else None,
         own=supervisor.config.server.tls_cert,
+        evaluates=True,
         restarts=args.restarts,
         hang_s=args.hang_after,
         **more,

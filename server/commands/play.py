@@ -130,6 +130,7 @@ def main(args: argparse.Namespace) -> int:
             token=token_of(args),
             tls=args.tls,
             ca=args.ca,
+            evaluates=args.role == "train",
             restarts=args.restarts,
             hang_s=args.hang_after,
         )
@@ -273,14 +274,18 @@ def summary(episodes: Sequence[GameEpisode], prefix: str = "") -> str:
 
 
 def mean_return(episodes: Sequence[GameEpisode]) -> str:
-    """The mean return of some episodes with its standard error; "none" without any."""
-    if not episodes:
-        return "none"
-    returns = [episode.return_ for episode in episodes]
-    spread = ""
+    """The mean return of some episodes with its standard error, "none" without any; apart from it
+    those that were cut."""
+    cut = [episode.return_ for episode in episodes if episode.cut]
+    returns = [episode.return_ for episode in episodes if not episode.cut]
+    text = "none"
+    if returns:
+        text = f"{statistics.fmean(returns):.1f}"
     if len(returns) > 1:
-        spread = f" +- {statistics.stdev(returns) / math.sqrt(len(returns)):.1f}"
-    return f"{statistics.fmean(returns):.1f}{spread}"
+        text += f" +- {statistics.stdev(returns) / math.sqrt(len(returns)):.1f}"
+    if cut:
+        text += f" ({len(cut)} episodes cut by the server's limit, at {statistics.fmean(cut):.1f})"
+    return text
 
 
 @contextmanager

@@ -270,6 +270,34 @@ def _(server: ServerUnderTest) -> None:
         play(wire, frame(20, status=1))
 
 
+@case("eval-expert-gaps", "Roles", "eval_expert: between recommendations the last one is repeated")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(role="eval_expert") as wire:
+        for episode in range(2):
+            seq, neutral = 5 * episode, [0, 0.0, [0.0, 0.0]]
+            expected = [neutral, EXPERT, EXPERT, neutral]
+            sent = [
+                frame(seq),
+                frame(seq + 1, expert=EXPERT),
+                frame(seq + 2),
+                frame(seq + 3, expert=neutral),
+            ]
+            for wanted, one in zip(expected, sent, strict=True):
+                wire.send(*one)
+                got = wire.next(12, "ACTION")
+                if got[3] != wanted or got[4] != 2:
+                    raise RuleBroken(f"expected {wanted} of the expert, got {got}")
+            play(wire, frame(seq + 4, status=1))
+
+
+@case("eval-announced", "1 HELLO", "episodes and evaluates may be announced")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(evaluates=True) as wire:
+        play(wire, frame(0))
+    with server.welcomed(role="eval", episodes=1, slots=2) as wire:
+        play(wire, frame(0), frame(1, status=1))
+
+
 @case("extra-keys", "Later versions", "unknown keys of HELLO are ignored")
 def _(server: ServerUnderTest) -> None:
     with server.welcomed(colour=["red", {"deep": None}]) as wire:

@@ -21,6 +21,15 @@ def check_welcome(value: list[Any], sessions: set[int]) -> dict[str, Any]:
             raise RuleBroken(f"WELCOME: expected {key} as {kind.__name__}, got {got.get(key)!r}")
     if got["protocol"] != 1:
         raise RuleBroken(f"WELCOME: expected protocol 1, got {got['protocol']}")
+    limit = got.get("episode_limit", [1, 1.0])
+    if (
+        not isinstance(limit, list)
+        or len(limit) != 2
+        or type(limit[0]) is not int
+        or type(limit[1]) not in (int, float)
+        or min(limit) <= 0
+    ):
+        raise RuleBroken(f"WELCOME: expected episode_limit as [int, number], got {limit!r}")
     if got["session"] in sessions:
         raise RuleBroken(
             f"expected a session of its own for each connection, got {got['session']} again"

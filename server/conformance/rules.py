@@ -102,7 +102,7 @@ SENT: list[Rule] = [
     Rule(
         "expert_missing",
         "Roles",
-        "eval_expert: a recommendation with every running frame",
+        "eval_expert: a recommendation in every episode",
         "eval_expert",
         "the client has another role",
     ),

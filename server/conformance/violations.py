@@ -133,12 +133,18 @@ VIOLATIONS: list[Violation] = [
     _two(
         "actor 3 in FRAMES", "unknown_actor", (frames(0),), took=[floats(*ROW, *ROW), b"\x02\x03"]
     ),
-    _later("eval_expert without a recommendation", "expert_missing", frame(0), role="eval_expert"),
     _later(
-        "eval_expert without one later",
+        "eval_expert without a recommendation in its episode",
         "expert_missing",
-        frame(1),
-        answered=(frame(0, expert=EXPERT),),
+        frame(1, status=1),
+        answered=(frame(0),),
+        role="eval_expert",
+    ),
+    _later(
+        "eval_expert without one in a later episode",
+        "expert_missing",
+        frame(3, status=2),
+        answered=(frame(0, expert=EXPERT), frame(1, status=1), frame(2)),
         role="eval_expert",
     ),
 ]
@@ -148,6 +154,8 @@ need the server's token."""
 HELLOS: list[tuple[str, str, dict[str, Any]]] = [
     ("protocol 2", "protocol_version", {"protocol": 2}),
     ("protocol as text", "protocol_version", {"protocol": "1"}),
+    ("no episode announced", "bad_hello", {"role": "eval", "episodes": 0}),
+    ("half an episode announced", "bad_hello", {"role": "eval", "episodes": 0.5}),
     ("no heads", "bad_hello", {"actions": []}),
     ("a choice of one", "bad_hello", {"actions": [["discrete", "fire", 1]]}),
     ("low equal to high", "bad_hello", {"actions": [["continuous", "turn", 1.0, 1.0, 1]]}),

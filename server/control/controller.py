@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from config.load import ConfigError
 from config.models import Config
 from server.control.mailbox import NOT_NOW, Answer
 from server.gateway import expert_plugin
-from server.ipc.messages import CheckpointSaved, Evaluate
+from server.ipc.messages import CheckpointSaved, Evaluate, Joined
 from server.monitor.status_publisher import StatusPublisher
 from server.run.directory import RunDirectory, append_lines
 from server.run.history import newest_lines
@@ -38,6 +38,9 @@ FORMS = (
 
 REMOTE = "http"
 """Who asks from elsewhere."""
+
+NAMED = 5
+"""Clients that an answer names; of more it has the number."""
 
 CODE = ("expert.plugin",)
 """Settings that name code: a control token, which travels, is not enough for those."""
@@ -64,7 +67,7 @@ class ControlledServer(Protocol):
     def frames(self) -> int | None: ...
 
     @property
-    def training_games(self) -> int:
+    def training_games(self) -> Sequence[Joined]:
         """Connections with the role train."""
 
     @property
@@ -166,19 +169,24 @@ class Controller:
     def evaluate(self, who: str) -> Answer:
         """Ask the games to evaluate now: it is they who can (see protocol/SPEC.md, SETTINGS)."""
         games = self._server.training_games
+        able = [game for game in games if game.evaluates]
         if not games:
             return {
                 "error": "no training game is connected, and it is games that evaluate; "
                 f"{self._server.publisher.status.start_hint}"
             }
+        if not able:
+            return {
+                "error": f"no connected client can evaluate: {_named(games)} did not say so when "
+                "connecting. `understudy play` can, and so can a client that sends `evaluates` in "
+                "HELLO and answers `understudy.evaluate`; docs/evaluating.md shows how. Or start "
+                "games with the role eval"
+            }
         # Larger than all before, of earlier starts too, also where the clock was put back.
         number = max(time.time_ns() // 1_000_000, 1 + self._newest_evaluate())
         self._record([{"key": "evaluate", "from": None, "to": number}], who)
         self._server.evaluate(Evaluate(number))
-        text = (
-            f"asked {games} {'game' if games == 1 else 'games'} to evaluate; those of `understudy "
-            "play` and `understudy demo` do, others where their client can"
-        )
+        text = f"asked to evaluate: {_named(able)}"
         log.info("%s (%s)", text, who)
         return {"ok": True, "text": text}
 
@@ -187,8 +195,12 @@ class Controller:
         records = newest_lines(self._server.folder.changes)
         return max((one["to"] for one in records if one["key"] == "evaluate"), default=0)
 
+    def open(self) -> None:
+        """Requests are carried out from now on."""
+        self._closed = False
+
     def close(self) -> None:
-        """Nothing can be done any more."""
+        """Nothing can be done, until it is opened."""
         self._closed = True
         waiting, self._saving = self._saving, []
         for _, future in waiting:
@@ -235,3 +247,10 @@ class Controller:
 
 def _answer(changes: list[Change]) -> Answer:
     return {"changes": [{"key": c.key, "from": c.old, "to": c.new} for c in changes]}
+
+
+def _named(games: Sequence[Joined]) -> str:
+    """Clients with name and address, as text."""
+    names = [f"{game.client} ({game.peer}, session {game.session})" for game in games[:NAMED]]
+    more = len(games) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")

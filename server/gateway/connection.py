@@ -29,7 +29,7 @@ from protocol.spaces import GameSpec
 from server.gateway import deadlines
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.frame_loop import FrameLoop
-from server.net.rate_limits import TokenBucket, address_of
+from server.net.rate_limits import AddressLimits, TokenBucket, address_of
 
 log = logging.getLogger("gateway")
 
@@ -85,6 +85,7 @@ class Host(Protocol):
     """What a connection needs of the gateway that it belongs to."""
 
     log: ConnectionLog
+    addresses: AddressLimits
     now: Callable[[], float]
     """The time, s, of a clock that only rises."""
     later: Callable[..., Any]
@@ -129,6 +130,8 @@ class GameConnection(asyncio.Protocol):
         self.rows: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self.number = 0
         """The session's number, unique in a run; 0 before WELCOME."""
+        self.announced: int | None = None
+        """Episodes of evaluation that the client said it would play here."""
         self._transport: asyncio.Transport | None = None
         self._peer = self.address = ""
         """`address`: whom it counts for (server.net.rate_limits)."""
@@ -144,7 +147,7 @@ class GameConnection(asyncio.Protocol):
         self._ahead = False
         """The client has sent more than may wait for an answer."""
         self._too_fast = False
-        """Its address has sent more frames than it may."""
+        """Its address has sent more than it may."""
         self._paused_since: float | None = None
 
     # What asyncio calls.
@@ -198,6 +201,8 @@ class GameConnection(asyncio.Protocol):
                         retry=True,
                     )
                 self.send(codec.encode(Pong(message.nonce)))
+                if wait_s := self._gateway.addresses.echo(self.address, len(message.nonce)):
+                    self._read_no_more_for(wait_s)
             else:
                 self._close()
                 return
@@ -213,7 +218,7 @@ class GameConnection(asyncio.Protocol):
         try:
             self.session.ended()
         except RemoteError as error:
-            self._gateway.log.failed(self._peer, self.address, error)
+            self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
         self.session.failed()
         self._transport = None
         self._gateway.lost(self)
@@ -237,6 +242,11 @@ class GameConnection(asyncio.Protocol):
     def silent(self) -> bool:
         """It has not said who it is."""
         return self.session.state is State.AWAIT_HELLO and not self.ending
+
+    @property
+    def paused(self) -> bool:
+        """It is not read from."""
+        return self._paused_since is not None
 
     @property
     def peer(self) -> str:
@@ -284,7 +294,7 @@ class GameConnection(asyncio.Protocol):
             self.tell(VersionError(error.code, error.message, error.retry, about))
         else:
             self.tell(Error(error.code, error.message, error.retry))
-        self._gateway.log.failed(self._peer, self.address, error)
+        self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
         if self.session.sent_wrong_token:
             self._gateway.log.wrong_token(self.address)
         self._close()
@@ -336,8 +346,12 @@ class GameConnection(asyncio.Protocol):
         assert self._bucket is not None
         wait_s = self._bucket.take(frames, self._heard)
         if wait_s and not self._too_fast:
-            self._too_fast = True
             self._gateway.log.throttled(self._peer, self.address)
+            self._read_no_more_for(wait_s)
+
+    def _read_no_more_for(self, wait_s: float) -> None:
+        if not self._too_fast:
+            self._too_fast = True
             self._gateway.later(wait_s, self._slow_enough)
             self._apply_pause()
 

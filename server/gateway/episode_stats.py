@@ -7,10 +7,10 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import ROLES
+from agent.decision import ROLES, TRAIN
 from protocol.session import session_of
 from server.gateway.slots import SlotTable
-from server.ipc.messages import FinishedEpisode
+from server.ipc.messages import LEFT, LIMIT, FinishedEpisode
 
 MOST = 10_000
 """Finished episodes that are kept until a report takes them: the newest ones."""
@@ -43,19 +43,33 @@ class EpisodeStats:
     ) -> None:
         """The episodes of these slots [n] have ended; those of a single frame are none."""
         for row in rows[pending].tolist():
-            self.finished.append(
-                FinishedEpisode(
-                    _ROLE_NAMES[int(table.role[row])],
-                    float(table.episode_return[row]),
-                    int(table.episode_length[row]),
-                    session_of(int(table.stream[row])),
-                )
-            )
+            self.finished.append(_episode(table, row))
         table.episode_return[rows] = 0
         table.episode_length[rows] = 0
+        table.episodes[rows] += 1
+        table.filled[rows] = 0
+
+    def cut(self, table: SlotTable, rows: npt.NDArray[np.int64]) -> None:
+        """The connection of these slots [n] is gone. What they have played of an episode of
+        evaluation is kept: an evaluation tells what it lacks."""
+        for row in rows[(table.role[rows] != TRAIN) & (table.episode_length[rows] > 0)].tolist():
+            cut = LIMIT if table.limited[row] else LEFT
+            self.finished.append(_episode(table, row, cut))
 
     def take(self) -> list[FinishedEpisode]:
         """The episodes that have finished since this was last called, in their order."""
         taken = list(self.finished)
         self.finished.clear()
         return taken
+
+
+def _episode(table: SlotTable, row: int, cut: str = "") -> FinishedEpisode:
+    """What a slot has played since its episode began."""
+    return FinishedEpisode(
+        _ROLE_NAMES[int(table.role[row])],
+        float(table.episode_return[row]),
+        int(table.episode_length[row]),
+        session_of(int(table.stream[row])),
+        cut,
+        int(table.filled[row]),
+    )

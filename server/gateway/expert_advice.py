@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import EVAL, EVAL_EXPERT
-from protocol.errors import RemoteError
+from protocol.checks import no_advice
 from protocol.messages import RUNNING
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_batch import FrameBatch
@@ -18,9 +18,18 @@ from server.gateway.slots import SlotTable
 Rows = npt.NDArray[np.intp]
 
 
-def add_advice(plugin: ExpertPlugin | None, table: SlotTable, batch: FrameBatch) -> None:
-    """Ask the plugin about the frames without a recommendation, and end the connections of the
-    role eval_expert that have none even then."""
+def add_advice(
+    plugin: ExpertPlugin | None,
+    table: SlotTable,
+    batch: FrameBatch,
+    neutral: npt.NDArray[np.float32],
+) -> None:
+    """Ask the plugin about the frames without a recommendation.
+
+    Where the expert plays alone (role eval_expert) and knows nothing even then, the rule of
+    protocol/SPEC.md, Roles: the episode's last action again, before there is one `neutral`
+    [action_width]. The connections of episodes that end without any recommendation are ended.
+    """
     if plugin is None and not table.by_role[EVAL_EXPERT]:
         return
     n = batch.n
@@ -33,9 +42,29 @@ def add_advice(plugin: ExpertPlugin | None, table: SlotTable, batch: FrameBatch)
             batch.expert[asked] = plugin.ask(
                 batch.obs[asked], table.stream[of], ~table.pending[of], fields
             )
-    missing = wanted & (roles == EVAL_EXPERT) & np.isnan(batch.expert[:n, 0])
-    if missing.any():
-        batch.refuse(~missing, _no_advice)
+    if table.by_role[EVAL_EXPERT]:
+        _fill(table, batch, wanted & (roles == EVAL_EXPERT), neutral)
+
+
+def _fill(
+    table: SlotTable,
+    batch: FrameBatch,
+    wanted: npt.NDArray[np.bool_],
+    neutral: npt.NDArray[np.float32],
+) -> None:
+    """Fill the gaps of experts that play alone. `wanted` [n]: their frames to which the game itself
+    has given no recommendation."""
+    rows = batch.row[: batch.n]
+    missing = np.flatnonzero(wanted & np.isnan(batch.expert[: batch.n, 0]))
+    if len(missing):
+        of = rows[missing]
+        batch.expert[missing] = np.where(table.pending[of, None], table.action[of], neutral)
+        table.filled[of] += 1
+    over = (batch.status[: batch.n] != RUNNING) & (table.role[rows] == EVAL_EXPERT)
+    # The last action of an episode is not yet in its length: this frame completes it.
+    silent = over & table.pending[rows] & (table.filled[rows] > table.episode_length[rows])
+    if silent.any():
+        batch.refuse(~silent, lambda _row: no_advice())
 
 
 def _questions(
@@ -55,11 +84,3 @@ def _questions(
         if asked:
             found = [contexts[row] for row in asked if row in contexts]
             yield np.array(asked, np.intp), kind.expert_fields(found) if found else {}
-
-
-def _no_advice(_row: int) -> RemoteError:
-    return RemoteError(
-        "expert_missing",
-        "the role eval_expert plays the expert alone, and the server's own (expert.plugin) has "
-        "no advice for a frame; see the server's log, or recommend an action with every frame",
-    )

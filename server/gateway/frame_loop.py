@@ -4,12 +4,12 @@ forward pass, stored and answered together. No sockets here: connections are ask
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import ROLES, TRAIN, ActingParams, ActionSelector
+from agent.decision import EVAL, EVAL_EXPERT, ROLES, TRAIN, ActingParams, ActionSelector
 from agent.policy import Policy
 from config.models import RewardConfig
 from protocol.actor import NOBODY
@@ -55,7 +55,10 @@ class FrameLoop:
         self._acting_params = acting_params
         self._selector = ActionSelector(spec, rng)
         self._reward = RewardFunction(spec, reward)
-        self._table = SlotTable(spec, most_slots)
+        self.table = SlotTable(spec, most_slots)
+        self._neutral = np.clip(np.zeros(spec.action_width, np.float32), spec.low, spec.high)
+        """What an expert that plays alone does before its first recommendation: the first choice of
+        each discrete head, and of a continuous one what is nearest to 0."""
         self._batch = FrameBatch(spec, frame_stack, most_slots)
         self._stacks = FrameStacks(spec, frame_stack, most_slots) if frame_stack > 1 else None
         if in_flight is None:
@@ -72,17 +75,17 @@ class FrameLoop:
     @property
     def slots(self) -> int:
         """Slots in play."""
-        return self._table.used
+        return self.table.used
 
     @property
-    def slots_by_role(self) -> dict[str, int]:
-        """The same, by role."""
-        return {name: self._table.by_role[number] for name, number in ROLES.items()}
+    def evaluating(self) -> tuple[int, int]:
+        """Slots of evaluation in play: of the network alone, and of the expert alone."""
+        return self.table.by_role[EVAL], self.table.by_role[EVAL_EXPERT]
 
     @property
-    def evaluating(self) -> bool:
-        """A game of evaluation is in play."""
-        return self._table.by_role[TRAIN] < self._table.used
+    def leaving(self) -> Sequence[FrameClient]:
+        """Those whose connection is gone, and whose last frames wait for a turn."""
+        return self._lost
 
     @property
     def frames(self) -> dict[str, int]:
@@ -99,22 +102,22 @@ class FrameLoop:
         `rows` are those of all their slots, one connection after the other, each from one of
         `starts` on.
         """
-        return np.add.reduceat(self._table.played[rows], starts, axis=0)
+        return np.add.reduceat(self.table.played[rows], starts, axis=0)
 
     # Who plays.
 
     @property
     def room(self) -> int:
         """Slots that may join beside those there are."""
-        return self._table.capacity - self._table.used
+        return self.table.capacity - self.table.used
 
     def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
         """Rows for a connection's slots; give them back with `leave`."""
-        return self._table.take(streams, role)
+        return self.table.take(streams, role)
 
     def play_as(self, rows: npt.NDArray[np.int64], role: str) -> None:
         """These slots play in this role from now on; each is between two episodes."""
-        self._table.play_as(rows, role)
+        self.table.play_as(rows, role)
 
     def leave(self, client: FrameClient) -> None:
         """The connection is gone. Its waiting frames still count; its episodes are truncated."""
@@ -139,7 +142,7 @@ class FrameLoop:
         if self._batch.n:
             self._check()
         if self._batch.n:
-            add_advice(self.expert, self._table, self._batch)
+            add_advice(self.expert, self.table, self._batch, self._neutral)
         if self._batch.n:
             self._complete()
             self._answer()
@@ -147,8 +150,9 @@ class FrameLoop:
             self._batch.clear()
         if self._lost:
             for client in self._lost:
-                self._steps.truncate(self._table, client.rows)
-                self._table.give_back(client.rows)
+                self.episodes.cut(self.table, client.rows)
+                self._steps.truncate(self.table, client.rows)
+                self.table.give_back(client.rows)
             self._lost.clear()
             self.flush()
             self._shrink()
@@ -166,12 +170,12 @@ class FrameLoop:
         batch = self._batch
         with np.errstate(over="ignore", invalid="ignore"):
             refuse_bad_observations(batch)
-            self._reward.weigh(batch, self._table.pending[batch.row[: batch.n]])
+            self._reward.weigh(batch, self.table.pending[batch.row[: batch.n]])
             refuse_bad_rewards(batch, self._spec)
 
     def _complete(self) -> None:
         """The frames of this turn complete the ones before: those become steps."""
-        table, batch, n = self._table, self._batch, self._batch.n
+        table, batch, n = self.table, self._batch, self._batch.n
         rows, status = batch.row[:n], batch.status[:n]
         took = batch.took_actor[:n] != NOBODY
         if took.any():
@@ -188,7 +192,7 @@ class FrameLoop:
 
     def _answer(self) -> None:
         """Decide all frames of this turn, make them the pending ones, and send the answers."""
-        table, batch, n = self._table, self._batch, self._batch.n
+        table, batch, n = self.table, self._batch, self._batch.n
         rows, obs, expert = batch.row[:n], batch.obs[:n], batch.expert[:n]
         roles, acting = table.role[rows], self._acting_params()
         running = batch.status[:n] == RUNNING
@@ -234,8 +238,8 @@ class FrameLoop:
     def _shrink(self) -> None:
         """Give memory back when most slots have gone. Not while steps wait for a full ring: those
         who go later will have it done."""
-        if not self.full and self._table.shrink():
-            self._batch.memory.give_back(self._table.high_water)
+        if not self.full and self.table.shrink():
+            self._batch.memory.give_back(self.table.high_water)
             if self._stacks is not None:
-                self._stacks.memory.give_back(self._table.high_water)
+                self._stacks.memory.give_back(self.table.high_water)
             self._steps.give_back()

@@ -17,6 +17,7 @@ from protocol.session import ServerSession
 from server.gateway import admission
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
+from server.gateway.evaluation_watch import EvaluationWatch
 from server.gateway.game_settings import GameSettings
 from server.gateway.gateway_report import gateway_report
 from server.gateway.gateway_run import GatewayRun
@@ -63,8 +64,8 @@ class Gateway:
         self._token = server.token.get_secret_value() if server.token else None
         self._connections: set[GameConnection] = set()
         self._run: GatewayRun | None = None
-        self._addresses = AddressLimits(server.max_frames_per_address, self.now)
-        self.log = ConnectionLog(self._addresses, server.max_frames_per_address)
+        self.addresses = AddressLimits(server.max_frames_per_address, self.now)
+        self.log = ConnectionLog(self.addresses, server.max_frames_per_address)
         self.older = OlderClients(self.log)
         self._link = SupervisorLink(writer, index, loop, self.stop)
         self._settings = GameSettings(server.settings)
@@ -76,8 +77,11 @@ class Gateway:
             self._settings,
             self._connections,
             self._note_evaluation,
+            self._episode_limit,
         )
-        self._evaluating = False
+        self._watch = EvaluationWatch()
+        self._evaluating = (0, 0)
+        """Slots of evaluation that the supervisor has been told of."""
         self._expert_ratio = config.expert.ratio.start
         """Where evaluations decide it: the supervisor says it."""
         self._stopping = False
@@ -110,10 +114,10 @@ class Gateway:
         limited. Errors: RemoteError if there are too many, after too many wrong tokens, or at the
         end."""
         self._connections.add(connection)
-        bucket = self._addresses.came(connection.address)
+        bucket = self.addresses.came(connection.address)
         if self._stopping:
             raise stopping()
-        admission.check(connection, self._connections, self._addresses, self.config.server)
+        admission.check(connection, self._connections, self.addresses, self.config.server)
         if self._scheduler.full:
             connection.ring_full(True)
         return bucket
@@ -131,7 +135,7 @@ class Gateway:
     def lost(self, connection: GameConnection) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
-        self._addresses.gone(connection.address)
+        self.addresses.gone(connection.address)
         if self._run is not None and len(connection.rows):
             self._run.frame_loop.leave(connection)
             self.schedule_turn()
@@ -143,6 +147,9 @@ class Gateway:
         now = self.now()
         for connection in list(self._connections):
             connection.check(now)
+        if self._run is not None:
+            table = self._run.frame_loop.table
+            self._watch.look(self._connections, table, self.config.evaluation, now)
         self._loop.call_later(SWEEP_S, self.sweep)
 
     # The run.
@@ -160,11 +167,16 @@ class Gateway:
         return acting_params_at(expert, self.config.exploration, self.run_frames, evaluated_ratio)
 
     def _note_evaluation(self) -> None:
-        """When the first game of evaluation has come, and when the last one has gone, the
-        supervisor hears of it at once: both may happen within one interval."""
+        """When a game of evaluation has come, and when one has gone, the supervisor hears of it at
+        once: both may happen within one interval."""
         if self._run is not None and self._run.frame_loop.evaluating != self._evaluating:
             self._evaluating = self._run.frame_loop.evaluating
             self.send_report()
+
+    def _episode_limit(self) -> tuple[int, float]:
+        """Frames and seconds that an episode of evaluation may have."""
+        limits = self.config.evaluation
+        return limits.episode_frames, limits.episode_s
 
     def report(self) -> None:
         """Report now, and again after each interval: how long turns took is of the interval."""
@@ -186,6 +198,7 @@ class Gateway:
                 self.older,
                 self._acting_params(),
                 self._run,
+                self._watch,
                 self.log.take_findings(),
             )
         )

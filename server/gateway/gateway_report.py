@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from agent.decision import ActingParams
 from agent.finding import Finding
 from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
+from server.gateway.evaluation_watch import EvaluationWatch
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
 from server.gateway.tempest import OlderClients
@@ -28,6 +30,7 @@ def gateway_report(
     older: OlderClients,
     acting: ActingParams,
     run: GatewayRun | None,
+    watch: EvaluationWatch,
     findings: list[Finding],
 ) -> GatewayReport:
     """What a gateway says of itself. It takes the episodes that have finished: each is reported
@@ -51,11 +54,14 @@ def gateway_report(
         findings=findings,
         time=time.monotonic(),
     )
-    return report if run is None else _of_run(report, run, connections)
+    return report if run is None else _of_run(report, run, connections, watch)
 
 
 def _of_run(
-    report: GatewayReport, run: GatewayRun, connections: list[GameConnection]
+    report: GatewayReport,
+    run: GatewayRun,
+    connections: list[GameConnection],
+    watch: EvaluationWatch,
 ) -> GatewayReport:
     loop, times = run.frame_loop, run.frame_loop.times
     playing = [each for each in connections if len(each.rows)]
@@ -69,7 +75,8 @@ def _of_run(
         turn_p99_ms=p99_ms,
         policy_version=run.policy.version,
         episodes=loop.episodes.take(),
-        slots_by_role=loop.slots_by_role,
+        # Not gone before what it played is told: that is in `episodes` from the same turn on.
+        evaluating=watch.games([*connections, *cast(Any, loop.leaving)], loop.table),
         run_frames=run.frames,
         expert_failures=run.expert_failures,
         sessions=[each.number for each in playing],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 
+import msgspec
+
 from protocol.errors import RemoteError
 from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
 from protocol.session import stream_number
@@ -51,14 +53,17 @@ class Handshakes:
         settings: GameSettings,
         connections: Set[GameConnection],
         joined: Callable[[], None],
+        episode_limit: Callable[[], tuple[int, float]],
     ) -> None:
-        """`connections`: all of the gateway's; `joined`: called when slots have joined."""
+        """`connections`: all of the gateway's; `joined`: called when slots have joined, and their
+        connection knows its rows; `episode_limit`: of evaluation, frames and seconds."""
         self._index = index
         self._numbers = numbers
         self._link = link
         self._settings = settings
         self._connections = connections
         self._joined = joined
+        self._episode_limit = episode_limit
         self._run: GatewayRun | None = None
         self._proposed: GameSpec | None = None
 
@@ -107,13 +112,15 @@ class Handshakes:
         number = self._numbers.number(run.count_session())
         rows = loop.join([stream_number(number, slot) for slot in range(hello.slots)], hello.role)
         run.policy.refresh()  # so that a report says what an evaluation begins with
-        self._joined()
+        train = hello.role == "train"
         fields = WelcomeFields(
             session=number,
             protocol=PROTOCOL_VERSION,
             server=SERVER_NAME,
             settings=self._settings.current,
+            episode_limit=msgspec.UNSET if train else self._episode_limit(),
         )
+        connection.announced = None if train else hello.episodes
         connection.welcome(Welcome(fields), rows, loop)
         self._link.joined(
             Joined(
@@ -125,8 +132,10 @@ class Handshakes:
                 slots=hello.slots,
                 peer=connection.peer,
                 time=time.monotonic(),
+                evaluates=hello.evaluates,
             )
         )
+        self._joined()
 
 
 def _no_room(wanted: int, loop: FrameLoop) -> RemoteError:

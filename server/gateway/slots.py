@@ -50,6 +50,12 @@ class SlotTable:
         """Frames left of it; 0 before an episode's first frame."""
         self.episode_return = array(np.float64)
         self.episode_length = array(np.int64)
+        self.episodes = array(np.int64)
+        """That have ended since the slot began to play in its role."""
+        self.filled = array(np.int64)
+        """Frames of the episode for which an expert that plays alone recommended nothing."""
+        self.limited = array(np.bool_)
+        """The episode has gone beyond a limit of evaluation: its connection is being ended."""
         self.played = array(np.int64, TAG_COUNT)
         """Frames since the slot was taken, by who acted before them: nobody before the first one of
         an episode."""
@@ -73,6 +79,9 @@ class SlotTable:
         self.frames_left[rows] = 0
         self.episode_return[rows] = 0
         self.episode_length[rows] = 0
+        self.episodes[rows] = 0
+        self.filled[rows] = 0
+        self.limited[rows] = False
         return rows
 
     def play_as(self, rows: npt.NDArray[np.int64], role: str) -> None:
@@ -82,6 +91,7 @@ class SlotTable:
             self.by_role[before] -= 1
         self.role[rows] = number
         self.by_role[number] += len(rows)
+        self.episodes[rows] = 0
 
     def give_back(self, rows: npt.NDArray[np.int64]) -> None:
         """The slots of these rows are gone."""

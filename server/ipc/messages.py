@@ -47,6 +47,19 @@ class GameDecided:
 
     spec: GameSpec
     rings: tuple[str, ...]
+    accepted: bool = False
+    """The start is, so there is nothing to wait for."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The trainer: all that it is to go on from is loaded, and fits. It waits for Begin, and has
+    changed nothing in the run's folder."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The supervisor to the trainer: the start is accepted, so it may write to the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,30 @@ class FinishedEpisode:
     length: int
     session: int = 0
     """The connection's."""
+    cut: str = ""
+    """Of evaluation, where it did not end by itself: LIMIT or LEFT. The return is that so far."""
+    filled: int = 0
+    """In the role eval_expert: frames for which nothing was recommended."""
+
+
+LIMIT, LEFT = "limit", "left"
+"""Why an episode of evaluation was cut: it went beyond a limit (`evaluation.*`), or its game left
+in the middle of it."""
+
+
+@dataclass(frozen=True)
+class EvaluationGame:
+    """A connection that plays evaluation."""
+
+    session: int
+    role: str
+    slots: int
+    episodes: int | None
+    """That it has announced; None where it has not."""
+    frames: int = 0
+    """Of its longest episode under way."""
+    seconds: float = 0.0
+    """How long that has taken, or how long it has done nothing."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +148,8 @@ class Joined:
     """host:port."""
     time: float
     """When, by `time.monotonic`, which is one clock for all processes of a machine."""
+    evaluates: bool = False
+    """It evaluates when asked to."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +203,8 @@ class GatewayReport:
     epsilon: float
     episodes: list[FinishedEpisode] = field(default_factory=list)
     """Those that ended in the interval."""
-    slots_by_role: dict[str, int] = field(default_factory=dict)
+    evaluating: list[EvaluationGame] = field(default_factory=list)
+    """The connections that play evaluation now."""
     run_frames: int = 0
     """Stored frames of the whole run, all gateways together."""
     expert_failures: int = 0

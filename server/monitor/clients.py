@@ -39,9 +39,14 @@ class Clients:
         self._clients: dict[int, _Client] = {}
 
     @property
-    def training(self) -> int:
-        """Connections with the role train."""
-        return sum(client.joined.role == "train" for client in self._clients.values())
+    def training(self) -> list[Joined]:
+        """Connections with the role train, in the order of arrival."""
+        return [one.joined for one in self._clients.values() if one.joined.role == "train"]
+
+    @property
+    def peers(self) -> dict[int, str]:
+        """Who is at the other end of each session."""
+        return {session: one.joined.peer for session, one in self._clients.items()}
 
     def joined(self, message: Joined) -> None:
         """A client was admitted."""
@@ -65,7 +70,7 @@ class Clients:
                 client.rate.take(client.frames, report.time)
                 client.dqn, client.expert = by_actor[Actor.DQN], by_actor[Actor.EXPERT]
         for episode in report.episodes:
-            if client := self._clients.get(episode.session):
+            if (client := self._clients.get(episode.session)) and not episode.cut:
                 client.episodes += 1
                 client.returns.append(episode.episode_return)
 
@@ -83,6 +88,7 @@ class Clients:
                     "role": joined.role,
                     "slots": joined.slots,
                     "peer": joined.peer,
+                    "evaluates": joined.evaluates,
                     "gateway": joined.gateway,
                     "connected_s": max(0.0, now - joined.time),
                     "frames": client.frames,

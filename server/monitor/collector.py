@@ -12,7 +12,8 @@ from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
 from server.monitor.metrics import CODE, COUNTER, EPISODES, PROCESS, SERIES, labeled
 from server.monitor.rate import Rate
-from server.run.evaluations import STUDENT, TEACHER, Evaluation, Evaluations
+from server.run.evaluation import Evaluation
+from server.run.evaluations import Evaluations, Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,8 @@ class MetricsCollector:
         self._episodes_of_late.extend(training)
         self.episodes += len(training)
         self._games_of_late.extend(report.game.finished)
-        playing = sum(
-            each.slots_by_role.get(role, 0)
-            for each in self._gateways.values()
-            for role in (STUDENT, TEACHER)
-        )
-        return self.evaluations.report(
-            playing, report.episodes, report.run_frames, report.policy_version, time.time()
-        )
+        now = Moment(time.time(), time.monotonic(), report.run_frames, report.policy_version)
+        return self.evaluations.report(report.index, report.evaluating, report.episodes, now)
 
     def gateway_gone(self, index: int) -> None:
         """A gateway has died: what it counted stays, its connections do not."""
@@ -99,6 +94,7 @@ class MetricsCollector:
         if report is not None:
             self._past.append(report)
         self._answers.pop(index, None)
+        self.evaluations.lost(index, time.monotonic())
 
     @property
     def errors(self) -> Counter[str]:

@@ -58,6 +58,8 @@ class Status:
     """Games can play."""
     paused: bool = False
     evaluating: bool = False
+    evaluation_note: str = ""
+    """How far an evaluation is and for whom it waits, or that nobody has begun one; else empty."""
     ended: str = ""
     """Why the server has given up, or that it is stopping; else empty. A process that is being
     restarted does not count."""
@@ -131,6 +133,7 @@ class Status:
             "last": {name: self.last.get(name) for name in SERIES},
             "paused": self.paused,
             "evaluating": self.evaluating,
+            "evaluation_note": self.evaluation_note,
             "settings": live_settings(self.config),
             "game_settings": self.config.server.settings,
             "warnings": self.warnings,

@@ -17,7 +17,7 @@ from server.monitor.metrics import with_current_names
 from server.monitor.status import COLUMNS, Status
 from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
-from server.run.evaluations import Evaluation
+from server.run.evaluation import Evaluation
 from server.run.history import KEPT, History, newest_lines
 
 RESTARTS, REASON = 20, 400
@@ -110,4 +110,5 @@ def _brief(one: Evaluation) -> dict[str, Any]:
         "expert_mean": one.expert_mean,
         "expert_episodes": len(one.expert_returns),
         "partial": one.partial,
+        "text": one.text(),
     }

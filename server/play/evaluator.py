@@ -34,7 +34,8 @@ class EvaluatedEpisodes:
     frames: int
     """That the training games had played."""
     missing: int
-    """Episodes of the network that were asked for and not played: their games are given up."""
+    """Episodes of the network that were asked for and not played: their games are given up, or
+    ended with one that the server's limit cut."""
 
 
 class Evaluator:
@@ -45,6 +46,7 @@ class Evaluator:
         """`options`: those of the training games."""
         options = replace(options, episodes=None, frames=None, log_dir=None, seed=seed, rounds=True)
         self._wait = wait
+        options = replace(options, evaluates=False)
         self._student = Games(replace(options, role="eval", expert="none", weaken=0.0))
         self._teacher: Games | None = None
         if find(options.env, options.expert) is not None:

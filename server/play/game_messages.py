@@ -64,6 +64,8 @@ class GameOptions:
     """How long a game tries to reach a server that is away."""
     log_dir: Path | None = None
     """Where each game writes its answers when it ends: client-<n>.npz (see AnswerLog)."""
+    evaluates: bool = False
+    """Training games: whoever runs them evaluates when the server asks (`Games.asked`)."""
     rounds: bool = False
     """Games of evaluation: play the episodes that `go` asks for, from the same seeds each time."""
     restarts: int = MOST
@@ -117,6 +119,8 @@ class GameEpisode:
     dqn: int
     """Actions that the network chose; `expert` those that the expert did."""
     expert: int
+    cut: bool = False
+    """Of evaluation: the server's limit cut it, and the return is that so far."""
 
 
 @dataclass(frozen=True)

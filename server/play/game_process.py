@@ -149,10 +149,16 @@ def _connect_and_play(
 ) -> None:
     options, client, clients = part.options, part.client, part.clients
 
+    cut = False
+
     def report(episode: client_gym.Episode) -> None:
+        nonlocal cut
+        cut = cut or episode.cut
         dqn, by_expert = episode.actors[1], episode.actors[2]
         index = client + (part.played + episode.index) * clients
-        orders.tell(GameEpisode(client, index, episode.return_, episode.length, dqn, by_expert))
+        orders.tell(
+            GameEpisode(client, index, episode.return_, episode.length, dqn, by_expert, episode.cut)
+        )
 
     def count(session: int, answer: Any) -> None:
         counts.actions[client] += answer.action is not None
@@ -177,6 +183,8 @@ def _connect_and_play(
     def between() -> bool:
         """Between two frames: wait while the games are held; whether this one is to end. Errors:
         Reconnected, once it may go on, where the connection was lost meanwhile."""
+        if cut:
+            return True  # the evaluation cannot be complete any more: others need not wait for it
         listen()
         orders.alive()
         lost: Reconnected | None = None
@@ -195,12 +203,15 @@ def _connect_and_play(
             raise lost
         return orders.stop.is_set()
 
+    left = None if part.episodes is None else part.episodes - part.played
     with Client.connect(
         options.host,
         options.port,
         client=f"understudy-play/{client}",
         role=options.role,
         realtime=options.realtime,
+        episodes=None if options.role == "train" else left,
+        evaluates=options.evaluates,
         token=options.token,
         tls=tls_of(options) or False,
         backoff=Backoff(give_up_s=options.give_up_s),
@@ -212,7 +223,7 @@ def _connect_and_play(
             env,
             connected,
             expert=_expert(part),
-            episodes=None if part.episodes is None else part.episodes - part.played,
+            episodes=left,
             frames=part.frames,
             seed=_seeds(part),
             on_episode=report,

@@ -17,6 +17,7 @@ from server.gateway import expert_plugin
 from server.gateway.expert_plugin import ExpertPlugin, Situation, find
 from server.gateway.tempest import TempestContext
 from server.gateway.tempest_expert import knob, nearest_level, recommend
+from server.ipc.messages import FinishedEpisode
 from tests.support.frame_loop import EXPERT_ACTION, World
 from tests.support.worlds import DQN, EXPERT, SPEC
 
@@ -150,29 +151,47 @@ def test_eval_expert_role_can_use_the_plugin() -> None:
     assert player.last.action == [3, [-0.25, 0.75]]
 
 
-def test_eval_expert_role_ends_when_the_plugin_has_no_advice() -> None:
+def test_eval_expert_role_ends_when_the_plugin_has_no_advice_in_an_episode() -> None:
     """The network must not be measured in its name."""
     expert = Expert()
     world = advised(expert)
     alone, other = world.player(role="eval_expert"), world.player()
     expert.error = RuntimeError("lost its head")
-    alone.frame()
-    other.frame()
-    world.frame_loop.run()
+    for status in (0, 0, 1):
+        alone.frame(status=status)
+        other.frame(status=status)
+        world.frame_loop.run()
     assert alone.error is not None
     assert alone.error.code == "expert_missing"
-    assert alone.answers == []
-    assert other.last.actor == DQN
+    assert [answer.actor for answer in alone.answers] == [EXPERT, EXPERT]
+    assert [answer.actor for answer in other.answers] == [DQN, DQN, 0]
+    assert world.episodes() == [FinishedEpisode("train", 0.0, 2, other.streams[0] >> 16)]
 
 
-def test_eval_expert_role_ends_without_a_plugin() -> None:
-    """Somebody has switched it off meanwhile."""
-    world = World()
+def test_eval_expert_role_repeats_the_last_advice_where_there_is_none() -> None:
+    """Nor is it where the plugin is switched off in the middle of an episode."""
+    expert = Expert([np.nan, 0.0, 0.0])
+    world = advised(expert)
     alone = world.player(role="eval_expert")
     alone.frame()
     world.frame_loop.run()
-    assert alone.error is not None
-    assert alone.error.code == "expert_missing"
+    expert.row = ADVICE
+    alone.frame()
+    world.frame_loop.run()
+    world.frame_loop.expert = None
+    for status in (0, 0, 1):
+        alone.frame(status=status)
+        world.frame_loop.run()
+    assert alone.error is None
+    actions = [answer.action for answer in alone.answers]
+    assert actions == [[0, [0.0, 0.0]], *[[3, [-0.25, 0.75]]] * 3, None]
+    assert [answer.actor for answer in alone.answers] == [EXPERT] * 4 + [0]
+    (episode,) = world.episodes()
+    assert (episode.length, episode.filled, episode.cut) == (4, 3, "")
+    # The next episode begins anew: what was advised in the one before is not repeated.
+    alone.frame()
+    world.frame_loop.run()
+    assert alone.last.action == [0, [0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ VALUES: list[tuple[str, str, Any]] = [
     (GATEWAY, "exploration.noise.end", 0.25),
     (GATEWAY, "exploration.noise.hold", 2_000_000),
     (GATEWAY, "exploration.noise.frames", 3_000_000),
+    (GATEWAY, "evaluation.episode_frames", 12_345),
+    (GATEWAY, "evaluation.episode_s", 123.5),
     (REPLAY, "learner.n_step", 5),
     (REPLAY, "learner.gamma", 0.875),
     (TRAINER, "learner.learning_rate", 0.0625),

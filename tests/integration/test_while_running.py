@@ -132,12 +132,70 @@ def test_worse_evaluation_does_not_replace_the_best(server: Running) -> None:
         server.until(lambda best=best: best_of(server) == best, "the best is as it should be")
 
 
-def test_aborted_evaluation_is_ignored(server: Running) -> None:
-    before = server.row["eval_return_mean"]
-    assert evaluate(server, [999.0], [])["partial"]
+def test_aborted_evaluation_is_kept_with_its_reason_and_nothing_goes_by_it(server: Running) -> None:
+    before, n = server.row["eval_return_mean"], len(lines(server))
+    with RawClient(server.port) as client:
+        client.welcome(role="eval", episodes=3)
+        assert client.fields["episode_limit"] == [30_000, 600.0]
+        client.frame(episode(client, 999.0))
+        client.frame(3, reward=7.5)
+    server.until(lambda: len(lines(server)) > n, "it is kept", 30.0)
+    line = lines(server)[-1]
+    assert (line["partial"], line["returns"], line["cut"]) == (True, [999.0], [7.5])
+    assert line["why"] == "2 of 3 announced episodes not played"
+    assert server.supervisor.status.evaluations[-1]["text"].endswith(
+        "network 999.0 over 1 episodes (not complete, so nothing goes by it: 2 of 3 announced "
+        "episodes not played; cut at 7.5), expert 150.0"
+    )
     server.wait_rows()
     assert server.row["eval_return_mean"] == before
     assert best_of(server) == -30.0
+
+
+def test_smaller_evaluation_that_is_complete_is_the_best(server: Running) -> None:
+    n = len(lines(server))
+    with RawClient(server.port) as client:
+        client.welcome(role="eval", episodes=1)
+        episode(client, -20.0)
+    server.until(lambda: len(lines(server)) > n, "it is kept")
+    assert not lines(server)[-1]["partial"]
+    server.until(lambda: best_of(server) == -20.0, "the best network is kept")
+    server.until_row(eval_return_mean=-20.0, eval_episodes=1, eval_return_best=-20.0)
+
+
+def test_episode_beyond_the_limit_is_cut_and_its_game_told(server: Running) -> None:
+    change(server, {"evaluation.episode_frames": 10})
+    n = len(lines(server))
+    with RawClient(server.port) as client:
+        client.welcome(role="eval", episodes=1)
+        assert client.fields["episode_limit"] == [10, 600.0]
+        for seq in range(12):
+            client.frame(seq, reward=-1.0)
+        code, message, retry = client.refusal()
+    assert (code, retry) == ("episode_limit", True)
+    assert "at most 10 frames" in message
+    server.until(lambda: len(lines(server)) > n, "it is kept")
+    line = lines(server)[-1]
+    assert (line["returns"], line["mean"], line["cut"]) == ([], None, [-11.0])
+    assert (line["partial"], line["why"]) == (True, "1 episodes cut by the limit")
+    change(server, {"evaluation.episode_frames": 30_000})
+
+
+def test_expert_that_recommends_now_and_then_is_measured(server: Running) -> None:
+    n = len(lines(server))
+    with RawClient(server.port) as client:
+        client.welcome(role="eval_expert", episodes=1)
+        actions = [
+            client.frame(seq, reward=1.0, expert=ADVICE if seq == 1 else None)[3]
+            for seq in range(4)
+        ]
+        assert actions == [[0, [0.0, 0.0]], ADVICE, ADVICE, ADVICE]
+        client.frame(4, reward=1.0, status=1)
+    server.until(lambda: len(lines(server)) > n, "it is kept")
+    line = lines(server)[-1]
+    assert (line["expert_returns"], line["expert_filled"]) == ([4.0], 0.75)
+    assert "75.0% of its frames filled" in server.log()
+    evaluate(server, [], [200.0, 100.0])  # as it was for the tests below
 
 
 # The hand-over.

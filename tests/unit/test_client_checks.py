@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from understudy_client import Client, Continuous, Discrete, Observation
-from understudy_client.checks import check_action, check_reward, check_status, check_took
-from understudy_client.spec import DTYPES, tensor, whole
+from understudy_client.checks import check_action, check_reward, check_status, check_took, whole
+from understudy_client.spec import DTYPES, tensor
 
 F32, U8 = DTYPES["float32"], DTYPES["uint8"]
 HEADS = (Discrete("fire", 3), Continuous("steer", -1.0, 1.0), Continuous("arm", 0.1, 1.0, 2))

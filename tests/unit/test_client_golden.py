@@ -42,8 +42,14 @@ def to_json(value: Any) -> Any:
     """A decoded message as the file tells it."""
     if isinstance(value, bytes):
         return {"bin": value.hex()}
+    if isinstance(value, tuple):
+        return list(value)
     if isinstance(value, msgspec.Struct):
-        return {field: to_json(getattr(value, field)) for field in value.__struct_fields__}
+        return {
+            field: to_json(found)
+            for field in value.__struct_fields__
+            if (found := getattr(value, field)) is not msgspec.UNSET
+        }
     return value
 
 

@@ -33,7 +33,8 @@ def test_rows_report_frames_rates_and_returns_per_client() -> None:
     players = Clients()
     players.joined(joined(1))
     players.joined(joined(2, role="eval"))
-    assert players.training == 1
+    assert [each.session for each in players.training] == [1]
+    assert players.peers == {1: "127.0.0.1:5", 2: "127.0.0.1:5"}
     players.report(
         report([1, 2], [[1, 6, 3], [2, 0, 0]], FinishedEpisode("train", 2.5, 9, 1), at=100.9)
     )
@@ -57,7 +58,7 @@ def test_departed_and_unknown_sessions_are_not_listed() -> None:
     players.left(7)
     players.report(report([1, 7], [[1, 0, 0], [1, 0, 0]], FinishedEpisode("train", 1.0, 1, 7)))
     assert players.rows(1.0) == []
-    assert players.training == 0
+    assert players.training == []
 
 
 def test_recent_returns_are_limited_to_newest() -> None:

@@ -15,6 +15,7 @@ from server.gateway.slots import SlotTable
 from tests.support.worlds import SPEC
 
 ADVICE = [1.0, 0.5, -0.5]
+NEUTRAL = [0.0, -0.25, 0.0]
 
 
 class Client:
@@ -78,6 +79,9 @@ class AdviceFixture:
         self.batch.add_frame(client, Frame(0, 0, obs, 0.0, status, expert, None), context)
         return client
 
+    def add(self, plugin: ExpertPlugin | None) -> None:
+        add_advice(plugin, self.table, self.batch, np.array(NEUTRAL, np.float32))
+
     def advised(self) -> list[bool]:
         return (~np.isnan(self.batch.expert[: self.batch.n, 0])).tolist()
 
@@ -89,7 +93,7 @@ def test_training_frames_without_recommendation_get_plugin_advice() -> None:
     room.frame(3, role="eval")
     room.frame(4, status=TERMINATED)
     room.frame(5)
-    add_advice(room.plugin, room.table, room.batch)
+    room.add(room.plugin)
     assert room.asked == [([1, 5], {})]
     assert room.advised() == [True, True, False, False, True]
     assert room.batch.expert[0].tolist() == ADVICE
@@ -104,7 +108,7 @@ def test_frames_grouped_by_context_type_query_plugin_separately() -> None:
     room.frame(4, Lives(5), expert=[3, [0.25, 0.25]])
     room.frame(5, Lives(6))
     room.frame(6)
-    add_advice(room.plugin, room.table, room.batch)
+    room.add(room.plugin)
     assert room.asked == [([2, 6], {}), ([1, 5], {"lives": [3, 6]}), ([3], {"level": [7]})]
     assert all(room.advised())
 
@@ -113,16 +117,32 @@ def test_all_frames_recommended_plugin_is_not_called() -> None:
     for context in (None, Lives(1)):
         room = AdviceFixture()
         room.frame(1, context, expert=[3, [0.25, 0.25]])
-        add_advice(room.plugin, room.table, room.batch)
+        room.add(room.plugin)
         assert room.asked == []
 
 
-def test_eval_expert_without_advice_fails_with_expert_missing() -> None:
+def test_gap_of_an_expert_that_plays_alone_is_filled_and_counted() -> None:
     for has_plugin in (True, False):
         room = AdviceFixture(advice=[np.nan] * 3)
-        alone, trains = room.frame(1, role="eval_expert"), room.frame(2)
-        add_advice(room.plugin if has_plugin else None, room.table, room.batch)
-        assert alone.error is not None
-        assert alone.error.code == "expert_missing"
+        first, later = room.frame(1, role="eval_expert"), room.frame(2, role="eval_expert")
+        trains = room.frame(3)
+        room.table.pending[later.rows] = True
+        room.table.action[later.rows] = [3.0, 0.25, 0.75]
+        room.add(room.plugin if has_plugin else None)
+        assert room.batch.expert[0].tolist() == NEUTRAL, "an episode's first frame"
+        assert room.batch.expert[1].tolist() == [3.0, 0.25, 0.75], "its last action again"
+        assert room.advised() == [True, True, False]
+        assert room.table.filled[[*first.rows, *later.rows, *trains.rows]].tolist() == [1, 1, 0]
+
+
+def test_episode_without_any_advice_fails_with_expert_missing() -> None:
+    for filled, code in ((3, "expert_missing"), (2, None)):
+        room = AdviceFixture()
+        alone = room.frame(1, role="eval_expert", status=TERMINATED)
+        trains = room.frame(2)
+        room.table.pending[alone.rows] = True
+        room.table.episode_length[alone.rows], room.table.filled[alone.rows] = 2, filled
+        room.add(room.plugin)
+        assert (alone.error.code if alone.error else None) == code
         assert trains.error is None
-        assert room.batch.n == 1
+        assert room.batch.n == (1 if code else 2)

@@ -265,7 +265,7 @@ def test_10000_connects_free_slots_and_memory_stays_bounded() -> None:
         world.policy.batches.clear()
 
     connect(8000)
-    high_water = world.frame_loop._table.high_water
+    high_water = world.frame_loop.table.high_water
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -274,7 +274,7 @@ def test_10000_connects_free_slots_and_memory_stays_bounded() -> None:
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert world.frame_loop.slots == 1
-    assert world.frame_loop._table.high_water == high_water
+    assert world.frame_loop.table.high_water == high_water
     assert grown < 20_000, f"{grown} bytes more after 2,000 further connects"
     stays.frame()
     world.run()
@@ -356,18 +356,20 @@ def test_client_reusing_row_does_not_continue_previous_segment() -> None:
     assert actors_of_answers(world, second, [0]) == [DQN]
 
 
-def test_evaluating_is_true_while_evaluation_slots_exist() -> None:
+def test_evaluating_counts_the_slots_of_evaluation() -> None:
     world = World()
     world.player()
-    assert not world.frame_loop.evaluating
-    games = world.player(2, "eval"), world.player(1, "eval_expert")
-    assert world.frame_loop.slots_by_role == {"train": 1, "eval": 2, "eval_expert": 1}
-    for game in games:
-        assert world.frame_loop.evaluating
-        game.leave()
-        world.run()
-    assert not world.frame_loop.evaluating
-    assert world.frame_loop.slots_by_role == {"train": 1, "eval": 0, "eval_expert": 0}
+    assert world.frame_loop.evaluating == (0, 0)
+    student, teacher = world.player(2, "eval"), world.player(1, "eval_expert")
+    assert world.frame_loop.evaluating == (2, 1)
+    student.leave()
+    assert list(world.frame_loop.leaving) == [student], "until its last frames are told of"
+    world.run()
+    assert world.frame_loop.evaluating == (0, 1)
+    teacher.leave()
+    world.run()
+    assert world.frame_loop.evaluating == (0, 0)
+    assert list(world.frame_loop.leaving) == []
 
 
 # FRAMES.

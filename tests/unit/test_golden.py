@@ -41,6 +41,7 @@ INVALID: list[dict[str, Any]] = GOLDEN["invalid"]
 MAX_BYTES = 1_048_576
 
 NEED_MORE_THAN_BYTES = {
+    "episode_limit",
     "spec_mismatch",
     "handshake_timeout",
     "idle_timeout",

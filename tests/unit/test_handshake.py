@@ -92,7 +92,7 @@ class Lobby:
         make: Any = Handshakes
         self.handshakes = make(
             1, SessionNumbers(2, 1, 3), self.link, GameSettings({"level": 3}), self.connections,
-            self._joined,
+            self._joined, lambda: (500, 60.0),
         )  # fmt: skip
 
     def _joined(self) -> None:
@@ -140,6 +140,7 @@ def test_run_opened_admits_matching_game_and_refuses_others() -> None:
     assert ours.welcomed is not None
     assert ours.welcomed.fields.session == number
     assert ours.welcomed.fields.settings == {"level": 3}
+    assert ours.welcomed.fields.episode_limit is msgspec.UNSET
     assert ours.rows == [0, 1]
     assert ours.session.spec is run.spec
     assert run.streams == [stream_number(number, 0), stream_number(number, 1)]
@@ -162,6 +163,19 @@ def test_hello_after_run_opened_is_admitted_at_once() -> None:
         numbers.append(connection.welcomed.fields.session)
     assert numbers == [SessionNumbers(2, 1, 3).number(begun) for begun in range(3)]
     assert lobby.link.proposed == []
+
+
+def test_game_of_evaluation_is_told_the_limit_and_what_it_announced_is_kept() -> None:
+    lobby, run = Lobby(), FakeRun()
+    lobby.handshakes.open(run)
+    for role, limit, announced in (("eval", (500, 60.0), 7), ("train", msgspec.UNSET, None)):
+        connection: Any = FakeConnection(role=role)
+        hello = connection.session.hello
+        connection.session.hello = msgspec.structs.replace(hello, episodes=7, evaluates=True)
+        lobby.handshakes.hello(connection)
+        assert connection.welcomed.fields.episode_limit == limit
+        assert connection.announced == announced
+        assert lobby.link.said[-1].evaluates
 
 
 def test_too_many_slots_refused_with_retry_only_if_they_could_fit() -> None:

@@ -1,7 +1,8 @@
 """The game side of understudy: send every frame to the training server, get an action back."""
 
+from understudy_client.answers import Answers
 from understudy_client.backoff import Backoff
-from understudy_client.client import Answers, Client
+from understudy_client.client import Client
 from understudy_client.errors import (
     Cancelled,
     ClientError,
@@ -10,6 +11,12 @@ from understudy_client.errors import (
     Reconnected,
     ServerError,
     TlsError,
+)
+from understudy_client.evaluation import (
+    EvaluatedClient,
+    EvaluatedEpisode,
+    EvaluatedPlayer,
+    EvaluationResult,
 )
 from understudy_client.log import AnswerLog
 from understudy_client.spec import Continuous, Discrete, GameSpec, Observation
@@ -31,6 +38,10 @@ __all__ = [
     "ConnectionLost",
     "Continuous",
     "Discrete",
+    "EvaluatedClient",
+    "EvaluatedEpisode",
+    "EvaluatedPlayer",
+    "EvaluationResult",
     "GameSpec",
     "Observation",
     "ProtocolViolation",

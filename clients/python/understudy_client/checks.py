@@ -11,8 +11,19 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from understudy_client.spec import DTYPES, Continuous, Discrete, GameSpec, Head, Observation
+from understudy_client.spec import (
+    DTYPES,
+    Continuous,
+    Discrete,
+    GameSpec,
+    Head,
+    Observation,
+    array_of,
+    dtype_of,
+)
+from understudy_client.wire import ROLES
 
 MAX_NAME = 64
 MAX_SLOTS = 4096
@@ -63,9 +74,18 @@ def check_spec(game: object, observation: object, actions: object, rewards: obje
 
 
 def check_options(
-    host: object, port: object, slots: object, token: object, timeout_s: object
+    host: object,
+    port: object,
+    client: object,
+    slots: object,
+    role: object,
+    token: object,
+    timeout_s: object,
 ) -> None:
-    """The options of `Client.connect` that every server wants to be right."""
+    """The options of `Client.connect` beside the spec."""
+    if role not in ROLES:
+        raise ValueError(f"role: expected {', '.join(ROLES)}, got {role!r}")
+    check_name("client", client)
     if not isinstance(host, str) or not host:
         raise ValueError(f"host: expected a name or address, got {shown(host)}")
     _check_whole("port", port, 1, 65535)
@@ -82,6 +102,27 @@ def check_name(what: str, name: object) -> None:
         raise ValueError(
             f"{what}: expected a name of 1 to {MAX_NAME} printable characters, got {shown(name)}"
         )
+
+
+def check_frame(
+    spec: GameSpec, reward: object, status: object, expert: object, took: object
+) -> None:
+    """What a frame has beside its observation."""
+    check_reward(reward, spec.rewards)
+    check_status(status)
+    if expert is not None:
+        check_action("expert", expert, spec.actions)
+    if took is not None:
+        check_took(took, spec.actions)
+
+
+def whole(values: npt.ArrayLike, name: str, most: int) -> npt.NDArray[np.uint8]:
+    """Whole numbers from 0 to `most`, as uint8."""
+    array = array_of(values, name, None)
+    if array.dtype.kind not in "iu" or not ((array >= 0) & (array <= most)).all():
+        wrong = array if array.dtype.kind in "iu" else dtype_of(array)
+        raise ValueError(f"{name}: expected whole numbers from 0 to {most}, got {wrong}")
+    return array.astype(np.uint8)
 
 
 def check_reward(reward: object, names: Sequence[str]) -> None:

@@ -6,14 +6,15 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client import checks, wire
+from understudy_client import checks, evaluation, wire
+from understudy_client.announced import AnnouncedEpisodes
+from understudy_client.answers import Answers
 from understudy_client.backoff import Backoff
 from understudy_client.connection import Connection
 from understudy_client.errors import (
@@ -23,36 +24,11 @@ from understudy_client.errors import (
     Reconnected,
     ServerError,
 )
-from understudy_client.spec import (
-    DTYPES,
-    GameSpec,
-    Head,
-    Observation,
-    Part,
-    action_width,
-    tensor,
-    whole,
-)
+from understudy_client.evaluation import SEED, EvaluationResult, PlayEpisode
+from understudy_client.spec import DTYPES, GameSpec, Head, Observation, Part, action_width, tensor
 from understudy_client.tls import context
 from understudy_client.trouble import Trouble
 from understudy_client.wire import Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The answer to a frame of all slots. The arrays are read-only.
-
-    A slot whose frame ended its episode has NaN in `actions` and 0 in `actors`.
-    """
-
-    seq: int
-    actions: npt.NDArray[np.float32]
-    """Action rows, [slots, A] (see understudy_client.spec)."""
-    actors: npt.NDArray[np.uint8]
-    """1 dqn, 2 expert, 0 none, [slots]."""
-    policy_version: int
-    explored: npt.NDArray[np.bool_]
-    """True where dqn acted at random, [slots]."""
 
 
 class Client:
@@ -78,6 +54,8 @@ class Client:
         rewards: Sequence[str] = ("reward",),
         slots: int = 1,
         role: str = "train",
+        episodes: int | None = None,
+        evaluates: bool = False,
         realtime: bool = False,
         token: str | None = None,
         tls: bool | ssl.SSLContext = False,
@@ -93,6 +71,9 @@ class Client:
         game, observation, actions, rewards: the spec; the first game's becomes the run's.
         slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
         role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
+        episodes: with the last two, how many episodes this connection will play in all its slots;
+            after a lost connection those that are left are announced.
+        evaluates: the program calls `evaluate` where `evaluation_asked` says so.
         realtime: the game goes on by itself (a person plays it, a machine in the world moves) and
             is never made to wait for the trainer. Not for a game that stands still until `act`
             returns: training would fall behind it.
@@ -110,23 +91,16 @@ class Client:
         Errors: ServerError where the server refuses, ConnectionLost where it cannot be reached,
         TlsError where it is not trusted or speaks no TLS; ValueError for a wrong option.
         """
-        if role not in wire.ROLES:
-            raise ValueError(f"role: expected {', '.join(wire.ROLES)}, got {role!r}")
-        checks.check_name("client", client)
-        checks.check_options(host, port, slots, token, timeout_s)
+        checks.check_options(host, port, client, slots, role, token, timeout_s)
         spec = checks.check_spec(game, observation, actions, rewards)
-        hello = wire.encode_hello(
-            client=client,
-            slots=slots,
-            role=role,
-            realtime=realtime,
-            token=token,
-            **spec.fields(),
-        )
+        hello: dict[str, Any] = {"client": client, "slots": slots, "role": role, "token": token}
+        hello |= {"realtime": realtime, "evaluates": evaluates} | spec.fields()
+        wire.encode_hello(**hello)  # what it cannot hold is an error now
         self = cls((host, port), spec, hello, slots, timeout_s, backoff or Backoff())
         self._tls = context(tls, ca)
         self._cancelled = cancelled
         self._on_answer = on_answer
+        self._announced = AnnouncedEpisodes(episodes)
         self._establish(None)
         return self
 
@@ -134,7 +108,7 @@ class Client:
         self,
         address: tuple[str, int],
         spec: GameSpec,
-        hello: bytearray,
+        hello: dict[str, Any],
         slots: int,
         timeout_s: float,
         backoff: Backoff,
@@ -145,6 +119,11 @@ class Client:
         self.session = 0
         self.server = ""
         self.settings: dict[str, Any] = {}
+        self.episode_limit: tuple[int, float] | None = None
+        """Frames and seconds that an episode of evaluation may have, where the server said so."""
+        self._announced = AnnouncedEpisodes(None)
+        self._asked = 0
+        """The newest evaluation that needs no answer: asked for before, or answered."""
         self._address = address
         self._hello = hello
         self._timeout_s = timeout_s
@@ -185,16 +164,11 @@ class Client:
         with nothing sent: the connection and the episode go on.
         """
         connection = self._connected()
-        seqs, heads = self._seqs, self.spec.actions
+        seqs = self._seqs
         if not isinstance(slot, int) or not 0 <= slot < len(seqs):
             raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot!r}")
         seq = seqs[slot]
-        checks.check_reward(reward, self.spec.rewards)
-        checks.check_status(status)
-        if expert is not None:
-            checks.check_action("expert", expert, heads)
-        if took is not None:
-            checks.check_took(took, heads)
+        checks.check_frame(self.spec, reward, status, expert, took)
         data = tensor(obs, self._dtype, self.spec.observation.shape, "obs")
         message = wire.encode_frame(slot, seq, data, reward, status, expert, took, into=self._out)
         try:
@@ -204,6 +178,7 @@ class Client:
         if type(answer) is not Answer or answer.seq != seq or answer.slot != slot:
             self._violated(f"ACTION for slot {slot}, seq {seq}", answer)
         seqs[slot] = seq + 1
+        self._announced.frame(slot, status)
         if self._on_answer is not None:
             self._on_answer(self.session, answer)
         return answer
@@ -232,13 +207,13 @@ class Client:
             seq,
             tensor(obs, self._dtype, (n, *self.spec.observation.shape), "obs"),
             tensor(rewards, f32, (n,) if parts == 1 else (n, parts), "rewards"),
-            tensor(whole(statuses, "statuses", wire.TRUNCATED), u8, (n,), "statuses"),
+            tensor(checks.whole(statuses, "statuses", wire.TRUNCATED), u8, (n,), "statuses"),
             None if experts is None else tensor(experts, f32, rows, "experts", finite=False),
             None
             if took is None
             else (
                 tensor(took[0], f32, rows, "took actions", finite=False),
-                tensor(whole(took[1], "took actors", wire.EXPERT), u8, (n,), "took actors"),
+                tensor(checks.whole(took[1], "took actors", wire.EXPERT), u8, (n,), "took actors"),
             ),
             into=self._out,
         )
@@ -255,6 +230,8 @@ class Client:
         ):
             self._violated(f"ACTIONS for {n} slots, seq {seq}", raw)
         self._seq_all = seq + 1
+        if self._announced.left:
+            self._announced.frames(np.asarray(statuses).tolist())
         answers = Answers(
             seq,
             np.frombuffer(raw.actions, f32).reshape(rows),
@@ -277,6 +254,47 @@ class Client:
         if type(pong) is not wire.Pong or pong.nonce != start:
             self._violated("PONG", pong)
         return time.perf_counter() - start
+
+    @property
+    def role(self) -> str:
+        """What this connection is for."""
+        return str(self._hello["role"])
+
+    @property
+    def evaluation_asked(self) -> bool:
+        """The operator asks for an evaluation that `evaluate` has not answered yet."""
+        number = self.settings.get(wire.EVALUATE, 0)
+        return isinstance(number, int) and number > self._asked
+
+    def evaluate(
+        self,
+        play: PlayEpisode,
+        episodes: int = 20,
+        *,
+        expert: bool = False,
+        seed: int = SEED,
+    ) -> EvaluationResult:
+        """Evaluate the network now, and the expert where asked; see understudy_client.evaluation.
+
+        play: `play(client, seed)` plays one episode on the client that it is given, from its first
+            frame to its last, as the training loop does. Episode i gets seed + i, of the network
+            and of the expert alike: reset the game with it where that is possible.
+        expert: play the same episodes with the expert alone too; `play` must then recommend.
+
+        Call it between two episodes. This connection is kept, and may be another session after it.
+        Errors: those of `act`, except Reconnected; what `play` raises.
+        """
+        self._asked = self.settings.get(wire.EVALUATE, 0)
+        return evaluation.evaluate(self, play, episodes, expert=expert, seed=seed)
+
+    def sibling(self, role: str, episodes: int) -> Client:
+        """Another connection to the server, for so many episodes of evaluation in this role."""
+        hello = self._hello | {"role": role, "slots": 1, "evaluates": False}
+        other = type(self)(self._address, self.spec, hello, 1, self._timeout_s, self._backoff)
+        other._tls, other._cancelled = self._tls, self._cancelled
+        other._announced = AnnouncedEpisodes(episodes)
+        other._establish(None)
+        return other
 
     def close(self, *, bye: bool = True) -> None:
         """Say BYE (without it, just be gone) and close; again has no effect."""
@@ -305,8 +323,10 @@ class Client:
         if isinstance(error, ServerError) and not error.retry:
             self._closed = True
             raise error
+        code = error.code if isinstance(error, ServerError) else ""
+        self._announced.lost(limit=code == wire.EPISODE_LIMIT)
         self._establish(error)
-        raise Reconnected(self.session, str(error)) from error
+        raise Reconnected(self.session, str(error), code) from error
 
     def _establish(self, lost: ConnectionLost | ServerError | None) -> None:
         """Connect and say HELLO, trying again as the back-off allows."""
@@ -342,7 +362,8 @@ class Client:
     def _open(self) -> None:
         connection = Connection(self._address, self._timeout_s, self._cancelled, self._tls)
         try:
-            welcome = connection.exchange(self._hello)
+            hello = wire.encode_hello(**self._hello, episodes=self._announced.left or None)
+            welcome = connection.exchange(hello)
             if type(welcome) is not wire.Welcome:
                 self._violated("WELCOME", welcome)
         except BaseException:
@@ -352,6 +373,9 @@ class Client:
         self.server = welcome.fields.server
         self.settings = connection.settings
         self.settings.update(welcome.fields.settings)
+        self.episode_limit = welcome.fields.episode_limit or None
+        # What was asked for before this client came is not for it (protocol/SPEC.md, SETTINGS).
+        self._asked = self.settings.get(wire.EVALUATE, 0)
         self._connection = connection
         self._seqs = [0] * self.slots
         self._seq_all = 0

@@ -49,13 +49,16 @@ class Reconnected(ClientError):
     """The connection was lost, and a new one stands: a control signal more than an error.
 
     The server has truncated the episode of every slot, and each slot counts from seq 0 again:
-    reset the game and send the first frame of a new episode. `session` is the new session.
+    reset the game and send the first frame of a new episode. `session` is the new session; `code`
+    is that of the server's ERROR, empty where there was none: with "episode_limit" an episode of
+    evaluation was too long, and is not to be played again.
     """
 
-    def __init__(self, session: int, cause: str) -> None:
+    def __init__(self, session: int, cause: str, code: str = "") -> None:
         super().__init__(f"reconnected as session {session} after: {cause}; begin a new episode")
         self.session = session
         self.cause = cause
+        self.code = code
 
 
 class Cancelled(ClientError):

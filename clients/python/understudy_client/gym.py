@@ -14,7 +14,7 @@ from understudy_client.client import Client
 from understudy_client.errors import Reconnected
 from understudy_client.spaces import ActionSpace, action_space, observation_space
 from understudy_client.spec import GameSpec, Part
-from understudy_client.wire import DQN, EXPERT, RUNNING, TERMINATED, TRUNCATED
+from understudy_client.wire import DQN, EPISODE_LIMIT, EXPERT, RUNNING, TERMINATED, TRUNCATED
 
 Expert = Callable[[Any, Any], Any]
 """What an expert is: (env, observation) -> an action of that environment."""
@@ -35,6 +35,8 @@ class Episode:
     """Actions by who chose them."""
     terminated: bool = False
     """False where it was truncated."""
+    cut: bool = False
+    """An episode of evaluation that the server's limit cut: it did not end by itself."""
 
 
 def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
@@ -67,8 +69,9 @@ def play(
     on_episode: called after each complete episode.
 
     An episode that is cut by a lost connection is played again from its beginning and counts
-    once. One in which the budget of frames runs out is truncated and counts; one in which
-    `stop()` becomes true does not. Errors: those of `Client.act`, except Reconnected.
+    once. One that the server cuts (`Episode.cut`), and one in which the budget of frames runs out
+    and which is truncated, count too; one in which `stop()` becomes true does not. Errors: those
+    of `Client.act`, except Reconnected.
     """
     actions = action_space(env.action_space)
     index = taken = 0
@@ -77,8 +80,10 @@ def play(
         left = None if frames is None else frames - taken
         try:
             complete = _episode(env, client, actions, expert, episode, left, stop)
-        except Reconnected:
-            continue
+        except Reconnected as lost:
+            if lost.code != EPISODE_LIMIT or not episode.length:
+                continue
+            complete = episode.cut = True
         finally:
             taken += episode.length
         if not complete:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client.client import Answers
+from understudy_client.answers import Answers
 from understudy_client.spec import action_row
 from understudy_client.wire import Answer
 

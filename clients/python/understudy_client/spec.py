@@ -88,11 +88,11 @@ def tensor(
     Any numbers become float32, and are finite unless NaN means something (`finite`); uint8 takes
     uint8 only. Errors: ValueError.
     """
-    array = _array(values, name, shape)
+    array = array_of(values, name, shape)
     if array.dtype != dtype:
         if dtype.kind != "f" or array.dtype.kind not in "fiub":
             raise ValueError(
-                f"{name}: expected {dtype.name} {list(shape)}, got {_dtype_of(array)}; convert it "
+                f"{name}: expected {dtype.name} {list(shape)}, got {dtype_of(array)}; convert it "
                 "yourself, so that no value changes unseen"
             )
         with np.errstate(over="ignore"):  # it is infinite then, which is refused below
@@ -110,16 +110,7 @@ def tensor(
     return array.data
 
 
-def whole(values: npt.ArrayLike, name: str, most: int) -> npt.NDArray[np.uint8]:
-    """Whole numbers from 0 to `most`, as uint8. Errors: ValueError."""
-    array = _array(values, name, None)
-    if array.dtype.kind not in "iu" or not ((array >= 0) & (array <= most)).all():
-        wrong = array if array.dtype.kind in "iu" else _dtype_of(array)
-        raise ValueError(f"{name}: expected whole numbers from 0 to {most}, got {wrong}")
-    return array.astype(np.uint8)
-
-
-def _array(values: npt.ArrayLike, name: str, shape: tuple[int, ...] | None) -> npt.NDArray[Any]:
+def array_of(values: npt.ArrayLike, name: str, shape: tuple[int, ...] | None) -> npt.NDArray[Any]:
     """The values as an array. Errors: ValueError."""
     if isinstance(values, np.ndarray):
         return values
@@ -132,7 +123,7 @@ def _array(values: npt.ArrayLike, name: str, shape: tuple[int, ...] | None) -> n
         ) from error
 
 
-def _dtype_of(array: npt.NDArray[Any]) -> str:
+def dtype_of(array: npt.NDArray[Any]) -> str:
     """What an array is of, in words: NumPy's names for what are no numbers say little."""
     if array.dtype.kind == "O":
         return f"{type(array.flat[0]).__name__ if array.size else 'nothing'} (no numbers)"

@@ -30,6 +30,12 @@ DQN, EXPERT = 1, 2
 
 ROLES = ("train", "eval", "eval_expert")
 
+EVALUATE = "understudy.evaluate"
+"""The key of settings that asks games to evaluate: a number that is larger each time."""
+
+EPISODE_LIMIT = "episode_limit"
+"""The code of ERROR that cuts an episode of evaluation: the next one is to begin."""
+
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The longest message taken from a server. Its answers are a few bytes for each slot: a longer
 one means that the other side is no understudy server (the first bytes of HTTP read as 1.2 GB)."""
@@ -44,6 +50,7 @@ class WelcomeFields(msgspec.Struct, frozen=True):
     protocol: int
     server: str = ""
     settings: dict[str, Any] = {}
+    episode_limit: tuple[int, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -124,9 +131,11 @@ def encode_hello(
     role: str = "train",
     realtime: bool = False,
     protocol: int = PROTOCOL_VERSION,
+    episodes: int | None = None,
+    evaluates: bool = False,
 ) -> bytearray:
-    """HELLO. `token` is left out of the map where there is none, `realtime` where it is false: they
-    are no news to a server then."""
+    """HELLO. `token` is left out of the map where there is none, and so are `realtime`, `episodes`
+    and `evaluates`: they are no news to a server then."""
     fields: dict[str, Any] = {
         "protocol": protocol,
         "client": client,
@@ -141,6 +150,10 @@ def encode_hello(
         fields["token"] = token
     if realtime:
         fields["realtime"] = True
+    if episodes is not None:
+        fields["episodes"] = episodes
+    if evaluates:
+        fields["evaluates"] = True
     return _encode((1, fields), None)
 
 

@@ -1,0 +1,80 @@
+"""One evaluation: a line of `evaluations.jsonl`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One evaluation. What has a default came later: older runs have lines without it."""
+
+    time: float
+    """When it ended, seconds since 1970."""
+    frames: int
+    """Stored frames of the run when it began."""
+    versions: tuple[int, int]
+    """The weights that the gateways played with, at its beginning and at its end."""
+    returns: tuple[float, ...]
+    """Of the network's episodes that ended by themselves, as the gateways reported them; none where
+    it did not play."""
+    mean: float | None
+    """Of those."""
+    expert_returns: tuple[float, ...]
+    """The same of the expert."""
+    expert_mean: float | None
+    """The expert's newest mean, of this evaluation or of an earlier one."""
+    partial: bool
+    """The network's part is not complete: nothing goes by it."""
+    why: str = ""
+    """What it lacks, in words; empty if it is complete."""
+    cut: tuple[float, ...] = ()
+    """Returns so far of the network's episodes that did not end by themselves: a limit cut them, or
+    their game left."""
+    expert_partial: bool = False
+    expert_why: str = ""
+    expert_cut: tuple[float, ...] = ()
+    """The same of the expert's part."""
+    expert_filled: float | None = None
+    """The share of the expert's frames for which it recommended nothing (protocol/SPEC.md, Roles);
+    None where it did not play."""
+
+    @property
+    def expert_counts(self) -> bool:
+        """The expert played, and its part is complete. In lines of older runs that shows in its
+        mean: that of a partial one is the mean of an earlier one."""
+        if not self.expert_returns or self.expert_partial or self.expert_mean is None:
+            return False
+        return math.isclose(statistics.fmean(self.expert_returns), self.expert_mean)
+
+    def line(self) -> dict[str, Any]:
+        """It as plain data."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """It for the log."""
+        parts = []
+        if self.returns or self.cut:
+            parts.append(_told("network", self.returns, self.cut, self.why))
+        if self.expert_returns or self.expert_cut:
+            parts.append(_told("expert", self.expert_returns, self.expert_cut, self.expert_why))
+            if self.expert_filled:
+                parts[-1] += f", {self.expert_filled:.1%} of its frames filled"
+        if not self.expert_returns and self.expert_mean is not None:
+            parts.append(f"expert {self.expert_mean:.1f}" + (" before" if self.expert_cut else ""))
+        return f"evaluation at frame {self.frames}: " + (", ".join(parts) or "no episode")
+
+
+def _told(who: str, returns: Sequence[float], cut: Sequence[float], why: str) -> str:
+    """What one of the two has played."""
+    text = f"{who} {statistics.fmean(returns):.1f}" if returns else f"{who} without a mean"
+    text += f" over {len(returns)} episodes"
+    if why:
+        text += f" (not complete, so nothing goes by it: {why}"
+        text += f"; cut at {', '.join(f'{each:.1f}' for each in cut[:5])}" if cut else ""
+        text += ", …)" if len(cut) > 5 else ")"
+    return text
