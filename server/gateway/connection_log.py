@@ -13,7 +13,8 @@ log = logging.getLogger("gateway")
 
 
 class ConnectionLog:
-    """Every error leaves a count, and a line unless its address has filled the log."""
+    """Every error leaves a count, and a line unless its address has filled the log. A game that is
+    refused for another run's leaves one in growing pauses."""
 
     def __init__(self, addresses: AddressLimits, max_frames_per_address: float | None) -> None:
         self.errors: Counter[str] = Counter()
@@ -28,10 +29,16 @@ class ConnectionLog:
         self.errors[error.code] += 1
         if not welcomed and not error.retry:
             self._addresses.failed.note(address)
+        again = ""
+        if error.code == "spec_mismatch":  # a game of another run that was left running comes back
+            left_out = self._addresses.repeated.due(f"{address} {error}")
+            if left_out is None:
+                return
+            again = f" ({left_out} more times since the last line)" if left_out else ""
         more = self._addresses.log.suffix(address)
         if more is not None:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING
-            log.log(level, "%s: %s%s", peer, error, more)
+            log.log(level, "%s: %s%s%s", peer, error, again, more)
 
     def wrong_token(self, address: str) -> None:
         """A client of this address had a token, and not the right one."""

@@ -78,6 +78,7 @@ class Gateway:
             self._connections,
             self._note_evaluation,
             self._episode_limit,
+            config.run.game,
         )
         self._watch = EvaluationWatch()
         self._evaluating = (0, 0)

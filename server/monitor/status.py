@@ -101,7 +101,7 @@ class Status:
     @property
     def start_hint(self) -> StartHint:
         """How to start a game of this run."""
-        game = self.spec.game if self.spec else None
+        game = self.spec.game if self.spec else self.config.run.game
         config, older = self.config, self.tempest_port
         tempest = None if older is None else (config.tempest.host, older)
         return start_hint(game, config.server.host, self.port, tempest)

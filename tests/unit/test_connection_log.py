@@ -37,6 +37,39 @@ def test_address_over_log_limit_is_counted_but_not_logged(
     assert len(caplog.records) == 2
 
 
+def test_game_of_another_run_is_logged_in_growing_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    now = 1000.0
+    log = ConnectionLog(AddressLimits(None, lambda: now), None)
+    times = []
+    for _ in range(2000):
+        before = len(caplog.records)
+        log.failed(
+            "10.0.0.1:5",
+            "10.0.0.1",
+            RemoteError("spec_mismatch", "the game is 'x'"),
+            welcomed=False,
+        )
+        times += [now - 1000.0] * (len(caplog.records) - before)
+        now += 0.5
+    assert times == [0, 10, 30, 70, 150, 310, 630]
+    assert log.errors == {"spec_mismatch": 2000}
+    assert "(39 more times since the last line)" in caplog.records[2].getMessage()
+    log.failed(
+        "10.0.0.2:5", "10.0.0.2", RemoteError("spec_mismatch", "the game is 'x'"), welcomed=False
+    )
+    assert "10.0.0.2:5" in caplog.records[-1].getMessage(), "each address has its own"
+    now += 10_000.0
+    for _ in range(2):
+        log.failed(
+            "10.0.0.1:5",
+            "10.0.0.1",
+            RemoteError("spec_mismatch", "the game is 'x'"),
+            welcomed=False,
+        )
+        now += 11.0
+    assert len(caplog.records) == 10, "it had been gone: the pauses begin anew"
+
+
 def test_errors_before_welcome_count_against_their_address() -> None:
     log, addresses = made()
     fault = RemoteError("message_malformed", "no msgpack")
