@@ -134,6 +134,16 @@ def left(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*" + SUFFIX + LEFT) if path.is_file())
 
 
+def stand_in(folder: Path, updates: int, source: Path | None) -> Path:
+    """Have a checkpoint of so many updates under the name that says so, a copy of `source` where
+    there is none; its path. No other file changes. Errors: OSError."""
+    newest = folder / file_name(updates)
+    if source is not None and not newest.exists():
+        with written_whole(newest) as file:
+            file.write(source.read_bytes())
+    return newest
+
+
 def roll_back(folder: Path, updates: int, source: Path | None) -> list[Path]:
     """Set aside the checkpoints of more than so many updates, so that the run can continue from
     there: they get the suffix LEFT and no longer count as checkpoints. Returns their new paths.
@@ -142,10 +152,7 @@ def roll_back(folder: Path, updates: int, source: Path | None) -> list[Path]:
     best checkpoint is copied to a name of its own for that, or a run that is killed before its next
     checkpoint would start from the beginning. Errors: OSError.
     """
-    newest = folder / file_name(updates)
-    if source is not None and not newest.exists():
-        with written_whole(newest) as file:
-            file.write(source.read_bytes())
+    newest = stand_in(folder, updates, source)
     return [
         path.replace(path.with_name(path.name + LEFT))
         for path in checkpoints(folder)

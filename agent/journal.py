@@ -146,7 +146,8 @@ class _Layout:
 
 
 class Journal:
-    """Writes. One process at a time; it begins a segment of its own and changes no other."""
+    """Writes. One process at a time; it begins a segment of its own and changes no other. What no
+    replay needs any more it removes when rows come."""
 
     def __init__(self, folder: Path, spec: GameSpec, capacity: int, at: Position) -> None:
         """Errors: OSError where a file cannot be made."""
@@ -170,6 +171,7 @@ class Journal:
         if not len(block):
             return
         before = self.at
+        self._drop_old(before.rows)
         steps = before.steps + int(np.count_nonzero(block.kind == STEP))
         self.at = Position(before.rows + len(block), steps)
         # One that could not be begun, for want of room, is tried again here.
@@ -206,7 +208,6 @@ class Journal:
 
     def _begin_segment(self, first: int) -> None:
         self.close()
-        self._drop_old(first)
         number = int(self._segments[-1][0].stem) + 1 if self._segments else 1
         path = self.folder / f"{number:06d}{SUFFIX}"
         spec = msgspec.json.encode(self._spec)
@@ -329,12 +330,20 @@ def _check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
     text = data[_SEGMENT.size : _SEGMENT.size + length]
     if zlib.crc32(text) != checksum:
         return None
-    if msgspec.json.decode(text, type=GameSpec) != spec:
+    if not _is_of(spec, text):
         raise JournalError(
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {text.decode()}; start a new run, or move {path.parent} away"
         )
     return _aligned(_SEGMENT.size + length)
+
+
+def _is_of(spec: GameSpec, text: bytes) -> bool:
+    """Whether a spec as JSON is this one. One that cannot be read is of a game with more to it."""
+    try:
+        return msgspec.json.decode(text, type=GameSpec) == spec
+    except msgspec.DecodeError:
+        return False
 
 
 def _block_header(data: bytes, at: int) -> tuple[int, Position, int, int] | None:

@@ -20,6 +20,7 @@ from agent.checkpoint import CheckpointError
 from agent.diagnostics import LOSSES, Diagnostics
 from agent.gradients import ActorGradients
 from agent.heads import HeadNumbers, head_numbers
+from agent.network_settings import mismatch, network_settings, settings_of
 from agent.networks import QNetwork
 from agent.normalizer import RunningStatistics
 from agent.objective import Objective
@@ -75,6 +76,7 @@ class Learner:
         self._last_states: Tensor | None = None
         self._rows_at_a_time = None if device.type == "cuda" else CPU_ROWS
         self._spec = spec
+        self._settings = network_settings(learner, frame_stack)
         self._actors = torch.tensor(ACTORS, device=device)
         self._diagnostics = Diagnostics(device)
         self.configure(learner, advantage, imitation)
@@ -180,6 +182,7 @@ class Learner:
             "network": _copies(self.network.state_dict()),
             "target": _copies(self.target.state_dict()),
             "adam": _copies(self._optimizer.state_dict()),
+            "settings": dict(self._settings),
             "updates": self.updates,
             "rate_factor": self.rate_factor,
         }
@@ -190,9 +193,11 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`. Settings (learning rate and the like) stay this learner's.
 
-        Errors: CheckpointError where the state is that of a network of another shape.
+        Errors: CheckpointError where the state is that of a network of another shape; KeyError,
+        TypeError, ValueError where it is none.
         """
-        _check_shapes(self.network, state["network"])
+        if _shapes(self.network.state_dict()) != _shapes(state["network"]):
+            raise CheckpointError(mismatch(settings_of(state), self._settings))
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
         self._optimizer.load_state_dict(state["adam"])
@@ -256,12 +261,5 @@ def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
-def _check_shapes(network: nn.Module, state: dict[str, Tensor]) -> None:
-    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-    came = {name: list(tensor.shape) for name, tensor in state.items()}
-    if expected != came:
-        raise CheckpointError(
-            f"the checkpoint is of another network: expected {expected}, got {came}; "
-            "resume with the settings that it was saved with (learner.hidden, learner.value and "
-            "others), or start a new run"
-        )
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}

@@ -29,11 +29,20 @@ from protocol.messages import (
 )
 from protocol.spaces import Part
 
+
+class _First(msgspec.Struct, frozen=True, array_like=True):
+    """An array of which nothing is built."""
+
+    kind: msgspec.Raw = msgspec.Raw(b"")
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_client: Callable[[Any], ClientMessage] = msgspec.msgpack.Decoder(ClientMessage).decode
 _decode_server: Callable[[Any], ServerMessage] = msgspec.msgpack.Decoder(ServerMessage).decode
 _decode_gate: Callable[[Any], HelloGate] = msgspec.msgpack.Decoder(HelloGate).decode
 _decode_hello: Callable[[Any], HelloFields] = msgspec.msgpack.Decoder(HelloFields).decode
+_decode_raw: Callable[[Any], msgspec.Raw] = msgspec.msgpack.Decoder(msgspec.Raw).decode
+_decode_first: Callable[[Any], _First] = msgspec.msgpack.Decoder(_First).decode
 _decode_any = msgspec.msgpack.Decoder().decode
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -86,7 +95,7 @@ def decode_server(payload: bytes | memoryview) -> ServerMessage:
 
 
 def decode_gate(hello: Hello) -> HelloGate:
-    """The token and the version of a HELLO, and nothing else of it."""
+    """The version of a HELLO, and nothing else of it."""
     try:
         return _decode_gate(hello.fields)
     except _UNDECODABLE as error:
@@ -111,16 +120,17 @@ def _bad_hello(error: Exception) -> RemoteError:
 
 
 def _refusal(payload: bytes | memoryview, error: Exception) -> RemoteError:
-    """Why a message could not be decoded, as an error for its sender."""
+    """Why a message could not be decoded, as an error for its sender. No more of it is built than
+    is shown: it may be a thousand times as large in memory as on its way."""
     try:
-        value: Any = _decode_any(payload)
+        _decode_raw(payload)
+        kind = _kind_of_message(payload)
     except _UNDECODABLE as what:
         return RemoteError(
             "message_malformed",
             f"expected {len(payload)} bytes holding exactly one msgpack value, got others: {what}"
             + _early_end(payload),
         )
-    kind = value[0] if isinstance(value, list) and value else value
     if type(kind) is int and kind in CLIENT_TYPES:
         what_is_wrong = in_words(error, _ELEMENTS.get(kind, ()))
         return RemoteError("message_malformed", f"{CLIENT_TYPES[kind]}: {what_is_wrong}")
@@ -135,10 +145,23 @@ def _refusal(payload: bytes | memoryview, error: Exception) -> RemoteError:
     )
 
 
+def _kind_of_message(payload: bytes | memoryview) -> Any:
+    """The first element of an array; a value that is none itself. Containers are empty."""
+    try:
+        raw = bytes(_decode_first(payload).kind) or bytes(payload)
+    except msgspec.ValidationError:
+        raw = bytes(payload)
+    if 0x80 <= raw[0] <= 0x8F or raw[0] in (0xDE, 0xDF):
+        return {}
+    if 0x90 <= raw[0] <= 0x9F or raw[0] in (0xDC, 0xDD):
+        return []
+    return _decode_any(raw)
+
+
 def _early_end(payload: bytes | memoryview) -> str:
     """What to say where the value is whole without the last four bytes."""
     try:
-        _decode_any(payload[:-LENGTH_BYTES])
+        _decode_raw(payload[:-LENGTH_BYTES])
     except _UNDECODABLE:
         return ""
     return "; it ends 4 bytes early: the length must not count itself"

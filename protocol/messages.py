@@ -67,9 +67,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=HELLO):
 
 
 class HelloGate(msgspec.Struct, frozen=True):
-    """What is looked at before any other field of HELLO: the token, then the version."""
+    """What is looked at before any other field of HELLO but the token (protocol.first_message)."""
 
-    token: str | None = None
     protocol: Any = None
 
 

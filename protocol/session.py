@@ -16,8 +16,10 @@ import numpy.typing as npt
 from protocol import codec
 from protocol.checks import check_frame, check_frames, no_advice
 from protocol.errors import LocalError, RemoteError
+from protocol.first_message import MAX_VALUES, look
 from protocol.framing import MessageReader
 from protocol.messages import (
+    HELLO,
     PROTOCOL_VERSION,
     RUNNING,
     Bye,
@@ -164,6 +166,8 @@ class ServerSession:
         payloads = self._reader.feed(data)
         while self.state is not State.CLOSED and (payload := next(payloads, None)) is not None:
             try:
+                if self.state is State.AWAIT_HELLO:
+                    self._look_at_first(payload)
                 message = codec.decode_client(payload)
             except RemoteError:
                 if self.state is State.AWAIT_HELLO and header_of(payload) is not None:
@@ -240,16 +244,31 @@ class ServerSession:
             )
         self.state = after
 
+    def _look_at_first(self, payload: memoryview) -> None:
+        """The token before all else, from the bytes as they came; and nothing that costs more to
+        decode than a HELLO may."""
+        first = look(payload)
+        if first.kind == HELLO and first.has_fields and self._token is not None:
+            if not self._token.matches(first.token or b""):
+                self.sent_wrong_token = bool(first.token)
+                raise _bad_token("another" if first.token else "none")
+            self._token = None  # said
+        if first.too_many:
+            if first.kind == HELLO:
+                raise RemoteError(
+                    "bad_hello",
+                    f"expected a HELLO of at most {MAX_VALUES} values, got more; leave out keys "
+                    "that the server does not know",
+                )
+            raise RemoteError(
+                "message_malformed",
+                f"expected HELLO, got a message of more than {MAX_VALUES} values that is none",
+            )
+
     def _open(self, message: Hello) -> HelloFields:
         gate = codec.decode_gate(message)
-        if self._token is not None and not self._token.matches((gate.token or "").encode()):
-            self.sent_wrong_token = bool(gate.token)
-            raise RemoteError(
-                "bad_token",
-                f"expected this server's token, got {'another' if gate.token else 'none'}; "
-                "put it in the field `token` of HELLO: commands do with --token-file FILE, the "
-                "client in Python with Client.connect(token=...)",
-            )
+        if self._token is not None:
+            raise _bad_token("none")  # whatever the bytes looked like
         if gate.protocol != PROTOCOL_VERSION:
             raise RemoteError(
                 "protocol_version",
@@ -342,6 +361,14 @@ class ServerSession:
                 "expected FRAME or FRAMES throughout a connection, got both; use the one that "
                 "suits how the games run",
             )
+
+
+def _bad_token(got: str) -> RemoteError:
+    return RemoteError(
+        "bad_token",
+        f"expected this server's token, got {got}; put it in the field `token` of HELLO: commands "
+        "do with --token-file FILE, the client in Python with Client.connect(token=...)",
+    )
 
 
 def _before_answer(what: str, seq: int) -> RemoteError:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from agent import checkpoint, demonstrations, recording
 from agent.checkpoint import CheckpointError
 from agent.files import written_whole
+from agent.network_settings import mismatch, network_settings, settings_of
 from agent.networks import QNetwork
 from agent.recording import RecordingError
 from config.load import ConfigError, config_of_run
@@ -83,9 +84,9 @@ def load_trained(run: Path, which: str | None) -> Trained:
     try:
         network.load_state_dict(state["learner"]["network"])
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: its network is not the one of {run / 'config.toml'}: {error}"
-        ) from error
+        asked = network_settings(config.learner, config.replay.frame_stack)
+        text = mismatch(settings_of(state["learner"]), asked)
+        raise CheckpointError(f"{path} and {run / 'config.toml'} differ: {text}") from error
     network.requires_grad_(False).eval()
     return Trained(
         network,

@@ -44,19 +44,26 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError("expected --run DIR: the run that is to learn from it")
     path = Path(named)
     folder = _existing(path, words) if RunDirectory.exists(path) else None
+    done = False
     try:
         # All are read before a folder is made: one wrong name must not leave half a run.
         found = _read_all(args.sources, folder.game() if folder else None)
         if folder is None:
-            folder = RunDirectory.open(load(replace(words, resume=None)).config, resume=False)
-        folder.keep_game(found[0].spec)
+            config = load(replace(words, resume=None)).config
+            folder = RunDirectory.open(config, resume=False)
+            folder.accept(config)
+        if folder.game() is None:
+            folder.keep_game(found[0].spec)
         for source, each in zip(args.sources, found, strict=True):
             _import(source, each, folder)
-    except RecordingError as error:
-        print(f"understudy import: {error}", file=sys.stderr)
+        done = True
+    except (RecordingError, OSError) as error:
+        print(f"understudy import: {error}; the run is as it was", file=sys.stderr)
         return 1
     finally:
         if folder is not None:
+            if not done:
+                folder.refused()
             folder.close()
     return 0
 

@@ -195,8 +195,12 @@ class Controller:
         records = newest_lines(self._server.folder.changes)
         return max((one["to"] for one in records if one["key"] == "evaluate"), default=0)
 
+    def open(self) -> None:
+        """Requests are carried out from now on."""
+        self._closed = False
+
     def close(self) -> None:
-        """Nothing can be done any more."""
+        """Nothing can be done, until it is opened."""
         self._closed = True
         waiting, self._saving = self._saving, []
         for _, future in waiting:

@@ -17,7 +17,8 @@ class ControlEndpoints:
     """Both of them, for the thread that carries requests out."""
 
     def __init__(self, controller: Controller, folder: Path) -> None:
-        """`folder`: of the run."""
+        """`folder`: of the run. Until `open`, nobody is answered, in this thread neither."""
+        controller.close()
         self.mailbox = Mailbox(controller.handle)
         """For other threads."""
         self._controller = controller
@@ -26,6 +27,7 @@ class ControlEndpoints:
 
     def open(self) -> None:
         """Take requests from now on. Without a socket the server runs all the same."""
+        self._controller.open()
         self.mailbox.open()
         try:
             self._socket = ControlSocket(

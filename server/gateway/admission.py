@@ -46,6 +46,13 @@ def check(
             "(server.token)",
             retry=True,
         )
+    if wait_s := addresses.failed.wait_s(address):
+        raise RemoteError(
+            "too_many_attempts",
+            f"too many connections from {address} ended in an error before WELCOME; retry in "
+            f"{wait_s} s, and mend what those errors say",
+            retry=True,
+        )
     limit = server.max_clients_per_address
     if limit is not None:
         limit = -(-limit // server.gateways)

@@ -29,7 +29,7 @@ from protocol.spaces import GameSpec
 from server.gateway import deadlines
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.frame_loop import FrameLoop
-from server.net.rate_limits import TokenBucket, address_of
+from server.net.rate_limits import AddressLimits, TokenBucket, address_of
 
 log = logging.getLogger("gateway")
 
@@ -85,6 +85,7 @@ class Host(Protocol):
     """What a connection needs of the gateway that it belongs to."""
 
     log: ConnectionLog
+    addresses: AddressLimits
     now: Callable[[], float]
     """The time, s, of a clock that only rises."""
     later: Callable[..., Any]
@@ -148,7 +149,7 @@ class GameConnection(asyncio.Protocol):
         self._ahead = False
         """The client has sent more than may wait for an answer."""
         self._too_fast = False
-        """Its address has sent more frames than it may."""
+        """Its address has sent more than it may."""
         self._paused_since: float | None = None
 
     # What asyncio calls.
@@ -202,6 +203,8 @@ class GameConnection(asyncio.Protocol):
                         retry=True,
                     )
                 self.send(codec.encode(Pong(message.nonce)))
+                if wait_s := self._gateway.addresses.echo(self.address, len(message.nonce)):
+                    self._read_no_more_for(wait_s)
             else:
                 self.said_bye = True
                 self._close()
@@ -218,7 +221,7 @@ class GameConnection(asyncio.Protocol):
         try:
             self.session.ended()
         except RemoteError as error:
-            self._gateway.log.failed(self._peer, self.address, error)
+            self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
         self.session.failed()
         self._transport = None
         self._gateway.lost(self)
@@ -294,7 +297,7 @@ class GameConnection(asyncio.Protocol):
             self.tell(VersionError(error.code, error.message, error.retry, about))
         else:
             self.tell(Error(error.code, error.message, error.retry))
-        self._gateway.log.failed(self._peer, self.address, error)
+        self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
         if self.session.sent_wrong_token:
             self._gateway.log.wrong_token(self.address)
         self._close()
@@ -346,8 +349,12 @@ class GameConnection(asyncio.Protocol):
         assert self._bucket is not None
         wait_s = self._bucket.take(frames, self._heard)
         if wait_s and not self._too_fast:
-            self._too_fast = True
             self._gateway.log.throttled(self._peer, self.address)
+            self._read_no_more_for(wait_s)
+
+    def _read_no_more_for(self, wait_s: float) -> None:
+        if not self._too_fast:
+            self._too_fast = True
             self._gateway.later(wait_s, self._slow_enough)
             self._apply_pause()
 

@@ -22,9 +22,12 @@ class ConnectionLog:
         self._addresses = addresses
         self._max_frames = max_frames_per_address
 
-    def failed(self, peer: str, address: str, error: RemoteError) -> None:
-        """A connection ends in this error."""
+    def failed(self, peer: str, address: str, error: RemoteError, *, welcomed: bool) -> None:
+        """A connection ends in this error. `welcomed`: it got as far as WELCOME. Where it did not,
+        and the fault is its own, that counts against its address."""
         self.errors[error.code] += 1
+        if not welcomed and not error.retry:
+            self._addresses.failed.note(address)
         more = self._addresses.log.suffix(address)
         if more is not None:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING

@@ -64,8 +64,8 @@ class Gateway:
         self._token = server.token.get_secret_value() if server.token else None
         self._connections: set[GameConnection] = set()
         self._run: GatewayRun | None = None
-        self._addresses = AddressLimits(server.max_frames_per_address, self.now)
-        self.log = ConnectionLog(self._addresses, server.max_frames_per_address)
+        self.addresses = AddressLimits(server.max_frames_per_address, self.now)
+        self.log = ConnectionLog(self.addresses, server.max_frames_per_address)
         self.older = OlderClients(self.log)
         self._link = SupervisorLink(writer, index, loop, self.stop)
         self._settings = GameSettings(server.settings)
@@ -114,10 +114,10 @@ class Gateway:
         limited. Errors: RemoteError if there are too many, after too many wrong tokens, or at the
         end."""
         self._connections.add(connection)
-        bucket = self._addresses.came(connection.address)
+        bucket = self.addresses.came(connection.address)
         if self._stopping:
             raise stopping()
-        admission.check(connection, self._connections, self._addresses, self.config.server)
+        admission.check(connection, self._connections, self.addresses, self.config.server)
         if self._scheduler.full:
             connection.ring_full(True)
         return bucket
@@ -135,7 +135,7 @@ class Gateway:
     def lost(self, connection: GameConnection) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
-        self._addresses.gone(connection.address)
+        self.addresses.gone(connection.address)
         if self._run is not None and len(connection.rows):
             self._run.frame_loop.leave(connection)
             if connection.said_bye and connection.announced is not None:

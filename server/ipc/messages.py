@@ -47,6 +47,19 @@ class GameDecided:
 
     spec: GameSpec
     rings: tuple[str, ...]
+    accepted: bool = False
+    """The start is, so there is nothing to wait for."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The trainer: all that it is to go on from is loaded, and fits. It waits for Begin, and has
+    changed nothing in the run's folder."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The supervisor to the trainer: the start is accepted, so it may write to the run's folder."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class TensorBoardWriter:
             ) from None
         # A thread of the package writes, so that a slow disk delays nothing here.
         self._open: Callable[[], Any] = lambda: SummaryWriter(str(folder))
-        self._writer: Any = self._open()
+        self._writer: Any = None  # its file is made with the first row
         self._again = 0.0
         """When to try again after the writer has failed, by `time.monotonic`."""
 

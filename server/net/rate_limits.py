@@ -1,7 +1,7 @@
 """Limits for each address: failed tokens, log lines, handshakes, frames. No sockets: times, counts.
 
 An *address* here is an IPv4 address, or the /64 network of an IPv6 one: whoever has one of its
-addresses has them all.
+addresses has them all. So all of loopback, of either protocol, is one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ipaddress
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from functools import lru_cache
 
 FAILURES, GUESSES = 10, 20
 WITHIN_S = 60.0
@@ -23,17 +24,29 @@ LINES = 200
 LINES_WITHIN_S = 60.0
 """So many lines in the log for the errors of an address within this time."""
 
+FAILED, FAILED_WITHIN_S = 200, 10.0
+"""So many connections of an address that ended in an error before WELCOME within this time, and new
+ones are refused until the oldest is that old: to be told what is wrong costs more than that."""
 
+ECHO_BYTES_PER_S, ECHO_BURST_BYTES = 256 * 1024, 2 * 1024 * 1024
+"""What an address may have sent back to it: PINGs carry any value, and PONGs the same."""
+
+LOOPBACK = "loopback"
+
+
+@lru_cache(ADDRESSES)
 def address_of(host: str) -> str:
     """Whom a connection from this host counts for."""
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return LOOPBACK
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
     return str(ipaddress.ip_network((ip, 64), strict=False))
 
 
@@ -106,11 +119,25 @@ class AddressLimits:
     def __init__(self, frames_per_s: float | None, clock: Callable[[], float]) -> None:
         """`frames_per_s`: what each may send; None for as many as it likes."""
         self.guesses = FailureWindow(GUESSES, WITHIN_S, clock)
+        self.failed = FailureWindow(FAILED, FAILED_WITHIN_S, clock)
+        """Connections that ended in an error of theirs before WELCOME."""
         self.log = LogRateLimiter(clock)
         self._frames_per_s = frames_per_s
         self._clock = clock
         self._connections: Counter[str] = Counter()
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._echoes: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def echo(self, address: str, size: int) -> float:
+        """So many bytes are sent back to it; for how many seconds nothing more should be read."""
+        now = self._clock()
+        bucket = self._echoes.pop(address, None)
+        if bucket is None:
+            bucket = TokenBucket(ECHO_BYTES_PER_S, ECHO_BURST_BYTES, now)
+        self._echoes[address] = bucket
+        if len(self._echoes) > ADDRESSES:
+            self._echoes.popitem(last=False)
+        return bucket.take(size, now)
 
     def came(self, address: str) -> TokenBucket | None:
         """A connection of it was accepted. What its frames are taken from, where that is limited:

@@ -25,7 +25,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from config.load import EFFECTIVE, ConfigError, InUse, to_toml
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
+from server.run.before import FolderBefore
+from server.run.disk import reason
 from server.run.evaluation import Evaluation
 from server.run.metrics_log import MetricsLog
 
@@ -44,17 +47,34 @@ log = logging.getLogger("supervisor")
 
 _MARK = "run.json"
 _GAME = "game.json"
+_LOCK = "lock"
 RUNS = Path("runs")
 
 
 class RunDirectory:
-    """An open run folder. Nothing else writes into it but the processes of this server."""
+    """An open run folder. Nothing else writes into it but the processes of this server.
 
-    def __init__(self, path: Path, launch: int, lock: int, made: bool = False) -> None:
-        """`made`: the folder was not there before."""
+    Opening it changes nothing in it. What a start writes it writes when it is accepted (`accept`),
+    after all that can refuse it; a start that is refused leaves the folder as it was (`refused`).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        launch: int,
+        lock: int,
+        before: FolderBefore,
+        made: Iterable[Path] = (),
+    ) -> None:
+        """`before`: the folder before this start. `made`: folders that were not there before, the
+        outermost first."""
         self.path = path
         self._lock: int | None = lock
-        self._made = made
+        self._before = before
+        self._made = list(made)
+        self._waiting: list[Callable[[], None]] = []
+        self.accepted = False
+        """The start is: from now on it may write."""
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
@@ -69,43 +89,49 @@ class RunDirectory:
 
     @staticmethod
     def open(config: Config, *, resume: bool, label: str = "run") -> RunDirectory:
-        """Make the run's folder, or with `resume` take up an existing one.
+        """Take a new folder for a run, or with `resume` an existing run's; it stays as it is until
+        the start is accepted.
 
         Errors: config.load.ConfigError that says what is wrong with the folder.
         """
-        lock: int | None = None
         path = config.run.dir or RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
-        mark, made = path / _MARK, not path.exists()
+        _launch(path, resume)  # so that no lock is left where there is no run
+        made = [each for each in (*reversed(path.parents), path) if not each.exists()]
         try:
-            if resume:
-                launch = json.loads(mark.read_text())["launches"] + 1
-            elif (path / _GAME).exists():
-                raise ConfigError(
-                    f"run.dir: {path} holds a run; continue it with `--resume {path}`, or choose a "
-                    "new folder"
-                )
-            elif mark.exists():
-                launch = 1  # a start that failed, or that no game came to: nothing to go on from
-            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise ConfigError(
-                    f"run.dir: expected a new or empty folder, {path} holds something else; choose "
-                    "another"
-                )
-            else:
-                launch = 1
             _make_private(path)
-            (path / "checkpoints").mkdir(exist_ok=True)
-            lock = _lock(path)  # the last thing that can be refused
-            write_effective(config, path)
-            with written_whole(mark) as file:
-                file.write(json.dumps({"launches": launch}).encode() + b"\n")
+            return RunDirectory._taken(path, resume, made)
+        except BaseException as error:
+            _remove_made(made)
+            if isinstance(error, OSError):
+                raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
+            raise
+
+    def when_accepted(self, write: Callable[[], None]) -> None:
+        """Have this called when the start is accepted: it writes what was held back."""
+        self._waiting.append(write)
+
+    def accept(self, config: Config) -> None:
+        """Nothing refuses this start any more: write down what the run goes on with, and what was
+        held back. Again has no effect. Errors: ConfigError, with the folder as it was."""
+        if self.accepted:
+            return
+        mark = json.dumps({"launches": self.launch}).encode() + b"\n"
+        try:
+            with ExitStack() as both:
+                # Both are on the disk before one of them takes its name.
+                for path, data in ((self.path / EFFECTIVE, _text(config)), (self._mark, mark)):
+                    file = both.enter_context(written_whole(path))
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self.checkpoints.mkdir(exist_ok=True)
+                append_whole(self.log, b"")
         except OSError as error:
-            if lock is not None:
-                os.close(lock)
-            raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
-        except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
-        return RunDirectory(path, launch, lock, made)
+            self._before.restore()
+            raise ConfigError(f"run.dir: cannot use {self.path}: {reason(error)}") from None
+        self.accepted = True
+        for write in self._waiting:
+            write()
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -117,12 +143,25 @@ class RunDirectory:
         """A run's folder as it is, for something that is no start of the run. Errors: ConfigError
         where somebody else has it."""
         try:
-            launch = json.loads((path / _MARK).read_text())["launches"]
-            return RunDirectory(path, launch, _lock(path))
+            return RunDirectory._taken(path, resume=True)
         except OSError as error:
             raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
-        except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"run.dir: {path / _MARK} is damaged; choose another run") from None
+
+    @staticmethod
+    def _taken(path: Path, resume: bool, made: Iterable[Path] = ()) -> RunDirectory:
+        """A folder that nobody else has, as it was before. Errors: OSError, ConfigError."""
+        lock, new = _lock(path)
+        before = FolderBefore(path, but=(_LOCK,) if new else ())
+        try:
+            return RunDirectory(path, _launch(path, resume), lock, before, made)
+        except BaseException:
+            before.restore()
+            os.close(lock)
+            raise
+
+    @property
+    def _mark(self) -> Path:
+        return self.path / _MARK
 
     def close(self) -> None:
         """Let other servers have the folder. Again has no effect."""
@@ -131,10 +170,16 @@ class RunDirectory:
             self._lock = None
 
     def refused(self) -> None:
-        """This start has come to nothing: leave no folder of a run that never was."""
-        self.close()
+        """This start has come to nothing: leave the folder as it was, and none where none was.
+        Instead of `close`; again has no effect."""
+        if self._lock is None:
+            return
         if self._made:
             shutil.rmtree(self.path, ignore_errors=True)
+            _remove_made(self._made)
+        else:
+            self._before.restore()
+        self.close()  # the last thing, so that nobody else has it meanwhile
 
     def game(self) -> GameSpec | None:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
@@ -176,10 +221,15 @@ def write_effective(config: Config, folder: Path) -> Path:
     paths: whoever resumes the run may stand elsewhere. Returns the path. Errors: OSError, with the
     old one as it was."""
     path = folder / EFFECTIVE
-    text = "# The configuration that this run goes on with. Secrets are not saved.\n\n"
     with written_whole(path) as file:
-        file.write((text + to_toml(config, absolute=True)).encode())
+        file.write(_text(config))
     return path
+
+
+def _text(config: Config) -> bytes:
+    """The effective configuration as it is in a file."""
+    text = "# The configuration that this run goes on with. Secrets are not saved.\n\n"
+    return (text + to_toml(config, absolute=True)).encode()
 
 
 def game_of(path: Path) -> GameSpec | None:
@@ -211,14 +261,57 @@ def _make_private(path: Path) -> None:
     path.mkdir(mode=0o700)
 
 
-def _lock(path: Path) -> int:
-    """Keep other servers out of the folder. The system lets go when this process ends, however."""
-    file = os.open(path / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+def _remove_made(made: Iterable[Path]) -> None:
+    """Remove folders that were made, the outermost first among these, where nothing is in them."""
+    for path in reversed(list(made)):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def _launch(path: Path, resume: bool) -> int:
+    """The number of a start in this folder. Errors: ConfigError where there can be none."""
+    mark = path / _MARK
+    try:
+        if resume:
+            return int(json.loads(mark.read_text())["launches"]) + 1
+        if (path / _GAME).exists():
+            raise ConfigError(
+                f"run.dir: {path} holds a run; continue it with `--resume {path}`, or choose a "
+                "new folder"
+            )
+        # With a mark it is a start that no game came to: nothing to go on from.
+        if path.exists() and not mark.exists() and _holds_something(path):
+            raise ConfigError(
+                f"run.dir: expected a new or empty folder, {path} holds something else; choose "
+                "another"
+            )
+    except OSError as error:
+        raise ConfigError(f"run.dir: cannot use {path}: {error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
+    return 1
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether this is no folder, or one with more in it than the lock of a server that starts."""
+    return not path.is_dir() or any(each.name != _LOCK for each in path.iterdir())
+
+
+def _lock(path: Path) -> tuple[int, bool]:
+    """Keep other servers out of the folder, until the file that is returned is closed, or this
+    process ends, however; and whether the file is new. Errors: OSError, InUse."""
+    name = path / _LOCK
+    new = not name.exists()
+    file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A server that was refused just now has removed the file that it made.
+        there = name.exists() and os.path.samestat(os.fstat(file), name.stat())
     except BlockingIOError:
+        there = False
+    if not there:
         os.close(file)
         raise InUse(
             f"run.dir: {path} is in use by another server; stop it first, or choose another folder"
-        ) from None
-    return file
+        )
+    return file, new

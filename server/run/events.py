@@ -39,17 +39,31 @@ class EventLog:
     """Adds events to the file. Where the disk is full, events are lost and the server goes on."""
 
     def __init__(self, path: Path, writes: Writes) -> None:
-        """`writes`: logs and counts what could not be written."""
+        """Events are held back until `begin`. `writes`: logs and counts what could not be
+        written."""
         self._path = path
         self._writes = writes
+        self._held: list[str] | None = []
+
+    def begin(self) -> None:
+        """Write the events that were held back, and those to come as they come."""
+        held, self._held = self._held, None
+        if held:
+            self._write("".join(held))
 
     def add(self, event: str, **fields: Any) -> None:
         """Add one. Errors: ValueError where `EVENTS` has no such event or other fields."""
         if EVENTS.get(event) != tuple(fields):
             raise ValueError(f"expected an event of {EVENTS}, got {event} with {tuple(fields)}")
         line = json.dumps({"time": time.time(), "event": event, **fields}) + "\n"
+        if self._held is None:
+            self._write(line)
+        else:
+            self._held.append(line)
+
+    def _write(self, lines: str) -> None:
         with self._writes.tried(str(self._path)):
-            append_whole(self._path, line.encode())
+            append_whole(self._path, lines.encode())
             if self._path.stat().st_size > LONGEST:
                 self._path.replace(self._path.with_suffix(f".1{self._path.suffix}"))
 

@@ -70,15 +70,27 @@ class LogFile(logging.Handler):
     """Lines that no file took, since this process began."""
 
     def __init__(self, path: Path) -> None:
-        """Errors: OSError where the file cannot be made."""
+        """Lines are held back until `begin`."""
         super().__init__()
         self._path = path
         self._failing = False
-        append_whole(path, b"")
+        self._held: list[bytes] | None = []
+
+    def begin(self) -> None:
+        """Write the lines that were held back, and those to come as they come."""
+        held, self._held = self._held, None
+        self._write(b"".join(held or ()))
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = (self.format(record) + "\n").encode(errors="replace")
+        if self._held is None:
+            self._write(line)
+        else:
+            self._held.append(line)
+
+    def _write(self, lines: bytes) -> None:
         try:
-            append_whole(self._path, (self.format(record) + "\n").encode(errors="replace"))
+            append_whole(self._path, lines)
             if self._path.stat().st_size > LONGEST:
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
             self._failing = False
@@ -92,9 +104,9 @@ class LogFile(logging.Handler):
 @contextmanager
 def logged(
     file: Path, console: Console | None = None, form: Literal["text", "json"] = "text"
-) -> Iterator[None]:
-    """The supervisor's log: all lines go to the run's file, and to `console` if there is one.
-    Errors: OSError where the file cannot be made."""
+) -> Iterator[LogFile]:
+    """The supervisor's log: all lines go to the run's file, once that has begun, and to `console`
+    if there is one."""
     root, formatter = logging.getLogger(), logging.Formatter(FORMAT)
     to_file = LogFile(file)
     to_file.setFormatter(JsonFormatter() if form == "json" else formatter)
@@ -106,7 +118,7 @@ def logged(
     for handler in handlers:
         root.addHandler(handler)
     try:
-        yield
+        yield to_file
     finally:
         root.setLevel(before)
         for handler in handlers:

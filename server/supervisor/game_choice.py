@@ -35,11 +35,16 @@ class GameChoice:
         self._writes = writes
         self._kept = True
 
+    @property
+    def known(self) -> bool:
+        """The run has a game."""
+        return self._spec is not None
+
     def decide_known(self) -> None:
         """Go on with the run's game, if it has one. Errors: ConfigError where there is no memory
         for it."""
         if self._spec is not None:
-            self._decide(self._spec)
+            self._decide(self._spec)  # its file is there
 
     def propose(self, spec: GameSpec, config: Config) -> None:
         """A game was proposed: unless there is one, it becomes the run's or is refused."""
@@ -49,6 +54,8 @@ class GameChoice:
         if text is None:
             try:
                 self._decide(spec)
+                self._kept = False
+                self.keep()
                 return
             except ConfigError as error:  # there is less shared memory than there is memory
                 text = str(error)
@@ -71,6 +78,4 @@ class GameChoice:
         self._spec = spec
         self._status.update(spec=spec)
         self._processes.decide(spec)
-        self._kept = False
-        self.keep()
         log.info("the game is %s", spec.describe())

@@ -85,10 +85,12 @@ class MetricsPublisher:
         """An interval has passed."""
         return time.monotonic() >= self._next
 
-    def publish(self, lost: InFlight, steps: StepCounts, base_frames: int | None) -> None:
+    def publish(
+        self, lost: InFlight, steps: StepCounts, base_frames: int | None, *, keep: bool
+    ) -> None:
         """Make a row and publish it. `lost`: steps and frames that were in flight in processes that
         died. `steps`: since the start. `base_frames`: stored frames before it; None while that is
-        not known."""
+        not known. `keep`: write it to files too."""
         self._collector.lost = lost
         self._look()
         self.row = row = self._collector.row(steps, base_frames)
@@ -101,13 +103,17 @@ class MetricsPublisher:
             for name, value in row.items()
             if not math.isnan(value) or (learnt and name in _ALWAYS_THERE)
         }
+        if keep:
+            self._write(row)
+        games = self._clients.rows(time.monotonic())
+        self._status.add_row(row, self.last, self._collector.turns, games)
+
+    def _write(self, row: dict[str, float]) -> None:
         with self._writes.tried(str(self._folder.metrics)):
             self._folder.rows.add(plain(row))
         if self._tensorboard is not None:
             with self._writes.tried(_TENSORBOARD):
                 self._tensorboard.add(row)
-        games = self._clients.rows(time.monotonic())
-        self._status.add_row(row, self.last, self._collector.turns, games)
 
     def _look(self) -> None:
         """Note what holds by the clock and the configuration."""

@@ -12,7 +12,15 @@ from agent import demonstrations
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.ipc.messages import CheckpointSaved, LogLine, ProcessFailed, Stop, TrainerReport
+from server.ipc.messages import (
+    CheckpointSaved,
+    Loaded,
+    LogLine,
+    ProcessFailed,
+    Ready,
+    Stop,
+    TrainerReport,
+)
 from server.monitor.collector import MetricsCollector
 from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
@@ -29,11 +37,14 @@ log = logging.getLogger("pretrain")
 @contextmanager
 def pretraining(config: Config, updates: int) -> Iterator[Pretraining]:
     """A started trainer that makes so many updates and a checkpoint, and ends; whoever uses it
-    polls it. At the end of the context it is told to stop, and has saved. Errors: ConfigError where
-    the run has no demonstrations."""
+    polls it. At the end of the context it is told to stop, and has saved. Where the trainer refuses
+    to start, the run's folder stays as it was. Errors: ConfigError where the run has no
+    demonstrations."""
     folder = RunDirectory.open(config, resume=True)
+    run = None
     try:
-        with logged(folder.log, form=config.server.log_format):
+        with logged(folder.log, form=config.server.log_format) as log_file:
+            folder.when_accepted(log_file.begin)
             spec = folder.game()
             if spec is None or not demonstrations.files(folder.path):
                 raise ConfigError(
@@ -47,6 +58,8 @@ def pretraining(config: Config, updates: int) -> Iterator[Pretraining]:
             finally:
                 run.close()
     finally:
+        if run is None or not run.ready:
+            folder.refused()
         folder.close()
 
 
@@ -55,6 +68,8 @@ class Pretraining:
 
     def __init__(self, config: Config, folder: RunDirectory, spec: GameSpec, updates: int) -> None:
         self.folder = folder
+        self.ready = False
+        """The trainer has begun: nothing refuses the start any more."""
         self.made = 0
         """Updates."""
         self.last: dict[str, float] = {}
@@ -62,6 +77,7 @@ class Pretraining:
         self.saved = ""
         """The newest checkpoint."""
         self._failure = ""
+        self._config = config
         self._spec = spec
         self._updates = updates
         self._stopping = False
@@ -71,6 +87,7 @@ class Pretraining:
         self._writes = Writes(log, "training continues")
         task = Task(resume=True, pretrain_updates=updates)
         events = EventLog(folder.events, self._writes)
+        folder.when_accepted(events.begin)
         self._processes = Processes(config, folder, task, events, lambda _: None)
 
     def start(self) -> None:
@@ -88,7 +105,12 @@ class Pretraining:
         """Once it is over: why it did not end as it should, with a checkpoint; else empty."""
         if self._failure or (self.saved and self._exit_code == 0):
             return self._failure
-        return f"the trainer ended by itself; see {self.folder.log}"
+        if self._stopping and not self.ready:
+            return "stopped before it began; the run is as it was"
+        if self.ready:
+            return f"the trainer ended by itself; see {self.folder.log}"
+        lines = " | ".join(self._processes.trainer.lines)
+        return f"the trainer ended by itself; its last log lines: {lines}"
 
     def request_stop(self) -> None:
         """Have the trainer save and end. Again has no effect."""
@@ -115,6 +137,10 @@ class Pretraining:
 
     def _handle(self, message: Any) -> None:
         match message:
+            case Loaded():
+                self._accept()
+            case Ready():
+                self.ready = True
             case TrainerReport():
                 self._on_report(message)
             case LogLine():
@@ -125,6 +151,16 @@ class Pretraining:
                     self._failure = f"cannot write {message.path}: {message.error}"
             case ProcessFailed():
                 self._failure = message.text
+
+    def _accept(self) -> None:
+        """All is loaded, and fits: the run's folder may change."""
+        try:
+            self.folder.accept(self._config)
+        except ConfigError as error:
+            self._failure = str(error)
+            self.request_stop()
+        else:
+            self._processes.begin()
 
     def _on_report(self, report: TrainerReport) -> None:
         self._collector.trainer(report.metrics)

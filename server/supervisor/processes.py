@@ -22,7 +22,7 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc import shared_memory
 from server.ipc.inflight import InFlight, StepCounts
-from server.ipc.messages import GATEWAY, TRAINER, GameDecided, Open, Ready, Stop
+from server.ipc.messages import GATEWAY, TRAINER, Begin, GameDecided, Open, Ready, Stop
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
 from server.net.sockets import Sockets, listen
@@ -81,6 +81,8 @@ class Processes:
         self._policy = RestartPolicy(config.supervision)
         self._sockets: list[Sockets] = []
         self._in_flight = InFlightAccount(folder.path, events, gateways)
+        self._begun = False
+        """The start is accepted: the trainer may write."""
         self._clean = True
         """All processes have ended in time."""
 
@@ -129,6 +131,12 @@ class Processes:
             shared_memory.note(self._folder.path, [*names, weights_name(names[0])])
         self.trainer.send(self._game())
 
+    def begin(self) -> None:
+        """The start is accepted: the trainer may write to the run's folder."""
+        self._begun = True
+        if self._spec is not None:
+            self.trainer.send(Begin())
+
     def opened(self, ready: Ready) -> bool:
         """The trainer is ready. The first time, all gateways open, and the answer is true."""
         if self.ready is not None:
@@ -143,7 +151,8 @@ class Processes:
 
     def _game(self) -> GameDecided:
         assert self._spec is not None
-        return GameDecided(self._spec, tuple(ring.name for ring in self.rings))
+        names = tuple(ring.name for ring in self.rings)
+        return GameDecided(self._spec, names, self._begun)
 
     def _opening(self, ready: Ready) -> Open:
         assert self._spec is not None

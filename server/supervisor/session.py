@@ -35,14 +35,17 @@ def running(
 
     `label`: of the run's folder where `run.dir` names none. `console`: shows the log. `http`: serve
     the dashboard, unless `server.http_port` is none; with `any_http_port` on another port where
-    that one is taken. The run's folder is as a stopped server leaves it; a start that is refused
-    leaves none that was not there. Errors: ConfigError for what cannot be started.
+    that one is taken. The run's folder is as a stopped server leaves it; a start that is refused,
+    or ended before it was accepted, leaves it as it was, and none where none was. Errors:
+    ConfigError for what cannot be started.
     """
     task = task or Task()
     folder = RunDirectory.open(config, resume=task.resume, label=label)
-    started = False
+    refused = True
     try:
-        with logged(folder.log, console, config.server.log_format), ExitStack() as stack:
+        form = config.server.log_format
+        with logged(folder.log, console, form) as log_file, ExitStack() as stack:
+            folder.when_accepted(log_file.begin)
             supervisor = Supervisor(config, folder, task)
             if http and config.server.http_port is not None:
                 # Before any game is let in: its port may be taken.
@@ -51,16 +54,17 @@ def running(
                 supervisor.dashboard = served.url
             stack.callback(supervisor.stop)
             supervisor.start()
-            started = True
             try:
                 yield supervisor
             finally:
                 stack.close()
-                write_summary(folder, supervisor.row, supervisor.last, **supervisor.found)
+                refused = supervisor.refused
+                if not refused:
+                    write_summary(folder, supervisor.row, supervisor.last, **supervisor.found)
     finally:
-        folder.close()
-        if not started:
+        if refused:
             folder.refused()
+        folder.close()
 
 
 def _serve_http(supervisor: Supervisor, any_port: bool) -> HttpServer:

@@ -30,6 +30,7 @@ from server.ipc.messages import (
     GatewayReport,
     Joined,
     Left,
+    Loaded,
     LogLine,
     Pause,
     ProcessFailed,
@@ -47,7 +48,7 @@ from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
 from server.monitor.status import Status
 from server.monitor.status_publisher import StatusPublisher
-from server.run.directory import RunDirectory, append_lines
+from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.evaluations import Evaluations
 from server.run.events import EventLog
@@ -57,6 +58,7 @@ from server.supervisor.evaluation_recorder import EvaluationRecorder
 from server.supervisor.game_choice import GameChoice
 from server.supervisor.metrics_publisher import MetricsPublisher
 from server.supervisor.processes import Processes, ProcessLoss
+from server.supervisor.run_start import RunStart
 from server.supervisor.settling import Settling
 from server.supervisor.trainer_client import TrainerClient
 from server.trainer.task import Task
@@ -95,8 +97,6 @@ class Supervisor:
         """Called whenever the loop comes round."""
         self._failure = ""
         """Why the run cannot go on, if so."""
-        self._base_frames: int | None = None if task.resume else 0
-        """Stored frames before this start; None while that is not known."""
         self._reported: set[int] = set()
         """Gateways that have reported: their sockets are served."""
         self._stopping = False
@@ -124,6 +124,9 @@ class Supervisor:
         self._metrics = MetricsPublisher(config, folder, collector, clients, status, writes)
         self._settling = Settling(self.poll)
         self._game = GameChoice(folder, processes, status, writes)
+        self._start = RunStart(
+            folder, processes, self._endpoints, status, self.events, writes, resume=task.resume
+        )
 
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             LogLine: lambda m: logging.getLogger(m.source).log(m.level, "%s", m.text),
@@ -136,13 +139,16 @@ class Supervisor:
             GatewayReport: self._on_gateway_report,
             SaveWanted: lambda _: self.trainer.want_checkpoint(),
             # Of the trainer.
-            Ready: self._on_ready,
+            Loaded: lambda _: self._start.accept(self.config),
+            Ready: self._start.ready,
             TrainerReport: self._metrics.add_trainer_report,
             CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
             DumpWritten: self.trainer.answer,
             RecordingWritten: self.trainer.answer,
-            RolledBack: self._on_rolled_back,
+            RolledBack: lambda m: self.events.add(
+                "training_rolled_back", updates=m.updates, rollbacks=m.rollbacks
+            ),
         }
 
     # What is known now.
@@ -175,7 +181,12 @@ class Supervisor:
     @property
     def frames(self) -> int | None:
         """Stored frames of the whole run, as of now; None while a resumed run is being loaded."""
-        return None if self._base_frames is None else self._base_frames + self.steps
+        return self._start.frames(self.steps)
+
+    @property
+    def refused(self) -> bool:
+        """The start has come to nothing: the folder is to be as it was (RunDirectory.refused)."""
+        return self._start.refused or not self._start.accepted
 
     @property
     def episodes(self) -> int:
@@ -196,12 +207,13 @@ class Supervisor:
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
         self.publisher.update(port=self.port, tempest_port=self.tempest_port)
-        self._endpoints.open()
         self._game.decide_known()
         self._metrics.wait(self.config.metrics.every_s)
         self.events.add(
             "ready", port=self.port, tempest_port=self.tempest_port, dashboard=self.dashboard
         )
+        if not self._game.known:
+            self._start.accept(self.config)
 
     def _on_started(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""
@@ -252,8 +264,10 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        processes = self._processes
-        self._metrics.publish(processes.lost, processes.step_counts, self._base_frames)
+        processes, start = self._processes, self._start
+        self._metrics.publish(
+            processes.lost, processes.step_counts, start.base_frames, keep=start.accepted
+        )
         if self.on_row:
             self.on_row(self.last)
 
@@ -297,7 +311,8 @@ class Supervisor:
     def _restart(self, child: Child, loss: ProcessLoss) -> None:
         pause = self._processes.schedule_restart(child)
         if pause is None:
-            raise self._gives_up(f"{loss}; {self._processes.refusal}; see {self.folder.log}")
+            log_file = f"; see {self.folder.log}" if self._start.accepted else ""
+            raise self._gives_up(f"{loss}; {self._processes.refusal}{log_file}")
         self._collector.restarts[child.kind] += 1
         self.publisher.add_restart(child.name, loss.reason)
         log.error("%s; restarting in %.1f s", loss, pause)
@@ -329,32 +344,16 @@ class Supervisor:
         self._evaluations.add(self._metrics.add_gateway_report(report))
         self.publisher.update(ready=len(self._reported) == len(self._processes.gateways))
 
-    def _on_ready(self, message: Ready) -> None:
-        """The trainer is ready. The first time, write down where the run goes on from."""
-        if not self._processes.opened(message):
-            return
-        self._base_frames = message.base_frames
-        launch, started = self.folder.launch, self.status.started
-        record = {"time": started, "launch": launch, "frames": self._base_frames}
-        with self._writes.tried(str(self.folder.starts)):
-            append_lines(self.folder.starts, [record])
-        self.publisher.add_start(record)
-
     def _on_saved(self, message: CheckpointSaved) -> None:
         if not self._stopping:  # then nobody waits for it
             self.trainer.answer(message)
-
-    def _on_rolled_back(self, message: RolledBack) -> None:
-        self.events.add(
-            "training_rolled_back", updates=message.updates, rollbacks=message.rollbacks
-        )
 
     def _on_failed(self, message: ProcessFailed) -> None:
         """A process says why it ends. Errors: ConfigError, ChildDied."""
         log.error("%s", message.text)
         if self._stopping:
             return
-        if self._processes.ready is None:
+        if self._start.refuse():
             # Before it was ever ready, it is the configuration that it cannot start with.
             raise ConfigError(message.text)
         if message.final:
@@ -368,6 +367,7 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
+        self._start.end()
         processes = self._processes
         if self.port:  # else it never started
             self.events.add("stopping")
@@ -392,9 +392,8 @@ class Supervisor:
         self._processes.trainer.send(Stop())
         self._processes.end(self._processes.trainer, deadline, self._take_in)
         self._publish_row()
-        if self.port:  # else it never started
+        if self.port and not self.refused:  # else it never started
             log.info("stopped; the run is in %s", self.folder.path)
             self.events.add("stopped")
         self._processes.close()
-        self.folder.close()
         self._metrics.close()

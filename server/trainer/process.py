@@ -64,7 +64,12 @@ def main(
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
             _have_alone(folder, heartbeat)
-            Trainer(config, game, pipe, folder, task, paused=paused, heartbeat=heartbeat).run()
+            trainer = Trainer(config, game, pipe, folder, task, paused=paused, heartbeat=heartbeat)
+            if game.accepted or trainer.await_begin():
+                trainer.begin()
+                trainer.run()
+            else:
+                trainer.close()
     except EOFError:  # the supervisor is gone
         return
     except Exception as error:

@@ -111,15 +111,17 @@ class JournalWriter:
     def __init__(
         self, folder: Path, spec: GameSpec, capacity: int, at: Position, resume: bool
     ) -> None:
-        """Behind `at`; without `resume`, what a start that came to nothing has left is removed.
-        Errors: OSError."""
-        if not resume:
-            for path in journal.segments(folder):
-                path.unlink()
+        """Behind `at`. It begins a file, and changes none until `begin`. Errors: OSError."""
+        self._left = [] if resume else journal.segments(folder)
         self._journal = Journal(folder, spec, capacity, at)
         self.unkept = 0
         """Rows that could not be written."""
         self._next_complaint = 0.0
+
+    def begin(self) -> None:
+        """The start is accepted: of a new run, remove what one that came to nothing has left."""
+        for path in self._left:
+            path.unlink(missing_ok=True)
 
     def at(self, steps: int) -> None:
         """So many steps the run has had."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import checkpoint, demonstrations, journal
+from agent.checkpoint import CheckpointError
 from agent.learner import Learner
 from agent.recording import RecordingError
 from agent.replay import Replay
@@ -37,6 +38,21 @@ class Restored:
     """Where those that come are kept, if they are."""
     rewards: Rewards
     """The largest so far."""
+    best: Path | None = None
+    """The checkpoint that evaluated best, if the run goes back to it."""
+
+    def begin(self, folder: Path, updates: int) -> None:
+        """The start is accepted: now the run's folder may change, `folder`. `updates`: of the
+        learner. Errors: OSError."""
+        if self.best is not None:
+            away = checkpoint.roll_back(folder / "checkpoints", updates, self.best)
+            log.warning(
+                "--best loaded update %d at frame %d: schedules continue from there, the replay is "
+                "unchanged, and %s. To undo it, see docs/operating.md",
+                updates, self.frames, _put_away(away),
+            )  # fmt: skip
+        if self.journal_writer is not None:
+            self.journal_writer.begin()
 
 
 def restore(
@@ -50,14 +66,17 @@ def restore(
     keep: bool,
 ) -> Restored:
     """Put into replay and learner what the run's folder holds for them: of a run that is not
-    resumed, its demonstrations. `best`: from the checkpoint that evaluated best, and
-    set newer ones aside. `keep`: whether rows are kept.
+    resumed, its demonstrations. `best`: from the checkpoint that evaluated best. `keep`:
+    whether rows are kept. In the folder, files are begun at most, so that what cannot be written is
+    known; none that was there changes before `Restored.begin`.
 
     Errors: CheckpointError, RecordingError, JournalError, OSError.
     """
-    progress = Progress()
-    if resume:
-        progress = _load_checkpoint(folder / "checkpoints", replay, learner, best)
+    saved = folder / "checkpoints"
+    path = (checkpoint.best if best else checkpoint.latest)(saved) if resume else None
+    progress = _load_checkpoint(path, replay, learner) if path is not None else Progress()
+    if path is not None and best:
+        checkpoint.stand_in(saved, learner.updates, path)
     rewards = Rewards(progress.reward_max)
     names = _take_in_demonstrations(
         folder, config.reward, replay, learner, rewards, progress.demonstrations
@@ -74,26 +93,24 @@ def restore(
         )
     # The rows know better than the checkpoint how far the run was, unless it goes back.
     frames = progress.frames if best else max(progress.frames, kept.at.steps)
-    return Restored(frames, progress.version, names, kept, journal_writer, rewards)
+    from_best = path if best else None
+    return Restored(frames, progress.version, names, kept, journal_writer, rewards, from_best)
 
 
-def _load_checkpoint(folder: Path, replay: Replay, learner: Learner, best: bool) -> Progress:
-    """Have the learner go on from a checkpoint if there is one; how far the run was."""
-    from_file = checkpoint.best if best else checkpoint.latest
-    path = from_file(folder)
-    if path is None:
-        return Progress()
+def _load_checkpoint(path: Path, replay: Replay, learner: Learner) -> Progress:
+    """Have the learner go on from a checkpoint; how far the run was. Errors: CheckpointError."""
     state = checkpoint.load(path, spec=spec_text(replay.spec))
-    learner.load_state_dict(state["learner"])
-    progress = Progress.from_state(state)
+    try:
+        learner.load_state_dict(state["learner"])
+        progress = Progress.from_state(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: expected what a trainer saves, got a state without it ({error!r}); remove it "
+            "to resume from the checkpoint before it, if there is one"
+        ) from error
     log.info("resumed from %s at frame %d", path, progress.frames)
-    if best:
-        away = checkpoint.roll_back(folder, learner.updates, path)
-        log.warning(
-            "--best loaded update %d at frame %d: schedules continue from there, the replay is "
-            "unchanged, and %s. To undo it, see docs/operating.md",
-            learner.updates, progress.frames, _put_away(away),
-        )  # fmt: skip
     return progress
 
 

@@ -24,10 +24,12 @@ from config.models import Config
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
     TRAINER,
+    Begin,
     Changed,
     DumpWritten,
     Ending,
     GameDecided,
+    Loaded,
     Pause,
     Ready,
     RecordingWritten,
@@ -104,6 +106,7 @@ class Trainer:
         past = restore(
             folder, config, replay, learner, resume=task.resume, best=task.best, keep=keep
         )
+        self._past, self._folder = past, folder
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
         if task.pretrain_updates and not replay.can_sample:
             raise RecordingError(
@@ -155,7 +158,32 @@ class Trainer:
         """No game plays any more: only what is left in the rings is taken in."""
         self._stopping = False
         self._linger_until = 0.0
-        self._tell(Ready(self._slot.name, len(vector), self._base_frames))
+        self._told_early: list[Any] = []
+
+    def await_begin(self) -> bool:
+        """Say that all is loaded, and wait until the start is accepted; False where the trainer is
+        to end instead. What else it is told meanwhile it does once it has begun."""
+        try:
+            self._pipe.send(Loaded())
+            while not isinstance(message := self._next_message(), Begin):
+                if isinstance(message, Ending | Stop):
+                    return False
+                self._told_early.append(message)
+        except (EOFError, OSError):  # the supervisor is gone
+            return False
+        return True
+
+    def _next_message(self) -> Any:
+        while not self._pipe.poll(1.0):
+            self._heartbeat.beat()
+        return self._pipe.recv()
+
+    def begin(self) -> None:
+        """The start is accepted: from now on the run's folder changes. Errors: OSError."""
+        self._past.begin(self._folder, self._learner.updates)
+        self._tell(Ready(self._slot.name, self._slot.size, self._base_frames))
+        for message in self._told_early:
+            self._handle(message)
 
     def run(self) -> None:
         """Until the supervisor says stop, and everything in the rings is in the replay."""
@@ -183,6 +211,10 @@ class Trainer:
         self._weights.publish(0.0)
         self._report(time.monotonic())
         self._save()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and shared memory."""
         if self._journal_writer:
             self._journal_writer.close()
         self._ingest.close()
@@ -197,27 +229,29 @@ class Trainer:
     def _hear(self) -> None:
         try:
             while self._pipe.poll():
-                message = self._pipe.recv()
-                if isinstance(message, Ending | Stop):
-                    self._ending = True
-                    self._stopping = isinstance(message, Stop)
-                elif isinstance(message, SaveCheckpoint):
-                    self._save()
-                elif isinstance(message, Pause):
-                    self._budget.pause(message.on, self._ingest.stored)
-                elif isinstance(message, SaveBest):
-                    self._heartbeat.busy()
-                    self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
-                elif isinstance(message, Settle):
-                    self._settle()
-                elif isinstance(message, Changed):
-                    self._change(message.config)
-                elif isinstance(message, WriteDump):
-                    self._dump(message.path)
-                elif isinstance(message, WriteRecording):
-                    self._finish_recording()
+                self._handle(self._pipe.recv())
         except (EOFError, OSError):  # the supervisor is gone
             self._orphaned()
+
+    def _handle(self, message: Any) -> None:
+        if isinstance(message, Ending | Stop):
+            self._ending = True
+            self._stopping = isinstance(message, Stop)
+        elif isinstance(message, SaveCheckpoint):
+            self._save()
+        elif isinstance(message, Pause):
+            self._budget.pause(message.on, self._ingest.stored)
+        elif isinstance(message, SaveBest):
+            self._heartbeat.busy()
+            self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
+        elif isinstance(message, Settle):
+            self._settle()
+        elif isinstance(message, Changed):
+            self._change(message.config)
+        elif isinstance(message, WriteDump):
+            self._dump(message.path)
+        elif isinstance(message, WriteRecording):
+            self._finish_recording()
 
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; without one, come to an end in order."""

@@ -23,7 +23,7 @@ from agent.step import StepBlock
 from server import cli
 from server.control.unix_socket import ask
 from server.ipc import shared_memory
-from server.run.directory import RunDirectory
+from tests.support.folders import begun
 from tests.support.processes import children, descendants, end, is_zombie, living_memory
 from tests.support.serve import SMALL, memory_of, play
 from tests.support.trainer import World, config_with, played
@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in order, with 100 steps."""
     path = tmp_path_factory.mktemp("finished") / "run"
     config = config_with(run__dir=str(path), server__port=0)
-    folder = RunDirectory.open(config, resume=False)
+    folder = begun(config)
     folder.keep_game(SPEC)
     folder.close()
     world = World(path)

@@ -17,8 +17,9 @@ import torch
 from agent import checkpoint
 from agent.files import append_whole
 from config.models import Config
-from server.run.directory import RunDirectory, append_lines
+from server.run.directory import append_lines
 from server.run.disk import Writes, reason
+from tests.support.folders import begun
 from tests.support.needs import missing
 from tests.support.worlds import SPEC
 
@@ -119,6 +120,7 @@ def test_full_disk_leaves_every_file_as_it_was() -> None:
         write_effective(Config(), DISK)
         before = (DISK / "config.toml").read_bytes()
         log = LogFile(DISK / "a.log")
+        log.begin()
         line = lambda text: log.emit(logging.LogRecord("x", 30, "", 0, text, None, None))
         line("first")
         append_lines(DISK / "rows.jsonl", [{"a": 1}])
@@ -287,7 +289,7 @@ def test_failed_write_keeps_files_that_a_resume_needs(
 ) -> None:
     """game.json and run.json: a start on a full disk must not end the run for good."""
     config = Config.model_validate({"run": {"dir": str(tmp_path / "run")}})
-    folder = RunDirectory.open(config, resume=False)
+    folder = begun(config)
     folder.keep_game(SPEC)
     folder.close()
     before = {p.name: p.read_bytes() for p in folder.path.iterdir() if p.is_file()}
@@ -301,10 +303,10 @@ def test_failed_write_keeps_files_that_a_resume_needs(
             folder.keep_game(SPEC)
     else:
         with pytest.raises(Exception, match="No space left"):
-            RunDirectory.open(config, resume=True)
+            begun(config, resume=True)
     monkeypatch.undo()
     assert {p.name: p.read_bytes() for p in folder.path.iterdir() if p.is_file()} == before
-    again = RunDirectory.open(config, resume=True)
+    again = begun(config, resume=True)
     assert again.launch == 2
     assert again.game() == SPEC
     again.close()

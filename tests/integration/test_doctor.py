@@ -32,11 +32,11 @@ from server.commands.doctor.report import (
 )
 from server.commands.doctor.server import STEPS, examine
 from server.net.rate_limits import GUESSES
-from server.run.directory import RunDirectory
 from tests.support.certificates import make, needs_openssl
 from tests.support.dotted import dotted
 from tests.support.fake_server import FIELDS, FakeServer, Peer
 from tests.support.fake_tls import FakeTls, nothing
+from tests.support.folders import begun
 from tests.support.running import Bystander, RawClient, Running, obs_of
 from tests.support.worlds import PIXELS, SPEC
 from understudy_client import tls
@@ -395,7 +395,7 @@ def test_every_machine_step_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_memory_step_uses_the_game_of_the_run(tmp_path: Path) -> None:
     config = config_from({"run.dir": str(tmp_path / "run")})
-    folder = RunDirectory.open(config, resume=False)
+    folder = begun(config)
     folder.close()
     needs = []
     for spec in (SPEC, PIXELS):

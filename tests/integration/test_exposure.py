@@ -10,10 +10,10 @@ import pytest
 
 from config.load import ConfigError, config_from, config_of_run
 from config.models import Config
-from server.run.directory import RunDirectory
 from server.supervisor import exposure
 from server.supervisor.exposure import is_loopback
 from tests.support.dotted import dotted
+from tests.support.folders import begun
 from tests.support.running import Running
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_token_file_allows_exposure_and_is_needed_again_on_resume(
     assert kept.server.token_file == secret, "where the token is, is no secret"
     other = tmp_path / "other"
     exposed = {"server__host": "0.0.0.0", "server__token": "by the variable"}
-    RunDirectory.open(configured(run__dir=str(other), **exposed), resume=False).close()
+    begun(configured(run__dir=str(other), **exposed)).close()
     with pytest.raises(ConfigError, match="--resume needs it again"):
         exposure.check(config_of_run(other))
 

@@ -100,7 +100,8 @@ class Table:
         self._process.start()
         theirs.close()
         self.messages.clear()
-        self.pipe.send(GameDecided(SPEC, tuple(ring.name for ring in self.rings)))
+        rings = tuple(ring.name for ring in self.rings)
+        self.pipe.send(GameDecided(SPEC, rings, accepted=True))
 
     def hear(self, kind: type[Any]) -> Any:
         """The next message of a kind; None where the process ends before."""

@@ -27,9 +27,9 @@ from server.ipc.messages import (
     CheckpointSaved,
     DumpWritten,
     GameDecided,
+    Loaded,
     Pause,
     ProcessFailed,
-    Ready,
     RecordingWritten,
     SaveBest,
     SaveCheckpoint,
@@ -902,7 +902,7 @@ def test_other_trainer_of_the_run_is_awaited_and_named(
         assert not entry.pipe.poll(0.5), "it waits"
         fcntl.flock(other, fcntl.LOCK_UN)
         assert entry.pipe.poll(60.0)
-        assert isinstance(entry.pipe.recv(), Ready)
+        assert isinstance(entry.pipe.recv(), Loaded)
         entry.pipe.send(Stop())
         entry.thread.join(60.0)
         assert entry.code == 0

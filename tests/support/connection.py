@@ -109,6 +109,7 @@ class FakeGateway:
         self.gone: list[GameConnection] = []
         self.turns = 0
         self.log = FakeLog(self.now)
+        self.addresses = AddressLimits(None, self.now)
         self.crowded = False
         self.bucket: TokenBucket | None = None
         self.due: list[tuple[float, Callable[[], None]]] = []

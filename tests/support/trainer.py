@@ -105,6 +105,7 @@ class World:
                 pretrain_updates=pretrain_updates,
             )
             self.trainer = Trainer(config, game, theirs, folder, task, heartbeat=heartbeat)
+            self.trainer.begin()
         except BaseException:
             self._close()
             raise

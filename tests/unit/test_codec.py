@@ -114,8 +114,7 @@ def test_hello_encode_decode_round_trip() -> None:
     message = codec.decode_client(codec.encode_hello(HELLO)[4:])
     assert isinstance(message, Hello)
     assert codec.decode_hello(message) == HELLO
-    gate = codec.decode_gate(message)
-    assert (gate.token, gate.protocol) == (None, 1)
+    assert codec.decode_gate(message).protocol == 1
 
 
 def test_error_encoded_carries_code_message_and_retry() -> None:
@@ -159,12 +158,11 @@ def test_hello_unknown_keys_are_ignored(extra: dict[str, Any]) -> None:
     assert codec.decode_hello(message) == HELLO
 
 
-def test_decode_gate_reads_only_token_and_protocol() -> None:
+def test_decode_gate_reads_only_protocol() -> None:
     odd = {"token": "t", "protocol": [2], "game": 7, "observation": "not today's"}
     message = codec.decode_client(pack(1, odd))
     assert isinstance(message, Hello)
-    gate = codec.decode_gate(message)
-    assert (gate.token, gate.protocol) == ("t", [2])
+    assert codec.decode_gate(message).protocol == [2]
 
 
 def test_frame_observation_shares_memory_with_payload() -> None:

@@ -7,7 +7,7 @@ import pytest
 from protocol.errors import RemoteError
 from server.gateway.connection_log import ConnectionLog
 from server.net import rate_limits
-from server.net.rate_limits import GUESSES, AddressLimits
+from server.net.rate_limits import FAILED, GUESSES, AddressLimits
 
 
 def made() -> tuple[ConnectionLog, AddressLimits]:
@@ -18,8 +18,8 @@ def made() -> tuple[ConnectionLog, AddressLimits]:
 def test_failures_are_counted_and_logged_by_severity(caplog: pytest.LogCaptureFixture) -> None:
     log, _ = made()
     with caplog.at_level(logging.INFO):
-        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"))
-        log.failed("10.0.0.1:6", "10.0.0.1", RemoteError("server_stopping", "bye"))
+        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"), welcomed=True)
+        log.failed("10.0.0.1:6", "10.0.0.1", RemoteError("server_stopping", "bye"), welcomed=True)
     assert log.errors == {"bad_hello": 1, "server_stopping": 1}
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
     assert "10.0.0.1:5: " in caplog.text
@@ -32,9 +32,29 @@ def test_address_over_log_limit_is_counted_but_not_logged(
     monkeypatch.setattr(rate_limits, "LINES", 2)
     log, _ = made()
     for _ in range(5):
-        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"))
+        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"), welcomed=True)
     assert log.errors == {"bad_hello": 5}
     assert len(caplog.records) == 2
+
+
+def test_errors_before_welcome_count_against_their_address() -> None:
+    log, addresses = made()
+    fault = RemoteError("message_malformed", "no msgpack")
+    for _ in range(FAILED):
+        assert not addresses.failed.wait_s("10.0.0.1")
+        log.failed("10.0.0.1:5", "10.0.0.1", fault, welcomed=True)
+        log.failed(
+            "10.0.0.1:5",
+            "10.0.0.1",
+            RemoteError("handshake_timeout", "", retry=True),
+            welcomed=False,
+        )
+        assert not addresses.failed.wait_s("10.0.0.1"), (
+            "a game that played, and no fault of its own"
+        )
+        log.failed("10.0.0.1:5", "10.0.0.1", fault, welcomed=False)
+    assert addresses.failed.wait_s("10.0.0.1")
+    assert not addresses.failed.wait_s("10.0.0.2")
 
 
 def test_wrong_tokens_throttle_only_their_address() -> None:

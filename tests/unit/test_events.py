@@ -18,7 +18,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "operating.md"
 
 def log_in(folder: Path) -> tuple[EventLog, Writes]:
     writes = Writes(logging.getLogger("test"), "serving goes on")
-    return EventLog(folder / "events.jsonl", writes), writes
+    events = EventLog(folder / "events.jsonl", writes)
+    events.begin()
+    return events, writes
 
 
 def test_add_writes_json_line_with_time_name_and_fields(tmp_path: Path) -> None:

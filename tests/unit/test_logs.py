@@ -19,7 +19,8 @@ def console_lines(folder: Path, *, terminal: bool) -> list[str]:
     out = io.StringIO()
     root = logging.getLogger()
     before = root.level, list(root.handlers)
-    with logged(folder / "log", Console(file=out, width=80, force_terminal=terminal)):
+    with logged(folder / "log", Console(file=out, width=80, force_terminal=terminal)) as file:
+        file.begin()
         logging.getLogger("gateway").warning(LONG_MESSAGE)
     assert (root.level, root.handlers) == before
     return out.getvalue().splitlines()
@@ -42,6 +43,7 @@ def test_log_file_when_full_rotates_and_keeps_newest_lines(
     """However often a client connects again: two files, neither much longer than the limit."""
     monkeypatch.setattr(logs, "LONGEST", 1000)
     handler = LogFile(tmp_path / "log")
+    handler.begin()
     for number in range(500):
         handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
         names = sorted(path.name for path in tmp_path.iterdir())

@@ -8,6 +8,7 @@ from config.load import ConfigError, config_of_run
 from config.models import Config, RunConfig, ServerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server.run.directory import RunDirectory
+from tests.support.folders import begun
 from tests.support.worlds import PIXELS, SPEC
 
 
@@ -17,13 +18,13 @@ def config_for(path: Path | None) -> Config:
 
 def open_new_and_close(path: Path | None) -> RunDirectory:
     """Open and let go at once, as a server does whose process ends."""
-    folder = RunDirectory.open(config_for(path), resume=False)
+    folder = begun(config_for(path))
     folder.close()
     return folder
 
 
 def resume_and_close(path: Path) -> RunDirectory:
-    folder = RunDirectory.open(config_for(path), resume=True)
+    folder = begun(config_for(path), resume=True)
     folder.close()
     return folder
 
@@ -67,7 +68,7 @@ def test_run_directory_launch_number_grows_with_each_resume(tmp_path: Path) -> N
 @pytest.mark.promise("run-locked")
 def test_run_directory_in_use_by_other_server_raises(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    first = RunDirectory.open(config_for(path), resume=False)
+    first = begun(config_for(path))
     for resume in (True, False):
         with pytest.raises(ConfigError, match="in use by another server; stop it first"):
             RunDirectory.open(config_for(path), resume=resume)

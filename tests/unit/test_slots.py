@@ -58,6 +58,11 @@ def test_by_role_counts_slots_taken_and_given_back() -> None:
     table.give_back(evaluated)
     table.give_back(train[:1])
     assert table.by_role == {TRAIN: 2, EVAL: 0, EVAL_EXPERT: 1}
+    table.play_as(train[1:2], "eval")
+    assert table.by_role == {TRAIN: 1, EVAL: 1, EVAL_EXPERT: 1}
+    assert table.role[train[1:]].tolist() == [EVAL, TRAIN]
+    table.give_back(train[1:])
+    assert table.by_role == {TRAIN: 0, EVAL: 0, EVAL_EXPERT: 1}
 
 
 def test_take_again_leaves_rows_of_earlier_slots_unchanged() -> None:

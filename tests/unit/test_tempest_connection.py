@@ -652,7 +652,7 @@ def test_tempest_evaluation_is_played_by_one_client_and_only_from_an_episodes_be
     episode(late)
     assert roles(gateway) == ["eval"]
     assert gateway.frame_loop is not None
-    assert gateway.frame_loop.slots_by_role == {"train": 1, "eval": 1, "eval_expert": 0}
+    assert gateway.frame_loop.slots == 2
 
 
 def test_tempest_expert_is_not_evaluated_where_there_is_none() -> None:

@@ -39,6 +39,16 @@ def test_token_failures_block_their_address_until_expired() -> None:
     assert status(auth, "Bearer right") == 429
 
 
+def test_guesses_from_all_of_loopback_count_together() -> None:
+    auth = TokenAuth("right-token", FakeClock())
+    hosts = [f"127.0.0.{i}" for i in range(1, FAILURES)] + ["::1"]
+    for host in hosts:
+        assert status(auth, "Bearer wrong", host) == 401
+    assert status(auth, "Bearer right-token", "127.9.9.9") == 429
+    assert status(auth, "Bearer right-token", "::ffff:127.0.0.1") == 429
+    assert status(auth, "Bearer right-token", "10.0.0.1") == 200
+
+
 def test_token_failure_addresses_are_bounded() -> None:
     auth = TokenAuth("right", FakeClock())
     for i in range(3 * ADDRESSES):
