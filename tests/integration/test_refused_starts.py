@@ -203,6 +203,8 @@ EARLY = [
     Refusal("unknown device of the replay", "replay.device", ("--replay.device", "cuda:99")),
     Refusal("expert that does not import", "none_such",
             ("--expert.plugin", "none_such:expert")),
+    Refusal("run of another game", "run.game: expected 'test', the game of the run",
+            ("--run.game", "another")),
     Refusal("ring beyond the memory", "shared memory", ("--server.ring_steps", "100000000000")),
     Refusal("settings of a newer version", "of_the_future", spoil=newer_settings),
     Refusal("settings that are no TOML", "expected TOML", spoil=text("config.toml", "[")),
@@ -252,6 +254,8 @@ LATE = [
     Refusal("damaged demonstration", "correct or remove it", spoil=damaged_demonstration),
     Refusal("more demonstrations than room", "replay.capacity_steps",
             ("--replay.capacity_steps", "100"), demonstrations_of(n=200)),
+    Refusal("pretraining of another game", "run.game: expected 'test'",
+            ("--run.game", "another"), demonstrations_of(), "pretrain"),
     Refusal("pretraining without demonstrations", "understudy import", command="pretrain"),
     Refusal("pretraining of another network", "learner.hidden is [32]",
             ("--learner.hidden", "[32]"), demonstrations_of(), "pretrain", 1),
@@ -359,7 +363,8 @@ def test_resume_that_is_stopped_while_it_loads_changes_nothing(run: Path) -> Non
 
 # New runs.
 
-NEW = [each for each in EARLY if not each.spoil and each.name != "ring beyond the memory"]
+OF_A_RUN = ("ring beyond the memory", "run of another game")
+NEW = [each for each in EARLY if not each.spoil and each.name not in OF_A_RUN]
 
 
 @pytest.mark.parametrize("given", ["nothing", "nested", "empty", "waited"])
