@@ -194,13 +194,12 @@ class Gateway:
             gateway_report(
                 self._index,
                 self._connections,
-                self.log.errors,
+                self.log,
                 self._scheduler.stalls,
                 self.older,
                 self._acting_params(),
                 self._run,
                 self._watch,
-                self.log.take_findings(),
             )
         )
 
