@@ -100,6 +100,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
     """Play at least `steps` steps and compare."""
     values = {
         "server.port": 0,
+        "run.game": "audit",
         "run.seed": seed,
         # Nothing may be overwritten before it is compared.
         "replay.capacity_steps": steps * 2 + 100_000,

@@ -57,7 +57,7 @@ CODES: dict[str, str] = {
     "bad_token": "the token is missing or wrong",
     "too_many_attempts": "too many wrong tokens from this address lately",
     "bad_hello": "a HELLO whose fields make no valid game",
-    "spec_mismatch": "a game that differs from the one this run trains on",
+    "spec_mismatch": "a game that differs from the one this run trains on, or is for",
     "welcome_first": "a frame before WELCOME was received",
     "unknown_slot": "a frame for a slot that HELLO did not declare",
     "seq_out_of_order": "a seq that does not rise by exactly one",

@@ -1,4 +1,4 @@
-"""In what a game differs from the one that a run trains on, in words. Pure."""
+"""In what a game differs from the one that a run trains on, or is for, in words. Pure."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ def refusal(spec: GameSpec, run: GameSpec) -> str:
     return (
         f"{difference(spec, run)}; expected this run's game, {run.describe()}; got "
         f"{spec.describe()}; {cure}"
+    )
+
+
+def other_game(spec: GameSpec, wanted: str) -> str | None:
+    """The message for a game that is not of the name that the run is for; None for one that is."""
+    if spec.game == wanted:
+        return None
+    return (
+        f"the game is {spec.game!r}, this run is for {wanted!r} (run.game); start a run of its own "
+        f"for it, or set run.game to {spec.game!r}"
     )
 
 

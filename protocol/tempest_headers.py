@@ -97,7 +97,7 @@ class Header:
 
 
 HEADER_39 = Header(
-    "the revisions of 2026",
+    "the revisions after those, up to the newest with 195 values",
     "HddBBBHIBBBhhBBBBB",
     "n subjective objective game_state game_mode done frame score save fire zap spinner "
     "target player open expert_fire expert_zap level",
@@ -121,7 +121,7 @@ HEADERS = (HEADER_39, HEADER_48)
 
 MIN_LENGTH = min(header.size for header in HEADERS) + VALUE_BYTES
 
-KNOWN = " or ".join(f"{header.size} bytes ({header.revisions})" for header in HEADERS)
+KNOWN = " or ".join(f"{header.size} bytes ({header.revisions})" for header in reversed(HEADERS))
 
 
 def fits(length: int) -> bool:

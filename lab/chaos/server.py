@@ -65,6 +65,7 @@ class ChaosServer:
         settings = SETTINGS | {
             "server.port": self.port,
             "run.seed": seed,
+            "run.game": "audit",
             "replay.capacity_steps": capacity,
         }
         self._process = ServeProcess(self.run, settings, output=home / "output")

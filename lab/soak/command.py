@@ -30,6 +30,7 @@ OBSERVATIONS, ACTIONS = 195, 44
 
 SETTINGS: dict[str, Any] = {
     "server.port": 0,
+    "run.game": "bench",
     "server.http_port": 0,
     # Soon full; a file of rows then goes, and another comes, every few seconds.
     "replay.capacity_steps": 200_000,

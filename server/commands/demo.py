@@ -24,7 +24,7 @@ from server.play.client_options import add_failure_options
 from server.play.evaluator import Evaluator
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
-from server.play.games import Games
+from server.play.games import Games, game_of
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.supervisor import Supervisor
 from server.tui.keyboard import keyboard_for
@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
             "for others there are `understudy serve` and `understudy play`"
         )
     show = partial(_print_summary, args.env)
-    return conduct(args, "demo", "demo", partial(_run, args), show, DemoError)
+    return conduct(args, "demo", "demo", game_of(args.env), partial(_run, args), show, DemoError)
 
 
 def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def main(args: argparse.Namespace) -> int:
         args,
         "demo-mame",
         f"mame-{args.game}",
+        f"mame-{args.game}",
         lambda supervisor, console: _Demo(args, supervisor, console).run(),
         _print_summary,
         MameError,

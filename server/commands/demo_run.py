@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,21 @@ def conduct(
     args: argparse.Namespace,
     command: str,
     label: str,
+    game: str | None,
     play: Callable[[Supervisor, Console], dict[str, Any]],
     show: Callable[[Console, dict[str, Any]], None],
     *trouble: type[Exception],
 ) -> int:
     """Start a server, have it played with, stop it, and write and show the summary; the exit code.
 
-    label: of the run's folder. play: answers what the summary says beyond the metrics; one of
-    `trouble` ends it with a message. show: prints the summary for people.
+    label: of the run's folder. game: its name, so that no other one can claim the run. play:
+    answers what the summary says beyond the metrics; one of `trouble` ends it with a message. show:
+    prints the summary for people.
     """
     asked = given(args)
+    if game is not None and "run.game" not in asked.settings.values:
+        settings = asked.settings.with_value("run.game", game, f"of {command}")
+        asked = replace(asked, settings=settings)
     loaded = load(asked)
     console = Console(stderr=args.json, quiet=args.json)
     known: tuple[type[Exception], ...] = (ChildDied, *trouble)
@@ -47,6 +53,8 @@ def conduct(
         try:
             supervisor.found |= play(supervisor, console)
         except known as error:
+            if not isinstance(error, ChildDied):  # its log is worth keeping
+                supervisor.run_start.refuse()
             print(f"understudy {command}: {error}", file=sys.stderr)
             return 1
     # After the stop, so that the counters are the final ones.

@@ -17,7 +17,7 @@ from server.arguments import positive
 from server.play.client_options import add_failure_options
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
-from server.play.games import Games
+from server.play.games import Games, game_of
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
 from server.supervisor.session import running
@@ -132,6 +132,7 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
             raise ConfigError(f"{given[0]} needs --env")
     else:
         _check_expert(args)
+        values["run.game"], options["run.game"] = game_of(args.env), "--env"
         values.setdefault("server.port", 0)  # nobody else is to find it
         options.setdefault("server.port", "--env")
     settings = Layer(COMMAND_LINE, values, options)

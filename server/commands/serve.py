@@ -110,6 +110,10 @@ def _introduce(supervisor: Supervisor, say: Callable[[str], None]) -> None:
     tls = ", with TLS" if config.server.tls_cert else ""
     where = f"{config.server.host}:{supervisor.port}"
     say(f"understudy listens on {where}{tls}; the run is {supervisor.folder.path}")
+    if config.run.game is not None:
+        say(f"the run is for the game {config.run.game!r}")
+    elif supervisor.status.spec is None:
+        say("the run is for the game that connects first; run.game can name one")
     if supervisor.tempest_port is not None:
         say(f"older clients for Tempest connect to {config.tempest.host}:{supervisor.tempest_port}")
     if supervisor.dashboard is not None:

@@ -231,7 +231,7 @@ class GameConnection(asyncio.Protocol):
         try:
             self.session.ended()
         except RemoteError as error:
-            self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
+            self._note(error)
         self.session.failed()
         self._transport = None
         self._gateway.lost(self)
@@ -307,10 +307,15 @@ class GameConnection(asyncio.Protocol):
             self.tell(VersionError(error.code, error.message, error.retry, about))
         else:
             self.tell(Error(error.code, error.message, error.retry))
-        self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
+        self._note(error)
         if self.session.sent_wrong_token:
             self._gateway.log.wrong_token(self.address)
         self._close()
+
+    def _note(self, error: RemoteError) -> None:
+        hello = self.session.hello
+        client = hello.client if hello else ""
+        self._gateway.log.failed(self._peer, self.address, error, client, self.number)
 
     def ring_full(self, full: bool) -> None:
         """Stop or resume reading because of the step ring."""

@@ -84,6 +84,7 @@ class Gateway:
             self._connections,
             self._note_evaluation,
             self._episode_limit,
+            config.run.game,
         )
         self._watch = EvaluationWatch()
         self._evaluating = (0, 0)
@@ -216,13 +217,12 @@ class Gateway:
             gateway_report(
                 self._index,
                 self._connections,
-                self.log.errors,
+                self.log,
                 self._scheduler.stalls,
                 self.older,
                 self._acting_params(),
                 self._run,
                 self._watch,
-                self.log.take_findings(),
             )
         )
 

@@ -11,7 +11,7 @@ from protocol.errors import RemoteError
 from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
 from protocol.session import stream_number
 from protocol.spaces import GameSpec
-from protocol.spec_diff import refusal
+from protocol.spec_diff import other_game, refusal
 from server.gateway.connection import GameConnection
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.game_settings import GameSettings
@@ -54,9 +54,12 @@ class Handshakes:
         connections: Set[GameConnection],
         joined: Callable[[], None],
         episode_limit: Callable[[], tuple[int, float]],
+        game: str | None = None,
     ) -> None:
         """`connections`: all of the gateway's; `joined`: called when slots have joined, and their
-        connection knows its rows; `episode_limit`: of evaluation, frames and seconds."""
+        connection knows its rows; `episode_limit`: of evaluation, frames and seconds; `game`: that
+        the run is for, any if none."""
+        self._game = game
         self._index = index
         self._numbers = numbers
         self._link = link
@@ -71,7 +74,9 @@ class Handshakes:
         """A HELLO came: propose its game, or admit it, or let it wait for the first weights."""
         spec = connection.session.spec
         assert spec is not None
-        if self._run is not None:
+        if self._game is not None and (text := other_game(spec, self._game)):
+            connection.fail(RemoteError("spec_mismatch", text))
+        elif self._run is not None:
             self._admit(connection, self._run)
         elif self._proposed is None:
             self._proposed = spec

@@ -23,6 +23,8 @@ class _Client:
     """One connection."""
 
     joined: Joined
+    role: str
+    """In which it plays now: the server has older clients for Tempest play evaluations."""
     frames: int = 0
     dqn: int = 0
     expert: int = 0
@@ -50,7 +52,7 @@ class Clients:
 
     def joined(self, message: Joined) -> None:
         """A client was admitted."""
-        self._clients[message.session] = _Client(message)
+        self._clients[message.session] = _Client(message, message.role)
 
     def left(self, session: int) -> None:
         """A client has disconnected."""
@@ -63,9 +65,11 @@ class Clients:
 
     def report(self, report: GatewayReport) -> None:
         """Take in a gateway's report about its connections."""
+        roles = {game.session: game.role for game in report.evaluating}
         counts = report.played.tolist()
         for session, by_actor in zip(report.sessions, counts, strict=True):
             if client := self._clients.get(session):
+                client.role = roles.get(session, client.joined.role)
                 client.frames = sum(by_actor)
                 client.rate.take(client.frames, report.time)
                 client.dqn, client.expert = by_actor[Actor.DQN], by_actor[Actor.EXPERT]
@@ -85,7 +89,7 @@ class Clients:
                     "session": joined.session,
                     "client": joined.client,
                     "game": joined.game,
-                    "role": joined.role,
+                    "role": client.role,
                     "slots": joined.slots,
                     "peer": joined.peer,
                     "evaluates": joined.evaluates,

@@ -70,6 +70,8 @@ class Status:
     turns: TurnHistogram = field(default_factory=TurnHistogram)
     games: Sequence[Mapping[str, Any]] = ()
     """A row for each connection (`server.monitor.clients`)."""
+    failures: tuple[Mapping[str, Any], ...] = ()
+    """Connections that ended in an error, by whose (`server.monitor.failures`)."""
     evaluation: Mapping[str, Any] | None = None
     """The newest evaluation, with the return of each episode."""
     evaluations: tuple[Mapping[str, Any], ...] = ()
@@ -101,7 +103,7 @@ class Status:
     @property
     def start_hint(self) -> StartHint:
         """How to start a game of this run."""
-        game = self.spec.game if self.spec else None
+        game = self.spec.game if self.spec else self.config.run.game
         config, older = self.config, self.tempest_port
         tempest = None if older is None else (config.tempest.host, older)
         return start_hint(game, config.server.host, self.port, tempest)

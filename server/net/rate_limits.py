@@ -20,6 +20,10 @@ heard no more until the oldest is that old. Who says no token guesses nothing.""
 ADDRESSES = 1024
 """Addresses that are remembered; beyond that the one that did something the longest ago is not."""
 
+AGAIN_S, AGAIN_MOST_S = 10.0, 3600.0
+"""A line that an address causes again and again: the second one so much later than the first, each
+further one twice as long after the one before, and at most so long."""
+
 LINES = 200
 LINES_WITHIN_S = 60.0
 """So many lines in the log for the errors of an address within this time."""
@@ -95,6 +99,31 @@ class LogRateLimiter:
         return f" ({left_out} more from {address} were not logged)" if left_out else ""
 
 
+class GrowingPauses:
+    """Keeps the same line, which comes again and again, from filling the log."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lines: OrderedDict[str, tuple[float, float, int]] = OrderedDict()
+        """When it may be logged next, the pause after that, and how often it was left out."""
+
+    def due(self, line: str) -> int | None:
+        """None where it is not to be logged now; else how often it was left out since the last
+        time."""
+        now = self._clock()
+        next_at, pause, left_out = self._lines.get(line, (now, AGAIN_S, 0))
+        if now >= next_at + AGAIN_MOST_S:  # it had been gone
+            pause = AGAIN_S
+        if now < next_at:
+            self._lines[line] = next_at, pause, left_out + 1
+            return None
+        self._lines[line] = now + pause, min(2 * pause, AGAIN_MOST_S), 0
+        self._lines.move_to_end(line)
+        if len(self._lines) > ADDRESSES:
+            self._lines.popitem(last=False)
+        return left_out
+
+
 class TokenBucket:
     """So much a second, and as much at once as `burst`. What is taken beyond that is owed."""
 
@@ -122,6 +151,7 @@ class AddressLimits:
         self.failed = FailureWindow(FAILED, FAILED_WITHIN_S, clock)
         """Connections that ended in an error of theirs before WELCOME."""
         self.log = LogRateLimiter(clock)
+        self.repeated = GrowingPauses(clock)
         self._frames_per_s = frames_per_s
         self._clock = clock
         self._connections: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import queue
+import re
 import tempfile
 import threading
 import time
@@ -43,6 +44,13 @@ from understudy_client.wire import ROLES
 
 TICK_S = 0.2
 """How often it looks for games that hang or are due to begin again."""
+
+
+def game_of(env: str) -> str | None:
+    """The name of the game of a Gymnasium environment, as it says HELLO; None where only the
+    environment itself knows it, because its name has no version."""
+    name = env.rpartition(":")[2]
+    return name if re.search(r"-v\d+$", name) else None
 
 
 class Games:

@@ -17,6 +17,18 @@ from server.supervisor.processes import Processes
 log = logging.getLogger("supervisor")
 
 
+def known_game(folder: RunDirectory, wanted: str | None) -> GameSpec | None:
+    """The game of a run, None if it has none yet. `wanted`: the name that it should have. Errors:
+    ConfigError where it has another, or cannot be read."""
+    spec = folder.game()
+    if spec is not None and wanted is not None and spec.game != wanted:
+        raise ConfigError(
+            f"run.game: expected {spec.game!r}, the game of the run in {folder.path}, got "
+            f"{wanted!r}; leave the setting out, or start a new run for {wanted!r} without --resume"
+        )
+    return spec
+
+
 class GameChoice:
     """Which game the run is about, once that is known."""
 
@@ -26,9 +38,11 @@ class GameChoice:
         processes: Processes,
         status: StatusPublisher,
         writes: Writes,
+        wanted: str | None,
     ) -> None:
-        """Errors: ConfigError where the folder's game cannot be read."""
-        self._spec: GameSpec | None = folder.game()
+        """`wanted`: the name of the game that the run is for, any if none. Errors: ConfigError
+        where the folder's game cannot be read, or is another one."""
+        self._spec: GameSpec | None = known_game(folder, wanted)
         self._folder = folder
         self._processes = processes
         self._status = status

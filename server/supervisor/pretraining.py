@@ -28,6 +28,7 @@ from server.run.disk import Writes
 from server.run.events import EventLog
 from server.run.logs import logged
 from server.run.metrics_log import plain
+from server.supervisor.game_choice import known_game
 from server.supervisor.processes import Processes
 from server.trainer.task import Task
 
@@ -45,7 +46,7 @@ def pretraining(config: Config, updates: int) -> Iterator[Pretraining]:
     try:
         with logged(folder.log, form=config.server.log_format) as log_file:
             folder.when_accepted(log_file.begin)
-            spec = folder.game()
+            spec = known_game(folder, config.run.game)
             if spec is None or not demonstrations.files(folder.path):
                 raise ConfigError(
                     f"{folder.path} has no demonstrations; put some there with `understudy import "

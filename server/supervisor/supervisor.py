@@ -123,8 +123,8 @@ class Supervisor:
         )
         self._metrics = MetricsPublisher(config, folder, collector, clients, status, writes)
         self._settling = Settling(self.poll)
-        self._game = GameChoice(folder, processes, status, writes)
-        self._start = RunStart(
+        self._game = GameChoice(folder, processes, status, writes, config.run.game)
+        self.run_start = RunStart(
             folder, processes, self._endpoints, status, self.events, writes, resume=task.resume
         )
 
@@ -139,8 +139,8 @@ class Supervisor:
             GatewayReport: self._on_gateway_report,
             SaveWanted: lambda _: self.trainer.want_checkpoint(),
             # Of the trainer.
-            Loaded: lambda _: self._start.accept(self.config),
-            Ready: self._start.ready,
+            Loaded: lambda _: self.run_start.accept(self.config),
+            Ready: self.run_start.ready,
             TrainerReport: self._metrics.add_trainer_report,
             CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
@@ -181,12 +181,12 @@ class Supervisor:
     @property
     def frames(self) -> int | None:
         """Stored frames of the whole run, as of now; None while a resumed run is being loaded."""
-        return self._start.frames(self.steps)
+        return self.run_start.frames(self.steps)
 
     @property
     def refused(self) -> bool:
         """The start has come to nothing: the folder is to be as it was (RunDirectory.refused)."""
-        return self._start.refused or not self._start.accepted
+        return self.run_start.refused or not self.run_start.accepted
 
     @property
     def episodes(self) -> int:
@@ -213,7 +213,7 @@ class Supervisor:
             "ready", port=self.port, tempest_port=self.tempest_port, dashboard=self.dashboard
         )
         if not self._game.known:
-            self._start.accept(self.config)
+            self.run_start.accept(self.config)
 
     def _on_started(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""
@@ -264,7 +264,7 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        processes, start = self._processes, self._start
+        processes, start = self._processes, self.run_start
         self._metrics.publish(
             processes.lost, processes.step_counts, start.base_frames, keep=start.accepted
         )
@@ -311,7 +311,7 @@ class Supervisor:
     def _restart(self, child: Child, loss: ProcessLoss) -> None:
         pause = self._processes.schedule_restart(child)
         if pause is None:
-            log_file = f"; see {self.folder.log}" if self._start.accepted else ""
+            log_file = f"; see {self.folder.log}" if self.run_start.accepted else ""
             raise self._gives_up(f"{loss}; {self._processes.refusal}{log_file}")
         self._collector.restarts[child.kind] += 1
         self.publisher.add_restart(child.name, loss.reason)
@@ -353,7 +353,7 @@ class Supervisor:
         log.error("%s", message.text)
         if self._stopping:
             return
-        if self._start.refuse():
+        if self.run_start.refuse():
             # Before it was ever ready, it is the configuration that it cannot start with.
             raise ConfigError(message.text)
         if message.final:
@@ -367,7 +367,7 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
-        self._start.end()
+        self.run_start.end()
         processes = self._processes
         if self.port:  # else it never started
             self.events.add("stopping")

@@ -3,6 +3,7 @@ those that read replies of another length."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -161,6 +162,7 @@ def test_older_clients_are_evaluated_at_intervals(folder: Path) -> None:
         row = server.row
     assert row["eval_return_mean"] == row["expert_return_mean"] == 19.0, "points x 0.01"
     assert any('"returns":[19.0,19.0]' in line.replace(" ", "") for line in evaluations)
+    assert not any(json.loads(line)["partial"] for line in evaluations), "all that was announced"
     assert row["frames_eval"] >= 40
     assert row["frames_eval_expert"] >= 40
     assert row["frames_skipped"] > 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from server.ipc.messages import FinishedEpisode, GatewayReport, Joined
+from server.ipc.messages import EvaluationGame, FinishedEpisode, GatewayReport, Joined
 from server.monitor.clients import RETURNS, Clients
 
 
@@ -49,6 +50,17 @@ def test_rows_report_frames_rates_and_returns_per_client() -> None:
     assert (first["frames_per_s"], second["frames_per_s"]) == (15.0, 0.0)
     first, second = players.rows(103.9)
     assert first["frames_per_s"] == 15.0, "no report since the last row"
+
+
+def test_row_has_the_role_that_the_server_gave_a_client() -> None:
+    players = Clients()
+    players.joined(joined(1))
+    told = report([1], [[1, 6, 3]])
+    players.report(replace(told, evaluating=[EvaluationGame(1, "eval", 1, 2)]))
+    assert players.rows(101.0)[0]["role"] == "eval"
+    assert [each.session for each in players.training] == [1], "it trains again soon"
+    players.report(told)
+    assert players.rows(102.0)[0]["role"] == "train"
 
 
 def test_departed_and_unknown_sessions_are_not_listed() -> None:

@@ -85,14 +85,14 @@ class FakeRun:
 
 
 class Lobby:
-    def __init__(self, *connections: FakeConnection) -> None:
+    def __init__(self, *connections: FakeConnection, game: str | None = None) -> None:
         self.link = FakeLink()
         self.joined = 0
         self.connections = list(connections)
         make: Any = Handshakes
         self.handshakes = make(
             1, SessionNumbers(2, 1, 3), self.link, GameSettings({"level": 3}), self.connections,
-            self._joined, lambda: (500, 60.0),
+            self._joined, lambda: (500, 60.0), game,
         )  # fmt: skip
 
     def _joined(self) -> None:
@@ -119,6 +119,18 @@ def test_first_game_is_proposed_and_connections_wait() -> None:
     lobby = Lobby(FakeConnection(), FakeConnection(OTHER), FakeConnection()).hello()
     assert lobby.link.proposed == [SPEC]
     assert all(each.waits_for_welcome for each in lobby.connections)
+
+
+def test_game_of_another_name_cannot_claim_the_run() -> None:
+    other, ours, again = FakeConnection(OTHER), FakeConnection(), FakeConnection()
+    lobby = Lobby(other, ours, again, game="test").hello()
+    assert other.error is not None
+    assert other.error.code == "spec_mismatch"
+    assert "the game is 'other', this run is for 'test' (run.game)" in other.error.message
+    assert "set run.game to 'other'" in other.error.message
+    assert lobby.link.proposed == [SPEC]
+    assert ours.waits_for_welcome
+    assert again.waits_for_welcome
 
 
 def test_refused_game_fails_its_connections_and_next_is_proposed() -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client import evaluation, wire
+from understudy_client import checks, evaluation, wire
 from understudy_client.announced import AnnouncedEpisodes
 from understudy_client.answers import Answers
 from understudy_client.backoff import Backoff
@@ -91,12 +91,8 @@ class Client:
         Errors: ServerError where the server refuses, ConnectionLost where it cannot be reached,
         TlsError where it is not trusted or speaks no TLS; ValueError for a wrong option.
         """
-        if role not in wire.ROLES:
-            raise ValueError(f"role: expected {', '.join(wire.ROLES)}, got {role!r}")
-        if observation.dtype not in DTYPES:
-            known = " or ".join(DTYPES)
-            raise ValueError(f"observation dtype: expected {known}, got {observation.dtype!r}")
-        spec = GameSpec(game, observation, tuple(actions), tuple(rewards))
+        checks.check_options(host, port, client, slots, role, token, timeout_s)
+        spec = checks.check_spec(game, observation, actions, rewards)
         hello: dict[str, Any] = {"client": client, "slots": slots, "role": role, "token": token}
         hello |= {"realtime": realtime, "evaluates": evaluates} | spec.fields()
         wire.encode_hello(**hello)  # what it cannot hold is an error now
@@ -164,13 +160,15 @@ class Client:
         expert: what the game's own expert recommends now, one element for each head.
         took: (action, actor) really done instead of the previous answer; not on a first frame.
 
-        Errors: Reconnected, ServerError, ConnectionLost; ValueError for a wrong observation.
+        Errors: Reconnected, ServerError, ConnectionLost; ValueError for what no server would take,
+        with nothing sent: the connection and the episode go on.
         """
         connection = self._connected()
         seqs = self._seqs
-        if not 0 <= slot < len(seqs):
-            raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot}")
+        if not isinstance(slot, int) or not 0 <= slot < len(seqs):
+            raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot!r}")
         seq = seqs[slot]
+        checks.check_frame(self.spec, reward, status, expert, took)
         data = tensor(obs, self._dtype, self.spec.observation.shape, "obs")
         message = wire.encode_frame(slot, seq, data, reward, status, expert, took, into=self._out)
         try:
@@ -209,13 +207,13 @@ class Client:
             seq,
             tensor(obs, self._dtype, (n, *self.spec.observation.shape), "obs"),
             tensor(rewards, f32, (n,) if parts == 1 else (n, parts), "rewards"),
-            tensor(np.asarray(statuses, u8), u8, (n,), "statuses"),
-            None if experts is None else tensor(experts, f32, rows, "experts"),
+            tensor(checks.whole(statuses, "statuses", wire.TRUNCATED), u8, (n,), "statuses"),
+            None if experts is None else tensor(experts, f32, rows, "experts", finite=False),
             None
             if took is None
             else (
-                tensor(took[0], f32, rows, "took actions"),
-                tensor(np.asarray(took[1], u8), u8, (n,), "took actors"),
+                tensor(took[0], f32, rows, "took actions", finite=False),
+                tensor(checks.whole(took[1], "took actors", wire.EXPERT), u8, (n,), "took actors"),
             ),
             into=self._out,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from understudy_client.checks import shown
 from understudy_client.client import Client
 from understudy_client.errors import Reconnected
 from understudy_client.spaces import ActionSpace, action_space, observation_space
@@ -115,14 +116,14 @@ def _episode(
             return False
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING:
-            recommended = actions.to_wire(expert(env, obs))
-        answer = client.act(np.reshape(obs, shape), reward, status, recommended)
+            recommended = _advice(env, actions, expert(env, obs))
+        answer = client.act(_reshaped(obs, shape), reward, status, recommended)
         if status != RUNNING:
             return True
         if answer.action is None:
             raise ValueError("expected an action for a running frame, got none")
         obs, earned, terminated, truncated, _ = env.step(actions.to_env(answer.action))
-        reward = float(earned)
+        reward = _number(earned)
         episode.return_ += reward
         episode.length += 1
         episode.actors[answer.actor] = episode.actors.get(answer.actor, 0) + 1
@@ -130,3 +131,34 @@ def _episode(
             status, episode.terminated = TERMINATED, True
         elif truncated or episode.length == frames_left:
             status = TRUNCATED
+
+
+def _advice(env: gymnasium.Env[Any, Any], actions: ActionSpace, action: Any) -> list[Part]:
+    """An expert's action as the wire has it. Errors: ValueError."""
+    try:
+        return actions.to_wire(action)
+    except (TypeError, ValueError, LookupError) as error:
+        raise ValueError(
+            f"expected the expert to return an action of {env.action_space}, got {shown(action)}"
+        ) from error
+
+
+def _reshaped(obs: Any, shape: tuple[int, ...]) -> Any:
+    """An observation of the environment in the shape of the wire. Errors: ValueError."""
+    try:
+        return np.reshape(obs, shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected the environment to return an observation of shape {list(shape)}, got "
+            f"{shown(obs)}"
+        ) from error
+
+
+def _number(reward: Any) -> float:
+    """A reward of the environment. Errors: ValueError."""
+    try:
+        return float(reward)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected the environment to return a number as reward, got {shown(reward)}"
+        ) from error

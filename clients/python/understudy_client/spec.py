@@ -76,22 +76,57 @@ def action_row(action: Sequence[Part]) -> list[float]:
 
 
 def tensor(
-    values: npt.ArrayLike, dtype: np.dtype[Any], shape: tuple[int, ...], name: str
+    values: npt.ArrayLike,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    name: str,
+    *,
+    finite: bool = True,
 ) -> memoryview:
     """The values as bytes of the wire: C order, little-endian.
 
-    Any numbers become float32; uint8 takes uint8 only. Errors: ValueError.
+    Any numbers become float32, and are finite unless NaN means something (`finite`); uint8 takes
+    uint8 only. Errors: ValueError.
     """
-    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    array = array_of(values, name, shape)
     if array.dtype != dtype:
         if dtype.kind != "f" or array.dtype.kind not in "fiub":
             raise ValueError(
-                f"{name}: expected {dtype.name}, got {array.dtype}; convert it yourself, "
-                "so that no value changes unseen"
+                f"{name}: expected {dtype.name} {list(shape)}, got {dtype_of(array)}; convert it "
+                "yourself, so that no value changes unseen"
             )
-        array = array.astype(dtype)
+        with np.errstate(over="ignore"):  # it is infinite then, which is refused below
+            array = array.astype(dtype)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {list(shape)}, got {list(array.shape)}")
+    if finite and dtype.kind == "f" and not np.isfinite(array).all():
+        at = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise ValueError(
+            f"{name}: expected finite numbers, got {array[tuple(at)]} in element {at}; check what "
+            "the game computes"
+        )
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return array.data
+
+
+def array_of(values: npt.ArrayLike, name: str, shape: tuple[int, ...] | None) -> npt.NDArray[Any]:
+    """The values as an array. Errors: ValueError."""
+    if isinstance(values, np.ndarray):
+        return values
+    try:
+        return np.asarray(values)
+    except Exception as error:  # of lists of different lengths, or of another library's own
+        wanted = "numbers" if shape is None else f"an array of shape {list(shape)}"
+        raise ValueError(
+            f"{name}: expected {wanted}, got {type(values).__name__} that makes none: {error}"
+        ) from error
+
+
+def dtype_of(array: npt.NDArray[Any]) -> str:
+    """What an array is of, in words: NumPy's names for what are no numbers say little."""
+    if array.dtype.kind == "O":
+        return f"{type(array.flat[0]).__name__ if array.size else 'nothing'} (no numbers)"
+    if array.dtype.kind in "US":
+        return "text (no numbers)"
+    return str(array.dtype)
