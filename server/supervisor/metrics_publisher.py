@@ -73,6 +73,7 @@ class MetricsPublisher:
     def add_gateway_report(self, report: GatewayReport) -> list[Evaluation]:
         """Take in what a gateway counted; the evaluations that ended with it."""
         self._status.warnings.note(*report.findings)
+        self._status.failures.add(report.failures)
         self._clients.report(report)
         return self._collector.gateway(report)
 

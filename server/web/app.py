@@ -6,6 +6,7 @@
     GET  /api/state                the run and its newest numbers
     GET  /api/history?points=N     numbers over the whole run
     GET  /api/games  /api/games/ID connected games
+    GET  /api/errors               connections that ended in an error: which, whose, when
     GET  /metrics                  for Prometheus
     POST /api/control              a control (server.control.controller), with the token
 
@@ -128,6 +129,9 @@ def make_app(
     async def games(_: Request) -> Response:
         return json_response(status().games)
 
+    async def errors(_: Request) -> Response:
+        return json_response(status().failures)
+
     async def game(request: Request) -> Response:
         session = request.path_params["session"]
         for each in status().games:
@@ -174,6 +178,7 @@ def make_app(
         Route("/api/state", state),
         Route("/api/history", history),
         Route("/api/games", games),
+        Route("/api/errors", errors),
         Route("/api/games/{session:int}", game),
         Route("/metrics", metrics),
         Route("/api/control", control, methods=["POST"]),

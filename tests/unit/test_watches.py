@@ -3,30 +3,71 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from agent.advantage import advantage_weights
 from config.models import AdvantageConfig
-from server.monitor.watches import CONFIG_IDS, JUMP_S, ClockWatch, SampleWatch, config_findings
+from server.monitor.watches import (
+    CONFIG_IDS,
+    ENOUGH,
+    FEW,
+    JUMP_S,
+    ClockWatch,
+    SampleWatch,
+    config_findings,
+)
 
 
 def test_small_sample_is_found_until_recovery() -> None:
     watch = SampleWatch()
     found = [
         len(watch.look({"weight_ess_dqn": share, "weight_ess_expert": 0.9}))
-        for share in (0.5, 0.1, 0.09, 0.12, math.nan, 0.09, 0.15, 0.151, 0.12, 0.01)
+        for share in (0.5, 0.03, 0.029, 0.033, math.nan, 0.02, 0.035, 0.036, 0.033, 0.01)
     ]
     assert found == [0, 0, 1, 1, 1, 1, 1, 0, 0, 1]
 
 
 def test_small_sample_is_found_per_actor() -> None:
     watch = SampleWatch()
-    (first,) = watch.look({"weight_ess_dqn": 0.057, "weight_ess_expert": 0.5})
+    (first,) = watch.look({"weight_ess_dqn": 0.017, "weight_ess_expert": 0.5})
     assert first.id == "few_rows_dqn"
-    assert "the effective sample size of dqn is 5.7% of its rows" in first.text
+    assert "the effective sample size of dqn is 1.7% of its rows" in first.text
     assert "lower advantage.beta" in first.cure
-    both = watch.look({"weight_ess_dqn": 0.05, "weight_ess_expert": 0.099})
+    both = watch.look({"weight_ess_dqn": 0.02, "weight_ess_expert": 0.029})
     assert [each.id for each in both] == ["few_rows_dqn", "few_rows_expert"]
-    assert "of expert is 9.9%" in both[1].text
+    assert "of expert is 2.9%" in both[1].text
+
+
+def _smallest_share(settings: AdvantageConfig) -> float:
+    """Of the rows of an actor, with the signals that make it as small as can be and others."""
+    n, draw = 20_000, np.random.default_rng(1)
+    signals = [
+        draw.normal(size=n),
+        draw.exponential(size=n),
+        draw.pareto(1.1, n),
+        draw.lognormal(0, 3, n),
+    ]
+    # One value, and another one that few rows have: nothing is more unequal.
+    signals += [np.arange(n) < n * share for share in np.geomspace(1e-3, 0.3, 60)]
+    shares = []
+    for signal in signals:
+        w = advantage_weights(
+            torch.tensor(signal),
+            None,
+            beta=settings.beta,
+            clip=settings.clip,
+            weight_min=settings.weight_min,
+            weight_max=settings.weight_max,
+        ).double()
+        shares.append(float(w.sum() ** 2 / (n * (w * w).sum())))
+    return min(shares)
+
+
+def test_default_weights_cannot_warn_of_themselves_whatever_they_weigh() -> None:
+    assert ENOUGH < _smallest_share(AdvantageConfig()) < 0.04
+    assert _smallest_share(AdvantageConfig(beta=5, clip=10, weight_max=1e6)) < FEW
 
 
 def test_small_sample_watch_without_metrics_finds_nothing() -> None:
