@@ -45,7 +45,7 @@ class FakeTransport(asyncio.Transport):
         self.sent = bytearray()
         self.reading = True
         self.half_closed = False
-        self.aborted = False
+        self.aborted = self.closed = False
         self.high = 0
 
     def write(self, data: Any) -> None:
@@ -60,6 +60,9 @@ class FakeTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted = True
+
+    def close(self) -> None:
+        self.closed = True
 
     def pause_reading(self) -> None:
         assert self.reading, "paused twice"
@@ -97,6 +100,13 @@ class FakeLog(ConnectionLog):
         self.held += 1
 
 
+class AtOnce:
+    """Newcomers are served at once."""
+
+    def add(self, work: Callable[[], None]) -> None:
+        work()
+
+
 class FakeGateway:
     """What a connection knows of its gateway. The clock stands still."""
 
@@ -107,6 +117,8 @@ class FakeGateway:
         self.refusal: RemoteError | None = None
         self.hellos: list[GameConnection] = []
         self.gone: list[GameConnection] = []
+        self.told: list[GameConnection] = []
+        self.newcomers = AtOnce()
         self.turns = 0
         self.log = FakeLog(self.now)
         self.addresses = AddressLimits(None, self.now)
@@ -137,6 +149,9 @@ class FakeGateway:
 
     def schedule_turn(self) -> None:
         self.turns += 1
+
+    def ending(self, connection: GameConnection) -> None:
+        self.told.append(connection)
 
     def lost(self, connection: GameConnection) -> None:
         self.gone.append(connection)
