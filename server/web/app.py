@@ -1,12 +1,13 @@
 """The HTTP application: dashboard, numbers as JSON, health, metrics and controls.
 
-    GET  /  /game/...              the dashboard
+    GET  /  /game/...  /compare    the dashboard
     GET  /static/...               its files
     GET  /healthz  /readyz         200, or 503 with the problem
     GET  /api/state                the run and its newest numbers
     GET  /api/history?points=N     numbers over the whole run
     GET  /api/games  /api/games/ID connected games
     GET  /api/errors               connections that ended in an error: which, whose, when
+    GET  /api/runs  /api/compare   runs beside this one (server.web.runs_beside)
     GET  /metrics                  for Prometheus
     POST /api/control              a control (server.control.controller), with the token
 
@@ -24,7 +25,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,6 +38,8 @@ from server.monitor.prometheus import CONTENT_TYPE, exposition
 from server.monitor.status import Status
 from server.net.rate_limits import LogRateLimiter
 from server.web.auth import TokenAuth
+from server.web.responses import closing_error, error_response, json_response
+from server.web.runs_beside import RunsBeside
 
 log = logging.getLogger("http")
 
@@ -65,28 +67,6 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-
-
-def json_response(
-    content: Any, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    """`content` as JSON; NaN and infinity become null."""
-    return Response(
-        msgspec.json.encode(content),
-        status,
-        {"cache-control": "no-store"} | (headers or {}),
-        "application/json",
-    )
-
-
-def error_response(status: int, text: str) -> Response:
-    """An error as JSON."""
-    return json_response({"error": text}, status)
-
-
-def closing_error(status: int, text: str) -> Response:
-    """An error after which the connection is closed."""
-    return json_response({"error": text}, status, {"connection": "close"})
 
 
 class BodyTooLong(Exception):
@@ -177,6 +157,7 @@ def make_app(
     routes = [
         Route("/", _page),
         Route("/game/{rest:path}", _page),
+        Route("/compare", _compare_page),
         Mount("/static", StaticFiles(directory=DASHBOARD)),
         Route("/healthz", _probe(lambda: status().problem)),
         Route("/readyz", _probe(lambda: status().unready)),
@@ -187,6 +168,7 @@ def make_app(
         Route("/api/games/{session:int}", game),
         Route("/metrics", metrics),
         Route("/api/control", control, methods=["POST"]),
+        *RunsBeside(lambda: status().folder).routes,
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
     app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
@@ -195,6 +177,10 @@ def make_app(
 
 async def _page(_: Request) -> Response:
     return FileResponse(DASHBOARD / "index.html")
+
+
+async def _compare_page(_: Request) -> Response:
+    return FileResponse(DASHBOARD / "compare.html")
 
 
 def _probe(problem: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:

@@ -36,6 +36,9 @@ const get = async (path) => answerOf(await fetch(path, { cache: "no-store", sign
 export const state = () => get("/api/state");
 export const errors = () => get("/api/errors");
 export const games = () => get("/api/games");
+export const runs = () => get("/api/runs");
+export const compare = (names, curves) =>
+  get(`/api/compare?${new URLSearchParams([...names.map((name) => ["run", name]), ...curves.map((curve) => ["curve", curve])])}`);
 export const history = (points) => get(`/api/history?points=${points}`);
 
 /** What a header may hold: the token's UTF-8 bytes, one character each. */

@@ -50,7 +50,8 @@ function sample(line, at) {
 /** One chart. `spec`: id, title, unit, lines [{key, name, color, dash, marker, empty}], pair (a panel
  * for each line, on one scale), zero (the scale begins at zero), fixed ([low, high]), by ("frames":
  * its x is frames, not running time), optional (there is no chart while no line has a number),
- * learnt (there are no numbers while nothing is learnt), empty (what is said when there is no number
+ * learnt (there are no numbers while nothing is learnt), hold (each line has points of its own, and
+ * between two of them the first holds), empty (what is said when there is no number
  * at all). */
 export class Chart {
   constructor(spec) {
@@ -149,10 +150,10 @@ export class Chart {
             stroke,
             width: 2,
             dash: DASHES[line.dash ?? at],
-            spanGaps: Boolean(line.marker),
+            spanGaps: Boolean(line.marker || this.spec.hold),
             points: line.marker
               ? { show: true, size: 9, stroke, fill: () => color("card"), width: 2, filter: () => this.marked?.[at] ?? null, ...(line.marker === "square" ? { paths: squares } : {}) }
-              : { size: 5, stroke, fill: stroke, filter: lonely },
+              : { size: 5, stroke, fill: stroke, filter: this.spec.hold ? () => null : lonely },
           };
         }),
       ],
@@ -254,7 +255,7 @@ export class Chart {
     const at = this.at !== null && this.at < this.data[0].length ? this.at : null;
     this.spec.lines.forEach((line, n) => {
       const column = this.data[n + 1];
-      const value = at === null ? column.findLast(there) : column[at];
+      const value = at === null ? column.findLast(there) : this.spec.hold ? held(column, at) : column[at];
       this.outputs[n].textContent = at !== null && !there(value) ? "none" : number(value);
     });
     this.reading.textContent = at === null ? "" : this.moment(at);
@@ -322,6 +323,11 @@ export class Chart {
     this.observer.disconnect();
     for (const plot of this.plots) plot.destroy();
   }
+}
+
+/** The value that holds at a point: the newest one up to there, if there is one from there on. */
+function held(column, at) {
+  return column.slice(at).some(there) ? column.slice(0, at + 1).findLast(there) : undefined;
 }
 
 /** A tick's number. */

@@ -18,6 +18,12 @@ export const count = (value) => (there(value) ? whole.format(value) : "none yet"
 
 export const percent = (value) => (there(value) ? `${short.format(Math.round(value * 1000) / 10)} %` : "none yet");
 
+/** Bytes as 12.3 MB. */
+export function size(bytes) {
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(bytes, 1)) / 3)));
+  return `${short.format(bytes / 1000 ** power)} ${["B", "kB", "MB", "GB", "TB"][power]}`;
+}
+
 /** Seconds as 0:07, 12:30 or 3:05:00. */
 export function duration(seconds) {
   if (!there(seconds)) return "";

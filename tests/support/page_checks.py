@@ -1,0 +1,47 @@
+"""What is asked of a page in a browser: scripts that it evaluates."""
+
+from __future__ import annotations
+
+NO_OVERFLOW = """() => {
+    const width = document.documentElement.clientWidth;
+    const wide = [...document.querySelectorAll("body *")].filter((each) =>
+        each.getBoundingClientRect().right > width + 1 && !each.closest(".scroll, .numbers, nav")
+        && each.checkVisibility() && !each.matches(".skip"));
+    return [document.documentElement.scrollWidth <= innerWidth,
+        wide.map((each) => each.outerHTML.slice(0, 200))];
+}"""
+
+"""Whether nothing scrolls sideways, and what is too wide; wide tables have frames of their own."""
+
+LOW_CONTRAST = """() => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 1;
+    const paint = canvas.getContext("2d", { willReadFrequently: true });
+    const rgb = (colors) => {
+        for (const color of colors) {
+            paint.fillStyle = color;
+            paint.fillRect(0, 0, 1, 1);
+        }
+        return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const light = (values) => values
+        .map((value) => value / 255)
+        .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
+    const low = [];
+    let seen = 0;
+    for (const each of document.querySelectorAll("body *")) {
+        const words = [...each.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!words || !each.checkVisibility({ visibilityProperty: true })) continue;
+        const under = [];
+        for (let at = each; at; at = at.parentElement) {
+            under.unshift(getComputedStyle(at).backgroundColor);
+        }
+        const [a, b] = [rgb(under), rgb([getComputedStyle(each).color])].map(light);
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        seen += 1;
+        if (contrast < 4.5) low.push(`${each.outerHTML.slice(0, 120)}: ${contrast}`);
+    }
+    return [seen, low];
+}"""
+"""How many elements have words, and those whose contrast is below 4.5."""
