@@ -18,6 +18,9 @@ FILE = "shared-memory"
 _PREFIX = "psm_"
 """Of the names that Python gives."""
 
+_FOLDER = "folder:"
+"""What the first line of the file begins with."""
+
 _SHM = Path("/dev/shm")
 
 _fence_lock = threading.Lock()
@@ -57,21 +60,34 @@ def note(folder: Path, names: Iterable[str]) -> None:
     """Write down in a run's folder what there is, for `remove_left`. What cannot be written is not
     said: it costs memory only where all processes are killed at once."""
     with contextlib.suppress(OSError), written_whole(folder / FILE) as file:
-        file.write("".join(f"{name}\n" for name in names).encode())
+        lines = (_identity(folder), *names)
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def remove_left(folder: Path) -> int:
     """Remove what the last server of this run has left, whose processes were all killed at once;
-    how many bytes. A process that still has some of it open keeps it."""
+    how many bytes. A process that still has some of it open keeps it. In a copy of a run's folder
+    nothing is removed: the server of the run itself may still use it."""
     freed = 0
     with contextlib.suppress(OSError):
-        for name in (folder / FILE).read_text().split():
+        first, *names = (folder / FILE).read_text().split() or [""]
+        if not first.startswith(_FOLDER):  # an earlier revision began with the names
+            names = [first, *names]
+        elif first != _identity(folder):
+            names = []
+        for name in names:
             file = _SHM / Path(name.lstrip("/")).name
             if file.name.startswith(_PREFIX) and file.exists():
                 freed += file.stat().st_size
                 remove(file.name)
         (folder / FILE).unlink()
     return freed
+
+
+def _identity(folder: Path) -> str:
+    """What a folder has that no copy of it has, in one word. Errors: OSError."""
+    status = folder.stat()
+    return f"{_FOLDER}{status.st_dev}:{status.st_ino}"
 
 
 def fence() -> None:

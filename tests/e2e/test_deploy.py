@@ -27,7 +27,7 @@ def check(expression: str) -> int:
         assert name in known, f"there is no metric {name}: {expression}"
     for name, inside in re.findall(r"\b(understudy_\w+)\{([^}]*)\}", expression):
         for label, operator, text in re.findall(r'(\w+)(=~|=)"([^"]*)"', inside):
-            if label in ("instance", "job"):
+            if label in ("instance", "job") or text.startswith("$"):
                 continue
             assert label in known[name], f"{name} has no label {label}"
             for value in text.split("|") if operator == "=~" else [text]:
@@ -60,12 +60,48 @@ def test_alert_rules_use_existing_metrics(rule: dict[str, Any]) -> None:
 def test_dashboard_panels_use_existing_metrics(panel: dict[str, Any]) -> None:
     assert panel["targets"]
     for target in panel["targets"]:
-        assert check(target["expr"]) == 1
-        # Of any server, and the label by which lines are told apart exists.
+        names = re.findall(r"\bunderstudy_\w+", target["expr"])
+        assert check(target["expr"]) == len(names)
+        # Of any server, and the labels by which lines are told apart exist.
         assert 'instance=~"$instance"' in target["expr"]
-        name = re.findall(r"\bunderstudy_\w+", target["expr"])[0]
-        for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
-            assert label in exposed()[name]
+        assert names[-1] == "understudy_run_info"
+        legend = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+        if panel["type"] != "table":
+            assert len(names) == 2
+            assert legend[:2] == ["name", "instance"]
+        for label in legend[2:]:
+            assert label in exposed()[names[0]]
+
+
+@needs("promtool")
+def test_dashboard_panels_tell_two_runs_apart(tmp_path: Path) -> None:
+    """Of two servers each panel has lines for both, and for the chosen one alone."""
+    series = []
+    for run, instance in (("first", "a:8080"), ("second", "b:8080")):
+        for name, labels in exposed().items():
+            values = {label: sorted(each)[-1] for label, each in labels.items()}
+            values |= {"instance": instance, "job": "understudy"}
+            if "name" in values:
+                values["name"] = run
+            inside = ",".join(f'{label}="{value}"' for label, value in values.items())
+            series.append({"series": f"{name}{{{inside}}}", "values": "1+1x30"})
+    checks = []
+    for panel in panels():
+        for target in panel["targets"]:
+            for run, many in ((".*", 2), ("second", 1)):
+                expression = target["expr"].replace("$instance", ".*").replace("$run", run)
+                expression = expression.replace("$__rate_interval", "5m")
+                wanted = [{"labels": "{}", "value": many}]
+                expression = f"count(count by (name, instance) ({expression}))"
+                checks.append({"expr": expression, "eval_time": "20m", "exp_samples": wanted})
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": checks}]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"tests": tests}))
+    ran = subprocess.run(
+        ["promtool", "test", "rules", str(file)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_metric_check_detects_unknown_metrics() -> None:
@@ -105,11 +141,14 @@ def test_dashboard_actors_differ_by_more_than_color() -> None:
 # The service.
 
 
-def unit() -> dict[str, dict[str, str]]:
-    """Its sections; a unit is an INI file in which no key stands twice (Environment could)."""
-    parser = configparser.ConfigParser(interpolation=None)
+UNITS = ("understudy.service", "understudy@.service")
+
+
+def unit(name: str = UNITS[0]) -> dict[str, dict[str, str]]:
+    """Its sections; of a key that stands twice, the last value."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[method-assign,assignment]
-    parser.read_string((DEPLOY / "understudy.service").read_text())
+    parser.read_string((DEPLOY / name).read_text())
     return {name: dict(parser[name]) for name in parser.sections()}
 
 
@@ -152,12 +191,30 @@ def test_systemd_unit_drops_unneeded_privileges() -> None:
         assert service[name] == "yes", name
 
 
+def test_template_unit_is_the_unit_with_a_folder_and_settings_for_each_run() -> None:
+    one, many = (
+        [line for line in (DEPLOY / name).read_text().splitlines() if not line.startswith("#")]
+        for name in UNITS
+    )
+    assert [line for line in many if line not in one] == [
+        "Description=understudy, a training server for game AI: the run %i",
+        "StateDirectory=understudy/%i",
+        "WorkingDirectory=/var/lib/understudy/%i",
+        "EnvironmentFile=/etc/understudy/%i.environment",
+        "ExecStart=/opt/understudy/scripts/container-entry serve --run /var/lib/understudy/%i",
+    ]
+    assert len(many) == len(one) + 1, "its own settings, after those for all, must be there"
+    shared = many.index("EnvironmentFile=-/etc/understudy/environment")
+    assert many[shared + 1] == "EnvironmentFile=/etc/understudy/%i.environment"
+
+
 @needs("systemd-analyze")
-def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_analyze_accepts_the_unit(name: str, tmp_path: Path) -> None:
     """With programs that there are: those of the unit are on another machine."""
-    text = (DEPLOY / "understudy.service").read_text()
+    text = (DEPLOY / name).read_text()
     for change in ("", "Restrat=always"):
-        copy = tmp_path / "understudy.service"
+        copy = tmp_path / name
         command = re.compile("^ExecStart=.*$", re.MULTILINE)
         copy.write_text(command.sub(f"ExecStart=/bin/true\n{change}", text))
         done = subprocess.run(
@@ -167,5 +224,5 @@ def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
             timeout=60,
             check=False,
         )
-        complaints = [line for line in done.stderr.splitlines() if "understudy.service" in line]
+        complaints = [line for line in done.stderr.splitlines() if "understudy" in line]
         assert bool(complaints) == bool(change), done.stderr

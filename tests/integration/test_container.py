@@ -444,6 +444,7 @@ def test_compose_defines_the_documented_services() -> None:
         "server": None,  # the one that `up` starts
         "server-cpu": ["cpu"],
         "prometheus": ["monitoring"],
+        "alertmanager": ["monitoring"],
         "grafana": ["monitoring"],
         "mame": ["mame"],
     }
@@ -533,6 +534,15 @@ def test_prometheus_service_mounts_its_files() -> None:
     # What the alerts ask for is what this job's name and the server's metrics give.
     assert 'job="understudy"' in (ROOT / "deploy/prometheus/alerts.yml").read_text()
     assert [job["job_name"] for job in config["scrape_configs"]] == ["understudy"]
+
+
+@pytest.mark.parametrize("name", composing.services(compose))
+def test_compose_limits_the_log_of_every_container(name: str) -> None:
+    log = composing.services(compose)[name]["logging"]
+    assert log["driver"] == "json-file"
+    size = composing.size_bytes(log["options"]["max-size"])
+    assert size * int(log["options"]["max-file"]) == 64 << 20
+    assert "64 MB for each container" in (ROOT / "docs/operating.md").read_text()
 
 
 @needs("promtool")
