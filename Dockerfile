@@ -1,6 +1,7 @@
 # The server, without games. GPU by default; for the CPU name a package index that has CPU builds
 # of torch:    docker build --build-arg TORCH_INDEX=... --tag understudy:cpu .
 # torch's own packages bring CUDA along: the base needs none, and runs without a GPU too.
+# pinned 2026-11-28
 ARG BASE=python:3.11-slim-bookworm
 
 # What installs: of this stage, nothing but /opt/understudy gets into the image.
@@ -9,8 +10,8 @@ WORKDIR /build
 # Without a pip of its own, so that none is in the image's environment.
 RUN python -m venv --without-pip /opt/understudy
 
-# torch alone, since the index may lack other packages. Empty: pip's default, which has CUDA.
-# As a variable, the constraints hold for what builds the packages too.
+# torch alone, since the index may lack other packages, and by its version, since the index may have a
+# build of its own. Empty: pip's default, which has CUDA.
 COPY constraints.txt .
 ENV PIP_CONSTRAINT=/build/constraints.txt
 ARG TORCH_INDEX=
@@ -18,14 +19,25 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/understudy install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
         "$(grep '^torch==' constraints.txt)"
 
+# All else by hash (docs/supply-chain.md); what builds the project, beside the image's environment.
+COPY requirements.lock .
+COPY scripts/packages/lockfile.py scripts/packages/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python scripts/packages/lockfile.py server > server.txt && \
+    python scripts/packages/lockfile.py build > build.txt && \
+    pip --python /opt/understudy install --require-hashes --no-deps --requirement server.txt && \
+    pip install --require-hashes --no-deps --target tools --requirement build.txt
+
 COPY pyproject.toml README.md LICENSE ./
 COPY clients/python clients/python
 COPY protocol protocol
 COPY config config
 COPY agent agent
 COPY server server
+# With an index for what torch's build brings along (CUDA), in the versions that it pins itself.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/understudy install ./clients/python .
+    PYTHONPATH=/build/tools pip --python /opt/understudy install --no-build-isolation \
+        ./clients/python .
 
 FROM ${BASE}
 # A user without privileges, and a folder for runs that is theirs: a new volume mounted there

@@ -205,7 +205,8 @@ def test_dockerfile_copies_everything_the_distributions_contain() -> None:
     packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     files = {project["project"]["readme"], *project["project"]["license-files"]}
     files = {name for name in files if name.split("/")[0] not in packages}
-    assert copies() >= packages | files | {"pyproject.toml", "constraints.txt", "clients/python"}
+    assert copies() >= packages | files | {"pyproject.toml", "constraints.txt",
+        "requirements.lock", "scripts/packages/lockfile.py", "clients/python"}  # fmt: skip
 
 
 def test_build_context_holds_only_what_is_copied() -> None:
@@ -222,15 +223,20 @@ def installs() -> list[str]:
 
 
 def test_image_installs_the_pinned_versions() -> None:
-    torch, rest = installs()
+    torch, locked, rest = installs()
     # torch by the line of constraints.txt, from the index of the build argument if there is one.
     (pattern,) = re.findall(r"\$\(grep '(.*?)' constraints\.txt\)", torch)
     pins = (ROOT / "constraints.txt").read_text()
     assert len(re.findall(pattern, pins, re.MULTILINE)) == 1
     assert '${TORCH_INDEX:+--index-url "$TORCH_INDEX"}' in torch
     assert "--no-deps" in torch
-    assert {"./clients/python", "."} <= set(rest.split())
+    # All else by hash, and what builds the project beside the image's environment.
+    assert locked.count("pip ") == locked.count("--require-hashes --no-deps") == 2
+    assert "lockfile.py server > server.txt" in locked
+    assert "--target tools --requirement build.txt" in locked
+    assert {"./clients/python", ".", "--no-build-isolation"} <= set(rest.split())
     folder = only(BUILD, "WORKDIR").text
+    assert f"PYTHONPATH={folder}/tools" in rest
     assert BUILD.environment()["PIP_CONSTRAINT"] == f"{folder}/constraints.txt"
 
 

@@ -1,0 +1,1 @@
+"""Pins of packages: a lock file with hashes, and what the registries say of what is pinned."""
