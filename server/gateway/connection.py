@@ -104,6 +104,8 @@ class GameConnection(asyncio.Protocol):
         """The session's number, unique in a run; 0 before WELCOME."""
         self.announced: int | None = None
         """Episodes of evaluation that the client said it would play here."""
+        self.said_bye = False
+        """The client is done."""
         self._transport: asyncio.Transport | None = None
         self._peer = self.address = ""
         """`address`: whom it counts for (server.net.rate_limits)."""
@@ -213,6 +215,7 @@ class GameConnection(asyncio.Protocol):
                 if wait_s := self._gateway.addresses.echo(self.address, len(message.nonce)):
                     self._read_no_more_for(wait_s)
             else:
+                self.said_bye = True
                 self._close()
                 return
 

@@ -154,6 +154,8 @@ class Gateway:
         self.addresses.gone(connection.address)
         if self._run is not None and len(connection.rows):
             self._run.frame_loop.leave(connection)
+            if connection.said_bye and connection.announced is not None:
+                self.send_report()  # that it will not come back
             self.schedule_turn()
             self._link.left(connection.number)
 

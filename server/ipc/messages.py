@@ -131,6 +131,8 @@ class EvaluationGame:
     """Of its longest episode under way."""
     seconds: float = 0.0
     """How long that has taken, or how long it has done nothing."""
+    bye: bool = False
+    """It has said that it is done: it is leaving, and will not come back."""
 
 
 @dataclass(frozen=True)
