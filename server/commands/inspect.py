@@ -29,6 +29,7 @@ from protocol.actor import ACTORS, NAMES
 from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
 from server.run.directory import RunDirectory, game_of
+from server.terminal import terminal
 
 MIXED = "mixed"
 """Episodes that both actors played."""
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found))
     else:
-        _print(Console(), args.run, found)
+        _print(terminal(), args.run, found)
     return 1 if found["damages"] else 0
 
 
