@@ -69,12 +69,13 @@ class UpdateBudget:
             return self.due(answered, answered)
         return max(0, self._balance(answered)) if self._learns else 0
 
-    def allowed(self, answered: int) -> int:
+    def allowed(self, seen: int) -> int:
         """Frames that may have been answered before games in lock step wait: with as many, training
         is behind by `max_lag_updates`. NO_LIMIT where that sets no limit, and where nobody learns.
 
-        As long as there is nothing to learn from, one more than were `answered`: where that many
-        games play that their first frames are beyond the limit, their next ones are needed.
+        `seen`: frames answered so far whose steps are stored, where they are complete. As long as
+        there is nothing to learn from among these, one more: where that many games play that their
+        first frames are beyond the limit, their next ones are needed.
         """
         limit = self._settings.max_lag_updates
         if limit is None or self._pretrain or self.paused or not self._settings.enabled:
@@ -86,7 +87,7 @@ class UpdateBudget:
             allowed += 1
         while self._balance(allowed - 1) >= limit:
             allowed -= 1
-        return allowed if self._replay.can_sample else max(allowed, answered + 1)
+        return allowed if self._replay.can_sample else max(allowed, seen + 1)
 
     def change(self, settings: TrainerConfig, answered: int) -> None:
         """These settings hold from now on. Frames that were answered before make due what they made

@@ -80,6 +80,9 @@ class Ingest:
         self._writes = Writes(log, "its episodes are kept in memory, and tried again")
         self.stored = 0
         """Steps appended since this start of the server."""
+        self.seen = 0
+        """Frames that had been answered when the rings were emptied last: what they completed is
+        stored."""
 
     def take_over(self, last: Stored | None) -> None:
         """Go on in place of a trainer that died. `last`: the newest block that it kept; where it
@@ -96,7 +99,7 @@ class Ingest:
 
     def drain(self) -> int:
         """Move what the rings hold into the replay; how many rows that were."""
-        moved = 0
+        moved, self.seen = 0, self.answered
         for ring in self._rings:
             for _ in range(max(1, ring.capacity // DRAIN_STEPS)):
                 block = ring.read(DRAIN_STEPS)

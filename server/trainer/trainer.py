@@ -236,7 +236,7 @@ class Trainer:
     def _pace_games(self) -> None:
         """Say how far games in lock step may play. After each update: they need not wait for a
         burst, and never play further than the configured ratio lets them."""
-        self._slot.allowed = self._budget.allowed(self._ingest.answered)
+        self._slot.allowed = self._budget.allowed(self._ingest.seen)
 
     def _hear(self) -> None:
         try:
