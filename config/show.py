@@ -15,9 +15,8 @@ WIDE = 160
 """Columns where the output is no terminal: a line of a file is a line of the table."""
 
 
-def table(loaded: Loaded, console: Console | None = None) -> None:
+def table(loaded: Loaded, console: Console) -> None:
     """Print a line for each field: key, value, unit, source."""
-    console = console or Console()
     if not console.is_terminal:
         console.width = WIDE
     out = Table(box=None, header_style="bold", pad_edge=False)

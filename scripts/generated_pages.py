@@ -1,8 +1,9 @@
 """Pages of docs/ that are made from the code: `python -m scripts.generated_pages` writes them.
 
 docs/commands.md comes from the commands' own parsers, docs/layout.md from the modules' docstrings,
-docs/configuration.md from the settings, docs/metrics.md from the registry of metrics. A test fails
-where a page differs from what is made here.
+docs/configuration.md from the settings, docs/metrics.md from the registry of metrics, and the
+dashboard's help from docs/student-is-bad.md. A test fails where a page differs from what is made
+here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import ast
 import re
 from collections.abc import Callable
 from pathlib import Path
+
+from markdown_it import MarkdownIt
 
 from config.docs import page as configuration_page
 from config.fields import groups
@@ -27,7 +30,7 @@ PACKAGES = ("protocol", "config", "agent", "server", "lab")
 # Commands.
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Run a server": ("serve", "set", "control", "inspect", "config", "doctor"),
+    "Run a server": ("serve", "set", "control", "runs", "inspect", "compare", "config", "doctor"),
     "Play games": ("play", "demo", "demo-mame"),
     "Demonstrations and exported policies": ("record", "import", "pretrain", "export"),
     "Test and measure": ("conformance", "audit", "chaos", "fuzz", "soak", "bench", "study"),
@@ -60,6 +63,18 @@ understudy control --run runs/first games start_level=3
     "inspect": """\
 # What a run holds, and whether all checksums are right.
 understudy inspect runs/first
+""",
+    "runs": """\
+# The runs in runs/, those with the newest numbers first.
+understudy runs
+# The same of other folders, for a program.
+understudy runs /var/lib/understudy --json
+""",
+    "compare": """\
+# Two runs side by side: evaluations and training returns by frames, and the settings that differ.
+understudy compare runs/first runs/second
+# Other numbers: any metric.
+understudy compare runs/first runs/second --curve loss --curve td_err_mean_dqn
 """,
     "config": """\
 # Every setting, its value and its source.
@@ -271,11 +286,47 @@ def first_sentence(module: Path) -> str:
     return _cell(found[0] if found else paragraph)
 
 
+# Help on the dashboard.
+
+HELP = """\
+<!doctype html>
+{made}
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <title>The student is bad – understudy</title>
+    <link rel="icon" href="/static/icon.svg" type="image/svg+xml">
+    <link rel="stylesheet" href="/static/style.css">
+  </head>
+  <body>
+    <main class="help">
+<p><a href="/">← The dashboard</a></p>
+{content}
+    </main>
+  </body>
+</html>
+"""
+
+
+def help_page() -> str:
+    """docs/student-is-bad.md for the dashboard, which has none of the other pages: they are named
+    where they were linked."""
+    text = (ROOT / "docs/student-is-bad.md").read_text()
+    text = re.sub(r"\[([^]]+)\]\(([\w./-]+)(#[\w-]+)?\)", r"\1 (`docs/\2`)", text)
+    content = MarkdownIt().enable("table").render(text)
+    content = content.replace("<table>", '<div class="scroll" tabindex="0"><table>')
+    content = content.replace("</table>", "</table></div>")
+    return HELP.format(made=MADE.format(source="docs/student-is-bad.md"), content=content)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/commands.md": commands_page,
     "docs/layout.md": layout_page,
     "docs/configuration.md": configuration_page,
     "docs/metrics.md": metrics_page,
+    "server/web/dashboard/student-is-bad.html": help_page,
 }
 """Page to what makes it."""
 

@@ -30,6 +30,7 @@ from lab.study.store import FOLDER, path_of
 from lab.study.store import load as load_results
 from server.arguments import positive
 from server.extras import how_to_install
+from server.terminal import terminal
 
 DOCS = Path("docs")
 TRY = "try"
@@ -100,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    console = Console(stderr=args.json)
+    console = terminal(stderr=args.json)
     chosen = _chosen(args)
     if args.report and not _has_matplotlib():
         raise ConfigError(f"--report draws pictures with matplotlib; {how_to_install('study')}")

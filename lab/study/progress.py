@@ -28,10 +28,10 @@ class StudyScreen:
         self._console = console
         self._count, self._over = len(missing), 0
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -78,7 +78,6 @@ class StudyScreen:
         self._progress.console.print(
             f"{self._over}/{self._count}  {job.title}: {said}",
             highlight=False,
-            markup=False,
             soft_wrap=True,
         )
 

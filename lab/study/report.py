@@ -124,7 +124,7 @@ def print_tables(console: Console, comparison: Comparison, results: Results) -> 
     for verdict in verdicts(comparison, results):
         console.print(
             f"{verdict.target}. Measured: {verdict.measured}: {verdict.word}",
-            highlight=False, markup=False, soft_wrap=True,
+            highlight=False, soft_wrap=True,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from config import show
 from config.load import load
 from config.options import add_arguments as add_config
 from config.options import given
+from server.terminal import terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,5 +30,5 @@ def main(args: argparse.Namespace) -> int:
     elif args.toml:
         print(show.toml(loaded), end="")
     else:
-        show.table(loaded)
+        show.table(loaded, terminal(wide=True))
     return 0

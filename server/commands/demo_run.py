@@ -20,6 +20,7 @@ from server.run.summary import summarize
 from server.supervisor.child import ChildDied
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
+from server.terminal import terminal
 from server.web.server import any_http_port
 
 
@@ -43,7 +44,7 @@ def conduct(
         settings = asked.settings.with_value("run.game", game, f"of {command}")
         asked = replace(asked, settings=settings)
     loaded = load(asked)
-    console = Console(stderr=args.json, quiet=args.json)
+    console = terminal(stderr=args.json, quiet=args.json)
     known: tuple[type[Exception], ...] = (ChildDied, *trouble)
     any_port = any_http_port(loaded)
     with running(loaded.config, label=label, http=True, any_http_port=any_port) as supervisor:

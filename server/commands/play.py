@@ -20,6 +20,7 @@ from server.play.game_messages import GameEpisode, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
+from understudy_client.experts import PREPROCESSING
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
@@ -99,6 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
+    add(
+        "--preprocess",
+        choices=PREPROCESSING,
+        help="atari: a game of ALE as gray pictures of 84 x 84, an action for 4 frames; serve with "
+        "--replay.frame_stack 4",
+    )
     add_failure_options(parser)
     add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
@@ -125,6 +132,7 @@ def main(args: argparse.Namespace) -> int:
             episodes=args.episodes,
             frames=args.frames,
             seed=args.seed,
+            preprocess=args.preprocess,
             expert=args.expert,
             weaken=args.weaken,
             token=token_of(args),

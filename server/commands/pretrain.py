@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agent.device import resolve_device
@@ -23,6 +22,7 @@ from config.options import given
 from server.arguments import positive
 from server.signals import stop_flag
 from server.supervisor.pretraining import pretraining
+from server.terminal import terminal
 from server.tui.live_table import number
 
 
@@ -39,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    config, stop, console = _config(args), stop_flag(), Console()
+    config, stop, console = _config(args), stop_flag(), terminal()
     progress = Progress(
-        TextColumn("updates"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"), console=console,
+        TextColumn("updates", markup=False), BarColumn(None),
+        MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False), console=console,
     )  # fmt: skip
     task = progress.add_task("updates", total=args.updates, note="")
     try:

@@ -23,7 +23,7 @@ from server.supervisor.child import ChildDied
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
 from server.trainer.task import Task
-from understudy_client.experts import find
+from understudy_client.experts import PREPROCESSING, find
 
 SETTINGS: dict[str, Any] = {
     # The expert plays wherever it recommends something; the rest is what the network would do,
@@ -78,6 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the expert's actions that are replaced by random ones, 0 to 1",
     )
     add("--seed", type=int, metavar="N", help="episode i of --env is reset with seed + i")
+    add(
+        "--preprocess",
+        choices=PREPROCESSING,
+        help="atari: a game of ALE as gray pictures of 84 x 84, an action for 4 frames; serve with "
+        "--replay.frame_stack 4",
+    )
     add_failure_options(parser)
     add("--host", help="the address to listen on (server.host)")
     add("--port", type=int, metavar="N", help="the port to listen on (server.port)")
@@ -126,7 +132,7 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
         if (value := getattr(args, option)) is not None:
             values[key], options[key] = value, f"--{option}"
     if args.env is None:
-        given = [f"--{n}" for n in ("expert", "seed") if getattr(args, n) is not None]
+        given = [f"--{n}" for n in ("expert", "seed", "preprocess") if getattr(args, n) is not None]
         given += ["--weaken"] if args.weaken else []
         if given:
             raise ConfigError(f"{given[0]} needs --env")
@@ -193,6 +199,7 @@ def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
                 port=supervisor.port,
                 episodes=args.episodes,
                 seed=args.seed,
+                preprocess=args.preprocess,
                 expert=args.expert,
                 weaken=args.weaken,
                 token=token.get_secret_value() if token else None,

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from agent import checkpoint
 from config.load import ConfigError, load
 from config.options import add_arguments as add_config
@@ -21,6 +19,7 @@ from server.supervisor.child import ChildDied
 from server.supervisor.sd_notify import ServiceManager
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
+from server.terminal import terminal
 from server.trainer.task import Task
 from server.tui.keyboard import keyboard_for
 from server.tui.live_table import Screen
@@ -73,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     task = Task(resume=args.config_resume is not None, best=args.best)
     if task.best:
         _check_best(args.config_resume)
-    console = Console()
+    console = terminal()
     say = partial(console.print, soft_wrap=True) if form == "text" else log.info
     manager = ServiceManager()
     stop, save = stop_flag(), SignalFlag(signal.SIGUSR1)

@@ -272,22 +272,16 @@ def _(server: ServerUnderTest) -> None:
 
 @case("eval-expert-gaps", "Roles", "eval_expert: between recommendations the last one is repeated")
 def _(server: ServerUnderTest) -> None:
+    neutral = [0, 0.0, [0.0, 0.0]]
     with server.welcomed(role="eval_expert") as wire:
-        for episode in range(2):
-            seq, neutral = 5 * episode, [0, 0.0, [0.0, 0.0]]
-            expected = [neutral, EXPERT, EXPERT, neutral]
-            sent = [
-                frame(seq),
-                frame(seq + 1, expert=EXPERT),
-                frame(seq + 2),
-                frame(seq + 3, expert=neutral),
-            ]
-            for wanted, one in zip(expected, sent, strict=True):
-                wire.send(*one)
-                got = wire.next(12, "ACTION")
-                if got[3] != wanted or got[4] != 2:
-                    raise RuleBroken(f"expected {wanted} of the expert, got {got}")
-            play(wire, frame(seq + 4, status=1))
+        for first in (0, 4):
+            sent = [frame(first), frame(first + 1, expert=EXPERT), frame(first + 2)]
+            got = play(wire, *sent, frame(first + 3, status=1), expert_alone=True)
+            if [one[3] for one in got] != [neutral, EXPERT, EXPERT, None]:
+                raise RuleBroken(
+                    f"expected {neutral} before the first recommendation, and {EXPERT} again "
+                    f"behind it, got {got}"
+                )
 
 
 @case("eval-announced", "1 HELLO", "episodes and evaluates may be announced")

@@ -40,8 +40,9 @@ def check_welcome(value: list[Any], sessions: set[int]) -> dict[str, Any]:
     return got
 
 
-def check_action(value: list[Any], sent: list[Any]) -> list[Any]:
-    """ACTION: the answer to this FRAME, in form and content."""
+def check_action(value: list[Any], sent: list[Any], *, expert_alone: bool = False) -> list[Any]:
+    """ACTION: the answer to this FRAME, in form and content. `expert_alone`: in the role
+    eval_expert, in which the expert acts where it recommends nothing too."""
     if len(value) < 7:
         raise RuleBroken(f"expected ACTION with 7 elements, got {value}")
     _, slot, seq, action, actor, version, explored = value[:7]
@@ -60,10 +61,12 @@ def check_action(value: list[Any], sent: list[Any]) -> list[Any]:
     if not isinstance(action, list) or len(action) != len(HEADS):
         raise RuleBroken(f"expected one part for each of {len(HEADS)} heads, got {value}")
     row = _row(action, value)
+    if expert_alone and actor != 2:
+        raise RuleBroken(f"expected actor 2 in the role eval_expert, got {value}")
     if actor == 2:
-        if sent[6] is None:
+        if sent[6] is None and not expert_alone:
             raise RuleBroken(f"expected dqn where nothing was recommended, got the expert: {value}")
-        if row != _row(sent[6], value):
+        if sent[6] is not None and row != _row(sent[6], value):
             raise RuleBroken(f"expected what the expert recommended, {sent[6]}, got {value}")
         if explored:
             raise RuleBroken(f"expected explored false for the expert's action, got {value}")

@@ -45,13 +45,14 @@ class ServerUnderTest:
         return wire
 
 
-def play(wire: Wire, *sent: list[Any]) -> list[list[Any]]:
-    """Send frames, each after the answer to the one before; the answers, checked."""
+def play(wire: Wire, *sent: list[Any], expert_alone: bool = False) -> list[list[Any]]:
+    """Send frames, each after the answer to the one before; the answers, checked. `expert_alone`:
+    in the role eval_expert."""
     out = []
     for one in sent:
         wire.send(*one)
         if one[0] == 2:
-            out.append(check_action(wire.next(12, "ACTION"), one))
+            out.append(check_action(wire.next(12, "ACTION"), one, expert_alone=expert_alone))
         else:
             out.append(check_actions(wire.next(13, "ACTIONS"), one))
     return out

@@ -32,7 +32,8 @@ def play_violation(violation: Violation, server: ServerUnderTest) -> None:
     with (
         server.connect() if violation.hello is None else server.welcomed(**violation.hello) as wire
     ):
-        play(wire, *violation.answered)
+        role = (violation.hello or {}).get("role")
+        play(wire, *violation.answered, expert_alone=role == "eval_expert")
         wire.raw(violation.sent)
         check_error(wire, violation.code)
 

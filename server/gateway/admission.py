@@ -1,9 +1,12 @@
-"""Who may be connected to a gateway: limits in all and per address, and none who guess tokens."""
+"""Who may be connected to a gateway: limits in all and per address, and none who guess tokens.
+
+All that is asked about connections is counted as they come and go: to admit one takes as long among
+thousands as among few.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Set
+from collections import Counter, OrderedDict
 from typing import Protocol
 
 from config.models import ServerConfig
@@ -15,85 +18,116 @@ ENDING = 256
 
 
 class Peer(Protocol):
-    """What admission asks about a connection (server.gateway.connection)."""
+    """What admission asks of a connection (server.gateway.connection)."""
 
     address: str
-    opened: float
-
-    @property
-    def silent(self) -> bool:
-        """It has not sent HELLO."""
-
-    @property
-    def ending(self) -> bool:
-        """All is said; it only has to read that."""
 
     def fail(self, error: RemoteError) -> None:
-        """End the connection with an error."""
+        """End the connection with an error; tells `Admission.ending`."""
 
 
-def check(
-    newcomer: Peer, connections: Set[Peer], addresses: AddressLimits, server: ServerConfig
-) -> None:
-    """Whether a connection that has just come, and is among these, may stay. Where there are too
-    many it may take the place of one that has said nothing. Errors: RemoteError why not."""
-    address = newcomer.address
-    open_ones = [each for each in connections if not each.ending]
-    if wait_s := addresses.guesses.wait_s(address):
-        raise RemoteError(
-            "too_many_attempts",
-            f"too many wrong tokens from {address}; retry in {wait_s} s, with the server's token "
-            "(server.token)",
-            retry=True,
-        )
-    if wait_s := addresses.failed.wait_s(address):
-        raise RemoteError(
-            "too_many_attempts",
-            f"too many connections from {address} ended in an error before WELCOME; retry in "
-            f"{wait_s} s, and mend what those errors say",
-            retry=True,
-        )
-    limit = server.max_clients_per_address
-    if limit is not None:
-        limit = -(-limit // server.gateways)
-        if sum(each.address == address for each in open_ones) > limit:
+class Admission:
+    """The connections of a gateway, counted."""
+
+    def __init__(self, addresses: AddressLimits) -> None:
+        self._addresses = addresses
+        self._open: Counter[str] = Counter()
+        """Connections that have not ended, by address."""
+        self._all_open = 0
+        self._ending: set[Peer] = set()
+        self._silent: dict[str, OrderedDict[Peer, None]] = {}
+        """Those of them that have not said HELLO, by address, the oldest first."""
+
+    @property
+    def crowded(self) -> bool:
+        """Too many connections are still being told why they were refused."""
+        return len(self._ending) > ENDING
+
+    def came(self, newcomer: Peer, server: ServerConfig) -> None:
+        """A connection was accepted: count it, and say whether it may stay. Where there are too
+        many it may take the place of one that has said nothing. Errors: RemoteError why not; it is
+        counted all the same until it has `gone`."""
+        address = newcomer.address
+        self._open[address] += 1
+        self._all_open += 1
+        self._silent.setdefault(address, OrderedDict())[newcomer] = None
+        if wait_s := self._addresses.guesses.wait_s(address):
             raise RemoteError(
-                "too_many_clients",
-                f"too many connections from {address}: {limit} are allowed; retry later, or raise "
-                "server.max_clients_per_address",
+                "too_many_attempts",
+                f"too many wrong tokens from {address}; retry in {wait_s} s, with the server's "
+                "token (server.token)",
                 retry=True,
             )
-    limit = -(-server.max_clients // server.gateways)
-    if len(open_ones) > limit and not _make_room(newcomer, open_ones):
-        raise RemoteError(
-            "too_many_clients",
-            f"too many connections: {limit} are allowed; retry later, or raise server.max_clients",
-            retry=True,
+        if wait_s := self._addresses.failed.wait_s(address):
+            raise RemoteError(
+                "too_many_attempts",
+                f"too many connections from {address} ended in an error before WELCOME; retry in "
+                f"{wait_s} s, and mend what those errors say",
+                retry=True,
+            )
+        limit = server.max_clients_per_address
+        if limit is not None:
+            limit = -(-limit // server.gateways)
+            if self._open[address] > limit:
+                raise RemoteError(
+                    "too_many_clients",
+                    f"too many connections from {address}: {limit} are allowed; retry later, or "
+                    "raise server.max_clients_per_address",
+                    retry=True,
+                )
+        limit = -(-server.max_clients // server.gateways)
+        if self._all_open > limit and not self._make_room(newcomer):
+            raise RemoteError(
+                "too_many_clients",
+                f"too many connections: {limit} are allowed; retry later, or raise "
+                "server.max_clients",
+                retry=True,
+            )
+
+    def said_hello(self, peer: Peer) -> None:
+        """It has said who it is."""
+        silent = self._silent.get(peer.address)
+        if silent is not None and peer in silent:
+            del silent[peer]
+            if not silent:
+                del self._silent[peer.address]
+
+    def ending(self, peer: Peer) -> None:
+        """All is said to it; it only has to read that."""
+        self.said_hello(peer)
+        if peer not in self._ending:
+            self._ending.add(peer)
+            self._close(peer.address)
+
+    def gone(self, peer: Peer) -> None:
+        """The connection is no more."""
+        self.said_hello(peer)
+        if peer in self._ending:
+            self._ending.discard(peer)
+        else:
+            self._close(peer.address)
+
+    def _close(self, address: str) -> None:
+        self._all_open -= 1
+        self._open[address] -= 1
+        if self._open[address] <= 0:
+            del self._open[address]
+
+    def _make_room(self, newcomer: Peer) -> bool:
+        """End a connection that has said nothing so far, for one that has just come; whether there
+        was one. The address with the most of them pays: nobody keeps others out by being silent."""
+        others = {
+            address: len(silent) - (newcomer in silent) for address, silent in self._silent.items()
+        }
+        heaviest = max(others, key=others.__getitem__)
+        if others[heaviest] <= others[newcomer.address]:
+            return False
+        next(iter(self._silent[heaviest])).fail(
+            RemoteError(
+                "too_many_clients",
+                "the server is full, and connections without HELLO make room; reconnect later, and "
+                "send HELLO at once",
+                retry=True,
+            )
         )
-
-
-def crowded(connections: Set[Peer]) -> bool:
-    """Too many connections are still being told why they were refused."""
-    return sum(each.ending for each in connections) > ENDING
-
-
-def _make_room(newcomer: Peer, connections: list[Peer]) -> bool:
-    """End a connection that has said nothing so far, for one that has just come; whether there was
-    one. The address with the most of them pays: nobody keeps others out by being silent."""
-    silent = [each for each in connections if each.silent and each is not newcomer]
-    by_address = Counter(each.address for each in silent)
-    if not by_address:
-        return False
-    heaviest, most = by_address.most_common(1)[0]
-    if by_address[newcomer.address] >= most:
-        return False
-    oldest = min((each for each in silent if each.address == heaviest), key=lambda c: c.opened)
-    oldest.fail(
-        RemoteError(
-            "too_many_clients",
-            "the server is full, and connections without HELLO make room; reconnect later, and "
-            "send HELLO at once",
-            retry=True,
-        )
-    )
-    return True
+        return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -25,10 +25,11 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.session import State
-from protocol.spaces import GameSpec
 from server.gateway import deadlines
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.frame_loop import FrameLoop
+from server.gateway.newcomers import Newcomers
+from server.gateway.wire_session import WireSession
 from server.net.rate_limits import AddressLimits, TokenBucket, address_of
 
 log = logging.getLogger("gateway")
@@ -48,39 +49,6 @@ PINGS_BURST = 1000.0
 """PINGs of a connection: each is answered at once, whatever else waits."""
 
 
-class WireSession(Protocol):
-    """The protocol state of a connection: protocol.session.ServerSession, or that of the older
-    format, protocol.tempest.TempestSession."""
-
-    state: State
-    hello: HelloFields | None
-    spec: GameSpec | None
-    sent_wrong_token: bool
-    """It sent a token, and not the right one."""
-
-    @property
-    def held(self) -> str:
-        """What is there of an unfinished message, in words."""
-
-    def receive(self, data: bytes) -> Iterator[Any]:
-        """The messages that these bytes complete. Errors: RemoteError."""
-
-    def ended(self) -> None:
-        """The connection ended. Errors: RemoteError `message_truncated`."""
-
-    def welcomed(self) -> None:
-        """Frames may come."""
-
-    def failed(self) -> None:
-        """The connection is over."""
-
-    def answered(self, slot: int) -> None:
-        """The frame of this slot was answered."""
-
-    def answered_all(self) -> None:
-        """The frames of all slots were answered."""
-
-
 class Host(Protocol):
     """What a connection needs of the gateway that it belongs to."""
 
@@ -90,6 +58,8 @@ class Host(Protocol):
     """The time, s, of a clock that only rises."""
     later: Callable[..., Any]
     """Call a function in so many seconds: of asyncio's loop."""
+    newcomers: Newcomers
+    """Where what comes before a valid HELLO waits."""
     schedule_turn: Callable[[], None]
     """Run a turn after all that is readable now has been read."""
 
@@ -104,9 +74,8 @@ class Host(Protocol):
     def opened(self, connection: GameConnection) -> TokenBucket | None:
         """A connection was accepted; what its frames are taken from. Errors: RemoteError."""
 
-    @property
-    def said_hello(self) -> Callable[[GameConnection], None]:
-        """Called with a connection when its HELLO has come."""
+    def said_hello(self, connection: GameConnection) -> None:
+        """A valid HELLO has come."""
 
     @property
     def plays(self) -> Callable[[GameConnection], None]:
@@ -114,6 +83,9 @@ class Host(Protocol):
 
     def about(self) -> dict[str, Any]:
         """What this server is, for a client of another version."""
+
+    def ending(self, connection: GameConnection) -> None:
+        """All is said to it; it only has to read that."""
 
     def lost(self, connection: GameConnection) -> None:
         """The connection is gone."""
@@ -136,6 +108,8 @@ class GameConnection(asyncio.Protocol):
         """The session's number, unique in a run; 0 before WELCOME."""
         self.announced: int | None = None
         """Episodes of evaluation that the client said it would play here."""
+        self.said_bye = False
+        """The client is done."""
         self._transport: asyncio.Transport | None = None
         self._peer = self.address = ""
         """`address`: whom it counts for (server.net.rate_limits)."""
@@ -157,6 +131,9 @@ class GameConnection(asyncio.Protocol):
         self._held = False
         """It waits for the trainer."""
         self._paused_since: float | None = None
+        # Before HELLO: what has come, and waits to be looked at (server.gateway.newcomers).
+        self._early = bytearray()
+        self._early_end = self._late = self._queued = False
 
     # What asyncio calls.
 
@@ -178,10 +155,44 @@ class GameConnection(asyncio.Protocol):
         self._heard = self._gateway.now()
         if self._goodbye_since is not None:
             return
+        if self.session.state is State.AWAIT_HELLO:
+            self._early += data
+            self._queue()
+            return
         try:
             self._take_in(data)
         except RemoteError as error:
             self.fail(error)
+
+    def _queue(self) -> None:
+        """It has not said HELLO: it waits until newcomers are served, and is not read from."""
+        if not self._queued:
+            self._queued = True
+            self._apply_pause()
+            self._gateway.newcomers.add(self._serve)
+
+    def _serve(self) -> None:
+        """Its turn has come. However much has come of it, this is one piece of work."""
+        self._queued = False
+        if self._transport is None:
+            return
+        try:
+            data, self._early = bytes(self._early), bytearray()
+            self._take_in(data)
+            if self._early_end:
+                self.session.ended()
+            elif self._late and self.silent:
+                raise deadlines.handshake_timeout(
+                    self._config.handshake_timeout_s, self.first_message, self.session.held
+                )
+        except RemoteError as error:
+            self.fail(error)
+        except Exception:
+            self._transport.abort()
+            raise
+        if self._early_end:
+            self._transport.close()
+        self._apply_pause()
 
     def _take_in(self, data: bytes) -> None:
         """What these bytes complete. Errors: RemoteError."""
@@ -212,10 +223,15 @@ class GameConnection(asyncio.Protocol):
                 if wait_s := self._gateway.addresses.echo(self.address, len(message.nonce)):
                     self._read_no_more_for(wait_s)
             else:
+                self.said_bye = True
                 self._close()
                 return
 
     def eof_received(self) -> bool:
+        if self.silent and not self._tls:
+            self._early_end = True
+            self._queue()
+            return True  # `_serve` closes it
         try:
             self.session.ended()
         except RemoteError as error:
@@ -226,7 +242,7 @@ class GameConnection(asyncio.Protocol):
         try:
             self.session.ended()
         except RemoteError as error:
-            self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
+            self._note(error)
         self.session.failed()
         self._transport = None
         self._gateway.lost(self)
@@ -304,10 +320,15 @@ class GameConnection(asyncio.Protocol):
             self.tell(VersionError(error.code, error.message, error.retry, about))
         else:
             self.tell(Error(error.code, error.message, error.retry))
-        self._gateway.log.failed(self._peer, self.address, error, welcomed=bool(self.number))
+        self._note(error)
         if self.session.sent_wrong_token:
             self._gateway.log.wrong_token(self.address)
         self._close()
+
+    def _note(self, error: RemoteError) -> None:
+        hello = self.session.hello
+        client = hello.client if hello else ""
+        self._gateway.log.failed(self._peer, self.address, error, client, self.number)
 
     def ring_full(self, full: bool) -> None:
         """Stop or resume reading because of the step ring."""
@@ -339,11 +360,8 @@ class GameConnection(asyncio.Protocol):
             self._heard = now  # it is us who make it wait
         elif self.session.state is State.AWAIT_HELLO:
             if now - self.opened > config.handshake_timeout_s:
-                self.fail(
-                    deadlines.handshake_timeout(
-                        config.handshake_timeout_s, self.first_message, self.session.held
-                    )
-                )
+                self._late = True
+                self._queue()
         elif now - self._heard > config.idle_timeout_s:
             self.fail(deadlines.idle_timeout(config.idle_timeout_s))
 
@@ -351,6 +369,7 @@ class GameConnection(asyncio.Protocol):
         """End in order: no more from us, and a moment for the client to read and close."""
         self.session.failed()
         self._goodbye_since = self._gateway.now()
+        self._gateway.ending(self)
         self._apply_pause()
         transport = self._transport
         if transport is not None and not transport.is_closing() and not self._tls:
@@ -383,7 +402,7 @@ class GameConnection(asyncio.Protocol):
             or self._ahead
             or self._too_fast
         )
-        wanted = reasons and self._goodbye_since is None
+        wanted = (reasons or self._queued) and self._goodbye_since is None
         if wanted is (self._paused_since is not None) or self._transport is None:
             return
         now = self._gateway.now()

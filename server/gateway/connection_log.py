@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 
 from agent.finding import Finding
 from protocol.errors import RemoteError
+from server.ipc.messages import FailedConnections
 from server.net.rate_limits import AddressLimits
 
 log = logging.getLogger("gateway")
+
+KINDS = 64
+"""Of failures, by address and error, that are kept until a report takes them: the newest."""
+
+CLIENT, MESSAGE = 64, 500
+"""Letters of a client's name and of a message that are reported."""
 
 
 class ConnectionLog:
@@ -20,14 +27,18 @@ class ConnectionLog:
         self.errors: Counter[str] = Counter()
         """Connections that ended in an error, by code."""
         self._found: dict[str, Finding] = {}
+        self._failures: OrderedDict[tuple[str, str], FailedConnections] = OrderedDict()
         self._addresses = addresses
         self._max_frames = max_frames_per_address
 
-    def failed(self, peer: str, address: str, error: RemoteError, *, welcomed: bool) -> None:
-        """A connection ends in this error. `welcomed`: it got as far as WELCOME. Where it did not,
-        and the fault is its own, that counts against its address."""
-        self.errors[error.code] += 1
-        if not welcomed and not error.retry:
+    def failed(
+        self, peer: str, address: str, error: RemoteError, client: str = "", session: int = 0
+    ) -> None:
+        """A connection ends in this error. `client`: what its program calls itself, empty if it did
+        not say; `session`: 0 before WELCOME. Where it did not get that far, and the fault is its
+        own, that counts against its address."""
+        self.count(peer, address, error, client, session)
+        if not session and not error.retry:
             self._addresses.failed.note(address)
         again = ""
         if error.code == "spec_mismatch":  # a game of another run that was left running comes back
@@ -39,6 +50,31 @@ class ConnectionLog:
         if more is not None:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING
             log.log(level, "%s: %s%s%s", peer, error, again, more)
+
+    def count(
+        self, peer: str, address: str, error: RemoteError, client: str = "", session: int = 0
+    ) -> None:
+        """The same, where it is logged elsewhere."""
+        self.errors[error.code] += 1
+        key = address, error.code
+        before = self._failures.pop(key, None)
+        self._failures[key] = FailedConnections(
+            address,
+            error.code,
+            1 + (before.times if before else 0),
+            peer,
+            client[:CLIENT],
+            session,
+            error.message[:MESSAGE],
+        )
+        if len(self._failures) > KINDS:
+            self._failures.popitem(last=False)
+
+    def take_failures(self) -> list[FailedConnections]:
+        """Whose connections have failed since the last call, and how: the newest of them."""
+        found = [*self._failures.values()]
+        self._failures.clear()
+        return found
 
     def wrong_token(self, address: str) -> None:
         """A client of this address had a token, and not the right one."""

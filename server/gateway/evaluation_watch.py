@@ -37,6 +37,8 @@ class EvaluatedConnection(Protocol):
     announced: int | None
     """Episodes of evaluation that it said it would play."""
 
+    said_bye: bool
+
     @property
     def ending(self) -> bool:
         """All is said; it only has to read that."""
@@ -117,6 +119,7 @@ class EvaluationWatch:
                     connection.announced,
                     int(table.episode_length[rows].max()),
                     seconds,
+                    connection.said_bye,
                 )
             )
         return found

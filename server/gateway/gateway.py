@@ -14,7 +14,7 @@ from agent.decision import ActingParams, acting_params_at
 from config.models import Config
 from protocol.messages import PROTOCOL_VERSION, Settings
 from protocol.session import ServerSession
-from server.gateway import admission
+from server.gateway.admission import Admission
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.evaluation_watch import EvaluationWatch
@@ -22,6 +22,7 @@ from server.gateway.game_settings import GameSettings
 from server.gateway.gateway_report import gateway_report
 from server.gateway.gateway_run import GatewayRun
 from server.gateway.handshake import SERVER_NAME, Handshakes, SessionNumbers
+from server.gateway.newcomers import Newcomers
 from server.gateway.shutdown import drain, stopping
 from server.gateway.supervisor_link import SupervisorLink
 from server.gateway.tempest import OlderClients, replies, where_older
@@ -33,6 +34,9 @@ from server.net.rate_limits import AddressLimits, TokenBucket
 
 SWEEP_S = 0.25
 """How often deadlines are checked."""
+
+SWEPT = 32
+"""Connections whose deadlines are checked at a time: each may have to be ended."""
 
 
 class Gateway:
@@ -70,6 +74,8 @@ class Gateway:
         self._link = SupervisorLink(writer, index, loop, self.stop)
         self._settings = GameSettings(server.settings)
         self._scheduler = TurnScheduler(loop, self._connections, self._note_evaluation, self._crash)
+        self._admission = Admission(self.addresses)
+        self.newcomers = Newcomers(self.soon, self.later, self._scheduler.run_now)
         self._handshakes = Handshakes(
             index,
             SessionNumbers(launch, index, server.gateways),
@@ -87,7 +93,6 @@ class Gateway:
         """Where evaluations decide it: the supervisor says it."""
         self._stopping = False
         # These go straight to the piece that handles them.
-        self.said_hello = self._handshakes.hello
         self.schedule_turn = self._scheduler.schedule
         self.plays = self._scheduler.join
         self.save_wanted = self._link.save_wanted
@@ -117,9 +122,9 @@ class Gateway:
         end."""
         self._connections.add(connection)
         bucket = self.addresses.came(connection.address)
+        self._admission.came(connection, self.config.server)
         if self._stopping:
             raise stopping()
-        admission.check(connection, self._connections, self.addresses, self.config.server)
         if self._scheduler.full:
             connection.ring_full(True)
         return bucket
@@ -127,7 +132,16 @@ class Gateway:
     @property
     def crowded(self) -> bool:
         """Too many connections are still being told why they were refused."""
-        return admission.crowded(self._connections)
+        return self._admission.crowded
+
+    def said_hello(self, connection: GameConnection) -> None:
+        """A valid HELLO has come."""
+        self._admission.said_hello(connection)
+        self._handshakes.hello(connection)
+
+    def ending(self, connection: GameConnection) -> None:
+        """All is said to it; it only has to read that."""
+        self._admission.ending(connection)
 
     def about(self) -> dict[str, Any]:
         """What this server is, for a client of another version."""
@@ -137,22 +151,33 @@ class Gateway:
     def lost(self, connection: GameConnection) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
+        self._admission.gone(connection)
         self.addresses.gone(connection.address)
         if self._run is not None and len(connection.rows):
             self._run.frame_loop.leave(connection)
+            if connection.said_bye and connection.announced is not None:
+                self.send_report()  # that it will not come back
             self.schedule_turn()
             self._link.left(connection.number)
 
     def sweep(self) -> None:
         """Check all deadlines, and do so again in a moment."""
         self._heartbeat.beat()
-        now = self.now()
-        for connection in list(self._connections):
-            connection.check(now)
         if self._run is not None:
             table = self._run.frame_loop.table
-            self._watch.look(self._connections, table, self.config.evaluation, now)
-        self._loop.call_later(SWEEP_S, self.sweep)
+            self._watch.look(self._connections, table, self.config.evaluation, self.now())
+        self._check(list(self._connections))
+
+    def _check(self, connections: list[GameConnection]) -> None:
+        """Check the deadlines of these, some in each turn of the event loop."""
+        now = self.now()
+        for connection in connections[-SWEPT:]:
+            connection.check(now)
+        del connections[-SWEPT:]
+        if connections:
+            self._loop.call_soon(self._check, connections)
+        else:
+            self._loop.call_later(SWEEP_S, self.sweep)
 
     # The run.
 
@@ -196,13 +221,12 @@ class Gateway:
             gateway_report(
                 self._index,
                 self._connections,
-                self.log.errors,
+                self.log,
                 self._scheduler,
                 self.older,
                 self._acting_params(),
                 self._run,
                 self._watch,
-                self.log.take_findings(),
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ActingParams
-from agent.finding import Finding
 from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
+from server.gateway.connection_log import ConnectionLog
 from server.gateway.evaluation_watch import EvaluationWatch
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
@@ -26,23 +26,22 @@ from server.ipc.messages import GatewayReport
 def gateway_report(
     index: int,
     connections: Iterable[GameConnection],
-    errors: Mapping[str, int],
+    log: ConnectionLog,
     scheduler: TurnScheduler,
     older: OlderClients,
     acting: ActingParams,
     run: GatewayRun | None,
     watch: EvaluationWatch,
-    findings: list[Finding],
 ) -> GatewayReport:
-    """What a gateway says of itself. It takes the episodes that have finished: each is reported
-    once."""
+    """What a gateway says of itself. It takes the episodes that have finished, and what the log has
+    found: each is reported once."""
     connections = list(connections)
     report = GatewayReport(
         index=index,
         frames={},
         clients=len(connections),
         slots=0,
-        errors=dict(errors),
+        errors=dict(log.errors),
         turns=0,
         turn_p50_ms=math.nan,
         turn_p99_ms=math.nan,
@@ -53,7 +52,8 @@ def gateway_report(
         policy_version=0,
         expert_ratio=acting.expert_ratio,
         epsilon=acting.epsilon,
-        findings=findings,
+        findings=log.take_findings(),
+        failures=log.take_failures(),
         time=time.monotonic(),
     )
     return report if run is None else _of_run(report, run, connections, watch)
@@ -81,6 +81,7 @@ def _of_run(
         evaluating=watch.games([*connections, *cast(Any, loop.leaving)], loop.table),
         run_frames=run.frames,
         expert_failures=run.expert_failures,
+        findings=[*report.findings, *(loop.expert.take_findings() if loop.expert else [])],
         sessions=[each.number for each in playing],
         played=_played(loop, playing),
         turn_buckets=times.buckets,

@@ -14,6 +14,7 @@ import torch
 import uvloop
 
 from config.models import Config
+from protocol.errors import RemoteError
 from server.gateway.admission import ENDING
 from server.gateway.connection import GameConnection
 from server.gateway.gateway import Gateway
@@ -89,7 +90,9 @@ async def _serve(
                 accepted,
                 secured,
                 handshake_s=config.server.handshake_timeout_s,
-                failed=lambda: gateway.log.errors.update(tls_failed=1),
+                failed=lambda peer, address, text: gateway.log.count(
+                    peer, address, RemoteError("tls_failed", text)
+                ),
             )
         )
     if tempest is not None:

@@ -93,9 +93,12 @@ class TurnScheduler:
         """Run a turn after all that is readable now has been read."""
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self.run_now)
 
-    def _turn(self) -> None:
+    def run_now(self) -> None:
+        """Run the turn that is scheduled, if one is: its frames wait no longer."""
+        if not self._scheduled:
+            return
         self._scheduled = False
         run = self._run
         if run is None or run.frame_loop.full or self._closed:

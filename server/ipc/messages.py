@@ -131,6 +131,8 @@ class EvaluationGame:
     """Of its longest episode under way."""
     seconds: float = 0.0
     """How long that has taken, or how long it has done nothing."""
+    bye: bool = False
+    """It has said that it is done: it is leaving, and will not come back."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,24 @@ class Left:
     """A gateway: a client that had joined is gone."""
 
     session: int
+
+
+@dataclass(frozen=True)
+class FailedConnections:
+    """Connections of one address that ended in the same error in an interval."""
+
+    address: str
+    """For IPv6 a /64 network."""
+    code: str
+    times: int
+    peer: str
+    """host:port of the newest, as are the following."""
+    client: str
+    """What its program calls itself; empty if it did not say."""
+    session: int
+    """0 before WELCOME."""
+    message: str
+    """What it was told."""
 
 
 def _no_turns() -> list[int]:
@@ -223,6 +243,8 @@ class GatewayReport:
     """The share of the interval in which games in lock step waited for the trainer."""
     findings: list[Finding] = field(default_factory=list)
     """What is worth a warning and was found in the interval."""
+    failures: list[FailedConnections] = field(default_factory=list)
+    """Whose connections ended with an error in the interval: the newest of them."""
     time: float = 0.0
     """When all of this was so, by `time.monotonic`."""
     game: GameReport = field(default_factory=lambda: GameReport())

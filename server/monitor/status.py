@@ -70,6 +70,8 @@ class Status:
     turns: TurnHistogram = field(default_factory=TurnHistogram)
     games: Sequence[Mapping[str, Any]] = ()
     """A row for each connection (`server.monitor.clients`)."""
+    failures: tuple[Mapping[str, Any], ...] = ()
+    """Connections that ended in an error, by whose (`server.monitor.failures`)."""
     evaluation: Mapping[str, Any] | None = None
     """The newest evaluation, with the return of each episode."""
     evaluations: tuple[Mapping[str, Any], ...] = ()

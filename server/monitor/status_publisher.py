@@ -13,6 +13,7 @@ from typing import Any
 
 from config.models import Config
 from server.monitor.collector import TurnHistogram
+from server.monitor.failures import Failures
 from server.monitor.metrics import with_current_names
 from server.monitor.status import COLUMNS, Status
 from server.monitor.warnings import Warnings
@@ -37,6 +38,8 @@ class StatusPublisher:
         """`evaluated`: the run's evaluations so far, the oldest first."""
         self.warnings = Warnings(config.metrics.every_s)
         """What is worth a warning and holds now; any thread may use it."""
+        self.failures = Failures()
+        """Connections that ended in an error; for the thread of this."""
         self._history = History(COLUMNS, map(with_current_names, folder.rows.sample()))
         self.status = Status(
             config=config,
@@ -79,6 +82,7 @@ class StatusPublisher:
             games=tuple(games),
             past=past,
             warnings=tuple(self.warnings.holding()),
+            failures=self.failures.rows(),
         )
 
     def add_evaluation(self, evaluation: Evaluation) -> None:

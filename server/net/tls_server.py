@@ -42,9 +42,10 @@ class TlsServer:
         certificate: Certificate,
         *,
         handshake_s: float,
-        failed: Callable[[], None] = lambda: None,
+        failed: Callable[[str, str, str], None] = lambda _peer, _address, _text: None,
     ) -> None:
-        """`handshake_s`: how long one may take. `failed`: called for each that fails."""
+        """`handshake_s`: how long one may take. `failed`: called for each that fails, with
+        host:port, address, and what was wrong."""
         self._loop = asyncio.get_running_loop()
         self._sock, self._protocol, self._certificate = sock, protocol, certificate
         self._handshake_s, self._failed = handshake_s, failed
@@ -132,8 +133,9 @@ class TlsServer:
                 ssl_shutdown_timeout=2.0,
             )
         except (OSError, EOFError) as error:  # ssl.SSLError and TimeoutError are OSErrors
-            self._failed()
-            self._say(peer, address, f"expected a TLS handshake: {_reason(error)}")
+            text = f"expected a TLS handshake: {_reason(error)}"
+            self._failed(f"{peer[0]}:{peer[1]}", address, text)
+            self._say(peer, address, text)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         address = self._under_way.pop(task)

@@ -61,9 +61,9 @@ def write_where(path: Path) -> None:
 
 
 def made(env_id: str, error: Exception) -> Exception:
-    """`error`, which making an environment raised, as it is to be told: one of Gymnasium or of an
-    import stays the same however often it is tried."""
-    if isinstance(error, gymnasium.error.Error | ImportError):
+    """`error`, which making an environment raised, as it is to be told: one of Gymnasium, of an
+    import or of a wrong option stays the same however often it is tried."""
+    if isinstance(error, gymnasium.error.Error | ImportError | ValueError):
         return GameNotMade(f"--env {env_id}: {error}")
     return error
 

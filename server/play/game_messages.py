@@ -49,6 +49,8 @@ class GameOptions:
     seed: int | None = None
     """Episode i of all games together is reset with seed + i, whoever plays it; one in which a game
     has failed k times, with RESEED * k more."""
+    preprocess: str | None = None
+    """What is put around the environment: one of understudy_client.experts.PREPROCESSING."""
     expert: str | None = None
     """`module:function`, "none", or None for the environment's known expert."""
     weaken: float = 0.0

@@ -110,7 +110,7 @@ def _play(part: Part, orders: Orders, counts: SharedCounts, log: AnswerLog | Non
         orders.tell(CommandDone(part.client, "done"))
         return
     orders.alive(MAKE_S)
-    env, spec = _made(part.options.env)
+    env, spec = _made(part.options)
     try:
         orders.alive()
         _connect_and_play(part, orders, counts, log, env, spec)
@@ -126,13 +126,13 @@ def _play(part: Part, orders: Orders, counts: SharedCounts, log: AnswerLog | Non
     env.close()
 
 
-def _made(env_id: str) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
+def _made(options: GameOptions) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
     """The environment, and what it shows. Errors: GameNotMade for what cannot get better; those of
     its own."""
     try:
-        env = make(env_id)
+        env = make(options.env, options.preprocess)
     except Exception as error:
-        raise made(env_id, error) from error
+        raise made(options.env, error) from error
     try:
         return env, client_gym.spec_of(env)
     except (TypeError, ValueError) as error:

@@ -28,8 +28,8 @@ def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[GameEpisode
     _check_options(args)
     policy = PolicyFile.load(Path(args.policy))
     try:
-        env = make(args.env)
-    except (gymnasium.error.Error, ImportError) as error:
+        env = make(args.env, args.preprocess)
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
         raise PolicyError(f"--env {args.env}: {error}") from error
     try:
         _check_game(policy, env, args.policy)

@@ -19,7 +19,9 @@ class EvaluationPart:
     announced: int = 0
     """Episodes that its games announced, together."""
     missing: int = 0
-    """Of those, that games left without playing and nobody has taken on."""
+    """Of those, that games left without playing and nobody has taken on: they may come back."""
+    given_up: int = 0
+    """The same of games that said BYE."""
     limited: int = 0
     """Episodes that a limit has cut."""
     broken: int = 0
@@ -64,8 +66,8 @@ class EvaluationPart:
         reasons = []
         if self.limited:
             reasons.append(f"{self.limited} episodes cut by the limit")
-        if self.missing:
-            reasons.append(f"{self.missing} of {self.announced} announced episodes not played")
+        if missing := self.missing + self.given_up:
+            reasons.append(f"{missing} of {self.announced} announced episodes not played")
         if self.broken:
             reasons.append(f"{self.broken} games left in the middle of an episode")
         return ", ".join(reasons)
@@ -77,9 +79,12 @@ class EvaluationPart:
         self.missing -= taken_on
         self.announced += episodes - taken_on
 
-    def leave(self, unplayed: int) -> None:
+    def leave(self, unplayed: int, *, bye: bool) -> None:
         """A game has gone that had announced so many episodes more."""
-        self.missing += max(0, unplayed)
+        if bye:
+            self.given_up += max(0, unplayed)
+        else:
+            self.missing += max(0, unplayed)
 
     def add(self, episode: FinishedEpisode) -> bool:
         """Count an episode; whether it was played, to its end or to a limit."""

@@ -33,8 +33,8 @@ MOST = 100
 """Episodes of a role in an evaluation, at most, where games do not announce more."""
 
 RETURN_S = 15.0
-"""A game that left before it had played what it announced may come back in this time: it may have
-lost its connection, or had an episode cut."""
+"""A game that left without BYE before it had played what it announced may come back in this time:
+it may have lost its connection, or had an episode cut."""
 
 LINGER_S = 60.0
 """An evaluation whose games have played what they announced, and stay, is over after this time. It
@@ -171,7 +171,7 @@ class Evaluations:
         games play that stay is of the next one. `now`: seconds since 1970."""
         for game in self._games.values():
             if game.announced is not None:
-                self._parts[game.now.role].leave(game.announced - game.played)
+                self._parts[game.now.role].leave(game.announced - game.played, bye=True)
             game.announced, game.played, game.left = None, 0, 0
         self._open = False
         told = any(part.anything for part in self._parts.values())
@@ -237,7 +237,7 @@ class Evaluations:
             part = self._parts[game.now.role]
             self._changed = clock
             if game.announced is not None:
-                part.leave(game.announced - game.played)
+                part.leave(game.announced - game.played, bye=game.now.bye)
             else:
                 part.broken += game.left >= game.now.slots
 

@@ -41,7 +41,7 @@ class Screen:
         """`frames`: how many there will be. `lines`: gets plain lines, which then replace the table
         and go to no console."""
         self.console = console
-        self._print = lines or (lambda text: console.print(text, soft_wrap=True))
+        self._print = lines or (lambda text: console.print(Text(text), soft_wrap=True))
         self._line = self._hint = ""
         self.paused: Callable[[], bool] = lambda: False
         """Whether training is paused."""
@@ -54,7 +54,8 @@ class Screen:
         self._progress: Progress | None = None
         if frames is not None:
             self._progress = Progress(
-                TextColumn("frames"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("frames", markup=False), BarColumn(None),
+                MofNCompleteColumn(), TimeRemainingColumn(),
                 console=console,
             )  # fmt: skip
             self._task = self._progress.add_task("frames", total=frames)
@@ -118,7 +119,8 @@ class Screen:
         if self._hint:
             parts.append(Text(self._hint, style="dim"))
         note = f"{self._note}, training paused" if self.paused() else self._note
-        return Panel(Group(*parts), title=self._title, subtitle=note, padding=(0, 1))
+        # Text: rich takes a title that is a str for markup, whatever the console says.
+        return Panel(Group(*parts), title=Text(self._title), subtitle=Text(note), padding=(0, 1))
 
 
 def table(row: dict[str, float]) -> Table:

@@ -6,6 +6,7 @@
     GET  /api/state                the run and its newest numbers
     GET  /api/history?points=N     numbers over the whole run
     GET  /api/games  /api/games/ID connected games
+    GET  /api/errors               connections that ended in an error: which, whose, when
     GET  /metrics                  for Prometheus
     POST /api/control              a control (server.control.controller), with the token
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.control.mailbox import Mailbox, parse
 from server.monitor.prometheus import CONTENT_TYPE, exposition
 from server.monitor.status import Status
+from server.net.rate_limits import LogRateLimiter
 from server.web.auth import TokenAuth
 
 log = logging.getLogger("http")
@@ -116,6 +119,8 @@ def make_app(
     listens on loopback, and answers only requests for localhost: with another name that resolves to
     this machine, a page could read it through its visitor's browser (DNS rebinding)."""
 
+    quiet = LogRateLimiter(time.monotonic)
+
     async def state(_: Request) -> Response:
         return json_response(status().state() | {"controls": auth.enabled})
 
@@ -127,6 +132,9 @@ def make_app(
 
     async def games(_: Request) -> Response:
         return json_response(status().games)
+
+    async def errors(_: Request) -> Response:
+        return json_response(status().failures)
 
     async def game(request: Request) -> Response:
         session = request.path_params["session"]
@@ -144,7 +152,8 @@ def make_app(
         address = request.client.host if request.client else "unknown"
         denied = auth.check(request.headers.get("authorization"), address)
         if denied is not None:
-            log.warning("control from %s refused: %d", address, denied.status)
+            if (more := quiet.suffix(address)) is not None:
+                log.warning("control from %s refused: %d%s", address, denied.status, more)
             headers = denied.headers | {"connection": "close"}  # its body is not read
             return json_response({"error": denied.text}, denied.status, headers)
         try:
@@ -174,6 +183,7 @@ def make_app(
         Route("/api/state", state),
         Route("/api/history", history),
         Route("/api/games", games),
+        Route("/api/errors", errors),
         Route("/api/games/{session:int}", game),
         Route("/metrics", metrics),
         Route("/api/control", control, methods=["POST"]),

@@ -23,9 +23,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from server.monitor.metrics import SERIES
 from server.run.events import process_ids, read_events
 from tests.support.needs import needs
 from tests.support.processes import descendants, end
+from tests.support.running import RawClient, hello_fields
 from tests.support.tempest_client import TempestClient
 
 playwright = pytest.importorskip(
@@ -159,7 +161,7 @@ class Life:
         head = {"Authorization": f"Bearer {TOKEN}".encode().decode("latin-1")}
         asked = Request(self.url + "api/control", json.dumps(what).encode(), head)
         with urlopen(asked) as answer:
-            assert json.load(answer)["ok"]
+            assert "error" not in json.load(answer)
 
     def changes(self) -> list[dict[str, Any]]:
         file = self.run / "changes.jsonl"
@@ -414,6 +416,81 @@ def test_charts_draw_the_history(playing: Life, visit: Callable[..., Visit]) -> 
                     assert value == rows[moment][columns.index(key)], key
                     compared += 1
     assert compared > 200
+
+
+@pytest.mark.usefixtures("playing")
+def test_loss_chart_has_a_line_for_every_part(visit: Callable[..., Visit]) -> None:
+    page = visit().open()
+    page.wait_for_selector("#chart-loss")
+    spec = page.evaluate("document.querySelector('#chart-loss').chart.spec")
+    parts = [name for name in SERIES if name == "loss" or name.startswith("loss_")]
+    assert len(parts) > 3
+    assert [line["key"] for line in spec["lines"]] == parts
+    # One that there is none of yet.
+    new = page.evaluate(
+        """() => import("/static/specs.js").then(({ CHARTS, withParts }) => withParts(
+            CHARTS.learning.find(({ id }) => id === "loss"), ["loss", "lossy", "loss_new_part"]))"""
+    )
+    assert [(line["key"], line["name"]) for line in new["lines"]] == [
+        ("loss", "total"),
+        ("loss_new_part", "new part"),
+    ]
+    assert len({line["dash"] for line in new["lines"]}) == 2
+
+
+def test_errors_tile_leads_to_which_whose_and_when(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
+    """Names and messages of strangers are texts, whatever is in them."""
+    there = visit()
+    page = there.open()
+    port = int(playing.serve.find(r"listens on 127\.0\.0\.1:(\d+)"))
+    evil = "<img src=x onerror='document.title=`owned`'>"
+    for _ in range(2):
+        with RawClient(port) as rude:
+            rude.send([1, hello_fields(client=evil, game=evil)])
+            rude.refusal()
+    there.wait_text("#tiles [data-fact=Errors] dd", r"^\d+$")
+    page.click("#tiles [data-fact=Errors] a")
+    there.wait_text("#errors tbody", r"127\.0\.0\.1:\d+")
+    failure = playing.ask("api/errors")[0]
+    assert (failure["code"], failure["times"]) == ("spec_mismatch", 2)
+    assert failure["client"] == evil
+    row = there.text("#errors tbody tr")
+    for part in (evil, "spec_mismatch", failure["message"][:40]):
+        assert part in row
+    assert page.locator("#errors img").count() == 0
+    assert "owned" not in page.title()
+    page.wait_for_function(  # it scrolls there
+        "document.querySelector('#errors').getBoundingClientRect().top < innerHeight"
+    )
+
+
+def test_warning_stands_on_the_dashboard_with_its_cure_until_it_has_ended(
+    playing: Life, visit: Callable[..., Visit]
+) -> None:
+    there = visit()
+    page = there.open()
+    page.wait_for_selector("#warnings", state="hidden")
+    playing.control({"set": {"advantage.applies_to": ["td"], "advantage.signal": "reward"}})
+    there.wait_text("#warnings", "known to stop learning")
+    shown = there.text("#warnings li")
+    assert "Remove td from advantage.applies_to" in shown
+    assert "since" in shown
+    assert playing.ask("api/state")["row"]["warnings"] == 1
+    playing.control({"set": {"advantage.signal": "critic"}})
+    page.wait_for_selector("#warnings", state="hidden")
+
+
+def test_help_for_a_bad_student_is_on_the_dashboard(visit: Callable[..., Visit]) -> None:
+    there = visit(size=PHONE, scheme="dark")
+    page = there.open()
+    page.click("#learning a")
+    page.wait_for_selector("text=It learns nothing")
+    assert page.evaluate(NO_OVERFLOW) == [True, []]
+    seen, low = page.evaluate(LOW_CONTRAST)
+    assert seen > 50
+    assert low == []
 
 
 def test_score_and_level_of_older_clients_have_charts(browser: Any, tmp_path: Path) -> None:

@@ -13,28 +13,10 @@ import pytest
 import yaml
 
 from protocol.errors import CODES
-from server.monitor.metrics import HISTOGRAM, REGISTRY
-from server.monitor.prometheus import name_of
+from tests.support.exposed import exposed
 from tests.support.needs import needs
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
-OWN = {"healthy", "ready", "started_time", "run_info", "warning_holds"}
-"""Of server.monitor.prometheus, beside the metrics."""
-
-
-def exposed() -> dict[str, dict[str, set[str]]]:
-    """Metric to label to its values."""
-    found: dict[str, dict[str, set[str]]] = {name: {} for name in OWN}
-    for metric in REGISTRY:
-        name = name_of(metric)
-        labels = {metric.label.name: set(metric.label.values)} if metric.label else {}
-        if metric.kind == HISTOGRAM:
-            found |= {f"{name}_{part}": labels for part in ("sum", "count")}
-            found[f"{name}_bucket"] = {"le": set()}
-        else:
-            found[name] = labels
-    return {f"understudy_{name}": labels for name, labels in found.items()}
 
 
 def check(expression: str) -> int:

@@ -213,6 +213,48 @@ def test_full_disk_server_keeps_serving_and_logs_it_once() -> None:
     )
 
 
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.promise("disk-full", "refused-start")
+def test_full_disk_refuses_a_start_and_changes_nothing() -> None:
+    """With room for nothing, and with room for some of the files that it writes."""
+    in_a_full_disk(
+        """
+        sys.path[:0] = ["tests", "clients/python"]
+        from tests.support.photograph import differences, photograph
+        from tests.support.running import RawClient, Running
+
+        def give_back(pages):
+            file = DISK / "filler"
+            os.truncate(file, file.stat().st_size // 4096 * 4096 - 4096 * pages)
+
+        def refused():
+            with Running(DISK / "run", resume=True) as server:
+                try:
+                    server.until(lambda: server.supervisor.frames is not None, "it is loaded", 60)
+                except AssertionError:
+                    assert "No space left" in str(server.error), server.error
+                    server.error = None
+                    server.close(check=False)
+                    return True
+            return False
+
+        if __name__ == "__main__":
+            run = DISK / "run"
+            with Running(run) as server, RawClient(server.port, 60) as client:
+                client.welcome()
+                for seq in range(60):
+                    assert client.frame(seq)[0] == 12
+            fill()
+            before = photograph(run)
+            for pages in (0, 3):
+                give_back(pages)
+                assert refused()
+                assert differences(before, photograph(run)) == []
+        """,
+        size="4m",
+    )
+
+
 # Without a full disk.
 
 

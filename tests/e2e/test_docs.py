@@ -31,6 +31,7 @@ from protocol.actor import Actor
 from protocol.spaces import Discrete, GameSpec, Observation
 from scripts.generated_pages import GENERATED
 from server.cli import COMMANDS, main, parser_for
+from server.monitor.metrics import SERIES
 from tests.support.markdown import ROOT, blocks, broken_links, spans
 
 README = ROOT / "README.md"
@@ -198,6 +199,18 @@ def test_documented_settings_exist(document: Path) -> None:
         assert (
             variable in {setting.variable for setting in all_settings().values()} | lua_variables()
         )
+
+
+def test_help_for_a_bad_student_names_existing_numbers_and_settings() -> None:
+    """A name in it is a metric, a setting, or one of these."""
+    page = (ROOT / "docs/student-is-bad.md").read_text()
+    names = re.findall(r"`([a-z]+(?:[._][a-z_]+)+)", page)
+    other = {"per_actor", "metrics.jsonl"}
+    keys = all_settings()
+    assert len(names) > 50
+    for name in names:
+        setting = any(key == name or key.startswith(name + ".") for key in keys)
+        assert name in SERIES or setting or name in other, name
 
 
 @each_document

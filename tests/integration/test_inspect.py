@@ -15,6 +15,7 @@ from agent import checkpoint, journal
 from agent.journal import Journal, Position
 from agent.step import FINAL, STEP, StepBlock
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
+from protocol.spaces import GameSpec
 from server.cli import main
 from server.commands.inspect import look
 from tests.support.worlds import DQN, EXPERT, SPEC
@@ -55,11 +56,11 @@ EPISODES = [
 ]
 
 
-def make_run(folder: Path, *blocks: StepBlock) -> Path:
+def make_run(folder: Path, *blocks: StepBlock, spec: GameSpec = SPEC) -> Path:
     folder.mkdir()
     (folder / "run.json").write_text('{"launches": 1}')
-    (folder / "game.json").write_bytes(msgspec.json.encode(SPEC))
-    writer = Journal(folder / journal.FOLDER, SPEC, 1000, Position())
+    (folder / "game.json").write_bytes(msgspec.json.encode(spec))
+    writer = Journal(folder / journal.FOLDER, spec, 1000, Position())
     for each in blocks:
         writer.append(each)
     writer.close()
@@ -209,3 +210,19 @@ def test_inspect_refuses_other_folders_and_other_games(
     (run / "game.json").write_bytes(msgspec.json.encode(other))
     assert main(["inspect", str(run)]) == 2
     assert "holds rows of another game" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]", "[link=http://a.example]", ":smile:"])
+def test_inspect_shows_the_name_of_a_game_as_it_is(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A client chooses it. The folder's name and the damage come from outside, too."""
+    spec = msgspec.structs.replace(SPEC, game=name)
+    run = make_run(tmp_path / "run[red]", block(*EPISODES), spec=spec)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / checkpoint.file_name(5)).write_bytes(b"no checkpoint")
+    assert main(["inspect", str(run)]) == 1
+    said = capsys.readouterr().out
+    assert name in said
+    assert "run[red]" in "".join(said.split())
+    assert checkpoint.file_name(5) in said

@@ -177,6 +177,28 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     return printed
 
 
+@pytest.mark.parametrize("preprocess", [[], ["--preprocess", "atari"]])
+def test_ale_game_plays_by_its_name(serve: Any, capsys: Any, preprocess: list[str]) -> None:
+    if preprocess:
+        pytest.importorskip("cv2", reason="needs the extra atari")
+    port = serve(obey_the_expert).port
+    words = ["--env", "ALE/Pong-v5", "--frames", "12", "--connect", f"127.0.0.1:{port}"]
+    assert play.main(arguments(*words, *preprocess)) == 0
+    out, errors = capsys.readouterr()
+    assert errors == ""
+    assert "1 episodes: 12 frames, " in out
+
+
+def test_preprocessing_of_another_game_is_refused_once(serve: Any, capsys: Any) -> None:
+    port = serve(obey_the_expert).port
+    words = ["--env", "CartPole-v1", "--preprocess", "atari", "--clients", "2"]
+    assert play.main(arguments(*words, "--connect", f"127.0.0.1:{port}")) == 1
+    assert capsys.readouterr().err == (
+        "understudy play: --env CartPole-v1: the preprocessing atari is for the games of ALE, such "
+        "as ALE/Pong-v5; got CartPole-v1\n"
+    )
+
+
 def test_missing_server_is_reported_once_for_all_games() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

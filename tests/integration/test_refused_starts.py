@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ import torch
 from agent import checkpoint, demonstrations, journal, recording
 from agent.journal import Journal, Position
 from agent.step import StepBlock
-from config.load import ConfigError, Layer, Overrides, load
+from config.load import ConfigError, Layer, Overrides, config_of_run, load
 from config.models import Config
 from server import cli
+from server.commands import demo
 from server.ipc.messages import ProcessFailed
-from server.run.directory import RunDirectory
+from server.run.directory import RunDirectory, write_effective
+from server.supervisor.child import ChildDied
 from server.supervisor.session import running
+from server.supervisor.supervisor import Supervisor
 from server.trainer.checkpointer import spec_text
 from server.trainer.task import Task
 from tests.support.folders import begun
@@ -339,8 +343,9 @@ def test_resume_on_a_disk_that_fills_leaves_the_folder_byte_for_byte(
     assert code == 2
 
 
-def resumed(run: Path) -> Config:
-    return load(Overrides(resume=run, settings=Layer("test", {"run.dir": str(run)}))).config
+def resumed(run: Path, values: dict[str, Any] | None = None) -> Config:
+    layer = Layer("test", {"run.dir": str(run)} | (values or {}))
+    return load(Overrides(resume=run, settings=layer)).config
 
 
 def test_accepted_resume_changes_the_folder(run: Path) -> None:
@@ -352,6 +357,62 @@ def test_accepted_resume_changes_the_folder(run: Path) -> None:
         assert supervisor.frames == 100
     changed = {line.split()[0] for line in differences(before, photograph(run))}
     assert {"run.json", "understudy.log", "events.jsonl", "starts.jsonl"} <= changed
+
+
+def poll_for_ever(supervisor: Supervisor) -> None:
+    while True:
+        supervisor.poll()
+
+
+def test_resume_whose_trainer_dies_while_it_loads_changes_nothing(run: Path) -> None:
+    """Killed for want of memory, say: nothing was begun, so nothing is restored."""
+    before = photograph(run)
+    config = resumed(run, {"supervision.max_restarts": 0})
+    with running(config, Task(resume=True)) as supervisor:
+        os.kill(supervisor._processes.trainer.pid, signal.SIGKILL)
+        with pytest.raises(ChildDied, match="SIGKILL"):
+            poll_for_ever(supervisor)
+    assert differences(before, photograph(run)) == []
+
+
+def test_settings_spoilt_by_an_older_version_are_mended_as_the_message_says(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There a refused start had written them."""
+    write_effective(resumed(run, {"learner.hidden": [32]}), run)
+    before = photograph(run)
+    code, error = said_by(capsys, "serve", run, ())
+    assert code == 2
+    assert "resume with --learner.hidden '[8]'" in error
+    assert differences(before, photograph(run)) == []
+    with running(resumed(run, {"learner.hidden": [8]}), Task(resume=True)) as supervisor:
+        while supervisor.frames is None:
+            supervisor.poll()
+    assert config_of_run(run).learner.hidden == (8,)
+
+
+def test_checkpoint_of_an_older_version_tells_its_hidden_layers(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It does not have the settings of its network."""
+    rewritten(lambda state: state["learner"].pop("settings"))(run)
+    before = photograph(run)
+    code, error = said_by(capsys, "serve", run, ("--learner.hidden", "[32, 16]"))
+    assert code == 2
+    assert "learner.hidden is [32, 16], and was [8] there" in error
+    code, error = said_by(capsys, "serve", run, ("--learner.value", "c51"))
+    assert code == 2
+    assert "a network of another shape" in error
+    assert differences(before, photograph(run)) == []
+
+
+def test_controls_wait_until_the_start_is_accepted(run: Path) -> None:
+    """What they write would stay, and the start may still be refused."""
+    before = photograph(run)
+    with running(resumed(run), Task(resume=True)) as supervisor:
+        answer = supervisor.controller.handle({"set": {"expert.ratio": 0.2}}, "terminal")
+        assert "ask again when it runs" in str(answer)
+    assert differences(before, photograph(run)) == []
 
 
 def test_resume_that_is_stopped_while_it_loads_changes_nothing(run: Path) -> None:
@@ -478,6 +539,19 @@ def test_import_on_a_full_disk_leaves_the_folder_byte_for_byte(
     assert written
     assert differences(before, photograph(tmp_path)) == []
     assert "No space left" in capsys.readouterr().err
+
+
+def test_demo_whose_games_cannot_start_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cannot(*_: Any) -> Any:
+        raise demo.DemoError("game 0: no such package")
+
+    monkeypatch.setattr(demo, "_run", cannot)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["demo", "--port", "0", "--server.http_port", "none"]) == 1
+    assert photograph(tmp_path).keys() == {"."}
+    assert "no such package" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["demo", "record"])

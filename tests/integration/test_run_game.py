@@ -21,11 +21,7 @@ from tests.support.running import RawClient, Running, hello_fields
 from tests.support.tempest_client import TempestClient, framed, payload
 from tests.support.worlds import SPEC
 
-pytestmark = [
-    pytest.mark.usefixtures("no_leaks"),
-    pytest.mark.timeout(120),
-    pytest.mark.promise("run-game"),
-]
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 
 def refused(server: Running, **changes: Any) -> tuple[str, str, bool]:
@@ -35,6 +31,7 @@ def refused(server: Running, **changes: Any) -> tuple[str, str, bool]:
         return client.refusal()
 
 
+@pytest.mark.promise("run-game")
 def test_leftover_game_of_another_kind_cannot_claim_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with Running(run, run__game=SPEC.game) as server:
@@ -54,6 +51,7 @@ def test_leftover_game_of_another_kind_cannot_claim_the_run(tmp_path: Path) -> N
     assert game_of_run(run) == SPEC
 
 
+@pytest.mark.promise("run-game")
 def test_resumed_run_keeps_its_game_without_the_setting(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with Running(run) as server, RawClient(server.port).welcome() as client:
@@ -67,6 +65,7 @@ def test_resumed_run_keeps_its_game_without_the_setting(tmp_path: Path) -> None:
             assert client.frame(0)[0] == 12
 
 
+@pytest.mark.promise("run-game")
 def test_older_tempest_client_cannot_claim_the_run_of_another_game(tmp_path: Path) -> None:
     with Running(tmp_path / "run", run__game=SPEC.game, tempest__port=0) as server:
         port = server.supervisor.tempest_port

@@ -46,7 +46,7 @@ class FakeTransport(asyncio.Transport):
         self.sent = bytearray()
         self.reading = True
         self.half_closed = False
-        self.aborted = False
+        self.aborted = self.closed = False
         self.high = 0
 
     def write(self, data: Any) -> None:
@@ -61,6 +61,9 @@ class FakeTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted = True
+
+    def close(self) -> None:
+        self.closed = True
 
     def pause_reading(self) -> None:
         assert self.reading, "paused twice"
@@ -98,6 +101,13 @@ class FakeLog(ConnectionLog):
         self.held += 1
 
 
+class AtOnce:
+    """Newcomers are served at once."""
+
+    def add(self, work: Callable[[], None]) -> None:
+        work()
+
+
 class FakeGateway:
     """What a connection knows of its gateway. The clock stands still."""
 
@@ -110,6 +120,8 @@ class FakeGateway:
         self.gone: list[GameConnection] = []
         self.playing: list[GameConnection] = []
         self.plays = self.playing.append
+        self.told: list[GameConnection] = []
+        self.newcomers = AtOnce()
         self.turns = 0
         self.log = FakeLog(self.now)
         self.addresses = AddressLimits(None, self.now)
@@ -140,6 +152,9 @@ class FakeGateway:
 
     def schedule_turn(self) -> None:
         self.turns += 1
+
+    def ending(self, connection: GameConnection) -> None:
+        self.told.append(connection)
 
     def lost(self, connection: GameConnection) -> None:
         self.gone.append(connection)

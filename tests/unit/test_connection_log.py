@@ -18,8 +18,8 @@ def made() -> tuple[ConnectionLog, AddressLimits]:
 def test_failures_are_counted_and_logged_by_severity(caplog: pytest.LogCaptureFixture) -> None:
     log, _ = made()
     with caplog.at_level(logging.INFO):
-        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"), welcomed=True)
-        log.failed("10.0.0.1:6", "10.0.0.1", RemoteError("server_stopping", "bye"), welcomed=True)
+        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"), session=7)
+        log.failed("10.0.0.1:6", "10.0.0.1", RemoteError("server_stopping", "bye"), session=7)
     assert log.errors == {"bad_hello": 1, "server_stopping": 1}
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
     assert "10.0.0.1:5: " in caplog.text
@@ -32,7 +32,7 @@ def test_address_over_log_limit_is_counted_but_not_logged(
     monkeypatch.setattr(rate_limits, "LINES", 2)
     log, _ = made()
     for _ in range(5):
-        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"), welcomed=True)
+        log.failed("10.0.0.1:5", "10.0.0.1", RemoteError("bad_hello", "no slots"), session=7)
     assert log.errors == {"bad_hello": 5}
     assert len(caplog.records) == 2
 
@@ -47,16 +47,14 @@ def test_game_of_another_run_is_logged_in_growing_pauses(caplog: pytest.LogCaptu
             "10.0.0.1:5",
             "10.0.0.1",
             RemoteError("spec_mismatch", "the game is 'x'"),
-            welcomed=False,
+            session=0,
         )
         times += [now - 1000.0] * (len(caplog.records) - before)
         now += 0.5
     assert times == [0, 10, 30, 70, 150, 310, 630]
     assert log.errors == {"spec_mismatch": 2000}
     assert "(39 more times since the last line)" in caplog.records[2].getMessage()
-    log.failed(
-        "10.0.0.2:5", "10.0.0.2", RemoteError("spec_mismatch", "the game is 'x'"), welcomed=False
-    )
+    log.failed("10.0.0.2:5", "10.0.0.2", RemoteError("spec_mismatch", "the game is 'x'"), session=0)
     assert "10.0.0.2:5" in caplog.records[-1].getMessage(), "each address has its own"
     now += 10_000.0
     for _ in range(2):
@@ -64,7 +62,7 @@ def test_game_of_another_run_is_logged_in_growing_pauses(caplog: pytest.LogCaptu
             "10.0.0.1:5",
             "10.0.0.1",
             RemoteError("spec_mismatch", "the game is 'x'"),
-            welcomed=False,
+            session=0,
         )
         now += 11.0
     assert len(caplog.records) == 10, "it had been gone: the pauses begin anew"
@@ -75,17 +73,17 @@ def test_errors_before_welcome_count_against_their_address() -> None:
     fault = RemoteError("message_malformed", "no msgpack")
     for _ in range(FAILED):
         assert not addresses.failed.wait_s("10.0.0.1")
-        log.failed("10.0.0.1:5", "10.0.0.1", fault, welcomed=True)
+        log.failed("10.0.0.1:5", "10.0.0.1", fault, session=7)
         log.failed(
             "10.0.0.1:5",
             "10.0.0.1",
             RemoteError("handshake_timeout", "", retry=True),
-            welcomed=False,
+            session=0,
         )
         assert not addresses.failed.wait_s("10.0.0.1"), (
             "a game that played, and no fault of its own"
         )
-        log.failed("10.0.0.1:5", "10.0.0.1", fault, welcomed=False)
+        log.failed("10.0.0.1:5", "10.0.0.1", fault, session=0)
     assert addresses.failed.wait_s("10.0.0.1")
     assert not addresses.failed.wait_s("10.0.0.2")
 

@@ -259,6 +259,15 @@ def test_game_that_leaves_before_it_has_played_what_it_announced_makes_it_partia
     assert "nothing goes by it: 1 of 20 announced episodes not played; cut at 7.0" in found.text()
 
 
+def test_game_that_leaves_with_bye_is_not_waited_for() -> None:
+    gateways = Gateways()
+    a = gateways.come(5)
+    gateways.games[0][a] = replace(gateways.games[0][a], bye=True)
+    assert gateways.report(*ended(a, 1.0)) == []
+    (found,) = gateways.go(a, *ended(a, 2.0))
+    assert (found.returns, found.why) == ((1.0, 2.0), "3 of 5 announced episodes not played")
+
+
 def test_game_that_comes_back_completes_what_it_announced() -> None:
     gateways = Gateways()
     a = gateways.come(5)

@@ -24,7 +24,7 @@ from server.gateway.frame_loop import FrameLoop
 from server.gateway.tempest import OlderClients, TempestConnection, replies
 from server.gateway.tempest_expert import recommend
 from server.net.rate_limits import AddressLimits
-from tests.support.connection import FakeTransport
+from tests.support.connection import AtOnce, FakeTransport
 from tests.support.tempest_client import framed, old_payload, payload
 from tests.support.worlds import DQN, EXPERT, FixedPolicy, ListSink
 
@@ -58,6 +58,7 @@ class FakeGateway:
         self.policy = FixedPolicy(BY_NETWORK)
         self.params = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
         self.log = ConnectionLog(AddressLimits(None, self.now), None)
+        self.newcomers = AtOnce()
         self.older = OlderClients(self.log)
         self.saves = 0
         self.run_frames = 0
@@ -75,6 +76,8 @@ class FakeGateway:
         self._todo.append(what)
 
     def opened(self, connection: GameConnection) -> None: ...
+
+    def ending(self, connection: GameConnection) -> None: ...
 
     crowded = False
     elsewhere = "port 7777 (server.port)"

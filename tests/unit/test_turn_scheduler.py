@@ -113,6 +113,20 @@ def test_schedule_several_times_runs_one_turn() -> None:
     assert world.frames.turns == 2
 
 
+def test_turn_that_is_run_now_is_not_run_again() -> None:
+    world = SchedulerWithFakes().opened()
+    world.scheduler.run_now()
+    assert world.frames.turns == 0, "none was scheduled"
+    world.scheduler.schedule()
+    world.scheduler.run_now()
+    assert world.frames.turns == 1
+    world.loop.iterate()
+    assert world.frames.turns == 1
+    world.scheduler.schedule()
+    world.loop.iterate()
+    assert world.frames.turns == 2
+
+
 def test_schedule_without_game_runs_nothing() -> None:
     world = SchedulerWithFakes()
     assert not world.scheduler.full

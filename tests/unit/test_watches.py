@@ -3,30 +3,72 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from config.models import AdvantageConfig
-from server.monitor.watches import CONFIG_IDS, JUMP_S, ClockWatch, SampleWatch, config_findings
+from agent.advantage import advantage_weights
+from config.models import AdvantageConfig, Config, RewardConfig
+from server.monitor.watches import (
+    CONFIG_IDS,
+    ENOUGH,
+    FEW,
+    JUMP_S,
+    ClockWatch,
+    SampleWatch,
+    config_findings,
+)
+from tests.support.worlds import SPEC
 
 
 def test_small_sample_is_found_until_recovery() -> None:
     watch = SampleWatch()
     found = [
         len(watch.look({"weight_ess_dqn": share, "weight_ess_expert": 0.9}))
-        for share in (0.5, 0.1, 0.09, 0.12, math.nan, 0.09, 0.15, 0.151, 0.12, 0.01)
+        for share in (0.5, 0.03, 0.029, 0.033, math.nan, 0.02, 0.035, 0.036, 0.033, 0.01)
     ]
     assert found == [0, 0, 1, 1, 1, 1, 1, 0, 0, 1]
 
 
 def test_small_sample_is_found_per_actor() -> None:
     watch = SampleWatch()
-    (first,) = watch.look({"weight_ess_dqn": 0.057, "weight_ess_expert": 0.5})
+    (first,) = watch.look({"weight_ess_dqn": 0.017, "weight_ess_expert": 0.5})
     assert first.id == "few_rows_dqn"
-    assert "the effective sample size of dqn is 5.7% of its rows" in first.text
+    assert "the effective sample size of dqn is 1.7% of its rows" in first.text
     assert "lower advantage.beta" in first.cure
-    both = watch.look({"weight_ess_dqn": 0.05, "weight_ess_expert": 0.099})
+    both = watch.look({"weight_ess_dqn": 0.02, "weight_ess_expert": 0.029})
     assert [each.id for each in both] == ["few_rows_dqn", "few_rows_expert"]
-    assert "of expert is 9.9%" in both[1].text
+    assert "of expert is 2.9%" in both[1].text
+
+
+def _smallest_share(settings: AdvantageConfig) -> float:
+    """Of the rows of an actor, with the signals that make it as small as can be and others."""
+    n, draw = 20_000, np.random.default_rng(1)
+    signals = [
+        draw.normal(size=n),
+        draw.exponential(size=n),
+        draw.pareto(1.1, n),
+        draw.lognormal(0, 3, n),
+    ]
+    # One value, and another one that few rows have: nothing is more unequal.
+    signals += [np.arange(n) < n * share for share in np.geomspace(1e-3, 0.3, 60)]
+    shares = []
+    for signal in signals:
+        w = advantage_weights(
+            torch.tensor(signal),
+            None,
+            beta=settings.beta,
+            clip=settings.clip,
+            weight_min=settings.weight_min,
+            weight_max=settings.weight_max,
+        ).double()
+        shares.append(float(w.sum() ** 2 / (n * (w * w).sum())))
+    return min(shares)
+
+
+def test_default_weights_cannot_warn_of_themselves_whatever_they_weigh() -> None:
+    assert ENOUGH < _smallest_share(AdvantageConfig()) < 0.04
+    assert _smallest_share(AdvantageConfig(beta=5, clip=10, weight_max=1e6)) < FEW
 
 
 def test_small_sample_watch_without_metrics_finds_nothing() -> None:
@@ -49,11 +91,20 @@ def test_small_sample_watch_without_metrics_finds_nothing() -> None:
 def test_config_findings_for_reward_weights_on_td_loss(
     settings: dict[str, Any], warned: bool
 ) -> None:
-    found = config_findings(AdvantageConfig(**settings))
-    assert {each.id for each in found} == (CONFIG_IDS if warned else set())
+    found = config_findings(Config(advantage=AdvantageConfig(**settings)), None)
+    assert [each.id for each in found] == ["weights_on_td"] * warned
     for each in found:
         assert "known to stop learning" in each.text
         assert settings["signal"] in each.text
+
+
+def test_config_findings_name_reward_weights_that_the_game_lacks() -> None:
+    config = Config(reward=RewardConfig(weights={"gold": 1.0, SPEC.rewards[0]: 2.0}))
+    assert config_findings(config, None) == []
+    (found,) = config_findings(config, SPEC)
+    assert found.id in CONFIG_IDS
+    assert "gold" in found.text
+    assert SPEC.rewards[0] in found.cure
 
 
 def test_clock_jump_is_found_once_per_jump() -> None:

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import gymnasium
 import numpy as np
 
+from understudy_client import atari
 from understudy_client.gym import Expert
 
 EXPERTS = {
@@ -27,10 +28,21 @@ EXPERTS = {
 """The known expert of each environment, as `module:function`."""
 
 
-def make(env_id: str) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make`, which also knows the environments of this package by their bare names."""
+PREPROCESSING = ("atari",)
+"""What `make` can put around an environment."""
+
+
+def make(env_id: str, preprocess: str | None = None) -> gymnasium.Env[Any, Any]:
+    """`gymnasium.make`, which also knows the environments of this package by their bare names, and
+    those of ALE. `preprocess`: one of PREPROCESSING. Errors: ValueError; those of Gymnasium."""
+    if preprocess is not None:
+        if preprocess not in PREPROCESSING:
+            raise ValueError(f"preprocess: expected {PREPROCESSING[0]}, got {preprocess!r}")
+        return atari.preprocessed(env_id)
     if env_id in EXPERTS:
         importlib.import_module(EXPERTS[env_id].partition(":")[0])
+    if env_id.startswith(atari.NAMESPACE):
+        atari.register()
     return gymnasium.make(env_id)
 
 

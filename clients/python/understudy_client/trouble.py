@@ -10,6 +10,7 @@ import logging
 import time
 
 from understudy_client.errors import ConnectionLost, ServerError
+from understudy_client.wire import EPISODE_LIMIT
 
 log = logging.getLogger("understudy_client")
 
@@ -32,6 +33,9 @@ class Trouble:
 
     def lost(self, error: ConnectionLost | ServerError) -> None:
         """A connection that stood is lost."""
+        if isinstance(error, ServerError) and error.code == EPISODE_LIMIT:
+            log.info("%s", error)  # no trouble: an episode of evaluation was too long
+            return
         self._warn(f"connection lost: {error}; trying to connect again", LOST_EVERY_S)
 
     def failed(self, error: ConnectionLost | ServerError) -> None:

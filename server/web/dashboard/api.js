@@ -34,6 +34,7 @@ async function answerOf(response) {
 const get = async (path) => answerOf(await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) }));
 
 export const state = () => get("/api/state");
+export const errors = () => get("/api/errors");
 export const games = () => get("/api/games");
 export const history = (points) => get(`/api/history?points=${points}`);
 

@@ -4,9 +4,9 @@ import * as api from "/static/api.js";
 import { Chart } from "/static/charts.js";
 import { Controls } from "/static/controls.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
-import { showWarnings } from "/static/trouble.js";
+import { showErrors, showWarnings } from "/static/trouble.js";
 import { evaluated, History, isChange } from "/static/series.js";
-import { CHARTS, EVALUATION, PAUSED } from "/static/specs.js";
+import { CHARTS, EVALUATION, PAUSED, withParts } from "/static/specs.js";
 import { clock, count, duration, element, number, there, when, written } from "/static/text.js";
 
 const EVERY_MS = 1000;
@@ -29,6 +29,7 @@ const page = {
   rates: new Rates(),
   charts: [],
   game: null,
+  errorsShown: 0,
 };
 
 const controls = new Controls(() => {
@@ -36,13 +37,14 @@ const controls = new Controls(() => {
   return refresh();
 });
 
-/** Charts that are not there yet; optional ones come when one of their lines has a number. */
+/** Charts that are not there yet; optional ones come when one of their lines has a number, those of
+ * parts when it is known which there are. */
 function buildCharts() {
   for (const place of document.querySelectorAll("[data-charts]")) {
     for (const spec of CHARTS[place.dataset.charts]) {
-      const wanted = !spec.optional || spec.lines.some(({ key }) => there(page.state?.last[key]));
-      if (!wanted || page.charts.some((chart) => chart.spec === spec)) continue;
-      const chart = new Chart(spec);
+      const wanted = spec.optional ? spec.lines.some(({ key }) => there(page.state?.last[key])) : !spec.parts || page.state;
+      if (!wanted || page.charts.some((chart) => chart.spec.id === spec.id)) continue;
+      const chart = new Chart(withParts(spec, Object.keys(page.state?.row ?? {})));
       page.charts.push(chart);
       place.append(chart.figure);
     }
@@ -55,6 +57,10 @@ async function refresh() {
     const known = page.history?.starts.some(({ launch }) => launch === page.state?.run.launch);
     const old = Date.now() - page.historyAsked > (known ? HISTORY_EVERY_MS : START_EVERY_MS);
     const [state, games, history] = await Promise.all([api.state(), api.games(), old ? api.history(POINTS) : null]);
+    if (state.row.errors && state.row.errors !== page.errorsShown) {
+      showErrors(by("errors"), await api.errors());
+      page.errorsShown = state.row.errors;
+    }
     page.state = state;
     page.games = games;
     page.heard = Date.now() / 1000;
@@ -149,7 +155,7 @@ function showTiles(row) {
     Games: count(row.slots),
     "Evaluation, dqn": number(row.eval_return_mean),
     "Evaluation, expert": number(row.expert_return_mean),
-    Errors: count(row.errors),
+    Errors: [count(row.errors), row.errors ? "/#errors" : null],
   });
 }
 

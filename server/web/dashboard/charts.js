@@ -7,7 +7,7 @@ import uPlot from "/static/vendor/uplot/uPlot.esm.js";
 import { extent, scale } from "/static/series.js";
 import { clock, count, duration, element, number, there, when } from "/static/text.js";
 
-const DASHES = [[], [9, 3], [2, 3]];
+const DASHES = [[], [9, 3], [2, 3], [9, 3, 2, 3]];
 const STEPS_S = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800];
 const STEPS = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 const LINE_PX = 13;

@@ -212,14 +212,17 @@ export class GamePage {
   }
 }
 
-/** Bring a list of facts up to date. */
+/** Bring a list of facts up to date. A fact is a text, or a text and where its link leads. */
 export function fillFacts(list, facts) {
-  for (const [name, text] of Object.entries(facts)) {
+  for (const [name, value] of Object.entries(facts)) {
+    const [text, href] = [value].flat();
     let fact = list.querySelector(`[data-fact="${name}"]`);
     if (!fact) {
       fact = element("div", { "data-fact": name }, element("dt", {}, name), element("dd"));
       list.append(fact);
     }
-    if (fact.lastChild.textContent !== text) fact.lastChild.textContent = text;
+    const place = fact.lastChild;
+    if (place.textContent === text && (place.querySelector("a")?.getAttribute("href") ?? null) === (href ?? null)) continue;
+    place.replaceChildren(href ? element("a", { href }, text) : text);
   }
 }

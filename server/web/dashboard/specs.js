@@ -22,6 +22,29 @@ const NO_FRAMES = "No frames yet.";
 const NO_UPDATES = "No updates yet: the replay is filling up.";
 export const PAUSED = "Training is paused.";
 
+const PARTS = {
+  loss: { name: "total", color: "third", dash: 0 },
+  loss_td: { name: "TD", color: "dqn", dash: 1 },
+  loss_continuous: { name: "continuous", short: "cont.", color: "fourth", dash: 3 },
+  loss_imitation: { name: "imitation", color: "expert", dash: 2 },
+};
+const COLORS = ["dqn", "expert", "fourth", "third"];
+
+/** A chart as it is drawn of these metrics: one of `parts` has a line for the metric of that name and
+ * one for each that begins with it, so that none is left out that the server comes to have. */
+export function withParts(spec, metrics) {
+  if (!spec.parts) return spec;
+  const keys = metrics.filter((key) => key === spec.parts || key.startsWith(`${spec.parts}_`));
+  const line = (key, at) => ({
+    key,
+    name: key.slice(spec.parts.length + 1).replaceAll("_", " "),
+    color: COLORS[at % COLORS.length],
+    dash: at % COLORS.length,
+    ...PARTS[key],
+  });
+  return { ...spec, lines: keys.map(line) };
+}
+
 export const EVALUATION = {
   id: "evaluation",
   title: "Evaluation",
@@ -50,11 +73,8 @@ export const CHARTS = {
       learnt: true,
       empty: NO_UPDATES,
       zero: true,
-      lines: [
-        { key: "loss", name: "total", color: "third" },
-        { key: "loss_td", name: "TD", color: "dqn" },
-        { key: "loss_imitation", name: "imitation", color: "expert" },
-      ],
+      parts: "loss",
+      lines: [],
     },
     game("score", "Game score"),
     game("level", "Game level"),
