@@ -79,6 +79,7 @@ def _of_run(
         evaluating=watch.games([*connections, *cast(Any, loop.leaving)], loop.table),
         run_frames=run.frames,
         expert_failures=run.expert_failures,
+        findings=[*report.findings, *(loop.expert.take_findings() if loop.expert else [])],
         sessions=[each.number for each in playing],
         played=_played(loop, playing),
         turn_buckets=times.buckets,

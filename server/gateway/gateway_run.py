@@ -32,9 +32,6 @@ class GatewayRun:
     ) -> None:
         """`index`: which gateway this is; `acting_params`: how frames are played now."""
         self.spec = spec = message.spec
-        unknown = config.reward.weights.keys() - set(spec.rewards)
-        if unknown:
-            log.warning("reward.weights names %s, which the game does not send", sorted(unknown))
         self._rings = [
             StepRing.attach(name, spec, config.server.ring_steps) for name in message.rings
         ]

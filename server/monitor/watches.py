@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 
 from agent.finding import Finding
-from config.models import AdvantageConfig
+from config.models import Config
 from protocol.actor import ACTORS, NAMES
+from protocol.spaces import GameSpec
 
 FEW = 0.03
 """Below this effective sample size (a share of rows), a few rows dominate training: less than the
@@ -72,24 +73,35 @@ class SampleWatch:
         ]
 
 
-CONFIG_IDS = frozenset({"weights_on_td"})
+CONFIG_IDS = frozenset({"weights_on_td", "reward_weights"})
 """Of all that `config_findings` may find."""
 
 
-def config_findings(advantage: AdvantageConfig) -> list[Finding]:
-    """What is known to go wrong with these settings."""
+def config_findings(config: Config, spec: GameSpec | None) -> list[Finding]:
+    """What is known to go wrong with these settings, and what the game does not fit. `spec`: None
+    while the run has no game."""
+    found, advantage = [], config.advantage
     if (
-        "td" not in advantage.applies_to
-        or advantage.mode == "off"
-        or advantage.signal not in ("reward", "return")
+        "td" in advantage.applies_to
+        and advantage.mode != "off"
+        and advantage.signal in ("reward", "return")
     ):
-        return []
-    return [
-        Finding(
-            "weights_on_td",
-            f"advantage.applies_to has td, and advantage.signal is {advantage.signal}: reward "
-            "weights on the TD loss are known to stop learning, because the error of a value does "
-            "not depend on the reward",
-            "remove td from advantage.applies_to, or set advantage.mode to off",
+        found.append(
+            Finding(
+                "weights_on_td",
+                f"advantage.applies_to has td, and advantage.signal is {advantage.signal}: reward "
+                "weights on the TD loss are known to stop learning, because the error of a value "
+                "does not depend on the reward",
+                "remove td from advantage.applies_to, or set advantage.mode to off",
+            )
         )
-    ]
+    unknown = config.reward.weights.keys() - set(spec.rewards) if spec else set()
+    if spec and unknown:
+        found.append(
+            Finding(
+                "reward_weights",
+                f"reward.weights names {', '.join(sorted(unknown))}, which the game does not send",
+                f"name what it sends: {', '.join(spec.rewards)}",
+            )
+        )
+    return found

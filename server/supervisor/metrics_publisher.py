@@ -117,10 +117,11 @@ class MetricsPublisher:
                 self._tensorboard.add(row)
 
     def _look(self) -> None:
-        """Note what holds by the clock and the configuration."""
-        note, config = self._status.warnings.note, self._status.status.config
+        """Note what holds by the disk, the clock and the configuration."""
+        note, status = self._status.warnings.note, self._status.status
+        note(*self._writes.findings)
         note(*self._clock.look(time.time(), time.monotonic()))
-        unwise = config_findings(config.advantage)
+        unwise = config_findings(status.config, status.spec)
         note(*unwise)
         self._status.warnings.over(*(CONFIG_IDS - {found.id for found in unwise}))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.finding import Finding
 from agent.journal import Stored
 from agent.learner import Learner
 from agent.recorder import Recorder
@@ -116,6 +117,11 @@ class Ingest:
     def unkept(self) -> int:
         """Rows that could not be written, where they are kept."""
         return self._journal_writer.unkept if self._journal_writer else 0
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is worth a warning."""
+        return self._journal_writer.findings if self._journal_writer else []
 
     @property
     def ring_fill(self) -> float:

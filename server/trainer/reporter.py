@@ -87,12 +87,12 @@ class Reporter:
         self._heads.rolled_back()
 
     def _look(self, config: Config, metrics: dict[str, float]) -> list[Finding]:
-        """Values that drift, and heads that are dead."""
+        """Values that drift, heads that are dead, rows that cannot be kept."""
         learner = self._learner
         found = self._values.look(learner.updates, metrics["q_max"], self._bound(config))
         if not math.isnan(metrics["q_max"]):
             self._heads.look(learner.updates, learner.heads())
-        return [*found, *self._heads.found]
+        return [*found, *self._heads.found, *self._ingest.findings]
 
     def _bound(self, config: Config) -> float:
         return value_bound(self._ingest.rewards.largest, config.learner, config.imitation)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agent.advantage import advantage_weights
-from config.models import AdvantageConfig
+from config.models import AdvantageConfig, Config, RewardConfig
 from server.monitor.watches import (
     CONFIG_IDS,
     ENOUGH,
@@ -18,6 +18,7 @@ from server.monitor.watches import (
     SampleWatch,
     config_findings,
 )
+from tests.support.worlds import SPEC
 
 
 def test_small_sample_is_found_until_recovery() -> None:
@@ -90,11 +91,20 @@ def test_small_sample_watch_without_metrics_finds_nothing() -> None:
 def test_config_findings_for_reward_weights_on_td_loss(
     settings: dict[str, Any], warned: bool
 ) -> None:
-    found = config_findings(AdvantageConfig(**settings))
-    assert {each.id for each in found} == (CONFIG_IDS if warned else set())
+    found = config_findings(Config(advantage=AdvantageConfig(**settings)), None)
+    assert [each.id for each in found] == ["weights_on_td"] * warned
     for each in found:
         assert "known to stop learning" in each.text
         assert settings["signal"] in each.text
+
+
+def test_config_findings_name_reward_weights_that_the_game_lacks() -> None:
+    config = Config(reward=RewardConfig(weights={"gold": 1.0, SPEC.rewards[0]: 2.0}))
+    assert config_findings(config, None) == []
+    (found,) = config_findings(config, SPEC)
+    assert found.id in CONFIG_IDS
+    assert "gold" in found.text
+    assert SPEC.rewards[0] in found.cure
 
 
 def test_clock_jump_is_found_once_per_jump() -> None:
