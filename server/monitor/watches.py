@@ -90,8 +90,8 @@ def _behind(row: Mapping[str, float], trainer: TrainerConfig) -> Finding:
         BEHIND,
         text,
         f"lower trainer.replay_ratio{kept}, make learner.hidden or learner.batch_size smaller, "
-        f"give the trainer more trainer.threads or a GPU{wait}; or leave it, and each frame is learnt "
-        "from less often than configured",
+        f"give the trainer more trainer.threads or a GPU{wait}; or leave it, and each frame is "
+        "learnt from less often than configured",
     )
 
 
