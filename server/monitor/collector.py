@@ -142,6 +142,7 @@ class MetricsCollector:
             "game_level_mean": _mean(level for _, level in self._games_of_late),
             "game_level_peak": _most(r.game.level_peak for r in counted),
             "replies_misread": float(sum(r.misreads for r in counted)),
+            "games_held": max((r.held for r in reports), default=0.0),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),

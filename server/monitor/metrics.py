@@ -121,6 +121,13 @@ REGISTRY: tuple[Metric, ...] = (
         "times that an older client for Tempest was found to read replies of another length than "
         "it is sent (tempest.reply_bytes)",
     ),
+    Metric(
+        "games_held",
+        "fraction",
+        GAUGE,
+        "share of the time in which games in lock step waited for training, in the gateway where "
+        "it was largest; high where games play faster than is learnt from them",
+    ),
     Metric("policy_version", "", GAUGE, "version of the weights that the gateways act with"),
     Metric(
         "expert_ratio", "fraction", GAUGE, "share of frames for the expert, where it recommends"
@@ -180,7 +187,8 @@ REGISTRY: tuple[Metric, ...] = (
         "updates_due",
         "",
         GAUGE,
-        "optimizer steps that the replay ratio allows and that are to come",
+        "optimizer steps by which training is behind: the replay ratio makes them due for the "
+        "frames answered so far, and they are to come",
     ),
     Metric("buffer_total", "steps", GAUGE, "steps in the replay"),
     Metric("buffer", "steps", GAUGE, "steps in the replay, by actor", ACTOR),
