@@ -58,19 +58,21 @@ def check_frames(
     rewards = np.frombuffer(frames.rewards, "<f4")
     good = np.abs(rewards) <= MAX_VALUE  # false for NaN
     if not good.all():
-        raise _not_finite(float(rewards[~good][0]))
+        first_bad = int(np.argmin(good))
+        slot = first_bad // len(spec.rewards)
+        raise _not_finite(float(rewards[first_bad])).in_slot(slot, slots)
     if frames.statuses.nbytes != slots:
         raise RemoteError(
             "unknown_status", f"expected {slots} statuses, got {frames.statuses.nbytes}"
         )
     statuses = np.frombuffer(frames.statuses, np.uint8)
     if statuses.max() > TRUNCATED:
-        raise _wrong_status(int(statuses.max()))
+        raise _wrong_status(int(statuses.max())).in_slot(int(np.argmax(statuses)), slots)
     running: npt.NDArray[np.bool_] = statuses == RUNNING
     recommended = np.zeros(slots, np.bool_)
     if frames.experts is not None:
         rows = _rows(frames.experts, slots, spec)
-        spec.check_action_rows(rows)
+        _check_rows(rows, np.arange(slots), slots, spec)
         recommended = ~np.isnan(rows[:, 0])
     if frames.took is not None:
         _check_took(frames.took, spec, first)
@@ -84,15 +86,35 @@ def _check_took(took: tuple[memoryview, memoryview], spec: GameSpec, first: byte
         raise RemoteError("unknown_actor", f"expected {slots} actors, got {len(actors)}")
     given = actors != 0
     for actor in np.unique(actors[given]):
-        parse_actor(int(actor))
-    if (given & (np.frombuffer(first, np.uint8) != 0)).any():
-        raise _took_too_early("a slot")
+        try:
+            parse_actor(int(actor))
+        except RemoteError as error:
+            raise error.in_slot(int(np.argmax(actors == actor)), slots) from None
+    early = given & (np.frombuffer(first, np.uint8) != 0)
+    if early.any():
+        raise _took_too_early(f"slot {int(np.argmax(early))}")
     if np.isnan(rows[given]).any():
+        bad = given & np.isnan(rows).any(axis=1)
         raise RemoteError(
             "action_out_of_range",
             "expected an action in `took` for every slot whose actor is not 0, got NaN",
-        )
-    spec.check_action_rows(rows[given])
+        ).in_slot(int(np.argmax(bad)), slots)
+    _check_rows(rows[given], np.flatnonzero(given), slots, spec)
+
+
+def _check_rows(
+    rows: npt.NDArray[np.float32], of: npt.NDArray[np.intp], slots: int, spec: GameSpec
+) -> None:
+    """Action rows `of` these slots. Errors: RemoteError, naming the slot."""
+    try:
+        spec.check_action_rows(rows)
+    except RemoteError:
+        for row, slot in zip(rows, of.tolist(), strict=True):
+            try:
+                spec.check_action_rows(row[None])
+            except RemoteError as error:
+                raise error.in_slot(slot, slots) from None
+        raise
 
 
 def _rows(data: memoryview, slots: int, spec: GameSpec) -> npt.NDArray[np.float32]:

@@ -39,6 +39,12 @@ class RemoteError(ProtocolError):
         self.message = message
         self.retry = retry
 
+    def in_slot(self, slot: int, slots: int) -> RemoteError:
+        """The same error of this slot, which the message names where a connection has several."""
+        if slots == 1 or self.message.startswith("slot "):
+            return self
+        return RemoteError(self.code, f"slot {slot}: {self.message}", retry=self.retry)
+
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
 

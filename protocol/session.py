@@ -318,7 +318,10 @@ class ServerSession:
         assert spec is not None
         assert hello is not None
         first = bool(self.first[slot])
-        check_frame(frame, spec, first=first)
+        try:
+            check_frame(frame, spec, first=first)
+        except RemoteError as error:
+            raise error.in_slot(slot, len(self.awaiting)) from None
         if hello.role == "eval_expert" and not self._advised:
             self._expect_advice(slot, first, frame.status == RUNNING, frame.expert is not None)
         self.next_seq[slot] = frame.seq + 1

@@ -30,7 +30,7 @@ PACKAGES = ("protocol", "config", "agent", "server", "lab")
 # Commands.
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Run a server": ("serve", "set", "control", "inspect", "config", "doctor"),
+    "Run a server": ("serve", "set", "control", "runs", "inspect", "compare", "config", "doctor"),
     "Play games": ("play", "demo", "demo-mame"),
     "Demonstrations and exported policies": ("record", "import", "pretrain", "export"),
     "Test and measure": ("conformance", "audit", "chaos", "fuzz", "soak", "bench", "study"),
@@ -63,6 +63,18 @@ understudy control --run runs/first games start_level=3
     "inspect": """\
 # What a run holds, and whether all checksums are right.
 understudy inspect runs/first
+""",
+    "runs": """\
+# The runs in runs/, those with the newest numbers first.
+understudy runs
+# The same of other folders, for a program.
+understudy runs /var/lib/understudy --json
+""",
+    "compare": """\
+# Two runs side by side: evaluations and training returns by frames, and the settings that differ.
+understudy compare runs/first runs/second
+# Other numbers: any metric.
+understudy compare runs/first runs/second --curve loss --curve td_err_mean_dqn
 """,
     "config": """\
 # Every setting, its value and its source.

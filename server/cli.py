@@ -27,6 +27,11 @@ COMMANDS = {
         "learn from a run's demonstrations before any game connects",
     ),
     "inspect": ("server.commands.inspect", "show what a run's folder holds, and check all of it"),
+    "runs": ("server.commands.runs", "list runs: game, frames, best evaluation, size, state"),
+    "compare": (
+        "server.commands.compare",
+        "put the curves of runs, and the settings that differ, side by side",
+    ),
     "export": ("server.commands.export", "write a run's network as an ONNX file"),
     "demo": ("server.commands.demo", "LunarLander from start to finish: play, train, evaluate"),
     "demo-mame": ("server.commands.demo_mame", "Breakout or Pong in MAME from start to finish"),

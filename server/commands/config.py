@@ -30,5 +30,5 @@ def main(args: argparse.Namespace) -> int:
     elif args.toml:
         print(show.toml(loaded), end="")
     else:
-        show.table(loaded, terminal())
+        show.table(loaded, terminal(wide=True))
     return 0

@@ -29,6 +29,7 @@ from protocol.actor import ACTORS, NAMES
 from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
 from server.run.directory import RunDirectory, game_of
+from server.run.overview import size_of, size_text
 from server.terminal import terminal
 
 MIXED = "mixed"
@@ -62,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     if not RunDirectory.exists(args.run):
-        raise ConfigError(f"expected the folder of a run, got {args.run}; `ls runs` shows some")
+        raise ConfigError(
+            f"expected the folder of a run, got {args.run}; `understudy runs` lists those in runs/"
+        )
     spec = game_of(args.run)
     try:
         contents = look(args.run / journal.FOLDER, spec) if spec else None
@@ -85,7 +88,7 @@ def look(folder: Path, spec: GameSpec) -> Contents:
         parts.append([getattr(stored.rows, name).copy() for name in _COLUMNS])
         at = stored.end
     # What a trainer that runs was writing just then is longer by now.
-    damages = [each for each in damages if not each.at_end or _size_of(each.path) <= each.stop]
+    damages = [each for each in damages if not each.at_end or size_of(each.path) <= each.stop]
     if not parts:
         none = {NAMES[who]: 0 for who in ACTORS}
         return Contents(0, at, none, 0, dict.fromkeys(none, math.nan), {}, damages)
@@ -147,8 +150,8 @@ def as_data(run: Path, spec: GameSpec | None, contents: Contents | None) -> dict
         "checkpoint": newest.name if newest else None,
         "best": _evaluated(best) if best else None,
         "left": [path.name for path in checkpoint.left(run / "checkpoints")],
-        "disk_bytes": sum(map(_size_of, files)),
-        "replay_bytes": sum(map(_size_of, journal.segments(run / journal.FOLDER))),
+        "disk_bytes": sum(map(size_of, files)),
+        "replay_bytes": sum(map(size_of, journal.segments(run / journal.FOLDER))),
         "rows": 0,
         "damages": damages,
     }
@@ -213,7 +216,10 @@ def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
         row("best", f"{best['name']}{of}")
     if found["left"]:
         row("set aside", ", ".join(found["left"]))
-    row("disk", f"{_size(found['disk_bytes'])}, of it the replay {_size(found['replay_bytes'])}")
+    row(
+        "disk",
+        f"{size_text(found['disk_bytes'])}, of it the replay {size_text(found['replay_bytes'])}",
+    )
     if found["rows"]:
         total = sum(found["steps"].values())
         row("replay", f"{total:,} steps of {found['streams']:,} streams, "
@@ -230,19 +236,3 @@ def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
     console.print(table, highlight=False)
     for damage in found["damages"]:
         console.print(damage, highlight=False, soft_wrap=True)
-
-
-def _size_of(path: Path) -> int:
-    """Bytes of a file; 0 where a trainer that runs has deleted it meanwhile."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _size(nbytes: int) -> str:
-    value, units = float(nbytes), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        del units[0]
-    return f"{value:.3g} {units[0]}"

@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.finding import Finding
 from config.load import ConfigError
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
 
 log = logging.getLogger("expert")
-
-COMPLAIN_S = 10.0
-"""How often a plugin that fails is written about: it is asked every turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,9 @@ class ExpertPlugin:
         """How often it raised something, or gave what is no advice."""
         self._function = function
         self._spec = spec
-        self._quiet_until = 0.0
+        self._kinds: set[type[Exception]] = set()
+        """Of failures that are in the log, with the place where it failed."""
+        self._found: Finding | None = None
 
     @staticmethod
     def load(name: str | None, spec: GameSpec) -> ExpertPlugin | None:
@@ -127,18 +126,20 @@ class ExpertPlugin:
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1
-        now = time.monotonic()
-        if now < self._quiet_until:
-            return
-        self._quiet_until = now + COMPLAIN_S
-        told = isinstance(error, ValueError | RemoteError)
-        log.error(
-            "expert.plugin %s: %s; the network plays these frames (failure %d)",
-            self.name,
-            error.message if isinstance(error, RemoteError) else repr(error),
-            self.failures,
-            exc_info=None if told else error,
+        what = error.message if isinstance(error, RemoteError) else repr(error)
+        text = f"expert.plugin {self.name}: {what}; the network plays these frames"
+        self._found = Finding(
+            "expert_fails", f"{text} (failure {self.failures})", "correct the function"
         )
+        if type(error) not in self._kinds:  # once: it is asked every turn
+            self._kinds.add(type(error))
+            told = isinstance(error, ValueError | RemoteError)
+            log.error("%s", text, exc_info=None if told else error)
+
+    def take_findings(self) -> list[Finding]:
+        """The newest failure since the last call."""
+        found, self._found = self._found, None
+        return [found] if found else []
 
 
 def _check(spec: GameSpec, rows: npt.NDArray[np.float32]) -> None:

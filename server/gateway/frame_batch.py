@@ -103,8 +103,11 @@ class FrameBatch:
     ) -> None:
         """Add a checked FRAME. Errors: RemoteError about its actions."""
         spec, slot = self._spec, frame.slot
-        expert = None if frame.expert is None else spec.action_row(frame.expert)
-        took = None if frame.took is None else spec.action_row(frame.took[0])
+        try:
+            expert = None if frame.expert is None else spec.action_row(frame.expert)
+            took = None if frame.took is None else spec.action_row(frame.took[0])
+        except RemoteError as error:
+            raise error.in_slot(slot, len(client.rows)) from None
         i = self.n
         size = spec.observation_bytes
         self._obs_bytes[i * size : (i + 1) * size] = frame.obs
@@ -166,7 +169,7 @@ class FrameBatch:
 
     def refuse(self, good: npt.NDArray[np.bool_], error: Callable[[int], RemoteError]) -> None:
         """Fail every client that has a frame that is not `good` [n], with `error` of its first one,
-        and drop the client's frames."""
+        which then names the slot; and drop the client's frames."""
         start, kept = 0, []
         for entry in self.entries:
             rows = slice(start, start + entry.n)
@@ -174,7 +177,9 @@ class FrameBatch:
             if good[rows].all():
                 kept.append(entry)
                 continue
-            entry.client.fail(error(rows.start + int(np.argmin(good[rows]))))
+            bad = int(np.argmin(good[rows]))
+            slot = bad if entry.slot is None else entry.slot
+            entry.client.fail(error(rows.start + bad).in_slot(slot, len(entry.client.rows)))
             good[rows] = False
         self.entries = kept
         self.keep(good)

@@ -32,9 +32,6 @@ class GatewayRun:
     ) -> None:
         """`index`: which gateway this is; `acting_params`: how frames are played now."""
         self.spec = spec = message.spec
-        unknown = config.reward.weights.keys() - set(spec.rewards)
-        if unknown:
-            log.warning("reward.weights names %s, which the game does not send", sorted(unknown))
         self._rings = [
             StepRing.attach(name, spec, config.server.ring_steps) for name in message.rings
         ]
@@ -81,6 +78,12 @@ class GatewayRun:
     def frames(self) -> int:
         """Stored frames of the whole run, all gateways together."""
         return self._weights.base_frames + sum(ring.steps for ring in self._rings)
+
+    @property
+    def ahead(self) -> bool:
+        """All gateways together have answered as many frames as training lets games in lock step
+        play."""
+        return sum(ring.answered for ring in self._rings) >= self._weights.allowed
 
     def count_session(self) -> int:
         """How many sessions this gateway, and those in whose place it is, have begun before."""

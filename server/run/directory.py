@@ -25,6 +25,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime
@@ -40,14 +41,16 @@ from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
 from server.run.before import FolderBefore
 from server.run.disk import reason
-from server.run.evaluation import Evaluation
+from server.run.evaluation import Evaluation, read_evaluations
 from server.run.metrics_log import MetricsLog
 
 log = logging.getLogger("supervisor")
 
 _MARK = "run.json"
 _GAME = "game.json"
-_LOCK = "lock"
+LOCK = "lock"
+_LOOK_S = 0.2
+"""Longer than anybody holds the lock who only looks whether a server has the folder."""
 RUNS = Path("runs")
 
 
@@ -151,7 +154,7 @@ class RunDirectory:
     def _taken(path: Path, resume: bool, made: Iterable[Path] = ()) -> RunDirectory:
         """A folder that nobody else has, as it was before. Errors: OSError, ConfigError."""
         lock, new = _lock(path)
-        before = FolderBefore(path, but=(_LOCK,) if new else ())
+        before = FolderBefore(path, but=(LOCK,) if new else ())
         try:
             return RunDirectory(path, _launch(path, resume), lock, before, made)
         except BaseException:
@@ -188,15 +191,7 @@ class RunDirectory:
     def evaluated(self) -> list[Evaluation]:
         """The evaluations so far, the oldest first. A line that cannot be read is passed over: of
         the last one there may be but a part."""
-        if not self.evaluations.exists():
-            return []
-        found = []
-        for number, line in enumerate(self.evaluations.read_bytes().splitlines(), 1):
-            try:
-                found.append(msgspec.json.decode(line, type=Evaluation))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.warning("%s, line %d: %s; passed over", self.evaluations, number, error)
-        return found
+        return list(read_evaluations(self.evaluations))
 
     def keep_changes(self, before: Config, after: Config, records: list[dict[str, Any]]) -> None:
         """The run goes on with another configuration: write that, and what was changed. Errors:
@@ -294,17 +289,17 @@ def _launch(path: Path, resume: bool) -> int:
 
 def _holds_something(path: Path) -> bool:
     """Whether this is no folder, or one with more in it than the lock of a server that starts."""
-    return not path.is_dir() or any(each.name != _LOCK for each in path.iterdir())
+    return not path.is_dir() or any(each.name != LOCK for each in path.iterdir())
 
 
 def _lock(path: Path) -> tuple[int, bool]:
     """Keep other servers out of the folder, until the file that is returned is closed, or this
     process ends, however; and whether the file is new. Errors: OSError, InUse."""
-    name = path / _LOCK
+    name = path / LOCK
     new = not name.exists()
     file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(file)
         # A server that was refused just now has removed the file that it made.
         there = name.exists() and os.path.samestat(os.fstat(file), name.stat())
     except BlockingIOError:
@@ -315,3 +310,16 @@ def _lock(path: Path) -> tuple[int, bool]:
             f"run.dir: {path} is in use by another server; stop it first, or choose another folder"
         )
     return file, new
+
+
+def _take(file: int) -> None:
+    """Lock an open file, for this process alone. Errors: OSError; BlockingIOError where another one
+    keeps it."""
+    until = time.monotonic() + _LOOK_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_LOOK_S / 20)

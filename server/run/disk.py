@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.finding import Finding
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -38,6 +40,18 @@ class Writes:
         self._failing: dict[str, int] = {}
         self.failed = 0
         """How often something could not be written."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What cannot be written now, worth a warning."""
+        return [
+            Finding(
+                "cannot_write",
+                f"could not write {what}, {times} times by now; {self._consequence}",
+                "free space on the disk, and see that the folder may be written to",
+            )
+            for what, times in [*self._failing.items()][:1]
+        ]
 
     @contextmanager
     def tried(self, what: str, *also: type[Exception]) -> Iterator[list[str]]:

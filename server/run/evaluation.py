@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import msgspec
+
+log = logging.getLogger("supervisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,20 @@ class Evaluation:
         if not self.expert_returns and self.expert_mean is not None:
             parts.append(f"expert {self.expert_mean:.1f}" + (" before" if self.expert_cut else ""))
         return f"evaluation at frame {self.frames}: " + (", ".join(parts) or "no episode")
+
+
+def read_evaluations(file: Path) -> Iterator[Evaluation]:
+    """The evaluations in a file, the oldest first, read as they are asked for. A line that cannot
+    be read is passed over: of the last one there may be but a part. Without a file there are none.
+    Errors: OSError."""
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield msgspec.json.decode(line, type=Evaluation)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                log.warning("%s, line %d: %s; passed over", file, number, error)
 
 
 def _told(who: str, returns: Sequence[float], cut: Sequence[float], why: str) -> str:

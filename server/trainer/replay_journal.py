@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from agent import journal
+from agent.finding import Finding
 from agent.journal import Damage, Journal, Position, Stored
 from agent.learner import Learner
 from agent.priority import SavedPriorities
@@ -32,9 +33,6 @@ TOGETHER = 4096
 
 PROGRESS_S = 5.0
 """How often it is said how far the replay is read."""
-
-COMPLAIN_S = 60.0
-"""Between two lines about a disk that takes no more rows."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,8 @@ class JournalWriter:
         self._journal = Journal(folder, spec, capacity, at)
         self.unkept = 0
         """Rows that could not be written."""
-        self._next_complaint = 0.0
+        self.findings: list[Finding] = []
+        """While rows cannot be written: that."""
 
     def begin(self) -> None:
         """The start is accepted: of a new run, remove what one that came to nothing has left."""
@@ -138,14 +137,17 @@ class JournalWriter:
             self._journal.append(block)
         except OSError as error:
             self.unkept += len(block)
-            if time.monotonic() >= self._next_complaint:
-                self._next_complaint = time.monotonic() + COMPLAIN_S
-                log.error(
-                    "could not write rows of the replay: %s; training continues, but %d rows would "
-                    "be lost with this process; free space on the disk",
-                    str(error),  # its traceback would keep a hold of the ring
-                    self.unkept,
+            self.findings = [
+                Finding(
+                    "rows_unkept",
+                    # As text: its traceback would keep a hold of the ring.
+                    f"could not write rows of the replay: {error}; training continues, but "
+                    f"{self.unkept} rows would be lost with this process",
+                    "free space on the disk",
                 )
+            ]
+        else:
+            self.findings = []
 
     def keep_priorities(self, priorities: SavedPriorities) -> None:
         """Write how the rows are to be drawn. Errors: OSError."""

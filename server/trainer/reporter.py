@@ -52,7 +52,7 @@ class Reporter:
             "updates": float(learner.updates),
             "updates_per_s": rate,
             "samples_per_s": rate * config.learner.batch_size,
-            "updates_due": float(max(0, self._budget.due(stored))),
+            "updates_due": float(self._budget.behind(self._ingest.answered)),
             "buffer_total": float(composition.total),
             "buffer_dqn": float(composition.dqn),
             "buffer_expert": float(composition.expert),
@@ -87,12 +87,12 @@ class Reporter:
         self._heads.rolled_back()
 
     def _look(self, config: Config, metrics: dict[str, float]) -> list[Finding]:
-        """Values that drift, and heads that are dead."""
+        """Values that drift, heads that are dead, rows that cannot be kept."""
         learner = self._learner
         found = self._values.look(learner.updates, metrics["q_max"], self._bound(config))
         if not math.isnan(metrics["q_max"]):
             self._heads.look(learner.updates, learner.heads())
-        return [*found, *self._heads.found]
+        return [*found, *self._heads.found, *self._ingest.findings]
 
     def _bound(self, config: Config) -> float:
         return value_bound(self._ingest.rewards.largest, config.learner, config.imitation)

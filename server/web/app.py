@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.control.mailbox import Mailbox, parse
 from server.monitor.prometheus import CONTENT_TYPE, exposition
 from server.monitor.status import Status
+from server.net.rate_limits import LogRateLimiter
 from server.web.auth import TokenAuth
 
 log = logging.getLogger("http")
@@ -117,6 +119,8 @@ def make_app(
     listens on loopback, and answers only requests for localhost: with another name that resolves to
     this machine, a page could read it through its visitor's browser (DNS rebinding)."""
 
+    quiet = LogRateLimiter(time.monotonic)
+
     async def state(_: Request) -> Response:
         return json_response(status().state() | {"controls": auth.enabled})
 
@@ -148,7 +152,8 @@ def make_app(
         address = request.client.host if request.client else "unknown"
         denied = auth.check(request.headers.get("authorization"), address)
         if denied is not None:
-            log.warning("control from %s refused: %d", address, denied.status)
+            if (more := quiet.suffix(address)) is not None:
+                log.warning("control from %s refused: %d%s", address, denied.status, more)
             headers = denied.headers | {"connection": "close"}  # its body is not read
             return json_response({"error": denied.text}, denied.status, headers)
         try:

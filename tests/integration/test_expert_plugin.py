@@ -13,7 +13,6 @@ from agent.decision import ActingParams
 from protocol.messages import Frame
 from protocol.spaces import Discrete, GameSpec, Observation
 from protocol.tempest import HEADER, LEVELS, tempest_spec
-from server.gateway import expert_plugin
 from server.gateway.expert_plugin import ExpertPlugin, Situation, find
 from server.gateway.tempest import TempestContext
 from server.gateway.tempest_expert import knob, nearest_level, recommend
@@ -222,15 +221,12 @@ def test_plugin_advice_that_is_no_action_is_not_played(
     assert words in record.getMessage()
 
 
-def test_failing_plugin_is_counted_and_logged_at_a_limited_rate(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(expert_plugin.time, "monotonic", lambda: now[0])
+def test_failing_plugin_is_counted_found_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     expert = Expert()
     expert.error = KeyError("nobody")
     world = advised(expert)
-    player = world.player()
+    player, plugin = world.player(), world.frame_loop.expert
+    assert plugin is not None
     for _ in range(3):
         player.frame()
         world.frame_loop.run()
@@ -238,11 +234,14 @@ def test_failing_plugin_is_counted_and_logged_at_a_limited_rate(
     (record,) = caplog.records
     assert "KeyError('nobody')" in record.getMessage()
     assert record.exc_info is not None, "with the place where it failed"
-    now[0] += expert_plugin.COMPLAIN_S
+    (found,) = plugin.take_findings()
+    assert "KeyError('nobody')" in found.text
+    assert "failure 3" in found.text
+    assert plugin.take_findings() == []
+    expert.error = TypeError("else")
     player.frame()
     world.frame_loop.run()
-    assert len(caplog.records) == 2
-    assert "failure 4" in caplog.text
+    assert len(caplog.records) == 2, "another kind of failure is news"
     expert.error = None
     player.frame()
     world.frame_loop.run()

@@ -68,6 +68,23 @@ def test_observation_above_magnitude_limit_is_refused() -> None:
     assert wild.error.code == "observation_not_finite"
 
 
+@pytest.mark.parametrize("slot", [0, 2])
+def test_bad_value_of_one_slot_is_named(slot: int) -> None:
+    """In a frame of all slots, and in one of its own; not where there is but one."""
+    world = World(REWARDS, reward=RewardConfig(weights={"score": 1e30}), action=(1,))
+    all_at_once, one_by_one, alone = world.player(slots=3), world.player(slots=3), world.player()
+    obs = [np.nan if i == slot else 1.0 for i in range(3)]
+    all_at_once.frames(obs, [[0.0] * 3] * 3, [0, 0, 0])
+    one_by_one.frame(obs=np.nan, slot=slot, reward=[0.0] * 3)
+    alone.frame(obs=np.nan, reward=[0.0] * 3)
+    world.run()
+    for player in (all_at_once, one_by_one):
+        assert player.error is not None
+        assert player.error.message.startswith(f"slot {slot}: expected numbers from ")
+    assert alone.error is not None
+    assert alone.error.message.startswith("expected numbers from ")
+
+
 def test_frames_with_one_bad_slot_fail_whole_connection() -> None:
     world = World()
     vector, single = world.player(slots=3), world.player()

@@ -36,4 +36,5 @@ export function showErrors(place, failures) {
   );
 }
 
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+/** With a capital letter, unless it begins with a name such as reward.weights, and a full stop. */
+const sentence = (text) => text.replace(/^[a-z]+(?![\w.])/, (word) => word.charAt(0).toUpperCase() + word.slice(1)).replace(/[^.!?]$/, "$&.");
