@@ -17,6 +17,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def processor_s(pid: int) -> float:
+    """Processor time that its main thread has used, s; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except _GONE:
+        return 0.0
+
+
 def resident_bytes(pid: int) -> int:
     """All that a process has in memory, mapped files included; 0 where it has ended."""
     try:

@@ -280,6 +280,8 @@ class ReplaySink:
 
     free = 2**31
     """There is always room."""
+    answered = 0
+    """What the frame loop says of itself; nobody asks."""
 
     def __init__(self, replay: Replay, learner: Learner) -> None:
         self.stored = 0

@@ -138,6 +138,7 @@ class TempestSession:
         "_elsewhere",
         "_first",
         "_led",
+        "_realtime",
         "_rest",
         "_seq",
         "_spinner",
@@ -150,9 +151,12 @@ class TempestSession:
         "state",
     )
 
-    def __init__(self, spinner: str, elsewhere: str = "server.port") -> None:
+    def __init__(
+        self, spinner: str, elsewhere: str = "server.port", *, realtime: bool = False
+    ) -> None:
         """`spinner`: "continuous" or "levels"; `elsewhere`: where clients of the protocol connect,
-        for one that came here."""
+        for one that came here; `realtime`: the game cannot be made to wait for the trainer, which
+        the format has no field for."""
         self.state = State.AWAIT_HELLO
         self.header: Header | None = None
         """Of this client; None before its first frame."""
@@ -161,6 +165,7 @@ class TempestSession:
         self.sent_wrong_token = False
         self._spinner = spinner
         self._elsewhere = elsewhere
+        self._realtime = realtime
         self._rest = bytearray()
         self._led = False
         self._awaiting = False
@@ -305,6 +310,7 @@ class TempestSession:
             observation=spec.observation,
             actions=spec.actions,
             rewards=spec.rewards,
+            realtime=self._realtime,
         )
         self.state = State.AWAIT_WELCOME
         return self.hello

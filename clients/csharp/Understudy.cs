@@ -84,6 +84,11 @@ namespace Understudy
         public string Role = "train";
         /// <summary>The game goes on by itself (a person plays it) and never waits for the trainer.</summary>
         public bool Realtime = false;
+        /// <summary>With the other two roles: how many episodes are played on this connection, in all
+        /// slots; 0 says nothing of it.</summary>
+        public int Episodes = 0;
+        /// <summary>This program evaluates where Client.Settings asks for it (understudy.evaluate).</summary>
+        public bool Evaluates = false;
         /// <summary>The server's token, where it asks for one.</summary>
         public string Token;
 
@@ -179,7 +184,15 @@ namespace Understudy
     /// <summary>The connection was lost and is back: reset the game and begin a new episode.</summary>
     public sealed class ReconnectedException : UnderstudyException
     {
-        public ReconnectedException(string message, Exception cause) : base(message, cause) { }
+        /// <summary>Of the server's ERROR; null where there was none. "episode_limit": it has cut an
+        /// episode of evaluation, which is not to be played again.</summary>
+        public readonly string Code;
+
+        public ReconnectedException(string message, Exception cause) : base(message, cause)
+        {
+            ServerErrorException error = cause as ServerErrorException;
+            Code = error == null ? null : error.Code;
+        }
     }
 
     /// <summary>What came back is not the protocol.</summary>
@@ -218,6 +231,8 @@ namespace Understudy
         private long[] _seqs;
         private long _seqAll;
         private long _pings;
+        private int _left; // of the announced episodes
+        private readonly HashSet<int> _underWay = new HashSet<int>(); // slots in an episode
 
         public Client(string host, int port, Game game)
         {
@@ -225,6 +240,7 @@ namespace Understudy
             _port = port;
             _game = game;
             _seqs = new long[game.Slots];
+            _left = game.Role == "train" ? 0 : game.Episodes;
         }
 
         /// <summary>Connect, say HELLO and wait for WELCOME; tries again while the server is away.
@@ -269,6 +285,7 @@ namespace Understudy
                 throw Violation("ACTION for slot " + slot + ", seq " + seq, got);
             }
             _seqs[slot] = seq + 1;
+            Count(slot, status);
             return answer;
         }
 
@@ -294,7 +311,14 @@ namespace Understudy
                 throw Violation("ACTIONS for " + _game.Slots + " slots, seq " + seq, got);
             }
             _seqAll = seq + 1;
+            for (int slot = 0; slot < statuses.Length; slot++) { Count(slot, statuses[slot]); }
             return answers;
+        }
+
+        private void Count(int slot, int status)
+        {
+            if (status == Status.Running) { _underWay.Add(slot); }
+            else if (_underWay.Remove(slot) && _left > 0) { _left--; }
         }
 
         /// <summary>Say that the game is still there, now and then while it is paused.</summary>
@@ -347,6 +371,10 @@ namespace Understudy
         private void Back(UnderstudyException cause)
         {
             Drop();
+            ServerErrorException error = cause as ServerErrorException;
+            bool cut = error != null && error.Code == "episode_limit" && _underWay.Count > 0;
+            if (cut && _left > 0) { _left--; }
+            _underWay.Clear();
             Establish(cause);
             throw new ReconnectedException(
                 "reconnected as session " + Session + " after: " + cause.Message + "; begin a new episode",
@@ -405,7 +433,7 @@ namespace Understudy
             _socket = socket;
             try
             {
-                Send(Wire.Hello(_game));
+                Send(Wire.Hello(_game, _left));
                 object[] got = Receive();
                 Dictionary<object, object> fields =
                     Wire.TypeOf(got) == Wire.WelcomeType && got.Length > 1
@@ -541,12 +569,13 @@ namespace Understudy
         public const int ErrorType = 15;
         public const int SettingsType = 16;
 
-        public static byte[] Hello(Game game)
+        public static byte[] Hello(Game game, int episodes)
         {
             Packer p = new Packer();
             bool rewards = game.Rewards.Length != 1 || game.Rewards[0] != "reward";
             int keys = 5 + (rewards ? 1 : 0) + (game.Slots != 1 ? 1 : 0) + (game.Token != null ? 1 : 0)
-                + (game.Role != "train" ? 1 : 0) + (game.Realtime ? 1 : 0);
+                + (game.Role != "train" ? 1 : 0) + (game.Realtime ? 1 : 0)
+                + (episodes > 0 ? 1 : 0) + (game.Evaluates ? 1 : 0);
             p.Array(2).Int(1).Map(keys);
             p.Str("protocol").Int(1).Str("client").Str(game.Client).Str("game").Str(game.Name);
             p.Str("observation").Array(2).Str(game.Dtype).Array(game.Shape.Length);
@@ -570,6 +599,8 @@ namespace Understudy
             if (game.Token != null) { p.Str("token").Str(game.Token); }
             if (game.Role != "train") { p.Str("role").Str(game.Role); }
             if (game.Realtime) { p.Str("realtime").Bool(true); }
+            if (episodes > 0) { p.Str("episodes").Int(episodes); }
+            if (game.Evaluates) { p.Str("evaluates").Bool(true); }
             return p.Message();
         }
 

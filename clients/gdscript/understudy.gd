@@ -48,6 +48,11 @@ var slots := 1
 var role := "train"
 ## The game goes on by itself (a person plays it) and never waits for the trainer.
 var realtime := false
+## With the other two roles: how many episodes are played on this connection, in all slots; 0 says
+## nothing of it.
+var episodes := 0
+## This program evaluates where [member settings] asks for it ("understudy.evaluate").
+var evaluates := false
 ## The server's token, where it asks for one.
 var token = null
 
@@ -73,6 +78,9 @@ var _inbox := PackedByteArray()
 var _seqs: Array[int] = []
 var _seq_all := 0
 var _pings := 0
+## Of the announced episodes that have ended, and slots in the middle of one.
+var _played := 0
+var _under_way := {}
 var _bad := ""
 var _depth := 0
 
@@ -107,7 +115,8 @@ func connect_to_server(host: String, port: int) -> Dictionary:
 ## The kind of what it returns is [br]
 ## "answer", with action (one part for each head; null where status was not 0), actor,
 ## policy_version, explored; [br]
-## "reconnected": the connection was lost and is back: reset the game, begin a new episode; [br]
+## "reconnected": the connection was lost and is back: reset the game, begin a new episode. With
+## code "episode_limit" an episode of evaluation was too long: it is not to be played again; [br]
 ## "refused", with code, message, retry: show the message to somebody; [br]
 ## "lost", with message: there is no server, and trying again was given up.
 func act(obs, reward, status: int, expert = null, took = null, slot := 0) -> Dictionary:
@@ -122,6 +131,7 @@ func act(obs, reward, status: int, expert = null, took = null, slot := 0) -> Dic
 	if answer.kind != "answer" or answer.slot != slot or answer.seq != seq:
 		return _violated("ACTION for slot %d, seq %d" % [slot, seq], got.value)
 	_seqs[slot] = seq + 1
+	_count(slot, status)
 	return answer
 
 
@@ -142,6 +152,8 @@ func act_all(
 	if answers.kind != "answer" or answers.seq != seq or answers.actors.size() != slots:
 		return _violated("ACTIONS for %d slots, seq %d" % [slots, seq], got.value)
 	_seq_all = seq + 1
+	for slot in slots:
+		_count(slot, statuses[slot])
 	return answers
 
 
@@ -182,6 +194,10 @@ func encode_hello() -> PackedByteArray:
 		fields["token"] = token
 	if realtime:
 		fields["realtime"] = true
+	if role != "train" and episodes > _played:
+		fields["episodes"] = episodes - _played
+	if evaluates:
+		fields["evaluates"] = true
 	return _framed([1, fields])
 
 
@@ -304,10 +320,22 @@ func _back(cause: Dictionary) -> Dictionary:
 	_drop()
 	if cause.kind == "violation" or (cause.kind == "refused" and not cause.retry):
 		return cause
+	var code: String = cause.get("code", "")
+	if code == "episode_limit" and not _under_way.is_empty():
+		_played += 1
+	_under_way.clear()
 	var news := _establish(cause)
 	if news.kind == "connected":
-		return {"kind": "reconnected", "message": "reconnected after: " + cause.message}
+		var message: String = "reconnected after: " + cause.message
+		return {"kind": "reconnected", "message": message, "code": code}
 	return news
+
+
+func _count(slot: int, status: int) -> void:
+	if status == RUNNING:
+		_under_way[slot] = true
+	elif _under_way.erase(slot):
+		_played += 1
 
 
 func _establish(lost: Dictionary) -> Dictionary:

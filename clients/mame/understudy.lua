@@ -141,7 +141,7 @@ local function pack_action(heads, action)
 end
 
 -- HELLO. `spec` has client, game, observation {dtype, shape}, actions {heads}, and perhaps
--- rewards {names}; `more` may have role, token and realtime.
+-- rewards {names}; `more` may have role, token, realtime, episodes and evaluates.
 function understudy.hello(spec, more)
   local heads = {}
   for i, one in ipairs(spec.actions) do
@@ -152,7 +152,7 @@ function understudy.hello(spec, more)
     {"protocol", understudy.PROTOCOL}, {"client", spec.client}, {"game", spec.game},
     {"observation", spec.observation}, {"actions", heads}, {"rewards", spec.rewards or {"reward"}},
     {"slots", 1}, {"role", more.role or "train"}, {"token", more.token},
-    {"realtime", more.realtime or nil},
+    {"realtime", more.realtime or nil}, {"episodes", more.episodes}, {"evaluates", more.evaluates or nil},
   }
   local parts, count = {}, 0
   for _, field in ipairs(fields) do
@@ -251,13 +251,20 @@ end
 -- A session that reconnects. `transport` has open(host, port) giving an object with read() (what
 -- has arrived, "" for nothing), write(bytes) (false when the other side is gone) and close(); now()
 -- in seconds; sleep(seconds); and `survives`, whether this program lives on when it writes to a
--- connection that is closed. `options`: host, port, role, token, realtime,
+-- connection that is closed. `options`: host, port, role, token, realtime, episodes, evaluates,
 -- timeout_s, give_up_s.
 function understudy.session(spec, options, transport)
   local self = {settings = {}, session = nil, server = nil}
   local timeout_s, give_up_s = options.timeout_s or 300, options.give_up_s or 60
-  local hello = understudy.hello(spec, options)
   local wire, box, seq
+  -- Episodes of evaluation that are left of those that were announced; nil for none.
+  local left = options.role and options.role ~= "train" and math.tointeger(options.episodes) or nil
+  local under_way = false
+
+  local function ended()
+    left = left and left > 1 and left - 1 or nil
+    under_way = false
+  end
 
   local function drop()
     if wire then wire.close() end
@@ -302,7 +309,7 @@ function understudy.session(spec, options, transport)
     drop()
     local text = message.code .. ": " .. message.message
     if not message.retry then error(failure("refused", text, message.code), 0) end
-    return text
+    return text, message.code
   end
 
   -- One attempt: true, or nil and what went wrong.
@@ -310,7 +317,9 @@ function understudy.session(spec, options, transport)
     local opened, problem = transport.open(options.host, options.port)
     if not opened then return nil, problem end
     wire, box, seq = opened, understudy.inbox(), 0
-    if not wire.write(hello) then
+    local hello = {role = options.role, token = options.token, realtime = options.realtime,
+      evaluates = options.evaluates, episodes = left}
+    if not wire.write(understudy.hello(spec, hello)) then
       drop()
       return nil, "the server closed the connection"
     end
@@ -319,7 +328,7 @@ function understudy.session(spec, options, transport)
       drop()
       return nil, why
     end
-    if message.type == "ERROR" then return nil, refused(message) end
+    if message.type == "ERROR" then return nil, (refused(message)) end
     if message.type ~= "WELCOME" then
       drop()
       error(failure("refused", "expected WELCOME, got " .. message.type, "message_malformed"), 0)
@@ -350,10 +359,13 @@ function understudy.session(spec, options, transport)
     end
   end
 
-  local function back(problem)
+  -- With the code episode_limit the server has cut an episode of evaluation: it is not played again.
+  local function back(problem, code)
     drop()
+    if code == "episode_limit" and under_way then ended() end
+    under_way = false
     establish(problem)
-    error(failure("reconnected", "session " .. self.session .. " after: " .. problem), 0)
+    error(failure("reconnected", "session " .. self.session .. " after: " .. problem, code), 0)
   end
 
   -- Send one frame and wait for its answer: a table with action, actor, policy_version, explored.
@@ -363,7 +375,8 @@ function understudy.session(spec, options, transport)
     if not wire.write(frame) then
       -- A server that refuses says why before it closes.
       local last = receive()
-      back(last and last.type == "ERROR" and refused(last) or "the server closed the connection")
+      if last and last.type == "ERROR" then back(refused(last)) end
+      back("the server closed the connection")
     end
     local answer, why = receive()
     if not answer then back(why) end
@@ -373,6 +386,7 @@ function understudy.session(spec, options, transport)
       error(failure("refused", "expected ACTION for frame " .. seq .. ", got another message"), 0)
     end
     seq = seq + 1
+    if status == understudy.RUNNING then under_way = true elseif under_way then ended() end
     return answer
   end
 
@@ -501,7 +515,7 @@ local function say(text) io.stderr:write("understudy: ", text, "\n") end
 --   game.settings                                 what the operator set
 --
 -- When the connection was lost and is back, act ends the episode by itself. What ended is printed
--- as a line of JSON for each episode, and {"done": true} when UNDERSTUDY_EPISODES are played. Then,
+-- as a line of JSON for each episode (with "cut" where the server's limit ended it), and {"done": true} when UNDERSTUDY_EPISODES are played. Then,
 -- and when the server refuses or is gone, MAME exits.
 function understudy.play(spec, episode)
   local options = understudy.options()
@@ -561,14 +575,15 @@ function understudy.play(spec, episode)
       local good, problem = xpcall(episode, function(e)
         return type(e) == "table" and e or debug.traceback(e)
       end, game)
-      if good then
+      local back = type(problem) == "table" and problem.kind == "reconnected"
+      local cut = not good and back and problem.code == "episode_limit" and acts > 0
+      if not good and back then say(problem.message) end
+      if good or cut then
         played = played + 1
-        print(string.format('{"episode": %d, "return": %g, "acts": %d, "dqn": %d, "expert": %d, "frames": %d}',
-          played - 1, score, acts, actors[1], actors[2], frames - begin))
+        print(string.format('{"episode": %d, "return": %g, "acts": %d, "dqn": %d, "expert": %d, "frames": %d%s}',
+          played - 1, score, acts, actors[1], actors[2], frames - begin, cut and ', "cut": true' or ""))
         io.stdout:flush()
-      elseif type(problem) == "table" and problem.kind == "reconnected" then
-        say(problem.message)
-      else
+      elseif not back then
         error(problem, 0)
       end
     end

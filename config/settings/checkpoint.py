@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from config.settings.base import Count, OrNone, Seconds, Section, Unit, Updates
+from config.settings.base import Count, Live, OrNone, Seconds, Section, Unit, Updates
 
 
 class CheckpointConfig(Section):
     """Checkpoints and the saved replay, for resuming a run."""
 
-    every_s: Seconds = 300.0
+    every_s: Annotated[Seconds, Live()] = 300.0
     """Time between checkpoints."""
-    keep: Annotated[Count, Unit("checkpoints")] = 3
+    keep: Annotated[Count, Unit("checkpoints"), Live()] = 3
     """Newest checkpoints that are kept; older ones are deleted."""
-    keep_every_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
+    keep_every_updates: Annotated[Updates | None, OrNone, Unit("updates"), Live()] = None
     """Also keep the first older checkpoint after each so many updates, for good. none: keep no
     older ones."""
     replay: bool = True

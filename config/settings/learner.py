@@ -34,7 +34,7 @@ class LearnerConfig(Section):
     """Rewards in an n-step return, at most."""
     gamma: Annotated[Fraction, Live()] = 0.99
     """Discount factor for each step."""
-    batch_size: Steps = 256
+    batch_size: Annotated[Steps, Live()] = 256
     """Steps in a batch."""
     learning_rate: Annotated[Positive, Live()] = 5e-4
     """Learning rate of Adam."""

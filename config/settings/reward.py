@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from config.settings.base import Finite, OrNone, Positive, Section
+from config.settings.base import Finite, Live, OrNone, Positive, Section
 
 
 class RewardConfig(Section):
@@ -12,5 +12,6 @@ class RewardConfig(Section):
 
     weights: dict[str, Finite] = {}
     """Weight of each reward component by name; 1 for one that is not listed."""
-    clip: Annotated[Positive | None, OrNone] = None
-    """The weighted sum is clipped to [-clip, clip]. none: no clipping."""
+    clip: Annotated[Positive | None, OrNone, Live()] = None
+    """The weighted sum is clipped to [-clip, clip]. none: no clipping. A change holds for new
+    steps."""

@@ -40,6 +40,9 @@ class TempestConfig(Section):
     """Length of a reply: 5 with the start-level settings, 3 for clients that do not know them.
     none: by the client's header, 5 for the newest one and 3 for an older one. A client does not
     tell which it expects; the log tells when it reads another length."""
+    realtime: bool = False
+    """These clients play in real time, at the pace of a person or a throttled emulator, and never
+    wait for the trainer. off: they wait where they play faster than is learnt from them."""
     spinner: Literal["continuous", "levels"] = "continuous"
     """Action of the knob: one number from -0.9 to 0.9 (continuous), or one of 11 levels."""
     zap_gate: Annotated[FractionSchedule, Live()] = FractionSchedule(

@@ -6,7 +6,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from config.settings.base import Device, OrNone, Positive, Seconds, Section, Steps, Unit, Updates
+from config.settings.base import (
+    Device,
+    Live,
+    OrNone,
+    Positive,
+    Seconds,
+    Section,
+    Steps,
+    Unit,
+    Updates,
+)
 
 
 class TrainerConfig(Section):
@@ -18,12 +28,13 @@ class TrainerConfig(Section):
     """Device of training: cpu, cuda, cuda:N, or auto (cuda if available)."""
     threads: Annotated[int, Field(ge=0), Unit("threads")] = 0
     """Threads of the trainer's computations. 0: torch chooses."""
-    replay_ratio: Annotated[Positive, Unit("updates per stored step")] = 0.25
+    replay_ratio: Annotated[Positive, Unit("updates per stored step"), Live()] = 0.25
     """Updates for each stored step."""
     min_steps: Steps = 1000
     """Stored steps before training starts."""
-    max_lag_updates: Annotated[Updates | None, OrNone, Unit("updates")] = None
-    """Updates that the trainer may be behind; beyond that the games wait. none: they never wait."""
+    max_lag_updates: Annotated[Updates | None, OrNone, Unit("updates"), Live()] = 50
+    """Updates that training may be behind, counting every answered frame; then games in lock step
+    wait. Games in real time (HELLO) never wait. none: no game waits."""
     publish_every_s: Seconds = 0.1
     """Time between new weights for the gateways."""
     nice: Annotated[int, Field(ge=0, le=19)] = 5

@@ -64,10 +64,10 @@ WARM_UP = 2000
 """Frames before the clock starts: both have begun to learn by then."""
 LEARN_FROM = 1000
 
-RING, LAG = 16, 16
-"""Frames of each game that may wait for the trainer, and updates that it may be behind. Theirs is
-never behind; of ours a hundred frames are on their way, so that neither side waits for the other,
-and no more than that, so that the clock sees an update for every four frames."""
+LAG = 50
+"""Updates that ours may be behind. Theirs is never behind; of ours two hundred frames are on their
+way, so that neither side waits for the other, and no more than that, so that the clock sees an
+update for every four frames."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -196,7 +196,6 @@ def our_game(frames: int, clients: int, precision: Precision) -> GameSpeed:
         "run.seed": 1,
         "server.port": 0,
         "supervision.max_restarts": 0,
-        "server.ring_steps": RING * clients,
         "learner.hidden": HIDDEN,
         "learner.batch_size": BATCH,
         "learner.precision": precision,

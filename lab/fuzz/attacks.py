@@ -10,8 +10,9 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
@@ -202,15 +203,24 @@ class Compute:
 
 @dataclass(frozen=True)
 class Attack:
-    """A request: make so many hostile connections; the answer counts them by kind."""
+    """A request: make the hostile connections of these numbers, or those that there is time for;
+    the answer counts them by kind."""
 
-    connections: int
+    begin: int
+    end: int
+    seconds: float
 
 
-def attack(pipe: Pipe, ports: tuple[int, int], seed: int, at_once: int) -> None:
+def attack(
+    pipe: Pipe, ports: tuple[int, int], seed: int, at_once: int, network: int, *, idle: bool
+) -> None:
     """The attackers' process: says that it is there, and does what it is asked until the end of the
-    pipe; or sends the exception that ended it. ports: of the protocol, and of the older format."""
-    os.nice(10)  # it stands for other machines, whose work is not this one's
+    pipe; or sends the exception that ended it. ports: of the protocol, and of the older format.
+    network: the first number of the addresses that connections come from (lab.fuzz.machines).
+    idle: it gets time of the processor that nobody else wants."""
+    os.nice(19)  # it stands for other machines, whose work is not this one's
+    if idle:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:
         pipe.send("ready")
         while True:
@@ -220,22 +230,30 @@ def attack(pipe: Pipe, ports: tuple[int, int], seed: int, at_once: int) -> None:
                     while time.monotonic() < until:
                         pass
                     pipe.send("computed")
-                case Attack(connections):
-                    pipe.send(asyncio.run(_attackers(ports, seed, connections, at_once)))
+                case Attack(begin, end, seconds):
+                    numbers = _in_time(begin, end, seconds)
+                    pipe.send(asyncio.run(_attackers(ports, seed, numbers, at_once, network)))
     except EOFError:
         return
     except Exception as error:
         pipe.send(error)
 
 
-async def _attackers(ports: tuple[int, int], seed: int, count: int, at_once: int) -> Counter[str]:
-    mutator, did, numbers = Mutator(seed), Counter[str](), iter(range(count))
+def _in_time(begin: int, end: int, seconds: float) -> Iterator[int]:
+    until = time.monotonic() + seconds
+    return takewhile(lambda _: time.monotonic() < until, range(begin, end))
+
+
+async def _attackers(
+    ports: tuple[int, int], seed: int, numbers: Iterator[int], at_once: int, network: int
+) -> Counter[str]:
+    mutator, did = Mutator(seed), Counter[str]()
 
     async def one() -> None:
         for number in numbers:
             rng = random.Random(seed << 64 | number)
             kind = ATTACKS[number % len(ATTACKS)]
-            await _attempt(kind, ports, rng, mutator)
+            await _attempt(kind, ports, rng, mutator, network)
             did[kind.__name__] += 1
 
     await asyncio.gather(*(one() for _ in range(at_once)))
@@ -244,13 +262,13 @@ async def _attackers(ports: tuple[int, int], seed: int, count: int, at_once: int
 
 async def _attempt(
     kind: Callable[[Attacker], Awaitable[None]], ports: tuple[int, int], rng: random.Random,
-    mutator: Mutator,
+    mutator: Mutator, network: int,
 ) -> None:  # fmt: skip
     """One connection, which does one thing, and is gone in order or without."""
     port = ports[1] if kind.__name__.startswith("older") else ports[0]
     try:
         # As many machines: each has an address of its own.
-        source = (f"127.{rng.randint(1, 250)}.{rng.randint(0, 250)}.{rng.randint(1, 250)}", 0)
+        source = (f"{network}.{rng.randint(1, 250)}.{rng.randint(0, 250)}.{rng.randint(1, 250)}", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=source)
     except OSError:
         return

@@ -63,8 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of hostile connections at a time (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--seconds", type=float, default=20.0, metavar="S",
-        help="how long the games play alone, to measure normal answer times (default %(default)s)",
+        "--seconds", type=float, default=10.0, metavar="S",
+        help="how long the control of each round lasts: the games play beside a process that "
+        "merely computes (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N",
+        help="number of rounds, each a control and a share of the hostile connections (default "
+        "%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--no-p99", action="store_true",
@@ -185,6 +191,7 @@ def main(args: argparse.Namespace) -> int:
             seed=args.seed,
             at_once=args.at_once,
             seconds=args.seconds,
+            rounds=args.rounds,
             judge_p99=not args.no_p99,
         ):
             say(row)

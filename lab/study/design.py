@@ -42,6 +42,10 @@ _LATER = (
 """Fields that came when there were results already. With its default each is what all runs before
 it had, so it is part of a digest only where it has another value."""
 
+_UNREAD = {"trainer.max_lag_updates": None}
+"""Fields that a run in lock step does not read, and whose default was another one when there were
+results already: that one stands in digests for the default of today."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -174,6 +178,10 @@ class Job:
                 group = group[part]
             if group[name] == all_settings()[key].default:
                 del group[name]
+        for key, before in _UNREAD.items():
+            table, name = key.split(".")
+            if config[table][name] == all_settings()[key].default:
+                config[table][name] = before
         # Under the names that the settings had when the kept results were made.
         config = renamed.with_old_names(config)
         return {"seed": self.seed, "config": config, "options": options}

@@ -171,8 +171,6 @@ class _Demo:
                 )
             while not all(one.over for one in games):
                 self._wait(*games)
-            for one in games:
-                one.check()
         finally:
             for one in games:
                 one.stop()

@@ -77,6 +77,10 @@ class Host(Protocol):
     def said_hello(self, connection: GameConnection) -> None:
         """A valid HELLO has come."""
 
+    @property
+    def plays(self) -> Callable[[GameConnection], None]:
+        """Called with a connection that may send frames from now on."""
+
     def about(self) -> dict[str, Any]:
         """What this server is, for a client of another version."""
 
@@ -122,6 +126,10 @@ class GameConnection(asyncio.Protocol):
         """The client has sent more than may wait for an answer."""
         self._too_fast = False
         """Its address has sent more than it may."""
+        self.lock_step = False
+        """It plays for training, and can be made to wait for the trainer."""
+        self._held = False
+        """It waits for the trainer."""
         self._paused_since: float | None = None
         # Before HELLO: what has come, and waits to be looked at (server.gateway.newcomers).
         self._early = bytearray()
@@ -282,6 +290,8 @@ class GameConnection(asyncio.Protocol):
         self.tell(message)
         hello = self.session.hello
         assert hello is not None
+        self.lock_step = hello.role == "train" and not hello.realtime
+        self._gateway.plays(self)
         log.info(
             "%s: welcome to session %d: %s, %s, %d slots",
             self._peer, self.number, hello.client[:64], hello.role, hello.slots,
@@ -323,6 +333,12 @@ class GameConnection(asyncio.Protocol):
     def ring_full(self, full: bool) -> None:
         """Stop or resume reading because of the step ring."""
         self._ring_full = full
+        self._apply_pause()
+
+    def hold(self, held: bool) -> None:
+        """Stop or resume reading because games are as far ahead of training as they may be. A game
+        that cannot wait goes on."""
+        self._held = held and self.lock_step
         self._apply_pause()
 
     def check(self, now: float) -> None:
@@ -379,7 +395,13 @@ class GameConnection(asyncio.Protocol):
         self._apply_pause()
 
     def _apply_pause(self) -> None:
-        reasons = self._ring_full or self._unread_since is not None or self._ahead or self._too_fast
+        reasons = (
+            self._ring_full
+            or self._held
+            or self._unread_since is not None
+            or self._ahead
+            or self._too_fast
+        )
         wanted = (reasons or self._queued) and self._goodbye_since is None
         if wanted is (self._paused_since is not None) or self._transport is None:
             return

@@ -67,6 +67,7 @@ class FrameLoop:
         # Called for every message, so without a detour.
         self.add_frame = self._batch.add_frame
         self.add_frames = self._batch.add_frames
+        self.change_reward = self._reward.change
         self._lost: list[FrameClient] = []
         self._answered = np.zeros(len(ROLES), np.int64)
 

@@ -94,6 +94,7 @@ class Gateway:
         self._stopping = False
         # These go straight to the piece that handles them.
         self.schedule_turn = self._scheduler.schedule
+        self.plays = self._scheduler.join
         self.save_wanted = self._link.save_wanted
         self.listen = self._link.listen
         self._link.on(Open, self._open)
@@ -209,6 +210,7 @@ class Gateway:
         if self.stopped.done():
             return  # the last report is sent; what it reads is about to go
         self.send_report()
+        self._scheduler.new_interval()
         if self._run is not None:
             self._run.frame_loop.times.new_interval()
         self._loop.call_later(self.config.metrics.every_s, self.report)
@@ -220,7 +222,7 @@ class Gateway:
                 self._index,
                 self._connections,
                 self.log,
-                self._scheduler.stalls,
+                self._scheduler,
                 self.older,
                 self._acting_params(),
                 self._run,
@@ -234,7 +236,7 @@ class Gateway:
         """The run has a game and weights."""
         try:
             self._run = run = GatewayRun(message, self.config, self._index, self._acting_params)
-            self._scheduler.open(run.frame_loop, run.policy)
+            self._scheduler.open(run)
             self._handshakes.open(run)
         except Exception as error:
             self._crash(error)
@@ -244,7 +246,10 @@ class Gateway:
         before, self.config = self.config, message.config
         self._tell_games(self._settings.change(self.config.server.settings))
         self.replies = replies(self.config)
-        if self._run is not None and self.config.expert.plugin != before.expert.plugin:
+        if self._run is None:
+            return
+        self._run.frame_loop.change_reward(self.config.reward)
+        if self.config.expert.plugin != before.expert.plugin:
             self._run.load_expert(self.config.expert.plugin)
 
     def _evaluate(self, message: Evaluate) -> None:

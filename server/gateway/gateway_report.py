@@ -19,6 +19,7 @@ from server.gateway.evaluation_watch import EvaluationWatch
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.gateway_run import GatewayRun
 from server.gateway.tempest import OlderClients
+from server.gateway.turn_scheduler import TurnScheduler
 from server.ipc.messages import GatewayReport
 
 
@@ -26,7 +27,7 @@ def gateway_report(
     index: int,
     connections: Iterable[GameConnection],
     log: ConnectionLog,
-    stalls: int,
+    scheduler: TurnScheduler,
     older: OlderClients,
     acting: ActingParams,
     run: GatewayRun | None,
@@ -44,7 +45,8 @@ def gateway_report(
         turns=0,
         turn_p50_ms=math.nan,
         turn_p99_ms=math.nan,
-        stalls=stalls,
+        stalls=scheduler.stalls,
+        held=scheduler.held,
         misreads=older.misreads.count,
         game=older.numbers.take(),
         policy_version=0,

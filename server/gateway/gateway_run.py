@@ -79,6 +79,12 @@ class GatewayRun:
         """Stored frames of the whole run, all gateways together."""
         return self._weights.base_frames + sum(ring.steps for ring in self._rings)
 
+    @property
+    def ahead(self) -> bool:
+        """All gateways together have answered as many frames as training lets games in lock step
+        play."""
+        return sum(ring.answered for ring in self._rings) >= self._weights.allowed
+
     def count_session(self) -> int:
         """How many sessions this gateway, and those in whose place it is, have begun before."""
         return self._ring.count_session()

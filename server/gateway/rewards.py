@@ -19,6 +19,10 @@ class RewardFunction:
         self._weights = np.array([config.weights.get(name, 1.0) for name in spec.rewards], "f4")
         self._clip = config.clip
 
+    def change(self, config: RewardConfig) -> None:
+        """Clip as configured here from now on. The weights stay: they are not live."""
+        self._clip = config.clip
+
     def weigh(self, batch: FrameBatch, pending: npt.NDArray[np.bool_]) -> None:
         """Write what the frames earned to `batch.earned`. `pending` [n]: those that complete one
         before; the reward of an episode's first frame belongs to nothing and becomes 0. A sum that

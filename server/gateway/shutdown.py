@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 from protocol.errors import RemoteError
 from server.gateway.frame_loop import FrameLoop
-from server.gateway.turn_scheduler import RING_POLL_S
+from server.gateway.turn_scheduler import POLL_S
 
 log = logging.getLogger("gateway")
 
@@ -38,6 +38,6 @@ async def drain(
     while not frame_loop.idle and now() < deadline:
         frame_loop.flush()
         frame_loop.run()
-        await asyncio.sleep(RING_POLL_S)
+        await asyncio.sleep(POLL_S)
     if not frame_loop.idle:
         log.error("the trainer took no more steps: some are lost")

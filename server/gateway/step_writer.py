@@ -19,6 +19,9 @@ from server.gateway.slots import SlotTable
 class StepSink(Protocol):
     """Where steps go: a ring in shared memory here, another machine elsewhere."""
 
+    answered: int
+    """Frames answered for training so far, complete or not: what the writer says of itself."""
+
     @property
     def free(self) -> int:
         """Rows that can be written now."""
@@ -108,3 +111,4 @@ class StepWriter:
 
     def _count(self) -> None:
         self._in_flight[0], self._in_flight[1] = self.stored, self._open
+        self._sink.answered = self.stored + self._open

@@ -156,7 +156,10 @@ class TempestConnection(GameConnection):
 
     def __init__(self, gateway: TempestHost) -> None:
         self._host = gateway
-        self._tempest = TempestSession(gateway.config.tempest.spinner, gateway.elsewhere)
+        tempest = gateway.config.tempest
+        self._tempest = TempestSession(
+            tempest.spinner, gateway.elsewhere, realtime=tempest.realtime
+        )
         super().__init__(gateway, self._tempest)
         self._saves = False
         """The client asked for a checkpoint with its last frame."""
@@ -195,9 +198,14 @@ class TempestConnection(GameConnection):
             # Not now: a turn is at work.
             self._host.soon(self._go_on)
 
+    def hold(self, held: bool) -> None:
+        super().hold(held)
+        if not held and self._tempest.more:
+            self._host.soon(self._go_on)
+
     def _go_on(self) -> None:
         """Take what has waited."""
-        if not self.ending:
+        if not self.ending and not self._held:
             self.data_received(b"")
 
     def _take_in(self, data: bytes) -> None:

@@ -239,6 +239,8 @@ class GatewayReport:
     the number of all."""
     turn_seconds: float = 0.0
     """What all of them took together."""
+    held: float = 0.0
+    """The share of the interval in which games in lock step waited for the trainer."""
     findings: list[Finding] = field(default_factory=list)
     """What is worth a warning and was found in the interval."""
     failures: list[FailedConnections] = field(default_factory=list)

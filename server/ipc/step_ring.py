@@ -25,6 +25,7 @@ _HEADER_BYTES = _LINES * _LINE * 8
 _WRITTEN, _READ, _STEPS, _SESSIONS = 0, _LINE, 2 * _LINE, 3 * _LINE
 # Beside `written`: what it and `steps` were before the newest block.
 _BEFORE, _STEPS_BEFORE = _WRITTEN + 1, _WRITTEN + 2
+_ANSWERED = _WRITTEN + 3
 _STEPS_READ = _READ + 1  # beside `read`: how many of those rows were steps
 
 
@@ -54,6 +55,16 @@ class StepRing:
     def steps(self) -> int:
         """STEP rows written since the ring was made: what schedules count."""
         return int(self._counters[_STEPS])
+
+    @property
+    def answered(self) -> int:
+        """Frames answered for training since the ring was made, whose steps are read, here, on
+        their way, or not complete. Falls where games leave their last ones incomplete."""
+        return max(int(self._counters[_ANSWERED]), self.steps)
+
+    @answered.setter
+    def answered(self, frames: int) -> None:
+        self._counters[_ANSWERED] = frames
 
     @property
     def steps_read(self) -> int:
@@ -92,6 +103,8 @@ class StepRing:
         """Write on in place of a process that died. A block that it did not finish is not there."""
         if self._counters[_WRITTEN] == self._counters[_BEFORE]:
             self._counters[_STEPS] = self._counters[_STEPS_BEFORE]
+        # What it had answered beyond that is lost with it.
+        self._counters[_ANSWERED] = self._counters[_STEPS]
 
     def count_session(self) -> int:
         """How many sessions the writers have begun before this one, all of them together."""

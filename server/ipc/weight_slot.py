@@ -16,7 +16,7 @@ from server.ipc import shared_memory
 from server.ipc.shared_memory import fence
 
 _HEADER_BYTES = 64
-_BEGUN, _VERSION, _BASE_FRAMES, _PUBLISHED = 0, 1, 2, 3
+_BEGUN, _VERSION, _BASE_FRAMES, _PUBLISHED, _ALLOWED = 0, 1, 2, 3, 4
 
 
 def weights_name(ring: str) -> str:
@@ -80,6 +80,16 @@ class WeightSlot:
     @base_frames.setter
     def base_frames(self, frames: int) -> None:
         self._counters[_BASE_FRAMES] = frames
+
+    @property
+    def allowed(self) -> int:
+        """Frames that all gateways together may have answered for training since this start of the
+        run: with so many, games in lock step wait (agent.update_budget)."""
+        return int(self._counters[_ALLOWED])
+
+    @allowed.setter
+    def allowed(self, frames: int) -> None:
+        self._counters[_ALLOWED] = frames
 
     def publish(self, vector: npt.NDArray[np.float32], version: int) -> None:
         """Make `vector` [size] the newest version. Versions rise by one."""

@@ -57,7 +57,7 @@ class MetricsCollector:
         self.episodes = 0
         """Of training, that have ended."""
         self._steps = Rate()
-        """Of steps stored."""
+        """Of steps completed."""
 
     def trainer(self, metrics: dict[str, float]) -> None:
         """Take in a report of the trainer. Its intervals are not those of the rows, so a number
@@ -142,6 +142,7 @@ class MetricsCollector:
             "game_level_mean": _mean(level for _, level in self._games_of_late),
             "game_level_peak": _most(r.game.level_peak for r in counted),
             "replies_misread": float(sum(r.misreads for r in counted)),
+            "games_held": max((r.held for r in reports), default=0.0),
             "policy_version": float(max((r.policy_version for r in reports), default=0)),
             "expert_ratio": _mean(r.expert_ratio for r in reports),
             "epsilon": _mean(r.epsilon for r in reports),
@@ -164,7 +165,8 @@ class MetricsCollector:
         else:
             # As of now, and not of the trainer's last report.
             row["frames"] = math.nan if base_frames is None else float(base_frames + steps.stored)
-        self._steps.take(steps.stored, now)
+        # Of those completed: the trainer takes them in by fits and starts. What is lost was, too.
+        self._steps.take(steps.completed + self.lost.steps, now)
         row |= {
             "frames_per_s": self._steps.per_s(now),
             "steps_completed": float(steps.completed),

@@ -92,7 +92,7 @@ EPISODES = 100
 REGISTRY: tuple[Metric, ...] = (
     Metric("time", "s", GAUGE, "seconds since 1970, UTC"),
     Metric("frames", "frames", GAUGE, "stored frames of the whole run; schedules follow them"),
-    Metric("frames_per_s", "1/s", GAUGE, "stored frames per second"),
+    Metric("frames_per_s", "1/s", GAUGE, "frames in training that games completed per second"),
     Metric("answers_per_s", "1/s", GAUGE, "answered frames per second, evaluation included"),
     Metric("frames_eval", "frames", COUNTER, "frames answered in the role eval"),
     Metric("frames_eval_expert", "frames", COUNTER, "frames answered in the role eval_expert"),
@@ -120,6 +120,13 @@ REGISTRY: tuple[Metric, ...] = (
         COUNTER,
         "times that an older client for Tempest was found to read replies of another length than "
         "it is sent (tempest.reply_bytes)",
+    ),
+    Metric(
+        "games_held",
+        "fraction",
+        GAUGE,
+        "share of the time in which games in lock step waited for training, in the gateway where "
+        "it was largest; high where games play faster than is learnt from them",
     ),
     Metric("policy_version", "", GAUGE, "version of the weights that the gateways act with"),
     Metric(
@@ -180,7 +187,8 @@ REGISTRY: tuple[Metric, ...] = (
         "updates_due",
         "",
         GAUGE,
-        "optimizer steps that the replay ratio allows and that are to come",
+        "optimizer steps by which training is behind: the replay ratio makes them due for the "
+        "frames answered so far, and they are to come",
     ),
     Metric("buffer_total", "steps", GAUGE, "steps in the replay"),
     Metric("buffer", "steps", GAUGE, "steps in the replay, by actor", ACTOR),

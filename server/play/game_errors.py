@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium
 
 from server.play.game_messages import GameFailure
+from server.play.tries import BAD_FRAME
 from understudy_client import ClientError, ServerError
 
 WHERE = signal.SIGUSR1
@@ -17,16 +18,6 @@ WHERE = signal.SIGUSR1
 
 LONGEST = 20_000
 """Characters of a traceback: an error may quote an observation of a megabyte."""
-
-BAD_FRAME = frozenset(
-    {
-        "action_out_of_range", "action_shape", "message_malformed", "message_too_long",
-        "observation_not_finite", "observation_size", "reward_not_finite", "reward_shape",
-        "seq_out_of_order", "took_on_first_frame", "unknown_actor", "unknown_status",
-    }
-)  # fmt: skip
-"""What a server says of a frame: the next episode may be without. All else that it refuses without
-`retry` is about who connects, and stays as it is."""
 
 
 class GameNotMade(Exception):

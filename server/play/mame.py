@@ -14,15 +14,20 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from protocol.errors import CODES
+from server.play.game_messages import share
+from server.play.tries import BAD_FRAME, Tries
 
 SCRIPTS = Path(__file__).parents[2] / "clients" / "mame"
 
@@ -60,8 +65,32 @@ def find_mame() -> str:
     return found
 
 
+@dataclass
+class _Emulator:
+    """One game over all of its MAMEs."""
+
+    client: int
+    share: int | None
+    """Episodes that it has to play."""
+    process: subprocess.Popen[str] | None = None
+    thread: threading.Thread | None = None
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=3))
+    """Lines that its MAME printed last, beside episodes."""
+    played: int = 0
+    begun: int = 0
+    done: bool = False
+    """It has played what it had to play."""
+    given_up: bool = False
+    begins_at: float = 0.0
+    tries: Tries = field(default_factory=Tries)
+
+
 class MameGames:
-    """Some MAMEs that play one game in one role. Use it as a context manager, or `stop` it."""
+    """Some MAMEs that play one game in one role. Use it as a context manager, or `stop` it.
+
+    One that ends before its time begins again (server.play.tries), with what is left of its share;
+    the others play on. `check` looks after that: call it again and again.
+    """
 
     def __init__(
         self,
@@ -86,61 +115,60 @@ class MameGames:
         writes its answers, answers-<n>.txt.
         Errors: MameError.
         """
-        mame = find_mame()
+        self._command = command(find_mame(), game)
+        self._home, self._log_dir, self._seed = home, log_dir, seed
+        self._settings: dict[str, object] = {
+            "HOST": host, "PORT": port, "ROLE": role, "WEAKEN": weaken, "TOKEN": token,
+        }  # fmt: skip
         self.episodes: list[MameEpisode] = []
         """Those that have ended, as they come."""
-        self._processes: list[subprocess.Popen[str]] = []
-        self._threads: list[threading.Thread] = []
-        self._said: list[deque[str]] = []
-        self._done: set[int] = set()
-        """Those that have played what they had to play."""
+        self.failures: list[str] = []
+        """What ended a MAME before its time, be it that it begins again."""
+        shares = [share(episodes, client, clients) for client in range(clients)]
+        self._games = [_Emulator(client, own) for client, own in enumerate(shares) if own != 0]
         home.mkdir(parents=True, exist_ok=True)
         if log_dir is not None:
             log_dir.mkdir(parents=True, exist_ok=True)
         try:
-            for client in range(clients):
-                share = None if episodes is None else len(range(client, episodes, clients))
-                if share == 0:
-                    continue
-                settings: dict[str, object] = {
-                    "HOST": host, "PORT": port, "ROLE": role, "WEAKEN": weaken, "TOKEN": token,
-                    "EPISODES": share, "SEED": seed + 100_000 * client,
-                    "LOG": log_dir and (log_dir / f"answers-{client}.txt").resolve(),
-                }  # fmt: skip
-                self._start(command(mame, game), home, settings)
+            for each in self._games:
+                self._start(each)
         except BaseException:
             self.stop()
             raise
 
     def check(self) -> None:
-        """Errors: MameError where one has ended before its time."""
-        for client, process in enumerate(self._processes):
-            if process.poll() is None:
-                continue
-            self._threads[client].join(STOP_S)
-            # Its exit code says nothing: 0 after an error in a script, and MAME 0.251 crashes now
-            # and then when it has nothing left to do but to end.
-            if client not in self._done:
-                said = "; ".join(self._said[client]) or "it said nothing"
-                raise MameError(f"game {client} ended with exit code {process.returncode}: {said}")
+        """Have those that ended before their time begin again. Errors: MameError where all are
+        given up."""
+        now = time.monotonic()
+        for game in self._games:
+            if game.process is not None and game.process.poll() is not None:
+                self._ended(game, now)
+            elif game.process is None and not game.given_up and now >= game.begins_at:
+                self._start(game)
+        if self._games and all(game.given_up for game in self._games):
+            raise MameError(self.failures[-1])
 
     @property
     def over(self) -> bool:
-        """Whether all have ended, and what they printed has been read."""
-        return not any(thread.is_alive() for thread in self._threads)
+        """Whether none plays any more, or begins again, and what they printed has been read."""
+        return all(game.given_up or self._through(game) for game in self._games)
 
     def stop(self) -> None:
         """End those that still play, and wait for them."""
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
+        playing = [game for game in self._games if game.process is not None]
+        for game in playing:
+            assert game.process is not None
+            game.process.terminate()
+        for game in playing:
+            assert game.process is not None
             try:
-                process.wait(STOP_S)
+                game.process.wait(STOP_S)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for thread in self._threads:
-            thread.join(STOP_S)
+                game.process.kill()
+                game.process.wait()
+        for game in playing:
+            if game.thread is not None:
+                game.thread.join(STOP_S)
 
     def __enter__(self) -> MameGames:
         return self
@@ -148,17 +176,48 @@ class MameGames:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _start(self, line: list[str], home: Path, settings: Mapping[str, object]) -> None:
+    def _through(self, game: _Emulator) -> bool:
+        return game.done and game.thread is not None and not game.thread.is_alive()
+
+    def _ended(self, game: _Emulator, now: float) -> None:
+        """Its MAME has ended."""
+        assert game.process is not None
+        assert game.thread is not None
+        game.thread.join(STOP_S)
+        # Its exit code says nothing: 0 after an error in a script, and MAME 0.251 crashes now
+        # and then when it has nothing left to do but to end.
+        game.done |= game.share is not None and game.played >= game.share
+        if game.done:
+            return
+        said = "; ".join(game.said) or "it said nothing"
+        failure = f"game {game.client} ended with exit code {game.process.returncode}: {said}"
+        refused = (code for code in CODES if code not in BAD_FRAME and f"{code}:" in said)
+        wait_s = None if next(refused, None) else game.tries.failed(now)
+        game.process, game.given_up = None, wait_s is None
+        if wait_s is not None:
+            game.begun, game.begins_at = game.begun + 1, now + wait_s
+            print(f"{failure}; it begins again in {wait_s:g} s", file=sys.stderr, flush=True)
+        self.failures.append(failure)
+
+    def _start(self, game: _Emulator) -> None:
+        again = f"-{game.begun}" if game.begun else ""
+        log = self._log_dir and (self._log_dir / f"answers-{game.client}{again}.txt").resolve()
+        settings = self._settings | {
+            "EPISODES": None if game.share is None else game.share - game.played,
+            # Another one each time: the same might only fail again.
+            "SEED": self._seed + 100_000 * game.client + 10_000 * game.begun,
+            "LOG": log,
+        }
         given = {f"UNDERSTUDY_{k}": str(v) for k, v in settings.items() if v is not None}
         own = {k: v for k, v in os.environ.items() if not k.startswith("UNDERSTUDY_")}
-        process = subprocess.Popen(
-            line,
-            cwd=home,
+        game.process = subprocess.Popen(
+            self._command,
+            cwd=self._home,
             # With SDL's own handlers SIGTERM would be heard by no window.
             env=own
             | given
             | {
-                "HOME": str(home.resolve()),
+                "HOME": str(self._home.resolve()),
                 "SDL_VIDEODRIVER": "dummy",
                 "SDL_NO_SIGNAL_HANDLERS": "1",
             },
@@ -169,34 +228,31 @@ class MameGames:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        client = len(self._processes)
-        said: deque[str] = deque(maxlen=3)
-        thread = threading.Thread(
-            target=self._read, args=(client, process, said), name=f"mame-{client}", daemon=True
+        game.said.clear()
+        game.thread = threading.Thread(
+            target=self._read, args=(game, game.process), name=f"mame-{game.client}", daemon=True
         )
-        self._processes.append(process)
-        self._threads.append(thread)
-        self._said.append(said)
-        thread.start()
+        game.thread.start()
 
-    def _read(self, client: int, process: subprocess.Popen[str], said: deque[str]) -> None:
+    def _read(self, game: _Emulator, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
                 if not line.startswith("{"):
-                    said.append(line.strip())
+                    game.said.append(line.strip())
                     continue
                 with contextlib.suppress(ValueError, KeyError):  # killed in the middle of a line
                     one = json.loads(line)
                     if "done" in one:
-                        self._done.add(client)
+                        game.done = True
                         continue
                     self.episodes.append(
                         MameEpisode(
-                            client, one["return"], one["acts"], one["dqn"], one["expert"],
+                            game.client, one["return"], one["acts"], one["dqn"], one["expert"],
                             one["frames"],
                         )
                     )  # fmt: skip
+                    game.played += 1
 
 
 def command(mame: str, game: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How often a game that fails begins again, and how long it waits before. Pure."""
+"""Which games that fail begin again, how often, and how long they wait before. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ WINDOW_S = 600.0
 
 FIRST_S = 0.5
 LONGEST_S = 10.0
+
+BAD_FRAME = frozenset(
+    {
+        "action_out_of_range", "action_shape", "message_malformed", "message_too_long",
+        "observation_not_finite", "observation_size", "reward_not_finite", "reward_shape",
+        "seq_out_of_order", "took_on_first_frame", "unknown_actor", "unknown_status",
+    }
+)  # fmt: skip
+"""What a server says of a frame: the next episode may be without. All else that it refuses without
+`retry` is about who connects, and stays as it is."""
 
 
 class Tries:

@@ -75,7 +75,8 @@ class Checkpointer:
     ) -> None:
         """`folder`: of the checkpoints. `journal_writer`: gets the priorities of the rows."""
         self._folder = folder
-        self._settings = settings
+        self.settings = settings
+        """May be exchanged: they hold from the next checkpoint on."""
         self._spec = spec
         self._replay = replay
         self._learner = learner
@@ -90,7 +91,7 @@ class Checkpointer:
     def save(self, progress: Progress) -> CheckpointSaved:
         """Write the next checkpoint, and delete old ones."""
         path = self._folder / checkpoint.file_name(self._learner.updates)
-        settings = self._settings
+        settings = self.settings
         if error := self._written(path, self._state(progress)):
             return CheckpointSaved(str(path), error)
         with self._writes.tried(f"{self._folder} (old checkpoints, deleting them)"):

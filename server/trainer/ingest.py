@@ -16,7 +16,6 @@ from agent.recording import RecordingError
 from agent.replay import Replay
 from agent.step import STEP
 from agent.training_step import take_in
-from agent.update_budget import UpdateBudget
 from protocol.actor import ACTORS, NAMES, TAG_COUNT
 from server.ipc.step_ring import StepRing
 from server.run.disk import Writes
@@ -82,6 +81,9 @@ class Ingest:
         self._writes = Writes(log, "its episodes are kept in memory, and tried again")
         self.stored = 0
         """Steps appended since this start of the server."""
+        self.seen = 0
+        """Frames that had been answered when the rings were emptied last: what they completed is
+        stored."""
 
     def take_over(self, last: Stored | None) -> None:
         """Go on in place of a trainer that died. `last`: the newest block that it kept; where it
@@ -90,15 +92,18 @@ class Ingest:
             ring.take_over_reading(already_kept(ring, last))
         self.stored = sum(ring.steps_read for ring in self._rings)
 
-    def drain(self, budget: UpdateBudget | None) -> int:
-        """Move what the rings hold into the replay; how many rows that were. `budget`: says how
-        many there is room for, and what is left in the rings then makes the games wait. None:
-        all."""
-        moved = 0
+    @property
+    def answered(self) -> int:
+        """Frames answered for training since this start of the server, in all gateways: those
+        stored, and those on their way."""
+        return sum(ring.answered for ring in self._rings)
+
+    def drain(self) -> int:
+        """Move what the rings hold into the replay; how many rows that were."""
+        moved, self.seen = 0, self.answered
         for ring in self._rings:
             for _ in range(max(1, ring.capacity // DRAIN_STEPS)):
-                room = budget.room(self.stored) if budget else None
-                block = ring.read(DRAIN_STEPS if room is None else min(DRAIN_STEPS, room))
+                block = ring.read(DRAIN_STEPS)
                 if block is None:
                     break
                 take_in(block, self._replay, self._learner)

@@ -52,7 +52,7 @@ class Reporter:
             "updates": float(learner.updates),
             "updates_per_s": rate,
             "samples_per_s": rate * config.learner.batch_size,
-            "updates_due": float(max(0, self._budget.due(stored))),
+            "updates_due": float(self._budget.behind(self._ingest.answered)),
             "buffer_total": float(composition.total),
             "buffer_dqn": float(composition.dqn),
             "buffer_expert": float(composition.expert),

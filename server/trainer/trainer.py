@@ -140,7 +140,8 @@ class Trainer:
         )
         self._pretrains = task.pretrain_updates > 0
         if paused:
-            self._budget.pause(True, self._ingest.stored)
+            self._budget.pause(True, self._ingest.answered)
+        self._pace_games()
         saved = folder / "checkpoints"
         self._checkpointer = Checkpointer(
             saved, config.checkpoint, spec, replay, learner, self._journal_writer
@@ -190,9 +191,10 @@ class Trainer:
         while True:
             self._heartbeat.beat()
             self._hear()
-            moved = self._drain()
+            moved = self._ingest.drain()
             if self._stopping and not moved and time.monotonic() >= self._linger_until:
                 break
+            self._pace_games()
             learned = 0 if self._ending else self._learn()
             now = time.monotonic()
             # Before each report too: that begins to count anew.
@@ -203,7 +205,7 @@ class Trainer:
                 self._report(now)
             if now >= self._next_checkpoint:
                 self._save()
-            if self._pretrains and not self._budget.due(self._ingest.stored):
+            if self._pretrains and not self._due:
                 break
             if not moved and not learned:
                 time.sleep(IDLE_S)
@@ -226,6 +228,16 @@ class Trainer:
         """Stored steps of the whole run."""
         return self._base_frames + self._ingest.stored
 
+    @property
+    def _due(self) -> int:
+        """Updates to be made now."""
+        return self._budget.due(self._ingest.stored, self._ingest.answered)
+
+    def _pace_games(self) -> None:
+        """Say how far games in lock step may play. After each update: they need not wait for a
+        burst, and never play further than the configured ratio lets them."""
+        self._slot.allowed = self._budget.allowed(self._ingest.seen)
+
     def _hear(self) -> None:
         try:
             while self._pipe.poll():
@@ -240,7 +252,8 @@ class Trainer:
         elif isinstance(message, SaveCheckpoint):
             self._save()
         elif isinstance(message, Pause):
-            self._budget.pause(message.on, self._ingest.stored)
+            self._budget.pause(message.on, self._ingest.answered)
+            self._pace_games()  # at once: games play on until it says how far
         elif isinstance(message, SaveBest):
             self._heartbeat.busy()
             self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
@@ -268,23 +281,25 @@ class Trainer:
 
     def _change(self, config: Config) -> None:
         """These settings hold from the next batch on."""
+        since = self._next_checkpoint - self._config.checkpoint.every_s
+        self._next_checkpoint = since + config.checkpoint.every_s
+        self._checkpointer.settings = config.checkpoint
         self._config = config
+        self._budget.change(config.trainer, self._ingest.answered)
+        self._pace_games()
         self._replay.n_step, self._replay.gamma = config.learner.n_step, config.learner.gamma
         self._learner.configure(config.learner, config.advantage, config.imitation)
 
-    def _drain(self) -> int:
-        """Move what the rings hold into the replay; how many rows that were."""
-        return self._ingest.drain(None if self._ending else self._budget)
-
     def _learn(self) -> int:
         """Make updates that are due, for a burst; how many that were."""
-        due = self._budget.due(self._ingest.stored)
+        due = self._due
         if due <= 0:
             return 0
         until = time.monotonic() + BURST_S
         frames = self._frames
         for made in range(1, due + 1):
             batch = learn_once(self._config, self._replay, self._learner, self._device, frames)
+            self._pace_games()
             if self._record:
                 self._record.add(batch)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
@@ -321,8 +336,8 @@ class Trainer:
 
     def _settle(self) -> None:
         """Answer whether anything is still on its way into the weights that games play with."""
-        self._drain()
-        settled = not self._ingest.ring_fill and self._budget.due(self._ingest.stored) <= 0
+        self._ingest.drain()
+        settled = not self._ingest.ring_fill and self._due <= 0
         if settled:
             now = time.monotonic()
             self._check_health(now)
@@ -347,7 +362,7 @@ class Trainer:
     def _dump(self, path: str) -> None:
         """Write what the audit asks for."""
         self._heartbeat.busy()
-        self._drain()
+        self._ingest.drain()
         write_dump(Path(path), self._replay, self._record)
         self._tell(DumpWritten(path))
 
@@ -355,7 +370,7 @@ class Trainer:
         """Take in what is left, and have the recording as one."""
         assert self._recorder is not None
         self._heartbeat.busy(3600.0)
-        while self._drain():
+        while self._ingest.drain():
             pass
         try:
             self._recorder.finish()

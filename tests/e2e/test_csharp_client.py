@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.fake_server import FakeServer, Peer
 from tests.support.foreign import (
     ALL_FORMS,
     FORMS,
@@ -142,6 +143,34 @@ def test_csharp_reads_every_msgpack_form(vectors: Vectors) -> None:
     for size in ("10000", "1"):
         got = vectors.ask("read", size, ALL_FORMS)
         assert msgspec.msgpack.decode(bytes.fromhex(got)[4:]) == [14, list(FORMS.values())]
+
+
+def test_csharp_announces_its_episodes_and_plays_none_again_that_was_cut(reach: Path) -> None:
+    announced = []
+
+    def script(peer: Peer) -> None:
+        announced.append(peer.welcome(session=len(announced) + 1)[1].get("episodes"))
+        while (message := peer.recv()) is not None and message != [5]:
+            if len(announced) == 1 and message[0] == 2 and message[2] == 40:
+                peer.send([15, "episode_limit", "too long", True])
+                return
+            peer.answer(message, [1, 0.0], 1)
+
+    server = FakeServer(script)
+    try:
+        done = subprocess.run(
+            ["mono", str(reach), "127.0.0.1", str(server.port), "4", "eval"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        server.close()
+    assert done.returncode == 0, done.stderr
+    # Episodes of 31 frames: the second one was under way.
+    assert announced == [4, 2]
+    assert done.stdout.count("return") == 3
 
 
 def test_csharp_game_passes_conformance(reach: Path) -> None:

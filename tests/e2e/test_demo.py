@@ -96,7 +96,7 @@ def test_demo_summary_has_both_actors(run: tuple[Path, dict[str, Any], str]) -> 
 
 def test_demo_drops_nothing_and_tags_every_step(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = run
-    assert summary["transitions_dropped"] == 0
+    assert summary["transitions_dropped"] == summary["steps_in_flight"] == 0
     assert summary["attribution_mismatches"] == 0
     assert summary["attribution_compared"] == summary["frames"]
     # The logs are there to look at again.
@@ -151,6 +151,7 @@ def test_demo_run_can_be_resumed(run: tuple[Path, dict[str, Any], str]) -> None:
     assert (folder / "config.toml").exists()
     assert "[BATCH] Step 100: " in (folder / "understudy.log").read_text()
     assert "Traceback" not in (folder / "understudy.log").read_text()
+    assert " warnings: " not in (folder / "understudy.log").read_text(), "it is healthy"
 
 
 # Its options.

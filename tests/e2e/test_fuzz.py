@@ -106,10 +106,11 @@ def test_fuzz_exits_with_1_after_a_broken_rule(
     assert bytes.fromhex(row["broken"][0]["hex"])
 
 
+@pytest.mark.promise("hostile-connections")
 @pytest.mark.timeout(400)
 def test_server_survives_hostile_connections() -> None:
     """Without the claim about the 99th percentile, which other work on the machine would break."""
-    (row,) = live(126, seed=1, at_once=16, seconds=1.0, judge_p99=False)
+    (row,) = live(126, seed=1, at_once=16, seconds=1.0, rounds=2, judge_p99=False)
     assert row["ok"], row
     assert row["connections"] == 126
     assert set(row["did"]) == {act.__name__ for act in ATTACKS}

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class Player:
-    """A game that goes on whatever happens to the server, and remembers what it was told."""
+    """A game that goes on whatever happens to the server, and remembers what it was told. In real
+    time: without a trainer it plays on (one in lock step waits: tests/integration/test_pace.py)."""
 
     def __init__(self, port: int) -> None:
         self.answers = 0
@@ -48,7 +49,7 @@ class Player:
 
     def _play(self) -> None:
         try:
-            with client_for(self._port, timeout_s=LONG_S) as client:
+            with client_for(self._port, timeout_s=LONG_S, realtime=True) as client:
                 self.sessions.append(client.session)
                 while not self._stop.is_set():
                     try:

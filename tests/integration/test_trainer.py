@@ -19,6 +19,7 @@ from agent import checkpoint, demonstrations, journal, recording
 from agent.checkpoint import CheckpointError
 from agent.recording import RecordingError
 from agent.step import FINAL, STEP, StepBlock
+from agent.update_budget import NO_LIMIT
 from config.models import Config
 from server.gateway.connection import GOODBYE_S
 from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
@@ -250,36 +251,51 @@ def test_frame_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPa
 # Back-pressure.
 
 
-def test_steps_wait_in_the_ring_while_the_trainer_is_behind(
+def test_games_in_lock_step_are_never_further_ahead_than_the_limit(
     worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slow learning, a small allowance: the ring fills up, and nothing is lost."""
-    world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
-    step = world.trainer._learner.step
+    """Slow learning and room for all in the rings: what lies there counts too."""
+    world = worlds(rings=2, trainer__max_lag_updates=4, trainer__min_steps=20)
+    learner = world.trainer._learner
+    step = learner.step
+    worst = 0.0
 
     def slowly(batch: Any, frames: int) -> None:
+        nonlocal worst
         time.sleep(0.005)
+        worst = max(worst, (world.answered - 20) * 0.5 - learner.updates)
         step(batch, frames)
 
-    monkeypatch.setattr(world.trainer._learner, "step", slowly)
-    worst = 0.0
-    fullest = 0
-    for start in range(0, 400, 8):
-        world.play(played(start, 8))
-        fullest = max(fullest, world.rings[0].used)
-        worst = max(worst, world.metrics.get("updates_due", 0.0))
-    assert fullest > 24, "the ring never filled"
-    assert worst <= 4
+    monkeypatch.setattr(learner, "step", slowly)
+    for start in range(0, 200, 10):
+        for ring in (0, 1):
+            world.play_in_lock_step(played(start, 10, stream=ring + 1), ring)
+    assert 3 <= worst <= 4
+    assert world.metrics["updates_due"] <= 4
+    assert max(ring.used for ring in world.rings) <= 28, "all that is there is taken in"
     world.until(lambda: world.metrics["updates"] == 190, "all updates are made")
     assert world.stop()["steps_stored"] == 400
 
 
+def test_rows_beyond_the_limit_are_stored_and_their_updates_are_due(
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Games in real time do not wait, and their rows do not wait in the ring."""
+    world = worlds(trainer__max_lag_updates=4, server__ring_steps=64)
+    monkeypatch.setattr(world.trainer._learner, "step", lambda _batch, _frames: time.sleep(0.005))
+    world.play(played(0, 1000))
+    world.until(lambda: world.metrics.get("steps_stored") == 1000, "they are stored", 20.0)
+    assert world.metrics["updates_due"] > 100
+    assert world.slot.allowed < 1000
+
+
 def test_no_lag_limit_makes_no_game_wait(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = worlds(server__ring_steps=64)
+    world = worlds(server__ring_steps=64, trainer__max_lag_updates=None)
     monkeypatch.setattr(world.trainer._learner, "step", lambda _batch, _frames: time.sleep(0.005))
     begin = time.monotonic()
-    world.play(played(0, 1000))
-    assert time.monotonic() - begin < 2.0
+    world.play_in_lock_step(played(0, 1000))
+    assert time.monotonic() - begin < 4.0
+    assert world.slot.allowed == NO_LIMIT
     world.until(lambda: world.metrics.get("steps_stored") == 1000, "they are stored")
     assert world.metrics["updates_due"] > 100
 
@@ -287,19 +303,20 @@ def test_no_lag_limit_makes_no_game_wait(worlds: Make, monkeypatch: pytest.Monke
 def test_paused_training_stores_steps_and_owes_no_updates(worlds: Make) -> None:
     """A small allowance and a small ring: without learning, games must not be made to wait."""
     world = worlds(trainer__max_lag_updates=4, server__ring_steps=32, trainer__min_steps=20)
-    world.play(played(0, 100))
+    world.play_in_lock_step(played(0, 100))
     world.until(lambda: world.metrics.get("updates") == 40, "all updates are made")
     for _ in range(2):  # told twice is told once
         world.pipe.send(Pause(True))
     world.until(lambda: world.reports()["paused"] == 1, "it is paused")
-    world.play(played(100, 200))
+    world.play_in_lock_step(played(100, 200))
     world.until(lambda: world.metrics["steps_stored"] == 300, "they are stored")
     row = world.reports()
     assert (row["updates"], row["updates_due"]) == (40, 0)
     world.pipe.send(Pause(False))
     world.until(lambda: world.reports()["paused"] == 0, "it goes on")
     assert world.reports(5)["updates"] == 40, "what came meanwhile makes no update due"
-    world.play(played(300, 20))
+    assert world.slot.allowed == 300 + 8, "games may be as far ahead as before"
+    world.play_in_lock_step(played(300, 20))
     world.until(lambda: world.metrics["updates"] == 50, "it learns from what comes now")
     assert world.reports(5)["updates"] == 50
 
@@ -346,15 +363,15 @@ def test_pause_before_the_game_is_decided_holds() -> None:
 def test_lag_limit_below_one_step_still_admits_steps(worlds: Make) -> None:
     """4 updates a step and at most 1 behind: each step must wait, but not for ever."""
     world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=4.0, trainer__min_steps=10)
-    world.play(played(0, 300))
+    world.play_in_lock_step(played(0, 300))
     world.until(lambda: world.metrics.get("steps_stored") == 300, "they are stored")
     world.until(lambda: world.metrics["updates"] == 4 * 290, "all updates are made")
 
 
-def test_steps_without_successors_do_not_block_ingest(worlds: Make) -> None:
+def test_steps_without_successors_do_not_make_games_wait(worlds: Make) -> None:
     """More games than min_steps: all have sent one step, and none of these can be learnt from."""
     world = worlds(trainer__max_lag_updates=5, trainer__replay_ratio=1.0)
-    world.play(starts(200))
+    world.play_in_lock_step(starts(200))
     world.until(lambda: world.metrics.get("steps_stored") == 200, "they are stored")
     assert world.reports()["updates_due"] == 0
     second = starts(200)
@@ -689,12 +706,12 @@ def test_stop_stores_rows_in_the_rings_and_saves(worlds: Make, tmp_path: Path) -
     assert state["frames"] == 3000
 
 
-def test_stop_stores_rows_held_back_by_the_lag_limit(worlds: Make) -> None:
+def test_stop_stores_rows_beyond_the_lag_limit(worlds: Make) -> None:
     world = worlds(trainer__max_lag_updates=1, trainer__replay_ratio=100.0, server__ring_steps=1024)
     world.rings[0].write(played(0, 1000))
     row = world.stop()
     assert row["steps_stored"] == 1000
-    assert row["updates"] < 1000
+    assert row["updates"] < 1000 * 100
 
 
 def test_trainer_ends_cleanly_when_the_supervisor_is_gone(worlds: Make, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from config.models import Config, ServerConfig
@@ -19,16 +20,16 @@ from server.gateway.connection_log import ConnectionLog
 from server.net.rate_limits import AddressLimits, TokenBucket
 from tests.support.worlds import SPEC
 
-HELLO = codec.encode_hello(
-    HelloFields(
-        protocol=1,
-        client="test/1",
-        game=SPEC.game,
-        observation=SPEC.observation,
-        actions=SPEC.actions,
-        slots=2,
-    )
+FIELDS = HelloFields(
+    protocol=1,
+    client="test/1",
+    game=SPEC.game,
+    observation=SPEC.observation,
+    actions=SPEC.actions,
+    slots=2,
 )
+
+HELLO = codec.encode_hello(FIELDS)
 
 CONFIG = Config(
     server=ServerConfig(
@@ -117,6 +118,8 @@ class FakeGateway:
         self.refusal: RemoteError | None = None
         self.hellos: list[GameConnection] = []
         self.gone: list[GameConnection] = []
+        self.playing: list[GameConnection] = []
+        self.plays = self.playing.append
         self.told: list[GameConnection] = []
         self.newcomers = AtOnce()
         self.turns = 0
@@ -197,8 +200,8 @@ class Wire:
         turn: Any = self.gateway.frame_loop
         self.connection.welcome(Welcome(fields), np.array(rows), turn)
 
-    def playing(self) -> Wire:
-        self.receive(HELLO)
+    def playing(self, **hello: Any) -> Wire:
+        self.receive(codec.encode_hello(msgspec.structs.replace(FIELDS, **hello)))
         fields = WelcomeFields(session=5, protocol=1, server="s/1", settings={"level": 3})
         self.welcome(fields, [0, 1])
         self.transport.sent.clear()

@@ -154,7 +154,7 @@ class World:
         return self.metrics
 
     def play(self, block: StepBlock, ring: int = 0) -> None:
-        """Write rows as a gateway does: whenever there is room."""
+        """Write rows as a gateway does for games in real time: whenever there is room."""
         start, target = 0, self.rings[ring]
         deadline = time.monotonic() + 60.0
         while start < len(block):
@@ -167,6 +167,21 @@ class World:
                 assert self.error is None, f"the trainer has failed: {self.error}"
                 self.hear()
                 time.sleep(0.001)
+
+    @property
+    def answered(self) -> int:
+        return sum(ring.answered for ring in self.rings)
+
+    def _may_play_on(self) -> bool:
+        self.hear()
+        return self.answered < self.slot.allowed
+
+    def play_in_lock_step(self, block: StepBlock, ring: int = 0) -> None:
+        """Write rows as a gateway does for a game in lock step: one by one, and none while games
+        are as far ahead of training as they may be."""
+        for row in range(len(block)):
+            self.until(self._may_play_on, "a game may play on")
+            self.play(block.rows(row, row + 1), ring)
 
     def ask(self, message: Any, kind: type[Any]) -> Any:
         before = len(self.heard(kind))

@@ -60,6 +60,7 @@ class ListSink:
 
     def __init__(self, room: int = 10**9) -> None:
         self.free = room
+        self.answered = 0
         self.blocks: list[StepBlock] = []
 
     def write(self, block: StepBlock) -> None:

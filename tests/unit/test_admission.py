@@ -107,6 +107,7 @@ def test_address_that_did_too_much_wrong_is_refused_and_no_other(what: str) -> N
     assert FAILED_WITHIN_S <= 60.0
 
 
+@pytest.mark.promise("hostile-connections")
 def test_admission_counts_nothing_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one costs among thousands: nobody else is asked anything."""
     door = Door(max_clients=100_000)

@@ -374,6 +374,46 @@ def test_reading_resumes_only_after_both_pause_reasons_clear() -> None:
     assert wire.transport.reading
 
 
+@pytest.mark.parametrize(
+    ("hello", "waits"),
+    [
+        ({}, True),
+        ({"realtime": False}, True),
+        ({"realtime": True}, False),
+        ({"role": "eval"}, False),
+        ({"role": "eval_expert"}, False),
+    ],
+)
+def test_only_games_in_lock_step_wait_for_the_trainer(hello: dict[str, Any], waits: bool) -> None:
+    wire = Wire().playing(**hello)
+    assert wire.gateway.playing == [wire.connection]
+    wire.connection.hold(True)
+    assert wire.transport.reading is not waits
+    if waits:  # and meet no deadline
+        for _ in range(10):
+            wire.check_after(100.0)
+        assert wire.code is None
+    wire.connection.ring_full(True)
+    wire.connection.ring_full(False)
+    assert wire.transport.reading is not waits, "one reason less is not none"
+    wire.connection.hold(False)
+    assert wire.transport.reading
+
+
+def test_connection_that_waits_for_its_welcome_does_not_wait_for_the_trainer() -> None:
+    wire = Wire()
+    wire.connection.hold(True)
+    assert wire.transport.reading
+
+
+def test_game_that_waits_for_the_trainer_hears_that_the_server_stops() -> None:
+    wire = Wire().playing()
+    wire.connection.hold(True)
+    wire.connection.fail(RemoteError("server_stopping", "later", retry=True))
+    assert wire.transport.reading
+    assert wire.code == "server_stopping"
+
+
 def test_full_ring_does_not_pause_write_timeout() -> None:
     wire = Wire().playing()
     wire.connection.ring_full(True)

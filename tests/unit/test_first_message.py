@@ -112,6 +112,7 @@ COSTLY: dict[str, Any] = {
 """As much work for a decoder as the 64 KiB of a handshake can be."""
 
 
+@pytest.mark.promise("hostile-connections")
 @pytest.mark.parametrize("costly", COSTLY.values(), ids=COSTLY)
 @pytest.mark.parametrize("token", [None, "wrong"])
 @pytest.mark.parametrize("kind", [1, 2, 4, 99])
@@ -142,6 +143,7 @@ def test_nothing_is_decoded_before_the_token(
     assert steps <= MAX_VALUES + 1
 
 
+@pytest.mark.promise("hostile-connections")
 @pytest.mark.parametrize("costly", COSTLY.values(), ids=COSTLY)
 @pytest.mark.parametrize("fields", [FIELDS, {}])
 def test_hello_of_more_values_than_allowed_is_refused_undecoded(

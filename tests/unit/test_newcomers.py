@@ -51,6 +51,7 @@ class FakeLoop:
             self.turn()
 
 
+@pytest.mark.promise("hostile-connections")
 def test_a_crowd_is_served_a_slice_in_each_turn_and_rests_between() -> None:
     loop = FakeLoop()
     for _ in range(1000):
@@ -64,6 +65,7 @@ def test_a_crowd_is_served_a_slice_in_each_turn_and_rests_between() -> None:
     assert sum(loop.rests) == pytest.approx(REST * served_s)
 
 
+@pytest.mark.promise("hostile-connections")
 def test_frames_are_answered_before_each_slice() -> None:
     loop = FakeLoop()
     for _ in range(7):
@@ -83,6 +85,7 @@ def test_newcomers_are_served_in_the_order_in_which_they_came() -> None:
     assert len(loop.newcomers) == 0
 
 
+@pytest.mark.promise("hostile-connections")
 def test_one_long_piece_ends_its_slice_and_is_rested_for() -> None:
     loop = FakeLoop()
     loop.newcomers.add(loop.piece("long", 0.02))
@@ -140,6 +143,7 @@ def framed(*elements: Any) -> bytes:
 BAD = framed(1, {"protocol": 1, "client": "", "game": 5})
 
 
+@pytest.mark.promise("hostile-connections")
 @pytest.mark.parametrize(
     "what",
     [
@@ -238,6 +242,7 @@ def test_broken_connection_of_a_newcomer_is_cut(monkeypatch: pytest.MonkeyPatch)
 # The deadlines of many.
 
 
+@pytest.mark.promise("hostile-connections")
 def test_deadlines_of_a_crowd_are_checked_some_in_each_turn() -> None:
     from server.gateway import gateway as module
 

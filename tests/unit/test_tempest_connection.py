@@ -64,6 +64,8 @@ class FakeGateway:
         self.run_frames = 0
         self.admits = True
         self.said: list[GameConnection] = []
+        self.playing: list[GameConnection] = []
+        self.plays = self.playing.append
         self._todo: deque[Callable[[], None]] = deque()
         self._sessions = 0
 
@@ -362,6 +364,33 @@ def test_tempest_client_sending_ahead_is_paused_and_fully_answered() -> None:
     gateway.work()
     assert game.transport.reading
     assert len(game.replies()) == 1 + count
+
+
+def test_tempest_client_sending_ahead_waits_for_the_trainer_and_is_fully_answered() -> None:
+    gateway = FakeGateway()
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    game.frame()
+    assert game.connection.lock_step
+    game.connection.data_received(framed(payload([0.5, 0.5])) * 5)
+    game.connection.hold(True)
+    gateway.work()
+    assert len(game.replies()) == 1 + 1, "of those that had come, one was in the turn"
+    assert not game.transport.reading
+    game.connection.hold(False)
+    gateway.work()
+    assert len(game.replies()) == 1 + 5
+    assert game.transport.reading
+
+
+def test_tempest_client_in_real_time_never_waits_for_the_trainer() -> None:
+    gateway = FakeGateway(config(realtime=True))
+    game = TempestClient(gateway)
+    game.send(b"\x00\x00")
+    game.frame()
+    game.connection.hold(True)
+    assert game.transport.reading
+    assert game.frame() is not None
 
 
 def test_tempest_invalid_frame_closes_only_that_connection() -> None:

@@ -20,6 +20,7 @@ public static class Reach
             Heads = new Head[] { Head.Discrete("move", 3), Head.Continuous("stride", 0.0, 1.0) },
             Role = args.Length > 3 ? args[3] : "train",
             Token = args.Length > 4 ? args[4] : null,
+            Episodes = episodes, // announced where the role is another one
         };
         Random random = new Random();
         try
@@ -38,6 +39,7 @@ public static class Reach
                     catch (ReconnectedException news)
                     {
                         Console.WriteLine(news.Message); // its episode is cut: begin a new one
+                        if (news.Code == "episode_limit") { episode++; } // too long: not again
                     }
                 }
             }

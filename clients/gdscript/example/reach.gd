@@ -23,6 +23,7 @@ func run(client: Client) -> bool:
 	client.heads = [Client.discrete("move", 3), Client.continuous("stride", 0.0, 1.0)]
 	client.role = role
 	client.token = token if token != "" else null
+	client.episodes = episodes  # announced where the role is another one
 	var news := client.connect_to_server(host, port)
 	var episode := 0
 	while news.kind in ["connected", "answer", "reconnected"] and episode < episodes:
@@ -32,6 +33,8 @@ func run(client: Client) -> bool:
 			print("episode %d: return %.1f" % [episode, news.total])
 		elif news.kind == "reconnected":
 			print(news.message)  # the episode was cut: begin a new one
+			if news.code == "episode_limit":
+				episode += 1  # too long: not again
 	if news.kind != "answer":
 		printerr("%s: %s" % [news.get("code", news.kind), news.message])
 		return false

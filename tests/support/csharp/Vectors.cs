@@ -26,7 +26,8 @@ public static class Vectors
         switch (words[0])
         {
             case "hello":
-                return Hex(Wire.Hello(GameOf((Dictionary<object, object>)Value(words[1]))));
+                Game hello = GameOf((Dictionary<object, object>)Value(words[1]));
+                return Hex(Wire.Hello(hello, hello.Episodes));
             case "frame":
                 Game game = GameOf((Dictionary<object, object>)Value(words[1]));
                 object[] f = (object[])Value(words[2]);
@@ -148,6 +149,8 @@ public static class Vectors
             Role = (string)fields["role"],
             Token = (string)fields["token"],
             Realtime = fields.ContainsKey("realtime") && (bool)fields["realtime"],
+            Episodes = fields.ContainsKey("episodes") ? (int)(long)fields["episodes"] : 0,
+            Evaluates = fields.ContainsKey("evaluates") && (bool)fields["evaluates"],
         };
     }
 

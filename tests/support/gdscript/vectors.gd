@@ -79,6 +79,8 @@ func _declare(client: Client, fields: Dictionary) -> void:
 	client.role = fields.role
 	client.token = fields.token
 	client.realtime = fields.get("realtime", false)
+	client.episodes = fields.get("episodes", 0)
+	client.evaluates = fields.get("evaluates", false)
 
 
 ## A value that is msgpack in hex.

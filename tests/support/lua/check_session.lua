@@ -71,6 +71,36 @@ end
 
 local function playing(_, n) return n == 1 and WELCOME or ACTION(n - 2) end
 
+-- Announced episodes: what is left is announced again, without an episode that a limit has cut.
+do
+  local LIMIT = framed("\x94\x0f" .. understudy.pack("episode_limit") .. understudy.pack("words") .. "\xc3")
+  local function cut(_, n) return n == 1 and WELCOME or n < 5 and ACTION(n - 2) or LIMIT end
+  local function lost(_, n) return n == 1 and WELCOME or n < 3 and ACTION(n - 2) end
+  local t = transport(cut, lost, playing)
+  local s = begin(t, {role = "eval", episodes = 5})
+  local function announced(text) return text:find("episodes" .. understudy.pack(tonumber(s.wanted)), 1, true) end
+  s.wanted = 5
+  check("announced", announced(t.written[1]), t.written[1])
+  s.act({0.5}, 0, 0)
+  s.act({0.5}, 0, 1)
+  s.act({0.5}, 0, 0)
+  local problem = failing(s.act, {0.5}, 0, 0)
+  check("cut kind", problem.kind == "reconnected", problem.message)
+  check("cut code", problem.code == "episode_limit", problem.code)
+  s.wanted = 3
+  check("announced less one played and one cut", announced(t.written[#t.written]), t.written[#t.written])
+  s.act({0.5}, 0, 0)
+  problem = failing(s.act, {0.5}, 0, 0)
+  check("lost kind", problem.kind == "reconnected" and problem.code == nil, problem.code)
+  check("announced again", announced(t.written[#t.written]), t.written[#t.written])
+end
+
+do
+  local t = transport(playing)
+  begin(t, {role = "train", episodes = 5})
+  check("training announces nothing", not t.written[1]:find("episodes", 1, true), t.written[1])
+end
+
 do
   local t = transport(playing)
   local s = begin(t)
