@@ -146,8 +146,8 @@ def test_faulty_dockerfile_is_reported(old: str, new: str, complaint: str) -> No
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("prom/prometheus:v3.5.0", "prom/prometheus", "expected a tag with a version"),
-        ("grafana/grafana:12.0.2", "grafana/grafana:latest", "expected a tag with a version"),
+        ("prom/prometheus:v3.13.5", "prom/prometheus", "expected a tag with a version"),
+        ("grafana/grafana:13.2.3", "grafana/grafana:latest", "expected a tag with a version"),
         ("context: clients/mame", "context: clients/mome", "there is no"),
         ("TORCH_INDEX:", "TORCH_INDX:", "has no ARG TORCH_INDX"),
         ("127.0.0.1:8080:8080", "127.0.0.1:8081:8081", "does not EXPOSE it"),
