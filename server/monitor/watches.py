@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from agent.finding import Finding
-from config.models import Config
+from config.models import Config, TrainerConfig
 from protocol.actor import ACTORS, NAMES
 from protocol.spaces import GameSpec
 
@@ -17,6 +17,14 @@ others). Those of a normal distribution have 0.16, of an exponential one 0.09, a
 
 ENOUGH = 0.035
 """Above this the warning ends. Between the two nothing changes, so that it is not repeated."""
+
+BEHIND = "training_behind"
+
+BEHIND_S = 10.0
+"""Training must be behind for so long: a checkpoint or a burst of frames is soon made up for."""
+
+USUAL_LAG = 50
+"""Updates by which training may be behind where `trainer.max_lag_updates` sets no limit."""
 
 JUMP_S = 5.0
 """Smaller jumps of the clock are not logged."""
@@ -44,6 +52,47 @@ class ClockWatch:
                 "affected",
             )
         ]
+
+
+class PaceWatch:
+    """Watches whether training keeps the pace of games that do not wait for it."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def look(self, row: Mapping[str, float], trainer: TrainerConfig, now: float) -> list[Finding]:
+        """Whether training has been far behind for a while. `row`: of metrics; `now`: of a clock
+        that only rises, s."""
+        due = row.get("updates_due", 0.0)
+        limit = trainer.max_lag_updates
+        # What games in lock step may bring about: the limit, and a frame of each.
+        most = (limit or USUAL_LAG) + trainer.replay_ratio * row.get("slots", 0.0)
+        if not due > 2 * most:  # NaN is not
+            self._since = None
+            return []
+        since = self._since = now if self._since is None else self._since
+        return [_behind(row, trainer)] if now - since >= BEHIND_S else []
+
+
+def _behind(row: Mapping[str, float], trainer: TrainerConfig) -> Finding:
+    due, made = row["updates_due"], row.get("updates_per_s", 0.0)
+    frames = row.get("frames_per_s", 0.0)
+    ratio = trainer.replay_ratio
+    text = (
+        f"training is {due:,.0f} updates behind ({due / ratio:,.0f} frames): {frames:,.0f} "
+        f"frames/s make {frames * ratio:,.1f} updates/s due, and {made:,.1f} updates/s are made"
+    )
+    if made >= frames * ratio:
+        return Finding(BEHIND, text, "wait: training is catching up")
+    kept = f" to {made / frames:.2g}" if made else ""
+    wait = "" if trainer.max_lag_updates else ", or set trainer.max_lag_updates, so that games wait"
+    return Finding(
+        BEHIND,
+        text,
+        f"lower trainer.replay_ratio{kept}, make learner.hidden or learner.batch_size smaller, "
+        f"give the trainer more trainer.threads or a GPU{wait}; or leave it, and each frame is "
+        "learnt from less often than configured",
+    )
 
 
 class SampleWatch:

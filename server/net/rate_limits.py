@@ -28,6 +28,10 @@ LINES = 200
 LINES_WITHIN_S = 60.0
 """So many lines in the log for the errors of an address within this time."""
 
+LINES_PER_S = 20.0
+"""The same for all addresses together, beside as many at once: to write one takes longer than to
+answer a frame."""
+
 FAILED, FAILED_WITHIN_S = 200, 10.0
 """So many connections of an address that ended in an error before WELCOME within this time, and new
 ones are refused until the oldest is that old: to be told what is wrong costs more than that."""
@@ -81,20 +85,24 @@ class FailureWindow:
 
 
 class LogRateLimiter:
-    """Keeps an address from filling the log."""
+    """Keeps an address from filling the log, and many of them from keeping the server at it."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._recent = FailureWindow(LINES, LINES_WITHIN_S, clock)
+        self._all = TokenBucket(LINES_PER_S, LINES, clock())
         self._left_out: Counter[str] = Counter()
 
     def suffix(self, address: str) -> str | None:
         """None where nothing is to be logged now; else what to add to the line: how many were left
         out before it."""
-        if self._recent.wait_s(address):
+        now = self._clock()
+        if self._recent.wait_s(address) or self._all.take(0, now):
             if len(self._left_out) < ADDRESSES or address in self._left_out:
                 self._left_out[address] += 1
             return None
         self._recent.note(address)
+        self._all.take(1, now)
         left_out = self._left_out.pop(address, 0)
         return f" ({left_out} more from {address} were not logged)" if left_out else ""
 

@@ -13,13 +13,11 @@ import ssl
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
+from server.net.client_hello import client_hello
 from server.net.rate_limits import ADDRESSES, LogRateLimiter, TokenBucket, address_of
 from server.net.tls import RENEW_S, Certificate
 
 log = logging.getLogger("tls")
-
-AT_A_TIME = 64
-"""Connections that are accepted before others are heard again."""
 
 HANDSHAKES = 512
 """Under way at a time. One more costs the address that has the most of them its oldest one."""
@@ -27,6 +25,9 @@ HANDSHAKES = 512
 HANDSHAKES_PER_S = 50.0
 HANDSHAKES_BURST = 300.0
 """What one address may begin: a handshake costs a millisecond, in which no game is answered."""
+
+EVERY_S = 0.004
+"""Between the beginnings of two handshakes, of whatever addresses."""
 
 PAUSE_S = 1.0
 """After an accept that failed: there are no more file descriptors, most likely."""
@@ -52,6 +53,8 @@ class TlsServer:
         self._under_way: OrderedDict[asyncio.Task[None], str] = OrderedDict()
         self._by_address: Counter[str] = Counter()
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._free_at = self._loop.time()
+        """When the next handshake may begin."""
         self._quiet = LogRateLimiter(self._loop.time)
         self._timer: asyncio.TimerHandle | None = None
         sock.setblocking(False)
@@ -76,17 +79,17 @@ class TlsServer:
         self._renew = self._loop.call_later(RENEW_S, self._look)
 
     def _accept(self) -> None:
-        for _ in range(AT_A_TIME):
-            try:
-                connection, peer = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                log.error("cannot accept connections: %s; retrying in %g s", error, PAUSE_S)
-                self._loop.remove_reader(self._sock.fileno())
-                self._timer = self._loop.call_later(PAUSE_S, self._again)
-                return
-            self._begin(connection, peer)
+        """Accept one: others are heard before the next."""
+        try:
+            connection, peer = self._sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.error("cannot accept connections: %s; retrying in %g s", error, PAUSE_S)
+            self._loop.remove_reader(self._sock.fileno())
+            self._timer = self._loop.call_later(PAUSE_S, self._again)
+            return
+        self._begin(connection, peer)
 
     def _again(self) -> None:
         self._loop.add_reader(self._sock.fileno(), self._accept)
@@ -124,7 +127,12 @@ class TlsServer:
     async def _shake_hands(
         self, connection: socket.socket, peer: tuple[str, int], address: str
     ) -> None:
+        handed_over = False
         try:
+            async with asyncio.timeout(self._handshake_s):
+                await client_hello(self._loop, connection)
+                await self._my_turn()
+            handed_over = True
             await self._loop.connect_accepted_socket(
                 self._protocol,
                 connection,
@@ -136,6 +144,17 @@ class TlsServer:
             text = f"expected a TLS handshake: {_reason(error)}"
             self._failed(f"{peer[0]}:{peer[1]}", address, text)
             self._say(peer, address, text)
+        finally:
+            if not handed_over:
+                connection.close()
+
+    async def _my_turn(self) -> None:
+        """Handshakes begin at an even pace, however many could: games are answered between them."""
+        now = self._loop.time()
+        wait_s = self._free_at - now
+        self._free_at = max(now, self._free_at) + EVERY_S
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         address = self._under_way.pop(task)
@@ -154,4 +173,6 @@ class TlsServer:
 def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return str(error.reason).lower().replace("_", " ")
+    if isinstance(error, TimeoutError):
+        return "it did not come in time"
     return str(error) or type(error).__name__

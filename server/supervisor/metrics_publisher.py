@@ -14,7 +14,7 @@ from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
 from server.monitor.status_publisher import StatusPublisher
 from server.monitor.tensorboard import TensorBoardWriter
-from server.monitor.watches import CONFIG_IDS, ClockWatch, SampleWatch, config_findings
+from server.monitor.watches import CONFIG_IDS, ClockWatch, PaceWatch, SampleWatch, config_findings
 from server.run.directory import RunDirectory
 from server.run.disk import Writes, free_bytes
 from server.run.evaluation import Evaluation
@@ -57,6 +57,7 @@ class MetricsPublisher:
         self._writes = writes
         self._samples = SampleWatch()
         self._clock = ClockWatch()
+        self._pace = PaceWatch()
         self._next = 0.0
         self._tensorboard: TensorBoardWriter | None = None
         if config.metrics.tensorboard:
@@ -95,6 +96,8 @@ class MetricsPublisher:
         self._collector.lost = lost
         self._look()
         self.row = row = self._collector.row(steps, base_frames)
+        trainer = self._status.status.config.trainer
+        self._status.warnings.note(*self._pace.look(row, trainer, time.monotonic()))
         row["warnings"] = float(len(self._status.warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         row["disk_free_bytes"] = free_bytes(self._folder.path)

@@ -134,6 +134,8 @@ def table(row: dict[str, float]) -> Table:
         ("frames", number(row, "frames", 0)),
         ("frames/s", number(row, "frames_per_s", 0)),
         ("updates/s", number(row, "updates_per_s", 0)),
+        ("updates behind", number(row, "updates_due", 0)),
+        ("games wait", percent(row, "games_held")),
         ("replay fill", percent(row, "buffer_fill")),
         ("expert ratio", percent(row, "expert_ratio")),
         ("epsilon", number(row, "epsilon", 3)),
@@ -178,7 +180,9 @@ def plain_line(row: dict[str, float]) -> str:
     )
     return (
         f"frames {number(row, 'frames', 0)}  {number(row, 'frames_per_s', 0)}/s  "
-        f"updates/s {number(row, 'updates_per_s', 0)}  replay {percent(row, 'buffer_fill')}  "
+        f"updates/s {number(row, 'updates_per_s', 0)}  "
+        f"behind {number(row, 'updates_due', 0)}  games wait {percent(row, 'games_held')}  "
+        f"replay {percent(row, 'buffer_fill')}  "
         f"expert ratio {percent(row, 'expert_ratio')}  epsilon {number(row, 'epsilon', 3)}  "
         f"batches dqn {dqn} expert {expert}  {by_actor}  "
         f"return {number(row, 'episode_return_mean', 1)}  "

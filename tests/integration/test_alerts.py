@@ -130,6 +130,14 @@ CASES: dict[str, Case] = {
             {"updates_per_s": steady("90"), "paused": steady("0"), "updates_due": RISES},
         ],
     ),
+    "UnderstudyTrainingBehind": Case(
+        [{'warning_holds{id="training_behind"}': steady("1")}],
+        [
+            {'warning_holds{id="training_behind"}': "1+0x2 _x110"},
+            {'warning_holds{id="few_rows_dqn"}': steady("1")},
+        ],
+        labels={"id": "training_behind"},
+    ),
     "UnderstudyLossNotANumber": Case(
         [{"loss": NANS, "grad_norm": steady("1")}, {"loss": steady("1"), "grad_norm": NANS}],
         [{"loss": "NaN 1+0x120", "grad_norm": steady("1")}],

@@ -17,6 +17,7 @@ import pytest
 from config.models import TrainerConfig
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
+from server.monitor import watches
 from tests.support.running import Running, client_for
 from tests.support.worlds import SPEC
 from understudy_client import Client, ClientError, Reconnected
@@ -306,6 +307,27 @@ def test_pause_and_a_live_limit_of_none_let_games_play_and_the_pace_comes_back(
         stands_still(fast, 0.3)
         server.do(lambda: control.pause(True, "test"))
         server.until(lambda: watch.allowed > 10**9, "nothing limits games")
+
+
+@pytest.mark.alone
+def test_training_behind_a_game_in_real_time_is_said_with_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "BEHIND_S", 0.5)
+    with Running(tmp_path / "run", trainer__replay_ratio=200.0) as server:
+        with FastGame(server.port, realtime=True):
+            learns(server)
+            server.until(lambda: server.supervisor.status.warnings, "it is said", 30.0)
+        (warning,) = [
+            one for one in server.supervisor.status.warnings if one["id"] == watches.BEHIND
+        ]
+        assert "updates behind" in warning["text"]
+        assert "lower trainer.replay_ratio" in warning["cure"]
+        assert server.row["updates_due"] > 1000
+        assert server.row["games_held"] == 0
+        assert server.log().count("updates behind") == 1, "once, then after growing pauses"
+        control = server.supervisor.controller
+        server.do(lambda: control.pause(True, "test"))  # nothing need be caught up with at the end
 
 
 @pytest.mark.alone

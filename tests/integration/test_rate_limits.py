@@ -103,6 +103,19 @@ def test_log_lines_per_address_are_limited(monkeypatch: pytest.MonkeyPatch) -> N
     assert quiet.suffix("a") == ""
 
 
+@pytest.mark.promise("hostile-connections")
+def test_log_lines_of_all_addresses_together_are_limited() -> None:
+    clock = Clock()
+    quiet = LogRateLimiter(clock)
+    assert sum(quiet.suffix(f"a{n}") is not None for n in range(5000)) <= rate_limits.LINES + 1
+    for _ in range(10):
+        clock.now += 1.0
+        lines = sum(quiet.suffix(f"b{n}") is not None for n in range(5000))
+        assert lines <= rate_limits.LINES_PER_S + 1
+    clock.now += 60.0
+    assert quiet.suffix("a300") == " (1 more from a300 were not logged)"
+
+
 # A connection.
 
 

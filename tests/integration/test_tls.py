@@ -21,6 +21,7 @@ import pytest
 from config.load import ConfigError
 from config.models import ServerConfig
 from server.net import tls_server
+from server.net.client_hello import client_hello
 from server.net.tls import Certificate, certificate
 from server.play.game_messages import GameOptions
 from server.play.game_process import tls_of
@@ -461,3 +462,89 @@ def test_https_connections_end_with_their_server(
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", one.port), 30)
     assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
+def _client_hello() -> bytes:
+    context = ssl.create_default_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    begun = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with pytest.raises(ssl.SSLWantReadError):
+        begun.do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.promise("hostile-connections")
+def test_handshakes_that_could_begin_together_begin_one_by_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many connections hold back the end of their ClientHello, and send it at once."""
+    begun: list[float] = []
+
+    async def scene() -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        loop = asyncio.get_running_loop()
+
+        async def connect_accepted_socket(
+            _: object, connection: socket.socket, **__: object
+        ) -> None:
+            begun.append(loop.time())
+            connection.close()
+
+        one = tls_server.TlsServer(
+            sock, asyncio.Protocol, Certificate(pair.cert, pair.key), handshake_s=60.0
+        )
+        monkeypatch.setattr(loop, "connect_accepted_socket", connect_accepted_socket)
+        hello = _client_hello()
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(40)]
+        for client in clients:
+            client.sendall(hello[:-1])
+        deadline = loop.time() + 30
+        while len(one._under_way) < 40:
+            assert loop.time() < deadline
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert begun == [], "nothing begins before all of it is there"
+        for client in clients:
+            client.sendall(hello[-1:])
+        while len(begun) < 40:
+            assert loop.time() < deadline
+            await asyncio.sleep(0.01)
+        one.close()
+        for client in clients:
+            client.close()
+
+    asyncio.run(scene())
+    assert begun[-1] - begun[0] >= 38 * tls_server.EVERY_S
+
+
+@pytest.mark.parametrize(
+    ("sent", "refused"),
+    [
+        (b"\x16\x03\x01\x00\x05\x01\x00\x02\x00\x03", True),
+        (b"GET / HTTP/1.1\r\n\r\n", False),
+        (b"\x16\x03\x01\x00\x00\x00", False),
+        (b"\x16\x03\x01\xff\xff\x00", False),
+        (b"\x15\x03\x01\x00\x02\x01\x00", False),
+        (b"\x16", False),
+        (b"\x16\x03\x01\x00\xff\x01", False),
+        (b"", False),
+    ],
+)
+def test_what_is_no_client_hello_is_waited_for_no_longer(sent: bytes, refused: bool) -> None:
+    async def scene() -> None:
+        mine, theirs = socket.socketpair()
+        mine.setblocking(False)
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.wait_for(client_hello(loop, mine), 30)
+        if refused:
+            with pytest.raises(ssl.SSLError, match="one record"):
+                await waiting
+        else:
+            await waiting
+        assert mine.recv(100) == sent, "nothing was taken"
+        mine.close()
+        theirs.close()
+
+    asyncio.run(scene())

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from agent.advantage import advantage_weights
-from config.models import AdvantageConfig, Config, RewardConfig
+from config.models import AdvantageConfig, Config, RewardConfig, TrainerConfig
 from server.monitor.watches import (
+    BEHIND,
+    BEHIND_S,
     CONFIG_IDS,
     ENOUGH,
     FEW,
     JUMP_S,
     ClockWatch,
+    PaceWatch,
     SampleWatch,
     config_findings,
 )
@@ -123,3 +126,46 @@ def test_clock_jump_is_found_once_per_jump() -> None:
     assert "clock jumped by +3600 s" in forward.text
     assert "clock jumped by -4603 s" in back.text
     assert forward.id != back.id, "the second is no repetition of the first"
+
+
+def test_training_that_keeps_the_pace_of_games_in_lock_step_is_no_finding() -> None:
+    watch = PaceWatch()
+    trainer = TrainerConfig(max_lag_updates=50, replay_ratio=0.25)
+    for second in range(60):
+        row = {"updates_due": 50.0 + 0.25 * 64, "slots": 64.0}
+        assert watch.look(row, trainer, second) == []
+
+
+def test_training_far_behind_is_found_once_it_lasts_and_says_what_to_set() -> None:
+    watch = PaceWatch()
+    trainer = TrainerConfig(max_lag_updates=50, replay_ratio=0.25)
+    row = {"updates_due": 1234.0, "frames_per_s": 60.0, "updates_per_s": 6.0, "slots": 1.0}
+    assert watch.look(row, trainer, 100.0) == []
+    assert watch.look(row, trainer, 100.0 + BEHIND_S - 1) == []
+    (found,) = watch.look(row, trainer, 100.0 + BEHIND_S)
+    assert found.id == BEHIND
+    assert "1,234 updates behind (4,936 frames)" in found.text
+    assert "15.0 updates/s due, and 6.0 updates/s are made" in found.text
+    assert "trainer.replay_ratio to 0.1," in found.cure
+    assert "max_lag_updates" not in found.cure
+    assert watch.look(row | {"updates_due": 60.0}, trainer, 120.0) == []
+    assert watch.look(row, trainer, 121.0) == [], "it begins anew"
+
+
+def test_training_behind_without_a_limit_names_the_limit_and_catching_up_only_waits() -> None:
+    watch = PaceWatch()
+    trainer = TrainerConfig(max_lag_updates=None, replay_ratio=0.25)
+    row = {"updates_due": 5000.0, "frames_per_s": 400.0, "updates_per_s": 0.0, "slots": 1.0}
+    watch.look(row, trainer, 0.0)
+    (found,) = watch.look(row, trainer, BEHIND_S)
+    assert "set trainer.max_lag_updates" in found.cure
+    assert "trainer.replay_ratio, make" in found.cure, "nothing is known of what would be kept"
+    (found,) = watch.look(row | {"frames_per_s": 0.0, "updates_per_s": 50.0}, trainer, BEHIND_S + 1)
+    assert found.cure == "wait: training is catching up"
+
+
+def test_no_numbers_of_training_yet_is_no_finding() -> None:
+    watch = PaceWatch()
+    for second in range(30):
+        assert watch.look({"updates_due": math.nan}, TrainerConfig(), second) == []
+        assert watch.look({}, TrainerConfig(), second) == []

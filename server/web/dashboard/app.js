@@ -7,7 +7,7 @@ import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games
 import { showErrors, showWarnings } from "/static/trouble.js";
 import { evaluated, evaluationNote, History, isChange } from "/static/series.js";
 import { CHARTS, EVALUATION, PAUSED, withParts } from "/static/specs.js";
-import { clock, count, duration, element, number, there, when, written } from "/static/text.js";
+import { clock, count, duration, element, number, percent, there, when, written } from "/static/text.js";
 
 const EVERY_MS = 1000;
 const HISTORY_EVERY_MS = 30_000;
@@ -153,6 +153,8 @@ function showTiles(row) {
     "Frames/s": number(row.frames_per_s),
     Updates: count(row.updates),
     "Updates/s": number(row.updates_per_s),
+    "Updates behind": count(row.updates_due),
+    "Games wait": percent(row.games_held),
     Games: count(row.slots),
     "Evaluation, dqn": number(row.eval_return_mean),
     "Evaluation, expert": number(row.expert_return_mean),
