@@ -57,7 +57,7 @@ class MetricsCollector:
         self.episodes = 0
         """Of training, that have ended."""
         self._steps = Rate()
-        """Of steps stored."""
+        """Of steps completed."""
 
     def trainer(self, metrics: dict[str, float]) -> None:
         """Take in a report of the trainer. Its intervals are not those of the rows, so a number
@@ -165,7 +165,8 @@ class MetricsCollector:
         else:
             # As of now, and not of the trainer's last report.
             row["frames"] = math.nan if base_frames is None else float(base_frames + steps.stored)
-        self._steps.take(steps.stored, now)
+        # Of those completed: the trainer takes them in by fits and starts. What is lost was, too.
+        self._steps.take(steps.completed + self.lost.steps, now)
         row |= {
             "frames_per_s": self._steps.per_s(now),
             "steps_completed": float(steps.completed),

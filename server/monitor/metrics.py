@@ -92,7 +92,7 @@ EPISODES = 100
 REGISTRY: tuple[Metric, ...] = (
     Metric("time", "s", GAUGE, "seconds since 1970, UTC"),
     Metric("frames", "frames", GAUGE, "stored frames of the whole run; schedules follow them"),
-    Metric("frames_per_s", "1/s", GAUGE, "stored frames per second"),
+    Metric("frames_per_s", "1/s", GAUGE, "frames in training that games completed per second"),
     Metric("answers_per_s", "1/s", GAUGE, "answered frames per second, evaluation included"),
     Metric("frames_eval", "frames", COUNTER, "frames answered in the role eval"),
     Metric("frames_eval_expert", "frames", COUNTER, "frames answered in the role eval_expert"),

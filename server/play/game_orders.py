@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -14,6 +15,9 @@ from understudy_client import Client
 
 PING_S = 2.0
 """How often a game that waits lets the server know that it is there."""
+
+END_S = 15.0
+"""How long a game may take to end once nobody is there who started it."""
 
 CONNECT_S = 20.0
 """What TCP and TLS may take of a game's time without a sign of life."""
@@ -66,14 +70,18 @@ class Orders:
     def _listen(self) -> None:
         """Take orders in, until the last one or until the other end is gone."""
         order: tuple[str, int | None] = ("", None)
+        gone = False
         while order[0] != "stop":
             try:
                 order = self._pipe.recv()
             except (EOFError, OSError):
-                order = ("stop", None)
+                order, gone = ("stop", None), True
             if order[0] == "stop":
                 self.stop.set()
             self._waiting.put(order)
+        if gone:
+            time.sleep(END_S)
+            os._exit(1)  # it hangs, and nobody else is there to end it
 
 
 class PassOn(logging.Handler):

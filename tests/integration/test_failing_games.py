@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +19,12 @@ from server.play import tries
 from server.play.game_messages import RESEED, GameOptions
 from server.play.games import Games
 from tests.support.fake_server import FakeServer, Peer
+from tests.support.processes import descendants, end, is_zombie
 
 pytestmark = pytest.mark.timeout(180)
 
 ENVS = "tests.support.failing_envs"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +115,21 @@ def test_game_that_hangs_is_killed_and_begins_again(server: FakeServer, capsys: 
     assert summary(out) == (3, 30)
     assert "game 1 of tests.support.failing_envs:Hang-v0 failed: made no step for 3 s" in errors
     assert "in hang" in errors, "where it hung"
+
+
+def test_game_that_hangs_ends_when_whoever_started_it_is_killed(server: FakeServer) -> None:
+    words = ["--env", f"{ENVS}:Hang-v0", "--connect", f"127.0.0.1:{server.port}", "--seed", "1"]
+    command = subprocess.Popen([sys.executable, "-m", "server", "play", *words], cwd=ROOT)
+    wait_for(lambda: server.connections == 1)
+    time.sleep(2.0)  # it hangs after five frames
+    below = descendants(command.pid)
+    command.kill()
+    command.wait()
+    try:
+        wait_for(lambda: all(is_zombie(pid) for pid in below))
+    finally:
+        for pid in below:
+            end(pid)
 
 
 def test_error_in_close_ends_nothing(server: FakeServer, capsys: Any) -> None:

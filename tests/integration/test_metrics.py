@@ -228,8 +228,8 @@ def test_rates_use_the_monotonic_time_between_rows(monkeypatch: pytest.MonkeyPat
     def hear(frames: int, at: float) -> None:
         collector.gateway(report(frames={"train": frames, "eval": 50}, time=at))
 
-    def rates(stored: int) -> tuple[float, float]:
-        row = collector.row(StepCounts(stored, stored), 0)
+    def rates(completed: int) -> tuple[float, float]:
+        row = collector.row(StepCounts(completed, completed // 2), 0)
         return row["frames_per_s"], row["answers_per_s"]
 
     hear(150, 999.9)

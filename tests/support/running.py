@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import socket
 import struct
@@ -20,6 +21,7 @@ import numpy as np
 from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
+from server.monitor.metrics import COUNTER, SERIES
 from server.supervisor.session import running
 from server.trainer.task import Task
 from tests.support.dotted import dotted
@@ -148,6 +150,7 @@ class Running:
         assert not living_memory(memory), "shared memory was left behind"
         if check:
             assert self.error is None, f"the server has failed: {self.error}"
+            check_rows(self.rows)
             assert self.row["transitions_dropped"] == self.row["steps_in_flight"] == 0, self.row
 
     def __enter__(self) -> Self:
@@ -173,6 +176,22 @@ class Running:
                         future.set_exception(error)
         except BaseException as error:
             self.error = error
+
+
+def check_rows(rows: list[dict[str, float]]) -> None:
+    """Rows of one start, in their order, have no number that cannot be: whatever was killed."""
+    highest: dict[str, float] = {}
+    for row in rows:
+        assert row["steps_in_flight"] == row["steps_completed"] - row["steps_stored"] >= 0, row
+        for name, value in row.items():
+            metric = SERIES[name].metric
+            if metric.kind == COUNTER:
+                assert value >= highest.get(name, 0.0), f"{name} fell to {value}"
+                highest[name] = value
+            elif metric.unit == "fraction":
+                assert math.isnan(value) or 0 <= value <= 1, f"{name} is {value}"
+            elif name.endswith("_per_s"):
+                assert value >= 0, f"{name} is {value}"
 
 
 def hello_fields(spec: GameSpec = SPEC, **changes: Any) -> dict[str, Any]:

@@ -107,8 +107,8 @@ export const CHARTS = {
       empty: NO_FRAMES,
       zero: true,
       lines: [
-        { key: "frames_per_s", name: "stored", color: "dqn" },
-        { key: "answers_per_s", name: "answered", color: "third" },
+        { key: "frames_per_s", name: "training", color: "dqn" },
+        { key: "answers_per_s", name: "all", color: "third" },
       ],
     },
     {
