@@ -42,9 +42,9 @@ _LATER = (
 """Fields that came when there were results already. With its default each is what all runs before
 it had, so it is part of a digest only where it has another value."""
 
-_UNREAD = {"trainer.max_lag_updates": None}
-"""Fields that a run in lock step does not read, and whose default was another one when there were
-results already: that one stands in digests for the default of today."""
+_UNREAD = {"trainer.max_lag_updates": {50: None, 32: 8}}
+"""Fields that a run in lock step does not read, and whose values were others when there were
+results already: for those of today (the default, a preset's) the earlier ones stand in digests."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ class Job:
                 del group[name]
         for key, before in _UNREAD.items():
             table, name = key.split(".")
-            if config[table][name] == all_settings()[key].default:
-                config[table][name] = before
+            value = config[table][name]
+            config[table][name] = before.get(value, value)
         # Under the names that the settings had when the kept results were made.
         config = renamed.with_old_names(config)
         return {"seed": self.seed, "config": config, "options": options}

@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
                     keys.poll()
                     if save.take():
                         _checkpoint(supervisor)
-                    screen.note("playing" if supervisor.row.get("slots") else "waiting for a game")
+                    screen.note(_doing(supervisor, live=screen.live))
         except (ChildDied, ConfigError) as error:
             # Said here: the reason comes before the end.
             print(f"understudy serve: {error}", file=sys.stderr, flush=True)
@@ -101,6 +101,16 @@ def main(args: argparse.Namespace) -> int:
         finally:
             manager.stopping()
     return 0
+
+
+def _doing(supervisor: Supervisor, *, live: bool) -> str:
+    """What the server is doing. `live`: a line that changes all the time is fine."""
+    status = supervisor.status
+    if status.evaluation_note and live:
+        return status.evaluation_note
+    if status.evaluating:
+        return "evaluating"
+    return "playing" if supervisor.row.get("slots") else "waiting for a game"
 
 
 def _introduce(supervisor: Supervisor, say: Callable[[str], None]) -> None:

@@ -114,5 +114,6 @@ def _brief(one: Evaluation) -> dict[str, Any]:
         "expert_mean": one.expert_mean,
         "expert_episodes": len(one.expert_returns),
         "partial": one.partial,
+        "expert_partial": one.expert_partial,
         "text": one.text(),
     }

@@ -45,6 +45,8 @@ class Evaluation:
     expert_why: str = ""
     expert_cut: tuple[float, ...] = ()
     """The same of the expert's part."""
+    left_out: int = 0
+    """Complete episodes of both beyond those that their games had announced: in neither mean."""
     expert_filled: float | None = None
     """The share of the expert's frames for which it recommended nothing (protocol/SPEC.md, Roles);
     None where it did not play."""
@@ -72,6 +74,8 @@ class Evaluation:
                 parts[-1] += f", {self.expert_filled:.1%} of its frames filled"
         if not self.expert_returns and self.expert_mean is not None:
             parts.append(f"expert {self.expert_mean:.1f}" + (" before" if self.expert_cut else ""))
+        if self.left_out:
+            parts.append(f"{self.left_out} episodes more than announced left out")
         return f"evaluation at frame {self.frames}: " + (", ".join(parts) or "no episode")
 
 

@@ -268,6 +268,7 @@ class Evaluations:
             expert_partial=bool(teacher.why),
             expert_why=teacher.why,
             expert_cut=tuple(teacher.cut),
+            left_out=student.left_out + teacher.left_out,
             expert_filled=teacher.filled,
         )
 

@@ -191,7 +191,7 @@ class Trainer:
         while True:
             self._heartbeat.beat()
             self._hear()
-            moved = self._ingest.drain()
+            moved = self._drain()
             if self._stopping and not moved and time.monotonic() >= self._linger_until:
                 break
             self._pace_games()
@@ -290,6 +290,10 @@ class Trainer:
         self._replay.n_step, self._replay.gamma = config.learner.n_step, config.learner.gamma
         self._learner.configure(config.learner, config.advantage, config.imitation)
 
+    def _drain(self) -> int:
+        """Move what the rings hold into the replay; how many rows that were."""
+        return self._ingest.drain()
+
     def _learn(self) -> int:
         """Make updates that are due, for a burst; how many that were."""
         due = self._due
@@ -336,7 +340,7 @@ class Trainer:
 
     def _settle(self) -> None:
         """Answer whether anything is still on its way into the weights that games play with."""
-        self._ingest.drain()
+        self._drain()
         settled = not self._ingest.ring_fill and self._due <= 0
         if settled:
             now = time.monotonic()
@@ -362,7 +366,7 @@ class Trainer:
     def _dump(self, path: str) -> None:
         """Write what the audit asks for."""
         self._heartbeat.busy()
-        self._ingest.drain()
+        self._drain()
         write_dump(Path(path), self._replay, self._record)
         self._tell(DumpWritten(path))
 
@@ -370,7 +374,7 @@ class Trainer:
         """Take in what is left, and have the recording as one."""
         assert self._recorder is not None
         self._heartbeat.busy(3600.0)
-        while self._ingest.drain():
+        while self._drain():
             pass
         try:
             self._recorder.finish()

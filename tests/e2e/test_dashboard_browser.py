@@ -565,6 +565,25 @@ def test_dashboard_shows_student_and_expert_side_by_side(
     assert page.is_hidden("#chart-evaluation .frame .none")
 
 
+@pytest.mark.usefixtures("playing")
+def test_evaluation_that_waits_or_lacks_something_says_so(visit: Callable[..., Visit]) -> None:
+    page = visit().open()
+    page.wait_for_selector("#games-table tbody tr")
+    assert page.is_hidden("#evaluation-note"), "the evaluation was complete"
+    told = """(state) => import("/static/series.js").then((m) => m.evaluationNote(state))"""
+    lacks = {"partial": True, "expert_partial": False, "text": "evaluation at frame 3: network 1.0"}
+    complete = {**lacks, "partial": False}
+    for note, evaluations, text in (
+        ("", [], ""),
+        ("", [lacks, complete], ""),
+        ("", [complete, lacks], "Newest evaluation at frame 3: network 1.0."),
+        ("evaluation: 1 of 2", [complete], "Evaluation: 1 of 2."),
+        ("x", [lacks], "X. Newest evaluation at frame 3: network 1.0."),
+    ):
+        state = {"evaluation_note": note, "evaluations": evaluations}
+        assert page.evaluate(told, state) == text
+
+
 def test_games_are_listed_with_a_page_each(playing: Life, visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()

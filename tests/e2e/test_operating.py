@@ -210,7 +210,7 @@ def test_server_writes_json_logs_and_event_files_and_answers_control(
     assert (
         f"`understudy play --env LunarLander-v3 --clients 8 --connect 127.0.0.1:{port}`" in errors
     )
-    game = Bystander(port, pause_s=0.0)
+    game = Bystander(port, pause_s=0.0, evaluates=True)
     try:
         until(
             lambda: any((r.get("updates") or 0) > 5 for r in lines(run / "metrics.jsonl")),
@@ -228,7 +228,7 @@ def test_server_writes_json_logs_and_event_files_and_answers_control(
         assert (code, json.loads(said.split(" -> ")[1])) == (
             0, {"start_level": 3, "name": "plain text", "deep": {"x": True}},
         )  # fmt: skip
-        assert "asked 1 game to evaluate" in control(run, capsys, "evaluate")[1]
+        assert "asked to evaluate: bystander/1 (127.0.0.1:" in control(run, capsys, "evaluate")[1]
         for words, message in (
             (("games",), "expected at least one KEY=VALUE"),
             (("games", "x"), "expected KEY=VALUE"),
@@ -324,7 +324,8 @@ def test_evaluation_on_request_is_played_by_the_games(
             answer = server.do(
                 lambda: server.supervisor.controller.handle({"evaluate": True}, "test")
             )
-            assert "asked 2 games to evaluate" in answer["text"]
+            assert answer["text"].startswith("asked to evaluate: understudy-play/")
+            assert all(f"understudy-play/{i} (127.0.0.1:" in answer["text"] for i in (0, 1))
             server.until(lambda n=n: len(lines(evaluations)) == n, "they evaluate", 60.0)
             assert len(lines(evaluations)[-1]["returns"]) == 3
             frames = server.wait_rows()["frames"]

@@ -71,6 +71,13 @@ def behind(frame: Any, **changes: Any) -> Violation:
     return violation
 
 
+def silent_expert(client: RawClient) -> None:
+    """A whole episode in which an expert that is to play alone recommends nothing."""
+    client.welcome(role="eval_expert")
+    assert client.frame(0)[0] == 12
+    client.send(a_frame(1, status=1))
+
+
 def a_frame(
     seq: int = 0,
     obs: bytes = obs_of(1),
@@ -216,7 +223,7 @@ CASES: list[tuple[str, str, Violation]] = [
     ("nobody", "unknown_actor", behind(a_frame(1, took=[[0, [0.0, 0.0]], 0]))),
     ("took before anything", "took_on_first_frame", said(a_frame(took=[[0, [0.0, 0.0]], 1]))),
     ("both kinds of frame", "mixed_frames", a_frame_of_each_kind),
-    ("an expert without advice", "expert_missing", said(a_frame(), role="eval_expert")),
+    ("an expert without advice", "expert_missing", silent_expert),
     ("silence", "handshake_timeout", lambda _client: None),
     ("trickling", "handshake_timeout", trickling),
     ("silence later", "idle_timeout", said()),

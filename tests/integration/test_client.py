@@ -633,7 +633,7 @@ def test_client_reads_every_golden_server_message() -> None:
         for field, value in vector["message"].items():
             got = getattr(message, field)
             if isinstance(got, wire.WelcomeFields):
-                got = msgspec.structs.asdict(got)
+                got = msgspec.json.decode(msgspec.json.encode(got))
             assert got == (bytes.fromhex(value["bin"]) if _is_bin(value) else value), vector["name"]
     assert kinds == set(get_args(wire.ServerMessage))
 

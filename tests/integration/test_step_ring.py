@@ -281,6 +281,15 @@ def test_unfinished_block_of_a_dead_writer_is_not_read(ring: StepRing) -> None:
     del got
 
 
+def test_answered_frames_of_a_writer_that_died_are_those_in_the_ring(ring: StepRing) -> None:
+    ring.write(numbered(SPEC, 0, 6))
+    assert ring.answered == ring.steps > 0, "a writer that says nothing has answered its steps"
+    ring.answered = ring.steps + 9
+    assert ring.answered == ring.steps + 9
+    ring.take_over()
+    assert ring.answered == ring.steps, "the others are lost with it"
+
+
 def test_session_counter_continues_for_later_writers(ring: StepRing) -> None:
     assert [ring.count_session() for _ in range(3)] == [0, 1, 2]
     with closing(StepRing.attach(ring.name, SPEC, 8)) as another:

@@ -49,7 +49,7 @@ class Player:
 
     def _play(self) -> None:
         try:
-            with client_for(self._port, timeout_s=LONG_S, realtime=True) as client:
+            with client_for(self._port, timeout_s=LONG_S, realtime=True, evaluates=True) as client:
                 self.sessions.append(client.session)
                 while not self._stop.is_set():
                     try:

@@ -389,7 +389,7 @@ def test_control_writes_a_checkpoint_before_answering(server: Running, web: Http
 
 def test_control_sends_settings_and_evaluation_to_games(server: Running, web: HttpServer) -> None:
     with RawClient(server.port) as client:
-        client.welcome(token=GAME_TOKEN)
+        client.welcome(token=GAME_TOKEN, evaluates=True)
         assert client.fields["settings"]["level"] >= 1
         reply = control(web, {"games": {"level": 7, "name": "ü"}})
         assert reply.json["changes"][0]["to"]["level"] == 7
@@ -399,7 +399,7 @@ def test_control_sends_settings_and_evaluation_to_games(server: Running, web: Ht
         assert client.recv() == [16, {"level": 8}], "what stays is not repeated"
         before = int(time.time() * 1000)
         reply = control(web, {"evaluate": True})
-        assert "asked 2 games to evaluate" in reply.json["text"]
+        assert reply.json["text"].startswith("asked to evaluate: test/1 (127.0.0.1:"), reply.json
         kind, told = client.recv()
         assert (kind, list(told)) == (16, ["understudy.evaluate"])
         assert before - 1000 < told["understudy.evaluate"] < before + 60_000

@@ -325,6 +325,8 @@ def test_episodes_beyond_those_announced_are_left_out() -> None:
     episodes = [*ended(a, 1.0, 2.0, 3.0, 99.0, 98.0), *ended(a, 97.0, cut=LEFT)]
     (found,) = gateways.go(a, *episodes)
     assert (found.returns, found.partial, found.cut) == ((1.0, 2.0, 3.0), False, ())
+    assert found.left_out == 2
+    assert found.text().endswith("over 3 episodes, 2 episodes more than announced left out")
 
 
 def test_games_that_stay_behind_what_they_announced_do_not_keep_it_open() -> None:

@@ -232,3 +232,21 @@ def test_in_flight_counters_are_updated_before_answers_are_sent() -> None:
     world.frame_loop.run()
     assert in_flight.tolist() == [2, 0], "cut in order: its frame ended the episode"
     assert world.frame_loop.stored == 2
+
+
+def test_answered_frames_count_open_ones_and_not_those_of_games_that_left() -> None:
+    world = World()
+    one, two, student = world.player(), world.player(slots=2), world.player(role="eval")
+    one.frame()
+    two.frames([0, 0], [0, 0], [0, 0])
+    student.frame()
+    world.run()
+    assert world.sink.answered == 3, "open ones count, those of evaluations do not"
+    for status in (0, 0, 1):
+        one.frame(status=status)
+        world.run()
+    assert world.sink.answered == 3 + 2, "the last frame of an episode has no action"
+    two.leave()
+    world.run()
+    assert world.sink.answered == 3, "their open frames will never be complete"
+    assert len([row for row in world.rows() if row["kind"] == STEP]) == 3

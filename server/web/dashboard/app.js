@@ -5,7 +5,7 @@ import { Chart } from "/static/charts.js";
 import { Controls } from "/static/controls.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
 import { showErrors, showWarnings } from "/static/trouble.js";
-import { evaluated, History, isChange } from "/static/series.js";
+import { evaluated, evaluationNote, History, isChange } from "/static/series.js";
 import { CHARTS, EVALUATION, PAUSED, withParts } from "/static/specs.js";
 import { clock, count, duration, element, number, percent, there, when, written } from "/static/text.js";
 
@@ -139,6 +139,7 @@ function show() {
   showTiles(row);
   showWarnings(by("warnings"), state.warnings ?? []);
   showRestarts(row, state.restarts ?? []);
+  showEvaluation(by("evaluation-note"), state);
   fillTable(games, state.run.start_hint);
   fillReplay(by("replay"), row);
   controls.show(state);
@@ -169,6 +170,13 @@ function showRestarts(row, restarts) {
   const last = restarts.at(-1);
   const why = last ? ` Last restart at ${when(last.time)}: ${last.text} (see the log).` : "";
   const text = counts.length ? `Restarts: ${counts.join(", ")}.${why}` : "";
+  if (place.textContent !== text) place.textContent = text;
+}
+
+/** How far an evaluation is, and what the newest one lacks, if it is not complete. */
+function showEvaluation(place, state) {
+  const text = evaluationNote(state);
+  place.hidden = !text;
   if (place.textContent !== text) place.textContent = text;
 }
 

@@ -79,7 +79,7 @@ export class Controls {
   }
 
   askEvaluate() {
-    this.ask({ title: "Evaluate now?", text: "The games are asked to let the network play alone, without exploration. Games of `understudy play` do this. Evaluation frames are not stored.", yes: "Evaluate", request: { evaluate: true } });
+    this.ask({ title: "Evaluate now?", text: "The games are asked to let the network play alone, without exploration. The answer names those that can (games of `understudy play` can). Evaluation frames are not stored.", yes: "Evaluate", request: { evaluate: true } });
   }
 
   askSetting(form) {

@@ -110,6 +110,15 @@ export function scale([low, high], zero) {
   return [low - room, high + room];
 }
 
+/** What there is to say about evaluations beside their chart: how far one is and for whom it waits, and
+ * what the newest one lacks that is not complete. */
+export function evaluationNote({ evaluation_note: note, evaluations }) {
+  const last = evaluations?.at(-1);
+  const lacks = last && (last.partial || last.expert_partial) ? `Newest ${last.text}.` : "";
+  const now = note ? `${note[0].toUpperCase()}${note.slice(1)}.` : "";
+  return [now, lacks].filter(Boolean).join(" ");
+}
+
 /** Student and expert by frames, of the evaluations; the expert's newest mean holds until the next.
  * `marked`: for each line, the points at which something was measured. */
 export function evaluated(evaluations, frames) {
