@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from config.load import ConfigError
+from config.load import ConfigError, InUse
 from server.cli import main
 from server.monitor.comparison import compare, curve
 from server.run.directory import RunDirectory
@@ -76,25 +77,19 @@ def test_state_of_a_run_says_whether_a_server_has_it_or_was_killed(tmp_path: Pat
     assert overview(make_run(tmp_path / "new", [], game=None)).state == "empty"
 
 
-def test_server_starts_while_somebody_looks_at_the_run_all_the_time(tmp_path: Path) -> None:
+def test_server_starts_although_somebody_looks_at_the_run_just_then(tmp_path: Path) -> None:
+    """Who looks holds the lock for a moment, shared; a server waits so long, and no longer."""
     folder = make_run(tmp_path / "run", [evaluation(100, 1.0)])
     (folder / "lock").touch()
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.is_set():
-            overview(folder)
-
-    lookers = [threading.Thread(target=look) for _ in range(3)]
-    for looker in lookers:
-        looker.start()
-    try:
-        for _ in range(50):
-            RunDirectory.take(folder).close()
-    finally:
-        over.set()
-        for looker in lookers:
-            looker.join()
+    with (folder / "lock").open() as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        moment = threading.Timer(0.05, fcntl.flock, (looked_at, fcntl.LOCK_UN))
+        moment.start()
+        RunDirectory.take(folder).close()
+        moment.join()
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        with pytest.raises(InUse):
+            RunDirectory.take(folder)
 
 
 def test_looking_at_a_run_changes_nothing_in_it(runs: Path) -> None:
