@@ -42,7 +42,7 @@ Not in it: what torch's builds for GPUs bring along (docs/supply-chain.md)."""
 
 def pins(text: str) -> dict[str, tuple[str, str]]:
     """The lines of constraints.txt: by canonical name, the name as written and the version."""
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for line in text.splitlines():
         if line and not line.startswith("#"):
             name, _, version = line.partition("==")
@@ -203,7 +203,7 @@ def make(
     if missing := needs.unpinned - left_out:
         words = ", ".join(f"{name} (for {who})" for name, who in sorted(missing))
         raise RegistryError(f"constraints.txt lacks {words}; add them")
-    kept = {(canonicalize_name(each.name), each.version): each.hashes for each in before}
+    kept = {(str(canonicalize_name(each.name)), each.version): each.hashes for each in before}
     locked = []
     for name in sorted(parts):
         written, version = pinned[name]
