@@ -203,7 +203,9 @@ def make(
     if missing := needs.unpinned - left_out:
         words = ", ".join(f"{name} (for {who})" for name, who in sorted(missing))
         raise RegistryError(f"constraints.txt lacks {words}; add them")
-    kept = {(str(canonicalize_name(each.name)), each.version): each.hashes for each in before}
+    kept: dict[tuple[str, str], tuple[str, ...]] = {
+        (canonicalize_name(each.name), each.version): each.hashes for each in before
+    }
     locked = []
     for name in sorted(parts):
         written, version = pinned[name]

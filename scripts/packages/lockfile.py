@@ -1,6 +1,7 @@
 """requirements.lock: which releases this project installs, and the hashes of their files.
 
-    python scripts/packages/lockfile.py games torch    those that these parts need, for pip
+    python scripts/packages/lockfile.py games dev           those that these parts need, for pip
+    python scripts/packages/lockfile.py --knows torch FILE  whether it has the hash of this file
 
 For each package a comment says which parts need it. Only the standard library is needed here:
 scripts/install runs this before anything is installed.
@@ -8,6 +9,7 @@ scripts/install runs this before anything is installed.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,8 +69,17 @@ def parse(text: str) -> list[Locked]:
     return found
 
 
+def knows(name: str, file: Path) -> bool:
+    """Whether the lock has the hash of this file of a package."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return any(digest in each.hashes for each in parse(LOCK.read_text()) if each.name == name)
+
+
 def main(parts: list[str]) -> int:
-    """Print what the parts need."""
+    """Print what the parts need, or check a file."""
+    if len(parts) == 3 and parts[0] == "--knows":
+        return 0 if knows(parts[1], Path(parts[2])) else 1
     wrong = [part for part in parts if part not in PARTS]
     if wrong or not parts:
         print(f"usage: lockfile.py PART...; the parts are {', '.join(PARTS)}", file=sys.stderr)

@@ -15,21 +15,28 @@ ROOT = Path(__file__).parents[2]
 PYTHON = """\
 #!/bin/sh
 case "$*" in
+    *--knows*) exit {unknown} ;;
     *lockfile.py*) exec {real} "$@" ;;
+    *freeze*) echo "{there}"; exit ;;
+    *download*) mkdir -p .venv/torch; touch .venv/torch/torch.whl ;;
 esac
 echo "$PIP_CONSTRAINT|$*" >> {log}
 case "$*" in
     *--requirement*) what=rest ;;
+    *download*) what=torch ;;
     *) what=other ;;
 esac
-if [ $what = rest ] && grep -q ^torch= .venv/locked.txt; then
-    what=torch
-fi
 if [ "$what" = "{failing}" ]; then
     echo "{message}" >&2
     exit 1
 fi
 """
+
+TORCH = next(
+    line
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line.startswith("torch==")
+)
 
 MISMATCH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."
 
@@ -46,13 +53,19 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def installed(
-    checkout: Path, *words: str, failing: str = "", message: str = ""
+    checkout: Path,
+    *words: str,
+    failing: str = "",
+    message: str = "",
+    unknown: int = 0,
+    there: str = "",
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """The script, and what pip was told."""
     log = checkout / "log"
     log.write_text("")
     python = checkout / ".venv/bin/python"
-    text = PYTHON.format(real=sys.executable, log=log, failing=failing, message=message)
+    text = PYTHON.format(real=sys.executable, log=log, failing=failing, message=message,
+                         unknown=unknown, there=there)  # fmt: skip
     python.write_text(text)
     python.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
@@ -66,13 +79,12 @@ def installed(
 def test_install_checks_hashes_of_everything_and_asks_no_index_for_the_project(
     checkout: Path,
 ) -> None:
-    ran, (rest, torch, brought, project) = installed(checkout, "--dev")
+    ran, (rest, download, torch, brought, project) = installed(checkout, "--dev")
     assert ran.returncode == 0, ran.stderr
-    for line in (rest, torch):
-        assert "--require-hashes --no-deps --requirement .venv/locked.txt" in line
-    assert brought.endswith("install --quiet " + next(
-        line for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if line.startswith("torch==")))  # fmt: skip
+    assert "--require-hashes --no-deps --requirement .venv/locked.txt" in rest
+    assert download.endswith(f"--no-deps --dest .venv/torch {TORCH}")
+    assert torch.endswith("install --quiet --no-deps .venv/torch/torch.whl")
+    assert brought.endswith(f"install --quiet {TORCH}")
     assert brought.startswith(f"{checkout}/constraints.txt|")
     assert "--no-index --no-build-isolation" in project
     assert project.endswith("--editable .[games,study,dev]")
@@ -84,10 +96,23 @@ def test_install_checks_hashes_of_everything_and_asks_no_index_for_the_project(
 def test_install_goes_on_with_a_build_of_torch_that_the_lock_does_not_know(
     checkout: Path,
 ) -> None:
-    ran, told = installed(checkout, failing="torch", message=MISMATCH)
+    ran, told = installed(checkout, unknown=1)
     assert ran.returncode == 0
-    assert "does not know the build of torch" in ran.stderr
-    assert len(told) == 4
+    assert "does not know this build of torch" in ran.stderr
+    assert len(told) == 5
+
+
+@pytest.mark.parametrize("there", [
+    TORCH,
+    f"{TORCH}+cpu",
+    f"torch @ file:///x/.venv/torch/torch-{TORCH.removeprefix('torch==')}%2Bcpu-cp311.whl#sha256=1",
+])  # fmt: skip
+def test_install_leaves_torch_alone_where_it_is_there(checkout: Path, there: str) -> None:
+    ran, told = installed(checkout, there=there)
+    assert ran.returncode == 0
+    assert len(told) == 3
+    ran, told = installed(checkout, "--study", there="torch==0.1")
+    assert len(told) == 5
 
 
 @pytest.mark.parametrize(("failing", "message"), [

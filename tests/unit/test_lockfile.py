@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
-from scripts.packages import check, lock, registry
+from scripts.packages import check, lock, lockfile, registry
 from scripts.packages.lockfile import LOCK, PARTS, Locked, main, parse, render
 from scripts.packages.registry import File, Project, Registry, RegistryError
 
@@ -90,6 +91,19 @@ def test_lockfile_prints_the_parts_that_pip_gets(capsys: pytest.CaptureFixture[s
     assert said.count("--hash=sha256:") > 1
     assert main(["nothing"]) == 2
     assert main([]) == 2
+
+
+def test_lockfile_knows_a_file_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "torch.whl"
+    file.write_bytes(b"a build")
+    digest = hashlib.sha256(b"a build").hexdigest()
+    monkeypatch.setattr(lockfile, "LOCK", tmp_path / "lock")
+    lockfile.LOCK.write_text(render([], [Locked("torch", "1", "", ("torch",), (A, digest))]))
+    assert main(["--knows", "torch", str(file)]) == 0
+    file.write_bytes(b"another build")
+    assert main(["--knows", "torch", str(file)]) == 1
+    file.write_bytes(b"a build")
+    assert main(["--knows", "numpy", str(file)]) == 1
 
 
 def test_lockfile_needs_nothing_that_is_installed() -> None:
