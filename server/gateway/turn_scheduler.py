@@ -81,7 +81,8 @@ class TurnScheduler:
 
     def new_interval(self) -> None:
         """Count anew."""
-        self._interval, self._held_s = self._loop.time(), 0.0
+        self._interval = self._looked = self._loop.time()
+        self._held_s = 0.0
 
     def join(self, connection: GameConnection) -> None:
         """A connection may play from now on: where games in lock step wait, so does it."""

@@ -32,7 +32,7 @@ LINES_PER_S = 20.0
 """The same for all addresses together, beside as many at once: to write one takes longer than to
 answer a frame."""
 
-FAILED, FAILED_WITHIN_S = 200, 10.0
+FAILED, FAILED_WITHIN_S = 1000, 10.0
 """So many connections of an address that ended in an error before WELCOME within this time, and new
 ones are refused until the oldest is that old: to be told what is wrong costs more than that."""
 

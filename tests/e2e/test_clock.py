@@ -72,7 +72,7 @@ def test_clock_jump_is_logged_and_changes_nothing_else(
         "--config", str(config), "--run", str(run), "--server.http_port", "none",
         "--supervision.hang_timeout_s", "20", "--checkpoint.every_s", "1000",
     )  # fmt: skip
-    with client_for(server.port, timeout_s=60.0) as client:
+    with client_for(server.port, timeout_s=60.0, evaluates=True) as client:
         session = client.session
         play_until(client, lambda: len(rows()) > 2 and rows()[-1].get("updates"), "it learns")
         asked_to_evaluate()

@@ -785,7 +785,7 @@ def test_controls_pause_checkpoint_evaluate_and_set_game_settings(
     assert playing.ask("api/state")["game_settings"]["level"] == 3
 
     confirm("#evaluate")
-    seen.wait_text("#outcome", "2 games")
+    seen.wait_text("#outcome", "Asked to evaluate: understudy-play/")
     until(lambda: len(playing.ask("api/state")["evaluations"]) == 2, "another evaluation")
     kinds = json.dumps(playing.changes())
     for word in ("pause", "checkpoint", "evaluate", "level"):

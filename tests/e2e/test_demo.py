@@ -215,6 +215,7 @@ def test_demo_summary_is_printed_as_text() -> None:
         "updates_per_s": 321.0,
         "buffer": {"frac_dqn": 0.75, "frac_expert": 0.25},
         "transitions_dropped": 0,
+        "steps_in_flight": 0,
         "attribution_mismatches": 0,
         "attribution_compared": 10_000,
     }

@@ -271,7 +271,7 @@ def test_refused_start_prints_no_stop_message_and_keeps_the_folder(tmp_path: Pat
     assert done.returncode == 75
     assert "cannot listen" in done.stdout
     assert "stopped; the run is in" not in done.stdout
-    assert (tmp_path / "run" / "run.json").exists()
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.promise("port-taken")

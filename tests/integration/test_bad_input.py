@@ -384,6 +384,7 @@ def test_cases_cover_every_error_code_a_client_can_cause() -> None:
     elsewhere = {
         "slow_reader",  # above
         "too_many_clients",  # above
+        "episode_limit",  # test_evaluating.py
         "bad_token",  # test_gateway.py
         "too_many_attempts",  # test_limits.py
         "too_fast",  # test_limits.py

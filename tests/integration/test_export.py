@@ -449,7 +449,8 @@ def test_export_refuses_unsuitable_runs(
     (run / "config.toml").write_text(text.replace("hidden = [\n    32,", "hidden = [\n    16,"))
     code, errors = refused(run)
     assert code == 1
-    assert "its network is not the one of" in errors
+    assert "--learner.hidden '[16, 32]'" in errors
+    assert "--learner.hidden '[32, 32]'" in errors
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     code, errors = refused(cartpole)
     assert (code, "install understudy with the extra export" in errors) == (1, True)

@@ -144,7 +144,8 @@ def test_changed_live_settings_are_used_by_their_process(tmp_path: Path, spied: 
 
 
 def test_changed_live_settings_of_older_clients_are_used(tmp_path: Path, spied: Path) -> None:
-    with Running(tmp_path / "run", tempest__port=0, tempest__zap_gate=HELD) as server:
+    older = {"tempest__port": 0, "tempest__zap_gate": HELD, "tempest__random_zaps": 1.0}
+    with Running(tmp_path / "run", **older) as server:
         port = server.supervisor.tempest_port
         assert port is not None
         with TempestClient(port) as client:

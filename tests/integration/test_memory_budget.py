@@ -135,14 +135,14 @@ def test_gateway_memory_shrinks_after_games_leave() -> None:
         player.frames([1.0] * 500, [0.0] * 500, [0] * 500)
     world.run()
     turn = world.frame_loop
-    held = [turn._table, turn._batch, turn._stacks]
+    held = [turn.table, turn._batch, turn._stacks]
     pending_steps = turn._steps._pending_steps._block
-    assert turn._table.high_water == 2001
+    assert turn.table.high_water == 2001
     assert turn._batch.obs[1999].any()
     for player in crowd:
         player.leave()
     world.run()
-    assert turn._table.high_water == 1
+    assert turn.table.high_water == 1
     # What was given back is zero again: nobody has written there since.
     for holder in held:
         assert holder is not None

@@ -103,4 +103,4 @@ def test_games_play_on_while_the_supervisor_is_blocked(tmp_path: Path) -> None:
             holder.join(30)
         running.until_row(60.0, clients=0, slots=0, errors=0)
         assert running.log().count("welcome to session") == 301
-        assert running.do(lambda: running.supervisor.training_games) == 0
+        assert running.do(lambda: running.supervisor.training_games) == []

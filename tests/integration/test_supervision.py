@@ -221,7 +221,7 @@ def test_restarts_lose_only_steps_in_flight_in_gateways(server: Running) -> None
     """After all that the tests above did to it."""
     server.until(lambda: server.row["slots"] == 0, "the games are gone")
     row = server.settle()
-    assert row["transitions_dropped"] == 0
+    assert row["transitions_dropped"] == row["steps_lost"], "no more than died with gateways"
     assert row["steps_stored"] == server.supervisor.steps == row["steps_completed"]
     assert row["frames"] == row["steps_stored"]
     kept = rows_kept(server.folder.path)

@@ -1023,7 +1023,7 @@ def test_priorities_are_restored(worlds: Make) -> None:
 
 @pytest.mark.promise("rows-unwritable")
 def test_full_disk_is_reported_and_training_continues(
-    worlds: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    worlds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = worlds()
     world.play(played(0, 10))
@@ -1037,9 +1037,9 @@ def test_full_disk_is_reported_and_training_continues(
         world.play(played(start, 10))
     world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
     assert world.reports()["rows_unkept"] == 140
-    lines = [r.message for r in caplog.records if "No space left" in r.message]
-    assert len(lines) == 1, "once a minute"
-    assert "free space on the disk" in lines[0]
+    (finding,) = world.trainer._ingest.findings
+    assert "No space left" in finding.text
+    assert finding.cure == "free space on the disk"
 
 
 def test_observation_statistics_count_each_row_once_over_a_restart(

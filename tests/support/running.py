@@ -151,7 +151,8 @@ class Running:
         if check:
             assert self.error is None, f"the server has failed: {self.error}"
             check_rows(self.rows)
-            assert self.row["transitions_dropped"] == self.row["steps_in_flight"] == 0, self.row
+            assert self.row["transitions_dropped"] == self.row["steps_lost"], self.row
+            assert self.row["steps_in_flight"] == 0, self.row
 
     def __enter__(self) -> Self:
         return self

@@ -55,8 +55,10 @@ def test_token_is_found_behind_any_values(
 
 @given(value=VALUES)
 def test_type_is_seen_as_the_decoder_sees_it(value: Any) -> None:
+    # No type is below 0, and the smallest of them have a byte of their own, which it does not read.
+    kind = look(packed(value, {})).kind
     whole = type(value) is int
-    assert look(packed(value, {})).kind == (value if whole else None)
+    assert kind == (value if whole else None) or (whole and value < 0 and kind is None)
     assert look(msgspec.msgpack.encode(value)).token is None
 
 

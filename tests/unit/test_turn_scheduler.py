@@ -207,6 +207,18 @@ def test_scheduler_counts_no_waiting_where_no_game_can_wait() -> None:
     assert world.scheduler.held == pytest.approx(0.5)
 
 
+def test_share_of_an_interval_that_begins_while_games_wait_is_at_most_all_of_it() -> None:
+    world = SchedulerWithFakes().opened()
+    world.run.ahead = True
+    world.scheduler.schedule()
+    world.loop.iterate()
+    world.loop.now += 5.0  # a busy machine: nobody has looked for so long
+    world.scheduler.new_interval()
+    world.loop.now += 1.0
+    world.loop.wait()
+    assert world.scheduler.held == pytest.approx(1.0)
+
+
 def test_scheduler_closed_while_games_wait_looks_no_more() -> None:
     world = SchedulerWithFakes().opened()
     world.run.ahead = True
