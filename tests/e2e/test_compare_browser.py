@@ -15,7 +15,7 @@ from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.web.server import HttpServer
 from tests.support.needs import needs
-from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW
+from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, wait_true
 from tests.support.run_folders import evaluation, make_run
 
 playwright = pytest.importorskip(
@@ -115,12 +115,12 @@ def test_compare_page_follows_the_choice_and_keeps_it_in_the_address(
     page = opened(browser, web, "compare?run=run-1")
     for at in range(2, 9):
         page.check(f"[name=run-{at}]")
-    page.wait_for_function(f"() => {CHART}.data.length === 9")
+    wait_true(page, f"() => {CHART}.data.length === 9")
     assert page.is_disabled("[name=run-9]"), "eight are chosen"
     keys = [tuple(key) for key in page.evaluate(KEYS)]
     assert len(set(keys)) == 8, "no two are drawn alike"
     page.uncheck("[name=run-1]")
-    page.wait_for_function(f"() => {CHART}.data.length === 8")
+    wait_true(page, f"() => {CHART}.data.length === 8")
     assert page.is_enabled("[name=run-9]")
     page.select_option("#curve", "updates")
     page.wait_for_selector("#chart-updates canvas")

@@ -26,7 +26,7 @@ import pytest
 from server.monitor.metrics import SERIES
 from server.run.events import process_ids, read_events
 from tests.support.needs import needs
-from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW
+from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, wait_true
 from tests.support.processes import descendants, end
 from tests.support.running import RawClient, hello_fields
 from tests.support.tempest_client import TempestClient
@@ -239,9 +239,10 @@ class Visit:
 
     def wait_text(self, selector: str, pattern: str) -> None:
         """Wait until the text there has the pattern."""
-        self.page.wait_for_function(
+        wait_true(
+            self.page,
             "([where, what]) => new RegExp(what).test(document.querySelector(where)?.innerText)",
-            arg=[selector, pattern],
+            [selector, pattern],
         )
 
     def close(self) -> None:
@@ -350,7 +351,7 @@ def test_dashboard_without_data_says_what_is_missing(
 
 def test_charts_draw_the_history(playing: Life, visit: Callable[..., Visit]) -> None:
     page = visit().open()
-    page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")
+    wait_true(page, "document.querySelector('#chart-latency').chart.data[0].length > 10")
     shown = page.evaluate(
         """() => Object.fromEntries([...document.querySelectorAll("[data-charts] figure")]
             .map((figure) => figure.chart)
@@ -421,8 +422,9 @@ def test_errors_tile_leads_to_which_whose_and_when(
         assert part in row
     assert page.locator("#errors img").count() == 0
     assert "owned" not in page.title()
-    page.wait_for_function(  # it scrolls there
-        "document.querySelector('#errors').getBoundingClientRect().top < innerHeight"
+    wait_true(  # it scrolls there
+        page,
+        "document.querySelector('#errors').getBoundingClientRect().top < innerHeight",
     )
 
 
@@ -479,7 +481,7 @@ def test_score_and_level_of_older_clients_have_charts(browser: Any, tmp_path: Pa
 def test_chart_line_is_drawn_at_its_values(visit: Callable[..., Visit]) -> None:
     """The pixels on the canvas: at points of a line there is ink of its color."""
     page = visit().open()
-    page.wait_for_function("document.querySelector('#chart-q_mean').chart.data[0].length > 10")
+    wait_true(page, "document.querySelector('#chart-q_mean').chart.data[0].length > 10")
     found = page.evaluate(INK)
     assert len(found) == 13
     for name, hits, points in found:
@@ -490,7 +492,7 @@ def test_chart_line_is_drawn_at_its_values(visit: Callable[..., Visit]) -> None:
 @pytest.mark.usefixtures("playing")
 def test_chart_lines_differ_by_more_than_color(visit: Callable[..., Visit]) -> None:
     page = visit().open()
-    page.wait_for_function("document.querySelector('#chart-latency').chart.plots.length > 0")
+    wait_true(page, "document.querySelector('#chart-latency').chart.plots.length > 0")
     looks = page.evaluate(
         """() => [...document.querySelectorAll("figure")].map(({ chart }) => chart.plots.map(
             (plot) => plot.series.slice(1).map((s) => JSON.stringify(s.dash)))).flat()"""
@@ -514,7 +516,7 @@ def test_chart_values_are_available_as_a_table(playing: Life, visit: Callable[..
     page = seen.open()
     toggle = page.locator("#chart-latency .caption button")
     assert toggle.get_attribute("aria-expanded") == "false"
-    page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")
+    wait_true(page, "document.querySelector('#chart-latency').chart.data[0].length > 10")
     toggle.click()
     assert toggle.get_attribute("aria-expanded") == "true"
     assert page.locator("#latency-numbers thead th").all_inner_texts() == [
@@ -539,7 +541,7 @@ def test_chart_range_shows_the_last_minutes(visit: Callable[..., Visit]) -> None
     page = visit().open()
     times = """(() => { const { rows, history } = document.querySelector("#chart-latency").chart;
         return rows.filter((row) => row !== null).map((row) => history.times[row]); })()"""
-    page.wait_for_function(f"(() => {{ const t = {times}; return t.at(-1) - t[0] > 3; }})()")
+    wait_true(page, f"(() => {{ const t = {times}; return t.at(-1) - t[0] > 3; }})()")
     # A shorter span than there is to choose: the run is a few seconds old.
     page.evaluate("document.querySelector('#span').options[2].value = '2'")
     page.select_option("#span", "2")
@@ -557,7 +559,7 @@ def test_dashboard_shows_student_and_expert_side_by_side(
     seen = visit()
     page = seen.open()
     (found,) = playing.ask("api/state")["evaluations"]
-    page.wait_for_function("document.querySelector('#chart-evaluation').chart.data[0].length > 1")
+    wait_true(page, "document.querySelector('#chart-evaluation').chart.data[0].length > 1")
     x, student, expert = page.evaluate("document.querySelector('#chart-evaluation').chart.data")
     assert x[0] == found["frames"] < x[-1]
     assert student == [found["mean"], None]
@@ -596,8 +598,9 @@ def test_games_are_listed_with_a_page_each(playing: Life, visit: Callable[..., V
         assert game["client"] in row
         assert "train" in row
     rates = page.locator("#games-table [data-cell=rate]")
-    page.wait_for_function(
-        "[...document.querySelectorAll('[data-cell=rate]')].some((cell) => +cell.innerText > 0)"
+    wait_true(
+        page,
+        "[...document.querySelectorAll('[data-cell=rate]')].some((cell) => +cell.innerText > 0)",
     )
     assert rates.count() == len(rows)
     session = games[0]["session"]
@@ -844,7 +847,7 @@ def test_expert_ratio_can_be_set_by_keyboard(playing: Life, visit: Callable[...,
 def test_lost_server_is_shown_and_found_again(playing: Life, visit: Callable[..., Visit]) -> None:
     seen = visit()
     page = seen.open()
-    page.wait_for_function("document.querySelector('#chart-latency').chart.data[0].length > 10")
+    wait_true(page, "document.querySelector('#chart-latency').chart.data[0].length > 10")
     playing.close()
     page.wait_for_selector("#lost", state="visible")
     said = seen.text("#lost")
@@ -858,8 +861,9 @@ def test_lost_server_is_shown_and_found_again(playing: Life, visit: Callable[...
     playing.again()
     page.wait_for_selector("#lost", state="hidden")
     seen.wait_text("#events", "Restarted")
-    page.wait_for_function(
-        "document.querySelector('#chart-latency').chart.marks.some(mark => mark.letter === 'R')"
+    wait_true(
+        page,
+        "document.querySelector('#chart-latency').chart.marks.some(mark => mark.letter === 'R')",
     )
     # Nothing can be done without a control token, and the page says how to get one.
     seen.wait_text("#controls-note", r"server\.control_token")

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
+
+def wait_true(page: Any, expression: str, arg: Any = None, patience_s: float = 60.0) -> None:
+    """Wait until `expression` is true on the page.
+
+    Playwright's `wait_for_function` evaluates inside the page from its second look on, and the
+    Content-Security-Policy of our pages forbids that.
+    """
+    deadline = time.monotonic() + patience_s
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < deadline, f"not true within {patience_s:.0f} s: {expression}"
+        page.wait_for_timeout(50)
+
+
 NO_OVERFLOW = """() => {
     const width = document.documentElement.clientWidth;
     const wide = [...document.querySelectorAll("body *")].filter((each) =>
