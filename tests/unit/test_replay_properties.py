@@ -43,7 +43,7 @@ EVENT = st.tuples(
     st.sampled_from(ACTORS),
 )
 QUIET = settings(
-    max_examples=60,
+    max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

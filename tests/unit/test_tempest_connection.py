@@ -237,7 +237,7 @@ def test_tempest_recording_gives_expected_steps_and_actor_tags() -> None:
 @pytest.mark.parametrize("late", [False, True], ids=["welcome first", "welcome last"])
 def test_tempest_recording_split_at_any_byte_gives_same_steps(*, late: bool) -> None:
     whole = play_recording([STREAM])
-    for cut in range(1, len(STREAM)):
+    for cut in range(1, len(STREAM), 5 if late else 1):
         assert play_recording([STREAM[:cut], STREAM[cut:]], late=late) == whole, (
             f"split at byte {cut}"
         )
