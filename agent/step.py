@@ -31,12 +31,18 @@ class StepBlock:
     """Observations, the spec's dtype, [n, observation_size] (flat, C order)."""
     action: npt.NDArray[np.float32]
     """Action rows, [n, action_width] (see protocol.spaces). Zeros in a final row."""
+    recommended: npt.NDArray[np.float32]
+    """What the expert recommended for the frame, an action row as `action` is, [n, action_width];
+    NaN where it recommended nothing, and in a final row. It does not say who acted."""
     reward: npt.NDArray[np.float32]
     """What the action earned: the weighted, clipped scalar, [n]. Zero in a final row."""
     stream: npt.NDArray[np.int64]
     """One slot's unbroken run of frames, [n]: session << 16 | slot."""
     seq: npt.NDArray[np.uint32]
     """The frame's number within its slot, [n]."""
+    version: npt.NDArray[np.uint32]
+    """The weights that the gateway had when it decided the frame, [n]; 0: not known, and in a final
+    row."""
     actor: npt.NDArray[np.uint8]
     """Who chose the action: protocol.actor.Actor, [n]. 0 in a final row, nowhere else."""
     kind: npt.NDArray[np.uint8]
@@ -64,8 +70,10 @@ class StepBlock:
 
     @staticmethod
     def empty(spec: GameSpec, n: int) -> StepBlock:
-        """A block of `n` zeroed rows with memory of its own."""
-        return StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
+        """A block of `n` rows with memory of its own: zeroed, and nothing is recommended."""
+        block = StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
+        block.recommended[:] = np.nan
+        return block
 
     @staticmethod
     def joined(blocks: Sequence[StepBlock]) -> StepBlock:
@@ -86,8 +94,10 @@ def _columns(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, ...
     return [
         (spec.observation_dtype, (n, spec.observation_size)),
         (np.dtype(np.float32), (n, spec.action_width)),
+        (np.dtype(np.float32), (n, spec.action_width)),
         (np.dtype(np.float32), one),
         (np.dtype(np.int64), one),
+        (np.dtype(np.uint32), one),
         (np.dtype(np.uint32), one),
         (np.dtype(np.uint8), one),
         (np.dtype(np.uint8), one),

@@ -41,9 +41,11 @@ def test_frame_is_answered_and_next_frame_stores_step() -> None:
         {
             "obs": [10.0] * 3,
             "action": list(POLICY_ACTION),
+            "recommended": None,
             "reward": 1.5,
             "stream": player.streams[0],
             "seq": 0,
+            "version": 7,
             "actor": DQN,
             "kind": STEP,
             "status": 0,
