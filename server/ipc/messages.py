@@ -39,6 +39,8 @@ class Refused:
     spec: GameSpec
     text: str
     """Why, for whoever proposed it."""
+    later: bool = False
+    """It may be proposed again."""
 
 
 @dataclass(frozen=True)
@@ -366,8 +368,7 @@ class DumpWritten:
 
 @dataclass(frozen=True)
 class WriteRecording:
-    """The supervisor to the trainer: finish the recording (Task.recording; agent.recorder). The
-    trainer answers with RecordingWritten."""
+    """The supervisor to the trainer: finish the recording, and answer with RecordingWritten."""
 
 
 @dataclass(frozen=True)
@@ -384,6 +385,8 @@ class ProcessFailed:
     text: str
     final: bool = False
     """Another one in its place would fail alike: the run is to end."""
+    cause: str = ""
+    """`memory`: there is not enough; `system`: the disk, say. Empty for anything else."""
 
 
 @dataclass(frozen=True)
