@@ -52,6 +52,7 @@ from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.evaluations import Evaluations
 from server.run.events import EventLog
+from server.run.logs import relay
 from server.supervisor import preflight
 from server.supervisor.child import Child, ChildDied
 from server.supervisor.evaluation_recorder import EvaluationRecorder
@@ -129,7 +130,7 @@ class Supervisor:
         )
 
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            LogLine: lambda m: logging.getLogger(m.source).log(m.level, "%s", m.text),
+            LogLine: relay,
             ProcessFailed: self._on_failed,
             Settled: self._settling.answer,
             # Of gateways.
