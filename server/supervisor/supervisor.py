@@ -203,7 +203,7 @@ class Supervisor:
     def start(self) -> None:
         """Listen, and start the processes. Errors: ConfigError if the port or a device cannot be
         had."""
-        self.publisher.update(device=preflight.check(self.config))
+        self.publisher.update(device=preflight.check(self.config, self.folder))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
         self.publisher.update(port=self.port, tempest_port=self.tempest_port)
