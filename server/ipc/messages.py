@@ -52,7 +52,7 @@ class GameDecided:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class RunLoaded:
     """The trainer: all that it is to go on from is loaded, and fits. It waits for Begin, and has
     changed nothing in the run's folder."""
 

@@ -14,10 +14,10 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.messages import (
     CheckpointSaved,
-    Loaded,
     LogLine,
     ProcessFailed,
     Ready,
+    RunLoaded,
     Stop,
     TrainerReport,
 )
@@ -138,7 +138,7 @@ class Pretraining:
 
     def _handle(self, message: Any) -> None:
         match message:
-            case Loaded():
+            case RunLoaded():
                 self._accept()
             case Ready():
                 self.ready = True

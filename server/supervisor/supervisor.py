@@ -30,7 +30,6 @@ from server.ipc.messages import (
     GatewayReport,
     Joined,
     Left,
-    Loaded,
     LogLine,
     Pause,
     ProcessFailed,
@@ -38,6 +37,7 @@ from server.ipc.messages import (
     Ready,
     RecordingWritten,
     RolledBack,
+    RunLoaded,
     SavedBest,
     SaveWanted,
     Settled,
@@ -139,7 +139,7 @@ class Supervisor:
             GatewayReport: self._on_gateway_report,
             SaveWanted: lambda _: self.trainer.want_checkpoint(),
             # Of the trainer.
-            Loaded: lambda _: self.run_start.accept(self.config),
+            RunLoaded: lambda _: self.run_start.accept(self.config),
             Ready: self.run_start.ready,
             TrainerReport: self._metrics.add_trainer_report,
             CheckpointSaved: self._on_saved,
@@ -203,7 +203,7 @@ class Supervisor:
     def start(self) -> None:
         """Listen, and start the processes. Errors: ConfigError if the port or a device cannot be
         had."""
-        self.publisher.update(device=preflight.check(self.config))
+        self.publisher.update(device=preflight.check(self.config, self.folder))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
         self.publisher.update(port=self.port, tempest_port=self.tempest_port)
