@@ -209,6 +209,7 @@ class GatewayReport:
     """Frames answered, by role."""
     clients: int
     slots: int
+    """In play, in any role."""
     errors: dict[str, int]
     """Connections ended with an error, by code."""
     turns: int
@@ -250,6 +251,8 @@ class GatewayReport:
     game: GameReport = field(default_factory=lambda: GameReport())
     misreads: int = 0
     """Times that an older client for Tempest was found to read replies of another length."""
+    training: int = 0
+    """Of the slots in play, those in training."""
 
 
 @dataclass(frozen=True)

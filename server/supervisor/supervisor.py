@@ -265,10 +265,8 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        processes, start = self._processes, self.run_start
-        self._metrics.publish(
-            processes.lost, processes.step_counts, start.base_frames, keep=start.accepted
-        )
+        start = self.run_start
+        self._metrics.publish(self._processes, start.base_frames, keep=start.accepted)
         if self.on_row:
             self.on_row(self.last)
 
@@ -367,7 +365,7 @@ class Supervisor:
         be. `stop` does it too. Again has no effect."""
         if self._stopping:
             return
-        self._stopping = True
+        self._stopping = self._metrics.ended = True
         self.run_start.end()
         processes = self._processes
         if self.port:  # else it never started

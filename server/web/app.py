@@ -169,8 +169,8 @@ def make_app(
         Route("/game/{rest:path}", _page),
         Route("/compare", _compare_page),
         Mount("/static", StaticFiles(directory=DASHBOARD)),
-        Route("/healthz", _probe(lambda: status().problem)),
-        Route("/readyz", _probe(lambda: status().unready)),
+        Route("/healthz", _probe(lambda: (status().problem, status().degraded))),
+        Route("/readyz", _probe(lambda: (status().unready, status().degraded))),
         Route("/api/state", state),
         Route("/api/history", history),
         Route("/api/games", games),
@@ -195,10 +195,15 @@ async def _compare_page(_: Request) -> Response:
     return FileResponse(DASHBOARD / "compare.html")
 
 
-def _probe(problem: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:
+def _probe(look: Callable[[], tuple[str, str]]) -> Callable[[Request], Awaitable[Response]]:
+    """`look`: what is wrong, and what is only degraded; each empty for nothing."""
+
     async def answer(_: Request) -> Response:
-        text = problem()
-        return json_response({"ok": not text, "problem": text or None}, 503 if text else 200)
+        text, degraded = look()
+        body: dict[str, Any] = {"ok": not text, "problem": text or None}
+        return json_response(
+            body | ({"degraded": degraded} if degraded else {}), 503 if text else 200
+        )
 
     return answer
 
