@@ -38,7 +38,7 @@ from config.models import Config
 from lab.vector_client import Game, VectorClient, game_spec
 from protocol.actor import ACTORS, NAMES
 from protocol.messages import Role
-from protocol.session import stream_number
+from protocol.streams import stream_number
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
 from understudy_client.experts import find, make, returns, weakened

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from protocol import codec
 from protocol.checks import check_frame, check_frames, no_advice
@@ -38,20 +34,6 @@ MAX_EPISODES = 1_000_000
 
 MAX_SLOTS = 4096
 """Games on one connection: each holds an observation in the server's memory."""
-
-SLOT_BITS = 16
-
-_Number = TypeVar("_Number", int, npt.NDArray[np.int64])
-
-
-def stream_number(session: _Number, slot: _Number) -> _Number:
-    """The number of the stream that a slot of a session is, as int64; of one, or of arrays."""
-    return session << SLOT_BITS | slot
-
-
-def session_of(stream: _Number) -> _Number:
-    """The session of a stream; of one, or of arrays."""
-    return stream >> SLOT_BITS
 
 
 class State(Enum):

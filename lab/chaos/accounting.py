@@ -13,7 +13,7 @@ from agent import journal
 from agent.journal import Damage
 from agent.step import STEP
 from protocol.actor import NOBODY
-from protocol.session import stream_number
+from protocol.streams import stream_number
 from server.ipc.inflight import InFlight
 from server.play.attribution import Attribution, compare, load_logs
 from server.run.directory import game_of

@@ -29,7 +29,7 @@ from lab.study.statistics import text
 from lab.study.store import FOLDER, path_of
 from lab.study.store import load as load_results
 from server.arguments import positive
-from server.extras import how_to_install
+from server.play.extras import how_to_install
 from server.terminal import terminal
 
 DOCS = Path("docs")

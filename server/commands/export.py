@@ -24,7 +24,7 @@ from agent.networks import QNetwork
 from agent.recording import RecordingError
 from config.load import ConfigError, config_of_run
 from server.commands.onnx_model import ExportError, Trained, check, exported
-from server.extras import how_to_install
+from server.play.extras import how_to_install
 from server.run.directory import game_of
 
 RANDOM, RECORDED = 256, 1024

@@ -17,7 +17,7 @@ from protocol.actor import Actor
 from protocol.errors import RemoteError
 from protocol.messages import TERMINATED, TRUNCATED
 from protocol.spaces import GameSpec
-from server.extras import how_to_install
+from server.play.extras import how_to_install
 from understudy_client import spec as client_spec
 from understudy_client.spaces import ActionSpace, action_space, observation_space
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from config.models import Config
 from protocol import codec
 from protocol.errors import RemoteError
 from protocol.messages import (
@@ -26,13 +23,10 @@ from protocol.messages import (
 )
 from protocol.session import State
 from server.gateway import deadlines
-from server.gateway.connection_log import ConnectionLog
 from server.gateway.frame_loop import FrameLoop
-from server.gateway.newcomers import Newcomers
+from server.gateway.host import Host
 from server.gateway.wire_session import WireSession
-from server.net.rate_limits import AddressLimits, TokenBucket, address_of
-
-log = logging.getLogger("gateway")
+from server.net.rate_limits import TokenBucket, address_of
 
 GOODBYE_S = 2.0
 """How long a refused client has to read why before the connection is cut. It is read from
@@ -49,55 +43,13 @@ PINGS_BURST = 1000.0
 """PINGs of a connection: each is answered at once, whatever else waits."""
 
 
-class Host(Protocol):
-    """What a connection needs of the gateway that it belongs to."""
-
-    log: ConnectionLog
-    addresses: AddressLimits
-    now: Callable[[], float]
-    """The time, s, of a clock that only rises."""
-    later: Callable[..., Any]
-    """Call a function in so many seconds: of asyncio's loop."""
-    newcomers: Newcomers
-    """Where what comes before a valid HELLO waits."""
-    schedule_turn: Callable[[], None]
-    """Run a turn after all that is readable now has been read."""
-
-    @property
-    def config(self) -> Config:
-        """The settings that hold now."""
-
-    @property
-    def crowded(self) -> bool:
-        """Too many connections are still being told why they were refused."""
-
-    def opened(self, connection: GameConnection) -> TokenBucket | None:
-        """A connection was accepted; what its frames are taken from. Errors: RemoteError."""
-
-    def said_hello(self, connection: GameConnection) -> None:
-        """A valid HELLO has come."""
-
-    @property
-    def plays(self) -> Callable[[GameConnection], None]:
-        """Called with a connection that may send frames from now on."""
-
-    def about(self) -> dict[str, Any]:
-        """What this server is, for a client of another version."""
-
-    def ending(self, connection: GameConnection) -> None:
-        """All is said to it; it only has to read that."""
-
-    def lost(self, connection: GameConnection) -> None:
-        """The connection is gone."""
-
-
 class GameConnection(asyncio.Protocol):
     """Reads, enforces deadlines, and passes frames to the frame loop."""
 
     first_message = "HELLO"
     """What a client has to say first."""
 
-    def __init__(self, gateway: Host, session: WireSession) -> None:
+    def __init__(self, gateway: Host[GameConnection], session: WireSession) -> None:
         self._gateway = gateway
         self._config = gateway.config.server
         self.session = session
@@ -292,10 +244,7 @@ class GameConnection(asyncio.Protocol):
         assert hello is not None
         self.lock_step = hello.role == "train" and not hello.realtime
         self._gateway.plays(self)
-        log.info(
-            "%s: welcome to session %d: %s, %s, %d slots",
-            self._peer, self.number, hello.client[:64], hello.role, hello.slots,
-        )  # fmt: skip
+        self._gateway.log.welcomed(self._peer, self.address, self.number, hello)
 
     def send(self, data: bytes) -> None:
         if self._transport is not None and self._goodbye_since is None:

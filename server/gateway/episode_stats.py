@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import ROLES, TRAIN
-from protocol.session import session_of
+from protocol.streams import session_of
 from server.gateway.slots import SlotTable
 from server.ipc.messages import LEFT, LIMIT, FinishedEpisode
 

@@ -9,9 +9,9 @@ import msgspec
 
 from protocol.errors import RemoteError
 from protocol.messages import PROTOCOL_VERSION, Welcome, WelcomeFields
-from protocol.session import stream_number
 from protocol.spaces import GameSpec
 from protocol.spec_diff import other_game, refusal
+from protocol.streams import stream_number
 from server.gateway.connection import GameConnection
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.game_settings import GameSettings

@@ -27,10 +27,11 @@ from protocol.messages import (
 from protocol.spaces import Part
 from protocol.tempest import Replies, TempestFrame, TempestSession, header_fields
 from protocol.tempest_headers import Phase
-from server.gateway.connection import GameConnection, Host
+from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.game_numbers import GameNumbers
+from server.gateway.host import Host
 from server.gateway.tempest_evaluations import TRAIN, TempestEvaluations
 from server.gateway.tempest_watch import EchoWatch, MisreadLog
 
@@ -75,7 +76,7 @@ class OlderClients:
         self.evaluations = TempestEvaluations()
 
 
-class TempestHost(Host, Protocol):
+class TempestHost(Host[GameConnection], Protocol):
     """What such a connection needs besides."""
 
     soon: Callable[..., Any]

@@ -21,7 +21,7 @@ POLL_S = 0.001
 """How often it is looked again whether games must still wait."""
 
 
-class Run(Protocol):
+class _Run(Protocol):
     """What the scheduler needs of a run (server.gateway.gateway_run)."""
 
     frame_loop: FrameLoop
@@ -49,7 +49,7 @@ class TurnScheduler:
         self._connections = connections
         self._turned = turned
         self._crash = crash
-        self._run: Run | None = None
+        self._run: _Run | None = None
         self._scheduled = False
         self._closed = False
         self._holding = False
@@ -61,7 +61,7 @@ class TurnScheduler:
         self._held_s = 0.0
         """How long they have waited in it."""
 
-    def open(self, run: Run) -> None:
+    def open(self, run: _Run) -> None:
         """There is something to run."""
         self._run = run
 

@@ -14,15 +14,10 @@ from agent.finding import Finding
 from config.models import Config
 from protocol.actor import TAG_COUNT
 from protocol.spaces import GameSpec
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 
 GATEWAY, TRAINER = "gateway", "trainer"
 """Kinds of the supervisor's children."""
-
-TURN_BUCKETS_S = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
-)  # fmt: skip
-"""Upper bounds of the histogram of a turn's time, seconds, each included; +Inf is implied. A frame
-at 60 Hz is 0.0167 s: turns are far below, and what is above was noticed by a game."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class GameDecided:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class RunLoaded:
     """The trainer: all that it is to go on from is loaded, and fits. It waits for Begin, and has
     changed nothing in the run's folder."""
 
@@ -211,6 +206,7 @@ class GatewayReport:
     """Frames answered, by role."""
     clients: int
     slots: int
+    """In play, in any role."""
     errors: dict[str, int]
     """Connections ended with an error, by code."""
     turns: int
@@ -252,6 +248,8 @@ class GatewayReport:
     game: GameReport = field(default_factory=lambda: GameReport())
     misreads: int = 0
     """Times that an older client for Tempest was found to read replies of another length."""
+    training: int = 0
+    """Of the slots in play, those in training."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.actor import NOBODY
-from protocol.session import session_of, stream_number
+from protocol.streams import session_of, stream_number
 
 Columns = Mapping[str, npt.NDArray[Any]]
 

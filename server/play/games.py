@@ -206,11 +206,11 @@ class Games:
             self._ended(game, code)
         elif game.hangs(now):
             self._kill(game, f"made no step for {self.options.hang_s:g} s and was killed")
+        elif self._stopping and game.process is None:
+            game.over = True  # it waited to begin again, and need not wait any more
         elif game.due(now):
             with self._lock:
-                if self._stopping:
-                    game.over = True
-                else:
+                if not self._stopping:
                     game.begin()
 
     def _hear(self, game: GameHandle, message: Any) -> None:

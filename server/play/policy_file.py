@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
-from server.extras import how_to_install
+from server.play.extras import how_to_install
 
 FORMAT = "understudy policy"
 VERSION = "1"

@@ -14,10 +14,10 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.messages import (
     CheckpointSaved,
-    Loaded,
     LogLine,
     ProcessFailed,
     Ready,
+    RunLoaded,
     Stop,
     TrainerReport,
 )
@@ -26,7 +26,7 @@ from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.events import EventLog
-from server.run.logs import logged
+from server.run.logs import logged, relay
 from server.run.metrics_log import plain
 from server.supervisor.game_choice import known_game
 from server.supervisor.processes import Processes
@@ -138,14 +138,14 @@ class Pretraining:
 
     def _handle(self, message: Any) -> None:
         match message:
-            case Loaded():
+            case RunLoaded():
                 self._accept()
             case Ready():
                 self.ready = True
             case TrainerReport():
                 self._on_report(message)
             case LogLine():
-                logging.getLogger(message.source).log(message.level, "%s", message.text)
+                relay(message)
             case CheckpointSaved():
                 self.saved = message.path
                 if message.error:

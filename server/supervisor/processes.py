@@ -194,6 +194,18 @@ class Processes:
         return self._in_flight.lost
 
     @property
+    def ring_fill(self) -> float:
+        """How full the fullest ring is now, 0 to 1: whether or not a trainer reads it."""
+        return max((ring.used / ring.capacity for ring in self.rings), default=0.0)
+
+    @property
+    def attentive(self) -> dict[str, int]:
+        """The process IDs of the children that run and have not announced that they are busy for
+        long, by name."""
+        living = [child for child in self.children if child.alive]
+        return {child.name: child.pid for child in living if not child.monitor.allowed_s}
+
+    @property
     def _rows_waiting(self) -> int:
         """What the rings hold that no trainer has taken in."""
         return sum(ring.used for ring in self.rings)

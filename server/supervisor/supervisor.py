@@ -30,7 +30,6 @@ from server.ipc.messages import (
     GatewayReport,
     Joined,
     Left,
-    Loaded,
     LogLine,
     Pause,
     ProcessFailed,
@@ -38,6 +37,7 @@ from server.ipc.messages import (
     Ready,
     RecordingWritten,
     RolledBack,
+    RunLoaded,
     SavedBest,
     SaveWanted,
     Settled,
@@ -52,6 +52,7 @@ from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.evaluations import Evaluations
 from server.run.events import EventLog
+from server.run.logs import relay
 from server.supervisor import preflight
 from server.supervisor.child import Child, ChildDied
 from server.supervisor.evaluation_recorder import EvaluationRecorder
@@ -129,7 +130,7 @@ class Supervisor:
         )
 
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            LogLine: lambda m: logging.getLogger(m.source).log(m.level, "%s", m.text),
+            LogLine: relay,
             ProcessFailed: self._on_failed,
             Settled: self._settling.answer,
             # Of gateways.
@@ -139,7 +140,7 @@ class Supervisor:
             GatewayReport: self._on_gateway_report,
             SaveWanted: lambda _: self.trainer.want_checkpoint(),
             # Of the trainer.
-            Loaded: lambda _: self.run_start.accept(self.config),
+            RunLoaded: lambda _: self.run_start.accept(self.config),
             Ready: self.run_start.ready,
             TrainerReport: self._metrics.add_trainer_report,
             CheckpointSaved: self._on_saved,
@@ -202,7 +203,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Listen, and start the processes. Errors: ConfigError if a port or device is missing."""
-        self.publisher.update(device=preflight.check(self.config))
+        self.publisher.update(device=preflight.check(self.config, self.folder))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
         self.publisher.update(port=self.port, tempest_port=self.tempest_port)
@@ -264,10 +265,8 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        processes, start = self._processes, self.run_start
-        self._metrics.publish(
-            processes.lost, processes.step_counts, start.base_frames, keep=start.accepted
-        )
+        start = self.run_start
+        self._metrics.publish(self._processes, start.base_frames, keep=start.accepted)
         if self.on_row:
             self.on_row(self.last)
 
@@ -367,7 +366,7 @@ class Supervisor:
         be. `stop` does it too. Again has no effect."""
         if self._stopping:
             return
-        self._stopping = True
+        self._stopping = self._metrics.ended = True
         self.run_start.end()
         processes = self._processes
         if self.port:  # else it never started

@@ -29,11 +29,11 @@ from server.ipc.messages import (
     DumpWritten,
     Ending,
     GameDecided,
-    Loaded,
     Pause,
     Ready,
     RecordingWritten,
     RolledBack,
+    RunLoaded,
     SaveBest,
     SaveCheckpoint,
     Settle,
@@ -165,7 +165,7 @@ class Trainer:
         """Say that all is loaded, and wait until the start is accepted; False where the trainer is
         to end instead. What else it is told meanwhile it does once it has begun."""
         try:
-            self._pipe.send(Loaded())
+            self._pipe.send(RunLoaded())
             while not isinstance(message := self._next_message(), Begin):
                 if isinstance(message, Ending | Stop):
                     return False

@@ -221,6 +221,8 @@ def test_stop_while_a_game_waits_to_begin_again_ends_soon(
         wait_for(lambda: len(three.failures) == 1)
         assert three.running() == 3
         assert not three.wait(0.5)
+        began = time.monotonic()
+    assert time.monotonic() - began < 50, "it waited until the game was due to begin again"
     assert three.running() == 0
     assert len(three.failures) == 1
 

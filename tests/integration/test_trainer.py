@@ -28,10 +28,10 @@ from server.ipc.messages import (
     CheckpointSaved,
     DumpWritten,
     GameDecided,
-    Loaded,
     Pause,
     ProcessFailed,
     RecordingWritten,
+    RunLoaded,
     SaveBest,
     SaveCheckpoint,
     SavedBest,
@@ -919,7 +919,7 @@ def test_other_trainer_of_the_run_is_awaited_and_named(
         assert not entry.pipe.poll(0.5), "it waits"
         fcntl.flock(other, fcntl.LOCK_UN)
         assert entry.pipe.poll(60.0)
-        assert isinstance(entry.pipe.recv(), Loaded)
+        assert isinstance(entry.pipe.recv(), RunLoaded)
         entry.pipe.send(Stop())
         entry.thread.join(60.0)
         assert entry.code == 0

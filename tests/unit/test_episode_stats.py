@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocol.session import stream_number
+from protocol.streams import stream_number
 from server.gateway.episode_stats import MOST, EpisodeStats
 from server.gateway.slots import SlotTable
 from server.ipc.messages import FinishedEpisode

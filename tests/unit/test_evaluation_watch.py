@@ -7,7 +7,7 @@ import pytest
 
 from config.models import EvaluationConfig
 from protocol.errors import RemoteError
-from protocol.session import stream_number
+from protocol.streams import stream_number
 from server.gateway.episode_stats import EpisodeStats
 from server.gateway.evaluation_watch import GRACE_S, LONGEST_LOOK_S, EvaluationWatch
 from server.gateway.slots import SlotTable

@@ -7,8 +7,8 @@ import numpy as np
 
 from protocol.errors import RemoteError
 from protocol.messages import HelloFields, Welcome
-from protocol.session import stream_number
 from protocol.spaces import GameSpec
+from protocol.streams import stream_number
 from server.gateway.game_settings import GameSettings
 from server.gateway.handshake import Handshakes, SessionNumbers
 from server.ipc.messages import Joined, Refused

@@ -12,17 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import actor, checks, codec, framing, session, spaces
+from protocol import actor, checks, codec, framing, session, spaces, streams
 from protocol.errors import CODES, LocalError, RemoteError
 from protocol.messages import Bye, Frame, Frames, HelloFields, Ping
-from protocol.session import (
-    MAX_SLOTS,
-    TRANSITIONS,
-    ServerSession,
-    State,
-    diagram,
-    stream_number,
-)
+from protocol.session import MAX_SLOTS, TRANSITIONS, ServerSession, State, diagram
+from protocol.streams import stream_number
 
 OBS = np.array([0.5, -1.0, 2.0], np.float32).tobytes()
 FIELDS: dict[str, Any] = {
@@ -635,5 +629,5 @@ def test_receive_frame_with_random_elements_raises_only_remote_error(data: st.Da
 def test_stream_number_is_unique_per_session_and_slot() -> None:
     numbers = {stream_number(s, slot) for s in range(1, 50) for slot in (0, 1, MAX_SLOTS - 1)}
     assert len(numbers) == 49 * 3
-    assert MAX_SLOTS <= 1 << session.SLOT_BITS
+    assert MAX_SLOTS <= 1 << streams.SLOT_BITS
     assert stream_number((1 << 47) - 1, MAX_SLOTS - 1) < 2**63
