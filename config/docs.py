@@ -42,14 +42,24 @@ start = 0.3
 
 `understudy config show` prints the effective values and where each came from; with `--toml`
 as a file for `--config`. Each run keeps its own in `config.toml`. Secrets are never shown or saved.
+Some settings let others in; a run does not save these either, and `--resume` needs them again, in a
+file, the environment or the command line: {unsaved}.
 """
+
+
+def consents() -> list[str]:
+    """Keys of the settings that let others in: each start is told anew."""
+    return [key for key, one in all_settings().items() if not (one.saved or one.secret)]
 
 
 def page() -> str:
     """The whole page."""
     short = ", ".join(f"`--{word}` is `--{key}`" for word, key in SHORT.items())
     parts = [
-        INTRO.format(live=", ".join(f"`{name}`" for name in live_names())),
+        INTRO.format(
+            live=", ".join(f"`{name}`" for name in live_names()),
+            unsaved=", ".join(f"`{name}`" for name in consents()),
+        ),
         f"Short forms: {short}.\n",
     ]
     for name, about in groups().items():

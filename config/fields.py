@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from config.models import NONE, Config, Expected, Live, Section, Unit
+from config.models import NONE, Config, Expected, Live, Section, Unit, Unsaved
 
 HIDDEN = "********"
 """What is shown in place of a secret."""
@@ -44,6 +44,8 @@ class Setting:
     """Which values it takes, for messages: "a whole number from 0 to 65535"."""
     live: bool
     """Whether it can be changed while the run runs."""
+    saved: bool = True
+    """Whether a run saves it: no secret, and nothing that each start is told anew."""
 
     @property
     def variable(self) -> str:
@@ -159,6 +161,8 @@ def _leaves(values: Section, prefix: str, about: str, *, live: bool) -> Iterator
             unit=next((str(m) for m in metadata if isinstance(m, Unit)), ""),
             expected=_expected(inner, metadata) + (f", or {NONE}" if optional else ""),
             live=live or _is_live(metadata),
+            saved=_kind(inner) is not SecretStr
+            and not any(isinstance(one, Unsaved) for one in metadata),
         )
 
 

@@ -35,11 +35,11 @@ EFFECTIVE = "config.toml"
 IMPLIED = {"tempest.port": "tempest"}
 """The preset of a setting: where it has a value, and no preset is named."""
 
+RUN_DIR = "run.dir"
+"""Not saved either: a run's folder may be moved, and its configuration used for another run."""
+
 COMMAND_LINE = "command line"
 """The source of options, as messages call it."""
-
-NOT_SAVED = ("run.dir",)
-"""A run's folder may be moved, and its configuration used for another run."""
 
 
 class ConfigError(Exception):
@@ -167,7 +167,8 @@ def preset_layer(name: str) -> Layer:
 
 
 def run_layer(folder: Path) -> Layer:
-    """The configuration that a run has in its folder, under today's names."""
+    """The configuration that a run has in its folder, under today's names. A consent in it is left
+    out: an older version saved it, and it was meant for that start."""
     if not folder.is_dir():
         raise ConfigError(f"cannot resume {folder}: there is no such folder; name that of a run")
     if not (folder / EFFECTIVE).is_file():
@@ -175,7 +176,30 @@ def run_layer(folder: Path) -> Layer:
             f"cannot resume {folder}: expected a run's folder, with a {EFFECTIVE} in it; "
             "a run's folder is printed when it starts"
         )
-    return file_layer(folder / EFFECTIVE, f"run {folder}", old_names=True)
+    layer = file_layer(folder / EFFECTIVE, f"run {folder}", old_names=True)
+    known = all_settings()
+    return Layer(
+        layer.name,
+        {k: value for k, value in layer.values.items() if known[k].saved or known[k].secret},
+    )
+
+
+def unsaved(config: Config) -> list[str]:
+    """The keys that have a value here and that a run does not save: the next start is told anew."""
+    known, values = all_settings(), flat(config)
+    return [key for key in known if not known[key].saved and values[key] != known[key].default]
+
+
+def unsaved_in(folder: Path) -> list[str]:
+    """Those keys in the configuration of a run, which an older version saved. Errors:
+    ConfigError."""
+    layer = file_layer(folder / EFFECTIVE, f"run {folder}", old_names=True)
+    known = all_settings()
+    return [
+        key
+        for key, value in layer.values.items()
+        if not known[key].saved and value not in (known[key].default, NONE)
+    ]
 
 
 def file_layer(path: Path, name: str, *, old_names: bool = False) -> Layer:
@@ -230,14 +254,14 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
 
 
 def to_toml(config: Config, *, absolute: bool = False) -> str:
-    """Every value but secrets and the run's own folder, as TOML that `file_layer` reads back.
+    """Every value that a run saves, as TOML that `file_layer` reads back: no secret, no consent.
     `absolute`: files that there are with their whole paths, for a reader in another working
     directory."""
     known = all_settings()
     saved = {
         key: known[key].plain(_whole(value) if absolute else value)
         for key, value in flat(config).items()
-        if not known[key].secret and key not in NOT_SAVED
+        if known[key].saved and key != RUN_DIR
     }
     return tomli_w.dumps(nested(saved))
 

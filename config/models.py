@@ -21,6 +21,7 @@ from config.settings.base import (
     Schedule,
     Section,
     Unit,
+    Unsaved,
 )
 from config.settings.checkpoint import CheckpointConfig
 from config.settings.evaluation import EvaluationConfig
@@ -67,6 +68,7 @@ __all__ = (
     "TempestConfig",
     "TrainerConfig",
     "Unit",
+    "Unsaved",
 )
 
 

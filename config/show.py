@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from config.fields import HIDDEN, all_settings, flat
-from config.load import Loaded, to_toml
+from config.fields import all_settings, flat
+from config.load import Loaded, to_toml, unsaved
 
 WIDE = 160
 """Columns where the output is no terminal: a line of a file is a line of the table."""
@@ -42,10 +42,11 @@ def to_json(loaded: Loaded) -> str:
 
 
 def toml(loaded: Loaded) -> str:
-    """The configuration as a file that --config reads; what it leaves out stands in comments."""
+    """The configuration as a file that --config reads; what it leaves out, because each start is
+    told anew, stands in comments."""
     values = flat(loaded.config)
-    secrets = [
-        key for key, setting in all_settings().items() if setting.secret and values[key] is not None
-    ]
-    notes = "".join(f'# {key} = "{HIDDEN}"\n' for key in secrets)
+    known = all_settings()
+    notes = "".join(
+        f"# {key} = {json.dumps(known[key].plain(values[key]))}\n" for key in unsaved(loaded.config)
+    )
     return notes + to_toml(loaded.config)

@@ -25,6 +25,19 @@ def processor_s(pid: int) -> float:
         return 0.0
 
 
+def processor_s_below(pid: int) -> float:
+    """Processor time of a process, of all below it that still run, and of those of theirs that have
+    ended, s."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [child for each in threads for child in (each / "children").read_text().split()]
+    except _GONE:
+        return 0.0
+    used = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return used + sum(processor_s_below(int(child)) for child in children)
+
+
 def resident_bytes(pid: int) -> int:
     """All that a process has in memory, mapped files included; 0 where it has ended."""
     try:

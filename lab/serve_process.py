@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -34,12 +35,19 @@ class ServeProcess:
             self._options += [f"--{key}", _as_option(value)]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it; where the run's folder is there already, with --resume."""
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start it; where the run's folder is there already, with --resume. `environment`:
+        variables beside those of this process."""
         where = "--resume" if (self.run / "run.json").exists() else "--run"
         command = [sys.executable, "-m", "server", "serve", where, str(self.run), *self._options]
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+            self._process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=output,
+                cwd=ROOT,
+                env=os.environ | dict(environment or {}),
+            )
 
     @property
     def pid(self) -> int:

@@ -56,7 +56,7 @@ COMMANDS = {
         "lab.soak.command",
         "check that a server stays the same under full load for a long time",
     ),
-    "bench": ("lab.bench.command", "measure serving, replay and learner on this machine"),
+    "bench": ("lab.bench.command", "measure starting, serving, replay and learner on this machine"),
     "study": (
         "lab.study.command",
         "compare ways of learning over many seeds: tables, pictures, verdicts",

@@ -37,6 +37,13 @@ class Live:
     __slots__ = ()
 
 
+class Unsaved:
+    """Metadata of a field that a run does not save: a consent to let others in is meant for one
+    start, and each start is told anew, as it is secrets."""
+
+    __slots__ = ()
+
+
 OrNone = BeforeValidator(_none)
 """Metadata of an optional field: accept the word."""
 

@@ -16,6 +16,7 @@ from config.settings.base import (
     Seconds,
     Section,
     Unit,
+    Unsaved,
 )
 from protocol.messages import RESERVED
 
@@ -54,13 +55,14 @@ class ServerConfig(Section):
     write_timeout_s: Seconds = 30.0
     """Time in which a client must read its replies."""
     token: Annotated[Annotated[SecretStr, Field(min_length=1)] | None, OrNone] = None
-    """Token that games must send. none: no token is needed. Never shown and never saved. Set it in
-    the environment or a file: other users of the machine can see a command line."""
+    """Token that games must send; beyond loopback at least 16 characters. none: no token is needed.
+    Never shown and never saved. Set it in the environment or a file: other users of the machine can
+    see a command line."""
     token_file: File = None
     """File that holds the token, as containers get their secrets."""
-    insecure: bool = False
-    """Allow listening beyond loopback without a token, and for the older clients for Tempest, which
-    cannot send one: whoever reaches the port can play."""
+    insecure: Annotated[bool, Unsaved()] = False
+    """Allow server.host beyond loopback without a token: whoever reaches the port can play. Never
+    saved: each start is told anew."""
     tls_cert: File = None
     """File with the certificate chain (PEM). With it, games and HTTP are served with TLS 1.2 or
     later only. A renewed certificate is used within a minute. none: no encryption."""
@@ -72,13 +74,15 @@ class ServerConfig(Section):
     max_frames_per_address: Annotated[CountOrNone, Unit("frames a second")] = None
     """Frames per second that a gateway answers to one address, all its games together; beyond that
     its games wait. none: no limit."""
-    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """Address of the dashboard. Everybody who can reach it sees the run."""
+    http_host: Annotated[str, Field(min_length=1), Unsaved()] = "127.0.0.1"
+    """Address of the dashboard. Everybody who can reach it sees the run. Never saved: each start
+    is told anew."""
     http_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = 8080
     """Port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
     control_token: Annotated[Annotated[SecretStr, Field(min_length=8)] | None, OrNone] = None
-    """Token that controls over HTTP need, different from the games' token; at least 8 characters.
-    none: no controls over HTTP. Never shown and never saved."""
+    """Token that controls over HTTP need, different from the games' token; at least 8 characters,
+    and 16 with server.http_host beyond loopback. none: no controls over HTTP. Never shown and never
+    saved."""
     control_token_file: File = None
     """File that holds the control token, as containers get their secrets."""
     device: Device = "cpu"

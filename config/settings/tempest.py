@@ -16,6 +16,7 @@ from config.settings.base import (
     OrNone,
     Section,
     Unit,
+    Unsaved,
 )
 
 START_ADVANCED, START_LEVEL, MAX_START_LEVEL = "start_advanced", "start_level", 81
@@ -33,7 +34,10 @@ class TempestConfig(Section):
     other preset, the preset tempest is used."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on. These clients know neither token nor TLS, so beyond loopback
-    server.insecure is needed: whoever reaches the port can play."""
+    tempest.insecure is needed."""
+    insecure: Annotated[bool, Unsaved()] = False
+    """Allow tempest.host beyond loopback: whoever reaches the port can play, whatever token
+    server.host asks for. Never saved: each start is told anew."""
     reply_bytes: Annotated[
         Annotated[int, Unit("bytes"), Expected("3 or 5")] | None, OrNone, Unit("bytes")
     ] = None

@@ -1,1 +1,1 @@
-"""`understudy bench`: speed of serving, replay and learner."""
+"""`understudy bench`: speed of starting, serving, replay and learner."""

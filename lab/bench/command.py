@@ -1,4 +1,4 @@
-"""`understudy bench`: how fast this machine serves, remembers and learns, as JSON lines.
+"""`understudy bench`: how fast this machine starts, serves, remembers and learns, as JSON lines.
 
 Absolute figures say more about the machine than about the code. The targets are ratios to a
 calibration that is measured in the same run; docs/benchmarks.md says which, and keeps the history.
@@ -24,8 +24,9 @@ from lab.bench import fairness, sb3
 from lab.bench import learner as bench_learner
 from lab.bench import replay as bench_replay
 from lab.bench import serving as bench_serving
+from lab.bench import start as bench_start
 
-CASES = ("replay", "learner", "serving", "tempest", "fairness", "update", "game")
+CASES = ("start", "replay", "learner", "serving", "tempest", "fairness", "update", "game")
 ALIASES = {"crowd": "fairness"}
 """Earlier names of cases."""
 COMPARED = ("update", "game")
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         show(problem)
         cases = [case for case in cases if case not in COMPARED]
     yield {"case": "machine", **machine(args.device)}
+    if "start" in cases:  # first: the other cases leave a heap of memory behind
+        yield from bench_start.measure(show, args.rounds)
     calibration: Row = {}
     if "replay" in cases:
         show("replay")

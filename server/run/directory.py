@@ -2,7 +2,7 @@
 
 config.toml     the effective configuration (no secrets)
 game.json       the spec of the game, once there is one
-run.json        how often the run was started
+run.json        how often the run was started, and what the last start was told that is not saved
 starts.jsonl    when, and at which frame
 checkpoints/    see agent.checkpoint
 demonstrations/ recordings of experts that the replay starts with
@@ -35,7 +35,7 @@ from typing import Any
 import msgspec
 
 from agent.files import append_whole, written_whole
-from config.load import EFFECTIVE, ConfigError, InUse, to_toml
+from config.load import EFFECTIVE, ConfigError, InUse, to_toml, unsaved_in
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
@@ -78,6 +78,9 @@ class RunDirectory:
         self._waiting: list[Callable[[], None]] = []
         self.accepted = False
         """The start is: from now on it may write."""
+        self.told: list[str] = _told(path)
+        """Keys of settings that a run does not save and that its last start was told: a token, say.
+        Whoever starts it anew puts its own here; `accept` writes them down."""
         self.launch = launch
         """1 at the first start of the run, then one more at each; makes session numbers unique."""
         self.metrics = path / "metrics.jsonl"
@@ -118,7 +121,7 @@ class RunDirectory:
         held back. Again has no effect. Errors: ConfigError, with the folder as it was."""
         if self.accepted:
             return
-        mark = json.dumps({"launches": self.launch}).encode() + b"\n"
+        mark = json.dumps({"launches": self.launch, "told": self.told}).encode() + b"\n"
         try:
             with ExitStack() as both:
                 # Both are on the disk before one of them takes its name.
@@ -285,6 +288,17 @@ def _launch(path: Path, resume: bool) -> int:
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
     return 1
+
+
+def _told(path: Path) -> list[str]:
+    """`RunDirectory.told` of the run in this folder; an older version saved some of them."""
+    mark, told = path / _MARK, list[str]()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        told = [str(key) for key in json.loads(mark.read_text()).get("told", [])]
+    if (path / EFFECTIVE).exists():
+        with contextlib.suppress(ConfigError):
+            told += unsaved_in(path)
+    return told
 
 
 def _holds_something(path: Path) -> bool:

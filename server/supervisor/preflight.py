@@ -5,24 +5,26 @@ from __future__ import annotations
 import logging
 
 from agent.device_name import device_name
-from config.load import ConfigError
+from config.load import ConfigError, unsaved
 from config.models import Config
 from server.gateway import expert_plugin
 from server.net.tls import certificate
+from server.run.directory import RunDirectory
 from server.supervisor import exposure
 
 log = logging.getLogger("supervisor")
 
 
-def check(config: Config) -> str:
-    """Whether a server can start with this configuration, with its secrets; what is unwise is
-    logged. Returns the device that trains. Errors: ConfigError."""
+def check(config: Config, folder: RunDirectory) -> str:
+    """Whether a server can start with this configuration, with its secrets, in this folder; what is
+    unwise is logged. Returns the device that trains. Errors: ConfigError."""
     _device(config.server.device, "server.device")
     trains = _device(config.trainer.device, "trainer.device")
     _device(config.replay.device, "replay.device")
     expert_plugin.check(config)
-    for reminder in exposure.check(config):
+    for reminder in exposure.check(config, folder.told):
         log.warning("%s", reminder)
+    folder.told = unsaved(config)
     certificate(config.server)  # the gateways load it again: here it is only looked at
     return trains
 

@@ -54,7 +54,8 @@ def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> Tak
     Damage is logged. Errors: journal.JournalError, OSError.
     """
     damages: list[Damage] = []
-    last, before, next_line = None, len(replay), time.monotonic() + PROGRESS_S
+    last, before, begin = None, len(replay), time.monotonic()
+    next_line = begin + PROGRESS_S
     for blocks in _together(journal.read(folder, replay.spec, damages), known):
         rows = StepBlock.joined([each.rows for each in blocks])
         replay.append(rows)
@@ -71,7 +72,10 @@ def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> Tak
     if replay.prioritized and (saved := journal.read_priorities(folder)):
         replay.restore_priorities(saved)
     steps = len(replay) - before
-    log.info("the replay has %d steps; the run was at step %d", steps, last.end.steps)
+    log.info(
+        "the replay has %d steps, read in %.2f s; the run was at step %d",
+        steps, time.monotonic() - begin, last.end.steps,
+    )  # fmt: skip
     return TakenIn(last.end, steps, last)
 
 

@@ -23,6 +23,8 @@ from config.load import (
     config_of_run,
     load,
     to_toml,
+    unsaved,
+    unsaved_in,
 )
 from config.models import NONE, Config
 from config.options import add_arguments, given, parse
@@ -242,11 +244,43 @@ def test_effective_config_saved_then_resumed_equal_without_secrets(tmp_path: Pat
     second = load(Overrides(resume=tmp_path), {})
     secrets = [key for key, setting in all_settings().items() if setting.secret]
     assert secrets == ["server.token", "server.control_token"]
-    expected = flat(first.config) | dict.fromkeys(secrets) | {"run.dir": tmp_path}
-    assert flat(second.config) == expected
+    consents = [key for key, one in all_settings().items() if not (one.saved or one.secret)]
+    assert consents == ["server.insecure", "server.http_host", "tempest.insecure"]
+    told_anew = [*secrets, *consents]
+    defaults = {key: all_settings()[key].default for key in told_anew}
+    assert flat(second.config) == flat(first.config) | defaults | {"run.dir": tmp_path}
     origins = dict.fromkeys(all_settings(), f"run {tmp_path}")
-    origins |= dict.fromkeys(secrets, "default") | {"run.dir": "command line --resume"}
+    origins |= dict.fromkeys(told_anew, "default") | {"run.dir": "command line --resume"}
     assert second.origins == origins
+    assert sorted(unsaved(first.config)) == sorted(told_anew)
+
+
+def test_consent_in_config_of_an_older_run_does_not_count(tmp_path: Path) -> None:
+    consents = {"server.insecure": True, "server.http_host": "0.0.0.0", "tempest.insecure": True}
+    _write(tmp_path / "config.toml", {"server.port": 1, **consents})
+    loaded = load(Overrides(resume=tmp_path), {})
+    for key in consents:
+        assert loaded.origins[key] == "default"
+    assert loaded.config.server.port == 1
+    assert unsaved(loaded.config) == []
+    assert sorted(unsaved_in(tmp_path)) == sorted(consents)
+    _write(tmp_path / "config.toml", {"server.insecure": False, "server.http_host": "127.0.0.1"})
+    assert unsaved_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "command line"])
+def test_consent_of_this_start_counts_on_resume(source: str, tmp_path: Path) -> None:
+    write_effective(Config(), tmp_path)
+    path = _write(tmp_path / "mine.toml", {"server.insecure": True})
+    said = {
+        "file": (["--config", str(path)], {}),
+        "environment": ([], {"UNDERSTUDY_SERVER__INSECURE": "true"}),
+        "command line": (["--insecure"], {}),
+    }
+    argv, environ = said[source]
+    loaded = load(_command("--resume", str(tmp_path), *argv), environ)
+    assert loaded.config.server.insecure
+    assert loaded.origins["server.insecure"].startswith(source)
 
 
 def test_resume_from_other_directory_keeps_relative_file_paths(

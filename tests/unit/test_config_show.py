@@ -72,6 +72,16 @@ def test_toml_output_loads_to_equal_config_without_secret(loaded: Loaded, tmp_pa
     assert HIDDEN not in show.toml(load(environ={}))
 
 
+def test_toml_output_has_consents_in_comments_only(tmp_path: Path) -> None:
+    said = {"server.insecure": True, "server.http_host": "0.0.0.0", "tempest.insecure": True}
+    text = show.toml(load(Overrides(settings=Layer(COMMAND_LINE, said)), {}))
+    assert "# server.insecure = true\n" in text
+    assert '# server.http_host = "0.0.0.0"\n' in text
+    (tmp_path / "a.toml").write_text(text)
+    again = flat(load(Overrides(file=tmp_path / "a.toml"), {}).config)
+    assert {key: again[key] for key in said} == {key: all_settings()[key].default for key in said}
+
+
 def test_every_output_format_masks_secrets(loaded: Loaded) -> None:
     for text in (_table(loaded), show.to_json(loaded), show.toml(loaded)):
         assert SECRET not in text
