@@ -21,6 +21,7 @@ import agent.sum_tree
 from agent.actor_index import ActorIndex
 from agent.links import NONE, Links, StreamTable
 from agent.priority import Priorities
+from agent.row_store import RowStore
 from protocol.actor import ACTORS, Actor
 from tests.support.replay_model import (
     EVENTS,
