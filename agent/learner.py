@@ -97,7 +97,7 @@ class Learner:
             )
             online, target = (each.network for each in copies)
             self._bfloat16_copies.extend(copies)
-        self._objective = Objective(online, target, learner, advantage, imitation)
+        self._objective = Objective(online, target, learner, advantage, imitation, self._spec)
         self._learnt = [p for p in online.parameters() if p.requires_grad]
 
     def observe(self, obs: npt.NDArray[Any]) -> None:

@@ -57,14 +57,19 @@ def batch_of(spec: GameSpec, n: int = 64, seed: int = 0) -> Batch:
 
 
 def learner_of(
-    spec: GameSpec, *, advantage: dict[str, Any] | None = None, seed: int = 1, **settings: Any
+    spec: GameSpec,
+    *,
+    advantage: dict[str, Any] | None = None,
+    imitation: dict[str, Any] | None = None,
+    seed: int = 1,
+    **settings: Any,
 ) -> Learner:
     settings = {"hidden": (16, 8), "learning_rate": 1e-2} | settings
     return Learner(
         spec,
         LearnerConfig(**settings),
         AdvantageConfig(**({"signal": "reward"} | (advantage or {}))),
-        NO_CLONING,
+        NO_CLONING if imitation is None else ImitationConfig(**imitation),
         device="cpu",
         seed=seed,
     )
