@@ -387,6 +387,8 @@ class ProcessFailed:
     text: str
     final: bool = False
     """Another one in its place would fail alike: the run is to end."""
+    passing: bool = False
+    """It may be over soon (config.passing)."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from config.load import ConfigError
 from config.models import Config
+from config.passing import TryAgain
 from config.secrets import with_secrets
 from server.control.controller import Controller
 from server.control.endpoints import ControlEndpoints
@@ -353,7 +354,7 @@ class Supervisor:
             return
         if self.run_start.refuse():
             # Before it was ever ready, it is the configuration that it cannot start with.
-            raise ConfigError(message.text)
+            raise TryAgain(message.text) if message.passing else ConfigError(message.text)
         if message.final:
             raise self._gives_up(message.text)
 

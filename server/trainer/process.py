@@ -19,6 +19,7 @@ from agent.journal import JournalError
 from agent.recording import RecordingError
 from agent.rollback import NumbersWentBad
 from config.models import Config
+from config.passing import is_passing
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
     TRAINER,
@@ -76,9 +77,8 @@ def main(
         log.exception("the trainer has failed")
         if isinstance(error, _TOLD):
             with contextlib.suppress(OSError):
-                pipe.send(
-                    ProcessFailed(f"trainer: {error}", final=isinstance(error, NumbersWentBad))
-                )
+                final, passing = isinstance(error, NumbersWentBad), is_passing(error)
+                pipe.send(ProcessFailed(f"trainer: {error}", final, passing))
         raise SystemExit(1) from error
 
 
