@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from server.control.controller import Controller
