@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from agent import npz
 from agent.files import written_whole
 from agent.priority import SavedPriorities
 from agent.step import STEP, StepBlock
@@ -278,9 +278,10 @@ def read_priorities(folder: Path) -> SavedPriorities | None:
     """What `write_priorities` kept; None where that is not there or damaged: then all rows are
     drawn as if they were new."""
     try:
-        with (folder / PRIORITIES).open("rb") as file, np.load(file, allow_pickle=False) as found:
-            saved = SavedPriorities(*(found[name] for name in SavedPriorities._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        with npz.opened(folder / PRIORITIES) as file:
+            file.check_names(SavedPriorities._fields)
+            saved = SavedPriorities(*(file.read(name) for name in SavedPriorities._fields))
+    except (OSError, KeyError, npz.NpzError):
         return None
     columns = (saved.stream, saved.seq, saved.priority)
     fits = saved.stream.ndim == 1 and all(each.shape == saved.stream.shape for each in columns)
