@@ -7,7 +7,7 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import uvicorn
@@ -18,7 +18,7 @@ from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.net.tls import Certificate
 from server.net.tls_server import TlsServer
-from server.web.app import is_local, make_app
+from server.web.app import make_app
 from server.web.auth import TokenAuth
 
 log = logging.getLogger("http")
@@ -109,23 +109,20 @@ class HttpServer:
         status: Callable[[], Status],
         mailbox: Mailbox,
         *,
+        names: Iterable[str] = (),
         control_token: str | None = None,
         certificate: Certificate | None = None,
         or_any_port: bool = False,
     ) -> None:
-        """`status`: gets the newest snapshot. `control_token`: None disables the controls.
-        `certificate`: serve HTTPS only. `or_any_port`: if the port is in use, take another one.
+        """`status`: gets the newest snapshot. `names`: those that it answers to beside localhost
+        and literal addresses. `control_token`: None disables the controls. `certificate`: serve
+        HTTPS only. `or_any_port`: if the port is in use, take another one.
         Errors: ConfigError if it cannot listen."""
         self._socket = _listen(host, port, or_any_port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
         config = uvicorn.Config(
-            make_app(
-                status,
-                mailbox,
-                TokenAuth(control_token),
-                only_local_names=is_local(_name_of(self._socket)),
-            ),
+            make_app(status, mailbox, TokenAuth(control_token), names),
             loop="asyncio",
             http=LimitedProtocol,
             ws="none",
@@ -186,12 +183,6 @@ def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
             f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop the program "
             "that uses it, choose another port, or set it to none to disable HTTP"
         ) from None
-
-
-def _name_of(sock: socket.socket) -> str:
-    """The address that it listens on, as a Host header has it."""
-    host: str = sock.getsockname()[0]
-    return f"[{host}]" if ":" in host else host
 
 
 def _bound(host: str, port: int) -> socket.socket:
