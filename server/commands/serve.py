@@ -106,6 +106,8 @@ def main(args: argparse.Namespace) -> int:
 def _doing(supervisor: Supervisor, *, live: bool) -> str:
     """What the server is doing. `live`: a line that changes all the time is fine."""
     status = supervisor.status
+    if status.degraded:
+        return status.degraded if live else "a process does not report"
     if status.evaluation_note and live:
         return status.evaluation_note
     if status.evaluating:

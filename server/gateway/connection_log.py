@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 
 from agent.finding import Finding
 from protocol.errors import RemoteError
+from protocol.messages import HelloFields
 from server.ipc.messages import FailedConnections
 from server.net.rate_limits import AddressLimits
 
@@ -50,6 +51,14 @@ class ConnectionLog:
         if more is not None:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING
             log.log(level, "%s: %s%s%s", peer, error, again, more)
+
+    def welcomed(self, peer: str, address: str, session: int, hello: HelloFields) -> None:
+        """A game may play from now on."""
+        if (more := self._addresses.welcomes.suffix(address)) is not None:
+            log.info(
+                "%s: welcome to session %d: %s, %s, %d slots%s",
+                peer, session, hello.client[:CLIENT], hello.role, hello.slots, more,
+            )  # fmt: skip
 
     def count(
         self, peer: str, address: str, error: RemoteError, client: str = "", session: int = 0

@@ -21,8 +21,8 @@ from server.gateway.gateway import Gateway
 from server.gateway.tempest import TempestConnection
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.pipe_writer import PipeWriter
+from server.net.listener import Listener
 from server.net.tls import certificate
-from server.net.tls_server import TlsServer
 from server.run.logs import log_to_pipe
 
 log = logging.getLogger("gateway")
@@ -79,13 +79,13 @@ async def _serve(
     def accepted() -> GameConnection:
         return GameConnection(gateway, gateway.new_session())
 
-    servers: list[asyncio.AbstractServer | TlsServer] = []
+    servers: list[asyncio.AbstractServer | Listener] = []
     secured = certificate(config.server)
     if secured is None:
         servers.append(await loop.create_server(accepted, sock=sock))
     else:
         servers.append(
-            TlsServer(
+            Listener(
                 sock,
                 accepted,
                 secured,

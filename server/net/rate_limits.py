@@ -159,6 +159,8 @@ class AddressLimits:
         self.failed = FailureWindow(FAILED, FAILED_WITHIN_S, clock)
         """Connections that ended in an error of theirs before WELCOME."""
         self.log = LogRateLimiter(clock)
+        self.welcomes = LogRateLimiter(clock)
+        """Of lines that are no errors: a game may come and go as often as it likes."""
         self.repeated = GrowingPauses(clock)
         self._frames_per_s = frames_per_s
         self._clock = clock

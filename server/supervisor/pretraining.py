@@ -26,7 +26,7 @@ from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.events import EventLog
-from server.run.logs import logged
+from server.run.logs import logged, relay
 from server.run.metrics_log import plain
 from server.supervisor.game_choice import known_game
 from server.supervisor.processes import Processes
@@ -145,7 +145,7 @@ class Pretraining:
             case TrainerReport():
                 self._on_report(message)
             case LogLine():
-                logging.getLogger(message.source).log(message.level, "%s", message.text)
+                relay(message)
             case CheckpointSaved():
                 self.saved = message.path
                 if message.error:

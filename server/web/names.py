@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.web.responses import error_response
+from server.web.responses import error_response, shown
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/?#@\[\]]+)(?::[0-9]{1,5})?")
 """A host, in brackets where it is an address of IPv6, and perhaps a port."""
@@ -89,4 +89,4 @@ def _is_address(name: str) -> bool:
 
 
 def _shown(values: list[str]) -> str:
-    return ", ".join(repr(value[:100]) for value in values[:3]) or "none"
+    return ", ".join(shown(value) for value in values[:3]) or "none"
