@@ -19,7 +19,7 @@ from server.net.listener import Listener
 from server.net.tls import Certificate
 from server.web.app import is_local, make_app
 from server.web.auth import TokenAuth
-from server.web.connections import HEADER_BYTES, OPEN, HttpConnection, HttpConnections
+from server.web.connections import ENOUGH, HEADER_BYTES, HttpConnection, HttpConnections, Room
 
 log = logging.getLogger("http")
 
@@ -43,16 +43,22 @@ class UvicornServer(uvicorn.Server):
         config: uvicorn.Config,
         connections: HttpConnections,
         certificate: Certificate | None,
+        handshakes: int,
     ) -> None:
         super().__init__(config)
         self._connections = connections
         self._certificate = certificate
+        self._handshakes = handshakes
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
         for sock in sockets or []:
             listener: Any = Listener(
-                sock, self._protocol, self._certificate, handshake_s=HANDSHAKE_S
+                sock,
+                self._protocol,
+                self._certificate,
+                handshake_s=HANDSHAKE_S,
+                handshakes=self._handshakes,
             )
             self.servers.append(listener)
 
@@ -75,15 +81,16 @@ class HttpServer:
         control_token: str | None = None,
         certificate: Certificate | None = None,
         or_any_port: bool = False,
-        most_open: int = OPEN,
+        room: Room = ENOUGH,
     ) -> None:
         """`status`: gets the newest snapshot. `control_token`: None disables the controls.
         `certificate`: serve HTTPS only. `or_any_port`: if the port is in use, take another one.
-        `most_open`: connections at a time. Errors: ConfigError if it cannot listen."""
+        `room`: for how many there are open files.
+        Errors: ConfigError if it cannot listen."""
         self._socket = _listen(host, port, or_any_port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
-        connections = HttpConnections(most_open)
+        connections = HttpConnections(room)
         config = uvicorn.Config(
             make_app(
                 status,
@@ -104,7 +111,7 @@ class HttpServer:
             timeout_graceful_shutdown=1,
             proxy_headers=False,
         )
-        self._server = UvicornServer(config, connections, certificate)
+        self._server = UvicornServer(config, connections, certificate, room.handshakes)
         self._scheme = "https" if certificate else "http"
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
