@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.ipc.inflight import InFlight, StepCounts
-from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
+from server.ipc.messages import FinishedEpisode, GatewayReport
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.metrics import CODE, COUNTER, EPISODES, PROCESS, SERIES, labeled
 from server.monitor.rate import Rate
 from server.run.evaluation import Evaluation

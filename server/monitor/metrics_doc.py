@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.ipc.messages import TURN_BUCKETS_S
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.metrics import ACTOR, HISTOGRAM, REGISTRY, SERIES
 from server.monitor.prometheus import NAMES, PREFIX
 

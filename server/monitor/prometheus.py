@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from server.ipc.messages import TURN_BUCKETS_S
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.metrics import COUNTER, HISTOGRAM, REGISTRY, SERIES, Metric
 from server.monitor.status import VERSION, Status
 

@@ -44,6 +44,8 @@ class ProcessLoss:
     reason: str
     last_lines: tuple[str, ...] = ()
     """The end of its log."""
+    exit_code: int | None = None
+    """Where it died by itself; minus the signal."""
 
     def __str__(self) -> str:
         lines = f"; its last log lines: {' | '.join(self.last_lines)}" if self.last_lines else ""
@@ -130,6 +132,14 @@ class Processes:
         if names:
             shared_memory.note(self._folder.path, [*names, weights_name(names[0])])
         self.trainer.send(self._game())
+
+    def forget_game(self) -> None:
+        """The trainer has died before it was ready with the game: remove what was made for that,
+        and start another trainer, which waits for one."""
+        self._remove_rings()
+        self._spec = None
+        shared_memory.remove_left(self._folder.path)  # the weights, if it got so far
+        self._policy.start_soon(self.trainer, time.monotonic())
 
     def begin(self) -> None:
         """The start is accepted: the trainer may write to the run's folder."""
@@ -238,7 +248,7 @@ class Processes:
             index = self.gateways.index(child)
             lost = self._in_flight.gateway_gone(index, child.name, self.rings[index].steps)
             reason += f"; {lost}" if lost is not None else ""
-        return ProcessLoss(reason, tuple(child.lines))
+        return ProcessLoss(reason, tuple(child.lines), code if died else None)
 
     def schedule_restart(self, child: Child) -> float | None:
         """Have a child restarted in so many seconds; None where that was too often."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import threading
@@ -12,10 +11,11 @@ from typing import Any
 
 import uvicorn
 
-from config.load import ConfigError, InUse, Loaded
+from config.load import Loaded
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.net.listener import Listener
+from server.net.sockets import cannot_listen
 from server.net.tls import Certificate
 from server.web.app import is_local, make_app
 from server.web.auth import TokenAuth
@@ -142,21 +142,22 @@ class HttpServer:
 
 
 def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
+    taken = "stop the program that uses it, choose another port, or set it to none to disable HTTP"
     try:
-        return _bound(host, port)
-    except OSError as error:
-        if or_any_port:
+        try:
+            return _bound(host, port)
+        except OSError as error:
+            if not or_any_port:
+                raise
             sock = _bound(host, 0)
             log.warning(
                 "the dashboard is on port %d, because %s:%d is not available: %s",
                 sock.getsockname()[1], host, port, error.strerror,
             )  # fmt: skip
             return sock
-        kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
-        raise kind(
-            f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop the program "
-            "that uses it, choose another port, or set it to none to disable HTTP"
-        ) from None
+    except OSError as error:
+        keys = ("server.http_port", "server.http_host")
+        raise cannot_listen(*keys, host, port, error, taken) from None
 
 
 def _name_of(sock: socket.socket) -> str:

@@ -166,6 +166,8 @@ def test_systemd_unit_restarts_after_temporary_errors_only() -> None:
     assert service["KillMode"] == "control-group"
     assert int(service["TimeoutStopSec"]) > 10
     assert unit()["Install"]["WantedBy"] == "multi-user.target"
+    # systemd would stop all where one process runs out of memory: a game's proposal would do.
+    assert service["OOMPolicy"] == "continue"
 
 
 @pytest.mark.promise("hang-supervisor")
