@@ -233,12 +233,14 @@ def check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
     text = data[_SEGMENT.size : _SEGMENT.size + length]
     if zlib.crc32(text) != checksum:
         return None
-    if not _is_of(spec, text):
+    begin = aligned(_SEGMENT.size + length)
+    # One without a row is of nothing: of a game that was never begun, say.
+    if len(data) > begin and not _is_of(spec, text):
         raise JournalError(
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {text.decode()}; start a new run, or move {path.parent} away"
         )
-    return aligned(_SEGMENT.size + length)
+    return begin
 
 
 def _is_of(spec: GameSpec, text: bytes) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import cast
 
 import numpy as np
@@ -28,8 +27,6 @@ from server.gateway.frame_loop import FrameLoop
 from server.gateway.host import Host
 from server.gateway.wire_session import WireSession
 from server.net.rate_limits import TokenBucket, address_of
-
-log = logging.getLogger("gateway")
 
 GOODBYE_S = 2.0
 """How long a refused client has to read why before the connection is cut. It is read from
@@ -247,10 +244,7 @@ class GameConnection(asyncio.Protocol):
         assert hello is not None
         self.lock_step = hello.role == "train" and not hello.realtime
         self._gateway.plays(self)
-        log.info(
-            "%s: welcome to session %d: %s, %s, %d slots",
-            self._peer, self.number, hello.client[:64], hello.role, hello.slots,
-        )  # fmt: skip
+        self._gateway.log.welcomed(self._peer, self.address, self.number, hello)
 
     def send(self, data: bytes) -> None:
         if self._transport is not None and self._goodbye_since is None:
@@ -270,14 +264,14 @@ class GameConnection(asyncio.Protocol):
         """Tell the client what is wrong, and end the connection once it can have read it."""
         if self._goodbye_since is not None or self._transport is None:
             return
+        if self.session.sent_wrong_token:
+            error = self._gateway.log.wrong_token(self.address, error)
         if error.code == "protocol_version":
             about = self._gateway.about()
             self.tell(VersionError(error.code, error.message, error.retry, about))
         else:
             self.tell(Error(error.code, error.message, error.retry))
         self._note(error)
-        if self.session.sent_wrong_token:
-            self._gateway.log.wrong_token(self.address)
         self._close()
 
     def _note(self, error: RemoteError) -> None:

@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 
 from agent.finding import Finding
 from protocol.errors import RemoteError
+from protocol.messages import HelloFields
 from server.ipc.messages import FailedConnections
 from server.net.rate_limits import AddressLimits
 
@@ -51,6 +52,14 @@ class ConnectionLog:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING
             log.log(level, "%s: %s%s%s", peer, error, again, more)
 
+    def welcomed(self, peer: str, address: str, session: int, hello: HelloFields) -> None:
+        """A game may play from now on."""
+        if (more := self._addresses.welcomes.suffix(address)) is not None:
+            log.info(
+                "%s: welcome to session %d: %s, %s, %d slots%s",
+                peer, session, hello.client[:CLIENT], hello.role, hello.slots, more,
+            )  # fmt: skip
+
     def count(
         self, peer: str, address: str, error: RemoteError, client: str = "", session: int = 0
     ) -> None:
@@ -76,9 +85,20 @@ class ConnectionLog:
         self._failures.clear()
         return found
 
-    def wrong_token(self, address: str) -> None:
-        """A client of this address had a token, and not the right one."""
+    def wrong_token(self, address: str, error: RemoteError) -> RemoteError:
+        """A client of this address had a token, and not the right one, for which it is told this
+        error, or to wait: who guesses. Who has the right one is let in at any time, or the wrong
+        ones of others from the same address would keep games out."""
+        wait_s = self._addresses.guesses.wait_s(address)
         self._addresses.guesses.note(address)
+        if not wait_s:
+            return error
+        return RemoteError(
+            "too_many_attempts",
+            f"too many wrong tokens from {address}; retry in {wait_s} s, with the server's "
+            "token (server.token)",
+            retry=True,
+        )
 
     def throttled(self, peer: str, address: str) -> None:
         """The address has sent as many frames as it may, and is not read from for a moment."""

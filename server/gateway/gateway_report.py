@@ -72,6 +72,7 @@ def _of_run(
         report,
         frames=loop.frames,
         slots=loop.slots,
+        training=loop.slots - sum(loop.evaluating),
         turns=times.turns,
         turn_p50_ms=p50_ms,
         turn_p99_ms=p99_ms,

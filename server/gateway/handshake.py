@@ -85,7 +85,8 @@ class Handshakes:
     def refused(self, message: Refused) -> None:
         """A proposed game cannot be the run's: tell who plays it, and propose another one's."""
         self._proposed = None
-        error = RemoteError("bad_hello", message.text)
+        code = "too_many_attempts" if message.later else "bad_hello"
+        error = RemoteError(code, message.text, retry=message.later)
         for connection in self._waiting():
             if connection.session.spec == message.spec:
                 connection.fail(error)

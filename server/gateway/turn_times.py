@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 import numpy.ma  # percentiles import it when first asked for, and there may be no file left then
 
-from server.ipc.messages import TURN_BUCKETS_S
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 
 RECENT = 2048
 """Turns of the interval that the percentiles are taken from: the newest ones."""

@@ -14,15 +14,10 @@ from agent.finding import Finding
 from config.models import Config
 from protocol.actor import TAG_COUNT
 from protocol.spaces import GameSpec
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 
 GATEWAY, TRAINER = "gateway", "trainer"
 """Kinds of the supervisor's children."""
-
-TURN_BUCKETS_S = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
-)  # fmt: skip
-"""Upper bounds of the histogram of a turn's time, seconds, each included; +Inf is implied. A frame
-at 60 Hz is 0.0167 s: turns are far below, and what is above was noticed by a game."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,8 @@ class Refused:
     spec: GameSpec
     text: str
     """Why, for whoever proposed it."""
+    later: bool = False
+    """It may be proposed again."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +206,7 @@ class GatewayReport:
     """Frames answered, by role."""
     clients: int
     slots: int
+    """In play, in any role."""
     errors: dict[str, int]
     """Connections ended with an error, by code."""
     turns: int
@@ -250,6 +248,8 @@ class GatewayReport:
     game: GameReport = field(default_factory=lambda: GameReport())
     misreads: int = 0
     """Times that an older client for Tempest was found to read replies of another length."""
+    training: int = 0
+    """Of the slots in play, those in training."""
 
 
 @dataclass(frozen=True)
@@ -366,8 +366,7 @@ class DumpWritten:
 
 @dataclass(frozen=True)
 class WriteRecording:
-    """The supervisor to the trainer: finish the recording (Task.recording; agent.recorder). The
-    trainer answers with RecordingWritten."""
+    """The supervisor to the trainer: finish the recording, and answer with RecordingWritten."""
 
 
 @dataclass(frozen=True)
@@ -384,6 +383,10 @@ class ProcessFailed:
     text: str
     final: bool = False
     """Another one in its place would fail alike: the run is to end."""
+    cause: str = ""
+    """`memory`: there is not enough; `system`: the disk, say. Empty for anything else."""
+    passing: bool = False
+    """It may be over soon (config.passing)."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ have only a few integers for each connection.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.actor import Actor
-from server.ipc.messages import GatewayReport, Joined
+from server.ipc.messages import GATEWAY, GatewayReport, Joined
 from server.monitor.rate import Rate
 
 RETURNS = 50
@@ -78,12 +79,14 @@ class Clients:
                 client.episodes += 1
                 client.returns.append(episode.episode_return)
 
-    def rows(self, now: float) -> list[dict[str, Any]]:
+    def rows(self, now: float, late: Container[str] = ()) -> list[dict[str, Any]]:
         """Plain data: a row for each connection, in the order of arrival. `now`: by the clock of
-        `Joined.time`."""
+        `Joined.time`. `late`: the gateways that do not report, by name: nobody knows how fast their
+        games play."""
         found = []
         for client in self._clients.values():
             joined = client.joined
+            unknown = f"{GATEWAY}-{joined.gateway}" in late
             found.append(
                 {
                     "session": joined.session,
@@ -96,7 +99,7 @@ class Clients:
                     "gateway": joined.gateway,
                     "connected_s": max(0.0, now - joined.time),
                     "frames": client.frames,
-                    "frames_per_s": client.rate.per_s(now),
+                    "frames_per_s": None if unknown else client.rate.per_s(now),
                     "frames_dqn": client.dqn,
                     "frames_expert": client.expert,
                     "episodes": client.episodes,

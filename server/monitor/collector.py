@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.ipc.inflight import InFlight, StepCounts
-from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
+from server.ipc.messages import FinishedEpisode, GatewayReport
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.metrics import CODE, COUNTER, EPISODES, PROCESS, SERIES, labeled
 from server.monitor.rate import Rate
 from server.run.evaluation import Evaluation
@@ -69,6 +70,12 @@ class MetricsCollector:
             if math.isnan(metrics.get(name, math.nan)) and not math.isnan(value)
         }
         self._in_row = False
+
+    @property
+    def of_trainer(self) -> set[str]:
+        """What the trainer alone tells of now: not what it counts, and not what is overwritten with
+        the counters in shared memory."""
+        return self._trainer.keys() - _COUNTED_BY_TRAINER - {"frames", "steps_stored"}
 
     def trainer_gone(self) -> None:
         """The trainer has died: what it counted stays, and its successor counts from 0."""
@@ -131,6 +138,7 @@ class MetricsCollector:
             "frames_eval_expert": float(frames["eval_expert"]),
             "clients": float(sum(r.clients for r in reports)),
             "slots": float(sum(r.slots for r in reports)),
+            "slots_training": float(sum(r.training for r in reports)),
             "errors": float(errors.total()),
             "turn_p50_ms": _mean(r.turn_p50_ms for r in reports),
             "turn_p99_ms": max(_numbers(r.turn_p99_ms for r in reports), default=math.nan),

@@ -98,6 +98,7 @@ REGISTRY: tuple[Metric, ...] = (
     Metric("frames_eval_expert", "frames", COUNTER, "frames answered in the role eval_expert"),
     Metric("clients", "", GAUGE, "connections"),
     Metric("slots", "", GAUGE, "games in play, over all connections"),
+    Metric("slots_training", "", GAUGE, "of those, games in training"),
     Metric("errors", "", COUNTER, "connections that ended with an error"),
     Metric("warnings", "", GAUGE, "warnings that hold; the dashboard and /api/state have them"),
     Metric(
@@ -134,6 +135,14 @@ REGISTRY: tuple[Metric, ...] = (
     ),
     Metric("epsilon", "fraction", GAUGE, "share of dqn frames with random discrete actions"),
     Metric("restarts", "", COUNTER, "restarts of a process that died or hung", PROCESS),
+    Metric(
+        "report_age_s",
+        "s",
+        GAUGE,
+        "time since the newest report of the process, of several gateways the oldest; after three "
+        "intervals its gauges have no number",
+        PROCESS,
+    ),
     Metric(
         "steps_lost",
         "steps",
@@ -344,6 +353,12 @@ REGISTRY: tuple[Metric, ...] = (
     Metric("errors", "", COUNTER, "connections that ended with this error", CODE),
 )
 """In the order of the page. A mean over no rows is NaN in memory and null in JSON, never 0."""
+
+OF_GATEWAYS = (
+    "answers_per_s", "clients", "slots", "slots_training", "turn_p50_ms", "turn_p99_ms",
+    "games_held", "policy_version", "expert_ratio", "epsilon",
+)  # fmt: skip
+"""What gateways say of now in their reports: no number where one of them does not report."""
 
 SERIES: dict[str, Series] = {series.name: series for metric in REGISTRY for series in metric.series}
 """By name: all that a row has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.ipc.messages import TURN_BUCKETS_S
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.metrics import ACTOR, HISTOGRAM, REGISTRY, SERIES
 from server.monitor.prometheus import NAMES, PREFIX
 
@@ -36,7 +36,10 @@ SUMMARY: dict[str, tuple[str, str]] = {
 _HEAD = """# Metrics
 
 Every number that a run writes to `metrics.jsonl` (one row for each interval, `metrics.every_s`) and
-to `summary.json`. A mean over no rows is `null`, never 0. A counter only rises, whichever process
+to `summary.json`. A mean over no rows is `null`, never 0. A gauge that a gateway or the trainer
+tells is `null`, too, once three intervals (and at least a second) have passed without a report of
+it: it was stopped, hangs, or is being restarted. `report_age_s` says how old its newest report is.
+A counter only rises, whichever process
 dies; it counts from the start of the server. Numbers that belong together are of one moment:
 `frames`, `steps_completed`, `steps_stored` and `steps_in_flight` are looked at together when a row
 is made, and a rate is taken from two counts and the times at which these were taken. Rows of
@@ -59,7 +62,8 @@ in addition or instead. Those from `frames` on are written by the demo.
 _ELSEWHERE = """
 ## Prometheus
 
-`/metrics` has all of them, each with its newest value that was a number:
+`/metrics` has all of them, each with its newest value that was a number. What has not been one for
+three intervals is left out: only what the learner measures stays while it learns nothing.
 
 | metric | in Prometheus |
 |---|---|
@@ -77,6 +81,7 @@ These are for Prometheus alone:
 |---|---|---|
 | `{prefix}turn_seconds` | histogram | {turn}; buckets up to {buckets} s |
 | `{prefix}healthy`, `{prefix}ready` | gauge | 1 while `/healthz` and `/readyz` answer 200 |
+| `{prefix}degraded` | gauge | 1 while a process has not reported for three intervals |
 | `{prefix}started_time` | gauge | start of the server, seconds since 1970 |
 | `{prefix}warning_holds` | gauge | 1 for each warning that holds; the label `id` says which |
 

@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from server.ipc.messages import TURN_BUCKETS_S
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.metrics import COUNTER, HISTOGRAM, REGISTRY, SERIES, Metric
 from server.monitor.status import VERSION, Status
 
@@ -62,6 +62,7 @@ class _StatusCollector(Collector):
         for name, value, text in (
             ("healthy", not status.problem, "1 while /healthz answers 200"),
             ("ready", not status.unready, "1 while /readyz answers 200"),
+            ("degraded", bool(status.degraded), "1 while a process does not report"),
             ("started_time", status.started, "start of the server, seconds since 1970"),
         ):
             gauge = GaugeMetricFamily(PREFIX + name, text)

@@ -19,6 +19,7 @@ import msgspec
 from config.fields import all_settings, flat
 from config.models import Config
 from protocol.spaces import GameSpec
+from server.ipc.messages import GATEWAY
 from server.monitor.collector import TurnHistogram
 from server.monitor.metrics import SERIES
 from server.monitor.start_hint import StartHint, start_hint
@@ -63,6 +64,9 @@ class Status:
     ended: str = ""
     """Why the server has given up, or that it is stopping; else empty. A process that is being
     restarted does not count."""
+    degraded: str = ""
+    """Which processes have not reported for three intervals; else empty. They may be wanted again
+    at any moment, or are killed and restarted: the server as a whole is healthy."""
     row: Mapping[str, float] = field(default_factory=dict)
     """The newest metrics."""
     last: Mapping[str, float] = field(default_factory=dict)
@@ -98,7 +102,9 @@ class Status:
     @property
     def unready(self) -> str:
         """Why games cannot play; empty if they can."""
-        return self.problem or ("" if self.ready else "the gateways are starting")
+        if self.problem or not self.ready:
+            return self.problem or "the gateways are starting"
+        return self.degraded if GATEWAY in self.degraded else ""
 
     @property
     def start_hint(self) -> StartHint:
@@ -133,6 +139,7 @@ class Status:
             "time": time.time(),
             "row": {name: self.row.get(name) for name in SERIES},
             "last": {name: self.last.get(name) for name in SERIES},
+            "degraded": self.degraded,
             "paused": self.paused,
             "evaluating": self.evaluating,
             "evaluation_note": self.evaluation_note,

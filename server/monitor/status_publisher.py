@@ -70,9 +70,10 @@ class StatusPublisher:
         last: dict[str, float],
         turns: TurnHistogram,
         games: list[dict[str, Any]],
+        degraded: str = "",
     ) -> None:
-        """A new row of metrics, for each metric the newest number, the times of turns, and who
-        plays."""
+        """A new row of metrics, for each metric the newest number, the times of turns, who plays,
+        and which processes do not report."""
         self._history.add(row)
         past = tuple(self._history.rows(KEPT))
         self.update(
@@ -80,6 +81,7 @@ class StatusPublisher:
             last=dict(last),
             turns=turns,
             games=tuple(games),
+            degraded=degraded,
             past=past,
             warnings=tuple(self.warnings.holding()),
             failures=self.failures.rows(),

@@ -23,6 +23,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "process_lost": ("process", "how", "exit_code"),
     "restarting": ("process", "in_s"),
     "restart_refused": ("process",),
+    "game_refused": ("game", "reason"),
     "in_flight_lost": ("process", "steps", "frames"),
     "training_rolled_back": ("updates", "rollbacks"),
     "stopping": (),

@@ -18,6 +18,7 @@ from rich.logging import RichHandler
 from agent.files import append_whole
 from server.ipc.messages import LogLine
 from server.ipc.pipe_writer import PipeWriter
+from server.run.repeats import RELAYED, RepeatFilter
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -40,8 +41,15 @@ class PipeHandler(logging.Handler):
 def log_to_pipe(pipe: Pipe | PipeWriter, source: str) -> None:
     """Send this process's log to its supervisor."""
     root = logging.getLogger()
-    root.handlers = [PipeHandler(pipe, source)]
+    handler = PipeHandler(pipe, source)
+    handler.addFilter(RepeatFilter())
+    root.handlers = [handler]
     root.setLevel(logging.INFO)
+
+
+def relay(line: LogLine) -> None:
+    """Log a line of another process."""
+    logging.getLogger(line.source).log(line.level, "%s", line.text, extra={RELAYED: True})
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,6 +59,8 @@ class JsonFormatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
+        elif record.exc_text:  # RepeatFilter has made it
+            text = f"{text}\n{record.exc_text}"
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"time": when, "level": record.levelname, "source": record.name, "text": text}
         return json.dumps(line, ensure_ascii=False)
@@ -115,7 +125,9 @@ def logged(
         handlers.append(_shown_on(console, form))
     before = root.level
     root.setLevel(logging.INFO)
+    once = RepeatFilter()
     for handler in handlers:
+        handler.addFilter(once)
         root.addHandler(handler)
     try:
         yield to_file

@@ -8,10 +8,11 @@ import time
 from collections import deque
 
 from config.models import Config
-from server.ipc.inflight import InFlight, StepCounts
-from server.ipc.messages import GatewayReport, TrainerReport
+from server.ipc.messages import GATEWAY, TRAINER, GatewayReport, TrainerReport
 from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
+from server.monitor.metrics import OF_GATEWAYS, PROCESS, labeled
+from server.monitor.report_age import ReportAges, degraded, late_findings
 from server.monitor.status_publisher import StatusPublisher
 from server.monitor.tensorboard import TensorBoardWriter
 from server.monitor.watches import CONFIG_IDS, ClockWatch, PaceWatch, SampleWatch, config_findings
@@ -20,6 +21,7 @@ from server.run.disk import Writes, free_bytes
 from server.run.evaluation import Evaluation
 from server.run.logs import LogFile
 from server.run.metrics_log import plain
+from server.supervisor.processes import Processes
 
 log = logging.getLogger("supervisor")
 
@@ -47,7 +49,13 @@ class MetricsPublisher:
         self.row: dict[str, float] = {}
         """The newest; empty until the first interval has passed."""
         self.last: dict[str, float] = {}
-        """For each metric the newest value that was a number: a mean over no rows is none."""
+        """For each metric the newest value that was a number: a mean over no rows is none. What no
+        process tells any more is not in it."""
+        self.ended = False
+        """The processes end in order: what they say last is what there is to tell."""
+        self._ages = ReportAges(config.metrics.every_s)
+        self._numbered: dict[str, float] = {}
+        """When each metric in `last` was a number, by `time.monotonic`."""
         self.lines: deque[str] = deque(maxlen=NEWEST_LINES)
         """The newest [BATCH] and [BUFFER] lines."""
         self._folder = folder
@@ -66,6 +74,7 @@ class MetricsPublisher:
     def add_trainer_report(self, report: TrainerReport) -> None:
         """Take in what the trainer measured, and log its lines."""
         self._collector.trainer(report.metrics)
+        self._ages.heard(TRAINER, time.monotonic())
         self._status.warnings.note(*report.findings, *self._samples.look(report.metrics))
         for line in report.lines:
             self.lines.append(line)
@@ -73,6 +82,7 @@ class MetricsPublisher:
 
     def add_gateway_report(self, report: GatewayReport) -> list[Evaluation]:
         """Take in what a gateway counted; the evaluations that ended with it."""
+        self._ages.heard(f"{GATEWAY}-{report.index}", time.monotonic())
         self._status.warnings.note(*report.findings)
         self._status.failures.add(report.failures)
         self._clients.report(report)
@@ -87,30 +97,60 @@ class MetricsPublisher:
         """An interval has passed."""
         return time.monotonic() >= self._next
 
-    def publish(
-        self, lost: InFlight, steps: StepCounts, base_frames: int | None, *, keep: bool
-    ) -> None:
-        """Make a row and publish it. `lost`: steps and frames that were in flight in processes that
-        died. `steps`: since the start. `base_frames`: stored frames before it; None while that is
-        not known. `keep`: write it to files too."""
-        self._collector.lost = lost
+    def publish(self, processes: Processes, base_frames: int | None, *, keep: bool) -> None:
+        """Make a row of what the processes have told, and publish it. `base_frames`: stored frames
+        before this start; None while that is not known. `keep`: write it to files too."""
+        now = time.monotonic()
+        self._collector.lost = processes.lost
         self._look()
-        self.row = row = self._collector.row(steps, base_frames)
-        trainer = self._status.status.config.trainer
-        self._status.warnings.note(*self._pace.look(row, trainer, time.monotonic()))
-        row["warnings"] = float(len(self._status.warnings.holding()))
+        self.row = row = self._collector.row(processes.step_counts, base_frames)
+        late, left_out = self._leave_out_old(row, now)
+        status, warnings = self._status.status, self._status.warnings
+        warnings.note(*self._pace.look(row, status.config.trainer, now))
+        warnings.note(*late_findings(late, processes.attentive))
+        row["ring_fill"] = processes.ring_fill
+        row["warnings"] = float(len(warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         row["disk_free_bytes"] = free_bytes(self._folder.path)
-        learnt = row.get("updates_per_s", 0.0) > 0
-        self.last |= {
-            name: value
-            for name, value in row.items()
-            if not math.isnan(value) or (learnt and name in _ALWAYS_THERE)
-        }
+        self._remember(row, left_out, now)
         if keep:
             self._write(row)
-        games = self._clients.rows(time.monotonic())
-        self._status.add_row(row, self.last, self._collector.turns, games)
+        games = self._clients.rows(now, late)
+        self._status.add_row(row, self.last, self._collector.turns, games, degraded(late))
+
+    def _leave_out_old(
+        self, row: dict[str, float], now: float
+    ) -> tuple[dict[str, float], set[str]]:
+        """What was said of now some time ago is no number any more: the processes that are late
+        with their reports, each with the age of the newest, s, and the names of those numbers.
+        Counters keep what was counted."""
+        ages = {kind: self._ages.age_s(kind, now) for kind in (GATEWAY, TRAINER)}
+        row |= labeled("report_age_s", PROCESS, ages)
+        if self.ended:
+            return {}, set()
+        told = {GATEWAY: set(OF_GATEWAYS), TRAINER: self._collector.of_trainer}
+        left_out = set().union(*(told[kind] for kind in self._ages.kinds_late(now)))
+        row |= dict.fromkeys(left_out, math.nan)
+        return self._ages.late(now), left_out
+
+    def _remember(self, row: dict[str, float], left_out: set[str], now: float) -> None:
+        """Note the newest numbers. What the trainer measured when it last learnt is still so of its
+        network. Anything else that is no number for long is forgotten."""
+        learnt = row.get("updates_per_s", 0.0) > 0
+        kept = self._collector.of_trainer - left_out
+        last = self.last = dict(self.last)
+        for name, value in row.items():
+            if not math.isnan(value) or (learnt and name in _ALWAYS_THERE):
+                last[name], self._numbered[name] = value, now
+            elif name in left_out:
+                last.pop(name, None)
+            elif name in last and name not in kept and not self.ended:
+                self._forget(name, now)
+
+    def _forget(self, name: str, now: float) -> None:
+        """Once as much time has passed as makes a report an old one."""
+        if self._ages.old(now - self._numbered[name]):
+            del self.last[name]
 
     def _write(self, row: dict[str, float]) -> None:
         with self._writes.tried(str(self._folder.metrics)):

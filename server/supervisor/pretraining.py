@@ -11,6 +11,7 @@ from typing import Any
 from agent import demonstrations
 from config.load import ConfigError
 from config.models import Config
+from config.passing import is_passing
 from protocol.spaces import GameSpec
 from server.ipc.messages import (
     CheckpointSaved,
@@ -26,7 +27,7 @@ from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.events import EventLog
-from server.run.logs import logged
+from server.run.logs import logged, relay
 from server.run.metrics_log import plain
 from server.supervisor.game_choice import known_game
 from server.supervisor.processes import Processes
@@ -77,6 +78,8 @@ class Pretraining:
         """The newest metrics that were numbers."""
         self.saved = ""
         """The newest checkpoint."""
+        self.passing = False
+        """What made it fail may be over soon."""
         self._failure = ""
         self._config = config
         self._spec = spec
@@ -145,20 +148,20 @@ class Pretraining:
             case TrainerReport():
                 self._on_report(message)
             case LogLine():
-                logging.getLogger(message.source).log(message.level, "%s", message.text)
+                relay(message)
             case CheckpointSaved():
                 self.saved = message.path
                 if message.error:
                     self._failure = f"cannot write {message.path}: {message.error}"
             case ProcessFailed():
-                self._failure = message.text
+                self._failure, self.passing = message.text, message.passing
 
     def _accept(self) -> None:
         """All is loaded, and fits: the run's folder may change."""
         try:
             self.folder.accept(self._config)
         except ConfigError as error:
-            self._failure = str(error)
+            self._failure, self.passing = str(error), is_passing(error)
             self.request_stop()
         else:
             self._processes.begin()

@@ -44,6 +44,8 @@ class ProcessLoss:
     reason: str
     last_lines: tuple[str, ...] = ()
     """The end of its log."""
+    exit_code: int | None = None
+    """Where it died by itself; minus the signal."""
 
     def __str__(self) -> str:
         lines = f"; its last log lines: {' | '.join(self.last_lines)}" if self.last_lines else ""
@@ -131,6 +133,14 @@ class Processes:
             shared_memory.note(self._folder.path, [*names, weights_name(names[0])])
         self.trainer.send(self._game())
 
+    def forget_game(self) -> None:
+        """The trainer has died before it was ready with the game: remove what was made for that,
+        and start another trainer, which waits for one."""
+        self._remove_rings()
+        self._spec = None
+        shared_memory.remove_left(self._folder.path)  # the weights, if it got so far
+        self._policy.start_soon(self.trainer, time.monotonic())
+
     def begin(self) -> None:
         """The start is accepted: the trainer may write to the run's folder."""
         self._begun = True
@@ -184,6 +194,18 @@ class Processes:
         return self._in_flight.lost
 
     @property
+    def ring_fill(self) -> float:
+        """How full the fullest ring is now, 0 to 1: whether or not a trainer reads it."""
+        return max((ring.used / ring.capacity for ring in self.rings), default=0.0)
+
+    @property
+    def attentive(self) -> dict[str, int]:
+        """The process IDs of the children that run and have not announced that they are busy for
+        long, by name."""
+        living = [child for child in self.children if child.alive]
+        return {child.name: child.pid for child in living if not child.monitor.allowed_s}
+
+    @property
     def _rows_waiting(self) -> int:
         """What the rings hold that no trainer has taken in."""
         return sum(ring.used for ring in self.rings)
@@ -226,7 +248,7 @@ class Processes:
             index = self.gateways.index(child)
             lost = self._in_flight.gateway_gone(index, child.name, self.rings[index].steps)
             reason += f"; {lost}" if lost is not None else ""
-        return ProcessLoss(reason, tuple(child.lines))
+        return ProcessLoss(reason, tuple(child.lines), code if died else None)
 
     def schedule_restart(self, child: Child) -> float | None:
         """Have a child restarted in so many seconds; None where that was too often."""

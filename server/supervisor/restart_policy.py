@@ -45,6 +45,11 @@ class RestartPolicy:
         self._due[child] = now + pause
         return pause
 
+    def start_soon(self, child: Child, now: float) -> None:
+        """Have a child started that is gone through no fault of the server's: it counts as no
+        loss."""
+        self._due[child] = now
+
     def due(self, now: float) -> list[Child]:
         """The children that are to be started now; each is named once."""
         found = [child for child, when in self._due.items() if when <= now]

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from server.control.controller import Controller
@@ -52,6 +51,7 @@ from server.run.directory import RunDirectory
 from server.run.disk import Writes
 from server.run.evaluations import Evaluations
 from server.run.events import EventLog
+from server.run.logs import relay
 from server.supervisor import preflight
 from server.supervisor.child import Child, ChildDied
 from server.supervisor.evaluation_recorder import EvaluationRecorder
@@ -123,13 +123,13 @@ class Supervisor:
         )
         self._metrics = MetricsPublisher(config, folder, collector, clients, status, writes)
         self._settling = Settling(self.poll)
-        self._game = GameChoice(folder, processes, status, writes, config.run.game)
+        self._game = GameChoice(folder, processes, status, self.events, writes, config.run.game)
         self.run_start = RunStart(
             folder, processes, self._endpoints, status, self.events, writes, resume=task.resume
         )
 
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            LogLine: lambda m: logging.getLogger(m.source).log(m.level, "%s", m.text),
+            LogLine: relay,
             ProcessFailed: self._on_failed,
             Settled: self._settling.answer,
             # Of gateways.
@@ -201,8 +201,7 @@ class Supervisor:
     # Starting.
 
     def start(self) -> None:
-        """Listen, and start the processes. Errors: ConfigError if the port or a device cannot be
-        had."""
+        """Listen, and start the processes. Errors: ConfigError if a port or device is missing."""
         self.publisher.update(device=preflight.check(self.config, self.folder))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
@@ -246,6 +245,7 @@ class Supervisor:
                 self._lost(child, how)
             for child, loss in self._processes.start_due():
                 self._restart(child, loss)
+        self._game.poll()
         self._evaluations.poll(self._take_in_all)
         self.trainer.request_wanted()
         if self._metrics.due:
@@ -264,10 +264,8 @@ class Supervisor:
 
     def _publish_row(self) -> None:
         self._game.keep()
-        processes, start = self._processes, self.run_start
-        self._metrics.publish(
-            processes.lost, processes.step_counts, start.base_frames, keep=start.accepted
-        )
+        start = self.run_start
+        self._metrics.publish(self._processes, start.base_frames, keep=start.accepted)
         if self.on_row:
             self.on_row(self.last)
 
@@ -306,7 +304,8 @@ class Supervisor:
         else:
             self._collector.trainer_gone()
             self.trainer.lost()
-        self._restart(child, loss)
+        if child.kind == GATEWAY or not self._game.lost(loss, self.config):
+            self._restart(child, loss)
 
     def _restart(self, child: Child, loss: ProcessLoss) -> None:
         pause = self._processes.schedule_restart(child)
@@ -351,11 +350,11 @@ class Supervisor:
     def _on_failed(self, message: ProcessFailed) -> None:
         """A process says why it ends. Errors: ConfigError, ChildDied."""
         log.error("%s", message.text)
-        if self._stopping:
+        if self._stopping or self._game.failed(message):
             return
         if self.run_start.refuse():
             # Before it was ever ready, it is the configuration that it cannot start with.
-            raise ConfigError(message.text)
+            raise self._game.failed_start(message, self.config)
         if message.final:
             raise self._gives_up(message.text)
 
@@ -366,7 +365,7 @@ class Supervisor:
         be. `stop` does it too. Again has no effect."""
         if self._stopping:
             return
-        self._stopping = True
+        self._stopping = self._metrics.ended = True
         self.run_start.end()
         processes = self._processes
         if self.port:  # else it never started

@@ -4,6 +4,7 @@ ends."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -19,6 +20,7 @@ from agent.journal import JournalError
 from agent.recording import RecordingError
 from agent.rollback import NumbersWentBad
 from config.models import Config
+from config.passing import is_passing
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
     TRAINER,
@@ -33,6 +35,7 @@ from server.ipc.messages import (
     Stop,
 )
 from server.run.logs import log_to_pipe
+from server.trainer import device_memory
 from server.trainer.task import Task
 from server.trainer.trainer import Trainer
 
@@ -43,6 +46,9 @@ ALONE_S = 30.0
 
 _TOLD = (CheckpointError, JournalError, RecordingError, MemoryError, RuntimeError, OSError)
 """Errors that end the process with a message of their own."""
+
+_NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
+"""What torch's RuntimeErrors say where there is no more of it, on the host or on a device."""
 
 
 def main(
@@ -63,6 +69,7 @@ def main(
             torch.set_num_threads(config.trainer.threads)
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
+            device_memory.check(game.spec, config)
             _have_alone(folder, heartbeat)
             trainer = Trainer(config, game, pipe, folder, task, paused=paused, heartbeat=heartbeat)
             if game.accepted or trainer.await_begin():
@@ -75,11 +82,28 @@ def main(
     except Exception as error:
         log.exception("the trainer has failed")
         if isinstance(error, _TOLD):
+            final, cause = isinstance(error, NumbersWentBad), _cause(error)
+            text = _short(error) if cause == "memory" else str(error)
             with contextlib.suppress(OSError):
-                pipe.send(
-                    ProcessFailed(f"trainer: {error}", final=isinstance(error, NumbersWentBad))
-                )
+                told = ProcessFailed(f"trainer: {text}", final, cause, is_passing(error))
+                pipe.send(told)
         raise SystemExit(1) from error
+
+
+def _short(error: Exception) -> str:
+    """What it says in its first line: torch goes on with where in its source it was."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _cause(error: Exception) -> str:
+    """See ProcessFailed."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY):
+        return "memory"
+    if isinstance(error, OSError):
+        return "memory" if error.errno == errno.ENOMEM else "system"
+    return ""
 
 
 def _await_game(

@@ -18,10 +18,8 @@ control goes to its mailbox and waits for the answer.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +34,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.control.mailbox import Mailbox, parse
 from server.monitor.prometheus import CONTENT_TYPE, exposition
 from server.monitor.status import Status
-from server.net.rate_limits import LogRateLimiter
+from server.net.rate_limits import address_of
 from server.web.auth import TokenAuth
-from server.web.responses import closing_error, error_response, json_response
+from server.web.connections import HttpConnections
+from server.web.names import KnownNamesOnly
+from server.web.responses import closing_error, error_response, json_response, shown, whole_number
 from server.web.runs_beside import RunsBeside
 
 log = logging.getLogger("http")
@@ -93,22 +93,27 @@ async def body_of(request: Request) -> bytes:
 
 
 def make_app(
-    status: Callable[[], Status], mailbox: Mailbox, auth: TokenAuth, *, only_local_names: bool
+    status: Callable[[], Status],
+    mailbox: Mailbox,
+    auth: TokenAuth,
+    connections: HttpConnections,
+    names: Iterable[str] = (),
 ) -> ASGIApp:
-    """The application for one server. `status`: gets its newest snapshot. `only_local_names`: it
-    listens on loopback, and answers only requests for localhost: with another name that resolves to
-    this machine, a page could read it through its visitor's browser (DNS rebinding)."""
-
-    quiet = LogRateLimiter(time.monotonic)
+    """The application for one server. `status`: gets its newest snapshot. `names`: those that it
+    answers to beside localhost and literal addresses (server.web.names)."""
 
     async def state(_: Request) -> Response:
         return json_response(status().state() | {"controls": auth.enabled})
 
     async def history(request: Request) -> Response:
         text = request.query_params.get("points", str(HISTORY_POINTS))
-        if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_POINTS):
-            return error_response(400, f"points: expected a whole number from 1 to {MOST_POINTS}")
-        return json_response(status().history(int(text)))
+        points = whole_number(text)
+        if points is None or not 1 <= points <= MOST_POINTS:
+            return error_response(
+                400,
+                f"points: expected a whole number from 1 to {MOST_POINTS}, got {shown(text)}",
+            )
+        return json_response(status().history(points))
 
     async def games(_: Request) -> Response:
         return json_response(status().games)
@@ -117,12 +122,14 @@ def make_app(
         return json_response(status().failures)
 
     async def game(request: Request) -> Response:
-        session = request.path_params["session"]
+        text = request.path_params["session"]
+        session = whole_number(text)
         for each in status().games:
             if each["session"] == session:
                 return json_response(each)
         return error_response(
-            404, f"no connected game has session {session}; /api/games lists them"
+            404,
+            f"expected the session of a connected game, got {shown(text)}; /api/games lists them",
         )
 
     async def metrics(_: Request) -> Response:
@@ -132,8 +139,9 @@ def make_app(
         address = request.client.host if request.client else "unknown"
         denied = auth.check(request.headers.get("authorization"), address)
         if denied is not None:
-            if (more := quiet.suffix(address)) is not None:
-                log.warning("control from %s refused: %d%s", address, denied.status, more)
+            connections.say(
+                address_of(address), "control from %s refused: %d", address, denied.status
+            )
             headers = denied.headers | {"connection": "close"}  # its body is not read
             return json_response({"error": denied.text}, denied.status, headers)
         try:
@@ -159,20 +167,21 @@ def make_app(
         Route("/game/{rest:path}", _page),
         Route("/compare", _compare_page),
         Mount("/static", StaticFiles(directory=DASHBOARD)),
-        Route("/healthz", _probe(lambda: status().problem)),
-        Route("/readyz", _probe(lambda: status().unready)),
+        Route("/healthz", _probe(lambda: (status().problem, status().degraded))),
+        Route("/readyz", _probe(lambda: (status().unready, status().degraded))),
         Route("/api/state", state),
         Route("/api/history", history),
         Route("/api/games", games),
         Route("/api/errors", errors),
-        Route("/api/games/{session:int}", game),
+        Route("/api/games/{session}", game),
         Route("/metrics", metrics),
         Route("/api/control", control, methods=["POST"]),
         *RunsBeside(lambda: status().folder).routes,
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
-    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
-    return DefaultHeaders(LoopbackHostOnly(app) if only_local_names else app)
+    starlette = Starlette(routes=routes, exception_handlers=handlers)
+    starlette.router.redirect_slashes = False  # to what the client says is our name
+    return DefaultHeaders(KnownNamesOnly(connections.limited(starlette), names))
 
 
 async def _page(_: Request) -> Response:
@@ -183,53 +192,31 @@ async def _compare_page(_: Request) -> Response:
     return FileResponse(DASHBOARD / "compare.html")
 
 
-def _probe(problem: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:
+def _probe(look: Callable[[], tuple[str, str]]) -> Callable[[Request], Awaitable[Response]]:
+    """`look`: what is wrong, and what is only degraded; each empty for nothing."""
+
     async def answer(_: Request) -> Response:
-        text = problem()
-        return json_response({"ok": not text, "problem": text or None}, 503 if text else 200)
+        text, degraded = look()
+        body: dict[str, Any] = {"ok": not text, "problem": text or None}
+        return json_response(
+            body | ({"degraded": degraded} if degraded else {}), 503 if text else 200
+        )
 
     return answer
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    text = f"{request.method} {request.url.path}: {error.detail.lower()}"
+    # The URL is not asked for its path: with a strange Host header it has none.
+    got = f"{request.method} {shown(request.scope['path'])}"
+    if error.status_code == 405:
+        text = f"expected the method {(error.headers or {}).get('Allow', 'GET')}, got {got}"
+    else:
+        text = f"expected an address that docs/http.md lists, got {got}: {error.detail.lower()}"
     return json_response({"error": text}, error.status_code, dict(error.headers or {}))
 
 
 async def _failed(_: Request, __: Exception) -> Response:
     return error_response(500, "internal error; see the server's log")
-
-
-class LoopbackHostOnly:
-    """Refuses requests whose Host header is not a loopback name."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
-        if scope["type"] == "http" and not (
-            len(hosts) == 1 and is_local(hosts[0].decode("latin-1"))
-        ):
-            response = error_response(
-                421,
-                "expected the header Host to be localhost; for other names set server.http_host, "
-                "or have the proxy in front send Host: localhost",
-            )
-            await response(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def is_local(host: str) -> bool:
-    """Whether a Host header names loopback (localhost, 127.0.0.1, …), with or without a port."""
-    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    if name.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class DefaultHeaders:

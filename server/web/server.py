@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from config.load import ConfigError, InUse, Loaded
+from config.load import Loaded
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
+from server.net.listener import Listener
+from server.net.sockets import cannot_listen
 from server.net.tls import Certificate
-from server.net.tls_server import TlsServer
-from server.web.app import is_local, make_app
+from server.web.app import make_app
 from server.web.auth import TokenAuth
+from server.web.connections import ENOUGH, HEADER_BYTES, HttpConnection, HttpConnections, Room
 
 log = logging.getLogger("http")
-
-STALLED_S = 20.0
-"""A connection without a completed answer for this long is cut: its client sends slowly, or does
-not read."""
-
-CONNECTIONS = 64
-"""Requests at a time; more are answered with 503."""
-
-OPEN, OPEN_PER_ADDRESS = 512, 128
-"""Open connections, in all and from one address; more are cut. Each takes a file descriptor of the
-supervisor."""
-
-HEADER_BYTES = 16_384
 
 HANDSHAKE_S = 10.0
 """Time limit for a TLS handshake."""
@@ -48,55 +35,37 @@ def any_http_port(loaded: Loaded) -> bool:
     return loaded.origins["server.http_port"].startswith(("default", "preset ", "run "))
 
 
-class LimitedProtocol(H11Protocol):
-    """uvicorn's HTTP connection with limits that uvicorn does not have: how many are open, and how
-    long one may go without a completed answer."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        ours = [
-            each for each in self.connections if isinstance(each, LimitedProtocol) and each.client
-        ]
-        same = sum(each.client[0] == (self.client or ("",))[0] for each in ours if each.client)
-        if len(self.connections) > OPEN or same > OPEN_PER_ADDRESS:
-            transport.abort()
-        self._completed = self._seen = 0
-        self._watch = self.loop.call_later(STALLED_S, self._check)
-
-    def on_response_complete(self) -> None:
-        self._completed += 1
-        super().on_response_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._watch.cancel()
-        super().connection_lost(exc)
-
-    def _check(self) -> None:
-        if self._completed == self._seen:
-            self.transport.abort()
-            return
-        self._seen = self._completed
-        self._watch = self.loop.call_later(STALLED_S, self._check)
-
-
 class UvicornServer(uvicorn.Server):
-    """uvicorn's server, with TLS connections that are counted before their handshake."""
+    """uvicorn's server, whose connections are accepted and counted by us."""
 
-    certificate: Certificate | None = None
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: HttpConnections,
+        certificate: Certificate | None,
+        handshakes: int,
+    ) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._certificate = certificate
+        self._handshakes = handshakes
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.certificate is None:
-            await super().startup(sockets)
-            return
         await super().startup([])
         for sock in sockets or []:
-            listener: Any = TlsServer(
-                sock, self._protocol, self.certificate, handshake_s=HANDSHAKE_S
+            listener: Any = Listener(
+                sock,
+                self._protocol,
+                self._certificate,
+                handshake_s=HANDSHAKE_S,
+                handshakes=self._handshakes,
             )
             self.servers.append(listener)
 
     def _protocol(self) -> asyncio.Protocol:
-        return LimitedProtocol(self.config, self.server_state, self.lifespan.state)
+        return HttpConnection(
+            self._connections, self.config, self.server_state, self.lifespan.state
+        )
 
 
 class HttpServer:
@@ -109,38 +78,35 @@ class HttpServer:
         status: Callable[[], Status],
         mailbox: Mailbox,
         *,
+        names: Iterable[str] = (),
         control_token: str | None = None,
         certificate: Certificate | None = None,
         or_any_port: bool = False,
+        room: Room = ENOUGH,
     ) -> None:
-        """`status`: gets the newest snapshot. `control_token`: None disables the controls.
-        `certificate`: serve HTTPS only. `or_any_port`: if the port is in use, take another one.
-        Errors: ConfigError if it cannot listen."""
+        """`status`: gets the newest snapshot. `names`: those that it answers to beside localhost
+        and literal addresses. `control_token`: None disables the controls. `certificate`: serve
+        HTTPS only. `or_any_port`: if the port is in use, take another one. `room`: for how many
+        there are open files. Errors: ConfigError if it cannot listen."""
         self._socket = _listen(host, port, or_any_port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
+        connections = HttpConnections(room)
         config = uvicorn.Config(
-            make_app(
-                status,
-                mailbox,
-                TokenAuth(control_token),
-                only_local_names=is_local(_name_of(self._socket)),
-            ),
+            make_app(status, mailbox, TokenAuth(control_token), connections, names),
             loop="asyncio",
-            http=LimitedProtocol,
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # what it warns of, HttpConnection says with the address
             access_log=False,
             server_header=False,
-            limit_concurrency=CONNECTIONS,
             h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_graceful_shutdown=1,
             proxy_headers=False,
         )
-        self._server = UvicornServer(config)
-        self._server.certificate = certificate
+        self._server = UvicornServer(config, connections, certificate, room.handshakes)
         self._scheme = "https" if certificate else "http"
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
@@ -171,27 +137,22 @@ class HttpServer:
 
 
 def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
+    taken = "stop the program that uses it, choose another port, or set it to none to disable HTTP"
     try:
-        return _bound(host, port)
-    except OSError as error:
-        if or_any_port:
+        try:
+            return _bound(host, port)
+        except OSError as error:
+            if not or_any_port:
+                raise
             sock = _bound(host, 0)
             log.warning(
                 "the dashboard is on port %d, because %s:%d is not available: %s",
                 sock.getsockname()[1], host, port, error.strerror,
             )  # fmt: skip
             return sock
-        kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
-        raise kind(
-            f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop the program "
-            "that uses it, choose another port, or set it to none to disable HTTP"
-        ) from None
-
-
-def _name_of(sock: socket.socket) -> str:
-    """The address that it listens on, as a Host header has it."""
-    host: str = sock.getsockname()[0]
-    return f"[{host}]" if ":" in host else host
+    except OSError as error:
+        keys = ("server.http_port", "server.http_host")
+        raise cannot_listen(*keys, host, port, error, taken) from None
 
 
 def _bound(host: str, port: int) -> socket.socket:

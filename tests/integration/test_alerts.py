@@ -76,11 +76,35 @@ CASES: dict[str, Case] = {
         [{"slots": steady("1"), "frames": "9+9x120"}, {"slots": steady("0"), "frames": "0+0x120"}],
     ),
     "UnderstudyGamesStandStill": Case(
-        [{"slots": steady("4"), "answers_per_s": steady("0")}],
+        [
+            {"slots": steady("4"), "answers_per_s": steady("0")},
+            {
+                "slots": steady("5"), "answers_per_s": steady("20"), "slots_training": steady("4"),
+                "frames_per_s": steady("0"), "ring_fill": steady("0.01"),
+            },
+        ],
         [
             {"slots": steady("4"), "answers_per_s": steady("20")},
+            # They wait while others evaluate; they play.
+            {
+                "slots": steady("5"), "answers_per_s": steady("20"), "slots_training": steady("4"),
+                "frames_per_s": steady("0"), "ring_fill": steady("0"),
+            },
+            {
+                "slots": steady("4"), "answers_per_s": steady("20"), "slots_training": steady("4"),
+                "frames_per_s": steady("20"), "ring_fill": steady("0.9"),
+            },
             {"slots": steady("0"), "answers_per_s": steady("0")},
         ],
+    ),
+    "UnderstudyNoReport": Case(
+        [{'report_age_s_by_process{process="trainer"}': "31+60x120", "degraded": steady("1")}],
+        [
+            {'report_age_s_by_process{process="trainer"}': steady("2"), "degraded": steady("1")},
+            # Reports are an hour apart, as configured.
+            {'report_age_s_by_process{process="trainer"}': steady("3000"), "degraded": steady("0")},
+        ],
+        labels={"process": "trainer"},
     ),
     "UnderstudyGamesRefused": Case(
         [{'errors_by_code_total{code="bad_token"}': JUMPS}],

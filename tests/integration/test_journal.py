@@ -182,6 +182,14 @@ def test_journal_of_another_game_or_newer_version_is_refused(tmp_path: Path) -> 
         read_back(tmp_path)
 
 
+def test_segment_without_a_row_of_another_game_is_passed_over(tmp_path: Path) -> None:
+    """Of a game that was proposed, and with which the whole server was killed before it began."""
+    Journal(tmp_path, PIXELS, 100_000, START).close()
+    assert read_back(tmp_path)[0] == []
+    write(tmp_path, blocks())
+    assert len(read_back(tmp_path)[0]) == len(blocks())
+
+
 def test_segments_are_deleted_once_the_replay_has_none_of_their_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

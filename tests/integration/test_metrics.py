@@ -15,7 +15,8 @@ from agent import diagnostics
 from protocol.actor import ACTORS, NAMES
 from protocol.errors import CODES
 from server.ipc.inflight import InFlight, StepCounts
-from server.ipc.messages import TURN_BUCKETS_S, FinishedEpisode, GatewayReport
+from server.ipc.messages import FinishedEpisode, GatewayReport
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.collector import MetricsCollector, TurnHistogram
 from server.monitor.metrics import (
     ACTOR,

@@ -20,7 +20,7 @@ import pytest
 
 from config.load import ConfigError
 from config.models import ServerConfig
-from server.net import tls_server
+from server.net import listener
 from server.net.client_hello import client_hello
 from server.net.tls import Certificate, certificate
 from server.play.game_messages import GameOptions
@@ -262,17 +262,17 @@ def test_tls_client_at_a_plain_server_gets_a_clear_error(pair: Pair, tmp_path: P
 
 
 def test_handshakes_per_address_are_limited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_server, "address_of", str)  # loopback is one address else
-    monkeypatch.setattr(tls_server, "HANDSHAKES", 8)
+    monkeypatch.setattr(listener, "address_of", str)  # loopback is one address else
 
     async def scene() -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        one = tls_server.TlsServer(
+        one = listener.Listener(
             sock,
             asyncio.Protocol,
             Certificate(pair.cert, pair.key),
             handshake_s=60.0,
+            handshakes=8,
         )
         loop = asyncio.get_running_loop()
 
@@ -306,8 +306,8 @@ def test_handshakes_per_address_are_limited(pair: Pair, monkeypatch: pytest.Monk
 
 
 def test_handshake_rate_per_address_is_limited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_server, "HANDSHAKES_BURST", 5.0)
-    monkeypatch.setattr(tls_server, "HANDSHAKES_PER_S", 0.001)
+    monkeypatch.setattr(listener, "HANDSHAKES_BURST", 5.0)
+    monkeypatch.setattr(listener, "HANDSHAKES_PER_S", 0.001)
 
     async def scene() -> None:
         sock = socket.create_server(("127.0.0.1", 0))
@@ -319,9 +319,7 @@ def test_handshake_rate_per_address_is_limited(pair: Pair, monkeypatch: pytest.M
             made += 1
             return asyncio.Protocol()
 
-        one = tls_server.TlsServer(
-            sock, protocol, Certificate(pair.cert, pair.key), handshake_s=60.0
-        )
+        one = listener.Listener(sock, protocol, Certificate(pair.cert, pair.key), handshake_s=60.0)
         context = ssl.create_default_context(cafile=pair.cert)
         opened = []
         refused = 0
@@ -490,7 +488,7 @@ def test_handshakes_that_could_begin_together_begin_one_by_one(
             begun.append(loop.time())
             connection.close()
 
-        one = tls_server.TlsServer(
+        one = listener.Listener(
             sock, asyncio.Protocol, Certificate(pair.cert, pair.key), handshake_s=60.0
         )
         monkeypatch.setattr(loop, "connect_accepted_socket", connect_accepted_socket)
@@ -514,7 +512,7 @@ def test_handshakes_that_could_begin_together_begin_one_by_one(
             client.close()
 
     asyncio.run(scene())
-    assert begun[-1] - begun[0] >= 38 * tls_server.EVERY_S
+    assert begun[-1] - begun[0] >= 38 * listener.EVERY_S
 
 
 @pytest.mark.parametrize(

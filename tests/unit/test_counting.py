@@ -25,8 +25,9 @@ from agent.diagnostics import METRICS, Diagnostics
 from agent.step import FINAL, STEP, StepBlock
 from protocol.actor import ACTORS, NAMES
 from server.ipc.inflight import cells
-from server.ipc.messages import TURN_BUCKETS_S, GatewayReport
+from server.ipc.messages import GatewayReport
 from server.ipc.step_ring import StepRing
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor import collector as collecting
 from server.monitor.collector import MetricsCollector
 from server.monitor.metrics import COUNTER, SERIES

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from server.gateway.turn_times import RECENT, TurnTimes
-from server.ipc.messages import TURN_BUCKETS_S, GatewayReport
+from server.ipc.messages import GatewayReport
+from server.ipc.turn_buckets import TURN_BUCKETS_S
 
 
 def test_turn_histogram_bounds_ascend() -> None:

@@ -127,6 +127,7 @@ function show() {
   by("run-game").textContent = state.run.game ?? "no game yet";
   const age = there(row.time) ? state.time - row.time : null; // by the server's clock alone
   if (age !== null && age > STALE_S) status("stale", `no new data since ${when(row.time)}`);
+  else if (state.degraded) status("stale", state.degraded);
   else if (state.paused) status("paused", "training paused");
   else if (state.evaluating) status("live", "live, evaluating");
   else status("live", games.length ? "live" : "live, no games");
@@ -136,7 +137,7 @@ function show() {
     page.game.show(games.find((game) => String(game.session) === page.game.session), page.rates);
     return;
   }
-  showTiles(row);
+  showTiles(row, state.degraded ? "–" : "none yet");
   showWarnings(by("warnings"), state.warnings ?? []);
   showRestarts(row, state.restarts ?? []);
   showEvaluation(by("evaluation-note"), state);
@@ -147,15 +148,17 @@ function show() {
   showEvents();
 }
 
-function showTiles(row) {
+/** `none`: what stands for a number that no process tells now. */
+function showTiles(row, none) {
+  const told = (format, value) => (there(value) ? format(value) : none);
   fillFacts(by("tiles"), {
     Frames: count(row.frames),
     "Frames/s": number(row.frames_per_s),
-    Updates: count(row.updates),
-    "Updates/s": number(row.updates_per_s),
-    "Updates behind": count(row.updates_due),
-    "Games wait": percent(row.games_held),
-    Games: count(row.slots),
+    Updates: told(count, row.updates),
+    "Updates/s": told(number, row.updates_per_s),
+    "Updates behind": told(count, row.updates_due),
+    "Games wait": told(percent, row.games_held),
+    Games: told(count, row.slots),
     "Evaluation, dqn": number(row.eval_return_mean),
     "Evaluation, expert": number(row.expert_return_mean),
     Errors: [count(row.errors), row.errors ? "/#errors" : null],

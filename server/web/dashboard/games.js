@@ -6,6 +6,9 @@ import { count, duration, element, number, percent, there, when } from "/static/
 const REMEMBERED = 600;
 const NO_RETURN = "none yet";
 
+/** How fast a game plays; nobody knows while its gateway does not report. */
+const rate = (game) => (there(game.frames_per_s) ? number(game.frames_per_s) : "–");
+
 const share = (game) => {
   const all = game.frames_dqn + game.frames_expert;
   return all ? game.frames_expert / all : null;
@@ -56,7 +59,7 @@ export function fillTable(games, hint) {
     rows.delete(session);
     const values = {
       role: game.role,
-      rate: number(game.frames_per_s),
+      rate: rate(game),
       frames: count(game.frames),
       expert: share(game) === null ? NO_RETURN : percent(share(game)),
       episodes: count(game.episodes),
@@ -176,7 +179,7 @@ export class GamePage {
       Session: String(game.session),
       Game: game.game,
       Role: game.role,
-      "Frames/s": number(game.frames_per_s),
+      "Frames/s": rate(game),
       Frames: count(game.frames),
       Episodes: count(game.episodes),
       "Last return": there(game.last_return) ? number(game.last_return) : NO_RETURN,

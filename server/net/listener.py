@@ -1,20 +1,30 @@
 """Accepting connections, each of which may have to shake hands (TLS) before it is one.
 
 asyncio's own servers let any number of connections stand in their handshake, each for a minute, and
-tell nobody of them. Here they are counted: for an address, and all together.
+tell nobody of them. Here they are counted: for an address, and all together. And where no file
+descriptor is left, asyncio's accept as often as connections wait, and log each time; here they wait
+for a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from server.net.client_hello import client_hello
-from server.net.rate_limits import ADDRESSES, LogRateLimiter, TokenBucket, address_of
+from server.net.rate_limits import (
+    ADDRESSES,
+    GrowingPauses,
+    LogRateLimiter,
+    TokenBucket,
+    address_of,
+)
 from server.net.tls import RENEW_S, Certificate
 
 log = logging.getLogger("tls")
@@ -33,29 +43,32 @@ PAUSE_S = 1.0
 """After an accept that failed: there are no more file descriptors, most likely."""
 
 
-class TlsServer:
+class Listener:
     """Accepts on a socket until `close`. For one event loop."""
 
     def __init__(
         self,
         sock: socket.socket,
         protocol: Callable[[], asyncio.BaseProtocol],
-        certificate: Certificate,
+        certificate: Certificate | None,
         *,
         handshake_s: float,
+        handshakes: int = HANDSHAKES,
         failed: Callable[[str, str, str], None] = lambda _peer, _address, _text: None,
     ) -> None:
-        """`handshake_s`: how long one may take. `failed`: called for each that fails, with
-        host:port, address, and what was wrong."""
+        """`certificate`: None for connections without TLS. `handshake_s`: how long a handshake may
+        take; `handshakes`: as many at a time. `failed`: called for each that fails, with host:port,
+        address, and what was wrong."""
         self._loop = asyncio.get_running_loop()
         self._sock, self._protocol, self._certificate = sock, protocol, certificate
-        self._handshake_s, self._failed = handshake_s, failed
+        self._handshake_s, self._handshakes, self._failed = handshake_s, handshakes, failed
         self._under_way: OrderedDict[asyncio.Task[None], str] = OrderedDict()
         self._by_address: Counter[str] = Counter()
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._free_at = self._loop.time()
         """When the next handshake may begin."""
         self._quiet = LogRateLimiter(self._loop.time)
+        self._pauses = GrowingPauses(self._loop.time)
         self._timer: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._accept)
@@ -75,7 +88,8 @@ class TlsServer:
         """Nothing is left to be waited for; uvicorn asks all of its servers."""
 
     def _look(self) -> None:
-        self._certificate.renew()
+        if self._certificate is not None:
+            self._certificate.renew()
         self._renew = self._loop.call_later(RENEW_S, self._look)
 
     def _accept(self) -> None:
@@ -85,7 +99,11 @@ class TlsServer:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            log.error("cannot accept connections: %s; retrying in %g s", error, PAUSE_S)
+            if (left_out := self._pauses.due(str(error))) is not None:
+                log.error(
+                    "cannot accept connections: %s; they wait, and the next try is in %g s%s",
+                    error, PAUSE_S, f" ({left_out} more since the last line)" if left_out else "",
+                )  # fmt: skip
             self._loop.remove_reader(self._sock.fileno())
             self._timer = self._loop.call_later(PAUSE_S, self._again)
             return
@@ -96,6 +114,13 @@ class TlsServer:
 
     def _begin(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         """Begin a handshake, unless its address has too many."""
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._certificate is None:
+            task = self._add(self._hand_over(connection, None), address_of(peer[0]))
+            # It may be cancelled before it has begun.
+            task.add_done_callback(lambda done: connection.close() if done.cancelled() else None)
+            return
         address, now = address_of(peer[0]), self._loop.time()
         bucket = self._buckets.pop(address, None)
         if bucket is None:
@@ -108,15 +133,17 @@ class TlsServer:
             self._say(peer, address, "too many TLS handshakes at once; closed")
             return
         bucket.take(1, now)
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._shake_hands(connection, peer, address))
+        self._add(self._shake_hands(connection, peer, address, self._certificate), address)
+
+    def _add(self, work: Coroutine[Any, Any, None], address: str) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
         self._under_way[task] = address
         self._by_address[address] += 1
         task.add_done_callback(self._ended)
+        return task
 
     def _room_for(self, address: str) -> bool:
-        if len(self._under_way) < HANDSHAKES:
+        if len(self._under_way) < self._handshakes:
             return True
         heaviest, most = self._by_address.most_common(1)[0]
         if self._by_address[address] >= most:
@@ -125,7 +152,11 @@ class TlsServer:
         return True
 
     async def _shake_hands(
-        self, connection: socket.socket, peer: tuple[str, int], address: str
+        self,
+        connection: socket.socket,
+        peer: tuple[str, int],
+        address: str,
+        certificate: Certificate,
     ) -> None:
         handed_over = False
         try:
@@ -133,13 +164,7 @@ class TlsServer:
                 await client_hello(self._loop, connection)
                 await self._my_turn()
             handed_over = True
-            await self._loop.connect_accepted_socket(
-                self._protocol,
-                connection,
-                ssl=self._certificate.context,
-                ssl_handshake_timeout=self._handshake_s,
-                ssl_shutdown_timeout=2.0,
-            )
+            await self._hand_over(connection, certificate)
         except (OSError, EOFError) as error:  # ssl.SSLError and TimeoutError are OSErrors
             text = f"expected a TLS handshake: {_reason(error)}"
             self._failed(f"{peer[0]}:{peer[1]}", address, text)
@@ -147,6 +172,20 @@ class TlsServer:
         finally:
             if not handed_over:
                 connection.close()
+
+    async def _hand_over(self, connection: socket.socket, certificate: Certificate | None) -> None:
+        """To the event loop, which closes it if that fails. Errors: OSError, EOFError."""
+        if certificate is None:
+            with contextlib.suppress(OSError):  # it has gone already
+                await self._loop.connect_accepted_socket(self._protocol, connection)
+            return
+        await self._loop.connect_accepted_socket(
+            self._protocol,
+            connection,
+            ssl=certificate.context,
+            ssl_handshake_timeout=self._handshake_s,
+            ssl_shutdown_timeout=2.0,
+        )
 
     async def _my_turn(self) -> None:
         """Handshakes begin at an even pace, however many could: games are answered between them."""

@@ -1,0 +1,97 @@
+"""How much memory a game takes: computed from its spec and the settings, before any is taken."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from agent.device_name import device_name
+from agent.pictures import is_picture
+from agent.step import StepBlock
+from config.models import Config
+from protocol.spaces import GameSpec
+
+_VECTORS = 10
+"""Times that the trainer and the weight slot hold all parameters: network, target network, two
+moments of Adam, each actor's gradient, two buffers of the slot, and copies on the way there."""
+
+_DEVICE_VECTORS = 4
+"""Of these, what is on the trainer's device before the first update."""
+
+_OUTPUTS = 8
+"""Times that a batch's outputs are held in an update: as they come, as Q, and their gradients."""
+
+
+def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
+    """What a game takes at most of the machine's memory once its replay is full, in bytes, by the
+    setting that it can be lowered with."""
+    gateways = config.server.gateways
+    parameters, outputs, each_network = _network(spec, config)
+    network = 4 * (parameters * (_VECTORS + 2 * gateways) + each_network * (2 + gateways))
+    batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * _inputs(spec, config))
+    found = {
+        "server.ring_steps": gateways * StepBlock.nbytes(spec, config.server.ring_steps),
+        "learner.hidden": network,
+        "learner.batch_size": batch,
+    }
+    if _devices(config)[1] == "cpu":
+        found["replay.capacity_steps"] = StepBlock.nbytes(spec, config.replay.capacity_steps)
+    return found
+
+
+def device_bytes(spec: GameSpec, config: Config) -> dict[str, dict[str, int]]:
+    """What a game takes at least of each cuda device before its first update, in bytes, by the
+    device's name and the setting that it can be lowered with. The replay is taken whole, at
+    once."""
+    trains, stores = _devices(config)
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    if stores != "cpu":
+        found[stores]["replay.capacity_steps"] = StepBlock.nbytes(
+            spec, config.replay.capacity_steps
+        )
+    if trains != "cpu":
+        parameters, _, each_network = _network(spec, config)
+        found[trains]["learner.hidden"] = 4 * (_DEVICE_VECTORS * parameters + 2 * each_network)
+    return dict(found)
+
+
+def shown(count: int) -> str:
+    """So many bytes, in a unit that suits them."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 10_240:
+            return f"{count:,} {unit}" if unit == "bytes" else f"{count:,.0f} {unit}"
+        count //= 1024
+    return f"{count:,} TiB"
+
+
+def _devices(config: Config) -> tuple[str, str]:
+    """Where the trainer computes, and where the replay is."""
+    stores = config.replay.device
+    if stores == "auto":
+        stores = config.trainer.device
+    return (
+        device_name(config.trainer.device, "trainer.device"),
+        device_name(stores, "replay.device"),
+    )
+
+
+def _inputs(spec: GameSpec, config: Config) -> int:
+    return config.replay.frame_stack * spec.observation_size
+
+
+def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
+    """Of a network at most: parameters; outputs; elements of the matrices that say which choice is
+    of which branch."""
+    learner = config.learner
+    branches = len(spec.discrete)
+    choices = sum(head.n for head in spec.discrete)
+    columns = len(spec.continuous_columns)
+    if learner.continuous == "bins":
+        branches, choices = branches + columns, choices + columns * learner.bins
+    atoms = 1 if learner.value == "scalar" else learner.atoms
+    inputs = _inputs(spec, config)
+    pictures = learner.trunk == "auto" and is_picture(spec.observation)
+    # Behind convolutions there are fewer inputs than pixels, and they have few weights themselves.
+    widths = (min(inputs, 4096) if pictures else inputs, *learner.hidden)
+    trunk = sum((a + 1) * b for a, b in zip(widths, learner.hidden, strict=False))
+    outputs = atoms * (1 + choices) + columns
+    return 2 * trunk + (learner.hidden[-1] + 1) * outputs, outputs, 3 * choices * branches
