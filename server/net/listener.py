@@ -117,7 +117,9 @@ class Listener:
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._certificate is None:
-            self._add(self._hand_over(connection, None), address_of(peer[0]))
+            task = self._add(self._hand_over(connection, None), address_of(peer[0]))
+            # It may be cancelled before it has begun.
+            task.add_done_callback(lambda done: connection.close() if done.cancelled() else None)
             return
         address, now = address_of(peer[0]), self._loop.time()
         bucket = self._buckets.pop(address, None)
@@ -133,11 +135,12 @@ class Listener:
         bucket.take(1, now)
         self._add(self._shake_hands(connection, peer, address, self._certificate), address)
 
-    def _add(self, work: Coroutine[Any, Any, None], address: str) -> None:
+    def _add(self, work: Coroutine[Any, Any, None], address: str) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._under_way[task] = address
         self._by_address[address] += 1
         task.add_done_callback(self._ended)
+        return task
 
     def _room_for(self, address: str) -> bool:
         if len(self._under_way) < self._handshakes:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from server.control.controller import Controller
@@ -355,7 +354,7 @@ class Supervisor:
             return
         if self.run_start.refuse():
             # Before it was ever ready, it is the configuration that it cannot start with.
-            raise ConfigError(self._game.shortage(message, self.config))
+            raise self._game.failed_start(message, self.config)
         if message.final:
             raise self._gives_up(message.text)
 
