@@ -100,6 +100,14 @@ def test_default_config_passes_validation() -> None:
         ("server", {"token": ""}, "at least 1"),
         ("server", {"settings": {"a": {"b": [None]}}}, "a.b is None"),
         ("server", {"settings": {"a": 2**63}}, "64 bits"),
+        ("server", {"settings": {f"a{n}": n for n in range(65)}}, "at most 64 settings, got 65"),
+        ("server", {"settings": {"a": "x" * 1024}}, "'a': expected at most 1024 bytes .*got 1033"),
+        ("server", {"settings": {"a": ["ü" * 510]}}, "at most 1024 bytes"),
+        ("server", {"settings": {"x" * 1024: 1}}, "at most 1024 bytes"),
+        ("server", {"settings": {f"a{n}": "x" * 990 for n in range(17)}}, "at most 16384 bytes"),
+        ("server", {"http_names": ["http://a.example"]}, "pattern"),
+        ("server", {"http_names": ["a.example:80"]}, "pattern"),
+        ("server", {"http_names": ["*"]}, "pattern"),
         ("run", {"dir": ""}, "empty text"),
         ("trainer", {"enabled": 1}, "valid boolean"),
         ("trainer", {"replay_ratio": 0.0}, "greater than 0"),
@@ -151,7 +159,7 @@ def test_start_level_validated_only_with_tempest_port(settings: dict[str, Any]) 
 def test_boundary_values_are_accepted() -> None:
     config = Config.model_validate(
         {
-            "server": {"port": 0},
+            "server": {"port": 0, "settings": {f"a{n}": "x" * 245 for n in range(64)}},
             "replay": {"capacity_steps": 1000, "actor_share": {"dqn": 0.7, "expert": 0.3}},
             "advantage": {"weight_min": 1.0, "weight_max": 1.0},
             "exploration": {"noise": {"start": 2.0, "end": 0.0, "frames": 1}},
