@@ -1,8 +1,8 @@
 """Whether older clients for Tempest read replies of the length that they are sent.
 
 Nothing in the format says it. A client that reads fewer bytes than it gets takes the rest for the
-next reply, and its header repeats commands that it was never sent; what makes no sense to it may end
-it within a few frames. One that waits for more gives up and connects again after each frame.
+next reply, and its header repeats commands that it was never sent; what makes no sense to it may
+end it within a few frames. One that waits for more gives up and connects again after each frame.
 """
 
 from __future__ import annotations
