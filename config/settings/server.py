@@ -20,6 +20,12 @@ from config.settings.base import (
 )
 from protocol.messages import RESERVED
 
+HostName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?$"),
+    Expected("a host's name, without scheme and port"),
+]
+
 _DEEPEST = 16
 """Lists and tables within each other, in `settings`."""
 
@@ -77,6 +83,9 @@ class ServerConfig(Section):
     http_host: Annotated[str, Field(min_length=1), Unsaved()] = "127.0.0.1"
     """Address of the dashboard. Everybody who can reach it sees the run. Never saved: each start
     is told anew."""
+    http_names: Annotated[tuple[HostName, ...], Field(strict=False)] = ()
+    """Names under which HTTP is reached, beside localhost and literal addresses: as Prometheus
+    calls the server, or a proxy. Requests for other names are refused."""
     http_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = 8080
     """Port of dashboard, metrics and health. 0: any free one. none: no HTTP."""
     control_token: Annotated[Annotated[SecretStr, Field(min_length=8)] | None, OrNone] = None

@@ -1,4 +1,4 @@
-"""Who may be connected to a gateway: limits in all and per address, and none who guess tokens.
+"""Who may be connected to a gateway: limits in all and per address.
 
 All that is asked about connections is counted as they come and go: to admit one takes as long among
 thousands as among few.
@@ -57,13 +57,6 @@ class Admission:
         self._open[address] += 1
         self._all_open += 1
         self._silent.setdefault(address, OrderedDict())[newcomer] = None
-        if wait_s := self._addresses.guesses.wait_s(address):
-            raise RemoteError(
-                "too_many_attempts",
-                f"too many wrong tokens from {address}; retry in {wait_s} s, with the server's "
-                "token (server.token)",
-                retry=True,
-            )
         if wait_s := self._addresses.failed.wait_s(address):
             raise RemoteError(
                 "too_many_attempts",

@@ -122,8 +122,7 @@ class Gateway:
 
     def opened(self, connection: GameConnection) -> TokenBucket | None:
         """A connection was accepted. Returns what its frames are to be taken from, where they are
-        limited. Errors: RemoteError if there are too many, after too many wrong tokens, or at the
-        end."""
+        limited. Errors: RemoteError if there are too many, or at the end."""
         self._connections.add(connection)
         bucket = self.addresses.came(connection.address)
         self._admission.came(connection, self.config.server)

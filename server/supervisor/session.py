@@ -89,6 +89,8 @@ def _serve_http(supervisor: Supervisor, any_port: bool) -> HttpServer:
         server.http_port,
         lambda: supervisor.status,
         supervisor.mailbox,
+        # Its own address may be a name, too.
+        names=(server.http_host, *server.http_names),
         control_token=None if token is None else token.get_secret_value(),
         certificate=secured,
         or_any_port=any_port,

@@ -5,7 +5,7 @@ import pytest
 from config.models import ServerConfig
 from protocol.errors import RemoteError
 from server.gateway.admission import ENDING, Admission
-from server.net.rate_limits import FAILED, FAILED_WITHIN_S, GUESSES, AddressLimits
+from server.net.rate_limits import FAILED, FAILED_WITHIN_S, AddressLimits
 
 
 class Peer:
@@ -91,13 +91,11 @@ def test_crowded_counts_who_still_reads_why() -> None:
     assert not door.admission.crowded
 
 
-@pytest.mark.parametrize("what", ["guesses", "failed"])
-def test_address_that_did_too_much_wrong_is_refused_and_no_other(what: str) -> None:
+def test_address_that_failed_too_often_is_refused_and_no_other() -> None:
     door = Door()
-    window = getattr(door.addresses, what)
-    for _ in range(max(GUESSES, FAILED)):
+    for _ in range(FAILED):
         assert door.come("10.0.0.2").code is None
-        window.note("10.0.0.1")
+        door.addresses.failed.note("10.0.0.1")
     refused = door.come("10.0.0.1")
     assert refused.code == "too_many_attempts"
     assert refused.errors[0].retry
