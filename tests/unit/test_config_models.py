@@ -114,6 +114,8 @@ def test_default_config_passes_validation() -> None:
         ("trainer", {"max_lag_updates": 0}, "greater than or equal to 1"),
         ("trainer", {"min_steps": 1_000_001}, "training would never begin"),
         ("replay", {"capacity_steps": 999}, "training would never begin"),
+        ("replay", {"capacity_steps": 2**31}, "less than 2147483648"),
+        ("trainer", {"threads": 1_000_000}, "less than or equal to 1024"),
         ("replay", {"actor_share": {"dqn": 0.6, "expert": 0.5}}, "more than 1"),
         ("replay", {"actor_share": {"human": 0.6}}, "'dqn' or 'expert'"),
         ("expert", {"ratio": {"start": 1.1, "end": 0.0, "frames": 1}}, "less than or equal to 1"),
