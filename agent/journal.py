@@ -18,35 +18,37 @@ in them.
 
 from __future__ import annotations
 
-import math
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
+from agent import npz
 from agent.files import written_whole
+from agent.journal_format import (
+    HEADER_BYTES,
+    SUFFIX,
+    VERSION,
+    Damage,
+    JournalError,
+    Layout,
+    Position,
+    block_header,
+    next_block,
+    read_block_header,
+    segment_header,
+    sound_blocks,
+)
 from agent.priority import SavedPriorities
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 
+__all__ = ["HEADER_BYTES", "VERSION", "Damage", "Journal", "JournalError", "Position", "Stored"]
+
 FOLDER = "replay"
-SUFFIX = ".rows"
 PRIORITIES = "priorities.npz"
-
-VERSION = 1
-"""Of the format. A reader reads its own and all earlier ones."""
-
-HEADER_BYTES = 48
-"""Of a block."""
-
-_ALIGNED = 16
-"""Bytes that everything in a segment is a multiple of: blocks may have a single row, so few."""
 
 SEGMENT_BYTES = 64 * 2**20
 """A segment ends when it is longer, so that a reader can hold one."""
@@ -57,26 +59,6 @@ kept on the disk."""
 
 SMALLEST_SEGMENT = 4096
 """Rows that a segment may hold at least, whatever part that is."""
-
-_SEGMENT = struct.Struct("<8sIII")  # magic, version, length and checksum of the spec
-_SEGMENT_MAGIC = b"USTUDYRP"
-_BLOCK = struct.Struct("<4sIQQQI")  # magic, rows, first, steps, bytes, checksum of the rows
-_BLOCK_MAGIC = b"ROWS"
-_CHECKSUM = struct.Struct("<I")  # of the header before it
-
-
-class JournalError(Exception):
-    """A journal that cannot be used; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a run is."""
-
-    rows: int = 0
-    """Rows appended in the whole run, final rows included: the serial number of the next one."""
-    steps: int = 0
-    """Steps among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,56 +77,6 @@ class Stored:
         return Position(self.at.rows + len(self.rows), self.at.steps + steps)
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Bytes of a segment that cannot be used."""
-
-    path: Path
-    start: int
-    stop: int
-    rows: int | None
-    """Rows that were lost with them; None where that cannot be told."""
-    at_end: bool = False
-    """Whether nothing is behind them: then they may be still being written."""
-
-    def __str__(self) -> str:
-        lost = "an unknown number of" if self.rows is None else f"{self.rows}"
-        return (
-            f"{self.path}: bytes {self.start} to {self.stop} are damaged or incomplete; {lost} "
-            "rows in them are dropped, all others are used"
-        )
-
-
-class _Layout:
-    """Where the columns of a block of rows are in its bytes: the widest numbers first, so that all
-    are aligned without gaps."""
-
-    def __init__(self, spec: GameSpec) -> None:
-        like = StepBlock.empty(spec, 1)
-        columns = [(name, getattr(like, name)) for name in StepBlock.__slots__]
-        columns.sort(key=lambda column: -column[1].itemsize)
-        self._columns = [(name, column.dtype, column.shape[1:]) for name, column in columns]
-        self._row_bytes: int = sum(column.nbytes for _, column in columns)
-
-    def used(self, n: int) -> int:
-        """Bytes of `n` rows without what is behind them."""
-        return n * self._row_bytes
-
-    def nbytes(self, n: int) -> int:
-        """Bytes of `n` rows."""
-        return _aligned(self.used(n))
-
-    def over(self, buffer: bytearray | memoryview, n: int) -> StepBlock:
-        """A block of `n` rows laid over a buffer of at least `nbytes(n)` bytes."""
-        arrays, offset = {}, 0
-        for name, dtype, shape in self._columns:
-            count = n * math.prod(shape)
-            array = np.frombuffer(buffer, dtype, count, offset)
-            arrays[name] = array.reshape(n, *shape)
-            offset += array.nbytes
-        return StepBlock(**arrays)
-
-
 class Journal:
     """Writes. One process at a time; it begins a segment of its own and changes no other. What no
     replay needs any more it removes when rows come."""
@@ -153,7 +85,7 @@ class Journal:
         """Errors: OSError where a file cannot be made."""
         self.folder = folder
         self._spec = spec
-        self._layout = _Layout(spec)
+        self._layout = Layout(spec)
         self._capacity = capacity
         self._segment_rows = max(SMALLEST_SEGMENT, capacity // SEGMENT_PART)
         self.at = at
@@ -178,11 +110,7 @@ class Journal:
         if self._file is None or self._is_full(before.rows):
             self._begin_segment(before.rows)
         payload = self._laid_out(block)
-        head = _BLOCK.pack(
-            _BLOCK_MAGIC, len(block), before.rows, before.steps, len(payload), zlib.crc32(payload)
-        )
-        head += _CHECKSUM.pack(zlib.crc32(head))
-        self._write(head.ljust(HEADER_BYTES, b"\0"), payload)
+        self._write(block_header(len(block), before, payload), payload)
 
     def close(self) -> None:
         """Again has no effect."""
@@ -210,13 +138,11 @@ class Journal:
         self.close()
         number = int(self._segments[-1][0].stem) + 1 if self._segments else 1
         path = self.folder / f"{number:06d}{SUFFIX}"
-        spec = msgspec.json.encode(self._spec)
-        head = _SEGMENT.pack(_SEGMENT_MAGIC, VERSION, len(spec), zlib.crc32(spec)) + spec
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._end = 0
         self._segments.append((path, first))
         try:
-            self._write(head.ljust(_aligned(len(head)), b"\0"))
+            self._write(segment_header(self._spec))
         except OSError:
             # Not even the header: without a trace, so that the number is free.
             self.close()
@@ -254,18 +180,27 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
 
 
+def read_segments(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """All bytes of each segment, the oldest first. Errors: OSError."""
+    for path in segments(folder):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # a trainer that runs had no more need of it
+            continue
+        yield path, data
+
+
 def read(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[Stored]:
     """All blocks that are whole, in the order in which they were written; what is not is added to
     `damages` on the way.
 
     Errors: JournalError for a journal of another game or of a newer version; OSError.
     """
-    for path in segments(folder):
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:  # a trainer that runs had no more need of it
-            continue
-        yield from _read_segment(path, data, spec, damages)
+    layout = Layout(spec)
+    for path, data in read_segments(folder):
+        for rows, first, steps, start in sound_blocks(path, data, spec, layout, damages).tolist():
+            block = layout.over(memoryview(data)[start:], rows)
+            yield Stored(Position(first, steps), block)
 
 
 def write_priorities(folder: Path, saved: SavedPriorities) -> None:
@@ -278,96 +213,15 @@ def read_priorities(folder: Path) -> SavedPriorities | None:
     """What `write_priorities` kept; None where that is not there or damaged: then all rows are
     drawn as if they were new."""
     try:
-        with (folder / PRIORITIES).open("rb") as file, np.load(file, allow_pickle=False) as found:
-            saved = SavedPriorities(*(found[name] for name in SavedPriorities._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        with npz.opened(folder / PRIORITIES) as file:
+            file.check_names(SavedPriorities._fields)
+            saved = SavedPriorities(*(file.read(name) for name in SavedPriorities._fields))
+    except (OSError, KeyError, npz.NpzError):
         return None
     columns = (saved.stream, saved.seq, saved.priority)
     fits = saved.stream.ndim == 1 and all(each.shape == saved.stream.shape for each in columns)
     fits &= [each.dtype for each in columns] == [np.int64, np.uint32, np.float32]
     return saved if fits and saved.largest.ndim == 0 else None
-
-
-def _read_segment(
-    path: Path, data: bytes, spec: GameSpec, damages: list[Damage]
-) -> Iterator[Stored]:
-    layout, view = _Layout(spec), memoryview(data)
-    at = _check_segment(path, data, spec)
-    if at is None:
-        at = _next_block(data, 0)
-        damages.append(Damage(path, 0, at, None, at == len(data)))
-    while at < len(data):
-        header = _block_header(data, at)
-        if header is None:
-            # Where the damage ends is told by the next header that is sound.
-            end = _next_block(data, at + _ALIGNED)
-            damages.append(Damage(path, at, end, None, end == len(data)))
-            at = end
-            continue
-        rows, position, nbytes, checksum = header
-        start, end = at + HEADER_BYTES, at + HEADER_BYTES + nbytes
-        payload = view[start:end]
-        if nbytes == len(payload) == layout.nbytes(rows) and zlib.crc32(payload) == checksum:
-            yield Stored(position, layout.over(payload, rows))
-        else:
-            end = min(end, len(data))
-            damages.append(Damage(path, at, end, rows, end == len(data)))
-        at = end
-
-
-def _check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
-    """Where the blocks begin; None where the header is damaged."""
-    if len(data) < _SEGMENT.size:
-        return None
-    magic, version, length, checksum = _SEGMENT.unpack_from(data)
-    if magic != _SEGMENT_MAGIC:
-        return None
-    if version > VERSION:
-        raise JournalError(
-            f"{path}: expected version {VERSION} or earlier of the replay's files, got {version}; "
-            f"resume with the understudy that wrote it, or move {path.parent} away"
-        )
-    text = data[_SEGMENT.size : _SEGMENT.size + length]
-    if zlib.crc32(text) != checksum:
-        return None
-    begin = _aligned(_SEGMENT.size + length)
-    # One without a row is of nothing: of a game that was never begun, say.
-    if len(data) > begin and not _is_of(spec, text):
-        raise JournalError(
-            f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
-            f"got {text.decode()}; start a new run, or move {path.parent} away"
-        )
-    return begin
-
-
-def _is_of(spec: GameSpec, text: bytes) -> bool:
-    """Whether a spec as JSON is this one. One that cannot be read is of a game with more to it."""
-    try:
-        return msgspec.json.decode(text, type=GameSpec) == spec
-    except msgspec.DecodeError:
-        return False
-
-
-def _block_header(data: bytes, at: int) -> tuple[int, Position, int, int] | None:
-    """Rows, position, bytes and checksum of the block that begins there; None where none does."""
-    if at + HEADER_BYTES > len(data):
-        return None
-    (checksum,) = _CHECKSUM.unpack_from(data, at + _BLOCK.size)
-    if zlib.crc32(data[at : at + _BLOCK.size]) != checksum:
-        return None
-    magic, rows, first, steps, nbytes, of_rows = _BLOCK.unpack_from(data, at)
-    if magic != _BLOCK_MAGIC:
-        return None
-    return rows, Position(first, steps), nbytes, of_rows
-
-
-def _next_block(data: bytes, at: int) -> int:
-    """Where the next sound header is; the end where there is none."""
-    while (at := data.find(_BLOCK_MAGIC, at)) >= 0:
-        if at % _ALIGNED == 0 and _block_header(data, at):
-            return at
-        at += 1
-    return len(data)
 
 
 def _first_rows(folder: Path, now: int) -> list[tuple[Path, int]]:
@@ -377,11 +231,7 @@ def _first_rows(folder: Path, now: int) -> list[tuple[Path, int]]:
     for path in reversed(segments(folder)):
         with path.open("rb") as file:
             data = file.read(1 << 20)
-        header = _block_header(data, _next_block(data, 0))
-        later = header[1].rows if header else later
+        header = read_block_header(data, next_block(data, 0))
+        later = header[1] if header else later
         found.append((path, later))
     return found[::-1]
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // _ALIGNED) * _ALIGNED

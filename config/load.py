@@ -27,6 +27,9 @@ from pydantic import ValidationError
 from config import renamed
 from config.fields import HIDDEN, all_settings, flat, nearest, nested, variable_of
 from config.models import NONE, Config
+from config.passing import ConfigError as ConfigError
+from config.passing import InUse as InUse
+from config.passing import TryAgain
 
 PREFIX = "UNDERSTUDY_"
 EFFECTIVE = "config.toml"
@@ -40,18 +43,6 @@ RUN_DIR = "run.dir"
 
 COMMAND_LINE = "command line"
 """The source of options, as messages call it."""
-
-
-class ConfigError(Exception):
-    """The configuration is wrong. The message names each key, its source, and what to do."""
-
-    exit_code = 2
-
-
-class InUse(ConfigError):
-    """What the configuration names is somebody else's now, and may be free later."""
-
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +161,11 @@ def run_layer(folder: Path) -> Layer:
     """The configuration that a run has in its folder, under today's names. A consent in it is left
     out: an older version saved it, and it was meant for that start."""
     if not folder.is_dir():
-        raise ConfigError(f"cannot resume {folder}: there is no such folder; name that of a run")
+        text = f"cannot resume {folder}: there is no such folder; name that of a run"
+        if folder.absolute().parent.is_dir():
+            raise ConfigError(text)
+        # Nor one that it could be in: what is mounted there may not be there yet.
+        raise TryAgain(f"{text}, or mount what has {folder.absolute().parent}")
     if not (folder / EFFECTIVE).is_file():
         raise ConfigError(
             f"cannot resume {folder}: expected a run's folder, with a {EFFECTIVE} in it; "

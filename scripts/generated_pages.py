@@ -163,8 +163,9 @@ In a checkout, run `.venv/bin/understudy`; `understudy` works too after `source 
 `understudy --help` lists the commands, and each has `--help`. `understudy --version` prints the
 version.
 
-Exit codes: 0 for success; 1 for failure; 2 for wrong options or settings; 75 if a port or a run is
-in use and the command may succeed later; 130 after Ctrl-C in a command that does not handle it.
+Exit codes: 0 for success; 1 for failure; 2 for wrong options or settings; 75 if what is in the way
+may be over soon and the command is worth another try ([which](operating.md#exit-codes)); 130 after
+Ctrl-C in a command that does not handle it.
 
 Scripts install what they need into `.venv` and then run a command: `scripts/demo`,
 `scripts/demo-mame`, `scripts/bench`, `scripts/study`, `scripts/chaos`, `scripts/fuzz` and

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from config.load import ConfigError
 from config.options import parse
+from config.passing import exit_code, is_passing
 
 COMMANDS = {
     "serve": ("server.commands.serve", "run the server until it is stopped"),
@@ -90,8 +91,8 @@ def parser_for(name: str) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code. 2 for wrong arguments or configuration, 75 where something is
-    in use that may be free later, with one message."""
+    """Run a command; its exit code. 2 for wrong arguments or configuration, 75 for what may be over
+    soon (config.passing), with one message."""
     words = list(sys.argv[1:] if argv is None else argv)
     top = argparse.ArgumentParser(
         prog="understudy",
@@ -124,13 +125,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except ConfigError as error:
         print(f"understudy {words[0]}: {error}", file=sys.stderr)
-        return error.exit_code
+        return exit_code(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read the output has enough of it; the interpreter must not flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (OSError, MemoryError) as error:
+        if not is_passing(error):
+            raise
+        print(f"understudy {words[0]}: {error or 'out of memory'}; try again", file=sys.stderr)
+        return exit_code(error)
     return code
 
 

@@ -24,7 +24,7 @@ from lab.load.loop import LoadLoop
 from lab.load.pacing import ClosedLoop, FixedRate, percentiles_ms
 from lab.load.process import LoadProcess
 from protocol.spaces import GameSpec
-from server.gateway.process import allow_open_files
+from server.net.open_files import allow_open_files
 from server.supervisor.supervisor import Supervisor
 
 CLIENTS = 1000

@@ -19,6 +19,7 @@ from config.load import ConfigError, load
 from config.models import Config
 from config.options import add_arguments as add_config
 from config.options import given
+from config.passing import LATER, exit_code
 from server.arguments import positive
 from server.signals import stop_flag
 from server.supervisor.pretraining import pretraining
@@ -55,10 +56,10 @@ def main(args: argparse.Namespace) -> int:
                 progress.update(task, completed=run.made, note=_note(run.last))
     except OSError as error:
         print(f"understudy pretrain: {error}", file=sys.stderr)
-        return 1
+        return exit_code(error)
     if run.failure:
         print(f"understudy pretrain: {run.failure}", file=sys.stderr)
-        return 1
+        return LATER if run.passing else 1
     console.print(f"{run.made:,} updates made; checkpoint {run.saved}", soft_wrap=True)
     console.print(f"continue with `understudy serve --resume {run.folder.path}`", soft_wrap=True)
     return 0

@@ -14,6 +14,7 @@ from agent import checkpoint
 from config.load import ConfigError, load
 from config.options import add_arguments as add_config
 from config.options import given
+from config.passing import exit_code
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
 from server.supervisor.sd_notify import ServiceManager
@@ -97,7 +98,7 @@ def main(args: argparse.Namespace) -> int:
         except (ChildDied, ConfigError) as error:
             # Said here: the reason comes before the end.
             print(f"understudy serve: {error}", file=sys.stderr, flush=True)
-            return error.exit_code if isinstance(error, ConfigError) else 1
+            return exit_code(error) if isinstance(error, ConfigError) else 1
         finally:
             manager.stopping()
     return 0

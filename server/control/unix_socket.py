@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -26,6 +27,9 @@ NAME = "control.sock"
 
 MAX_REQUEST_BYTES = 65_536
 MAX_CONNECTIONS = 8
+
+DEAF_S = 1.0
+"""After an accept that failed."""
 
 ANSWER_S = 30.0
 """How long one who asks waits for the answer: a checkpoint may be on its way to the disk."""
@@ -41,6 +45,7 @@ class ControlSocket:
         self._heard: dict[socket.socket, bytes] = {}
         self._answering: set[socket.socket] = set()
         """Those who wait for an answer."""
+        self._deaf_until = 0.0
         self._listener = socket.socket(socket.AF_UNIX)
         try:
             # Before it has a name, so that nobody else can ever connect.
@@ -57,7 +62,10 @@ class ControlSocket:
     @property
     def waitables(self) -> list[socket.socket]:
         """Readable when there is something to do."""
-        return [self._listener, *(each for each in self._heard if each not in self._answering)]
+        found = [each for each in self._heard if each not in self._answering]
+        if time.monotonic() >= self._deaf_until:
+            found.append(self._listener)
+        return found
 
     def serve(self, ready: socket.socket) -> None:
         """One of `waitables` is readable."""
@@ -65,14 +73,19 @@ class ControlSocket:
             if ready in self._heard:  # not dropped since it was waited for
                 self._hear(ready)
             return
-        with contextlib.suppress(OSError):  # gone again
+        try:
             client, _ = self._listener.accept()
-            client.setblocking(False)
-            if len(self._heard) < MAX_CONNECTIONS:
-                self._heard[client] = b""
-            else:
-                self._answer(client, {"error": "too many programs ask at once; try again"})
-                client.close()
+        except BlockingIOError:  # gone again
+            return
+        except OSError:  # no file descriptor is left: it stays readable, and nothing can be done
+            self._deaf_until = time.monotonic() + DEAF_S
+            return
+        client.setblocking(False)
+        if len(self._heard) < MAX_CONNECTIONS:
+            self._heard[client] = b""
+        else:
+            self._answer(client, {"error": "too many programs ask at once; try again"})
+            client.close()
 
     def close(self) -> None:
         """Hear nobody any more. Again has no effect."""

@@ -1,4 +1,4 @@
-"""Who may be connected to a gateway: limits in all and per address, and none who guess tokens.
+"""Who may be connected to a gateway: limits in all and per address.
 
 All that is asked about connections is counted as they come and go: to admit one takes as long among
 thousands as among few.
@@ -6,6 +6,7 @@ thousands as among few.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict
 from typing import Protocol
 
@@ -29,8 +30,13 @@ class Peer(Protocol):
 class Admission:
     """The connections of a gateway, counted."""
 
-    def __init__(self, addresses: AddressLimits) -> None:
+    def __init__(
+        self, addresses: AddressLimits, files: int = sys.maxsize, ending: int = ENDING
+    ) -> None:
+        """`files`: as many connections may be open, whatever the settings allow; `ending`: as many
+        may still read why they were refused."""
         self._addresses = addresses
+        self._files, self._most_ending = files, ending
         self._open: Counter[str] = Counter()
         """Connections that have not ended, by address."""
         self._all_open = 0
@@ -41,7 +47,7 @@ class Admission:
     @property
     def crowded(self) -> bool:
         """Too many connections are still being told why they were refused."""
-        return len(self._ending) > ENDING
+        return len(self._ending) > self._most_ending
 
     def came(self, newcomer: Peer, server: ServerConfig) -> None:
         """A connection was accepted: count it, and say whether it may stay. Where there are too
@@ -51,13 +57,6 @@ class Admission:
         self._open[address] += 1
         self._all_open += 1
         self._silent.setdefault(address, OrderedDict())[newcomer] = None
-        if wait_s := self._addresses.guesses.wait_s(address):
-            raise RemoteError(
-                "too_many_attempts",
-                f"too many wrong tokens from {address}; retry in {wait_s} s, with the server's "
-                "token (server.token)",
-                retry=True,
-            )
         if wait_s := self._addresses.failed.wait_s(address):
             raise RemoteError(
                 "too_many_attempts",
@@ -76,11 +75,13 @@ class Admission:
                     retry=True,
                 )
         limit = -(-server.max_clients // server.gateways)
+        cure = "raise server.max_clients"
+        if limit > self._files:
+            limit, cure = self._files, "raise ulimit -n for the server, which has few open files"
         if self._all_open > limit and not self._make_room(newcomer):
             raise RemoteError(
                 "too_many_clients",
-                f"too many connections: {limit} are allowed; retry later, or raise "
-                "server.max_clients",
+                f"too many connections: {limit} are allowed; retry later, or {cure}",
                 retry=True,
             )
 

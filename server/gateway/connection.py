@@ -264,14 +264,14 @@ class GameConnection(asyncio.Protocol):
         """Tell the client what is wrong, and end the connection once it can have read it."""
         if self._goodbye_since is not None or self._transport is None:
             return
+        if self.session.sent_wrong_token:
+            error = self._gateway.log.wrong_token(self.address, error)
         if error.code == "protocol_version":
             about = self._gateway.about()
             self.tell(VersionError(error.code, error.message, error.retry, about))
         else:
             self.tell(Error(error.code, error.message, error.retry))
         self._note(error)
-        if self.session.sent_wrong_token:
-            self._gateway.log.wrong_token(self.address)
         self._close()
 
     def _note(self, error: RemoteError) -> None:

@@ -85,9 +85,20 @@ class ConnectionLog:
         self._failures.clear()
         return found
 
-    def wrong_token(self, address: str) -> None:
-        """A client of this address had a token, and not the right one."""
+    def wrong_token(self, address: str, error: RemoteError) -> RemoteError:
+        """A client of this address had a token, and not the right one, for which it is told this
+        error, or to wait: who guesses. Who has the right one is let in at any time, or the wrong
+        ones of others from the same address would keep games out."""
+        wait_s = self._addresses.guesses.wait_s(address)
         self._addresses.guesses.note(address)
+        if not wait_s:
+            return error
+        return RemoteError(
+            "too_many_attempts",
+            f"too many wrong tokens from {address}; retry in {wait_s} s, with the server's "
+            "token (server.token)",
+            retry=True,
+        )
 
     def throttled(self, peer: str, address: str) -> None:
         """The address has sent as many frames as it may, and is not read from for a moment."""

@@ -7,6 +7,7 @@ ring there. When the ring is full it stops reading, and TCP makes the games wait
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from agent.decision import ActingParams, acting_params_at
 from config.models import Config
 from protocol.messages import PROTOCOL_VERSION, Settings
 from protocol.session import ServerSession
-from server.gateway.admission import Admission
+from server.gateway.admission import ENDING, Admission
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
 from server.gateway.evaluation_watch import EvaluationWatch
@@ -51,8 +52,11 @@ class Gateway:
         heartbeat: Heartbeat,
         loop: asyncio.AbstractEventLoop,
         ports: tuple[int, int | None] = (0, None),
+        *,
+        room: tuple[int, int] = (sys.maxsize, ENDING),
     ) -> None:
-        """`ports`: where clients of the protocol connect, and where older ones for Tempest do."""
+        """`ports`: where clients of the protocol connect, and where older ones for Tempest do.
+        `room`: open files for connections, and for those that are being told why they end."""
         self.config = config
         self.elsewhere = f"port {ports[0]} (server.port)"
         self._older = where_older(ports[1])
@@ -74,7 +78,7 @@ class Gateway:
         self._link = SupervisorLink(writer, index, loop, self.stop)
         self._settings = GameSettings(server.settings)
         self._scheduler = TurnScheduler(loop, self._connections, self._note_evaluation, self._crash)
-        self._admission = Admission(self.addresses)
+        self._admission = Admission(self.addresses, *room)
         self.newcomers = Newcomers(self.soon, self.later, self._scheduler.run_now)
         self._handshakes = Handshakes(
             index,
@@ -118,8 +122,7 @@ class Gateway:
 
     def opened(self, connection: GameConnection) -> TokenBucket | None:
         """A connection was accepted. Returns what its frames are to be taken from, where they are
-        limited. Errors: RemoteError if there are too many, after too many wrong tokens, or at the
-        end."""
+        limited. Errors: RemoteError if there are too many, or at the end."""
         self._connections.add(connection)
         bucket = self.addresses.came(connection.address)
         self._admission.came(connection, self.config.server)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 from multiprocessing.connection import Connection as Pipe
@@ -21,14 +20,15 @@ from server.gateway.gateway import Gateway
 from server.gateway.tempest import TempestConnection
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.pipe_writer import PipeWriter
-from server.net.listener import Listener
+from server.net.listener import HANDSHAKES, Listener
+from server.net.open_files import allow_open_files, shares
 from server.net.tls import certificate
 from server.run.logs import log_to_pipe
 
 log = logging.getLogger("gateway")
 
-SPARE_FILES = 600
-"""Open files beside its connections: handshakes under way, and its own."""
+OWN_FILES = 88
+"""Open files beside its connections."""
 
 
 def main(
@@ -50,10 +50,16 @@ def main(
     log.info("process %d", os.getpid())
     torch.set_num_threads(1)
     wanted = open_files_wanted(config)
-    if (most := allow_open_files(wanted)) < wanted:
-        log.warning("only %d files may be open, %d may be needed; raise ulimit -n", most, wanted)
+    most = allow_open_files(wanted)
+    room = shares(most - OWN_FILES, *_connections_wanted(config))
+    if most < wanted:
+        log.warning(
+            "only %d files may be open, %d may be needed, so there is room for %d connections; "
+            "raise ulimit -n (LimitNOFILE of a service)",
+            most, wanted, room[0],
+        )  # fmt: skip
     try:
-        uvloop.run(_serve(config, index, launch, writer, heartbeat, sock, tempest))
+        uvloop.run(_serve(config, index, launch, writer, heartbeat, sock, tempest, room))
     except Exception as error:
         log.exception("the gateway ends after an error")
         raise SystemExit(1) from error
@@ -69,42 +75,44 @@ async def _serve(
     heartbeat: Heartbeat,
     sock: socket.socket,
     tempest: socket.socket | None,
+    room: tuple[int, ...],
 ) -> None:
+    """`room`: as `_connections_wanted`, as far as there are files for them."""
+    connections, ending, handshakes = room
     loop = asyncio.get_running_loop()
     ports = port_of(sock), None if tempest is None else port_of(tempest)
-    gateway = Gateway(config, index, launch, writer, heartbeat, loop, ports)
+    gateway = Gateway(
+        config, index, launch, writer, heartbeat, loop, ports, room=(connections, ending)
+    )
     loop.set_exception_handler(gateway.failed)
     gateway.listen()
 
     def accepted() -> GameConnection:
         return GameConnection(gateway, gateway.new_session())
 
-    servers: list[asyncio.AbstractServer | Listener] = []
-    secured = certificate(config.server)
-    if secured is None:
-        servers.append(await loop.create_server(accepted, sock=sock))
-    else:
-        servers.append(
-            Listener(
-                sock,
-                accepted,
-                secured,
-                handshake_s=config.server.handshake_timeout_s,
-                failed=lambda peer, address, text: gateway.log.count(
-                    peer, address, RemoteError("tls_failed", text)
-                ),
-            )
+    handshake_s = config.server.handshake_timeout_s
+    listeners = [
+        Listener(
+            sock,
+            accepted,
+            certificate(config.server),
+            handshake_s=handshake_s,
+            handshakes=handshakes,
+            failed=lambda peer, address, text: gateway.log.count(
+                peer, address, RemoteError("tls_failed", text)
+            ),
         )
+    ]
     if tempest is not None:
-        older = await loop.create_server(lambda: TempestConnection(gateway), sock=tempest)
-        servers.append(older)
+        older = Listener(tempest, lambda: TempestConnection(gateway), None, handshake_s=handshake_s)
+        listeners.append(older)
     gateway.sweep()
     gateway.report()
     try:
         await gateway.stopped
     finally:
-        for server in servers:
-            server.close()
+        for each in listeners:
+            each.close()
     gateway.send_report()
     gateway.close()
 
@@ -117,15 +125,11 @@ def port_of(sock: socket.socket) -> int:
 
 def open_files_wanted(config: Config) -> int:
     """File descriptors that a gateway may come to need: a connection each, and what else it has."""
-    return -(-config.server.max_clients // config.server.gateways) + ENDING + SPARE_FILES
+    return OWN_FILES + sum(_connections_wanted(config))
 
 
-def allow_open_files(wanted: int) -> int:
-    """Raise what this process may have open to `wanted`, as far as it may raise it; how many of
-    those it may have now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
+def _connections_wanted(config: Config) -> tuple[int, int, int]:
+    """Connections that play, that are told why they may not, and that shake hands."""
+    server = config.server
+    handshakes = 0 if server.tls_cert is None else HANDSHAKES
+    return -(-server.max_clients // server.gateways), ENDING, handshakes

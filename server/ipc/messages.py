@@ -385,6 +385,8 @@ class ProcessFailed:
     """Another one in its place would fail alike: the run is to end."""
     cause: str = ""
     """`memory`: there is not enough; `system`: the disk, say. Empty for anything else."""
+    passing: bool = False
+    """It may be over soon (config.passing)."""
 
 
 @dataclass(frozen=True)

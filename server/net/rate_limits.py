@@ -14,8 +14,8 @@ from functools import lru_cache
 
 FAILURES, GUESSES = 10, 20
 WITHIN_S = 60.0
-"""So many wrong control tokens, or tokens of games, from an address within this time, and it is
-heard no more until the oldest is that old. Who says no token guesses nothing."""
+"""So many wrong control tokens, or tokens of games, from an address within this time, and further
+wrong ones are told to wait until the oldest is that old. Who says no token guesses nothing."""
 
 ADDRESSES = 1024
 """Addresses that are remembered; beyond that the one that did something the longest ago is not."""

@@ -7,6 +7,7 @@ import socket
 
 from config.load import ConfigError, InUse
 from config.models import Config
+from config.passing import TryAgain, is_passing
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -53,9 +54,28 @@ def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.s
             sock.listen(BACKLOG)
             sockets.append(sock)
     except OSError as error:
-        kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
-        raise kind(
-            f"{group}.port: cannot listen on {host}:{port}: {error.strerror}; stop what uses it, "
-            "or choose another port"
-        ) from None
+        raise cannot_listen(f"{group}.port", f"{group}.host", host, port, error) from None
     return sockets
+
+
+def cannot_listen(
+    setting: str,
+    of_host: str,
+    host: str,
+    port: int,
+    error: OSError,
+    taken: str = "stop what uses it, or choose another port",
+) -> ConfigError:
+    """The error for an address that nothing can listen on. `setting`, `of_host`: the keys of port
+    and host. `taken`: what to do where another program has the port."""
+    text = f"{setting}: cannot listen on {host}:{port}: {error.strerror}"
+    if error.errno == errno.EADDRINUSE:
+        return InUse(f"{text}; {taken}")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return TryAgain(f"{text}; bring up the interface that has the address, or set {of_host}")
+    if isinstance(error, socket.gaierror):
+        found = f"{text}; correct the name in {of_host}, or wait for the name server"
+        return (TryAgain if is_passing(error) else ConfigError)(found)
+    return (TryAgain if is_passing(error) else ConfigError)(
+        f"{text}; choose a port and an address that this user may have"
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from config.load import ConfigError
 from config.models import Config
+from config.passing import TryAgain
 from protocol.spaces import GameSpec
 from server.ipc.messages import ProcessFailed, Refused
 from server.monitor.status_publisher import StatusPublisher
@@ -153,11 +154,12 @@ class GameChoice:
         self._refuse(spec, text, later=later)
         return True
 
-    def shortage(self, message: ProcessFailed, config: Config) -> str:
-        """What the trainer says of the run's game, with what the operator can do."""
-        if self._spec is None or message.cause != "memory":
-            return message.text
-        return memory_budget.shortage(self._spec, config, message.text)
+    def failed_start(self, message: ProcessFailed, config: Config) -> ConfigError:
+        """The error for a start that the trainer cannot make, with what the operator can do."""
+        text = message.text
+        if self._spec is not None and message.cause == "memory":
+            text = memory_budget.shortage(self._spec, config, text)
+        return TryAgain(text) if message.passing else ConfigError(text)
 
     def keep(self) -> None:
         """Write down which game this is, if that is still to be done: what cannot be written is

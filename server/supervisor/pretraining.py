@@ -11,6 +11,7 @@ from typing import Any
 from agent import demonstrations
 from config.load import ConfigError
 from config.models import Config
+from config.passing import is_passing
 from protocol.spaces import GameSpec
 from server.ipc.messages import (
     CheckpointSaved,
@@ -77,6 +78,8 @@ class Pretraining:
         """The newest metrics that were numbers."""
         self.saved = ""
         """The newest checkpoint."""
+        self.passing = False
+        """What made it fail may be over soon."""
         self._failure = ""
         self._config = config
         self._spec = spec
@@ -151,14 +154,14 @@ class Pretraining:
                 if message.error:
                     self._failure = f"cannot write {message.path}: {message.error}"
             case ProcessFailed():
-                self._failure = message.text
+                self._failure, self.passing = message.text, message.passing
 
     def _accept(self) -> None:
         """All is loaded, and fits: the run's folder may change."""
         try:
             self.folder.accept(self._config)
         except ConfigError as error:
-            self._failure = str(error)
+            self._failure, self.passing = str(error), is_passing(error)
             self.request_stop()
         else:
             self._processes.begin()

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from rich.console import Console
 
 from config.models import Config
+from server.net.listener import HANDSHAKES
+from server.net.open_files import allow_open_files, shares
 from server.net.tls import certificate
 from server.run.directory import RunDirectory
 from server.run.logs import logged
@@ -16,9 +18,14 @@ from server.run.summary import write_summary
 from server.supervisor.exposure import is_loopback
 from server.supervisor.supervisor import Supervisor
 from server.trainer.task import Task
+from server.web.connections import OPEN, REQUESTS, Room
 from server.web.server import HttpServer
 
 log = logging.getLogger("supervisor")
+
+OWN_FILES, FILES_PER_CHILD = 56, 12
+"""Open files of the supervisor, and for each process that it starts: half of them are in use, and
+the others are there when one is started again."""
 
 
 @contextmanager
@@ -76,12 +83,32 @@ def _serve_http(supervisor: Supervisor, any_port: bool) -> HttpServer:
         log.warning(
             "the dashboard on %s shows the run to everyone who reaches it", server.http_host
         )
+    secured = certificate(server)
     return HttpServer(
         server.http_host,
         server.http_port,
         lambda: supervisor.status,
         supervisor.mailbox,
+        # Its own address may be a name, too.
+        names=(server.http_host, *server.http_names),
         control_token=None if token is None else token.get_secret_value(),
-        certificate=certificate(server),
+        certificate=secured,
         or_any_port=any_port,
+        room=_room(server.gateways, tls=secured is not None),
     )
+
+
+def _room(gateways: int, *, tls: bool) -> Room:
+    """What of this process's open files HTTP may have: not those that it takes to start and restart
+    processes and to write files."""
+    own = OWN_FILES + FILES_PER_CHILD * (gateways + 1)
+    wanted = OPEN, REQUESTS, HANDSHAKES if tls else 0
+    most = allow_open_files(own + sum(wanted))
+    room = Room(*shares(most - own, *wanted))
+    if most < own + sum(wanted):
+        log.warning(
+            "only %d files may be open, so there is room for %d HTTP connections; raise ulimit -n "
+            "(LimitNOFILE of a service)",
+            most, room.connections,
+        )  # fmt: skip
+    return room

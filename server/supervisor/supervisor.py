@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from config.load import ConfigError
 from config.models import Config
 from config.secrets import with_secrets
 from server.control.controller import Controller
@@ -105,8 +104,8 @@ class Supervisor:
         writes = self._writes = Writes(log, "serving and training continue")
         self.events = EventLog(folder.events, writes)
         """What happens to the processes, for programs."""
-        evaluated = folder.evaluated()
-        status = self.publisher = StatusPublisher(config, folder, evaluated)
+        found = Evaluations(folder.evaluated())
+        status = self.publisher = StatusPublisher(config, folder, found.newest)
         self.controller = Controller(self)
         """What can be done to the run while it runs, for whoever is in this thread."""
         self._endpoints = ControlEndpoints(self.controller, folder.path)
@@ -116,7 +115,6 @@ class Supervisor:
             processes.trainer, self.poll, self.controller.saved, folder.log
         )
         """What can be asked of the trainer."""
-        found = Evaluations(evaluated)
         self._collector = collector = MetricsCollector(found)
         self._clients = clients = Clients()
         self._evaluations = EvaluationRecorder(
@@ -355,7 +353,7 @@ class Supervisor:
             return
         if self.run_start.refuse():
             # Before it was ever ready, it is the configuration that it cannot start with.
-            raise ConfigError(self._game.shortage(message, self.config))
+            raise self._game.failed_start(message, self.config)
         if message.final:
             raise self._gives_up(message.text)
 
@@ -388,7 +386,7 @@ class Supervisor:
         checkpoint is written, the trainer."""
         deadline = time.monotonic() + STOP_S
         self.end_games()
-        self._evaluations.close()
+        self._evaluations.end()
         self._processes.trainer.send(Stop())
         self._processes.end(self._processes.trainer, deadline, self._take_in)
         self._publish_row()

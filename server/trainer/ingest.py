@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from agent.finding import Finding
-from agent.journal import Stored
 from agent.learner import Learner
 from agent.recorder import Recorder
 from agent.recording import RecordingError
 from agent.replay import Replay
-from agent.step import STEP
+from agent.step import STEP, StepBlock
 from agent.training_step import take_in
 from protocol.actor import ACTORS, NAMES, TAG_COUNT
 from server.ipc.step_ring import StepRing
@@ -85,7 +84,7 @@ class Ingest:
         """Frames that had been answered when the rings were emptied last: what they completed is
         stored."""
 
-    def take_over(self, last: Stored | None) -> None:
+    def take_over(self, last: StepBlock | None) -> None:
         """Go on in place of a trainer that died. `last`: the newest block that it kept; where it
         had not given that back to its ring, it is given back now."""
         for ring in self._rings:

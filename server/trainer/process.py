@@ -20,6 +20,7 @@ from agent.journal import JournalError
 from agent.recording import RecordingError
 from agent.rollback import NumbersWentBad
 from config.models import Config
+from config.passing import is_passing
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import (
     TRAINER,
@@ -84,7 +85,8 @@ def main(
             final, cause = isinstance(error, NumbersWentBad), _cause(error)
             text = _short(error) if cause == "memory" else str(error)
             with contextlib.suppress(OSError):
-                pipe.send(ProcessFailed(f"trainer: {text}", final, cause))
+                told = ProcessFailed(f"trainer: {text}", final, cause, is_passing(error))
+                pipe.send(told)
         raise SystemExit(1) from error
 
 

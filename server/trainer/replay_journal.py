@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from agent import journal
 from agent.finding import Finding
-from agent.journal import Damage, Journal, Position, Stored
+from agent.journal import Damage, Journal, Position
+from agent.journal_joined import read_joined
 from agent.learner import Learner
 from agent.priority import SavedPriorities
 from agent.replay import Replay
@@ -27,12 +28,6 @@ from protocol.spaces import GameSpec
 from server.ipc.step_ring import StepRing
 
 log = logging.getLogger("trainer")
-
-TOGETHER = 4096
-"""Rows of small blocks that are put into the replay at a time."""
-
-PROGRESS_S = 5.0
-"""How often it is said how far the replay is read."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +38,32 @@ class TakenIn:
     """Where the run was behind the last block."""
     steps: int = 0
     """Steps that are in the replay now."""
-    last: Stored | None = None
-    """The last block."""
+    last: StepBlock | None = None
+    """The block that was written last."""
 
 
-def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> TakenIn:
+def take_in(
+    folder: Path,
+    replay: Replay,
+    learner: Learner,
+    known: float,
+    progress: Callable[[int], None] = lambda _: None,
+) -> TakenIn:
     """Put what a journal holds into the replay. The learner knows the first `known` rows of the
     run, and sees the observations of the others: its statistics are of all rows.
 
-    Damage is logged. Errors: journal.JournalError, OSError.
+    `progress`: called again and again, with how many rows have been read. Damage is logged. Errors:
+    journal.JournalError, OSError.
     """
     damages: list[Damage] = []
-    last, before, begin = None, len(replay), time.monotonic()
-    next_line = begin + PROGRESS_S
-    for blocks in _together(journal.read(folder, replay.spec, damages), known):
-        rows = StepBlock.joined([each.rows for each in blocks])
-        replay.append(rows)
-        last = blocks[-1]
-        if last.at.rows >= known:
-            learner.observe(rows.obs)
-        if time.monotonic() >= next_line:
-            next_line = time.monotonic() + PROGRESS_S
-            log.info("reading the replay: at step %d of the run", last.end.steps)
+    last, before, rows, begin = None, len(replay), 0, time.monotonic()
+    for last in read_joined(folder, replay.spec, damages):
+        replay.append(last.rows)
+        new = len(last.rows) if known <= last.at.rows else max(0, last.end.rows - known)
+        if new:
+            learner.observe(last.rows.obs[len(last.rows) - int(new) :])
+        rows += len(last.rows)
+        progress(rows)
     for damage in damages:
         log.warning("%s", damage)
     if last is None:
@@ -76,34 +75,19 @@ def take_in(folder: Path, replay: Replay, learner: Learner, known: float) -> Tak
         "the replay has %d steps, read in %.2f s; the run was at step %d",
         steps, time.monotonic() - begin, last.end.steps,
     )  # fmt: skip
-    return TakenIn(last.end, steps, last)
+    return TakenIn(last.end, steps, last.rows.rows(len(last.rows) - last.newest, len(last.rows)))
 
 
-def _together(found: Iterator[Stored], known: float) -> Iterator[list[Stored]]:
-    """Blocks that are put into the replay as one: neighbors, all of them known or none."""
-    part: list[Stored] = []
-    rows = 0
-    for block in found:
-        apart = part and (part[-1].at.rows >= known) != (block.at.rows >= known)
-        if part and (apart or rows + len(block.rows) > TOGETHER):
-            yield part
-            part, rows = [], 0
-        part.append(block)
-        rows += len(block.rows)
-    if part:
-        yield part
-
-
-def already_kept(ring: StepRing, last: Stored | None) -> int:
+def already_kept(ring: StepRing, last: StepBlock | None) -> int:
     """How many of the rows that wait in the ring are the journal's last block: all of it, or none.
 
     A row is known by its stream and its number in that, which no other row of a run has.
     """
-    if last is None or (waiting := ring.read(len(last.rows))) is None:
+    if last is None or (waiting := ring.read(len(last))) is None:
         return 0
-    same = len(waiting) == len(last.rows)
-    same = same and np.array_equal(waiting.stream, last.rows.stream)
-    same = same and np.array_equal(waiting.seq, last.rows.seq)
+    same = len(waiting) == len(last)
+    same = same and np.array_equal(waiting.stream, last.stream)
+    same = same and np.array_equal(waiting.seq, last.seq)
     return len(waiting) if same else 0
 
 

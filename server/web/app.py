@@ -18,9 +18,8 @@ control goes to its mailbox and waits for the answer.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from server.monitor.status import Status
 from server.net.rate_limits import address_of
 from server.web.auth import TokenAuth
 from server.web.connections import HttpConnections
+from server.web.names import KnownNamesOnly
 from server.web.responses import closing_error, error_response, json_response, shown, whole_number
 from server.web.runs_beside import RunsBeside
 
@@ -97,12 +97,10 @@ def make_app(
     mailbox: Mailbox,
     auth: TokenAuth,
     connections: HttpConnections,
-    *,
-    only_local_names: bool,
+    names: Iterable[str] = (),
 ) -> ASGIApp:
-    """The application for one server. `status`: gets its newest snapshot. `only_local_names`: it
-    listens on loopback, and answers only requests for localhost: with another name that resolves to
-    this machine, a page could read it through its visitor's browser (DNS rebinding)."""
+    """The application for one server. `status`: gets its newest snapshot. `names`: those that it
+    answers to beside localhost and literal addresses (server.web.names)."""
 
     async def state(_: Request) -> Response:
         return json_response(status().state() | {"controls": auth.enabled})
@@ -183,8 +181,7 @@ def make_app(
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
     starlette = Starlette(routes=routes, exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # to what the client says is our name
-    app = connections.limited(starlette)
-    return DefaultHeaders(LoopbackHostOnly(app) if only_local_names else app)
+    return DefaultHeaders(KnownNamesOnly(connections.limited(starlette), names))
 
 
 async def _page(_: Request) -> Response:
@@ -220,38 +217,6 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 async def _failed(_: Request, __: Exception) -> Response:
     return error_response(500, "internal error; see the server's log")
-
-
-class LoopbackHostOnly:
-    """Refuses requests whose Host header is not a loopback name."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
-        if scope["type"] == "http" and not (
-            len(hosts) == 1 and is_local(hosts[0].decode("latin-1"))
-        ):
-            response = error_response(
-                421,
-                "expected the header Host to be localhost; for other names set server.http_host, "
-                "or have the proxy in front send Host: localhost",
-            )
-            await response(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def is_local(host: str) -> bool:
-    """Whether a Host header names loopback (localhost, 127.0.0.1, …), with or without a port."""
-    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    if name.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class DefaultHeaders:

@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -21,6 +22,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from server.net.listener import HANDSHAKES
 from server.net.rate_limits import LogRateLimiter, address_of
 from server.web.responses import closing_error, json_response
 
@@ -53,6 +55,20 @@ _TOO_LONG = {
 }
 
 
+@dataclass(frozen=True)
+class Room:
+    """What there are open files for."""
+
+    connections: int = OPEN
+    requests: int = REQUESTS
+    """That are answered at a time: a page is a file too."""
+    handshakes: int = HANDSHAKES
+
+
+ENOUGH = Room()
+"""Where open files are no limit."""
+
+
 class _Does(IntEnum):
     """What a connection does; those with the lowest number make room first."""
 
@@ -67,11 +83,10 @@ class _Does(IntEnum):
 class HttpConnections:
     """All connections of one HTTP server. For one thread."""
 
-    def __init__(self, most: int = OPEN) -> None:
-        """`most`: as many may be open."""
+    def __init__(self, room: Room) -> None:
         self.quiet = LogRateLimiter(time.monotonic)
         """Of the lines about those who connect."""
-        self._most = most
+        self._room = room
         self._open: dict[HttpConnection, None] = {}
         """The oldest first."""
         self._by_address: Counter[str] = Counter()
@@ -84,7 +99,7 @@ class HttpConnections:
         if self._by_address[one.address] > OPEN_PER_ADDRESS:
             same = [each for each in self._open if each.address == one.address]
             self._make_room(same, one)
-        elif len(self._open) > self._most:
+        elif len(self._open) > self._room.connections:
             self._make_room(list(self._open), one)
 
     def gone(self, one: HttpConnection) -> None:
@@ -105,8 +120,8 @@ class HttpConnections:
             if scope["path"] in PROBES:
                 await app(scope, receive, send)
                 return
-            if self._under_way >= REQUESTS and not self._drop_reader():
-                text = f"{REQUESTS} requests are being answered; ask again in a second"
+            if self._under_way >= self._room.requests and not self._drop_reader():
+                text = f"{self._room.requests} requests are being answered; ask again in a second"
                 response = json_response({"error": text}, 503, {"retry-after": "1"})
                 await response(scope, receive, send)
                 return

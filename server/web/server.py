@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import uvicorn
 
-from config.load import ConfigError, InUse, Loaded
+from config.load import Loaded
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.net.listener import Listener
+from server.net.sockets import cannot_listen
 from server.net.tls import Certificate
-from server.web.app import is_local, make_app
+from server.web.app import make_app
 from server.web.auth import TokenAuth
-from server.web.connections import HEADER_BYTES, OPEN, HttpConnection, HttpConnections
+from server.web.connections import ENOUGH, HEADER_BYTES, HttpConnection, HttpConnections, Room
 
 log = logging.getLogger("http")
 
@@ -43,16 +43,22 @@ class UvicornServer(uvicorn.Server):
         config: uvicorn.Config,
         connections: HttpConnections,
         certificate: Certificate | None,
+        handshakes: int,
     ) -> None:
         super().__init__(config)
         self._connections = connections
         self._certificate = certificate
+        self._handshakes = handshakes
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
         for sock in sockets or []:
             listener: Any = Listener(
-                sock, self._protocol, self._certificate, handshake_s=HANDSHAKE_S
+                sock,
+                self._protocol,
+                self._certificate,
+                handshake_s=HANDSHAKE_S,
+                handshakes=self._handshakes,
             )
             self.servers.append(listener)
 
@@ -72,26 +78,22 @@ class HttpServer:
         status: Callable[[], Status],
         mailbox: Mailbox,
         *,
+        names: Iterable[str] = (),
         control_token: str | None = None,
         certificate: Certificate | None = None,
         or_any_port: bool = False,
-        most_open: int = OPEN,
+        room: Room = ENOUGH,
     ) -> None:
-        """`status`: gets the newest snapshot. `control_token`: None disables the controls.
-        `certificate`: serve HTTPS only. `or_any_port`: if the port is in use, take another one.
-        `most_open`: connections at a time. Errors: ConfigError if it cannot listen."""
+        """`status`: gets the newest snapshot. `names`: those that it answers to beside localhost
+        and literal addresses. `control_token`: None disables the controls. `certificate`: serve
+        HTTPS only. `or_any_port`: if the port is in use, take another one. `room`: for how many
+        there are open files. Errors: ConfigError if it cannot listen."""
         self._socket = _listen(host, port, or_any_port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
-        connections = HttpConnections(most_open)
+        connections = HttpConnections(room)
         config = uvicorn.Config(
-            make_app(
-                status,
-                mailbox,
-                TokenAuth(control_token),
-                connections,
-                only_local_names=is_local(_name_of(self._socket)),
-            ),
+            make_app(status, mailbox, TokenAuth(control_token), connections, names),
             loop="asyncio",
             http=HttpConnection,
             ws="none",
@@ -104,7 +106,7 @@ class HttpServer:
             timeout_graceful_shutdown=1,
             proxy_headers=False,
         )
-        self._server = UvicornServer(config, connections, certificate)
+        self._server = UvicornServer(config, connections, certificate, room.handshakes)
         self._scheme = "https" if certificate else "http"
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
@@ -135,27 +137,22 @@ class HttpServer:
 
 
 def _listen(host: str, port: int, or_any_port: bool) -> socket.socket:
+    taken = "stop the program that uses it, choose another port, or set it to none to disable HTTP"
     try:
-        return _bound(host, port)
-    except OSError as error:
-        if or_any_port:
+        try:
+            return _bound(host, port)
+        except OSError as error:
+            if not or_any_port:
+                raise
             sock = _bound(host, 0)
             log.warning(
                 "the dashboard is on port %d, because %s:%d is not available: %s",
                 sock.getsockname()[1], host, port, error.strerror,
             )  # fmt: skip
             return sock
-        kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
-        raise kind(
-            f"server.http_port: cannot listen on {host}:{port}: {error.strerror}; stop the program "
-            "that uses it, choose another port, or set it to none to disable HTTP"
-        ) from None
-
-
-def _name_of(sock: socket.socket) -> str:
-    """The address that it listens on, as a Host header has it."""
-    host: str = sock.getsockname()[0]
-    return f"[{host}]" if ":" in host else host
+    except OSError as error:
+        keys = ("server.http_port", "server.http_host")
+        raise cannot_listen(*keys, host, port, error, taken) from None
 
 
 def _bound(host: str, port: int) -> socket.socket:

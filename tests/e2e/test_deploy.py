@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from starlette.applications import Starlette
 
+from config.load import load
 from protocol.errors import CODES
+from server.web.names import KnownNamesOnly
 from tests.support.exposed import exposed
 from tests.support.needs import needs
 
@@ -142,6 +145,28 @@ def test_dashboard_actors_differ_by_more_than_color() -> None:
         if any("actor" in target["legendFormat"] for target in panel["targets"]):
             overrides = json.dumps(panel["fieldConfig"]["overrides"])
             assert "custom.lineStyle" in overrides, panel["title"]
+
+
+def test_server_of_the_compose_file_answers_to_the_names_that_prometheus_asks() -> None:
+    scrapes = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    (job,) = (one for one in scrapes["scrape_configs"] if one["job_name"] == "understudy")
+    targets = [target for each in job["static_configs"] for target in each["targets"]]
+    services = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    for name in ("server", "server-cpu"):
+        environ = services[name]["environment"]
+        http = load(environ={key: str(value) for key, value in environ.items()}).config.server
+        answered = KnownNamesOnly(Starlette(), http.http_names)
+        assert targets
+        assert all(answered.answers_to(target) for target in targets)
+        assert not answered.answers_to("evil.example")
+
+
+def test_grafana_answers_to_one_name() -> None:
+    services = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    environ = services["grafana"]["environment"]
+    assert (environ["GF_SERVER_ENFORCE_DOMAIN"], environ["GF_SERVER_DOMAIN"]) == (
+        "true", "localhost",
+    )  # fmt: skip
 
 
 # The service.

@@ -475,6 +475,8 @@ def test_compose_servers_use_the_images_command(name: str, tmp_path: Path) -> No
     variables = composing.environment(service)
     # Secrets that the check can read.
     for variable, place in variables.items():
+        if not variable.endswith("_FILE"):
+            continue
         file = tmp_path / Path(place).name
         file.write_text(f"the word of {file.name}\n")
         variables[variable] = str(file)

@@ -207,9 +207,11 @@ def test_wrong_tokens_delay_their_address_and_no_game_in_play(tmp_path: Path) ->
                 assert (code, retry) == ("bad_token", False)
                 assert "guess" not in text
             for address in ("127.0.0.1", "127.0.0.9", "127.7.7.7"):
-                code, text, retry = refused(server.port, address, token=TOKEN)
+                code, text, retry = refused(server.port, address, token="one guess more")
                 assert (code, retry) == ("too_many_attempts", True)
                 assert "loopback; retry in" in text
+                with client_from(server.port, address) as right:
+                    right.welcome(token=TOKEN)  # nobody can lock the games out
         game.stop()
     log = server.log()
     assert TOKEN not in log

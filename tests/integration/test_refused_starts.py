@@ -340,7 +340,7 @@ def test_resume_on_a_disk_that_fills_leaves_the_folder_byte_for_byte(
     code, error = said_by(capsys, "serve", run, ("--best",) * best)
     assert differences(before, photograph(run)) == []
     assert "No space left on device" in error
-    assert code == 2
+    assert code == 75, "there may be room again soon"
 
 
 def resumed(run: Path, values: dict[str, Any] | None = None) -> Config:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -911,6 +912,7 @@ def test_other_trainer_of_the_run_is_awaited_and_named(
         failed = entry.pipe.recv()
         assert isinstance(failed, ProcessFailed)
         assert "another trainer still writes to" in failed.text
+        assert failed.passing, "it ends by itself"
         assert f"end the process that has {tmp_path / 'trainer-lock'} open" in failed.text
 
         monkeypatch.setattr(trainer_process, "ALONE_S", 60.0)
@@ -927,6 +929,32 @@ def test_other_trainer_of_the_run_is_awaited_and_named(
         os.close(other)
 
 
+@pytest.mark.promise("passing-trouble")
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (MemoryError("no room"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (CheckpointError("damaged"), False),
+    ],
+    ids=["full", "memory", "forbidden", "damaged"],
+)
+def test_failure_says_whether_it_may_be_over_soon(
+    error: Exception, passing: bool, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(trainer_process, "Trainer", fails)
+    entry = entries()
+    entry.pipe.send(GameDecided(SPEC, ()))
+    assert entry.pipe.poll(10.0)
+    failed = entry.pipe.recv()
+    assert (str(error) in failed.text, failed.passing) == (True, passing)
+    entry.thread.join(10.0)
+
+
 def test_fatal_error_is_sent_to_the_supervisor(entries: Callable[..., Entry]) -> None:
     entry = entries()
     entry.pipe.send(GameDecided(SPEC, ("no-such-memory",)))
@@ -934,6 +962,7 @@ def test_fatal_error_is_sent_to_the_supervisor(entries: Callable[..., Entry]) ->
     failed = entry.pipe.recv()
     assert isinstance(failed, ProcessFailed)
     assert "no-such-memory" in failed.text
+    assert not failed.passing
     entry.thread.join(10.0)
     assert entry.code == 1
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import select
 import socket
@@ -134,6 +135,24 @@ def test_too_many_connections_are_refused_with_a_message(ear: Ear) -> None:
     deadline = time.monotonic() + 10.0
     while ask(ear.folder, 1) != {"n": 1}:  # it has yet to see that they are gone
         assert time.monotonic() < deadline
+
+
+@pytest.mark.promise("few-open-files")
+def test_accept_without_descriptors_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = ControlSocket(tmp_path, lambda _: {})
+    (listener,) = one.waitables
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "accept", fail)
+        patched.setattr(unix_socket, "DEAF_S", 0.2)
+        one.serve(listener)
+    assert one.waitables == [], "else the loop would come round as fast as it can"
+    time.sleep(0.25)
+    assert one.waitables == [listener]
+    one.close()
 
 
 def test_folder_path_may_be_longer_than_a_socket_address(tmp_path: Path) -> None:

@@ -39,9 +39,11 @@ ADVICE = [1, [0.5, 0.5]]
 class Serve:
     """The command in a process of its own, until a signal comes."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, open_files: int | None = None) -> None:
+        """`open_files`: as many may its processes have open (ulimit -n)."""
+        few = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh"] if open_files else []
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "server", "serve", *options],
+            [*few, sys.executable, "-u", "-m", "server", "serve", *options],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,8 +105,8 @@ def serving() -> Iterator[Callable[..., Serve]]:
     """Starts servers, and ends them: the fixture `serve`."""
     made: list[Serve] = []
 
-    def start(*options: str) -> Serve:
-        made.append(Serve(*options))
+    def start(*options: str, open_files: int | None = None) -> Serve:
+        made.append(Serve(*options, open_files=open_files))
         return made[-1]
 
     yield start

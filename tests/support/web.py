@@ -14,15 +14,15 @@ from server.control.mailbox import Mailbox
 from server.monitor.metrics import SERIES
 from server.monitor.status import Status
 from server.run.logs import logged
-from server.web.connections import OPEN
+from server.web.connections import ENOUGH, Room
 from server.web.server import HttpServer
 
 TOKEN = "a control token of this test"
 
 
 @contextmanager
-def web_server(folder: Path, *, most: int = OPEN) -> Iterator[tuple[HttpServer, Path]]:
-    """The server, and its log. `most`: connections that may be open."""
+def web_server(folder: Path, *, room: Room = ENOUGH) -> Iterator[tuple[HttpServer, Path]]:
+    """The server, and its log. `room`: for so many."""
     folder.mkdir(exist_ok=True)
     now = float("inf")  # its loop has come round just now
     status = Status(
@@ -35,7 +35,7 @@ def web_server(folder: Path, *, most: int = OPEN) -> Iterator[tuple[HttpServer, 
         file.begin()
         mailbox = Mailbox(lambda _request, _who: {"ok": True, "text": "done"})
         with HttpServer(
-            "127.0.0.1", 0, lambda: status, mailbox, control_token=TOKEN, most_open=most
+            "127.0.0.1", 0, lambda: status, mailbox, control_token=TOKEN, room=room
         ) as server:
             yield server, log
         for name in ("asyncio", "uvicorn.error"):

@@ -4,9 +4,8 @@ import pytest
 
 from config.models import ServerConfig
 from protocol.errors import RemoteError
-from server.gateway import admission
-from server.gateway.admission import Admission
-from server.net.rate_limits import FAILED, FAILED_WITHIN_S, GUESSES, AddressLimits
+from server.gateway.admission import ENDING, Admission
+from server.net.rate_limits import FAILED, FAILED_WITHIN_S, AddressLimits
 
 
 class Peer:
@@ -26,10 +25,11 @@ class Peer:
 class Door:
     """An admission, and who comes."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, room: tuple[int, int] = (100_000, ENDING), **settings: int) -> None:
+        """`room`: open files for connections, and for those that end."""
         self.now = 1000.0
         self.addresses = AddressLimits(None, lambda: self.now)
-        self.admission = Admission(self.addresses)
+        self.admission = Admission(self.addresses, *room)
         self.server = ServerConfig.model_validate(settings)
 
     def come(self, address: str = "a", *, hello: bool = False) -> Peer:
@@ -79,9 +79,8 @@ def test_connections_of_an_address_are_limited() -> None:
     assert door.come("elsewhere").code is None
 
 
-def test_crowded_counts_who_still_reads_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "ENDING", 2)
-    door = Door(max_clients=1)
+def test_crowded_counts_who_still_reads_why() -> None:
+    door = Door((1, 2))
     door.come(hello=True)
     refused = [door.come() for _ in range(2)]
     assert not door.admission.crowded
@@ -92,13 +91,11 @@ def test_crowded_counts_who_still_reads_why(monkeypatch: pytest.MonkeyPatch) -> 
     assert not door.admission.crowded
 
 
-@pytest.mark.parametrize("what", ["guesses", "failed"])
-def test_address_that_did_too_much_wrong_is_refused_and_no_other(what: str) -> None:
+def test_address_that_failed_too_often_is_refused_and_no_other() -> None:
     door = Door()
-    window = getattr(door.addresses, what)
-    for _ in range(max(GUESSES, FAILED)):
+    for _ in range(FAILED):
         assert door.come("10.0.0.2").code is None
-        window.note("10.0.0.1")
+        door.addresses.failed.note("10.0.0.1")
     refused = door.come("10.0.0.1")
     assert refused.code == "too_many_attempts"
     assert refused.errors[0].retry
@@ -131,3 +128,16 @@ def test_admission_counts_nothing_over_again(monkeypatch: pytest.MonkeyPatch) ->
     assert not door.admission._open
     assert not door.admission._silent
     assert door.admission._all_open == 0
+
+
+@pytest.mark.promise("few-open-files")
+def test_connection_beyond_the_open_files_is_told_what_to_raise() -> None:
+    door = Door((2, 1), max_clients=1000)
+    for _ in range(2):
+        assert door.come(hello=True).code is None
+    refused = door.come(hello=True)
+    assert refused.code == "too_many_clients"
+    assert "2 are allowed; retry later, or raise ulimit -n" in str(refused.errors[0])
+    assert not door.admission.crowded
+    door.come(hello=True)
+    assert door.admission.crowded, "further ones are just cut"

@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "server.max_frames_per_address": 9,
     "server.log_format": "json",
     "server.http_host": "0.0.0.0",
+    "server.http_names": ["understudy", "training.example"],
     "server.device": "cuda:1",
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
     "tempest.port": 9999,

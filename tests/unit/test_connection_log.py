@@ -90,9 +90,13 @@ def test_errors_before_welcome_count_against_their_address() -> None:
 
 def test_wrong_tokens_throttle_only_their_address() -> None:
     log, addresses = made()
+    refused = RemoteError("bad_token", "")
     for _ in range(GUESSES):
         assert not addresses.guesses.wait_s("10.0.0.1")
-        log.wrong_token("10.0.0.1")
+        assert log.wrong_token("10.0.0.1", refused) is refused
+    told = log.wrong_token("10.0.0.1", refused)
+    assert (told.code, told.retry) == ("too_many_attempts", True)
+    assert "from 10.0.0.1; retry in 60 s" in told.message
     assert addresses.guesses.wait_s("10.0.0.1")
     assert not addresses.guesses.wait_s("10.0.0.2")
 

@@ -87,28 +87,28 @@ def test_silent_and_dripping_connections_leave_health_and_pages(
 
 @pytest.mark.promise("http-crowd")
 def test_clients_that_do_not_read_are_dropped_for_new_requests(
-    served: tuple[HttpServer, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "exposition", lambda _: b"x" * 16_000_000)
-    port = served[0].port
-    with ExitStack() as stack:
-        for _ in range(connections.REQUESTS + 10):
-            sock = connected(stack, port)
+    room = connections.Room(requests=6)
+    with web_server(tmp_path / "run", room=room) as (server, _), ExitStack() as stack:
+        for _ in range(9):
+            sock = connected(stack, server.port)
             sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert sock.recv(1) == b"H"
-        assert healthy(port) < 1.0
-        assert healthy(port, "/api/state") < 1.0
+        assert healthy(server.port) < 1.0
+        assert healthy(server.port, "/api/state") < 1.0
 
 
 @pytest.mark.promise("http-crowd")
 def test_requests_over_the_limit_get_503_and_health_is_answered(
-    served: tuple[HttpServer, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(connections, "REQUESTS", 0)
-    answer = get(served[0].port, "/api/state")
-    assert (answer.status, b"ask again" in answer.body) == (503, True)
-    healthy(served[0].port)
-    healthy(served[0].port, "/readyz")
+    with web_server(tmp_path / "run", room=connections.Room(requests=0)) as (server, _):
+        answer = get(server.port, "/api/state")
+        assert (answer.status, b"ask again" in answer.body) == (503, True)
+        healthy(server.port)
+        healthy(server.port, "/readyz")
 
 
 def test_address_with_the_most_connections_makes_room_first(
@@ -121,7 +121,10 @@ def test_address_with_the_most_connections_makes_room_first(
             socket.create_connection(("127.0.0.1", port), 20.0, (address, 0))
         )
 
-    with web_server(tmp_path / "run", most=12) as (server, _), ExitStack() as stack:
+    with (
+        web_server(tmp_path / "run", room=connections.Room(12)) as (server, _),
+        ExitStack() as stack,
+    ):
         port = server.port
         first = from_address(stack, "127.0.0.9")
         many = [from_address(stack, "127.0.0.2") for _ in range(11)]
