@@ -40,7 +40,7 @@ class StoredRows:
 
     stream: npt.NDArray[np.int64]
     seq: npt.NDArray[np.uint32]
-    version: npt.NDArray[np.uint32]
+    policy_version: npt.NDArray[np.uint32]
     actor: npt.NDArray[np.uint8]
     action: npt.NDArray[np.float32]
     recommended: npt.NDArray[np.float32]
@@ -240,7 +240,7 @@ class Replay:
         steps = meta["kind"] == STEP
         places = places[steps]
         taken, recommended = np.split(self._rows.actions.cpu().numpy()[places], 2, axis=1)
-        versions = self._rows.versions(places)
+        versions = self._rows.policy_versions(places)
         return StoredRows(
             *self._rows.identify(places), versions, meta["actor"][steps], taken, recommended
         )

@@ -48,7 +48,7 @@ class RowStore:
         host = torch.device("cpu")
         self._stream = zeros((capacity,), np.int64, host)
         self._seq = zeros((capacity,), np.uint32, host)
-        self._version = zeros((capacity,), np.uint32, host)
+        self._policy_version = zeros((capacity,), np.uint32, host)
         # What changes from one batch to the next is kept on the device, so that what a batch asks
         # of it stays the same.
         self._oldest = torch.zeros((), dtype=torch.int64, device=device)
@@ -56,7 +56,7 @@ class RowStore:
     @property
     def nbytes(self) -> int:
         """Bytes of all columns when full."""
-        stores = [self.obs, self.actions, self.meta, self._stream, self._seq, self._version]
+        stores = [self.obs, self.actions, self.meta, self._stream, self._seq, self._policy_version]
         if self._previous is not None:
             stores.append(self._previous)
         return sum(store.nbytes for store in stores)
@@ -81,7 +81,7 @@ class RowStore:
         put(self.meta, at, meta.view(np.int64).reshape(-1, 2))
         put(self._stream, at, block.stream)
         put(self._seq, at, block.seq)
-        put(self._version, at, block.version)
+        put(self._policy_version, at, block.policy_version)
         if self._previous is not None:
             put(self._previous, at, links.previous(first))
         self._oldest.fill_(oldest)
@@ -101,9 +101,9 @@ class RowStore:
         """Stream and seq of the rows at these places, [n] each, as copies."""
         return self._stream.numpy()[places], self._seq.numpy()[places]
 
-    def versions(self, places: Places) -> npt.NDArray[np.uint32]:
+    def policy_versions(self, places: Places) -> npt.NDArray[np.uint32]:
         """Of the weights that the rows at these places were decided with, [n], as a copy."""
-        return self._version.numpy()[places]
+        return self._policy_version.numpy()[places]
 
     def meta_rows(self, places: Places) -> npt.NDArray[Any]:
         """META of the rows at these places, [n], as a copy. Waits for the device."""

@@ -7,7 +7,7 @@ action, is never sampled and never counted, and is there so that a truncated win
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ from protocol.spaces import GameSpec
 
 STEP, FINAL = 1, 2
 """The kinds of row. Zero is no kind, so that a record that nobody wrote is refused."""
+
+
+LATER = ("recommended", "policy_version")
+"""Columns that files of version 1 do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class StepBlock:
     """One slot's unbroken run of frames, [n]: session << 16 | slot."""
     seq: npt.NDArray[np.uint32]
     """The frame's number within its slot, [n]."""
-    version: npt.NDArray[np.uint32]
+    policy_version: npt.NDArray[np.uint32]
     """The weights that the gateway had when it decided the frame, [n]; 0: not known, and in a final
     row."""
     actor: npt.NDArray[np.uint8]
@@ -53,6 +57,18 @@ class StepBlock:
 
     def __len__(self) -> int:
         return len(self.reward)
+
+    @staticmethod
+    def of(columns: Mapping[str, npt.NDArray[Any]]) -> StepBlock:
+        """A block of these columns by name. Those of LATER may be missing: nothing was recommended
+        then, and the policy's version is not known. KeyError where another one is."""
+        n, width = columns["action"].shape
+        missing = {
+            "recommended": np.broadcast_to(np.float32(np.nan), (n, width)),
+            "policy_version": np.broadcast_to(np.uint32(0), (n,)),
+        }
+        found = missing | dict(columns)
+        return StepBlock(*(found[name] for name in StepBlock.__slots__))
 
     def rows(self, start: int, stop: int) -> StepBlock:
         """The rows start to stop, as views."""

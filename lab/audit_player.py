@@ -92,7 +92,16 @@ class TruthLog:
     def save(self, path: Path) -> None:
         if not self.parts:
             return
-        names = "session", "slot", "seq", "version", "actor", "action", "recommended", "wrong"
+        names = (
+            "session",
+            "slot",
+            "seq",
+            "policy_version",
+            "actor",
+            "action",
+            "recommended",
+            "wrong",
+        )
         columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
         np.savez(path, allow_pickle=False, **dict(zip(names, columns, strict=True)))
 
@@ -115,7 +124,7 @@ class Pending:
         self.action = np.zeros((slots, 1 + IDENTITY), np.float32)
         self.recommended = np.full((slots, 1 + IDENTITY), np.nan, np.float32)
         """NaN where nothing was."""
-        self.version = np.zeros(slots, np.uint32)
+        self.policy_version = np.zeros(slots, np.uint32)
         self.seq = np.zeros(slots, np.int64)
         self.wrong = np.zeros(slots, np.bool_)
 
@@ -130,7 +139,7 @@ class Pending:
                     np.full(len(at), session, np.int64),
                     at,
                     self.seq[at],
-                    self.version[at],
+                    self.policy_version[at],
                     self.actor[at],
                     self.action[at],
                     self.recommended[at],
@@ -169,7 +178,7 @@ def _play_frames(
         pending.actor = answers.actors.copy()
         pending.action = answers.actions.copy()
         pending.recommended = np.where(silent[:, None], np.float32(np.nan), experts)
-        pending.version[:] = answers.policy_version
+        pending.policy_version[:] = answers.policy_version
         pending.seq[:] = answers.seq
         recommended = (answers.actions == experts).all(axis=1)
         pending.wrong = pending.alive & (recommended != (answers.actors == Actor.EXPERT))
@@ -205,7 +214,7 @@ def _play_frame(
         pending.alive[slot] = answer.action is not None
         pending.answered[slot] = True
         pending.recommended[slot] = np.nan if expert is None else row
-        pending.version[slot] = answer.policy_version
+        pending.policy_version[slot] = answer.policy_version
         pending.seq[slot] = answer.seq
         pending.actor[slot] = answer.actor
         if answer.action is not None:

@@ -216,7 +216,7 @@ class FrameLoop:
         table.obs[rows] = obs
         table.action[rows] = actions
         table.recommended[rows] = expert
-        table.version[rows] = self._policy.version
+        table.policy_version[rows] = self._policy.version
         table.actor[rows] = actors
         table.seq[rows] = batch.seq[:n]
         table.pending[rows] = running

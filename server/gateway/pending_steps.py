@@ -44,7 +44,7 @@ class PendingSteps:
         np.take(table.obs, rows, axis=0, out=out.obs, mode="clip")
         np.take(table.action, rows, axis=0, out=out.action, mode="clip")
         np.take(table.recommended, rows, axis=0, out=out.recommended, mode="clip")
-        np.take(table.version, rows, out=out.version, mode="clip")
+        np.take(table.policy_version, rows, out=out.policy_version, mode="clip")
         np.take(table.actor, rows, out=out.actor, mode="clip")
         np.take(table.seq, rows, out=out.seq, mode="clip")
         np.take(table.stream, rows, out=out.stream, mode="clip")
@@ -66,7 +66,7 @@ class PendingSteps:
         np.take(table.stream, rows, out=out.stream, mode="clip")
         out.action[:] = 0
         out.recommended[:] = np.nan
-        out.version[:] = 0
+        out.policy_version[:] = 0
         out.reward[:] = 0
         out.actor[:] = 0
         out.status[:] = 0

@@ -38,7 +38,7 @@ class SlotTable:
         self.action = array(np.float32, spec.action_width)
         self.recommended = array(np.float32, spec.action_width)
         """NaN where nothing was."""
-        self.version = array(np.uint32)
+        self.policy_version = array(np.uint32)
         """Of the weights when it was decided."""
         self.actor = array(np.uint8)
         self.seq = array(np.uint32)

@@ -19,7 +19,7 @@ from protocol.streams import session_of, stream_number
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
-COMPARED = ("actor", "action", "version", "recommended")
+COMPARED = ("actor", "action", "policy_version", "recommended")
 """Columns that are compared where both sides have them."""
 
 
@@ -48,7 +48,7 @@ def compare(truth: Columns, stored: Columns) -> Attribution:
 
     truth: `session`, `slot`, `seq`, `actor`, `action` of every answer, in any order (see
         `understudy_client.AnswerLog.arrays`); actor 0 for an answer to an episode's last frame.
-        Where the game has them, `version` and `recommended` (NaN: nothing was).
+        Where the game has them, `policy_version` and `recommended` (NaN: nothing was).
     stored: `stream` and `seq`, the same columns, and `batch_stream`, ... of the batches where they
         were recorded.
     """

@@ -46,7 +46,7 @@ def write_dump(path: Path, replay: Replay, record: BatchRecord | None) -> None:
     stored = {
         "stream": rows.stream[played],
         "seq": rows.seq[played],
-        "version": rows.version[played],
+        "policy_version": rows.policy_version[played],
         "actor": rows.actor[played],
         "action": rows.action[played],
         "recommended": rows.recommended[played],

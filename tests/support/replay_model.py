@@ -52,7 +52,7 @@ class Row:
     obs: np.ndarray
     action: np.ndarray
     recommended: np.ndarray
-    version: int
+    policy_version: int
 
 
 @dataclass
@@ -267,7 +267,7 @@ def assert_alike(replay: Replay, model: Model, batch_size: int = 128) -> None:
         assert np.array_equal(stored.action, [row.action for row in steps])
         recommended = [row.recommended for row in steps]
         np.testing.assert_array_equal(stored.recommended, recommended)
-    assert stored.version.tolist() == [row.version for row in steps]
+    assert stored.policy_version.tolist() == [row.policy_version for row in steps]
     counts, composition = Counter(row.actor for row in steps), replay.actor_composition()
     assert composition.total == len(steps)
     assert [composition.dqn, composition.expert] == [counts[actor] for actor in ACTORS]

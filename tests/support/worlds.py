@@ -33,7 +33,7 @@ def numbered(spec: GameSpec, first: int, n: int, seed: int = 0) -> StepBlock:
     block.reward[:] = numbers
     block.stream[:] = numbers << 20
     block.seq[:] = numbers
-    block.version[:] = numbers % 7
+    block.policy_version[:] = numbers % 7
     block.kind[:] = np.where(rng.random(n) < 0.8, STEP, FINAL)
     block.actor[:] = np.where(block.kind == STEP, rng.integers(1, 3, n), 0)
     block.status[:] = numbers % 3

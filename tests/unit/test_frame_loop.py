@@ -45,7 +45,7 @@ def test_frame_is_answered_and_next_frame_stores_step() -> None:
             "reward": 1.5,
             "stream": player.streams[0],
             "seq": 0,
-            "version": 7,
+            "policy_version": 7,
             "actor": DQN,
             "kind": STEP,
             "status": 0,
@@ -157,7 +157,7 @@ def test_recommendation_and_version_are_stored_whoever_acts(ratio: float) -> Non
         world.run()
     player.frame(status=2, expert=EXPERT_ACTION, took=([3, [-1.0, 1.0]], DQN))
     world.run()
-    assert [(row["recommended"], row["version"]) for row in world.rows()] == [
+    assert [(row["recommended"], row["policy_version"]) for row in world.rows()] == [
         (EXPERT_ROW, 7),
         (None, 9),
         (EXPERT_ROW, 9),

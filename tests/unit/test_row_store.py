@@ -45,7 +45,7 @@ def test_rows_written_around_the_end_are_read_back(sizes: tuple[int, ...]) -> No
     assert np.array_equal(store.observations(torch.from_numpy(at)).flatten(1), kept.obs)
     actions = np.hstack([kept.action, kept.recommended])
     np.testing.assert_array_equal(store.actions.numpy()[at], actions)
-    assert np.array_equal(store.versions(at), kept.version)
+    assert np.array_equal(store.policy_versions(at), kept.policy_version)
     meta = store.meta_rows(at)
     for name in ("reward", "actor", "status", "kind"):
         assert np.array_equal(meta[name], getattr(kept, name)), name

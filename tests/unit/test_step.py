@@ -45,7 +45,7 @@ def test_step_block_columns_have_dtypes_and_shapes_of_spec(spec: GameSpec, dtype
         "reward": (np.float32, ()),
         "stream": (np.int64, ()),
         "seq": (np.uint32, ()),
-        "version": (np.uint32, ()),
+        "policy_version": (np.uint32, ()),
         "actor": (np.uint8, ()),
         "kind": (np.uint8, ()),
         "status": (np.uint8, ()),

@@ -104,7 +104,9 @@ def replay_version(module: Any) -> None:
 
     def changed(block: Any, rng: Any) -> Any:
         struck = (block.actor != 0) & (rng.random(len(block)) < RARELY)
-        return replace(block, version=block.version + struck.astype(block.version.dtype))
+        return replace(
+            block, policy_version=block.policy_version + struck.astype(block.policy_version.dtype)
+        )
 
     _instead(module.Replay, changed)
 
