@@ -20,8 +20,8 @@ STEP, FINAL = 1, 2
 """The kinds of row. Zero is no kind, so that a record that nobody wrote is refused."""
 
 
-LATER = ("recommended", "policy_version")
-"""Columns that files of version 1 do not have."""
+LATER = {"recommended": np.float32(np.nan), "policy_version": np.uint32(0)}
+"""Columns that files of version 1 do not have, and what their rows read as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,10 @@ class StepBlock:
 
     @staticmethod
     def of(columns: Mapping[str, npt.NDArray[Any]]) -> StepBlock:
-        """A block of these columns by name. Those of LATER may be missing: nothing was recommended
-        then, and the policy's version is not known. KeyError where another one is."""
-        n, width = columns["action"].shape
-        missing = {
-            "recommended": np.broadcast_to(np.float32(np.nan), (n, width)),
-            "policy_version": np.broadcast_to(np.uint32(0), (n,)),
-        }
+        """A block of these columns by name; others are ignored. Those of LATER may be missing.
+        KeyError where another one is."""
+        shapes = {"recommended": columns["action"].shape, "policy_version": columns["seq"].shape}
+        missing = {name: np.broadcast_to(LATER[name], shape) for name, shape in shapes.items()}
         found = missing | dict(columns)
         return StepBlock(*(found[name] for name in StepBlock.__slots__))
 
