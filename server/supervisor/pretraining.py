@@ -15,6 +15,7 @@ from config.passing import is_passing
 from protocol.spaces import GameSpec
 from server.ipc.messages import (
     CheckpointSaved,
+    Loading,
     LogLine,
     ProcessFailed,
     Ready,
@@ -141,6 +142,8 @@ class Pretraining:
 
     def _handle(self, message: Any) -> None:
         match message:
+            case Loading():
+                pass
             case RunLoaded():
                 self._accept()
             case Ready():

@@ -16,7 +16,7 @@ from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import GameDecided, Ready, Stop, TrainerReport
+from server.ipc.messages import GameDecided, Loading, Ready, Stop, TrainerReport
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.trainer.task import Task
@@ -109,7 +109,8 @@ class World:
         except BaseException:
             self._close()
             raise
-        ready = self.pipe.recv()
+        while isinstance(ready := self.pipe.recv(), Loading):
+            pass
         assert isinstance(ready, Ready)
         self.slot = WeightSlot.attach(ready.weights, ready.size)
         self._thread = threading.Thread(target=self._run, daemon=True)
