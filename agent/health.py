@@ -139,6 +139,11 @@ class ValueWatch:
         )
 
 
+_SAME = "it has chosen the same action whatever it was shown"
+_SAME_CURE = "leave it where one action is always the best in this game; else "
+_CURE = "resume from a checkpoint from before, with a lower learner.learning_rate"
+
+
 class HeadWatch:
     """Watches for heads that are dead: whose output does not depend on what is seen, that nothing
     is learnt by, or that choose the same whatever they see."""
@@ -164,7 +169,7 @@ class HeadWatch:
                     Finding(
                         f"{DEAD}_{head.name}",
                         f"the head {head.name!r} is dead: for {updates - since:,} updates {fault}",
-                        "resume from a checkpoint from before, with a lower learner.learning_rate",
+                        _SAME_CURE + _CURE if fault == _SAME else _CURE,
                     )
                 )
         return found
@@ -184,5 +189,5 @@ def _fault(head: HeadNumbers) -> str | None:
     if head.gradient == 0:
         return "it has had no gradient"
     if head.share == 1:
-        return "it has chosen the same action whatever it was shown"
+        return _SAME
     return None

@@ -59,7 +59,8 @@ def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Cha
 
 def games_told(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[Change]]:
     """The configuration with these among the settings for the games (`server.settings`), and what
-    that changes. The others stay: a game cannot be told to forget one. Errors: ConfigError."""
+    that changes: of those settings alone. The others stay: a game cannot be told to forget one.
+    Errors: ConfigError."""
     before = config.server.settings
     layers = [
         Layer("run", flat(config)),
@@ -67,7 +68,9 @@ def games_told(config: Config, values: Mapping[str, Any]) -> tuple[Config, list[
     ]
     new = combine(layers).config
     after = new.server.settings
-    return new, [] if before == after else [Change("server.settings", before, after)]
+    news = {n: after[n] for n in values if n not in before or before[n] != after[n]}
+    olds = {n: before[n] for n in news if n in before}
+    return new, [Change("server.settings", olds, news)] if news else []
 
 
 def parse(words: Sequence[str]) -> dict[str, Any]:

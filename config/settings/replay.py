@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from config.settings.base import (
     ActorName,
@@ -14,7 +14,6 @@ from config.settings.base import (
     Fraction,
     FractionSchedule,
     Section,
-    Steps,
     Unit,
 )
 
@@ -22,7 +21,8 @@ from config.settings.base import (
 class ReplayConfig(Section):
     """The replay memory that batches are sampled from."""
 
-    capacity_steps: Steps = 1_000_000
+    # Rows are numbered in int32.
+    capacity_steps: Annotated[int, Field(ge=2, lt=2**31), Unit("steps")] = 1_000_000
     """Steps kept; new ones overwrite the oldest."""
     device: Device = "auto"
     """Device that stores the steps: cpu, cuda, cuda:N, or auto (the trainer's device)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -25,6 +26,10 @@ HostName = Annotated[
     Field(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?$"),
     Expected("a host's name, without scheme and port"),
 ]
+
+MOST_SETTINGS, SETTING_BYTES, SETTINGS_BYTES = 64, 1024, 16_384
+"""Of `settings`: how many, the bytes of each as JSON with its name, and of all together. All are in
+every WELCOME, and in the run's configuration."""
 
 _DEEPEST = 16
 """Lists and tables within each other, in `settings`."""
@@ -102,7 +107,7 @@ class ServerConfig(Section):
     """Steps that fit into each gateway's ring to the trainer. While it is full, the games wait."""
     settings: dict[str, Any] = {}
     """Settings that are sent to the games when they connect, such as a start level; the games
-    define them."""
+    define them. At most 64, of 1,024 bytes each as JSON, and 16,384 together."""
 
     @field_validator("settings")
     @classmethod
@@ -114,7 +119,30 @@ class ServerConfig(Section):
                     "another name"
                 )
             _check_plain(name, value)
+        _check_size(settings)
         return settings
+
+
+def _check_size(settings: dict[str, Any]) -> None:
+    """Refuse more than every game should be sent when it connects."""
+    fewer = "the games keep what they were told: use those names again, or start anew with fewer"
+    if len(settings) > MOST_SETTINGS:
+        raise ValueError(f"expected at most {MOST_SETTINGS} settings, got {len(settings)}; {fewer}")
+    sizes = {name: _json_bytes({name: value}) for name, value in settings.items()}
+    for name, size in sizes.items():
+        if size > SETTING_BYTES:
+            raise ValueError(
+                f"{name[:64]!r}: expected at most {SETTING_BYTES} bytes as JSON, got {size}; "
+                "make it shorter"
+            )
+    if (together := sum(sizes.values())) > SETTINGS_BYTES:
+        raise ValueError(
+            f"expected at most {SETTINGS_BYTES} bytes as JSON, got {together}; {fewer}"
+        )
+
+
+def _json_bytes(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def _check_plain(name: str, value: object, depth: int = 0) -> None:

@@ -26,7 +26,7 @@ class TrainerConfig(Section):
     """Train. If off, the server plays with the weights it has."""
     device: Device = "auto"
     """Device of training: cpu, cuda, cuda:N, or auto (cuda if available)."""
-    threads: Annotated[int, Field(ge=0), Unit("threads")] = 0
+    threads: Annotated[int, Field(ge=0, le=1024), Unit("threads")] = 0
     """Threads of the trainer's computations. 0: torch chooses."""
     replay_ratio: Annotated[Positive, Unit("updates per stored step"), Live()] = 0.25
     """Updates for each stored step."""

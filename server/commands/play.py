@@ -246,6 +246,8 @@ class _Play:
         if self._stop.is_set():
             raise _Stop
         troubles = self._games.troubles + (self._evaluator.troubles if self._evaluator else [])
+        if not troubles and self._games.all_given_up:
+            return  # nobody is without the server, and nobody is there
         if line := self._absence.line(troubles, time.monotonic()):
             print(line, flush=True)
 

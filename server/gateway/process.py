@@ -90,33 +90,29 @@ async def _serve(
     def accepted() -> GameConnection:
         return GameConnection(gateway, gateway.new_session())
 
-    servers: list[asyncio.AbstractServer | Listener] = []
-    secured = certificate(config.server)
-    if secured is None:
-        servers.append(await loop.create_server(accepted, sock=sock))
-    else:
-        servers.append(
-            Listener(
-                sock,
-                accepted,
-                secured,
-                handshake_s=config.server.handshake_timeout_s,
-                handshakes=handshakes,
-                failed=lambda peer, address, text: gateway.log.count(
-                    peer, address, RemoteError("tls_failed", text)
-                ),
-            )
+    handshake_s = config.server.handshake_timeout_s
+    listeners = [
+        Listener(
+            sock,
+            accepted,
+            certificate(config.server),
+            handshake_s=handshake_s,
+            handshakes=handshakes,
+            failed=lambda peer, address, text: gateway.log.count(
+                peer, address, RemoteError("tls_failed", text)
+            ),
         )
+    ]
     if tempest is not None:
-        older = await loop.create_server(lambda: TempestConnection(gateway), sock=tempest)
-        servers.append(older)
+        older = Listener(tempest, lambda: TempestConnection(gateway), None, handshake_s=handshake_s)
+        listeners.append(older)
     gateway.sweep()
     gateway.report()
     try:
         await gateway.stopped
     finally:
-        for server in servers:
-            server.close()
+        for each in listeners:
+            each.close()
     gateway.send_report()
     gateway.close()
 

@@ -1,8 +1,8 @@
 """Whether older clients for Tempest read replies of the length that they are sent.
 
 Nothing in the format says it. A client that reads fewer bytes than it gets takes the rest for the
-next reply, and its header repeats commands that it was never sent. One that waits for more gives up
-and connects again after each frame.
+next reply, and its header repeats commands that it was never sent; what makes no sense to it may
+end it within a few frames. One that waits for more gives up and connects again after each frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from server.gateway.connection_log import ConnectionLog
 from server.net.rate_limits import ADDRESSES
 
 IN_A_ROW = 3
-"""So many wrong echoes of a connection, or visits of one frame from an address, are no accident."""
+"""So many wrong echoes of a connection, or short visits from an address, are no accident."""
+
+SHORT = 5
+"""Frames of a short visit, at most: by then a client has read what was not meant as it took it."""
 
 _COMMAND = Struct("bbb").unpack_from
 
@@ -53,7 +56,7 @@ class MisreadLog:
         """How often that was found, once for each connection."""
         self._connections = connections
         self._visits: OrderedDict[str, int] = OrderedDict()
-        """By address, how many connections in a row left after one frame."""
+        """By address, how many connections in a row were short visits."""
 
     def echoes(self, peer: str, echo: EchoWatch, reply_bytes: int) -> None:
         """A connection repeats commands that it was not sent."""
@@ -64,7 +67,7 @@ class MisreadLog:
 
     def left(self, address: str, frames: int, reply_bytes: int) -> None:
         """A connection ended by itself after so many answers."""
-        if frames != 1:
+        if frames > SHORT:
             self._visits.pop(address, None)
             return
         visits = self._visits.pop(address, 0) + 1
@@ -73,7 +76,9 @@ class MisreadLog:
             self._visits.popitem(last=False)
         if visits >= IN_A_ROW:
             self.count += visits == IN_A_ROW
-            self._found(f"{visits} clients of {address} left after one frame", reply_bytes)
+            self._found(
+                f"{visits} clients of {address} left after at most {SHORT} frames", reply_bytes
+            )
 
     def _found(self, what: str, reply_bytes: int) -> None:
         other = 8 - reply_bytes

@@ -6,8 +6,9 @@ one assignment.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,9 @@ RESTARTS, REASON = 20, 400
 """Restarts of processes that are kept, and letters of the reason of each."""
 
 EVALUATIONS = 500
+VALUE = 300
+"""Letters of a changed value that are shown."""
+
 CHANGES = 1000
 """The newest that are shown."""
 
@@ -33,9 +37,10 @@ class StatusPublisher:
     """Has the newest status. For one thread, except for `status`, which any may read."""
 
     def __init__(
-        self, config: Config, folder: RunDirectory, evaluated: Sequence[Evaluation] = ()
+        self, config: Config, folder: RunDirectory, evaluated: Iterable[Evaluation] = ()
     ) -> None:
-        """`evaluated`: the run's evaluations so far, the oldest first."""
+        """`evaluated`: the run's newest evaluations so far, the oldest first."""
+        evaluated = tuple(evaluated)
         self.warnings = Warnings(config.metrics.every_s)
         """What is worth a warning and holds now; any thread may use it."""
         self.failures = Failures()
@@ -50,7 +55,7 @@ class StatusPublisher:
             port=config.server.port,
             evaluation=evaluated[-1].line() if evaluated else None,
             evaluations=tuple(_brief(one) for one in evaluated[-EVALUATIONS:]),
-            changes=tuple(newest_lines(folder.changes, CHANGES)),
+            changes=tuple(map(_short, newest_lines(folder.changes, CHANGES))),
             starts=tuple(newest_lines(folder.starts, CHANGES)),
             past=tuple(self._history.rows(KEPT)),
         )
@@ -94,7 +99,7 @@ class StatusPublisher:
 
     def add_changes(self, records: list[dict[str, Any]]) -> None:
         """Lines of changes.jsonl."""
-        self.update(changes=(*self.status.changes, *records)[-CHANGES:])
+        self.update(changes=(*self.status.changes, *map(_short, records))[-CHANGES:])
 
     def add_restart(self, name: str, text: str) -> None:
         """A process is started again, for this reason."""
@@ -106,15 +111,28 @@ class StatusPublisher:
         self.update(starts=(*self.status.starts, record))
 
 
+def _short(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of changes.jsonl with a beginning alone of a long value: this one is for people, and
+    everybody who looks is sent all of them."""
+    short = dict(record)
+    for end in ("from", "to"):
+        if isinstance(short.get(end), str | list | dict):
+            value = short[end]
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            if len(text) > VALUE:
+                short[end] = f"{text[:VALUE]}…"
+    return short
+
+
 def _brief(one: Evaluation) -> dict[str, Any]:
     """An evaluation without the returns of its episodes."""
     return {
         "time": one.time,
         "frames": one.frames,
         "mean": one.mean,
-        "episodes": len(one.returns),
+        "episodes": one.played,
         "expert_mean": one.expert_mean,
-        "expert_episodes": len(one.expert_returns),
+        "expert_episodes": one.expert_played,
         "partial": one.partial,
         "expert_partial": one.expert_partial,
         "text": one.text(),

@@ -1,9 +1,9 @@
 """Accepting connections, each of which may have to shake hands (TLS) before it is one.
 
 asyncio's own servers let any number of connections stand in their handshake, each for a minute, and
-tell nobody of them. Here they are counted: for an address, and all together. And where no file
-descriptor is left, asyncio's accept as often as connections wait, and log each time; here they wait
-for a second.
+tell nobody of them. Here they are counted: for an address, and all together. And where the system
+has no file descriptor or no memory for a connection, asyncio logs each try, and uvloop accepts no
+more for ever; here connections wait, and the next try is in a second.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Listener:
         self._handshake_s, self._handshakes, self._failed = handshake_s, handshakes, failed
         self._under_way: OrderedDict[asyncio.Task[None], str] = OrderedDict()
         self._by_address: Counter[str] = Counter()
+        self._not_begun: set[socket.socket] = set()
+        """Connections whose task has done nothing yet."""
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._free_at = self._loop.time()
         """When the next handshake may begin."""
@@ -113,43 +115,54 @@ class Listener:
         self._loop.add_reader(self._sock.fileno(), self._accept)
 
     def _begin(self, connection: socket.socket, peer: tuple[str, int]) -> None:
-        """Begin a handshake, unless its address has too many."""
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._certificate is None:
-            task = self._add(self._hand_over(connection, None), address_of(peer[0]))
-            # It may be cancelled before it has begun.
-            task.add_done_callback(lambda done: connection.close() if done.cancelled() else None)
+        """Hand a connection over, or begin its handshake. Where too many are under way, the address
+        with the most of them gives up its oldest one, which is silent most likely."""
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # it has gone already
+            connection.close()
             return
-        address, now = address_of(peer[0]), self._loop.time()
+        address = address_of(peer[0])
+        if self._certificate is None:
+            task = self._add(self._hand_over(connection, None), address)
+        else:
+            if len(self._under_way) >= self._handshakes:
+                heaviest = self._by_address.most_common(1)[0][0]
+                oldest = next(t for t, other in self._under_way.items() if other == heaviest)
+                oldest.cancel()
+                self._leave(oldest)
+            work = self._shake_hands(connection, peer, address, self._certificate)
+            task = self._add(work, address)
+        self._not_begun.add(connection)
+        task.add_done_callback(lambda _: self._close_if_not_begun(connection))
+
+    def _close_if_not_begun(self, connection: socket.socket) -> None:
+        """Its task may have been cancelled before it has done anything."""
+        if connection in self._not_begun:
+            self._not_begun.discard(connection)
+            connection.close()
+
+    def _may_shake_hands(self, address: str) -> bool:
+        """Whether this address has not had too many handshakes; one is counted."""
+        now = self._loop.time()
         bucket = self._buckets.pop(address, None)
         if bucket is None:
             bucket = TokenBucket(HANDSHAKES_PER_S, HANDSHAKES_BURST, now)
         self._buckets[address] = bucket
         if len(self._buckets) > ADDRESSES:
             self._buckets.popitem(last=False)
-        if bucket.take(0, now) or not self._room_for(address):
-            connection.close()
-            self._say(peer, address, "too many TLS handshakes at once; closed")
-            return
+        if bucket.take(0, now):
+            return False
         bucket.take(1, now)
-        self._add(self._shake_hands(connection, peer, address, self._certificate), address)
+        return True
 
     def _add(self, work: Coroutine[Any, Any, None], address: str) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._under_way[task] = address
         self._by_address[address] += 1
-        task.add_done_callback(self._ended)
+        task.add_done_callback(lambda done: self._ended(done, address))
         return task
-
-    def _room_for(self, address: str) -> bool:
-        if len(self._under_way) < self._handshakes:
-            return True
-        heaviest, most = self._by_address.most_common(1)[0]
-        if self._by_address[address] >= most:
-            return False
-        next(task for task, other in self._under_way.items() if other == heaviest).cancel()
-        return True
 
     async def _shake_hands(
         self,
@@ -158,10 +171,14 @@ class Listener:
         address: str,
         certificate: Certificate,
     ) -> None:
+        self._not_begun.discard(connection)
         handed_over = False
         try:
             async with asyncio.timeout(self._handshake_s):
                 await client_hello(self._loop, connection)
+                if not self._may_shake_hands(address):
+                    self._say(peer, address, "too many TLS handshakes at once; closed")
+                    return
                 await self._my_turn()
             handed_over = True
             await self._hand_over(connection, certificate)
@@ -175,6 +192,7 @@ class Listener:
 
     async def _hand_over(self, connection: socket.socket, certificate: Certificate | None) -> None:
         """To the event loop, which closes it if that fails. Errors: OSError, EOFError."""
+        self._not_begun.discard(connection)
         if certificate is None:
             with contextlib.suppress(OSError):  # it has gone already
                 await self._loop.connect_accepted_socket(self._protocol, connection)
@@ -195,11 +213,16 @@ class Listener:
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        address = self._under_way.pop(task)
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        """It is not counted any more. Again has no effect."""
+        address = self._under_way.pop(task, None)
+        if address is not None:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+    def _ended(self, task: asyncio.Task[None], address: str) -> None:
+        self._leave(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a connection from %s failed", address, exc_info=error)
 

@@ -45,8 +45,12 @@ class FailureNotice:
                     text if n == 1 else f"{text} ({n} times)"
                     for text, n in Counter(one.message for one in failures).most_common()
                 )
-                end = "given up" if failures[-1].given_up else "begun again"
-                self._print(f"{_name(games, client)} failed {_times(len(failures))}, {end}: {why}")
+                end = ""
+                if failures[-1].given_up:
+                    end = ", given up"
+                elif any(failure.again_s is not None for failure in failures):
+                    end = ", begun again"
+                self._print(f"{_name(games, client)} failed {_times(len(failures))}{end}: {why}")
 
     def _tell(self, games: Games, failure: GameFailure) -> None:
         if failure.permanent:

@@ -11,6 +11,7 @@ import logging
 import signal
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -65,11 +66,12 @@ def main(part: Part, pipe: Connection[Any, Any], counts: SharedCounts) -> None:
     trouble.log.setLevel(logging.INFO)
     trouble.log.propagate = False
     log = AnswerLog() if options.log_dir is not None else None
+    closing = ExitStack()
     try:
         if options.rounds:
-            _rounds(part, orders, counts)
+            _rounds(part, orders, counts, closing)
         else:
-            _play(part, orders, counts, log)
+            _play(part, orders, counts, closing, log)
     except (Cancelled, StarterGone):
         pass  # stopped while it waited for the server, or nobody is there to be told
     except BaseException as error:  # sys.exit() in an environment is no end in order
@@ -80,6 +82,9 @@ def main(part: Part, pipe: Connection[Any, Any], counts: SharedCounts) -> None:
         if log is not None and options.log_dir is not None:
             again = f"-{part.begun}" if part.begun else ""
             log.save(options.log_dir / f"client-{client}{again}.npz")
+        # What has failed is told by now: closing may fail too, or hang.
+        with contextlib.suppress(Exception):
+            closing.close()
 
 
 def tls_of(options: GameOptions) -> ssl.SSLContext | None:
@@ -93,46 +98,48 @@ def tls_of(options: GameOptions) -> ssl.SSLContext | None:
     return context
 
 
-def _rounds(part: Part, orders: Orders, counts: SharedCounts) -> None:
+def _rounds(part: Part, orders: Orders, counts: SharedCounts, closing: ExitStack) -> None:
     """Wait for a round, play it, and again."""
     while (order := orders.take())[0] != "stop":
         if order[0] == "go":
             episodes = share(order[1], part.client, part.clients)
-            _play(replace(part, episodes=episodes), orders, counts)
+            _play(replace(part, episodes=episodes), orders, counts, closing)
             part = replace(part, played=0, failures=0)
         else:  # a round without an episode for this game: it has not been on the server
             orders.tell(CommandDone(part.client, "left"))
 
 
-def _play(part: Part, orders: Orders, counts: SharedCounts, log: AnswerLog | None = None) -> None:
-    """From connecting to leaving."""
+def _play(
+    part: Part,
+    orders: Orders,
+    counts: SharedCounts,
+    closing: ExitStack,
+    log: AnswerLog | None = None,
+) -> None:
+    """From connecting to leaving. `closing` closes the environment where it has not come so far."""
     if part.episodes is not None and part.episodes <= part.played:
         orders.tell(CommandDone(part.client, "done"))
         return
     orders.alive(MAKE_S)
-    env, spec = _made(part.options)
-    try:
-        orders.alive()
-        _connect_and_play(part, orders, counts, log, env, spec)
-        if part.options.role != "train":
-            orders.tell(CommandDone(part.client, "left"))
-        if not part.options.rounds:
-            orders.tell(GameFinished(part.client))
-        orders.alive()
-    except BaseException:
-        with contextlib.suppress(Exception):  # what came first is what is wrong
-            env.close()
-        raise
-    env.close()
+    env, spec = _made(part.options, closing)
+    orders.alive()
+    _connect_and_play(part, orders, counts, log, env, spec)
+    if part.options.role != "train":
+        orders.tell(CommandDone(part.client, "left"))
+    if not part.options.rounds:
+        orders.tell(GameFinished(part.client))
+    orders.alive()
+    closing.close()
 
 
-def _made(options: GameOptions) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
-    """The environment, and what it shows. Errors: GameNotMade for what cannot get better; those of
-    its own."""
+def _made(options: GameOptions, closing: ExitStack) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
+    """The environment, which `closing` will close, and what it shows. Errors: GameNotMade for what
+    cannot get better; those of its own."""
     try:
         env = make(options.env, options.preprocess)
     except Exception as error:
         raise made(options.env, error) from error
+    closing.callback(env.close)
     try:
         return env, client_gym.spec_of(env)
     except (TypeError, ValueError) as error:

@@ -26,7 +26,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -191,10 +191,10 @@ class RunDirectory:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
         return game_of(self.path)
 
-    def evaluated(self) -> list[Evaluation]:
-        """The evaluations so far, the oldest first. A line that cannot be read is passed over: of
-        the last one there may be but a part."""
-        return list(read_evaluations(self.evaluations))
+    def evaluated(self) -> Iterator[Evaluation]:
+        """The evaluations so far, the oldest first, read as they are asked for. A line that cannot
+        be read is passed over: of the last one there may be but a part."""
+        return read_evaluations(self.evaluations)
 
     def keep_changes(self, before: Config, after: Config, records: list[dict[str, Any]]) -> None:
         """The run goes on with another configuration: write that, and what was changed. Errors:

@@ -104,8 +104,8 @@ class Supervisor:
         writes = self._writes = Writes(log, "serving and training continue")
         self.events = EventLog(folder.events, writes)
         """What happens to the processes, for programs."""
-        evaluated = folder.evaluated()
-        status = self.publisher = StatusPublisher(config, folder, evaluated)
+        found = Evaluations(folder.evaluated())
+        status = self.publisher = StatusPublisher(config, folder, found.newest)
         self.controller = Controller(self)
         """What can be done to the run while it runs, for whoever is in this thread."""
         self._endpoints = ControlEndpoints(self.controller, folder.path)
@@ -115,7 +115,6 @@ class Supervisor:
             processes.trainer, self.poll, self.controller.saved, folder.log
         )
         """What can be asked of the trainer."""
-        found = Evaluations(evaluated)
         self._collector = collector = MetricsCollector(found)
         self._clients = clients = Clients()
         self._evaluations = EvaluationRecorder(
@@ -385,7 +384,7 @@ class Supervisor:
         checkpoint is written, the trainer."""
         deadline = time.monotonic() + STOP_S
         self.end_games()
-        self._evaluations.close()
+        self._evaluations.end()
         self._processes.trainer.send(Stop())
         self._processes.end(self._processes.trainer, deadline, self._take_in)
         self._publish_row()

@@ -107,7 +107,7 @@ def _load_checkpoint(path: Path, replay: Replay, learner: Learner) -> Progress:
         progress = Progress.from_state(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: expected what a trainer saves, got a state without it ({error!r}); remove it "
             "to resume from the checkpoint before it, if there is one"

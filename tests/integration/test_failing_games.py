@@ -132,6 +132,18 @@ def test_game_that_hangs_ends_when_whoever_started_it_is_killed(server: FakeServ
             end(pid)
 
 
+@pytest.mark.promise("game-fails")
+def test_error_is_told_also_where_closing_hangs_after_it(server: FakeServer, capsys: Any) -> None:
+    assert run(server, "CrashAndCloseHangs", "--episodes", "3", "--hang-after", "3") == 0
+    out, errors = capsys.readouterr()
+    assert summary(out) == (3, 30)
+    assert (
+        "game 1 of tests.support.failing_envs:CrashAndCloseHangs-v0 failed: RuntimeError" in errors
+    )
+    assert ", in crash\n" in errors, "its traceback"
+    assert "game 1 failed once, begun again: RuntimeError: the emulator has crashed\n" in errors
+
+
 def test_error_in_close_ends_nothing(server: FakeServer, capsys: Any) -> None:
     """All is played: it is said, and nothing begins again."""
     assert run(server, "CrashInClose", "--episodes", "3") == 0

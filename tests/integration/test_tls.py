@@ -261,6 +261,30 @@ def test_tls_client_at_a_plain_server_gets_a_clear_error(pair: Pair, tmp_path: P
 # How many may shake hands.
 
 
+def test_silent_connections_of_an_address_make_room_for_its_next_handshake(pair: Pair) -> None:
+    async def scene() -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        one = listener.Listener(
+            sock, asyncio.Protocol, Certificate(pair.cert, pair.key), handshake_s=60.0, handshakes=8
+        )
+        many = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        context = ssl.create_default_context(cafile=pair.cert)
+        for _ in range(3):
+            _, writer = await asyncio.wait_for(
+                asyncio.open_connection("127.0.0.1", port, ssl=context), 20.0
+            )
+            writer.transport.abort()
+        one.close()
+        for client in many:
+            client.close()
+        while one._under_way:
+            await asyncio.sleep(0.01)
+        assert not one._not_begun
+
+    asyncio.run(scene())
+
+
 def test_handshakes_per_address_are_limited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "address_of", str)  # loopback is one address else
 

@@ -49,13 +49,15 @@ class Failing(gymnasium.Env[Any, Any]):
         self._at += 1
         obs: Any = np.full(3, self._at / LENGTH, np.float32)
         reward = 1.0
-        if self._bad and self._where == "step" and self._at == FAILS_AT:
+        if self._bad and self._where.startswith("step") and self._at == FAILS_AT:
             obs, reward = self._fail()
         return obs, reward, self._at == LENGTH, False, {}
 
     def close(self) -> None:
         if self._bad and self._where == "close":
             self._fail()
+        if self._bad and self._where == "step, and hangs in close":
+            hang()
 
 
 def crash() -> Any:
@@ -116,6 +118,7 @@ for name, fail in (
         ("Always", {"always": True}),
         ("InReset", {"where": "reset"}),
         ("InClose", {"where": "close"}),
+        ("AndCloseHangs", {"where": "step, and hangs in close"}),
     ):
         register(
             f"{name}{words}-v0",

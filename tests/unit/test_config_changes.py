@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from config.changes import Change, changed, live_names, parse
+from config.changes import Change, changed, games_told, live_names, parse
 from config.fields import all_settings, flat
-from config.load import ConfigError
+from config.load import ConfigError, config_from
 from config.models import Config
 
 CONFIG = Config()
@@ -118,6 +119,31 @@ def test_changed_field_set_twice_raises() -> None:
     assert "expert.ratio.start: set twice" in error_message(
         {"expert.ratio": 0.1, "expert.ratio.start": 0.3}
     )
+
+
+def test_games_told_reports_only_what_changed() -> None:
+    before = config_from({"server.settings": {"level": 3, "name": "x" * 900}})
+    new, changes = games_told(before, {"level": 4, "name": "x" * 900, "lives": 5})
+    assert changes == [Change("server.settings", {"level": 3}, {"level": 4, "lives": 5})]
+    assert new.server.settings == {"level": 4, "name": "x" * 900, "lives": 5}
+    assert games_told(new, {"level": 4}) == (new, [])
+
+
+def test_games_can_be_told_a_bounded_number_of_settings() -> None:
+    """Told one by one, as by a program that is wrong: what is written down grows with what is told,
+    and what every game is sent has a limit."""
+    config, written = Config(), 0
+    for n in range(64):
+        config, (change,) = games_told(config, {f"name {n}": "x" * 100})
+        written += len(json.dumps([change.old, change.new]))
+    with pytest.raises(ConfigError, match="at most 64 settings, got 65"):
+        games_told(config, {"one more": 1})
+    assert len(config.server.settings) == 64
+    assert written < 64 * 150
+    assert len(json.dumps(config.server.settings)) < 16_384
+    # Those that are there can still be changed.
+    config, (change,) = games_told(config, {"name 3": 7})
+    assert (change.old, change.new) == ({"name 3": "x" * 100}, {"name 3": 7})
 
 
 def test_parse_key_value_words_returns_typed_values() -> None:

@@ -132,6 +132,7 @@ def test_head_watch_dead_head_long_enough_is_found_while_it_lasts(
     assert found.id == "head_dead_steer"
     assert "the head 'steer' is dead: for 100 updates" in found.text
     assert words in found.text
+    assert found.cure.startswith("leave it where one action is") is (change == {"share": 1.0})
     assert [each.id for each in watch.look(300, [dead, other])] == [found.id], "it lasts"
     assert watch.found
     assert watch.look(301, [ALIVE, other]) == watch.found == []

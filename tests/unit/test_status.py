@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import FrozenInstanceError, replace
@@ -69,6 +70,19 @@ def test_update_leaves_older_snapshots_unchanged(publisher: StatusPublisher) -> 
     now = publisher.status
     assert (now.paused, now.ready, now.problem, now.row["frames"]) == (True, True, "over", 20.0)
     assert len(now.evaluations) == len(now.changes) == len(now.restarts) == len(now.starts) == 2
+
+
+def test_long_values_of_changes_are_cut_for_those_who_look(tmp_path: Path) -> None:
+    long = {"key": "server.settings", "from": {"a": 1}, "to": {"a": "x" * 10_000}}
+    (tmp_path / "changes.jsonl").write_text(json.dumps(long) + "\n")
+    publisher = StatusPublisher(Config(), folder_of(tmp_path))
+    publisher.add_changes([long, {"key": "paused", "from": False, "to": True}])
+    earlier, now, short = publisher.status.changes
+    assert earlier == now
+    assert now["from"] == {"a": 1}
+    assert now["to"] == '{"a": "' + "x" * (publishing.VALUE - 7) + "…"
+    assert short == {"key": "paused", "from": False, "to": True}
+    assert len(long["to"]["a"]) == 10_000, "the record itself stays whole"
 
 
 def test_add_row_copies_row_so_later_changes_do_not_show(publisher: StatusPublisher) -> None:
