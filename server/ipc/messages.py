@@ -49,20 +49,6 @@ class GameDecided:
 
 
 @dataclass(frozen=True)
-class Loading:
-    """The trainer, again and again while it loads for longer than a moment: how far it is."""
-
-    rows: int
-    """Of the replay, that are read."""
-
-
-@dataclass(frozen=True)
-class RunLoaded:
-    """The trainer: all that it is to go on from is loaded, and fits. It waits for Begin, and has
-    changed nothing in the run's folder."""
-
-
-@dataclass(frozen=True)
 class Begin:
     """The supervisor to the trainer: the start is accepted, so it may write to the run's folder."""
 

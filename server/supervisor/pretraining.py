@@ -13,13 +13,12 @@ from config.load import ConfigError
 from config.models import Config
 from config.passing import is_passing
 from protocol.spaces import GameSpec
+from server.ipc.load_messages import Loading, RunLoaded
 from server.ipc.messages import (
     CheckpointSaved,
-    Loading,
     LogLine,
     ProcessFailed,
     Ready,
-    RunLoaded,
     Stop,
     TrainerReport,
 )

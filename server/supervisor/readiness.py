@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 
-from server.ipc.messages import GatewayReport, Loading
+from server.ipc.load_messages import Loading
+from server.ipc.messages import GatewayReport
 from server.monitor.status_publisher import StatusPublisher
 from server.run.events import EventLog
 from server.supervisor.processes import Processes

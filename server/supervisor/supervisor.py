@@ -19,6 +19,7 @@ from config.secrets import with_secrets
 from server.control.controller import Controller
 from server.control.endpoints import ControlEndpoints
 from server.control.mailbox import Mailbox
+from server.ipc.load_messages import Loading, RunLoaded
 from server.ipc.messages import (
     GATEWAY,
     Changed,
@@ -29,7 +30,6 @@ from server.ipc.messages import (
     GatewayReport,
     Joined,
     Left,
-    Loading,
     LogLine,
     Pause,
     ProcessFailed,
@@ -37,7 +37,6 @@ from server.ipc.messages import (
     Ready,
     RecordingWritten,
     RolledBack,
-    RunLoaded,
     SavedBest,
     SaveWanted,
     Settled,

@@ -8,7 +8,7 @@ import time
 from multiprocessing.connection import Connection as Pipe
 
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import Loading
+from server.ipc.load_messages import Loading
 
 log = logging.getLogger("trainer")
 

@@ -22,6 +22,7 @@ from agent.training_step import learn_once
 from agent.update_budget import UpdateBudget
 from config.models import Config
 from server.ipc.heartbeat import Heartbeat
+from server.ipc.load_messages import RunLoaded
 from server.ipc.messages import (
     TRAINER,
     Begin,
@@ -33,7 +34,6 @@ from server.ipc.messages import (
     Ready,
     RecordingWritten,
     RolledBack,
-    RunLoaded,
     SaveBest,
     SaveCheckpoint,
     Settle,

@@ -16,7 +16,8 @@ from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import GameDecided, Loading, Ready, Stop, TrainerReport
+from server.ipc.load_messages import Loading
+from server.ipc.messages import GameDecided, Ready, Stop, TrainerReport
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.trainer.task import Task

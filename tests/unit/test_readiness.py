@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.ipc.messages import Loading
+from server.ipc.load_messages import Loading
 from server.supervisor.readiness import Readiness
 
 pytestmark = pytest.mark.promise("ready-when-loaded")
