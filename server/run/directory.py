@@ -232,14 +232,24 @@ def _text(config: Config) -> bytes:
 
 def game_of(path: Path) -> GameSpec | None:
     """The game of the run in this folder, None if there is none. Errors: ConfigError for a damaged
-    file."""
+    file, or one that cannot be read."""
     file = path / _GAME
     if not file.exists():
         return None
     try:
         return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
+    except OSError as error:
+        raise unreadable(error) from error
     except (msgspec.DecodeError, RemoteError) as error:
         raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
+
+
+def unreadable(error: OSError) -> ConfigError:
+    """What to say of a run's file that cannot be read."""
+    return ConfigError(
+        f"run.dir: cannot read {error.filename}: {error.strerror}; the user who starts a run must "
+        "be able to read and write all of its files"
+    )
 
 
 def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
