@@ -10,12 +10,13 @@ and plain values. It is read with `weights_only`: a checkpoint from elsewhere ca
 from __future__ import annotations
 
 import io
-import pickle
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from agent.files import TEMPORARY, written_whole
+from agent.zips import open_zip
 
 FORMAT = "understudy checkpoint"
 VERSION = 1
@@ -26,6 +27,13 @@ BEST = "best.pt"
 does not use it."""
 LEFT = ".left"
 """Suffix of a checkpoint that was set aside: no run resumes from it."""
+
+
+STRUCTURE_BYTES = 2**22
+"""What may be in a checkpoint beside its tensors."""
+
+VALUES, DEPTH = 100_000, 50
+"""How many values it may have, and how deep one within the other."""
 
 
 class CheckpointError(Exception):
@@ -70,11 +78,11 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
     try:
         _check_bytes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_content(content, path.stat().st_size)
     except FileNotFoundError:
         raise CheckpointError(f"expected a checkpoint at {path}, found none") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from error
-    except pickle.UnpicklingError as error:
+    # What reads zips, pickles and tensors raises what it comes upon.
+    except Exception as error:
         raise _unreadable(path, error) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
@@ -86,7 +94,9 @@ def load(path: Path, *, spec: str | None = None) -> dict[str, Any]:
             f"{path}: expected format version {VERSION}, got {content.get('version')!r}; "
             "resume it with the version of understudy that saved it"
         )
-    state: dict[str, Any] = content["state"]
+    state: Any = content.get("state")
+    if not isinstance(state, dict):
+        raise _unreadable(path, ValueError("it has no state"))
     if spec is not None and state.get("spec") != spec:
         raise CheckpointError(
             f"{path}: expected a checkpoint of the game {spec}, got one of {state.get('spec')}; "
@@ -104,7 +114,7 @@ def check(path: Path) -> None:
     """Compare all bytes with their checksums; nothing is loaded. Errors: CheckpointError."""
     try:
         _check_bytes(path)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # see `load`
         raise _unreadable(path, error) from error
 
 
@@ -199,10 +209,44 @@ def _some(names: list[str]) -> str:
 
 
 def _check_bytes(path: Path) -> None:
-    """Compare every entry with its checksum: torch reads a damaged tensor without a word."""
-    with zipfile.ZipFile(path) as archive:
+    """Compare every entry with its checksum: torch reads a damaged tensor without a word. Nothing
+    is longer than the file: torch packs nothing."""
+    with path.open("rb") as file, open_zip(file, (zipfile.ZIP_STORED,)) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith(".pkl") and entry.file_size > STRUCTURE_BYTES:
+                raise ValueError(
+                    f"expected at most {STRUCTURE_BYTES:,} bytes beside the tensors, got "
+                    f"{entry.file_size:,}"
+                )
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"the bytes of {damaged} are damaged")
+
+
+def _check_content(content: Any, size: int) -> None:
+    """Refuse what takes far more room, or time to look through, than a file of `size` bytes can
+    hold: tensors that repeat one number, lists that are in themselves. Errors: ValueError."""
+    import torch
+
+    left, values = 2 * size, VALUES
+    waiting = [(content, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        values -= 1
+        inner: Iterable[Any] = ()
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu":
+                raise ValueError(f"expected plain tensors, got {value.layout} on {value.device}")
+            left -= value.numel() * value.element_size()
+        elif isinstance(value, dict):
+            inner = value.values()
+        elif isinstance(value, list | tuple):
+            inner = value
+        if depth > DEPTH or values < 0 or left < 0:
+            raise ValueError(
+                f"expected at most {VALUES:,} values, {DEPTH} within each other and {2 * size:,} "
+                "bytes, got more"
+            )
+        waiting.extend((each, depth + 1) for each in inner)
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -19,14 +19,13 @@ in them.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from agent import npz
 from agent.files import written_whole
 from agent.journal_format import (
     HEADER_BYTES,
@@ -214,9 +213,10 @@ def read_priorities(folder: Path) -> SavedPriorities | None:
     """What `write_priorities` kept; None where that is not there or damaged: then all rows are
     drawn as if they were new."""
     try:
-        with (folder / PRIORITIES).open("rb") as file, np.load(file, allow_pickle=False) as found:
-            saved = SavedPriorities(*(found[name] for name in SavedPriorities._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        with npz.opened(folder / PRIORITIES) as file:
+            file.check_names(SavedPriorities._fields)
+            saved = SavedPriorities(*(file.read(name) for name in SavedPriorities._fields))
+    except (OSError, KeyError, npz.NpzError):
         return None
     columns = (saved.stream, saved.seq, saved.priority)
     fits = saved.stream.ndim == 1 and all(each.shape == saved.stream.shape for each in columns)

@@ -236,9 +236,10 @@ def check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
     begin = aligned(_SEGMENT.size + length)
     # One without a row is of nothing: of a game that was never begun, say.
     if len(data) > begin and not _is_of(spec, text):
+        got = " ".join(text.decode(errors="replace").split())
         raise JournalError(
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
-            f"got {text.decode()}; start a new run, or move {path.parent} away"
+            f"got {got[:2000]}; start a new run, or move {path.parent} away"
         )
     return begin
 

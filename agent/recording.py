@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from agent import episode_file
+from agent import episode_file, npz
 from agent.files import written_whole
+from agent.npz import Npz, NpzError, memory_budget
 from agent.step import FINAL, STEP, StepBlock
-from agent.validation import check_block
+from agent.validation import check_block, check_columns
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.checks import MAX_VALUE
 from protocol.errors import RemoteError
@@ -38,6 +37,13 @@ from protocol.spaces import GameSpec
 FORMAT = "understudy recording"
 VERSION = 1
 SUFFIX = ".npz"
+
+SPEC_BYTES = 2**22
+"""The longest text of a spec, at four bytes for each character: a HELLO has 64 KiB at most."""
+
+EPISODE_BYTES, EPISODE_RATIO = 2**28, 100
+"""An episode that is not part of a finished recording is unpacked to so many bytes, or to so many
+times its length, where that is more."""
 
 
 class RecordingError(Exception):
@@ -161,15 +167,13 @@ def read(path: Path, *, spec: GameSpec | None = None) -> Recording:
     another game, or with rows that a gateway would have refused.
     """
     try:
-        found = _episodes(path) if episode_file.is_one(path) else _recording(path, path)
+        found = _episodes(path) if episode_file.is_one(path) else _of_file(path)
     except FileNotFoundError:
         raise RecordingError(f"expected a recording at {path}, found none") from None
-    except (
-        OSError, RuntimeError, ValueError, EOFError, KeyError, struct.error, zlib.error,
-        zipfile.BadZipFile,
-    ) as error:  # fmt: skip
+    except (NpzError, OSError, MemoryError, zlib.error) as error:
         raise RecordingError(
-            f"{path}: expected a recording (.npz), got a file that cannot be read ({error})"
+            f"{path}: expected a recording (.npz), got a file that cannot be read "
+            f"({error or 'out of memory'}); copy it again from where it was recorded"
         ) from error
     if spec is not None and found.spec != spec:
         raise RecordingError(
@@ -182,12 +186,13 @@ def _episodes(path: Path) -> Recording:
     """What was recorded into a file that nobody has finished. Errors: RecordingError, and those of
     damaged content."""
     found: list[Recording] = []
-    incomplete = 0
+    incomplete, left = 0, memory_budget()
     for each in episode_file.read(path):
         if isinstance(each, int):
             incomplete = each
         else:
-            found.append(_recording(path, io.BytesIO(zlib.decompress(each))))
+            found.append(_recording(path, Npz(io.BytesIO(_unpacked(each)), left)))
+            left -= sum(getattr(found[-1].rows, name).nbytes for name in StepBlock.__slots__)
     if not found:
         raise RecordingError(f"{path}: it holds no complete episode; record again")
     spec, weights = found[0].spec, found[0].reward_weights
@@ -197,31 +202,62 @@ def _episodes(path: Path) -> Recording:
     return Recording(spec, rows, weights, incomplete)
 
 
-def _recording(path: Path, source: Path | IO[bytes]) -> Recording:
+def _unpacked(packed: bytes) -> bytes:
+    """An episode as an .npz. Errors: NpzError, zlib.error."""
+    most = max(EPISODE_BYTES, EPISODE_RATIO * len(packed))
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed, most)
+    if not unpacker.eof:
+        raise NpzError(f"expected an episode of at most {most:,} bytes, got more, or a part of one")
+    return data
+
+
+def _of_file(path: Path) -> Recording:
+    """What an .npz holds. Errors: RecordingError, and those of damaged content."""
+    with npz.opened(path) as file:
+        return _recording(path, file)
+
+
+def _recording(path: Path, file: Npz) -> Recording:
     """The recording in an .npz. Errors: RecordingError, and those of damaged content."""
-    content = _entries(source)
-    if "format" not in content or str(content["format"]) != FORMAT:
+    if "format" not in file or file.text("format") != FORMAT:
         raise RecordingError(
             f"{path}: expected a file whose format is {FORMAT!r}, got another kind of file; name "
             "one that `understudy record` wrote"
         )
-    if str(content.get("version")) != str(VERSION):
+    version = file.text("version") if "version" in file else None
+    if version != str(VERSION):
         raise RecordingError(
-            f"{path}: expected format version {VERSION}, got {content.get('version')}; import it "
+            f"{path}: expected format version {VERSION}, got {version}; import it "
             "with the version of understudy that wrote it"
         )
+    file.check_names(("format", "version", "spec", "reward_weights", *StepBlock.__slots__))
     try:
+        text = file.text("spec", SPEC_BYTES)
+        spec = msgspec.json.decode(text, type=GameSpec).checked()
+        check_columns({name: _shape(file, name) for name in StepBlock.__slots__}, spec)
+        weights = file.head("reward_weights")
+        if weights.dtype.kind not in "fiu" or weights.shape != (len(spec.rewards),):
+            raise ValueError(f"expected a weight for each of {list(spec.rewards)}, got {weights}")
         found = Recording(
-            msgspec.json.decode(str(content["spec"]), type=GameSpec).checked(),
-            StepBlock(*(content[name] for name in StepBlock.__slots__)),
-            tuple(np.asarray(content["reward_weights"], np.float64).tolist()),
+            spec,
+            StepBlock(*(file.read(name) for name in StepBlock.__slots__)),
+            tuple(np.asarray(file.read("reward_weights"), np.float64).tolist()),
         )
         _check(found)
     except KeyError as error:
-        raise RecordingError(f"{path}: expected a column {error}, found none") from error
+        raise RecordingError(
+            f"{path}: expected a column {error}, found none; record it again"
+        ) from error
     except (msgspec.DecodeError, RemoteError, ValueError, TypeError) as error:
-        raise RecordingError(f"{path}: {error}") from error
+        cure = "" if ";" in str(error) else "; record it again"
+        raise RecordingError(f"{path}: {error}{cure}") from error
     return found
+
+
+def _shape(file: Npz, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    head = file.head(name)
+    return head.dtype, head.shape
 
 
 def _content(path: Path, recording: Recording) -> dict[str, Any]:
@@ -238,17 +274,6 @@ def _content(path: Path, recording: Recording) -> dict[str, Any]:
         "reward_weights": np.array(recording.reward_weights, np.float64),
         **{name: getattr(recording.rows, name) for name in StepBlock.__slots__},
     }
-
-
-def _entries(source: Path | IO[bytes]) -> dict[str, Any]:
-    with zipfile.ZipFile(source) as archive:
-        # Every entry against its checksum, before anything in it is believed.
-        if (damaged := archive.testzip()) is not None:
-            raise ValueError(f"the bytes of {damaged} are damaged")
-    if not isinstance(source, Path):
-        source.seek(0)
-    with np.load(source, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
 
 
 def _check(recording: Recording) -> None:

@@ -56,7 +56,7 @@ class StepBlock:
     def over(buffer: Any, spec: GameSpec, n: int) -> StepBlock:
         """A block of `n` rows laid over a buffer of at least `nbytes(spec, n)` bytes."""
         arrays, offset = [], 0
-        for dtype, shape in _columns(spec, n):
+        for dtype, shape in columns_of(spec, n):
             count = int(np.prod(shape))
             arrays.append(np.frombuffer(buffer, dtype, count, offset).reshape(shape))
             offset += _aligned(count * dtype.itemsize)
@@ -78,10 +78,11 @@ class StepBlock:
     @staticmethod
     def nbytes(spec: GameSpec, n: int) -> int:
         """The bytes that `n` rows take."""
-        return sum(_aligned(int(np.prod(s)) * d.itemsize) for d, s in _columns(spec, n))
+        return sum(_aligned(int(np.prod(s)) * d.itemsize) for d, s in columns_of(spec, n))
 
 
-def _columns(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+def columns_of(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Dtype and shape of each column of `n` rows, in the order of StepBlock."""
     one = (n,)
     return [
         (spec.observation_dtype, (n, spec.observation_size)),

@@ -6,9 +6,12 @@ all, and nothing is ever given a default one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from agent.step import FINAL, STEP, StepBlock
+from agent.step import FINAL, STEP, StepBlock, columns_of
 from protocol.actor import ACTORS, NOBODY
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
 from protocol.spaces import GameSpec
@@ -22,19 +25,24 @@ def check_block(block: StepBlock, spec: GameSpec) -> None:
     ValueError says which column, or which row: an unknown kind or status, a step without a known
     actor, a final row with one. NaN and ranges are the gateway's to check.
     """
-    _check_columns(block, spec)
+    columns = {name: getattr(block, name) for name in StepBlock.__slots__}
+    check_columns({name: (each.dtype, each.shape) for name, each in columns.items()}, spec)
     _check_rows(block)
 
 
-def _check_columns(block: StepBlock, spec: GameSpec) -> None:
-    one_row = StepBlock.empty(spec, 1)
-    for name in StepBlock.__slots__:
-        column, like = getattr(block, name), getattr(one_row, name)
-        shape = (len(block), *like.shape[1:])
-        if column.dtype != like.dtype or column.shape != shape:
+def check_columns(
+    columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], spec: GameSpec
+) -> None:
+    """Refuse columns of other dtypes and shapes than those of this spec's blocks, by their names.
+    ValueError says which."""
+    rows = columns["reward"][1][:1]
+    for name, (like, row) in zip(StepBlock.__slots__, columns_of(spec, 1), strict=True):
+        dtype, shape = columns[name]
+        expected = (*rows, *row[1:])
+        if dtype != like or shape != expected:
             raise ValueError(
-                f"column {name!r}: expected {like.dtype} {list(shape)}, "
-                f"got {column.dtype} {list(column.shape)}; make blocks with the run's own spec"
+                f"column {name!r}: expected {like} {list(expected)}, "
+                f"got {dtype} {list(shape)}; make blocks with the run's own spec"
             )
 
 

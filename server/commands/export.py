@@ -87,14 +87,25 @@ def load_trained(run: Path, which: str | None) -> Trained:
         asked = network_settings(config.learner, config.replay.frame_stack)
         text = mismatch(settings_of(state["learner"]), asked)
         raise CheckpointError(f"{path} and {run / 'config.toml'} differ: {text}") from error
+    except _NO_STATE as error:
+        raise _no_state(path, error) from error
     network.requires_grad_(False).eval()
-    return Trained(
-        network,
-        spec,
-        config.replay.frame_stack,
-        run.resolve().name,
-        int(state["learner"]["updates"]),
-        int(state["frames"]),
+    try:
+        updates, frames = int(state["learner"]["updates"]), int(state["frames"])
+    except _NO_STATE as error:
+        raise _no_state(path, error) from error
+    frame_stack = config.replay.frame_stack
+    return Trained(network, spec, frame_stack, run.resolve().name, updates, frames)
+
+
+_NO_STATE = (LookupError, TypeError, ValueError, AttributeError)
+"""Errors of a state that is not a trainer's."""
+
+
+def _no_state(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: expected what a trainer saves, got a state without it ({error!r}); export "
+        "another checkpoint (--checkpoint)"
     )
 
 

@@ -57,8 +57,9 @@ def main(args: argparse.Namespace) -> int:
         for source, each in zip(args.sources, found, strict=True):
             _import(source, each, folder)
         done = True
-    except (RecordingError, OSError) as error:
-        print(f"understudy import: {error}; the run is as it was", file=sys.stderr)
+    except (RecordingError, OSError, MemoryError) as error:
+        said = "out of memory" if isinstance(error, MemoryError) else str(error)
+        print(f"understudy import: {said}; the run is as it was", file=sys.stderr)
         return 1
     finally:
         if folder is not None:

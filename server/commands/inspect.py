@@ -181,8 +181,11 @@ def _evaluated(best: Path) -> dict[str, Any]:
         state = checkpoint.load(best)
     except CheckpointError:  # that it is damaged is found with the others
         state = {}
-    mean = state.get("evaluation", {}).get("mean")
-    return {"name": best.name, "mean": mean, "frames": state.get("frames")}
+    evaluation = state.get("evaluation")
+    mean = evaluation.get("mean") if isinstance(evaluation, dict) else None
+    found = {"mean": mean, "frames": state.get("frames")}
+    numbers = {name: one if isinstance(one, int | float) else None for name, one in found.items()}
+    return {"name": best.name} | numbers
 
 
 def damaged_checkpoints(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from agent.npz import memory_budget
 from agent.recording import Recording, RecordingError, joined
 from agent.step import FINAL, STEP, StepBlock
 from protocol.actor import Actor
@@ -39,8 +40,14 @@ def read(dataset_id: str, spec: GameSpec | None) -> Recording:
             f"minari:{dataset_id}: expected a dataset on this machine, found none ({error}); "
             f"fetch it with Minari's own command: minari download {dataset_id}"
         ) from error
-    except (OSError, ImportError, ValueError, TypeError, KeyError) as error:
-        raise RecordingError(f"minari:{dataset_id}: {error}") from error
+    except RecordingError:
+        raise
+    # What reads HDF5 raises what it comes upon: there is no class in common.
+    except Exception as error:
+        raise RecordingError(
+            f"minari:{dataset_id}: expected a dataset that can be read, got {error!r}; fetch it "
+            "again with `minari download`"
+        ) from error
 
 
 def converted(dataset: Any, spec: GameSpec | None) -> Recording:
@@ -58,6 +65,12 @@ def converted(dataset: Any, spec: GameSpec | None) -> Recording:
         raise RecordingError(
             f"minari:{dataset.id}: expected a dataset of {spec.describe()}, got one of "
             f"{found.describe()}"
+        )
+    taken, left = int(dataset.total_steps) * StepBlock.nbytes(found, 1024) // 1024, memory_budget()
+    if taken > left:
+        raise RecordingError(
+            f"minari:{dataset.id}: expected at most {left:,} bytes, what there is memory for, got "
+            f"{taken:,}; import a smaller dataset"
         )
     blocks = [
         _block(found, actions, episode, number)

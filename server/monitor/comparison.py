@@ -11,7 +11,7 @@ from config.fields import all_settings, flat
 from config.load import ConfigError, config_of_run
 from server.monitor.metrics import SERIES, with_current_names
 from server.run.evaluation import read_evaluations
-from server.run.history import spread
+from server.run.history import spread, thinned
 from server.run.metrics_log import MetricsLog
 from server.run.overview import overview
 
@@ -70,9 +70,10 @@ def curve(folder: Path, name: str, points: int = POINTS) -> list[Point]:
 
 def _points(folder: Path, name: str) -> Iterator[Point]:
     if name == EVALUATION:
-        for one in read_evaluations(folder / "evaluations.jsonl"):
-            if one.mean is not None and not one.partial:
-                yield one.frames, one.mean
+        found = read_evaluations(folder / "evaluations.jsonl")
+        yield from thinned(
+            (one.frames, one.mean) for one in found if one.mean is not None and one.counts
+        )
         return
     for row in map(with_current_names, MetricsLog(folder / "metrics.jsonl").sample()):
         frames, value = row.get("frames"), row.get(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -37,9 +37,10 @@ class StatusPublisher:
     """Has the newest status. For one thread, except for `status`, which any may read."""
 
     def __init__(
-        self, config: Config, folder: RunDirectory, evaluated: Sequence[Evaluation] = ()
+        self, config: Config, folder: RunDirectory, evaluated: Iterable[Evaluation] = ()
     ) -> None:
-        """`evaluated`: the run's evaluations so far, the oldest first."""
+        """`evaluated`: the run's newest evaluations so far, the oldest first."""
+        evaluated = tuple(evaluated)
         self.warnings = Warnings(config.metrics.every_s)
         """What is worth a warning and holds now; any thread may use it."""
         self.failures = Failures()
@@ -129,9 +130,9 @@ def _brief(one: Evaluation) -> dict[str, Any]:
         "time": one.time,
         "frames": one.frames,
         "mean": one.mean,
-        "episodes": len(one.returns),
+        "episodes": one.played,
         "expert_mean": one.expert_mean,
-        "expert_episodes": len(one.expert_returns),
+        "expert_episodes": one.expert_played,
         "partial": one.partial,
         "expert_partial": one.expert_partial,
         "text": one.text(),

@@ -23,6 +23,9 @@ from server.play.extras import how_to_install
 FORMAT = "understudy policy"
 VERSION = "1"
 
+FILE_BYTES = 2**31
+"""The longest ONNX file: it is one message of protobuf."""
+
 _SEAL = b"\x72\x4a\x0a\x06digest\x12\x40"
 """How one more entry of an ONNX file's metadata begins, as protobuf: `digest`, 64 letters."""
 
@@ -81,6 +84,11 @@ class PolicyFile:
     def load(path: Path) -> PolicyFile:
         """The policy in a file. Errors: PolicyError."""
         try:
+            if (size := path.stat().st_size) > FILE_BYTES:
+                raise PolicyError(
+                    f"{path}: expected a policy (.onnx) of at most {FILE_BYTES:,} bytes, got "
+                    f"{size:,}; name a file that `understudy export` wrote"
+                )
             return PolicyFile(path.read_bytes(), str(path))
         except OSError as error:
             raise PolicyError(f"{path}: cannot read it: {error.strerror}") from error

@@ -26,7 +26,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -191,10 +191,10 @@ class RunDirectory:
         """The run's game, None if none has come yet. Errors: ConfigError for a damaged file."""
         return game_of(self.path)
 
-    def evaluated(self) -> list[Evaluation]:
-        """The evaluations so far, the oldest first. A line that cannot be read is passed over: of
-        the last one there may be but a part."""
-        return list(read_evaluations(self.evaluations))
+    def evaluated(self) -> Iterator[Evaluation]:
+        """The evaluations so far, the oldest first, read as they are asked for. A line that cannot
+        be read is passed over: of the last one there may be but a part."""
+        return read_evaluations(self.evaluations)
 
     def keep_changes(self, before: Config, after: Config, records: list[dict[str, Any]]) -> None:
         """The run goes on with another configuration: write that, and what was changed. Errors:
@@ -232,14 +232,24 @@ def _text(config: Config) -> bytes:
 
 def game_of(path: Path) -> GameSpec | None:
     """The game of the run in this folder, None if there is none. Errors: ConfigError for a damaged
-    file."""
+    file, or one that cannot be read."""
     file = path / _GAME
     if not file.exists():
         return None
     try:
         return msgspec.json.decode(file.read_bytes(), type=GameSpec).checked()
+    except OSError as error:
+        raise unreadable(error) from error
     except (msgspec.DecodeError, RemoteError) as error:
         raise ConfigError(f"run.dir: {file} is damaged: {error}; choose another run") from None
+
+
+def unreadable(error: OSError) -> ConfigError:
+    """What to say of a run's file that cannot be read."""
+    return ConfigError(
+        f"run.dir: cannot read {error.filename}: {error.strerror}; the user who starts a run must "
+        "be able to read and write all of its files"
+    )
 
 
 def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -14,6 +14,12 @@ import msgspec
 
 log = logging.getLogger("supervisor")
 
+LONGEST_LINE = 4 * 2**20
+"""Bytes of a line of the file are fewer."""
+
+COMPLAINTS = 5
+"""Lines that cannot be read are named up to so many, and then counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -50,6 +56,25 @@ class Evaluation:
     expert_filled: float | None = None
     """The share of the expert's frames for which it recommended nothing (protocol/SPEC.md, Roles);
     None where it did not play."""
+    episodes: int = 0
+    """Of the network's, how many ended by themselves, where `returns` has but the first; else 0."""
+    expert_episodes: int = 0
+    """The same of the expert's."""
+
+    @property
+    def counts(self) -> bool:
+        """The network played, and its part is complete."""
+        return self.mean is not None and not self.partial
+
+    @property
+    def played(self) -> int:
+        """Episodes of the network that ended by themselves."""
+        return self.episodes or len(self.returns)
+
+    @property
+    def expert_played(self) -> int:
+        """The same of the expert."""
+        return self.expert_episodes or len(self.expert_returns)
 
     @property
     def expert_counts(self) -> bool:
@@ -57,6 +82,8 @@ class Evaluation:
         mean: that of a partial one is the mean of an earlier one."""
         if not self.expert_returns or self.expert_partial or self.expert_mean is None:
             return False
+        if self.expert_episodes:
+            return True
         return math.isclose(statistics.fmean(self.expert_returns), self.expert_mean)
 
     def line(self) -> dict[str, Any]:
@@ -67,9 +94,13 @@ class Evaluation:
         """It for the log."""
         parts = []
         if self.returns or self.cut:
-            parts.append(_told("network", self.returns, self.cut, self.why))
+            mean = self.mean if self.returns else None
+            parts.append(_told("network", mean, self.played, self.cut, self.why))
         if self.expert_returns or self.expert_cut:
-            parts.append(_told("expert", self.expert_returns, self.expert_cut, self.expert_why))
+            mean = statistics.fmean(self.expert_returns) if self.expert_returns else None
+            mean = self.expert_mean if self.expert_counts else mean
+            told = _told("expert", mean, self.expert_played, self.expert_cut, self.expert_why)
+            parts.append(told)
             if self.expert_filled:
                 parts[-1] += f", {self.expert_filled:.1%} of its frames filled"
         if not self.expert_returns and self.expert_mean is not None:
@@ -80,23 +111,41 @@ class Evaluation:
 
 
 def read_evaluations(file: Path) -> Iterator[Evaluation]:
-    """The evaluations in a file, the oldest first, read as they are asked for. A line that cannot
-    be read is passed over: of the last one there may be but a part. Without a file there are none.
-    Errors: OSError."""
+    """The evaluations in a file, the oldest first, read as they are asked for, whatever its size. A
+    line that cannot be read is passed over: of the last one there may be but a part. Without a file
+    there are none. Errors: OSError."""
+    for _, evaluation in read_lines(file):
+        yield evaluation
+
+
+def read_lines(file: Path) -> Iterator[tuple[bytes, Evaluation]]:
+    """The same, each with its line."""
     if not file.exists():
         return
+    passed_over = 0
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+        number = 0
+        while line := lines.readline(LONGEST_LINE):
+            number += 1
             try:
-                yield msgspec.json.decode(line, type=Evaluation)
+                yield line, _DECODER.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.warning("%s, line %d: %s; passed over", file, number, error)
+                passed_over += 1
+                if passed_over <= COMPLAINTS:
+                    log.warning("%s, line %d: %s; passed over", file, number, error)
+                while not line.endswith(b"\n") and (line := lines.readline(LONGEST_LINE)):
+                    pass
+    if passed_over > COMPLAINTS:
+        log.warning("%s: %d lines cannot be read; passed over", file, passed_over)
 
 
-def _told(who: str, returns: Sequence[float], cut: Sequence[float], why: str) -> str:
+_DECODER = msgspec.json.Decoder(Evaluation)
+
+
+def _told(who: str, mean: float | None, n: int, cut: Sequence[float], why: str) -> str:
     """What one of the two has played."""
-    text = f"{who} {statistics.fmean(returns):.1f}" if returns else f"{who} without a mean"
-    text += f" over {len(returns)} episodes"
+    text = f"{who} without a mean" if mean is None else f"{who} {mean:.1f}"
+    text += f" over {n} episodes"
     if why:
         text += f" (not complete, so nothing goes by it: {why}"
         text += f"; cut at {', '.join(f'{each:.1f}' for each in cut[:5])}" if cut else ""

@@ -7,15 +7,22 @@ from dataclasses import dataclass, field
 
 from server.ipc.messages import LEFT, LIMIT, FinishedEpisode
 
+KEPT = 1000
+"""Returns of a part that are kept, and of its cut episodes: a game may announce a million."""
+
 
 @dataclass(slots=True)
 class EvaluationPart:
     """The network's part, or the expert's."""
 
     returns: list[float] = field(default_factory=list)
-    """Of episodes that ended by themselves."""
+    """Of episodes that ended by themselves, the first KEPT."""
     cut: list[float] = field(default_factory=list)
-    """Returns so far of those that did not."""
+    """Returns so far of those that did not, the first KEPT."""
+    ended: int = 0
+    """Episodes that ended by themselves."""
+    total: float = 0.0
+    """Of all their returns."""
     announced: int = 0
     """Episodes that its games announced, together."""
     missing: int = 0
@@ -36,7 +43,7 @@ class EvaluationPart:
     @property
     def accounted(self) -> int:
         """Episodes that were played: to their end, or to a limit."""
-        return len(self.returns) + self.limited
+        return self.ended + self.limited
 
     @property
     def anything(self) -> bool:
@@ -46,7 +53,15 @@ class EvaluationPart:
     @property
     def mean(self) -> float | None:
         """Of the returns; None without any."""
+        if self.ended > len(self.returns):
+            return self.total / self.ended
         return statistics.fmean(self.returns) if self.returns else None
+
+    @property
+    def beyond(self) -> int:
+        """How many episodes ended by themselves, where not all of their returns are kept; else
+        0."""
+        return self.ended if self.ended > len(self.returns) else 0
 
     @property
     def filled(self) -> float | None:
@@ -58,7 +73,7 @@ class EvaluationPart:
         """How far it is, in words."""
         of = f" of {self.announced}" if self.announced else ""
         cut = f" ({self.limited} cut)" if self.limited else ""
-        return f"{len(self.returns)}{of} episodes{cut}"
+        return f"{self.ended}{of} episodes{cut}"
 
     @property
     def why(self) -> str:
@@ -89,10 +104,14 @@ class EvaluationPart:
     def add(self, episode: FinishedEpisode) -> bool:
         """Count an episode; whether it was played, to its end or to a limit."""
         if episode.cut:
-            self.cut.append(episode.episode_return)
+            if len(self.cut) < KEPT:
+                self.cut.append(episode.episode_return)
             self.limited += episode.cut == LIMIT
             return episode.cut != LEFT
-        self.returns.append(episode.episode_return)
+        if self.ended < KEPT:
+            self.returns.append(episode.episode_return)
+        self.ended += 1
+        self.total += episode.episode_return
         self.frames += episode.length
         self.filled_frames += episode.filled
         return True

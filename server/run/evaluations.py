@@ -17,7 +17,7 @@ them in the run's folder.
 from __future__ import annotations
 
 import math
-import statistics
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,6 +28,9 @@ from server.run.evaluation_part import EvaluationPart
 
 STUDENT, TEACHER = "eval", "eval_expert"
 """The roles of their games."""
+
+NEWEST = 500
+"""Evaluations before this start that are kept to be shown."""
 
 MOST = 100
 """Episodes of a role in an evaluation, at most, where games do not announce more."""
@@ -78,7 +81,9 @@ class Evaluations:
     """The evaluations of a run, and the one that is going on."""
 
     def __init__(self, earlier: Iterable[Evaluation] = ()) -> None:
-        """`earlier`: those of the run so far, the oldest first."""
+        """`earlier`: those of the run so far, the oldest first; read once, and not kept."""
+        self.newest: deque[Evaluation] = deque(maxlen=NEWEST)
+        """Of `earlier`, the newest."""
         self.mean = math.nan
         """Of the student's newest complete evaluation; NaN before there is one."""
         self.first = math.nan
@@ -100,10 +105,11 @@ class Evaluations:
         self._frames = 0
         self._versions = (0, 0)
         for one in earlier:
-            if one.mean is not None and not one.partial:
-                self._count_student(one.mean, len(one.returns), one.frames)
-            if one.expert_counts:
-                self._count_teacher(statistics.fmean(one.expert_returns), len(one.expert_returns))
+            self.newest.append(one)
+            if one.mean is not None and one.counts:
+                self._count_student(one.mean, one.played, one.frames)
+            if one.expert_mean is not None and one.expert_counts:
+                self._count_teacher(one.expert_mean, one.expert_played)
 
     @property
     def under_way(self) -> bool:
@@ -251,9 +257,9 @@ class Evaluations:
             if game.now.role in roles:
                 game.announced, game.played, game.left = None, 0, 0
         if student.mean is not None and not student.why:
-            self._count_student(student.mean, len(student.returns), self._frames)
+            self._count_student(student.mean, student.ended, self._frames)
         if teacher.mean is not None and not teacher.why:
-            self._count_teacher(teacher.mean, len(teacher.returns))
+            self._count_teacher(teacher.mean, teacher.ended)
         return Evaluation(
             time=now,
             frames=self._frames,
@@ -270,6 +276,8 @@ class Evaluations:
             expert_cut=tuple(teacher.cut),
             left_out=student.left_out + teacher.left_out,
             expert_filled=teacher.filled,
+            episodes=student.beyond,
+            expert_episodes=teacher.beyond,
         )
 
     def _count_student(self, mean: float, episodes: int, frames: int) -> None:

@@ -75,6 +75,19 @@ def spread(rows: Sequence[Row], points: int) -> list[Row]:
     return [rows[i * (n - 1) // (points - 1)] for i in range(points)]
 
 
+def thinned(rows: Iterable[Row], most: int = 2 * KEPT) -> list[Row]:
+    """At most so many of any number of rows, at even distances, the first among them: as they come,
+    in memory for that many."""
+    found: list[Row] = []
+    every = 1
+    for number, row in enumerate(rows):
+        if number % every == 0:
+            found.append(row)
+            if len(found) > most:
+                found, every = found[::2], 2 * every
+    return found
+
+
 def sample_lines(path: Path, most: int = KEPT) -> list[dict[str, Any]]:
     """At most so many rows of a file of JSON lines, from even distances, the first one and the last
     among them. Of a long file only they are read. What cannot be read is passed over; without a

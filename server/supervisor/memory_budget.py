@@ -7,10 +7,10 @@ This is arithmetic: what it lets through the trainer may still have no memory fo
 from __future__ import annotations
 
 from agent.game_memory import game_bytes, shown
+from agent.memory_limits import memory_bytes
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.gateway.slot_memory import slot_bytes
-from server.supervisor.memory_limits import memory_bytes
 
 
 def refusal(spec: GameSpec, config: Config) -> str | None:

@@ -12,7 +12,7 @@ from config.models import Config
 from server.net.listener import HANDSHAKES
 from server.net.open_files import allow_open_files, shares
 from server.net.tls import certificate
-from server.run.directory import RunDirectory
+from server.run.directory import RunDirectory, unreadable
 from server.run.logs import logged
 from server.run.summary import write_summary
 from server.supervisor.exposure import is_loopback
@@ -53,7 +53,10 @@ def running(
         form = config.server.log_format
         with logged(folder.log, console, form) as log_file, ExitStack() as stack:
             folder.when_accepted(log_file.begin)
-            supervisor = Supervisor(config, folder, task)
+            try:
+                supervisor = Supervisor(config, folder, task)
+            except OSError as error:  # it reads what the run's earlier starts have written
+                raise unreadable(error) from error
             if http and config.server.http_port is not None:
                 # Before any game is let in: its port may be taken.
                 served = _serve_http(supervisor, any_http_port)

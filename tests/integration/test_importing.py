@@ -23,6 +23,7 @@ from agent.step import FINAL, STEP
 from config.load import file_layer
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
+from tests.support import forged
 from tests.support.recordings import demonstrated
 from tests.support.worlds import DQN, EXPERT, PIXELS
 
@@ -112,7 +113,15 @@ def test_failed_import_changes_nothing(demo: Path, run: Path, tmp_path: Path) ->
     recording.write(pixels, demonstrated(spec=PIXELS))
     damaged = tmp_path / "damaged.npz"
     damaged.write_bytes(demo.read_bytes()[:-40])
+    bomb, rows = tmp_path / "bomb.npz", tmp_path / "rows.npz"
+    recording.write(bomb, demonstrated())
+    forged.zeros_behind(bomb, "more.npy", b"", 2**24)
+    recording.write(rows, demonstrated())
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n"
+    forged.write(rows, forged.entries(rows) | {"reward.npy": forged.npy(header)})
     for sources, message in (
+        ([str(bomb)], "and no others, got 'more.npy'"),
+        ([str(rows)], "header for 4,000,000,000,000"),
         ([str(tmp_path / "none.npz")], "found none"),
         ([str(damaged)], "cannot be read"),
         ([str(demo), str(pixels)], "expected a recording of 'test'"),

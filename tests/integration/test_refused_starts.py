@@ -186,9 +186,14 @@ def no_rows(run: Path) -> None:
     (run / journal.FOLDER).write_text("a file")
 
 
-def folder_for_log(run: Path) -> None:
-    (run / "understudy.log").unlink()
-    (run / "understudy.log").mkdir()
+def folder_for(name: str) -> Callable[[Path], None]:
+    """Something that cannot be read, as a file that another user has written."""
+
+    def spoil(run: Path) -> None:
+        (run / name).unlink(missing_ok=True)
+        (run / name).mkdir()
+
+    return spoil
 
 
 EARLY = [
@@ -214,10 +219,14 @@ EARLY = [
     Refusal("settings that are no TOML", "expected TOML", spoil=text("config.toml", "[")),
     Refusal("damaged mark", "run.json is damaged", spoil=text("run.json", "{")),
     Refusal("damaged game", "game.json is damaged", spoil=text("game.json", "{")),
+    *(
+        Refusal(f"unreadable {name}", f"{name}: Is a directory; the user", spoil=folder_for(name))
+        for name in ("game.json", "metrics.jsonl", "evaluations.jsonl", "starts.jsonl")
+    ),
     Refusal("no best checkpoint", "best.pt", ("--best",),
             lambda run: (run / "checkpoints" / checkpoint.BEST).unlink()),
     Refusal("log that cannot be written", "understudy.log",
-            spoil=folder_for_log),
+            spoil=folder_for("understudy.log")),
 ]  # fmt: skip
 """What is known before a process is started."""
 

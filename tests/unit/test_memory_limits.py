@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.supervisor.memory_limits import memory_bytes
+from agent.memory_limits import memory_bytes
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 NONE_1 = "9223372036854771712"
@@ -68,7 +68,7 @@ def test_memory_of_a_process_with_a_limit_of_its_own_is_that(which: str) -> None
     limit = 1_500_000_000
     program = (
         f"import resource; resource.setrlimit(resource.{which}, ({limit}, resource.RLIM_INFINITY));"
-        "from server.supervisor.memory_limits import memory_bytes; print(memory_bytes())"
+        "from agent.memory_limits import memory_bytes; print(memory_bytes())"
     )
     said = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
