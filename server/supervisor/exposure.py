@@ -60,7 +60,7 @@ def check(config: Config, told: Collection[str] = ()) -> list[str]:
         said.append(f"anyone who reaches {server.host} can play: there is no token")
     if open_tempest:
         said.append(
-            f"anyone who reaches tempest.port on {tempest.host} can play: these clients have no token"
+            f"anyone who reaches tempest.port on {tempest.host} can play: it asks for no token"
         )
     return said + _missing(config, told, open_server=open_server)
 
