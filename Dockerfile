@@ -57,7 +57,8 @@ VOLUME /runs
 # A relative --run lands in the volume.
 WORKDIR /runs
 USER understudy
-# 200 of /healthz: the supervisor's loop goes round, and all its processes run.
+# 200 of /healthz: the supervisor's loop goes round, also while a run is being loaded; /readyz says
+# when games can play.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["container-health"]
 ENTRYPOINT ["container-entry"]
 CMD ["serve", "--run", "/runs/default"]

@@ -17,6 +17,9 @@ moments of Adam, each actor's gradient, two buffers of the slot, and copies on t
 _DEVICE_VECTORS = 4
 """Of these, what is on the trainer's device before the first update."""
 
+_PROCESS = 2**28
+"""Bytes of a cuda device that each further process takes there, whatever it does, at least."""
+
 _OUTPUTS = 8
 """Times that a batch's outputs are held in an update: as they come, as Q, and their gradients."""
 
@@ -43,14 +46,18 @@ def device_bytes(spec: GameSpec, config: Config) -> dict[str, dict[str, int]]:
     device's name and the setting that it can be lowered with. The replay is taken whole, at
     once."""
     trains, stores = _devices(config)
+    acts = device_name(config.server.device, "server.device")
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)
     if stores != "cpu":
         found[stores]["replay.capacity_steps"] = StepBlock.nbytes(
             spec, config.replay.capacity_steps
         )
+    parameters, _, each_network = _network(spec, config)
     if trains != "cpu":
-        parameters, _, each_network = _network(spec, config)
         found[trains]["learner.hidden"] = 4 * (_DEVICE_VECTORS * parameters + 2 * each_network)
+    if acts != "cpu":
+        each = 4 * (parameters + each_network) + _PROCESS
+        found[acts]["server.gateways"] = config.server.gateways * each
     return dict(found)
 
 

@@ -80,9 +80,8 @@ def main(args: argparse.Namespace) -> int:
     any_port = any_http_port(loaded)
     with running(config, task, console=console, http=True, any_http_port=any_port) as supervisor:
         supervisor.publisher.update(preset=asked.preset)
-        supervisor.on_beat = manager.beat
+        supervisor.on_beat = lambda: manager.look(supervisor.status)
         _introduce(supervisor, say)
-        manager.ready()
         lines = None if form == "text" else log.info
         title = f"understudy {config.server.host}:{supervisor.port}"
         screen = Screen(console, title, lines=lines)
@@ -107,13 +106,16 @@ def main(args: argparse.Namespace) -> int:
 def _doing(supervisor: Supervisor, *, live: bool) -> str:
     """What the server is doing. `live`: a line that changes all the time is fine."""
     status = supervisor.status
+    if status.loading:
+        return status.loading if live else "the run is being loaded"
     if status.degraded:
         return status.degraded if live else "a process does not report"
     if status.evaluation_note and live:
         return status.evaluation_note
     if status.evaluating:
         return "evaluating"
-    return "playing" if supervisor.row.get("slots") else "waiting for a game"
+    # Asked of the connections: the newest row may be older than they are.
+    return "playing" if supervisor.training_games else "waiting for a game"
 
 
 def _introduce(supervisor: Supervisor, say: Callable[[str], None]) -> None:

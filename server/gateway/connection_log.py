@@ -19,6 +19,9 @@ KINDS = 64
 CLIENT, MESSAGE = 64, 500
 """Letters of a client's name and of a message that are reported."""
 
+LINE = 1000
+"""Letters of a message that are logged; the client was told all of it."""
+
 
 class ConnectionLog:
     """Every error leaves a count, and a line unless its address has filled the log. A game that is
@@ -50,7 +53,7 @@ class ConnectionLog:
         more = self._addresses.log.suffix(address)
         if more is not None:
             level = logging.INFO if error.code == "server_stopping" else logging.WARNING
-            log.log(level, "%s: %s%s%s", peer, error, again, more)
+            log.log(level, "%s: %s%s%s", peer, str(error)[:LINE], again, more)
 
     def welcomed(self, peer: str, address: str, session: int, hello: HelloFields) -> None:
         """A game may play from now on."""

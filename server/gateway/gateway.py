@@ -237,10 +237,12 @@ class Gateway:
 
     def _open(self, message: Open) -> None:
         """The run has a game and weights."""
+        self._heartbeat.busy()  # an expert of the server's own may load much
         try:
             self._run = run = GatewayRun(message, self.config, self._index, self._acting_params)
             self._scheduler.open(run)
             self._handshakes.open(run)
+            self.send_report()  # so that the supervisor knows at once that games can play
         except Exception as error:
             self._crash(error)
 

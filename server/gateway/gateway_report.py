@@ -70,6 +70,7 @@ def _of_run(
     p50_ms, p99_ms = times.percentiles_ms()
     return replace(
         report,
+        opened=True,
         frames=loop.frames,
         slots=loop.slots,
         training=loop.slots - sum(loop.evaluating),

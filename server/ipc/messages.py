@@ -49,12 +49,6 @@ class GameDecided:
 
 
 @dataclass(frozen=True)
-class RunLoaded:
-    """The trainer: all that it is to go on from is loaded, and fits. It waits for Begin, and has
-    changed nothing in the run's folder."""
-
-
-@dataclass(frozen=True)
 class Begin:
     """The supervisor to the trainer: the start is accepted, so it may write to the run's folder."""
 
@@ -241,6 +235,8 @@ class GatewayReport:
     """The share of the interval in which games in lock step waited for the trainer."""
     findings: list[Finding] = field(default_factory=list)
     """What is worth a warning and was found in the interval."""
+    opened: bool = False
+    """It would welcome games: it has the run's game, and weights."""
     failures: list[FailedConnections] = field(default_factory=list)
     """Whose connections ended with an error in the interval: the newest of them."""
     time: float = 0.0

@@ -30,7 +30,8 @@ class Rate:
             self._count, self._at = count, at
         elif at - self._at >= SHORTEST_S:
             self._interval_s = at - self._at
-            self._per_s = (count - self._count) / self._interval_s
+            # A writer that died in the middle of a block may have counted more than there is.
+            self._per_s = max(0.0, (count - self._count) / self._interval_s)
             self._count, self._at = count, at
 
     def per_s(self, now: float) -> float:

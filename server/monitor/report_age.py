@@ -11,8 +11,9 @@ from server.ipc.messages import GATEWAY, TRAINER
 INTERVALS, SHORTEST_S = 3, 1.0
 """After so many intervals without a report, and no less time, the newest one is of the past."""
 
-WORTH_A_WARNING_S = 5.0
-"""It must be missing for so long: a checkpoint that is written to a slow disk is no trouble."""
+WORTH_A_WARNING_S = 10.0
+"""It must be missing for so long: a start on a busy machine, or a checkpoint that is written to a
+slow disk, is no trouble."""
 
 
 class ReportAges:

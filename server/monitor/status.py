@@ -56,7 +56,9 @@ class Status:
     spec: GameSpec | None = None
     """Of the run's game; None before there is one."""
     ready: bool = False
-    """Games can play."""
+    """Games can play: one that is known would be welcomed, or a HELLO taken up."""
+    loading: str = ""
+    """That a run is being loaded, and how far; else empty."""
     paused: bool = False
     evaluating: bool = False
     evaluation_note: str = ""
@@ -103,7 +105,7 @@ class Status:
     def unready(self) -> str:
         """Why games cannot play; empty if they can."""
         if self.problem or not self.ready:
-            return self.problem or "the gateways are starting"
+            return self.problem or self.loading or "the gateways are starting"
         return self.degraded if GATEWAY in self.degraded else ""
 
     @property
@@ -140,6 +142,7 @@ class Status:
             "row": {name: self.row.get(name) for name in SERIES},
             "last": {name: self.last.get(name) for name in SERIES},
             "degraded": self.degraded,
+            "loading": self.loading,
             "paused": self.paused,
             "evaluating": self.evaluating,
             "evaluation_note": self.evaluation_note,

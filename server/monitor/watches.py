@@ -59,19 +59,30 @@ class PaceWatch:
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._found = False
+        """It has been found, and training is behind since then."""
 
     def look(self, row: Mapping[str, float], trainer: TrainerConfig, now: float) -> list[Finding]:
-        """Whether training has been far behind for a while. `row`: of metrics; `now`: of a clock
-        that only rises, s."""
+        """Whether training has been far behind for a while, and fell further behind when that was
+        found: what is made up for is worth no warning. `row`: of metrics; `now`: of a clock that
+        only rises, s."""
         due = row.get("updates_due", 0.0)
         limit = trainer.max_lag_updates
         # What games in lock step may bring about: the limit, and a frame of each.
         most = (limit or USUAL_LAG) + trainer.replay_ratio * row.get("slots", 0.0)
         if not due > 2 * most:  # NaN is not
-            self._since = None
+            self._since, self._found = None, False
             return []
         since = self._since = now if self._since is None else self._since
-        return [_behind(row, trainer)] if now - since >= BEHIND_S else []
+        lasts = now - since >= BEHIND_S
+        self._found = self._found or (lasts and not _catches_up(row, trainer))
+        return [_behind(row, trainer)] if self._found else []
+
+
+def _catches_up(row: Mapping[str, float], trainer: TrainerConfig) -> bool:
+    """More updates are made than become due."""
+    due = row.get("frames_per_s", 0.0) * trainer.replay_ratio
+    return row.get("updates_per_s", 0.0) >= due
 
 
 def _behind(row: Mapping[str, float], trainer: TrainerConfig) -> Finding:
@@ -82,7 +93,7 @@ def _behind(row: Mapping[str, float], trainer: TrainerConfig) -> Finding:
         f"training is {due:,.0f} updates behind ({due / ratio:,.0f} frames): {frames:,.0f} "
         f"frames/s make {frames * ratio:,.1f} updates/s due, and {made:,.1f} updates/s are made"
     )
-    if made >= frames * ratio:
+    if _catches_up(row, trainer):
         return Finding(BEHIND, text, "wait: training is catching up")
     kept = f" to {made / frames:.2g}" if made else ""
     wait = "" if trainer.max_lag_updates else ", or set trainer.max_lag_updates, so that games wait"

@@ -57,9 +57,10 @@ def main(part: Part, pipe: Connection[Any, Any], counts: SharedCounts) -> None:
     """One game: the whole life of its process."""
     options, client = part.options, part.client
     orders = Orders(pipe, client, counts)
-    # Ctrl-C reaches the whole group of processes; whoever started the games decides about them.
+    # Ctrl-C, and a service manager's SIGTERM, reach the whole group of processes; whoever started
+    # the games decides about them. SIGTERM still ends what an environment starts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     write_where(part.trace)
     trouble.log.addHandler(PassOn(client, orders))

@@ -23,7 +23,7 @@ TEXT, TRACE = 10_000, 20_000
 """Letters of a line, and of a traceback: some have words of a client in them."""
 
 RELAYED = "relayed"
-"""An attribute of records that another process has let through already."""
+"""An attribute of records that are limited elsewhere: by another process, or by an interval."""
 
 _WRITTEN = "written"
 """An attribute of records that have been decided upon."""

@@ -98,7 +98,7 @@ class GameChoice:
             )
             return
         if text is None:
-            self._rows_before = self._rows()
+            self._rows_before, self._failure = self._rows(), None
             try:
                 self._decide(spec)
                 self._on_trial = True
@@ -135,8 +135,9 @@ class GameChoice:
                 path.unlink(missing_ok=True)
         now = time.monotonic()
         self._trials.failed(now)
-        later = said is not None and said.cause == "system"
+        later = said is not None and (said.passing or said.cause == "system")
         if said is not None and said.cause == "memory":
+            later = False  # the same game would cost a trainer's start again
             text = memory_budget.shortage(spec, config, said.text)
         elif said is None and loss.exit_code in _OUT_OF_MEMORY:
             text = memory_budget.shortage(spec, config, loss.reason)

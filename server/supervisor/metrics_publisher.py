@@ -21,6 +21,7 @@ from server.run.disk import Writes, free_bytes
 from server.run.evaluation import Evaluation
 from server.run.logs import LogFile
 from server.run.metrics_log import plain
+from server.run.repeats import RELAYED
 from server.supervisor.processes import Processes
 
 log = logging.getLogger("supervisor")
@@ -78,7 +79,7 @@ class MetricsPublisher:
         self._status.warnings.note(*report.findings, *self._samples.look(report.metrics))
         for line in report.lines:
             self.lines.append(line)
-            log.info("%s", line)
+            log.info("%s", line, extra={RELAYED: True})
 
     def add_gateway_report(self, report: GatewayReport) -> list[Evaluation]:
         """Take in what a gateway counted; the evaluations that ended with it."""
@@ -108,6 +109,8 @@ class MetricsPublisher:
         status, warnings = self._status.status, self._status.warnings
         warnings.note(*self._pace.look(row, status.config.trainer, now))
         warnings.note(*late_findings(late, processes.attentive))
+        if status.evaluating and any(name.startswith(GATEWAY) for name in late):
+            self._status.update(evaluation_note=f"evaluation: {degraded(late)}")
         row["ring_fill"] = processes.ring_fill
         row["warnings"] = float(len(warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)

@@ -13,12 +13,12 @@ from config.load import ConfigError
 from config.models import Config
 from config.passing import is_passing
 from protocol.spaces import GameSpec
+from server.ipc.load_messages import Loading, RunLoaded
 from server.ipc.messages import (
     CheckpointSaved,
     LogLine,
     ProcessFailed,
     Ready,
-    RunLoaded,
     Stop,
     TrainerReport,
 )
@@ -141,6 +141,8 @@ class Pretraining:
 
     def _handle(self, message: Any) -> None:
         match message:
+            case Loading():
+                pass
             case RunLoaded():
                 self._accept()
             case Ready():

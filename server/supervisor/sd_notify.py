@@ -1,5 +1,5 @@
-"""What a service manager (systemd, Type=notify) is told: that the server is ready, that its loop
-goes round, that it is stopping. Without one, nothing.
+"""What a service manager (systemd, Type=notify) is told: that the server is starting and how far,
+that it is ready, that its loop goes round, that it is stopping. Without one, nothing.
 
 Each word is a datagram to the socket that NOTIFY_SOCKET names: sd_notify(3).
 """
@@ -11,6 +11,18 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+
+from server.monitor.status import Status
+
+QUIET_S = 10.0
+"""A start that takes less says nothing of itself, unless a run is loaded."""
+
+TELL_S = 5.0
+"""How often a longer one does."""
+
+MORE_S = 60
+"""How much longer, from each time on, it may take: systemd would end it after a minute and a half
+(TimeoutStartSec=)."""
 
 
 class ServiceManager:
@@ -25,10 +37,32 @@ class ServiceManager:
         self._every_s = patience_s / 4
         """How often it wants to hear that the loop goes round; 0 for never."""
         self._next = 0.0
+        self._ready = False
+        self._told = False
+        self._next_told = time.monotonic() + QUIET_S
+
+    def look(self, status: Status) -> None:
+        """The supervisor's loop has come round, and this is the server's status."""
+        if self._ready:
+            self.beat()
+        elif not status.unready:
+            self.ready()
+        elif status.loading or time.monotonic() >= self._next_told:
+            self._starting(status.unready)
 
     def ready(self) -> None:
-        """Games can connect."""
+        """Games can play."""
+        self._ready = True
         self._say("READY=1")
+        if self._told:
+            self._say("STATUS=games can play")
+
+    def _starting(self, text: str) -> None:
+        """Games cannot play yet, for this reason; but the start is not stuck."""
+        now = time.monotonic()
+        if not self._told or now >= self._next_told:
+            self._told, self._next_told = True, now + TELL_S
+            self._say(f"EXTEND_TIMEOUT_USEC={MORE_S * 1_000_000}\nSTATUS={text}")
 
     def beat(self) -> None:
         """The loop has come round."""

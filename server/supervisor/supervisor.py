@@ -19,6 +19,7 @@ from config.secrets import with_secrets
 from server.control.controller import Controller
 from server.control.endpoints import ControlEndpoints
 from server.control.mailbox import Mailbox
+from server.ipc.load_messages import Loading, RunLoaded
 from server.ipc.messages import (
     GATEWAY,
     Changed,
@@ -36,7 +37,6 @@ from server.ipc.messages import (
     Ready,
     RecordingWritten,
     RolledBack,
-    RunLoaded,
     SavedBest,
     SaveWanted,
     Settled,
@@ -58,6 +58,7 @@ from server.supervisor.evaluation_recorder import EvaluationRecorder
 from server.supervisor.game_choice import GameChoice
 from server.supervisor.metrics_publisher import MetricsPublisher
 from server.supervisor.processes import Processes, ProcessLoss
+from server.supervisor.readiness import Readiness
 from server.supervisor.run_start import RunStart
 from server.supervisor.settling import Settling
 from server.supervisor.trainer_client import TrainerClient
@@ -97,8 +98,6 @@ class Supervisor:
         """Called whenever the loop comes round."""
         self._failure = ""
         """Why the run cannot go on, if so."""
-        self._reported: set[int] = set()
-        """Gateways that have reported: their sockets are served."""
         self._stopping = False
 
         writes = self._writes = Writes(log, "serving and training continue")
@@ -121,6 +120,7 @@ class Supervisor:
             config, folder, found, processes, status, writes, clients
         )
         self._metrics = MetricsPublisher(config, folder, collector, clients, status, writes)
+        self._readiness = Readiness(processes, status, self.events)
         self._settling = Settling(self.poll)
         self._game = GameChoice(folder, processes, status, self.events, writes, config.run.game)
         self.run_start = RunStart(
@@ -138,6 +138,7 @@ class Supervisor:
             GatewayReport: self._on_gateway_report,
             SaveWanted: lambda _: self.trainer.want_checkpoint(),
             # Of the trainer.
+            Loading: self._readiness.loading,
             RunLoaded: lambda _: self.run_start.accept(self.config),
             Ready: self.run_start.ready,
             TrainerReport: self._metrics.add_trainer_report,
@@ -207,9 +208,7 @@ class Supervisor:
         self.publisher.update(port=self.port, tempest_port=self.tempest_port)
         self._game.decide_known()
         self._metrics.wait(self.config.metrics.every_s)
-        self.events.add(
-            "ready", port=self.port, tempest_port=self.tempest_port, dashboard=self.dashboard
-        )
+        self._readiness.begin(loads=self._game.known, dashboard=self.dashboard)
         if not self._game.known:
             self.run_start.accept(self.config)
 
@@ -296,8 +295,7 @@ class Supervisor:
         loss = self._processes.reap(child, how)
         if child.kind == GATEWAY:
             index = self._processes.gateways.index(child)
-            self._reported.discard(index)
-            self.publisher.update(ready=False)
+            self._readiness.gateway_gone(index)
             self._clients.gone(index)
             self._collector.gateway_gone(index)
         else:
@@ -338,9 +336,8 @@ class Supervisor:
         handler(message)
 
     def _on_gateway_report(self, report: GatewayReport) -> None:
-        self._reported.add(report.index)
         self._evaluations.add(self._metrics.add_gateway_report(report))
-        self.publisher.update(ready=len(self._reported) == len(self._processes.gateways))
+        self._readiness.reported(report)
 
     def _on_saved(self, message: CheckpointSaved) -> None:
         if not self._stopping:  # then nobody waits for it
@@ -377,7 +374,7 @@ class Supervisor:
             processes.ensure_trainer()
         deadline = time.monotonic() + GAMES_S
         processes.trainer.send(Ending())
-        processes.end_gateways(self._reported, deadline, self._take_in)
+        processes.end_gateways(self._readiness.serving, deadline, self._take_in)
         if not self._failure:
             processes.ensure_trainer()  # for what the games' end has brought
 

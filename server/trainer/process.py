@@ -85,7 +85,9 @@ def main(
             final, cause = isinstance(error, NumbersWentBad), _cause(error)
             text = _short(error) if cause == "memory" else str(error)
             with contextlib.suppress(OSError):
-                told = ProcessFailed(f"trainer: {text}", final, cause, is_passing(error))
+                # Memory may be there later, whoever says that there is none.
+                passing = cause == "memory" or is_passing(error)
+                told = ProcessFailed(f"trainer: {text}", final, cause, passing)
                 pipe.send(told)
         raise SystemExit(1) from error
 

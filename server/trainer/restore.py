@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ def restore(
     config: Config,
     replay: Replay,
     learner: Learner,
+    progress: Callable[[int], None] = lambda _: None,
     *,
     resume: bool,
     best: bool,
@@ -74,27 +75,28 @@ def restore(
     """
     saved = folder / "checkpoints"
     path = (checkpoint.best if best else checkpoint.latest)(saved) if resume else None
-    progress = _load_checkpoint(path, replay, learner) if path is not None else Progress()
+    saved_at = _load_checkpoint(path, replay, learner) if path is not None else Progress()
+    progress(0)
     if path is not None and best:
         checkpoint.stand_in(saved, learner.updates, path)
-    rewards = Rewards(progress.reward_max)
+    rewards = Rewards(saved_at.reward_max)
     names = _take_in_demonstrations(
-        folder, config.reward, replay, learner, rewards, progress.demonstrations
+        folder, config.reward, replay, learner, rewards, saved_at.demonstrations, progress
     )
     kept = TakenIn()
     journal_writer: JournalWriter | None = None
     if keep:
         rows = folder / journal.FOLDER
         if resume:
-            known = math.inf if progress.rows is None else progress.rows
-            kept = take_in(rows, replay, learner, known)
+            known = math.inf if saved_at.rows is None else saved_at.rows
+            kept = take_in(rows, replay, learner, known, progress)
         journal_writer = JournalWriter(
             rows, replay.spec, config.replay.capacity_steps, kept.at, resume
         )
     # The rows know better than the checkpoint how far the run was, unless it goes back.
-    frames = progress.frames if best else max(progress.frames, kept.at.steps)
+    frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps)
     from_best = path if best else None
-    return Restored(frames, progress.version, names, kept, journal_writer, rewards, from_best)
+    return Restored(frames, saved_at.version, names, kept, journal_writer, rewards, from_best)
 
 
 def _load_checkpoint(path: Path, replay: Replay, learner: Learner) -> Progress:
@@ -126,6 +128,7 @@ def _take_in_demonstrations(
     learner: Learner,
     rewards: Rewards,
     known: Collection[str],
+    progress: Callable[[int], None],
 ) -> list[str]:
     """Put the run's demonstrations into the replay; the names of their files.
 
@@ -145,6 +148,7 @@ def _take_in_demonstrations(
         if name not in known:
             learner.observe(block.obs)
         names.append(name)
+        progress(0)
     if names:
         log.info("%d demonstrated steps from %s", len(replay), ", ".join(names))
     return names

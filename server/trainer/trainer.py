@@ -22,6 +22,7 @@ from agent.training_step import learn_once
 from agent.update_budget import UpdateBudget
 from config.models import Config
 from server.ipc.heartbeat import Heartbeat
+from server.ipc.load_messages import RunLoaded
 from server.ipc.messages import (
     TRAINER,
     Begin,
@@ -33,7 +34,6 @@ from server.ipc.messages import (
     Ready,
     RecordingWritten,
     RolledBack,
-    RunLoaded,
     SaveBest,
     SaveCheckpoint,
     Settle,
@@ -47,6 +47,7 @@ from server.ipc.weight_slot import WeightSlot, weights_name
 from server.run.audit_dump import BatchRecord, write_dump
 from server.trainer.checkpointer import Checkpointer, Progress, spec_text
 from server.trainer.ingest import Ingest
+from server.trainer.load_progress import LoadProgress
 from server.trainer.reporter import Reporter
 from server.trainer.restore import restore
 from server.trainer.task import Task
@@ -85,7 +86,7 @@ class Trainer:
         self._config = config
         self._pipe = pipe
         self._heartbeat = heartbeat or Heartbeat()
-        self._heartbeat.busy()
+        progress = LoadProgress(pipe, self._heartbeat)
         spec = self._spec = game.spec
         self._device = resolve_device(config.trainer.device, "trainer.device")
         replay = self._replay = make_replay(config, spec, self._device)
@@ -104,8 +105,9 @@ class Trainer:
             )
         keep = config.checkpoint.replay and not task.pretrain_updates
         past = restore(
-            folder, config, replay, learner, resume=task.resume, best=task.best, keep=keep
-        )
+            folder, config, replay, learner, progress,
+            resume=task.resume, best=task.best, keep=keep,
+        )  # fmt: skip
         self._past, self._folder = past, folder
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
         if task.pretrain_updates and not replay.can_sample:

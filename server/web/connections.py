@@ -41,6 +41,9 @@ STALLED_S = 20.0
 """A connection without a completed answer for this long is cut: its client sends slowly, or does
 not read."""
 
+REASON = 200
+"""Letters of what is wrong with something that is no HTTP: some of it is repeated there."""
+
 UNANSWERED_BYTES = 2 * 2**20
 """What a connection may send before its next answer is complete, or behind one: more than a request
 and the part of its body that is read."""
@@ -216,8 +219,9 @@ class HttpConnection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Called while h11's error is handled: what came is no HTTP, or too long."""
         error = sys.exception()
-        status, text = self._refusal(error)
-        self._all.say(self.address, "%s: HTTP refused: %d, %s", self.peer, status, error or msg)
+        reason = str(error or msg)[:REASON]
+        status, text = self._refusal(error, reason)
+        self._all.say(self.address, "%s: HTTP refused: %d, %s", self.peer, status, reason)
         if self.cycle is not None and not self.cycle.response_complete:
             # The end of its request is what is wrong: whoever answers it has nobody to answer.
             self.cycle.disconnected = True
@@ -242,14 +246,14 @@ class HttpConnection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _refusal(self, error: BaseException | None) -> tuple[int, str]:
+    def _refusal(self, error: BaseException | None, reason: str) -> tuple[int, str]:
         """Status and text for something that is no HTTP."""
         hint = getattr(error, "error_status_hint", 400)
         if hint == 431:
             hint = 431 if b"\n" in self.conn.trailing_data[0].lstrip() else 414
             return hint, _TOO_LONG[hint]
         status = hint if STATUS_PHRASES.get(hint) else 400
-        return status, f"expected a request of HTTP/1.1, got something else: {error}"
+        return status, f"expected a request of HTTP/1.1, got something else: {reason}"
 
     def _check(self) -> None:
         if self._completed == self._seen:

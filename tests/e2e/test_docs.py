@@ -343,13 +343,23 @@ def promised() -> list[str]:
     return [line.rstrip(" |").rpartition("`")[0].rpartition("`")[2] for line in lines]
 
 
+PROMISE = "pytest.mark.promise"
+
+
 def marked() -> dict[str, list[str]]:
     """The tests that carry each id: `@pytest.mark.promise(id, ...)`."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.parse(path.read_text()).body:
+        nodes = ast.parse(path.read_text()).body
+        tests = [n.name for n in nodes if isinstance(n, ast.FunctionDef) and n.name[:5] == "test_"]
+        for node in nodes:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+                for mark in ast.walk(node.value):  # of all tests of the module
+                    if isinstance(mark, ast.Call) and ast.unparse(mark.func) == PROMISE:
+                        for word in mark.args:
+                            found.setdefault(ast.literal_eval(word), []).extend(tests)
             for mark in getattr(node, "decorator_list", []):
-                if ast.unparse(mark).startswith("pytest.mark.promise("):
+                if ast.unparse(mark).startswith(f"{PROMISE}("):
                     assert isinstance(node, ast.FunctionDef), f"{path}: not on a test"
                     assert node.name.startswith("test_"), f"{path}: {node.name} is no test"
                     for word in mark.args:

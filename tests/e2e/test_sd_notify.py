@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -76,6 +77,41 @@ def test_watchdog_without_interval_is_not_notified(
     assert heard(ear) == []
     manager.ready()
     assert heard(ear) == ["READY=1"]
+
+
+@pytest.mark.promise("ready-when-loaded")
+def test_systemd_gives_a_run_that_is_being_loaded_more_time_and_is_told_when_games_can_play(
+    ear: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("server.supervisor.sd_notify.time.monotonic", lambda: now)
+    manager = ServiceManager({"NOTIFY_SOCKET": ear.getsockname(), "WATCHDOG_USEC": "4000000"})
+    status = SimpleNamespace(loading="the run is being loaded", unready="the run is being loaded")
+    words = []
+    for _ in range(20):
+        manager.look(cast(Any, status))
+        words += heard(ear)
+        now += 1.0
+    more = "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=the run is being loaded"
+    assert words == [more] * 4
+    status.loading = status.unready = ""
+    manager.look(cast(Any, status))
+    manager.look(cast(Any, status))
+    assert heard(ear) == ["READY=1", "STATUS=games can play", "WATCHDOG=1"]
+
+
+def test_systemd_gives_slow_gateways_more_time(
+    ear: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("server.supervisor.sd_notify.time.monotonic", lambda: now)
+    manager = ServiceManager({"NOTIFY_SOCKET": ear.getsockname()})
+    status = SimpleNamespace(loading="", unready="the gateways are starting")
+    manager.look(cast(Any, status))
+    assert heard(ear) == []
+    now += 11.0
+    manager.look(cast(Any, status))
+    assert heard(ear) == ["EXTEND_TIMEOUT_USEC=60000000\nSTATUS=the gateways are starting"]
 
 
 def test_abstract_notify_address_is_used() -> None:

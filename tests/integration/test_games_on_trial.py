@@ -12,6 +12,7 @@ import pytest
 
 from agent import game_memory
 from config.load import ConfigError, config_from
+from config.passing import LATER, exit_code
 from protocol.spaces import GameSpec, Observation
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import GameDecided, ProcessFailed
@@ -143,7 +144,7 @@ def test_resumed_run_without_memory_for_its_game_says_what_to_lower(
     with running(config, Task(resume=True)) as supervisor, pytest.raises(ConfigError) as error:
         poll_for_ever(supervisor)
     assert differences(before, photograph(tmp_path)) == []
-    assert error.value.exit_code == 2
+    assert exit_code(error.value) == LATER, "there may be memory later"
     assert "can't allocate memory: 8000 bytes)" in str(error.value)
     assert "is that of replay.capacity_steps, which the server's operator may lower" in str(
         error.value
@@ -177,6 +178,15 @@ def test_game_beyond_a_devices_memory_is_refused_before_any_is_taken(
     assert f"on {device}" in str(error.value)
     assert f"is that of {setting}: lower it" in str(error.value)
     device_memory.check(spec, config, lambda _: (2**50, 2**50))
+
+
+def test_gateways_take_memory_of_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They open when the trainer has what it needs, which must leave them some."""
+    monkeypatch.setattr(game_memory, "device_name", lambda name, _field: name)
+    config = config_from({"trainer.device": "cpu", "server.device": "cuda:0", "server.gateways": 2})
+    (parts,) = game_memory.device_bytes(SPEC, config).values()
+    assert list(parts) == ["server.gateways"]
+    assert parts["server.gateways"] > 2**29
 
 
 def test_game_without_a_cuda_device_asks_none_for_its_memory() -> None:

@@ -23,6 +23,7 @@ from server.play.game_messages import GameEpisode, GameOptions, share
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
 from tests.support.fake_server import FakeServer, Peer
+from tests.support.processes import descendants
 from understudy_client.experts import find, returns
 
 HYBRID = "LunarLanderHybrid-v3"
@@ -270,6 +271,27 @@ def test_sigterm_stops_play_and_its_games(serve: Any) -> None:
     assert process.returncode == 0, output
     assert "episode" in output
     until(lambda: not any(thread.is_alive() for thread in server.threads))
+
+
+def test_sigterm_to_the_whole_group_is_no_failure_of_games(serve: Any) -> None:
+    """A service manager sends it to every process, in any order; games wait for an answer."""
+
+    def make_wait(peer: Peer) -> None:
+        peer.welcome()
+        while peer.recv() is not None:
+            pass
+
+    server = serve(make_wait)
+    with command(server.port) as process:
+        until(lambda: server.connections == 2)
+        for game in descendants(process.pid):
+            os.kill(game, signal.SIGTERM)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20.0)
+    assert process.returncode == 0, output
+    assert "failed" not in output
+    assert "episode" in output
 
 
 def test_killed_play_command_ends_its_games(serve: Any) -> None:

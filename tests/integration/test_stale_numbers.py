@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from server.monitor.prometheus import exposition
+from server.monitor.rate import Rate
 from server.monitor.report_age import ReportAges, late_findings
 from server.tui.live_table import plain_line
 from tests.support.running import Running, client_for
@@ -48,6 +49,13 @@ def play(server: Running, frames: int) -> None:
     with client_for(server.port) as client:
         for _ in range(frames):
             client.act(np.ones(3), 1.0)
+
+
+def test_count_that_is_corrected_downward_makes_no_negative_rate() -> None:
+    rate = Rate()
+    for count, at in ((100, 1.0), (103, 2.0), (100, 3.0)):
+        rate.take(count, at)
+    assert rate.per_s(3.0) == 0.0
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from agent.update_budget import NO_LIMIT
 from config.models import Config
 from server.gateway.connection import GOODBYE_S
 from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
+from server.ipc.load_messages import RunLoaded
 from server.ipc.messages import (
     Changed,
     CheckpointSaved,
@@ -33,7 +34,6 @@ from server.ipc.messages import (
     Pause,
     ProcessFailed,
     RecordingWritten,
-    RunLoaded,
     SaveBest,
     SaveCheckpoint,
     SavedBest,

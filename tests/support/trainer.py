@@ -16,6 +16,7 @@ from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.heartbeat import Heartbeat
+from server.ipc.load_messages import Loading
 from server.ipc.messages import GameDecided, Ready, Stop, TrainerReport
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
@@ -109,7 +110,8 @@ class World:
         except BaseException:
             self._close()
             raise
-        ready = self.pipe.recv()
+        while isinstance(ready := self.pipe.recv(), Loading):
+            pass
         assert isinstance(ready, Ready)
         self.slot = WeightSlot.attach(ready.weights, ready.size)
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from protocol.errors import RemoteError
+from protocol.messages import HelloFields
 from server.gateway.connection_log import ConnectionLog
 from server.net import rate_limits
 from server.net.rate_limits import FAILED, GUESSES, AddressLimits
@@ -110,3 +111,20 @@ def test_throttled_address_is_found_once_with_limit_and_setting() -> None:
     assert "50 frames/s" in found.text
     assert "server.max_frames_per_address" in found.cure
     assert log.take_findings() == []
+
+
+@pytest.mark.promise("peers-fill-no-log")
+def test_games_that_come_and_go_leave_some_lines_and_hide_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log, _ = made()
+    hello = HelloFields(
+        protocol=1, client="b" * 64, game="a", observation=("float32", (1,)), actions=()
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        for session in range(5000):
+            log.welcomed("10.0.0.1:5", "10.0.0.1", session, hello)
+        log.failed("10.0.0.1:6", "10.0.0.1", RemoteError("bad_hello", "x" * 8000), session=7)
+    assert len(caplog.records) == rate_limits.LINES + 1
+    assert "bad_hello" in caplog.records[-1].getMessage()
+    assert len(caplog.text) < 200 * rate_limits.LINES

@@ -164,6 +164,18 @@ def test_training_behind_without_a_limit_names_the_limit_and_catching_up_only_wa
     assert found.cure == "wait: training is catching up"
 
 
+def test_training_that_makes_up_for_a_burst_is_no_finding_until_it_falls_behind_again() -> None:
+    watch = PaceWatch()
+    trainer = TrainerConfig(max_lag_updates=50, replay_ratio=0.25)
+    burst = {"updates_due": 2000.0, "frames_per_s": 900.0, "updates_per_s": 50.0, "slots": 1.0}
+    after = burst | {"frames_per_s": 0.0}
+    assert watch.look(burst, trainer, 0.0) == []
+    for second in range(1, 30):
+        assert watch.look(after, trainer, second) == [], "wait is nothing to set"
+    (found,) = watch.look(burst, trainer, 30.0)
+    assert "trainer.replay_ratio to 0.056," in found.cure
+
+
 def test_no_numbers_of_training_yet_is_no_finding() -> None:
     watch = PaceWatch()
     for second in range(30):

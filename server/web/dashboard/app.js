@@ -127,6 +127,7 @@ function show() {
   by("run-game").textContent = state.run.game ?? "no game yet";
   const age = there(row.time) ? state.time - row.time : null; // by the server's clock alone
   if (age !== null && age > STALE_S) status("stale", `no new data since ${when(row.time)}`);
+  else if (state.loading) status("stale", state.loading);
   else if (state.degraded) status("stale", state.degraded);
   else if (state.paused) status("paused", "training paused");
   else if (state.evaluating) status("live", "live, evaluating");
