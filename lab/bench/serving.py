@@ -163,7 +163,7 @@ def _while_training(server: Supervisor, load: Load) -> tuple[LoadResult, float]:
 
     def meanwhile() -> None:
         server.poll(0.1)
-        if server.row.get("updates") and (not points or points[-1][0] != server.row["time"]):
+        if server.row.get("updates", 0) > 0 and (not points or points[-1][0] != server.row["time"]):
             points.append((server.row["time"], server.row["updates"]))
 
     with _start_load(load, _port(server), warmup_s=2.0) as process:

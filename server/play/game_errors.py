@@ -53,10 +53,23 @@ def write_where(path: Path) -> None:
 
 def made(env_id: str, error: Exception) -> Exception:
     """`error`, which making an environment raised, as it is to be told: one of Gymnasium, of an
-    import or of a wrong option stays the same however often it is tried."""
-    if isinstance(error, gymnasium.error.Error | ImportError | ValueError):
+    import or of a wrong option stays the same however often it is tried. The environment's own may
+    not."""
+    option = isinstance(error, ValueError) and _raised_in(error) in _MAKERS
+    if option or isinstance(error, gymnasium.error.Error | ImportError):
         return GameNotMade(f"--env {env_id}: {error}")
     return error
+
+
+_MAKERS = ("understudy_client", "gymnasium")
+"""Packages that know what can be made."""
+
+
+def _raised_in(error: BaseException) -> str:
+    """The package whose code raised this."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
 
 
 def _bad_frame(error: ClientError) -> bool:

@@ -109,6 +109,8 @@ class MetricsPublisher:
         status, warnings = self._status.status, self._status.warnings
         warnings.note(*self._pace.look(row, status.config.trainer, now))
         warnings.note(*late_findings(late, processes.attentive))
+        if status.evaluating and any(name.startswith(GATEWAY) for name in late):
+            self._status.update(evaluation_note=f"evaluation: {degraded(late)}")
         row["ring_fill"] = processes.ring_fill
         row["warnings"] = float(len(warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)

@@ -15,6 +15,7 @@ from server.net.tls import certificate
 from server.run.directory import RunDirectory, unreadable
 from server.run.logs import logged
 from server.run.summary import write_summary
+from server.supervisor import exposure
 from server.supervisor.exposure import is_loopback
 from server.supervisor.supervisor import Supervisor
 from server.trainer.task import Task
@@ -81,6 +82,7 @@ def _serve_http(supervisor: Supervisor, any_port: bool) -> HttpServer:
     """Serve HTTP for this server. Errors: ConfigError."""
     server = supervisor.config.server
     assert server.http_port is not None
+    exposure.check(supervisor.config)  # before anything listens; what it says is logged later
     token = server.control_token
     if not is_loopback(server.http_host):
         log.warning(

@@ -14,7 +14,7 @@ from tests.support.running import RawClient, Running, client_for
 EPISODES = 10
 """Of an evaluation of this test."""
 
-pytestmark = [pytest.mark.promise("evaluation-load"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 
 def evaluations(client: RawClient, n: int) -> None:
@@ -27,6 +27,7 @@ def evaluations(client: RawClient, n: int) -> None:
             seq += 2
 
 
+@pytest.mark.promise("evaluation-load")
 def test_visitor_with_rising_returns_is_counted_and_recorded_at_a_bounded_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from config.load import ConfigError, Layer, Overrides, config_from, config_of_run, load
 from config.models import Config
-from server.supervisor import exposure
+from server.supervisor import exposure, session
 from server.supervisor.exposure import is_loopback
 from tests.support.dotted import dotted
 from tests.support.folders import begun
@@ -78,6 +78,23 @@ def test_token_beyond_loopback_has_a_shortest_length(key: str, host: str) -> Non
         # Where nothing listens it protects nothing.
         if key == "control_token":
             exposure.check(configured(**values, **{host: "0.0.0.0"}, server__http_port="none"))
+
+
+def test_http_with_a_short_control_token_never_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listens(*_: object, **__: object) -> None:
+        raise AssertionError("it listens")
+
+    monkeypatch.setattr(session, "HttpServer", listens)
+    short = {"server__control_token": "x" * 15, "server__http_host": "0.0.0.0"}
+    config = configured(run__dir=str(tmp_path / "run"), **short)
+    with (
+        pytest.raises(ConfigError, match=r"server\.control_token: expected at least 16"),
+        session.running(config, http=True),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.promise("consent-anew")

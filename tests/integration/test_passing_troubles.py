@@ -20,7 +20,7 @@ from server.run.directory import RunDirectory
 from server.supervisor.session import running
 from tests.support.trainer import config_with
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.promise("passing-trouble")]
+pytestmark = pytest.mark.usefixtures("no_leaks")
 
 ELSEWHERE = "203.0.113.7"
 """An address for documentation: no machine has it."""
@@ -66,6 +66,7 @@ def no_ports() -> list[str]:
     return ["--server.port", "0", "--server.http_port", "none"]
 
 
+@pytest.mark.promise("passing-trouble")
 @pytest.mark.parametrize("setting", ["server.host", "server.http_host", "tempest.host"])
 def test_address_that_is_not_up_yet_is_tried_again(
     setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -99,6 +100,7 @@ def test_name_is_tried_again_if_no_name_server_answers(
     assert "games.example" in capsys.readouterr().err
 
 
+@pytest.mark.promise("passing-trouble")
 @pytest.mark.parametrize(
     ("number", "code"),
     [(errno.ENOSPC, 75), (errno.EDQUOT, 75), (errno.EIO, 75), (errno.EROFS, 2), (errno.EACCES, 2)],
@@ -130,6 +132,7 @@ def test_folder_that_cannot_be_written_is_tried_again_if_it_may_be_soon(
     assert not run.exists()
 
 
+@pytest.mark.promise("passing-trouble")
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
 def test_what_the_machine_lacks_now_is_tried_again(
     number: int,
@@ -148,6 +151,7 @@ def test_what_the_machine_lacks_now_is_tried_again(
     assert os.strerror(number) in capsys.readouterr().err
 
 
+@pytest.mark.promise("passing-trouble")
 def test_run_whose_folder_is_not_mounted_yet_is_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +161,7 @@ def test_run_whose_folder_is_not_mounted_yet_is_tried_again(
     assert cli.main(["serve", "--resume", str(tmp_path / "run")]) == 2
 
 
+@pytest.mark.promise("passing-trouble")
 def test_run_of_another_server_is_tried_again(tmp_path: Path, no_ports: list[str]) -> None:
     config = config_with(run__dir=str(tmp_path / "run"))
     other = RunDirectory.open(config, resume=False)

@@ -25,8 +25,6 @@ from server.run.history import thinned
 from server.supervisor import best_network, evaluation_recorder
 from server.supervisor.evaluation_recorder import BURST, EVERY_S, EvaluationRecorder
 
-pytestmark = pytest.mark.promise("evaluation-load")
-
 
 def evaluation(mean: float, *, time: float = 0.0, teacher: float | None = None) -> Evaluation:
     expert = () if teacher is None else (teacher, teacher)
@@ -94,6 +92,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     return Recorded(tmp_path, monkeypatch)
 
 
+@pytest.mark.promise("evaluation-load")
 def test_visitor_with_rising_returns_costs_a_bounded_rate(
     recorded: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -118,6 +117,7 @@ def test_visitor_with_rising_returns_costs_a_bounded_rate(
     assert (recorded.kept[-1], recorded.asked[-1]) == (newest, newest), "the best is not lost"
 
 
+@pytest.mark.promise("evaluation-load")
 def test_best_the_newest_and_the_experts_of_an_interval_are_recorded(recorded: Recorded) -> None:
     recorded.recorder.add([evaluation(1.0)] * BURST)
     recorded.recorder.add([evaluation(5.0, time=1.0, teacher=70.0), evaluation(9.0, time=2.0)])
@@ -131,6 +131,7 @@ def test_best_the_newest_and_the_experts_of_an_interval_are_recorded(recorded: R
     assert found["expert_return_mean"] == 70.0
 
 
+@pytest.mark.promise("evaluation-load")
 def test_what_waits_is_recorded_when_the_server_stops(recorded: Recorded) -> None:
     recorded.recorder.add([evaluation(float(n)) for n in range(BURST + 5)])
     assert recorded.asked == [0.0], "one at a time"
@@ -139,6 +140,7 @@ def test_what_waits_is_recorded_when_the_server_stops(recorded: Recorded) -> Non
     assert recorded.asked == [0.0, BURST + 4]
 
 
+@pytest.mark.promise("evaluation-load")
 def test_best_network_is_asked_for_again_when_the_trainer_died_or_could_not(
     recorded: Recorded,
 ) -> None:
@@ -159,6 +161,7 @@ def test_best_network_is_asked_for_again_when_the_trainer_died_or_could_not(
 # The file.
 
 
+@pytest.mark.promise("evaluation-load")
 def test_full_file_keeps_what_the_run_goes_on_by_and_what_charts_show(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +187,7 @@ def test_full_file_keeps_what_the_run_goes_on_by_and_what_charts_show(
     assert Evaluations(read_evaluations(path)).first == 0.0
 
 
+@pytest.mark.promise("evaluation-load")
 def test_file_of_any_size_is_read_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "evaluations.jsonl"
     line = json.dumps(evaluation(1.0).line()).encode() + b"\n"
