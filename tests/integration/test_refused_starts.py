@@ -456,7 +456,7 @@ def test_refused_new_run_leaves_no_folder_or_the_given_one_as_it_was(
     code = cli.main(["serve", "--run", str(run), "--server.http_port", "none", *refusal.options])
     assert differences(before, photograph(tmp_path)) == []
     assert refusal.said in capsys.readouterr().err
-    assert code == 2
+    assert code == refusal.code
 
 
 def waited(run: Path) -> None:
