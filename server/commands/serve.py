@@ -114,7 +114,8 @@ def _doing(supervisor: Supervisor, *, live: bool) -> str:
         return status.evaluation_note
     if status.evaluating:
         return "evaluating"
-    return "playing" if supervisor.row.get("slots") else "waiting for a game"
+    # Asked of the connections: the newest row may be older than they are.
+    return "playing" if supervisor.training_games else "waiting for a game"
 
 
 def _introduce(supervisor: Supervisor, say: Callable[[str], None]) -> None:
