@@ -32,6 +32,9 @@ log = logging.getLogger("http")
 OPEN, OPEN_PER_ADDRESS = 512, 128
 """Open connections, in all and from one address. One more, and another one is closed for it."""
 
+ALWAYS = 8
+"""As many may be open even where the last open files are in use: it is not HTTP that uses them."""
+
 REQUESTS = 64
 """Requests that are answered at a time; more get 503."""
 
@@ -103,7 +106,9 @@ class HttpConnections:
         if self._by_address[one.address] > OPEN_PER_ADDRESS:
             same = [each for each in self._open if each.address == one.address]
             self._make_room(same, one)
-        elif len(self._open) > self._room.connections or open_files.few_left(one.descriptor):
+        elif len(self._open) > self._room.connections or (
+            len(self._open) > ALWAYS and open_files.few_left(one.descriptor)
+        ):
             self._make_room(list(self._open), one)
 
     def gone(self, one: HttpConnection) -> None:
