@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from agent.step import StepBlock
+from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 
 Int64s = npt.NDArray[np.int64]
@@ -62,6 +62,11 @@ class Position:
     """Rows appended in the whole run, final rows included: the serial number of the next one."""
     steps: int = 0
     """Steps among them."""
+
+    def behind(self, block: StepBlock) -> Position:
+        """Where it is once these rows are appended."""
+        steps = int(np.count_nonzero(block.kind == STEP))
+        return Position(self.rows + len(block), self.steps + steps)
 
 
 @dataclass(frozen=True, slots=True)
