@@ -42,7 +42,7 @@ from agent.journal_format import (
 )
 from agent.journal_layout import Layout, columns_written
 from agent.priority import SavedPriorities
-from agent.step import STEP, StepBlock
+from agent.step import StepBlock
 from protocol.spaces import GameSpec
 
 __all__ = ["HEADER_BYTES", "VERSION", "Damage", "Journal", "JournalError", "Position", "Stored"]
@@ -73,8 +73,7 @@ class Stored:
     @property
     def end(self) -> Position:
         """Behind it."""
-        steps = int(np.count_nonzero(self.rows.kind == STEP))
-        return Position(self.at.rows + len(self.rows), self.at.steps + steps)
+        return self.at.behind(self.rows)
 
 
 class Journal:
@@ -104,8 +103,7 @@ class Journal:
             return
         before = self.at
         self._drop_old(before.rows)
-        steps = before.steps + int(np.count_nonzero(block.kind == STEP))
-        self.at = Position(before.rows + len(block), steps)
+        self.at = before.behind(block)
         # One that could not be begun, for want of room, is tried again here.
         if self._file is None or self._is_full(before.rows):
             self._begin_segment(before.rows)

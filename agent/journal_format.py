@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.journal_layout import ALIGNED, Column, Int64s, Layout, aligned, columns_written, fits
+from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 
 SUFFIX = ".rows"
@@ -88,6 +89,11 @@ class Position:
     """Rows appended in the whole run, final rows included: the serial number of the next one."""
     steps: int = 0
     """Steps among them."""
+
+    def behind(self, block: StepBlock) -> Position:
+        """Where it is once these rows are appended."""
+        steps = int(np.count_nonzero(block.kind == STEP))
+        return Position(self.rows + len(block), self.steps + steps)
 
 
 @dataclass(frozen=True, slots=True)

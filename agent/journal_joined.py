@@ -17,7 +17,7 @@ import numpy as np
 from agent.journal import read_segments
 from agent.journal_format import Damage, Position, sound_blocks, windows
 from agent.journal_layout import ALIGNED, Int64s, Layout
-from agent.step import STEP, StepBlock
+from agent.step import StepBlock
 from protocol.spaces import GameSpec
 
 TOGETHER = 4096
@@ -42,8 +42,7 @@ class JoinedRows:
     @property
     def end(self) -> Position:
         """Behind them."""
-        steps = int(np.count_nonzero(self.rows.kind == STEP))
-        return Position(self.at.rows + len(self.rows), self.at.steps + steps)
+        return self.at.behind(self.rows)
 
 
 def read_joined(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[JoinedRows]:

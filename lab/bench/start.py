@@ -136,20 +136,22 @@ def measure_killed_trainer(*, kept: int = KEPT, config: dict[str, Any] | None = 
         saved = server.trainer.checkpoint()
         if saved.error:
             raise RuntimeError(f"expected a checkpoint, got {saved.error}")
-        stale, rows = _updates(server), server.steps
-        pid = _trainer(server)
-        os.kill(pid, 9)
+        rows, read = server.steps, len(_readings(server))
+        saved_updates = float(Path(saved.path).stem.split("-")[1])
+        os.kill(_trainer(server), 9)
         begin = time.monotonic()
+        _until(server, lambda: len(_readings(server)) > read, play, "the next trainer reads")
+        has_read = time.time()
 
         def learns() -> bool:
-            return _trainer(server) != pid and _updates(server) not in (0.0, stale)
+            # What the dead trainer said last is shown for a while.
+            said = server.row["time"] - server.row["report_age_s_trainer"]
+            return said > has_read and _updates(server) > saved_updates
 
-        _until(server, learns, play, "the next trainer makes an update")
+        _until(server, learns, play, "it makes an update")
         taken = time.monotonic() - begin
         client.sock.close()
-        log = server.folder.log.read_text()
-    read_s = [float(text) for text in re.findall(r"read in ([0-9.]+) s", log)]
-    reading = read_s[-1] if read_s else math.nan
+        reading = _readings(server)[-1]
     return {
         "case": "killed_trainer",
         "rows": rows,
@@ -279,6 +281,13 @@ def _until(
 
 def _trainer(server: Supervisor) -> int:
     return process_ids(read_events(server.folder.path))["trainer"]
+
+
+def _readings(server: Supervisor) -> list[float]:
+    """How long each trainer so far has read the replay's rows, by the log, s."""
+    return [
+        float(text) for text in re.findall(r"read in ([0-9.]+) s", server.folder.log.read_text())
+    ]
 
 
 def _updates(server: Supervisor) -> float:

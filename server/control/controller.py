@@ -22,6 +22,7 @@ from config.changes import Change, changed, games_told
 from config.load import ConfigError
 from config.models import Config
 from server.control.mailbox import NOT_NOW, Answer
+from server.control.memory_check import check_memory
 from server.gateway import expert_plugin
 from server.ipc.messages import CheckpointSaved, Evaluate, Joined
 from server.monitor.status_publisher import StatusPublisher
@@ -213,6 +214,7 @@ class Controller:
             return []
         expert_plugin.check(config)
         before = server.config
+        check_memory(server.publisher.status.spec, before, config)
         records = self._with_time(
             [{"key": c.key, "from": c.old, "to": c.new} for c in changes], who
         )

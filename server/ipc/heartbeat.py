@@ -39,11 +39,10 @@ class Heartbeat:
         """`context`: of multiprocessing, that the child is spawned with."""
         # Without a name: nothing is left behind, whoever is killed.
         self.shared = context.RawArray(ctypes.c_int64, 2)
-        self._parent = os.getpid()
         self._cells: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"shared": self.shared, "_parent": self._parent, "_cells": None}
+        return {"shared": self.shared, "_cells": None}
 
     def beat(self) -> None:
         """The loop has come round."""
@@ -56,29 +55,30 @@ class Heartbeat:
         self._view()[_ALLOWED_MS] = int(seconds * 1000)
 
     def live_with_parent(self) -> None:
-        """From now on, end this process when the one that made the heartbeat is gone and this one
-        has not ended by itself within ORPHAN_S, whatever its loop hangs in."""
+        """From now on, end this process when the one that started it is gone and this one has not
+        ended by itself within ORPHAN_S, whatever its loop hangs in. The process that forks the
+        children of a supervisor ends with the supervisor."""
         if sys.platform == "linux":
             # One that is stopped can look at nothing: the system wakes it when its parent dies.
             with contextlib.suppress(OSError, AttributeError):
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGCONT))
-        threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
-
-    @property
-    def orphaned(self) -> bool:
-        """The process that made the heartbeat is no longer this one's parent."""
-        return os.getppid() != self._parent
-
-    def _watch_parent(self) -> None:
-        while not self.orphaned:
-            time.sleep(_LOOK_S)
-        time.sleep(ORPHAN_S)
-        os._exit(1)
+        parent = os.getppid()
+        threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
 
     def _view(self) -> Any:
         if self._cells is None:
             self._cells = np.frombuffer(self.shared, np.int64)
         return self._cells
+
+
+def _watch(parent: int) -> None:
+    """End this process some time after its parent."""
+    started_by = multiprocessing.parent_process()
+    if started_by is None or started_by.is_alive():  # else it was gone before this one looked
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+    time.sleep(ORPHAN_S)
+    os._exit(1)
 
 
 class HeartbeatMonitor:

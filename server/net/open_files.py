@@ -26,3 +26,16 @@ def shares(there: int, *wanted: int) -> tuple[int, ...]:
     if there >= total:
         return wanted
     return tuple(min(each, max(1, each * there // total)) for each in wanted)
+
+
+KEPT = 32
+"""Open files that no connection takes from a process with other work, however many it has."""
+
+
+def few_left(descriptor: int) -> bool:
+    """Whether this process has about as many files open as it may, now that it has got this one:
+    the system gives the lowest number that is free."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return False
+    return descriptor >= soft - min(KEPT, soft // 8)

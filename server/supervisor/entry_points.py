@@ -1,7 +1,8 @@
 """The first function of each child process.
 
-What a child runs is imported in the child alone: torch takes a process seconds of cpu and hundreds
-of megabytes, and the supervisor has no use for it.
+What a child runs is imported here and not by the supervisor, which has no use for torch: it takes
+seconds of cpu and hundreds of megabytes. The process that forks the children has imported it before
+(server.supervisor.child), so that this finds it there.
 """
 
 from __future__ import annotations

@@ -77,10 +77,12 @@ class GameChoice:
         """The run has a game."""
         return self._spec is not None
 
-    def decide_known(self) -> None:
+    def decide_known(self, config: Config) -> None:
         """Go on with the run's game, if it has one. Errors: ConfigError where there is no memory
         for it."""
         if self._spec is not None:
+            if text := memory_budget.refusal(self._spec, config):
+                raise ConfigError(text)
             self._decide(self._spec)  # its file is there
 
     def propose(self, spec: GameSpec, config: Config) -> None:

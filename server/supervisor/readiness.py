@@ -54,10 +54,10 @@ class Readiness:
             self._welcoming.add(report.index)
         ready = len(self._welcoming) == len(self._processes.gateways)
         self._status.update(ready=ready)
-        if ready and not self._said:
+        status = self._status.status
+        if ready and not self._said and not status.ended:
             self._said = True
             self._status.update(loading="")
-            status = self._status.status
             self._events.add(
                 "ready",
                 port=status.port,

@@ -206,7 +206,7 @@ class Supervisor:
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port = self._processes.start()
         self.publisher.update(port=self.port, tempest_port=self.tempest_port)
-        self._game.decide_known()
+        self._game.decide_known(self.config)
         self._metrics.wait(self.config.metrics.every_s)
         self._readiness.begin(loads=self._game.known, dashboard=self.dashboard)
         if not self._game.known:

@@ -22,6 +22,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from server.net import open_files
 from server.net.listener import HANDSHAKES
 from server.net.rate_limits import LogRateLimiter, address_of
 from server.web.responses import closing_error, json_response
@@ -30,6 +31,9 @@ log = logging.getLogger("http")
 
 OPEN, OPEN_PER_ADDRESS = 512, 128
 """Open connections, in all and from one address. One more, and another one is closed for it."""
+
+ALWAYS = 8
+"""As many may be open even where the last open files are in use: it is not HTTP that uses them."""
 
 REQUESTS = 64
 """Requests that are answered at a time; more get 503."""
@@ -102,7 +106,9 @@ class HttpConnections:
         if self._by_address[one.address] > OPEN_PER_ADDRESS:
             same = [each for each in self._open if each.address == one.address]
             self._make_room(same, one)
-        elif len(self._open) > self._room.connections:
+        elif len(self._open) > self._room.connections or (
+            len(self._open) > ALWAYS and open_files.few_left(one.descriptor)
+        ):
             self._make_room(list(self._open), one)
 
     def gone(self, one: HttpConnection) -> None:
@@ -176,6 +182,8 @@ class HttpConnection(H11Protocol):
         self._all = connections
         self.address = ""
         """Whom it counts for (server.net.rate_limits)."""
+        self.descriptor = 0
+        """Of its socket."""
         self.since = self.loop.time()
         """When it was accepted, or its last answer was complete."""
         self._completed = self._seen = self._unanswered = 0
@@ -195,6 +203,7 @@ class HttpConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.address = address_of(self.client[0]) if self.client else ""
+        self.descriptor = transport.get_extra_info("socket").fileno()
         self._watch = self.loop.call_later(STALLED_S, self._check)
         self._all.came(self)
 

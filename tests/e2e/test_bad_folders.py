@@ -24,7 +24,7 @@ from server import cli
 from server.control.unix_socket import ask
 from server.ipc import shared_memory
 from tests.support.folders import begun
-from tests.support.processes import children, descendants, end, is_zombie, living_memory
+from tests.support.processes import descendants, end, everything_below, is_zombie, living_memory
 from tests.support.serve import SMALL, memory_of, play
 from tests.support.trainer import World, config_with, played
 from tests.support.worlds import SPEC
@@ -164,8 +164,8 @@ def test_resume_cleans_up_after_a_killed_server(
     memory = memory_of(first.process.pid)
     assert len(memory) == 2, "a ring and a weight slot"
     # The tracker of shared memory, too, which would remove it.
-    pids = children(first.process.pid)
-    assert len(pids) == 3
+    pids = everything_below(first.process.pid)
+    assert len(pids) == 4, "that, what forks, a gateway, a trainer"
     first.process.send_signal(signal.SIGSTOP)  # so that it does not see the others' end
     for pid in pids:
         end(pid)

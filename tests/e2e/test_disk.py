@@ -135,7 +135,8 @@ def test_full_disk_leaves_every_file_as_it_was() -> None:
             with written_whole(DISK / "config.toml") as file:
                 file.write(b"y" * 10000)
         fails(whole)
-        big = Config.model_validate({"server": {"settings": {"x": "y" * 10000}}})
+        settings = {f"x{i}": "y" * 1000 for i in range(10)}
+        big = Config.model_validate({"server": {"settings": settings}})
         fails(lambda: write_effective(big, DISK))
         assert (DISK / "config.toml").read_bytes() == before
         # What still fits into the block of a file may be written; then nothing is, or all.

@@ -55,7 +55,7 @@ def test_crowd_on_both_ports_leaves_files_to_restart_a_gateway(
     server, run, web = served
     log = run / "understudy.log"
     with ExitStack() as stack:
-        game = stack.enter_context(server.client())
+        game = stack.enter_context(RawClient(server.port, 120.0).welcome())
         assert game.frame(0)[0] == 12
         before = log.stat().st_size
         opened(stack, web, 2 * FILES)
@@ -73,7 +73,7 @@ def test_crowd_on_both_ports_leaves_files_to_restart_a_gateway(
         until(lambda: process_ids(read_events(run))["gateway-0"] != gateway, "it is restarted")
         until(lambda: get(web, "/readyz").status == 200, "games can play")
         assert log.stat().st_size - before < 200_000
-    with RawClient(server.port, 60.0) as again:
+    with RawClient(server.port, 120.0) as again:
         assert again.welcome().frame(0)[0] == 12
     assert process_ids(read_events(run))["gateway-0"] in descendants(server.process.pid)
 

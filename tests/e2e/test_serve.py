@@ -83,8 +83,10 @@ def test_serve_stops_cleanly_and_resumes(serve: Any, tmp_path: Path) -> None:
     assert version > state["version"], "versions rise on"
     client.reset()  # gone without BYE
     deadline = time.monotonic() + 15.0
-    # No number until the checkpoint has been read.
-    while (summary_row(run)["frames"] or 0) < 419 + 99 and time.monotonic() < deadline:
+    # No number until the checkpoint has been read, and the trainer has told of itself.
+    while (
+        (summary_row(run)["frames"] or 0) < 419 + 99 or not summary_row(run)["updates"]
+    ) and time.monotonic() < deadline:
         time.sleep(0.05)
     row = summary_row(run)
     assert row["frames"] == 419 + 99

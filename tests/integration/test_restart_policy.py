@@ -17,7 +17,7 @@ from server.ipc.heartbeat import LONG_S, Heartbeat, HeartbeatMonitor
 from server.ipc.messages import GATEWAY
 from server.supervisor.child import Child
 from server.supervisor.restart_policy import LONGEST_PAUSE_S, STANDSTILL_S, RestartPolicy, cause
-from tests.support.processes import children, end, is_zombie
+from tests.support.processes import descendants, end, is_zombie
 
 
 def test_restart_pauses_double_until_the_last_restart() -> None:
@@ -154,7 +154,7 @@ def test_hanging_children_end_when_their_parent_is_killed(tmp_path: Path) -> Non
         while not all(file.exists() for file in files) and time.monotonic() < deadline:
             time.sleep(0.02)
         pids = [int(file.read_text()) for file in files]
-        assert set(pids) <= set(children(parent.pid))
+        assert set(pids) <= set(descendants(parent.pid))
         os.kill(pids[1], signal.SIGSTOP)
     finally:
         parent.kill()

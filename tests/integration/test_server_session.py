@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ def test_server_session_serves_http_if_asked(tmp_path: Path) -> None:
         assert supervisor.dashboard is None
     with running(config, http=True) as supervisor:
         assert supervisor.dashboard is not None
+        deadline = time.monotonic() + 60.0
+        while not supervisor.status.ready and time.monotonic() < deadline:
+            supervisor.poll(0.1)
         (ready,) = [e for e in read_events(tmp_path / "run")[-5:] if e["event"] == "ready"]
         assert ready["dashboard"] == supervisor.dashboard
         assert ready["port"] == supervisor.port

@@ -100,7 +100,7 @@ def test_stopped_process_has_no_numbers_until_it_goes_on(
 
     server.until(all_there, "all have reported")
     with stopped(server.pid(process)):
-        server.until(lambda: status().degraded, "it is late")
+        server.until(lambda: process in status().degraded, "it is late")
         state = status().state()
         for name in names:
             assert state["last"][name] is None, name
@@ -109,9 +109,9 @@ def test_stopped_process_has_no_numbers_until_it_goes_on(
         assert state["row"][f"report_age_s_{kind}"] > 0.9
         assert f'understudy_report_age_s_by_process{{process="{kind}"}}' in lines_of(status())
         assert "understudy_degraded 1.0" in lines_of(status())
-        assert process in status().degraded
         assert not status().problem, "it is degraded, not ended"
-        assert bool(status().unready) == (kind == "gateway")
+        if kind == "gateway":
+            assert process in status().unready
         if kind == "trainer":
             assert "updates/s –" in plain_line(server.supervisor.last)
         warned = f"no_report_{process}"
@@ -119,7 +119,7 @@ def test_stopped_process_has_no_numbers_until_it_goes_on(
             lambda: warned in {each["id"] for each in status().warnings}, "there is a warning"
         )
     server.until(all_there, "its numbers are back")
-    assert status().state()["row"][f"report_age_s_{kind}"] < 1
+    assert status().state()["row"][f"report_age_s_{kind}"] <= 1
 
 
 @pytest.mark.promise("stale-numbers")

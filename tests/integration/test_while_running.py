@@ -284,6 +284,7 @@ def test_changed_units_are_recorded_and_applied(server: Running) -> None:
         (["learner.gamma=0.9", "learner.n_step=0"], "expected a whole number of at least 1, got 0"),
         (["learner.gamma=0.9", "learner.nsteps=2"], "did you mean learner.n_step?"),
         (["learner.gamma"], "expected KEY=VALUE"),
+        (["learner.gamma=0.9", "learner.batch_size=2000000000000"], "learner.batch_size: expected"),
     ],
 )
 def test_changes_are_applied_all_or_none(

@@ -1,9 +1,8 @@
-"""Children of supervisors in the tests' own process, forked from a server process that has imported
-torch once. A fresh interpreter for each, as `understudy serve` has it, would take seconds."""
+"""Children of supervisors in the tests' own process have the environment that the test has now, and
+not that of the time when the process that forks them was started."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any
@@ -18,15 +17,12 @@ _PRELOAD = ["server.gateway.process", "server.trainer.process", "tests.support.f
 
 def fork_children(patch: pytest.MonkeyPatch) -> None:
     """From now on, have children start like this."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
-    patch.setattr(child, "CONTEXT", context)
+    child.CONTEXT.set_forkserver_preload(_PRELOAD)
     patch.setattr(child, "_run", _Live({}))
 
 
 class _Live:
-    """What the new process calls. Its parent is the server that forked it, which ends with the
-    tests; its environment is that of the process that asked for it."""
+    """What the new process calls. Its environment is that of the process that asked for it."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self._environ = environ
@@ -39,6 +35,6 @@ class _Live:
     ) -> None:
         os.environ.clear()
         os.environ.update(self._environ)
-        heartbeat._parent = os.getppid()
+        child.end_with_supervisor()
         heartbeat.live_with_parent()
         target(*args)

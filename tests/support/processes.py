@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable
-from multiprocessing import forkserver
 from pathlib import Path
 
 
@@ -15,11 +14,11 @@ def living_memory(names: Iterable[str]) -> set[str]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The living processes below this one. Left out are two of which a test run has one, which
-    outlives its first user by design: the tracker of shared memory, and the server that forks."""
+    """The living processes below this one. Left out are two of multiprocessing, which outlive their
+    first user by design: the tracker of shared memory, and the process that forks others."""
     found: list[int] = []
     for child in children(pid):
-        if "resource_tracker" not in command_of(child) and child != fork_server():
+        if "resource_tracker" not in command_of(child) and not forks_for(child, pid):
             found.append(child)
         found += descendants(child)
     return found
@@ -35,10 +34,15 @@ def children(pid: int) -> list[int]:
     return [child for child in out if not is_zombie(child)]
 
 
-def fork_server() -> int | None:
-    """The process of multiprocessing that forks others for this one, if it runs."""
-    pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    return pid
+def forks_for(pid: int, parent: int) -> bool:
+    """Whether this is the process of multiprocessing that forks others for its parent. Those that
+    it has forked have its command."""
+    return "forkserver" in command_of(pid) and "forkserver" not in command_of(parent)
+
+
+def everything_below(pid: int) -> list[int]:
+    """All living processes below this one."""
+    return [each for child in children(pid) for each in (child, *everything_below(child))]
 
 
 def is_zombie(pid: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,16 +13,26 @@ from server.supervisor.readiness import Readiness
 pytestmark = pytest.mark.promise("ready-when-loaded")
 
 
+class _Shown:
+    """The newest status."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        return self._world.shown[name]
+
+
 class World:
     """A supervisor's parts that readiness talks to."""
 
     def __init__(self, gateways: int = 1) -> None:
-        self.shown: dict[str, Any] = {"port": 7, "tempest_port": None}
+        self.shown: dict[str, Any] = {"port": 7, "tempest_port": None, "ended": ""}
         self.events: list[str] = []
-        self.processes: Any = SimpleNamespace(gateways=[None] * gateways, ready=None)
-        status: Any = SimpleNamespace(update=self._update, status=SimpleNamespace(**self.shown))
+        self.processes = SimpleNamespace(gateways=[None] * gateways, ready=None)
+        status: Any = SimpleNamespace(update=self._update, status=_Shown(self))
         events: Any = SimpleNamespace(add=lambda event, **_: self.events.append(event))
-        self.readiness = Readiness(self.processes, status, events)
+        self.readiness = Readiness(cast(Any, self.processes), status, events)
 
     def _update(self, **fields: Any) -> None:
         self.shown |= fields
@@ -60,6 +70,14 @@ def test_run_with_a_game_is_ready_once_all_gateways_would_welcome_it() -> None:
     assert world.events == []
     assert world.report(1, opened=True)
     assert (world.events, world.shown["loading"]) == (["ready"], "")
+
+
+def test_server_that_is_stopping_is_not_said_to_be_ready() -> None:
+    world = World()
+    world.readiness.begin(loads=False, dashboard=None)
+    world.shown["ended"] = "the server is stopping"
+    world.report()
+    assert world.events == []
 
 
 def test_restarted_gateway_is_ready_once_it_would_welcome_the_game() -> None:

@@ -74,7 +74,12 @@ def test_another_place_has_a_traceback_of_its_own(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("library", ["asyncio", "uvicorn.error"])
-def test_line_of_a_library_comes_in_growing_pauses(shown: Shown, library: str) -> None:
+def test_line_of_a_library_comes_in_growing_pauses(
+    shown: Shown, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger(library)
+    monkeypatch.setattr(logger, "level", logger.level)  # it is put back
+    logger.setLevel(logging.WARNING)  # a server that ran in this process has set it
     for number in range(1800):
         logging.getLogger(library).warning("request %d was no HTTP", number)
         shown.now += 1 / 64

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from server.net import open_files
 from server.web import app, connections
 from server.web.server import HttpServer
 from tests.support.web import Answer, get, web_server
@@ -135,6 +136,22 @@ def test_address_with_the_most_connections_makes_room_first(
         assert not closed(first)
         assert not any(map(closed, late))
         assert [closed(sock) for sock in many[:3]] == [True] * 3
+
+
+@pytest.mark.promise("few-open-files")
+def test_last_open_files_are_not_taken_by_connections(
+    served: tuple[HttpServer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = served[0].port
+    with ExitStack() as stack:
+        first = connected(stack, port)
+        most = first.fileno() + 60  # both ends are of this process
+        monkeypatch.setattr(open_files.resource, "getrlimit", lambda _: (most, most))
+        held = [connected(stack, port) for _ in range(60)]
+        for _ in range(5):
+            healthy(port)
+        assert closed(first)
+        assert sum(map(closed, held)) > 20
 
 
 def test_body_behind_an_answer_is_not_read_for_ever(served: tuple[HttpServer, Path]) -> None:

@@ -1,0 +1,31 @@
+"""A change of settings for which there is no memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.load import ConfigError
+from config.models import Config
+from server.control.memory_check import check_memory
+from tests.support.worlds import SPEC
+
+
+def with_batch(size: int, limit: int | None = 2**31) -> Config:
+    values = {"learner": {"batch_size": size}, "server": {"max_game_bytes": limit}}
+    return Config.model_validate(values)
+
+
+@pytest.mark.parametrize("limit", [2**31, None])
+def test_batch_beyond_the_memory_is_refused(limit: int | None) -> None:
+    with pytest.raises(ConfigError, match=r"^learner\.batch_size: expected .* nothing was changed"):
+        check_memory(SPEC, with_batch(256, limit), with_batch(2**40, limit))
+
+
+def test_batch_that_fits_and_a_run_without_a_game_are_let_through() -> None:
+    check_memory(SPEC, with_batch(256), with_batch(1024))
+    check_memory(None, with_batch(256), with_batch(2**40))
+
+
+def test_run_that_is_beyond_the_limit_already_may_become_smaller() -> None:
+    check_memory(SPEC, with_batch(2**40), with_batch(2**39))
+    check_memory(SPEC, with_batch(2**40), with_batch(2**40))
