@@ -41,8 +41,12 @@ CLONING: Settings = {"imitation.expert.start": 1.0, "imitation.expert.end": 1.0}
 """The expert's choices keep a margin, its continuous actions attract, on the expert's rows."""
 
 
-BY_REWARD: Settings = {"advantage.signal": "reward"}
-"""The signal that was the default when most runs were made. It makes a difference where a head is
+EARLIER: Settings = {
+    "advantage.signal": "reward",
+    "imitation.decay": "schedule",
+    "imitation.rows": "expert",
+}
+"""What was the default when most runs were made. The signal makes a difference where a head is
 continuous, and nowhere else."""
 
 
@@ -65,7 +69,7 @@ TD = weighted("td")
 IMITATION = weighted("imitation", {"imitation.taken": 1.0})
 CLONED: Settings = {**OFF, **CLONING}
 ALONE: Settings = {**CLONED, "learner.continuous_weight": 0.0}
-TD_BY_REWARD = ("td: per_actor, reward", "td: global, reward")
+TD_EARLIER = ("td: per_actor, reward", "td: global, reward")
 
 
 def _claims(scene: str, variant: str) -> tuple[Check, ...]:
@@ -96,7 +100,7 @@ frames.""",
         replace(WEAK_DISCRETE, variants=("plain", *TD, *IMITATION, "cloning")),
         replace(
             WEAK_HYBRID,
-            variants=("plain", *CONTINUOUS, *TD_BY_REWARD, "cloning", "expert rows alone"),
+            variants=("plain", *CONTINUOUS, *TD_EARLIER, "cloning", "expert rows alone"),
         ),
         replace(FULL_HYBRID, variants=("plain", *CONTINUOUS, "cloning", "expert rows alone")),
     ),
@@ -108,7 +112,7 @@ frames.""",
         "cloning": CLONED,
         "expert rows alone": ALONE,
     },
-    settings={**BY_REWARD, **NO_CLONING},
+    settings={**EARLIER, **NO_CLONING},
     frames=20_000,
     preset=PRESET,
     seeds=3,
@@ -162,7 +166,7 @@ Gymnasium's heuristic teaches. Stable-Baselines3's tuned DQN, which has no teach
 80,000 frames until it exceeds 200.""",
     scenes=(FULL_DISCRETE,),
     variants={"understudy": {}},
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=30_000,
     preset=PRESET,
     seeds=5,
@@ -182,7 +186,7 @@ Of the expert's actions, 30 % are replaced by random ones. What it shows is bad 
 student has to find out which of it was good.""",
     scenes=(WEAK_DISCRETE,),
     variants={"understudy": {}},
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=40_000,
     preset=PRESET,
     seeds=5,
@@ -198,7 +202,7 @@ WEAKER_TEACHER = Comparison(
 Of the expert's actions, 70 % are replaced by random ones.""",
     scenes=(WEAKER_DISCRETE,),
     variants={"understudy": {}},
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=80_000,
     preset=PRESET,
     seeds=5,
@@ -251,7 +255,7 @@ by reward, compared with the whole batch (`reward, global`).""",
         **{signal: {"advantage.signal": signal} for signal in SIGNALS},
         "reward, global": {"advantage.mode": "global"},
     },
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=20_000,
     preset=PRESET,
     seeds=5,
@@ -274,7 +278,7 @@ episodes (`expert.unit`). Frame by frame, a good step of the one is followed by 
 and what each of them earns differs little.""",
     scenes=(WEAK_DISCRETE, WEAK_HYBRID),
     variants={unit: {"expert.unit": unit} for unit in ("frame", "segment", "episode")},
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=20_000,
     preset=PRESET,
     seeds=3,
@@ -297,7 +301,7 @@ half the precision (`bfloat16`).""",
         "prioritised": {"replay.prioritized": True},
         "bfloat16": {"learner.precision": "bfloat16"},
     },
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=20_000,
     preset=PRESET,
     seeds=3,
@@ -313,7 +317,7 @@ follows the ball and wins about as many points as it loses. An episode is five p
 those won less those lost.""",
     scenes=(Scene("pong", "Pong from RAM", "PongRam-v0"),),
     variants={"understudy": {}},
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=400_000,
     eval_every=20_000,
     preset="pong",

@@ -194,7 +194,7 @@ class Gateway:
         evaluations have found."""
         expert = self.config.expert
         evaluated_ratio = self._expert_ratio if expert.decay == "evaluation" else None
-        return acting_params_at(expert, self.config.exploration, self.run_frames, evaluated_ratio)
+        return acting_params_at(self.config, self.run_frames, evaluated_ratio)
 
     def _note_evaluation(self) -> None:
         """When a game of evaluation has come, and when one has gone, the supervisor hears of it at

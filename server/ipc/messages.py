@@ -78,6 +78,14 @@ class ExpertRatio:
 
 
 @dataclass(frozen=True)
+class Trusted:
+    """The supervisor to the trainer: how much the expert is to be trusted by evaluations, 0 to 1
+    (agent.trust)."""
+
+    trust: float
+
+
+@dataclass(frozen=True)
 class Open:
     """The supervisor to a gateway: let games of this spec play."""
 

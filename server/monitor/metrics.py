@@ -263,6 +263,13 @@ REGISTRY: tuple[Metric, ...] = (
         "its imitation part of discrete heads, with weights and factors: cross entropy or margin "
         "against the actions taken",
     ),
+    Metric(
+        "imitation_weight",
+        "",
+        GAUGE,
+        "weight of cloning the expert: imitation.expert, times the trust in the expert "
+        "(imitation.decay)",
+    ),
     Metric("learning_rate", "", GAUGE, "step size of the next update"),
     Metric("td_err_mean", "", GAUGE, "mean |TD error| over all rows"),
     Metric("q_mean", "", GAUGE, "mean Q of the actions taken, over all rows"),
@@ -344,6 +351,14 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "how often the network would do itself what the expert recommends: over the actor's rows "
         "with a recommendation in the last batch, mean over the columns of the action",
+        ACTOR,
+    ),
+    Metric(
+        "probe_return",
+        "",
+        GAUGE,
+        "mean return of the newest episodes of training that the actor played alone and without "
+        "exploration, in rewards as they are learnt from (imitation.decay play)",
         ACTOR,
     ),
     Metric("weight_mean", "", GAUGE, "mean advantage weight of the actor's rows", ACTOR),

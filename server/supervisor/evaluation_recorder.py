@@ -14,7 +14,7 @@ from collections.abc import Callable
 from agent import checkpoint
 from agent.handover import expert_ratio
 from config.models import Config
-from server.ipc.messages import Evaluate, ExpertRatio, SavedBest
+from server.ipc.messages import TRAINER, Evaluate, ExpertRatio, SavedBest, Trusted
 from server.monitor.clients import Clients
 from server.monitor.status_publisher import StatusPublisher
 from server.net.rate_limits import TokenBucket
@@ -91,11 +91,14 @@ class EvaluationRecorder:
         self._status.update(evaluation_note="evaluation: asked for, not begun")
         self._processes.tell_gateways(request)
 
-    def greet(self, gateway: Child) -> None:
-        """Tell a gateway that has just been started what others have been told before."""
-        gateway.send(self._ratio())
+    def greet(self, child: Child) -> None:
+        """Tell a child that has just been started what others have been told before."""
+        if child.kind == TRAINER:
+            child.send(Trusted(self.found.trust))
+            return
+        child.send(self._ratio())
         if self.asked is not None:
-            gateway.send(self.asked)
+            child.send(self.asked)
 
     def adopt(self, config: Config) -> None:
         """Go on with another configuration."""
@@ -192,6 +195,7 @@ class EvaluationRecorder:
         with self._writes.tried(str(self._folder.evaluations)):
             self._kept.add(evaluations)
         self._processes.tell_gateways(self._ratio())
+        self._processes.trainer.send(Trusted(self.found.trust))
 
     def saved_best(self, message: SavedBest) -> None:
         """The trainer has saved the network of the best evaluation, or could not."""

@@ -214,9 +214,8 @@ class Supervisor:
 
     def _on_started(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""
-        if child.kind == GATEWAY:
-            self._evaluations.greet(child)
-        elif self.paused:
+        self._evaluations.greet(child)
+        if child.kind != GATEWAY and self.paused:
             child.send(Pause(True))
 
     # Running.

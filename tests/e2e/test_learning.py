@@ -39,6 +39,8 @@ SETTINGS: dict[str, Any] = {
     "imitation.expert.start": 1.5,
     "imitation.expert.end": 1.5,
     "imitation.loss": "margin",
+    "imitation.decay": "schedule",
+    "imitation.rows": "expert",
     "expert.ratio.start": 0.5,
     "expert.ratio.end": 0.5,
     "exploration.epsilon.start": 0.5,
