@@ -40,6 +40,7 @@ _LATER = (
     "exploration.noise.hold",
     "replay.priority_beta.hold",
     "imitation.expert.hold",
+    "imitation.rows",
     "learner.cosine_restarts",
 )
 """Fields that came when there were results already. With its default each is what all runs before
