@@ -27,15 +27,16 @@ Env = gymnasium.Env[Any, Any]
 class _Line(gymnasium.Env[Any, Any]):
     """What the games share. Observations are one-hot, float32 [PLACES]."""
 
-    metadata: dict[str, Any] = {}  # noqa: RUF012
     place = 0
 
     def __init__(self, choices: int) -> None:
         self.observation_space = spaces.Box(0.0, 1.0, (PLACES,), np.float32)
         self.action_space = spaces.Discrete(choices)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
         self.place = 0
         return self._seen(), {}
 
@@ -68,15 +69,16 @@ class Stairs(_Line):
         return self._seen(), 0.1 * on, not on or self.place == PLACES, False, {}
 
 
-def knows_doors(env: Env, obs: Any) -> int:
+def knows_doors(_env: Env, obs: Any) -> int:
     """The expert of DOORS: it never errs."""
     return RIGHT_DOORS[int(np.argmax(obs))]
 
 
-def timid(env: Env, obs: Any) -> int:
+def timid(_env: Env, obs: Any) -> int:
     """The expert of STAIRS: it leaves at the third place, with 0.2 of 0.8."""
     return int(np.argmax(obs) >= 2)
 
 
-gymnasium.register(DOORS, "tests.support.small_games:Doors")
-gymnasium.register(STAIRS, "tests.support.small_games:Stairs")
+for name, game in ((DOORS, Doors), (STAIRS, Stairs)):
+    if name not in gymnasium.registry:
+        gymnasium.register(name, entry_point=game)

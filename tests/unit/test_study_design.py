@@ -10,7 +10,8 @@ import pytest
 
 from config.load import ConfigError
 from lab.study.checks import Ends
-from lab.study.comparisons import COMPARISONS, EARLIER
+from lab.study.comparisons import COMPARISONS
+from lab.study.comparisons.shared import EARLIER
 from lab.study.design import EXPERT, Comparison, Picture, Scene, jobs
 from server.monitor.metrics import SERIES
 from tests.support.fake_results import SCENE, comparison
@@ -74,6 +75,22 @@ def test_job_keys_change_with_settings(changed: dict[str, Any]) -> None:
     after = {job.key for job in jobs(comparison(**changed)) if job.variant}
     assert len(before) == len(after) == 4
     assert not before & after
+
+
+def test_scenes_of_one_game_share_runs_without_a_teacher() -> None:
+    weak = replace(SCENE, name="weak", weaken=0.5, game="moon")
+    what = comparison(scenes=(replace(SCENE, game="moon"), weak), experts={"b": "none"}, seeds=1)
+    keys = {(job.scene, job.variant): job.key for job in jobs(what)}
+    assert len(keys) == 6
+    assert keys["land", "b"] == keys["weak", "b"]
+    assert keys["weak", "b"].startswith("moon-b-seed1-")
+    assert len(set(keys.values())) == 5
+
+
+def test_scene_has_frames_of_its_own() -> None:
+    what = comparison(scenes=(SCENE, replace(SCENE, name="long", frames=90)))
+    assert {job.options.frames for job in jobs(what) if job.scene == "land"} == {60}
+    assert {job.options.frames for job in jobs(what) if job.scene == "long"} == {90}
 
 
 def test_job_keys_change_only_for_changed_variant() -> None:
@@ -142,6 +159,7 @@ def test_jobs_with_invalid_setting_raises_naming_variant() -> None:
     [
         {"scenes": (replace(SCENE, variants=("c",)),)},
         {"full_only": ("nowhere",)},
+        {"experts": {"c": "none"}},
         {"pictures": (Picture("x", "x", panels={"p": ("c",)}),)},
         {"checks": (Ends("nowhere", "a", 1.0),)},
         {"checks": (Ends("land", "c", 1.0),)},
