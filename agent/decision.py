@@ -54,35 +54,42 @@ class ActingParams:
     """Some episodes are played by one actor alone (agent.probes)."""
 
 
-def acting_params_at(config: Config, frames: int, evaluated_ratio: float | None) -> ActingParams:
+def acting_params_at(
+    config: Config, frames: int, evaluated_ratio: float, trust: float
+) -> ActingParams:
     """How frames are played at `frames` stored steps of the run. `evaluated_ratio`: the expert's
-    ratio by evaluations, None where it goes by the schedule."""
+    ratio by evaluations; `trust`: in the expert, by play (agent.evidence). Each counts where the
+    settings want it so."""
     expert, exploration = config.expert, config.exploration
-    ratio, epsilon, noise = expert.ratio, exploration.epsilon, exploration.noise
-    if evaluated_ratio is None:
-        evaluated_ratio = scheduled(ratio, frames)
+    ratio = scheduled(expert.ratio, frames)
+    if expert.decay == "evaluation":
+        ratio = evaluated_ratio
+    elif expert.decay == "play":
+        ratio = expert.ratio.end + (ratio - expert.ratio.end) * trust
     return ActingParams(
-        evaluated_ratio,
-        scheduled(epsilon, frames),
-        scheduled(noise, frames),
+        ratio,
+        scheduled(exploration.epsilon, frames),
+        scheduled(exploration.noise, frames),
         expert.unit,
         expert.segment_frames,
-        config.imitation.decay == "play",
+        "play" in (expert.decay, config.imitation.decay),
     )
 
 
 def begin_probes(
     streams: npt.NDArray[np.int64],
     first: npt.NDArray[np.uint32],
+    expert: npt.NDArray[np.float32],
     expert_leads: npt.NDArray[np.bool_],
     frames_left: npt.NDArray[np.int64],
 ) -> None:
     """Of `n` episodes that begin, have those that are probes played as such.
 
-    `streams`, `first` [n]: their streams, and `seq` of their first frames. `expert_leads`,
-    `frames_left` [n]: as `ActionSelector.pick` takes them; written.
+    `streams`, `first` [n]: their streams, and `seq` of their first frames. `expert`,
+    `expert_leads`, `frames_left`: as `ActionSelector.pick` takes them; the last two are written.
+    Where nothing is recommended at first there is nobody to compare with, and no probe.
     """
-    leaders = led_alone(streams, first)
+    leaders = np.where(np.isnan(expert[:, 0]), NOBODY, led_alone(streams, first))
     np.equal(leaders, Actor.EXPERT, out=expert_leads)
     np.copyto(frames_left, PROBE, where=leaders != NOBODY)
 

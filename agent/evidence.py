@@ -30,6 +30,8 @@ class _Episode:
     earned: float = 0.0
     by_dqn: int = 0
     by_expert: int = 0
+    advised: bool = False
+    """The expert recommended an action for its first frame."""
     missed: int = 0
     """Frames for which the expert recommended an action that it did not play."""
 
@@ -49,16 +51,22 @@ class Evidence:
         self._open: dict[int, _Episode] = {}
         """By stream."""
 
+    @property
+    def trust(self) -> float:
+        """How much the expert is to be trusted by what was played, 0 to 1."""
+        return self._played.value
+
     def weight(self, imitation: ImitationConfig, frames: int) -> float:
         """Of cloning at `frames` stored steps of the run: by its schedule, times the trust."""
-        trust = {"schedule": 1.0, "evaluation": self.evaluated, "play": self._played.value}
+        trust = {"schedule": 1.0, "evaluation": self.evaluated, "play": self.trust}
         return scheduled(imitation.expert, frames) * trust[imitation.decay]
 
     def metrics(self, imitation: ImitationConfig, frames: int) -> dict[str, float]:
-        """`imitation_weight`; and `probe_return_dqn`, `probe_return_expert`, means of the returns,
-        NaN without any."""
+        """`expert_trust`, `imitation_weight`; `probe_return_dqn`, `probe_return_expert`: means of
+        the returns, NaN without any."""
         return {
             "imitation_weight": self.weight(imitation, frames),
+            "expert_trust": self.trust,
             "probe_return_dqn": _mean(self.dqn),
             "probe_return_expert": _mean(self.expert),
         }
@@ -84,9 +92,11 @@ class Evidence:
         sums = [np.add.reduceat(column.astype(np.float64), starts).tolist() for column in columns]
         ends = np.r_[starts[1:], len(order)] - 1
         streams, firsts = stream[starts].tolist(), block.seq[order[starts]].tolist()
+        begun_advised = advised[starts].tolist()
         ended, whole = over[ends].tolist(), steps[ends].tolist()
         for i, (number, first) in enumerate(zip(streams, firsts, strict=True)):
-            episode = self._open.get(number) or self._open.setdefault(number, _Episode(first))
+            if (episode := self._open.get(number)) is None:
+                episode = self._open[number] = _Episode(first, advised=begun_advised[i])
             episode.earned += sums[0][i]
             episode.by_dqn += int(sums[1][i])
             episode.by_expert += int(sums[2][i])
@@ -98,6 +108,8 @@ class Evidence:
 
     def _count(self, stream: int, episode: _Episode) -> None:
         """An episode has ended by itself; it counts if it was a probe, and played as one."""
+        if not episode.advised:
+            return
         leader = int(led_alone(np.array([stream]), np.array([episode.first], np.uint32))[0])
         if leader == Actor.DQN and not episode.by_expert:
             self.dqn.append(episode.earned)

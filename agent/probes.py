@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from protocol.actor import NOBODY, Actor
 
-DQN_SHARE = 1 / 4
+DQN_SHARE = 1 / 3
 """Of all episodes, those that the network plays alone, and without exploration."""
 
 EXPERT_SHARE, LATER_EXPERT_SHARE, EARLY_FRAMES = 1 / 8, 1 / 32, 4096

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-WORSE, AS_GOOD = math.log(1.5), math.log(2.0)
+WORSE, AS_GOOD = math.log(2.0), math.log(3.0)
 """What an episode of the network adds to the logarithm of the trust where all of the expert's were
-better, and what it takes away where none was. So what neither raises nor lowers it is a network
-that is worse in 63 % of the pairs: one that is as good is trusted more and more instead."""
+better, and what it takes away where none was. So the trust stays as it is beside a network that is
+worse in 61 % of the pairs, and beside one that is as good it goes."""
 
-LEAST, MOST = math.log(0.002), 2 * AS_GOOD
-"""Bounds of the logarithm. Above 0 it does not show: two lucky episodes alone lower nothing."""
+LEAST, MOST = math.log(0.002), AS_GOOD
+"""Bounds of the logarithm. Above 0 it does not show: one lucky episode lowers nothing."""
 
 EPISODES = 4
 """An evaluation counts as so many episodes at most: its network is but one."""
@@ -23,7 +23,7 @@ class Trust:
     """A sum of evidence between two bounds: a sequential test (Page 1954, doi:10.2307/2333009) of
     whether the network has become as good as the expert, and of whether it no longer is.
 
-        log t <- clip(log t + u log 1.5 - (1 - u) log 2, log 0.002, 2 log 2)
+        log t <- clip(log t + u log 2 - (1 - u) log 3, log 0.002, log 3)
 
     u is the share of the expert's returns that are greater than the network's, one more counted for
     what is not known of the expert. Only the order of returns matters, not their scale.

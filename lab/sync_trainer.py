@@ -265,9 +265,8 @@ class SyncTrainer:
 
     def _acting_params(self) -> ActingParams:
         """How frames are played now."""
-        expert = self.config.expert
-        evaluated_ratio = self._ratio if expert.decay == "evaluation" else None
-        return acting_params_at(self.config, self.sink.stored, evaluated_ratio)
+        trust = self.evidence.trust
+        return acting_params_at(self.config, self.sink.stored, self._ratio, trust)
 
     def _metrics(self) -> dict[str, float]:
         """What was measured since the last call."""

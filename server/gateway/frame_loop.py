@@ -241,7 +241,8 @@ class FrameLoop:
         batch, n = self._batch, len(begun)
         if n:
             leads, left = np.empty(n, np.bool_), np.zeros(n, np.int64)
-            begin_probes(self.table.stream[batch.row[begun]], batch.seq[begun], leads, left)
+            streams, first = self.table.stream[batch.row[begun]], batch.seq[begun]
+            begin_probes(streams, first, batch.expert[begun], leads, left)
             batch.expert_leads[begun], batch.frames_left[begun] = leads, left
 
     def _ask_network(self, asked: npt.NDArray[np.intp]) -> None:

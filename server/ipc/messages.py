@@ -75,6 +75,8 @@ class ExpertRatio:
     """The supervisor to a gateway: the share that the expert plays where evaluations decide."""
 
     ratio: float
+    trust: float = 1.0
+    """In the expert, by play (agent.evidence): what lowers its share where play decides."""
 
 
 @dataclass(frozen=True)

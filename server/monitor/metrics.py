@@ -264,6 +264,13 @@ REGISTRY: tuple[Metric, ...] = (
         "against the actions taken",
     ),
     Metric(
+        "expert_trust",
+        "fraction",
+        GAUGE,
+        "how much the expert is to be trusted by play: 1 without evidence, about 0 where the "
+        "network is as good (docs/learning.md)",
+    ),
+    Metric(
         "imitation_weight",
         "",
         GAUGE,

@@ -67,6 +67,8 @@ class EvaluationRecorder:
         self._status = status
         self._writes = writes
         self._clients = clients
+        self._trust = 1.0
+        """In the expert, by play."""
         self._asked_at: float | None = None
         """When an evaluation was asked for that nobody has begun, by `time.monotonic`."""
         self._say_at: float | None = None
@@ -104,6 +106,12 @@ class EvaluationRecorder:
         """Go on with another configuration."""
         self._config = config
         self._processes.tell_gateways(self._ratio())
+
+    def hear_trust(self, trust: float) -> None:
+        """The trainer has said how much the expert is to be trusted by play."""
+        if trust != self._trust:
+            self._trust = trust
+            self._processes.tell_gateways(self._ratio())
 
     def add(self, complete: list[Evaluation]) -> None:
         """A gateway has reported: these have reached their most episodes with it."""
@@ -202,7 +210,7 @@ class EvaluationRecorder:
         self._best.saved(message)
 
     def _ratio(self) -> ExpertRatio:
-        """The share of frames that the expert plays, where evaluations decide it."""
+        """What moves the share of frames that the expert plays."""
         ratio, found = self._config.expert.ratio, self.found
         share = expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
-        return ExpertRatio(share)
+        return ExpertRatio(share, self._trust)

@@ -141,7 +141,7 @@ class Supervisor:
             Loading: self._readiness.loading,
             RunLoaded: lambda _: self.run_start.accept(self.config),
             Ready: self.run_start.ready,
-            TrainerReport: self._metrics.add_trainer_report,
+            TrainerReport: self._on_trainer_report,
             CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
             DumpWritten: self.trainer.answer,
@@ -211,6 +211,10 @@ class Supervisor:
         self._readiness.begin(loads=self._game.known, dashboard=self.dashboard)
         if not self._game.known:
             self.run_start.accept(self.config)
+
+    def _on_trainer_report(self, report: TrainerReport) -> None:
+        self._metrics.add_trainer_report(report)
+        self._evaluations.hear_trust(report.metrics.get("expert_trust", 1.0))
 
     def _on_started(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""

@@ -41,6 +41,7 @@ SETTINGS: dict[str, Any] = {
     "imitation.loss": "margin",
     "imitation.decay": "schedule",
     "imitation.rows": "expert",
+    "expert.decay": "schedule",
     "expert.ratio.start": 0.5,
     "expert.ratio.end": 0.5,
     "exploration.epsilon.start": 0.5,

@@ -30,8 +30,12 @@ WEAK_HYBRID = Scene(
 PRESET = "demo"
 """What the games of LunarLander are learnt with."""
 
-EXPERT_ROWS: Settings = {"imitation.decay": "schedule", "imitation.rows": "expert"}
-"""What was the default of cloning when the kept runs were made."""
+EXPERT_ROWS: Settings = {
+    "expert.decay": "schedule",
+    "imitation.decay": "schedule",
+    "imitation.rows": "expert",
+}
+"""What was the default of expert and cloning when the kept runs were made."""
 
 EARLIER: Settings = {**EXPERT_ROWS, "advantage.signal": "reward"}
 """What was the default when most of them were made. The signal makes a difference where a head is

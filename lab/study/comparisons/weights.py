@@ -135,8 +135,8 @@ SIGNALLED = Comparison(
     "signals",
     "What the weights are worth beside cloning",
     """\
-The expert is cloned on the expert's rows, and the default regresses the continuous heads towards what
-either actor did, by weight. Here is what the weights add to the cloning: none (`off`), or those by
+The expert is cloned on its own rows, and the continuous heads are regressed towards what either
+actor did, by weight. Here is what the weights add to the cloning: none (`off`), or those by
 reward, by n-step return, or by what the critic thinks, each compared with the same actor; and those
 by reward, compared with the whole batch (`reward, global`).""",
     scenes=(WEAK_HYBRID, FULL_HYBRID),
