@@ -28,8 +28,9 @@ from server.gateway.shutdown import drain, stopping
 from server.gateway.supervisor_link import SupervisorLink
 from server.gateway.tempest import OlderClients, replies, where_older
 from server.gateway.turn_scheduler import TurnScheduler
+from server.ipc.expert_messages import ExpertRatio
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import Changed, Evaluate, ExpertRatio, Open, Refused, Settle, Stop
+from server.ipc.messages import Changed, Evaluate, Open, Refused, Settle, Stop
 from server.ipc.pipe_writer import PipeWriter
 from server.net.rate_limits import AddressLimits, TokenBucket
 

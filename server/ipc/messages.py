@@ -71,23 +71,6 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class ExpertRatio:
-    """The supervisor to a gateway: the share that the expert plays where evaluations decide."""
-
-    ratio: float
-    trust: float = 1.0
-    """In the expert, by play (agent.evidence): what lowers its share where play decides."""
-
-
-@dataclass(frozen=True)
-class Trusted:
-    """The supervisor to the trainer: how much the expert is to be trusted by evaluations, 0 to 1
-    (agent.trust)."""
-
-    trust: float
-
-
-@dataclass(frozen=True)
 class Open:
     """The supervisor to a gateway: let games of this spec play."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from protocol.actor import NAMES
 from protocol.errors import CODES
@@ -397,16 +397,3 @@ SERIES: dict[str, Series] = {series.name: series for metric in REGISTRY for seri
 def labeled(name: str, label: Label, numbers: Mapping[str, float]) -> dict[str, float]:
     """A metric's numbers by value of its label, under their names in a row; 0 for those missing."""
     return {_in_row(name, value): float(numbers.get(value, 0)) for value in label.values}
-
-
-RENAMED = {"went_back": "rollbacks"}
-"""Names in the rows of earlier revisions, and today's."""
-
-
-def with_current_names(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row that an earlier revision may have written, with the names of today."""
-    found = {RENAMED.get(name, name): value for name, value in row.items()}
-    if "steps_in_flight" not in found and "transitions_dropped" in found:
-        # It was the difference of counters of two moments, steps in flight among it.
-        found["transitions_dropped"] = found.get("steps_lost")
-    return found

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from agent import checkpoint
 from agent.handover import expert_ratio
 from config.models import Config
-from server.ipc.messages import TRAINER, Evaluate, ExpertRatio, SavedBest, Trusted
+from server.ipc.expert_messages import ExpertRatio, Trusted
+from server.ipc.messages import TRAINER, Evaluate, SavedBest
 from server.monitor.clients import Clients
 from server.monitor.status_publisher import StatusPublisher
 from server.net.rate_limits import TokenBucket

@@ -22,6 +22,7 @@ from agent.rollback import Rollback
 from agent.training_step import learn_once
 from agent.update_budget import UpdateBudget
 from config.models import Config
+from server.ipc.expert_messages import Trusted
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.load_messages import RunLoaded
 from server.ipc.messages import (
@@ -40,7 +41,6 @@ from server.ipc.messages import (
     Settle,
     Settled,
     Stop,
-    Trusted,
     WriteDump,
     WriteRecording,
 )

@@ -18,6 +18,7 @@ from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import FinishedEpisode, GatewayReport
 from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.collector import MetricsCollector, TurnHistogram
+from server.monitor.earlier_rows import with_current_names
 from server.monitor.metrics import (
     ACTOR,
     CODE,
@@ -26,7 +27,6 @@ from server.monitor.metrics import (
     RENAMED,
     SERIES,
     labeled,
-    with_current_names,
 )
 from server.monitor.metrics_doc import SUMMARY, document
 from server.run.summary import summarize, write_summary
