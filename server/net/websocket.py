@@ -130,7 +130,7 @@ class WebSocket:
         for event in protocol.events_received():
             if isinstance(event, Request):
                 self._open(event)
-            else:
+            elif isinstance(event, Frame):
                 yield from self._messages(event)
         error = protocol.parser_exc or protocol.handshake_exc
         if error is not None:

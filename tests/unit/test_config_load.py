@@ -73,6 +73,7 @@ OTHER: dict[str, Any] = {
     "learner.trunk": "linear",
     "learner.precision": "bfloat16",
     "learner.target": "hard",
+    "imitation.rows": "recommended",
     "imitation.loss": "cross_entropy",
     "imitation.taken": 0.5,
     "advantage.signal": "return",
