@@ -25,7 +25,7 @@ from lab.sync_trainer import SyncTrainerOptions
 EXPERT = ""
 """The variant of a job that plays the expert alone."""
 
-_ELSEWHERE = (
+ELSEWHERE = (
     "server", "tempest", "evaluation", "checkpoint", "health", "metrics", "run", "supervision",
 )  # fmt: skip
 """Groups of settings that a run without sockets does not read, the seed apart."""
@@ -170,7 +170,7 @@ class Job:
         if self.config is None:
             names = ("env", "weaken", "expert", "eval_seed", "final_episodes")
             return {"expert": {name: options[name] for name in names}}
-        config = self.config.model_dump(mode="json", exclude=set(_ELSEWHERE))
+        config = self.config.model_dump(mode="json", exclude=set(ELSEWHERE))
         for key in _LATER:
             *path, name = key.split(".")
             group = config
