@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.adam import Adam
+from agent.agreement import agreement
 from agent.batch import Batch
 from agent.checkpoint import CheckpointError
 from agent.diagnostics import LOSSES, Diagnostics
@@ -73,7 +74,7 @@ class Learner:
         self.rate_factor = 1.0
         """What the configured learning rate is multiplied by: lower after going back from numbers
         that went bad (agent.rollback)."""
-        self._last_states: Tensor | None = None
+        self._last: Batch | None = None
         self._rows_at_a_time = None if device.type == "cuda" else CPU_ROWS
         self._spec = spec
         self._settings = network_settings(learner, frame_stack)
@@ -97,7 +98,7 @@ class Learner:
             )
             online, target = (each.network for each in copies)
             self._bfloat16_copies.extend(copies)
-        self._objective = Objective(online, target, learner, advantage, imitation)
+        self._objective = Objective(online, target, learner, advantage, imitation, self._spec)
         self._learnt = [p for p in online.parameters() if p.requires_grad]
 
     def observe(self, obs: npt.NDArray[Any]) -> None:
@@ -145,7 +146,7 @@ class Learner:
         self._optimizer.step(self._gradients.total, self._skip)
         self.updates += 1
         self._update_target()
-        self._last_states = batch.states
+        self._last = batch
         self._diagnostics.update(
             self.updates, masks, batch.rewards, weights, measured, norm, self._skip
         )
@@ -155,6 +156,11 @@ class Learner:
         """`agent.diagnostics.METRICS`, means since the last call. Waits for the device, once."""
         return self._diagnostics.fetch() | {"learning_rate": self._learning_rate()}
 
+    def agreement(self) -> dict[str, float]:
+        """How the network agrees with the expert on the batch learnt from last (agent.agreement).
+        Waits for the device, once. Empty without an update."""
+        return {} if self._last is None else agreement(self.network, self._spec, self._last)
+
     def skipped_in_a_row(self) -> float:
         """The most skipped updates in a row since `metrics` was called. Waits for the device."""
         return self._diagnostics.skipped_in_a_row()
@@ -162,10 +168,10 @@ class Learner:
     def heads(self) -> list[HeadNumbers]:
         """What each head did on the batch learnt from last (agent.heads). Waits for the device,
         once. Empty without an update."""
-        if self._last_states is None:
+        if self._last is None:
             return []
         gradients = self._gradients.by_name()
-        return head_numbers(self.network, self._spec, self._last_states, gradients)
+        return head_numbers(self.network, self._spec, self._last.states, gradients)
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""

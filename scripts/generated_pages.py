@@ -151,6 +151,9 @@ understudy bench serving --clients 8 32
 # Compare variants over seeds. Runs that are complete in results/ are not repeated.
 understudy study --list
 understudy study teacher
+# Compare settings on any game with any expert: tables and pictures in studies/LunarLander-v3.
+understudy study --env LunarLander-v3 --variant default --variant alone:expert=none
+understudy study --env LunarLander-v3 --variant far:learner.n_step=8,learner.gamma=0.98
 """,
     "tune": """\
 # Search the default settings for a game; tuned/LunarLander-v3/best.toml is the result.

@@ -22,7 +22,8 @@ from config.options import add_arguments as add_config
 from config.options import given
 from lab.study import report as study_report
 from lab.study.comparisons import COMPARISONS
-from lab.study.design import Comparison, Job, Scene, jobs
+from lab.study.design import Comparison, Job, jobs
+from lab.study.own import own_command, own_comparison
 from lab.study.progress import StudyScreen
 from lab.study.runner import run
 from lab.study.statistics import text
@@ -34,7 +35,9 @@ from server.play.extras import how_to_install
 from server.terminal import terminal
 
 DOCS = Path("docs")
-TRY = "try"
+OWN_SEEDS = 3
+STUDIES = Path("studies")
+"""Where comparisons of one's own are kept, in a folder for each environment."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         type=positive,
         metavar="N",
-        help="number of seeds of each variant (each comparison has its own)",
+        help="number of seeds of each variant (each comparison has its own number; with --env "
+        f"{OWN_SEEDS})",
     )
     add(
         "--full",
@@ -61,9 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--results",
         type=Path,
-        default=FOLDER,
         metavar="DIR",
-        help="folder of the kept runs (%(default)s)",
+        help=f"folder of the kept runs ({FOLDER}; with --env {STUDIES}/ENV/runs)",
     )
     add(
         "--report",
@@ -71,12 +74,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         const=DOCS,
         metavar="DIR",
-        help=f"write {study_report.PAGE} and its pictures there ({DOCS}); without a NAME, of all "
-        "comparisons that have results, and run nothing",
+        help=f"write {study_report.PAGE} and its pictures there ({DOCS}; with --env always, "
+        f"{STUDIES}/ENV); without a NAME, of all comparisons that have results, and run nothing",
     )
     add("--json", action="store_true", help="print what was found as JSON, and nothing else")
-    own = parser.add_argument_group("a comparison of your own", "of the settings that you give")
-    own.add_argument("--try", dest="env", metavar="ENV", help="play this Gymnasium environment")
+    own = parser.add_argument_group(
+        "a comparison of your own",
+        "of variants of the settings that you give, on any game with any expert",
+    )
+    own.add_argument(
+        "--env", "--try", dest="env", metavar="ENV", help="play this Gymnasium environment"
+    )
+    own.add_argument(
+        "--expert",
+        metavar="MODULE:FUNCTION",
+        help="an expert instead of the known one; none: no expert",
+    )
+    own.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME:KEY=VALUE[,KEY=VALUE...]",
+        help="compare this variant with the others, with settings by key (a schedule's name sets "
+        "its start and its end); expert=MODULE:FUNCTION or expert=none gives it a teacher of its "
+        "own or none; NAME alone: the settings as they are. Give it once for each variant",
+    )
     own.add_argument(
         "--frames",
         type=positive,
@@ -104,8 +126,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     console = terminal(stderr=args.json)
     chosen = _chosen(args)
+    if args.env:
+        folder = STUDIES / chosen[0].scenes[0].name
+        args.results = args.results or folder / "runs"
+        args.report = args.report or (None if args.json else folder)
+    args.results = args.results or FOLDER
     if args.report and not _has_matplotlib():
-        raise ConfigError(f"--report draws pictures with matplotlib; {how_to_install('study')}")
+        option = "--env without --json" if args.env else "--report"
+        raise ConfigError(f"{option} draws pictures with matplotlib; {how_to_install('study')}")
     if args.list or not chosen:
         _print_list(console, args)
         return 0
@@ -155,13 +183,19 @@ def _chosen(args: argparse.Namespace) -> list[Comparison]:
     told = given(args)
     if args.env:
         if args.names:
-            raise ConfigError(f"--try {args.env}: expected no other comparison, got {args.names}")
+            raise ConfigError(f"--env {args.env}: expected no other comparison, got {args.names}")
         return [_own(args)]
+    for option in ("variant", "expert"):
+        if getattr(args, option):
+            raise ConfigError(
+                f"--{option}: expected --env ENV with it, the game that it is about; named "
+                "comparisons have their own"
+            )
     if told.preset or told.file or told.resume or told.settings.values:
         options = ", ".join(told.settings.given_as.values()) or "--preset, --config or --resume"
         raise ConfigError(
             f"{options}: the settings of a named comparison are its own; for others there is "
-            "--try ENV"
+            "--env ENV"
         )
     known = {comparison.name: comparison for comparison in COMPARISONS}
     unknown = [name for name in args.names if name not in known]
@@ -173,26 +207,25 @@ def _chosen(args: argparse.Namespace) -> list[Comparison]:
 
 
 def _own(args: argparse.Namespace) -> Comparison:
-    """The comparison that the command line describes: one variant."""
-    if not 0 <= args.weaken <= 1:
-        raise ConfigError(f"--weaken: expected a number from 0 to 1, got {args.weaken:g}")
+    """The comparison that the command line describes."""
     settings = flat(load(given(args)).config)
     for name in ("run.dir", "run.seed"):
         del settings[name]  # seeds are those of --seeds
-    return Comparison(
-        TRY,
-        f"{args.env}, as given",
-        "",
-        scenes=(Scene("as-given", args.env, args.env, weaken=args.weaken),),
-        variants={"as-given": settings},
+    return own_comparison(
+        args.env,
+        base=settings,
+        variants=args.variant,
+        expert=args.expert,
+        weaken=args.weaken,
         frames=args.frames,
         eval_every=args.eval_every,
-        seeds=1,
+        seeds=args.seeds or OWN_SEEDS,
     )
 
 
 def _run(console: Console, wanted: Sequence[Job], args: argparse.Namespace) -> list[str]:
     """Run what is missing; what failed."""
+    wanted = list({path_of(args.results, job): job for job in wanted}.values())  # some are shared
     missing = [job for job in wanted if not path_of(args.results, job).exists()]
     if not missing:
         console.print(
@@ -212,6 +245,8 @@ def _run(console: Console, wanted: Sequence[Job], args: argparse.Namespace) -> l
 
 def _command(comparison: Comparison, args: argparse.Namespace) -> str:
     """What makes these results again."""
+    if args.env:
+        return own_command(args)
     more = " --full" if args.full else ""
     more += f" --seeds {args.seeds}" if args.seeds else ""
     return f"scripts/study {comparison.name}{more}"

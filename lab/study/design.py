@@ -25,6 +25,9 @@ from lab.sync_trainer import SyncTrainerOptions
 EXPERT = ""
 """The variant of a job that plays the expert alone."""
 
+NO_EXPERT = "none"
+"""The teacher of a variant or scene that has none, as `understudy_client.experts.find` knows it."""
+
 ELSEWHERE = (
     "server", "tempest", "evaluation", "checkpoint", "health", "metrics", "run", "supervision",
 )  # fmt: skip
@@ -37,6 +40,7 @@ _LATER = (
     "exploration.noise.hold",
     "replay.priority_beta.hold",
     "imitation.expert.hold",
+    "imitation.rows",
     "learner.cosine_restarts",
 )
 """Fields that came when there were results already. With its default each is what all runs before
@@ -57,7 +61,12 @@ class Scene:
     weaken: float = 0.0
     """The share of the expert's actions that are replaced by random ones."""
     expert: str | None = None
-    """`module:function`, or None for the known one."""
+    """`module:function`, NO_EXPERT, or None for the known one."""
+    game: str | None = None
+    """Scenes of one game, which differ in the teacher, share their runs of variants without one.
+    They are kept under this name."""
+    frames: int | None = None
+    """Of each run, where that is not the comparison's."""
     variants: tuple[str, ...] | None = None
     """The variants that are played here; None for all."""
 
@@ -87,6 +96,9 @@ class Comparison:
     variants: Mapping[str, Mapping[str, Any]]
     """Settings by key, for each variant."""
     frames: int
+    experts: Mapping[str, str] = field(default_factory=dict)
+    """The teachers of variants that have another than their scene: `module:function` or NO_EXPERT.
+    One that is not the scene's is not weakened."""
     preset: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of all variants, over the preset."""
@@ -117,8 +129,9 @@ class Comparison:
                 _all_known(f"{self.name}: panel {title}", shown, self.variants)
         scenes = [scene.name for scene in self.scenes]
         _all_known(f"{self.name}: full_only", self.full_only, scenes)
+        _all_known(f"{self.name}: experts", tuple(self.experts), self.variants)
         for check in self.checks:
-            _all_known(f"{self.name}: {check}", (check.scene,), scenes)
+            _all_known(f"{self.name}: {check}", check.scenes, scenes)
             _all_known(f"{self.name}: {check}", check.variants, self.variants)
 
     def of(self, scene: Scene) -> tuple[str, ...]:
@@ -135,14 +148,15 @@ class Comparison:
         values = own | dict(self.settings) | dict(self.variants[variant])
         return config_from(values, preset=self.preset, source=f"study {self.name}, {variant}")
 
-    def options(self, scene: Scene) -> SyncTrainerOptions:
+    def options(self, scene: Scene, variant: str = EXPERT) -> SyncTrainerOptions:
         """How a run of a scene is played."""
+        own = self.experts.get(variant)
         return SyncTrainerOptions(
             env=scene.env,
-            frames=self.frames,
+            frames=scene.frames or self.frames,
             clients=self.clients,
-            weaken=scene.weaken,
-            expert=scene.expert,
+            weaken=scene.weaken if own is None else 0.0,
+            expert=scene.expert if own is None else own,
             eval_every=self.eval_every,
             eval_episodes=self.eval_episodes,
             final_episodes=self.final_episodes,
@@ -162,6 +176,8 @@ class Job:
     config: Config | None
     """None for the expert alone."""
     options: SyncTrainerOptions
+    kept_as: str
+    """The name of the file begins with it: the scene, or the game where several scenes share it."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -192,7 +208,7 @@ class Job:
         text = json.dumps(self.settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         who = f"{self.variant}-seed{self.seed}" if self.variant else "expert"
-        return re.sub(r"[^\w.+]+", "-", f"{self.scene}-{who}-{digest}")
+        return re.sub(r"[^\w.+]+", "-", f"{self.kept_as}-{who}-{digest}")
 
     @property
     def title(self) -> str:
@@ -206,16 +222,19 @@ def jobs(comparison: Comparison, *, seeds: int | None = None, full: bool = False
     half of the time is about all variants."""
     scenes = [s for s in comparison.scenes if full or s.name not in comparison.full_only]
     count = seeds or (comparison.seeds_full if full else comparison.seeds)
-    name = comparison.name
-    found = [Job(name, scene.name, EXPERT, 0, None, comparison.options(scene)) for scene in scenes]
+    taught = [scene for scene in scenes if scene.expert != NO_EXPERT]
+    found = [_job(comparison, scene, EXPERT, 0) for scene in taught]
     for seed in range(1, count + 1):
         for scene in scenes:
-            options = comparison.options(scene)
-            found += [
-                Job(name, scene.name, variant, seed, comparison.config(variant, seed), options)
-                for variant in comparison.of(scene)
-            ]
+            found += [_job(comparison, scene, each, seed) for each in comparison.of(scene)]
     return found
+
+
+def _job(comparison: Comparison, scene: Scene, variant: str, seed: int) -> Job:
+    options = comparison.options(scene, variant)
+    config = comparison.config(variant, seed) if variant else None
+    shared = scene.game if options.expert == NO_EXPERT else None
+    return Job(comparison.name, scene.name, variant, seed, config, options, shared or scene.name)
 
 
 def _all_known(where: str, names: tuple[str, ...], known: Any) -> None:

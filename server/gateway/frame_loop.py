@@ -215,6 +215,8 @@ class FrameLoop:
         table.expert_leads[rows], table.frames_left[rows] = leads, left
         table.obs[rows] = obs
         table.action[rows] = actions
+        table.recommended[rows] = expert
+        table.policy_version[rows] = self._policy.version
         table.actor[rows] = actors
         table.seq[rows] = batch.seq[:n]
         table.pending[rows] = running

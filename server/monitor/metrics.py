@@ -338,6 +338,14 @@ REGISTRY: tuple[Metric, ...] = (
         "from the actor's rows; an absent actor has none",
         ACTOR,
     ),
+    Metric(
+        "agreement",
+        "fraction",
+        GAUGE,
+        "how often the network would do itself what the expert recommends: over the actor's rows "
+        "with a recommendation in the last batch, mean over the columns of the action",
+        ACTOR,
+    ),
     Metric("weight_mean", "", GAUGE, "mean advantage weight of the actor's rows", ACTOR),
     Metric(
         "weight_ess",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -215,9 +217,11 @@ def test_study_report_starts_no_run(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["nothing"], "there is no comparison 'nothing'; there are tiny"),
         (["tiny", "--learner.gamma", "0.5"], "--learner.gamma: the settings of a named comparison"),
         (["tiny", "--preset", "demo"], "--preset, --config or --resume: the settings of"),
-        (["tiny", "--try", "LunarLander-v3"], "expected no other comparison, got ['tiny']"),
-        (["--try", "LunarLander-v3", "--weaken", "2"], "--weaken: expected a number from 0 to 1"),
-        (["--try", "LunarLander-v3", "--learner.gamma", "2"], "--learner.gamma"),
+        (["tiny", "--env", "LunarLander-v3"], "expected no other comparison, got ['tiny']"),
+        (["--env", "LunarLander-v3", "--weaken", "2"], "--weaken: expected a number from 0 to 1"),
+        (["--env", "LunarLander-v3", "--learner.gamma", "2"], "--learner.gamma"),
+        (["tiny", "--variant", "a"], "--variant: expected --env ENV with it"),
+        (["tiny", "--expert", "none"], "--expert: expected --env ENV with it"),
     ],
 )
 def test_study_options_that_make_no_sense_are_refused(
@@ -227,20 +231,39 @@ def test_study_options_that_make_no_sense_are_refused(
     assert said in capsys.readouterr().err
 
 
-def test_custom_comparison_runs_and_is_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.timeout(300)  # where the machine has much else to do
+def test_own_comparison_runs_and_writes_tables_and_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["study", "--try", "LunarLander-v3", "--weaken", "0.3", "--frames", "60"]
-    words += ["--eval-every", "60", "--seeds", "1", "--jobs", "1", "--results", str(tmp_path)]
-    words += ["--learner.hidden", "[8]", "--trainer.min_steps", "20", "--json"]
+    """Two variants, one without a teacher; stopped or not, what is complete is not run again."""
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "--env", "CartPole-v1", "--expert", "tests.support.fake_games:push_right"]
+    words += ["--variant", "long:learner.n_step=5", "--variant", "alone:expert=none"]
+    words += ["--frames", "200", "--eval-every", "100", "--seeds", "2", "--jobs", "1"]
+    words += ["--learner.hidden", "[8]", "--trainer.min_steps", "20"]
     assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "5 runs to make, 0 are there" in said
+    assert "written: studies/CartPole-v1/results.md and 2 pictures" in said
+    folder = tmp_path / "studies/CartPole-v1"
+    text = (folder / "results.md").read_text()
+    assert "## CartPole-v1: long, alone" in text
+    assert "| the expert alone |  | 9." in text
+    assert re.search(r"\| long \| 2 \| \d+(\.\d)? \[.+\] \| \d+(\.\d)? \[", text)
+    assert "CartPole-v1, alone: mean return over all evaluations above that of long" in text
+    command = shlex.join(["understudy", *words]).replace(" --jobs 1", "")
+    assert f"`{command}`" in text
+    for picture in ("return", "actors"):
+        path = folder / f"results/own-CartPole-v1-{picture}.png"
+        assert path.read_bytes()[:4] == b"\x89PNG"
+    files = folder.rglob("*-seed1-*.jsonl")
+    heads = [json.loads(path.read_text().splitlines()[0]) for path in files]
+    told = {each["variant"]: each for each in heads}
+    assert told["long"]["config"]["learner"]["n_step"] == 5
+    assert told["alone"]["options"]["expert"] == "none"
+    assert main([*words, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "2 runs to make, 0 are there" in err
+    assert "all 5 runs are complete" in err
     (data,) = json.loads(out)
-    (variant,) = data["scenes"]["as-given"]["variants"]
-    assert (variant["variant"], variant["runs"]) == ("as-given", 1)
-    assert main(words) == 0
-    assert "all 2 runs are complete" in capsys.readouterr().err
-    words[words.index("[8]")] = "[9]"
-    assert main(words) == 0
-    assert "1 runs to make, 1 are there" in capsys.readouterr().err
+    variants = {each["variant"]: each["runs"] for each in data["scenes"]["CartPole-v1"]["variants"]}
+    assert variants == {"long": 2, "alone": 2}

@@ -34,9 +34,9 @@ NEVER = 1_000_000
 WORDS = [
     "--env", ENV, "--expert", EXPERT, "--frames", str(FRAMES), "--eval-every", str(FRAMES // 4),
     "--eval-episodes", "2", "--workers", "1", "--seed", "3",
-    "--search", f"trainer.min_steps=20,{NEVER}", "--search", "learner.gamma=0.5..0.9", "--trainer.min_steps", "20", "--learner.hidden", "[16]",
-    "--learner.learning_rate", "0.01", "--learner.batch_size", "32", "--learner.gamma", "0.8",
-    "--trainer.replay_ratio", "1",
+    "--search", f"trainer.min_steps=20,{NEVER}", "--search", "learner.gamma=0.5..0.9",
+    "--trainer.min_steps", "20", "--trainer.replay_ratio", "1", "--learner.gamma", "0.8",
+    "--learner.hidden", "[16]", "--learner.learning_rate", "0.01", "--learner.batch_size", "32",
 ]  # fmt: skip
 
 

@@ -6,7 +6,18 @@ import math
 
 import pytest
 
-from lab.study.checks import Better, Check, Ends, Passes, Trend, Verdict, change
+from lab.study.checks import (
+    Better,
+    Check,
+    Ends,
+    NotWorse,
+    NotWorseAnywhere,
+    Passes,
+    Trend,
+    Verdict,
+    change,
+)
+from lab.study.results import Results
 from tests.support.fake_results import results
 
 SLOW = [0.0, 100.0, 190.0, 210.0]  # passes 200 at 4,000
@@ -123,6 +134,33 @@ def test_better_is_met_only_if_difference_is_certain() -> None:
     assert check.judge(results([FAST, NEVER], [FAST, NEVER])).met is False
 
 
+def test_not_worse_compares_areas_under_the_curves() -> None:
+    check = NotWorse("land", "a", "b")
+    same = check.judge(results([FAST, SLOW], [FAST, SLOW]))
+    assert (same.met, same.measured.partition(" [")[0]) == (True, "difference 0.0")
+    assert check.judge(results([FAST, FAST], [SLOW, SLOW])).met, "earlier, though not much higher"
+    assert check.judge(results([SLOW, SLOW], [FAST, FAST])).met is False
+
+
+def test_not_worse_anywhere_needs_no_common_scale() -> None:
+    check = NotWorseAnywhere(("land", "sea"), "a", "b")
+
+    def judged(
+        land: tuple[list[float], list[float]], sea: tuple[list[float], list[float]]
+    ) -> Verdict:
+        found = [results([a, a], [b, b]).runs for a, b in (land, sea)]
+        runs = {("land", name): found[0]["land", name] for name in "ab"}
+        runs |= {("sea", name): found[1]["land", name] for name in "ab"}
+        return check.judge(Results(2, 2, runs, {}))
+
+    assert judged((FAST, SLOW), (SLOW, SLOW)).measured == "0.75 [0.75, 0.75]"
+    far = [10 * each for each in FAST]
+    half = judged((SLOW, far), (FAST, SLOW))
+    assert (half.met, half.measured) == (True, "0.50 [0.50, 0.50]")
+    assert judged((SLOW, FAST), (SLOW, SLOW)).met is False
+    assert check.judge(results([FAST, FAST], [SLOW, SLOW])).met is None
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -131,6 +169,7 @@ def test_better_is_met_only_if_difference_is_certain() -> None:
         Trend("land", "a", "q", rises=True),
         Better("land", "a", "b"),
         Better("land", "b", "a"),
+        NotWorse("land", "a", "b"),
     ],
 )
 def test_check_with_too_few_runs_gives_no_verdict(check: Check) -> None:

@@ -76,6 +76,22 @@ def test_job_keys_change_with_settings(changed: dict[str, Any]) -> None:
     assert not before & after
 
 
+def test_scenes_of_one_game_share_runs_without_a_teacher() -> None:
+    weak = replace(SCENE, name="weak", weaken=0.5, game="moon")
+    what = comparison(scenes=(replace(SCENE, game="moon"), weak), experts={"b": "none"}, seeds=1)
+    keys = {(job.scene, job.variant): job.key for job in jobs(what)}
+    assert len(keys) == 6
+    assert keys["land", "b"] == keys["weak", "b"]
+    assert keys["weak", "b"].startswith("moon-b-seed1-")
+    assert len(set(keys.values())) == 5
+
+
+def test_scene_has_frames_of_its_own() -> None:
+    what = comparison(scenes=(SCENE, replace(SCENE, name="long", frames=90)))
+    assert {job.options.frames for job in jobs(what) if job.scene == "land"} == {60}
+    assert {job.options.frames for job in jobs(what) if job.scene == "long"} == {90}
+
+
 def test_job_keys_change_only_for_changed_variant() -> None:
     before = set(job_keys(comparison()))
     after = set(job_keys(comparison(variants={"a": {}, "b": {"learner.n_step": 4}})))
@@ -140,6 +156,7 @@ def test_jobs_with_invalid_setting_raises_naming_variant() -> None:
     [
         {"scenes": (replace(SCENE, variants=("c",)),)},
         {"full_only": ("nowhere",)},
+        {"experts": {"c": "none"}},
         {"pictures": (Picture("x", "x", panels={"p": ("c",)}),)},
         {"checks": (Ends("nowhere", "a", 1.0),)},
         {"checks": (Ends("land", "c", 1.0),)},

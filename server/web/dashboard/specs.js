@@ -96,6 +96,7 @@ export const CHARTS = {
     pair("q_mean", "Q of the actions taken"),
     pair("reward_mean", "Reward in batches"),
     pair("grad_share", "Gradient share", { fixed: [0, 1.04] }),
+    pair("agreement", "Agrees with the expert", { unit: "share of recommendations", fixed: [0, 1.04] }),
     pair("weight_mean", "Advantage weight", { unit: "mean over rows", zero: true }),
     pair("weight_ess", "Effective sample size", { unit: "share of rows", fixed: [0, 1.04] }),
   ],
