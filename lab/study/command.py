@@ -25,10 +25,11 @@ from lab.study.comparisons import COMPARISONS
 from lab.study.design import Comparison, Job, jobs
 from lab.study.own import own_command, own_comparison
 from lab.study.progress import StudyScreen
-from lab.study.runner import JobFailed, cores, run
+from lab.study.runner import run
 from lab.study.statistics import text
 from lab.study.store import FOLDER, path_of
 from lab.study.store import load as load_results
+from lab.study.workers import JobFailed, cores
 from server.arguments import positive
 from server.play.extras import how_to_install
 from server.terminal import terminal
