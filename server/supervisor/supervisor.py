@@ -110,8 +110,7 @@ class Supervisor:
         self.controller = Controller(self)
         """What can be done to the run while it runs, for whoever is in this thread."""
         self._endpoints = ControlEndpoints(self.controller, folder.path)
-        processes = Processes(config, folder, task, self.events, self._on_started)
-        self._processes = processes
+        processes = self._processes = Processes(config, folder, task, self.events, self._on_started)
         self.trainer = TrainerClient(
             processes.trainer, self.poll, self.controller.saved, folder.log
         )
