@@ -150,6 +150,8 @@ understudy bench serving --clients 8 32
     "study": """\
 # Compare variants over seeds. Runs that are complete in results/ are not repeated.
 understudy study --list
+# Is a student ever worse off with a teacher than without one? About an hour on two cores.
+understudy study
 understudy study teacher
 # Compare settings on any game with any expert: tables and pictures in studies/LunarLander-v3.
 understudy study --env LunarLander-v3 --variant default --variant alone:expert=none
