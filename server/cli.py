@@ -61,6 +61,7 @@ COMMANDS = {
         "lab.study.command",
         "compare ways of learning over many seeds: tables, pictures, verdicts",
     ),
+    "tune": ("lab.tune.command", "search for the settings that suit a game of your own"),
     "config": ("server.commands.config", "show the configuration and where each value is from"),
 }
 """Command to the module that has its `add_arguments(parser)` and `main(args) -> int`. Imported

@@ -116,6 +116,8 @@ class Comparison:
     """A run also ends when it has taken this long."""
     passing: float | None = None
     """Report when the evaluation return first exceeds this."""
+    one_scale: bool = True
+    """Whether returns of all scenes may be averaged."""
     checks: tuple[Check, ...] = ()
     metrics: tuple[str, ...] = ()
     """Metrics whose mean over the training the table has."""
@@ -222,7 +224,10 @@ def jobs(comparison: Comparison, *, seeds: int | None = None, full: bool = False
     half of the time is about all variants."""
     scenes = [s for s in comparison.scenes if full or s.name not in comparison.full_only]
     count = seeds or (comparison.seeds_full if full else comparison.seeds)
-    taught = [scene for scene in scenes if scene.expert != NO_EXPERT]
+    # Experts: those of the scenes, and those that a scene's student is compared with.
+    names = {scene.name for scene in scenes}
+    names |= {name for check in comparison.checks if check.scene in names for name in check.scenes}
+    taught = [s for s in comparison.scenes if s.name in names and s.expert != NO_EXPERT]
     found = [_job(comparison, scene, EXPERT, 0) for scene in taught]
     for seed in range(1, count + 1):
         for scene in scenes:

@@ -14,7 +14,6 @@ from typing import Any
 from agent.decision import ActingParams, acting_params_at
 from config.models import Config
 from protocol.messages import PROTOCOL_VERSION, Settings
-from protocol.session import ServerSession
 from server.gateway.admission import ENDING, Admission
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
@@ -111,14 +110,14 @@ class Gateway:
 
     # Connections.
 
-    def new_session(self) -> ServerSession:
-        """The protocol state for a new connection."""
-        return ServerSession(
-            max_message_bytes=self.config.server.max_message_bytes,
-            token=self._token,
-            advised=self.config.expert.plugin is not None,
-            older=self._older,
-        )
+    def session_options(self) -> dict[str, Any]:
+        """Those of a ServerSession, the protocol state of a new connection."""
+        return {
+            "max_message_bytes": self.config.server.max_message_bytes,
+            "token": self._token,
+            "advised": self.config.expert.plugin is not None,
+            "older": self._older,
+        }
 
     def opened(self, connection: GameConnection) -> TokenBucket | None:
         """A connection was accepted. Returns what its frames are to be taken from, where they are

@@ -86,6 +86,8 @@ class Supervisor:
         """Where games connect; 0 before the start."""
         self.tempest_port: int | None = None
         """Where older clients for Tempest connect."""
+        self.websocket_port: int | None = None
+        """Where games in browsers connect."""
         self.dashboard: str | None = None
         """The URL of HTTP, where it is served (server.supervisor.session)."""
         self.paused = False
@@ -204,8 +206,10 @@ class Supervisor:
         """Listen, and start the processes. Errors: ConfigError if a port or device is missing."""
         self.publisher.update(device=preflight.check(self.config, self.folder))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
-        self.port, self.tempest_port = self._processes.start()
-        self.publisher.update(port=self.port, tempest_port=self.tempest_port)
+        self.port, self.tempest_port, self.websocket_port = self._processes.start()
+        self.publisher.update(
+            port=self.port, tempest_port=self.tempest_port, websocket_port=self.websocket_port
+        )
         self._game.decide_known(self.config)
         self._metrics.wait(self.config.metrics.every_s)
         self._readiness.begin(loads=self._game.known, dashboard=self.dashboard)

@@ -232,7 +232,7 @@ def test_image_installs_the_pinned_versions() -> None:
     assert "--no-deps" in torch
     # All else by hash, and what builds the project beside the image's environment.
     assert locked.count("pip ") == locked.count("--require-hashes --no-deps") == 2
-    assert "lockfile.py server > server.txt" in locked
+    assert "lockfile.py server websocket > server.txt" in locked
     assert "--target tools --requirement build.txt" in locked
     assert {"./clients/python", ".", "--no-build-isolation"} <= set(rest.split())
     folder = only(BUILD, "WORKDIR").text

@@ -47,6 +47,8 @@ OTHER: dict[str, Any] = {
     "server.http_names": ["understudy", "training.example"],
     "server.device": "cuda:1",
     "server.settings": {"level": 3, "names": ["a", 'q"uo\nte', "ü"], "deep": {"x": True}},
+    "server.websocket_port": 7780,
+    "server.websocket_origins": ["https://games.example", "http://localhost:3000"],
     "tempest.port": 9999,
     "tempest.host": "0.0.0.0",
     "tempest.zap_gate.start": 0.5,

@@ -158,7 +158,10 @@ def test_not_worse_anywhere_needs_no_common_scale() -> None:
     half = judged((SLOW, far), (FAST, SLOW))
     assert (half.met, half.measured) == (True, "0.50 [0.50, 0.50]")
     assert judged((SLOW, FAST), (SLOW, SLOW)).met is False
-    assert check.judge(results([FAST, FAST], [SLOW, SLOW])).met is None
+    only = check.judge(results([FAST, FAST], [SLOW, SLOW]))
+    assert only.target.startswith("1 of 2 scenes, a:")
+    assert only.met
+    assert check.judge(Results(2, 2, {}, {})).met is None
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,14 @@ def job_keys(what: Comparison, **options: Any) -> list[str]:
 @pytest.mark.parametrize("what", COMPARISONS, ids=[c.name for c in COMPARISONS])
 def test_comparison_settings_and_names_are_valid(what: Comparison) -> None:
     """Their settings exist and fit, and no two runs share a file."""
-    found = job_keys(what, full=True)
-    assert len(set(found)) == len(found)
+    wanted = jobs(what, full=True)
+    found = [job.key for job in wanted]
+    files = {job.key: job.settings for job in wanted}
+    assert all(files[job.key] == job.settings for job in wanted)
+    shared = [job.key for job in wanted if job.kept_as == job.scene]
+    assert len(set(shared)) == len(shared)
     assert all(re.fullmatch(r"[\w.+-]+", key) for key in found)
-    assert what.frames % what.eval_every == 0
+    assert all(job.options.frames % what.eval_every == 0 for job in wanted)
     each = [f"{metric}_dqn" for picture in what.pictures for metric in picture.metrics]
     assert {*each, *what.metrics} <= SERIES.keys()
     assert len({picture.name for picture in what.pictures}) == len(what.pictures)
