@@ -37,8 +37,8 @@ def checked_game(env_id: str, name: str | None, option: str) -> tuple[GameSpec, 
         env = make(env_id)
     except Exception as error:  # whatever an environment does when it is made
         raise ConfigError(
-            f"{expected}: {type(error).__name__}: {error}; name one as ID or module:ID (a game "
-            "that connects over TCP cannot be played by this command: docs/tuning.md says what to do)"
+            f"{expected}: {type(error).__name__}: {error}; name one as ID or module:ID (a "
+            "game that connects over TCP cannot be played by this command: docs/tuning.md has more)"
         ) from error
     try:
         spec = game_spec(env)
