@@ -16,11 +16,13 @@ from config.fields import flat
 from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
+from lab.study.design import NO_EXPERT
+from lab.study.given import check_weaken, checked_game, look_here
 from lab.study.workers import cores
 from lab.sync_trainer import EvaluationPoint, SyncTrainerOptions
 from lab.tune import outcome
 from lab.tune.outcome import TrialResult
-from lab.tune.plan import TunePlan, check_game
+from lab.tune.plan import TunePlan
 from lab.tune.screen import TuneScreen
 from lab.tune.space import FORMS, default_space, parse_space
 from server.arguments import positive, share
@@ -152,15 +154,13 @@ def main(args: argparse.Namespace) -> int:
 
 def make_plan(args: argparse.Namespace, loaded: Loaded) -> TunePlan:
     """What the command line asks for, checked. Errors: ConfigError."""
-    spec, taught = check_game(args.env, args.expert)
-    if args.weaken and not taught:
-        raise ConfigError(
-            f"--weaken: expected an expert to weaken, and {args.env} has none; name one with "
-            "--expert MODULE:FUNCTION, or leave --weaken out"
-        )
+    look_here()
+    spec, expert = checked_game(args.env, args.expert, "--expert")
+    check_weaken(args.weaken, args.env, expert)
     base = flat(loaded.config)
     del base["run.dir"]
     seed = base.pop("run.seed")
+    taught = expert != NO_EXPERT or base["expert.plugin"] is not None
     fixed = [key for key, origin in loaded.origins.items() if origin != "default"]
     words: list[str] = []
     for word in args.search or [DEFAULT]:

@@ -201,8 +201,8 @@ def test_command_says_what_went_wrong_with_all_trials(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--env", "NoSuchGame-v1"], "a game that connects over TCP cannot be tuned in this way"),
-        (["--env", "no_such_module:Game-v1"], "expected a Gymnasium environment, as ID or module"),
+        (["--env", "NoSuchGame-v1"], "that connects over TCP cannot be played by this command"),
+        (["--env", "no_such_module:Game-v1"], "name one as ID or module:ID"),
         (["--expert", "mygame"], "--expert: expert: expected module:function or none"),
         (["--weaken", "0.3"], "expected an expert to weaken, and CartPole-v1 has none"),
     ],
