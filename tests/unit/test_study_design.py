@@ -11,6 +11,7 @@ import pytest
 from config.load import ConfigError
 from lab.study.checks import Ends, Passes
 from lab.study.comparisons import COMPARISONS
+from lab.study.comparisons.shared import EARLIER
 from lab.study.design import EXPERT, Comparison, Picture, Scene, jobs
 from server.monitor.metrics import SERIES
 from tests.support.fake_results import SCENE, comparison
@@ -130,7 +131,8 @@ def test_job_key_includes_later_settings_only_if_used() -> None:
     assert "hold" not in config["expert"]["ratio"]
     assert "cosine_restarts" not in config["learner"]
     assert "tempest" not in config
-    before = set(job_keys(comparison()))
+    then = comparison().settings | EARLIER
+    before = set(job_keys(comparison(settings=then)))
     for key, value in {
         "expert.plugin": "a:b",
         "expert.ratio.hold": 5,
@@ -138,19 +140,20 @@ def test_job_key_includes_later_settings_only_if_used() -> None:
         "exploration.noise.hold": 5,
         "replay.priority_beta.hold": 5,
         "imitation.expert.hold": 5,
+        "imitation.decay": "play",
+        "imitation.rows": "recommended",
         "learner.cosine_restarts": True,
     }.items():
-        after = set(job_keys(comparison(settings=comparison().settings | {key: value})))
+        after = set(job_keys(comparison(settings=then | {key: value})))
         assert len(before & after) == 1, f"{key} is part of what a run depends on"
-    older = comparison(settings=comparison().settings | {"tempest.reply_bytes": 3})
+    older = comparison(settings=then | {"tempest.reply_bytes": 3})
     assert set(job_keys(older)) == before
 
 
 def test_job_keys_equal_those_of_stored_results() -> None:
     """Digests as they were when the results in the repository were made. Where a new setting
     changes them, all would have to be played again: list it in study_design._LATER."""
-    by_reward = {"advantage.signal": "reward"}  # which was the default then
-    assert job_keys(comparison(settings=comparison().settings | by_reward)) == [
+    assert job_keys(comparison(settings=comparison().settings | EARLIER)) == [
         "land-expert-fe3151d756b0",
         "land-a-seed1-f9e3f0e1ae79",
         "land-b-seed1-fd907196aa1e",
