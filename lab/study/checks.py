@@ -31,8 +31,9 @@ class Check(Protocol):
     """One expectation."""
 
     @property
+    def scene(self) -> str: ...
+    @property
     def scenes(self) -> tuple[str, ...]: ...
-
     @property
     def variants(self) -> tuple[str, ...]: ...
 
@@ -66,6 +67,14 @@ class Passes(_OfOne):
     by: float
     unit: Literal["frames", "seconds"] = "frames"
     every_seed: bool = False
+    of: str | None = None
+    """The scene whose expert is meant, where it is another's."""
+    less: float = 0.0
+    """How far below the level it may be."""
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        return (self.scene, self.of) if self.of else (self.scene,)
 
     def judge(self, results: Results) -> Verdict:
         level, what = _level(self, results)
@@ -93,14 +102,12 @@ class Ends(_OfOne):
 
     def judge(self, results: Results) -> Verdict:
         level, within = _level(self, results)
-        if self.less:
-            within += f" {'less' if self.less > 0 else 'and'} {text(abs(self.less))}"
         target = f"{_who(self)}: return at the end: at least {within} {_over(self.every_seed)}"
         runs = results.of(self.scene, self.variant)
         if missing := _missing(runs, results, level):
             return Verdict(target, missing, None)
         found = [run.final for run in runs]
-        return Verdict(target, *_judged(found, self.every_seed, at_least=level - self.less))
+        return Verdict(target, *_judged(found, self.every_seed, at_least=level))
 
 
 @dataclass(frozen=True)
@@ -169,29 +176,34 @@ class NotWorse(_OfOne):
 class NotWorseAnywhere:
     """Over several games, whose returns have no common scale: a run of a variant is as likely to
     have the greater return over the whole run than one of another variant as the other way round,
-    or more so (the average probability of improvement, Agarwal et al. 2021)."""
+    or more so (the average probability of improvement, Agarwal et al. 2021). Of the scenes that
+    were played."""
 
     scenes: tuple[str, ...]
     variant: str
     than: str
+    scene = ""
 
     @property
     def variants(self) -> tuple[str, ...]:
         return (self.variant, self.than)
 
     def judge(self, results: Results) -> Verdict:
+        played = [scene for scene in self.scenes if results.of(scene, self.variant)]
         target = (
-            f"{len(self.scenes)} scenes, {self.variant}: probability that a run's mean return over "
-            f"all evaluations is above that of {self.than}: at least 0.5 on average"
+            f"{len(played)} of {len(self.scenes)} scenes, {self.variant}: probability that a run's "
+            f"mean return over all evaluations is above that of {self.than}: at least 0.5 on "
+            "average"
         )
-        pairs = [
-            tuple(_curves(results, scene, variant) for variant in self.variants)
-            for scene in self.scenes
-        ]
-        for pair in pairs:
-            if missing := _few(pair[0], results) or _few(pair[1], results):
-                return Verdict(target, f"{missing} of a scene", None)
-        found = improvement([(a, b) for a, b in pairs])
+        pairs = []
+        for scene in played:
+            a, b = (_curves(results, scene, variant) for variant in self.variants)
+            if missing := _few(a, results) or _few(b, results):
+                return Verdict(target, f"{scene}: {missing}", None)
+            pairs.append((a, b))
+        if not pairs:
+            return Verdict(target, "no runs", None)
+        found = improvement(pairs)
         return Verdict(target, show(found, 2), found.point >= 0.5)
 
 
@@ -241,9 +253,15 @@ def _over(every_seed: bool) -> str:
 def _level(check: Passes | Ends, results: Results) -> tuple[float, str]:
     """What is to be reached, as a number (NaN: the expert was not measured) and in words."""
     if check.level is not None:
-        return check.level, text(check.level)
-    level = results.expert(check.scene)
-    return level, f"the expert's {text(level, 1)}"
+        level, what = check.level, text(check.level)
+    else:
+        of = check.scenes[-1]
+        level = results.expert(of)
+        whose = "the expert's" if of == check.scene else f"the expert's of {of},"
+        what = f"{whose} {text(level, 1)}"
+    if check.less:
+        what += f" {'less' if check.less > 0 else 'and'} {text(abs(check.less))}"
+    return level - check.less, what
 
 
 def _curves(results: Results, scene: str, variant: str) -> list[float]:

@@ -25,23 +25,31 @@ from lab.study.comparisons import COMPARISONS
 from lab.study.design import Comparison, Job, jobs
 from lab.study.own import own_command, own_comparison
 from lab.study.progress import StudyScreen
-from lab.study.runner import JobFailed, cores, run
+from lab.study.runner import run
 from lab.study.statistics import text
 from lab.study.store import FOLDER, path_of
 from lab.study.store import load as load_results
+from lab.study.workers import JobFailed, cores
 from server.arguments import positive
 from server.play.extras import how_to_install
 from server.terminal import terminal
 
 DOCS = Path("docs")
 OWN_SEEDS = 3
+WITHOUT_A_NAME = "games"
+"""What is run where nothing is named."""
 STUDIES = Path("studies")
 """Where comparisons of one's own are kept, in a folder for each environment."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="comparisons to run; --list shows them")
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"comparisons to run ({WITHOUT_A_NAME}, about an hour; with --full all)",
+    )
     add("--list", action="store_true", help="show all comparisons and how far they are")
     add(
         "--seeds",
@@ -133,12 +141,12 @@ def main(args: argparse.Namespace) -> int:
     if args.report and not _has_matplotlib():
         option = "--env without --json" if args.env else "--report"
         raise ConfigError(f"{option} draws pictures with matplotlib; {how_to_install('study')}")
-    if args.list or not chosen:
+    if args.list:
         _print_list(console, args)
         return 0
     todo = {c.name: jobs(c, seeds=args.seeds, full=args.full) for c in chosen}
     failures = []
-    if args.names or args.env:
+    if args.names or not args.report or args.env:
         failures = _run(console, [job for each in todo.values() for job in each], args)
     found = [
         (
@@ -157,7 +165,7 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps([study_report.as_data(c, r) for c, r, _ in found], indent=2))
     else:
         for comparison, results, _ in found:
-            if results.runs or args.names:
+            if results.runs or not args.report:
                 study_report.print_tables(console, comparison, results)
     if args.report:
         order = [comparison.name for comparison in COMPARISONS]
@@ -202,7 +210,9 @@ def _chosen(args: argparse.Namespace) -> list[Comparison]:
         raise ConfigError(f"there is no comparison {unknown[0]!r}; there are {', '.join(known)}")
     if args.names:
         return [known[name] for name in dict.fromkeys(args.names)]
-    return list(COMPARISONS) if args.report else []
+    if args.report or args.full or args.list:
+        return list(COMPARISONS)
+    return [known[WITHOUT_A_NAME]]
 
 
 def _own(args: argparse.Namespace) -> Comparison:

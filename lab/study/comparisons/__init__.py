@@ -1,5 +1,6 @@
 """The comparisons that `understudy study` knows, as data, by theme."""
 
+from lab.study.comparisons.games import NEVER_WORSE, PIXELS
 from lab.study.comparisons.learning import PONG, UNITS, VALUES
 from lab.study.comparisons.teachers import (
     HYBRID_TEACHER,
@@ -11,6 +12,7 @@ from lab.study.comparisons.teachers import (
 from lab.study.comparisons.weights import SIGNALLED, WEIGHTING
 
 COMPARISONS = (
+    NEVER_WORSE,
     TEACHER,
     WEAK_TEACHER,
     WEAKER_TEACHER,
@@ -21,5 +23,6 @@ COMPARISONS = (
     UNITS,
     VALUES,
     PONG,
+    PIXELS,
 )
 """All comparisons, in the order of the page."""
