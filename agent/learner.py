@@ -107,11 +107,11 @@ class Learner:
             self.statistics.update(obs)
             self._show_statistics()
 
-    def step(self, batch: Batch, frames: int = 0) -> Tensor:
+    def step(self, batch: Batch, cloning: float | None = None) -> Tensor:
         """Learn from a batch, which must be on this learner's device: one optimizer step.
 
-        `frames`: stored frames of the run, which the weight of cloning goes by. Returns |TD error|
-        of each row, the mean over branches, float32 [B].
+        `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. Returns
+        |TD error| of each row, the mean over branches, float32 [B].
         """
         for each in self._bfloat16_copies:
             each.refresh()
@@ -122,7 +122,9 @@ class Learner:
         by_critic = objective.compares_by_critic
         passes = [objective.forward(batch, rows) for rows in parts] if by_critic else []
         weights = objective.weights(batch, targets, parts, passes)
-        coefficients = objective.coefficients(batch, weights, masks, frames)
+        if cloning is None:
+            cloning = self._imitation.expert.start
+        coefficients = objective.coefficients(batch, weights, masks, cloning)
         by_actor = self.updates % self._config.grad_norm_every == 0
 
         found: list[Tensor] = []

@@ -29,7 +29,6 @@ from agent.batch import Batch
 from agent.cloning import ClonedActions, Cloning
 from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
 from agent.networks import QNetwork
-from agent.schedules import scheduled
 from agent.targets import best_choices, double_dqn, take_columns
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS, NAMES
@@ -175,10 +174,10 @@ class Objective:
         return q.gather(1, taken).mean(1) - best
 
     def coefficients(
-        self, batch: Batch, weights: Tensor, masks: Tensor, frames: int
+        self, batch: Batch, weights: Tensor, masks: Tensor, cloning: float
     ) -> LossCoefficients:
         """What multiplies each row's losses. `weights` [B]: advantage weights. `masks` [B, actors]:
-        1 where the row is the actor's. `frames`: stored frames of the run."""
+        1 where the row is the actor's. `cloning`: the weight of cloning."""
         imitation, network = self._imitation, self._online
         plain = (masks @ self._actor_factors).squeeze(1) * (batch.importance / len(weights))
         weighted = plain * weights if self._weighted else plain
@@ -186,8 +185,7 @@ class Objective:
         def coefficient(loss: str) -> Tensor:
             return weighted if loss in self._weighted else plain
 
-        weight = scheduled(imitation.expert, frames)
-        cloning = self._cloning.actions(batch, plain * weight) if weight else None
+        shown = self._cloning.actions(batch, plain * cloning) if cloning else None
         regression = policy = entropy = None
         if self._regresses:
             if network.follows_gradient:
@@ -196,7 +194,7 @@ class Objective:
                 regression = coefficient("continuous") * self._learner.continuous_weight
         if network.sizes and imitation.taken:
             entropy = coefficient("imitation") * imitation.taken
-        return LossCoefficients(coefficient("td"), regression, entropy, cloning, policy)
+        return LossCoefficients(coefficient("td"), regression, entropy, shown, policy)
 
     def loss(
         self,

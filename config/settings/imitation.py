@@ -13,7 +13,10 @@ class ImitationConfig(Section):
     expert: Annotated[Schedule, Live()] = Schedule(start=1.0, end=1.0, frames=100_000)
     """Weight of behavior cloning: on the steps of imitation.rows, the network learns to choose the
     expert's action."""
-    rows: Annotated[Literal["expert", "recommended"], Live()] = "expert"
+    decay: Annotated[Literal["schedule", "evaluation", "play"], Live()] = "play"
+    """What lowers the weight further: nothing (schedule), or the student's getting as good as the
+    expert, by evaluations, or by episodes of training that each of them plays alone (play)."""
+    rows: Annotated[Literal["expert", "recommended"], Live()] = "recommended"
     """Steps that are cloned: those that the expert played, or also all others for which it
     recommended an action: then towards the recommendation."""
     loss: Annotated[Literal["margin", "cross_entropy"], Live()] = "margin"

@@ -40,11 +40,13 @@ _LATER = (
     "exploration.noise.hold",
     "replay.priority_beta.hold",
     "imitation.expert.hold",
-    "imitation.rows",
     "learner.cosine_restarts",
 )
 """Fields that came when there were results already. With its default each is what all runs before
 it had, so it is part of a digest only where it has another value."""
+
+_LATER_DEFAULTS = {"imitation.decay": "schedule", "imitation.rows": "expert"}
+"""The same of fields whose default is no longer what runs before had: this."""
 
 _UNREAD = {"trainer.max_lag_updates": {50: None, 32: 8}}
 """Fields that a run in lock step does not read, and whose values were others when there were
@@ -67,6 +69,9 @@ class Scene:
     They are kept under this name."""
     frames: int | None = None
     """Of each run, where that is not the comparison's."""
+    eval_every: int | None = None
+    preprocess: str | None = None
+    """What is put around the environment, as `understudy_client.experts.make` knows it."""
     variants: tuple[str, ...] | None = None
     """The variants that are played here; None for all."""
 
@@ -159,9 +164,10 @@ class Comparison:
             clients=self.clients,
             weaken=scene.weaken if own is None else 0.0,
             expert=scene.expert if own is None else own,
-            eval_every=self.eval_every,
+            eval_every=scene.eval_every or self.eval_every,
             eval_episodes=self.eval_episodes,
             final_episodes=self.final_episodes,
+            preprocess=scene.preprocess,
             seconds=self.seconds,
         )
 
@@ -185,21 +191,24 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """All that the outcome depends on, as plain data."""
         options = asdict(self.options)
+        if options["preprocess"] is None:  # as when there was no such option
+            del options["preprocess"]
         if self.config is None:
-            names = ("env", "weaken", "expert", "eval_seed", "final_episodes")
-            return {"expert": {name: options[name] for name in names}}
+            names = ("env", "weaken", "expert", "eval_seed", "final_episodes", "preprocess")
+            return {"expert": {name: options[name] for name in names if name in options}}
         config = self.config.model_dump(mode="json", exclude=set(ELSEWHERE))
-        for key in _LATER:
+        earlier = {key: all_settings()[key].default for key in _LATER} | _LATER_DEFAULTS
+        for key, before in earlier.items():
             *path, name = key.split(".")
             group = config
             for part in path:
                 group = group[part]
-            if group[name] == all_settings()[key].default:
+            if group[name] == before:
                 del group[name]
-        for key, before in _UNREAD.items():
+        for key, values in _UNREAD.items():
             table, name = key.split(".")
             value = config[table][name]
-            config[table][name] = before.get(value, value)
+            config[table][name] = values.get(value, value)
         # Under the names that the settings had when the kept results were made.
         config = renamed.with_old_names(config)
         return {"seed": self.seed, "config": config, "options": options}

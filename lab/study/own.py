@@ -8,23 +8,16 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium
-import numpy as np
-
-from config import renamed
-from config.fields import all_settings, nearest
+from config.fields import all_settings
 from config.load import ConfigError, config_from
 from config.options import given
 from lab.study.checks import Better
 from lab.study.comparisons.shared import ACTORS, RETURN
-from lab.study.design import ELSEWHERE, NO_EXPERT, Comparison, Scene
-from lab.vector_client import Game, game_spec
-from understudy_client.experts import find, make
+from lab.study.design import Comparison, Scene
+from lab.study.given import check_weaken, checked_game, keys_of, look_here, parts
 
 OWN = "own"
 """Its name."""
@@ -57,19 +50,13 @@ def own_comparison(
     """
     if not 0 <= weaken <= 1:
         raise ConfigError(f"--weaken: expected a number from 0 to 1, got {weaken:g}")
-    # As a server's plugin: the usual path first, then where the command was started.
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+    look_here()
     told = parse_variants(variants)
     experts = {name: teacher for name, (_, teacher) in told.items() if teacher is not None}
-    scene_expert = _checked(env, expert, "--expert")
+    _, scene_expert = checked_game(env, expert, "--expert")
     for name, teacher in experts.items():
-        _checked(env, teacher, f"--variant {name}: {EXPERT_KEY}")
-    if weaken and scene_expert == NO_EXPERT:
-        raise ConfigError(
-            f"--weaken: expected an expert to weaken, and {env} has none; name one with --expert "
-            "MODULE:FUNCTION, or leave --weaken out"
-        )
+        checked_game(env, teacher, f"--variant {name}: {EXPERT_KEY}")
+    check_weaken(weaken, env, scene_expert)
     settings = {name: {**base, **values} for name, (values, _) in told.items()}
     for name, values in settings.items():
         config_from(values, source=f"--variant {name}" if variants else "study")
@@ -136,87 +123,18 @@ def _values(name: str, text: str) -> tuple[dict[str, Any], str | None]:
     where = f"--variant {name}"
     values: dict[str, Any] = {}
     expert = None
-    for word in _parts(text):
-        key, equals, value = (part.strip() for part in word.partition("="))
+    for word in parts(text):
+        key, equals, value = (each.strip() for each in word.partition("="))
         if not (key and equals and value):
             raise ConfigError(f"{where}: expected {_FORM}, got {word!r}")
         if key == EXPERT_KEY:
             keys = [key]
             expert = value
         else:
-            keys = _keys(key, where)
+            keys = keys_of(key, where)
         for each in keys:
             if each in values:
                 raise ConfigError(f"{where}: {each}: set twice; leave one of them out")
             values[each] = value if key == EXPERT_KEY else all_settings()[each].read(value)
     values.pop(EXPERT_KEY, None)
     return values, expert
-
-
-def _parts(text: str) -> Iterator[str]:
-    """The text between commas that stand inside no brackets and no quotes."""
-    if not text.strip():
-        return
-    depth, quoted, begin = 0, False, 0
-    for at, sign in enumerate(text):
-        if sign == '"':
-            quoted = not quoted
-        elif not quoted and sign in "[{":
-            depth += 1
-        elif not quoted and sign in "]}":
-            depth -= 1
-        elif sign == "," and not quoted and depth == 0:
-            yield text[begin:at]
-            begin = at + 1
-    yield text[begin:]
-
-
-def _keys(name: str, where: str) -> list[str]:
-    """The settings that a name stands for: a schedule's name (`expert.ratio`) for its start and its
-    end. Errors: ConfigError."""
-    known = all_settings()
-    if hint := renamed.hint(name):
-        raise ConfigError(f"{where}: {hint}; rename it")
-    keys = [name] if name in known else [f"{name}.start", f"{name}.end"]
-    if any(key not in known for key in keys):
-        meant = nearest(name, known)
-        said = f" (did you mean {meant}?)" if meant else ""
-        raise ConfigError(
-            f"{where}: {name}: there is no such setting{said}; `understudy config show` lists them"
-        )
-    if name.partition(".")[0] in ELSEWHERE:
-        raise ConfigError(
-            f"{where}: {name}: expected a setting that learning depends on; runs of a study do not "
-            f"read {name.partition('.')[0]}.*: leave it out"
-        )
-    return keys
-
-
-def _checked(env_id: str, name: str | None, option: str) -> str | None:
-    """The expert as a scene has it, NO_EXPERT where there is none, after it has been asked for an
-    action in the environment. Errors: ConfigError."""
-    try:
-        expert = find(env_id, name)
-    except ValueError as error:
-        raise ConfigError(f"{option}: {error}; expected MODULE:FUNCTION or none") from error
-    try:
-        env = make(env_id)
-        spec = game_spec(env)
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"--env: expected a Gymnasium environment that can be played, got {env_id!r}: {error}"
-        ) from error
-    try:
-        if expert is None:
-            return NO_EXPERT
-        action = Game(env, expert, seed=0).recommend()
-        if action is not None:
-            spec.check_action_rows(np.array([spec.action_row(action)], np.float32))
-    except Exception as error:
-        raise ConfigError(
-            f"{option}: expected a function (env, observation) -> an action of {env.action_space}, "
-            f"got {type(error).__name__} from {name or 'the known expert'}: {error}"
-        ) from error
-    finally:
-        env.close()
-    return name

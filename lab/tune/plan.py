@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from config.fields import all_settings
-from config.load import ConfigError, config_from
+from config.load import config_from
 from config.models import Config
 from lab.study.design import ELSEWHERE
+from lab.study.given import keys_of
 from lab.sync_trainer import EvaluationPoint, SyncTrainer, SyncTrainerOptions, one_thread
-from lab.tune.space import UNREAD, Dimension, keys_of
-from lab.vector_client import game_spec
-from protocol.spaces import GameSpec
-from understudy_client.experts import find, make
+from lab.tune.space import SEARCH, UNREAD, Dimension
 
 LAST = 1 / 3
 """The part of a run, at its end, whose evaluations are its score."""
@@ -50,7 +46,7 @@ class TunePlan:
 
     def settings(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """The settings by key, of values by the dimension's name."""
-        return {key: value for name, value in drawn.items() for key in keys_of(name)}
+        return {key: value for name, value in drawn.items() for key in keys_of(name, SEARCH)}
 
     def trial(self, number: int, drawn: Mapping[str, Any]) -> Trial:
         """The trial of these values. Errors: ConfigError where they do not go together."""
@@ -105,27 +101,3 @@ def score(means: Sequence[float]) -> float:
     """What a trial is worth: the mean of the evaluations in the last third of its run, at least of
     the last one. `means`: the mean return of each evaluation, in order."""
     return statistics.fmean(means[-math.ceil(len(means) * LAST) :])
-
-
-def check_game(env_id: str, expert: str | None) -> tuple[GameSpec, bool]:
-    """The game's spec, and whether it has an expert, after both have been made once. Errors:
-    ConfigError."""
-    # As for a server's plugin: the usual path first, then where the command was started.
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
-    try:
-        env = make(env_id)
-        try:
-            spec = game_spec(env)
-        finally:
-            env.close()
-    except Exception as error:  # whatever an environment does when it is made
-        raise ConfigError(
-            f"--env: expected a Gymnasium environment, as ID or module:ID, got {env_id!r}: "
-            f"{type(error).__name__}: {error}; a game that connects over TCP cannot be tuned in "
-            "this way: docs/tuning.md says what to do"
-        ) from error
-    try:
-        return spec, find(env_id, expert) is not None
-    except ValueError as error:
-        raise ConfigError(f"--expert: {error}") from error

@@ -24,11 +24,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from config.load import ConfigError
 from config.passing import InUse
+from lab.study.given import keys_of
 from lab.study.workers import JobFailed, Workers
 from lab.sync_trainer import EvaluationPoint
 from lab.tune.outcome import FAILED, FINISHED, STOPPED, TrialResult
 from lab.tune.plan import TunePlan, play_trial, score
-from lab.tune.space import SearchChoices, keys_of
+from lab.tune.space import SEARCH, SearchChoices
 
 DATABASE = "trials.db"
 LOCK = "lock"
@@ -171,7 +172,7 @@ class Search:
         one of them cannot be drawn."""
         found: dict[str, Any] = {}
         for each in self._plan.space:
-            values = [self._plan.base[key] for key in keys_of(each.name)]
+            values = [self._plan.base[key] for key in keys_of(each.name, SEARCH)]
             if any(value != values[0] for value in values):
                 return None
             if isinstance(each, SearchChoices):

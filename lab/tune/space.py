@@ -8,23 +8,24 @@ imitation.expert=0.1..3                 a schedule: its start and its end alike
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from config import renamed
-from config.fields import Setting, all_settings, nearest
+from config.fields import Setting, all_settings
 from config.load import ConfigError, config_from
-from lab.study.design import ELSEWHERE
+from lab.study.given import keys_of, parts
 from protocol.spaces import GameSpec
 
 FORMS = "KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=VALUE,VALUE,..."
 
 UNREAD = (
-    "expert.plugin", "replay.device", "trainer.device", "trainer.enabled",
-    "trainer.max_lag_updates", "trainer.nice", "trainer.publish_every_s", "trainer.threads",
+    "replay.device", "trainer.device", "trainer.max_lag_updates", "trainer.nice",
+    "trainer.publish_every_s", "trainer.threads",
 )  # fmt: skip
 """Settings that the trials' outcome does not depend on, beside the groups of ELSEWHERE."""
+
+SEARCH = "--search"
 
 _LOG, _RANGE = ":log", ".."
 
@@ -60,11 +61,11 @@ class SearchChoices:
 
     def value(self, text: str) -> Any:
         """The value of the setting that a text stands for."""
-        return all_settings()[keys_of(self.name)[0]].read(text)
+        return all_settings()[keys_of(self.name, SEARCH)[0]].read(text)
 
     def text(self, value: Any) -> str | None:
         """The text of a value, where it can be drawn."""
-        plain = all_settings()[keys_of(self.name)[0]].plain(value)
+        plain = all_settings()[keys_of(self.name, SEARCH)[0]].plain(value)
         return next((text for text in self.texts if self.value(text) == plain), None)
 
     def ends(self) -> tuple[Any, ...]:
@@ -78,36 +79,18 @@ class SearchChoices:
 Dimension = SearchRange | SearchChoices
 
 
-def keys_of(name: str) -> tuple[str, ...]:
-    """The settings that a name stands for: one, or start and end of a schedule. Errors:
-    ConfigError."""
-    known = all_settings()
-    if name in known:
-        return (name,)
-    schedule = (f"{name}.start", f"{name}.end")
-    if all(key in known for key in schedule):
-        return schedule
-    if hint := renamed.hint(name):
-        raise ConfigError(f"--search: {hint}; rename it")
-    meant = nearest(name, known)
-    raise ConfigError(
-        f"--search {name}: there is no such setting{f' (did you mean {meant}?)' if meant else ''}; "
-        "`understudy config show` lists them"
-    )
-
-
 def parse_space(words: Sequence[str], base: Mapping[str, Any]) -> tuple[Dimension, ...]:
     """The dimensions that `--search` names, each checked against its setting beside the others of
     `base`. Errors: ConfigError that says what was expected, what came, and what to do."""
     found = tuple(map(_dimension, words))
     taken: set[str] = set()
     for dimension in found:
-        for key in keys_of(dimension.name):
+        for key in keys_of(dimension.name, SEARCH):
             if key in taken:
                 raise ConfigError(f"--search: {key} is searched twice; leave one of them out")
             taken.add(key)
         for value in dimension.ends():
-            values = dict.fromkeys(keys_of(dimension.name), value)
+            values = dict.fromkeys(keys_of(dimension.name, SEARCH), value)
             config_from({**base, **values}, source=f"--search {dimension}")
     return found
 
@@ -129,7 +112,7 @@ def default_space(spec: GameSpec, *, taught: bool, given: Sequence[str]) -> tupl
     if spec.continuous:
         words.append("exploration.noise.start=0.05..0.4")
     if taught:
-        words.append("expert.ratio.start=0.1..0.9")
+        words += ["expert.ratio.start=0.1..0.9", "imitation.rows=expert,recommended"]
         if spec.discrete:
             words.append("imitation.margin=0.1..3:log")
     return tuple(word for word in words if word.partition("=")[0] not in given)
@@ -139,18 +122,18 @@ def _dimension(word: str) -> Dimension:
     name, equals, text = (part.strip() for part in word.partition("="))
     if not (name and equals and text):
         raise ConfigError(f"--search: expected {FORMS}, got {word!r}")
-    keys = keys_of(name)
-    if keys[0].partition(".")[0] in ELSEWHERE or keys[0] in UNREAD:
+    keys = keys_of(name, SEARCH)
+    if name in UNREAD:
         raise ConfigError(
-            f"--search {name}: expected a setting that learning depends on; trials play in one "
-            "process, which does not read this one: leave it out"
+            f"--search: {name}: expected a setting that learning depends on; runs in lock step do "
+            "not read this one: leave it out"
         )
     setting = all_settings()[keys[0]]
     if _RANGE in text and setting.kind in (int, float):
         return _range(name, setting, text)
     if text.endswith(_LOG):
         raise ConfigError(f"--search {name}: expected {FORMS}, got {text!r}")
-    texts = tuple(part.strip() for part in _parts(text))
+    texts = tuple(part.strip() for part in parts(text))
     found = SearchChoices(name, texts)
     values = list(map(found.value, texts))
     if len(values) < 2 or "" in texts or any(v in values[:n] for n, v in enumerate(values)):
@@ -173,14 +156,3 @@ def _range(name: str, setting: Setting, text: str) -> SearchRange:
         )
     low, high = numbers
     return SearchRange(name, low, high, log)
-
-
-def _parts(text: str) -> Iterator[str]:
-    """The text between commas that stand in no brackets."""
-    depth, begin = 0, 0
-    for at, sign in enumerate(text):
-        depth += (sign in "[{") - (sign in "]}")
-        if sign == "," and depth == 0:
-            yield text[begin:at]
-            begin = at + 1
-    yield text[begin:]

@@ -28,8 +28,9 @@ from server.gateway.shutdown import drain, stopping
 from server.gateway.supervisor_link import SupervisorLink
 from server.gateway.tempest import OlderClients, replies, where_older
 from server.gateway.turn_scheduler import TurnScheduler
+from server.ipc.expert_messages import ExpertRatio
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import Changed, Evaluate, ExpertRatio, Open, Refused, Settle, Stop
+from server.ipc.messages import Changed, Evaluate, Open, Refused, Settle, Stop
 from server.ipc.pipe_writer import PipeWriter
 from server.net.rate_limits import AddressLimits, TokenBucket
 
@@ -95,6 +96,8 @@ class Gateway:
         """Slots of evaluation that the supervisor has been told of."""
         self._expert_ratio = config.expert.ratio.start
         """Where evaluations decide it: the supervisor says it."""
+        self._trust = 1.0
+        """In the expert, by play: the supervisor says it."""
         self._stopping = False
         # These go straight to the piece that handles them.
         self.schedule_turn = self._scheduler.schedule
@@ -191,10 +194,8 @@ class Gateway:
 
     def _acting_params(self) -> ActingParams:
         """How frames are played now: by the stored frames of all gateways of the run, and by what
-        evaluations have found."""
-        expert = self.config.expert
-        evaluated_ratio = self._expert_ratio if expert.decay == "evaluation" else None
-        return acting_params_at(expert, self.config.exploration, self.run_frames, evaluated_ratio)
+        evaluations and play have shown."""
+        return acting_params_at(self.config, self.run_frames, self._expert_ratio, self._trust)
 
     def _note_evaluation(self) -> None:
         """When a game of evaluation has come, and when one has gone, the supervisor hears of it at
@@ -275,7 +276,7 @@ class Gateway:
                     connection.tell(message)
 
     def _change_ratio(self, message: ExpertRatio) -> None:
-        self._expert_ratio = message.ratio
+        self._expert_ratio, self._trust = message.ratio, message.trust
 
     def _settle(self, _message: Settle) -> None:
         """Answer whether anything is still on its way."""

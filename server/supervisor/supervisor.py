@@ -109,8 +109,7 @@ class Supervisor:
         self.controller = Controller(self)
         """What can be done to the run while it runs, for whoever is in this thread."""
         self._endpoints = ControlEndpoints(self.controller, folder.path)
-        processes = Processes(config, folder, task, self.events, self._on_started)
-        self._processes = processes
+        processes = self._processes = Processes(config, folder, task, self.events, self._on_started)
         self.trainer = TrainerClient(
             processes.trainer, self.poll, self.controller.saved, folder.log
         )
@@ -142,7 +141,7 @@ class Supervisor:
             Loading: self._readiness.loading,
             RunLoaded: lambda _: self.run_start.accept(self.config),
             Ready: self.run_start.ready,
-            TrainerReport: self._metrics.add_trainer_report,
+            TrainerReport: self._on_trainer_report,
             CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
             DumpWritten: self.trainer.answer,
@@ -214,11 +213,14 @@ class Supervisor:
         if not self._game.known:
             self.run_start.accept(self.config)
 
+    def _on_trainer_report(self, report: TrainerReport) -> None:
+        self._metrics.add_trainer_report(report)
+        self._evaluations.hear_trust(report.metrics.get("expert_trust", 1.0))
+
     def _on_started(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""
-        if child.kind == GATEWAY:
-            self._evaluations.greet(child)
-        elif self.paused:
+        self._evaluations.greet(child)
+        if child.kind != GATEWAY and self.paused:
             child.send(Pause(True))
 
     # Running.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from agent.evidence import Evidence
 from agent.finding import Finding
 from agent.health import HeadWatch, ValueWatch, value_bound
 from agent.learner import Learner
@@ -23,6 +24,7 @@ class Reporter:
         self,
         replay: Replay,
         learner: Learner,
+        evidence: Evidence,
         ingest: Ingest,
         budget: UpdateBudget,
         checkpointer: Checkpointer,
@@ -32,6 +34,7 @@ class Reporter:
         """`now`: when the first interval begins, s, a clock that only rises."""
         self._replay = replay
         self._learner = learner
+        self._evidence = evidence
         self._ingest = ingest
         self._budget = budget
         self._checkpointer = checkpointer
@@ -49,6 +52,7 @@ class Reporter:
         metrics = (
             learner.metrics()
             | learner.agreement()
+            | self._evidence.metrics(config.imitation, frames)
             | {
                 "frames": float(frames),
                 "steps_stored": float(stored),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from config.load import ConfigError
 from config.options import parse
 from config.passing import InUse
+from lab.study.own import parse_variants
 from lab.tune import command
 from lab.tune.outcome import BEST, FAILED, FINISHED, STOPPED, TRIALS
 from lab.tune.plan import Trial
@@ -181,9 +183,16 @@ def test_interrupted_command_writes_what_it_knows(
     assert run(tmp_path, "--trials", "4") == 130
     said = capsys.readouterr()
     assert "the same command goes on" in said.err
-    assert "trial 1 of 4: score" in said.out
+    assert "2/4  trial 1: score" in said.out
     assert (tmp_path / TRIALS).read_text().count(FINISHED) == 2
     assert "gamma = " in (tmp_path / BEST).read_text()
+    # The study that it names can be run.
+    (line,) = (line for line in said.out.splitlines() if "understudy study" in line)
+    words = shlex.split(line.partition("understudy study ")[2])
+    args = parse(parser_for("study"), words)
+    assert (args.env, args.frames, args.seeds) == ("CartPole-v1", 400, 5)
+    found_settings = parse_variants(args.variant)["found"][0]
+    assert f"gamma = {found_settings['learner.gamma']}\n" in (tmp_path / BEST).read_text()
 
 
 def test_command_says_what_went_wrong_with_all_trials(
@@ -201,8 +210,8 @@ def test_command_says_what_went_wrong_with_all_trials(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--env", "NoSuchGame-v1"], "a game that connects over TCP cannot be tuned in this way"),
-        (["--env", "no_such_module:Game-v1"], "expected a Gymnasium environment, as ID or module"),
+        (["--env", "NoSuchGame-v1"], "that connects over TCP cannot be played by this command"),
+        (["--env", "no_such_module:Game-v1"], "name one as ID or module:ID"),
         (["--expert", "mygame"], "--expert: expert: expected module:function or none"),
         (["--weaken", "0.3"], "expected an expert to weaken, and CartPole-v1 has none"),
     ],

@@ -9,8 +9,9 @@ import pytest
 from config.fields import all_settings, flat
 from config.load import ConfigError
 from config.models import Config
-from lab.tune.space import SearchChoices, SearchRange, default_space, keys_of, parse_space
+from lab.tune.space import SearchChoices, SearchRange, default_space, parse_space
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from tests.support.tune import plan
 
 BASE = flat(Config())
 MOVE, PUSH = Discrete("move", 3), Continuous("push", 2, -1.0, 1.0)
@@ -67,8 +68,8 @@ def test_choices_are_values_of_their_setting(word: str, values: tuple[Any, ...])
 
 
 def test_schedule_by_its_name_is_start_and_end() -> None:
-    assert keys_of("imitation.expert") == ("imitation.expert.start", "imitation.expert.end")
-    assert one("imitation.expert=0.1..3").high == 3.0
+    drawn = plan("imitation.expert=0.1..3").settings({"imitation.expert": 0.5})
+    assert drawn == {"imitation.expert.start": 0.5, "imitation.expert.end": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -78,9 +79,9 @@ def test_schedule_by_its_name_is_start_and_end() -> None:
         ("=1..2", "expected KEY=LOW..HIGH"),
         ("learner.gama=0.9..1", "no such setting (did you mean learner.gamma?)"),
         ("advantage.normalise=true,false", "is now advantage.normalize; rename it"),
-        ("server.port=1..9", "does not read this one: leave it out"),
-        ("run.seed=1..9", "does not read this one: leave it out"),
-        ("trainer.device=cpu,cuda", "does not read this one: leave it out"),
+        ("server.port=1..9", "runs in lock step do not read server.*: leave it out"),
+        ("run.seed=1..9", "runs in lock step do not read run.*: leave it out"),
+        ("trainer.device=cpu,cuda", "do not read this one: leave it out"),
         ("learner.gamma=0.9..1.5", "learner.gamma: expected a number from 0 to 1, got 1.5"),
         ("learner.batch_size=0,64", "learner.batch_size: expected a whole number of at least 1"),
         ("learner.batch_size=64,big", "expected a whole number of at least 1, got 'big'"),
@@ -120,7 +121,7 @@ def test_default_space_suits_the_game(heads: tuple[Any, ...], taught: bool) -> N
     assert ("exploration.epsilon.start" in names) == (MOVE in heads)
     assert ("exploration.noise.start" in names) == (PUSH in heads)
     assert ("imitation.margin" in names) == (taught and MOVE in heads)
-    assert ("expert.ratio.start" in names) == taught
+    assert ("expert.ratio.start" in names) == ("imitation.rows" in names) == taught
 
 
 def test_default_space_has_the_defaults_in_it() -> None:

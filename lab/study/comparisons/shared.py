@@ -30,8 +30,15 @@ WEAK_HYBRID = Scene(
 PRESET = "demo"
 """What the games of LunarLander are learnt with."""
 
-BY_REWARD: Settings = {"advantage.signal": "reward"}
-"""The signal that was the default when most runs were made. It makes a difference where a head is
+EXPERT_ROWS: Settings = {
+    "expert.decay": "schedule",
+    "imitation.decay": "schedule",
+    "imitation.rows": "expert",
+}
+"""What was the default of expert and cloning when the kept runs were made."""
+
+EARLIER: Settings = {**EXPERT_ROWS, "advantage.signal": "reward"}
+"""What was the default when most of them were made. The signal makes a difference where a head is
 continuous, and nowhere else."""
 
 ACTORS = Picture("actors", "each actor's rows", metrics=("td_err_mean", "q_mean", "reward_mean"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.study.checks import Better, Check, Trend
 from lab.study.comparisons.shared import (
-    BY_REWARD,
+    EARLIER,
     FULL_HYBRID,
     PRESET,
     RETURN,
@@ -88,7 +88,7 @@ frames.""",
         "cloning": CLONED,
         "expert rows alone": ALONE,
     },
-    settings={**BY_REWARD, **NO_CLONING},
+    settings={**EARLIER, **NO_CLONING},
     frames=20_000,
     preset=PRESET,
     seeds=3,
@@ -135,8 +135,8 @@ SIGNALLED = Comparison(
     "signals",
     "What the weights are worth beside cloning",
     """\
-The default clones the expert on the expert's rows, and regresses the continuous heads towards what
-either actor did, by weight. Here is what the weights add to the cloning: none (`off`), or those by
+The expert is cloned on its own rows, and the continuous heads are regressed towards what either
+actor did, by weight. Here is what the weights add to the cloning: none (`off`), or those by
 reward, by n-step return, or by what the critic thinks, each compared with the same actor; and those
 by reward, compared with the whole batch (`reward, global`).""",
     scenes=(WEAK_HYBRID, FULL_HYBRID),
@@ -145,7 +145,7 @@ by reward, compared with the whole batch (`reward, global`).""",
         **{signal: {"advantage.signal": signal} for signal in SIGNALS},
         "reward, global": {"advantage.mode": "global"},
     },
-    settings=BY_REWARD,
+    settings=EARLIER,
     frames=20_000,
     preset=PRESET,
     seeds=5,
