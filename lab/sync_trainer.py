@@ -70,6 +70,8 @@ class SyncTrainerOptions:
     """Episodes of the evaluation at the end, where there are to be more of them."""
     eval_seed: int = 1_000_000
     """Evaluation episode i is reset with eval_seed + i, at every evaluation."""
+    preprocess: str | None = None
+    """What is put around the environment, as `understudy_client.experts.make` knows it."""
     seconds: float | None = None
     """The run also ends, with an evaluation, when it has taken this long."""
 
@@ -119,7 +121,7 @@ def evaluate_expert(options: SyncTrainerOptions, episodes: int | None = None) ->
     expert = _expert(options, (options.eval_seed,))
     if expert is None:
         raise ValueError(f"{options.env} has no expert to evaluate; name one as module:function")
-    return returns(options.env, expert, episodes, options.eval_seed)
+    return returns(options.env, expert, episodes, options.eval_seed, options.preprocess)
 
 
 class SyncTrainer:
@@ -133,7 +135,7 @@ class SyncTrainer:
         seed, clients = config.run.seed, options.clients
         games = [
             Game(
-                make(options.env),
+                make(options.env, options.preprocess),
                 _expert(options, None if seed is None else (seed, k)),
                 seed=None if seed is None else seed + k,
                 stride=clients,
@@ -161,7 +163,7 @@ class SyncTrainer:
         self._ratio = config.expert.ratio.start
         self._final_episodes = options.final_episodes or options.eval_episodes
         slots = range(min(EVAL_SLOTS, max(options.eval_episodes, self._final_episodes)))
-        self._eval_envs = [make(options.env) for _ in slots]
+        self._eval_envs = [make(options.env, options.preprocess) for _ in slots]
 
     def __enter__(self) -> SyncTrainer:
         return self

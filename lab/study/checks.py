@@ -69,6 +69,8 @@ class Passes(_OfOne):
     every_seed: bool = False
     of: str | None = None
     """The scene whose expert is meant, where it is another's."""
+    less: float = 0.0
+    """How far below the level it may be."""
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -100,14 +102,12 @@ class Ends(_OfOne):
 
     def judge(self, results: Results) -> Verdict:
         level, within = _level(self, results)
-        if self.less:
-            within += f" {'less' if self.less > 0 else 'and'} {text(abs(self.less))}"
         target = f"{_who(self)}: return at the end: at least {within} {_over(self.every_seed)}"
         runs = results.of(self.scene, self.variant)
         if missing := _missing(runs, results, level):
             return Verdict(target, missing, None)
         found = [run.final for run in runs]
-        return Verdict(target, *_judged(found, self.every_seed, at_least=level - self.less))
+        return Verdict(target, *_judged(found, self.every_seed, at_least=level))
 
 
 @dataclass(frozen=True)
@@ -253,11 +253,15 @@ def _over(every_seed: bool) -> str:
 def _level(check: Passes | Ends, results: Results) -> tuple[float, str]:
     """What is to be reached, as a number (NaN: the expert was not measured) and in words."""
     if check.level is not None:
-        return check.level, text(check.level)
-    of = check.scenes[-1]
-    level = results.expert(of)
-    whose = "the expert's" if of == check.scene else f"the expert's of {of},"
-    return level, f"{whose} {text(level, 1)}"
+        level, what = check.level, text(check.level)
+    else:
+        of = check.scenes[-1]
+        level = results.expert(of)
+        whose = "the expert's" if of == check.scene else f"the expert's of {of},"
+        what = f"{whose} {text(level, 1)}"
+    if check.less:
+        what += f" {'less' if check.less > 0 else 'and'} {text(abs(check.less))}"
+    return level - check.less, what
 
 
 def _curves(results: Results, scene: str, variant: str) -> list[float]:

@@ -69,6 +69,9 @@ class Scene:
     They are kept under this name."""
     frames: int | None = None
     """Of each run, where that is not the comparison's."""
+    eval_every: int | None = None
+    preprocess: str | None = None
+    """What is put around the environment, as `understudy_client.experts.make` knows it."""
     variants: tuple[str, ...] | None = None
     """The variants that are played here; None for all."""
 
@@ -161,9 +164,10 @@ class Comparison:
             clients=self.clients,
             weaken=scene.weaken if own is None else 0.0,
             expert=scene.expert if own is None else own,
-            eval_every=self.eval_every,
+            eval_every=scene.eval_every or self.eval_every,
             eval_episodes=self.eval_episodes,
             final_episodes=self.final_episodes,
+            preprocess=scene.preprocess,
             seconds=self.seconds,
         )
 
@@ -187,9 +191,11 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """All that the outcome depends on, as plain data."""
         options = asdict(self.options)
+        if options["preprocess"] is None:  # as when there was no such option
+            del options["preprocess"]
         if self.config is None:
-            names = ("env", "weaken", "expert", "eval_seed", "final_episodes")
-            return {"expert": {name: options[name] for name in names}}
+            names = ("env", "weaken", "expert", "eval_seed", "final_episodes", "preprocess")
+            return {"expert": {name: options[name] for name in names if name in options}}
         config = self.config.model_dump(mode="json", exclude=set(ELSEWHERE))
         earlier = {key: all_settings()[key].default for key in _LATER} | _LATER_DEFAULTS
         for key, before in earlier.items():

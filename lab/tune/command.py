@@ -12,25 +12,29 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from config.fields import flat
+from config.fields import all_settings, flat
 from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
 from lab.study.design import NO_EXPERT
-from lab.study.given import check_weaken, checked_game, look_here
+from lab.study.given import check_weaken, checked_game, keys_of, look_here
+from lab.study.own import AS_GIVEN, own_command
 from lab.study.workers import cores
 from lab.sync_trainer import EvaluationPoint, SyncTrainerOptions
 from lab.tune import outcome
 from lab.tune.outcome import TrialResult
 from lab.tune.plan import TunePlan
 from lab.tune.screen import TuneScreen
-from lab.tune.space import FORMS, default_space, parse_space
+from lab.tune.space import FORMS, SEARCH, default_space, parse_space
 from server.arguments import positive, share
 from server.play.extras import how_to_install
 from server.terminal import terminal
 
 FOLDER = Path("tuned")
 """Where searches are kept, in a folder for each environment."""
+
+SEED = 1001
+"""Of the first run of each trial, where no seed is given: studies begin at 1."""
 
 DEFAULT = "default"
 """What stands for the default space in `--search`."""
@@ -119,14 +123,12 @@ def main(args: argparse.Namespace) -> int:
     plan = make_plan(args, load(given(args)))
     folder = args.out or FOLDER / re.sub(r"[^\w.+-]+", "-", args.env)
     code, reason = 0, ""
-    with (
-        search.Search(folder, plan) as found,
-        TuneScreen(console, args.trials, args.frames) as screen,
-    ):
+    with search.Search(folder, plan) as found:
         there = len(found.results)
         if there or found.replayed:
             said = f"{folder}: {there} trials are there, {found.replayed} are played again"
             console.print(said, highlight=False, soft_wrap=True)
+        screen = TuneScreen(console, there, args.trials, args.frames)
 
         def show(number: int, news: EvaluationPoint | TrialResult | None) -> None:
             screen.show(number, news)
@@ -134,7 +136,8 @@ def main(args: argparse.Namespace) -> int:
                 outcome.write(folder, plan, found.results)
 
         try:
-            found.run(args.trials, args.workers or cores(), show)
+            with screen:
+                found.run(args.trials, args.workers or cores(), show)
         except KeyboardInterrupt:
             code, reason = 130, "stopped; the same command goes on with the search"
         except search.TuneFailed as error:
@@ -142,10 +145,12 @@ def main(args: argparse.Namespace) -> int:
         results, importances = found.results, found.importances()
     outcome.write(folder, plan, results)
     outcome.print_trials(console, results, importances)
-    best = outcome.best_of(results)
     said = f"written: {folder / outcome.TRIALS}"
-    if best is not None:
-        said += f", and trial {best.number}'s settings as {folder / outcome.BEST}"
+    if (best := outcome.best_of(results)) is not None:
+        said += (
+            f", and trial {best.number}'s settings as {folder / outcome.BEST}\n"
+            f"to compare it with the settings as given: {_comparison(args, best)}"
+        )
     console.print(said, highlight=False, soft_wrap=True)
     if reason:
         print(f"understudy tune: {reason}", file=sys.stderr)
@@ -177,7 +182,17 @@ def make_plan(args: argparse.Namespace, loaded: Loaded) -> TunePlan:
         eval_episodes=args.eval_episodes,
     )
     space = parse_space(words, base)
-    return TunePlan(options, args.seeds, 1 if seed is None else seed, base, space)
+    return TunePlan(options, args.seeds, SEED if seed is None else seed, base, space)
+
+
+def _comparison(args: argparse.Namespace, best: TrialResult) -> str:
+    """The command line of a study of the best settings, on other seeds than the search's."""
+    values = (
+        f"{name}={all_settings()[keys_of(name, SEARCH)[0]].show(value)}"
+        for name, value in best.drawn.items()
+    )
+    variants = [AS_GIVEN, f"found:{','.join(values)}"]
+    return own_command(argparse.Namespace(**vars(args) | {"variant": variants, "seeds": 5}))
 
 
 def _search_module() -> ModuleType:

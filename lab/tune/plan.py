@@ -15,7 +15,7 @@ from config.models import Config
 from lab.study.design import ELSEWHERE
 from lab.study.given import keys_of
 from lab.sync_trainer import EvaluationPoint, SyncTrainer, SyncTrainerOptions, one_thread
-from lab.tune.space import UNREAD, WHERE, Dimension
+from lab.tune.space import SEARCH, UNREAD, Dimension
 
 LAST = 1 / 3
 """The part of a run, at its end, whose evaluations are its score."""
@@ -46,7 +46,7 @@ class TunePlan:
 
     def settings(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """The settings by key, of values by the dimension's name."""
-        return {key: value for name, value in drawn.items() for key in keys_of(name, WHERE)}
+        return {key: value for name, value in drawn.items() for key in keys_of(name, SEARCH)}
 
     def trial(self, number: int, drawn: Mapping[str, Any]) -> Trial:
         """The trial of these values. Errors: ConfigError where they do not go together."""

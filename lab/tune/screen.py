@@ -15,9 +15,9 @@ from lab.tune.outcome import FAILED, STOPPED, TrialResult, drawn_text
 class TuneScreen:
     """Shows trials as they are played. Use it as a context manager."""
 
-    def __init__(self, console: Console, trials: int, frames: int) -> None:
-        """`trials` there are to be, of so many frames each."""
-        self._trials, self._frames = trials, frames
+    def __init__(self, console: Console, over: int, trials: int, frames: int) -> None:
+        """`over` trials have ended before, of `trials` that there are to be, of so many frames."""
+        self._over, self._trials, self._frames = over, trials, frames
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -45,6 +45,7 @@ class TuneScreen:
             self._progress.update(self._tasks[number], completed=news.frames, note=note)
         else:
             self._progress.remove_task(self._tasks.pop(number))
+            self._over += 1
             if news.state == FAILED:
                 said = f"FAILED: {news.error}"
             elif news.state == STOPPED:
@@ -53,7 +54,7 @@ class TuneScreen:
                 said = f"score {news.score:.1f} after {news.seconds:.0f} s"
             # Above the bars, where there are any.
             self._progress.console.print(
-                f"{name} of {self._trials}: {said} ({drawn_text(news.drawn)})",
+                f"{self._over}/{self._trials}  {name}: {said} ({drawn_text(news.drawn)})",
                 highlight=False,
                 soft_wrap=True,
             )

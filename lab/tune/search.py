@@ -29,7 +29,7 @@ from lab.study.workers import JobFailed, Workers
 from lab.sync_trainer import EvaluationPoint
 from lab.tune.outcome import FAILED, FINISHED, STOPPED, TrialResult
 from lab.tune.plan import TunePlan, play_trial, score
-from lab.tune.space import WHERE, SearchChoices
+from lab.tune.space import SEARCH, SearchChoices
 
 DATABASE = "trials.db"
 LOCK = "lock"
@@ -172,7 +172,7 @@ class Search:
         one of them cannot be drawn."""
         found: dict[str, Any] = {}
         for each in self._plan.space:
-            values = [self._plan.base[key] for key in keys_of(each.name, WHERE)]
+            values = [self._plan.base[key] for key in keys_of(each.name, SEARCH)]
             if any(value != values[0] for value in values):
                 return None
             if isinstance(each, SearchChoices):

@@ -25,7 +25,7 @@ UNREAD = (
 )  # fmt: skip
 """Settings that the trials' outcome does not depend on, beside the groups of ELSEWHERE."""
 
-WHERE = "--search"
+SEARCH = "--search"
 
 _LOG, _RANGE = ":log", ".."
 
@@ -61,11 +61,11 @@ class SearchChoices:
 
     def value(self, text: str) -> Any:
         """The value of the setting that a text stands for."""
-        return all_settings()[keys_of(self.name, WHERE)[0]].read(text)
+        return all_settings()[keys_of(self.name, SEARCH)[0]].read(text)
 
     def text(self, value: Any) -> str | None:
         """The text of a value, where it can be drawn."""
-        plain = all_settings()[keys_of(self.name, WHERE)[0]].plain(value)
+        plain = all_settings()[keys_of(self.name, SEARCH)[0]].plain(value)
         return next((text for text in self.texts if self.value(text) == plain), None)
 
     def ends(self) -> tuple[Any, ...]:
@@ -85,12 +85,12 @@ def parse_space(words: Sequence[str], base: Mapping[str, Any]) -> tuple[Dimensio
     found = tuple(map(_dimension, words))
     taken: set[str] = set()
     for dimension in found:
-        for key in keys_of(dimension.name, WHERE):
+        for key in keys_of(dimension.name, SEARCH):
             if key in taken:
                 raise ConfigError(f"--search: {key} is searched twice; leave one of them out")
             taken.add(key)
         for value in dimension.ends():
-            values = dict.fromkeys(keys_of(dimension.name, WHERE), value)
+            values = dict.fromkeys(keys_of(dimension.name, SEARCH), value)
             config_from({**base, **values}, source=f"--search {dimension}")
     return found
 
@@ -112,7 +112,7 @@ def default_space(spec: GameSpec, *, taught: bool, given: Sequence[str]) -> tupl
     if spec.continuous:
         words.append("exploration.noise.start=0.05..0.4")
     if taught:
-        words.append("expert.ratio.start=0.1..0.9")
+        words += ["expert.ratio.start=0.1..0.9", "imitation.rows=expert,recommended"]
         if spec.discrete:
             words.append("imitation.margin=0.1..3:log")
     return tuple(word for word in words if word.partition("=")[0] not in given)
@@ -122,7 +122,7 @@ def _dimension(word: str) -> Dimension:
     name, equals, text = (part.strip() for part in word.partition("="))
     if not (name and equals and text):
         raise ConfigError(f"--search: expected {FORMS}, got {word!r}")
-    keys = keys_of(name, WHERE)
+    keys = keys_of(name, SEARCH)
     if name in UNREAD:
         raise ConfigError(
             f"--search: {name}: expected a setting that learning depends on; runs in lock step do "

@@ -99,6 +99,17 @@ def test_report_sums_up_several_games(tmp_path: Path) -> None:
     assert "| a | 230 [230, 230] | 90 [90, 90] | 160 [160, 160] |" in text
     assert "| b | 90 [90, 90] |  |  |" in text
     assert (tmp_path / "results/tiny-other-return.png").exists()
+    text = page(tmp_path, replace(RESULTS, runs=runs), replace(what, one_scale=False))
+    assert "| return at the end | land | other |\n" in text
+    assert "| a | 230 [230, 230] | 90 [90, 90] |\n" in text
+
+
+def test_report_says_nothing_of_scenes_that_were_not_played(tmp_path: Path) -> None:
+    other = Scene("other", "Another game", SCENE.env)
+    checks = (*WHAT.checks, Ends("other", "a", 10))
+    text = page(tmp_path, what=replace(WHAT, scenes=(SCENE, other), checks=checks))
+    assert "1 met, 1 NOT met\n" in text
+    assert "Not played: other.\n" in text
 
 
 def test_report_links_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +184,26 @@ def test_study_does_not_repeat_complete_runs(
     assert "NOT met" in out
     assert main(["study", "--list", *where]) == 0
     assert "4 of 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["--full"]])
+def test_study_without_a_name_runs_one_comparison_and_in_full_all(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = replace(WHAT, name="other")
+    monkeypatch.setattr("lab.study.command.COMPARISONS", (WHAT, other))
+    monkeypatch.setattr("lab.study.command.WITHOUT_A_NAME", "other")
+    for what in (WHAT, other):
+        for job in jobs(what, full=bool(words)):
+            write_one(tmp_path, job, GOOD)
+    assert main(["study", "--results", str(tmp_path), "--json", *words]) == 0
+    out, err = capsys.readouterr()
+    assert "runs are complete" in err
+    told = [data["comparison"] for data in json.loads(out)]
+    assert told == (["tiny", "other"] if words else ["other"])
 
 
 @pytest.mark.usefixtures("known")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import statistics
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
 import pytest
 
 from lab.study.comparisons.games import GAMES, NOISE
-from understudy_client import minatar
+from understudy_client import atari, minatar
 from understudy_client.experts import find, make, returns, weakened
-from understudy_client.gym import spec_of
+from understudy_client.gym import Expert, spec_of
 
 needs_minatar = pytest.mark.skipif(find_spec("minatar") is None, reason="needs the extra study")
 """MinAtar itself is not imported here: that would import what it draws with."""
@@ -91,3 +92,25 @@ def test_good_expert_scores_well_and_timid_and_noisy_ones_less(game: str) -> Non
     assert good_score >= least
     assert timid_score <= most
     assert noisy_score <= good_score
+
+
+@pytest.mark.parametrize(
+    ("follow", "ram", "action"),
+    [
+        (atari.follow_pong, {54: 100, 51: 130}, 2),  # the paddle is too low: right is up
+        (atari.follow_pong, {54: 130, 51: 100}, 3),
+        (atari.follow_pong, {54: 100, 51: 92}, 0),
+        (atari.follow_pong, {54: 0, 51: 92}, 1),  # no ball: fire
+        (atari.follow_breakout, {101: 90, 99: 150, 72: 100}, 2),
+        (atari.follow_breakout, {101: 90, 99: 80, 72: 100}, 3),
+        (atari.follow_breakout, {101: 90, 99: 108, 72: 100}, 0),
+        (atari.follow_breakout, {101: 0, 99: 80, 72: 100}, 1),
+    ],
+)
+def test_followers_of_ale_go_where_the_ball_is(
+    follow: Expert, ram: dict[int, int], action: int
+) -> None:
+    memory = np.zeros(128, np.uint8)
+    memory[list(ram)] = list(ram.values())
+    game = SimpleNamespace(ale=SimpleNamespace(getRAM=lambda: memory))
+    assert follow(SimpleNamespace(unwrapped=game), None) == action

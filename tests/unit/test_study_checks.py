@@ -76,6 +76,18 @@ def test_passes_expert_return_within_seconds() -> None:
     assert judge(check, FAST, FAST).measured == "the expert was not measured"
 
 
+def test_passes_compares_with_less_than_the_expert_of_another_scene() -> None:
+    check = Passes("land", "a", None, by=4000, of="sea", less=10)
+    assert check.scenes == ("land", "sea")
+    found = results([FAST, SLOW])
+    known = Results(2, 2, found.runs, {"sea": [215.0]})
+    verdict = check.judge(known)
+    assert (verdict.met, verdict.measured) == (True, "3,000 [2,000, 4,000]")
+    assert "first exceeds the expert's of sea, 215.0 less 10: at most 4,000" in verdict.target
+    assert check.judge(Results(2, 2, found.runs, {"sea": [222.0]})).met is False
+    assert check.judge(Results(2, 2, found.runs, {"land": [200.0]})).met is None
+
+
 def test_ends_judges_mean_or_every_seed() -> None:
     assert judge(Ends("land", "a", 210), SLOW, FAST).met
     assert judge(Ends("land", "a", 216), SLOW, FAST).met is False

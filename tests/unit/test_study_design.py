@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from config.load import ConfigError
-from lab.study.checks import Ends
+from lab.study.checks import Ends, Passes
 from lab.study.comparisons import COMPARISONS
 from lab.study.comparisons.shared import EARLIER
 from lab.study.design import EXPERT, Comparison, Picture, Scene, jobs
@@ -31,7 +31,7 @@ def test_comparison_settings_and_names_are_valid(what: Comparison) -> None:
     shared = [job.key for job in wanted if job.kept_as == job.scene]
     assert len(set(shared)) == len(shared)
     assert all(re.fullmatch(r"[\w.+-]+", key) for key in found)
-    assert all(job.options.frames % what.eval_every == 0 for job in wanted)
+    assert all(job.options.frames % job.options.eval_every == 0 for job in wanted)
     each = [f"{metric}_dqn" for picture in what.pictures for metric in picture.metrics]
     assert {*each, *what.metrics} <= SERIES.keys()
     assert len({picture.name for picture in what.pictures}) == len(what.pictures)
@@ -89,6 +89,23 @@ def test_scenes_of_one_game_share_runs_without_a_teacher() -> None:
     assert keys["land", "b"] == keys["weak", "b"]
     assert keys["weak", "b"].startswith("moon-b-seed1-")
     assert len(set(keys.values())) == 5
+
+
+def test_experts_that_students_are_compared_with_are_measured_too() -> None:
+    scenes = tuple(replace(SCENE, name=name) for name in ("land", "good", "other"))
+    check = Passes("land", "a", None, by=60, of="good")
+    what = comparison(check, scenes=scenes, full_only=("good", "other"), seeds=1)
+    assert [job.scene for job in jobs(what) if not job.variant] == ["land", "good"]
+
+
+def test_scene_has_a_preprocessing_that_its_runs_depend_on() -> None:
+    what = comparison(scenes=(SCENE, replace(SCENE, preprocess="atari")))
+    plain, atari = (
+        {job.variant: job for job in jobs(what) if job.seed < 2 and job.options.preprocess == each}
+        for each in (None, "atari")
+    )
+    assert plain.keys() == atari.keys() == {EXPERT, "a", "b"}
+    assert all(plain[name].key != atari[name].key for name in plain)
 
 
 def test_scene_has_frames_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from config.load import ConfigError
 from config.options import parse
 from config.passing import InUse
+from lab.study.own import parse_variants
 from lab.tune import command
 from lab.tune.outcome import BEST, FAILED, FINISHED, STOPPED, TRIALS
 from lab.tune.plan import Trial
@@ -46,12 +48,12 @@ def test_trial_that_is_worse_than_most_is_stopped(
 ) -> None:
     """Not among the first ones, not in the first quarter, and not at its end."""
     curves = {
-        FREE_TRIALS: [10, 10, 10, 10],
-        FREE_TRIALS + 1: [0, 60, 60, 60],  # it begins badly
-        FREE_TRIALS + 2: [10, 10, 60, 60],
-        FREE_TRIALS + 3: [60, 60, 60, 10],  # it ends badly
+        FREE_TRIALS: [10] * 8,
+        FREE_TRIALS + 1: [0, *[60] * 6, 95],  # worse in the first quarter alone
+        FREE_TRIALS + 2: [10, 10, *[60] * 6],
+        FREE_TRIALS + 3: [50] * 8,  # worse at its end alone
     }
-    made = made_up(monkeypatch, lambda trial: curves.get(trial.number, [50] * 4))
+    made = made_up(monkeypatch, lambda trial: curves.get(trial.number, [50] * 7 + [90]))
     results = found(tmp_path, plan(GAMMA, frames=8 * EVERY), FREE_TRIALS + 4)
     (pool,) = made
     first, second = FREE_TRIALS, FREE_TRIALS + 2
@@ -181,9 +183,16 @@ def test_interrupted_command_writes_what_it_knows(
     assert run(tmp_path, "--trials", "4") == 130
     said = capsys.readouterr()
     assert "the same command goes on" in said.err
-    assert "trial 1 of 4: score" in said.out
+    assert "2/4  trial 1: score" in said.out
     assert (tmp_path / TRIALS).read_text().count(FINISHED) == 2
     assert "gamma = " in (tmp_path / BEST).read_text()
+    # The study that it names can be run.
+    (line,) = (line for line in said.out.splitlines() if "understudy study" in line)
+    words = shlex.split(line.partition("understudy study ")[2])
+    args = parse(parser_for("study"), words)
+    assert (args.env, args.frames, args.seeds) == ("CartPole-v1", 400, 5)
+    found_settings = parse_variants(args.variant)["found"][0]
+    assert f"gamma = {found_settings['learner.gamma']}\n" in (tmp_path / BEST).read_text()
 
 
 def test_command_says_what_went_wrong_with_all_trials(

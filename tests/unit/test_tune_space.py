@@ -121,7 +121,7 @@ def test_default_space_suits_the_game(heads: tuple[Any, ...], taught: bool) -> N
     assert ("exploration.epsilon.start" in names) == (MOVE in heads)
     assert ("exploration.noise.start" in names) == (PUSH in heads)
     assert ("imitation.margin" in names) == (taught and MOVE in heads)
-    assert ("expert.ratio.start" in names) == taught
+    assert ("expert.ratio.start" in names) == ("imitation.rows" in names) == taught
 
 
 def test_default_space_has_the_defaults_in_it() -> None:

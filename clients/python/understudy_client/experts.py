@@ -98,9 +98,12 @@ def weakened(expert: Expert, probability: float, rng: np.random.Generator) -> Ex
     return play
 
 
-def returns(env_id: str, expert: Expert, episodes: int, seed: int = 0) -> list[float]:
-    """The returns of an expert playing alone, episode i from seed + i; no server is involved."""
-    env = make(env_id)
+def returns(
+    env_id: str, expert: Expert, episodes: int, seed: int = 0, preprocess: str | None = None
+) -> list[float]:
+    """The returns of an expert playing alone, episode i from seed + i; no server is involved.
+    `preprocess`: as for `make`."""
+    env = make(env_id, preprocess)
     out = []
     for episode in range(episodes):
         obs, _ = env.reset(seed=seed + episode)

@@ -1,6 +1,6 @@
 """The comparisons that `understudy study` knows, as data, by theme."""
 
-from lab.study.comparisons.games import NEVER_WORSE
+from lab.study.comparisons.games import NEVER_WORSE, PIXELS
 from lab.study.comparisons.learning import PONG, UNITS, VALUES
 from lab.study.comparisons.teachers import (
     HYBRID_TEACHER,
@@ -23,5 +23,6 @@ COMPARISONS = (
     UNITS,
     VALUES,
     PONG,
+    PIXELS,
 )
 """All comparisons, in the order of the page."""

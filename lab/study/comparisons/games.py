@@ -5,7 +5,9 @@ Games that nobody tuned for, with the defaults: no preset and no setting, but fo
 
 from __future__ import annotations
 
-from lab.study.checks import Check, Ends, NotWorse, NotWorseAnywhere, Passes
+from dataclasses import replace
+
+from lab.study.checks import Check, NotWorse, NotWorseAnywhere, Passes
 from lab.study.comparisons.shared import RETURN
 from lab.study.design import NO_EXPERT, Comparison, Scene
 
@@ -32,6 +34,7 @@ GAMES = {
     },
     "lander": ("LunarLander-v3", 20_000, f"{_LUNAR}:heuristic", None),
     "lander-continuous": ("LunarLanderContinuous-v3", 20_000, f"{_LUNAR}:heuristic", None),
+    "pong": ("PongRam-v0", 200_000, "understudy_client.pong:follow_ball", None),
     "lander-hybrid": ("LunarLanderHybrid-v3", 20_000, f"{_LUNAR}:hybrid_heuristic", None),
 }
 """The environment, the budget of frames, the expert that plays well and the one that plays safe."""
@@ -44,8 +47,14 @@ def _scenes() -> tuple[Scene, ...]:
         for kind, (expert, weaken) in teachers.items():
             if expert is not None:
                 title = f"{env}, a {kind} teacher"
-                found.append(Scene(f"{game}-{kind}", title, env, weaken, expert, game, frames))
-    return tuple(found)
+                # Long budgets are of games with long episodes.
+                every = frames // 10 if frames > 50_000 else None
+                found.append(
+                    Scene(f"{game}-{kind}", title, env, weaken, expert, game, frames, every)
+                )
+    env, _, good, _ = GAMES["lander"]
+    worst = Scene("lander-worst", f"{env}, 70 % of the teacher's actions random", env, 0.7, good)
+    return (*found, replace(worst, game="lander", frames=30_000))
 
 
 SCENES = _scenes()
@@ -63,9 +72,11 @@ _CHECKS: tuple[Check, ...] = (
     Passes("space-invaders-timid", DEFAULT, 40, by=50_000),
     Passes("acrobot-noisy", DEFAULT, None, by=10_000, of="acrobot-good"),
     Passes("lander-good", DEFAULT, 200, by=6000),
-    Passes("lander-noisy", DEFAULT, 200, by=16_000, every_seed=True),
-    Ends("lander-hybrid-good", DEFAULT, None, less=10),
+    Passes("lander-noisy", DEFAULT, 200, by=15_000, every_seed=True),
+    Passes("lander-worst", DEFAULT, 200, by=30_000, every_seed=True),
+    Passes("lander-hybrid-good", DEFAULT, None, by=15_000, less=10),
     Passes("lander-hybrid-noisy", DEFAULT, 250, by=20_000, every_seed=True),
+    Passes("pong-good", DEFAULT, 1, by=200_000),
 )
 
 NEVER_WORSE = Comparison(
@@ -90,5 +101,36 @@ have no common scale.""",
     full_only=tuple(name for name in _NAMES if name not in WITHIN_AN_HOUR),
     one_scale=False,
     checks=_CHECKS,
+    pictures=(RETURN,),
+)
+
+PIXELS = Comparison(
+    "pixels",
+    "Pong and Breakout from pixels",
+    f"""\
+ALE's games as DQN saw them (84 x 84 pixels, an action for 4 frames, 4 pictures together), beside
+followers of the ball that are told where it is. `{DEFAULT}` is the defaults; `{ALONE}` is the same
+learner without a teacher.""",
+    scenes=tuple(
+        Scene(
+            f"{game}-pixels",
+            f"{env} from pixels",
+            env,
+            expert=f"understudy_client.atari:follow_{game}",
+            preprocess="atari",
+        )
+        for game, env in (("pong", "ALE/Pong-v5"), ("breakout", "ALE/Breakout-v5"))
+    ),
+    variants={DEFAULT: {}, ALONE: {}},
+    experts={ALONE: NO_EXPERT},
+    settings={"replay.frame_stack": 4},
+    frames=200_000,
+    eval_every=20_000,
+    eval_episodes=3,
+    final_episodes=10,
+    seeds=3,
+    seeds_full=5,
+    one_scale=False,
+    checks=tuple(NotWorse(f"{game}-pixels", DEFAULT, ALONE) for game in ("pong", "breakout")),
     pictures=(RETURN,),
 )
