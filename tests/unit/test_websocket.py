@@ -21,7 +21,9 @@ from protocol.session import State
 from server.gateway.connection import PINGS_BURST
 from server.gateway.websocket import WebSocketConnection
 from server.net.host_names import PageOrigins
-from server.net.websocket import EARLY_FRAMES, LITTLE_BYTES, REQUEST_BYTES, SLICE_BYTES, WebSocket
+from server.net.websocket import (
+    EARLY_FRAMES, EARLY_SLICE_BYTES, LITTLE_BYTES, REQUEST_BYTES, SLICE_BYTES, WebSocket,
+)  # fmt: skip
 from tests.support.connection import CONFIG, FIELDS, HELLO, FakeGateway, FakeTransport
 from tests.support.running import obs_of
 
@@ -262,7 +264,7 @@ def test_flood_of_little_pieces_before_hello_ends_early() -> None:
     piece = frame_of(b"", Opcode.PING)
     page.receive(piece * 100_000)
     assert page.error().code == "message_malformed"
-    assert page.transport.sent.count(b"\x8a\x00") <= SLICE_BYTES // len(piece)
+    assert page.transport.sent.count(b"\x8a\x00") <= EARLY_SLICE_BYTES // len(piece)
 
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CONT])
