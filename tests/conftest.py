@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
 
 from server.ipc import shared_memory
@@ -32,10 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """As many as there are cores; tests with servers wait more than they compute."""
+    """As many as there are cores; tests with servers wait as long as they compute."""
     cores = len(os.sched_getaffinity(0))
     unit = all(Path(arg).is_relative_to("tests/unit") for arg in config.args)
-    return cores if unit else cores + 1
+    return cores if unit else 2 * cores
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -72,6 +71,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
+    import torch  # the process that only distributes tests runs none of them, and does without it
+
     torch.set_num_threads(1)
 
 
