@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
+# What is imported and collected stays: looking through it again and again would be a quarter of the
+# time that unit tests take. `_look_for_garbage` ends this.
+gc.disable()
+
+# ruff: noqa: E402
+
 import os
 import time
 from collections.abc import Iterator
@@ -39,7 +47,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    _look_for_garbage()
     return SideBySide(config, log)
+
+
+def pytest_collection_finish() -> None:
+    _look_for_garbage()
+
+
+def _look_for_garbage() -> None:
+    """From now on, and in what comes from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

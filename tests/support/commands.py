@@ -21,6 +21,8 @@ def in_this_process(*words: str) -> tuple[int, str, str]:
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             code = cli.main(list(words))
+    except SystemExit as refused:  # wrong arguments
+        code = int(refused.code or 0)
     finally:
         os.umask(umask)
         for number, handler in handlers:
