@@ -23,13 +23,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY requirements.lock .
 COPY scripts/packages/lockfile.py scripts/packages/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python scripts/packages/lockfile.py server > server.txt && \
+    python scripts/packages/lockfile.py server websocket > server.txt && \
     python scripts/packages/lockfile.py build > build.txt && \
     pip --python /opt/understudy install --require-hashes --no-deps --requirement server.txt && \
     pip install --require-hashes --no-deps --target tools --requirement build.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY clients/python clients/python
+COPY clients/javascript clients/javascript
 COPY protocol protocol
 COPY config config
 COPY agent agent

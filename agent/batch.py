@@ -19,6 +19,9 @@ class Batch:
     """Choices, one column for each discrete head, int64 [B, D]."""
     continuous: Tensor
     """Continuous actions, the columns of all continuous heads, float32 [B, C]."""
+    recommended: Tensor
+    """What the expert recommended in the first steps, whoever acted: action rows (protocol.spaces),
+    NaN where it recommended nothing, float32 [B, action width]."""
     rewards: Tensor
     """One-step rewards of the first steps, float32 [B]."""
     returns: Tensor

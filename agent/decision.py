@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from agent.probes import led_alone
 from agent.schedules import scheduled
-from config.models import ExpertConfig, ExplorationConfig
-from protocol.actor import Actor
+from config.models import Config
+from protocol.actor import NOBODY, Actor
 from protocol.spaces import Continuous, GameSpec
 
 Unit = Literal["frame", "segment", "episode"]
@@ -24,8 +25,13 @@ TRAIN, EVAL, EVAL_EXPERT = 0, 1, 2
 
 ROLES = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
 
-WHOLE_EPISODE = np.iinfo(np.int64).max
+WHOLE_EPISODE = 2**62
 """Frames left to whoever plays until the episode ends."""
+
+PROBE = 2**63 - 1
+"""The same of a probe (agent.probes): while it is played, more than WHOLE_EPISODE are left."""
+
+_LENGTHS = {"frame": 1, "episode": WHOLE_EPISODE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +50,48 @@ class ActingParams:
     """Who plays is drawn for each frame, for a segment of a slot's frames, or for an episode."""
     segment_frames: int = 50
     """With unit "segment": how many frames of a slot one has."""
+    probes: bool = False
+    """Some episodes are played by one actor alone (agent.probes)."""
 
 
 def acting_params_at(
-    expert: ExpertConfig, exploration: ExplorationConfig, frames: int, evaluated_ratio: float | None
+    config: Config, frames: int, evaluated_ratio: float, trust: float
 ) -> ActingParams:
     """How frames are played at `frames` stored steps of the run. `evaluated_ratio`: the expert's
-    ratio by evaluations, None where it goes by the schedule."""
-    ratio, epsilon, noise = expert.ratio, exploration.epsilon, exploration.noise
-    if evaluated_ratio is None:
-        evaluated_ratio = scheduled(ratio, frames)
+    ratio by evaluations; `trust`: in the expert, by play (agent.evidence). Each counts where the
+    settings want it so."""
+    expert, exploration = config.expert, config.exploration
+    ratio = scheduled(expert.ratio, frames)
+    if expert.decay == "evaluation":
+        ratio = evaluated_ratio
+    elif expert.decay == "play":
+        ratio = expert.ratio.end + (ratio - expert.ratio.end) * trust
     return ActingParams(
-        evaluated_ratio,
-        scheduled(epsilon, frames),
-        scheduled(noise, frames),
+        ratio,
+        scheduled(exploration.epsilon, frames),
+        scheduled(exploration.noise, frames),
         expert.unit,
         expert.segment_frames,
+        "play" in (expert.decay, config.imitation.decay),
     )
+
+
+def begin_probes(
+    streams: npt.NDArray[np.int64],
+    first: npt.NDArray[np.uint32],
+    expert: npt.NDArray[np.float32],
+    expert_leads: npt.NDArray[np.bool_],
+    frames_left: npt.NDArray[np.int64],
+) -> None:
+    """Of `n` episodes that begin, have those that are probes played as such.
+
+    `streams`, `first` [n]: their streams, and `seq` of their first frames. `expert`,
+    `expert_leads`, `frames_left`: as `ActionSelector.pick` takes them; the last two are written.
+    Where nothing is recommended at first there is nobody to compare with, and no probe.
+    """
+    leaders = np.where(np.isnan(expert[:, 0]), NOBODY, led_alone(streams, first))
+    np.equal(leaders, Actor.EXPERT, out=expert_leads)
+    np.copyto(frames_left, PROBE, where=leaders != NOBODY)
 
 
 class ActionSelector:
@@ -100,18 +131,19 @@ class ActionSelector:
         frame; where an episode begins `frames_left` must be 0. Who leads is drawn only where no
         frames are left: a ratio that changes, to 0 or 1 as well, takes effect at the next segment
         or episode (with unit "frame", at the next frame). A frame without a recommendation is the
-        network's, and counts: the segment continues around it.
+        network's, and counts: the segment continues around it. Probes are over at once where the
+        ratio leaves one actor nothing.
         """
         by_expert: npt.NDArray[np.bool_] = self._draw(len(roles)) < params.expert_ratio
+        if not (params.probes and 0 < params.expert_ratio < 1):
+            np.copyto(frames_left, 0, where=frames_left > WHOLE_EPISODE)
         if params.unit == "frame":
-            frames_left[:] = 0
-        else:
-            over = frames_left == 0
-            np.copyto(expert_leads, by_expert, where=over)
-            length = params.segment_frames if params.unit == "segment" else WHOLE_EPISODE
-            np.copyto(frames_left, length, where=over)
-            frames_left -= 1
-            by_expert[:] = expert_leads
+            np.copyto(frames_left, 0, where=frames_left <= WHOLE_EPISODE)
+        over = frames_left == 0
+        np.copyto(expert_leads, by_expert, where=over)
+        np.copyto(frames_left, _LENGTHS.get(params.unit, params.segment_frames), where=over)
+        frames_left -= 1
+        by_expert[:] = expert_leads
         by_expert &= roles == TRAIN
         by_expert |= roles == EVAL_EXPERT
         by_expert &= ~np.isnan(expert[:, 0])
@@ -126,8 +158,10 @@ class ActionSelector:
         params: ActingParams,
         actors: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.uint8],
+        frames_left: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Decide `n` frames in place, as `pick` said who plays them.
+        """Decide `n` frames in place, as `pick` said who plays them. `frames_left` [n]: as `pick`
+        left it; nothing is explored in probes.
 
         `actions` [n, action_width] holds the network's actions (anything, where the expert plays)
         and becomes the actions to take. Written: `actors` [n], `explored` [n] (1 where the
@@ -136,6 +170,8 @@ class ActionSelector:
         n = len(actions)
         exploring = roles == TRAIN
         exploring &= ~by_expert
+        if frames_left is not None:
+            exploring &= frames_left < WHOLE_EPISODE
         if params.noise > 0 and self._ranges:
             for column, head in self._ranges:
                 scale = params.noise * (head.high - head.low) / 2

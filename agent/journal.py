@@ -33,7 +33,6 @@ from agent.journal_format import (
     VERSION,
     Damage,
     JournalError,
-    Layout,
     Position,
     block_header,
     next_block,
@@ -41,6 +40,7 @@ from agent.journal_format import (
     segment_header,
     sound_blocks,
 )
+from agent.journal_layout import Layout, columns_written
 from agent.priority import SavedPriorities
 from agent.step import StepBlock
 from protocol.spaces import GameSpec
@@ -84,7 +84,7 @@ class Journal:
         """Errors: OSError where a file cannot be made."""
         self.folder = folder
         self._spec = spec
-        self._layout = Layout(spec)
+        self._layout = Layout(columns_written(spec, VERSION))
         self._capacity = capacity
         self._segment_rows = max(SMALLEST_SEGMENT, capacity // SEGMENT_PART)
         self.at = at
@@ -194,9 +194,9 @@ def read(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[Stored
 
     Errors: JournalError for a journal of another game or of a newer version; OSError.
     """
-    layout = Layout(spec)
     for path, data in read_segments(folder):
-        for rows, first, steps, start in sound_blocks(path, data, spec, layout, damages).tolist():
+        layout, blocks = sound_blocks(path, data, spec, damages)
+        for rows, first, steps, start in blocks.tolist():
             block = layout.over(memoryview(data)[start:], rows)
             yield Stored(Position(first, steps), block)
 
@@ -229,7 +229,7 @@ def _first_rows(folder: Path, now: int) -> list[tuple[Path, int]]:
     for path in reversed(segments(folder)):
         with path.open("rb") as file:
             data = file.read(1 << 20)
-        header = read_block_header(data, next_block(data, 0))
+        header = read_block_header(data, *next_block(data, 0))
         later = header[1] if header else later
         found.append((path, later))
     return found[::-1]

@@ -6,48 +6,75 @@ The format in full is in docs/reliability.md.
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from agent.journal_layout import ALIGNED, Column, Int64s, Layout, aligned, columns_written, fits
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 
-Int64s = npt.NDArray[np.int64]
-
 SUFFIX = ".rows"
 
-VERSION = 1
+VERSION = 2
 """Of the format. A reader reads its own and all earlier ones."""
 
-HEADER_BYTES = 48
-"""Of a block."""
-
-ALIGNED = 16
-"""Bytes that everything in a segment is a multiple of: blocks may have a single row, so few."""
-
-_SEGMENT = struct.Struct("<8sIII")  # magic, version, length and checksum of the spec
+_SEGMENT = struct.Struct("<8sIII")  # magic, version, length and checksum of the text behind it
 _SEGMENT_MAGIC = b"USTUDYRP"
-_BLOCK = struct.Struct("<4sIQQQI")  # magic, rows, first, steps, bytes, checksum of the rows
-_BLOCK_MAGIC = b"ROWS"
 _CHECKSUM = struct.Struct("<I")  # of the header before it
-_HEADERS = np.dtype(
-    {
-        "names": ["rows", "first", "steps", "nbytes", "of_rows", "of_header"],
-        "formats": ["<u4", "<i8", "<i8", "<i8", "<u4", "<u4"],
-        "offsets": [4, 8, 16, 24, 32, _BLOCK.size],
-        "itemsize": HEADER_BYTES,
-    }
-)
-"""The headers of many blocks at once."""
+
+
+class _Blocks:
+    """What blocks begin with in a version."""
+
+    def __init__(self, version: int, magic: bytes, more: str, nbytes: int) -> None:
+        """`more`: what follows the fields that all versions have, for struct. `nbytes`: of the
+        header."""
+        self.version, self.magic, self.nbytes = version, magic, nbytes
+        # Magic, rows, first, steps, bytes, checksum of the rows.
+        self.head = struct.Struct("<4sIQQQI" + more)
+        self.headers = np.dtype(
+            {
+                "names": ["rows", "first", "steps", "nbytes", "of_rows", "of_header"],
+                "formats": ["<u4", "<i8", "<i8", "<i8", "<u4", "<u4"],
+                "offsets": [4, 8, 16, 24, 32, self.head.size],
+                "itemsize": nbytes,
+            }
+        )
+        """The headers of many blocks at once."""
+
+
+_V1 = _Blocks(1, b"ROWS", "", 48)
+_V2 = _Blocks(2, b"ROW2", "16x", 64)
+"""The 16 bytes, of zeros, will tell where the rows came from: docs/row.md, the source."""
+
+_VERSIONS = (_V1, _V2)
+
+HEADER_BYTES = _V2.nbytes
+"""Of a block, as it is written today."""
+
+
+class _SegmentText(msgspec.Struct, frozen=True):
+    """What a segment's header tells; version 1: the spec alone."""
+
+    spec: GameSpec
+    columns: list[Column]
+
+
+class Segment(NamedTuple):
+    """What a segment's header says."""
+
+    begin: int
+    """Where the blocks begin."""
+    blocks: _Blocks
+    layout: Layout
 
 
 class JournalError(Exception):
@@ -89,101 +116,61 @@ class Damage:
         )
 
 
-class Layout:
-    """Where the columns of a block of rows are in its bytes: the widest numbers first, so that all
-    are aligned without gaps."""
-
-    def __init__(self, spec: GameSpec) -> None:
-        like = StepBlock.empty(spec, 1)
-        columns = [(name, getattr(like, name)) for name in StepBlock.__slots__]
-        columns.sort(key=lambda column: -column[1].itemsize)
-        self._columns = [(name, column.dtype, column.shape[1:]) for name, column in columns]
-        self._row_bytes: int = sum(column.nbytes for _, column in columns)
-
-    def used(self, n: int) -> int:
-        """Bytes of `n` rows without what is behind them."""
-        return n * self._row_bytes
-
-    def nbytes(self, n: int) -> int:
-        """Bytes of `n` rows."""
-        return aligned(self.used(n))
-
-    def nbytes_of(self, rows: Int64s) -> Int64s:
-        """The same for many blocks, [blocks]."""
-        return -(-rows * self._row_bytes // ALIGNED) * ALIGNED
-
-    def over(self, buffer: bytearray | memoryview, n: int) -> StepBlock:
-        """A block of `n` rows laid over a buffer of at least `nbytes(n)` bytes."""
-        arrays, offset = {}, 0
-        for name, dtype, shape in self._columns:
-            count = n * math.prod(shape)
-            array = np.frombuffer(buffer, dtype, count, offset)
-            arrays[name] = array.reshape(n, *shape)
-            offset += array.nbytes
-        return StepBlock(**arrays)
-
-    def columns(self, blocks: npt.NDArray[Any], n: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """The columns of blocks of `n` rows each, of which `windows` has the bytes: of each the
-        name, and the rows of all blocks, [blocks n, ...]."""
-        offset = 0
-        for name, dtype, shape in self._columns:
-            nbytes = n * math.prod(shape) * dtype.itemsize
-            column = blocks.view(np.uint8)[:, offset : offset + nbytes]
-            yield name, column.view(dtype).reshape(len(blocks) * n, *shape)
-            offset += nbytes
-
-
 def segment_header(spec: GameSpec) -> bytes:
     """What a segment begins with."""
-    text = msgspec.json.encode(spec)
+    text = msgspec.json.encode(_SegmentText(spec, columns_written(spec, VERSION)))
     head = _SEGMENT.pack(_SEGMENT_MAGIC, VERSION, len(text), zlib.crc32(text)) + text
     return head.ljust(aligned(len(head)), b"\0")
 
 
 def block_header(rows: int, at: Position, payload: memoryview) -> bytes:
     """What a block of these columns begins with, `at`: the run before it."""
-    head = _BLOCK.pack(_BLOCK_MAGIC, rows, at.rows, at.steps, len(payload), zlib.crc32(payload))
+    head = _V2.head.pack(_V2.magic, rows, at.rows, at.steps, len(payload), zlib.crc32(payload))
     head += _CHECKSUM.pack(zlib.crc32(head))
-    return head.ljust(HEADER_BYTES, b"\0")
+    return head.ljust(_V2.nbytes, b"\0")
 
 
 def sound_blocks(
-    path: Path, data: bytes, spec: GameSpec, layout: Layout, damages: list[Damage]
-) -> Int64s:
-    """The blocks of a segment that are whole; what is not is added to `damages`.
+    path: Path, data: bytes, spec: GameSpec, damages: list[Damage]
+) -> tuple[Layout, Int64s]:
+    """The blocks of a segment that are whole, and where the columns lie in each; what is not is
+    added to `damages`.
 
-    Of each its rows, the rows and the steps of the run before it, and where its columns begin in
-    the segment, int64 [blocks, 4]. Errors: JournalError for a segment of another game or of a newer
-    version.
+    Of each block its rows, the rows and the steps of the run before it, and where its columns begin
+    in the segment, int64 [blocks, 4]. Errors: JournalError for a segment of another game or of a
+    newer version.
     """
-    begin = check_segment(path, data, spec)
-    if begin is not None and (found := _undamaged(data, begin, layout)) is not None:
-        return found
-    if begin is None:
-        begin = next_block(data, 0)
+    segment = check_segment(path, data, spec)
+    if segment is not None and (found := _undamaged(data, segment)) is not None:
+        return segment.layout, found
+    if segment is None:
+        # Which version it is the blocks tell; that it has that version's columns is likely.
+        begin, blocks = next_block(data, 0)
         damages.append(Damage(path, 0, begin, None, begin == len(data)))
-    blocks = list(_one_by_one(path, data, begin, layout, damages))
-    return np.array(blocks, np.int64).reshape(-1, 4)
+        segment = Segment(begin, blocks, Layout(columns_written(spec, blocks.version)))
+    whole = list(_one_by_one(path, data, segment, damages))
+    return segment.layout, np.array(whole, np.int64).reshape(-1, 4)
 
 
-def _undamaged(data: bytes, begin: int, layout: Layout) -> Int64s | None:
+def _undamaged(data: bytes, segment: Segment) -> Int64s | None:
     """The blocks from `begin` on, if there is nothing wrong anywhere; None where there is. Where
     blocks are small it takes a third of the time that they take one by one."""
     if len(data) % ALIGNED:
         return None
     # Where a header may be: columns, too, may hold what it begins with.
+    begin, blocks, layout = segment
     words = np.frombuffer(data, "<u4")[:: ALIGNED // 4]
-    at = np.flatnonzero(words == int.from_bytes(_BLOCK_MAGIC, "little")) * ALIGNED
-    at = at[(at >= begin) & (at <= len(data) - HEADER_BYTES)]
-    headers = windows(data, HEADER_BYTES)[at // ALIGNED].view(_HEADERS)[:, 0]
-    rows, nbytes, starts = headers["rows"].astype(np.int64), headers["nbytes"], at + HEADER_BYTES
+    at = np.flatnonzero(words == int.from_bytes(blocks.magic, "little")) * ALIGNED
+    at = at[(at >= begin) & (at <= len(data) - blocks.nbytes)]
+    headers = windows(data, blocks.nbytes)[at // ALIGNED].view(blocks.headers)[:, 0]
+    rows, nbytes, starts = headers["rows"].astype(np.int64), headers["nbytes"], at + blocks.nbytes
     ends = starts + nbytes
     expected = np.append(begin, ends)
     if not np.array_equal(np.append(at, len(data)), expected):
         return None
     if not np.array_equal(nbytes, layout.nbytes_of(rows)):
         return None
-    view, crc32, checked = memoryview(data), zlib.crc32, _BLOCK.size
+    view, crc32, checked = memoryview(data), zlib.crc32, blocks.head.size
     bounds = zip(starts.tolist(), ends.tolist(), strict=True)
     of_rows = [crc32(view[start:end]) for start, end in bounds]
     of_headers = [crc32(data[start : start + checked]) for start in at.tolist()]
@@ -194,19 +181,20 @@ def _undamaged(data: bytes, begin: int, layout: Layout) -> Int64s | None:
 
 
 def _one_by_one(
-    path: Path, data: bytes, at: int, layout: Layout, damages: list[Damage]
+    path: Path, data: bytes, segment: Segment, damages: list[Damage]
 ) -> Iterator[tuple[int, int, int, int]]:
+    at, blocks, layout = segment
     view = memoryview(data)
     while at < len(data):
-        header = read_block_header(data, at)
+        header = read_block_header(data, at, blocks)
         if header is None:
             # Where the damage ends is told by the next header that is sound.
-            end = next_block(data, at + ALIGNED)
+            end = _next_block_of(data, at + ALIGNED, blocks)
             damages.append(Damage(path, at, end, None, end == len(data)))
             at = end
             continue
         rows, first, steps, nbytes, checksum = header
-        start, end = at + HEADER_BYTES, at + HEADER_BYTES + nbytes
+        start, end = at + blocks.nbytes, at + blocks.nbytes + nbytes
         payload = view[start:end]
         if nbytes == len(payload) == layout.nbytes(rows) and zlib.crc32(payload) == checksum:
             yield rows, first, steps, start
@@ -223,8 +211,8 @@ def windows(data: bytes, nbytes: int) -> npt.NDArray[Any]:
     return np.lib.stride_tricks.sliding_window_view(units, nbytes // ALIGNED)
 
 
-def check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
-    """Where the blocks begin; None where the header is damaged."""
+def check_segment(path: Path, data: bytes, spec: GameSpec) -> Segment | None:
+    """What the header says; None where it is damaged. Errors: JournalError."""
     if len(data) < _SEGMENT.size:
         return None
     magic, version, length, checksum = _SEGMENT.unpack_from(data)
@@ -239,47 +227,59 @@ def check_segment(path: Path, data: bytes, spec: GameSpec) -> int | None:
     if zlib.crc32(text) != checksum:
         return None
     begin = aligned(_SEGMENT.size + length)
+    columns = _columns_of(spec, text, version)
     # One without a row is of nothing: of a game that was never begun, say.
-    if len(data) > begin and not _is_of(spec, text):
+    if len(data) > begin and columns is None:
         got = " ".join(text.decode(errors="replace").split())
         raise JournalError(
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {got[:2000]}; start a new run, or move {path.parent} away"
         )
-    return begin
+    return Segment(begin, _VERSIONS[version - 1], Layout(columns or []))
 
 
-def _is_of(spec: GameSpec, text: bytes) -> bool:
-    """Whether a spec as JSON is this one. One that cannot be read is of a game with more to it."""
+def _columns_of(spec: GameSpec, text: bytes, version: int) -> list[Column] | None:
+    """The columns of a segment's rows; None where they are of another game. A text that cannot be
+    read is of a game with more to it."""
     try:
-        return msgspec.json.decode(text, type=GameSpec) == spec
-    except msgspec.DecodeError:
-        return False
+        if version == 1:
+            found = _SegmentText(msgspec.json.decode(text, type=GameSpec), columns_written(spec, 1))
+        else:
+            found = msgspec.json.decode(text, type=_SegmentText)
+        same = found.spec == spec and fits(found.columns, spec)
+    except (msgspec.DecodeError, TypeError):  # TypeError: numpy does not know the dtype
+        return None
+    return found.columns if same else None
 
 
-def read_block_header(data: bytes, at: int) -> tuple[int, int, int, int, int] | None:
+def read_block_header(
+    data: bytes, at: int, blocks: _Blocks
+) -> tuple[int, int, int, int, int] | None:
     """Rows, rows and steps of the run before them, bytes and checksum of the block that begins
     there; None where none does."""
-    if at + HEADER_BYTES > len(data):
+    if at + blocks.nbytes > len(data):
         return None
-    (checksum,) = _CHECKSUM.unpack_from(data, at + _BLOCK.size)
-    if zlib.crc32(data[at : at + _BLOCK.size]) != checksum:
+    checked = blocks.head.size
+    (checksum,) = _CHECKSUM.unpack_from(data, at + checked)
+    if zlib.crc32(data[at : at + checked]) != checksum:
         return None
-    magic, rows, first, steps, nbytes, of_rows = _BLOCK.unpack_from(data, at)
-    if magic != _BLOCK_MAGIC:
+    magic, rows, first, steps, nbytes, of_rows = blocks.head.unpack_from(data, at)
+    if magic != blocks.magic:
         return None
     return rows, first, steps, nbytes, of_rows
 
 
-def next_block(data: bytes, at: int) -> int:
-    """Where the next sound header is; the end where there is none."""
-    while (at := data.find(_BLOCK_MAGIC, at)) >= 0:
-        if at % ALIGNED == 0 and read_block_header(data, at):
+def next_block(data: bytes, at: int) -> tuple[int, _Blocks]:
+    """Where the next sound header is, of whatever version, and which that is; the end where there
+    is none."""
+    found = [(_next_block_of(data, at, blocks), -blocks.version) for blocks in _VERSIONS]
+    begin, version = min(found)
+    return begin, _VERSIONS[-version - 1]
+
+
+def _next_block_of(data: bytes, at: int, blocks: _Blocks) -> int:
+    while (at := data.find(blocks.magic, at)) >= 0:
+        if at % ALIGNED == 0 and read_block_header(data, at, blocks):
             return at
         at += 1
     return len(data)
-
-
-def aligned(nbytes: int) -> int:
-    """So many bytes, with what is behind them."""
-    return -(-nbytes // ALIGNED) * ALIGNED

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from agent.journal import read_segments
-from agent.journal_format import ALIGNED, Damage, Int64s, Layout, Position, sound_blocks, windows
+from agent.journal_format import Damage, Position, sound_blocks, windows
+from agent.journal_layout import ALIGNED, Int64s, Layout
 from agent.step import StepBlock
 from protocol.spaces import GameSpec
 
@@ -50,10 +51,10 @@ def read_joined(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator
 
     Errors: JournalError for a journal of another game or of a newer version; OSError.
     """
-    layout = Layout(spec)
     scratch = StepBlock.empty(spec, TOGETHER)
     for path, data in read_segments(folder):
-        for blocks in _neighbors(sound_blocks(path, data, spec, layout, damages)):
+        layout, found = sound_blocks(path, data, spec, damages)
+        for blocks in _neighbors(found):
             _, first, steps, _ = blocks[0].tolist()
             rows = _joined(data, layout, blocks, scratch)
             yield JoinedRows(Position(first, steps), rows, int(blocks[-1, 0]))
@@ -104,5 +105,4 @@ def _copy_small(
     rows: Int64s | slice = (places[:, None] + np.arange(length)).reshape(-1)
     if even and places[-1] - places[0] == (len(places) - 1) * length:
         rows = slice(int(places[0]), int(places[-1]) + length)
-    for name, column in layout.columns(found, length):
-        getattr(out, name)[rows] = column
+    layout.copy(found, length, out, rows)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.adam import Adam
+from agent.agreement import agreement
 from agent.batch import Batch
 from agent.checkpoint import CheckpointError
 from agent.diagnostics import LOSSES, Diagnostics
@@ -73,7 +74,7 @@ class Learner:
         self.rate_factor = 1.0
         """What the configured learning rate is multiplied by: lower after going back from numbers
         that went bad (agent.rollback)."""
-        self._last_states: Tensor | None = None
+        self._last: Batch | None = None
         self._rows_at_a_time = None if device.type == "cuda" else CPU_ROWS
         self._spec = spec
         self._settings = network_settings(learner, frame_stack)
@@ -97,7 +98,7 @@ class Learner:
             )
             online, target = (each.network for each in copies)
             self._bfloat16_copies.extend(copies)
-        self._objective = Objective(online, target, learner, advantage, imitation)
+        self._objective = Objective(online, target, learner, advantage, imitation, self._spec)
         self._learnt = [p for p in online.parameters() if p.requires_grad]
 
     def observe(self, obs: npt.NDArray[Any]) -> None:
@@ -106,11 +107,11 @@ class Learner:
             self.statistics.update(obs)
             self._show_statistics()
 
-    def step(self, batch: Batch, frames: int = 0) -> Tensor:
+    def step(self, batch: Batch, cloning: float | None = None) -> Tensor:
         """Learn from a batch, which must be on this learner's device: one optimizer step.
 
-        `frames`: stored frames of the run, which the weight of cloning goes by. Returns |TD error|
-        of each row, the mean over branches, float32 [B].
+        `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. Returns
+        |TD error| of each row, the mean over branches, float32 [B].
         """
         for each in self._bfloat16_copies:
             each.refresh()
@@ -121,7 +122,9 @@ class Learner:
         by_critic = objective.compares_by_critic
         passes = [objective.forward(batch, rows) for rows in parts] if by_critic else []
         weights = objective.weights(batch, targets, parts, passes)
-        coefficients = objective.coefficients(batch, weights, masks, frames)
+        if cloning is None:
+            cloning = self._imitation.expert.start
+        coefficients = objective.coefficients(batch, weights, masks, cloning)
         by_actor = self.updates % self._config.grad_norm_every == 0
 
         found: list[Tensor] = []
@@ -145,7 +148,7 @@ class Learner:
         self._optimizer.step(self._gradients.total, self._skip)
         self.updates += 1
         self._update_target()
-        self._last_states = batch.states
+        self._last = batch
         self._diagnostics.update(
             self.updates, masks, batch.rewards, weights, measured, norm, self._skip
         )
@@ -155,6 +158,11 @@ class Learner:
         """`agent.diagnostics.METRICS`, means since the last call. Waits for the device, once."""
         return self._diagnostics.fetch() | {"learning_rate": self._learning_rate()}
 
+    def agreement(self) -> dict[str, float]:
+        """How the network agrees with the expert on the batch learnt from last (agent.agreement).
+        Waits for the device, once. Empty without an update."""
+        return {} if self._last is None else agreement(self.network, self._spec, self._last)
+
     def skipped_in_a_row(self) -> float:
         """The most skipped updates in a row since `metrics` was called. Waits for the device."""
         return self._diagnostics.skipped_in_a_row()
@@ -162,10 +170,10 @@ class Learner:
     def heads(self) -> list[HeadNumbers]:
         """What each head did on the batch learnt from last (agent.heads). Waits for the device,
         once. Empty without an update."""
-        if self._last_states is None:
+        if self._last is None:
             return []
         gradients = self._gradients.by_name()
-        return head_numbers(self.network, self._spec, self._last_states, gradients)
+        return head_numbers(self.network, self._spec, self._last.states, gradients)
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""

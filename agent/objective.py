@@ -3,13 +3,15 @@
     loss = sum over rows i of  a_i * mean over branches of the value head's loss
                              + b_i * mean over columns of (network's action - action taken)^2
                              + c_i * cross entropy of the choices with those taken
-                             + d_i * large margin of the choices over those taken
+                             + d_i * cloning: large margin, or cross entropy, of the choices shown,
+                                     and mean over columns of (network's action - action shown)^2
                              - e_i * Q of the policy's continuous action
 
-with continuous actions in units of half their range. The coefficients hold 1/B, the importance of
-the row (1 without prioritized replay), the constant factor of its actor, the weight of the loss,
-and, where `advantage.applies_to` says so, the row's advantage weight. They depend on no parameter,
-so masking them by actor splits the gradient by actor.
+The action shown is the expert's (agent.cloning); continuous actions are in units of half their
+range. The coefficients hold 1/B, the importance of the row (1 without prioritized replay), the
+constant factor of its actor, the weight of the loss, and, where `advantage.applies_to` says so, the
+row's advantage weight. They depend on no parameter, so masking them by actor splits the gradient by
+actor.
 
 Nothing here waits for the device.
 """
@@ -24,12 +26,13 @@ from torch import Tensor
 
 from agent.advantage import advantage_weights, normalize_weights
 from agent.batch import Batch
+from agent.cloning import ClonedActions, Cloning
 from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
 from agent.networks import QNetwork
-from agent.schedules import scheduled
 from agent.targets import best_choices, double_dqn, take_columns
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
-from protocol.actor import ACTORS, NAMES, Actor
+from protocol.actor import ACTORS, NAMES
+from protocol.spaces import GameSpec
 
 
 class LossCoefficients(NamedTuple):
@@ -38,12 +41,19 @@ class LossCoefficients(NamedTuple):
     td: Tensor
     regression: Tensor | None
     cross_entropy: Tensor | None
-    margin: Tensor | None
+    cloning: ClonedActions | None
     policy: Tensor | None
 
     def rows(self, rows: slice) -> LossCoefficients:
         """Those of some rows, as views."""
-        return LossCoefficients(*(None if each is None else each[rows] for each in self))  # type: ignore[arg-type]
+        td, regression, cross_entropy, cloning, policy = self
+        return LossCoefficients(
+            td[rows],
+            None if regression is None else regression[rows],
+            None if cross_entropy is None else cross_entropy[rows],
+            None if cloning is None else cloning.rows(rows),
+            None if policy is None else policy[rows],
+        )
 
 
 class ForwardPass(NamedTuple):
@@ -67,10 +77,12 @@ class Objective:
         learner: LearnerConfig,
         advantage: AdvantageConfig,
         imitation: ImitationConfig,
+        spec: GameSpec,
     ) -> None:
         """`online`, `target`: the networks that batches pass through."""
         self._online, self._target = online, target
         self._learner, self._advantage, self._imitation = learner, advantage, imitation
+        self._cloning = Cloning(spec, imitation.rows, online.middle.device)
         columns = online.middle.shape[0]
         self._regresses = columns > 0 and not online.bins
         self._weighted = set(advantage.applies_to)
@@ -162,10 +174,10 @@ class Objective:
         return q.gather(1, taken).mean(1) - best
 
     def coefficients(
-        self, batch: Batch, weights: Tensor, masks: Tensor, frames: int
+        self, batch: Batch, weights: Tensor, masks: Tensor, cloning: float
     ) -> LossCoefficients:
         """What multiplies each row's losses. `weights` [B]: advantage weights. `masks` [B, actors]:
-        1 where the row is the actor's. `frames`: stored frames of the run."""
+        1 where the row is the actor's. `cloning`: the weight of cloning."""
         imitation, network = self._imitation, self._online
         plain = (masks @ self._actor_factors).squeeze(1) * (batch.importance / len(weights))
         weighted = plain * weights if self._weighted else plain
@@ -173,22 +185,16 @@ class Objective:
         def coefficient(loss: str) -> Tensor:
             return weighted if loss in self._weighted else plain
 
-        cloning = scheduled(imitation.expert, frames)
-        cloned = plain * masks[:, ACTORS.index(Actor.EXPERT)] * cloning if cloning else None
-        regression = policy = entropy = margin = None
+        shown = self._cloning.actions(batch, plain * cloning) if cloning else None
+        regression = policy = entropy = None
         if self._regresses:
             if network.follows_gradient:
                 policy = plain * self._learner.continuous_weight
             else:
                 regression = coefficient("continuous") * self._learner.continuous_weight
-            regression = _sum(regression, cloned)
-        if network.sizes:
-            entropy = coefficient("imitation") * imitation.taken if imitation.taken else None
-            if imitation.loss == "margin":
-                margin = cloned
-            else:
-                entropy = _sum(entropy, cloned)
-        return LossCoefficients(coefficient("td"), regression, entropy, margin, policy)
+        if network.sizes and imitation.taken:
+            entropy = coefficient("imitation") * imitation.taken
+        return LossCoefficients(coefficient("td"), regression, entropy, shown, policy)
 
     def loss(
         self,
@@ -201,7 +207,7 @@ class Objective:
         """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q, and
         the losses of values, continuous heads and imitation, [b, 5]. `target` [b, K]."""
         network = self._online
-        encoded, head_outputs, value_params = forward
+        encoded, _, value_params = forward
         taken, value_params_taken = None, value_params
         if network.sizes:
             taken = network.columns(batch.discrete[rows], batch.continuous[rows])
@@ -214,19 +220,15 @@ class Objective:
 
         loss, none = td, torch.zeros_like(td)
         continuous = imitation = none
-        if coefficients.regression is not None:
-            squashed = (
-                network.act(encoded) if network.follows_gradient else network.squashed(head_outputs)
-            )
-            squashed_taken = network.to_squashed(batch.continuous[rows])
-            continuous = regression_loss(squashed, squashed_taken) * coefficients.regression
+        shown = coefficients.cloning is not None
+        if self._regresses and (shown or coefficients.regression is not None):
+            continuous = self._regression(batch.continuous[rows], forward, coefficients)
             loss = loss + continuous
         if coefficients.policy is not None:
             policy = dpg_loss(self._policy_values(encoded)) * coefficients.policy
             continuous = continuous + policy
             loss = loss + policy
-        if coefficients.cross_entropy is not None or coefficients.margin is not None:
-            assert taken is not None
+        if taken is not None and (shown or coefficients.cross_entropy is not None):
             imitation = self._imitation_loss(network.values.q(value_params), taken, coefficients)
             loss = loss + imitation
         with torch.no_grad():
@@ -237,16 +239,40 @@ class Objective:
     def _imitation_loss(
         self, q_tm1: Tensor, columns_tm1: Tensor, coefficients: LossCoefficients
     ) -> Tensor:
-        """Cross entropy and margin together, [b], from Q [b, choices] and the columns of the
-        choices taken, int64 [b, branches]."""
+        """Towards the choices taken, and towards those shown, together, [b]; from Q [b, choices]
+        and the columns of the choices taken, int64 [b, branches]."""
         sizes, settings = self._online.sizes, self._imitation
         loss = torch.zeros_like(coefficients.td)
         if coefficients.cross_entropy is not None:
             entropy = cross_entropy_loss(q_tm1, columns_tm1, sizes, settings.temperature)
             loss = loss + entropy * coefficients.cross_entropy
-        if coefficients.margin is not None:
-            margin = large_margin_loss(q_tm1, columns_tm1, sizes, settings.margin)
-            loss = loss + margin * coefficients.margin
+        if (cloning := coefficients.cloning) is not None:
+            columns = self._online.columns(cloning.discrete, cloning.continuous)
+            if settings.loss == "margin":
+                cloned = large_margin_loss(q_tm1, columns, sizes, settings.margin)
+            else:
+                cloned = cross_entropy_loss(q_tm1, columns, sizes, settings.temperature)
+            loss = loss + cloned * cloning.weight
+        return loss
+
+    def _regression(
+        self, taken: Tensor, forward: ForwardPass, coefficients: LossCoefficients
+    ) -> Tensor:
+        """Of the continuous heads towards the action taken, [b, C], and that shown: together,
+        [b]."""
+        network = self._online
+        squashed = (
+            network.act(forward.encoded)
+            if network.follows_gradient
+            else network.squashed(forward.head_outputs)
+        )
+        loss = torch.zeros_like(coefficients.td)
+        if coefficients.regression is not None:
+            to_taken = regression_loss(squashed, network.to_squashed(taken))
+            loss = loss + to_taken * coefficients.regression
+        if (cloning := coefficients.cloning) is not None:
+            to_shown = regression_loss(squashed, network.to_squashed(cloning.continuous))
+            loss = loss + to_shown * cloning.weight
         return loss
 
     def _policy_values(self, encoded: Tensor) -> Tensor:
@@ -268,10 +294,3 @@ def _head_outputs(network: QNetwork, obs: Tensor) -> Tensor:
     encoded = network.encode(obs)
     squashed = network.act(encoded) if network.follows_gradient else None
     return network.head_outputs(encoded, squashed)
-
-
-def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """The sum of what is there."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from agent import episode_file, npz
 from agent.files import written_whole
 from agent.npz import Npz, NpzError, memory_budget
-from agent.step import FINAL, STEP, StepBlock
+from agent.step import FINAL, LATER, STEP, StepBlock
 from agent.validation import check_block, check_columns
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.checks import MAX_VALUE
@@ -35,7 +35,9 @@ from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
 
 FORMAT = "understudy recording"
-VERSION = 1
+VERSION = 2
+"""Of the format. Version 1 had no columns LATER of agent.step."""
+
 SUFFIX = ".npz"
 
 SPEC_BYTES = 2**22
@@ -71,7 +73,11 @@ class Recording:
         """The same for the same content, whatever the file's name; 64 hexadecimal digits."""
         found = hashlib.sha256(_spec_json(self.spec))
         found.update(np.array(self.reward_weights, np.float64).tobytes())
-        for name in StepBlock.__slots__:
+        # What version 1 had first: the same content has the same digest in both.
+        names = [name for name in StepBlock.__slots__ if name not in LATER]
+        if not np.isnan(self.rows.recommended).all():
+            names.append("recommended")
+        for name in names:
             found.update(np.ascontiguousarray(getattr(self.rows, name)).tobytes())
         return found.hexdigest()
 
@@ -107,6 +113,7 @@ class Recording:
         last = block.actor != Actor.EXPERT
         block.kind[last], block.actor[last] = FINAL, NOBODY
         block.action[last], block.reward[last], block.status[last] = 0, 0, RUNNING
+        block.recommended[last], block.policy_version[last] = np.nan, 0
         return Recording(self.spec, block, self.reward_weights)
 
     def with_rewards(self, weights: Sequence[float], clip: float | None) -> Recording:
@@ -226,22 +233,23 @@ def _recording(path: Path, file: Npz) -> Recording:
             "one that `understudy record` wrote"
         )
     version = file.text("version") if "version" in file else None
-    if version != str(VERSION):
+    if version not in ("1", str(VERSION)):
         raise RecordingError(
-            f"{path}: expected format version {VERSION}, got {version}; import it "
+            f"{path}: expected format version {VERSION} or earlier, got {version}; import it "
             "with the version of understudy that wrote it"
         )
-    file.check_names(("format", "version", "spec", "reward_weights", *StepBlock.__slots__))
+    names = [name for name in StepBlock.__slots__ if version != "1" or name not in LATER]
+    file.check_names(("format", "version", "spec", "reward_weights", *names))
     try:
         text = file.text("spec", SPEC_BYTES)
         spec = msgspec.json.decode(text, type=GameSpec).checked()
-        check_columns({name: _shape(file, name) for name in StepBlock.__slots__}, spec)
+        check_columns({name: _shape(file, name) for name in names}, spec)
         weights = file.head("reward_weights")
         if weights.dtype.kind not in "fiu" or weights.shape != (len(spec.rewards),):
             raise ValueError(f"expected a weight for each of {list(spec.rewards)}, got {weights}")
         found = Recording(
             spec,
-            StepBlock(*(file.read(name) for name in StepBlock.__slots__)),
+            StepBlock.of({name: file.read(name) for name in names}),
             tuple(np.asarray(file.read("reward_weights"), np.float64).tolist()),
         )
         _check(found)
@@ -291,8 +299,12 @@ def _check(recording: Recording) -> None:
     actions = rows.action[rows.kind == STEP]
     if np.isnan(actions[:, 0]).any():
         raise ValueError("expected an action for every step, got NaN")
+    recommended = rows.recommended[~np.isnan(rows.recommended[:, 0])]
+    if np.isnan(recommended).any():
+        raise ValueError("expected whole recommendations, or NaN throughout; got NaN further on")
     try:
         spec.check_action_rows(actions)
+        spec.check_action_rows(recommended)
     except RemoteError as error:
         raise ValueError(error.message) from None
 

@@ -40,8 +40,10 @@ class StoredRows:
 
     stream: npt.NDArray[np.int64]
     seq: npt.NDArray[np.uint32]
+    policy_version: npt.NDArray[np.uint32]
     actor: npt.NDArray[np.uint8]
     action: npt.NDArray[np.float32]
+    recommended: npt.NDArray[np.float32]
 
 
 class Replay:
@@ -199,11 +201,12 @@ class Replay:
             oldest=self._rows.oldest,
             stop_at_actor_change=self.stop_at_actor_change,
         )
-        action = gather(self._rows.action, first)
+        actions = gather(self._rows.actions, first)
         return Batch(
             states=self._rows.observations(first),
-            discrete=action.index_select(1, self._discrete_columns).long(),
-            continuous=action.index_select(1, self._continuous_columns),
+            discrete=actions.index_select(1, self._discrete_columns).long(),
+            continuous=actions.index_select(1, self._continuous_columns),
+            recommended=actions[:, self.spec.action_width :].contiguous(),
             rewards=rewards_of(meta).contiguous(),
             returns=windows.returns,
             next_states=self._rows.observations(windows.last),
@@ -236,8 +239,11 @@ class Replay:
         meta = self._rows.meta_rows(places)
         steps = meta["kind"] == STEP
         places = places[steps]
-        actions = self._rows.action.cpu().numpy()[places]
-        return StoredRows(*self._rows.identify(places), meta["actor"][steps], actions)
+        taken, recommended = np.split(self._rows.actions.cpu().numpy()[places], 2, axis=1)
+        versions = self._rows.policy_versions(places)
+        return StoredRows(
+            *self._rows.identify(places), versions, meta["actor"][steps], taken, recommended
+        )
 
     def identify(self, indices: Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
         """Stream and seq of sampled rows: `Batch.indices`, before anything else is appended."""

@@ -38,8 +38,9 @@ class RowStore:
         self._buffers = Buffers() if device.type == "cpu" else None
         self.obs = zeros((capacity, spec.observation_size), spec.observation_dtype, device)
         """Observations, flat, [capacity, observation_size]."""
-        self.action = zeros((capacity, spec.action_width), np.float32, device)
-        """Action rows, [capacity, action_width]."""
+        # Side by side, so that a batch gathers both at once.
+        self.actions = zeros((capacity, 2 * spec.action_width), np.float32, device)
+        """The action row taken and the one recommended, [capacity, 2 * action_width]."""
         self.meta = zeros((capacity, 2), np.int64, device)
         """One agent.n_step.META for each row, int64 [capacity, 2]."""
         self._previous = zeros((capacity,), np.int64, device) if frame_stack > 1 else None
@@ -47,6 +48,7 @@ class RowStore:
         host = torch.device("cpu")
         self._stream = zeros((capacity,), np.int64, host)
         self._seq = zeros((capacity,), np.uint32, host)
+        self._policy_version = zeros((capacity,), np.uint32, host)
         # What changes from one batch to the next is kept on the device, so that what a batch asks
         # of it stays the same.
         self._oldest = torch.zeros((), dtype=torch.int64, device=device)
@@ -54,7 +56,7 @@ class RowStore:
     @property
     def nbytes(self) -> int:
         """Bytes of all columns when full."""
-        stores = [self.obs, self.action, self.meta, self._stream, self._seq]
+        stores = [self.obs, self.actions, self.meta, self._stream, self._seq, self._policy_version]
         if self._previous is not None:
             stores.append(self._previous)
         return sum(store.nbytes for store in stores)
@@ -73,10 +75,13 @@ class RowStore:
         for name in ("reward", "actor", "status", "kind"):
             meta[name] = getattr(block, name)
         put(self.obs, at, block.obs)
-        put(self.action, at, block.action)
+        width = block.action.shape[1]
+        put(self.actions[:, :width], at, block.action)
+        put(self.actions[:, width:], at, block.recommended)
         put(self.meta, at, meta.view(np.int64).reshape(-1, 2))
         put(self._stream, at, block.stream)
         put(self._seq, at, block.seq)
+        put(self._policy_version, at, block.policy_version)
         if self._previous is not None:
             put(self._previous, at, links.previous(first))
         self._oldest.fill_(oldest)
@@ -95,6 +100,10 @@ class RowStore:
     def identify(self, places: Places) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
         """Stream and seq of the rows at these places, [n] each, as copies."""
         return self._stream.numpy()[places], self._seq.numpy()[places]
+
+    def policy_versions(self, places: Places) -> npt.NDArray[np.uint32]:
+        """Of the weights that the rows at these places were decided with, [n], as a copy."""
+        return self._policy_version.numpy()[places]
 
     def meta_rows(self, places: Places) -> npt.NDArray[Any]:
         """META of the rows at these places, [n], as a copy. Waits for the device."""

@@ -7,7 +7,7 @@ action, is never sampled and never counted, and is there so that a truncated win
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ from protocol.spaces import GameSpec
 
 STEP, FINAL = 1, 2
 """The kinds of row. Zero is no kind, so that a record that nobody wrote is refused."""
+
+
+LATER = {"recommended": np.float32(np.nan), "policy_version": np.uint32(0)}
+"""Columns that files of version 1 do not have, and what their rows read as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,18 @@ class StepBlock:
     """Observations, the spec's dtype, [n, observation_size] (flat, C order)."""
     action: npt.NDArray[np.float32]
     """Action rows, [n, action_width] (see protocol.spaces). Zeros in a final row."""
+    recommended: npt.NDArray[np.float32]
+    """What the expert recommended for the frame, an action row as `action` is, [n, action_width];
+    NaN where it recommended nothing, and in a final row. It does not say who acted."""
     reward: npt.NDArray[np.float32]
     """What the action earned: the weighted, clipped scalar, [n]. Zero in a final row."""
     stream: npt.NDArray[np.int64]
     """One slot's unbroken run of frames, [n]: session << 16 | slot."""
     seq: npt.NDArray[np.uint32]
     """The frame's number within its slot, [n]."""
+    policy_version: npt.NDArray[np.uint32]
+    """The weights that the gateway had when it decided the frame, [n]; 0: not known, and in a final
+    row."""
     actor: npt.NDArray[np.uint8]
     """Who chose the action: protocol.actor.Actor, [n]. 0 in a final row, nowhere else."""
     kind: npt.NDArray[np.uint8]
@@ -47,6 +57,15 @@ class StepBlock:
 
     def __len__(self) -> int:
         return len(self.reward)
+
+    @staticmethod
+    def of(columns: Mapping[str, npt.NDArray[Any]]) -> StepBlock:
+        """A block of these columns by name; others are ignored. Those of LATER may be missing.
+        KeyError where another one is."""
+        shapes = {"recommended": columns["action"].shape, "policy_version": columns["seq"].shape}
+        missing = {name: np.broadcast_to(LATER[name], shape) for name, shape in shapes.items()}
+        found = missing | dict(columns)
+        return StepBlock(*(found[name] for name in StepBlock.__slots__))
 
     def rows(self, start: int, stop: int) -> StepBlock:
         """The rows start to stop, as views."""
@@ -64,8 +83,10 @@ class StepBlock:
 
     @staticmethod
     def empty(spec: GameSpec, n: int) -> StepBlock:
-        """A block of `n` zeroed rows with memory of its own."""
-        return StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
+        """A block of `n` rows with memory of its own: zeroed, and nothing is recommended."""
+        block = StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
+        block.recommended[:] = np.nan
+        return block
 
     @staticmethod
     def joined(blocks: Sequence[StepBlock]) -> StepBlock:
@@ -87,8 +108,10 @@ def columns_of(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, .
     return [
         (spec.observation_dtype, (n, spec.observation_size)),
         (np.dtype(np.float32), (n, spec.action_width)),
+        (np.dtype(np.float32), (n, spec.action_width)),
         (np.dtype(np.float32), one),
         (np.dtype(np.int64), one),
+        (np.dtype(np.uint32), one),
         (np.dtype(np.uint32), one),
         (np.dtype(np.uint8), one),
         (np.dtype(np.uint8), one),

@@ -33,10 +33,12 @@ def check_block(block: StepBlock, spec: GameSpec) -> None:
 def check_columns(
     columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], spec: GameSpec
 ) -> None:
-    """Refuse columns of other dtypes and shapes than those of this spec's blocks, by their names.
-    ValueError says which."""
+    """Refuse columns of other dtypes and shapes than those of this spec's blocks, by their names;
+    those that are missing are not looked at. ValueError says which."""
     rows = columns["reward"][1][:1]
     for name, (like, row) in zip(StepBlock.__slots__, columns_of(spec, 1), strict=True):
+        if name not in columns:
+            continue
         dtype, shape = columns[name]
         expected = (*rows, *row[1:])
         if dtype != like or shape != expected:

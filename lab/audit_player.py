@@ -92,7 +92,16 @@ class TruthLog:
     def save(self, path: Path) -> None:
         if not self.parts:
             return
-        names = ("session", "slot", "seq", "actor", "action", "wrong")
+        names = (
+            "session",
+            "slot",
+            "seq",
+            "policy_version",
+            "actor",
+            "action",
+            "recommended",
+            "wrong",
+        )
         columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
         np.savez(path, allow_pickle=False, **dict(zip(names, columns, strict=True)))
 
@@ -113,6 +122,9 @@ class Pending:
         self.answered = np.zeros(slots, np.bool_)
         self.actor = np.zeros(slots, np.uint8)
         self.action = np.zeros((slots, 1 + IDENTITY), np.float32)
+        self.recommended = np.full((slots, 1 + IDENTITY), np.nan, np.float32)
+        """NaN where nothing was."""
+        self.policy_version = np.zeros(slots, np.uint32)
         self.seq = np.zeros(slots, np.int64)
         self.wrong = np.zeros(slots, np.bool_)
 
@@ -127,8 +139,10 @@ class Pending:
                     np.full(len(at), session, np.int64),
                     at,
                     self.seq[at],
+                    self.policy_version[at],
                     self.actor[at],
                     self.action[at],
+                    self.recommended[at],
                     self.wrong[at],
                 )
             )
@@ -146,7 +160,8 @@ def _play_frames(
         ends = pending.alive & (rng.random(n) < END)
         statuses = np.where(ends, rng.integers(1, 3, n), 0).astype(np.uint8)
         experts = unique_actions(rng, n)
-        experts[rng.random(n) >= RECOMMEND, 0] = np.nan
+        silent = rng.random(n) >= RECOMMEND
+        experts[silent, 0] = np.nan
         took = pending.alive & (rng.random(n) < TOOK)
         instead, by = unique_actions(rng, n), rng.integers(1, 3, n).astype(np.uint8)
         pending.action[took], pending.actor[took] = instead[took], by[took]
@@ -162,6 +177,8 @@ def _play_frames(
         pending.answered[:] = True
         pending.actor = answers.actors.copy()
         pending.action = answers.actions.copy()
+        pending.recommended = np.where(silent[:, None], np.float32(np.nan), experts)
+        pending.policy_version[:] = answers.policy_version
         pending.seq[:] = answers.seq
         recommended = (answers.actions == experts).all(axis=1)
         pending.wrong = pending.alive & (recommended != (answers.actors == Actor.EXPERT))
@@ -196,6 +213,8 @@ def _play_frame(
         )
         pending.alive[slot] = answer.action is not None
         pending.answered[slot] = True
+        pending.recommended[slot] = np.nan if expert is None else row
+        pending.policy_version[slot] = answer.policy_version
         pending.seq[slot] = answer.seq
         pending.actor[slot] = answer.actor
         if answer.action is not None:

@@ -26,6 +26,7 @@ import torch
 
 from agent.decision import ActingParams, acting_params_at
 from agent.device import resolve_device
+from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.handover import expert_ratio
 from agent.learner import Learner
@@ -33,6 +34,7 @@ from agent.policy import Policy
 from agent.replay import Replay
 from agent.step import StepBlock
 from agent.training_step import learn_once, take_in
+from agent.trust import Trust
 from agent.update_budget import updates_due
 from config.models import Config
 from lab.vector_client import Game, VectorClient, game_spec
@@ -68,6 +70,8 @@ class SyncTrainerOptions:
     """Episodes of the evaluation at the end, where there are to be more of them."""
     eval_seed: int = 1_000_000
     """Evaluation episode i is reset with eval_seed + i, at every evaluation."""
+    preprocess: str | None = None
+    """What is put around the environment, as `understudy_client.experts.make` knows it."""
     seconds: float | None = None
     """The run also ends, with an evaluation, when it has taken this long."""
 
@@ -117,7 +121,7 @@ def evaluate_expert(options: SyncTrainerOptions, episodes: int | None = None) ->
     expert = _expert(options, (options.eval_seed,))
     if expert is None:
         raise ValueError(f"{options.env} has no expert to evaluate; name one as module:function")
-    return returns(options.env, expert, episodes, options.eval_seed)
+    return returns(options.env, expert, episodes, options.eval_seed, options.preprocess)
 
 
 class SyncTrainer:
@@ -131,7 +135,7 @@ class SyncTrainer:
         seed, clients = config.run.seed, options.clients
         games = [
             Game(
-                make(options.env),
+                make(options.env, options.preprocess),
                 _expert(options, None if seed is None else (seed, k)),
                 seed=None if seed is None else seed + k,
                 stride=clients,
@@ -142,7 +146,8 @@ class SyncTrainer:
         self._device = resolve_device(config.trainer.device, "trainer.device")
         self.replay = make_replay(config, self.spec, self._device)
         self.learner = make_learner(config, self.spec, self._device)
-        self.sink = ReplaySink(self.replay, self.learner)
+        self.evidence = Evidence()
+        self.sink = ReplaySink(self.replay, self.learner, self.evidence)
         self.policy = Policy(
             self.spec,
             config.learner,
@@ -152,10 +157,13 @@ class SyncTrainer:
         self.frame_loop = self._make_frame_loop(0, clients)
         self.players = self._join(self.frame_loop, games, "train")
         self._teacher = self._floor = math.nan
+        self._taught: Sequence[float] = ()
+        """Returns of the expert, where evaluations are asked for."""
+        self._trust = Trust()
         self._ratio = config.expert.ratio.start
         self._final_episodes = options.final_episodes or options.eval_episodes
         slots = range(min(EVAL_SLOTS, max(options.eval_episodes, self._final_episodes)))
-        self._eval_envs = [make(options.env) for _ in slots]
+        self._eval_envs = [make(options.env, options.preprocess) for _ in slots]
 
     def __enter__(self) -> SyncTrainer:
         return self
@@ -167,8 +175,9 @@ class SyncTrainer:
     def evaluations(self) -> Iterator[EvaluationPoint]:
         """Train to the end, pausing for evaluations."""
         options, began = self.options, time.monotonic()
-        if self.config.expert.decay == "evaluation":
-            self._teacher = statistics.fmean(evaluate_expert(options, options.eval_episodes))
+        if "evaluation" in (self.config.expert.decay, self.config.imitation.decay):
+            self._taught = evaluate_expert(options, options.eval_episodes)
+            self._teacher = statistics.fmean(self._taught)
             self._floor = statistics.fmean(self.evaluate(options.eval_episodes))
         until = math.inf if options.seconds is None else began + options.seconds
         due = min(options.eval_every, options.frames)
@@ -181,17 +190,20 @@ class SyncTrainer:
             metrics = self._metrics()
             last = late or due == options.frames
             played = self.evaluate(self._final_episodes if last else options.eval_episodes)
-            self._hand_over(statistics.fmean(played))
+            self._hand_over(played)
             frames = min(due, self.sink.stored)
             yield EvaluationPoint(frames, played, time.monotonic() - began, metrics)
             if last:
                 return
             due = min(due + options.eval_every, options.frames)
 
-    def _hand_over(self, student: float) -> None:
-        """The expert's ratio by evaluations, where the settings want it so."""
+    def _hand_over(self, played: Sequence[float]) -> None:
+        """The expert's ratio and the trust in it by evaluations."""
+        student = statistics.fmean(played)
         ratio = self.config.expert.ratio
         self._ratio = expert_ratio(ratio.start, ratio.end, student, self._teacher, self._floor)
+        self._trust.compare(played, self._taught)
+        self.evidence.evaluated = self._trust.value
 
     def play(self) -> None:
         """A turn of all training games."""
@@ -207,7 +219,7 @@ class SyncTrainer:
             return
         frames = self.sink.stored
         for _ in range(updates_due(trainer, frames, self.learner.updates)):
-            learn_once(self.config, self.replay, self.learner, self._device, frames)
+            learn_once(self.config, self.replay, self.learner, self._device, frames, self.evidence)
 
     def evaluate(self, episodes: int) -> tuple[float, ...]:
         """Returns of the network alone. Training does not notice: the random numbers are others,
@@ -255,9 +267,8 @@ class SyncTrainer:
 
     def _acting_params(self) -> ActingParams:
         """How frames are played now."""
-        expert = self.config.expert
-        evaluated_ratio = self._ratio if expert.decay == "evaluation" else None
-        return acting_params_at(expert, self.config.exploration, self.sink.stored, evaluated_ratio)
+        trust = self.evidence.trust
+        return acting_params_at(self.config, self.sink.stored, self._ratio, trust)
 
     def _metrics(self) -> dict[str, float]:
         """What was measured since the last call."""
@@ -272,6 +283,7 @@ class SyncTrainer:
             "buffer_frac_dqn": composition.frac_dqn,
             "buffer_frac_expert": composition.frac_expert,
         }
+        found |= self.evidence.metrics(self.config.imitation, self.sink.stored)
         return found | self.sink.reward_means()
 
 
@@ -283,15 +295,15 @@ class ReplaySink:
     answered = 0
     """What the frame loop says of itself; nobody asks."""
 
-    def __init__(self, replay: Replay, learner: Learner) -> None:
+    def __init__(self, replay: Replay, learner: Learner, evidence: Evidence) -> None:
         self.stored = 0
         """Steps, final rows not counted."""
-        self._replay, self._learner = replay, learner
+        self._replay, self._learner, self._evidence = replay, learner, evidence
         self._sums, self._counts = np.zeros(3), np.zeros(3)
 
     def write(self, block: StepBlock) -> None:
         """Store rows."""
-        take_in(block, self._replay, self._learner)
+        take_in(block, self._replay, self._learner, self._evidence)
         self._sums += np.bincount(block.actor, block.reward, minlength=3)
         counts = np.bincount(block.actor, minlength=3)
         self._counts += counts

@@ -51,6 +51,7 @@ class RemoteError(ProtocolError):
 
 CODES: dict[str, str] = {
     "not_understudy": "the first bytes are those of another protocol (HTTP, TLS)",
+    "bad_origin": "a WebSocket of a page whose origin is not allowed",
     "tls_failed": "no TLS handshake, on a port that speaks TLS alone",
     "message_too_long": "a length beyond the limit (64 KiB before WELCOME)",
     "message_empty": "a length of zero",

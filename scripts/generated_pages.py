@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Run a server": ("serve", "set", "control", "runs", "inspect", "compare", "config", "doctor"),
     "Play games": ("play", "demo", "demo-mame"),
     "Demonstrations and exported policies": ("record", "import", "pretrain", "export"),
-    "Test and measure": ("conformance", "audit", "chaos", "fuzz", "soak", "bench", "study"),
+    "Test and measure": ("conformance", "audit", "chaos", "fuzz", "soak", "bench", "study", "tune"),
 }
 """The order of the page."""
 
@@ -150,7 +150,19 @@ understudy bench serving --clients 8 32
     "study": """\
 # Compare variants over seeds. Runs that are complete in results/ are not repeated.
 understudy study --list
+# Is a student ever worse off with a teacher than without one? About an hour on two cores.
+understudy study
 understudy study teacher
+# Compare settings on any game with any expert: tables and pictures in studies/LunarLander-v3.
+understudy study --env LunarLander-v3 --variant default --variant alone:expert=none
+understudy study --env LunarLander-v3 --variant far:learner.n_step=8,learner.gamma=0.98
+""",
+    "tune": """\
+# Search the default settings for a game; tuned/LunarLander-v3/best.toml is the result.
+understudy tune --env LunarLander-v3 --trials 30 --frames 20000
+understudy serve --config tuned/LunarLander-v3/best.toml
+# A game and an expert of your own, in mygame.py; one setting is searched.
+understudy tune --env mygame:MyGame-v0 --expert mygame:expert --search learner.gamma=0.9..0.999
 """,
 }
 

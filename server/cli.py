@@ -7,11 +7,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
-from config.load import ConfigError
-from config.options import parse
-from config.passing import exit_code, is_passing
+from server.supervisor import fork_server
 
 COMMANDS = {
     "serve": ("server.commands.serve", "run the server until it is stopped"),
@@ -62,6 +61,7 @@ COMMANDS = {
         "lab.study.command",
         "compare ways of learning over many seeds: tables, pictures, verdicts",
     ),
+    "tune": ("lab.tune.command", "search for the settings that suit a game of your own"),
     "config": ("server.commands.config", "show the configuration and where each value is from"),
 }
 """Command to the module that has its `add_arguments(parser)` and `main(args) -> int`. Imported
@@ -94,6 +94,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. 2 for wrong arguments or configuration, 75 for what may be over
     soon (config.passing), with one message."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] and words[0] in PRIVATE:
+        os.umask(0o077)
+    if words[:1] == ["serve"] and not {"-h", "--help"} & {*words}:
+        # Before all other imports: what the children import takes longest.
+        with suppress(OSError):  # then it fails again where the children are started
+            fork_server.prepare()
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
+    """Run a command; its exit code."""
+    from config.load import ConfigError
+    from config.options import parse
+    from config.passing import exit_code, is_passing
+
     top = argparse.ArgumentParser(
         prog="understudy",
         description="A training server for game AI. Each command has --help.",
@@ -113,8 +128,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_usage(sys.stderr)
         print(f"expected a command: {known}; got {words[:1]}", file=sys.stderr)
         return 2
-    if words[0] in PRIVATE:
-        os.umask(0o077)
     try:
         module = importlib.import_module(COMMANDS[words[0]][0])  # seconds where torch is in it
         code: int = module.main(parse(parser_for(words[0]), words[1:]))

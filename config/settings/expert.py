@@ -16,9 +16,10 @@ class ExpertConfig(Section):
         start=0.5, end=0.05, frames=100_000
     )
     """The fraction of frames (segments or episodes, see unit) that the expert plays."""
-    decay: Annotated[Literal["schedule", "evaluation"], Live()] = "schedule"
-    """What moves the ratio from start to end: stored frames (schedule), or evaluations of the
-    student against the expert. Without evaluations it stays at start."""
+    decay: Annotated[Literal["schedule", "evaluation", "play"], Live()] = "play"
+    """What moves the ratio from start to end: stored frames (schedule); evaluations of the student
+    against the expert, without which it stays at start; or stored frames, and the student's
+    getting as good as the expert in episodes of training that each plays alone (play)."""
     unit: Annotated[Literal["frame", "segment", "episode"], Live()] = "frame"
     """How often it is decided who plays: each frame, each segment of a game, or each episode."""
     segment_frames: Annotated[Frames, Live()] = 50

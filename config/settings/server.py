@@ -27,6 +27,12 @@ HostName = Annotated[
     Expected("a host's name, without scheme and port"),
 ]
 
+PageOrigin = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]{1,253}$"),
+    Expected("a scheme and a host, without a path, such as https://example.org"),
+]
+
 MOST_SETTINGS, SETTING_BYTES, SETTINGS_BYTES = 64, 1024, 16_384
 """Of `settings`: how many, the bytes of each as JSON with its name, and of all together. All are in
 every WELCOME, and in the run's configuration."""
@@ -42,6 +48,12 @@ class ServerConfig(Section):
     """Address to listen on. 0.0.0.0 for every interface; beyond loopback a token is needed."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 7777
     """TCP port to listen on. 0: any free one."""
+    websocket_port: Annotated[Annotated[int, Field(ge=0, le=65_535)] | None, OrNone] = None
+    """TCP port for the same over WebSockets, for games in browsers. 0: any free one. none: no
+    WebSockets."""
+    websocket_origins: Annotated[tuple[PageOrigin, ...], Field(strict=False)] = ()
+    """Origins of pages that may open a WebSocket, such as https://example.org, beside pages of the
+    server's own host: its literal address, localhost, or a name of server.http_names."""
     gateways: Annotated[Count, Unit("processes")] = 1
     """Processes that share the port, for when one core is not enough."""
     max_clients: Annotated[Count, Unit("connections")] = 1024

@@ -126,6 +126,7 @@ def random_batch(spec: GameSpec, n: int) -> Batch:
         states=torch.randn(shape),
         discrete=torch.stack([torch.randint(0, head.n, (n,)) for head in spec.discrete], 1),
         continuous=torch.rand(n, len(spec.continuous_columns)) - 0.5,
+        recommended=torch.full((n, spec.action_width), torch.nan),
         rewards=torch.randn(n),
         returns=torch.randn(n),
         next_states=torch.randn(shape),

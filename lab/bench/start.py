@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from agent import journal
+from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.journal import Journal, Position
 from agent.step import STEP, StepBlock
@@ -318,7 +319,7 @@ def _read(folder: Path, spec: GameSpec, rows: int) -> tuple[float, float]:
     config = config_from({"replay.capacity_steps": rows, "learner.hidden": [8]})
     replay = make_replay(config, spec, torch.device("cpu"))
     learner = make_learner(config, spec, torch.device("cpu"))
-    taken = _seconds(lambda: take_in(folder, replay, learner, math.inf))
+    taken = _seconds(lambda: take_in(folder, replay, learner, Evidence(), math.inf))
     if len(replay) != rows:
         raise RuntimeError(f"expected {rows} rows to be read, got {len(replay)}")
     return taken

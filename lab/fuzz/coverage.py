@@ -8,6 +8,7 @@ which format it is in, the second how it is split; half of the mutations are tho
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 
@@ -36,6 +37,7 @@ def main() -> None:
         return bytes(atheris.Mutate(data, max_size))
 
     atheris.Setup(sys.argv, test_one, custom_mutator=mutate)
+    gc.freeze()
     atheris.Fuzz()
 
 

@@ -28,6 +28,7 @@ from protocol.session import ServerSession
 from protocol.tempest import AHEAD_BYTES, TempestFrame, TempestSession
 
 MAX_MESSAGE_BYTES = 65_536
+_MOST_HELD = LENGTH_BYTES + MAX_MESSAGE_BYTES
 SLOWEST_S = 2.0
 """Processor time of a stream, at most: thousands of times what one takes."""
 
@@ -68,8 +69,16 @@ def _trace(kind: int, pieces: Sequence[bytes]) -> list[Any]:
         for piece in pieces:
             for message in session.receive(piece):
                 out.append(_taken(session, message))
-            _check_held(kind, session.partial, len(piece))
+            # An older connection is not read from beyond that.
+            most = AHEAD_BYTES + len(piece) if kind == TEMPEST else _MOST_HELD
+            if session.partial > most:
+                raise BrokenPromise(
+                    f"expected at most {most} bytes of an unfinished message, {session.partial} "
+                    "are held"
+                )
         session.ended()
+    except BrokenPromise:
+        raise
     except RemoteError as error:
         _check_error(error)
         session.failed()
@@ -116,16 +125,6 @@ def _taken(session: ServerSession | TempestSession, message: Any) -> tuple[Any, 
     return (type(message).__name__,)
 
 
-def _check_held(kind: int, held: int, piece: int) -> None:
-    most = LENGTH_BYTES + MAX_MESSAGE_BYTES
-    if kind == TEMPEST:
-        most = AHEAD_BYTES + piece  # the connection is not read from beyond that
-    if held > most:
-        raise BrokenPromise(
-            f"expected at most {most} bytes of an unfinished message, {held} are held"
-        )
-
-
 def _check_error(error: RemoteError) -> None:
     if error.code not in CODES or len(error.message) > MAX_MESSAGE:
         raise BrokenPromise(f"expected a known code and a message that is bounded, got {error}")
@@ -140,9 +139,9 @@ def _split(data: bytes, rng: random.Random) -> Iterator[bytes]:
     most = rng.choice((1, 2, 7, 64, 4096))
     if len(data) > 2048:
         most = max(most, 64)  # single bytes of a long stream show nothing that few do not
-    at = 0
+    at, draw = 0, rng.random  # randint takes longer than the session does for a piece
     while at < len(data):
-        n = rng.randint(1, most)
+        n = 1 + int(draw() * most)
         yield data[at : at + n]
         at += n
 

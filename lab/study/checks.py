@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from lab.study.results import Results, Run
-from lab.study.statistics import Estimate, difference, estimate, show, text
+from lab.study.statistics import Estimate, difference, estimate, improvement, show, text
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Check(Protocol):
 
     @property
     def scene(self) -> str: ...
-
+    @property
+    def scenes(self) -> tuple[str, ...]: ...
     @property
     def variants(self) -> tuple[str, ...]: ...
 
@@ -40,21 +42,39 @@ class Check(Protocol):
 
 
 @dataclass(frozen=True)
-class Passes:
-    """The evaluation return exceeds a level in time, by the interquartile mean over seeds or in
-    every one of them."""
+class _OfOne:
+    """What is expected of a variant in a scene."""
 
     scene: str
     variant: str
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        return (self.scene,)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant,)
+
+
+@dataclass(frozen=True)
+class Passes(_OfOne):
+    """The evaluation return exceeds a level in time, by the interquartile mean over seeds or in
+    every one of them."""
+
     level: float | None
     """None: the mean return of the expert."""
     by: float
     unit: Literal["frames", "seconds"] = "frames"
     every_seed: bool = False
+    of: str | None = None
+    """The scene whose expert is meant, where it is another's."""
+    less: float = 0.0
+    """How far below the level it may be."""
 
     @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant,)
+    def scenes(self) -> tuple[str, ...]:
+        return (self.scene, self.of) if self.of else (self.scene,)
 
     def judge(self, results: Results) -> Verdict:
         level, what = _level(self, results)
@@ -70,47 +90,33 @@ class Passes:
 
 
 @dataclass(frozen=True)
-class Ends:
+class Ends(_OfOne):
     """The return of the last evaluation is at least a level, by the interquartile mean over seeds
     or in every one of them."""
 
-    scene: str
-    variant: str
     level: float | None
     """None: the mean return of the expert, over the same episodes."""
     less: float = 0.0
     """How far below the level it may be; negative: how far above it must be."""
     every_seed: bool = False
 
-    @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant,)
-
     def judge(self, results: Results) -> Verdict:
         level, within = _level(self, results)
-        if self.less:
-            within += f" {'less' if self.less > 0 else 'and'} {text(abs(self.less))}"
         target = f"{_who(self)}: return at the end: at least {within} {_over(self.every_seed)}"
         runs = results.of(self.scene, self.variant)
         if missing := _missing(runs, results, level):
             return Verdict(target, missing, None)
         found = [run.final for run in runs]
-        return Verdict(target, *_judged(found, self.every_seed, at_least=level - self.less))
+        return Verdict(target, *_judged(found, self.every_seed, at_least=level))
 
 
 @dataclass(frozen=True)
-class Trend:
+class Trend(_OfOne):
     """A metric rises, or falls, while it is trained: the mean of the last quarter of the
     evaluations' intervals against that of the first. Met where the whole interval says so."""
 
-    scene: str
-    variant: str
     metric: str
     rises: bool
-
-    @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant,)
 
     def judge(self, results: Results) -> Verdict:
         word = "rises" if self.rises else "falls"
@@ -127,12 +133,10 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Better:
+class Better(_OfOne):
     """A variant's return over the whole run (the mean of its evaluations) is above another's. Met
     where the whole interval of the difference says so."""
 
-    scene: str
-    variant: str
     than: str
 
     @property
@@ -141,12 +145,66 @@ class Better:
 
     def judge(self, results: Results) -> Verdict:
         target = f"{_who(self)}: mean return over all evaluations above that of {self.than}"
-        a, b = results.of(self.scene, self.variant), results.of(self.scene, self.than)
-        if missing := _missing(a, results) or _missing(b, results):
+        a, b = (_curves(results, self.scene, variant) for variant in self.variants)
+        if missing := _few(a, results) or _few(b, results):
             return Verdict(target, missing, None)
-        episodes = results.episodes
-        found = difference(*([overall(run, episodes) for run in runs] for runs in (a, b)))
+        found = difference(a, b)
         return Verdict(target, f"difference {show(found)}", found.low > 0)
+
+
+@dataclass(frozen=True)
+class NotWorse(_OfOne):
+    """A variant's return over the whole run (the area under its evaluation curve) is at least
+    another's, by the interquartile mean over seeds."""
+
+    than: str
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant, self.than)
+
+    def judge(self, results: Results) -> Verdict:
+        target = f"{_who(self)}: mean return over all evaluations at least that of {self.than}"
+        a, b = (_curves(results, self.scene, variant) for variant in self.variants)
+        if missing := _few(a, results) or _few(b, results):
+            return Verdict(target, missing, None)
+        found = difference(a, b)
+        return Verdict(target, f"difference {show(found, _digits(found))}", found.point >= 0)
+
+
+@dataclass(frozen=True)
+class NotWorseAnywhere:
+    """Over several games, whose returns have no common scale: a run of a variant is as likely to
+    have the greater return over the whole run than one of another variant as the other way round,
+    or more so (the average probability of improvement, Agarwal et al. 2021). Of the scenes that
+    were played."""
+
+    scenes: tuple[str, ...]
+    variant: str
+    than: str
+    scene = ""
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant, self.than)
+
+    def judge(self, results: Results) -> Verdict:
+        played = [scene for scene in self.scenes if results.of(scene, self.variant)]
+        target = (
+            f"{len(played)} of {len(self.scenes)} scenes, {self.variant}: probability that a run's "
+            f"mean return over all evaluations is above that of {self.than}: at least 0.5 on "
+            "average"
+        )
+        pairs = []
+        for scene in played:
+            a, b = (_curves(results, scene, variant) for variant in self.variants)
+            if missing := _few(a, results) or _few(b, results):
+                return Verdict(target, f"{scene}: {missing}", None)
+            pairs.append((a, b))
+        if not pairs:
+            return Verdict(target, "no runs", None)
+        found = improvement(pairs)
+        return Verdict(target, show(found, 2), found.point >= 0.5)
 
 
 def when(run: Run, level: float, episodes: int, unit: Literal["frames", "seconds"]) -> float:
@@ -184,8 +242,8 @@ def _judged(
     return show(judged), at_least <= judged.point <= at_most
 
 
-def _who(check: Check) -> str:
-    return f"{check.scene}, {check.variants[0]}"
+def _who(check: _OfOne) -> str:
+    return f"{check.scene}, {check.variant}"
 
 
 def _over(every_seed: bool) -> str:
@@ -195,16 +253,30 @@ def _over(every_seed: bool) -> str:
 def _level(check: Passes | Ends, results: Results) -> tuple[float, str]:
     """What is to be reached, as a number (NaN: the expert was not measured) and in words."""
     if check.level is not None:
-        return check.level, text(check.level)
-    level = results.expert(check.scene)
-    return level, f"the expert's {text(level, 1)}"
+        level, what = check.level, text(check.level)
+    else:
+        of = check.scenes[-1]
+        level = results.expert(of)
+        whose = "the expert's" if of == check.scene else f"the expert's of {of},"
+        what = f"{whose} {text(level, 1)}"
+    if check.less:
+        what += f" {'less' if check.less > 0 else 'and'} {text(abs(check.less))}"
+    return level - check.less, what
+
+
+def _curves(results: Results, scene: str, variant: str) -> list[float]:
+    """The mean return of all evaluations of each run."""
+    return [overall(run, results.episodes) for run in results.of(scene, variant)]
+
+
+def _few(runs: Sequence[object], results: Results) -> str:
+    """Says that there are too few runs to judge by."""
+    return f"{len(runs)} of {results.seeds} runs" if len(runs) < results.seeds else ""
 
 
 def _missing(runs: list[Run], results: Results, level: float = 0.0) -> str:
     """Says what is not there to judge by: runs, or the level that they are to reach."""
-    if len(runs) < results.seeds:
-        return f"{len(runs)} of {results.seeds} runs"
-    return "the expert was not measured" if math.isnan(level) else ""
+    return _few(runs, results) or ("the expert was not measured" if math.isnan(level) else "")
 
 
 def _digits(found: Estimate) -> int:

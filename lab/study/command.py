@@ -22,29 +22,41 @@ from config.options import add_arguments as add_config
 from config.options import given
 from lab.study import report as study_report
 from lab.study.comparisons import COMPARISONS
-from lab.study.design import Comparison, Job, Scene, jobs
+from lab.study.design import Comparison, Job, jobs
+from lab.study.own import own_command, own_comparison
 from lab.study.progress import StudyScreen
-from lab.study.runner import JobFailed, cores, run
+from lab.study.runner import run
 from lab.study.statistics import text
 from lab.study.store import FOLDER, path_of
 from lab.study.store import load as load_results
+from lab.study.workers import JobFailed, cores
 from server.arguments import positive
 from server.play.extras import how_to_install
 from server.terminal import terminal
 
 DOCS = Path("docs")
-TRY = "try"
+OWN_SEEDS = 3
+WITHOUT_A_NAME = "games"
+"""What is run where nothing is named."""
+STUDIES = Path("studies")
+"""Where comparisons of one's own are kept, in a folder for each environment."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="comparisons to run; --list shows them")
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"comparisons to run ({WITHOUT_A_NAME}, about an hour; with --full all)",
+    )
     add("--list", action="store_true", help="show all comparisons and how far they are")
     add(
         "--seeds",
         type=positive,
         metavar="N",
-        help="number of seeds of each variant (each comparison has its own)",
+        help="number of seeds of each variant (each comparison has its own number; with --env "
+        f"{OWN_SEEDS})",
     )
     add(
         "--full",
@@ -60,9 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--results",
         type=Path,
-        default=FOLDER,
         metavar="DIR",
-        help="folder of the kept runs (%(default)s)",
+        help=f"folder of the kept runs ({FOLDER}; with --env {STUDIES}/ENV/runs)",
     )
     add(
         "--report",
@@ -70,12 +81,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         const=DOCS,
         metavar="DIR",
-        help=f"write {study_report.PAGE} and its pictures there ({DOCS}); without a NAME, of all "
-        "comparisons that have results, and run nothing",
+        help=f"write {study_report.PAGE} and its pictures there ({DOCS}; with --env always, "
+        f"{STUDIES}/ENV); without a NAME, of all comparisons that have results, and run nothing",
     )
     add("--json", action="store_true", help="print what was found as JSON, and nothing else")
-    own = parser.add_argument_group("a comparison of your own", "of the settings that you give")
-    own.add_argument("--try", dest="env", metavar="ENV", help="play this Gymnasium environment")
+    own = parser.add_argument_group(
+        "a comparison of your own",
+        "of variants of the settings that you give, on any game with any expert",
+    )
+    own.add_argument(
+        "--env", "--try", dest="env", metavar="ENV", help="play this Gymnasium environment"
+    )
+    own.add_argument(
+        "--expert",
+        metavar="MODULE:FUNCTION",
+        help="an expert instead of the known one; none: no expert",
+    )
+    own.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME:KEY=VALUE[,KEY=VALUE...]",
+        help="compare this variant with the others, with settings by key (a schedule's name sets "
+        "its start and its end); expert=MODULE:FUNCTION or expert=none gives it a teacher of its "
+        "own or none; NAME alone: the settings as they are. Give it once for each variant",
+    )
     own.add_argument(
         "--frames",
         type=positive,
@@ -103,14 +133,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     console = terminal(stderr=args.json)
     chosen = _chosen(args)
+    if args.env:
+        folder = STUDIES / chosen[0].scenes[0].name
+        args.results = args.results or folder / "runs"
+        args.report = args.report or (None if args.json else folder)
+    args.results = args.results or FOLDER
     if args.report and not _has_matplotlib():
-        raise ConfigError(f"--report draws pictures with matplotlib; {how_to_install('study')}")
-    if args.list or not chosen:
+        option = "--env without --json" if args.env else "--report"
+        raise ConfigError(f"{option} draws pictures with matplotlib; {how_to_install('study')}")
+    if args.list:
         _print_list(console, args)
         return 0
     todo = {c.name: jobs(c, seeds=args.seeds, full=args.full) for c in chosen}
     failures = []
-    if args.names or args.env:
+    if args.names or not args.report or args.env:
         failures = _run(console, [job for each in todo.values() for job in each], args)
     found = [
         (
@@ -129,7 +165,7 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps([study_report.as_data(c, r) for c, r, _ in found], indent=2))
     else:
         for comparison, results, _ in found:
-            if results.runs or args.names:
+            if results.runs or not args.report:
                 study_report.print_tables(console, comparison, results)
     if args.report:
         order = [comparison.name for comparison in COMPARISONS]
@@ -154,13 +190,19 @@ def _chosen(args: argparse.Namespace) -> list[Comparison]:
     told = given(args)
     if args.env:
         if args.names:
-            raise ConfigError(f"--try {args.env}: expected no other comparison, got {args.names}")
+            raise ConfigError(f"--env {args.env}: expected no other comparison, got {args.names}")
         return [_own(args)]
+    for option in ("variant", "expert"):
+        if getattr(args, option):
+            raise ConfigError(
+                f"--{option}: expected --env ENV with it, the game that it is about; named "
+                "comparisons have their own"
+            )
     if told.preset or told.file or told.resume or told.settings.values:
         options = ", ".join(told.settings.given_as.values()) or "--preset, --config or --resume"
         raise ConfigError(
             f"{options}: the settings of a named comparison are its own; for others there is "
-            "--try ENV"
+            "--env ENV"
         )
     known = {comparison.name: comparison for comparison in COMPARISONS}
     unknown = [name for name in args.names if name not in known]
@@ -168,30 +210,31 @@ def _chosen(args: argparse.Namespace) -> list[Comparison]:
         raise ConfigError(f"there is no comparison {unknown[0]!r}; there are {', '.join(known)}")
     if args.names:
         return [known[name] for name in dict.fromkeys(args.names)]
-    return list(COMPARISONS) if args.report else []
+    if args.report or args.full or args.list:
+        return list(COMPARISONS)
+    return [known[WITHOUT_A_NAME]]
 
 
 def _own(args: argparse.Namespace) -> Comparison:
-    """The comparison that the command line describes: one variant."""
-    if not 0 <= args.weaken <= 1:
-        raise ConfigError(f"--weaken: expected a number from 0 to 1, got {args.weaken:g}")
+    """The comparison that the command line describes."""
     settings = flat(load(given(args)).config)
     for name in ("run.dir", "run.seed"):
         del settings[name]  # seeds are those of --seeds
-    return Comparison(
-        TRY,
-        f"{args.env}, as given",
-        "",
-        scenes=(Scene("as-given", args.env, args.env, weaken=args.weaken),),
-        variants={"as-given": settings},
+    return own_comparison(
+        args.env,
+        base=settings,
+        variants=args.variant,
+        expert=args.expert,
+        weaken=args.weaken,
         frames=args.frames,
         eval_every=args.eval_every,
-        seeds=1,
+        seeds=args.seeds or OWN_SEEDS,
     )
 
 
 def _run(console: Console, wanted: Sequence[Job], args: argparse.Namespace) -> list[str]:
     """Run what is missing; what failed."""
+    wanted = list({path_of(args.results, job): job for job in wanted}.values())  # some are shared
     missing = [job for job in wanted if not path_of(args.results, job).exists()]
     if not missing:
         console.print(
@@ -211,6 +254,8 @@ def _run(console: Console, wanted: Sequence[Job], args: argparse.Namespace) -> l
 
 def _command(comparison: Comparison, args: argparse.Namespace) -> str:
     """What makes these results again."""
+    if args.env:
+        return own_command(args)
     more = " --full" if args.full else ""
     more += f" --seeds {args.seeds}" if args.seeds else ""
     return f"scripts/study {comparison.name}{more}"

@@ -25,7 +25,10 @@ from lab.sync_trainer import SyncTrainerOptions
 EXPERT = ""
 """The variant of a job that plays the expert alone."""
 
-_ELSEWHERE = (
+NO_EXPERT = "none"
+"""The teacher of a variant or scene that has none, as `understudy_client.experts.find` knows it."""
+
+ELSEWHERE = (
     "server", "tempest", "evaluation", "checkpoint", "health", "metrics", "run", "supervision",
 )  # fmt: skip
 """Groups of settings that a run without sockets does not read, the seed apart."""
@@ -42,6 +45,9 @@ _LATER = (
 """Fields that came when there were results already. With its default each is what all runs before
 it had, so it is part of a digest only where it has another value."""
 
+_LATER_DEFAULTS = {"imitation.decay": "schedule", "imitation.rows": "expert"}
+"""The same of fields whose default is no longer what runs before had: this."""
+
 _UNREAD = {"trainer.max_lag_updates": {50: None, 32: 8}}
 """Fields that a run in lock step does not read, and whose values were others when there were
 results already: for those of today (the default, a preset's) the earlier ones stand in digests."""
@@ -57,7 +63,15 @@ class Scene:
     weaken: float = 0.0
     """The share of the expert's actions that are replaced by random ones."""
     expert: str | None = None
-    """`module:function`, or None for the known one."""
+    """`module:function`, NO_EXPERT, or None for the known one."""
+    game: str | None = None
+    """Scenes of one game, which differ in the teacher, share their runs of variants without one.
+    They are kept under this name."""
+    frames: int | None = None
+    """Of each run, where that is not the comparison's."""
+    eval_every: int | None = None
+    preprocess: str | None = None
+    """What is put around the environment, as `understudy_client.experts.make` knows it."""
     variants: tuple[str, ...] | None = None
     """The variants that are played here; None for all."""
 
@@ -87,6 +101,9 @@ class Comparison:
     variants: Mapping[str, Mapping[str, Any]]
     """Settings by key, for each variant."""
     frames: int
+    experts: Mapping[str, str] = field(default_factory=dict)
+    """The teachers of variants that have another than their scene: `module:function` or NO_EXPERT.
+    One that is not the scene's is not weakened."""
     preset: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of all variants, over the preset."""
@@ -104,6 +121,8 @@ class Comparison:
     """A run also ends when it has taken this long."""
     passing: float | None = None
     """Report when the evaluation return first exceeds this."""
+    one_scale: bool = True
+    """Whether returns of all scenes may be averaged."""
     checks: tuple[Check, ...] = ()
     metrics: tuple[str, ...] = ()
     """Metrics whose mean over the training the table has."""
@@ -117,8 +136,9 @@ class Comparison:
                 _all_known(f"{self.name}: panel {title}", shown, self.variants)
         scenes = [scene.name for scene in self.scenes]
         _all_known(f"{self.name}: full_only", self.full_only, scenes)
+        _all_known(f"{self.name}: experts", tuple(self.experts), self.variants)
         for check in self.checks:
-            _all_known(f"{self.name}: {check}", (check.scene,), scenes)
+            _all_known(f"{self.name}: {check}", check.scenes, scenes)
             _all_known(f"{self.name}: {check}", check.variants, self.variants)
 
     def of(self, scene: Scene) -> tuple[str, ...]:
@@ -135,17 +155,19 @@ class Comparison:
         values = own | dict(self.settings) | dict(self.variants[variant])
         return config_from(values, preset=self.preset, source=f"study {self.name}, {variant}")
 
-    def options(self, scene: Scene) -> SyncTrainerOptions:
+    def options(self, scene: Scene, variant: str = EXPERT) -> SyncTrainerOptions:
         """How a run of a scene is played."""
+        own = self.experts.get(variant)
         return SyncTrainerOptions(
             env=scene.env,
-            frames=self.frames,
+            frames=scene.frames or self.frames,
             clients=self.clients,
-            weaken=scene.weaken,
-            expert=scene.expert,
-            eval_every=self.eval_every,
+            weaken=scene.weaken if own is None else 0.0,
+            expert=scene.expert if own is None else own,
+            eval_every=scene.eval_every or self.eval_every,
             eval_episodes=self.eval_episodes,
             final_episodes=self.final_episodes,
+            preprocess=scene.preprocess,
             seconds=self.seconds,
         )
 
@@ -162,26 +184,31 @@ class Job:
     config: Config | None
     """None for the expert alone."""
     options: SyncTrainerOptions
+    kept_as: str
+    """The name of the file begins with it: the scene, or the game where several scenes share it."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that the outcome depends on, as plain data."""
         options = asdict(self.options)
+        if options["preprocess"] is None:  # as when there was no such option
+            del options["preprocess"]
         if self.config is None:
-            names = ("env", "weaken", "expert", "eval_seed", "final_episodes")
-            return {"expert": {name: options[name] for name in names}}
-        config = self.config.model_dump(mode="json", exclude=set(_ELSEWHERE))
-        for key in _LATER:
+            names = ("env", "weaken", "expert", "eval_seed", "final_episodes", "preprocess")
+            return {"expert": {name: options[name] for name in names if name in options}}
+        config = self.config.model_dump(mode="json", exclude=set(ELSEWHERE))
+        earlier = {key: all_settings()[key].default for key in _LATER} | _LATER_DEFAULTS
+        for key, before in earlier.items():
             *path, name = key.split(".")
             group = config
             for part in path:
                 group = group[part]
-            if group[name] == all_settings()[key].default:
+            if group[name] == before:
                 del group[name]
-        for key, before in _UNREAD.items():
+        for key, values in _UNREAD.items():
             table, name = key.split(".")
             value = config[table][name]
-            config[table][name] = before.get(value, value)
+            config[table][name] = values.get(value, value)
         # Under the names that the settings had when the kept results were made.
         config = renamed.with_old_names(config)
         return {"seed": self.seed, "config": config, "options": options}
@@ -192,7 +219,7 @@ class Job:
         text = json.dumps(self.settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         who = f"{self.variant}-seed{self.seed}" if self.variant else "expert"
-        return re.sub(r"[^\w.+]+", "-", f"{self.scene}-{who}-{digest}")
+        return re.sub(r"[^\w.+]+", "-", f"{self.kept_as}-{who}-{digest}")
 
     @property
     def title(self) -> str:
@@ -206,16 +233,22 @@ def jobs(comparison: Comparison, *, seeds: int | None = None, full: bool = False
     half of the time is about all variants."""
     scenes = [s for s in comparison.scenes if full or s.name not in comparison.full_only]
     count = seeds or (comparison.seeds_full if full else comparison.seeds)
-    name = comparison.name
-    found = [Job(name, scene.name, EXPERT, 0, None, comparison.options(scene)) for scene in scenes]
+    # Experts: those of the scenes, and those that a scene's student is compared with.
+    names = {scene.name for scene in scenes}
+    names |= {name for check in comparison.checks if check.scene in names for name in check.scenes}
+    taught = [s for s in comparison.scenes if s.name in names and s.expert != NO_EXPERT]
+    found = [_job(comparison, scene, EXPERT, 0) for scene in taught]
     for seed in range(1, count + 1):
         for scene in scenes:
-            options = comparison.options(scene)
-            found += [
-                Job(name, scene.name, variant, seed, comparison.config(variant, seed), options)
-                for variant in comparison.of(scene)
-            ]
+            found += [_job(comparison, scene, each, seed) for each in comparison.of(scene)]
     return found
+
+
+def _job(comparison: Comparison, scene: Scene, variant: str, seed: int) -> Job:
+    options = comparison.options(scene, variant)
+    config = comparison.config(variant, seed) if variant else None
+    shared = scene.game if options.expert == NO_EXPERT else None
+    return Job(comparison.name, scene.name, variant, seed, config, options, shared or scene.name)
 
 
 def _all_known(where: str, names: tuple[str, ...], known: Any) -> None:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from lab.study.design import Job
-from lab.study.runner import Began, Done, JobFailed, News
+from lab.study.workers import Began, Done, JobFailed, News
 from lab.sync_trainer import EvaluationPoint
 
 

@@ -89,8 +89,14 @@ def entries(comparison: Comparison, scene: Scene, results: Results) -> list[Entr
 
 
 def verdicts(comparison: Comparison, results: Results) -> list[Verdict]:
-    """What is said of each of a comparison's expectations."""
-    return [check.judge(results) for check in comparison.checks]
+    """What is said of each of a comparison's expectations; of scenes that were not played at all
+    nothing."""
+    played = {scene.name for scene in _played(comparison, results)}
+    return [
+        check.judge(results)
+        for check in comparison.checks
+        if not check.scene or check.scene in played or not played
+    ]
 
 
 def as_data(comparison: Comparison, results: Results) -> dict[str, Any]:
@@ -182,6 +188,8 @@ def section(comparison: Comparison, results: Results, command: str) -> str:
                 f"![{scene.title}: {picture.title}]({PICTURES}/{name})\n",
                 f"`{command}`\n",
             ]
+    if absent := [scene.name for scene in comparison.scenes if scene not in played]:
+        parts.append(f"Not played: {', '.join(absent)}.\n")
     parts.append(_made(results))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
 
@@ -224,14 +232,16 @@ def _table(
 def _summary(comparison: Comparison, played: Sequence[Scene], results: Results) -> list[list[str]]:
     """The return at the end of every variant in every scene, and of all scenes together where a
     variant is played in all."""
-    rows = [["return at the end", *(scene.name for scene in played), "all together"]]
+    together = ["all together"] if comparison.one_scale else []
+    rows = [["return at the end", *(scene.name for scene in played), *together]]
     experts = [text(results.expert(scene.name)) for scene in played]
-    rows.append(["the expert alone", *experts, ""])
+    rows.append(["the expert alone", *experts, *("" for _ in together)])
     for variant in comparison.variants:
         strata = [[run.final for run in results.of(scene.name, variant)] for scene in played]
         cells = [show(estimate(finals)) if finals else "" for finals in strata]
         if any(cells):
-            rows.append([variant, *cells, show(pooled(strata)) if all(strata) else ""])
+            pool = show(pooled(strata)) if together and all(strata) else ""
+            rows.append([variant, *cells, *(pool for _ in together)])
     return rows
 
 

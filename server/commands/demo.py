@@ -39,6 +39,11 @@ ABOUT = {
     "LunarLanderContinuous-v3": "Gymnasium's moon lander; both engines by strength",
     "LunarLanderHybrid-v3": "Gymnasium's moon lander; the main engine on or off, "
     "the side engines by strength",
+    "MinAtar/Asterix-v1": "Asterix, small: gold is to be taken, and enemies are not to be met",
+    "MinAtar/Breakout-v1": "Breakout, small: a ball is to be kept in play",
+    "MinAtar/Freeway-v1": "Freeway, small: a chicken is to cross a road",
+    "MinAtar/Seaquest-v1": "Seaquest, small: divers are to be fetched, and enemies shot",
+    "MinAtar/SpaceInvaders-v1": "Space Invaders, small: aliens are to be shot",
     "PongRam-v0": "Atari's Pong, by where ball and paddles are",
 }
 """What the games with a known expert are."""

@@ -130,5 +130,12 @@ def _introduce(supervisor: Supervisor, say: Callable[[str], None]) -> None:
         say("the run is for the game that connects first; run.game can name one")
     if supervisor.tempest_port is not None:
         say(f"older clients for Tempest connect to {config.tempest.host}:{supervisor.tempest_port}")
+    if supervisor.websocket_port is not None:
+        scheme = "wss" if tls else "ws"
+        say(
+            f"games in browsers connect to {scheme}://{config.server.host}:{supervisor.websocket_port}"
+        )
     if supervisor.dashboard is not None:
         say(f"dashboard: {supervisor.dashboard}")
+        if supervisor.websocket_port is not None:
+            say(f"a game in the browser: {supervisor.dashboard}catch")

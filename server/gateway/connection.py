@@ -164,13 +164,7 @@ class GameConnection(asyncio.Protocol):
             elif type(message) is HelloFields:
                 self._gateway.said_hello(self)
             elif type(message) is Ping:
-                if self._pings.take(1, self._heard):
-                    raise RemoteError(
-                        "too_fast",
-                        f"more than {PINGS_PER_S:g} PINGs a second; one every few seconds keeps "
-                        "a paused game connected",
-                        retry=True,
-                    )
+                self._count_ping()
                 self.send(codec.encode(Pong(message.nonce)))
                 if wait_s := self._gateway.addresses.echo(self.address, len(message.nonce)):
                     self._read_no_more_for(wait_s)
@@ -178,6 +172,16 @@ class GameConnection(asyncio.Protocol):
                 self.said_bye = True
                 self._close()
                 return
+
+    def _count_ping(self) -> None:
+        """Errors: RemoteError `too_fast`."""
+        if self._pings.take(1, self._heard):
+            raise RemoteError(
+                "too_fast",
+                f"more than {PINGS_PER_S:g} PINGs a second; one every few seconds keeps "
+                "a paused game connected",
+                retry=True,
+            )
 
     def eof_received(self) -> bool:
         if self.silent and not self._tls:

@@ -105,7 +105,7 @@ class ExpertPlugin:
         first: npt.NDArray[np.bool_],
         fields: Mapping[str, npt.NDArray[Any]],
     ) -> npt.NDArray[np.float32]:
-        """Advice for n frames, float32 [n, action_width], NaN first where there is none. `obs` is
+        """Advice for n frames, float32 [n, action_width], NaN where there is none. `obs` is
         [n, observation_size]. A failure is logged and counted, and there is no advice."""
         spec, n = self._spec, len(obs)
         try:
@@ -122,7 +122,7 @@ class ExpertPlugin:
         except Exception as error:
             self._failed(error)
             return np.full((n, spec.action_width), np.nan, np.float32)
-        return rows
+        return np.where(np.isnan(rows[:, :1]), np.float32(np.nan), rows)
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1

@@ -81,7 +81,7 @@ class FrameBatch:
         self.status = array(np.uint8)
         self.seq = array(np.uint32)
         self.expert = array(np.float32, spec.action_width)
-        """The recommendation; NaN first where there is none."""
+        """The recommendation; NaN where there is none."""
         self.took = array(np.float32, spec.action_width)
         self.took_actor = array(np.uint8)
         """Who really acted, 0 where the answer was followed."""
@@ -116,7 +116,7 @@ class FrameBatch:
         self.status[i] = frame.status
         self.seq[i] = frame.seq
         if expert is None:
-            self.expert[i, 0] = np.nan
+            self.expert[i] = np.nan
         else:
             self.expert[i] = expert
         if took is None:
@@ -143,9 +143,10 @@ class FrameBatch:
         self.status[at] = np.frombuffer(frames.statuses, np.uint8)
         self.seq[at] = frames.seq
         if frames.experts is None:
-            self.expert[at, 0] = np.nan
+            self.expert[at] = np.nan
         else:
             self.expert[at] = np.frombuffer(frames.experts, "<f4").reshape(count, -1)
+            self.expert[at][np.isnan(self.expert[at, 0])] = np.nan
         if frames.took is None:
             self.took_actor[at] = NOBODY
         else:

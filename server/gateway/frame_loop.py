@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import EVAL, EVAL_EXPERT, ROLES, TRAIN, ActingParams, ActionSelector
+from agent.decision import (
+    EVAL,
+    EVAL_EXPERT,
+    ROLES,
+    TRAIN,
+    ActingParams,
+    ActionSelector,
+    begin_probes,
+)
 from agent.policy import Policy
 from config.models import RewardConfig
 from protocol.actor import NOBODY
@@ -200,12 +208,14 @@ class FrameLoop:
         leads, left = batch.expert_leads[:n], batch.frames_left[:n]
         np.take(table.expert_leads, rows, out=leads, mode="clip")
         np.take(table.frames_left, rows, out=left, mode="clip")
+        if acting.probes:
+            self._begin_probes(np.flatnonzero(running & ~table.pending[rows]))
         by_expert = self._selector.pick(expert, roles, acting, leads, left)
         if self._stacks is not None:
             self._stacks.add(rows, obs, ~table.pending[rows])
         self._ask_network(np.flatnonzero(running & ~by_expert))
         actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
-        self._selector.decide(actions, expert, by_expert, roles, acting, actors, explored)
+        self._selector.decide(actions, expert, by_expert, roles, acting, actors, explored, left)
         if not running.all():
             over = ~running
             actions[over] = np.nan
@@ -215,6 +225,8 @@ class FrameLoop:
         table.expert_leads[rows], table.frames_left[rows] = leads, left
         table.obs[rows] = obs
         table.action[rows] = actions
+        table.recommended[rows] = expert
+        table.policy_version[rows] = self._policy.version
         table.actor[rows] = actors
         table.seq[rows] = batch.seq[:n]
         table.pending[rows] = running
@@ -223,6 +235,15 @@ class FrameLoop:
         version = self._policy.version
         answers = encode_answers(batch, self._spec, running, version, actions, actors, explored)
         send_answers(batch.entries, answers)
+
+    def _begin_probes(self, begun: npt.NDArray[np.intp]) -> None:
+        """Of the episodes that begin with these frames of the batch, some are probes."""
+        batch, n = self._batch, len(begun)
+        if n:
+            leads, left = np.empty(n, np.bool_), np.zeros(n, np.int64)
+            streams, first = self.table.stream[batch.row[begun]], batch.seq[begun]
+            begin_probes(streams, first, batch.expert[begun], leads, left)
+            batch.expert_leads[begun], batch.frames_left[begun] = leads, left
 
     def _ask_network(self, asked: npt.NDArray[np.intp]) -> None:
         """Write the network's actions for these frames of the batch: one pass for all of them."""

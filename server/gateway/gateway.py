@@ -14,7 +14,6 @@ from typing import Any
 from agent.decision import ActingParams, acting_params_at
 from config.models import Config
 from protocol.messages import PROTOCOL_VERSION, Settings
-from protocol.session import ServerSession
 from server.gateway.admission import ENDING, Admission
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
@@ -28,8 +27,9 @@ from server.gateway.shutdown import drain, stopping
 from server.gateway.supervisor_link import SupervisorLink
 from server.gateway.tempest import OlderClients, replies, where_older
 from server.gateway.turn_scheduler import TurnScheduler
+from server.ipc.expert_messages import ExpertRatio
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.messages import Changed, Evaluate, ExpertRatio, Open, Refused, Settle, Stop
+from server.ipc.messages import Changed, Evaluate, Open, Refused, Settle, Stop
 from server.ipc.pipe_writer import PipeWriter
 from server.net.rate_limits import AddressLimits, TokenBucket
 
@@ -95,6 +95,8 @@ class Gateway:
         """Slots of evaluation that the supervisor has been told of."""
         self._expert_ratio = config.expert.ratio.start
         """Where evaluations decide it: the supervisor says it."""
+        self._trust = 1.0
+        """In the expert, by play: the supervisor says it."""
         self._stopping = False
         # These go straight to the piece that handles them.
         self.schedule_turn = self._scheduler.schedule
@@ -111,14 +113,14 @@ class Gateway:
 
     # Connections.
 
-    def new_session(self) -> ServerSession:
-        """The protocol state for a new connection."""
-        return ServerSession(
-            max_message_bytes=self.config.server.max_message_bytes,
-            token=self._token,
-            advised=self.config.expert.plugin is not None,
-            older=self._older,
-        )
+    def session_options(self) -> dict[str, Any]:
+        """Those of a ServerSession, the protocol state of a new connection."""
+        return {
+            "max_message_bytes": self.config.server.max_message_bytes,
+            "token": self._token,
+            "advised": self.config.expert.plugin is not None,
+            "older": self._older,
+        }
 
     def opened(self, connection: GameConnection) -> TokenBucket | None:
         """A connection was accepted. Returns what its frames are to be taken from, where they are
@@ -191,10 +193,8 @@ class Gateway:
 
     def _acting_params(self) -> ActingParams:
         """How frames are played now: by the stored frames of all gateways of the run, and by what
-        evaluations have found."""
-        expert = self.config.expert
-        evaluated_ratio = self._expert_ratio if expert.decay == "evaluation" else None
-        return acting_params_at(expert, self.config.exploration, self.run_frames, evaluated_ratio)
+        evaluations and play have shown."""
+        return acting_params_at(self.config, self.run_frames, self._expert_ratio, self._trust)
 
     def _note_evaluation(self) -> None:
         """When a game of evaluation has come, and when one has gone, the supervisor hears of it at
@@ -269,7 +269,7 @@ class Gateway:
                     connection.tell(message)
 
     def _change_ratio(self, message: ExpertRatio) -> None:
-        self._expert_ratio = message.ratio
+        self._expert_ratio, self._trust = message.ratio, message.trust
 
     def _settle(self, _message: Settle) -> None:
         """Answer whether anything is still on its way."""

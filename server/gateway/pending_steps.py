@@ -43,6 +43,8 @@ class PendingSteps:
         out = self._reserve(len(rows))
         np.take(table.obs, rows, axis=0, out=out.obs, mode="clip")
         np.take(table.action, rows, axis=0, out=out.action, mode="clip")
+        np.take(table.recommended, rows, axis=0, out=out.recommended, mode="clip")
+        np.take(table.policy_version, rows, out=out.policy_version, mode="clip")
         np.take(table.actor, rows, out=out.actor, mode="clip")
         np.take(table.seq, rows, out=out.seq, mode="clip")
         np.take(table.stream, rows, out=out.stream, mode="clip")
@@ -63,6 +65,8 @@ class PendingSteps:
         out.seq[:] = seq
         np.take(table.stream, rows, out=out.stream, mode="clip")
         out.action[:] = 0
+        out.recommended[:] = np.nan
+        out.policy_version[:] = 0
         out.reward[:] = 0
         out.actor[:] = 0
         out.status[:] = 0

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 
 import torch
@@ -14,6 +15,7 @@ import uvloop
 
 from config.models import Config
 from protocol.errors import RemoteError
+from protocol.session import ServerSession
 from server.gateway.admission import ENDING
 from server.gateway.connection import GameConnection
 from server.gateway.gateway import Gateway
@@ -39,10 +41,11 @@ def main(
     heartbeat: Heartbeat,
     sock: socket.socket,
     tempest: socket.socket | None = None,
+    websocket: socket.socket | None = None,
 ) -> None:
-    """The process's entry. `tempest`: where older clients for Tempest connect. The supervisor
-    decides when it ends: signals are ignored here, since a terminal sends them to every process of
-    the group."""
+    """The process's entry. `tempest`: where older clients for Tempest connect; `websocket`: where
+    browsers do. The supervisor decides when it ends: signals are ignored here, since a terminal
+    sends them to every process of the group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     writer = PipeWriter(pipe)
@@ -59,7 +62,7 @@ def main(
             most, wanted, room[0],
         )  # fmt: skip
     try:
-        uvloop.run(_serve(config, index, launch, writer, heartbeat, sock, tempest, room))
+        uvloop.run(_serve(config, index, launch, writer, heartbeat, sock, tempest, websocket, room))
     except Exception as error:
         log.exception("the gateway ends after an error")
         raise SystemExit(1) from error
@@ -75,6 +78,7 @@ async def _serve(
     heartbeat: Heartbeat,
     sock: socket.socket,
     tempest: socket.socket | None,
+    websocket: socket.socket | None,
     room: tuple[int, ...],
 ) -> None:
     """`room`: as `_connections_wanted`, as far as there are files for them."""
@@ -88,11 +92,12 @@ async def _serve(
     gateway.listen()
 
     def accepted() -> GameConnection:
-        return GameConnection(gateway, gateway.new_session())
+        return GameConnection(gateway, ServerSession(**gateway.session_options()))
 
     handshake_s = config.server.handshake_timeout_s
-    listeners = [
-        Listener(
+
+    def listener(sock: socket.socket, accepted: Callable[[], GameConnection]) -> Listener:
+        return Listener(
             sock,
             accepted,
             certificate(config.server),
@@ -102,7 +107,14 @@ async def _serve(
                 peer, address, RemoteError("tls_failed", text)
             ),
         )
-    ]
+
+    listeners = [listener(sock, accepted)]
+    if websocket is not None:
+        # Here: a server without them does not need the library.
+        from server.gateway.websocket import WebSocketConnection, page_origins
+
+        origins = page_origins(config.server)
+        listeners.append(listener(websocket, lambda: WebSocketConnection(gateway, origins)))
     if tempest is not None:
         older = Listener(tempest, lambda: TempestConnection(gateway), None, handshake_s=handshake_s)
         listeners.append(older)
@@ -131,5 +143,6 @@ def open_files_wanted(config: Config) -> int:
 def _connections_wanted(config: Config) -> tuple[int, int, int]:
     """Connections that play, that are told why they may not, and that shake hands."""
     server = config.server
-    handshakes = 0 if server.tls_cert is None else HANDSHAKES
+    ports = 1 if server.websocket_port is None else 2
+    handshakes = 0 if server.tls_cert is None else ports * HANDSHAKES
     return -(-server.max_clients // server.gateways), ENDING, handshakes

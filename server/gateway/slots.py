@@ -36,6 +36,10 @@ class SlotTable:
         self.obs = array(spec.observation_dtype, spec.observation_size)
         """The frame that was answered last: the pending one."""
         self.action = array(np.float32, spec.action_width)
+        self.recommended = array(np.float32, spec.action_width)
+        """NaN where nothing was."""
+        self.policy_version = array(np.uint32)
+        """Of the weights when it was decided."""
         self.actor = array(np.uint8)
         self.seq = array(np.uint32)
         self.stream = array(np.int64)

@@ -71,13 +71,6 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class ExpertRatio:
-    """The supervisor to a gateway: the share that the expert plays where evaluations decide."""
-
-    ratio: float
-
-
-@dataclass(frozen=True)
 class Open:
     """The supervisor to a gateway: let games of this spec play."""
 

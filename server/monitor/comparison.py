@@ -9,7 +9,8 @@ from typing import Any
 
 from config.fields import all_settings, flat
 from config.load import ConfigError, config_of_run
-from server.monitor.metrics import SERIES, with_current_names
+from server.monitor.earlier_rows import with_current_names
+from server.monitor.metrics import SERIES
 from server.run.evaluation import read_evaluations
 from server.run.history import spread, thinned
 from server.run.metrics_log import MetricsLog

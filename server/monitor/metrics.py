@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from protocol.actor import NAMES
 from protocol.errors import CODES
@@ -263,6 +263,20 @@ REGISTRY: tuple[Metric, ...] = (
         "its imitation part of discrete heads, with weights and factors: cross entropy or margin "
         "against the actions taken",
     ),
+    Metric(
+        "expert_trust",
+        "fraction",
+        GAUGE,
+        "how much the expert is to be trusted by play: 1 without evidence, about 0 where the "
+        "network is as good (docs/learning.md)",
+    ),
+    Metric(
+        "imitation_weight",
+        "",
+        GAUGE,
+        "weight of cloning the expert: imitation.expert, times the trust in the expert "
+        "(imitation.decay)",
+    ),
     Metric("learning_rate", "", GAUGE, "step size of the next update"),
     Metric("td_err_mean", "", GAUGE, "mean |TD error| over all rows"),
     Metric("q_mean", "", GAUGE, "mean Q of the actions taken, over all rows"),
@@ -338,6 +352,22 @@ REGISTRY: tuple[Metric, ...] = (
         "from the actor's rows; an absent actor has none",
         ACTOR,
     ),
+    Metric(
+        "agreement",
+        "fraction",
+        GAUGE,
+        "how often the network would do itself what the expert recommends: over the actor's rows "
+        "with a recommendation in the last batch, mean over the columns of the action",
+        ACTOR,
+    ),
+    Metric(
+        "probe_return",
+        "",
+        GAUGE,
+        "mean return of the newest episodes of training that the actor played alone and without "
+        "exploration, in rewards as they are learnt from (imitation.decay play)",
+        ACTOR,
+    ),
     Metric("weight_mean", "", GAUGE, "mean advantage weight of the actor's rows", ACTOR),
     Metric(
         "weight_ess",
@@ -367,16 +397,3 @@ SERIES: dict[str, Series] = {series.name: series for metric in REGISTRY for seri
 def labeled(name: str, label: Label, numbers: Mapping[str, float]) -> dict[str, float]:
     """A metric's numbers by value of its label, under their names in a row; 0 for those missing."""
     return {_in_row(name, value): float(numbers.get(value, 0)) for value in label.values}
-
-
-RENAMED = {"went_back": "rollbacks"}
-"""Names in the rows of earlier revisions, and today's."""
-
-
-def with_current_names(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row that an earlier revision may have written, with the names of today."""
-    found = {RENAMED.get(name, name): value for name, value in row.items()}
-    if "steps_in_flight" not in found and "transitions_dropped" in found:
-        # It was the difference of counters of two moments, steps in flight among it.
-        found["transitions_dropped"] = found.get("steps_lost")
-    return found

@@ -50,6 +50,8 @@ class Status:
     """Where games connect."""
     tempest_port: int | None = None
     """Where older clients for Tempest connect; None where they cannot."""
+    websocket_port: int | None = None
+    """Where games in browsers connect; None where they cannot."""
     preset: str | None = None
     device: str = ""
     """Where training runs."""
@@ -137,6 +139,7 @@ class Status:
                 "device": self.device,
                 "version": VERSION,
                 "preset": self.preset,
+                "websocket_port": self.websocket_port,
             },
             "time": time.time(),
             "row": {name: self.row.get(name) for name in SERIES},

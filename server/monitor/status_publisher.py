@@ -14,8 +14,8 @@ from typing import Any
 
 from config.models import Config
 from server.monitor.collector import TurnHistogram
+from server.monitor.earlier_rows import with_current_names
 from server.monitor.failures import Failures
-from server.monitor.metrics import with_current_names
 from server.monitor.status import COLUMNS, Status
 from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import NamedTuple
 
 from config.load import ConfigError, InUse
 from config.models import Config
@@ -12,28 +13,56 @@ from config.passing import TryAgain, is_passing
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
-Sockets = tuple[socket.socket, socket.socket | None]
-"""Of a gateway: where games connect, and where older clients for Tempest do."""
+
+class GatewaySockets(NamedTuple):
+    """Where a gateway listens; None where it does not."""
+
+    games: socket.socket
+    tempest: socket.socket | None
+    """For older clients for Tempest."""
+    websocket: socket.socket | None
+    """For games in browsers."""
+
+    @property
+    def ports(self) -> tuple[int, int | None, int | None]:
+        """The port of each."""
+        older, browsers = (
+            None if sock is None else sock.getsockname()[1]
+            for sock in (self.tempest, self.websocket)
+        )
+        return self.games.getsockname()[1], older, browsers
+
+    def close(self) -> None:
+        """Listen no more."""
+        for sock in self:
+            if sock is not None:
+                sock.close()
 
 
-def listen(config: Config) -> list[Sockets]:
+def listen(config: Config) -> list[GatewaySockets]:
     """Listening sockets for each gateway. Errors: ConfigError."""
     server, tempest = config.server, config.tempest
-    sockets = _listening("server", server.host, server.port, server.gateways)
-    if tempest.port is None:
-        return [(sock, None) for sock in sockets]
+    n = server.gateways
+    none: list[socket.socket | None] = [None] * n
+    games = _listening("server.port", "server.host", server.host, server.port, n)
+    older, browsers = none, none
     try:
-        older = _listening("tempest", tempest.host, tempest.port, server.gateways)
+        if tempest.port is not None:
+            older = [*_listening("tempest.port", "tempest.host", tempest.host, tempest.port, n)]
+        if server.websocket_port is not None:
+            key, port = "server.websocket_port", server.websocket_port
+            browsers = [*_listening(key, "server.host", server.host, port, n)]
     except ConfigError:
-        for sock in sockets:
-            sock.close()
+        for sock in (*games, *older):
+            if sock is not None:
+                sock.close()
         raise
-    return list(zip(sockets, older, strict=True))
+    return [GatewaySockets(*each) for each in zip(games, older, browsers, strict=True)]
 
 
-def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.socket]:
-    """A listening socket for each gateway, all on one port. Errors: ConfigError that names the
-    settings' group."""
+def _listening(key: str, of_host: str, host: str, port: int, gateways: int) -> list[socket.socket]:
+    """A listening socket for each gateway, all on one port. `key`, `of_host`: the settings that say
+    port and host. Errors: ConfigError that names them."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # Without SO_REUSEPORT first: another server on this port must be noticed.
@@ -54,7 +83,7 @@ def _listening(group: str, host: str, port: int, gateways: int) -> list[socket.s
             sock.listen(BACKLOG)
             sockets.append(sock)
     except OSError as error:
-        raise cannot_listen(f"{group}.port", f"{group}.host", host, port, error) from None
+        raise cannot_listen(key, of_host, host, port, error) from None
     return sockets
 
 

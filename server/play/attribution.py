@@ -1,4 +1,5 @@
-"""Compares who chose each action: the games' own logs with the replay and the batches, row by row.
+"""Compares who chose each action, on whose recommendation and by which weights: the games' own logs
+with the replay and the batches, row by row.
 
 A *truth* is what a game says was done on a frame: the answer that it got, or what it took instead.
 """
@@ -18,6 +19,9 @@ from protocol.streams import session_of, stream_number
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
+COMPARED = ("actor", "action", "policy_version", "recommended")
+"""Columns that are compared where both sides have them."""
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -26,8 +30,8 @@ class Attribution:
     compared: int
     """Rows of the replay that were compared with the truth."""
     mismatches: int
-    """Rows of the replay or of a batch whose tag or action is not the truth, or that no game
-    knows of."""
+    """Rows of the replay or of a batch of which a column that both have is not the truth, or that
+    no game knows of."""
     missing: int
     """Truths that are not in the replay. The last of a stream does not count where no frame
     followed, for then it never became a step."""
@@ -43,9 +47,9 @@ def compare(truth: Columns, stored: Columns) -> Attribution:
     """Compare the games' logs with a dump of the replay.
 
     truth: `session`, `slot`, `seq`, `actor`, `action` of every answer, in any order (see
-        `understudy_client.AnswerLog.arrays`); actor 0 for an
-        answer to an episode's last frame.
-    stored: `stream`, `seq`, `actor`, `action`, and `batch_stream`, ... of the batches where they
+        `understudy_client.AnswerLog.arrays`); actor 0 for an answer to an episode's last frame.
+        Where the game has them, `policy_version` and `recommended` (NaN: nothing was).
+    stored: `stream` and `seq`, the same columns, and `batch_stream`, ... of the batches where they
         were recorded.
     """
     session, slot = truth["session"].astype(np.int64), truth["slot"].astype(np.int64)
@@ -53,21 +57,21 @@ def compare(truth: Columns, stored: Columns) -> Attribution:
     keys = _keys(stream, truth["seq"])
     order = np.argsort(keys, order=("stream", "seq"))
     keys = keys[order]
-    actor, action = truth["actor"][order], truth["action"][order]
+    told = {name: truth[name][order] for name in COMPARED if name in truth}
     last = np.ones(len(keys), np.bool_)
     last[:-1] = keys["stream"][1:] != keys["stream"][:-1]
 
     found = np.zeros(len(keys), np.bool_)
-    wrong, known = _wrong(keys, actor, action, stored, "", found)
+    wrong, known = _wrong(keys, told, stored, "", found)
     duplicates = known - int(np.count_nonzero(found))
     batch_wrong, batch_compared = 0, 0
     if "batch_stream" in stored:
-        batch_wrong, _ = _wrong(keys, actor, action, stored, "batch_", None)
+        batch_wrong, _ = _wrong(keys, told, stored, "batch_", None)
         batch_compared = len(stored["batch_stream"])
     return Attribution(
         compared=len(stored["stream"]),
         mismatches=wrong + batch_wrong + duplicates,
-        missing=int(np.count_nonzero(~found & ~last & (actor != NOBODY))),
+        missing=int(np.count_nonzero(~found & ~last & (told["actor"] != NOBODY))),
         batch_compared=batch_compared,
     )
 
@@ -98,8 +102,9 @@ def without(stored: Columns, sessions: Collection[int]) -> dict[str, npt.NDArray
     for prefix in ("", "batch_"):
         if f"{prefix}stream" in stored and sessions:
             others = ~np.isin(session_of(stored[f"{prefix}stream"]), list(sessions))
-            for name in ("stream", "seq", "actor", "action"):
-                found[prefix + name] = stored[prefix + name][others]
+            for name in ("stream", "seq", *COMPARED):
+                if prefix + name in stored:
+                    found[prefix + name] = stored[prefix + name][others]
     return found
 
 
@@ -136,20 +141,27 @@ def _places(keys: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.
 
 def _wrong(
     keys: npt.NDArray[Any],
-    actor: npt.NDArray[Any],
-    action: npt.NDArray[Any],
+    told: Columns,
     stored: Columns,
     prefix: str,
     found: npt.NDArray[np.bool_] | None,
 ) -> tuple[int, int]:
-    """How many rows no game knows of or differ from the truth, and how many a game knows of; marks
-    in `found` what was seen."""
+    """How many rows no game knows of or differ from the truth `told`, in the order of `keys`, and
+    how many a game knows of; marks in `found` what was seen."""
     at = _places(keys, _keys(stored[f"{prefix}stream"], stored[f"{prefix}seq"]))
     known = at >= 0
     if found is not None:
         found[at[known]] = True
-    same = actor[at[known]] == stored[f"{prefix}actor"][known]
-    if same.size:
-        same &= (action[at[known]] == stored[f"{prefix}action"][known]).all(axis=1)
+    same = np.ones(len(at[known]), np.bool_)
+    for name, column in told.items():
+        if same.size and prefix + name in stored:
+            same &= _equal(column[at[known]], stored[prefix + name][known])
     wrong = np.count_nonzero(~known) + np.count_nonzero(~same)
     return int(wrong), int(np.count_nonzero(known))
+
+
+def _equal(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which rows are equal, [n]; NaN is NaN."""
+    same = np.equal(one, other) | (np.not_equal(one, one) & np.not_equal(other, other))
+    rows: npt.NDArray[np.bool_] = np.all(same.reshape(len(one), -1), axis=1)
+    return rows

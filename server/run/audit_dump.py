@@ -28,13 +28,13 @@ class BatchRecord:
         action[:, list(self._spec.discrete_columns)] = batch.discrete.cpu().numpy()
         action[:, list(self._spec.continuous_columns)] = batch.continuous.cpu().numpy()
         actors = batch.actors.cpu().numpy().astype(np.uint8)
-        played = stream >= 0
-        self._parts.append((stream[played], seq[played], actors[played], action[played]))
+        columns = stream, seq, actors, action, batch.recommended.cpu().numpy()
+        self._parts.append(tuple(column[stream >= 0] for column in columns))
 
     def columns(self) -> tuple[np.ndarray[Any, Any], ...]:
-        """stream, seq, actor, action of all rows."""
+        """stream, seq, actor, action, recommended of all rows."""
         if not self._parts:
-            return tuple(np.empty(0) for _ in range(4))
+            return tuple(np.empty(0) for _ in range(5))
         return tuple(np.concatenate(column) for column in zip(*self._parts, strict=True))
 
 
@@ -46,11 +46,13 @@ def write_dump(path: Path, replay: Replay, record: BatchRecord | None) -> None:
     stored = {
         "stream": rows.stream[played],
         "seq": rows.seq[played],
+        "policy_version": rows.policy_version[played],
         "actor": rows.actor[played],
         "action": rows.action[played],
+        "recommended": rows.recommended[played],
     }
     if record:
-        names = ("batch_stream", "batch_seq", "batch_actor", "batch_action")
+        names = "batch_stream", "batch_seq", "batch_actor", "batch_action", "batch_recommended"
         stored |= dict(zip(names, record.columns(), strict=True))
     with written_whole(path) as file:
         np.savez(file, **stored)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from agent.trust import Trust
 from server.ipc.messages import EvaluationGame, FinishedEpisode
 from server.run.evaluation import Evaluation
 from server.run.evaluation_part import EvaluationPart
@@ -96,6 +97,9 @@ class Evaluations:
         """Of the run, at the newest."""
         self.expert_mean = math.nan
         self.expert_episodes = math.nan
+        self._trust = Trust()
+        self._expert_returns: Sequence[float] = ()
+        """Of the expert's newest complete evaluation."""
         self._parts = {STUDENT: EvaluationPart(), TEACHER: EvaluationPart()}
         self._games: dict[int, _Game] = {}
         """By session."""
@@ -106,10 +110,16 @@ class Evaluations:
         self._versions = (0, 0)
         for one in earlier:
             self.newest.append(one)
-            if one.mean is not None and one.counts:
-                self._count_student(one.mean, one.played, one.frames)
             if one.expert_mean is not None and one.expert_counts:
-                self._count_teacher(one.expert_mean, one.expert_played)
+                self._count_teacher(one.expert_mean, one.expert_played, one.expert_returns)
+            if one.mean is not None and one.counts:
+                self._count_student(one.mean, one.played, one.frames, one.returns)
+
+    @property
+    def trust(self) -> float:
+        """How much the expert is to be trusted, 0 to 1 (agent.trust): each complete evaluation of
+        the network counts, beside the expert's newest."""
+        return self._trust.value
 
     @property
     def under_way(self) -> bool:
@@ -256,10 +266,10 @@ class Evaluations:
         for game in self._games.values():
             if game.now.role in roles:
                 game.announced, game.played, game.left = None, 0, 0
-        if student.mean is not None and not student.why:
-            self._count_student(student.mean, student.ended, self._frames)
         if teacher.mean is not None and not teacher.why:
-            self._count_teacher(teacher.mean, teacher.ended)
+            self._count_teacher(teacher.mean, teacher.ended, teacher.returns)
+        if student.mean is not None and not student.why:
+            self._count_student(student.mean, student.ended, self._frames, student.returns)
         return Evaluation(
             time=now,
             frames=self._frames,
@@ -280,12 +290,16 @@ class Evaluations:
             expert_episodes=teacher.beyond,
         )
 
-    def _count_student(self, mean: float, episodes: int, frames: int) -> None:
+    def _count_student(
+        self, mean: float, episodes: int, frames: int, returns: Sequence[float]
+    ) -> None:
         """Take a complete evaluation of the network into account."""
+        self._trust.compare(returns, self._expert_returns)
         self.mean, self.episodes, self.frames = mean, float(episodes), float(frames)
         self.first = mean if math.isnan(self.first) else self.first
         self.best = mean if math.isnan(self.best) else max(self.best, mean)
 
-    def _count_teacher(self, mean: float, episodes: int) -> None:
+    def _count_teacher(self, mean: float, episodes: int, returns: Sequence[float]) -> None:
         """The same of the expert."""
         self.expert_mean, self.expert_episodes = mean, float(episodes)
+        self._expert_returns = tuple(returns)

@@ -19,7 +19,7 @@ from server.run.history import newest_lines
 EVENTS: dict[str, tuple[str, ...]] = {
     "starting": ("launch", "pid"),
     "process_started": ("process", "pid"),
-    "ready": ("port", "tempest_port", "dashboard"),
+    "ready": ("port", "tempest_port", "websocket_port", "dashboard"),
     "process_lost": ("process", "how", "exit_code"),
     "restarting": ("process", "in_s"),
     "restart_refused": ("process",),

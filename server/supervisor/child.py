@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import multiprocessing.connection
-import multiprocessing.forkserver
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,25 +14,10 @@ from typing import Any
 from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
 from server.ipc.messages import LogLine, ProcessFailed
 from server.signals import signals_blocked
-
-CONTEXT = multiprocessing.get_context("forkserver")
-"""How children are started: by a process that has imported what they run, torch above all, and
-nothing else, and that is forked for each. So torch is imported once and not by each child, and a
-child that is restarted is there at once. It ends with this process, and all children with it."""
-
-CONTEXT.set_forkserver_preload(
-    ["server.gateway.process", "server.trainer.process", "server.supervisor.child"]
-)
+from server.supervisor.fork_server import CONTEXT, end_with_supervisor
 
 LINES = 5
 """The newest log lines of a child that are kept, to be shown when it dies."""
-
-
-def prepare() -> None:
-    """Have what children run imported, from now on and beside all else: the first child waits for
-    it. Without this, that begins with the first child."""
-    with signals_blocked():
-        multiprocessing.forkserver.ensure_running()
 
 
 class ChildDied(RuntimeError):
@@ -130,15 +112,6 @@ class Child:
         listen(self)
         self.reap()
         return in_time
-
-
-def end_with_supervisor() -> None:
-    """In a child: let the process that has forked it end with the supervisor. It holds a pipe open,
-    so that it could have others forked, which would keep that process."""
-    forks: Any = multiprocessing.forkserver._forkserver
-    if forks._forkserver_alive_fd is not None:
-        os.close(forks._forkserver_alive_fd)
-        forks._forkserver_alive_fd = None
 
 
 def _run(heartbeat: Heartbeat, target: Callable[..., None], args: tuple[Any, ...]) -> None:

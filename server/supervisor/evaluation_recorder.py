@@ -14,7 +14,8 @@ from collections.abc import Callable
 from agent import checkpoint
 from agent.handover import expert_ratio
 from config.models import Config
-from server.ipc.messages import Evaluate, ExpertRatio, SavedBest
+from server.ipc.expert_messages import ExpertRatio, Trusted
+from server.ipc.messages import TRAINER, Evaluate, SavedBest
 from server.monitor.clients import Clients
 from server.monitor.status_publisher import StatusPublisher
 from server.net.rate_limits import TokenBucket
@@ -67,6 +68,8 @@ class EvaluationRecorder:
         self._status = status
         self._writes = writes
         self._clients = clients
+        self._trust = 1.0
+        """In the expert, by play."""
         self._asked_at: float | None = None
         """When an evaluation was asked for that nobody has begun, by `time.monotonic`."""
         self._say_at: float | None = None
@@ -91,16 +94,25 @@ class EvaluationRecorder:
         self._status.update(evaluation_note="evaluation: asked for, not begun")
         self._processes.tell_gateways(request)
 
-    def greet(self, gateway: Child) -> None:
-        """Tell a gateway that has just been started what others have been told before."""
-        gateway.send(self._ratio())
+    def greet(self, child: Child) -> None:
+        """Tell a child that has just been started what others have been told before."""
+        if child.kind == TRAINER:
+            child.send(Trusted(self.found.trust))
+            return
+        child.send(self._ratio())
         if self.asked is not None:
-            gateway.send(self.asked)
+            child.send(self.asked)
 
     def adopt(self, config: Config) -> None:
         """Go on with another configuration."""
         self._config = config
         self._processes.tell_gateways(self._ratio())
+
+    def hear_trust(self, trust: float) -> None:
+        """The trainer has said how much the expert is to be trusted by play."""
+        if trust != self._trust:
+            self._trust = trust
+            self._processes.tell_gateways(self._ratio())
 
     def add(self, complete: list[Evaluation]) -> None:
         """A gateway has reported: these have reached their most episodes with it."""
@@ -192,13 +204,14 @@ class EvaluationRecorder:
         with self._writes.tried(str(self._folder.evaluations)):
             self._kept.add(evaluations)
         self._processes.tell_gateways(self._ratio())
+        self._processes.trainer.send(Trusted(self.found.trust))
 
     def saved_best(self, message: SavedBest) -> None:
         """The trainer has saved the network of the best evaluation, or could not."""
         self._best.saved(message)
 
     def _ratio(self) -> ExpertRatio:
-        """The share of frames that the expert plays, where evaluations decide it."""
+        """What moves the share of frames that the expert plays."""
         ratio, found = self._config.expert.ratio, self.found
         share = expert_ratio(ratio.start, ratio.end, found.mean, found.expert_mean, found.first)
-        return ExpertRatio(share)
+        return ExpertRatio(share, self._trust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 
 from agent.device_name import device_name
 from config.load import ConfigError, unsaved
@@ -22,11 +23,21 @@ def check(config: Config, folder: RunDirectory) -> str:
     trains = _device(config.trainer.device, "trainer.device")
     _device(config.replay.device, "replay.device")
     expert_plugin.check(config)
+    _websockets(config)
     for reminder in exposure.check(config, folder.told):
         log.warning("%s", reminder)
     folder.told = unsaved(config)
     certificate(config.server)  # the gateways load it again: here it is only looked at
     return trains
+
+
+def _websockets(config: Config) -> None:
+    """Whether the library for WebSockets is there, if it is wanted. Errors: ConfigError."""
+    if config.server.websocket_port is not None and find_spec("websockets") is None:
+        raise ConfigError(
+            "server.websocket_port needs the package websockets, which is not installed; run "
+            "scripts/install, or remove the setting"
+        )
 
 
 def _device(name: str, setting: str) -> str:

@@ -25,7 +25,7 @@ from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import GATEWAY, TRAINER, Begin, GameDecided, Open, Ready, Stop
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
-from server.net.sockets import Sockets, listen
+from server.net.sockets import GatewaySockets, listen
 from server.run.directory import RunDirectory
 from server.run.events import EventLog
 from server.supervisor import entry_points
@@ -81,7 +81,7 @@ class Processes:
         self._events = events
         self._on_started = on_started
         self._policy = RestartPolicy(config.supervision)
-        self._sockets: list[Sockets] = []
+        self._sockets: list[GatewaySockets] = []
         self._in_flight = InFlightAccount(folder.path, events, gateways)
         self._begun = False
         """The start is accepted: the trainer may write."""
@@ -90,19 +90,16 @@ class Processes:
 
     # Starting.
 
-    def start(self) -> tuple[int, int | None]:
-        """Listen, and start all children; the ports for games (0 without gateways) and for older
-        clients. Errors: ConfigError, OSError."""
+    def start(self) -> tuple[int, int | None, int | None]:
+        """Listen, and start all children; the ports for games (0 without gateways), for older
+        clients, and for browsers. Errors: ConfigError, OSError."""
         if self.gateways:
             self._sockets = listen(self.config)
         if left := shared_memory.remove_left(self._folder.path):
             log.warning("removed %.1f MB of shared memory of a server that was killed", left / 1e6)
         for child in self.children:
             self._start(child)
-        if not self._sockets:
-            return 0, None
-        games, older = self._sockets[0]
-        return games.getsockname()[1], older.getsockname()[1] if older else None
+        return self._sockets[0].ports if self._sockets else (0, None, None)
 
     def _start(self, child: Child) -> None:
         if child.kind == TRAINER:
@@ -269,9 +266,7 @@ class Processes:
     def stop_listening(self) -> None:
         """Whoever comes from now on is refused."""
         for sockets in self._sockets:
-            for sock in sockets:
-                if sock is not None:
-                    sock.close()
+            sockets.close()
 
     def wake(self) -> None:
         """Processes that were stopped (SIGSTOP) go on, so that they can hear that they are to

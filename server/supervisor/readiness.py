@@ -62,6 +62,7 @@ class Readiness:
                 "ready",
                 port=status.port,
                 tempest_port=status.tempest_port,
+                websocket_port=status.websocket_port,
                 dashboard=self._dashboard,
             )
             if self._loads:

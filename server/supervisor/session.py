@@ -15,7 +15,7 @@ from server.net.tls import certificate
 from server.run.directory import RunDirectory, unreadable
 from server.run.logs import logged
 from server.run.summary import write_summary
-from server.supervisor import child, exposure
+from server.supervisor import exposure, fork_server
 from server.supervisor.exposure import is_loopback
 from server.supervisor.supervisor import Supervisor
 from server.trainer.task import Task
@@ -47,7 +47,7 @@ def running(
     or ended before it was accepted, leaves it as it was, and none where none was. Errors:
     ConfigError for what cannot be started.
     """
-    child.prepare()
+    fork_server.prepare()
     task = task or Task()
     folder = RunDirectory.open(config, resume=task.resume, label=label)
     refused = True

@@ -86,6 +86,8 @@ class Supervisor:
         """Where games connect; 0 before the start."""
         self.tempest_port: int | None = None
         """Where older clients for Tempest connect."""
+        self.websocket_port: int | None = None
+        """Where games in browsers connect."""
         self.dashboard: str | None = None
         """The URL of HTTP, where it is served (server.supervisor.session)."""
         self.paused = False
@@ -108,8 +110,7 @@ class Supervisor:
         self.controller = Controller(self)
         """What can be done to the run while it runs, for whoever is in this thread."""
         self._endpoints = ControlEndpoints(self.controller, folder.path)
-        processes = Processes(config, folder, task, self.events, self._on_started)
-        self._processes = processes
+        processes = self._processes = Processes(config, folder, task, self.events, self._on_started)
         self.trainer = TrainerClient(
             processes.trainer, self.poll, self.controller.saved, folder.log
         )
@@ -141,7 +142,7 @@ class Supervisor:
             Loading: self._readiness.loading,
             RunLoaded: lambda _: self.run_start.accept(self.config),
             Ready: self.run_start.ready,
-            TrainerReport: self._metrics.add_trainer_report,
+            TrainerReport: self._on_trainer_report,
             CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
             DumpWritten: self.trainer.answer,
@@ -204,19 +205,24 @@ class Supervisor:
         """Listen, and start the processes. Errors: ConfigError if a port or device is missing."""
         self.publisher.update(device=preflight.check(self.config, self.folder))
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
-        self.port, self.tempest_port = self._processes.start()
-        self.publisher.update(port=self.port, tempest_port=self.tempest_port)
+        self.port, self.tempest_port, self.websocket_port = self._processes.start()
+        self.publisher.update(
+            port=self.port, tempest_port=self.tempest_port, websocket_port=self.websocket_port
+        )
         self._game.decide_known(self.config)
         self._metrics.wait(self.config.metrics.every_s)
         self._readiness.begin(loads=self._game.known, dashboard=self.dashboard)
         if not self._game.known:
             self.run_start.accept(self.config)
 
+    def _on_trainer_report(self, report: TrainerReport) -> None:
+        self._metrics.add_trainer_report(report)
+        self._evaluations.hear_trust(report.metrics.get("expert_trust", 1.0))
+
     def _on_started(self, child: Child) -> None:
         """Tell a child that has just been started what others have been told before."""
-        if child.kind == GATEWAY:
-            self._evaluations.greet(child)
-        elif self.paused:
+        self._evaluations.greet(child)
+        if child.kind != GATEWAY and self.paused:
             child.send(Pause(True))
 
     # Running.

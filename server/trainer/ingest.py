@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.evidence import Evidence
 from agent.finding import Finding
 from agent.learner import Learner
 from agent.recorder import Recorder
@@ -65,15 +66,17 @@ class Ingest:
         rings: Sequence[StepRing],
         replay: Replay,
         learner: Learner,
+        evidence: Evidence,
         rewards: Rewards,
         journal_writer: JournalWriter | None,
         recorder: Recorder | None,
     ) -> None:
-        """`rewards`: those of the rows are added to it. `journal_writer` and `recorder` get every
-        row."""
+        """Every row is added to `evidence` and `rewards`, and `journal_writer` and `recorder` get
+        it."""
         self._rings = rings
         self._replay = replay
         self._learner = learner
+        self._evidence = evidence
         self.rewards = rewards
         self._journal_writer = journal_writer
         self._recorder = recorder
@@ -105,7 +108,7 @@ class Ingest:
                 block = ring.read(DRAIN_STEPS)
                 if block is None:
                     break
-                take_in(block, self._replay, self._learner)
+                take_in(block, self._replay, self._learner, self._evidence)
                 if self._journal_writer:
                     self._journal_writer.keep(block)
                 if self._recorder:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from agent import journal
+from agent.evidence import Evidence
 from agent.finding import Finding
 from agent.journal import Damage, Journal, Position
 from agent.journal_joined import read_joined
@@ -46,11 +47,13 @@ def take_in(
     folder: Path,
     replay: Replay,
     learner: Learner,
+    evidence: Evidence,
     known: float,
     progress: Callable[[int], None] = lambda _: None,
 ) -> TakenIn:
-    """Put what a journal holds into the replay. The learner knows the first `known` rows of the
-    run, and sees the observations of the others: its statistics are of all rows.
+    """Put what a journal holds into the replay, and count it as evidence. The learner knows the
+    first `known` rows of the run, and sees the observations of the others: its statistics are of
+    all rows.
 
     `progress`: called again and again, with how many rows have been read. Damage is logged. Errors:
     journal.JournalError, OSError.
@@ -59,6 +62,7 @@ def take_in(
     last, before, rows, begin = None, len(replay), 0, time.monotonic()
     for last in read_joined(folder, replay.spec, damages):
         replay.append(last.rows)
+        evidence.add(last.rows)
         new = len(last.rows) if known <= last.at.rows else max(0, last.end.rows - known)
         if new:
             learner.observe(last.rows.obs[len(last.rows) - int(new) :])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from agent.evidence import Evidence
 from agent.finding import Finding
 from agent.health import HeadWatch, ValueWatch, value_bound
 from agent.learner import Learner
@@ -23,6 +24,7 @@ class Reporter:
         self,
         replay: Replay,
         learner: Learner,
+        evidence: Evidence,
         ingest: Ingest,
         budget: UpdateBudget,
         checkpointer: Checkpointer,
@@ -32,6 +34,7 @@ class Reporter:
         """`now`: when the first interval begins, s, a clock that only rises."""
         self._replay = replay
         self._learner = learner
+        self._evidence = evidence
         self._ingest = ingest
         self._budget = budget
         self._checkpointer = checkpointer
@@ -46,26 +49,31 @@ class Reporter:
         seconds = max(now - self._reported_at, 1e-9)
         rate = (learner.updates - self._reported_updates) / seconds
         stored = self._ingest.stored
-        metrics = learner.metrics() | {
-            "frames": float(frames),
-            "steps_stored": float(stored),
-            "updates": float(learner.updates),
-            "updates_per_s": rate,
-            "samples_per_s": rate * config.learner.batch_size,
-            "updates_due": float(self._budget.behind(self._ingest.answered)),
-            "buffer_total": float(composition.total),
-            "buffer_dqn": float(composition.dqn),
-            "buffer_expert": float(composition.expert),
-            "buffer_frac_dqn": composition.frac_dqn,
-            "buffer_frac_expert": composition.frac_expert,
-            "buffer_fill": composition.total / config.replay.capacity_steps,
-            **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
-            "rows_unkept": float(self._ingest.unkept),
-            "paused": float(self._budget.paused),
-            "checkpoints_failed": float(self._checkpointer.failed),
-            "ring_fill": self._ingest.ring_fill,
-            **self._ingest.rewards.means(),
-        }
+        metrics = (
+            learner.metrics()
+            | learner.agreement()
+            | self._evidence.metrics(config.imitation, frames)
+            | {
+                "frames": float(frames),
+                "steps_stored": float(stored),
+                "updates": float(learner.updates),
+                "updates_per_s": rate,
+                "samples_per_s": rate * config.learner.batch_size,
+                "updates_due": float(self._budget.behind(self._ingest.answered)),
+                "buffer_total": float(composition.total),
+                "buffer_dqn": float(composition.dqn),
+                "buffer_expert": float(composition.expert),
+                "buffer_frac_dqn": composition.frac_dqn,
+                "buffer_frac_expert": composition.frac_expert,
+                "buffer_fill": composition.total / config.replay.capacity_steps,
+                **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
+                "rows_unkept": float(self._ingest.unkept),
+                "paused": float(self._budget.paused),
+                "checkpoints_failed": float(self._checkpointer.failed),
+                "ring_fill": self._ingest.ring_fill,
+                **self._ingest.rewards.means(),
+            }
+        )
         self._reported_at, self._reported_updates = now, learner.updates
         lines = [*learner.batch_lines(), *self._lines]
         self._lines.clear()

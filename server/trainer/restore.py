@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent import checkpoint, demonstrations, journal
 from agent.checkpoint import CheckpointError
+from agent.evidence import Evidence
 from agent.learner import Learner
 from agent.recording import RecordingError
 from agent.replay import Replay
@@ -60,14 +61,15 @@ def restore(
     config: Config,
     replay: Replay,
     learner: Learner,
+    evidence: Evidence,
     progress: Callable[[int], None] = lambda _: None,
     *,
     resume: bool,
     best: bool,
     keep: bool,
 ) -> Restored:
-    """Put into replay and learner what the run's folder holds for them: of a run that is not
-    resumed, its demonstrations. `best`: from the checkpoint that evaluated best. `keep`:
+    """Put into replay, learner and evidence what the run's folder holds for them: of a run that is
+    not resumed, its demonstrations. `best`: from the checkpoint that evaluated best. `keep`:
     whether rows are kept. In the folder, files are begun at most, so that what cannot be written is
     known; none that was there changes before `Restored.begin`.
 
@@ -89,7 +91,7 @@ def restore(
         rows = folder / journal.FOLDER
         if resume:
             known = math.inf if saved_at.rows is None else saved_at.rows
-            kept = take_in(rows, replay, learner, known, progress)
+            kept = take_in(rows, replay, learner, evidence, known, progress)
         journal_writer = JournalWriter(
             rows, replay.spec, config.replay.capacity_steps, kept.at, resume
         )

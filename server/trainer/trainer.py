@@ -14,6 +14,7 @@ from typing import Any
 
 from agent import demonstrations
 from agent.device import resolve_device
+from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.recorder import Recorder
 from agent.recording import RecordingError
@@ -21,6 +22,7 @@ from agent.rollback import Rollback
 from agent.training_step import learn_once
 from agent.update_budget import UpdateBudget
 from config.models import Config
+from server.ipc.expert_messages import Trusted
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.load_messages import RunLoaded
 from server.ipc.messages import (
@@ -91,6 +93,7 @@ class Trainer:
         self._device = resolve_device(config.trainer.device, "trainer.device")
         replay = self._replay = make_replay(config, spec, self._device)
         learner = self._learner = make_learner(config, spec, self._device)
+        evidence = self._evidence = Evidence()
         vector = learner.policy_vector().numpy()
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
         # finds it, and knows by it that the run goes on: in the rings, and in what was kept.
@@ -105,7 +108,7 @@ class Trainer:
             )
         keep = config.checkpoint.replay and not task.pretrain_updates
         past = restore(
-            folder, config, replay, learner, progress,
+            folder, config, replay, learner, evidence, progress,
             resume=task.resume, best=task.best, keep=keep,
         )  # fmt: skip
         self._past, self._folder = past, folder
@@ -120,7 +123,7 @@ class Trainer:
             self._recorder = Recorder(task.recording, spec, weights)
         rings = [StepRing.attach(name, spec, config.server.ring_steps) for name in game.rings]
         self._ingest = Ingest(
-            rings, replay, learner, past.rewards, past.journal_writer, self._recorder
+            rings, replay, learner, evidence, past.rewards, past.journal_writer, self._recorder
         )
         if takes_over:
             assert slot_name is not None
@@ -151,8 +154,9 @@ class Trainer:
         self._rollback = Rollback(config.health, saved, spec_text(spec))
         now = time.monotonic()
         self._reporter = Reporter(
-            replay, learner, self._ingest, self._budget, self._checkpointer, self._rollback, now
-        )
+            replay, learner, evidence, self._ingest, self._budget, self._checkpointer,
+            self._rollback, now,
+        )  # fmt: skip
         self._checked_updates = learner.updates
         self._next_health = now
         self._next_report = now + config.metrics.every_s
@@ -259,6 +263,8 @@ class Trainer:
         elif isinstance(message, SaveBest):
             self._heartbeat.busy()
             self._tell(self._checkpointer.save_best(self._progress(), message.evaluation))
+        elif isinstance(message, Trusted):
+            self._evidence.evaluated = message.trust
         elif isinstance(message, Settle):
             self._settle()
         elif isinstance(message, Changed):
@@ -304,7 +310,9 @@ class Trainer:
         until = time.monotonic() + BURST_S
         frames = self._frames
         for made in range(1, due + 1):
-            batch = learn_once(self._config, self._replay, self._learner, self._device, frames)
+            batch = learn_once(
+                self._config, self._replay, self._learner, self._device, frames, self._evidence
+            )
             self._pace_games()
             if self._record:
                 self._record.add(batch)

@@ -8,16 +8,12 @@ and literal addresses: no name was made to lead there, and a page of such an ori
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.net.host_names import host_name, is_address, plain_name
 from server.web.responses import error_response, shown
-
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/?#@\[\]]+)(?::[0-9]{1,5})?")
-"""A host, in brackets where it is an address of IPv6, and perhaps a port."""
 
 
 class KnownNamesOnly:
@@ -26,7 +22,7 @@ class KnownNamesOnly:
 
     def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
         self._app = app
-        self._names = {"localhost", *(_plain(name) for name in names)}
+        self._names = {"localhost", *(plain_name(name) for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self.refusal(scope["headers"]) if scope["type"] == "http" else None
@@ -56,8 +52,8 @@ class KnownNamesOnly:
 
     def answers_to(self, host: str) -> bool:
         """Whether a Host header has a name that is answered to, with or without a port."""
-        name = _name(host)
-        return name is not None and (name in self._names or _is_address(name))
+        name = host_name(host)
+        return name is not None and (name in self._names or is_address(name))
 
     def _same(self, origin: str, host: str) -> bool:
         """Whether a page of this origin is the server's own. An address is nobody's but its own
@@ -65,27 +61,9 @@ class KnownNamesOnly:
         _, scheme, authority = origin.rpartition("://")
         if not scheme:
             return False
-        name = _name(authority)
+        name = host_name(authority)
         own = authority.lower() == host.lower()
         return own or (name in self._names and name != "localhost")
-
-
-def _name(authority: str) -> str | None:
-    """The name in it, None where it is none."""
-    found = _AUTHORITY.fullmatch(authority)
-    return None if found is None else _plain(found[1])
-
-
-def _plain(name: str) -> str:
-    return name.strip("[]").lower().removesuffix(".")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _shown(values: list[str]) -> str:

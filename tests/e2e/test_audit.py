@@ -85,7 +85,7 @@ def test_short_audit_finds_no_mismatch(audits: Audits) -> None:
 
 
 @pytest.mark.parametrize("fault", names_of_faults())
-def test_audit_detects_a_wrong_actor_at_every_place(audits: Audits, fault: str) -> None:
+def test_audit_detects_what_is_wrong_at_every_place(audits: Audits, fault: str) -> None:
     """`missing` stays 0: nothing is lost here, it is all said of the wrong one."""
     code, report = audits[fault].result()
     assert code == 1, report

@@ -45,9 +45,10 @@ def test_mutated_stream_is_reproducible_from_seed_and_number() -> None:
 @pytest.mark.skipif(not fuzz.has_atheris(), reason="needs atheris: scripts/install --dev")
 def test_coverage_guided_streams_break_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
-    row = fuzz.coverage(2000, seed=1)
+    row = fuzz.coverage(2001, seed=1, jobs=2)
     assert row["ok"], row
-    assert row["streams"] == 2000
+    assert 2001 <= row["streams"] < 2100  # what one has found, the other tries too
+    assert row["cpu_s"] > 0
     assert row["branches"] > 100
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -96,6 +98,17 @@ def test_report_sums_up_several_games(tmp_path: Path) -> None:
     assert "| a | 230 [230, 230] | 90 [90, 90] | 160 [160, 160] |" in text
     assert "| b | 90 [90, 90] |  |  |" in text
     assert (tmp_path / "results/tiny-other-return.png").exists()
+    text = page(tmp_path, replace(RESULTS, runs=runs), replace(what, one_scale=False))
+    assert "| return at the end | land | other |\n" in text
+    assert "| a | 230 [230, 230] | 90 [90, 90] |\n" in text
+
+
+def test_report_says_nothing_of_scenes_that_were_not_played(tmp_path: Path) -> None:
+    other = Scene("other", "Another game", SCENE.env)
+    checks = (*WHAT.checks, Ends("other", "a", 10))
+    text = page(tmp_path, what=replace(WHAT, scenes=(SCENE, other), checks=checks))
+    assert "1 met, 1 NOT met\n" in text
+    assert "Not played: other.\n" in text
 
 
 def test_report_links_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +187,26 @@ def test_study_does_not_repeat_complete_runs(
     assert "4 of 4" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [[], ["--full"]])
+def test_study_without_a_name_runs_one_comparison_and_in_full_all(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = replace(WHAT, name="other")
+    monkeypatch.setattr("lab.study.command.COMPARISONS", (WHAT, other))
+    monkeypatch.setattr("lab.study.command.WITHOUT_A_NAME", "other")
+    for what in (WHAT, other):
+        for job in jobs(what, full=bool(words)):
+            write_one(tmp_path, job, GOOD)
+    assert main(["study", "--results", str(tmp_path), "--json", *words]) == 0
+    out, err = capsys.readouterr()
+    assert "runs are complete" in err
+    told = [data["comparison"] for data in json.loads(out)]
+    assert told == (["tiny", "other"] if words else ["other"])
+
+
 @pytest.mark.usefixtures("known")
 def test_study_without_matplotlib_refuses_only_the_report(tmp_path: Path) -> None:
     """Without matplotlib everything else runs; a report is refused before anything is played."""
@@ -212,9 +245,11 @@ def test_study_report_starts_no_run(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["nothing"], "there is no comparison 'nothing'; there are tiny"),
         (["tiny", "--learner.gamma", "0.5"], "--learner.gamma: the settings of a named comparison"),
         (["tiny", "--preset", "demo"], "--preset, --config or --resume: the settings of"),
-        (["tiny", "--try", "LunarLander-v3"], "expected no other comparison, got ['tiny']"),
-        (["--try", "LunarLander-v3", "--weaken", "2"], "--weaken: expected a number from 0 to 1"),
-        (["--try", "LunarLander-v3", "--learner.gamma", "2"], "--learner.gamma"),
+        (["tiny", "--env", "LunarLander-v3"], "expected no other comparison, got ['tiny']"),
+        (["--env", "LunarLander-v3", "--weaken", "2"], "--weaken: expected a number from 0 to 1"),
+        (["--env", "LunarLander-v3", "--learner.gamma", "2"], "--learner.gamma"),
+        (["tiny", "--variant", "a"], "--variant: expected --env ENV with it"),
+        (["tiny", "--expert", "none"], "--expert: expected --env ENV with it"),
     ],
 )
 def test_study_options_that_make_no_sense_are_refused(
@@ -224,20 +259,39 @@ def test_study_options_that_make_no_sense_are_refused(
     assert said in capsys.readouterr().err
 
 
-def test_custom_comparison_runs_and_is_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.timeout(300)  # where the machine has much else to do
+def test_own_comparison_runs_and_writes_tables_and_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["study", "--try", "LunarLander-v3", "--weaken", "0.3", "--frames", "60"]
-    words += ["--eval-every", "60", "--seeds", "1", "--jobs", "1", "--results", str(tmp_path)]
-    words += ["--learner.hidden", "[8]", "--trainer.min_steps", "20", "--json"]
+    """Two variants, one without a teacher; stopped or not, what is complete is not run again."""
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "--env", "CartPole-v1", "--expert", "tests.support.fake_games:push_right"]
+    words += ["--variant", "long:learner.n_step=5", "--variant", "alone:expert=none"]
+    words += ["--frames", "200", "--eval-every", "100", "--seeds", "2", "--jobs", "1"]
+    words += ["--learner.hidden", "[8]", "--trainer.min_steps", "20"]
     assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "5 runs to make, 0 are there" in said
+    assert "written: studies/CartPole-v1/results.md and 2 pictures" in said
+    folder = tmp_path / "studies/CartPole-v1"
+    text = (folder / "results.md").read_text()
+    assert "## CartPole-v1: long, alone" in text
+    assert "| the expert alone |  | 9." in text
+    assert re.search(r"\| long \| 2 \| \d+(\.\d)? \[.+\] \| \d+(\.\d)? \[", text)
+    assert "CartPole-v1, alone: mean return over all evaluations above that of long" in text
+    command = shlex.join(["understudy", *words]).replace(" --jobs 1", "")
+    assert f"`{command}`" in text
+    for picture in ("return", "actors"):
+        path = folder / f"results/own-CartPole-v1-{picture}.png"
+        assert path.read_bytes()[:4] == b"\x89PNG"
+    files = folder.rglob("*-seed1-*.jsonl")
+    heads = [json.loads(path.read_text().splitlines()[0]) for path in files]
+    told = {each["variant"]: each for each in heads}
+    assert told["long"]["config"]["learner"]["n_step"] == 5
+    assert told["alone"]["options"]["expert"] == "none"
+    assert main([*words, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "2 runs to make, 0 are there" in err
+    assert "all 5 runs are complete" in err
     (data,) = json.loads(out)
-    (variant,) = data["scenes"]["as-given"]["variants"]
-    assert (variant["variant"], variant["runs"]) == ("as-given", 1)
-    assert main(words) == 0
-    assert "all 2 runs are complete" in capsys.readouterr().err
-    words[words.index("[8]")] = "[9]"
-    assert main(words) == 0
-    assert "1 runs to make, 1 are there" in capsys.readouterr().err
+    variants = {each["variant"]: each["runs"] for each in data["scenes"]["CartPole-v1"]["variants"]}
+    assert variants == {"long": 2, "alone": 2}

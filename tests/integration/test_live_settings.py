@@ -58,6 +58,8 @@ VALUES: list[tuple[str, str, Any]] = [
     (TRAINER, "imitation.expert.end", 0.25),
     (TRAINER, "imitation.expert.hold", 2_000_000),
     (TRAINER, "imitation.expert.frames", 3_000_000),
+    (TRAINER, "imitation.decay", "schedule"),
+    (TRAINER, "imitation.rows", "expert"),
     (TRAINER, "imitation.margin", 0.5),
     (TRAINER, "imitation.loss", "cross_entropy"),
     (TRAINER, "imitation.temperature", 2.0),

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from lab import sync_trainer
-from lab.study import runner as study_runner
 from lab.study.design import Job, jobs
 from lab.study.results import Results
-from lab.study.runner import Began, Done, JobFailed, News, run
+from lab.study.runner import run
 from lab.study.store import load, path_of, read
+from lab.study.workers import Began, Done, JobFailed, News, Workers
 from lab.sync_trainer import EvaluationPoint
 from tests.support.fake_results import comparison
 
@@ -80,15 +80,15 @@ def test_dead_study_worker_costs_only_its_own_run(
 ) -> None:
     _, a, b = jobs(WHAT)
     workers: list[int] = []
-    start = study_runner._start
+    new = Workers._new
 
-    def noted(folder: Path, made: dict[str, Any]) -> tuple[BaseProcess, Connection[Any, Any]]:
-        process, pipe = start(folder, made)
+    def noted(pool: Workers[Job]) -> tuple[BaseProcess, Connection[Any, Any]]:
+        process, pipe = new(pool)
         assert process.pid is not None
         workers.append(process.pid)
         return process, pipe
 
-    monkeypatch.setattr(study_runner, "_start", noted)
+    monkeypatch.setattr(Workers, "_new", noted)
     told = []
     for job, news in run([a, b], tmp_path, workers=1):
         told.append((job, news))

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from server.ipc.heartbeat import Heartbeat
-from server.supervisor import child
+from server.supervisor import child, fork_server
 
-_PRELOAD = ["server.gateway.process", "server.trainer.process", "tests.support.forked"]
+_PRELOAD = ["server.supervisor.preload", "tests.support.forked"]
 
 
 def fork_children(patch: pytest.MonkeyPatch) -> None:
     """From now on, have children start like this."""
-    child.CONTEXT.set_forkserver_preload(_PRELOAD)
+    fork_server.CONTEXT.set_forkserver_preload(_PRELOAD)
     patch.setattr(child, "_run", _Live({}))
 
 
@@ -35,6 +35,6 @@ class _Live:
     ) -> None:
         os.environ.clear()
         os.environ.update(self._environ)
-        child.end_with_supervisor()
+        fork_server.end_with_supervisor()
         heartbeat.live_with_parent()
         target(*args)

@@ -44,6 +44,7 @@ def batch_of(spec: GameSpec, n: int = 64, seed: int = 0) -> Batch:
         states=torch.randn(shape, generator=g),
         discrete=torch.stack(picked, 1) if picked else torch.empty(n, 0, dtype=torch.int64),
         continuous=low + torch.rand(n, len(columns), generator=g) * (high - low),
+        recommended=torch.full((n, spec.action_width), torch.nan),
         rewards=torch.randn(n, generator=g) + 3 * (actors == EXPERT),
         returns=torch.randn(n, generator=g) * 2,
         next_states=torch.randn(shape, generator=g),
@@ -56,14 +57,19 @@ def batch_of(spec: GameSpec, n: int = 64, seed: int = 0) -> Batch:
 
 
 def learner_of(
-    spec: GameSpec, *, advantage: dict[str, Any] | None = None, seed: int = 1, **settings: Any
+    spec: GameSpec,
+    *,
+    advantage: dict[str, Any] | None = None,
+    imitation: dict[str, Any] | None = None,
+    seed: int = 1,
+    **settings: Any,
 ) -> Learner:
     settings = {"hidden": (16, 8), "learning_rate": 1e-2} | settings
     return Learner(
         spec,
         LearnerConfig(**settings),
         AdvantageConfig(**({"signal": "reward"} | (advantage or {}))),
-        NO_CLONING,
+        NO_CLONING if imitation is None else ImitationConfig(**imitation),
         device="cpu",
         seed=seed,
     )

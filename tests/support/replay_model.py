@@ -51,6 +51,8 @@ class Row:
     reward: float
     obs: np.ndarray
     action: np.ndarray
+    recommended: np.ndarray
+    policy_version: int
 
 
 @dataclass
@@ -109,7 +111,12 @@ class Games:
         choices = list(self.spec.discrete_columns)
         action[choices] = np.round(action[choices])
         reward = float(np.float32(self.rng.normal())) if step else 0.0
-        return Row(stream, seq, actor, kind, status, reward, obs, action if step else action * 0)
+        recommended = low + high - action  # another action of this game
+        if not step or self.made % 3 == 0:
+            recommended[:] = np.nan
+        version = self.made // 10 if step else 0
+        action = action if step else action * 0
+        return Row(stream, seq, actor, kind, status, reward, obs, action, recommended, version)
 
 
 def block_of(rows: Sequence[Row], spec: GameSpec = SPEC) -> StepBlock:
@@ -258,6 +265,9 @@ def assert_alike(replay: Replay, model: Model, batch_size: int = 128) -> None:
     assert stored.actor.tolist() == [row.actor for row in steps]
     if steps:
         assert np.array_equal(stored.action, [row.action for row in steps])
+        recommended = [row.recommended for row in steps]
+        np.testing.assert_array_equal(stored.recommended, recommended)
+    assert stored.policy_version.tolist() == [row.policy_version for row in steps]
     counts, composition = Counter(row.actor for row in steps), replay.actor_composition()
     assert composition.total == len(steps)
     assert [composition.dqn, composition.expert] == [counts[actor] for actor in ACTORS]
@@ -310,6 +320,7 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
         assert np.array_equal(batch.states[i].numpy().ravel(), np.ravel(model.stack(row, stack)))
         assert batch.discrete[i].tolist() == row.action[list(spec.discrete_columns)].tolist()
         assert np.array_equal(batch.continuous[i], row.action[list(spec.continuous_columns)])
+        np.testing.assert_array_equal(batch.recommended[i].numpy(), row.recommended)
         assert int(batch.actors[i]) == row.actor
         assert float(batch.rewards[i]) == np.float32(row.reward)
         assert int(batch.horizons[i]) == want.horizon >= 1

@@ -29,9 +29,11 @@ def numbered(spec: GameSpec, first: int, n: int, seed: int = 0) -> StepBlock:
     numbers = np.arange(first, first + n)
     block.obs[:] = numbers[:, None] % 251
     block.action[:] = numbers[:, None]
+    block.recommended[:] = np.where(numbers[:, None] % 3 > 0, numbers[:, None] % 5, np.nan)
     block.reward[:] = numbers
     block.stream[:] = numbers << 20
     block.seq[:] = numbers
+    block.policy_version[:] = numbers % 7
     block.kind[:] = np.where(rng.random(n) < 0.8, STEP, FINAL)
     block.actor[:] = np.where(block.kind == STEP, rng.integers(1, 3, n), 0)
     block.status[:] = numbers % 3
@@ -69,12 +71,16 @@ class ListSink:
         self.blocks.append(copied(block))
 
     def rows(self, spec: GameSpec = SPEC) -> list[dict[str, Any]]:
-        """All rows in order, each as a table of plain values."""
+        """All rows in order, each as a table of plain values; `recommended` is None for nothing."""
         block = joined(self.blocks, spec)
-        return [
+        found = [
             {name: getattr(block, name)[i].tolist() for name in StepBlock.__slots__}
             for i in range(len(block))
         ]
+        for row in found:
+            if np.isnan(row["recommended"]).all():
+                row["recommended"] = None
+        return found
 
 
 class FixedPolicy:

@@ -92,6 +92,7 @@ import server.trainer.process
 import torch
 from pathlib import Path
 from agent import checkpoint
+from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.step import STEP, StepBlock
 from agent.training_step import learn_once, take_in
@@ -105,12 +106,13 @@ device = torch.device("cpu")
 replay, learner = make_replay(config, spec, device), make_learner(config, spec, device)
 block = StepBlock.empty(spec, 8)
 block.kind[:], block.actor[:], block.seq[:] = STEP, 1, range(8)
-take_in(block, replay, learner)
-learn_once(config, replay, learner, device, 8)
+evidence = Evidence()
+take_in(block, replay, learner, evidence)
+learn_once(config, replay, learner, device, 8, evidence)
 learner.metrics(), learner.heads()
 checkpoint.save(Path(sys.argv[1]), {"learner": learner.state_dict()})
 learner.load_state_dict(checkpoint.load(Path(sys.argv[1]))["learner"])
-learn_once(config, replay, learner, device, 8)
+learn_once(config, replay, learner, device, 8, evidence)
 print(*(name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules))
 """
 

@@ -21,7 +21,7 @@ def test_measure_one_row_has_expected_fields(prioritised: bool) -> None:
     both = row["ms"] + row.get("update_ms", 0)
     # Of numbers that are rounded to a microsecond.
     assert row["ms_of_gather"] == pytest.approx(both / row["gather_ms"], rel=0.3)
-    assert row["bytes_per_step"] == pytest.approx(61 + (8 if prioritised else 0))
+    assert row["bytes_per_step"] == pytest.approx(69 + (8 if prioritised else 0))
 
 
 def test_measure_covers_uniform_and_prioritized_replay(monkeypatch: pytest.MonkeyPatch) -> None:

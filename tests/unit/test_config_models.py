@@ -13,7 +13,10 @@ from config.models import ActorName, Config, LearnerConfig, Schedule, Section
 from protocol.actor import NAMES
 
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_steps": "steps", "_updates": "updates"}
-NO_UNIT = {"run.seed", "server.port", "server.http_port", "tempest.port", "trainer.nice"}
+NO_UNIT = {
+    "run.seed", "server.port", "server.websocket_port", "server.http_port", "tempest.port",
+    "trainer.nice",
+}  # fmt: skip
 """Whole numbers that count nothing."""
 
 

@@ -10,8 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.decision import EVAL, EVAL_EXPERT, ROLES, TRAIN, ActingParams, ActionSelector
-from protocol.actor import Actor
+from agent.decision import (
+    EVAL,
+    EVAL_EXPERT,
+    ROLES,
+    TRAIN,
+    ActingParams,
+    ActionSelector,
+    acting_params_at,
+    begin_probes,
+)
+from agent.probes import led_alone
+from config.models import Config, ExpertConfig, ImitationConfig
+from config.settings.base import FractionSchedule
+from protocol.actor import NOBODY, Actor
 from protocol.messages import ROLES as WIRE_ROLES
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from tests.support.strategies import actions, rows_of, specs
@@ -426,3 +438,77 @@ def test_unit_change_discards_previous_lead() -> None:
     slots.play(ActingParams(1.0, 0, 0, "episode"), 5)
     assert not slots.play(ActingParams(0.0, 0, 0, "frame"), 5).any()
     assert not slots.play(ActingParams(0.0, 0, 0, "episode"), 5).any()
+
+
+# Probes: episodes that one actor plays alone.
+
+
+def begun(n: int, ratio: float = 0.5, unit: Any = "frame") -> tuple[Slots, Any, ActingParams]:
+    """Slots whose first episodes begin, who is to lead each alone, and how is played."""
+    slots, params = Slots(n), ActingParams(ratio, 1.0, 0, unit, 10, probes=True)
+    streams, first = np.arange(n, dtype=np.int64), np.zeros(n, np.uint32)
+    begin_probes(streams, first, slots.expert, slots.leads, slots.left)
+    return slots, led_alone(streams, first), params
+
+
+@pytest.mark.parametrize("unit", ["frame", "segment", "episode"])
+def test_probes_are_played_by_one_actor_alone_in_every_unit(unit: Any) -> None:
+    slots, leaders, params = begun(200, unit=unit)
+    played = slots.play(params, 60)
+    assert played[:, leaders == Actor.EXPERT].all()
+    assert not played[:, leaders == Actor.DQN].any()
+    mixed = played[:, leaders == NOBODY]
+    assert 0.35 < mixed.mean() < 0.65
+    if unit == "frame":
+        assert not mixed.all(0).any()
+        assert mixed.any(0).all()
+    slots.end_episodes()
+    again = slots.play(params, 60)
+    assert 0.35 < again[:, leaders == Actor.EXPERT].mean() < 0.65, "over with the episode"
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_probes_end_at_once_where_ratio_leaves_one_actor_nothing(ratio: float) -> None:
+    slots, leaders, params = begun(200)
+    assert slots.play(params, 5)[:, leaders == Actor.EXPERT].all()
+    assert (slots.play(replace(params, expert_ratio=ratio), 5) == bool(ratio)).all()
+
+
+def test_probes_end_at_once_where_they_are_switched_off() -> None:
+    slots, leaders, params = begun(300)
+    played = slots.play(replace(params, probes=False), 40)
+    for leader in Actor:
+        assert 0.35 < played[:, leaders == leader].mean() < 0.65
+
+
+def test_nothing_is_explored_in_probes_of_network() -> None:
+    slots, leaders, params = begun(300)
+    by_expert = slots.play(params, 1)[0]
+    actions, actors = full(300, [0]), np.zeros(300, np.uint8)
+    explored = np.zeros(300, np.uint8)
+    slots.decider.decide(
+        actions, slots.expert, by_expert, slots.roles, params, actors, explored, slots.left
+    )
+    assert not explored[leaders == Actor.DQN].any()
+    mixed = (leaders == NOBODY) & ~by_expert
+    assert explored[mixed].all(), "epsilon is 1"
+
+
+def test_episode_without_recommendation_at_first_is_no_probe() -> None:
+    leads, left = episode_start_state(100)
+    streams, first = np.arange(100, dtype=np.int64), np.zeros(100, np.uint32)
+    begin_probes(streams, first, np.full((100, 1), np.nan, np.float32), leads, left)
+    assert not left.any()
+
+
+@pytest.mark.parametrize(
+    ("decay", "ratio"), [("schedule", 0.3), ("evaluation", 0.2), ("play", 0.15)]
+)
+def test_ratio_follows_what_settings_say(decay: Any, ratio: float) -> None:
+    share = FractionSchedule(start=0.5, end=0.1, frames=100)
+    config = Config(
+        expert=ExpertConfig(ratio=share, decay=decay), imitation=ImitationConfig(decay="schedule")
+    )
+    params = acting_params_at(config, 50, evaluated_ratio=0.2, trust=0.25)
+    assert params.expert_ratio == pytest.approx(ratio)
+    assert params.probes == (decay == "play")

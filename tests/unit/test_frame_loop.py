@@ -41,9 +41,11 @@ def test_frame_is_answered_and_next_frame_stores_step() -> None:
         {
             "obs": [10.0] * 3,
             "action": list(POLICY_ACTION),
+            "recommended": None,
             "reward": 1.5,
             "stream": player.streams[0],
             "seq": 0,
+            "policy_version": 7,
             "actor": DQN,
             "kind": STEP,
             "status": 0,
@@ -142,6 +144,34 @@ def test_recommendation_does_not_leak_into_next_frame() -> None:
     player.frame()
     world.run()
     assert player.last.actor == DQN
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_recommendation_and_version_are_stored_whoever_acts(ratio: float) -> None:
+    world = World()
+    world.params = ActingParams(expert_ratio=ratio, epsilon=0.0, noise=0.0)
+    player = world.player()
+    for version, expert in ((7, EXPERT_ACTION), (9, None), (9, EXPERT_ACTION)):
+        world.policy.version = version
+        player.frame(expert=expert)
+        world.run()
+    player.frame(status=2, expert=EXPERT_ACTION, took=([3, [-1.0, 1.0]], DQN))
+    world.run()
+    assert [(row["recommended"], row["policy_version"]) for row in world.rows()] == [
+        (EXPERT_ROW, 7),
+        (None, 9),
+        (EXPERT_ROW, 9),
+        (None, 0),  # the last observation
+    ]
+
+
+def test_recommendations_of_frames_are_stored_and_nothing_else_of_rows_without() -> None:
+    world = World()
+    player = world.player(slots=2)
+    for _ in range(2):
+        player.frames([0, 0], [0, 0], [0, 0], experts=[[np.nan, 0.5, 0.5], EXPERT_ROW])
+        world.run()
+    assert [row["recommended"] for row in world.rows()] == [None, EXPERT_ROW]
 
 
 def test_explored_flag_set_when_action_is_random() -> None:

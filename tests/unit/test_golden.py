@@ -47,6 +47,7 @@ NEED_MORE_THAN_BYTES = {
     "idle_timeout",
     "slow_reader",
     "tls_failed",
+    "bad_origin",
     "too_fast",
     "too_many_attempts",
     "too_many_clients",

@@ -152,6 +152,7 @@ def test_observation_space_box_converts_and_others_raise() -> None:
     assert observation_space(spaces.Box(-1, 1, (3,), np.float64)) == Observation("float32", (3,))
     assert observation_space(spaces.Box(0, 255, (8, 8), np.uint8)) == Observation("uint8", (8, 8))
     assert observation_space(spaces.Box(-1, 1, ())) == Observation("float32", (1,))
+    assert observation_space(spaces.Box(0, 1, (2,), np.bool_)) == Observation("float32", (2,))
     for space in (spaces.Discrete(3), spaces.Box(0, 9, (1,), np.int64)):
         with pytest.raises(TypeError, match="observation space: expected Box of float32"):
             observation_space(space)

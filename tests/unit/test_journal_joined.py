@@ -46,7 +46,8 @@ def both(folder: Path) -> tuple[list[Damage], int]:
         assert ends[part.end] == part.newest
         parts.append(columns(part.rows))
     for name, column in expected.items():
-        assert np.array_equal(np.concatenate([part[name] for part in parts]), column), name
+        got = np.concatenate([part[name] for part in parts])
+        np.testing.assert_array_equal(got, column, name)
     assert joined == one_by_one
     return joined, len(parts)
 
@@ -100,7 +101,7 @@ def test_damage_costs_joined_rows_its_block_alone(tmp_path: Path) -> None:
 def test_observations_that_look_like_a_header_are_read(tmp_path: Path) -> None:
     writer = Journal(tmp_path, SPEC, 100_000, Position())
     for block in blocks_of(Games(seed=1).play_at_random(40), (4,)):
-        block.obs.view(np.uint8)[:] = np.resize(np.frombuffer(b"ROWS", np.uint8), block.obs.nbytes)[
+        block.obs.view(np.uint8)[:] = np.resize(np.frombuffer(b"ROW2", np.uint8), block.obs.nbytes)[
             : block.obs.nbytes
         ].reshape(block.obs.view(np.uint8).shape)
         writer.append(block)

@@ -64,7 +64,7 @@ def check_gradient(
     spec: GameSpec,
     loss: Callable[[Batch, QNetwork, QNetwork], Tensor],
     *,
-    frames: int = 0,
+    cloning: float | None = None,
     batch: Batch | None = None,
     **settings: dict[str, Any],
 ) -> Learner:
@@ -81,7 +81,7 @@ def check_gradient(
         return clip(max_norm)
 
     gradients.clip = keep  # type: ignore[method-assign]
-    learner.step(batch, frames)
+    learner.step(batch, cloning)
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(kept[0], expected, rtol=1e-3, atol=1e-5)
     return learner
@@ -134,16 +134,23 @@ def cloning_loss(batch: Batch, online: QNetwork) -> Tensor:
     return entropy * (batch.actors == EXPERT)
 
 
-@pytest.mark.parametrize(("frames", "weight"), [(0, 2.0), (75, 0.5), (100, 0.0)])
-def test_cloning_cross_entropy_weight_decays_with_frames(frames: int, weight: float) -> None:
+@pytest.mark.parametrize(("given", "weight"), [(None, 2.0), (0.5, 0.5), (0.0, 0.0)])
+def test_cloning_cross_entropy_has_weight_given_or_that_of_begin(
+    given: float | None, weight: float
+) -> None:
     def loss(batch: Batch, online: QNetwork, target: QNetwork) -> Tensor:
         return td_loss(batch, online, target) + weight * cloning_loss(batch, online)
 
     check_gradient(
         spec_of(DISCRETE),
         loss,
-        frames=frames,
-        imitation={"expert": CLONING, "loss": "cross_entropy", "temperature": 0.5},
+        cloning=given,
+        imitation={
+            "expert": CLONING,
+            "rows": "expert",
+            "loss": "cross_entropy",
+            "temperature": 0.5,
+        },
     )
 
 

@@ -27,7 +27,12 @@ class World:
     """A supervisor's parts that readiness talks to."""
 
     def __init__(self, gateways: int = 1) -> None:
-        self.shown: dict[str, Any] = {"port": 7, "tempest_port": None, "ended": ""}
+        self.shown: dict[str, Any] = {
+            "port": 7,
+            "tempest_port": None,
+            "websocket_port": None,
+            "ended": "",
+        }
         self.events: list[str] = []
         self.processes = SimpleNamespace(gateways=[None] * gateways, ready=None)
         status: Any = SimpleNamespace(update=self._update, status=_Shown(self))

@@ -20,6 +20,9 @@ from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
 UNIT_WEIGHTS = (1.0,)
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "recording-1.npz"
+"""`random_steps(seed=3)`, as version 1 was written."""
+
 
 def rows_of(spec: GameSpec, *rows: tuple[int, int, int, int, float]) -> StepBlock:
     """Rows from (stream, seq, actor, status, reward); actor 0 is a final row."""
@@ -105,7 +108,7 @@ def test_recording_is_readable_by_numpy_without_pickle(path: Path) -> None:
     recording.write(path, Recording(SPEC, random_steps(), UNIT_WEIGHTS))
     with np.load(path, allow_pickle=False) as file:
         assert str(file["format"]) == "understudy recording"
-        assert int(file["version"]) == 1
+        assert int(file["version"]) == 2
         assert '"test"' in str(file["spec"])
         assert set(file.files) == {"format", "version", "spec", "reward_weights"} | set(
             StepBlock.__slots__
@@ -205,9 +208,31 @@ def test_read_object_array_raises_without_unpickling(path: Path) -> None:
 
 
 def test_read_other_format_version_raises(path: Path) -> None:
-    write_with_changed_entries(path, version=np.array(2))
-    with pytest.raises(RecordingError, match="expected format version 1, got 2"):
+    write_with_changed_entries(path, version=np.array(3))
+    with pytest.raises(RecordingError, match="expected format version 2 or earlier, got 3"):
         recording.read(path)
+
+
+def test_recording_of_version_1_has_no_recommendations_and_its_old_digest() -> None:
+    found = recording.read(GOLDEN)
+    written = random_steps(seed=3)
+    assert np.isnan(written.recommended).all()
+    assert_same_rows(found.rows, written)
+    # A run knows its demonstrations by it: they must not be there twice.
+    assert found.digest.startswith("7e77e5906732")
+    assert found.of_expert().steps(EXPERT) == found.steps(EXPERT) > 0
+
+
+def test_recommendations_and_versions_are_read_back(path: Path) -> None:
+    block = random_steps()
+    block.recommended[::3] = [1, 0.5, -0.5]
+    block.policy_version[:] = np.arange(len(block))
+    made = Recording(SPEC, block, UNIT_WEIGHTS)
+    assert made.digest != Recording(SPEC, random_steps(), UNIT_WEIGHTS).digest
+    recording.write(path, made)
+    assert_same_rows(recording.read(path).rows, block)
+    theirs = made.of_expert().rows
+    assert np.isnan(theirs.recommended[theirs.kind == FINAL]).all()
 
 
 def test_read_recording_of_other_game_raises(path: Path) -> None:
@@ -243,6 +268,7 @@ def test_read_invalid_column_or_spec_raises(path: Path) -> None:
         ("action", np.nan, "expected an action for every step"),
         ("action", 4.0, r"head 'fire': expected a whole number 0\.0 to 3\.0, got 4\.0"),
         ("action", 0.5, "whole number"),
+        ("recommended", 4.0, "expected whole recommendations"),
         ("actor", 3, "a step needs an actor"),
         ("actor", 0, "a step needs an actor"),
         ("status", 9, "expected the status"),
@@ -303,7 +329,10 @@ def test_digest_changes_with_any_content(path: Path) -> None:
         Recording(PIXELS, random_steps(PIXELS), UNIT_WEIGHTS),
     ]
     for name in StepBlock.__slots__:
+        if name == "policy_version":  # which network watched is no content
+            continue
         block = random_steps()
+        block.recommended[3] = 0
         getattr(block, name)[3] += 1
         others.append(Recording(SPEC, block, UNIT_WEIGHTS))
     digests = {other.digest for other in others} | {first.digest}

@@ -21,6 +21,7 @@ import agent.sum_tree
 from agent.actor_index import ActorIndex
 from agent.links import NONE, Links, StreamTable
 from agent.priority import Priorities
+from agent.row_store import RowStore
 from protocol.actor import ACTORS, Actor
 from tests.support.replay_model import (
     EVENTS,
@@ -212,6 +213,18 @@ def swap_sampled_tag(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(agent.replay, "actors_of", lambda meta: 3 - agent.n_step.actors_of(meta))
 
 
+def shift_recommendations(patch: pytest.MonkeyPatch) -> None:
+    """Each row has the recommendation of the one before it."""
+    real = RowStore.write
+
+    def write(self, block, links, first, oldest):
+        block = block.rows(0, len(block))
+        object.__setattr__(block, "recommended", np.roll(block.recommended, 1, axis=0))
+        real(self, block, links, first, oldest)
+
+    patch.setattr(RowStore, "write", write)
+
+
 def link_to_the_dead(patch: pytest.MonkeyPatch) -> None:
     """Links are made from rows that were overwritten."""
     real = StreamTable.link
@@ -303,6 +316,7 @@ MUTATIONS = [
     swap_tags,
     swap_one_stored_tag,
     swap_sampled_tag,
+    shift_recommendations,
     link_to_the_dead,
     link_over_gaps,
     link_across_episodes,

@@ -43,7 +43,9 @@ def test_rows_written_around_the_end_are_read_back(sizes: tuple[int, ...]) -> No
     assert stream.tolist() == kept.stream.tolist()
     assert seq.tolist() == kept.seq.tolist()
     assert np.array_equal(store.observations(torch.from_numpy(at)).flatten(1), kept.obs)
-    assert np.array_equal(store.action.numpy()[at], kept.action)
+    actions = np.hstack([kept.action, kept.recommended])
+    np.testing.assert_array_equal(store.actions.numpy()[at], actions)
+    assert np.array_equal(store.policy_versions(at), kept.policy_version)
     meta = store.meta_rows(at)
     for name in ("reward", "actor", "status", "kind"):
         assert np.array_equal(meta[name], getattr(kept, name)), name
@@ -70,8 +72,8 @@ def test_frame_stack_starts_at_oldest_stored_frame() -> None:
 
 def test_nbytes_equals_sum_of_columns() -> None:
     one, stacked = store_of_blocks(3)[0].nbytes, store_of_blocks(3, frame_stack=2)[0].nbytes
-    row = SPEC.observation_size * SPEC.observation_dtype.itemsize + 4 * SPEC.action_width
-    assert one == CAPACITY * (row + 16 + 8 + 4)
+    row = SPEC.observation_size * SPEC.observation_dtype.itemsize + 8 * SPEC.action_width
+    assert one == CAPACITY * (row + 16 + 8 + 4 + 4)
     assert stacked == one + CAPACITY * 8
 
 

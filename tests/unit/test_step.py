@@ -41,13 +41,17 @@ def test_step_block_columns_have_dtypes_and_shapes_of_spec(spec: GameSpec, dtype
     assert got == {
         "obs": (dtype, (spec.observation_size,)),
         "action": (np.float32, (spec.action_width,)),
+        "recommended": (np.float32, (spec.action_width,)),
         "reward": (np.float32, ()),
         "stream": (np.int64, ()),
         "seq": (np.uint32, ()),
+        "policy_version": (np.uint32, ()),
         "actor": (np.uint8, ()),
         "kind": (np.uint8, ()),
         "status": (np.uint8, ()),
     }
+    assert np.isnan(block.recommended).all()
+    block.recommended[:] = 0
     assert all(not getattr(block, f.name).any() for f in fields(block))
 
 
@@ -90,6 +94,6 @@ def test_step_block_rows_are_views() -> None:
     assert block.actor[2] == 250
 
 
-def test_step_block_of_195_floats_needs_under_830_bytes_per_step() -> None:
+def test_step_block_of_195_floats_needs_under_840_bytes_per_step() -> None:
     spec = GameSpec("g", Observation("float32", (195,)), (Discrete("fire", 4),))
-    assert StepBlock.nbytes(spec, 10_000) / 10_000 < 830
+    assert StepBlock.nbytes(spec, 10_000) / 10_000 < 840

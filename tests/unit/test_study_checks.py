@@ -6,7 +6,18 @@ import math
 
 import pytest
 
-from lab.study.checks import Better, Check, Ends, Passes, Trend, Verdict, change
+from lab.study.checks import (
+    Better,
+    Check,
+    Ends,
+    NotWorse,
+    NotWorseAnywhere,
+    Passes,
+    Trend,
+    Verdict,
+    change,
+)
+from lab.study.results import Results
 from tests.support.fake_results import results
 
 SLOW = [0.0, 100.0, 190.0, 210.0]  # passes 200 at 4,000
@@ -63,6 +74,18 @@ def test_passes_expert_return_within_seconds() -> None:
     assert judge(check, SLOW, SLOW, expert=200).met is False  # after 40
     assert judge(check, FAST, FAST).met is None
     assert judge(check, FAST, FAST).measured == "the expert was not measured"
+
+
+def test_passes_compares_with_less_than_the_expert_of_another_scene() -> None:
+    check = Passes("land", "a", None, by=4000, of="sea", less=10)
+    assert check.scenes == ("land", "sea")
+    found = results([FAST, SLOW])
+    known = Results(2, 2, found.runs, {"sea": [215.0]})
+    verdict = check.judge(known)
+    assert (verdict.met, verdict.measured) == (True, "3,000 [2,000, 4,000]")
+    assert "first exceeds the expert's of sea, 215.0 less 10: at most 4,000" in verdict.target
+    assert check.judge(Results(2, 2, found.runs, {"sea": [222.0]})).met is False
+    assert check.judge(Results(2, 2, found.runs, {"land": [200.0]})).met is None
 
 
 def test_ends_judges_mean_or_every_seed() -> None:
@@ -123,6 +146,36 @@ def test_better_is_met_only_if_difference_is_certain() -> None:
     assert check.judge(results([FAST, NEVER], [FAST, NEVER])).met is False
 
 
+def test_not_worse_compares_areas_under_the_curves() -> None:
+    check = NotWorse("land", "a", "b")
+    same = check.judge(results([FAST, SLOW], [FAST, SLOW]))
+    assert (same.met, same.measured.partition(" [")[0]) == (True, "difference 0.0")
+    assert check.judge(results([FAST, FAST], [SLOW, SLOW])).met, "earlier, though not much higher"
+    assert check.judge(results([SLOW, SLOW], [FAST, FAST])).met is False
+
+
+def test_not_worse_anywhere_needs_no_common_scale() -> None:
+    check = NotWorseAnywhere(("land", "sea"), "a", "b")
+
+    def judged(
+        land: tuple[list[float], list[float]], sea: tuple[list[float], list[float]]
+    ) -> Verdict:
+        found = [results([a, a], [b, b]).runs for a, b in (land, sea)]
+        runs = {("land", name): found[0]["land", name] for name in "ab"}
+        runs |= {("sea", name): found[1]["land", name] for name in "ab"}
+        return check.judge(Results(2, 2, runs, {}))
+
+    assert judged((FAST, SLOW), (SLOW, SLOW)).measured == "0.75 [0.75, 0.75]"
+    far = [10 * each for each in FAST]
+    half = judged((SLOW, far), (FAST, SLOW))
+    assert (half.met, half.measured) == (True, "0.50 [0.50, 0.50]")
+    assert judged((SLOW, FAST), (SLOW, SLOW)).met is False
+    only = check.judge(results([FAST, FAST], [SLOW, SLOW]))
+    assert only.target.startswith("1 of 2 scenes, a:")
+    assert only.met
+    assert check.judge(Results(2, 2, {}, {})).met is None
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -131,6 +184,7 @@ def test_better_is_met_only_if_difference_is_certain() -> None:
         Trend("land", "a", "q", rises=True),
         Better("land", "a", "b"),
         Better("land", "b", "a"),
+        NotWorse("land", "a", "b"),
     ],
 )
 def test_check_with_too_few_runs_gives_no_verdict(check: Check) -> None:

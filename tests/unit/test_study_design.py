@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from config.load import ConfigError
-from lab.study.checks import Ends
+from lab.study.checks import Ends, Passes
 from lab.study.comparisons import COMPARISONS
+from lab.study.comparisons.shared import EARLIER
 from lab.study.design import EXPERT, Comparison, Picture, Scene, jobs
 from server.monitor.metrics import SERIES
 from tests.support.fake_results import SCENE, comparison
@@ -23,10 +24,14 @@ def job_keys(what: Comparison, **options: Any) -> list[str]:
 @pytest.mark.parametrize("what", COMPARISONS, ids=[c.name for c in COMPARISONS])
 def test_comparison_settings_and_names_are_valid(what: Comparison) -> None:
     """Their settings exist and fit, and no two runs share a file."""
-    found = job_keys(what, full=True)
-    assert len(set(found)) == len(found)
+    wanted = jobs(what, full=True)
+    found = [job.key for job in wanted]
+    files = {job.key: job.settings for job in wanted}
+    assert all(files[job.key] == job.settings for job in wanted)
+    shared = [job.key for job in wanted if job.kept_as == job.scene]
+    assert len(set(shared)) == len(shared)
     assert all(re.fullmatch(r"[\w.+-]+", key) for key in found)
-    assert what.frames % what.eval_every == 0
+    assert all(job.options.frames % job.options.eval_every == 0 for job in wanted)
     each = [f"{metric}_dqn" for picture in what.pictures for metric in picture.metrics]
     assert {*each, *what.metrics} <= SERIES.keys()
     assert len({picture.name for picture in what.pictures}) == len(what.pictures)
@@ -76,6 +81,39 @@ def test_job_keys_change_with_settings(changed: dict[str, Any]) -> None:
     assert not before & after
 
 
+def test_scenes_of_one_game_share_runs_without_a_teacher() -> None:
+    weak = replace(SCENE, name="weak", weaken=0.5, game="moon")
+    what = comparison(scenes=(replace(SCENE, game="moon"), weak), experts={"b": "none"}, seeds=1)
+    keys = {(job.scene, job.variant): job.key for job in jobs(what)}
+    assert len(keys) == 6
+    assert keys["land", "b"] == keys["weak", "b"]
+    assert keys["weak", "b"].startswith("moon-b-seed1-")
+    assert len(set(keys.values())) == 5
+
+
+def test_experts_that_students_are_compared_with_are_measured_too() -> None:
+    scenes = tuple(replace(SCENE, name=name) for name in ("land", "good", "other"))
+    check = Passes("land", "a", None, by=60, of="good")
+    what = comparison(check, scenes=scenes, full_only=("good", "other"), seeds=1)
+    assert [job.scene for job in jobs(what) if not job.variant] == ["land", "good"]
+
+
+def test_scene_has_a_preprocessing_that_its_runs_depend_on() -> None:
+    what = comparison(scenes=(SCENE, replace(SCENE, preprocess="atari")))
+    plain, atari = (
+        {job.variant: job for job in jobs(what) if job.seed < 2 and job.options.preprocess == each}
+        for each in (None, "atari")
+    )
+    assert plain.keys() == atari.keys() == {EXPERT, "a", "b"}
+    assert all(plain[name].key != atari[name].key for name in plain)
+
+
+def test_scene_has_frames_of_its_own() -> None:
+    what = comparison(scenes=(SCENE, replace(SCENE, name="long", frames=90)))
+    assert {job.options.frames for job in jobs(what) if job.scene == "land"} == {60}
+    assert {job.options.frames for job in jobs(what) if job.scene == "long"} == {90}
+
+
 def test_job_keys_change_only_for_changed_variant() -> None:
     before = set(job_keys(comparison()))
     after = set(job_keys(comparison(variants={"a": {}, "b": {"learner.n_step": 4}})))
@@ -93,7 +131,8 @@ def test_job_key_includes_later_settings_only_if_used() -> None:
     assert "hold" not in config["expert"]["ratio"]
     assert "cosine_restarts" not in config["learner"]
     assert "tempest" not in config
-    before = set(job_keys(comparison()))
+    then = comparison().settings | EARLIER
+    before = set(job_keys(comparison(settings=then)))
     for key, value in {
         "expert.plugin": "a:b",
         "expert.ratio.hold": 5,
@@ -101,19 +140,20 @@ def test_job_key_includes_later_settings_only_if_used() -> None:
         "exploration.noise.hold": 5,
         "replay.priority_beta.hold": 5,
         "imitation.expert.hold": 5,
+        "imitation.decay": "play",
+        "imitation.rows": "recommended",
         "learner.cosine_restarts": True,
     }.items():
-        after = set(job_keys(comparison(settings=comparison().settings | {key: value})))
+        after = set(job_keys(comparison(settings=then | {key: value})))
         assert len(before & after) == 1, f"{key} is part of what a run depends on"
-    older = comparison(settings=comparison().settings | {"tempest.reply_bytes": 3})
+    older = comparison(settings=then | {"tempest.reply_bytes": 3})
     assert set(job_keys(older)) == before
 
 
 def test_job_keys_equal_those_of_stored_results() -> None:
     """Digests as they were when the results in the repository were made. Where a new setting
     changes them, all would have to be played again: list it in study_design._LATER."""
-    by_reward = {"advantage.signal": "reward"}  # which was the default then
-    assert job_keys(comparison(settings=comparison().settings | by_reward)) == [
+    assert job_keys(comparison(settings=comparison().settings | EARLIER)) == [
         "land-expert-fe3151d756b0",
         "land-a-seed1-f9e3f0e1ae79",
         "land-b-seed1-fd907196aa1e",
@@ -140,6 +180,7 @@ def test_jobs_with_invalid_setting_raises_naming_variant() -> None:
     [
         {"scenes": (replace(SCENE, variants=("c",)),)},
         {"full_only": ("nowhere",)},
+        {"experts": {"c": "none"}},
         {"pictures": (Picture("x", "x", panels={"p": ("c",)}),)},
         {"checks": (Ends("nowhere", "a", 1.0),)},
         {"checks": (Ends("land", "c", 1.0),)},

@@ -8,7 +8,16 @@ import math
 import numpy as np
 import pytest
 
-from lab.study.statistics import Estimate, difference, estimate, iqm, pooled, show, text
+from lab.study.statistics import (
+    Estimate,
+    difference,
+    estimate,
+    improvement,
+    iqm,
+    pooled,
+    show,
+    text,
+)
 
 FIVE = [231.0, 198.0, 254.0, 120.0, 243.0]
 
@@ -72,6 +81,15 @@ def test_difference_interval_excludes_zero_only_if_runs_differ() -> None:
     assert near.low < 0 < near.high
     back = difference([2.0, 4.0, 2.5], [1.0, 5.0, 3.0])
     assert back.point == pytest.approx(-near.point)
+
+
+def test_improvement_is_share_of_pairs_averaged_over_games() -> None:
+    """Half the pairs of the first game, with a tie by half; all of the second."""
+    found = improvement([([1.0, 3.0], [2.0, 2.0]), ([5.0, 6.0], [5.0, 1.0])])
+    assert found.point == pytest.approx((2 / 4 + 3.5 / 4) / 2)
+    assert found.n == 8
+    assert found.low < found.point < found.high
+    assert improvement([([2.0] * 3, [1.0] * 3)]) == Estimate(1, 1, 1, 6)
 
 
 @pytest.mark.parametrize("wrong", [[], [1.0, math.nan]])

@@ -1,4 +1,7 @@
-"""The games of ALE, as Gymnasium has them (`ALE/Pong-v5`), and their usual preprocessing."""
+"""The games of ALE, as Gymnasium has them (`ALE/Pong-v5`), their usual preprocessing, two experts.
+
+The experts look at the games' memory (AtariARI, Anand et al. 2019, arXiv:1906.08226).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,12 @@ NAMESPACE = "ALE/"
 
 FRAME_SKIP = 4
 SIDE = 84
+
+_NOOP, _FIRE, _RIGHT, _LEFT = range(4)
+"""The first actions of Pong, where right is up, and of Breakout."""
+
+_DEAD_BAND = {"pong": 10, "breakout": 4}
+"""How far off the middle of the paddle the followers let the ball be, in pixels."""
 
 
 def register() -> None:
@@ -45,3 +54,24 @@ def preprocessed(env_id: str) -> gymnasium.Env[Any, Any]:
         ) from error
     env = gymnasium.make(env_id, frameskip=1)  # the wrapper skips
     return gymnasium.wrappers.AtariPreprocessing(env, frame_skip=FRAME_SKIP, screen_size=SIDE)
+
+
+def follow_pong(env: Any, _obs: Any) -> int:
+    """Of ALE/Pong-v5: moves the paddle's middle to the height of the ball."""
+    ram = env.unwrapped.ale.getRAM()
+    ball, paddle = int(ram[54]), int(ram[51])
+    if not ball:
+        return _FIRE
+    return _towards(paddle + 8 - ball, _DEAD_BAND["pong"])
+
+
+def follow_breakout(env: Any, _obs: Any) -> int:
+    """Of ALE/Breakout-v5: moves the paddle's middle below the ball; fires where there is none."""
+    ram = env.unwrapped.ale.getRAM()
+    if not ram[101]:
+        return _FIRE
+    return _towards(int(ram[99]) - int(ram[72]) - 8, _DEAD_BAND["breakout"])
+
+
+def _towards(off: int, band: int) -> int:
+    return _RIGHT if off > band else _LEFT if off < -band else _NOOP

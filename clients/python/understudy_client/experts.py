@@ -1,7 +1,7 @@
 """Which expert plays which environment, how to weaken one, and how to measure one.
 
-`python -m understudy_client.experts ENV EPISODES [WEAKENED]` prints the mean return of the known
-expert over that many episodes, with its standard error.
+`python -m understudy_client.experts ENV EPISODES [WEAKENED [MODULE:FUNCTION]]` prints the mean
+return of the known expert, or of that one, over that many episodes, with its standard error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import gymnasium
 import numpy as np
 
-from understudy_client import atari
+from understudy_client import atari, minatar
 from understudy_client.gym import Expert
 
 EXPERTS = {
@@ -23,6 +23,11 @@ EXPERTS = {
     "LunarLander-v3": "understudy_client.lunar:heuristic",
     "LunarLanderContinuous-v3": "understudy_client.lunar:heuristic",
     "LunarLanderHybrid-v3": "understudy_client.lunar:hybrid_heuristic",
+    "MinAtar/Asterix-v1": "understudy_client.minatar_experts:asterix",
+    "MinAtar/Breakout-v1": "understudy_client.minatar_experts:breakout",
+    "MinAtar/Freeway-v1": "understudy_client.minatar_experts:freeway",
+    "MinAtar/Seaquest-v1": "understudy_client.minatar_experts:seaquest",
+    "MinAtar/SpaceInvaders-v1": "understudy_client.minatar_experts:space_invaders",
     "PongRam-v0": "understudy_client.pong:follow_ball",
 }
 """The known expert of each environment, as `module:function`."""
@@ -34,13 +39,16 @@ PREPROCESSING = ("atari",)
 
 def make(env_id: str, preprocess: str | None = None) -> gymnasium.Env[Any, Any]:
     """`gymnasium.make`, which also knows the environments of this package by their bare names, and
-    those of ALE. `preprocess`: one of PREPROCESSING. Errors: ValueError; those of Gymnasium."""
+    those of ALE and MinAtar. `preprocess`: one of PREPROCESSING. Errors: ValueError; those of
+    Gymnasium."""
     if preprocess is not None:
         if preprocess not in PREPROCESSING:
             raise ValueError(f"preprocess: expected {PREPROCESSING[0]}, got {preprocess!r}")
         return atari.preprocessed(env_id)
     if env_id in EXPERTS:
         importlib.import_module(EXPERTS[env_id].partition(":")[0])
+    if env_id.startswith(minatar.NAMESPACE):
+        return minatar.made(env_id)
     if env_id.startswith(atari.NAMESPACE):
         atari.register()
     return gymnasium.make(env_id)
@@ -90,9 +98,12 @@ def weakened(expert: Expert, probability: float, rng: np.random.Generator) -> Ex
     return play
 
 
-def returns(env_id: str, expert: Expert, episodes: int, seed: int = 0) -> list[float]:
-    """The returns of an expert playing alone, episode i from seed + i; no server is involved."""
-    env = make(env_id)
+def returns(
+    env_id: str, expert: Expert, episodes: int, seed: int = 0, preprocess: str | None = None
+) -> list[float]:
+    """The returns of an expert playing alone, episode i from seed + i; no server is involved.
+    `preprocess`: as for `make`."""
+    env = make(env_id, preprocess)
     out = []
     for episode in range(episodes):
         obs, _ = env.reset(seed=seed + episode)
@@ -106,8 +117,8 @@ def returns(env_id: str, expert: Expert, episodes: int, seed: int = 0) -> list[f
     return out
 
 
-def _main(env_id: str, episodes: str, probability: str = "0") -> None:
-    expert = find(env_id)
+def _main(env_id: str, episodes: str, probability: str = "0", name: str | None = None) -> None:
+    expert = find(env_id, name)
     if expert is None:
         sys.exit(f"{env_id} has no known expert; known are {', '.join(EXPERTS)}")
     weak = weakened(expert, float(probability), np.random.default_rng(0))
@@ -117,6 +128,6 @@ def _main(env_id: str, episodes: str, probability: str = "0") -> None:
 
 
 if __name__ == "__main__":
-    if not 3 <= len(sys.argv) <= 4:
+    if not 3 <= len(sys.argv) <= 5:
         sys.exit(__doc__)
     _main(*sys.argv[1:])

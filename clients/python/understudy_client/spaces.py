@@ -1,7 +1,7 @@
 """Gymnasium's spaces and the wire's: action heads and observations, both ways.
 
 Supported actions: Discrete, MultiDiscrete, Box of floats, and Dict or Tuple of supported ones.
-Supported observations: Box of float32, float64 (sent as float32) or uint8.
+Supported observations: Box of float32, float64 or bool (sent as float32), or uint8.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def observation_space(space: spaces.Space[Any]) -> Observation:
     """The tensor that frames of this observation space carry. Errors: TypeError."""
     if isinstance(space, spaces.Box):
         shape = tuple(int(side) for side in space.shape) or (1,)
-        if space.dtype in (np.float32, np.float64):
+        if space.dtype in (np.float32, np.float64, np.bool_):
             return Observation("float32", shape)
         if space.dtype == np.uint8:
             return Observation("uint8", shape)
     raise TypeError(
-        f"observation space: expected Box of float32, float64 or uint8, got {space}; "
+        f"observation space: expected Box of float32, float64, bool or uint8, got {space}; "
         "wrap the environment (gymnasium.wrappers.FlattenObservation, for example)"
     )
 

@@ -57,6 +57,9 @@ def examine_machine(loaded: Loaded, run: Path | None) -> Iterator[StepResult]:
         "tempest port": lambda step: _port(
             step, "tempest.port", config.tempest.host, config.tempest.port
         ),
+        "websocket port": lambda step: _port(
+            step, "server.websocket_port", config.server.host, config.server.websocket_port
+        ),
     }
     for step, check in checks.items():
         yield check(step)

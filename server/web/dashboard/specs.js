@@ -82,12 +82,13 @@ export const CHARTS = {
   played: [
     {
       id: "schedules",
-      title: "Expert ratio and epsilon",
+      title: "Expert ratio, epsilon and cloning",
       empty: NO_FRAMES,
       fixed: [0, 1.04],
       lines: [
         { key: "expert_ratio", name: "expert ratio", short: "ratio", color: "expert" },
         { key: "epsilon", name: "epsilon", color: "third" },
+        { key: "imitation_weight", name: "weight of cloning", short: "cloning", color: "dqn" },
       ],
     },
   ],
@@ -96,6 +97,8 @@ export const CHARTS = {
     pair("q_mean", "Q of the actions taken"),
     pair("reward_mean", "Reward in batches"),
     pair("grad_share", "Gradient share", { fixed: [0, 1.04] }),
+    pair("agreement", "Agrees with the expert", { unit: "share of recommendations", fixed: [0, 1.04] }),
+    pair("probe_return", "Return of episodes alone"),
     pair("weight_mean", "Advantage weight", { unit: "mean over rows", zero: true }),
     pair("weight_ess", "Effective sample size", { unit: "share of rows", fixed: [0, 1.04] }),
   ],

@@ -89,6 +89,40 @@ def sample(module: Any) -> None:
     module.Replay.sample = sampled
 
 
+def ring_recommendation(module: Any) -> None:
+    """The ring writes the recommendation of the row before."""
+
+    def copy(arguments: dict[str, Any], _rng: Any) -> None:
+        recommended = arguments["target"].recommended
+        recommended[:] = _rolled(recommended)
+
+    _behind(module, "_copy", copy)
+
+
+def replay_version(module: Any) -> None:
+    """The replay stores other versions of the weights than it was given."""
+
+    def changed(block: Any, rng: Any) -> Any:
+        struck = (block.actor != 0) & (rng.random(len(block)) < RARELY)
+        return replace(
+            block, policy_version=block.policy_version + struck.astype(block.policy_version.dtype)
+        )
+
+    _instead(module.Replay, changed)
+
+
+def sample_recommendation(module: Any) -> None:
+    """The recommendations of a batch are those of other rows of it."""
+    plain = module.Replay.sample
+
+    @functools.wraps(plain)
+    def sampled(*args: Any, **kwargs: Any) -> Any:
+        batch = plain(*args, **kwargs)
+        return replace(batch, recommended=batch.recommended.roll(1, 0))
+
+    module.Replay.sample = sampled
+
+
 FAULTS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "decision_tags": ("agent.decision", decision_tags),
     "decision_ignored": ("agent.decision", decision_ignored),
@@ -96,6 +130,9 @@ FAULTS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "replay": ("agent.replay", replay),
     "replay_shifted": ("agent.replay", replay_shifted),
     "sample": ("agent.replay", sample),
+    "ring_recommendation": ("server.ipc.step_ring", ring_recommendation),
+    "replay_version": ("agent.replay", replay_version),
+    "sample_recommendation": ("agent.replay", sample_recommendation),
 }
 
 

@@ -1,0 +1,97 @@
+"""Where the columns of rows lie in a block of the journal (agent.journal_format)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.step import LATER, StepBlock, columns_of
+from protocol.spaces import GameSpec
+
+Int64s = npt.NDArray[np.int64]
+
+Column = tuple[str, str, tuple[int, ...]]
+"""Name, dtype as numpy writes it ("<f4"), shape of a row."""
+
+ALIGNED = 16
+"""Bytes that everything in a segment is a multiple of: blocks may have a single row, so few."""
+
+
+def aligned(nbytes: int) -> int:
+    """So many bytes, with what is behind them."""
+    return -(-nbytes // ALIGNED) * ALIGNED
+
+
+def columns_written(spec: GameSpec, version: int) -> list[Column]:
+    """The columns that a journal of this version has, in their order: the widest numbers first, so
+    that all are aligned without gaps."""
+    columns = [
+        (name, dtype.str, shape[1:])
+        for name, (dtype, shape) in zip(StepBlock.__slots__, columns_of(spec, 1), strict=True)
+        if version > 1 or name not in LATER
+    ]
+    return sorted(columns, key=lambda column: -np.dtype(column[1]).itemsize)
+
+
+class Layout:
+    """Where they are, of `n` rows. Columns that StepBlock does not have are passed over, and those
+    of LATER that are missing read as agent.step says."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = [(name, np.dtype(dtype), shape) for name, dtype, shape in columns]
+        self._row_bytes = sum(dtype.itemsize * math.prod(s) for _, dtype, s in self._columns)
+        names = {name for name, _, _ in self._columns}
+        self._missing = [name for name in LATER if name not in names]
+
+    def used(self, n: int) -> int:
+        """Bytes of `n` rows without what is behind them."""
+        return n * self._row_bytes
+
+    def nbytes(self, n: int) -> int:
+        """Bytes of `n` rows."""
+        return aligned(self.used(n))
+
+    def nbytes_of(self, rows: Int64s) -> Int64s:
+        """The same for many blocks, [blocks]."""
+        return -(-rows * self._row_bytes // ALIGNED) * ALIGNED
+
+    def over(self, buffer: bytearray | memoryview, n: int) -> StepBlock:
+        """A block of `n` rows laid over a buffer of at least `nbytes(n)` bytes."""
+        arrays, offset = {}, 0
+        for name, dtype, shape in self._columns:
+            array = np.frombuffer(buffer, dtype, n * math.prod(shape), offset)
+            arrays[name] = array.reshape(n, *shape)
+            offset += array.nbytes
+        return StepBlock.of(arrays)
+
+    def copy(self, blocks: npt.NDArray[Any], n: int, out: StepBlock, rows: Int64s | slice) -> None:
+        """Copy blocks of `n` rows each to these rows of `out`. `blocks` [blocks, nbytes(n) in units
+        of ALIGNED] has their bytes."""
+        offset = 0
+        for name, dtype, shape in self._columns:
+            nbytes = n * math.prod(shape) * dtype.itemsize
+            if name in StepBlock.__slots__:
+                column = blocks.view(np.uint8)[:, offset : offset + nbytes].view(dtype)
+                getattr(out, name)[rows] = column.reshape(len(blocks) * n, *shape)
+            offset += nbytes
+        for name in self._missing:
+            getattr(out, name)[rows] = LATER[name]
+
+
+def fits(columns: Sequence[Column], spec: GameSpec) -> bool:
+    """Whether rows of these columns are rows of this game: those of StepBlock as it has them, all
+    but those of LATER, and others that can be passed over."""
+    names = [name for name, _, _ in columns]
+    known = [column for column in columns if column[0] in StepBlock.__slots__]
+    wanted = columns_written(spec, 2)
+    return (
+        len(set(names)) == len(names)
+        and set(known) <= set(wanted)
+        and {name for name, _, _ in wanted} <= {*names, *LATER}
+        and all(np.dtype(dtype).kind in "biuf" for _, dtype, _ in columns)
+        and all(side >= 0 for _, _, shape in columns for side in shape)
+    )

@@ -1,0 +1,48 @@
+"""How much the expert is to be trusted, from returns of the network's episodes and of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+WORSE, AS_GOOD = math.log(2.0), math.log(3.0)
+"""What an episode of the network adds to the logarithm of the trust where all of the expert's were
+better, and what it takes away where none was. So the trust stays as it is beside a network that is
+worse in 61 % of the pairs, and beside one that is as good it goes."""
+
+LEAST, MOST = math.log(0.002), AS_GOOD
+"""Bounds of the logarithm. Above 0 it does not show: one lucky episode lowers nothing."""
+
+EPISODES = 4
+"""An evaluation counts as so many episodes at most: its network is but one."""
+
+
+class Trust:
+    """A sum of evidence between two bounds: a sequential test (Page 1954, doi:10.2307/2333009) of
+    whether the network has become as good as the expert, and of whether it no longer is.
+
+        log t <- clip(log t + u log 2 - (1 - u) log 3, log 0.002, log 3)
+
+    u is the share of the expert's returns that are greater than the network's, one more counted for
+    what is not known of the expert. Only the order of returns matters, not their scale.
+    """
+
+    def __init__(self) -> None:
+        self._log = MOST
+
+    @property
+    def value(self) -> float:
+        """0 to 1; 1 without evidence."""
+        return math.exp(min(self._log, 0.0))
+
+    def compare(self, dqn: Sequence[float], expert: Sequence[float]) -> None:
+        """Count the returns of new episodes of the network, beside those known of the expert.
+        Without either: nothing."""
+        if not dqn or not expert:
+            return
+        better = np.greater.outer(np.asarray(expert), np.asarray(dqn)).sum() / len(dqn)
+        u = (better + 1) / (len(expert) + 1)
+        step = u * WORSE - (1 - u) * AS_GOOD
+        self._log = min(max(self._log + min(len(dqn), EPISODES) * step, LEAST), MOST)

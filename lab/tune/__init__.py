@@ -1,0 +1,1 @@
+"""`understudy tune`: a search for the settings that suit a game."""
