@@ -112,7 +112,12 @@ def lend(folder: Path) -> Iterator[Callable[[], Running]]:
         def one() -> Running:
             if next(uses) % USES == 0:
                 path = folder / f"conformance-{len(lent)}"
-                running = Running(path, server__handshake_timeout_s=0.5, server__token=TOKEN)
+                running = Running(
+                    path,
+                    server__handshake_timeout_s=0.5,
+                    server__token=TOKEN,
+                    server__websocket_port=0,
+                )
                 lent.append(stack.enter_context(running))
                 first_welcome(ServerUnderTest(("127.0.0.1", running.port), 30.0, TOKEN))
             return lent[-1]
@@ -136,6 +141,25 @@ def test_own_server_passes_every_rule(server: Running) -> None:
     assert named(findings, UNSEEN) == set()
     assert len(findings) == len(CASES) + len(violations(subject)) + 1
     assert passed(findings)
+
+
+def test_own_server_passes_every_rule_over_websockets(server: Running) -> None:
+    """All but what a WebSocket cannot say: that the first bytes are another protocol's."""
+    port = server.supervisor.websocket_port
+    assert port is not None
+    subject = ServerUnderTest(("127.0.0.1", port), 15.0, TOKEN, patience_s=15.0, websocket=True)
+    findings = check_server(subject)
+    assert broken(findings) == {}
+    assert named(findings, UNSEEN) == {"not_understudy"}
+    assert passed(findings)
+
+
+def test_port_without_websockets_is_told_apart(
+    server: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["conformance", "--connect", f"127.0.0.1:{server.port}", "--websocket"]
+    assert cli.main([*where, "--token", TOKEN]) == 2
+    assert "expected the server to open a WebSocket" in capsys.readouterr().err
 
 
 def twice(message: list[Any], _memory: dict[str, Any]) -> list[bytes] | None:
