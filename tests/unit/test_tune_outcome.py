@@ -104,7 +104,7 @@ def test_trials_are_shown_with_the_best_first() -> None:
     shown = [
         result(0, FINISHED, 1.0),
         stopped,
-        result(4, FAILED, math.nan),
+        failed,
         result(5, FINISHED, 9.0),
     ]
     print_trials(console, shown, {"learner.gamma": 0.75, "learner.n_step": 0.25})
