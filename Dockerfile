@@ -30,6 +30,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY clients/python clients/python
+COPY clients/javascript clients/javascript
 COPY protocol protocol
 COPY config config
 COPY agent agent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from agent.device_name import device_name
+from agent.memory_limits import memory_bytes
 from agent.pictures import is_picture
 from agent.step import StepBlock
 from config.models import Config
@@ -22,6 +23,12 @@ _PROCESS = 2**28
 
 _OUTPUTS = 8
 """Times that a batch's outputs are held in an update: as they come, as Q, and their gradients."""
+
+
+def most_game_bytes(config: Config) -> int:
+    """How much memory a game may take: what the operator allows, or all that this process may
+    have."""
+    return config.server.max_game_bytes or memory_bytes()
 
 
 def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:

@@ -137,3 +137,5 @@ def _introduce(supervisor: Supervisor, say: Callable[[str], None]) -> None:
         )
     if supervisor.dashboard is not None:
         say(f"dashboard: {supervisor.dashboard}")
+        if supervisor.websocket_port is not None:
+            say(f"a game in the browser: {supervisor.dashboard}catch")

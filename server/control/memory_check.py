@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from agent.game_memory import game_bytes, shown
-from agent.memory_limits import memory_bytes
+from agent.game_memory import game_bytes, most_game_bytes, shown
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -15,7 +14,7 @@ def check_memory(spec: GameSpec | None, before: Config, after: Config) -> None:
     None while the run has no game."""
     if spec is None:
         return
-    limit = after.server.max_game_bytes or memory_bytes()
+    limit = most_game_bytes(after)
     was, parts = game_bytes(spec, before), game_bytes(spec, after)
     total = sum(parts.values())
     if total <= limit or total <= sum(was.values()):

@@ -77,7 +77,7 @@ def check(config: Config) -> None:
         try:
             find(config.expert.plugin)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
+            raise ConfigError(f"{error}; correct it, or leave expert.plugin out") from None
 
 
 class ExpertPlugin:

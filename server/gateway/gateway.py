@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.decision import ActingParams, acting_params_at
+from config.load import ConfigError
 from config.models import Config
 from protocol.messages import PROTOCOL_VERSION, Settings
 from server.gateway.admission import ENDING, Admission
@@ -244,7 +245,13 @@ class Gateway:
             self._handshakes.open(run)
             self.send_report()  # so that the supervisor knows at once that games can play
         except Exception as error:
-            self._crash(error)
+            refused = ConfigError(
+                f"expected to open the game {message.spec.game!r}, got {type(error).__name__}: "
+                f"{error}; correct what it names (expert.plugin, server.device, ...), or give the "
+                "server more memory"
+            )
+            refused.__cause__ = error
+            self._crash(refused)
 
     def _change(self, message: Changed) -> None:
         """These settings hold from now on."""

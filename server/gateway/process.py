@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,17 +14,20 @@ from multiprocessing.connection import Connection as Pipe
 import torch
 import uvloop
 
+from config.load import ConfigError
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.session import ServerSession
+from server.gateway import expert_plugin
 from server.gateway.admission import ENDING
 from server.gateway.connection import GameConnection
 from server.gateway.gateway import Gateway
 from server.gateway.tempest import TempestConnection
 from server.ipc.heartbeat import Heartbeat
+from server.ipc.messages import GATEWAY, ProcessFailed
 from server.ipc.pipe_writer import PipeWriter
 from server.net.listener import HANDSHAKES, Listener
-from server.net.open_files import allow_open_files, shares
+from server.net.open_files import room_for
 from server.net.tls import certificate
 from server.run.logs import log_to_pipe
 
@@ -52,19 +56,17 @@ def main(
     log_to_pipe(writer, f"gateway {index}" if config.server.gateways > 1 else "gateway")
     log.info("process %d", os.getpid())
     torch.set_num_threads(1)
-    wanted = open_files_wanted(config)
-    most = allow_open_files(wanted)
-    room = shares(most - OWN_FILES, *_connections_wanted(config))
-    if most < wanted:
-        log.warning(
-            "only %d files may be open, %d may be needed, so there is room for %d connections; "
-            "raise ulimit -n (LimitNOFILE of a service)",
-            most, wanted, room[0],
-        )  # fmt: skip
+    wanted = _connections_wanted(config)
+    room = room_for(OWN_FILES, *wanted, log=log, what="connections")
     try:
+        # Before there is a game: an expert that cannot be imported here refuses the start.
+        expert_plugin.check(config)
         uvloop.run(_serve(config, index, launch, writer, heartbeat, sock, tempest, websocket, room))
     except Exception as error:
         log.exception("the gateway ends after an error")
+        if isinstance(error, ConfigError):
+            with contextlib.suppress(OSError):
+                writer.send(ProcessFailed(f"gateway: {error}", kind=GATEWAY))
         raise SystemExit(1) from error
     finally:
         writer.close()

@@ -376,6 +376,8 @@ class ProcessFailed:
     """`memory`: there is not enough; `system`: the disk, say. Empty for anything else."""
     passing: bool = False
     """It may be over soon (config.passing)."""
+    kind: str = TRAINER
+    """Which kind of process it is."""
 
 
 @dataclass(frozen=True)

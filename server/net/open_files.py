@@ -6,6 +6,7 @@ other process: so what it needs itself is kept for it, and connections share the
 
 from __future__ import annotations
 
+import logging
 import resource
 
 
@@ -18,6 +19,21 @@ def allow_open_files(wanted: int) -> int:
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     return most
+
+
+def room_for(own: int, *wanted: int, log: logging.Logger, what: str) -> tuple[int, ...]:
+    """Raise what this process may have open to `own`, for itself, and what is wanted besides; for
+    each of that how many there is room for. Where that is less, it is logged. `what`: the first."""
+    most_wanted = own + sum(wanted)
+    most = allow_open_files(most_wanted)
+    room = shares(most - own, *wanted)
+    if most < most_wanted:
+        log.warning(
+            "only %d files may be open, %d may be needed, so there is room for %d %s; raise "
+            "ulimit -n (LimitNOFILE of a service)",
+            most, most_wanted, room[0], what,
+        )  # fmt: skip
+    return room
 
 
 def shares(there: int, *wanted: int) -> tuple[int, ...]:

@@ -63,6 +63,7 @@ def listen(config: Config) -> list[GatewaySockets]:
 def _listening(key: str, of_host: str, host: str, port: int, gateways: int) -> list[socket.socket]:
     """A listening socket for each gateway, all on one port. `key`, `of_host`: the settings that say
     port and host. Errors: ConfigError that names them."""
+    sockets: list[socket.socket] = []
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # Without SO_REUSEPORT first: another server on this port must be noticed.
@@ -74,15 +75,16 @@ def _listening(key: str, of_host: str, host: str, port: int, gateways: int) -> l
                 # From here on connections queue until the gateway has started.
                 probe.listen(BACKLOG)
                 return [probe.dup()]
-        sockets = []
         for _ in range(gateways):
             sock = socket.socket(family)
+            sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((host, port))
             sock.listen(BACKLOG)
-            sockets.append(sock)
     except OSError as error:
+        for sock in sockets:
+            sock.close()
         raise cannot_listen(key, of_host, host, port, error) from None
     return sockets
 

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
-from server.ipc.messages import LogLine, ProcessFailed
+from server.ipc.messages import GatewayReport, LogLine, ProcessFailed, TrainerReport
 from server.signals import signals_blocked
 from server.supervisor.fork_server import CONTEXT, end_with_supervisor
 
@@ -37,6 +37,8 @@ class Child:
         """The newest, which may have ended."""
         self.monitor: HeartbeatMonitor
         self.lines: deque[str] = deque(maxlen=LINES)
+        self.reported = False
+        """The newest process has, and so is no longer loading what it begins with."""
 
     @property
     def alive(self) -> bool:
@@ -67,6 +69,7 @@ class Child:
         self.pipe, self.process = pipe, process
         self.monitor = HeartbeatMonitor(heartbeat, time.monotonic())
         self.lines.clear()
+        self.reported = False
 
     def send(self, message: Any) -> None:
         """Send a message, unless the process is gone."""
@@ -82,6 +85,8 @@ class Child:
                 message = pipe.recv()
                 if isinstance(message, LogLine | ProcessFailed):
                     self.lines.extend(message.text.splitlines())
+                elif isinstance(message, GatewayReport | TrainerReport):
+                    self.reported = True
                 yield message
         except (EOFError, OSError):  # its end is seen elsewhere
             return

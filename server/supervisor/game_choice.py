@@ -17,7 +17,7 @@ from config.load import ConfigError
 from config.models import Config
 from config.passing import TryAgain
 from protocol.spaces import GameSpec
-from server.ipc.messages import ProcessFailed, Refused
+from server.ipc.messages import GATEWAY, ProcessFailed, Refused
 from server.monitor.status_publisher import StatusPublisher
 from server.run.directory import RunDirectory
 from server.run.disk import Writes
@@ -66,6 +66,10 @@ class GameChoice:
         self._events = events
         self._writes = writes
         self._kept = True
+        self.opened = False
+        """A gateway has opened with the game: it can be played."""
+        self.came_before = self.known
+        """The run had a game when it was started."""
         self._trials = GameTrials()
         self._on_trial = False
         self._failure: ProcessFailed | None = None
@@ -76,6 +80,11 @@ class GameChoice:
     def known(self) -> bool:
         """The run has a game."""
         return self._spec is not None
+
+    def cannot_open(self, message: ProcessFailed) -> bool:
+        """Whether a gateway says why it ends, and nobody could play yet: another one in its place
+        would fail alike."""
+        return message.kind == GATEWAY and not self.opened
 
     def decide_known(self, config: Config) -> None:
         """Go on with the run's game, if it has one. Errors: ConfigError where there is no memory
@@ -119,6 +128,8 @@ class GameChoice:
     def failed(self, message: ProcessFailed) -> bool:
         """The trainer says why it ends: whether that is the end of a game on trial, and of nothing
         else. What follows is `lost`."""
+        if message.kind == GATEWAY:
+            return False
         self.poll()
         self._failure = message
         return self._on_trial

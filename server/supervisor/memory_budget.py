@@ -6,8 +6,7 @@ This is arithmetic: what it lets through the trainer may still have no memory fo
 
 from __future__ import annotations
 
-from agent.game_memory import game_bytes, shown
-from agent.memory_limits import memory_bytes
+from agent.game_memory import game_bytes, most_game_bytes, shown
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.gateway.slot_memory import slot_bytes
@@ -15,7 +14,7 @@ from server.gateway.slot_memory import slot_bytes
 
 def refusal(spec: GameSpec, config: Config) -> str | None:
     """Why the server cannot take on this game, if it cannot: a text for whoever proposed it."""
-    limit = config.server.max_game_bytes or memory_bytes()
+    limit = most_game_bytes(config)
     parts = game_bytes(spec, config)
     total = sum(parts.values())
     if total > limit:

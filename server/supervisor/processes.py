@@ -197,9 +197,9 @@ class Processes:
 
     @property
     def attentive(self) -> dict[str, int]:
-        """The process IDs of the children that run and have not announced that they are busy for
-        long, by name."""
-        living = [child for child in self.children if child.alive]
+        """The process IDs of the children that run, have reported since they were started, and
+        have not announced that they are busy for long, by name."""
+        living = [child for child in self.children if child.alive and child.reported]
         return {child.name: child.pid for child in living if not child.monitor.allowed_s}
 
     @property

@@ -69,9 +69,10 @@ class RunStart:
         known."""
         return None if self.base_frames is None else self.base_frames + steps
 
-    def refuse(self) -> bool:
-        """A process cannot go on with this configuration: whether that refuses the start."""
-        self.refused = self._processes.ready is None
+    def refuse(self, *, unplayed: bool = False) -> bool:
+        """A process cannot go on with this configuration: whether that refuses the start.
+        `unplayed`: nobody could play yet, and the folder has nothing worth keeping."""
+        self.refused = unplayed or self._processes.ready is None
         return self.refused
 
     def ready(self, message: Ready) -> None:

@@ -10,23 +10,20 @@ from rich.console import Console
 
 from config.models import Config
 from server.net.listener import HANDSHAKES
-from server.net.open_files import allow_open_files, shares
+from server.net.open_files import room_for
 from server.net.tls import certificate
 from server.run.directory import RunDirectory, unreadable
 from server.run.logs import logged
 from server.run.summary import write_summary
-from server.supervisor import exposure, fork_server
+from server.supervisor import fork_server, preflight
 from server.supervisor.exposure import is_loopback
+from server.supervisor.preflight import own_files
 from server.supervisor.supervisor import Supervisor
 from server.trainer.task import Task
 from server.web.connections import OPEN, REQUESTS, Room
 from server.web.server import HttpServer
 
 log = logging.getLogger("supervisor")
-
-OWN_FILES, FILES_PER_CHILD = 56, 12
-"""Open files of the supervisor, and for each process that it starts: half of them are in use, and
-the others are there when one is started again."""
 
 
 @contextmanager
@@ -59,6 +56,8 @@ def running(
                 supervisor = Supervisor(config, folder, task)
             except OSError as error:  # it reads what the run's earlier starts have written
                 raise unreadable(error) from error
+            # Before anything listens.
+            supervisor.publisher.update(device=preflight.check(supervisor.config, folder))
             if http and config.server.http_port is not None:
                 # Before any game is let in: its port may be taken.
                 served = _serve_http(supervisor, any_http_port)
@@ -83,7 +82,6 @@ def _serve_http(supervisor: Supervisor, any_port: bool) -> HttpServer:
     """Serve HTTP for this server. Errors: ConfigError."""
     server = supervisor.config.server
     assert server.http_port is not None
-    exposure.check(supervisor.config)  # before anything listens; what it says is logged later
     token = server.control_token
     if not is_loopback(server.http_host):
         log.warning(
@@ -107,14 +105,5 @@ def _serve_http(supervisor: Supervisor, any_port: bool) -> HttpServer:
 def _room(gateways: int, *, tls: bool) -> Room:
     """What of this process's open files HTTP may have: not those that it takes to start and restart
     processes and to write files."""
-    own = OWN_FILES + FILES_PER_CHILD * (gateways + 1)
     wanted = OPEN, REQUESTS, HANDSHAKES if tls else 0
-    most = allow_open_files(own + sum(wanted))
-    room = Room(*shares(most - own, *wanted))
-    if most < own + sum(wanted):
-        log.warning(
-            "only %d files may be open, so there is room for %d HTTP connections; raise ulimit -n "
-            "(LimitNOFILE of a service)",
-            most, room.connections,
-        )  # fmt: skip
-    return room
+    return Room(*room_for(own_files(gateways), *wanted, log=log, what="HTTP connections"))

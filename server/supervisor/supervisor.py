@@ -52,7 +52,6 @@ from server.run.disk import Writes
 from server.run.evaluations import Evaluations
 from server.run.events import EventLog
 from server.run.logs import relay
-from server.supervisor import preflight
 from server.supervisor.child import Child, ChildDied
 from server.supervisor.evaluation_recorder import EvaluationRecorder
 from server.supervisor.game_choice import GameChoice
@@ -202,8 +201,7 @@ class Supervisor:
     # Starting.
 
     def start(self) -> None:
-        """Listen, and start the processes. Errors: ConfigError if a port or device is missing."""
-        self.publisher.update(device=preflight.check(self.config, self.folder))
+        """Listen, and start the processes. Errors: ConfigError if a port is missing."""
         self.events.add("starting", launch=self.folder.launch, pid=os.getpid())
         self.port, self.tempest_port, self.websocket_port = self._processes.start()
         self.publisher.update(
@@ -344,6 +342,7 @@ class Supervisor:
     def _on_gateway_report(self, report: GatewayReport) -> None:
         self._evaluations.add(self._metrics.add_gateway_report(report))
         self._readiness.reported(report)
+        self._game.opened |= report.opened
 
     def _on_saved(self, message: CheckpointSaved) -> None:
         if not self._stopping:  # then nobody waits for it
@@ -354,10 +353,11 @@ class Supervisor:
         log.error("%s", message.text)
         if self._stopping or self._game.failed(message):
             return
-        if self.run_start.refuse():
+        closed = self._game.cannot_open(message)
+        if self.run_start.refuse(unplayed=closed and not self._game.came_before):
             # Before it was ever ready, it is the configuration that it cannot start with.
             raise self._game.failed_start(message, self.config)
-        if message.final:
+        if message.final or closed:
             raise self._gives_up(message.text)
 
     # Stopping.

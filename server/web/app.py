@@ -2,6 +2,7 @@
 
     GET  /  /game/...  /compare    the dashboard
     GET  /static/...               its files
+    GET  /catch                    a game in the browser (server.web.browser_game)
     GET  /healthz  /readyz         200, or 503 with the problem
     GET  /api/state                the run and its newest numbers
     GET  /api/history?points=N     numbers over the whole run
@@ -35,6 +36,7 @@ from server.control.mailbox import Mailbox, parse
 from server.monitor.prometheus import CONTENT_TYPE, exposition
 from server.monitor.status import Status
 from server.net.rate_limits import address_of
+from server.web import browser_game
 from server.web.auth import TokenAuth
 from server.web.connections import HttpConnections
 from server.web.names import KnownNamesOnly
@@ -177,6 +179,7 @@ def make_app(
         Route("/metrics", metrics),
         Route("/api/control", control, methods=["POST"]),
         *RunsBeside(lambda: status().folder).routes,
+        *browser_game.routes(lambda: status().websocket_port, HEADERS["content-security-policy"]),
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
     starlette = Starlette(routes=routes, exception_handlers=handlers)

@@ -202,11 +202,13 @@ def copies() -> set[str]:
 
 def test_dockerfile_copies_everything_the_distributions_contain() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packages, included = set(wheel["packages"]), set(wheel["force-include"])
     files = {project["project"]["readme"], *project["project"]["license-files"]}
     files = {name for name in files if name.split("/")[0] not in packages}
     assert copies() >= packages | files | {"pyproject.toml", "constraints.txt",
-        "requirements.lock", "scripts/packages/lockfile.py", "clients/python"}  # fmt: skip
+        "requirements.lock", "scripts/packages/lockfile.py", "clients/python",
+        *included}  # fmt: skip
 
 
 def test_build_context_holds_only_what_is_copied() -> None:

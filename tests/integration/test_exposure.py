@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -12,6 +14,7 @@ from config.load import ConfigError, Layer, Overrides, config_from, config_of_ru
 from config.models import Config
 from server.supervisor import exposure, session
 from server.supervisor.exposure import is_loopback
+from server.supervisor.processes import Processes
 from tests.support.dotted import dotted
 from tests.support.folders import begun
 from tests.support.running import TINY, Running
@@ -95,6 +98,35 @@ def test_http_with_a_short_control_token_never_listens(
     ):
         pass
     assert not (tmp_path / "run").exists()
+
+
+def test_exposure_is_checked_once_and_before_anything_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real = exposure.check
+
+    def check(config: Config, told: Collection[str] = ()) -> list[str]:
+        done.append("checked")
+        return real(config, told)
+
+    def start(_self: Processes) -> None:
+        done.append("started")
+        raise ConfigError("enough")
+
+    def listens(*_: object, **__: object) -> MagicMock:
+        done.append("listens")
+        return MagicMock()
+
+    monkeypatch.setattr(exposure, "check", check)
+    monkeypatch.setattr(session, "HttpServer", listens)
+    monkeypatch.setattr(Processes, "start", start)
+    with (
+        pytest.raises(ConfigError, match="enough"),
+        session.running(configured(run__dir=str(tmp_path / "run")), http=True),
+    ):
+        pass
+    assert done == ["checked", "listens", "started"]
 
 
 @pytest.mark.promise("consent-anew")

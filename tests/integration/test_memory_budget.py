@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.memory_limits import memory_bytes
 from config.load import config_from
 from config.models import Config
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server.gateway.slot_memory import slot_bytes
-from server.supervisor.memory_budget import game_bytes, memory_bytes, refusal
+from server.supervisor.memory_budget import game_bytes, refusal
 from tests.support.dotted import dotted
 from tests.support.frame_loop import World
 from tests.support.running import Bystander, RawClient, Running, hello_fields

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
+from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
+from server.ipc.messages import LogLine, TrainerReport
 from server.monitor.prometheus import exposition
 from server.monitor.rate import Rate
 from server.monitor.report_age import ReportAges, late_findings
+from server.supervisor.child import Child
+from server.supervisor.processes import Processes
 from server.tui.live_table import plain_line
 from tests.support.running import Running, client_for
 
@@ -42,6 +49,32 @@ def test_process_that_announced_to_be_busy_is_no_warning() -> None:
     assert late_findings({"trainer": 60.0}, {"gateway-0": 7}) == []
     (found,) = late_findings({"trainer": 60.0}, {"trainer": 8})
     assert (found.id, "kill -CONT 8" in found.cure) == ("no_report_trainer", True)
+
+
+@pytest.mark.parametrize("message", [TrainerReport, LogLine])
+def test_process_that_loads_after_its_restart_is_no_warning(message: Any) -> None:
+    """The newest report is of the one before it."""
+    heartbeat, (pipe, theirs) = Heartbeat(), multiprocessing.Pipe()
+    heartbeat.beat()
+    child = Child("trainer", "trainer")
+    child.pipe, child.monitor = pipe, HeartbeatMonitor(heartbeat, 0.0)
+    with pipe, theirs:
+        processes = SimpleNamespace(children=[child])
+        theirs.send(object.__new__(message) if message is TrainerReport else LogLine(20, "", ""))
+        assert list(child.messages())
+        attentive = Processes.attentive.fget(processes)  # type: ignore[attr-defined]
+        assert (attentive == {"trainer": 0}) is (message is TrainerReport)
+
+
+def test_process_that_is_started_again_has_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.supervisor.child.CONTEXT", MagicMock(Pipe=multiprocessing.Pipe))
+    monkeypatch.setattr("server.supervisor.child.Heartbeat", lambda _: Heartbeat())
+    child = Child("trainer", "trainer")
+    child.reported = True
+    child.start(print, (), ())
+    assert not child.reported
+    assert child.pipe is not None
+    child.pipe.close()
 
 
 def play(server: Running, frames: int) -> None:

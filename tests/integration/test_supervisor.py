@@ -203,8 +203,8 @@ def test_port_of_another_server_counts_as_in_use(
         with pytest.raises(ConfigError, match=r"server\.port: cannot listen"):
             second.start()
     finally:
-        for sock, _ in sockets:
-            sock.close()
+        for each in sockets:
+            each.close()
         for one in (first, second):
             one.folder.close()
 
@@ -269,11 +269,54 @@ def with_a_broken_policy(*args: Any) -> None:
     gateway_process.main(*args)
 
 
-@pytest.mark.parametrize("broken", [with_a_broken_turn, with_a_broken_policy])
-def test_gateway_that_cannot_continue_reports_it_instead_of_blocking_games(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
+def ended(server: Running) -> str:
+    """Wait until the server cannot go on; why."""
+    deadline = time.monotonic() + 60.0
+    while server.error is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return str(server.error)
+
+
+def test_game_that_no_gateway_can_open_ends_the_start_at_once_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.supervisor.entry_points.gateway", broken)
+    monkeypatch.setattr("server.supervisor.entry_points.gateway", with_a_broken_policy)
+    with Running(tmp_path / "run", supervision__max_restarts=5) as server:
+        with RawClient(server.port, timeout_s=60.0) as client:
+            client.send([1, hello_fields()])
+            assert client.recv() is None
+        text = ended(server)
+        assert isinstance(server.error, ConfigError)
+        assert "gateway: expected to open the game" in text
+        assert "RuntimeError: broken on purpose; correct what it names" in text
+        assert "Traceback" in server.log()
+        server.close(check=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_expert_that_fails_only_in_a_gateway_refuses_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "picky_expert.py").write_text(
+        "import multiprocessing\n"
+        "if multiprocessing.current_process().name.startswith('gateway'):\n"
+        "    raise RuntimeError('not here')\n"
+        "def expert(obs, situation):\n    return obs\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Running(tmp_path / "run", expert__plugin="picky_expert:expert") as server:
+        text = ended(server)
+        assert isinstance(server.error, ConfigError)
+        server.close(check=False)
+    assert "gateway: expert.plugin 'picky_expert:expert': RuntimeError: not here" in text
+    assert "correct it, or leave expert.plugin out" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_gateway_that_cannot_continue_reports_it_instead_of_blocking_games(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.supervisor.entry_points.gateway", with_a_broken_turn)
     with Running(tmp_path / "run", supervision__max_restarts=0) as server:
         with RawClient(server.port, timeout_s=60.0) as client:
             client.send([1, hello_fields()])

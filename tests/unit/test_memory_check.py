@@ -7,6 +7,7 @@ import pytest
 from config.load import ConfigError
 from config.models import Config
 from server.control.memory_check import check_memory
+from server.supervisor import memory_budget
 from tests.support.worlds import SPEC
 
 
@@ -19,6 +20,13 @@ def with_batch(size: int, limit: int | None = 2**31) -> Config:
 def test_batch_beyond_the_memory_is_refused(limit: int | None) -> None:
     with pytest.raises(ConfigError, match=r"^learner\.batch_size: expected .* nothing was changed"):
         check_memory(SPEC, with_batch(256, limit), with_batch(2**40, limit))
+
+
+def test_games_and_changes_may_take_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.game_memory.memory_bytes", lambda: 1000)
+    assert "at most 1,000 bytes" in (memory_budget.refusal(SPEC, with_batch(256, None)) or "")
+    with pytest.raises(ConfigError, match="at most 1,000 bytes"):
+        check_memory(SPEC, with_batch(256, None), with_batch(1024, None))
 
 
 def test_batch_that_fits_and_a_run_without_a_game_are_let_through() -> None:
