@@ -28,7 +28,6 @@ class _Episode:
     first: int
     """`seq` of its first frame."""
     earned: float = 0.0
-    by_dqn: int = 0
     by_expert: int = 0
     advised: bool = False
     """The expert recommended an action for its first frame."""
@@ -85,7 +84,6 @@ class Evidence:
         by_expert = actor == Actor.EXPERT
         columns = (
             np.where(steps, block.reward[order], 0.0),
-            actor == Actor.DQN,
             by_expert,
             advised & ~by_expert & steps,
         )
@@ -94,13 +92,14 @@ class Evidence:
         streams, firsts = stream[starts].tolist(), block.seq[order[starts]].tolist()
         begun_advised = advised[starts].tolist()
         ended, whole = over[ends].tolist(), steps[ends].tolist()
-        for i, (number, first) in enumerate(zip(streams, firsts, strict=True)):
+        # As they ended: what is known then of the expert depends on it.
+        for i in np.argsort(order[ends]).tolist():
+            number = streams[i]
             if (episode := self._open.get(number)) is None:
-                episode = self._open[number] = _Episode(first, advised=begun_advised[i])
+                episode = self._open[number] = _Episode(firsts[i], advised=begun_advised[i])
             episode.earned += sums[0][i]
-            episode.by_dqn += int(sums[1][i])
-            episode.by_expert += int(sums[2][i])
-            episode.missed += int(sums[3][i])
+            episode.by_expert += int(sums[1][i])
+            episode.missed += int(sums[2][i])
             if ended[i]:
                 del self._open[number]
                 if whole[i]:

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocol.framing import LENGTH_BYTES
 from protocol.messages import RUNNING, Bye, Frame, Frames, HelloFields, Ping
@@ -22,6 +22,9 @@ from server.conformance.acts import (
 )
 from server.conformance.answers import Answers, judge
 from server.conformance.series import ActSeries
+
+if TYPE_CHECKING:
+    from server.conformance.websocket import FramedWebSocket
 
 MAX_MESSAGE_BYTES = 1_048_576
 BYE_S = 5.0
@@ -39,7 +42,12 @@ class ClientConnection:
     """A client on its connection."""
 
     def __init__(
-        self, sock: socket.socket, series: ActSeries, *, session: int, timeout_s: float
+        self,
+        sock: socket.socket | FramedWebSocket,
+        series: ActSeries,
+        *,
+        session: int,
+        timeout_s: float,
     ) -> None:
         """timeout_s: how long to wait for each message."""
         self._socket = sock

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 
 from server.arguments import parse_address, positive, seconds
 from server.conformance.connect import check_server, first_welcome
@@ -42,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_connection_options(parser)
     add(
+        "--websocket",
+        action="store_true",
+        help="over WebSockets, as browsers connect: --connect names server.websocket_port",
+    )
+    add(
         "--frames",
         type=positive,
         default=50,
@@ -69,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Check and print. The exit code: 0, 1 where a rule is broken or nothing was exercised, 2
     where there is nothing to check."""
+    if args.websocket and find_spec("websockets") is None:
+        print(
+            "understudy conformance: --websocket needs the package websockets, which is not "
+            "installed; run scripts/install",
+            file=sys.stderr,
+        )
+        return 2
     try:
         token, context = token_of(args), tls.context(args.tls, args.ca)
         if args.listen is not None and (token is not None or context is not None):
@@ -77,7 +90,9 @@ def main(args: argparse.Namespace) -> int:
         print(f"understudy conformance: {problem}", file=sys.stderr)
         return 2
     if args.connect is not None:
-        server = ServerUnderTest(args.connect, args.timeout, token, context, args.wait)
+        server = ServerUnderTest(
+            args.connect, args.timeout, token, context, args.wait, websocket=args.websocket
+        )
         subject = f"the server at {args.connect[0]}:{args.connect[1]}"
         try:
             first_welcome(server)
@@ -87,7 +102,13 @@ def main(args: argparse.Namespace) -> int:
         results = check_server(server)
     else:
         try:
-            check = ClientCheck(args.listen, frames=args.frames, timeout_s=args.timeout, show=_say)
+            check = ClientCheck(
+                args.listen,
+                frames=args.frames,
+                timeout_s=args.timeout,
+                show=_say,
+                websocket=args.websocket,
+            )
         except OSError as problem:
             print(f"understudy conformance: cannot listen: {problem}", file=sys.stderr)
             return 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from protocol.errors import RemoteError
 from server.conformance.answers import plain
@@ -17,6 +18,9 @@ from server.conformance.client_connection import ClientConnection, ClientGone
 from server.conformance.report import RuleResult
 from server.conformance.rules import Ledger
 from server.conformance.series import ActSeries
+
+if TYPE_CHECKING:
+    from server.conformance.websocket import FramedWebSocket
 
 MAX_FAILURES = 10
 """Connections that end because a rule is broken. Behind these there is nothing new to learn."""
@@ -34,16 +38,18 @@ class ClientCheck:
         frames: int,
         timeout_s: float,
         show: Callable[[str], None],
+        websocket: bool = False,
     ) -> None:
         """Listen.
 
         frames: that an act lasts. timeout_s: how long to wait for a client, and for each message.
-        show: takes a line of progress. Errors: OSError.
+        show: takes a line of progress. websocket: clients open WebSockets. Errors: OSError.
         """
         self.connections = 0
         """How often a client came."""
         self._timeout_s = timeout_s
         self._show = show
+        self._websocket = websocket
         self._ledger = Ledger()
         self._series = ActSeries(self._ledger, frames, show)
         self._failures = 0
@@ -67,7 +73,7 @@ class ClientCheck:
         self._series.nobody_came(self._timeout_s)
         return self._ledger.results()
 
-    def _accept(self, timeout_s: float) -> socket.socket | None:
+    def _accept(self, timeout_s: float) -> socket.socket | FramedWebSocket | None:
         """The next client; None where none comes in time."""
         if not self._series.returning:
             self._show(f"waiting for a client; next: {self._series.act}")
@@ -79,9 +85,20 @@ class ClientCheck:
         self._series.connected(time.monotonic())
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
-        return sock
+        if not self._websocket:
+            return sock
+        # Here: whoever checks no WebSocket does not need the library.
+        from server.conformance.websocket import FramedWebSocket
 
-    def _serve(self, sock: socket.socket) -> None:
+        sock.settimeout(self._timeout_s)
+        try:
+            return FramedWebSocket.of_client(sock)
+        except OSError as problem:
+            sock.close()
+            self._broken("hello_first", f"connection {self.connections}: {problem}")
+            return self._accept(timeout_s)
+
+    def _serve(self, sock: socket.socket | FramedWebSocket) -> None:
         series = self._series
         client = ClientConnection(
             sock, series, session=2**40 + self.connections, timeout_s=self._timeout_s

@@ -22,13 +22,15 @@ class ServerUnderTest:
     """What to encrypt with; None for a server that does not."""
     patience_s: float = 0.0
     """How long to wait for a server's deadlines; 0 leaves them out."""
+    websocket: bool = False
+    """Over WebSockets."""
     silent: Wire | None = None
     """A connection that has said nothing since `silent_since`."""
     silent_since: float = 0.0
     sessions: set[int] = field(default_factory=set)
 
     def connect(self) -> Wire:
-        return Wire(self.address, self.timeout_s, self.tls)
+        return Wire(self.address, self.timeout_s, self.tls, websocket=self.websocket)
 
     def fields(self, **changes: Any) -> dict[str, Any]:
         return hello(**({} if self.token is None else {"token": self.token}), **changes)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from server.conformance.report import NotExercised, RuleBroken
 from server.net.plain_messages import Unreadable, message, receive_exactly, receive_message
 from understudy_client.tls import secured
+
+if TYPE_CHECKING:
+    from server.conformance.websocket import FramedWebSocket
 
 MAX_BYTES = 16 * 1024 * 1024
 """A length beyond this is no answer: a server's are a few bytes for each slot."""
@@ -19,14 +22,31 @@ class Wire:
     """A blocking connection to a server. What cannot be read raises RuleBroken."""
 
     def __init__(
-        self, address: tuple[str, int], timeout_s: float, tls: ssl.SSLContext | None = None
+        self,
+        address: tuple[str, int],
+        timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+        *,
+        websocket: bool = False,
     ) -> None:
-        """`tls`: what to encrypt with. Errors: OSError, understudy_client.TlsError."""
+        """`tls`: what to encrypt with; `websocket`: over one. Errors: OSError,
+        understudy_client.TlsError, RuleBroken where no WebSocket is opened."""
         self._timeout_s = timeout_s
-        self._socket = socket.create_connection(address, timeout_s)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._encrypted, self.websocket = tls is not None, websocket
+        plain = socket.create_connection(address, timeout_s)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket: socket.socket | FramedWebSocket = plain
         if tls is not None:
-            self._socket = secured(self._socket, tls, address)
+            self._socket = plain = secured(plain, tls, address)
+        if websocket:
+            # Here: whoever checks no WebSocket does not need the library.
+            from server.conformance.websocket import FramedWebSocket
+
+            try:
+                self._socket = FramedWebSocket.to_server(plain, address)
+            except BaseException:
+                plain.close()
+                raise
 
     def raw(self, data: bytes) -> None:
         """Send bytes. Where the other side has closed, what it said last is still to be read."""
@@ -47,7 +67,7 @@ class Wire:
 
     def end(self) -> None:
         """Say that nothing more will come, and go on reading. Errors: NotExercised."""
-        if isinstance(self._socket, ssl.SSLSocket):
+        if self._encrypted:
             raise NotExercised("TLS cannot end one direction alone; check without --tls")
         self._socket.shutdown(socket.SHUT_WR)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,7 +23,14 @@ def message(*elements: Any) -> bytes:
     return framed(msgspec.msgpack.encode(elements))
 
 
-def receive_exactly(sock: socket.socket, count: int) -> bytes:
+class Readable(Protocol):
+    """A blocking socket, or what is like one."""
+
+    def recv(self, count: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+def receive_exactly(sock: Readable, count: int) -> bytes:
     """The next `count` bytes; fewer only where the connection has ended. Errors: OSError."""
     data = bytearray()
     while len(data) < count:
@@ -35,7 +41,7 @@ def receive_exactly(sock: socket.socket, count: int) -> bytes:
     return bytes(data)
 
 
-def receive_message(sock: socket.socket, *, max_bytes: int) -> list[Any] | None:
+def receive_message(sock: Readable, *, max_bytes: int) -> list[Any] | None:
     """The next message as plain values; None where the connection ended behind a whole message.
 
     Errors: Unreadable; OSError, a TimeoutError among them.

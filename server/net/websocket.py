@@ -20,8 +20,9 @@ from protocol.framing import HANDSHAKE_MAX_BYTES, LENGTH_BYTES
 from protocol.messages import Error, VersionError
 from server.net.host_names import PageOrigins
 
-SLICE_BYTES = 4096
-"""Of what has come, taken at a time: what is wrong is noticed before the rest is looked at."""
+SLICE_BYTES, EARLY_SLICE_BYTES = 4096, 1024
+"""Of what has come, taken at a time, and before the first message is whole: what is wrong is
+noticed before the rest is looked at."""
 
 REQUEST_BYTES = 16 * 1024
 """The longest opening request."""
@@ -88,11 +89,11 @@ class WebSocket:
 
         Errors: RemoteError `not_understudy`, `bad_origin`, `message_malformed`, `message_empty`,
         `message_too_long`; and what `little` raises."""
-        view = memoryview(data)
-        for start in range(0, len(view), SLICE_BYTES):
-            if self.closed:
-                return
-            yield from self._take(bytes(view[start : start + SLICE_BYTES]))
+        view, start = memoryview(data), 0
+        while start < len(view) and not self.closed:
+            stop = start + (SLICE_BYTES if self._whole else EARLY_SLICE_BYTES)
+            yield from self._take(bytes(view[start:stop]))
+            start = stop
 
     def send(self, framed: bytes) -> None:
         """Send messages, each with its length before it (protocol.framing), one in a WebSocket

@@ -20,7 +20,9 @@ from tests.support.foreign import (
     SERVER,
     canonical,
     elements,
+    listened,
     raw,
+    results,
     same,
 )
 from tests.support.needs import needs
@@ -171,3 +173,18 @@ def test_javascript_client_without_a_server_gives_up_in_words() -> None:
     said = played(f"ws://127.0.0.1:{port}", giveUpS=0.5)
     assert said.startswith(f"ConnectionLost no understudy server at ws://127.0.0.1:{port}: ")
     assert "may this page connect" in said
+
+
+@pytest.mark.parametrize("all_slots", [False, True])
+def test_javascript_game_passes_conformance(all_slots: bool) -> None:
+    def command(port: int) -> list[str]:
+        return play(f"ws://127.0.0.1:{port}", episodes=10**6, all=all_slots)
+
+    findings, output, code = listened(command, websocket=True)
+    broken, unseen = results(findings)
+    assert broken == {}, output
+    # Its game never ends by itself, and plays in the role train.
+    never = {"bye", "bye-last", "message_truncated", "expert_missing"}
+    assert unseen <= never | {"took_on_first_frame", "unknown_actor"}
+    assert code == 1
+    assert "ServerError bad_hello: conformance" in output

@@ -24,6 +24,7 @@ from agent.step import FINAL, STEP, StepBlock
 from agent.update_budget import NO_LIMIT
 from config.models import Config
 from server.gateway.connection import GOODBYE_S
+from server.ipc.expert_messages import Trusted
 from server.ipc.heartbeat import LONG_S, ORPHAN_S, Heartbeat, HeartbeatMonitor
 from server.ipc.load_messages import RunLoaded
 from server.ipc.messages import (
@@ -48,7 +49,7 @@ from server.trainer.process import _await_game
 from server.trainer.task import Task
 from server.trainer.trainer import Trainer
 from tests.support.recordings import demonstrated
-from tests.support.trainer import World, config_with, played, starts
+from tests.support.trainer import World, config_with, played, probes, starts
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
@@ -506,6 +507,33 @@ def test_resumed_run_continues_where_it_ended(worlds: Make) -> None:
     row = second.stop()
     assert (row["frames"], row["steps_stored"]) == (300, 150)
     assert (row["updates"], row["updates_due"]) == (125, 0)
+
+
+def test_trust_in_expert_is_the_same_after_a_restart(worlds: Make) -> None:
+    """Probes of two gateways; the last one of the network is under way when the trainer ends."""
+    first = worlds(rings=2)
+    assert first.reports()["expert_trust"] == 1.0
+    *ended, under_way = probes(DQN, 4, 9.0)
+    for ring, blocks in enumerate((probes(EXPERT, 5, 6.0), ended)):
+        first.play(StepBlock.joined(blocks), ring)
+        first.until(lambda: not first.trainer._ingest.ring_fill, "they are stored")
+    first.play(under_way.rows(0, 2), 1)
+    before = first.stop()
+    assert (before["probe_return_dqn"], before["probe_return_expert"]) == pytest.approx((9.0, 6.0))
+    assert before["expert_trust"] < 0.5
+
+    second = worlds(resume=True, rings=2)
+    assert second.reports()["expert_trust"] == before["expert_trust"]
+    second.play(under_way.rows(2, 3), 1)
+    second.until(lambda: second.metrics["expert_trust"] < before["expert_trust"], "it ends")
+    assert second.stop()["imitation_weight"] == second.metrics["expert_trust"]
+
+
+def test_weight_of_cloning_follows_evaluations_where_wanted(worlds: Make) -> None:
+    world = worlds(imitation__decay="evaluation")
+    assert world.reports()["imitation_weight"] == 1.0
+    world.pipe.send(Trusted(0.25))
+    world.until(lambda: world.metrics["imitation_weight"] == 0.25, "it is told so")
 
 
 def test_resumed_run_without_checkpoint_starts_from_nothing(worlds: Make) -> None:

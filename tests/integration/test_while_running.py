@@ -263,6 +263,7 @@ def test_changed_setting_is_reported_recorded_and_applied(server: Running, capsy
 
 
 def test_changed_units_are_recorded_and_applied(server: Running) -> None:
+    change(server, {"expert.decay": "schedule", "imitation.decay": "schedule"})
     change(server, {"expert.ratio": 0.5, "expert.unit": "segment", "expert.segment_frames": 8})
     actors = play(server, 160)
     segments = [set(actors[start : start + 8]) for start in range(0, 160, 8)]

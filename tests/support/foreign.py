@@ -91,11 +91,17 @@ def same(got: Any, wanted: list[Any]) -> bool:
 
 
 def listened(
-    command: Callable[[int], Sequence[str]], *, frames: int = 10
+    command: Callable[[int], Sequence[str]], *, frames: int = 10, websocket: bool = False
 ) -> tuple[list[RuleResult], str, int]:
     """Have a client play the whole series of `conformance --listen`; `command` makes its command
     from a port. What was found, what the client printed, and its exit code."""
-    check = ClientCheck(("127.0.0.1", 0), frames=frames, timeout_s=20.0, show=lambda _text: None)
+    check = ClientCheck(
+        ("127.0.0.1", 0),
+        frames=frames,
+        timeout_s=20.0,
+        show=lambda _text: None,
+        websocket=websocket,
+    )
     words = command(check.port)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output: list[str] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.probes import led_alone
 from agent.step import STEP, StepBlock
 from config.load import config_from
 from config.models import Config
@@ -56,6 +57,17 @@ def played(first: int, n: int, stream: int = 1, actor: int | None = None) -> Ste
     block.actor[:] = np.where(seq % 3 == 0, EXPERT, DQN) if actor is None else actor
     block.kind[:] = STEP
     return block
+
+
+def probes(leader: int, n: int, earned: float, length: int = 3) -> list[StepBlock]:
+    """So many episodes that this actor plays alone, each the first of a stream of its own."""
+    streams = np.arange(1, 64 * n) << 16 | leader
+    led = streams[led_alone(streams, np.zeros(len(streams), np.uint32)) == leader]
+    blocks = [played(0, length, stream, leader) for stream in led[:n].tolist()]
+    for block in blocks:
+        block.recommended[:] = block.action
+        block.reward[:], block.status[-1] = earned / length, 1
+    return blocks
 
 
 def starts(n: int) -> StepBlock:

@@ -48,12 +48,12 @@ def test_trial_that_is_worse_than_most_is_stopped(
 ) -> None:
     """Not among the first ones, not in the first quarter, and not at its end."""
     curves = {
-        FREE_TRIALS: [10, 10, 10, 10],
-        FREE_TRIALS + 1: [0, 60, 60, 60],  # it begins badly
-        FREE_TRIALS + 2: [10, 10, 60, 60],
-        FREE_TRIALS + 3: [60, 60, 60, 10],  # it ends badly
+        FREE_TRIALS: [10] * 8,
+        FREE_TRIALS + 1: [0, *[60] * 6, 95],  # worse in the first quarter alone
+        FREE_TRIALS + 2: [10, 10, *[60] * 6],
+        FREE_TRIALS + 3: [50] * 8,  # worse at its end alone
     }
-    made = made_up(monkeypatch, lambda trial: curves.get(trial.number, [50] * 4))
+    made = made_up(monkeypatch, lambda trial: curves.get(trial.number, [50] * 7 + [90]))
     results = found(tmp_path, plan(GAMMA, frames=8 * EVERY), FREE_TRIALS + 4)
     (pool,) = made
     first, second = FREE_TRIALS, FREE_TRIALS + 2

@@ -21,7 +21,14 @@ from protocol.session import State
 from server.gateway.connection import PINGS_BURST
 from server.gateway.websocket import WebSocketConnection
 from server.net.host_names import PageOrigins
-from server.net.websocket import EARLY_FRAMES, LITTLE_BYTES, REQUEST_BYTES, SLICE_BYTES, WebSocket
+from server.net.websocket import (
+    EARLY_FRAMES,
+    EARLY_SLICE_BYTES,
+    LITTLE_BYTES,
+    REQUEST_BYTES,
+    SLICE_BYTES,
+    WebSocket,
+)
 from tests.support.connection import CONFIG, FIELDS, HELLO, FakeGateway, FakeTransport
 from tests.support.running import obs_of
 
@@ -204,11 +211,13 @@ def test_error_with_retry_has_a_close_code_of_its_own() -> None:
         (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "this port has no pages"),
         (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "connect to port 7777"),
         (b"GET nonsense\r\n\r\n", "opens a WebSocket"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
-         b"Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-         "Sec-WebSocket-Version"),
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+            b"Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+            "Sec-WebSocket-Version",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_requests_get_an_answer_of_http(request_: bytes, says: str) -> None:
     page = Page(opens=False)
     page.receive(request_)
@@ -256,15 +265,17 @@ def test_end_in_the_middle_of_a_message_is_noticed() -> None:
 # Floods.
 
 
+@pytest.mark.promise("hostile-connections")
 def test_flood_of_little_pieces_before_hello_ends_early() -> None:
     """However many come, a slice of them is looked at."""
     page = Page()
     piece = frame_of(b"", Opcode.PING)
     page.receive(piece * 100_000)
     assert page.error().code == "message_malformed"
-    assert page.transport.sent.count(b"\x8a\x00") <= SLICE_BYTES // len(piece)
+    assert page.transport.sent.count(b"\x8a\x00") <= EARLY_SLICE_BYTES // len(piece)
 
 
+@pytest.mark.promise("hostile-connections")
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CONT])
 def test_flood_of_little_pieces_of_a_game_is_too_fast(opcode: Opcode) -> None:
     page = Page().playing()
@@ -317,6 +328,7 @@ PIECES = st.one_of(
 )
 
 
+@pytest.mark.promise("hostile-connections")
 @settings(max_examples=150, deadline=None)
 @given(st.lists(PIECES, max_size=8), st.integers(1, 100), st.integers(0, 30), st.binary(max_size=3))
 def test_hostile_bytes_end_in_a_known_error_or_in_none(
