@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
+# What is imported and collected stays: looking through it again and again would be a quarter of the
+# time that unit tests take. `_look_for_garbage` ends this.
+gc.disable()
+
+# ruff: noqa: E402
+
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -10,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
 
 from server.ipc import shared_memory
@@ -32,15 +40,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """As many as there are cores; tests with servers wait more than they compute."""
+    """As many as there are cores; tests with servers wait as long as they compute."""
     cores = len(os.sched_getaffinity(0))
     unit = all(Path(arg).is_relative_to("tests/unit") for arg in config.args)
-    return cores if unit else cores + 1
+    return cores if unit else 2 * cores
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    _look_for_garbage()
     return SideBySide(config, log)
+
+
+def pytest_collection_finish() -> None:
+    _look_for_garbage()
+
+
+def _look_for_garbage() -> None:
+    """From now on, and in what comes from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -72,6 +91,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
+    import torch  # the process that only distributes tests runs none of them, and does without it
+
     torch.set_num_threads(1)
 
 
@@ -100,6 +121,18 @@ def _umask_as_it_was() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.fixture(scope="session")
+def quick_exports() -> Iterator[None]:
+    """torch's exporter parses the sources of five hundred operators for each network, a third of
+    the time that an export takes: here once for all."""
+    from torch.onnx._internal.exporter import _registration
+
+    operators = _registration.onnxscript_apis
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "get_torchlib_ops", functools.cache(operators.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,8 +19,7 @@ from server.monitor.metrics import SERIES
 from server.monitor.metrics_doc import SUMMARY
 from server.play.attribution import compare, load_dump, load_logs
 from server.signals import SignalFlag
-
-ROOT = Path(__file__).parents[2]
+from tests.support.commands import in_this_process
 
 ASKED_FOR = {
     "frames", "seconds", "frames_per_s", "updates", "updates_per_s", "samples_per_s", "buffer",
@@ -32,40 +29,24 @@ ASKED_FOR = {
 """What scripts read from summary.json, beside the metrics of each actor."""
 
 
+FINAL_EPISODES = 8
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
     """The folder of a short demo, what it printed, and what it said on stderr."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "server",
-            "demo",
-            "--json",
-            "--frames",
-            "1500",
-            "--eval-every",
-            "600",
-            "--clients",
-            "2",
-            "--seed",
-            "5",
-            "--run",
-            str(folder),
-            "--metrics.every_s",
-            "0.2",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout), done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "FINAL_EPISODES", FINAL_EPISODES)
+        code, out, errors = in_this_process(
+            "demo", "--json", "--frames", "1500", "--eval-every", "600", "--clients", "2",
+            "--seed", "5", "--run", str(folder), "--metrics.every_s", "0.2",
+        )  # fmt: skip
+    assert code == 0, errors
+    return folder, json.loads(out), errors
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(240)
 def test_demo_runs_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, errors = run
     assert errors == ""
@@ -109,7 +90,7 @@ def test_demo_evaluates_network_and_expert_separately(
     run: tuple[Path, dict[str, Any], str],
 ) -> None:
     summary = run[1]
-    assert summary["eval_episodes"] == summary["expert_episodes"] == 20
+    assert summary["eval_episodes"] == summary["expert_episodes"] == FINAL_EPISODES
     assert -1000 < summary["eval_return_mean"] < 350
     assert summary["expert_return_mean"] > 200
     assert summary["eval_frames"] == summary["frames"]
@@ -122,9 +103,9 @@ def test_demo_evaluates_during_training(run: tuple[Path, dict[str, Any], str]) -
     folder, summary, _ = run
     lines = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
     *way, last = lines
-    assert [len(line["returns"]) for line in lines] == [5, 5, 5, 20]
+    assert [len(line["returns"]) for line in lines] == [5, 5, 5, FINAL_EPISODES]
     # The expert is measured at first, and with more episodes in the end.
-    assert [len(line["expert_returns"]) for line in lines] == [5, 0, 0, 20]
+    assert [len(line["expert_returns"]) for line in lines] == [5, 0, 0, FINAL_EPISODES]
     assert [mean for _, mean in summary["eval_on_the_way"]] == [
         pytest.approx(line["mean"]) for line in way
     ]

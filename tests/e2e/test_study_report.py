@@ -18,7 +18,6 @@ import pytest
 from lab.study import report as study_report
 from lab.study.checks import Ends, Passes
 from lab.study.design import Picture, Scene, jobs
-from lab.study.plots import metric_line, return_line
 from lab.study.results import Results, Run
 from lab.study.store import path_of
 from server.cli import main
@@ -121,6 +120,8 @@ def test_report_links_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_report_lines_are_interquartile_means_over_runs() -> None:
+    from lab.study.plots import metric_line, return_line  # with matplotlib: not for every worker
+
     runs = [
         run(i, [value, 2 * value], {"q_dqn": [math.nan, value]})
         for i, value in enumerate([1.0, 4.0, 7.0])
@@ -211,20 +212,16 @@ def test_study_without_matplotlib_refuses_only_the_report(tmp_path: Path) -> Non
     """Without matplotlib everything else runs; a report is refused before anything is played."""
     code = (
         "import sys; sys.modules['matplotlib'] = None; "
-        "from server.cli import main; raise SystemExit(main(sys.argv[1:]))"
+        "from server.cli import main; where = sys.argv[1]; "
+        "assert main(['study', '--list', '--results', where]) == 0; "
+        "raise SystemExit(main(['study', 'weak-teacher', '--report', where]))"
     )
-
-    def said(*words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", code, "study", *words], capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )  # fmt: skip
-        return done.returncode, done.stdout + done.stderr
-
-    assert said("--list", "--results", str(tmp_path))[0] == 0
-    code_, text = said("weak-teacher", "--report", str(tmp_path))
-    assert code_ == 2
-    assert "install understudy with the extra study" in text
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "install understudy with the extra study" in done.stdout + done.stderr
     assert not list(tmp_path.iterdir())
 
 

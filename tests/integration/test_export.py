@@ -38,6 +38,8 @@ from tests.support.worlds import PIXELS as PIXELS_GAME
 from understudy_client import gym as client_gym
 from understudy_client.spaces import action_space
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
+
 ROOT = Path(__file__).parents[2]
 
 FLOATS, PIXELS = Observation("float32", (5,)), Observation("uint8", (3, 4))

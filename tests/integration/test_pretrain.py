@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -27,7 +25,9 @@ from config.load import config_of_run
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
+from tests.support.commands import in_this_process
 from tests.support.processes import descendants, end
+from tests.support.running import Running
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -124,9 +124,10 @@ def mean_return(network: QNetwork) -> float:
 
 
 def test_pretrained_network_plays_and_the_run_resumes(run: Path) -> None:
-    process = pretrain("--run", str(run), "--updates", "600", "--imitation.expert.start", "1.0")
-    out, errors = process.communicate(timeout=200)
-    assert (process.returncode, errors) == (0, "")
+    code, out, errors = in_this_process(
+        "pretrain", "--run", str(run), "--updates", "600", "--imitation.expert.start", "1.0"
+    )
+    assert (code, errors) == (0, "")
     path = checkpoint.latest(run / "checkpoints")
     assert path is not None
     assert f"600 updates made; checkpoint {path}" in out
@@ -150,17 +151,8 @@ def test_pretrained_network_plays_and_the_run_resumes(run: Path) -> None:
     assert "600 demonstrated steps from demo-" in (run / "understudy.log").read_text()
 
     # And the server goes on from there, at frame 0, with the demonstrations in its replay.
-    server = subprocess.Popen(
-        [sys.executable, "-u", "-m", "server", "serve", "--resume", str(run)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while rows(run)[-1].get("policy_version", 0) == 0 and time.monotonic() < deadline:
-            time.sleep(0.1)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=100)
+    with Running(run, resume=True, config=config_of_run(run)) as server:
+        server.until(lambda: server.row.get("policy_version"), "it has a network", 120.0)
     last = rows(run)[-1]
     assert (last["updates"], last["frames"], last["buffer_expert"]) == (600, 0, 600)
     assert last["policy_version"] > state["version"]
@@ -207,24 +199,12 @@ def test_pretrain_with_a_killed_trainer_exits_with_an_error(run: Path) -> None:
 
 def test_pretrain_that_cannot_write_metrics_reports_it_and_continues(run: Path) -> None:
     (run / "metrics.jsonl").mkdir()
-    process = pretrain("--run", str(run), "--updates", "40")
-    try:
-        _, errors = process.communicate(timeout=200)
-    finally:
-        for pid in [*descendants(process.pid), process.pid]:
-            end(pid)
-    assert process.returncode == 0, errors
+    code, _, errors = in_this_process("pretrain", "--run", str(run), "--updates", "40")
+    assert code == 0, errors
     said = (run / "understudy.log").read_text()
     assert said.count("could not write") == 1
     assert "Is a directory" in said
     assert checkpoint.latest(run / "checkpoints") is not None
-
-
-def refused(*options: str) -> tuple[int, str]:
-    errors = io.StringIO()
-    with contextlib.redirect_stderr(errors):
-        code = cli.main(["pretrain", *options])
-    return code, errors.getvalue()
 
 
 def test_pretrain_refuses_unsuitable_runs(run: Path, tmp_path: Path) -> None:
@@ -235,17 +215,16 @@ def test_pretrain_refuses_unsuitable_runs(run: Path, tmp_path: Path) -> None:
         (["--run", str(run), "--learner.hidden", "x"], "learner.hidden"),
         (["--run", str(run), "--trainer.device", "cuda:99"], "trainer.device is 'cuda:99'"),
     ):
-        code, errors = refused("--updates", "5", *options)
+        code, _, errors = in_this_process("pretrain", "--updates", "5", *options)
         assert code == 2
         assert message in errors
     (path,) = demonstrations.files(run)
     path.unlink()
-    code, errors = refused("--updates", "5", "--run", str(run))
+    code, _, errors = in_this_process("pretrain", "--updates", "5", "--run", str(run))
     assert code == 2
     assert "has no demonstrations; put some there with `understudy import" in errors
     # Found in the trainer's process: a damaged file.
     path.write_text("not a recording")
-    process = pretrain("--run", str(run), "--updates", "5")
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 1
+    code, _, errors = in_this_process("pretrain", "--updates", "5", "--run", str(run))
+    assert code == 1
     assert re.fullmatch(r"understudy pretrain: trainer: .*correct or remove it\n", errors), errors

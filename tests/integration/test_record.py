@@ -21,6 +21,7 @@ import pytest
 from agent import recording
 from agent.step import FINAL, STEP
 from server import cli
+from tests.support.commands import in_this_process
 from tests.support.processes import descendants, end, is_zombie
 from tests.support.running import RawClient, obs_of
 from tests.support.worlds import DQN, EXPERT, SPEC
@@ -80,12 +81,12 @@ def record() -> Iterator[Any]:
             command.kill()
 
 
-def test_record_with_own_games_writes_a_recording(record: Any, tmp_path: Path) -> None:
+def test_record_with_own_games_writes_a_recording(tmp_path: Path) -> None:
     out = tmp_path / "demo.npz"
-    code, said, errors = record(
-        "--out", str(out), "--env", HYBRID, "--clients", "2", "--episodes", "3", "--seed", "40",
-        "--expert", "tests.support.fake_games:without_torch",
-    ).finish()  # fmt: skip
+    code, said, errors = in_this_process(
+        "record", "--out", str(out), "--env", HYBRID, "--clients", "2", "--episodes", "3",
+        "--seed", "40", "--expert", "tests.support.fake_games:without_torch",
+    )  # fmt: skip
     assert (code, errors) == (0, "")
     found = recording.read(out)
     expert = find(HYBRID)
@@ -263,12 +264,12 @@ def test_episode_is_in_the_file_while_the_next_one_is_played(record: Any, tmp_pa
 
 @pytest.mark.promise("game-fails")
 def test_game_that_fails_begins_again_and_its_episode_is_recorded_as_cut(
-    record: Any, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "demo.npz"
-    code, said, errors = record(
-        "--out", str(out), *GAMES, "--episodes", "6", "--seed", "0"
-    ).finish()
+    code, said, errors = in_this_process(
+        "record", "--out", str(out), *GAMES, "--episodes", "6", "--seed", "0"
+    )
     assert code == 0, errors
     assert "RuntimeError: the emulator has crashed" in errors
     assert "understudy record: game 1 failed 2 times, begun again: " in errors
@@ -279,12 +280,12 @@ def test_game_that_fails_begins_again_and_its_episode_is_recorded_as_cut(
     assert found.steps(EXPERT) == 6 * 10 + 2 * 4
 
 
-def test_recording_ends_when_all_games_are_given_up(record: Any, tmp_path: Path) -> None:
+def test_recording_ends_when_all_games_are_given_up(tmp_path: Path) -> None:
     out = tmp_path / "demo.npz"
     always = [word.replace("Crash", "CrashAlways") for word in GAMES]
-    code, _, errors = record(
-        "--out", str(out), *always, "--clients", "1", "--seed", "1", "--restarts", "1"
-    ).finish()
+    code, _, errors = in_this_process(
+        "record", "--out", str(out), *always, "--clients", "1", "--seed", "1", "--restarts", "1"
+    )
     assert code == 1
     assert "all games were given up" in errors
     # What was played is there all the same.
@@ -300,13 +301,6 @@ def wait_for(condition: Any, timeout_s: float = 90.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-
-
-def refused(*options: str) -> tuple[int, str]:
-    errors = io.StringIO()
-    with contextlib.redirect_stderr(errors):
-        code = cli.main(["record", *options])
-    return code, errors.getvalue()
 
 
 def test_record_without_steps_writes_nothing(record: Any, tmp_path: Path) -> None:
@@ -334,7 +328,7 @@ def test_record_options_that_conflict_are_refused(tmp_path: Path) -> None:
         (["--out", str(tmp_path / "d.npz"), "--port", "99999"], "from 0 to 65535"),
         (["--out", str(tmp_path / "d.npz"), "--config", "no-such.toml"], "cannot read"),
     ):
-        code, errors = refused(*options)
+        code, _, errors = in_this_process("record", *options)
         assert (code, len(errors.splitlines())) == (2, 1), errors
         assert message in errors
     assert (tmp_path / "there.npz").read_text() == "mine"

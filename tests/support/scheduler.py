@@ -39,8 +39,19 @@ class SideBySide(LoadScopeScheduling):
                 return
         super()._assign_work_unit(node)
 
+    def _pending_of(self, workload: dict[str, dict[str, bool]]) -> int:
+        """How many tests a worker has before it. It has ended its units one after the other, and
+        thousands of them: those are not looked at."""
+        pending = 0
+        for unit in reversed(workload.values()):
+            left = list(unit.values()).count(False)
+            if not left:
+                break
+            pending += left
+        return pending
+
     def _reschedule(self, node: Any) -> None:
-        if list(self.workqueue) != [ALONE]:
+        if len(self.workqueue) != 1 or ALONE not in self.workqueue:
             super()._reschedule(node)
         elif len(self.nodes) == 1:
             # To its end: a worker begins a test when it knows what comes after it.
