@@ -14,47 +14,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from multiprocessing.connection import Connection as Pipe
-from typing import Any
 
 import numpy as np
 
+from lab.fuzz.attacker import Attacker
 from lab.fuzz.mutator import PROTOCOL, TEMPEST, Mutator
+from lab.fuzz.websocket_attacks import WEBSOCKET_ATTACKS
 from lab.fuzz.well_behaved import SPEC
 from protocol import codec
 from protocol.messages import HelloFields
 from protocol.tempest import LEAD
 from server.net.plain_messages import message
-
-
-class Attacker:
-    """A connection that keeps no rules, and what it can send."""
-
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rng: random.Random,
-        mutator: Mutator,
-    ) -> None:  # fmt: skip
-        self.reader, self.writer, self.rng, self.mutator = reader, writer, rng, mutator
-
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def hello(self, slots: int = 1, role: str = "train") -> None:
-        fields = HelloFields(
-            protocol=1, client="hostile/1", game=SPEC.game, observation=SPEC.observation,
-            actions=SPEC.actions, rewards=SPEC.rewards, slots=slots, role=role,  # type: ignore[arg-type]
-        )  # fmt: skip
-        await self.send(codec.encode_hello(fields))
-        await self.answer()
-
-    async def answer(self) -> None:
-        head = await self.reader.readexactly(4)
-        await self.reader.readexactly(int.from_bytes(head, "big"))
-
-    def frame(self, seq: int, slot: int = 0, **changes: Any) -> bytes:
-        obs = changes.get("obs", bytes(SPEC.observation_bytes))
-        parts = (2, slot, seq, obs, changes.get("reward", [0.0, 0.0]), 0, None, None)
-        return message(*parts)
 
 
 async def garbage(it: Attacker) -> None:
@@ -190,6 +160,7 @@ async def older_flood(it: Attacker) -> None:
 ATTACKS = (
     garbage, older_garbage, single_bytes, flood_of_frames, flood_of_pings, slow_writer, huge_length,
     disconnects, half_open, silent, many_slots, wrong_game, wild_numbers, older_flood,
+    *WEBSOCKET_ATTACKS,
 )  # fmt: skip
 """What a hostile connection can do, each as often as the others."""
 
@@ -212,10 +183,11 @@ class Attack:
 
 
 def attack(
-    pipe: Pipe, ports: tuple[int, int], seed: int, at_once: int, network: int, *, idle: bool
+    pipe: Pipe, ports: tuple[int, int, int], seed: int, at_once: int, network: int, *, idle: bool
 ) -> None:
     """The attackers' process: says that it is there, and does what it is asked until the end of the
-    pipe; or sends the exception that ended it. ports: of the protocol, and of the older format.
+    pipe; or sends the exception that ended it. ports: of the protocol, of the older format, and of
+    WebSockets.
     network: the first number of the addresses that connections come from (lab.fuzz.machines).
     idle: it gets time of the processor that nobody else wants."""
     os.nice(19)  # it stands for other machines, whose work is not this one's
@@ -245,7 +217,7 @@ def _in_time(begin: int, end: int, seconds: float) -> Iterator[int]:
 
 
 async def _attackers(
-    ports: tuple[int, int], seed: int, numbers: Iterator[int], at_once: int, network: int
+    ports: tuple[int, int, int], seed: int, numbers: Iterator[int], at_once: int, network: int
 ) -> Counter[str]:
     mutator, did = Mutator(seed), Counter[str]()
 
@@ -261,11 +233,12 @@ async def _attackers(
 
 
 async def _attempt(
-    kind: Callable[[Attacker], Awaitable[None]], ports: tuple[int, int], rng: random.Random,
+    kind: Callable[[Attacker], Awaitable[None]], ports: tuple[int, int, int], rng: random.Random,
     mutator: Mutator, network: int,
 ) -> None:  # fmt: skip
     """One connection, which does one thing, and is gone in order or without."""
-    port = ports[1] if kind.__name__.startswith("older") else ports[0]
+    older, browser = (kind.__name__.startswith(each) for each in ("older", "websocket"))
+    port = ports[1] if older else ports[2] if browser else ports[0]
     try:
         # As many machines: each has an address of its own.
         source = (f"{network}.{rng.randint(1, 250)}.{rng.randint(0, 250)}.{rng.randint(1, 250)}", 0)

@@ -52,6 +52,7 @@ SETTINGS: dict[str, Any] = {
     "server.handshake_timeout_s": 2.0,
     "server.idle_timeout_s": 5.0,
     "server.write_timeout_s": 2.0,
+    "server.websocket_port": 0,
     "tempest.port": 0,
     "tempest.spinner": "continuous",
     "replay.capacity_steps": 50_000,
@@ -99,7 +100,9 @@ class _Trial:
         network: int,
     ) -> None:  # fmt: skip
         assert server.tempest_port is not None
+        assert server.websocket_port is not None
         self.ports = server.port, server.tempest_port
+        self._attacked = *self.ports, server.websocket_port
         self._server = server
         self._connections, self._seed, self._at_once = connections, seed, at_once
         self._seconds, self._network = seconds, network
@@ -114,7 +117,7 @@ class _Trial:
         did: Counter[str] = Counter()
         controls: list[_Stretch] = []
         attacked: list[_Stretch] = []
-        arguments = self.ports, self._seed, self._at_once, self._network
+        arguments = self._attacked, self._seed, self._at_once, self._network
         with LoadProcess(attacks.attack, *arguments, idle=judge_p99) as hostile:
             self._received(hostile, timeout_s=120)
             for number in range(rounds):

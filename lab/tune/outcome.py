@@ -101,6 +101,9 @@ def print_trials(
     console: Console, results: Sequence[TrialResult], importances: Mapping[str, float]
 ) -> None:
     """All trials, the best first, and which settings made the difference."""
+    if not results:
+        console.print("no trial has ended yet")
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("trial", "score", "best", "frames", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -69,6 +69,7 @@ def rows(folder: Path) -> list[str]:
     return (folder / TRIALS).read_text().splitlines()[1:]
 
 
+@pytest.mark.timeout(300)  # five starts of Python with torch, on a machine that may be busy
 def test_killed_search_goes_on_with_the_trials_that_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from config.load import Overrides, config_from, load
 from config.models import Config
@@ -22,6 +23,7 @@ from lab.tune.outcome import (
     TrialResult,
     as_csv,
     best_of,
+    print_trials,
     write,
 )
 from lab.tune.plan import score
@@ -93,6 +95,26 @@ def test_table_has_a_column_for_each_setting() -> None:
     assert rows[0]["learner.hidden"] == "[64, 64]"
     assert rows[1]["error"] == failed.error
     assert as_csv([]).startswith("trial,state,score")
+
+
+def test_trials_are_shown_with_the_best_first() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    failed = result(4, FAILED, math.nan)
+    stopped = TrialResult(3, STOPPED, math.nan, 7.0, 200, 1.0, DRAWN)
+    shown = [
+        result(0, FINISHED, 1.0),
+        stopped,
+        failed,
+        result(5, FINISHED, 9.0),
+    ]
+    print_trials(console, shown, {"learner.gamma": 0.75, "learner.n_step": 0.25})
+    lines = console.export_text().splitlines()
+    first = [line.split()[0] for line in lines if line[:5].strip().isdigit()]
+    assert first == ["5", "0", "3", "4"]
+    assert "learning_rate 0.00033, hidden [64, 64], expert 0.7" in "".join(lines)
+    assert lines[-1] == "what made the difference: learner.gamma 75%, learner.n_step 25%"
+    print_trials(console, [], {})
+    assert console.export_text() == "no trial has ended yet\n"
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,7 @@ def test_end_in_the_middle_of_a_message_is_noticed() -> None:
 # Floods.
 
 
+@pytest.mark.promise("hostile-connections")
 def test_flood_of_little_pieces_before_hello_ends_early() -> None:
     """However many come, a slice of them is looked at."""
     page = Page()
@@ -274,6 +275,7 @@ def test_flood_of_little_pieces_before_hello_ends_early() -> None:
     assert page.transport.sent.count(b"\x8a\x00") <= EARLY_SLICE_BYTES // len(piece)
 
 
+@pytest.mark.promise("hostile-connections")
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CONT])
 def test_flood_of_little_pieces_of_a_game_is_too_fast(opcode: Opcode) -> None:
     page = Page().playing()
@@ -326,6 +328,7 @@ PIECES = st.one_of(
 )
 
 
+@pytest.mark.promise("hostile-connections")
 @settings(max_examples=150, deadline=None)
 @given(st.lists(PIECES, max_size=8), st.integers(1, 100), st.integers(0, 30), st.binary(max_size=3))
 def test_hostile_bytes_end_in_a_known_error_or_in_none(
