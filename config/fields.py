@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from config.docstrings import field_docs
 from config.models import NONE, Config, Expected, Live, Section, Unit, Unsaved
 
 HIDDEN = "********"
@@ -144,9 +145,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def _leaves(values: Section, prefix: str, about: str, *, live: bool) -> Iterator[Setting]:
+    docs = field_docs(type(values))
     for name, field in type(values).model_fields.items():
         value, key = getattr(values, name), prefix + name
-        words = " ".join(f"{about} {field.description or ''}".split())
+        words = " ".join(f"{about} {docs.get(name, '')}".split())
         if isinstance(value, Section):
             # A group of Config has its own heading; a schedule's fields need what it is for.
             marked = live or _is_live(field.metadata)

@@ -67,9 +67,7 @@ ActorName = Literal["dqn", "expert"]
 class Section(BaseModel):
     """A frozen set of fields. Strict: text is not a number, and a number is not a switch."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Schedule(Section):
