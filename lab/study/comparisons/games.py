@@ -61,8 +61,9 @@ SCENES = _scenes()
 
 WITHIN_AN_HOUR = ("cartpole-timid", "acrobot-noisy", "breakout-noisy", "space-invaders-timid")
 """The scenes without --full: 24 runs of about 100 (CartPole), 150 (Acrobot) and 370 (MinAtar)
-seconds of one core. The games are the cheapest of each kind, and MinAtar's two for which a level is expected;
-the teachers those from whom there is least to copy, so that one who is in the way shows soonest."""
+seconds of one core. The games are the cheapest of each kind, and MinAtar's two for which a level is
+expected; the teachers are those from whom there is least to copy: one that is in the way shows
+soonest."""
 
 _NAMES = tuple(scene.name for scene in SCENES)
 
