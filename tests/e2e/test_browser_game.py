@@ -122,6 +122,8 @@ def test_game_on_the_page_trains_while_one_watches(
     """It asks for the token, plays several boards, and the server stores and learns."""
     server, url = world
     page = catch()
+    page.page.goto(url)
+    page.page.click("nav >> text=Play Catch")  # as one finds it from the dashboard
     page.enter(TOKEN)
     page.page.check("#fast")
     before = server.wait_rows()["steps_stored"]

@@ -196,7 +196,7 @@ def test_port_of_another_server_counts_as_in_use(
     that has not got further than to listen."""
     first = supervisor_with(tmp_path / "first", gateways=theirs, port=0)
     sockets = listen(first.config)
-    port = sockets[0][0].getsockname()[1]
+    port = sockets[0].ports[0]
     second = supervisor_with(tmp_path / "second", gateways=ours, port=port)
     monkeypatch.setattr(second._processes, "_start", None)
     try:

@@ -125,6 +125,7 @@ function show() {
   const row = state.row ?? {};
   by("run-name").textContent = state.run.name;
   by("run-game").textContent = state.run.game ?? "no game yet";
+  by("catch").hidden = !state.run.websocket_port || ![null, "catch"].includes(state.run.game);
   const age = there(row.time) ? state.time - row.time : null; // by the server's clock alone
   if (age !== null && age > STALE_S) status("stale", `no new data since ${when(row.time)}`);
   else if (state.loading) status("stale", state.loading);
