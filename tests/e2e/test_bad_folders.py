@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from agent.step import StepBlock
 from server import cli
 from server.control.unix_socket import ask
 from server.ipc import shared_memory
+from tests.support.commands import in_this_process
 from tests.support.folders import begun
 from tests.support.processes import descendants, end, everything_below, is_zombie, living_memory
 from tests.support.serve import SMALL, memory_of, play
@@ -58,8 +58,14 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def run_serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int, str]:
+def run_serve(run: Path) -> tuple[int, str]:
     """Go on with a run: exit code, and what was said."""
+    code, _, errors = in_this_process("serve", "--resume", str(run))
+    return code, errors
+
+
+def run_serve_without_override(run: Path) -> tuple[int, str]:
+    """The same in a process of its own, for which permissions count though it may be root's."""
     done = subprocess.run(
         [sys.executable, "-m", "server", "serve", "--resume", str(run)],
         cwd=ROOT,
@@ -67,7 +73,7 @@ def run_serve(run: Path, before: Callable[[], None] | None = None) -> tuple[int,
         text=True,
         timeout=120,
         check=False,
-        preexec_fn=before,
+        preexec_fn=without_override if os.geteuid() == 0 else None,
     )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr
@@ -141,7 +147,7 @@ def test_resume_refuses_a_folder_without_write_permission(run: Path, part: str) 
     folder = run / part
     folder.chmod(0o500)
     try:
-        code, said = run_serve(run, without_override if os.geteuid() == 0 else None)
+        code, said = run_serve_without_override(run)
     finally:
         folder.chmod(0o700)
     assert code == 2

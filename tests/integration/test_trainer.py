@@ -509,6 +509,7 @@ def test_resumed_run_continues_where_it_ended(worlds: Make) -> None:
     assert (row["updates"], row["updates_due"]) == (125, 0)
 
 
+@pytest.mark.promise("trust-kept")
 def test_trust_in_expert_is_the_same_after_a_restart(worlds: Make) -> None:
     """Probes of two gateways; the last one of the network is under way when the trainer ends."""
     first = worlds(rings=2)

@@ -15,7 +15,7 @@ def in_this_process(*words: str) -> tuple[int, str, str]:
     """Run `understudy WORDS`: its exit code, and what it writes to stdout and stderr. What a
     command sets for its process, handlers of signals and the umask, is taken back."""
     out, errors = io.StringIO(), io.StringIO()
-    handlers = [(number, signal.getsignal(number)) for number in STOPPING]
+    handlers = [(number, signal.getsignal(number)) for number in (*STOPPING, signal.SIGUSR1)]
     umask = os.umask(0o022)
     os.umask(umask)
     try:

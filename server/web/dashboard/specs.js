@@ -98,7 +98,6 @@ export const CHARTS = {
     pair("reward_mean", "Reward in batches"),
     pair("grad_share", "Gradient share", { fixed: [0, 1.04] }),
     pair("agreement", "Agrees with the expert", { unit: "share of recommendations", fixed: [0, 1.04] }),
-    pair("probe_return", "Return of episodes alone"),
     pair("weight_mean", "Advantage weight", { unit: "mean over rows", zero: true }),
     pair("weight_ess", "Effective sample size", { unit: "share of rows", fixed: [0, 1.04] }),
   ],
