@@ -277,6 +277,7 @@ def ended(server: Running) -> str:
     return str(server.error)
 
 
+@pytest.mark.promise("refused-start")
 def test_game_that_no_gateway_can_open_ends_the_start_at_once_and_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +295,7 @@ def test_game_that_no_gateway_can_open_ends_the_start_at_once_and_leaves_no_fold
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.promise("refused-start")
 def test_expert_that_fails_only_in_a_gateway_refuses_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

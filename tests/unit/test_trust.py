@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.trust import Trust
+from agent.trust import TAUGHT, Trust
 
 TEACHER = [6.0, 7.0, 5.0, 6.0, 8.0]
 
@@ -51,6 +51,23 @@ def test_trust_comes_back_when_network_falls() -> None:
     trust = Trust()
     assert trust_after(*[9.0] * 30, trust=trust) < 0.01
     assert trust_after(*[1.0] * 15, trust=trust) == 1.0
+
+
+def test_network_that_is_better_only_while_it_is_taught_is_taught_again() -> None:
+    """Cloning a noisy expert averages its noise away: the student is better, thanks to it."""
+    trust = Trust()
+    assert trust_after(9.0, 9.5, 9.0, 9.5, 9.0, 9.0, 9.0, trust=trust) < 0.1
+    values = [trust_after(8.5, trust=trust) for _ in range(12)]
+    assert max(values) >= TAUGHT, "although it is still better than the expert"
+
+
+def test_network_that_was_taught_by_a_worse_expert_is_not_taught_again() -> None:
+    trust = Trust()
+    trust_after(*[6.0] * 8, teacher=[6.0] * 5, trust=trust)
+    assert trust_after(*[40.0] * 10, teacher=[6.0] * 5, trust=trust) < 0.01
+    assert trust_after(*[20.0] * 10, teacher=[6.0] * 5, trust=trust) < 0.01, (
+        "it falls, but not so far"
+    )
 
 
 def test_trust_stays_where_network_is_worse() -> None:

@@ -60,8 +60,10 @@ def _scenes() -> tuple[Scene, ...]:
 SCENES = _scenes()
 
 WITHIN_AN_HOUR = ("cartpole-timid", "acrobot-noisy", "breakout-noisy", "space-invaders-timid")
-"""The scenes without --full: the cheapest game of each kind with the teacher from which there is
-least to copy, so that a teacher who is in the way shows soonest."""
+"""The scenes without --full: 24 runs of about 100 (CartPole), 150 (Acrobot) and 370 (MinAtar)
+seconds of one core. The games are the cheapest of each kind, and MinAtar's two for which a level is
+expected; the teachers are those from whom there is least to copy: one that is in the way shows
+soonest."""
 
 _NAMES = tuple(scene.name for scene in SCENES)
 
@@ -89,7 +91,9 @@ Games that nobody tuned for, each with a teacher that plays well (`good`), one t
 defaults, and nothing else; `{ALONE}` is the same learner without any teacher, whose runs the scenes
 of a game share. Who has a teacher is to have at least as great an area under the evaluation curve.
 The probability that it is greater is averaged over games (Agarwal et al. 2021), for their returns
-have no common scale.""",
+have no common scale. Without `--full` four scenes are played, about an hour on two cores:
+{", ".join(WITHIN_AN_HOUR)}. They are the cheapest games of each kind, with the teacher from whom
+there is least to copy.""",
     scenes=SCENES,
     variants={DEFAULT: {}, ALONE: {}},
     experts={ALONE: NO_EXPERT},
