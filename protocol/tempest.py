@@ -217,7 +217,7 @@ class TempestSession:
         rest += data
         if not self._led and len(rest) >= len(LEAD):
             self._check_lead()
-        if self.header is None and rest[LENGTH_BYTES : LENGTH_BYTES + len(_HELLO)] == _HELLO:
+        if self.header is None and self._is_hello():
             raise RemoteError(
                 "not_understudy",
                 "expected a frame of an older client for Tempest, got the HELLO of another client; "
@@ -227,6 +227,7 @@ class TempestSession:
             self._led
             and not self._awaiting
             and len(rest) >= LENGTH_BYTES
+            and (self.header is not None or self._is_hello() is not None)
             and len(rest) >= (end := LENGTH_BYTES + self._length(rest))
         ):
             if self.state is State.AWAIT_HELLO:
@@ -278,6 +279,14 @@ class TempestSession:
             )
         del self._rest[: len(LEAD)]
         self._led = True
+
+    def _is_hello(self) -> bool | None:
+        """Whether the first message is the protocol's HELLO; None while that cannot be told. Its
+        length is judged after that: else an error would depend on how the bytes were split."""
+        if self._rest.startswith(b"\x00\x00"):
+            return False  # no message at all
+        begin = self._rest[LENGTH_BYTES : LENGTH_BYTES + len(_HELLO)]
+        return begin == _HELLO if len(begin) == len(_HELLO) else None
 
     def _length(self, data: bytes | bytearray) -> int:
         """The length that the first two bytes announce."""

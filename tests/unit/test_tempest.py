@@ -347,6 +347,9 @@ def test_tempest_invalid_frame_raises_error_code_and_text(what: str, *, glued: b
         (LEAD + struct.pack(">H", 39) + bytes(39), "message_malformed"),
         (LEAD + struct.pack(">H", 44) + bytes(44), "message_malformed"),
         (LEAD + framed(payload(VALUES, n=2)), "message_malformed"),
+        # The protocol's HELLO, of a length that an older client's frame may have, and of another.
+        (LEAD + struct.pack(">H", 300) + b"\x92\x01\x81", "not_understudy"),
+        (LEAD + struct.pack(">H", 11) + b"\x92\x01\x81", "not_understudy"),
     ],
 )
 def test_tempest_invalid_first_bytes_raise_error_code(data: bytes, code: str) -> None:
