@@ -99,7 +99,7 @@ def short_games(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return most
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @needs_mame
 def test_mame_demo_of_breakout_runs_from_start_to_finish(tmp_path: Path, short_games: int) -> None:
     """The demo in small: all four players, training by both actors, and the emulators' logs of who
