@@ -199,6 +199,17 @@ def test_bye_and_closing_end_the_websocket_in_order() -> None:
         (b"\x82\xff" + b"\x00\x00\x00\x01\x00\x00\x00\x00" + MASK, "message_too_long", "65536"),
         (frame_of(frame_bytes()), "hello_first", "HELLO"),
     ],
+    # Masks are random: names made of the bytes would be others in each process that runs tests.
+    ids=[
+        "text",
+        "empty",
+        "no MessagePack",
+        "unmasked",
+        "reserved bits",
+        "opcode",
+        "long",
+        "no HELLO",
+    ],
 )
 def test_wrong_bytes_get_an_error_in_a_message_and_a_close_code(
     data: bytes, code: str, says: str
