@@ -41,8 +41,10 @@ class BrowserGateway(FakeGateway):
 
     elsewhere = "port 7777 (server.port)"
 
+    longest = CONFIG.server.max_message_bytes
+
     def session_options(self) -> dict[str, Any]:
-        return {"max_message_bytes": CONFIG.server.max_message_bytes}
+        return {"max_message_bytes": self.longest}
 
 
 class Page:
@@ -128,8 +130,8 @@ def test_messages_in_any_pieces_are_those_of_the_protocol() -> None:
     assert page.connection.session.state is State.AWAIT_WELCOME
     page = Page().playing()
     one, two = frame_bytes(), frame_bytes(slot=1)
-    page.receive(frame_of(one) + frame_of(two[:9], fin=False) + frame_of(two[9:], Opcode.CONT))
-    assert [(each.slot, each.seq) for each in page.gateway.frame_loop.frames] == [(0, 0), (1, 0)]
+    page.receive(frame_of(two[:9], fin=False) + frame_of(two[9:], Opcode.CONT) + frame_of(one))
+    assert [(each.slot, each.seq) for each in page.gateway.frame_loop.frames] == [(1, 0), (0, 0)]
 
 
 def test_several_answers_at_once_are_a_message_each() -> None:
@@ -153,6 +155,19 @@ def test_message_may_be_long_once_the_game_is_welcome() -> None:
     error = page.error()
     assert error.code == "message_too_long"
     assert f"at most {most} bytes" in error.message
+
+
+def test_setting_beyond_the_limit_of_the_handshake_holds_from_welcome_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(BrowserGateway, "longest", 200_000)
+    nonce = msgspec.msgpack.encode([4, bytes(100_000)])
+    early = Page()
+    early.receive(frame_of(nonce))
+    assert early.error().code == "message_too_long"
+    page = Page().playing()
+    page.receive(frame_of(nonce))
+    assert page.messages() == [Pong(bytes(100_000))]
 
 
 def test_bye_and_closing_end_the_websocket_in_order() -> None:
@@ -183,6 +198,17 @@ def test_bye_and_closing_end_the_websocket_in_order() -> None:
         (b"\x83\x81" + MASK + b"\x91", "message_malformed", "RFC 6455"),
         (b"\x82\xff" + b"\x00\x00\x00\x01\x00\x00\x00\x00" + MASK, "message_too_long", "65536"),
         (frame_of(frame_bytes()), "hello_first", "HELLO"),
+    ],
+    # Masks are random: names made of the bytes would be others in each process that runs tests.
+    ids=[
+        "text",
+        "empty",
+        "no MessagePack",
+        "unmasked",
+        "reserved bits",
+        "opcode",
+        "long",
+        "no HELLO",
     ],
 )
 def test_wrong_bytes_get_an_error_in_a_message_and_a_close_code(
