@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
+from config.docstrings import field_docs
 from config.fields import all_settings, groups
 from config.models import ActorName, Config, LearnerConfig, Schedule, Section
 from protocol.actor import NAMES
@@ -20,14 +22,16 @@ NO_UNIT = {
 """Whole numbers that count nothing."""
 
 
-def _undocumented(model: type[Section]) -> list[str]:
+def _undocumented(
+    model: type[Section], docs: Callable[[type], dict[str, str]] = field_docs
+) -> list[str]:
     """The fields of a model, and of those within it, that say nothing about themselves."""
     found = []
     for name, field in model.model_fields.items():
         inner = field.annotation
-        about = field.description
+        about = docs(model).get(name)
         if isinstance(inner, type) and issubclass(inner, Section):
-            found += _undocumented(inner)
+            found += _undocumented(inner, docs)
             about = about or (inner.__doc__ if model is Config else None)
         if not about:
             found.append(f"{model.__name__}.{name}")
@@ -43,14 +47,13 @@ def test_every_field_and_section_has_description() -> None:
 def test_undocumented_check_finds_field_without_description() -> None:
     class Bare(Section):
         said: int = 1
-        """Said."""
         unsaid: int = 1
 
     class Outer(Section):
         bare: Bare = Bare()
-        """A group."""
 
-    assert _undocumented(Outer) == ["Bare.unsaid"]
+    docs = {Bare: {"said": "Said."}, Outer: {"bare": "A group."}}
+    assert _undocumented(Outer, docs.__getitem__) == ["Bare.unsaid"]
 
 
 def test_number_settings_have_unit_matching_name_suffix() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from config.models import Config
+from server.ipc.expert_messages import Trusted
 from server.ipc.messages import FinishedEpisode, SaveBest, SavedBest
 from server.run import evaluation_log
 from server.run.disk import Writes
@@ -48,6 +49,7 @@ class Recorded:
         monkeypatch.setattr(evaluation_recorder, "time", clock)
         monkeypatch.setattr(best_network, "time", clock)
         self.asked: list[float] = []
+        self.trusted = math.nan
         self.answered = 0
         self.trainer = SimpleNamespace(pid=7, alive=True, send=self._asked)
         self.told = 0
@@ -63,6 +65,9 @@ class Recorded:
         )
 
     def _asked(self, message: Any) -> None:
+        if isinstance(message, Trusted):
+            self.trusted = message.trust
+            return
         assert isinstance(message, SaveBest)
         self.asked.append(message.evaluation["mean"])
 
