@@ -483,7 +483,7 @@ def test_chart_line_is_drawn_at_its_values(visit: Callable[..., Visit]) -> None:
     page = visit().open()
     wait_true(page, "document.querySelector('#chart-q_mean').chart.data[0].length > 10")
     found = page.evaluate(INK)
-    assert len(found) == 17
+    assert len(found) == 15
     for name, hits, points in found:
         assert points > 3, name
         assert hits > 0.9 * points, (name, hits, points)
@@ -505,7 +505,7 @@ def test_chart_lines_differ_by_more_than_color(visit: Callable[..., Visit]) -> N
         """() => [...document.querySelectorAll("figure.pair")].map(({ chart }) =>
             chart.plots.map((plot) => [plot.scales.y.min, plot.scales.y.max]))"""
     )
-    assert len(scales) == 8
+    assert len(scales) == 7
     for dqn, expert in scales:
         assert dqn == expert
         assert dqn[0] < dqn[1]

@@ -388,6 +388,7 @@ def test_cases_cover_every_error_code_a_client_can_cause() -> None:
         "bad_token",  # test_gateway.py
         "too_many_attempts",  # test_limits.py
         "too_fast",  # test_limits.py
+        "bad_origin",  # test_websocket.py
         "tls_failed",  # test_tls.py
         "welcome_first",  # test_gateway.py
         "server_stopping",  # test_gateway.py

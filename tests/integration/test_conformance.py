@@ -74,7 +74,7 @@ def test_every_error_code_is_provoked_or_listed_as_not_provokable() -> None:
     tried = {violation.code for violation in VIOLATIONS} | {code for _, code, _ in HELLOS}
     tried |= {"hello_twice", "bad_token", "handshake_timeout", "message_truncated"}
     late = {"idle_timeout", "slow_reader", "too_many_clients", "server_stopping", "welcome_first"}
-    late |= {"tls_failed", "too_many_attempts", "too_fast", "episode_limit"}
+    late |= {"tls_failed", "bad_origin", "too_many_attempts", "too_fast", "episode_limit"}
     assert tried | late == set(CODES)
     assert not tried & late
 
@@ -84,7 +84,8 @@ def test_every_act_and_every_client_error_code_has_a_rule() -> None:
     assert {*ACTS, *ENDINGS} <= names
     servers = {
         "handshake_timeout", "idle_timeout", "slow_reader", "too_many_clients", "server_stopping",
-        "bad_token", "tls_failed", "too_many_attempts", "too_fast", "episode_limit",
+        "bad_token", "bad_origin", "tls_failed", "too_many_attempts", "too_fast",
+        "episode_limit",
     }  # fmt: skip
     assert names >= set(CODES) - servers
 
