@@ -149,7 +149,8 @@ def coverage(streams: int, seed: int, jobs: int) -> dict[str, Any]:
             command = [
                 sys.executable, "-m", "lab.fuzz.coverage", str(corpus), f"-runs={share}",
                 f"-seed={seed * jobs + job + 1}", "-max_len=4096", "-rss_limit_mb=2048",
-                "-timeout=30", f"-artifact_prefix={crashed}/",
+                # By the clock, so for what hangs alone: `check` measures processor time.
+                "-timeout=300", "-report_slow_units=300", f"-artifact_prefix={crashed}/",
             ]  # fmt: skip
             with (Path(folder) / f"said-{job}").open("wb") as output:
                 running.append(subprocess.Popen(command, stdout=output, stderr=output))
