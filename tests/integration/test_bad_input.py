@@ -293,9 +293,10 @@ def test_client_that_ignores_its_disconnection_is_removed(
     server.until_row(clients=1)
     with bystander.undisturbed(), RawClient(server.port, receive_bytes=4096) as client:
         client.welcome()
+        server.until_row(clients=2)
         with pytest.raises(TimeoutError):
             send_for_ever(client)
-        server.until_row(clients=1)
+        server.until(lambda: server.row["clients"] == 1, "it is gone", 40.0)
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])

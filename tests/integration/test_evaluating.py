@@ -280,7 +280,8 @@ def test_evaluation_that_nobody_begins_is_reported(
     monkeypatch.setattr(evaluation_recorder, "BEGIN_S", 0.5)
     with client_for(server.port, evaluates=True) as client:
         client.act([0.0, 0.0, 0.0])
-        assert control(server, capsys)[0] == 0
+        # The gateway has told the supervisor of the client soon.
+        server.until(lambda: control(server, capsys)[0] == 0, "an evaluation is asked for")
         said = "no client has begun the evaluation"
         server.until(lambda: said in server.log(), "the log says so")
         assert server.supervisor.status.evaluation_note.startswith(said)

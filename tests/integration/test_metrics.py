@@ -362,7 +362,10 @@ def test_row_of_a_running_server_has_the_runs_numbers(trained: Running) -> None:
     assert 0 <= row["reward_frame_mean_expert"] <= 2
     # Everything was measured at some time, with a number, but what this game does not tell.
     told = [name for name in SERIES if not name.startswith(("game_score_", "game_level_"))]
-    assert [name for name in told if not math.isfinite(row.get(name, math.nan))] == []
+    missing = {name for name in told if not math.isfinite(row.get(name, math.nan))}
+    # Times of turns are those of one report of a gateway: where two came before a row, the second,
+    # of an interval without turns, is shown.
+    assert missing <= {"turn_p50_ms", "turn_p99_ms"}
 
 
 def test_summary_has_the_last_row_and_the_buffer_table(trained: Running) -> None:
