@@ -302,8 +302,8 @@ def test_games_wait_while_the_trainer_is_behind(slow: Running) -> None:
             client.act_all(np.zeros((slots, 3)), np.zeros(slots), np.zeros(slots, np.uint8))
     slow.until_row(clients=0, steps_stored=stored + (frames - 1) * slots)
     # The first frames of all games, and two more of each until a step can be drawn, come before the
-    # limit holds; and one of each while a busy trainer has not yet said so. From when that is made up
-    # for, no more than a frame of each is beyond it.
+    # limit holds; and one of each while a busy trainer has not yet said so. From when that is made
+    # up for, no more than a frame of each is beyond it.
     due = [row.get("updates_due", 0.0) for row in slow.rows]
     most = 1 + 20 * slots
     begin = next(i for i, updates in enumerate(due) if updates > 0)
