@@ -296,16 +296,18 @@ def test_3000_connects_free_slots_and_memory_stays_bounded() -> None:
 
     connect(2000)
     high_water = world.frame_loop.table.high_water
-    gc.collect()
+    grown = []
     tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    connect(1000)
-    gc.collect()
-    grown = tracemalloc.get_traced_memory()[0] - before
+    for _ in range(3):  # other threads of the process may take memory in one of them
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        connect(1000)
+        gc.collect()
+        grown.append(tracemalloc.get_traced_memory()[0] - before)
     tracemalloc.stop()
     assert world.frame_loop.slots == 1
     assert world.frame_loop.table.high_water == high_water
-    assert grown < 10_000, f"{grown} bytes more after 1,000 further connects"
+    assert min(grown) < 10_000, f"{grown} bytes more after 1,000 further connects each"
     stays.frame()
     world.run()
     assert len(stays.answers) == 1
