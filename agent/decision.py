@@ -158,7 +158,7 @@ class ActionSelector:
         params: ActingParams,
         actors: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.uint8],
-        frames_left: npt.NDArray[np.int64] | None = None,
+        frames_left: npt.NDArray[np.int64],
     ) -> None:
         """Decide `n` frames in place, as `pick` said who plays them. `frames_left` [n]: as `pick`
         left it; nothing is explored in probes.
@@ -170,8 +170,7 @@ class ActionSelector:
         n = len(actions)
         exploring = roles == TRAIN
         exploring &= ~by_expert
-        if frames_left is not None:
-            exploring &= frames_left < WHOLE_EPISODE
+        exploring &= frames_left < WHOLE_EPISODE
         if params.noise > 0 and self._ranges:
             for column, head in self._ranges:
                 scale = params.noise * (head.high - head.low) / 2

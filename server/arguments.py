@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 
 
 def positive(text: str) -> int:
@@ -41,3 +42,14 @@ def parse_address(text: str) -> tuple[str, int]:
     if not (colon and host and port.isdecimal() and int(port) < 65536):
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def add_weaken(parser: argparse._ActionsContainer, read: Callable[[str], float] = share) -> None:
+    """Add --weaken. `read`: float where the command itself says what is wrong with the number."""
+    parser.add_argument(
+        "--weaken",
+        type=read,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the expert's actions that are replaced by random ones, 0 to 1",
+    )

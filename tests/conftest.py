@@ -89,6 +89,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests of a module that has the mark `needs_chromium`."""
+    from tests.support.browser import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     import torch  # the process that only distributes tests runs none of them, and does without it

@@ -30,7 +30,7 @@ from lab.study.statistics import text
 from lab.study.store import FOLDER, path_of
 from lab.study.store import load as load_results
 from lab.study.workers import JobFailed, cores
-from server.arguments import positive
+from server.arguments import add_weaken, positive
 from server.play.extras import how_to_install
 from server.terminal import terminal
 
@@ -113,13 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames of each run (%(default)s)",
     )
-    own.add_argument(
-        "--weaken",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the expert's actions that are replaced by random ones, 0 to 1",
-    )
+    add_weaken(own, float)
     own.add_argument(
         "--eval-every",
         type=positive,

@@ -26,7 +26,7 @@ from lab.tune.outcome import TrialResult
 from lab.tune.plan import TunePlan
 from lab.tune.screen import TuneScreen
 from lab.tune.space import FORMS, SEARCH, default_space, parse_space
-from server.arguments import positive, share
+from server.arguments import add_weaken, positive
 from server.play.extras import how_to_install
 from server.terminal import terminal
 
@@ -52,13 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         help="an expert instead of the known one; none: no expert",
     )
-    add(
-        "--weaken",
-        type=share,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the expert's actions that are replaced by random ones, 0 to 1",
-    )
+    add_weaken(parser)
     add(
         "--search",
         action="append",

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from config.load import ConfigError
 from config.options import add_arguments as add_config
-from server.arguments import positive, share
+from server.arguments import add_weaken, positive
 from server.commands.demo_run import attributed, conduct, print_next, reached
 from server.play.attribution import Attribution, compare, load_dump, load_logs, without
 from server.play.client_options import add_failure_options
@@ -79,13 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"frames between two evaluations of {EVAL_EPISODES} episodes (%(default)s)",
     )
     add("--env", default="LunarLanderHybrid-v3", help="a Gymnasium environment (%(default)s)")
-    add(
-        "--weaken",
-        type=share,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the expert's actions that are replaced by random ones, 0 to 1",
-    )
+    add_weaken(parser)
     add("--json", action="store_true", help="print the summary as JSON, and nothing else")
     add_failure_options(parser)
     add_config(parser, preset="demo")

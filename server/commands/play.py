@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from server.arguments import parse_address, positive
+from server.arguments import add_weaken, parse_address, positive
 from server.play.client_options import add_connection_options, add_failure_options, token_of
 from server.play.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
 from server.play.failure_notice import FailureNotice
@@ -72,13 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         help="an expert instead of the known one; none: no expert",
     )
-    add(
-        "--weaken",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the expert's actions that are replaced by random ones, 0 to 1",
-    )
+    add_weaken(parser, float)
     add(
         "--eval-every",
         type=positive,

@@ -13,7 +13,7 @@ from typing import Any
 from agent import recording
 from config.load import COMMAND_LINE, ConfigError, Layer, Overrides, load
 from config.models import Config
-from server.arguments import positive
+from server.arguments import add_weaken, positive
 from server.play.client_options import add_failure_options
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
@@ -70,13 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of games of --env (%(default)s)",
     )
     add("--expert", metavar="MODULE:FUNCTION", help="an expert for --env instead of the known one")
-    add(
-        "--weaken",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the expert's actions that are replaced by random ones, 0 to 1",
-    )
+    add_weaken(parser, float)
     add("--seed", type=int, metavar="N", help="episode i of --env is reset with seed + i")
     add(
         "--preprocess",

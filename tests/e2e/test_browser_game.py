@@ -5,8 +5,6 @@ The page's Content-Security-Policy forbids code from text, so the page is asked 
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,20 +14,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from server.web.server import HttpServer
-from tests.support.needs import needs
+from tests.support.browser import needs_chromium
 from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, wait_true
 from tests.support.running import Running
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -c constraints.txt -e '.[dev]'"
-)
-
-CHROMIUM = shutil.which("chromium")
 TOKEN = "a token for the games"
 
 pytestmark = [
     pytest.mark.timeout(180),
-    needs("chromium", there=CHROMIUM is not None or "CI" in os.environ),
+    needs_chromium,
 ]
 
 
@@ -77,15 +70,6 @@ class Catch:
         self.page.fill("#token", token)
         self.page.click("#door button")
         self.wait_text("#status", "^training$")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,19 +12,13 @@ from config.models import Config
 from server.control.mailbox import Mailbox
 from server.monitor.status import Status
 from server.web.server import HttpServer
-from tests.support.needs import needs
+from tests.support.browser import needs_chromium
 from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, wait_true
 from tests.support.run_folders import evaluation, make_run
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -c constraints.txt -e '.[dev]'"
-)
-
-CHROMIUM = shutil.which("chromium")
-
 pytestmark = [
     pytest.mark.timeout(240),
-    needs("chromium", there=CHROMIUM is not None or "CI" in os.environ),
+    needs_chromium,
 ]
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -45,15 +37,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     )
     with HttpServer("127.0.0.1", 0, lambda: status, Mailbox(lambda *_: {})) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 def opened(browser: Any, web: HttpServer, path: str, width: int = 1440, **more: Any) -> Any:

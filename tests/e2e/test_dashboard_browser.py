@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,21 +24,15 @@ import pytest
 
 from server.monitor.metrics import SERIES
 from server.run.events import process_ids, read_events
-from tests.support.needs import needs
+from tests.support.browser import needs_chromium
 from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, wait_true
 from tests.support.processes import descendants, end
 from tests.support.running import RawClient, hello_fields
 from tests.support.tempest_client import TempestClient
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -c constraints.txt -e '.[dev]'"
-)
-
-CHROMIUM = shutil.which("chromium")
-
 pytestmark = [
     pytest.mark.timeout(240),
-    needs("chromium", there=CHROMIUM is not None or "CI" in os.environ),
+    needs_chromium,
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -190,15 +183,6 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         yield life
     finally:
         life.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 class Visit:

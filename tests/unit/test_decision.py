@@ -69,8 +69,9 @@ def decide(
     given_roles = np.broadcast_to(np.array(roles, np.uint8), n).copy()
     before = expert.copy(), given_roles.copy()
     decider = decider or ActionSelector(spec, np.random.default_rng(seed))
-    by_expert = decider.pick(expert, given_roles, params, *episode_start_state(n))
-    decider.decide(out, expert, by_expert, given_roles, params, actors, explored)
+    leads, left = episode_start_state(n)
+    by_expert = decider.pick(expert, given_roles, params, leads, left)
+    decider.decide(out, expert, by_expert, given_roles, params, actors, explored, left)
     np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
     np.testing.assert_array_equal(given_roles, before[1])
     return out, actors, explored
@@ -311,7 +312,9 @@ def test_decide_leaves_rows_beyond_batch_unchanged() -> None:
     left[:10] = 0
     params = replace(HEAVY, unit="segment", segment_frames=5)
     by_expert = decider.pick(expert[:10], roles, params, leads[:10], left[:10])
-    decider.decide(greedy[:10], expert[:10], by_expert, roles, HEAVY, actors[:10], explored[:10])
+    decider.decide(
+        greedy[:10], expert[:10], by_expert, roles, HEAVY, actors[:10], explored[:10], left[:10]
+    )
     assert (greedy[:10] == 1).all()
     assert (actors[:10] == Actor.EXPERT).all()
     assert (greedy[10:] == 0).all()
