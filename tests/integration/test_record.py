@@ -228,7 +228,7 @@ def test_killed_recording_keeps_every_episode_that_had_ended(
 ) -> None:
     out = tmp_path / "demo.npz"
     command = record("--out", str(out), *GAMES, "--seed", "3000")
-    wait_for(lambda: out.exists() and len(recording.read(out).returns()) >= 20)
+    wait_for(lambda: written(out) and len(recording.read(out).returns()) >= 20)
     below = descendants(command.process.pid)
     before = len(recording.read(out).returns())
     command.process.kill()
@@ -255,7 +255,7 @@ def test_episode_is_in_the_file_while_the_next_one_is_played(record: Any, tmp_pa
         client.frame(seq, reward=1.0, status=int(seq == 4), expert=None if seq == 4 else OWN)
     client.frame(5, expert=OWN)
     client.frame(6, expert=OWN)
-    wait_for(out.exists)
+    wait_for(lambda: written(out))
     assert recording.read(out).rows.seq.tolist() == [0, 1, 2, 3, 4]
     command.kill()
     client.close()
@@ -294,6 +294,11 @@ def test_recording_ends_when_all_games_are_given_up(tmp_path: Path) -> None:
 
 def living(pids: list[int]) -> set[int]:
     return {pid for pid in pids if not is_zombie(pid)}
+
+
+def written(out: Path) -> bool:
+    """An episode is there: the file is made a moment before it has its first."""
+    return out.exists() and out.stat().st_size > 0
 
 
 def wait_for(condition: Any, timeout_s: float = 90.0) -> None:
