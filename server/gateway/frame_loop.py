@@ -208,11 +208,12 @@ class FrameLoop:
         leads, left = batch.expert_leads[:n], batch.frames_left[:n]
         np.take(table.expert_leads, rows, out=leads, mode="clip")
         np.take(table.frames_left, rows, out=left, mode="clip")
+        begins = ~table.pending[rows]
         if acting.probes:
-            self._begin_probes(np.flatnonzero(running & ~table.pending[rows]))
+            self._begin_probes(np.flatnonzero(running & begins))
         by_expert = self._selector.pick(expert, roles, acting, leads, left)
         if self._stacks is not None:
-            self._stacks.add(rows, obs, ~table.pending[rows])
+            self._stacks.add(rows, obs, begins)
         self._ask_network(np.flatnonzero(running & ~by_expert))
         actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
         self._selector.decide(actions, expert, by_expert, roles, acting, actors, explored, left)

@@ -261,7 +261,7 @@ REGISTRY: tuple[Metric, ...] = (
         "",
         GAUGE,
         "its imitation part of discrete heads, with weights and factors: cross entropy or margin "
-        "against the actions taken",
+        "against the actions taken, or recommended (imitation.rows)",
     ),
     Metric(
         "expert_trust",
