@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from server.arguments import add_weaken, parse_address, positive
+from server.arguments import add_weaken, look_here, parse_address, positive
 from server.play.client_options import add_connection_options, add_failure_options, token_of
+from server.play.env_options import add_env_options, env_options
 from server.play.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameEpisode, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
-from understudy_client.experts import PREPROCESSING
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
@@ -94,12 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
-    add(
-        "--preprocess",
-        choices=PREPROCESSING,
-        help="atari: a game of ALE as gray pictures of 84 x 84, an action for 4 frames; serve with "
-        "--replay.frame_stack 4",
-    )
+    add_env_options(parser)
     add_failure_options(parser)
     add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
@@ -114,6 +109,7 @@ def main(args: argparse.Namespace) -> int:
 
     Returns the exit code: 0, 1 where all games were given up, 2 for a wrong option.
     """
+    look_here()
     if args.policy is not None:
         return _play_policy(args)
     try:
@@ -126,7 +122,7 @@ def main(args: argparse.Namespace) -> int:
             episodes=args.episodes,
             frames=args.frames,
             seed=args.seed,
-            preprocess=args.preprocess,
+            making=env_options(args),
             expert=args.expert,
             weaken=args.weaken,
             token=token_of(args),

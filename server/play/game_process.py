@@ -47,7 +47,8 @@ from understudy_client import (
     trouble,
 )
 from understudy_client import gym as client_gym
-from understudy_client.experts import find, make, weakened
+from understudy_client.environments import make
+from understudy_client.experts import find, weakened
 
 MAKE_S = 120.0
 """What making an environment may take beyond a frame: imports, while many games start at once."""
@@ -137,7 +138,7 @@ def _made(options: GameOptions, closing: ExitStack) -> tuple[gymnasium.Env[Any, 
     """The environment, which `closing` will close, and what it shows. Errors: GameNotMade for what
     cannot get better; those of its own."""
     try:
-        env = make(options.env, options.preprocess)
+        env = make(options.env, options.making)
     except Exception as error:
         raise made(options.env, error) from error
     closing.callback(env.close)
