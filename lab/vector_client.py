@@ -16,7 +16,7 @@ from protocol.framing import LENGTH_BYTES
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED, Actions, Frames
 from protocol.spaces import GameSpec, Part
 from understudy_client.gym import Expert, spec_of
-from understudy_client.observations import observation_space
+from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
 
 

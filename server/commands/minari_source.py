@@ -20,7 +20,7 @@ from protocol.messages import TERMINATED, TRUNCATED
 from protocol.spaces import GameSpec
 from server.play.extras import how_to_install
 from understudy_client import spec as client_spec
-from understudy_client.observations import ObservationSpace, observation_space
+from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import ActionSpace, action_space, bounded
 
 Bounds = tuple[float, float]

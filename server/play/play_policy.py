@@ -19,7 +19,7 @@ from server.play.game_messages import GameEpisode
 from server.play.policy_file import PolicyError, PolicyFile
 from understudy_client import gym as client_gym
 from understudy_client.environments import make
-from understudy_client.observations import ObservationSpace, observation_space
+from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import action_space
 
 

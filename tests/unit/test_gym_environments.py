@@ -18,7 +18,7 @@ from understudy_client import minigrid, pictures
 from understudy_client.env_options import EnvOptions
 from understudy_client.environments import make
 from understudy_client.gym import spec_of
-from understudy_client.observations import observation_space
+from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
 from understudy_client.spec import Continuous, Discrete, Observation
 from understudy_client.wrappers import only_numbers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from understudy_client.observations import observation_space
+from understudy_client.observation_spaces import observation_space
 from understudy_client.spec import Observation
 
 

@@ -11,7 +11,7 @@ import gymnasium
 from understudy_client.checks import shown
 from understudy_client.client import Client
 from understudy_client.errors import Reconnected
-from understudy_client.observations import ObservationSpace, observation_space
+from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import ActionSpace, action_space, told
 from understudy_client.spec import GameSpec, Part
 from understudy_client.wire import DQN, EPISODE_LIMIT, EXPERT, RUNNING, TERMINATED, TRUNCATED
