@@ -20,6 +20,7 @@ from server.play.game_messages import GameEpisode, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
+from server.play.show_arguments import add_show_options, show_of, write_keys
 from understudy_client.experts import PREPROCESSING
 from understudy_client.wire import ROLES
 
@@ -100,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="atari: a game of ALE as gray pictures of 84 x 84, an action for 4 frames; serve with "
         "--replay.frame_stack 4",
     )
+    add_show_options(parser)
     add_failure_options(parser)
     add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
@@ -114,9 +116,18 @@ def main(args: argparse.Namespace) -> int:
 
     Returns the exit code: 0, 1 where all games were given up, 2 for a wrong option.
     """
-    if args.policy is not None:
-        return _play_policy(args)
     try:
+        if args.write_keys is not None:
+            print(write_keys(args.env, args.preprocess, args.write_keys))
+            return 0
+        if args.policy is not None:
+            return _play_policy(args)
+        show = show_of(args)
+        if show is not None and show.human is not None and args.role != "train":
+            raise ValueError(
+                f"--human: expected the role train with it, got {args.role}; in the others nothing "
+                "is learnt of what a person does"
+            )
         options = GameOptions(
             env=args.env,
             host=args.connect[0],
@@ -127,12 +138,14 @@ def main(args: argparse.Namespace) -> int:
             frames=args.frames,
             seed=args.seed,
             preprocess=args.preprocess,
-            expert=args.expert,
+            # A person is the expert, unless a script is asked for, too.
+            expert=args.expert or ("none" if args.human else None),
             weaken=args.weaken,
             token=token_of(args),
             tls=args.tls,
             ca=args.ca,
             evaluates=args.role == "train",
+            show=show,
             restarts=args.restarts,
             hang_s=args.hang_after,
         )

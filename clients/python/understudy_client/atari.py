@@ -35,10 +35,11 @@ def register() -> None:
     gymnasium.register_envs(ale_py)
 
 
-def preprocessed(env_id: str) -> gymnasium.Env[Any, Any]:
+def preprocessed(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
     """A game of ALE as DQN saw it (Mnih et al. 2015, doi:10.1038/nature14236): an action for 4
     frames, of the last two the brighter pixels, gray, 84 x 84, uint8; up to 30 idle frames at the
-    start. The server stacks (`replay.frame_stack`). Errors: ValueError for another game,
+    start. The server stacks (`replay.frame_stack`). `options`: of Gymnasium's `make`.
+    Errors: ValueError for another game,
     DependencyNotInstalled."""
     if not env_id.rpartition(":")[2].startswith(NAMESPACE):
         raise ValueError(
@@ -52,7 +53,7 @@ def preprocessed(env_id: str) -> gymnasium.Env[Any, Any]:
             "the preprocessing atari needs the package opencv-python-headless, which cannot be "
             f"imported ({error}); install it: python -m pip install opencv-python-headless"
         ) from error
-    env = gymnasium.make(env_id, frameskip=1)  # the wrapper skips
+    env = gymnasium.make(env_id, frameskip=1, **options)  # the wrapper skips
     return gymnasium.wrappers.AtariPreprocessing(env, frame_skip=FRAME_SKIP, screen_size=SIDE)
 
 

@@ -37,21 +37,25 @@ PREPROCESSING = ("atari",)
 """What `make` can put around an environment."""
 
 
-def make(env_id: str, preprocess: str | None = None) -> gymnasium.Env[Any, Any]:
+def make(
+    env_id: str, preprocess: str | None = None, *, render_mode: str | None = None
+) -> gymnasium.Env[Any, Any]:
     """`gymnasium.make`, which also knows the environments of this package by their bare names, and
-    those of ALE and MinAtar. `preprocess`: one of PREPROCESSING. Errors: ValueError; those of
-    Gymnasium."""
+    those of ALE and MinAtar. `preprocess`: one of PREPROCESSING. `render_mode`: as Gymnasium has
+    it. Errors: ValueError; those of Gymnasium."""
+    # Not handed on where nobody asks for it: not every environment takes the word.
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     if preprocess is not None:
         if preprocess not in PREPROCESSING:
             raise ValueError(f"preprocess: expected {PREPROCESSING[0]}, got {preprocess!r}")
-        return atari.preprocessed(env_id)
+        return atari.preprocessed(env_id, **options)
     if env_id in EXPERTS:
         importlib.import_module(EXPERTS[env_id].partition(":")[0])
     if env_id.startswith(minatar.NAMESPACE):
-        return minatar.made(env_id)
+        return minatar.made(env_id, **options)
     if env_id.startswith(atari.NAMESPACE):
         atari.register()
-    return gymnasium.make(env_id)
+    return gymnasium.make(env_id, **options)
 
 
 def find(env_id: str, name: str | None = None) -> Expert | None:
