@@ -1,10 +1,19 @@
-"""Types of command-line arguments, for argparse: text to a value, or what was expected instead."""
+"""Types of command-line arguments, for argparse; and where modules that they name are found."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+
+def look_here() -> None:
+    """Have modules that a command line or a setting names found in the current folder too: the
+    usual path comes first."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
 
 
 def positive(text: str) -> int:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from server.arguments import add_weaken, parse_address, positive
+from server.arguments import add_weaken, look_here, parse_address, positive
 from server.play.client_options import add_connection_options, add_failure_options, token_of
+from server.play.env_options import add_env_options, env_options
 from server.play.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameEpisode, GameOptions
@@ -21,7 +22,6 @@ from server.play.game_process import tls_of
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
 from server.play.show_arguments import add_show_options, show_of, write_keys
-from understudy_client.experts import PREPROCESSING
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
@@ -95,12 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
-    add(
-        "--preprocess",
-        choices=PREPROCESSING,
-        help="atari: a game of ALE as gray pictures of 84 x 84, an action for 4 frames; serve with "
-        "--replay.frame_stack 4",
-    )
+    add_env_options(parser)
     add_show_options(parser)
     add_failure_options(parser)
     add_connection_options(parser)
@@ -116,9 +111,10 @@ def main(args: argparse.Namespace) -> int:
 
     Returns the exit code: 0, 1 where all games were given up, 2 for a wrong option.
     """
+    look_here()
     try:
         if args.write_keys is not None:
-            print(write_keys(args.env, args.preprocess, args.write_keys))
+            print(write_keys(args.env, env_options(args), args.write_keys))
             return 0
         if args.policy is not None:
             return _play_policy(args)
@@ -137,7 +133,7 @@ def main(args: argparse.Namespace) -> int:
             episodes=args.episodes,
             frames=args.frames,
             seed=args.seed,
-            preprocess=args.preprocess,
+            making=env_options(args),
             # A person is the expert, unless a script is asked for, too.
             expert=args.expert or ("none" if args.human else None),
             weaken=args.weaken,

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from server.play.show_options import ShowOptions
 from server.play.tries import MOST
+from understudy_client.env_options import PLAIN, EnvOptions
 
 NO_LIMIT = 2**63 - 1
 """Frames that no games reach."""
@@ -51,8 +52,8 @@ class GameOptions:
     seed: int | None = None
     """Episode i of all games together is reset with seed + i, whoever plays it; one in which a game
     has failed k times, with RESEED * k more."""
-    preprocess: str | None = None
-    """What is put around the environment: one of understudy_client.experts.PREPROCESSING."""
+    making: EnvOptions = PLAIN
+    """Arguments of the environment, and what is put around it."""
     expert: str | None = None
     """`module:function`, "none", or None for the environment's known expert."""
     weaken: float = 0.0

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,8 +37,8 @@ from server.play.game_messages import (
     taken,
 )
 from server.play.game_orders import PING_S, Orders, PassOn, StarterGone
-from server.play.person import pictures
 from server.play.person.first_game import view_of
+from server.play.person.pictures import drawn
 from server.play.person.view import GameView
 from server.play.show_options import ShowOptions
 from server.signals import STOPPING
@@ -54,7 +53,8 @@ from understudy_client import (
     trouble,
 )
 from understudy_client import gym as client_gym
-from understudy_client.experts import find, make, weakened
+from understudy_client.environments import make
+from understudy_client.experts import find, weakened
 
 MAKE_S = 120.0
 """What making an environment may take beyond a frame: imports, while many games start at once."""
@@ -144,9 +144,9 @@ def _made(part: Part, closing: ExitStack) -> tuple[gymnasium.Env[Any, Any], Game
     """The environment, which `closing` will close, and what it shows. Errors: GameNotMade for what
     cannot get better; those of its own."""
     options = part.options
-    make_one = partial(make, options.env, options.preprocess)
     try:
-        env = pictures.drawn(make_one) if _shown(part) is not None else make_one()
+        shown = _shown(part) is not None
+        env = drawn(options.env, options.making) if shown else make(options.env, options.making)
     except Exception as error:
         raise made(options.env, error) from error
     closing.callback(env.close)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from server.arguments import above_zero
 from server.play.show_options import PLAY, WATCH, ShowOptions
+from understudy_client.env_options import EnvOptions
 
 
 def add_show_options(parser: argparse.ArgumentParser) -> None:
@@ -54,15 +55,15 @@ def show_of(args: argparse.Namespace, *, records: bool = False) -> ShowOptions |
     return show if show.window or show.video is not None else None
 
 
-def write_keys(env_id: str, preprocess: str | None, path: Path) -> str:
+def write_keys(env_id: str, making: EnvOptions, path: Path) -> str:
     """Write the keys that are derived for an environment; a line that says so. Errors: ValueError,
     those of making the environment."""
     from server.play.person import key_map
     from server.play.person.default_keys import default_keys
-    from understudy_client.experts import make
+    from understudy_client.environments import make
     from understudy_client.gym import spec_of
 
-    env = make(env_id, preprocess)
+    env = make(env_id, making)
     try:
         keys = default_keys(env, spec_of(env).actions)
     finally:

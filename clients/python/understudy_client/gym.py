@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import gymnasium
-import numpy as np
 
 from understudy_client.checks import shown
 from understudy_client.client import Client
 from understudy_client.errors import Reconnected
-from understudy_client.spaces import ActionSpace, action_space, observation_space
+from understudy_client.observation_spaces import ObservationSpace, observation_space
+from understudy_client.spaces import ActionSpace, action_space, told
 from understudy_client.spec import GameSpec, Part
 from understudy_client.wire import DQN, EPISODE_LIMIT, EXPERT, RUNNING, TERMINATED, TRUNCATED
 
@@ -61,9 +61,8 @@ def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-    return GameSpec(
-        game, observation_space(env.observation_space), action_space(env.action_space).heads
-    )
+    seen = observation_space(env.observation_space)
+    return GameSpec(game, seen.observation, action_space(env.action_space).heads)
 
 
 def play(
@@ -91,13 +90,13 @@ def play(
     and which is truncated, count too; one in which `stop()` becomes true does not. Errors: those
     of `Client.act`, except Reconnected.
     """
-    actions = action_space(env.action_space)
+    actions, seen = action_space(env.action_space), observation_space(env.observation_space)
     index = taken = 0
     while (episodes is None or index < episodes) and (frames is None or taken < frames):
         episode = Episode(index, seed(index) if callable(seed) else _plus(seed, index))
         left = None if frames is None else frames - taken
         try:
-            complete = _episode(env, client, actions, expert, episode, left, stop, person)
+            complete = _episode(env, client, seen, actions, expert, episode, left, stop, person)
         except EpisodeDiscarded:
             continue
         except Reconnected as lost:
@@ -120,6 +119,7 @@ def _plus(seed: int | None, index: int) -> int | None:
 def _episode(
     env: gymnasium.Env[Any, Any],
     client: Client,
+    seen: ObservationSpace,
     actions: ActionSpace,
     expert: Expert | None,
     episode: Episode,
@@ -128,8 +128,6 @@ def _episode(
     person: Person | None,
 ) -> bool:
     """Play one episode into `episode`; False where `stop()` ended it early."""
-    # An observation without sides travels as one with a single element.
-    shape = client.spec.observation.shape
     obs, _ = env.reset(seed=episode.seed)
     reward, status = 0.0, RUNNING
     took: tuple[Sequence[Part], int] | None = None
@@ -137,14 +135,14 @@ def _episode(
         try:
             wish = person.look(env, obs, episode, status) if person is not None else None
         except EpisodeDiscarded:
-            client.act(_reshaped(obs, shape), reward, status or TRUNCATED, None, took)
+            client.act(seen.to_wire(obs), reward, status or TRUNCATED, None, took)
             raise
         if stop is not None and stop():
             return False
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING and wish is None:
             recommended = _advice(env, actions, expert(env, obs))
-        answer = client.act(_reshaped(obs, shape), reward, status, recommended, took)
+        answer = client.act(seen.to_wire(obs), reward, status, recommended, took)
         if status != RUNNING:
             return True
         if answer.action is None:
@@ -168,18 +166,8 @@ def _advice(env: gymnasium.Env[Any, Any], actions: ActionSpace, action: Any) -> 
         return actions.to_wire(action)
     except (TypeError, ValueError, LookupError) as error:
         raise ValueError(
-            f"expected the expert to return an action of {env.action_space}, got {shown(action)}"
-        ) from error
-
-
-def _reshaped(obs: Any, shape: tuple[int, ...]) -> Any:
-    """An observation of the environment in the shape of the wire. Errors: ValueError."""
-    try:
-        return np.reshape(obs, shape)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"expected the environment to return an observation of shape {list(shape)}, got "
-            f"{shown(obs)}"
+            f"expected the expert to return an action of {told(env.action_space)}, got "
+            f"{shown(action)}"
         ) from error
 
 

@@ -26,12 +26,12 @@ _DRAWING = ("matplotlib", "seaborn")
 playing needs none of it."""
 
 
-def made(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    """One of the games, which cannot be rendered. `options`: of Gymnasium's `make`. Errors:
-    DependencyNotInstalled; those of Gymnasium."""
+def made(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """One of the games, which cannot be rendered. Errors: DependencyNotInstalled; those of
+    Gymnasium."""
     if "MinAtar/Breakout-v1" not in gymnasium.registry:
         _register()
-    return gymnasium.make(env_id, max_episode_steps=MOST_STEPS, **options)
+    return gymnasium.make(env_id, **{"max_episode_steps": MOST_STEPS} | kwargs)
 
 
 def _register() -> None:

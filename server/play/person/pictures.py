@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from server.play.game_errors import GameNotMade
+from understudy_client.env_options import EnvOptions
+from understudy_client.environments import make
 
 Picture = npt.NDArray[np.uint8]
 """[height, width, 3], red, green and blue."""
@@ -29,14 +31,13 @@ _COLOURS = np.array(
 """Of the planes of an observation, over again where there are more (Okabe and Ito 2008)."""
 
 
-def drawn(make: Callable[..., gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
-    """The environment that `make(render_mode=...)` makes, so that it can draw itself if it knows
-    how. Errors: those of `make`."""
-    env = make(render_mode=None)
-    if RGB not in (env.metadata.get("render_modes") or ()):
+def drawn(env_id: str, options: EnvOptions) -> gymnasium.Env[Any, Any]:
+    """The environment, so that it can draw itself if it knows how. Errors: those of `make`."""
+    env = make(env_id, options)
+    if RGB not in (env.metadata.get("render_modes") or ()) or "render_mode" in options.args:
         return env
     env.close()
-    return make(render_mode=RGB)
+    return make(env_id, replace(options, args={**options.args, "render_mode": RGB}))
 
 
 def fps_of(env: gymnasium.Env[Any, Any]) -> float:
