@@ -34,6 +34,17 @@ def share(text: str) -> float:
     return number
 
 
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
+
+
 def seconds(text: str) -> float:
     """A time, for argparse."""
     try:

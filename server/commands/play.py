@@ -21,6 +21,7 @@ from server.play.game_messages import GameEpisode, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
+from server.play.show_arguments import add_show_options, show_of, write_keys
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
@@ -95,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
     add_env_options(parser)
+    add_show_options(parser)
     add_failure_options(parser)
     add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
@@ -110,9 +112,18 @@ def main(args: argparse.Namespace) -> int:
     Returns the exit code: 0, 1 where all games were given up, 2 for a wrong option.
     """
     look_here()
-    if args.policy is not None:
-        return _play_policy(args)
     try:
+        if args.write_keys is not None:
+            print(write_keys(args.env, env_options(args), args.write_keys))
+            return 0
+        if args.policy is not None:
+            return _play_policy(args)
+        show = show_of(args)
+        if show is not None and show.human is not None and args.role != "train":
+            raise ValueError(
+                f"--human: expected the role train with it, got {args.role}; in the others nothing "
+                "is learnt of what a person does"
+            )
         options = GameOptions(
             env=args.env,
             host=args.connect[0],
@@ -123,12 +134,14 @@ def main(args: argparse.Namespace) -> int:
             frames=args.frames,
             seed=args.seed,
             making=env_options(args),
-            expert=args.expert,
+            # A person is the expert, unless a script is asked for, too.
+            expert=args.expert or ("none" if args.human else None),
             weaken=args.weaken,
             token=token_of(args),
             tls=args.tls,
             ca=args.ca,
             evaluates=args.role == "train",
+            show=show,
             restarts=args.restarts,
             hang_s=args.hang_after,
         )

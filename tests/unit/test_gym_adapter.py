@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from understudy_client import Reconnected
 from understudy_client.experts import find, weakened
-from understudy_client.gym import Episode, play, spec_of
+from understudy_client.gym import Episode, EpisodeDiscarded, play, spec_of
 from understudy_client.spaces import action_space, bounded
 from understudy_client.spec import Continuous, Discrete
 from understudy_client.wire import Answer
@@ -244,12 +244,14 @@ class FakeClient:
         self.spec = spec_of(env)
         self.frames: list[Any] = []
         self.lost = lost
+        self.took: list[Any] = []
 
-    def act(self, obs: Any, reward: float, status: int, expert: Any) -> Answer:
+    def act(self, obs: Any, reward: float, status: int, expert: Any, took: Any) -> Answer:
         if len(self.frames) in self.lost:
             self.frames.append("lost")
             raise Reconnected(2, "test")
         self.frames.append((obs.tolist(), reward, status, expert))
+        self.took.append(took)
         if status:
             return Answer(0, 0, None, 0, 0, False)
         return Answer(0, 0, expert or [0], 2 if expert else 1, 0, False)
@@ -260,7 +262,7 @@ def run(lost: tuple[int, ...] = (), **options: Any) -> Any:
     client: Any = FakeClient(env, lost)
     done: list[Episode] = []
     play(env, client, on_episode=done.append, **options)
-    return SimpleNamespace(env=env, frames=client.frames, done=done)
+    return SimpleNamespace(env=env, frames=client.frames, took=client.took, done=done)
 
 
 def test_play_sends_reward_with_next_frame_and_ends_episodes() -> None:
@@ -307,6 +309,34 @@ def test_play_stop_callback_true_ends_play() -> None:
     words = iter([False, False, True])
     out = run(seed=1, stop=lambda: next(words))
     assert (len(out.frames), out.done) == (2, [])
+
+
+class Taker:
+    """Is at the controls on frames 1 and 2 of each episode; discards the first at its frame 2."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def look(self, _env: Any, _obs: Any, episode: Episode, status: int) -> list[Any] | None:
+        self.seen.append((episode.length, status))
+        if len(self.seen) == 3:
+            raise EpisodeDiscarded
+        return [1] if episode.length in (1, 2) and not status else None
+
+
+def test_person_s_actions_are_done_and_told_as_took_of_an_expert() -> None:
+    person = Taker()
+    out = run(episodes=1, seed=7, expert=lambda *_: 1, person=person)
+    mine = ([1], 2)
+    # The first episode is cut where it is discarded, and does not count.
+    assert [frame[2:] for frame in out.frames[:3]] == [(0, [0]), (0, None), (2, None)]
+    assert out.took[:3] == [None, None, mine]
+    # The script is asked while nobody is at the controls.
+    assert [frame[2:] for frame in out.frames[3:]] == [(0, [0]), (0, None), (0, None), (1, None)]
+    assert out.took[3:] == [None, None, mine, mine]
+    assert person.seen[3:] == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    (episode,) = out.done
+    assert (episode.index, episode.length, episode.actors) == (0, 3, {1: 0, 2: 3})
 
 
 def test_find_expert_returns_known_function_or_raises() -> None:
