@@ -20,6 +20,7 @@ from protocol.messages import TERMINATED, TRUNCATED
 from protocol.spaces import GameSpec
 from server.play.extras import how_to_install
 from understudy_client import spec as client_spec
+from understudy_client.observations import Observation
 from understudy_client.spaces import ActionSpace, action_space, observation_space
 
 
@@ -79,7 +80,7 @@ def converted(dataset: Any, spec: GameSpec | None) -> Recording:
     return Recording(found, joined(blocks, found), (1.0,) * len(found.rewards))
 
 
-def _spec(game: str, observation: client_spec.Observation, actions: ActionSpace) -> GameSpec:
+def _spec(game: str, observation: Observation, actions: ActionSpace) -> GameSpec:
     wire = msgspec.json.encode(client_spec.GameSpec(game, observation, actions.heads))
     try:
         return msgspec.json.decode(wire, type=GameSpec).checked()

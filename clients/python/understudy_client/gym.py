@@ -108,7 +108,8 @@ def _episode(
 ) -> bool:
     """Play one episode into `episode`; False where `stop()` ended it early."""
     # An observation without sides travels as one with a single element.
-    shape = client.spec.observation.shape
+    (observation,) = client.spec.observations
+    shape = observation.shape
     obs, _ = env.reset(seed=episode.seed)
     reward, status = 0.0, RUNNING
     while True:

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import numpy as np
 from gymnasium import spaces
 
-from understudy_client.spec import Continuous, Discrete, Head, Observation, Part
+from understudy_client.observations import Observation
+from understudy_client.spec import Continuous, Discrete, Head, Part
 
 SUPPORTED = "Discrete, MultiDiscrete, Box of floats, or Dict or Tuple of those"
 
