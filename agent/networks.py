@@ -96,6 +96,8 @@ class QNetwork(nn.Module):
         self._heads = len(spec.discrete)
         self._choices = sum(self.sizes)
         self._direct = 0 if self.bins else columns
+        self.frame_stack = frame_stack
+        """Frames that are seen together (agent.looks says of which observations)."""
         # Discrete heads come first here; the action row has the order of the game.
         order = [*spec.discrete_columns, *spec.continuous_columns]
         self._reorder = order != sorted(order)
@@ -110,16 +112,14 @@ class QNetwork(nn.Module):
             # Parameters without a gradient: they are published, saved and copied with the rest.
             self.obs_mean = nn.Parameter(torch.zeros(normalized), requires_grad=False)
             self.obs_scale = nn.Parameter(torch.ones(normalized), requires_grad=False)
-        self._encoders: list[Convolutions | Choices | None] = []
+        self.encoders: list[Convolutions | Choices | None] = []
         """What each observation passes through; None: it is numbers."""
         inputs = 0
         for number, look in enumerate(self.looks):
             encoder = _encoder(look)
-            self._encoders.append(encoder)
+            self.encoders.append(encoder)
             if encoder is not None:
-                # Checkpoints have these names.
-                name = "pictures" if len(self.looks) == 1 else f"observation_{number}"
-                self.add_module(name, encoder)
+                self.add_module(encoder_name(self.looks, number), encoder)
             inputs += look.elements if encoder is None else encoder.size
 
         hidden, last = learner.hidden, learner.hidden[-1]
@@ -193,7 +193,7 @@ class QNetwork(nn.Module):
     def encode(self, *parts: Tensor) -> Tensor:
         """Observations as the trunk takes them, float32 [B, inputs]."""
         found, column = [], 0
-        for look, encoder, part in zip(self.looks, self._encoders, parts, strict=True):
+        for look, encoder, part in zip(self.looks, self.encoders, parts, strict=True):
             if encoder is not None:
                 found.append(encoder(part))
                 continue
@@ -288,6 +288,13 @@ class QNetwork(nn.Module):
 
     def _scaled(self, squashed: Tensor) -> Tensor:
         return torch.addcmul(self.middle, self._half_range, squashed)
+
+
+def encoder_name(looks: Sequence[Look], number: int) -> str:
+    """The name that checkpoints have for what an observation passes through."""
+    if len(looks) == 1 and looks[0].through == "convolutions":
+        return "pictures"
+    return f"observation_{number}"
 
 
 def _encoder(look: Look) -> Convolutions | Choices | None:
