@@ -123,7 +123,8 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         observation as [n, k, *shape], views."""
         n = len(rows)
         if len(self.observations) == 1:
-            return (rows.reshape(n, -1, *self.observations[0].shape),)
+            frames = rows.shape[1] // self.observation_size
+            return (rows.reshape(n, frames, *self.observations[0].shape),)
         return tuple(rows[str(i)] for i in range(len(self.observations)))
 
     @cached_property
