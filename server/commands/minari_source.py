@@ -121,7 +121,7 @@ def _block(
         )
     block = StepBlock.empty(spec, steps + 1)
     for i in range(steps + 1):
-        block.obs[i] = seen.to_wire(_at(episode.observations, i)).ravel()
+        block.obs[i] = spec.row(seen.to_wire(_at(episode.observations, i)))
     block.stream[:] = number
     block.seq[:] = np.arange(steps + 1)
     for i in range(steps):

@@ -225,6 +225,8 @@ def test_policy_of_rows_plays_as_network_of_batches(
     ]
     expected = network.greedy(*parts).numpy()
     np.testing.assert_array_equal(policy.greedy(rows), expected)
+    one_by_one = np.concatenate([policy.greedy(row[None]) for row in rows])
+    np.testing.assert_allclose(one_by_one, expected, atol=1e-5)
     assert len(np.unique(expected)) > 15
 
 
