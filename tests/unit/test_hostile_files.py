@@ -379,8 +379,9 @@ def laughing() -> list[Any]:
     ids=["packed", "one number", "in itself", "laughing", "sparse", "meta", "long", "list", "none"],
 )
 def test_forged_checkpoint_is_refused_with_little_memory(
-    state: Any, method: int, said: str, tmp_path: Path
+    state: Any, method: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(checkpoint, "VALUES", 10_000)
     path = tmp_path / "update-1.pt"
     torch_file(path, state, method)
     with little_memory(), pytest.raises(CheckpointError) as error:

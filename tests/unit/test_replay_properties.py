@@ -106,7 +106,7 @@ TD_ERROR = st.one_of(
 
 
 @pytest.mark.parametrize("mode", modes())
-@QUIET
+@settings(QUIET, max_examples=25)
 @given(
     moments=st.lists(
         st.tuples(st.lists(EVENT, max_size=20), st.lists(TD_ERROR, min_size=1, max_size=12)),
