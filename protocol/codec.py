@@ -27,6 +27,7 @@ from protocol.messages import (
     ServerMessage,
     VersionError,
 )
+from protocol.observations import observations_of
 from protocol.spaces import Part
 
 
@@ -105,7 +106,9 @@ def decode_gate(hello: Hello) -> HelloGate:
 def decode_hello(hello: Hello) -> HelloFields:
     """The fields of a HELLO. Errors: RemoteError `bad_hello`."""
     try:
-        return _decode_hello(hello.fields)
+        fields = _decode_hello(hello.fields)
+        observations_of(fields.observation)
+        return fields
     except _UNDECODABLE as error:
         raise _bad_hello(error) from None
 

@@ -180,7 +180,7 @@ class FrameLoop:
         """Work out what the frames earned, and drop those that no network should see."""
         batch = self._batch
         with np.errstate(over="ignore", invalid="ignore"):
-            refuse_bad_observations(batch)
+            refuse_bad_observations(batch, self._spec)
             self._reward.weigh(batch, self.table.pending[batch.row[: batch.n]])
             refuse_bad_rewards(batch, self._spec)
 

@@ -95,7 +95,7 @@ def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: P
     # What is compared: any number of observations at a time, and different outcomes.
     assert [len(batch) for batch in observations] == [1, 7, 248]
     obs = observations[-1]
-    sides = (known.frame_stack,) * (known.frame_stack > 1) + spec.observation.shape
+    sides = (known.frame_stack,) * (known.frame_stack > 1) + spec.observations[0].shape
     assert obs.shape[1:] == sides
     assert obs.dtype == spec.observation_dtype
     rows = policy.act(obs)
@@ -467,14 +467,14 @@ def test_exported_policy_stacks_frames_as_the_gateway_does(spec: GameSpec) -> No
     rows, stack = np.zeros(1, np.int64), None
     for tick in range(12):
         first = tick in (0, 7, 8)
-        obs = np.full(spec.observation.shape, tick, spec.observation_dtype)
+        obs = np.full(spec.observations[0].shape, tick, spec.observation_dtype)
         there.add(rows, obs.reshape(1, -1), np.array([first]))
         there.take(rows, out)
         if stack is None or first:
             stack = Stack(spec, 3, obs)
         else:
             stack.add(obs)
-        assert stack.frames().shape == (1, 3, *spec.observation.shape)
+        assert stack.frames().shape == (1, 3, *spec.observations[0].shape)
         assert stack.frames().dtype == spec.observation_dtype
         np.testing.assert_array_equal(stack.frames().reshape(1, -1), out)
     # Without stacking, an observation without sides, of another float type.

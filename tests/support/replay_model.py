@@ -294,9 +294,11 @@ def assert_priorities(replay: Replay, model: Model) -> None:
 
 def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
     batch = replay.sample(batch_size).to("cpu")
-    spec, stack = replay.spec, replay.frame_stack
-    one = spec.observation.shape if stack == 1 else (stack, *spec.observation.shape)
-    assert batch.states.shape == batch.next_states.shape == (batch_size, *one)
+    spec, (stack,) = replay.spec, replay._rows._stacks
+    (observation,) = spec.observations
+    one = observation.shape if stack == 1 else (stack, *observation.shape)
+    (states,), (next_states,) = batch.states, batch.next_states
+    assert states.shape == next_states.shape == (batch_size, *one)
     if replay._priorities is None:
         assert batch.importance.tolist() == [1.0] * batch_size
     else:
@@ -317,7 +319,7 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
             )
         want = windows[place]
         assert (int(streams[i]), int(seqs[i])) == (row.stream, row.seq)
-        assert np.array_equal(batch.states[i].numpy().ravel(), np.ravel(model.stack(row, stack)))
+        assert np.array_equal(states[i].numpy().ravel(), np.ravel(model.stack(row, stack)))
         assert batch.discrete[i].tolist() == row.action[list(spec.discrete_columns)].tolist()
         assert np.array_equal(batch.continuous[i], row.action[list(spec.continuous_columns)])
         np.testing.assert_array_equal(batch.recommended[i].numpy(), row.recommended)
@@ -330,7 +332,7 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
         assert np.isclose(float(batch.discounts[i]), want.discount, rtol=1e-6, atol=0)
         if want.bootstrap is not None:
             frames = np.ravel(model.stack(want.bootstrap, stack))
-            assert np.array_equal(batch.next_states[i].numpy().ravel(), frames)
+            assert np.array_equal(next_states[i].numpy().ravel(), frames)
 
 
 def modes() -> list[str]:

@@ -209,7 +209,7 @@ def hello_fields(spec: GameSpec = SPEC, **changes: Any) -> dict[str, Any]:
         "protocol": 1,
         "client": "test/1",
         "game": spec.game,
-        "observation": [spec.observation.dtype, list(spec.observation.shape)],
+        "observation": [spec.observations[0].dtype, list(spec.observations[0].shape)],
         "actions": heads,
         "rewards": list(spec.rewards),
         **changes,

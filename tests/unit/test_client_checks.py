@@ -10,7 +10,7 @@ import pytest
 
 from understudy_client import Client, Continuous, Discrete, Observation
 from understudy_client.checks import check_action, check_reward, check_status, check_took, whole
-from understudy_client.spec import DTYPES, tensor
+from understudy_client.tensors import DTYPES, tensor
 
 F32, U8 = DTYPES["float32"], DTYPES["uint8"]
 HEADS = (Discrete("fire", 3), Continuous("steer", -1.0, 1.0), Continuous("arm", 0.1, 1.0, 2))

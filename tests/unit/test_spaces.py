@@ -14,7 +14,6 @@ from protocol.errors import RemoteError
 from protocol.spaces import (
     MAX_DISCRETE,
     MAX_HEADS,
-    MAX_NAME,
     MAX_SIZE,
     Continuous,
     Discrete,
@@ -22,6 +21,7 @@ from protocol.spaces import (
     Observation,
     Part,
 )
+from protocol.spec_checks import MAX_NAME
 from tests.support.strategies import actions, rows_of, specs
 
 SPEC = GameSpec(
