@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
@@ -17,6 +16,7 @@ from protocol.messages import RUNNING, TERMINATED, TRUNCATED, Actions, Frames
 from protocol.spaces import GameSpec, Part
 from understudy_client.gym import Expert, spec_of
 from understudy_client.observation_spaces import observation_space
+from understudy_client.observations import Packer
 from understudy_client.spaces import action_space
 
 
@@ -50,6 +50,7 @@ class Game:
         self._seed, self._stride, self._episodes = seed, stride, episodes
         self._actions = action_space(env.action_space)
         self._seen = observation_space(env.observation_space)
+        self._packer = Packer(self._seen.observations)
         self._begun = 0
         self.reward, self.status, self._return = 0.0, RUNNING, 0.0
         self._begin()
@@ -61,9 +62,9 @@ class Game:
         action = self._expert(self.env, self.obs)
         return None if action is None else self._actions.to_wire(action)
 
-    def seen(self) -> npt.NDArray[Any]:
-        """The observation now, as it travels."""
-        return self._seen.to_wire(self.obs)
+    def packed(self) -> memoryview:
+        """The observations now, as they travel. Valid until the next call."""
+        return self._packer.pack(self._seen.to_wire(self.obs))
 
     def act(self, action: Sequence[Part]) -> None:
         """Do what the answer to the last frame says; that to the last frame of an episode says
@@ -102,7 +103,7 @@ class VectorClient:
         self._spec = spec
         self._seq = 0
         n = len(games)
-        self._obs = np.zeros((n, spec.observation_size), spec.observation_dtype)
+        self._obs = np.zeros((n, spec.observation_bytes), np.uint8)
         self._rewards = np.zeros((n, len(spec.rewards)), "<f4")
         self._statuses = np.zeros(n, np.uint8)
         self._experts = np.zeros((n, spec.action_width), "<f4")
@@ -115,7 +116,7 @@ class VectorClient:
     def frames(self) -> Frames:
         """What the games show now. Valid until it is asked again."""
         for i, game in enumerate(self.games):
-            self._obs[i] = game.seen().ravel()
+            self._obs[i] = np.frombuffer(game.packed(), np.uint8)
             self._rewards[i] = game.reward
             self._statuses[i] = game.status
             recommended = game.recommend()
