@@ -13,7 +13,12 @@ from torch import Tensor
 
 from agent.pictures import is_picture
 from config.models import LearnerConfig
-from protocol.observations import Observation, channel_sides, height_and_width
+from protocol.observations import (
+    Observation,
+    channel_sides,
+    height_and_width,
+    in_one_piece,
+)
 from protocol.spaces import GameSpec
 
 UINT8_MAX = 255
@@ -48,8 +53,8 @@ class Look:
 
     def shaped(self, part: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Frames [n, k, *shape] as the network takes them: [n, stack, *shape], or the newest alone,
-        [n, *shape]. The result lies in one piece."""
-        return np.ascontiguousarray(part if self.stack > 1 else part[:, -1])
+        [n, *shape], in one piece and aligned."""
+        return in_one_piece(part if self.stack > 1 else part[:, -1])
 
     def __str__(self) -> str:
         observation = self.observation

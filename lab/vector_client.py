@@ -16,7 +16,6 @@ from protocol.messages import RUNNING, TERMINATED, TRUNCATED, Actions, Frames
 from protocol.spaces import GameSpec, Part
 from understudy_client.gym import Expert, spec_of
 from understudy_client.observation_spaces import observation_space
-from understudy_client.observations import Packer
 from understudy_client.spaces import action_space
 
 
@@ -50,7 +49,6 @@ class Game:
         self._seed, self._stride, self._episodes = seed, stride, episodes
         self._actions = action_space(env.action_space)
         self._seen = observation_space(env.observation_space)
-        self._packer = Packer(self._seen.observations)
         self._begun = 0
         self.reward, self.status, self._return = 0.0, RUNNING, 0.0
         self._begin()
@@ -62,9 +60,9 @@ class Game:
         action = self._expert(self.env, self.obs)
         return None if action is None else self._actions.to_wire(action)
 
-    def packed(self) -> memoryview:
-        """The observations now, as they travel. Valid until the next call."""
-        return self._packer.pack(self._seen.to_wire(self.obs))
+    def seen(self) -> Any:
+        """The observation now, as it travels."""
+        return self._seen.to_wire(self.obs)
 
     def act(self, action: Sequence[Part]) -> None:
         """Do what the answer to the last frame says; that to the last frame of an episode says
@@ -103,7 +101,7 @@ class VectorClient:
         self._spec = spec
         self._seq = 0
         n = len(games)
-        self._obs = np.zeros((n, spec.observation_bytes), np.uint8)
+        self._obs = np.zeros((n, spec.observation_size), spec.observation_dtype)
         self._rewards = np.zeros((n, len(spec.rewards)), "<f4")
         self._statuses = np.zeros(n, np.uint8)
         self._experts = np.zeros((n, spec.action_width), "<f4")
@@ -116,14 +114,14 @@ class VectorClient:
     def frames(self) -> Frames:
         """What the games show now. Valid until it is asked again."""
         for i, game in enumerate(self.games):
-            self._obs[i] = np.frombuffer(game.packed(), np.uint8)
+            self._obs[i] = self._spec.row(game.seen())
             self._rewards[i] = game.reward
             self._statuses[i] = game.status
             recommended = game.recommend()
             self._experts[i] = np.nan if recommended is None else self._spec.action_row(recommended)
         frames = Frames(
             self._seq,
-            self._obs.data,
+            self._obs.view(np.uint8).data,
             self._rewards.data,
             self._statuses.data,
             self._experts.data,

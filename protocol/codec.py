@@ -27,7 +27,7 @@ from protocol.messages import (
     ServerMessage,
     VersionError,
 )
-from protocol.observations import observations_of
+from protocol.observations import observations_of, wire_form
 from protocol.spaces import Part
 
 
@@ -107,8 +107,8 @@ def decode_hello(hello: Hello) -> HelloFields:
     """The fields of a HELLO. Errors: RemoteError `bad_hello`."""
     try:
         fields = _decode_hello(hello.fields)
-        observations_of(fields.observation)
-        return fields
+        shown = wire_form(observations_of(fields.observation))
+        return msgspec.structs.replace(fields, observation=shown)
     except _UNDECODABLE as error:
         raise _bad_hello(error) from None
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from protocol.spec_checks import check_name, refuse
 
@@ -216,6 +217,15 @@ def _are_observations(given: Any) -> bool:
         and len(given) > 0
         and all(isinstance(each, Observation) for each in given)
     )
+
+
+def in_one_piece(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Rows [n, ...] in C order and aligned: as they are, or, where they are fields of records, a
+    copy. NumPy calls a single row of them contiguous wherever it lies."""
+    plain = part.flags.c_contiguous and part.flags.aligned
+    if plain and part.strides[0] == part.itemsize * math.prod(part.shape[1:]):
+        return part
+    return np.array(part, order="C")
 
 
 def record_dtype(observations: Sequence[Observation]) -> np.dtype[Any]:

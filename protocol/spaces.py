@@ -8,7 +8,7 @@ index of the choice), `size` columns for a continuous head. A row whose first co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -123,8 +123,21 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         observation as [n, k, *shape], views."""
         n = len(rows)
         if len(self.observations) == 1:
-            return (rows.reshape(n, -1, *self.observations[0].shape),)
+            frames = rows.shape[1] // self.observation_size
+            return (rows.reshape(n, frames, *self.observations[0].shape),)
         return tuple(rows[str(i)] for i in range(len(self.observations)))
+
+    def row(self, shown: Any) -> npt.NDArray[Any]:
+        """What a frame shows as a row, [observation_size]: an array, or of several observations a
+        mapping from their names to arrays. Errors: KeyError, ValueError where it does not fit."""
+        if len(self.observations) == 1:
+            if isinstance(shown, Mapping):
+                shown = shown[self.observations[0].name]
+            return np.asarray(shown, self.observation_dtype).reshape(-1)
+        row = np.zeros(1, self.observation_dtype)
+        for i, observation in enumerate(self.observations):
+            row[str(i)] = np.asarray(shown[observation.name]).reshape(observation.shape)
+        return row
 
     @cached_property
     def columns(self) -> tuple[slice, ...]:

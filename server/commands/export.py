@@ -1,4 +1,4 @@
-"""`understudy export`: a run's network as an ONNX file, checked before it is written.
+"""`understudy export`: a run's network as a file for other programs, checked before it is written.
 
 The file holds all that stands between an observation and an action: scaling of pixels, running
 normalization, the network, the choice.
@@ -23,7 +23,9 @@ from agent.network_settings import mismatch, network_settings, settings_of
 from agent.networks import QNetwork
 from agent.recording import RecordingError
 from config.load import ConfigError, config_of_run
-from server.commands.onnx_model import ExportError, Trained, check, exported
+from server.commands.exported_network import ExportError, Trained, check
+from server.commands.onnx_model import OPSETS, onnx_file
+from server.commands.torchscript_model import torchscript_file
 from server.play.extras import how_to_install
 from server.run import checkpoints
 from server.run.directory import game_of
@@ -44,17 +46,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="best (in evaluations), newest, or a file; default: the best one, where the run was "
         "evaluated, else the newest",
     )
-    add("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
+    out = parser.add_mutually_exclusive_group(required=True)
+    out.add_argument("--onnx", type=Path, metavar="FILE", help="the same as --out, for ONNX")
+    out.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
+    add(
+        "--format",
+        choices=("onnx", "torchscript"),
+        default="onnx",
+        help="with --out: what it is; TorchScript is for C++ with libtorch (default: onnx)",
+    )
+    add(
+        "--opset",
+        type=int,
+        choices=OPSETS,
+        metavar="N",
+        help=f"with ONNX: the version of its operators, {OPSETS[0]} to {OPSETS[-1]} (default: "
+        f"{OPSETS[0]}, which all engines read)",
+    )
+    add(
+        "--float-input",
+        action="store_true",
+        help="the file takes float32 observations, whatever the game sends: for engines without "
+        "uint8. The numbers are the game's: a pixel is 0 to 255",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
+    out, script = args.onnx or args.out, args.format == "torchscript"
+    if script and (args.onnx or args.opset):
+        option = "--onnx" if args.onnx else "--opset"
+        raise ConfigError(f"{option} is about ONNX files; leave it out, or --format torchscript")
     try:
-        _check_packages()
+        if not script:
+            _check_packages()
         trained = load_trained(args.run, args.checkpoint)
         observations = observations_for(trained, args.run)
-        data = exported(trained)
-        worst = check(data, trained, observations)
-        with written_whole(args.onnx) as file:
+        data, policy = (
+            torchscript_file(trained, float_input=args.float_input)
+            if script
+            else onnx_file(trained, args.opset or OPSETS[0], float_input=args.float_input)
+        )
+        worst = check(policy, trained, observations)
+        with written_whole(out) as file:
             file.write(data)
     except (ExportError, CheckpointError, RecordingError, OSError) as error:
         print(f"understudy export: {error}", file=sys.stderr)
@@ -66,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     print(
-        f"{args.onnx}: {trained.spec.game}, update {trained.updates:,} of {args.run}; compared on "
+        f"{out}: {trained.spec.game}, update {trained.updates:,} of {args.run}; compared on "
         f"{sum(map(len, observations)):,} observations, off by {worst:.1e} at most"
     )
     return 0
@@ -111,32 +144,46 @@ def _no_state(path: Path, error: Exception) -> CheckpointError:
 
 
 def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
-    """Batches of observations to compare file and network on, [n, (k,) *shape] each: random ones,
-    and those of the run's demonstrations."""
+    """Batches of rows to compare file and network on, [n, frame_stack * observation_size] each:
+    random ones, and those of the run's demonstrations."""
     spec, stack = trained.spec, trained.frame_stack
     rng = np.random.default_rng(0)
-    shape = (RANDOM, stack, spec.observation_size)
-    if spec.observation_dtype == np.uint8:
-        frames = rng.integers(0, 256, shape, np.uint8)
-    else:
-        frames = rng.standard_normal(shape, np.float32)
-        if trained.network.normalizes:  # about what the network is used to
-            mean, scale = trained.network.obs_mean, trained.network.obs_scale
-            frames = frames / scale.numpy() + mean.numpy()
+    frames = np.zeros((RANDOM, stack * spec.observation_size), spec.observation_dtype)
+    column = 0
+    for look, part in zip(trained.network.looks, spec.parts(frames), strict=True):
+        observation = look.observation
+        if observation.choices:
+            most = np.array(observation.choices).reshape(observation.shape)
+            part[:] = rng.integers(0, most, part.shape)
+        elif observation.dtype == "uint8" and observation.low is None:
+            part[:] = rng.integers(0, 256, part.shape, np.uint8)
+        elif observation.dtype == "bool":
+            part[:] = rng.integers(0, 2, part.shape)
+        elif look.factor != 1:  # within its bounds
+            within = look.low + rng.random(part.shape) / look.factor
+            part[:] = within if part.dtype.kind == "f" else np.round(within)
+        elif part.dtype.kind == "f":
+            numbers = rng.standard_normal(part.shape, np.float32)
+            if look.normalized:  # about what the network is used to
+                columns = slice(column, column := column + observation.size)
+                mean = trained.network.obs_mean[columns].numpy().reshape(observation.shape)
+                scale = trained.network.obs_scale[columns].numpy().reshape(observation.shape)
+                numbers = numbers / scale + mean
+            part[:] = numbers
+        else:
+            part[:] = rng.integers(-9, 10, part.shape)
     batches = [frames]
     for path in demonstrations.files(run):
         obs = recording.read(path, spec=spec).rows.obs
         if len(obs) >= stack:
             starts = rng.choice(len(obs) - stack + 1, min(RECORDED, len(obs)))
-            batches.append(obs[starts[:, None] + np.arange(stack)])
+            batches.append(obs[starts[:, None] + np.arange(stack)].reshape(len(starts), -1))
     frames = np.concatenate(batches)[: RANDOM + RECORDED]
-    sides = (stack, *spec.observation.shape) if stack > 1 else spec.observation.shape
-    sizes = np.cumsum(BATCHES)
-    return [batch.reshape(-1, *sides) for batch in np.split(frames, sizes)]
+    return np.split(frames, np.cumsum(BATCHES))
 
 
 def _check_packages() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    for name in ("onnx", "onnxruntime"):
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -22,7 +22,7 @@ from protocol.spaces import GameSpec
 from server.play.extras import how_to_install
 from understudy_client import spec as client_spec
 from understudy_client.observation_spaces import ObservationSpace, observation_space
-from understudy_client.observations import Observation, Packer
+from understudy_client.observations import Observation
 from understudy_client.spaces import ActionSpace, action_space, bounded
 
 Bounds = tuple[float, float]
@@ -121,10 +121,8 @@ def _block(
             f"{int(ended.sum())} ends"
         )
     block = StepBlock.empty(spec, steps + 1)
-    packer = Packer(seen.observations)
     for i in range(steps + 1):
-        packed = packer.pack(seen.to_wire(_at(episode.observations, i)))
-        block.obs[i] = np.frombuffer(packed, spec.observation_dtype)
+        block.obs[i] = spec.row(seen.to_wire(_at(episode.observations, i)))
     block.stream[:] = number
     block.seq[:] = np.arange(steps + 1)
     for i in range(steps):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from config.load import config_from
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
-from server.commands import export, onnx_model
-from server.commands.onnx_model import ExportError, Trained, check, exported
+from server.commands import export, exported_network
+from server.commands.exported_network import ExportError, Trained, check
+from server.commands.onnx_model import OPSETS, onnx_file
+from server.commands.torchscript_model import METADATA, torchscript_file
 from server.gateway.frame_stacks import FrameStacks
 from server.play.play_policy import Stack
 from server.play.policy_file import PolicyError, PolicyFile
@@ -36,9 +40,8 @@ from tests.support.recordings import demonstrated
 from tests.support.worlds import EXPERT, SPEC
 from tests.support.worlds import PIXELS as PIXELS_GAME
 from understudy_client import gym as client_gym
+from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
-
-pytestmark = pytest.mark.usefixtures("quick_exports")
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +49,16 @@ FLOATS, PIXELS = Observation("float32", (5,)), Observation("uint8", (3, 4))
 PICTURE = Observation("uint8", (10, 9, 3))
 AIM, FIRE, GEAR = Continuous("aim", -2.0, 6.0, 2), Discrete("fire", 4), Discrete("gear", 3)
 
-GAMES: dict[str, tuple[Observation, tuple[Any, ...], dict[str, Any], int]] = {
+SEVERAL = (
+    Observation("uint8", (10, 9, 3), "camera"),
+    Observation("float16", (2,), "speed"),
+    Observation("int64", (2,), "place", kind="choices", n=(9, 4)),
+    Observation("bool", (3,), "keys"),
+    Observation("int32", (1,), "town", kind="choice", n=3000),
+    Observation("float32", (2, 6, 6, 4), "planes", kind="picture", low=-1, high=1),
+)
+
+GAMES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any], int]] = {
     "discrete": (FLOATS, (FIRE,), {}, 1),
     # The continuous head first: columns of the action row are not in the network's order.
     "hybrid": (FLOATS, (AIM, FIRE), {}, 1),
@@ -57,6 +69,7 @@ GAMES: dict[str, tuple[Observation, tuple[Any, ...], dict[str, Any], int]] = {
     "normalised": (FLOATS, (FIRE, GEAR), {"normalize_observations": True}, 2),
     "uint8": (PIXELS, (FIRE, FIRE), {}, 1),
     "pictures": (PICTURE, (FIRE, AIM), {"value": "c51", "value_max": 3000.0}, 3),
+    "observations": (SEVERAL, (FIRE, AIM), {"normalize_observations": True}, 2),
 }
 
 
@@ -72,17 +85,27 @@ def trained(name: str, **changes: Any) -> Trained:
         if parameter.requires_grad:
             parameter.data *= 3
     if network.normalizes:
-        network.obs_mean.data[:] = torch.tensor([100.0, -5.0, 0.0, 1e-3, 7.0])
-        network.obs_scale.data[:] = torch.tensor([0.01, 2.0, 1.0, 1000.0, 0.3])
+        n = len(network.obs_mean)
+        network.obs_mean.data[:] = torch.tensor([100.0, -5.0, 0.0, 1e-3, 7.0])[:n]
+        network.obs_scale.data[:] = torch.tensor([0.01, 2.0, 1.0, 1000.0, 0.3])[:n]
     return Trained(network.requires_grad_(False).eval(), spec, stack, "run", 12, 345)
 
 
+def opset_of(data: bytes) -> int:
+    (opset,) = onnx.load_from_string(data).opset_import
+    return int(opset.version)
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
 @pytest.mark.parametrize("name", GAMES)
-def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: Path) -> None:
+def test_exported_file_computes_what_the_network_computes(
+    name: str, opset: int, tmp_path: Path
+) -> None:
     known = trained(name)
-    data = exported(known)
+    data, run = onnx_file(known, opset)
+    assert opset_of(data) == opset
     observations = export.observations_for(known, tmp_path)
-    assert check(data, known, observations) <= 1e-5
+    assert check(run, known, observations) <= 1e-5
     path = tmp_path / "policy.onnx"
     path.write_bytes(data)
     policy = PolicyFile.load(path)
@@ -95,7 +118,7 @@ def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: P
     # What is compared: any number of observations at a time, and different outcomes.
     assert [len(batch) for batch in observations] == [1, 7, 248]
     obs = observations[-1]
-    sides = (known.frame_stack,) * (known.frame_stack > 1) + spec.observations[0].shape
+    sides = (known.frame_stack * spec.observation_size,)
     assert obs.shape[1:] == sides
     assert obs.dtype == spec.observation_dtype
     rows = policy.act(obs)
@@ -103,7 +126,7 @@ def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: P
     assert len(np.unique(rows, axis=0)) > 2
     spec.check_action_rows(rows)  # inside their heads, to the last digit
     with torch.inference_mode():
-        there = network.greedy(torch.from_numpy(obs)).numpy()
+        there = network.greedy(*known.parts(obs)).numpy()
     choices = list(spec.discrete_columns)
     np.testing.assert_array_equal(rows[:, choices], there[:, choices])
     np.testing.assert_allclose(rows, there, atol=1e-4)
@@ -115,13 +138,46 @@ def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: P
     assert (meta["run"], meta["frames"]) == ("run", "345")
 
 
+@pytest.mark.parametrize("name", ["discrete", "uint8", "pictures", "observations"])
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
+def test_file_with_float_input_says_of_bytes_what_the_network_says(
+    name: str, opset: int, tmp_path: Path
+) -> None:
+    known = trained(name)
+    data, policy = onnx_file(known, opset, float_input=True)
+    taken = {each.name: each.type.tensor_type for each in onnx.load_from_string(data).graph.input}
+    assert list(taken) == [each.name for each in known.spec.observations]
+    assert {each.elem_type for each in taken.values()} == {onnx.TensorProto.FLOAT}
+    observations = export.observations_for(known, tmp_path)
+    assert check(policy, known, observations) <= 1e-5
+    rows = policy.act(observations[-1])
+    there = known.network.greedy(*known.parts(observations[-1])).numpy()
+    np.testing.assert_allclose(rows, there, atol=1e-4)
+
+
+@pytest.mark.parametrize("float_input", [False, True], ids=["", "float"])
+@pytest.mark.parametrize("name", GAMES)
+def test_torchscript_file_computes_what_the_network_computes(
+    name: str, float_input: bool, tmp_path: Path
+) -> None:
+    known = trained(name)
+    data, policy = torchscript_file(known, float_input=float_input)
+    assert check(policy, known, export.observations_for(known, tmp_path)) <= 1e-5
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith(f"extra/{METADATA}"))
+        about = json.loads(archive.read(name))
+    assert about["outputs"] == policy.outputs
+    assert about["float_input"] == float_input
+    assert msgspec.json.decode(about["game"], type=GameSpec) == known.spec
+
+
 # What is not written.
 
 
 @pytest.fixture(scope="module")
 def hybrid() -> tuple[Trained, bytes]:
     known = trained("hybrid")
-    return known, exported(known)
+    return known, onnx_file(known)[0]
 
 
 def test_exported_file_with_other_outputs_is_refused(
@@ -129,18 +185,19 @@ def test_exported_file_with_other_outputs_is_refused(
 ) -> None:
     """Each output, when the network is another one than the file's."""
     known, data = hybrid
+    policy = PolicyFile(data, "p.onnx")
     observations = export.observations_for(known, tmp_path)
-    assert check(data, known, observations) < 1e-5
+    assert check(policy, known, observations) < 1e-5
     bias = known.network.heads.bias
     for column, name in ((0, "q"), (2, "q"), (5, "continuous"), (6, "continuous")):
         bias[column] += 1e-3
         with pytest.raises(ExportError, match=rf"^{name} of the exported file differs"):
-            check(data, known, observations)
+            check(policy, known, observations)
         bias[column] -= 1e-3
-    assert check(data, known, observations) < 1e-5
+    assert check(policy, known, observations) < 1e-5
     bias[5] = np.nan
     with pytest.raises(ExportError, match="differs from the network's by nan"):
-        check(data, known, observations)
+        check(policy, known, observations)
 
 
 def test_exported_file_with_another_choice_is_refused(
@@ -152,9 +209,9 @@ def test_exported_file_with_another_choice_is_refused(
     def second(q: torch.Tensor, _sizes: Any) -> torch.Tensor:
         return q.topk(2, dim=1).indices[:, 1:]
 
-    monkeypatch.setattr(onnx_model, "best_choices", second)
+    monkeypatch.setattr(exported_network, "best_choices", second)
     with pytest.raises(ExportError, match=r"^action of the exported file differs"):
-        check(exported(known), known, export.observations_for(known, tmp_path))
+        check(onnx_file(known)[1], known, export.observations_for(known, tmp_path))
 
 
 def test_export_check_ignores_exact_ties_only(tmp_path: Path) -> None:
@@ -163,20 +220,23 @@ def test_export_check_ignores_exact_ties_only(tmp_path: Path) -> None:
     known.network.heads.weight[1:] = 0
     known.network.heads.bias[1:] = 0
     q = known.network(torch.zeros(3, 5)).q.numpy()
-    scale = onnx_model.scales(known, q)["q"]
-    assert not onnx_model._no_ties(q, (4,), scale).any()
+    scale = exported_network.scales(known, q)["q"]
+    assert not exported_network._no_ties(q, (4,), scale).any()
     q[1, 2] += 1e-3 * scale[1, 0]
-    assert onnx_model._no_ties(q, (4,), scale).tolist() == [False, True, False]
-    check(exported(known), known, export.observations_for(known, tmp_path))
+    assert exported_network._no_ties(q, (4,), scale).tolist() == [False, True, False]
+    check(onnx_file(known)[1], known, export.observations_for(known, tmp_path))
 
 
 def test_exported_file_with_fixed_batch_size_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     known = trained("hybrid")
-    monkeypatch.setattr(torch.export, "Dim", lambda _name: None)
+    real = torch.onnx.export
+    monkeypatch.setattr(
+        torch.onnx, "export", lambda *args, **kw: real(*args, **(kw | {"dynamic_axes": {}}))
+    )
     with pytest.raises(ExportError, match="cannot be run on 1 observations"):
-        check(exported(known), known, export.observations_for(known, tmp_path))
+        check(onnx_file(known)[1], known, export.observations_for(known, tmp_path))
 
 
 # Files that cannot be used.
@@ -368,7 +428,7 @@ def test_play_with_policy_refuses_other_games_and_options(policy: Path, tmp_path
         (["--policy", str(policy), "--connect", "a:1"], "--connect is about games of a server"),
         (["--policy", str(policy), "--eval-every", "9"], "--eval-every is about games of a"),
         (["--policy", str(policy), "--env", "NoSuchGame-v1"], "NoSuchGame"),
-        (["--policy", str(policy), "--env", "Blackjack-v1"], "observation space: expected Box"),
+        (["--policy", str(policy), "--env", "Blackjack-v1"], "is a policy for 'CartPole-v1'"),
     ):
         code, _, errors = understudy("play", *words)
         assert (code, len(errors.splitlines())) == (1, 1), errors
@@ -453,7 +513,7 @@ def test_export_refuses_unsuitable_runs(
     assert code == 1
     assert "--learner.hidden '[16, 32]'" in errors
     assert "--learner.hidden '[32, 32]'" in errors
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     code, errors = refused(cartpole)
     assert (code, "install understudy with the extra export" in errors) == (1, True)
     assert not (tmp_path / "p").exists()
@@ -465,19 +525,22 @@ def test_exported_policy_stacks_frames_as_the_gateway_does(spec: GameSpec) -> No
     there = FrameStacks(spec, 3, 1)
     out = np.empty((1, 3 * spec.observation_size), spec.observation_dtype)
     rows, stack = np.zeros(1, np.int64), None
+    shape, dtype = spec.observations[0].shape, spec.observation_dtype
+    seen = observation_space(gymnasium.spaces.Box(0, 100, shape, dtype.type))
     for tick in range(12):
         first = tick in (0, 7, 8)
         obs = np.full(spec.observations[0].shape, tick, spec.observation_dtype)
         there.add(rows, obs.reshape(1, -1), np.array([first]))
         there.take(rows, out)
         if stack is None or first:
-            stack = Stack(spec, 3, obs)
+            stack = Stack(spec, 3, seen, obs)
         else:
             stack.add(obs)
-        assert stack.frames().shape == (1, 3, *spec.observations[0].shape)
+        assert stack.frames().shape == (1, 3 * spec.observation_size)
         assert stack.frames().dtype == spec.observation_dtype
         np.testing.assert_array_equal(stack.frames().reshape(1, -1), out)
     # Without stacking, an observation without sides, of another float type.
-    plain = Stack(GameSpec("g", Observation("float32", (1,)), (FIRE,)), 1, np.float64(2.5))
+    seen = observation_space(gymnasium.spaces.Box(0, 100, (), np.float64))
+    plain = Stack(GameSpec("g", Observation("float32", (1,)), (FIRE,)), 1, seen, np.float64(2.5))
     assert plain.frames().tolist() == [[2.5]]
     assert plain.frames().dtype == np.float32

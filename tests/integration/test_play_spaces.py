@@ -1,4 +1,4 @@
-"""Games of every space, and games of several agents, against a real server that learns from them."""
+"""Games of every space and of several agents, against a real server that learns from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def learnt_from(folder: Path, env: str, frames: int, **more: Any) -> tuple[Any, list[GameEpisode]]:
-    """What the server knows of the game once it has learnt from so many frames, and the episodes."""
+    """What the server knows of the game after so many frames, and the episodes."""
     with Running(folder) as server:
         with Games(GameOptions(env, "127.0.0.1", server.port, frames=frames, **more)) as games:
             games.start(1)
