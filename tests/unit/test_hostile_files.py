@@ -196,6 +196,9 @@ FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
         "{'descr': '|O', 'fortran_order': False, 'shape': (42,), }\n", bytes(336))), "'object'"),
     "fields": (content("reward", forged.npy(
         "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (42,), }\n", bytes(168))),
+        "column 'reward': expected float32 [42]"),
+    "fields of objects": (content("reward", forged.npy(
+        "{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (42,), }\n", bytes(336))),
         "expected numbers or text"),
     "spec of no text": (content("spec", forged.array(np.zeros((3, 3)))), "expected one text"),
     "spec that is long": (content("spec", forged.array("x" * 2**24)), "expected one text"),

@@ -352,7 +352,7 @@ def test_sample_and_update_repeat_same_device_operations() -> None:
     """So that it can be recorded once and played again: the same operations on the same memory,
     whatever was appended, overwritten and learnt meanwhile, and whatever beta is."""
     replay, _ = wrapped_replay_and_model("no_wait", stacks=[2])
-    replay._rows._buffers = None  # as on a device that torch keeps the memory of
+    replay._rows._buffers = (None,)  # as on a device that torch keeps the memory of
     games = Games(seed=4)
     seen = []
     for moment in range(3):

@@ -308,8 +308,8 @@ def forget_the_row_before(patch: pytest.MonkeyPatch) -> None:
 
 def stack_the_dead(patch: pytest.MonkeyPatch) -> None:
     """Frames that were overwritten are shown: whatever stands there."""
-    real = agent.row_store.stacks
-    patch.setattr(agent.row_store, "stacks", lambda *a: real(*a[:3], torch.tensor(0)))
+    real = agent.row_store.frame_places
+    patch.setattr(agent.row_store, "frame_places", lambda *a: real(*a[:3], torch.tensor(0)))
 
 
 MUTATIONS = [
