@@ -300,7 +300,7 @@ def test_consecutive_frames_of_client_are_answered_in_one_send() -> None:
     assert len(other.answers) == 1
 
 
-def test_3000_connects_free_slots_and_memory_stays_bounded() -> None:
+def test_hundreds_of_connects_free_slots_and_memory_stays_bounded() -> None:
     world = World()
     stays = world.player()
 
@@ -316,20 +316,20 @@ def test_3000_connects_free_slots_and_memory_stays_bounded() -> None:
         world.frame_loop.times.new_interval()
         world.policy.batches.clear()
 
-    connect(2000)
+    connect(300)
     high_water = world.frame_loop.table.high_water
     grown = []
     tracemalloc.start()
     for _ in range(3):  # other threads of the process may take memory in one of them
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
-        connect(1000)
+        connect(300)
         gc.collect()
         grown.append(tracemalloc.get_traced_memory()[0] - before)
     tracemalloc.stop()
     assert world.frame_loop.slots == 1
     assert world.frame_loop.table.high_water == high_water
-    assert min(grown) < 10_000, f"{grown} bytes more after 1,000 further connects each"
+    assert min(grown) < 3_000, f"{grown} bytes more after 300 further connects each"
     stays.frame()
     world.run()
     assert len(stays.answers) == 1
@@ -689,14 +689,14 @@ def test_frame_stacks_of_policy_equal_those_of_replay(
         player.leave()
     world.run()
 
-    replay = Replay(PIXELS, 1000, n_step=1, gamma=0.9, frame_stack=size, seed=0)
+    replay = Replay(PIXELS, 1000, n_step=1, gamma=0.9, stacks=[size], seed=0)
     for block in world.sink.blocks:
         replay.append(block)
     if not replay.can_sample:
         return
     batch = replay.sample(300)
     streams, seqs = replay.identify(batch.indices)
-    numbers = batch.states.flatten(2)[:, :, 0].tolist()
+    numbers = batch.states[0].flatten(2)[:, :, 0].tolist()
     taught = dict(zip(zip(streams.tolist(), seqs.tolist(), strict=True), numbers, strict=True))
     by_network = {frame for frame in taught if frame in seen}
     assert {frame: taught[frame] for frame in by_network} == {

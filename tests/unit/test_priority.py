@@ -24,6 +24,7 @@ from tests.support.replay_model import (
     chi_square_fits,
     feed,
     make,
+    many_rows,
     modes,
 )
 
@@ -132,9 +133,8 @@ def test_importance_with_unassigned_share_includes_all_actors(mode: str) -> None
 
 def wrapped_replay_and_model(mode: str, **settings: object) -> tuple[Replay, Model]:
     """A replay that went round several times, with priorities from 0.1 to 10."""
-    games, model = Games(seed=8), Model(300, 1.0)
-    replay = make(mode, 300, priority_alpha=1.0, **settings)
-    feed(replay, model, games.play_at_random(1500, slots=20, odds=0.15), (50,))
+    model, replay = Model(300, 1.0), make(mode, 300, priority_alpha=1.0, **settings)
+    feed(replay, model, many_rows(), (50,))
     places = replay.sample(2000).indices.unique()
     errors = 10 ** np.random.default_rng(0).uniform(-1, 1, len(places)).astype(np.float32)
     replay.update_priorities(places, torch.from_numpy(errors).to(replay.device))
@@ -336,7 +336,7 @@ def test_update_with_td_errors_of_other_dtype_is_accepted(dtype: torch.dtype) ->
 
 
 def test_sample_and_update_do_not_synchronize_with_device() -> None:
-    replay, _ = wrapped_replay_and_model("no_wait", actor_share={EXPERT: 0.25}, frame_stack=3)
+    replay, _ = wrapped_replay_and_model("no_wait", actor_share={EXPERT: 0.25}, stacks=[3])
     with NoWaiting() as mode:
         batch = replay.sample(64)
         replay.update_priorities(batch.indices, batch.rewards)
@@ -350,7 +350,7 @@ def test_sample_and_update_do_not_synchronize_with_device() -> None:
 def test_sample_and_update_repeat_same_device_operations() -> None:
     """So that it can be recorded once and played again: the same operations on the same memory,
     whatever was appended, overwritten and learnt meanwhile, and whatever beta is."""
-    replay, _ = wrapped_replay_and_model("no_wait", frame_stack=2)
+    replay, _ = wrapped_replay_and_model("no_wait", stacks=[2])
     replay._rows._buffers = None  # as on a device that torch keeps the memory of
     games = Games(seed=4)
     seen = []
