@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +41,11 @@ class Batch:
     others (agent.priority), float32 [B] above 0 up to 1; 1 where nothing is drawn by priority."""
     indices: Tensor
     """Places of the first steps in the replay, valid until the next append, int64 [B]."""
+    legal: Tensor | None = None
+    """Which choices are legal in `states`, bool [B, choices of all discrete heads]; None for a game
+    without masks."""
+    next_legal: Tensor | None = None
+    """The same in `next_states`."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -48,4 +55,16 @@ class Batch:
         # Never so towards the host: it would read what has not arrived yet.
         non_blocking = torch.device(device).type != "cpu"
         columns = (getattr(self, f.name) for f in fields(self))
-        return Batch(*(column.to(device, non_blocking=non_blocking) for column in columns))
+        moved: Iterator[Any] = (
+            None if column is None else column.to(device, non_blocking=non_blocking)
+            for column in columns
+        )
+        return Batch(*moved)
+
+    def legal_in(self, rows: slice) -> Tensor | None:
+        """`legal` of some rows."""
+        return None if self.legal is None else self.legal[rows]
+
+    def next_legal_in(self, rows: slice) -> Tensor | None:
+        """`next_legal` of some rows."""
+        return None if self.next_legal is None else self.next_legal[rows]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from agent.legal import masked
 from agent.networks import QNetwork
 from agent.targets import best_choices
 from protocol.spaces import GameSpec
@@ -36,9 +37,14 @@ class HeadNumbers(NamedTuple):
 
 @torch.no_grad()
 def head_numbers(
-    network: QNetwork, spec: GameSpec, states: Tensor, gradients: Mapping[str, Tensor]
+    network: QNetwork,
+    spec: GameSpec,
+    states: Tensor,
+    gradients: Mapping[str, Tensor],
+    legal: Tensor | None = None,
 ) -> list[HeadNumbers]:
     """Measure every head on states [B, *shape]. `gradients`: of the network's parameters, by name.
+    `legal`: which choices are (agent.legal).
 
     The output of a branch is that of the last layer, the advantages of its choices. Waits for the
     device, once. Empty where all states are the same: nothing can differ then.
@@ -61,7 +67,7 @@ def head_numbers(
 
     if network.sizes:
         q = network.values.q(network.value_params(head_outputs))
-        choices = best_choices(q, network.sizes)
+        choices = best_choices(masked(q, None if legal is None else legal[:ROWS]), network.sizes)
         shares = (choices == choices.mode(0).values).double().mean(0)
         branches = [head.name for head in spec.discrete]
         if network.bins:

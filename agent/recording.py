@@ -26,11 +26,12 @@ import numpy.typing as npt
 from agent import episode_file, npz
 from agent.files import written_whole
 from agent.npz import Npz, NpzError, memory_budget
-from agent.step import FINAL, LATER, STEP, StepBlock
+from agent.step import FINAL, LATER, STEP, StepBlock, stored_columns
 from agent.validation import check_block, check_columns
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.checks import MAX_VALUE
 from protocol.errors import RemoteError
+from protocol.masks import are_legal, illegal, unpacked
 from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
 
@@ -74,7 +75,7 @@ class Recording:
         found = hashlib.sha256(_spec_json(self.spec))
         found.update(np.array(self.reward_weights, np.float64).tobytes())
         # What version 1 had first: the same content has the same digest in both.
-        names = [name for name in StepBlock.__slots__ if name not in LATER]
+        names = [name for name in stored_columns(self.spec) if name not in LATER]
         if not np.isnan(self.rows.recommended).all():
             names.append("recommended")
         for name in names:
@@ -243,6 +244,7 @@ def _recording(path: Path, file: Npz) -> Recording:
     try:
         text = file.text("spec", SPEC_BYTES)
         spec = msgspec.json.decode(text, type=GameSpec).checked()
+        names = [name for name in names if name in stored_columns(spec)]
         check_columns({name: _shape(file, name) for name in names}, spec)
         weights = file.head("reward_weights")
         if weights.dtype.kind not in "fiu" or weights.shape != (len(spec.rewards),):
@@ -280,7 +282,7 @@ def _content(path: Path, recording: Recording) -> dict[str, Any]:
         "version": np.array(VERSION),
         "spec": np.array(_spec_json(recording.spec).decode()),
         "reward_weights": np.array(recording.reward_weights, np.float64),
-        **{name: getattr(recording.rows, name) for name in StepBlock.__slots__},
+        **{name: getattr(recording.rows, name) for name in stored_columns(recording.spec)},
     }
 
 
@@ -307,6 +309,22 @@ def _check(recording: Recording) -> None:
         spec.check_action_rows(recommended)
     except RemoteError as error:
         raise ValueError(error.message) from None
+    if spec.masks:
+        _check_legal(rows, spec)
+
+
+def _check_legal(rows: StepBlock, spec: GameSpec) -> None:
+    """ValueError for choices, taken or recommended, that their frame's mask forbids."""
+    legal = unpacked(rows.legal, spec)
+    for what, actions, given in (
+        ("the action taken", rows.action, rows.kind == STEP),
+        ("the recommendation", rows.recommended, ~np.isnan(rows.recommended[:, 0])),
+    ):
+        allowed = are_legal(actions[given], legal[given], spec)
+        if not allowed.all():
+            row, head = np.argwhere(~allowed)[0].tolist()
+            error = illegal(what, actions[given][row], legal[given][row], head, spec)
+            raise ValueError(error.message)
 
 
 def summary(recording: Recording) -> str:

@@ -75,6 +75,13 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     observation: Observation
     actions: tuple[Head, ...]
     rewards: tuple[str, ...] = ("reward",)
+    masks: bool | msgspec.UnsetType = msgspec.UNSET
+    """Frames say which choices are legal (protocol.masks): True, or not set, so that what is
+    written of games without masks stays what it was."""
+
+    def __post_init__(self) -> None:
+        if self.masks is False:
+            msgspec.structs.force_setattr(self, "masks", msgspec.UNSET)
 
     def checked(self) -> GameSpec:
         """This spec if it makes a valid game; RemoteError `bad_hello` that says what is wrong."""
@@ -92,6 +99,8 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         if not 1 <= len(self.rewards) <= MAX_HEADS:
             _refuse("rewards", f"1 to {MAX_HEADS} components", len(self.rewards))
         _check_names("reward components", list(self.rewards))
+        if self.masks and not self.discrete:
+            _refuse("masks", "a game with a discrete head, whose choices they are about", True)
         return self
 
     @cached_property
@@ -140,6 +149,24 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     def continuous_columns(self) -> tuple[int, ...]:
         """The columns of the action row that hold continuous values, all heads together."""
         return tuple(sorted(set(range(self.action_width)) - set(self.discrete_columns)))
+
+    @cached_property
+    def choice_columns(self) -> tuple[slice, ...]:
+        """For each discrete head, its columns among the choices of all of them side by side."""
+        ends = np.cumsum([head.n for head in self.discrete]).tolist()
+        return tuple(
+            slice(end - head.n, end) for end, head in zip(ends, self.discrete, strict=True)
+        )
+
+    @cached_property
+    def choices(self) -> int:
+        """Choices of all discrete heads together."""
+        return sum(head.n for head in self.discrete)
+
+    @cached_property
+    def legal_bytes(self) -> int:
+        """Bytes of a frame's packed mask: 0 for a game without masks."""
+        return -(-self.choices // 8) if self.masks else 0
 
     @cached_property
     def _accepted(self) -> tuple[tuple[float, float], ...]:
@@ -265,9 +292,11 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     def describe(self) -> str:
         """The spec in one line for messages."""
         heads = ", ".join(map(describe_head, self.actions))
+        masks = "; masks" if self.masks else ""
         return (
             f"{self.game!r} (observation {self.observation.dtype} "
-            f"{list(self.observation.shape)}; actions {heads}; rewards {', '.join(self.rewards)})"
+            f"{list(self.observation.shape)}; actions {heads}; rewards "
+            f"{', '.join(self.rewards)}{masks})"
         )
 
 

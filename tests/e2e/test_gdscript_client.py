@@ -136,6 +136,11 @@ def _commands() -> list[tuple[str, list[str], Any]]:
         fields = packed(HELLOS[vector["game"]]["message"]["fields"])
         words = ["frame", fields, packed(list(vector["message"].values()))]
         out.append((vector["name"], words, vector["hex"]))
+    [masked] = [v for v in canonical("FRAME") if v["name"] == "frame with a mask"]
+    legal = [True, False, True, False, True, False, False, False, False, True]
+    frame = packed(list((masked["message"] | {"legal": legal}).values()))
+    words = ["frame", packed(HELLOS[masked["game"]]["message"]["fields"]), frame]
+    out.append(("a mask of bools", words, masked["hex"]))
     for vector in canonical("FRAMES"):
         words = ["frames", packed(list(vector["message"].values()))]
         out.append((vector["name"], words, vector["hex"]))

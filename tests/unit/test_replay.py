@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields
 
 import numpy as np
@@ -480,7 +481,7 @@ def test_batch_is_not_changed_by_later_samples_and_appends(mode: str) -> None:
     """Neither later samples nor overwriting touch a batch that somebody holds."""
     replay, _ = wrapped_replay_and_model(mode)
     held = [replay.sample(64) for _ in range(6)]
-    copies = [Batch(*(getattr(b, f.name).clone() for f in fields(b))) for b in held]
+    copies = [deepcopy(b) for b in held]
     replay.append(block_of(Games(seed=99).play_at_random(400)))
     for _ in range(10):
         replay.sample(64)

@@ -46,7 +46,9 @@ def shown(value: object) -> str:
     return text if value is None else f"{text} ({type(value).__name__})"
 
 
-def check_spec(game: object, observation: object, actions: object, rewards: object) -> GameSpec:
+def check_spec(
+    game: object, observation: object, actions: object, rewards: object, masks: object = False
+) -> GameSpec:
     """The spec that these are."""
     check_name("game", game)
     if not isinstance(observation, Observation):
@@ -70,7 +72,12 @@ def check_spec(game: object, observation: object, actions: object, rewards: obje
     _check_different("rewards", names)
     sides = tuple(int(side) for side in shape)
     assert isinstance(game, str)
-    return GameSpec(game, Observation(observation.dtype, sides), heads, names)
+    if not isinstance(masks, bool) or (masks and not any(isinstance(h, Discrete) for h in heads)):
+        raise ValueError(
+            "masks: expected False, or True for a game with a Discrete head, got "
+            f"{shown(masks)}; they are about its choices"
+        )
+    return GameSpec(game, Observation(observation.dtype, sides), heads, names, masks)
 
 
 def check_options(

@@ -54,6 +54,8 @@ class GameSpec(msgspec.Struct, frozen=True):
     observation: Observation
     actions: tuple[Head, ...]
     rewards: tuple[str, ...] = ("reward",)
+    masks: bool = False
+    """Frames say which choices are legal (understudy_client.masks)."""
 
     def fields(self) -> dict[str, Any]:
         return msgspec.structs.asdict(self)
