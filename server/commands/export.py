@@ -25,6 +25,7 @@ from agent.recording import RecordingError
 from config.load import ConfigError, config_of_run
 from server.commands.onnx_model import ExportError, Trained, check, exported
 from server.play.extras import how_to_install
+from server.run import checkpoints
 from server.run.directory import game_of
 
 RANDOM, RECORDED = 256, 1024
@@ -78,7 +79,7 @@ def load_trained(run: Path, which: str | None) -> Trained:
     spec = game_of(run)
     if spec is None:
         raise ConfigError(f"{run} has no game yet, so there is nothing to export")
-    path = _checkpoint(run, which)
+    path = checkpoints.of_run(run, which) if which in (None, *checkpoints.WORDS) else Path(which)
     state = checkpoint.load(path, spec=msgspec.json.encode(spec).decode())
     network = QNetwork(spec, config.learner, frame_stack=config.replay.frame_stack)
     try:
@@ -107,24 +108,6 @@ def _no_state(path: Path, error: Exception) -> CheckpointError:
         f"{path}: expected what a trainer saves, got a state without it ({error!r}); export "
         "another checkpoint (--checkpoint)"
     )
-
-
-def _checkpoint(run: Path, which: str | None) -> Path:
-    """The file of a checkpoint. Errors: CheckpointError."""
-    folder = run / "checkpoints"
-    newest, best = checkpoint.latest(folder), checkpoint.best(folder)
-    if which in (None, "best") and best is not None:
-        return best
-    if which == "best":
-        raise CheckpointError(
-            f"{run} has no best checkpoint: it was not evaluated while it ran (`understudy play "
-            "--eval-every`); export the newest one"
-        )
-    if which not in (None, "newest"):
-        return Path(which)
-    if newest is None:
-        raise CheckpointError(f"expected a checkpoint in {folder}, found none; train first")
-    return newest
 
 
 def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:

@@ -373,7 +373,8 @@ class ProcessFailed:
     final: bool = False
     """Another one in its place would fail alike: the run is to end."""
     cause: str = ""
-    """`memory`: there is not enough; `system`: the disk, say. Empty for anything else."""
+    """`memory`: there is not enough; `system`: the disk, say; `weights`: nothing of another run's
+    fits. Empty for anything else."""
     passing: bool = False
     """It may be over soon (config.passing)."""
     kind: str = TRAINER

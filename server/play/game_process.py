@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +25,7 @@ from server.play.game_errors import GameNotMade, failure_of, made, write_where
 from server.play.game_messages import (
     RESEED,
     CommandDone,
+    EpisodeJudged,
     EvaluationAsked,
     GameEpisode,
     GameFinished,
@@ -34,7 +36,11 @@ from server.play.game_messages import (
     share,
     taken,
 )
-from server.play.game_orders import Orders, PassOn, StarterGone
+from server.play.game_orders import PING_S, Orders, PassOn, StarterGone
+from server.play.person.first_game import view_of
+from server.play.person.pictures import drawn
+from server.play.person.view import GameView
+from server.play.show_options import ShowOptions
 from server.signals import STOPPING
 from understudy_client import (
     AnswerLog,
@@ -47,7 +53,8 @@ from understudy_client import (
     trouble,
 )
 from understudy_client import gym as client_gym
-from understudy_client.experts import find, make, weakened
+from understudy_client.environments import make
+from understudy_client.experts import find, weakened
 
 MAKE_S = 120.0
 """What making an environment may take beyond a frame: imports, while many games start at once."""
@@ -122,9 +129,9 @@ def _play(
         orders.tell(CommandDone(part.client, "done"))
         return
     orders.alive(MAKE_S)
-    env, spec = _made(part.options, closing)
+    env, spec = _made(part, closing)
     orders.alive()
-    _connect_and_play(part, orders, counts, log, env, spec)
+    _connect_and_play(part, orders, counts, log, env, spec, closing)
     if part.options.role != "train":
         orders.tell(CommandDone(part.client, "left"))
     if not part.options.rounds:
@@ -133,11 +140,13 @@ def _play(
     closing.close()
 
 
-def _made(options: GameOptions, closing: ExitStack) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
+def _made(part: Part, closing: ExitStack) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
     """The environment, which `closing` will close, and what it shows. Errors: GameNotMade for what
     cannot get better; those of its own."""
+    options = part.options
     try:
-        env = make(options.env, options.preprocess)
+        shown = _shown(part) is not None
+        env = drawn(options.env, options.making) if shown else make(options.env, options.making)
     except Exception as error:
         raise made(options.env, error) from error
     closing.callback(env.close)
@@ -154,8 +163,11 @@ def _connect_and_play(
     log: AnswerLog | None,
     env: gymnasium.Env[Any, Any],
     spec: GameSpec,
+    closing: ExitStack,
 ) -> None:
     options, client, clients = part.options, part.client, part.clients
+    show = _shown(part)
+    view: GameView | None = None
 
     cut = False
 
@@ -209,15 +221,38 @@ def _connect_and_play(
             orders.alive()
         if lost is not None:
             raise lost
-        return orders.stop.is_set()
+        return orders.stop.is_set() or (view is not None and view.ended)
 
+    def judge(word: str) -> None:
+        """Tell what a person says of the episode, and wait until it is known."""
+        orders.tell(EpisodeJudged(client, connected.session, word))
+        while orders.take(connected)[0] not in ("judged", "stop"):
+            pass
+
+    pinged = time.monotonic()
+
+    def wait() -> None:
+        """A person, or the clock, is waited for."""
+        nonlocal pinged
+        orders.alive()
+        if time.monotonic() - pinged >= PING_S:
+            connected.ping()
+            pinged = time.monotonic()
+
+    expert = _expert(part)
+    if show is not None:
+        alone = show.records and expert is None
+        view = view_of(
+            env, spec, show, closing, alone=alone, stopped=orders.stop.is_set, waiting=wait,
+            judge=judge,
+        )  # fmt: skip
     left = None if part.episodes is None else part.episodes - part.played
     with Client.connect(
         options.host,
         options.port,
         client=f"understudy-play/{client}",
         role=options.role,
-        realtime=options.realtime,
+        realtime=options.realtime or (show is not None and show.human is not None),
         episodes=None if options.role == "train" else left,
         evaluates=options.evaluates,
         token=options.token,
@@ -230,15 +265,21 @@ def _connect_and_play(
         client_gym.play(
             env,
             connected,
-            expert=_expert(part),
+            expert=expert,
             episodes=left,
             frames=part.frames,
             seed=_seeds(part),
             on_episode=report,
             stop=between,
+            person=view,
         )
         if options.role != "train":
             _stay(client, connected, orders)
+
+
+def _shown(part: Part) -> ShowOptions | None:
+    """What is shown of this game."""
+    return part.options.show if part.client == 0 else None
 
 
 def _expert(part: Part) -> client_gym.Expert | None:

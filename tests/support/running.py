@@ -58,6 +58,7 @@ class Running:
         *,
         resume: bool = False,
         record: bool = False,
+        task: Task | None = None,
         config: Config | None = None,
         **settings: Any,
     ) -> None:
@@ -65,7 +66,7 @@ class Running:
             config = config_from(TINY | dotted(settings) | {"run.dir": str(folder)})
         self.rows: list[dict[str, float]] = []
         self._stack = contextlib.ExitStack()
-        task = Task(resume=resume, record=record)
+        task = task or Task(resume=resume, record=record)
         self.supervisor = self._stack.enter_context(running(config, task))
         self.folder = self.supervisor.folder
         self.supervisor.on_row = self.rows.append
