@@ -196,6 +196,9 @@ def test_csharp_game_passes_conformance(reach: Path) -> None:
         "expert_missing",
         "took_on_first_frame",
         "unknown_actor",
+        "mask_size",
+        "no_legal_choice",
+        "action_illegal",
     }
     assert code == 1
     assert "the server refused (bad_hello): conformance" in output
