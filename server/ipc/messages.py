@@ -239,6 +239,8 @@ class GatewayReport:
     """Times that an older client for Tempest was found to read replies of another length."""
     training: int = 0
     """Of the slots in play, those in training."""
+    takeovers: tuple[int, int] = (0, 0)
+    """Interventions of an expert, and the frames that they lasted."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from protocol.messages import EVALUATE
-from server.play.game_errors import GameNotMade, failure_of, made, write_where
+from server.play.game_errors import failure_of, write_where
 from server.play.game_messages import (
     RESEED,
     CommandDone,
@@ -37,23 +36,20 @@ from server.play.game_messages import (
     taken,
 )
 from server.play.game_orders import PING_S, Orders, PassOn, StarterGone
+from server.play.made_game import MadeGame, made_game, shown_of
 from server.play.person.first_game import view_of
-from server.play.person.pictures import drawn
 from server.play.person.view import GameView
-from server.play.show_options import ShowOptions
 from server.signals import STOPPING
 from understudy_client import (
     AnswerLog,
     Backoff,
     Cancelled,
     Client,
-    GameSpec,
     Reconnected,
     tls,
     trouble,
 )
 from understudy_client import gym as client_gym
-from understudy_client.environments import make
 from understudy_client.experts import find, weakened
 
 MAKE_S = 120.0
@@ -129,9 +125,9 @@ def _play(
         orders.tell(CommandDone(part.client, "done"))
         return
     orders.alive(MAKE_S)
-    env, spec = _made(part, closing)
+    game = made_game(part, closing)
     orders.alive()
-    _connect_and_play(part, orders, counts, log, env, spec, closing)
+    _connect_and_play(part, orders, counts, log, game, closing)
     if part.options.role != "train":
         orders.tell(CommandDone(part.client, "left"))
     if not part.options.rounds:
@@ -140,33 +136,16 @@ def _play(
     closing.close()
 
 
-def _made(part: Part, closing: ExitStack) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
-    """The environment, which `closing` will close, and what it shows. Errors: GameNotMade for what
-    cannot get better; those of its own."""
-    options = part.options
-    try:
-        shown = _shown(part) is not None
-        env = drawn(options.env, options.making) if shown else make(options.env, options.making)
-    except Exception as error:
-        raise made(options.env, error) from error
-    closing.callback(env.close)
-    try:
-        return env, client_gym.spec_of(env)
-    except (TypeError, ValueError) as error:
-        raise GameNotMade(str(error)) from error
-
-
 def _connect_and_play(
     part: Part,
     orders: Orders,
     counts: SharedCounts,
     log: AnswerLog | None,
-    env: gymnasium.Env[Any, Any],
-    spec: GameSpec,
+    game: MadeGame,
     closing: ExitStack,
 ) -> None:
     options, client, clients = part.options, part.client, part.clients
-    show = _shown(part)
+    show = shown_of(part)
     view: GameView | None = None
 
     cut = False
@@ -243,27 +222,30 @@ def _connect_and_play(
     if show is not None:
         alone = show.records and expert is None
         view = view_of(
-            env, spec, show, closing, alone=alone, stopped=orders.stop.is_set, waiting=wait,
-            judge=judge,
+            game.env, game.spec, show, closing, alone=alone, stopped=orders.stop.is_set,
+            waiting=wait, judge=judge,
         )  # fmt: skip
     left = None if part.episodes is None else part.episodes - part.played
+    announced = None if options.role == "train" or left is None else left * game.slots
     with Client.connect(
         options.host,
         options.port,
         client=f"understudy-play/{client}",
+        slots=game.slots,
         role=options.role,
         realtime=options.realtime or (show is not None and show.human is not None),
-        episodes=None if options.role == "train" else left,
+        episodes=announced,
         evaluates=options.evaluates,
         token=options.token,
         tls=tls_of(options) or False,
         backoff=Backoff(give_up_s=options.give_up_s),
         cancelled=orders.stopped,
         on_answer=count,
-        **spec.fields(),
+        **game.spec.fields(),
     ) as connected:
-        client_gym.play(
-            env,
+        shown = {} if view is None else {"person": view}
+        game.play(
+            game.env,
             connected,
             expert=expert,
             episodes=left,
@@ -271,15 +253,10 @@ def _connect_and_play(
             seed=_seeds(part),
             on_episode=report,
             stop=between,
-            person=view,
+            **shown,
         )
         if options.role != "train":
             _stay(client, connected, orders)
-
-
-def _shown(part: Part) -> ShowOptions | None:
-    """What is shown of this game."""
-    return part.options.show if part.client == 0 else None
 
 
 def _expert(part: Part) -> client_gym.Expert | None:

@@ -21,7 +21,8 @@ import numpy as np
 from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.monitor.metrics import COUNTER, SERIES
+from server.monitor.metric import COUNTER
+from server.monitor.metrics import SERIES
 from server.supervisor.session import running
 from server.trainer.task import Task
 from tests.support.dotted import dotted

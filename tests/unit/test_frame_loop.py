@@ -204,6 +204,28 @@ def test_took_replaces_stored_action_and_actor(actor: int) -> None:
     ]
 
 
+def test_interventions_are_counted_in_training_with_the_frames_that_they_last() -> None:
+    world = World()
+    one, other, evaluated = world.player(), world.player(), world.player(role="eval")
+    instead = [3, [-1.0, 1.0]]
+
+    def turn(*took: tuple[int | None, int | None, int | None], status: int = 0) -> None:
+        for actors in took:
+            for player, actor in zip((one, other, evaluated), actors, strict=True):
+                player.frame(status=status, took=None if actor is None else (instead, actor))
+            world.run()
+
+    takeovers = world.frame_loop.takeovers
+    turn((None, None, None), (EXPERT, None, EXPERT), (EXPERT, DQN, EXPERT), (None, EXPERT, None))
+    assert (takeovers.begun, takeovers.frames) == (2, 3)
+    turn((None, EXPERT, None))
+    assert (takeovers.begun, takeovers.frames) == (2, 4)
+    # The end of an episode ends an intervention: nothing is replaced on a first frame.
+    turn((None, EXPERT, None), status=1)
+    turn((None, None, None), (None, EXPERT, None))
+    assert (takeovers.begun, takeovers.frames) == (3, 6)
+
+
 def test_took_with_episode_end_replaces_last_step() -> None:
     world = World()
     player = world.player()

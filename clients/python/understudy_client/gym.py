@@ -91,12 +91,29 @@ def play(
     of `Client.act`, except Reconnected.
     """
     actions, seen = action_space(env.action_space), observation_space(env.observation_space)
+
+    def one(episode: Episode, left: int | None) -> bool:
+        return _episode(env, client, seen, actions, expert, episode, left, stop, person)
+
+    episodes_of(one, episodes=episodes, frames=frames, seed=seed, on_episode=on_episode)
+
+
+def episodes_of(
+    play_one: Callable[[Episode, int | None], bool],
+    *,
+    episodes: int | None,
+    frames: int | None,
+    seed: int | Callable[[int], int] | None,
+    on_episode: Callable[[Episode], None] | None,
+) -> None:
+    """Episodes one after the other, as `play` says. `play_one` plays one into what it is given,
+    with so many frames left; False where it was ended early."""
     index = taken = 0
     while (episodes is None or index < episodes) and (frames is None or taken < frames):
         episode = Episode(index, seed(index) if callable(seed) else _plus(seed, index))
         left = None if frames is None else frames - taken
         try:
-            complete = _episode(env, client, seen, actions, expert, episode, left, stop, person)
+            complete = play_one(episode, left)
         except EpisodeDiscarded:
             continue
         except Reconnected as lost:
