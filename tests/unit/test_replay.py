@@ -56,7 +56,8 @@ def window_at(replay: Replay, place: int) -> dict[str, float]:
     batch = replay.sample(400).to("cpu")
     at = int((batch.indices == place).nonzero()[0])
     like = (replay._rows.obs.cpu() == batch.next_states[at].view(-1)).all(1)
-    window = {f.name: getattr(batch, f.name)[at].tolist() for f in fields(Batch)}
+    columns = {f.name: getattr(batch, f.name) for f in fields(Batch)}
+    window = {name: each[at].tolist() for name, each in columns.items() if each is not None}
     return {**window, "last": int(like.nonzero()[0])}
 
 
@@ -434,7 +435,9 @@ def test_sample_is_repeatable_with_seed_only() -> None:
 def test_batch_has_documented_shapes_and_dtypes(mode: str) -> None:
     replay, _ = wrapped_replay_and_model(mode)
     batch = replay.sample(8)
-    shapes = {f.name: tuple(getattr(batch, f.name).shape) for f in fields(batch)}
+    columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    assert (columns.pop("legal"), columns.pop("next_legal")) == (None, None), "no masks"
+    shapes = {name: tuple(column.shape) for name, column in columns.items()}
     assert shapes == {
         "states": (8, 3, 2),
         "next_states": (8, 3, 2),
@@ -444,12 +447,12 @@ def test_batch_has_documented_shapes_and_dtypes(mode: str) -> None:
         **dict.fromkeys(["rewards", "returns", "discounts", "actors", "horizons"], (8,)),
         **dict.fromkeys(["importance", "indices"], (8,)),
     }
-    whole = {f.name for f in fields(batch) if getattr(batch, f.name).dtype == torch.int64}
+    whole = {name for name, column in columns.items() if column.dtype == torch.int64}
     assert whole == {"discrete", "actors", "horizons", "indices"}
     rest = {getattr(batch, name).dtype for name in shapes.keys() - whole}
     assert rest == {torch.float32}
     assert len(batch) == 8
-    assert all(getattr(batch, f.name).is_contiguous() for f in fields(batch))
+    assert all(column.is_contiguous() for column in columns.values())
 
 
 @pytest.mark.parametrize(
