@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from agent.batch import rows_of
 from agent.legal import masked
 from agent.networks import QNetwork
 from agent.targets import best_choices
@@ -39,24 +40,24 @@ class HeadNumbers(NamedTuple):
 def head_numbers(
     network: QNetwork,
     spec: GameSpec,
-    states: Tensor,
+    states: tuple[Tensor, ...],
     gradients: Mapping[str, Tensor],
     legal: Tensor | None = None,
 ) -> list[HeadNumbers]:
-    """Measure every head on states [B, *shape]. `gradients`: of the network's parameters, by name.
-    `legal`: which choices are (agent.legal).
+    """Measure every head on states (agent.batch). `gradients`: of the network's parameters, by
+    name. `legal`: which choices are (agent.legal).
 
     The output of a branch is that of the last layer, the advantages of its choices. Waits for the
     device, once. Empty where all states are the same: nothing can differ then.
     """
-    states = states[:ROWS]
-    x = network.encode(states)
+    states = rows_of(states, slice(ROWS))
+    x = network.encode(*states)
     squashed = network.act(x) if network.follows_gradient else None
     head_outputs = network.head_outputs(x, squashed)
     last = _layer(gradients, "heads")
     at = atoms = network.values.atoms  # behind the value of the state
     names: list[str] = []
-    numbers: list[Tensor] = [(states != states[0]).any()]
+    numbers: list[Tensor] = [torch.stack([(part != part[0]).any() for part in states]).any()]
 
     def add(name: str, share: Tensor | float, output: Tensor, gradient: Tensor) -> None:
         names.append(name)

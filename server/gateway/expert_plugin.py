@@ -5,7 +5,8 @@ It is a function, named as `module:function`:
     def expert(obs, situation):
         return rows
 
-`obs` [n, ...] are the newest observations of n games, `situation` is what else is known of them,
+`obs` [n, ...] are the newest observations of n games (of a game with several an array for each, by
+its name), `situation` is what else is known of them,
 `rows` [n, action_width] what each should do: a column for each discrete head, `size` columns for
 each continuous one; NaN first where the expert has no advice. docs/experts.md has an example.
 """
@@ -52,7 +53,7 @@ class Situation:
     None for a game that does not say."""
 
 
-Function = Callable[[npt.NDArray[Any], Situation], Any]
+Function = Callable[[Any, Situation], Any]
 
 
 def find(name: str) -> Function:
@@ -107,12 +108,16 @@ class ExpertPlugin:
         fields: Mapping[str, npt.NDArray[Any]],
         legal: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Advice for n frames, float32 [n, action_width], NaN where there is none. `obs` is
+        """Advice for n frames, float32 [n, action_width], NaN where there is none. `obs` are rows
         [n, observation_size]. A failure is logged and counted, and there is no advice."""
         spec, n = self._spec, len(obs)
         try:
+            shown = {
+                each.name: part[:, 0]
+                for each, part in zip(spec.observations, spec.parts(obs), strict=True)
+            }
             given = self._function(
-                obs.reshape(n, *spec.observation.shape),
+                shown if len(shown) > 1 else shown[spec.observations[0].name],
                 Situation(spec, streams, first, fields, legal),
             )
             rows = np.asarray(given, np.float32)

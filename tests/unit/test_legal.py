@@ -106,14 +106,14 @@ def test_greedy_choices_are_the_best_legal_ones(settings: dict[str, Any]) -> Non
     network = QNetwork(SPEC, LearnerConfig(hidden=(8,), **settings))
     states, legal = torch.randn(ROWS, 6), random_masks(ROWS, 4)
     rows, free, q = (
-        network.greedy(states, legal),
+        network.greedy(states, legal=legal),
         network.greedy(states),
         network(states).q.detach(),
     )
     assert rows[:, [0, 2]].tolist() == [best_legal(q[i], legal[i]) for i in range(ROWS)]
     assert torch.equal(rows[:, 1], free[:, 1]), "what is continuous has no mask"
     assert not torch.equal(rows, free)
-    assert torch.equal(network.greedy(states, torch.ones(ROWS, 10, dtype=torch.bool)), free)
+    assert torch.equal(network.greedy(states, legal=torch.ones(ROWS, 10, dtype=torch.bool)), free)
 
 
 @pytest.mark.parametrize("settings", VALUES)
@@ -126,8 +126,8 @@ def test_targets_bootstrap_from_legal_choices_of_the_next_state(settings: dict[s
     with NoReadBack():
         got = learner._objective.targets(batch, everything)
     with torch.no_grad():
-        x, y = (network.encode(batch.next_states) for network in (online, target))
-        q = online(batch.next_states).q
+        x, y = (network.encode(*batch.next_states) for network in (online, target))
+        q = online(*batch.next_states).q
         params = target.value_params(
             target.head_outputs(y, target.act(y) if target.follows_gradient else None)
         )
@@ -215,7 +215,7 @@ def test_agreement_and_health_see_what_would_be_chosen() -> None:
     network = QNetwork(SPEC, LearnerConfig(hidden=(8,)))
     legal = torch.from_numpy(np.tile(mask((1,), (5,)), (ROWS, 1)))
     batch = replace(masked_batch(), legal=legal)
-    batch = replace(batch, recommended=network.greedy(batch.states, legal))
+    batch = replace(batch, recommended=network.greedy(*batch.states, legal=legal))
     assert set(agreement(network, SPEC, batch).values()) == {1.0}
     assert min(agreement(network, SPEC, replace(batch, legal=None)).values()) < 1.0
     gradients = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
@@ -237,7 +237,7 @@ def test_replay_gives_the_masks_of_both_ends_of_a_window() -> None:
     assert batch.legal is not None
     assert batch.next_legal is not None
     for end, found in ((batch.states, batch.legal), (batch.next_states, batch.next_legal)):
-        np.testing.assert_array_equal(found.numpy(), legal[end[:, 0].long().numpy()])
+        np.testing.assert_array_equal(found.numpy(), legal[end[0][:, 0].long().numpy()])
     assert batch.to("cpu").legal is batch.legal
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client.spec import Discrete, GameSpec, Part, array_of, dtype_of
+from understudy_client.spec import Discrete, GameSpec, Part
+from understudy_client.tensors import array_of, dtype_of
 from understudy_client.wire import RUNNING
 
 
