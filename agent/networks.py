@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,8 @@ class QNetwork(nn.Module):
 
     middle: Tensor
     """The middle of the range of each continuous column, [C]."""
+    value_scale: Tensor
+    """What values are multiplied by to be in units of the game, [] (agent.value_scale)."""
     _half_range: Tensor
     _per_half_range: Tensor
     offsets: Tensor
@@ -97,6 +99,7 @@ class QNetwork(nn.Module):
         order = [*spec.discrete_columns, *spec.continuous_columns]
         self._reorder = order != sorted(order)
         self._constants(spec, order)
+        self.register_buffer("value_scale", torch.ones(()))
 
         self.normalizes = learner.normalize_observations and not self._pixels
         """Observations are shown less their mean, over their deviation."""
@@ -146,14 +149,19 @@ class QNetwork(nn.Module):
         }.items():
             self.register_buffer(name, constant, persistent=False)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Older states have no scale of values: theirs are in units of the game."""
+        state_dict.setdefault(f"{prefix}value_scale", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def forward(self, obs: Tensor) -> Outputs:
         """What to think of observations [B, *shape] (or flat), float32 or uint8; with stacked
         frames [B, k, *shape]."""
         x = self.encode(obs)
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
-        q = self.values.q(self.value_params(head_outputs))
-        value = self.values.q(head_outputs[:, : self.values.atoms])
+        q = self.values.q(self.value_params(head_outputs)) * self.value_scale
+        value = self.values.q(head_outputs[:, : self.values.atoms]) * self.value_scale
         if self.bins:
             squashed = self._centers(best_choices(q, self.sizes)[:, self._heads :])
         elif squashed is None:

@@ -78,8 +78,11 @@ class Objective:
         advantage: AdvantageConfig,
         imitation: ImitationConfig,
         spec: GameSpec,
+        scale: Tensor,
     ) -> None:
-        """`online`, `target`: the networks that batches pass through."""
+        """`online`, `target`: the networks that batches pass through. `scale` []: what rewards are
+        divided by (agent.value_scale), as it is whenever targets are made."""
+        self._scale = scale
         self._online, self._target = online, target
         self._learner, self._advantage, self._imitation = learner, advantage, imitation
         self._cloning = Cloning(spec, imitation.rows, online.middle.device)
@@ -106,6 +109,7 @@ class Objective:
     def targets(self, batch: Batch, rows: slice) -> Tensor:
         """What the values should have been, [b, K]."""
         r_t, discount_t, s_t = batch.returns[rows], batch.discounts[rows], batch.next_states[rows]
+        r_t = r_t / self._scale
         online, target = self._online, self._target
         value_params_t = target.value_params(_head_outputs(target, s_t))
         if online.sizes:

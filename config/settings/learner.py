@@ -68,6 +68,9 @@ class LearnerConfig(Section):
     linear layers otherwise. linear: always linear layers."""
     normalize_observations: bool = False
     """Normalize float32 observations by their running mean and standard deviation."""
+    normalize_values: bool = True
+    """With value scalar or quantile: divide rewards by a running number, so that values spread alike
+    in every game. Metrics and exported values stay in units of the game's rewards."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the matrix products in training; weights stay float32."""
     huber_delta: Positive = 1.0
