@@ -13,8 +13,8 @@ from protocol.spaces import GameSpec
 
 Rows = Literal["expert", "recommended"]
 """The rows that show an action: those that the expert played show the action taken; `recommended`:
-those that have a recommendation show that, whoever played them, as in DAgger (Ross et al. 2011,
-arXiv:1011.0686)."""
+the others, too, where they have a recommendation: that, as in DAgger (Ross et al. 2011,
+arXiv:1011.0686). What a person did instead of a script's recommendation counts before that."""
 
 
 class ClonedActions(NamedTuple):
@@ -45,7 +45,7 @@ class Cloning:
         shown = batch.actors == Actor.EXPERT
         if not self._recommended:
             return ClonedActions(batch.discrete, batch.continuous, weight * shown)
-        known = batch.recommended[:, :1].isnan().logical_not()
+        known = batch.recommended[:, :1].isnan().logical_or(shown[:, None]).logical_not()
         # Before it becomes a whole number: what NaN becomes is not defined.
         action = batch.recommended.nan_to_num()
         discrete = action.index_select(1, self._discrete).long()

@@ -40,7 +40,7 @@ class Convolutions(nn.Module):
         """uint8 [B, k, *shape] -> float32 [B, size]. Two-sided frames are gray; of three sides the
         first or the last is that of the colors, whichever is at most 4."""
         if self._colors_last:
-            frames = frames.movedim(-1, 2)
+            frames = frames.movedim(4, 2)  # an exporter takes no -1
         planes = frames.reshape(frames.shape[0], -1, *frames.shape[-2:])
         scaled = planes.to(torch.float32) * (1 / 255)
         features: Tensor = self.layers(scaled.to(next(self.parameters()).dtype))

@@ -238,6 +238,12 @@ class Learner:
         for each in self._bfloat16_copies:
             each.refresh()
 
+    def set_statistics(self, state: dict[str, Any]) -> None:
+        """Go on from statistics of the observations (agent.normalizer). It must have some."""
+        assert self.statistics is not None
+        self.statistics.set_state(state)
+        self._show_statistics()
+
     def _parts(self, rows: int) -> list[slice]:
         """The rows that pass through the network together."""
         size = self._rows_at_a_time or rows

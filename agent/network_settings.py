@@ -14,6 +14,8 @@ NAMES = (
     "hidden",
     "value",
     "atoms",
+    "value_min",
+    "value_max",
     "continuous",
     "bins",
     "trunk",

@@ -94,6 +94,8 @@ class QNetwork(nn.Module):
         self._choices = sum(self.sizes)
         self._direct = 0 if self.bins else columns
         self._pixels = spec.observation.dtype == "uint8"
+        self.frame_stack = frame_stack
+        """Frames in an observation."""
         self._shape = (-1, frame_stack, *spec.observation.shape)
         # Discrete heads come first here; the action row has the order of the game.
         order = [*spec.discrete_columns, *spec.continuous_columns]

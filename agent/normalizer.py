@@ -20,7 +20,8 @@ class RunningStatistics:
     """
 
     def __init__(self, columns: int) -> None:
-        self.count = 0
+        self.count: Doubles = np.zeros(columns)
+        """Rows that each column was seen in: fewer where it came later (agent.warm_start)."""
         self.mean: Doubles = np.zeros(columns)
         self._squares: Doubles = np.zeros(columns)  # of the deviations, summed
 
@@ -39,22 +40,33 @@ class RunningStatistics:
     @property
     def scale(self) -> Doubles:
         """One over the standard deviation of each column; 1 before two rows were seen."""
-        if self.count < 2:
-            return np.ones_like(self.mean)
-        deviation = np.sqrt(self._squares / (self.count - 1))
-        scale: Doubles = 1 / np.maximum(deviation, SMALLEST_DEVIATION)
-        return scale
+        deviation = np.sqrt(self._squares / np.maximum(self.count - 1, 1))
+        scale = 1 / np.maximum(deviation, SMALLEST_DEVIATION)
+        return np.where(self.count < 2, 1.0, scale)
 
     def get_state(self) -> dict[str, Any]:
         """All of it, as plain values."""
+        counts = self.count.astype(int).tolist()
         return {
-            "count": self.count,
+            "count": counts if len(set(counts)) > 1 else counts[0],
             "mean": self.mean.tolist(),
             "squares": self._squares.tolist(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from `get_state`."""
-        self.count = int(state["count"])
         self.mean = np.array(state["mean"], np.float64)
+        self.count = np.broadcast_to(np.float64(state["count"]), self.mean.shape).copy()
         self._squares = np.array(state["squares"], np.float64)
+
+
+def padded(state: dict[str, Any], columns: int) -> dict[str, Any]:
+    """A state as of `get_state`, with so many columns in all: those that it lacks were never
+    seen."""
+    more = columns - len(state["mean"])
+    count = np.broadcast_to(np.int64(state["count"]), len(state["mean"])).tolist()
+    return {
+        "count": count + [0] * more,
+        "mean": state["mean"] + [0.0] * more,
+        "squares": state["squares"] + [0.0] * more,
+    }

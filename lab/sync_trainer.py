@@ -43,7 +43,9 @@ from protocol.messages import Role
 from protocol.streams import stream_number
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
-from understudy_client.experts import find, make, returns, weakened
+from understudy_client.env_options import EnvOptions
+from understudy_client.environments import make
+from understudy_client.experts import find, returns, weakened
 from understudy_client.gym import Expert
 
 EVAL_SLOTS = 20
@@ -71,7 +73,7 @@ class SyncTrainerOptions:
     eval_seed: int = 1_000_000
     """Evaluation episode i is reset with eval_seed + i, at every evaluation."""
     preprocess: str | None = None
-    """What is put around the environment, as `understudy_client.experts.make` knows it."""
+    """What is put around the environment, "atari" or nothing."""
     seconds: float | None = None
     """The run also ends, with an evaluation, when it has taken this long."""
 
@@ -121,7 +123,7 @@ def evaluate_expert(options: SyncTrainerOptions, episodes: int | None = None) ->
     expert = _expert(options, (options.eval_seed,))
     if expert is None:
         raise ValueError(f"{options.env} has no expert to evaluate; name one as module:function")
-    return returns(options.env, expert, episodes, options.eval_seed, options.preprocess)
+    return returns(options.env, expert, episodes, options.eval_seed, _making(options))
 
 
 class SyncTrainer:
@@ -135,7 +137,7 @@ class SyncTrainer:
         seed, clients = config.run.seed, options.clients
         games = [
             Game(
-                make(options.env, options.preprocess),
+                make(options.env, _making(options)),
                 _expert(options, None if seed is None else (seed, k)),
                 seed=None if seed is None else seed + k,
                 stride=clients,
@@ -163,7 +165,7 @@ class SyncTrainer:
         self._ratio = config.expert.ratio.start
         self._final_episodes = options.final_episodes or options.eval_episodes
         slots = range(min(EVAL_SLOTS, max(options.eval_episodes, self._final_episodes)))
-        self._eval_envs = [make(options.env, options.preprocess) for _ in slots]
+        self._eval_envs = [make(options.env, _making(options)) for _ in slots]
 
     def __enter__(self) -> SyncTrainer:
         return self
@@ -331,6 +333,10 @@ class Newest:
         """Copy them."""
         out[:] = self._learner.policy_vector().numpy()
         return self.version
+
+
+def _making(options: SyncTrainerOptions) -> EnvOptions:
+    return EnvOptions(atari=options.preprocess == "atari")
 
 
 def _expert(options: SyncTrainerOptions, seed: Sequence[int] | None) -> Expert | None:

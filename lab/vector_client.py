@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
@@ -15,6 +16,7 @@ from protocol.framing import LENGTH_BYTES
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED, Actions, Frames
 from protocol.spaces import GameSpec, Part
 from understudy_client.gym import Expert, spec_of
+from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
 
 
@@ -47,6 +49,7 @@ class Game:
         self._expert = expert
         self._seed, self._stride, self._episodes = seed, stride, episodes
         self._actions = action_space(env.action_space)
+        self._seen = observation_space(env.observation_space)
         self._begun = 0
         self.reward, self.status, self._return = 0.0, RUNNING, 0.0
         self._begin()
@@ -57,6 +60,10 @@ class Game:
             return None
         action = self._expert(self.env, self.obs)
         return None if action is None else self._actions.to_wire(action)
+
+    def seen(self) -> npt.NDArray[Any]:
+        """The observation now, as it travels."""
+        return self._seen.to_wire(self.obs)
 
     def act(self, action: Sequence[Part]) -> None:
         """Do what the answer to the last frame says; that to the last frame of an episode says
@@ -108,7 +115,7 @@ class VectorClient:
     def frames(self) -> Frames:
         """What the games show now. Valid until it is asked again."""
         for i, game in enumerate(self.games):
-            self._obs[i] = np.ravel(game.obs)
+            self._obs[i] = game.seen().ravel()
             self._rewards[i] = game.reward
             self._statuses[i] = game.status
             recommended = game.recommend()

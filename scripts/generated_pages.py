@@ -45,6 +45,8 @@ understudy serve --port 7777 --run runs/first
 understudy serve --resume runs/first
 # Continue from the checkpoint that evaluated best.
 understudy serve --resume runs/first --best
+# Begin a new run with the weights of another one, as far as they fit.
+understudy serve --run runs/second --init-from runs/first
 # Play without training.
 understudy serve --resume runs/first --no-train
 """,

@@ -1,10 +1,19 @@
-"""Types of command-line arguments, for argparse: text to a value, or what was expected instead."""
+"""Types of command-line arguments, for argparse; and where modules that they name are found."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+
+def look_here() -> None:
+    """Have modules that a command line or a setting names found in the current folder too: the
+    usual path comes first."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
 
 
 def positive(text: str) -> int:
@@ -22,6 +31,17 @@ def share(text: str) -> float:
         number = math.nan
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return number
+
+
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return number
 
 

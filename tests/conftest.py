@@ -10,7 +10,6 @@ gc.disable()
 
 # ruff: noqa: E402
 
-import functools
 import os
 import time
 from collections.abc import Iterator
@@ -130,18 +129,6 @@ def _umask_as_it_was() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
-
-
-@pytest.fixture(scope="session")
-def quick_exports() -> Iterator[None]:
-    """torch's exporter parses the sources of five hundred operators for each network, a third of
-    the time that an export takes: here once for all."""
-    from torch.onnx._internal.exporter import _registration
-
-    operators = _registration.onnxscript_apis
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operators, "get_torchlib_ops", functools.cache(operators.get_torchlib_ops))
-        yield
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@ for `understudy study --env` and `understudy tune`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -15,14 +13,8 @@ from config.load import ConfigError
 from lab.study.design import ELSEWHERE, NO_EXPERT
 from lab.vector_client import Game, game_spec
 from protocol.spaces import GameSpec
-from understudy_client.experts import find, make
-
-
-def look_here() -> None:
-    """Have modules found as for a server's plugin: the usual path first, then where the command was
-    started."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+from understudy_client.environments import make
+from understudy_client.experts import find
 
 
 def checked_game(env_id: str, name: str | None, option: str) -> tuple[GameSpec, str | None]:

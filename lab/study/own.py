@@ -17,7 +17,8 @@ from config.options import given
 from lab.study.checks import Better
 from lab.study.comparisons.shared import ACTORS, RETURN
 from lab.study.design import Comparison, Scene
-from lab.study.given import check_weaken, checked_game, keys_of, look_here, parts
+from lab.study.given import check_weaken, checked_game, keys_of, parts
+from server.arguments import look_here
 
 OWN = "own"
 """Its name."""

@@ -17,7 +17,7 @@ from config.load import ConfigError, Loaded, load
 from config.options import add_arguments as add_config
 from config.options import given
 from lab.study.design import NO_EXPERT
-from lab.study.given import check_weaken, checked_game, keys_of, look_here
+from lab.study.given import check_weaken, checked_game, keys_of
 from lab.study.own import AS_GIVEN, own_command
 from lab.study.workers import cores
 from lab.sync_trainer import EvaluationPoint, SyncTrainerOptions
@@ -26,7 +26,7 @@ from lab.tune.outcome import TrialResult
 from lab.tune.plan import TunePlan
 from lab.tune.screen import TuneScreen
 from lab.tune.space import FORMS, SEARCH, default_space, parse_space
-from server.arguments import add_weaken, positive
+from server.arguments import add_weaken, look_here, positive
 from server.play.extras import how_to_install
 from server.terminal import terminal
 

@@ -110,8 +110,10 @@ def _facts(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     def row(name: str, key: str, form: str) -> tuple[str, ...]:
         return (name, *(NOTHING if run[key] is None else format(run[key], form) for run in runs))
 
+    began = [row("began with", "init_from", "")] if any(run["init_from"] for run in runs) else []
     return [
         row("game", "game", ""),
+        *began,
         row("state", "state", ""),
         row("frames", "frames", ","),
         row("updates", "updates", ","),

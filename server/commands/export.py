@@ -1,4 +1,4 @@
-"""`understudy export`: a run's network as an ONNX file, checked before it is written.
+"""`understudy export`: a run's network as a file for other programs, checked before it is written.
 
 The file holds all that stands between an observation and an action: scaling of pixels, running
 normalization, the network, the choice.
@@ -23,8 +23,11 @@ from agent.network_settings import mismatch, network_settings, settings_of
 from agent.networks import QNetwork
 from agent.recording import RecordingError
 from config.load import ConfigError, config_of_run
-from server.commands.onnx_model import ExportError, Trained, check, exported
+from server.commands.exported_network import ExportError, Trained, check
+from server.commands.onnx_model import OPSETS, onnx_file
+from server.commands.torchscript_model import torchscript_file
 from server.play.extras import how_to_install
+from server.run import checkpoints
 from server.run.directory import game_of
 
 RANDOM, RECORDED = 256, 1024
@@ -43,17 +46,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="best (in evaluations), newest, or a file; default: the best one, where the run was "
         "evaluated, else the newest",
     )
-    add("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
+    out = parser.add_mutually_exclusive_group(required=True)
+    out.add_argument("--onnx", type=Path, metavar="FILE", help="the same as --out, for ONNX")
+    out.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
+    add(
+        "--format",
+        choices=("onnx", "torchscript"),
+        default="onnx",
+        help="with --out: what it is; TorchScript is for C++ with libtorch (default: onnx)",
+    )
+    add(
+        "--opset",
+        type=int,
+        choices=OPSETS,
+        metavar="N",
+        help=f"with ONNX: the version of its operators, {OPSETS[0]} to {OPSETS[-1]} (default: "
+        f"{OPSETS[0]}, which all engines read)",
+    )
+    add(
+        "--float-input",
+        action="store_true",
+        help="the file takes float32 observations, whatever the game sends: for engines without "
+        "uint8. The numbers are the game's: a pixel is 0 to 255",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
+    out, script = args.onnx or args.out, args.format == "torchscript"
+    if script and (args.onnx or args.opset):
+        option = "--onnx" if args.onnx else "--opset"
+        raise ConfigError(f"{option} is about ONNX files; leave it out, or --format torchscript")
     try:
-        _check_packages()
+        if not script:
+            _check_packages()
         trained = load_trained(args.run, args.checkpoint)
         observations = observations_for(trained, args.run)
-        data = exported(trained)
-        worst = check(data, trained, observations)
-        with written_whole(args.onnx) as file:
+        data, policy = (
+            torchscript_file(trained, float_input=args.float_input)
+            if script
+            else onnx_file(trained, args.opset or OPSETS[0], float_input=args.float_input)
+        )
+        worst = check(policy, trained, observations)
+        with written_whole(out) as file:
             file.write(data)
     except (ExportError, CheckpointError, RecordingError, OSError) as error:
         print(f"understudy export: {error}", file=sys.stderr)
@@ -65,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     print(
-        f"{args.onnx}: {trained.spec.game}, update {trained.updates:,} of {args.run}; compared on "
+        f"{out}: {trained.spec.game}, update {trained.updates:,} of {args.run}; compared on "
         f"{sum(map(len, observations)):,} observations, off by {worst:.1e} at most"
     )
     return 0
@@ -78,7 +112,7 @@ def load_trained(run: Path, which: str | None) -> Trained:
     spec = game_of(run)
     if spec is None:
         raise ConfigError(f"{run} has no game yet, so there is nothing to export")
-    path = _checkpoint(run, which)
+    path = checkpoints.of_run(run, which) if which in (None, *checkpoints.WORDS) else Path(which)
     state = checkpoint.load(path, spec=msgspec.json.encode(spec).decode())
     network = QNetwork(spec, config.learner, frame_stack=config.replay.frame_stack)
     try:
@@ -109,24 +143,6 @@ def _no_state(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _checkpoint(run: Path, which: str | None) -> Path:
-    """The file of a checkpoint. Errors: CheckpointError."""
-    folder = run / "checkpoints"
-    newest, best = checkpoint.latest(folder), checkpoint.best(folder)
-    if which in (None, "best") and best is not None:
-        return best
-    if which == "best":
-        raise CheckpointError(
-            f"{run} has no best checkpoint: it was not evaluated while it ran (`understudy play "
-            "--eval-every`); export the newest one"
-        )
-    if which not in (None, "newest"):
-        return Path(which)
-    if newest is None:
-        raise CheckpointError(f"expected a checkpoint in {folder}, found none; train first")
-    return newest
-
-
 def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
     """Batches of observations to compare file and network on, [n, (k,) *shape] each: random ones,
     and those of the run's demonstrations."""
@@ -153,7 +169,7 @@ def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
 
 
 def _check_packages() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    for name in ("onnx", "onnxruntime"):
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -16,6 +16,7 @@ from config.options import given
 from protocol.actor import Actor
 from protocol.spaces import GameSpec
 from server.commands import minari_source
+from server.play.env_options import add_action_bounds
 from server.run.directory import RunDirectory
 
 MINARI = "minari:"
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file that `understudy record` wrote, or minari:DATASET-ID, which must be on this "
         "machine",
     )
+    add_action_bounds(parser)
     add_config(parser)
     parser.usage = "%(prog)s SOURCE... --run DIR [options]"
 
@@ -47,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     done = False
     try:
         # All are read before a folder is made: one wrong name must not leave half a run.
-        found = _read_all(args.sources, folder.game() if folder else None)
+        found = _read_all(args.sources, folder.game() if folder else None, args.action_bounds)
         if folder is None:
             config = load(replace(words, resume=None)).config
             folder = RunDirectory.open(config, resume=False)
@@ -79,18 +81,20 @@ def _existing(path: Path, words: Overrides) -> RunDirectory:
     return RunDirectory.take(path)
 
 
-def _read_all(sources: Sequence[str], spec: GameSpec | None) -> list[Recording]:
+def _read_all(
+    sources: Sequence[str], spec: GameSpec | None, bounds: minari_source.Bounds | None
+) -> list[Recording]:
     """The recordings of these sources, all of one game. Errors: RecordingError."""
     found = []
     for source in sources:
-        found.append(_read(source, spec))
+        found.append(_read(source, spec, bounds))
         spec = found[0].spec
     return found
 
 
-def _read(source: str, spec: GameSpec | None) -> Recording:
+def _read(source: str, spec: GameSpec | None, bounds: minari_source.Bounds | None) -> Recording:
     if source.startswith(MINARI):
-        return minari_source.read(source.removeprefix(MINARI), spec)
+        return minari_source.read(source.removeprefix(MINARI), spec, bounds)
     return recording.read(Path(source), spec=spec)
 
 

@@ -20,10 +20,14 @@ from protocol.messages import TERMINATED, TRUNCATED
 from protocol.spaces import GameSpec
 from server.play.extras import how_to_install
 from understudy_client import spec as client_spec
-from understudy_client.spaces import ActionSpace, action_space, observation_space
+from understudy_client.observation_spaces import ObservationSpace, observation_space
+from understudy_client.spaces import ActionSpace, action_space, bounded
+
+Bounds = tuple[float, float]
+"""Of continuous actions where the dataset's space has none."""
 
 
-def read(dataset_id: str, spec: GameSpec | None) -> Recording:
+def read(dataset_id: str, spec: GameSpec | None, bounds: Bounds | None = None) -> Recording:
     """A dataset of this machine; of the game `spec`, where there is one. Errors: RecordingError."""
     try:
         import minari
@@ -34,7 +38,7 @@ def read(dataset_id: str, spec: GameSpec | None) -> Recording:
         ) from error
     try:
         dataset = minari.load_dataset(dataset_id, download=False)
-        return converted(dataset, spec)
+        return converted(dataset, spec, bounds)
     except FileNotFoundError as error:
         raise RecordingError(
             f"minari:{dataset_id}: expected a dataset on this machine, found none ({error}); "
@@ -42,6 +46,8 @@ def read(dataset_id: str, spec: GameSpec | None) -> Recording:
         ) from error
     except RecordingError:
         raise
+    except SpaceError as error:
+        raise RecordingError(f"minari:{dataset_id}: {error}") from error
     # What reads HDF5 raises what it comes upon: there is no class in common.
     except Exception as error:
         raise RecordingError(
@@ -50,17 +56,17 @@ def read(dataset_id: str, spec: GameSpec | None) -> Recording:
         ) from error
 
 
-def converted(dataset: Any, spec: GameSpec | None) -> Recording:
+def converted(dataset: Any, spec: GameSpec | None, bounds: Bounds | None = None) -> Recording:
     """A `minari.MinariDataset` as a recording.
 
-    Errors: ValueError and TypeError for spaces that no heads are for, and for episodes that go on
-    after their end; RecordingError for another game than `spec`.
+    Errors: SpaceError for spaces that a game cannot have, ValueError for episodes that go on after
+    their end; RecordingError for another game than `spec`.
     """
-    actions = action_space(dataset.action_space)
+    seen, actions = _spaces(dataset, bounds)
     game = dataset.env_spec.id if dataset.env_spec is not None else None
     if game is None:  # the dataset does not know: it is what the run says, if the spaces agree
         game = spec.game if spec is not None else dataset.id
-    found = _spec(game, observation_space(dataset.observation_space), actions)
+    found = _spec(game, seen.observation, actions)
     if spec is not None and found != spec:
         raise RecordingError(
             f"minari:{dataset.id}: expected a dataset of {spec.describe()}, got one of "
@@ -73,10 +79,24 @@ def converted(dataset: Any, spec: GameSpec | None) -> Recording:
             f"{taken:,}; import a smaller dataset"
         )
     blocks = [
-        _block(found, actions, episode, number)
+        _block(found, seen, actions, episode, number)
         for number, episode in enumerate(dataset.iterate_episodes())
     ]
     return Recording(found, joined(blocks, found), (1.0,) * len(found.rewards))
+
+
+class SpaceError(ValueError):
+    """Spaces that a game cannot have."""
+
+
+def _spaces(dataset: Any, bounds: Bounds | None) -> tuple[ObservationSpace, ActionSpace]:
+    """Both spaces of a dataset. Errors: SpaceError."""
+    space = dataset.action_space
+    try:
+        actions = action_space(space if bounds is None else bounded(space, *bounds))
+        return observation_space(dataset.observation_space), actions
+    except (TypeError, ValueError) as error:
+        raise SpaceError(str(error)) from error
 
 
 def _spec(game: str, observation: client_spec.Observation, actions: ActionSpace) -> GameSpec:
@@ -87,7 +107,9 @@ def _spec(game: str, observation: client_spec.Observation, actions: ActionSpace)
         raise ValueError(error.message) from None
 
 
-def _block(spec: GameSpec, actions: ActionSpace, episode: Any, number: int) -> StepBlock:
+def _block(
+    spec: GameSpec, seen: ObservationSpace, actions: ActionSpace, episode: Any, number: int
+) -> StepBlock:
     """An episode of T steps: T rows, and a final one with the last observation."""
     steps = len(episode)
     ended = np.asarray(episode.terminations, bool) | np.asarray(episode.truncations, bool)
@@ -97,7 +119,8 @@ def _block(spec: GameSpec, actions: ActionSpace, episode: Any, number: int) -> S
             f"{int(ended.sum())} ends"
         )
     block = StepBlock.empty(spec, steps + 1)
-    block.obs[:] = np.asarray(episode.observations).reshape(steps + 1, -1)
+    for i in range(steps + 1):
+        block.obs[i] = seen.to_wire(_at(episode.observations, i)).ravel()
     block.stream[:] = number
     block.seq[:] = np.arange(steps + 1)
     for i in range(steps):
@@ -110,10 +133,11 @@ def _block(spec: GameSpec, actions: ActionSpace, episode: Any, number: int) -> S
     return block
 
 
-def _at(actions: Any, i: int) -> Any:
-    """The i-th of actions that Minari keeps as one array for each leaf of their space."""
-    if isinstance(actions, dict):
-        return {key: _at(part, i) for key, part in actions.items()}
-    if isinstance(actions, tuple):
-        return tuple(_at(part, i) for part in actions)
-    return actions[i]
+def _at(values: Any, i: int) -> Any:
+    """The i-th of actions or observations, which Minari keeps as one array for each leaf of their
+    space."""
+    if isinstance(values, dict):
+        return {key: _at(part, i) for key, part in values.items()}
+    if isinstance(values, tuple):
+        return tuple(_at(part, i) for part in values)
+    return values[i]

@@ -12,15 +12,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from server.arguments import add_weaken, parse_address, positive
+from server.arguments import add_weaken, look_here, parse_address, positive
 from server.play.client_options import add_connection_options, add_failure_options, token_of
+from server.play.env_options import add_env_options, env_options
 from server.play.evaluator import EPISODES, MOST_EPISODES, SEED, Evaluator
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameEpisode, GameOptions
 from server.play.game_process import tls_of
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
-from understudy_client.experts import PREPROCESSING
+from server.play.show_arguments import add_show_options, show_of, write_keys
 from understudy_client.wire import ROLES
 
 REPORT_S = 5.0
@@ -94,12 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
-    add(
-        "--preprocess",
-        choices=PREPROCESSING,
-        help="atari: a game of ALE as gray pictures of 84 x 84, an action for 4 frames; serve with "
-        "--replay.frame_stack 4",
-    )
+    add_env_options(parser)
+    add_show_options(parser)
     add_failure_options(parser)
     add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")
@@ -114,9 +111,19 @@ def main(args: argparse.Namespace) -> int:
 
     Returns the exit code: 0, 1 where all games were given up, 2 for a wrong option.
     """
-    if args.policy is not None:
-        return _play_policy(args)
+    look_here()
     try:
+        if args.write_keys is not None:
+            print(write_keys(args.env, env_options(args), args.write_keys))
+            return 0
+        if args.policy is not None:
+            return _play_policy(args)
+        show = show_of(args)
+        if show is not None and show.human is not None and args.role != "train":
+            raise ValueError(
+                f"--human: expected the role train with it, got {args.role}; in the others nothing "
+                "is learnt of what a person does"
+            )
         options = GameOptions(
             env=args.env,
             host=args.connect[0],
@@ -126,13 +133,15 @@ def main(args: argparse.Namespace) -> int:
             episodes=args.episodes,
             frames=args.frames,
             seed=args.seed,
-            preprocess=args.preprocess,
-            expert=args.expert,
+            making=env_options(args),
+            # A person is the expert, unless a script is asked for, too.
+            expert=args.expert or ("none" if args.human else None),
             weaken=args.weaken,
             token=token_of(args),
             tls=args.tls,
             ca=args.ca,
             evaluates=args.role == "train",
+            show=show,
             restarts=args.restarts,
             hang_s=args.hang_after,
         )

@@ -13,8 +13,9 @@ from typing import Any
 from agent import recording
 from config.load import COMMAND_LINE, ConfigError, Layer, Overrides, load
 from config.models import Config
-from server.arguments import add_weaken, positive
+from server.arguments import add_weaken, look_here, positive
 from server.play.client_options import add_failure_options
+from server.play.env_options import add_env_options, env_options, given_env_options
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
 from server.play.games import Games, game_of
@@ -23,7 +24,7 @@ from server.supervisor.child import ChildDied
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
 from server.trainer.task import Task
-from understudy_client.experts import PREPROCESSING, find
+from understudy_client.experts import find
 
 SETTINGS: dict[str, Any] = {
     # The expert plays wherever it recommends something; the rest is what the network would do,
@@ -72,12 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--expert", metavar="MODULE:FUNCTION", help="an expert for --env instead of the known one")
     add_weaken(parser, float)
     add("--seed", type=int, metavar="N", help="episode i of --env is reset with seed + i")
-    add(
-        "--preprocess",
-        choices=PREPROCESSING,
-        help="atari: a game of ALE as gray pictures of 84 x 84, an action for 4 frames; serve with "
-        "--replay.frame_stack 4",
-    )
+    add_env_options(parser)
     add_failure_options(parser)
     add("--host", help="the address to listen on (server.host)")
     add("--port", type=int, metavar="N", help="the port to listen on (server.port)")
@@ -91,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    look_here()
     with tempfile.TemporaryDirectory() as name:
         config, stop = _config(args, Path(name, "run")), stop_flag()
         with running(config, Task(recording=args.out.absolute())) as supervisor:
@@ -126,7 +123,8 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
         if (value := getattr(args, option)) is not None:
             values[key], options[key] = value, f"--{option}"
     if args.env is None:
-        given = [f"--{n}" for n in ("expert", "seed", "preprocess") if getattr(args, n) is not None]
+        given = [f"--{n}" for n in ("expert", "seed") if getattr(args, n) is not None]
+        given += given_env_options(args)
         given += ["--weaken"] if args.weaken else []
         if given:
             raise ConfigError(f"{given[0]} needs --env")
@@ -193,7 +191,7 @@ def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
                 port=supervisor.port,
                 episodes=args.episodes,
                 seed=args.seed,
-                preprocess=args.preprocess,
+                making=env_options(args),
                 expert=args.expert,
                 weaken=args.weaken,
                 token=token.get_secret_value() if token else None,

@@ -50,6 +50,11 @@ def main(args: argparse.Namespace) -> int:
     console = terminal(wide=True)
     console.print(table, highlight=False)
     for run in found:
+        if run.init_from:
+            console.print(
+                f"{run.name} began with the weights of {run.init_from}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
         if run.problem:
             console.print(f"{run.name}: {run.problem}", highlight=False, soft_wrap=True)
     return 0

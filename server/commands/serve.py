@@ -7,14 +7,17 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from agent import checkpoint
+from agent.checkpoint import CheckpointError
 from config.load import ConfigError, load
 from config.options import add_arguments as add_config
 from config.options import given
 from config.passing import exit_code
+from server.run import checkpoints
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
 from server.supervisor.sd_notify import ServiceManager
@@ -41,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --resume: continue from the checkpoint that evaluated best; newer "
         "checkpoints get the ending .left and are ignored",
     )
+    parser.add_argument(
+        "--init-from",
+        type=Path,
+        metavar="RUN[/CHECKPOINT]",
+        help="begin a new run with the weights of another one's network, as far as they fit: of "
+        "its checkpoint best, newest, or the file of that name (default: the best one, where the "
+        "run was evaluated, else the newest); all else is new. The log says what does not fit",
+    )
     add_config(parser)
 
 
@@ -66,6 +77,21 @@ def _check_best(run: Path | None) -> None:
         )
 
 
+def _init_from(named: Path, task: Task) -> Path:
+    """The checkpoint whose weights a new run begins with, its bytes checked. Errors:
+    ConfigError."""
+    if task.resume:
+        raise ConfigError(
+            "--init-from begins a new run, and --resume continues one; leave one of them out"
+        )
+    try:
+        path = checkpoints.named(named).resolve()
+        checkpoint.check(path)
+    except (CheckpointError, OSError) as error:
+        raise ConfigError(f"--init-from: {error}") from None
+    return path
+
+
 def main(args: argparse.Namespace) -> int:
     asked = given(args)
     loaded = load(asked)
@@ -73,6 +99,8 @@ def main(args: argparse.Namespace) -> int:
     task = Task(resume=args.config_resume is not None, best=args.best)
     if task.best:
         _check_best(args.config_resume)
+    if args.init_from is not None:
+        task = replace(task, init_from=_init_from(args.init_from, task))
     console = terminal()
     say = partial(console.print, soft_wrap=True) if form == "text" else log.info
     manager = ServiceManager()

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from config.load import ConfigError
 from config.models import Config
 from protocol.errors import RemoteError
 from protocol.spaces import GameSpec
+from server.arguments import look_here
 
 log = logging.getLogger("expert")
 
@@ -58,9 +57,7 @@ def find(name: str) -> Function:
     Errors: ValueError that says what could not be found, or why it could not be imported.
     """
     module, _, function = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    look_here()
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:  # whatever a module does when it is imported

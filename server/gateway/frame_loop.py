@@ -20,7 +20,7 @@ from agent.decision import (
 )
 from agent.policy import Policy
 from config.models import RewardConfig
-from protocol.actor import NOBODY
+from protocol.actor import NOBODY, Actor
 from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
 from server.gateway.answers import encode_answers, send_answers
@@ -33,6 +33,7 @@ from server.gateway.frame_stacks import FrameStacks
 from server.gateway.rewards import RewardFunction
 from server.gateway.slots import SlotTable
 from server.gateway.step_writer import StepSink, StepWriter
+from server.gateway.takeovers import Takeovers
 from server.gateway.turn_times import TurnTimes
 
 
@@ -76,6 +77,7 @@ class FrameLoop:
         self.add_frame = self._batch.add_frame
         self.add_frames = self._batch.add_frames
         self.change_reward = self._reward.change
+        self.takeovers = Takeovers()
         self._lost: list[FrameClient] = []
         self._answered = np.zeros(len(ROLES), np.int64)
 
@@ -190,6 +192,7 @@ class FrameLoop:
         if took.any():
             table.action[rows[took]] = batch.took[:n][took]
             table.actor[rows[took]] = batch.took_actor[:n][took]
+        self.takeovers.add(table, rows, batch.took_actor[:n] == Actor.EXPERT)
         pending = table.pending[rows]
         over: npt.NDArray[np.bool_] | None = status != RUNNING
         if over is not None and not over.any():

@@ -79,6 +79,7 @@ def _of_run(
         turn_p99_ms=p99_ms,
         policy_version=run.policy.version,
         episodes=loop.episodes.take(),
+        takeovers=(loop.takeovers.begun, loop.takeovers.frames),
         # Not gone before what it played is told: that is in `episodes` from the same turn on.
         evaluating=watch.games([*connections, *cast(Any, loop.leaving)], loop.table),
         run_frames=run.frames,

@@ -56,6 +56,8 @@ class SlotTable:
         self.episode_length = array(np.int64)
         self.episodes = array(np.int64)
         """That have ended since the slot began to play in its role."""
+        self.taken_over = array(np.bool_)
+        """An expert did something else than the answer before the last."""
         self.filled = array(np.int64)
         """Frames of the episode for which an expert that plays alone recommended nothing."""
         self.limited = array(np.bool_)
@@ -85,6 +87,7 @@ class SlotTable:
         self.episode_length[rows] = 0
         self.episodes[rows] = 0
         self.filled[rows] = 0
+        self.taken_over[rows] = False
         self.limited[rows] = False
         return rows
 

@@ -239,6 +239,8 @@ class GatewayReport:
     """Times that an older client for Tempest was found to read replies of another length."""
     training: int = 0
     """Of the slots in play, those in training."""
+    takeovers: tuple[int, int] = (0, 0)
+    """Interventions of an expert, and the frames that they lasted."""
 
 
 @dataclass(frozen=True)
@@ -373,7 +375,8 @@ class ProcessFailed:
     final: bool = False
     """Another one in its place would fail alike: the run is to end."""
     cause: str = ""
-    """`memory`: there is not enough; `system`: the disk, say. Empty for anything else."""
+    """`memory`: there is not enough; `system`: the disk, say; `weights`: nothing of another run's
+    fits. Empty for anything else."""
     passing: bool = False
     """It may be over soon (config.passing)."""
     kind: str = TRAINER

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import FinishedEpisode, GatewayReport
 from server.ipc.turn_buckets import TURN_BUCKETS_S
-from server.monitor.metrics import CODE, COUNTER, EPISODES, PROCESS, SERIES, labeled
+from server.monitor.metric import COUNTER, labeled
+from server.monitor.metrics import CODE, EPISODES, PROCESS, SERIES
 from server.monitor.rate import Rate
 from server.run.evaluation import Evaluation
 from server.run.evaluations import Evaluations, Moment
@@ -143,6 +144,7 @@ class MetricsCollector:
             "turn_p50_ms": _mean(r.turn_p50_ms for r in reports),
             "turn_p99_ms": max(_numbers(r.turn_p99_ms for r in reports), default=math.nan),
             "expert_failures": float(sum(r.expert_failures for r in counted)),
+            **_takeovers(counted),
             "stalls": float(sum(r.stalls for r in counted)),
             "frames_skipped": float(sum(r.game.skipped for r in counted)),
             "game_score_mean": _mean(score for score, _ in self._games_of_late),
@@ -193,6 +195,20 @@ _COUNTED_BY_TRAINER = {name for name, series in SERIES.items() if series.metric.
     "steps_stored"
 }
 """Of the counters in its report. The steps stored are counted in shared memory, across trainers."""
+
+
+def _takeovers(counted: Iterable[GatewayReport]) -> dict[str, float]:
+    """Interventions since the start, and what share of the frames in training they were."""
+    reports = list(counted)
+    begun = sum(r.takeovers[0] for r in reports)
+    frames = sum(r.takeovers[1] for r in reports)
+    played = sum(r.frames.get("train", 0) for r in reports)
+    return {
+        "takeovers": float(begun),
+        "takeover_frames": float(frames),
+        "takeover_share": frames / played if played else math.nan,
+        "takeover_length_mean": frames / begun if begun else math.nan,
+    }
 
 
 def _numbers(values: Iterable[float]) -> list[float]:

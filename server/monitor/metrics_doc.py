@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from server.ipc.turn_buckets import TURN_BUCKETS_S
-from server.monitor.metrics import ACTOR, HISTOGRAM, REGISTRY, SERIES
+from server.monitor.metric import HISTOGRAM
+from server.monitor.metrics import ACTOR, REGISTRY, SERIES
 from server.monitor.prometheus import NAMES, PREFIX
 
 SUMMARY: dict[str, tuple[str, str]] = {

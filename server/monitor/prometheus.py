@@ -20,7 +20,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from server.ipc.turn_buckets import TURN_BUCKETS_S
-from server.monitor.metrics import COUNTER, HISTOGRAM, REGISTRY, SERIES, Metric
+from server.monitor.metric import COUNTER, HISTOGRAM, Metric
+from server.monitor.metrics import REGISTRY, SERIES
 from server.monitor.status import VERSION, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -44,7 +44,9 @@ class Evaluator:
 
     def __init__(self, options: GameOptions, wait: Wait, *, seed: int = SEED) -> None:
         """`options`: those of the training games."""
-        options = replace(options, episodes=None, frames=None, log_dir=None, seed=seed, rounds=True)
+        options = replace(
+            options, episodes=None, frames=None, log_dir=None, seed=seed, rounds=True, show=None
+        )
         self._wait = wait
         options = replace(options, evaluates=False)
         self._student = Games(replace(options, role="eval", expert="none", weaken=0.0))

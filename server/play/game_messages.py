@@ -7,6 +7,7 @@ Orders, and what a game says to them:
     leave   a game of evaluation that is done leaves the server, and says "left". Without rounds
             they are told once all are done: to the server, one that is quick and one that is still
             on its way must not look like two evaluations
+    judged  what a person said of the episode is known (EpisodeJudged)
     stop    it ends
 
 Training games are held by a number of frames: when all together have taken so many actions, each
@@ -20,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from server.play.show_options import ShowOptions
 from server.play.tries import MOST
+from understudy_client.env_options import PLAIN, EnvOptions
 
 NO_LIMIT = 2**63 - 1
 """Frames that no games reach."""
@@ -49,8 +52,8 @@ class GameOptions:
     seed: int | None = None
     """Episode i of all games together is reset with seed + i, whoever plays it; one in which a game
     has failed k times, with RESEED * k more."""
-    preprocess: str | None = None
-    """What is put around the environment: one of understudy_client.experts.PREPROCESSING."""
+    making: EnvOptions = PLAIN
+    """Arguments of the environment, and what is put around it."""
     expert: str | None = None
     """`module:function`, "none", or None for the environment's known expert."""
     weaken: float = 0.0
@@ -70,6 +73,8 @@ class GameOptions:
     """Training games: whoever runs them evaluates when the server asks (`Games.asked`)."""
     rounds: bool = False
     """Games of evaluation: play the episodes that `go` asks for, from the same seeds each time."""
+    show: ShowOptions | None = None
+    """The first of the games is seen, or has a person at its controls."""
     restarts: int = MOST
     """How often a game that fails begins again (server.play.tries)."""
     hang_s: float = HANG_S
@@ -131,6 +136,17 @@ class CommandDone:
 
     client: int
     word: str
+
+
+@dataclass(frozen=True)
+class EpisodeJudged:
+    """A person has said what becomes of the episode that is recorded: before its last frame, which
+    waits for the order "judged"."""
+
+    client: int
+    session: int
+    word: str
+    """"mark" or "discard"."""
 
 
 @dataclass(frozen=True)

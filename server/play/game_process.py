@@ -10,20 +10,21 @@ import contextlib
 import logging
 import signal
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from protocol.messages import EVALUATE
-from server.play.game_errors import GameNotMade, failure_of, made, write_where
+from server.play.game_errors import failure_of, write_where
 from server.play.game_messages import (
     RESEED,
     CommandDone,
+    EpisodeJudged,
     EvaluationAsked,
     GameEpisode,
     GameFinished,
@@ -34,20 +35,22 @@ from server.play.game_messages import (
     share,
     taken,
 )
-from server.play.game_orders import Orders, PassOn, StarterGone
+from server.play.game_orders import PING_S, Orders, PassOn, StarterGone
+from server.play.made_game import MadeGame, made_game, shown_of
+from server.play.person.first_game import view_of
+from server.play.person.view import GameView
 from server.signals import STOPPING
 from understudy_client import (
     AnswerLog,
     Backoff,
     Cancelled,
     Client,
-    GameSpec,
     Reconnected,
     tls,
     trouble,
 )
 from understudy_client import gym as client_gym
-from understudy_client.experts import find, make, weakened
+from understudy_client.experts import find, weakened
 
 MAKE_S = 120.0
 """What making an environment may take beyond a frame: imports, while many games start at once."""
@@ -122,9 +125,9 @@ def _play(
         orders.tell(CommandDone(part.client, "done"))
         return
     orders.alive(MAKE_S)
-    env, spec = _made(part.options, closing)
+    game = made_game(part, closing)
     orders.alive()
-    _connect_and_play(part, orders, counts, log, env, spec)
+    _connect_and_play(part, orders, counts, log, game, closing)
     if part.options.role != "train":
         orders.tell(CommandDone(part.client, "left"))
     if not part.options.rounds:
@@ -133,29 +136,17 @@ def _play(
     closing.close()
 
 
-def _made(options: GameOptions, closing: ExitStack) -> tuple[gymnasium.Env[Any, Any], GameSpec]:
-    """The environment, which `closing` will close, and what it shows. Errors: GameNotMade for what
-    cannot get better; those of its own."""
-    try:
-        env = make(options.env, options.preprocess)
-    except Exception as error:
-        raise made(options.env, error) from error
-    closing.callback(env.close)
-    try:
-        return env, client_gym.spec_of(env)
-    except (TypeError, ValueError) as error:
-        raise GameNotMade(str(error)) from error
-
-
 def _connect_and_play(
     part: Part,
     orders: Orders,
     counts: SharedCounts,
     log: AnswerLog | None,
-    env: gymnasium.Env[Any, Any],
-    spec: GameSpec,
+    game: MadeGame,
+    closing: ExitStack,
 ) -> None:
     options, client, clients = part.options, part.client, part.clients
+    show = shown_of(part)
+    view: GameView | None = None
 
     cut = False
 
@@ -209,33 +200,60 @@ def _connect_and_play(
             orders.alive()
         if lost is not None:
             raise lost
-        return orders.stop.is_set()
+        return orders.stop.is_set() or (view is not None and view.ended)
 
+    def judge(word: str) -> None:
+        """Tell what a person says of the episode, and wait until it is known."""
+        orders.tell(EpisodeJudged(client, connected.session, word))
+        while orders.take(connected)[0] not in ("judged", "stop"):
+            pass
+
+    pinged = time.monotonic()
+
+    def wait() -> None:
+        """A person, or the clock, is waited for."""
+        nonlocal pinged
+        orders.alive()
+        if time.monotonic() - pinged >= PING_S:
+            connected.ping()
+            pinged = time.monotonic()
+
+    expert = _expert(part)
+    if show is not None:
+        alone = show.records and expert is None
+        view = view_of(
+            game.env, game.spec, show, closing, alone=alone, stopped=orders.stop.is_set,
+            waiting=wait, judge=judge,
+        )  # fmt: skip
     left = None if part.episodes is None else part.episodes - part.played
+    announced = None if options.role == "train" or left is None else left * game.slots
     with Client.connect(
         options.host,
         options.port,
         client=f"understudy-play/{client}",
+        slots=game.slots,
         role=options.role,
-        realtime=options.realtime,
-        episodes=None if options.role == "train" else left,
+        realtime=options.realtime or (show is not None and show.human is not None),
+        episodes=announced,
         evaluates=options.evaluates,
         token=options.token,
         tls=tls_of(options) or False,
         backoff=Backoff(give_up_s=options.give_up_s),
         cancelled=orders.stopped,
         on_answer=count,
-        **spec.fields(),
+        **game.spec.fields(),
     ) as connected:
-        client_gym.play(
-            env,
+        shown = {} if view is None else {"person": view}
+        game.play(
+            game.env,
             connected,
-            expert=_expert(part),
+            expert=expert,
             episodes=left,
             frames=part.frames,
             seed=_seeds(part),
             on_episode=report,
             stop=between,
+            **shown,
         )
         if options.role != "train":
             _stay(client, connected, orders)

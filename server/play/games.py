@@ -28,6 +28,7 @@ from server.play.game_handle import GameHandle
 from server.play.game_messages import (
     NO_LIMIT,
     CommandDone,
+    EpisodeJudged,
     EvaluationAsked,
     GameEpisode,
     GameFailure,
@@ -77,6 +78,8 @@ class Games:
         self.failures: list[GameFailure] = []
         self.unlogged: set[int] = set()
         """Sessions of processes that ended without writing their answers (`log_dir`)."""
+        self.judged: queue.SimpleQueue[EpisodeJudged] = queue.SimpleQueue()
+        """What persons say of episodes: each waits for `judgement_known`."""
         self._games: list[GameHandle] = []
         self.asked = 0
         """The newest evaluation that the server has asked for, 0 while there is none."""
@@ -130,6 +133,11 @@ class Games:
         """With rounds: play this many episodes, all games together; when they are through,
         `all_said("done")`."""
         self._order("go", episodes)
+
+    def judgement_known(self, client: int) -> None:
+        """What a person said of this game's episode is known to whoever records it."""
+        with self._lock:
+            self._games[client].order("judged", None)
 
     def leave(self) -> None:
         """Have games whose round is done leave the server; when they have, `all_said("left")`."""
@@ -217,6 +225,8 @@ class Games:
         if isinstance(message, GameEpisode):
             game.completed()
             self.results.put(message)
+        elif isinstance(message, EpisodeJudged):
+            self.judged.put(message)
         elif isinstance(message, EvaluationAsked):
             self.asked = max(self.asked, message.number)
         elif isinstance(message, CommandDone):

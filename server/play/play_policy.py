@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.spaces import GameSpec
+from server.play.env_options import env_options
 from server.play.game_messages import GameEpisode
 from server.play.policy_file import PolicyError, PolicyFile
 from understudy_client import gym as client_gym
-from understudy_client.experts import make
+from understudy_client.environments import make
+from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import action_space
 
 
@@ -28,7 +30,7 @@ def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[GameEpisode
     _check_options(args)
     policy = PolicyFile.load(Path(args.policy))
     try:
-        env = make(args.env, args.preprocess)
+        env = make(args.env, env_options(args))
     except (gymnasium.error.Error, ImportError, ValueError) as error:
         raise PolicyError(f"--env {args.env}: {error}") from error
     try:
@@ -76,12 +78,12 @@ def _play(
     seed: int | None,
     stop: Callable[[], bool],
 ) -> list[GameEpisode]:
-    actions = action_space(env.action_space)
+    actions, seen = action_space(env.action_space), observation_space(env.observation_space)
     done: list[GameEpisode] = []
     left = frames
     while (episodes is None or len(done) < episodes) and left != 0:
         obs, _ = env.reset(seed=None if seed is None else seed + len(done))
-        stack = Stack(policy.spec, policy.frame_stack, obs)
+        stack = Stack(policy.spec, policy.frame_stack, seen, obs)
         total, length, over = 0.0, 0, False
         while not over:
             if stop():
@@ -99,16 +101,15 @@ def _play(
 class Stack:
     """The newest frames of an episode, as the policy wants to see them."""
 
-    def __init__(self, spec: GameSpec, frames: int, first: Any) -> None:
-        self._dtype, self._shape = spec.observation_dtype, spec.observation.shape
+    def __init__(self, spec: GameSpec, frames: int, seen: ObservationSpace, first: Any) -> None:
+        self._dtype, self._seen = spec.observation_dtype, seen
         self._frames: deque[npt.NDArray[Any]] = deque(maxlen=frames)
         for _ in range(frames):  # before the first frame there was only the first
             self.add(first)
 
     def add(self, obs: Any) -> None:
         """A new frame; the oldest goes."""
-        # An observation without sides travels as one with a single element.
-        self._frames.append(np.asarray(obs, self._dtype).reshape(self._shape))
+        self._frames.append(np.asarray(self._seen.to_wire(obs), self._dtype))
 
     def frames(self) -> npt.NDArray[Any]:
         """A batch of one observation, [1, (k,) *shape]."""

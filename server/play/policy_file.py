@@ -79,6 +79,8 @@ class PolicyFile:
                 f"{name}: its metadata is damaged: {error}; export it again"
             ) from error
         self.outputs = [output.name for output in self._session.get_outputs()]
+        # Exported with --float-input: whatever the game sends.
+        self._float_input = self._session.get_inputs()[0].type == "tensor(float)"
 
     @staticmethod
     def load(path: Path) -> PolicyFile:
@@ -95,15 +97,18 @@ class PolicyFile:
 
     def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """All outputs for observations [n, (k,) *shape] of the spec's dtype."""
-        values = self._session.run(self.outputs, {"observation": observations})
+        values = self._session.run(self.outputs, self._fed(observations))
         return dict(zip(self.outputs, values, strict=True))
 
     def act(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Action rows, float32 [n, action_width]."""
-        rows: npt.NDArray[np.float32] = self._session.run(
-            ["action"], {"observation": observations}
-        )[0]
+        rows: npt.NDArray[np.float32] = self._session.run(["action"], self._fed(observations))[0]
         return rows
+
+    def _fed(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        return {
+            "observation": observations.astype(np.float32) if self._float_input else observations
+        }
 
 
 def sealed(data: bytes) -> bytes:

@@ -2,7 +2,8 @@
 
 config.toml     the effective configuration (no secrets)
 game.json       the spec of the game, once there is one
-run.json        how often the run was started, and what the last start was told that is not saved
+run.json        how often the run was started, what the last start was told that is not saved, and
+                the checkpoint of another run whose weights it began with
 starts.jsonl    when, and at which frame
 checkpoints/    see agent.checkpoint
 demonstrations/ recordings of experts that the replay starts with
@@ -78,6 +79,9 @@ class RunDirectory:
         self._waiting: list[Callable[[], None]] = []
         self.accepted = False
         """The start is: from now on it may write."""
+        self.init_from: str | None = init_from_of(path)
+        """The checkpoint of another run whose weights this one began with. A new run's start puts
+        it here; `accept` writes it down."""
         self.told: list[str] = _told(path)
         """Keys of settings that a run does not save and that its last start was told: a token, say.
         Whoever starts it anew puts its own here; `accept` writes them down."""
@@ -121,7 +125,9 @@ class RunDirectory:
         held back. Again has no effect. Errors: ConfigError, with the folder as it was."""
         if self.accepted:
             return
-        mark = json.dumps({"launches": self.launch, "told": self.told}).encode() + b"\n"
+        known = {"launches": self.launch, "told": self.told}
+        began = {} if self.init_from is None else {"init_from": self.init_from}
+        mark = json.dumps(known | began).encode() + b"\n"
         try:
             with ExitStack() as both:
                 # Both are on the disk before one of them takes its name.
@@ -298,6 +304,14 @@ def _launch(path: Path, resume: bool) -> int:
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"run.dir: {mark} is damaged; expected {{'launches': N}}") from None
     return 1
+
+
+def init_from_of(path: Path) -> str | None:
+    """`RunDirectory.init_from` of the run in this folder."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = json.loads((path / _MARK).read_text()).get("init_from")
+        return None if found is None else str(found)
+    return None
 
 
 def _told(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from config.load import ConfigError
 from server.ipc.inflight import FILE as IN_FLIGHT
-from server.run.directory import LOCK, RunDirectory, game_of
+from server.run.directory import LOCK, RunDirectory, game_of, init_from_of
 from server.run.evaluation import read_evaluations
 from server.run.history import newest_lines
 
@@ -48,6 +48,8 @@ class Overview:
     evaluations: int
     """Complete ones of the network."""
     disk_bytes: int
+    init_from: str | None = None
+    """The checkpoint of another run whose weights it began with."""
     problem: str = ""
     """What could not be read; else empty."""
 
@@ -95,6 +97,7 @@ def overview(folder: Path) -> Overview:
         expert=expert,
         evaluations=complete,
         disk_bytes=sum(size_of(path) for path in folder.rglob("*") if path.is_file()),
+        init_from=init_from_of(folder),
         problem="; ".join(problems),
     )
 

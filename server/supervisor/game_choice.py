@@ -154,6 +154,11 @@ class GameChoice:
             text = memory_budget.shortage(spec, config, said.text)
         elif said is None and loss.exit_code in _OUT_OF_MEMORY:
             text = memory_budget.shortage(spec, config, loss.reason)
+        elif said is not None and said.cause == "weights":
+            text = (
+                f"expected a game that the weights fit which this run begins with (--init-from), "
+                f"and nothing of them fits {spec.game!r}; the server's log says what differs"
+            )
         elif later:
             text = "the server could not begin this game just now; its log says why; retry later"
         else:

@@ -11,7 +11,8 @@ from config.models import Config
 from server.ipc.messages import GATEWAY, TRAINER, GatewayReport, TrainerReport
 from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
-from server.monitor.metrics import OF_GATEWAYS, PROCESS, labeled
+from server.monitor.metric import labeled
+from server.monitor.metrics import OF_GATEWAYS, PROCESS
 from server.monitor.report_age import ReportAges, degraded, late_findings
 from server.monitor.status_publisher import StatusPublisher
 from server.monitor.tensorboard import TensorBoardWriter

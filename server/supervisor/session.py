@@ -47,6 +47,8 @@ def running(
     fork_server.prepare()
     task = task or Task()
     folder = RunDirectory.open(config, resume=task.resume, label=label)
+    if task.init_from is not None:
+        folder.init_from = str(task.init_from)
     refused = True
     try:
         form = config.server.log_format

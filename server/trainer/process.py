@@ -19,6 +19,7 @@ from agent.checkpoint import CheckpointError
 from agent.journal import JournalError
 from agent.recording import RecordingError
 from agent.rollback import NumbersWentBad
+from agent.warm_start import NothingFits
 from config.models import Config
 from config.passing import is_passing
 from server.ipc.heartbeat import Heartbeat
@@ -101,6 +102,8 @@ def _cause(error: Exception) -> str:
     """See ProcessFailed."""
     if isinstance(error, MemoryError):
         return "memory"
+    if isinstance(error, NothingFits):
+        return "weights"
     if isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY):
         return "memory"
     if isinstance(error, OSError):

@@ -15,6 +15,7 @@ from agent.evidence import Evidence
 from agent.learner import Learner
 from agent.recording import RecordingError
 from agent.replay import Replay
+from agent.warm_start import warm_start
 from config.models import Config, RewardConfig
 from server.trainer.checkpointer import Progress, spec_text
 from server.trainer.ingest import Rewards
@@ -41,6 +42,8 @@ class Restored:
     """The largest so far."""
     best: Path | None = None
     """The checkpoint that evaluated best, if the run goes back to it."""
+    warm: bool = False
+    """The weights are another run's, and in none of this run's checkpoints."""
 
     def begin(self, folder: Path, updates: int) -> None:
         """The start is accepted: now the run's folder may change, `folder`. `updates`: of the
@@ -67,17 +70,21 @@ def restore(
     resume: bool,
     best: bool,
     keep: bool,
+    init_from: Path | None = None,
 ) -> Restored:
     """Put into replay, learner and evidence what the run's folder holds for them: of a run that is
     not resumed, its demonstrations. `best`: from the checkpoint that evaluated best. `keep`:
-    whether rows are kept. In the folder, files are begun at most, so that what cannot be written is
-    known; none that was there changes before `Restored.begin`.
+    whether rows are kept. `init_from`: a checkpoint of another run, whose weights a run without any
+    of its own begins with. In the folder, files are begun at most, so that what cannot be written
+    is known; none that was there changes before `Restored.begin`.
 
     Errors: CheckpointError, RecordingError, JournalError, OSError.
     """
     saved = folder / "checkpoints"
     path = (checkpoint.best if best else checkpoint.latest)(saved) if resume else None
     saved_at = _load_checkpoint(path, replay, learner) if path is not None else Progress()
+    if warm := path is None and init_from is not None:
+        _begin_warm(init_from, replay, learner)
     progress(0)
     if path is not None and best:
         checkpoint.stand_in(saved, learner.updates, path)
@@ -98,7 +105,7 @@ def restore(
     # The rows know better than the checkpoint how far the run was, unless it goes back.
     frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps)
     from_best = path if best else None
-    return Restored(frames, saved_at.version, names, kept, journal_writer, rewards, from_best)
+    return Restored(frames, saved_at.version, names, kept, journal_writer, rewards, from_best, warm)
 
 
 def _load_checkpoint(path: Path, replay: Replay, learner: Learner) -> Progress:
@@ -116,6 +123,18 @@ def _load_checkpoint(path: Path, replay: Replay, learner: Learner) -> Progress:
         ) from error
     log.info("resumed from %s at frame %d", path, progress.frames)
     return progress
+
+
+def _begin_warm(path: Path, replay: Replay, learner: Learner) -> None:
+    """Take the weights of another run's network as far as they fit. Errors: CheckpointError."""
+    state = checkpoint.load(path)
+    try:
+        found = warm_start(learner, replay.spec, state)
+    except CheckpointError as error:
+        raise type(error)(f"--init-from {path}: {error}") from error
+    log.info("weights from %s: %s", path, ", ".join(found.taken))
+    for each in found.not_taken:
+        log.warning("not taken from %s: %s", path, each)
 
 
 def _put_away(paths: Collection[Path]) -> str:

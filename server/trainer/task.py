@@ -14,6 +14,8 @@ class Task:
     """Continue from the newest checkpoint."""
     best: bool = False
     """Continue from the checkpoint that evaluated best instead."""
+    init_from: Path | None = None
+    """The checkpoint whose weights a new run begins with, as far as they fit (agent.warm_start)."""
     record: bool = False
     """Keep what every batch held, for the audit (server.run.audit_dump)."""
     recording: Path | None = None

@@ -100,7 +100,7 @@ class Trainer:
         slot_name = weights_name(game.rings[0]) if game.rings else None
         takes_over = slot_name is not None and WeightSlot.is_left(slot_name, len(vector))
         if takes_over:
-            task = replace(task, resume=True, best=False)
+            task = replace(task, resume=True, best=False, init_from=None)
         if takes_over and task.recording:
             raise RecordingError(
                 f"the trainer died; episodes that had ended before are in {task.recording}; record "
@@ -109,7 +109,7 @@ class Trainer:
         keep = config.checkpoint.replay and not task.pretrain_updates
         past = restore(
             folder, config, replay, learner, evidence, progress,
-            resume=task.resume, best=task.best, keep=keep,
+            resume=task.resume, best=task.best, keep=keep, init_from=task.init_from,
         )  # fmt: skip
         self._past, self._folder = past, folder
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
@@ -188,6 +188,9 @@ class Trainer:
     def begin(self) -> None:
         """The start is accepted: from now on the run's folder changes. Errors: OSError."""
         self._past.begin(self._folder, self._learner.updates)
+        if self._past.warm:
+            # Whatever happens to the run before its next checkpoint, it goes on from these weights.
+            self._save()
         self._tell(Ready(self._slot.name, self._slot.size, self._base_frames))
         for message in self._told_early:
             self._handle(message)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from config.load import config_from
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
-from server.commands import export, onnx_model
-from server.commands.onnx_model import ExportError, Trained, check, exported
+from server.commands import export, exported_network
+from server.commands.exported_network import ExportError, Trained, check
+from server.commands.onnx_model import OPSETS, onnx_file
+from server.commands.torchscript_model import METADATA, torchscript_file
 from server.gateway.frame_stacks import FrameStacks
 from server.play.play_policy import Stack
 from server.play.policy_file import PolicyError, PolicyFile
@@ -36,9 +40,8 @@ from tests.support.recordings import demonstrated
 from tests.support.worlds import EXPERT, SPEC
 from tests.support.worlds import PIXELS as PIXELS_GAME
 from understudy_client import gym as client_gym
+from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
-
-pytestmark = pytest.mark.usefixtures("quick_exports")
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,12 +80,21 @@ def trained(name: str, **changes: Any) -> Trained:
     return Trained(network.requires_grad_(False).eval(), spec, stack, "run", 12, 345)
 
 
+def opset_of(data: bytes) -> int:
+    (opset,) = onnx.load_from_string(data).opset_import
+    return int(opset.version)
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
 @pytest.mark.parametrize("name", GAMES)
-def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: Path) -> None:
+def test_exported_file_computes_what_the_network_computes(
+    name: str, opset: int, tmp_path: Path
+) -> None:
     known = trained(name)
-    data = exported(known)
+    data, run = onnx_file(known, opset)
+    assert opset_of(data) == opset
     observations = export.observations_for(known, tmp_path)
-    assert check(data, known, observations) <= 1e-5
+    assert check(run, known, observations) <= 1e-5
     path = tmp_path / "policy.onnx"
     path.write_bytes(data)
     policy = PolicyFile.load(path)
@@ -115,13 +127,45 @@ def test_exported_file_computes_what_the_network_computes(name: str, tmp_path: P
     assert (meta["run"], meta["frames"]) == ("run", "345")
 
 
+@pytest.mark.parametrize("name", ["discrete", "uint8", "pictures"])
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
+def test_file_with_float_input_says_of_bytes_what_the_network_says(
+    name: str, opset: int, tmp_path: Path
+) -> None:
+    known = trained(name)
+    data, policy = onnx_file(known, opset, float_input=True)
+    (taken,) = onnx.load_from_string(data).graph.input
+    assert taken.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    observations = export.observations_for(known, tmp_path)
+    assert check(policy, known, observations) <= 1e-5
+    rows = policy.act(observations[-1])
+    there = known.network.greedy(torch.from_numpy(observations[-1])).numpy()
+    np.testing.assert_allclose(rows, there, atol=1e-4)
+
+
+@pytest.mark.parametrize("float_input", [False, True], ids=["", "float"])
+@pytest.mark.parametrize("name", GAMES)
+def test_torchscript_file_computes_what_the_network_computes(
+    name: str, float_input: bool, tmp_path: Path
+) -> None:
+    known = trained(name)
+    data, policy = torchscript_file(known, float_input=float_input)
+    assert check(policy, known, export.observations_for(known, tmp_path)) <= 1e-5
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith(f"extra/{METADATA}"))
+        about = json.loads(archive.read(name))
+    assert about["outputs"] == policy.outputs
+    assert about["float_input"] == float_input
+    assert msgspec.json.decode(about["game"], type=GameSpec) == known.spec
+
+
 # What is not written.
 
 
 @pytest.fixture(scope="module")
 def hybrid() -> tuple[Trained, bytes]:
     known = trained("hybrid")
-    return known, exported(known)
+    return known, onnx_file(known)[0]
 
 
 def test_exported_file_with_other_outputs_is_refused(
@@ -129,18 +173,19 @@ def test_exported_file_with_other_outputs_is_refused(
 ) -> None:
     """Each output, when the network is another one than the file's."""
     known, data = hybrid
+    policy = PolicyFile(data, "p.onnx")
     observations = export.observations_for(known, tmp_path)
-    assert check(data, known, observations) < 1e-5
+    assert check(policy, known, observations) < 1e-5
     bias = known.network.heads.bias
     for column, name in ((0, "q"), (2, "q"), (5, "continuous"), (6, "continuous")):
         bias[column] += 1e-3
         with pytest.raises(ExportError, match=rf"^{name} of the exported file differs"):
-            check(data, known, observations)
+            check(policy, known, observations)
         bias[column] -= 1e-3
-    assert check(data, known, observations) < 1e-5
+    assert check(policy, known, observations) < 1e-5
     bias[5] = np.nan
     with pytest.raises(ExportError, match="differs from the network's by nan"):
-        check(data, known, observations)
+        check(policy, known, observations)
 
 
 def test_exported_file_with_another_choice_is_refused(
@@ -152,9 +197,9 @@ def test_exported_file_with_another_choice_is_refused(
     def second(q: torch.Tensor, _sizes: Any) -> torch.Tensor:
         return q.topk(2, dim=1).indices[:, 1:]
 
-    monkeypatch.setattr(onnx_model, "best_choices", second)
+    monkeypatch.setattr(exported_network, "best_choices", second)
     with pytest.raises(ExportError, match=r"^action of the exported file differs"):
-        check(exported(known), known, export.observations_for(known, tmp_path))
+        check(onnx_file(known)[1], known, export.observations_for(known, tmp_path))
 
 
 def test_export_check_ignores_exact_ties_only(tmp_path: Path) -> None:
@@ -163,20 +208,23 @@ def test_export_check_ignores_exact_ties_only(tmp_path: Path) -> None:
     known.network.heads.weight[1:] = 0
     known.network.heads.bias[1:] = 0
     q = known.network(torch.zeros(3, 5)).q.numpy()
-    scale = onnx_model.scales(known, q)["q"]
-    assert not onnx_model._no_ties(q, (4,), scale).any()
+    scale = exported_network.scales(known, q)["q"]
+    assert not exported_network._no_ties(q, (4,), scale).any()
     q[1, 2] += 1e-3 * scale[1, 0]
-    assert onnx_model._no_ties(q, (4,), scale).tolist() == [False, True, False]
-    check(exported(known), known, export.observations_for(known, tmp_path))
+    assert exported_network._no_ties(q, (4,), scale).tolist() == [False, True, False]
+    check(onnx_file(known)[1], known, export.observations_for(known, tmp_path))
 
 
 def test_exported_file_with_fixed_batch_size_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     known = trained("hybrid")
-    monkeypatch.setattr(torch.export, "Dim", lambda _name: None)
+    real = torch.onnx.export
+    monkeypatch.setattr(
+        torch.onnx, "export", lambda *args, **kw: real(*args, **(kw | {"dynamic_axes": {}}))
+    )
     with pytest.raises(ExportError, match="cannot be run on 1 observations"):
-        check(exported(known), known, export.observations_for(known, tmp_path))
+        check(onnx_file(known)[1], known, export.observations_for(known, tmp_path))
 
 
 # Files that cannot be used.
@@ -368,7 +416,7 @@ def test_play_with_policy_refuses_other_games_and_options(policy: Path, tmp_path
         (["--policy", str(policy), "--connect", "a:1"], "--connect is about games of a server"),
         (["--policy", str(policy), "--eval-every", "9"], "--eval-every is about games of a"),
         (["--policy", str(policy), "--env", "NoSuchGame-v1"], "NoSuchGame"),
-        (["--policy", str(policy), "--env", "Blackjack-v1"], "observation space: expected Box"),
+        (["--policy", str(policy), "--env", "Blackjack-v1"], "is a policy for 'CartPole-v1'"),
     ):
         code, _, errors = understudy("play", *words)
         assert (code, len(errors.splitlines())) == (1, 1), errors
@@ -453,7 +501,7 @@ def test_export_refuses_unsuitable_runs(
     assert code == 1
     assert "--learner.hidden '[16, 32]'" in errors
     assert "--learner.hidden '[32, 32]'" in errors
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     code, errors = refused(cartpole)
     assert (code, "install understudy with the extra export" in errors) == (1, True)
     assert not (tmp_path / "p").exists()
@@ -465,19 +513,22 @@ def test_exported_policy_stacks_frames_as_the_gateway_does(spec: GameSpec) -> No
     there = FrameStacks(spec, 3, 1)
     out = np.empty((1, 3 * spec.observation_size), spec.observation_dtype)
     rows, stack = np.zeros(1, np.int64), None
+    shape, dtype = spec.observation.shape, spec.observation_dtype
+    seen = observation_space(gymnasium.spaces.Box(0, 100, shape, dtype.type))
     for tick in range(12):
         first = tick in (0, 7, 8)
         obs = np.full(spec.observation.shape, tick, spec.observation_dtype)
         there.add(rows, obs.reshape(1, -1), np.array([first]))
         there.take(rows, out)
         if stack is None or first:
-            stack = Stack(spec, 3, obs)
+            stack = Stack(spec, 3, seen, obs)
         else:
             stack.add(obs)
         assert stack.frames().shape == (1, 3, *spec.observation.shape)
         assert stack.frames().dtype == spec.observation_dtype
         np.testing.assert_array_equal(stack.frames().reshape(1, -1), out)
     # Without stacking, an observation without sides, of another float type.
-    plain = Stack(GameSpec("g", Observation("float32", (1,)), (FIRE,)), 1, np.float64(2.5))
+    seen = observation_space(gymnasium.spaces.Box(0, 100, (), np.float64))
+    plain = Stack(GameSpec("g", seen.observation, (FIRE,)), 1, seen, np.float64(2.5))
     assert plain.frames().tolist() == [[2.5]]
     assert plain.frames().dtype == np.float32

@@ -272,6 +272,24 @@ def test_minari_spaces_become_action_heads(run: Path) -> None:
     np.testing.assert_array_equal(found.rows.action[:4, aim], actions["aim"])
 
 
+def test_minari_dataset_with_stated_bounds_and_nested_observations_is_imported(run: Path) -> None:
+    seen = spaces.Dict({"at": spaces.Discrete(3), "speed": spaces.Box(-9, 9, (2,), np.float64)})
+    env = Toy(seen, spaces.Box(-np.inf, np.inf, (2,), np.float32))
+    obs = {"at": np.array([0, 1, 2, 0, 1]), "speed": np.arange(10.0).reshape(5, 2) / 2}
+    acts = np.arange(8, dtype=np.float32).reshape(4, 2) / 4
+    dataset("toy/nested-v0", env, episode(obs, acts, (True, False)))
+    words = ["minari:toy/nested-v0", "--run", str(run), "--action-bounds=-1,2"]
+    code, _, errors = imported(*words)
+    assert (code, errors) == (0, "")
+    (path,) = demonstrations.files(run)
+    found = recording.read(path)
+    assert found.spec.actions == (Continuous("action", -1.0, 2.0, 2),)
+    np.testing.assert_array_equal(found.rows.action[:4], acts)
+    np.testing.assert_array_equal(
+        found.rows.obs, np.hstack([np.eye(3)[obs["at"]], obs["speed"]]).astype(np.float32)
+    )
+
+
 def test_minari_dataset_without_environment_takes_the_runs_game(run: Path, tmp_path: Path) -> None:
     spec = GameSpec("my game", Observation("float32", (2,)), (Discrete("action", 2),)).checked()
     first = Recording(spec, demonstrated(spec=spec).rows, (1.0,))
@@ -296,8 +314,8 @@ def test_unsuitable_minari_datasets_are_refused(
     acts = np.array([0, 1, 0, 1])
     dataset(
         "toy/strange-v0",
-        Toy(box, spaces.MultiBinary(2)),
-        episode(obs, np.ones((4, 2), np.int8), (True, False)),
+        Toy(box, spaces.Box(-np.inf, np.inf, (2,))),
+        episode(obs, np.ones((4, 2), np.float32), (True, False)),
     )
     early = episode(obs, acts, (True, False))
     early.terminations[1] = True
@@ -308,7 +326,11 @@ def test_unsuitable_minari_datasets_are_refused(
     imported(str(demo), "--run", str(run))
     for name, where, message in (
         ("no/such-v0", "new", "minari download no/such-v0"),
-        ("toy/strange-v0", "new", "expected Discrete, MultiDiscrete"),
+        (
+            "toy/strange-v0",
+            "new",
+            "strange-v0: action space for 'action': expected finite bounds",
+        ),
         ("toy/early-v0", "new", "expected steps and one end behind them, got 4 steps and 2 ends"),
         ("toy/wild-v0", "new", "expected observations"),
         ("toy/early-v0", "run", "expected a dataset of 'test'"),

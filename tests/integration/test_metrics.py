@@ -19,13 +19,13 @@ from server.ipc.messages import FinishedEpisode, GatewayReport
 from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.collector import MetricsCollector, TurnHistogram
 from server.monitor.earlier_rows import RENAMED, with_current_names
+from server.monitor.metric import labeled
 from server.monitor.metrics import (
     ACTOR,
     CODE,
     PROCESS,
     REGISTRY,
     SERIES,
-    labeled,
 )
 from server.monitor.metrics_doc import SUMMARY, document
 from server.run.summary import summarize, write_summary

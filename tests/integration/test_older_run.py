@@ -89,7 +89,6 @@ def test_older_run_is_shown_by_inspect(run: Path, capsys: pytest.CaptureFixture[
     assert found.items() >= INSPECTED.items()
 
 
-@pytest.mark.usefixtures("quick_exports")
 def test_older_run_network_exports_and_computes_the_same(run: Path, tmp_path: Path) -> None:
     onnx = tmp_path / "policy.onnx"
     assert main(["export", "--run", str(run), "--checkpoint", "newest", "--onnx", str(onnx)]) == 0

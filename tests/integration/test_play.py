@@ -178,7 +178,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     return printed
 
 
-@pytest.mark.parametrize("preprocess", [[], ["--preprocess", "atari"]])
+@pytest.mark.parametrize("preprocess", [[], ["--atari"]])
 def test_ale_game_plays_by_its_name(serve: Any, capsys: Any, preprocess: list[str]) -> None:
     if preprocess:
         pytest.importorskip("cv2", reason="needs the extra atari")
@@ -192,12 +192,45 @@ def test_ale_game_plays_by_its_name(serve: Any, capsys: Any, preprocess: list[st
 
 def test_preprocessing_of_another_game_is_refused_once(serve: Any, capsys: Any) -> None:
     port = serve(obey_the_expert).port
-    words = ["--env", "CartPole-v1", "--preprocess", "atari", "--clients", "2"]
+    words = ["--env", "CartPole-v1", "--atari", "--clients", "2"]
     assert play.main(arguments(*words, "--connect", f"127.0.0.1:{port}")) == 1
     assert capsys.readouterr().err == (
         "understudy play: --env CartPole-v1: the preprocessing atari is for the games of ALE, such "
         "as ALE/Pong-v5; got CartPole-v1\n"
     )
+
+
+def test_environment_is_made_as_its_options_say(
+    serve: Any, capsys: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """In the processes of games too: the wrapper is in the folder where the command was started."""
+    (tmp_path / "own_small_wrap.py").write_text(
+        "from gymnasium import spaces\n"
+        "from gymnasium.wrappers import TransformObservation\n"
+        "def twice(env):\n"
+        "    size = env.observation_space.shape[0]\n"
+        "    box = spaces.Box(0, 1, (2 * size,))\n"
+        "    return TransformObservation(env, lambda obs: [*obs, *obs], box)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    shown: list[int] = []
+
+    def measure(peer: Peer) -> None:
+        peer.welcome()
+        while (frame := peer.recv()) is not None and frame != [5]:
+            shown.append(len(frame[3]))
+            peer.answer(frame, [0.0])
+
+    words = [
+        "--env", "tests.support.spaced:Loose-v0", "--frames", "3", "--env-args", "size=5",
+        "--wrap", "own_small_wrap:twice", "--action-bounds=-1,1",
+    ]  # fmt: skip
+    assert play.main(arguments(*words, "--connect", f"127.0.0.1:{serve(measure).port}")) == 0
+    out, errors = capsys.readouterr()
+    assert errors == ""
+    assert "1 episodes: 3 frames" in out
+    assert shown == [4 * 2 * 5] * 4  # float32
 
 
 def test_missing_server_is_reported_once_for_all_games() -> None:

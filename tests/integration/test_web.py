@@ -19,7 +19,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.load import ConfigError
-from server.monitor.metrics import COUNTER, SERIES
+from server.monitor.metric import COUNTER
+from server.monitor.metrics import SERIES
 from server.monitor.prometheus import NAMES
 from server.web import app as http_app
 from server.web import auth as http_auth

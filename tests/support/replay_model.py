@@ -6,6 +6,7 @@ window is added up one reward at a time.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,9 +122,9 @@ class Games:
 
 def block_of(rows: Sequence[Row], spec: GameSpec = SPEC) -> StepBlock:
     block = StepBlock.empty(spec, max(len(rows), 1)).rows(0, len(rows))
-    for i, row in enumerate(rows):
+    if rows:
         for name in StepBlock.__slots__:
-            getattr(block, name)[i] = getattr(row, name)
+            getattr(block, name)[:] = [getattr(row, name) for row in rows]
     return block
 
 
@@ -136,6 +137,12 @@ def blocks_of(
         size = sizes[number % len(sizes)]
         yield block_of(rows[start : start + size], spec)
         start, number = start + size, number + 1
+
+
+@functools.cache
+def many_rows() -> list[Row]:
+    """Twenty slots that play at random, for distributions: 1,500 rows."""
+    return Games(seed=8).play_at_random(1500, slots=20, odds=0.15)
 
 
 @dataclass(frozen=True)
@@ -154,17 +161,24 @@ class Model:
         self.capacity = capacity
         self.alpha = alpha
         self.all: list[Row] = []
+        self.newest: dict[int, Row] = {}
         self.later: dict[int, Row] = {}
+        self.earlier: dict[int, Row] = {}
         self.priority: dict[int, float] = {}
         self.largest = 1.0
+        self._complete: list[Row] = []
+        self._alive: set[int] = set()
 
     def append(self, rows: Sequence[Row]) -> None:
         self.all += rows
-        newest: dict[int, Row] = {}
-        for row in reversed(self.alive):
-            if row.stream in newest:
-                self.later[id(row)] = newest[row.stream]
-            newest[row.stream] = row
+        for row in rows:
+            if (before := self.newest.get(row.stream)) is not None:
+                self.later[id(before)], self.earlier[id(row)] = row, before
+            self.newest[row.stream] = row
+        self._complete = [
+            row for row in self.steps if row.status == TERMINATED or self.successor(row) is not None
+        ]
+        self._alive = {id(row) for row in self.alive}
         for row in self.complete():
             self.priority.setdefault(id(row), self.largest)
 
@@ -197,10 +211,10 @@ class Model:
 
     def before(self, row: Row) -> Row | None:
         """The stored row that this one continues, in the same episode."""
-        for earlier in self.alive:
-            if earlier.kind == STEP and self.successor(earlier) is row:
-                return earlier
-        return None
+        earlier = self.earlier.get(id(row))
+        if earlier is None or id(earlier) not in self._alive or earlier.kind != STEP:
+            return None
+        return earlier if self.successor(earlier) is row else None
 
     def stack(self, row: Row, size: int) -> list[np.ndarray]:
         """The observations of a row and those before it, the oldest first."""
@@ -230,9 +244,7 @@ class Model:
         return following if row.status == RUNNING or following.kind == FINAL else None
 
     def complete(self) -> list[Row]:
-        return [
-            row for row in self.steps if row.status == TERMINATED or self.successor(row) is not None
-        ]
+        return self._complete
 
     def window(self, first: Row, n_step: int, gamma: float, stop_at_actor_change: bool) -> Window:
         total, row = 0.0, first
@@ -300,37 +312,47 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
     if replay._priorities is None:
         assert batch.importance.tolist() == [1.0] * batch_size
     else:
-        rows = model.expected_rows(replay.actor_share, batch_size)
-        drawn = [rows[id(model.at_place(place))] for place in batch.indices.tolist()]
+        expected = model.expected_rows(replay.actor_share, batch_size)
+        drawn = [expected[id(model.at_place(place))] for place in batch.indices.tolist()]
         weights = (min(drawn) / np.array(drawn)) ** replay.beta
         np.testing.assert_allclose(batch.importance.numpy(), weights, rtol=1e-4)
     complete = {id(row) for row in model.complete()}
-    streams, seqs = replay.identify(batch.indices)
-    windows: dict[int, Window] = {}
-    for i in range(batch_size):
-        place = int(batch.indices[i])
-        row = model.at_place(place)
+    places = batch.indices.tolist()
+    rows = [model.at_place(place) for place in places]
+    for row in rows:
         assert id(row) in complete, f"sampled a step that is not complete: {row}"
-        if place not in windows:
-            windows[place] = model.window(
+    found: dict[int, Window] = {}
+    for place, row in zip(places, rows, strict=True):
+        if place not in found:
+            found[place] = model.window(
                 row, replay.n_step, replay.gamma, replay.stop_at_actor_change
             )
-        want = windows[place]
-        assert (int(streams[i]), int(seqs[i])) == (row.stream, row.seq)
-        assert np.array_equal(batch.states[i].numpy().ravel(), np.ravel(model.stack(row, stack)))
-        assert batch.discrete[i].tolist() == row.action[list(spec.discrete_columns)].tolist()
-        assert np.array_equal(batch.continuous[i], row.action[list(spec.continuous_columns)])
-        np.testing.assert_array_equal(batch.recommended[i].numpy(), row.recommended)
-        assert int(batch.actors[i]) == row.actor
-        assert float(batch.rewards[i]) == np.float32(row.reward)
-        assert int(batch.horizons[i]) == want.horizon >= 1
-        assert float(batch.returns[i]) == np.float32(want.returns) or np.isclose(
-            float(batch.returns[i]), want.returns, rtol=1e-5, atol=1e-6
-        )
-        assert np.isclose(float(batch.discounts[i]), want.discount, rtol=1e-6, atol=0)
-        if want.bootstrap is not None:
-            frames = np.ravel(model.stack(want.bootstrap, stack))
-            assert np.array_equal(batch.next_states[i].numpy().ravel(), frames)
+    windows = [found[place] for place in places]
+    streams, seqs = replay.identify(batch.indices)
+    assert np.array_equal(streams, [row.stream for row in rows])
+    assert np.array_equal(seqs, [row.seq for row in rows])
+    assert np.array_equal(_flat(batch.states), [np.ravel(model.stack(row, stack)) for row in rows])
+    actions = np.array([row.action for row in rows])
+    assert np.array_equal(batch.discrete.numpy(), actions[:, list(spec.discrete_columns)])
+    assert np.array_equal(batch.continuous.numpy(), actions[:, list(spec.continuous_columns)])
+    np.testing.assert_array_equal(batch.recommended.numpy(), [row.recommended for row in rows])
+    assert batch.actors.tolist() == [row.actor for row in rows]
+    assert batch.rewards.tolist() == [np.float32(row.reward) for row in rows]
+    assert batch.horizons.tolist() == [window.horizon for window in windows]
+    assert min(window.horizon for window in windows) >= 1
+    returns = [window.returns for window in windows]
+    np.testing.assert_allclose(batch.returns.numpy(), returns, rtol=1e-5, atol=1e-6)
+    discounts = [window.discount for window in windows]
+    np.testing.assert_allclose(batch.discounts.numpy(), discounts, rtol=1e-6, atol=0)
+    ahead = [i for i, window in enumerate(windows) if window.bootstrap is not None]
+    frames = [np.ravel(model.stack(windows[i].bootstrap, stack)) for i in ahead]
+    if ahead:
+        assert np.array_equal(_flat(batch.next_states)[ahead], frames)
+
+
+def _flat(states: torch.Tensor) -> np.ndarray:
+    """One row of numbers for each state."""
+    return states.numpy().reshape(len(states), -1)
 
 
 def modes() -> list[str]:

@@ -21,7 +21,8 @@ import numpy as np
 from config.load import config_from
 from config.models import Config
 from protocol.spaces import GameSpec
-from server.monitor.metrics import COUNTER, SERIES
+from server.monitor.metric import COUNTER
+from server.monitor.metrics import SERIES
 from server.supervisor.session import running
 from server.trainer.task import Task
 from tests.support.dotted import dotted
@@ -58,6 +59,7 @@ class Running:
         *,
         resume: bool = False,
         record: bool = False,
+        task: Task | None = None,
         config: Config | None = None,
         **settings: Any,
     ) -> None:
@@ -65,7 +67,7 @@ class Running:
             config = config_from(TINY | dotted(settings) | {"run.dir": str(folder)})
         self.rows: list[dict[str, float]] = []
         self._stack = contextlib.ExitStack()
-        task = Task(resume=resume, record=record)
+        task = task or Task(resume=resume, record=record)
         self.supervisor = self._stack.enter_context(running(config, task))
         self.folder = self.supervisor.folder
         self.supervisor.on_row = self.rows.append

@@ -18,7 +18,7 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.load_messages import Loading
-from server.ipc.messages import GameDecided, Ready, Stop, TrainerReport
+from server.ipc.messages import CheckpointSaved, GameDecided, Ready, Stop, TrainerReport
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.trainer.task import Task
@@ -91,6 +91,7 @@ class World:
         best: bool = False,
         spec: GameSpec = SPEC,
         recording: Path | None = None,
+        init_from: Path | None = None,
         pretrain_updates: int = 0,
         over: World | None = None,
         heartbeat: Heartbeat | None = None,
@@ -115,6 +116,7 @@ class World:
                 record=record,
                 best=best,
                 recording=recording,
+                init_from=init_from,
                 pretrain_updates=pretrain_updates,
             )
             self.trainer = Trainer(config, game, theirs, folder, task, heartbeat=heartbeat)
@@ -122,7 +124,7 @@ class World:
         except BaseException:
             self._close()
             raise
-        while isinstance(ready := self.pipe.recv(), Loading):
+        while isinstance(ready := self.pipe.recv(), CheckpointSaved | Loading):
             pass
         assert isinstance(ready, Ready)
         self.slot = WeightSlot.attach(ready.weights, ready.size)

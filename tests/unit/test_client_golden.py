@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.cases import for_each
 from understudy_client import wire
 from understudy_client.errors import ProtocolViolation
 from understudy_client.spec import Continuous, Discrete, Observation
@@ -19,14 +20,14 @@ SERVER = [v for v in VALID if v["from"] == "server"]
 TYPES = {"ACTION": "Answer"}
 
 
-def name(vector: dict[str, Any]) -> str:
-    return str(vector["name"])
+def name(value: Any) -> str:
+    return str(value["name"] if isinstance(value, dict) else value)
 
 
-def canonical_vectors(*types: str) -> pytest.MarkDecorator:
+def canonical_vectors(*types: str) -> Any:
     chosen = [v for v in VALID if v["type"] in types and v["canonical"]]
     assert chosen
-    return pytest.mark.parametrize("vector", chosen, ids=name)
+    return for_each(chosen, name=name)
 
 
 def from_json(value: Any) -> Any:
@@ -106,8 +107,7 @@ def test_bye_encoded_equals_golden_bytes(vector: dict[str, Any]) -> None:
     assert bytes(wire.encode_bye()).hex() == vector["hex"]
 
 
-@pytest.mark.parametrize("vector", SERVER, ids=name)
-@pytest.mark.parametrize("size", [10_000, 1, 7])
+@for_each(SERVER, [10_000, 1, 7], name=name)
 def test_server_message_decoded_equals_golden_fields(vector: dict[str, Any], size: int) -> None:
     data = bytes.fromhex(vector["hex"])
     for count in (1, 3):
@@ -118,7 +118,7 @@ def test_server_message_decoded_equals_golden_fields(vector: dict[str, Any], siz
         }
 
 
-@pytest.mark.parametrize("vector", SERVER, ids=name)
+@for_each(SERVER, name=name)
 def test_decode_truncated_server_message_raises_violation(vector: dict[str, Any]) -> None:
     payload = bytes.fromhex(vector["hex"])[4:]
     for stop in range(len(payload)):

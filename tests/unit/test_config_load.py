@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import traceback
@@ -29,6 +30,7 @@ from config.load import (
 from config.models import NONE, Config
 from config.options import add_arguments, given, parse
 from server.run.directory import write_effective
+from tests.support.cases import for_each
 
 OTHER: dict[str, Any] = {
     "run.dir": "somewhere/run",
@@ -122,10 +124,15 @@ def _value(loaded: Loaded, key: str) -> Any:
     return value.get_secret_value() if all_settings()[key].secret and value else value
 
 
+@functools.cache
+def _base(preset: str | None) -> Loaded:
+    return load(Overrides(preset=preset), {})
+
+
 def _check_only_this_key_set(loaded: Loaded, key: str, origin: str) -> None:
     """One key has its other value, from there; all others their defaults, or those of the preset
     that the key brings along."""
-    base = load(Overrides(preset=IMPLIED.get(key)), {})
+    base = _base(IMPLIED.get(key))
     assert _value(loaded, key) == _in_config(key, _other(key))
     assert _value(loaded, key) != all_settings()[key].default
     assert loaded.origins == dict(base.origins) | {key: origin}
@@ -143,14 +150,13 @@ def _toml(value: Any) -> str:
     return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
 
 
-@pytest.mark.parametrize("key", list(all_settings()))
+@for_each(all_settings())
 def test_setting_from_file_overrides_default(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "understudy.toml", {key: _other(key)})
     _check_only_this_key_set(load(Overrides(file=path), {}), key, f"file {path}")
 
 
-@pytest.mark.parametrize("dumps", [json.dumps, _toml])
-@pytest.mark.parametrize("key", list(all_settings()))
+@for_each(all_settings(), [json.dumps, _toml])
 def test_setting_from_environment_overrides_default(key: str, dumps: Any) -> None:
     value, setting = _other(key), all_settings()[key]
     text = value if isinstance(value, str) else dumps(value)
@@ -159,7 +165,7 @@ def test_setting_from_environment_overrides_default(key: str, dumps: Any) -> Non
     )
 
 
-@pytest.mark.parametrize("key", list(all_settings()))
+@for_each(all_settings())
 def test_setting_from_command_line_overrides_default(key: str) -> None:
     value, option = _other(key), f"--{key}"
     if isinstance(value, bool):
@@ -170,9 +176,7 @@ def test_setting_from_command_line_overrides_default(key: str) -> None:
     _check_only_this_key_set(load(_command(*argv), {}), key, f"command line {option}")
 
 
-@pytest.mark.parametrize(
-    "key", [k for k, setting in all_settings().items() if setting.default is None]
-)
+@for_each([k for k, setting in all_settings().items() if setting.default is None])
 def test_optional_setting_set_to_none_from_every_source(key: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", {key: _other(key)})
     variable = all_settings()[key].variable

@@ -30,7 +30,8 @@ from server.ipc.step_ring import StepRing
 from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor import collector as collecting
 from server.monitor.collector import MetricsCollector
-from server.monitor.metrics import COUNTER, SERIES
+from server.monitor.metric import COUNTER
+from server.monitor.metrics import SERIES
 from server.run.disk import Writes
 from server.run.events import EventLog
 from server.supervisor.in_flight_account import InFlightAccount

@@ -1,9 +1,6 @@
-"""agent/device_name.py: what a device of the configuration is, and what is imported to say so."""
+"""agent/device_name.py: what a device of the configuration is."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -36,25 +33,3 @@ def test_missing_cuda_device_error_names_setting(
     assert device_name("cuda:0", "trainer.device") == "cuda:0"
     with pytest.raises(RuntimeError, match=r"trainer\.device is 'cuda:1', and this machine has 1"):
         device_name("cuda:1", "trainer.device")
-
-
-_SUPERVISOR = """
-import sys
-from pathlib import Path
-import agent.device_name as module
-import server.commands.serve
-from agent import checkpoint
-
-module.version = lambda _: "2.9.0+cpu"
-assert [module.device_name(name, "server.device") for name in ("cpu", "auto")] == ["cpu", "cpu"]
-assert checkpoint.best(Path(sys.argv[1])) is checkpoint.latest(Path(sys.argv[1])) is None
-print(*(name for name in ("torch", "server.trainer.trainer") if name in sys.modules))
-"""
-
-
-def test_supervisor_modules_do_not_import_torch(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Its children import it side by side meanwhile."""
-    command = [sys.executable, "-c", _SUPERVISOR, str(tmp_path_factory.mktemp("none"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []

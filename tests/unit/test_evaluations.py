@@ -12,6 +12,7 @@ import pytest
 from server.ipc.messages import LEFT, LIMIT, EvaluationGame, FinishedEpisode
 from server.run.evaluation import Evaluation
 from server.run.evaluations import LINGER_S, MOST, RETURN_S, Evaluations, Moment
+from tests.support.cases import for_each
 
 NONE: dict[str, Any] = {
     "eval_return_mean": None,
@@ -383,7 +384,7 @@ def test_progress_says_how_far_it_is_and_for_whom_it_waits() -> None:
 # Any order of events.
 
 
-@pytest.mark.parametrize("seed", range(200))
+@for_each(range(200))
 def test_random_games_are_partial_exactly_if_something_is_missing(seed: int) -> None:
     """Games come, play, go, come back and die in any order, on two gateways: each episode is in one
     evaluation, and it is partial exactly if something that was announced or begun is missing."""

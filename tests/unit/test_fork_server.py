@@ -5,18 +5,13 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from server import cli
 from server.supervisor import fork_server
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -49,39 +44,6 @@ def test_command_that_starts_no_server_prepares_nothing(
     monkeypatch.setattr(cli, "_run", lambda _: 0)
     cli.main(words)
     assert prepared == []
-
-
-def test_nothing_slow_is_imported_before_children_are_prepared() -> None:
-    code = "import sys, server.cli; print(*{'pydantic', 'numpy', 'rich', 'torch'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("", "")
-
-
-def test_start_that_is_refused_leaves_no_process_at_its_imports(tmp_path: Path) -> None:
-    (tmp_path / "imports_for_ever.py").write_text("import time\ntime.sleep(100)\n")
-    code = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
-        "from server.supervisor import fork_server\n"
-        "fork_server.CONTEXT.set_forkserver_preload(['imports_for_ever'])\n"
-        "fork_server.prepare()\n"
-        "print(fork_server._server._forkserver_pid)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    pid, deadline = int(done.stdout), time.monotonic() + 20
-    try:
-        while _runs(pid) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not _runs(pid)
-    finally:
-        if _runs(pid):
-            os.kill(pid, 9)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # a zombie has none
-    except FileNotFoundError:
-        return False
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from gymnasium.envs.registration import register
 
 from server.play.game_errors import GameNotMade, failure_of, made
-from understudy_client.experts import make
+from understudy_client.env_options import PLAIN, EnvOptions
+from understudy_client.environments import make
 
 
 class Picky(gymnasium.Env[int, int]):
@@ -17,19 +18,26 @@ class Picky(gymnasium.Env[int, int]):
         raise error
 
 
-def error_of(env: str, preprocess: str | None = None) -> Exception:
+def error_of(env: str, options: EnvOptions = PLAIN) -> Exception:
     """What is raised where this cannot be made."""
     with pytest.raises(Exception, match=r".") as caught:
-        make(env, preprocess)
+        make(env, options)
     return made(env, caught.value)
 
 
 @pytest.mark.parametrize(
-    ("env", "preprocess"),
-    [("NoSuchGame-v0", None), ("no_such_module:Game-v0", None), ("CartPole-v1", "atari")],
+    ("env", "options"),
+    [
+        ("NoSuchGame-v0", PLAIN),
+        ("no_such_module:Game-v0", PLAIN),
+        ("CartPole-v1", EnvOptions(atari=True)),
+        ("CartPole-v1", EnvOptions(wraps=("no_such_module:f",))),
+        ("CartPole-v1", EnvOptions(args={"no_such": 1})),
+        ("CartPole-v1", EnvOptions(resize=(84, 84))),
+    ],
 )
-def test_what_cannot_be_made_here_is_not_tried_again(env: str, preprocess: str | None) -> None:
-    error = error_of(env, preprocess)
+def test_what_cannot_be_made_here_is_not_tried_again(env: str, options: EnvOptions) -> None:
+    error = error_of(env, options)
     assert isinstance(error, GameNotMade)
     found = failure_of(0, error)
     assert found.permanent

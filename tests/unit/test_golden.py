@@ -33,6 +33,7 @@ from protocol.messages import (
 from protocol.session import ServerSession
 from protocol.spaces import DTYPES, GameSpec
 from server.gateway.frame_loop import FrameLoop
+from tests.support.cases import for_each
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = json.loads((ROOT / "tests/golden/wire.json").read_text())
@@ -56,14 +57,12 @@ NEED_MORE_THAN_BYTES = {
 """Codes that depend on time, on other clients, or on the run."""
 
 
-def name(vector: dict[str, Any]) -> str:
-    return str(vector["name"])
+def name(value: Any) -> str:
+    return str(value["name"] if isinstance(value, dict) else value)
 
 
-valid = pytest.mark.parametrize("vector", VALID, ids=name)
-from_client = pytest.mark.parametrize(
-    "vector", [v for v in VALID if v["from"] == "client"], ids=name
-)
+valid = for_each(VALID, name=name)
+from_client = for_each([v for v in VALID if v["from"] == "client"], name=name)
 
 
 def decode(vector: dict[str, Any], payload: memoryview | bytes) -> Any:
@@ -278,8 +277,7 @@ def pieces(data: bytes, how: str) -> Iterator[bytes]:
         yield data[at : at + size]
 
 
-@pytest.mark.parametrize("how", ["whole", "byte by byte", "with bytes behind"])
-@pytest.mark.parametrize("vector", INVALID, ids=name)
+@for_each(INVALID, ["whole", "byte by byte", "with bytes behind"], name=name)
 def test_server_invalid_message_raises_golden_error_code(vector: dict[str, Any], how: str) -> None:
     server = Server(vector.get("token"))
     before = [bytes.fromhex(item) for item in vector["before"]]
@@ -333,7 +331,7 @@ def test_server_accepts_valid_client_message(vector: dict[str, Any]) -> None:
             assert answer.actor == 1
 
 
-@pytest.mark.parametrize("vector", [v for v in VALID if v["type"] == "PING"], ids=name)
+@for_each([v for v in VALID if v["type"] == "PING"], name=name)
 def test_ping_nonce_echoed_in_pong(vector: dict[str, Any]) -> None:
     ping = codec.decode_client(bytes.fromhex(vector["hex"])[4:])
     assert isinstance(ping, Ping)

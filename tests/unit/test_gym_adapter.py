@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from understudy_client import Reconnected
 from understudy_client.experts import find, weakened
-from understudy_client.gym import Episode, play, spec_of
-from understudy_client.spaces import action_space, observation_space
-from understudy_client.spec import Continuous, Discrete, Observation
+from understudy_client.gym import Episode, EpisodeDiscarded, play, spec_of
+from understudy_client.spaces import action_space, bounded
+from understudy_client.spec import Continuous, Discrete
 from understudy_client.wire import Answer
 
+UNEVEN = spaces.Box(np.zeros(65), np.arange(65) + 1.0, dtype=np.float64)
 LOW, HIGH = np.array([-1.0, 0.0]), np.array([1.0, 5.0])
 
 
@@ -132,15 +133,60 @@ def test_action_of_any_space_wire_round_trip(space: spaces.Space[Any], seed: int
 
 
 @pytest.mark.parametrize(
+    ("space", "found"),
+    [
+        (spaces.MultiBinary(2), [Discrete("action[0]", 2), Discrete("action[1]", 2)]),
+        (spaces.Box(0, 1, (1, 2), np.bool_), [Discrete("action[0]", 2), Discrete("action[1]", 2)]),
+        (spaces.Box(-1, 3, (1,), np.int64), [Discrete("action[0]", 5)]),
+        (spaces.Box(0, 255, (1,), np.uint8), [Discrete("action[0]", 256)]),
+        # Too many to choose from: a number that is rounded.
+        (spaces.Box(0, 999, (2,), np.int32), [Continuous("action", 0.0, 999.0, 2)]),
+        (spaces.Box(0, 1, (100,), np.int8), [Continuous("action", 0.0, 1.0, 100)]),
+        # What has no choice makes no head.
+        (spaces.MultiDiscrete([1, 3]), [Discrete("action[1]", 3)]),
+        (spaces.Tuple([spaces.Discrete(1), spaces.Discrete(2)]), [Discrete("1", 2)]),
+        (
+            spaces.Box(np.array([1.0, 0.0]), np.array([1.0, 2.0]), dtype=np.float64),
+            [Continuous("action", 0.0, 2.0, 1)],
+        ),
+    ],
+)
+def test_action_space_of_another_kind_is_heads_that_round_trip(
+    space: spaces.Space[Any], found: list[Any]
+) -> None:
+    convert = action_space(space)
+    assert list(convert.heads) == found
+    for seed in range(3):
+        space.seed(seed)
+        action = space.sample()
+        back = convert.to_env(convert.to_wire(action))
+        assert space.contains(back)
+        np.testing.assert_array_equal(spaces.flatten(space, back), spaces.flatten(space, action))
+
+
+def test_whole_number_of_many_is_rounded_into_its_bounds() -> None:
+    convert = action_space(spaces.Box(-500, 499, (2,), np.int32))
+    action = convert.to_env([[12.6, 1e9]])
+    assert action.tolist() == [13, 499]
+    assert action.dtype == np.int32
+
+
+@pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.MultiBinary(3), "action space: expected Discrete, MultiDiscrete, Box"),
-        (spaces.Tuple([spaces.Text(3)]), "action space for '0': expected Discrete"),
-        (spaces.Discrete(1), "'action': expected at least 2 choices"),
-        (spaces.MultiDiscrete([2, 1]), "at least 2 choices for each entry"),
-        (spaces.Box(-np.inf, np.inf, (1,)), "finite bounds"),
-        (spaces.Box(0, 255, (1,), np.uint8), "a Box of floats"),
-        (spaces.Box(1.0, 1.0, (1,)), "low < high"),
+        (
+            spaces.Tuple([spaces.Text(3)]),
+            "action space for '0': expected Discrete.*TransformAction",
+        ),
+        (spaces.Discrete(1), "expected at least 2 choices somewhere"),
+        (spaces.Box(1.0, 1.0, (1,)), "expected at least 2 choices somewhere"),
+        (spaces.Box(-np.inf, np.inf, (1,)), "finite bounds.*--action-bounds LOW,HIGH"),
+        (spaces.Box(-(2**63), 2**63 - 1, (1,), np.int64), "finite bounds"),
+        (spaces.MultiBinary(65), "expected at most 64 heads, got 65.*TransformAction"),
+        (
+            spaces.Box(np.zeros(65), np.arange(65) + 1.0, dtype=np.float64),
+            "at most 64 heads.*RescaleAction",
+        ),
     ],
 )
 def test_unsupported_action_space_raises_naming_it(space: spaces.Space[Any], message: str) -> None:
@@ -148,14 +194,24 @@ def test_unsupported_action_space_raises_naming_it(space: spaces.Space[Any], mes
         action_space(space)
 
 
-def test_observation_space_box_converts_and_others_raise() -> None:
-    assert observation_space(spaces.Box(-1, 1, (3,), np.float64)) == Observation("float32", (3,))
-    assert observation_space(spaces.Box(0, 255, (8, 8), np.uint8)) == Observation("uint8", (8, 8))
-    assert observation_space(spaces.Box(-1, 1, ())) == Observation("float32", (1,))
-    assert observation_space(spaces.Box(0, 1, (2,), np.bool_)) == Observation("float32", (2,))
-    for space in (spaces.Discrete(3), spaces.Box(0, 9, (1,), np.int64)):
-        with pytest.raises(TypeError, match="observation space: expected Box of float32"):
-            observation_space(space)
+def test_bounds_are_those_of_the_space_where_it_has_some() -> None:
+    low, high = np.array([-np.inf, 0.0]), np.array([np.inf, np.inf])
+    space = spaces.Dict(
+        OrderedDict(
+            z=spaces.Tuple([spaces.Box(low, high, dtype=np.float64), spaces.Discrete(2)]),
+            a=spaces.Box(-3, 3, (1,)),
+            n=spaces.Box(-(2**31), 2**31 - 1, (1,), np.int32),
+        )
+    )
+    found = bounded(space, -1, 2)
+    assert list(action_space(found).heads) == [
+        Continuous("z.0[0]", -1.0, 2.0, 1),
+        Continuous("z.0[1]", 0.0, 2.0, 1),
+        Discrete("z.1", 2),
+        Continuous("a", -3.0, 3.0, 1),
+        Discrete("n[0]", 4),
+    ]
+    assert space.contains(action_space(found).to_env([-1.0, 2.0, 1, 0.5, 3]))
 
 
 class Counting(gymnasium.Env[Any, Any]):
@@ -188,12 +244,14 @@ class FakeClient:
         self.spec = spec_of(env)
         self.frames: list[Any] = []
         self.lost = lost
+        self.took: list[Any] = []
 
-    def act(self, obs: Any, reward: float, status: int, expert: Any) -> Answer:
+    def act(self, obs: Any, reward: float, status: int, expert: Any, took: Any) -> Answer:
         if len(self.frames) in self.lost:
             self.frames.append("lost")
             raise Reconnected(2, "test")
         self.frames.append((obs.tolist(), reward, status, expert))
+        self.took.append(took)
         if status:
             return Answer(0, 0, None, 0, 0, False)
         return Answer(0, 0, expert or [0], 2 if expert else 1, 0, False)
@@ -204,7 +262,7 @@ def run(lost: tuple[int, ...] = (), **options: Any) -> Any:
     client: Any = FakeClient(env, lost)
     done: list[Episode] = []
     play(env, client, on_episode=done.append, **options)
-    return SimpleNamespace(env=env, frames=client.frames, done=done)
+    return SimpleNamespace(env=env, frames=client.frames, took=client.took, done=done)
 
 
 def test_play_sends_reward_with_next_frame_and_ends_episodes() -> None:
@@ -251,6 +309,34 @@ def test_play_stop_callback_true_ends_play() -> None:
     words = iter([False, False, True])
     out = run(seed=1, stop=lambda: next(words))
     assert (len(out.frames), out.done) == (2, [])
+
+
+class Taker:
+    """Is at the controls on frames 1 and 2 of each episode; discards the first at its frame 2."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def look(self, _env: Any, _obs: Any, episode: Episode, status: int) -> list[Any] | None:
+        self.seen.append((episode.length, status))
+        if len(self.seen) == 3:
+            raise EpisodeDiscarded
+        return [1] if episode.length in (1, 2) and not status else None
+
+
+def test_person_s_actions_are_done_and_told_as_took_of_an_expert() -> None:
+    person = Taker()
+    out = run(episodes=1, seed=7, expert=lambda *_: 1, person=person)
+    mine = ([1], 2)
+    # The first episode is cut where it is discarded, and does not count.
+    assert [frame[2:] for frame in out.frames[:3]] == [(0, [0]), (0, None), (2, None)]
+    assert out.took[:3] == [None, None, mine]
+    # The script is asked while nobody is at the controls.
+    assert [frame[2:] for frame in out.frames[3:]] == [(0, [0]), (0, None), (0, None), (1, None)]
+    assert out.took[3:] == [None, None, mine, mine]
+    assert person.seen[3:] == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    (episode,) = out.done
+    assert (episode.index, episode.length, episode.actors) == (0, 3, {1: 0, 2: 3})
 
 
 def test_find_expert_returns_known_function_or_raises() -> None:

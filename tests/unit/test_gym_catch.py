@@ -23,7 +23,8 @@ from understudy_client.catch import (
     WIDTH,
     CatchPixels,
 )
-from understudy_client.experts import find, make, returns
+from understudy_client.environments import make
+from understudy_client.experts import find, returns
 from understudy_client.gym import spec_of
 from understudy_client.spec import Discrete, Observation
 

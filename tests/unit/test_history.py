@@ -11,6 +11,7 @@ import pytest
 
 from server.run import history
 from server.run.history import KEPT, History, newest_lines, sample_lines
+from tests.support.cases import for_each
 
 
 def write(path: Path, n: int, pad: int = 0) -> None:
@@ -91,8 +92,7 @@ def test_rows_contain_only_columns_and_null_for_non_finite() -> None:
     assert one.rows(10) == [[1, None], [2.0, None], [3.0, None], [4.0, 5.0]]
 
 
-@pytest.mark.parametrize("points", [1, 2, 3, 7, 599, 600, 4096, 10_000])
-@pytest.mark.parametrize("n", [1, 2, 600, KEPT, KEPT + 1, 3 * KEPT + 5])
+@for_each([1, 2, 3, 7, 599, 600, 4096, 10_000], [1, 2, 600, KEPT, KEPT + 1, 3 * KEPT + 5])
 def test_rows_downsampled_to_requested_points_including_newest(points: int, n: int) -> None:
     one = History(["time"])
     for i in range(n):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import struct
+import tempfile
 import tracemalloc
 import zipfile
 import zlib
@@ -30,7 +32,7 @@ from tests.support.recordings import demonstrated
 
 pytestmark = pytest.mark.promise("hostile-files")
 
-LARGE = 2**27
+LARGE = 2**26
 """What a file unpacks to where it is believed."""
 
 BOUND = 2**25
@@ -48,11 +50,20 @@ def little_memory(bound: int = BOUND) -> Iterator[None]:
         tracemalloc.stop()
 
 
+@functools.cache
+def a_recording() -> tuple[bytes, str]:
+    """A recording that is right, and its digest."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "demo.npz"
+        recording.write(path, demonstrated(n=20))
+        return path.read_bytes(), recording.read(path).digest
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A recording that is right."""
+    """The file of that recording."""
     path = tmp_path / "demo.npz"
-    recording.write(path, demonstrated(n=20))
+    path.write_bytes(a_recording()[0])
     return path
 
 
@@ -237,8 +248,7 @@ def test_recording_with_any_field_of_the_directory_or_a_header_changed_is_refuse
     data: st.DataObject, path: Path
 ) -> None:
     """Two bytes or four of the zip's own numbers are others, anywhere in them."""
-    recording.write(path, demonstrated(n=20))
-    good, truth = path.read_bytes(), recording.read(path).digest
+    good, truth = a_recording()
     begin = good.find(b"PK\x01\x02")
     at = data.draw(st.integers(begin, len(good) - 4))
     value = data.draw(
@@ -275,7 +285,7 @@ def test_recording_with_any_field_of_the_directory_or_a_header_changed_is_refuse
 def test_recording_with_any_header_of_a_column_is_refused(
     header: str, size: int, path: Path
 ) -> None:
-    recording.write(path, demonstrated(n=20))
+    path.write_bytes(a_recording()[0])
     forged.write(
         path,
         forged.entries(path)

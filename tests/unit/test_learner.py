@@ -46,16 +46,16 @@ def one_thread() -> None:
 
 
 class AutogradReference:
-    """The same learner as a textbook has it: autograd, one loss, torch's own clipping and Adam."""
+    """The same learner as a textbook has it: autograd, one loss, torch's own clipping, and Adam
+    (Kingma and Ba, 2015, algorithm 1)."""
 
     def __init__(self, learner: Learner, spec: GameSpec) -> None:
         self.spec, self.c, self.a = spec, learner._config, learner._advantage
         self.net, self.target = QNetwork(spec, self.c), QNetwork(spec, self.c)
         self.net.load_state_dict(learner.network.state_dict())
         self.target.load_state_dict(learner.target.state_dict())
-        self.adam = torch.optim.Adam(
-            self.net.parameters(), self.c.learning_rate, eps=self.c.adam_eps, foreach=False
-        )
+        # Not torch.optim.Adam: making one imports torch's compiler, a second and more.
+        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.net.parameters()]
         self.updates = 0
 
     def loss(self, batch: Batch, only: int | None = None) -> Tensor:
@@ -103,12 +103,16 @@ class AutogradReference:
         return parameters_to_vector(parts)
 
     def step(self, batch: Batch) -> None:
-        self.adam.zero_grad()
+        self.net.zero_grad()
         self.loss(batch).backward()
         clip_grad_norm_(self.net.parameters(), self.c.grad_clip_norm)
-        self.adam.step()
         self.updates += 1
         with torch.no_grad():
+            for p, (mean, square) in zip(self.net.parameters(), self.moments, strict=True):
+                mean += (1 - 0.9) * (p.grad - mean)
+                square += (1 - 0.999) * (p.grad.square() - square)
+                root = (square / (1 - 0.999**self.updates)).sqrt() + self.c.adam_eps
+                p -= self.c.learning_rate * mean / (1 - 0.9**self.updates) / root
             for t, p in zip(self.target.parameters(), self.net.parameters(), strict=True):
                 if self.c.target == "soft":
                     t += self.c.target_tau * (p - t)

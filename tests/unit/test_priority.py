@@ -24,6 +24,7 @@ from tests.support.replay_model import (
     chi_square_fits,
     feed,
     make,
+    many_rows,
     modes,
 )
 
@@ -132,9 +133,8 @@ def test_importance_with_unassigned_share_includes_all_actors(mode: str) -> None
 
 def wrapped_replay_and_model(mode: str, **settings: object) -> tuple[Replay, Model]:
     """A replay that went round several times, with priorities from 0.1 to 10."""
-    games, model = Games(seed=8), Model(300, 1.0)
-    replay = make(mode, 300, priority_alpha=1.0, **settings)
-    feed(replay, model, games.play_at_random(1500, slots=20, odds=0.15), (50,))
+    model, replay = Model(300, 1.0), make(mode, 300, priority_alpha=1.0, **settings)
+    feed(replay, model, many_rows(), (50,))
     places = replay.sample(2000).indices.unique()
     errors = 10 ** np.random.default_rng(0).uniform(-1, 1, len(places)).astype(np.float32)
     replay.update_priorities(places, torch.from_numpy(errors).to(replay.device))

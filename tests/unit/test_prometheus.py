@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from config.models import Config
 from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.collector import TurnHistogram
-from server.monitor.metrics import COUNTER, HISTOGRAM, REGISTRY, SERIES
+from server.monitor.metric import COUNTER, HISTOGRAM
+from server.monitor.metrics import REGISTRY, SERIES
 from server.monitor.prometheus import exposition, name_of
 from server.monitor.status import Status
 

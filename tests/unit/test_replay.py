@@ -31,6 +31,7 @@ from tests.support.replay_model import (
     chi_square_fits,
     feed,
     make,
+    many_rows,
     modes,
 )
 
@@ -320,8 +321,8 @@ def test_replay_memory_is_837_bytes_per_step_of_195_floats() -> None:
 
 def wrapped_replay_and_model(mode: str, **settings: object) -> tuple[Replay, Model]:
     """A replay that went round several times, of which a part cannot be sampled."""
-    games, model, replay = Games(seed=8), Model(300), make(mode, 300, **settings)
-    feed(replay, model, games.play_at_random(1500, slots=20, odds=0.15), (50,))
+    model, replay = Model(300), make(mode, 300, **settings)
+    feed(replay, model, many_rows(), (50,))
     replay.check_valid()
     assert 0.05 < 1 - len(model.complete()) / len(model.steps) < 0.4
     return replay, model

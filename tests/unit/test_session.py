@@ -17,6 +17,7 @@ from protocol.errors import CODES, LocalError, RemoteError
 from protocol.messages import Bye, Frame, Frames, HelloFields, Ping
 from protocol.session import MAX_SLOTS, TRANSITIONS, ServerSession, State, diagram
 from protocol.streams import stream_number
+from tests.support.cases import for_each
 
 OBS = np.array([0.5, -1.0, 2.0], np.float32).tobytes()
 FIELDS: dict[str, Any] = {
@@ -124,8 +125,7 @@ def session_in_state(state: State) -> ServerSession:
     return out
 
 
-@pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("event", EVENTS)
+@for_each(State, EVENTS)
 def test_event_in_state_gives_expected_state_or_error(state: State, event: str) -> None:
     expected = EXPECTED[state][EVENTS.index(event)]
     out = session_in_state(state)

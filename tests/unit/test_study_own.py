@@ -9,6 +9,7 @@ import pytest
 from config.load import ConfigError
 from lab.study.design import EXPERT, NO_EXPERT, Comparison, jobs
 from lab.study.own import AS_GIVEN, own_comparison, parse_variants
+from tests.support.spaced import TALKS
 
 PUSH = "tests.support.fake_games:push_right"
 
@@ -103,8 +104,8 @@ def test_two_variants_of_one_name_are_refused() -> None:
             "--env: expected a Gymnasium environment .* got 'NoSuchGame-v1'",
         ),
         ({"env": "no_such_module:Game-v1"}, "--env: .* got 'no_such_module:Game-v1': .*No module"),
-        ({"env": "Blackjack-v1"}, "--env: .* 'Blackjack-v1': observation space: expected Box"),
-        ({"expert": "plain"}, "--expert: .*expected module:function or none, got 'plain'"),
+        ({"env": TALKS}, "--env: .*: observation space: expected Box"),
+        ({"expert": "plain"}, "--expert: expert 'plain': expected module:function; .* or none"),
         ({"expert": "math:nothing"}, "--expert: expert 'math:nothing'"),
         ({"expert": "builtins:len"}, "--expert: expected a function .* TypeError"),
         ({"expert": "tests.unit.test_study_own:wild"}, "--expert: expected a function .*wild: .*7"),

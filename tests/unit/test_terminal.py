@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,14 +22,18 @@ ROOT = Path(__file__).parents[2]
 HOSTILE = ("[/x]", "[red]", "[link=http://a.example]", ":smile:", "[/]")
 """Names that a client may choose for its game. The first raises an error where it is markup."""
 
+MARKUP = re.compile("markup|Console|TextColumn|Panel")
+"""Words of which every call that may take text for markup has one."""
+
 PACKAGES = ("server", "lab", "config", "agent", "protocol", "scripts")
 
 
 def calls() -> Iterator[tuple[str, ast.Call, str]]:
-    """Each call in the packages: the module, the call, and the name that is called."""
+    """Each call in the modules that may have such a call: module, call, and the name called."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
+            text = path.read_text()
+            for node in ast.walk(ast.parse(text)) if MARKUP.search(text) else ():
                 if isinstance(node, ast.Call):
                     name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                     yield str(path.relative_to(ROOT)), node, name

@@ -10,6 +10,8 @@ from typing import Any
 import gymnasium
 from gymnasium.error import DependencyNotInstalled
 
+from understudy_client.pictures import opencv
+
 NAMESPACE = "ALE/"
 
 FRAME_SKIP = 4
@@ -35,24 +37,23 @@ def register() -> None:
     gymnasium.register_envs(ale_py)
 
 
-def preprocessed(env_id: str) -> gymnasium.Env[Any, Any]:
+def preprocessed(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """A game of ALE as DQN saw it (Mnih et al. 2015, doi:10.1038/nature14236): an action for 4
     frames, of the last two the brighter pixels, gray, 84 x 84, uint8; up to 30 idle frames at the
     start. The server stacks (`replay.frame_stack`). Errors: ValueError for another game,
-    DependencyNotInstalled."""
+    DependencyNotInstalled. kwargs: those of the game itself."""
     if not env_id.rpartition(":")[2].startswith(NAMESPACE):
         raise ValueError(
             f"the preprocessing atari is for the games of ALE, such as ALE/Pong-v5; got {env_id}"
         )
+    if "frameskip" in kwargs:
+        raise ValueError(
+            f"the preprocessing atari does an action for {FRAME_SKIP} frames by itself: expected "
+            f"no frameskip, got {kwargs['frameskip']!r}; leave one of them out"
+        )
     register()
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        raise DependencyNotInstalled(
-            "the preprocessing atari needs the package opencv-python-headless, which cannot be "
-            f"imported ({error}); install it: python -m pip install opencv-python-headless"
-        ) from error
-    env = gymnasium.make(env_id, frameskip=1)  # the wrapper skips
+    opencv("the preprocessing atari")
+    env = gymnasium.make(env_id, frameskip=1, **kwargs)  # the wrapper skips
     return gymnasium.wrappers.AtariPreprocessing(env, frame_skip=FRAME_SKIP, screen_size=SIDE)
 
 

@@ -7,7 +7,6 @@ return of the known expert, or of that one, over that many episodes, with its st
 from __future__ import annotations
 
 import copy
-import importlib
 import sys
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +14,8 @@ from weakref import WeakKeyDictionary
 import gymnasium
 import numpy as np
 
-from understudy_client import atari, minatar
+from understudy_client.env_options import PLAIN, EnvOptions
+from understudy_client.environments import make, named
 from understudy_client.gym import Expert
 
 EXPERTS = {
@@ -33,27 +33,6 @@ EXPERTS = {
 """The known expert of each environment, as `module:function`."""
 
 
-PREPROCESSING = ("atari",)
-"""What `make` can put around an environment."""
-
-
-def make(env_id: str, preprocess: str | None = None) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make`, which also knows the environments of this package by their bare names, and
-    those of ALE and MinAtar. `preprocess`: one of PREPROCESSING. Errors: ValueError; those of
-    Gymnasium."""
-    if preprocess is not None:
-        if preprocess not in PREPROCESSING:
-            raise ValueError(f"preprocess: expected {PREPROCESSING[0]}, got {preprocess!r}")
-        return atari.preprocessed(env_id)
-    if env_id in EXPERTS:
-        importlib.import_module(EXPERTS[env_id].partition(":")[0])
-    if env_id.startswith(minatar.NAMESPACE):
-        return minatar.made(env_id)
-    if env_id.startswith(atari.NAMESPACE):
-        atari.register()
-    return gymnasium.make(env_id)
-
-
 def find(env_id: str, name: str | None = None) -> Expert | None:
     """The expert for an environment: the one named, or the known one, or None.
 
@@ -66,17 +45,11 @@ def find(env_id: str, name: str | None = None) -> Expert | None:
         name = EXPERTS.get(env_id.rpartition(":")[2])
         if name is None:
             return None
-    module, colon, function = name.partition(":")
-    if not (module and colon and function):
-        raise ValueError(f"expert: expected module:function or none, got {name!r}")
     try:
-        expert = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"expert {name!r}: {error}") from error
-    if not callable(expert):
-        raise ValueError(f"expert {name!r}: expected a function, got {type(expert).__name__}")
-    found: Expert = expert
-    return found
+        expert: Expert = named(name)
+    except ValueError as error:
+        raise ValueError(f"expert {error}") from error
+    return expert
 
 
 def weakened(expert: Expert, probability: float, rng: np.random.Generator) -> Expert:
@@ -99,11 +72,14 @@ def weakened(expert: Expert, probability: float, rng: np.random.Generator) -> Ex
 
 
 def returns(
-    env_id: str, expert: Expert, episodes: int, seed: int = 0, preprocess: str | None = None
+    env_id: str,
+    expert: Expert,
+    episodes: int,
+    seed: int = 0,
+    options: EnvOptions = PLAIN,
 ) -> list[float]:
-    """The returns of an expert playing alone, episode i from seed + i; no server is involved.
-    `preprocess`: as for `make`."""
-    env = make(env_id, preprocess)
+    """The returns of an expert playing alone, episode i from seed + i; no server is involved."""
+    env = make(env_id, options)
     out = []
     for episode in range(episodes):
         obs, _ = env.reset(seed=seed + episode)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
-import numpy as np
 
 from understudy_client.checks import shown
 from understudy_client.client import Client
 from understudy_client.errors import Reconnected
-from understudy_client.spaces import ActionSpace, action_space, observation_space
+from understudy_client.observation_spaces import ObservationSpace, observation_space
+from understudy_client.spaces import ActionSpace, action_space, told
 from understudy_client.spec import GameSpec, Part
 from understudy_client.wire import DQN, EPISODE_LIMIT, EXPERT, RUNNING, TERMINATED, TRUNCATED
 
@@ -39,15 +39,30 @@ class Episode:
     """An episode of evaluation that the server's limit cut: it did not end by itself."""
 
 
+class EpisodeDiscarded(Exception):
+    """Raised by `Person.look`: this episode ends here, as one that is cut short, and does not
+    count."""
+
+
+class Person(Protocol):
+    """Somebody who sees a game, and may be at its controls."""
+
+    def look(
+        self, env: gymnasium.Env[Any, Any], obs: Any, episode: Episode, status: int
+    ) -> Sequence[Part] | None:
+        """Asked before each frame: what is done on it, a part for each head, whatever the server
+        answers; None where nobody is at the controls, and for the last frame of an episode
+        (`status`). Errors: EpisodeDiscarded."""
+
+
 def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
     """The spec of an environment, named after its id. Errors: TypeError, ValueError.
 
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-    return GameSpec(
-        game, observation_space(env.observation_space), action_space(env.action_space).heads
-    )
+    seen = observation_space(env.observation_space)
+    return GameSpec(game, seen.observation, action_space(env.action_space).heads)
 
 
 def play(
@@ -60,6 +75,7 @@ def play(
     seed: int | Callable[[int], int] | None = None,
     on_episode: Callable[[Episode], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    person: Person | None = None,
 ) -> None:
     """Play until `episodes` are complete, `frames` actions are taken, or `stop()` is true.
 
@@ -67,19 +83,39 @@ def play(
     seed: episode i is reset with seed + i, or with seed(i) where it is a function; None leaves
         seeding to the environment.
     on_episode: called after each complete episode.
+    person: what it does is told as `took`, with the actor expert; `expert` is not asked then.
 
     An episode that is cut by a lost connection is played again from its beginning and counts
     once. One that the server cuts (`Episode.cut`), and one in which the budget of frames runs out
     and which is truncated, count too; one in which `stop()` becomes true does not. Errors: those
     of `Client.act`, except Reconnected.
     """
-    actions = action_space(env.action_space)
+    actions, seen = action_space(env.action_space), observation_space(env.observation_space)
+
+    def one(episode: Episode, left: int | None) -> bool:
+        return _episode(env, client, seen, actions, expert, episode, left, stop, person)
+
+    episodes_of(one, episodes=episodes, frames=frames, seed=seed, on_episode=on_episode)
+
+
+def episodes_of(
+    play_one: Callable[[Episode, int | None], bool],
+    *,
+    episodes: int | None,
+    frames: int | None,
+    seed: int | Callable[[int], int] | None,
+    on_episode: Callable[[Episode], None] | None,
+) -> None:
+    """Episodes one after the other, as `play` says. `play_one` plays one into what it is given,
+    with so many frames left; False where it was ended early."""
     index = taken = 0
     while (episodes is None or index < episodes) and (frames is None or taken < frames):
         episode = Episode(index, seed(index) if callable(seed) else _plus(seed, index))
         left = None if frames is None else frames - taken
         try:
-            complete = _episode(env, client, actions, expert, episode, left, stop)
+            complete = play_one(episode, left)
+        except EpisodeDiscarded:
+            continue
         except Reconnected as lost:
             if lost.code != EPISODE_LIMIT or not episode.length:
                 continue
@@ -100,33 +136,41 @@ def _plus(seed: int | None, index: int) -> int | None:
 def _episode(
     env: gymnasium.Env[Any, Any],
     client: Client,
+    seen: ObservationSpace,
     actions: ActionSpace,
     expert: Expert | None,
     episode: Episode,
     frames_left: int | None,
     stop: Callable[[], bool] | None,
+    person: Person | None,
 ) -> bool:
     """Play one episode into `episode`; False where `stop()` ended it early."""
-    # An observation without sides travels as one with a single element.
-    shape = client.spec.observation.shape
     obs, _ = env.reset(seed=episode.seed)
     reward, status = 0.0, RUNNING
+    took: tuple[Sequence[Part], int] | None = None
     while True:
+        try:
+            wish = person.look(env, obs, episode, status) if person is not None else None
+        except EpisodeDiscarded:
+            client.act(seen.to_wire(obs), reward, status or TRUNCATED, None, took)
+            raise
         if stop is not None and stop():
             return False
         recommended: list[Part] | None = None
-        if expert is not None and status == RUNNING:
+        if expert is not None and status == RUNNING and wish is None:
             recommended = _advice(env, actions, expert(env, obs))
-        answer = client.act(_reshaped(obs, shape), reward, status, recommended)
+        answer = client.act(seen.to_wire(obs), reward, status, recommended, took)
         if status != RUNNING:
             return True
         if answer.action is None:
             raise ValueError("expected an action for a running frame, got none")
-        obs, earned, terminated, truncated, _ = env.step(actions.to_env(answer.action))
+        action, actor = (answer.action, answer.actor) if wish is None else (wish, EXPERT)
+        took = None if wish is None else (wish, EXPERT)
+        obs, earned, terminated, truncated, _ = env.step(actions.to_env(action))
         reward = _number(earned)
         episode.return_ += reward
         episode.length += 1
-        episode.actors[answer.actor] = episode.actors.get(answer.actor, 0) + 1
+        episode.actors[actor] = episode.actors.get(actor, 0) + 1
         if terminated:
             status, episode.terminated = TERMINATED, True
         elif truncated or episode.length == frames_left:
@@ -139,18 +183,8 @@ def _advice(env: gymnasium.Env[Any, Any], actions: ActionSpace, action: Any) -> 
         return actions.to_wire(action)
     except (TypeError, ValueError, LookupError) as error:
         raise ValueError(
-            f"expected the expert to return an action of {env.action_space}, got {shown(action)}"
-        ) from error
-
-
-def _reshaped(obs: Any, shape: tuple[int, ...]) -> Any:
-    """An observation of the environment in the shape of the wire. Errors: ValueError."""
-    try:
-        return np.reshape(obs, shape)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"expected the environment to return an observation of shape {list(shape)}, got "
-            f"{shown(obs)}"
+            f"expected the expert to return an action of {told(env.action_space)}, got "
+            f"{shown(action)}"
         ) from error
 
 

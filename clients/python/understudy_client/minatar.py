@@ -26,12 +26,12 @@ _DRAWING = ("matplotlib", "seaborn")
 playing needs none of it."""
 
 
-def made(env_id: str) -> gymnasium.Env[Any, Any]:
+def made(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """One of the games, which cannot be rendered. Errors: DependencyNotInstalled; those of
     Gymnasium."""
     if "MinAtar/Breakout-v1" not in gymnasium.registry:
         _register()
-    return gymnasium.make(env_id, max_episode_steps=MOST_STEPS)
+    return gymnasium.make(env_id, **{"max_episode_steps": MOST_STEPS} | kwargs)
 
 
 def _register() -> None:

@@ -77,7 +77,7 @@ function showRuns() {
         return element(
           "tr",
           {},
-          element("th", { scope: "row" }, element("label", { class: "choice" }, box, run.name, run.served ? " (this run)" : null)),
+          element("th", { scope: "row", title: run.init_from ? `began with the weights of ${run.init_from}` : null }, element("label", { class: "choice" }, box, run.name, run.served ? " (this run)" : null)),
           element("td", {}, run.game ?? "–"),
           element("td", { title: run.problem || null }, run.problem ? `${run.state}, damaged` : run.state),
           element("td", { class: "number" }, dash(run.frames, count)),

@@ -13,7 +13,8 @@ import pytest
 
 from lab.study.comparisons.games import GAMES, NOISE
 from understudy_client import atari, minatar
-from understudy_client.experts import find, make, returns, weakened
+from understudy_client.environments import make
+from understudy_client.experts import find, returns, weakened
 from understudy_client.gym import Expert, spec_of
 
 needs_minatar = pytest.mark.skipif(find_spec("minatar") is None, reason="needs the extra study")

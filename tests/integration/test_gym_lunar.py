@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from understudy_client import lunar
-from understudy_client.experts import find, make, returns
+from understudy_client.environments import make
+from understudy_client.experts import find, returns
 from understudy_client.gym import spec_of
 from understudy_client.spec import Continuous, Discrete, Observation
 

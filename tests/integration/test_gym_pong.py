@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from understudy_client import pong
-from understudy_client.experts import find, make, returns
+from understudy_client.environments import make
+from understudy_client.experts import find, returns
 from understudy_client.gym import spec_of
 from understudy_client.pong import BALL_X, BALL_Y, ENEMY_Y, PLAYER_Y
 from understudy_client.spec import Discrete, Observation

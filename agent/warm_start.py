@@ -1,0 +1,313 @@
+"""Warm start: the weights of another run's network, as far as they mean the same in this one.
+
+Every row and column of a layer has a label that says what it is: the third number of the newest
+frame, unit 7 of `trunk.0`, choice 2 of the head `fire`. A layer's rows are taken where both
+networks have them and all that the old layer read is there, with the same meaning, in the new one;
+what the new one reads beside it begins with weight 0. So what is taken says what it said before.
+
+Numbers of an observation with one side, and choices of a head, keep their places: where there are
+more, those behind are new. Where there are fewer, nothing says which ones went, and none is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+from torch import Tensor
+
+from agent.checkpoint import CheckpointError
+from agent.learner import Learner
+from agent.network_settings import settings_of
+from agent.networks import QNetwork
+from agent.normalizer import padded
+from agent.pictures import sides
+from agent.values import CategoricalValues, QuantileValues, ValueHead
+from config.models import LearnerConfig
+from protocol.errors import RemoteError
+from protocol.spaces import Discrete, GameSpec
+
+Label = tuple[Any, ...]
+"""What a row or column is; its first two parts are a name and a kind, in words."""
+
+
+class LabelledLayer(NamedTuple):
+    """Parameters `weight` [outputs, inputs, ...] and `bias` [outputs]."""
+
+    name: str
+    inputs: Sequence[Label]
+    outputs: Sequence[Label]
+
+
+class NothingFits(CheckpointError):
+    """No layer of the old network means anything in the new one."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a warm start has taken, and what not, in words."""
+
+    taken: list[str]
+    not_taken: list[str]
+
+
+def warm_start(learner: Learner, spec: GameSpec, state: Mapping[str, Any]) -> Taken:
+    """Put the weights of a checkpoint's networks into a learner of a game `spec`, as far as they
+    fit: online and target network, and the statistics of the observations. `state`: as
+    agent.checkpoint has loaded it, of any game.
+
+    Errors: NothingFits; CheckpointError where it is no trainer's. The learner is then as it was.
+    """
+    try:
+        old_spec = msgspec.json.decode(state["spec"], type=GameSpec).checked()
+        old = state["learner"]
+        settings = settings_of(old)
+        network = _network(old_spec, settings)
+        network.load_state_dict(old["network"])
+    except (RemoteError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "expected what a trainer saves, got a state whose network cannot be made anew "
+            f"({error!r}); name another checkpoint"
+        ) from error
+    shrunk = {
+        head.name
+        for head in old_spec.discrete
+        for now in spec.discrete
+        if head.name == now.name and head.n > now.n
+    }
+    there, here = (
+        Labels(network, old_spec, shrunk, known_range="learner.value_min" in settings),
+        Labels(learner.network, spec, shrunk),
+    )
+    rows, said = _shared(there, here)
+    if not rows:
+        raise NothingFits(
+            f"nothing of it fits the game {spec.describe()} and the settings of this run: "
+            + "; ".join(said.not_taken)
+            + ". Name a checkpoint of a game that is more alike, or give the network the settings "
+            "that it has there (understudy compare shows them)"
+        )
+    for ours, theirs in ((learner.network, old["network"]), (learner.target, old["target"])):
+        _copy(ours, theirs, there, here, rows)
+    if learner.statistics is not None and "observations" in old and here.reads_all(there):
+        learner.set_statistics(padded(old["observations"], spec.observation_size))
+        said.taken.insert(0, "statistics of the observations")
+    return said
+
+
+class Labels:
+    """The layers of a network, in the order in which an observation passes through them."""
+
+    def __init__(
+        self,
+        network: QNetwork,
+        spec: GameSpec,
+        shrunk: Iterable[str] = (),
+        *,
+        known_range: bool = True,
+    ) -> None:
+        """`shrunk`: discrete heads whose choices are known by their number and the head's size.
+        `known_range`: where values have a range, it is that of the network."""
+        self.layers: list[LabelledLayer] = []
+        self.observation = _observation(network, spec)
+        """What the first layers read."""
+        columns = [("action", *each) for each in _columns(spec)]
+        self.given = [*self.observation, *columns]
+        """What is there before any layer."""
+        features = self.observation
+        self.places: list[Label] = []
+        """What the last convolutions say, place by place."""
+        if network.pictures is not None:
+            features = self.places = self._pictures(network, spec)
+        last = self._stack("trunk", features, network.trunk)
+        kind = _values(network.values, known_range)
+        beside = _continuous(spec)
+        if network.follows_gradient:
+            self._stack("policy", features, network.policy[:-1])
+            inner = self.layers[-1].outputs if len(network.policy) > 1 else features
+            name = f"policy.{len(network.policy) - 1}"
+            self.layers.append(
+                LabelledLayer(name, inner, [("policy: " + a, *b) for a, *b in beside])
+            )
+            units = _units("joint", network.joint.weight)
+            self.layers.append(LabelledLayer("joint", [*last, *columns], units))
+            last, beside = units, []
+        elif network.bins:
+            beside = []
+        atoms = range(network.values.atoms)
+        heads: list[Label] = [("value", kind, k) for k in atoms]
+        for head in spec.discrete:
+            words = f"{head.n} choices, {kind}" if head.name in shrunk else f"choices, {kind}"
+            heads += [(f"head {head.name}", words, i, k) for i in range(head.n) for k in atoms]
+        for name, words, *column in _continuous(spec) if network.bins else ():
+            words = f"{network.bins} bins, {words}, {kind}"
+            heads += [(name, words, *column, i, k) for i in range(network.bins) for k in atoms]
+        self.layers.append(LabelledLayer("heads", last, [*heads, *beside]))
+
+    def reads_all(self, other: Labels) -> bool:
+        """Whether the observations hold all that those of the other hold."""
+        return set(other.observation) <= set(self.observation)
+
+    def _stack(self, name: str, inputs: Sequence[Label], layers: Iterable[Any]) -> Sequence[Label]:
+        for number, layer in enumerate(layers):
+            outputs = _units(f"{name}.{number}", layer.weight)
+            self.layers.append(LabelledLayer(f"{name}.{number}", inputs, outputs))
+            inputs = outputs
+        return inputs
+
+    def _pictures(self, network: QNetwork, spec: GameSpec) -> list[Label]:
+        assert network.pictures is not None
+        inputs: Sequence[Label] = self.observation
+        for number, layer in enumerate(network.pictures.layers):
+            if isinstance(layer, torch.nn.Conv2d):
+                name = f"pictures.layers.{number}"
+                outputs = _units(name, layer.weight)
+                self.layers.append(LabelledLayer(name, inputs, outputs))
+                inputs = outputs
+        places = network.pictures.size // len(inputs)
+        size = sides(spec.observation.shape)[1:]
+        return [(*label, size, place) for label in inputs for place in range(places)]
+
+
+def _shared(there: Labels, here: Labels) -> tuple[dict[str, set[Label]], Taken]:
+    """By layer, the rows that are taken; and what that is in words."""
+    old = {layer.name: layer for layer in there.layers}
+    known = set(there.given) & set(here.given)
+    rows: dict[str, set[Label]] = {}
+    said = Taken([], [])
+    for layer in here.layers:
+        before = old.get(layer.name)
+        readable = before is not None and known.issuperset(before.inputs)
+        found = set(layer.outputs) & set(before.outputs) if before and readable else set()
+        if found:
+            rows[layer.name] = found
+            known |= found
+            known |= {place for place in here.places if place[:3] in found}
+        added = len(layer.inputs) - len(before.inputs) if before else 0
+        for name, kinds in _groups(layer.outputs).items():
+            was = _groups(before.outputs).get(name) if before else None
+            total = sum(label[0] == name for label in layer.outputs)
+            kept = sum(label[0] == name for label in found)
+            if kept:
+                part = f" ({kept:,} of {total:,} rows)" if kept < total else ""
+                more = f" ({added:,} new inputs begin with weight 0)" if added else ""
+                said.taken.append(name + part + more)
+            elif was is None:
+                said.not_taken.append(f"{name} (it is not there)")
+            elif was != kinds:
+                said.not_taken.append(f"{name} ({', '.join(kinds)}; there: {', '.join(was)})")
+            elif before and layer.inputs[0][0] in ("number", "plane"):
+                said.not_taken.append(f"{name} (it reads {_read(layer)}; there: {_read(before)})")
+            else:
+                said.not_taken.append(f"{name} (what it reads is not taken)")
+    for gone in there.layers:
+        for group in _groups(gone.outputs):
+            if all(label[0] != group for layer in here.layers for label in layer.outputs):
+                said.not_taken.append(f"{group} of the old network has no place here")
+    return rows, said
+
+
+@torch.no_grad()
+def _copy(
+    network: QNetwork,
+    tensors: Mapping[str, Tensor],
+    there: Labels,
+    here: Labels,
+    rows: Mapping[str, set[Label]],
+) -> None:
+    old = {layer.name: layer for layer in there.layers}
+    ours = dict(network.named_parameters())
+    for layer in here.layers:
+        if layer.name not in rows:
+            continue
+        before = old[layer.name]
+        row_of = {label: at for at, label in enumerate(before.outputs)}
+        column_of = {label: at for at, label in enumerate(before.inputs)}
+        taken = [at for at, label in enumerate(layer.outputs) if label in rows[layer.name]]
+        source = [row_of[layer.outputs[at]] for at in taken]
+        read = [at for at, label in enumerate(layer.inputs) if label in column_of]
+        columns = [column_of[layer.inputs[at]] for at in read]
+        weight, bias = ours[f"{layer.name}.weight"], ours[f"{layer.name}.bias"]
+        theirs = tensors[f"{layer.name}.weight"][source][:, columns].to(weight.device)
+        fresh = torch.zeros_like(weight[taken])
+        fresh[:, read] = theirs
+        weight[taken] = fresh
+        bias[taken] = tensors[f"{layer.name}.bias"][source].to(bias.device)
+
+
+def _network(spec: GameSpec, settings: Mapping[str, Any]) -> QNetwork:
+    """A network as a checkpoint's settings say. Errors: ValueError, RuntimeError."""
+    own = {
+        key.removeprefix("learner."): value
+        for key, value in settings.items()
+        if key.startswith("learner.")
+    }
+    return QNetwork(spec, LearnerConfig(**own), frame_stack=settings.get("replay.frame_stack", 1))
+
+
+def _observation(network: QNetwork, spec: GameSpec) -> list[Label]:
+    """A label for each plane of a picture, or each number; the oldest frame first."""
+    frames, shape = network.frame_stack, spec.observation.shape
+    if network.pictures is not None:
+        colors = sides(shape)[0]
+        return [
+            ("plane", f"of {colors}", age, color)
+            for age in reversed(range(frames))
+            for color in range(colors)
+        ]
+    kind = spec.observation.dtype + ", normalized" * network.normalizes
+    if len(shape) > 1:
+        kind += f", {shape}"
+    return [
+        ("number", kind, age, place)
+        for age in reversed(range(frames))
+        for place in range(spec.observation_size)
+    ]
+
+
+def _columns(spec: GameSpec) -> list[Label]:
+    """A label for each continuous column."""
+    return [
+        (head.name, f"size {head.size}, from {head.low:g} to {head.high:g}", column)
+        for head in spec.actions
+        if not isinstance(head, Discrete)
+        for column in range(head.size)
+    ]
+
+
+def _continuous(spec: GameSpec) -> list[Label]:
+    return [(f"head {name}", *more) for name, *more in _columns(spec)]
+
+
+def _values(values: ValueHead, known_range: bool) -> str:
+    """What K numbers say of a value."""
+    if isinstance(values, CategoricalValues):
+        low, high = float(values.support[0]), float(values.support[-1])
+        ends = f"from {low:g} to {high:g}" if known_range else "of a range that is not known"
+        return f"c51 with {values.atoms} atoms {ends}"
+    return f"{values.atoms} quantiles" if isinstance(values, QuantileValues) else "scalar"
+
+
+def _units(name: str, weight: Tensor) -> list[Label]:
+    kernel = "".join(f" of {' x '.join(map(str, weight.shape[2:]))}" for _ in weight.shape[2:3])
+    kind = f"{len(weight)} units{kernel}"
+    return [(name, kind, unit) for unit in range(len(weight))]
+
+
+def _read(layer: LabelledLayer) -> str:
+    """What a first layer reads."""
+    name, kind, *_ = layer.inputs[0]
+    return f"{len(layer.inputs):,} x {name} ({kind})"
+
+
+def _groups(labels: Iterable[Label]) -> dict[str, list[str]]:
+    """Kinds by name, each once, in their order."""
+    found: dict[str, list[str]] = {}
+    for name, kind, *_ in labels:
+        kinds = found.setdefault(name, [])
+        if kind not in kinds:
+            kinds.append(kind)
+    return found

@@ -1,0 +1,184 @@
+"""A trained network as an exported file has it, and the comparison of the two."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from agent.networks import QNetwork
+from agent.targets import best_choices
+from agent.values import CategoricalValues
+from protocol.spaces import GameSpec
+from server.play.policy_file import FORMAT, VERSION
+
+TOLERANCE = 1e-5
+"""How far an output may be off, as a fraction of its scale (see `scales`)."""
+
+
+class ExportError(Exception):
+    """A network that cannot be exported; the message says why."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and where it is from."""
+
+    network: QNetwork
+    spec: GameSpec
+    frame_stack: int
+    run: str
+    updates: int
+    frames: int
+
+    def example(self, *, float_input: bool) -> Tensor:
+        """Two observations, as the exported file takes them."""
+        stack = (self.frame_stack,) * (self.frame_stack > 1)
+        dtype = torch.float32 if float_input else getattr(torch, self.spec.observation.dtype)
+        return torch.zeros((2, *stack, *self.spec.observation.shape), dtype=dtype)
+
+    def metadata(self) -> dict[str, str]:
+        """What a file says of itself."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "game": msgspec.json.encode(self.spec).decode(),
+            "frame_stack": str(self.frame_stack),
+            "run": self.run,
+            "updates": str(self.updates),
+            "frames": str(self.frames),
+        }
+
+
+class Exported(nn.Module):
+    """The network as the file has it: named outputs, and the action row among them."""
+
+    _low: Tensor
+    _high: Tensor
+
+    def __init__(self, network: QNetwork, spec: GameSpec) -> None:
+        super().__init__()
+        self.network = network
+        self._heads = len(spec.discrete)
+        self._columns = len(spec.continuous_columns)
+        columns = list(spec.continuous_columns)
+        self.register_buffer("_low", torch.from_numpy(spec.low[columns]))
+        self.register_buffer("_high", torch.from_numpy(spec.high[columns]))
+        # Discrete heads come first in the network; the action row has the order of the game.
+        order = [*spec.discrete_columns, *spec.continuous_columns]
+        self._order = [order.index(column) for column in range(len(order))]
+        self.names = ["q"] * bool(network.sizes) + ["continuous"] * bool(self._columns) + ["action"]
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        q, _, continuous = self.network(observation)
+        # The tanh of a runtime may be a rounding error beyond 1; an action must not be.
+        continuous = torch.clamp(continuous, self._low, self._high)
+        pieces = []
+        if self._heads:
+            choices = best_choices(q, self.network.sizes)[:, : self._heads]
+            pieces.append(choices.to(torch.float32))
+        if self._columns:
+            pieces.append(continuous)
+        rows = torch.cat(pieces, dim=1)[:, self._order]
+        found = {"q": q, "continuous": continuous, "action": rows}
+        return tuple(found[name] for name in self.names)
+
+
+class Runner(Protocol):
+    """An exported file that can be run."""
+
+    outputs: list[str]
+
+    def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs for observations of the spec's dtype."""
+
+
+def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[Any]]) -> float:
+    """Run an exported file and compare what it says with what the network does; the largest
+    difference, as a fraction of `scales`.
+
+    Errors: ExportError where an output differs by more than TOLERANCE of its scale, or a choice
+    that is no tie is another.
+    """
+    network, worst = trained.network, 0.0
+    for batch in observations:
+        try:
+            here = policy.run(batch)
+        except Exception as error:  # the runtime's errors have no class in common
+            raise ExportError(
+                f"the exported file cannot be run on {len(batch)} observations: {error}"
+            ) from error
+        states = torch.from_numpy(batch)
+        with torch.inference_mode():
+            q, _, continuous = (tensor.numpy() for tensor in network(states))
+        there = {"q": q, "continuous": continuous, "action": network.greedy(states).numpy()}
+        scale = scales(trained, q)
+        clear = _no_ties(q, network.sizes, scale["q"])
+        for name in policy.outputs:
+            if here[name].shape != there[name].shape:
+                raise ExportError(
+                    f"{name}: expected {list(there[name].shape)} for {len(batch)} observations, "
+                    f"got {list(here[name].shape)}"
+                )
+            off = np.abs(here[name].astype(np.float64) - there[name]) / scale[name]
+            # Where two choices are equally good, either will do; bins make numbers of choices.
+            largest = float((off if name == "q" else off[clear]).max(initial=0.0))
+            if not largest <= TOLERANCE:  # false for NaN
+                raise ExportError(
+                    f"{name} of the exported file differs from the network's by {largest:.1e} of "
+                    f"its scale, more than {TOLERANCE:g}: it is not written"
+                )
+            worst = max(worst, largest)
+    return worst
+
+
+def scales(trained: Trained, q: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
+    """What differences are measured by, for each output, at least 1.
+
+    For Q that is the largest |Q| of the observation: Q of a choice is a difference of larger
+    numbers, which is exact to their last digit and not to its own. Where Q is a mean of fixed
+    returns, these are such numbers too. For a continuous action it is the end of its range.
+    """
+    spec, values = trained.spec, trained.network.values
+    row = np.abs(q).max(axis=1, keepdims=True, initial=1.0).astype(np.float64)
+    if isinstance(values, CategoricalValues):
+        row = np.maximum(row, float(values.support.abs().max()))
+    action = np.maximum(np.maximum(np.abs(spec.low), np.abs(spec.high)), 1.0).astype(np.float64)
+    action[list(spec.discrete_columns)] = 1.0
+    return {"q": row, "continuous": action[list(spec.continuous_columns)], "action": action}
+
+
+def _no_ties(
+    q: npt.NDArray[np.float32], sizes: Sequence[int], scale: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """For which rows the best choice of every branch is ahead of the next by more than rounding
+    could make up for, [n]."""
+    clear, start = np.ones(len(q), np.bool_), 0
+    for size in sizes:
+        second, best = np.sort(q[:, start : start + size], axis=1)[:, -2:].T
+        clear &= best - second > 2 * TOLERANCE * scale[:, 0]
+        start += size
+    return clear
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the words of torch's exporters about their own insides."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

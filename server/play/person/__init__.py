@@ -1,0 +1,1 @@
+"""A person at the controls of a game: the window, the keys, and who plays now."""

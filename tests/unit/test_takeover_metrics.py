@@ -1,0 +1,28 @@
+"""Interventions in a row of metrics: what share of play they were, and how long."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from server.ipc.messages import GatewayReport
+from server.monitor.collector import MetricsCollector
+
+REPORT = GatewayReport(0, {}, 0, 0, {}, 0, math.nan, math.nan, 0, 0, 0.0, 0.0)
+
+
+def test_interventions_of_all_gateways_are_one_share_and_one_length() -> None:
+    collector = MetricsCollector()
+    row = collector.row()
+    assert (row["takeovers"], row["takeover_frames"]) == (0, 0)
+    assert math.isnan(row["takeover_share"])
+    assert math.isnan(row["takeover_length_mean"])
+    collector.gateway(replace(REPORT, frames={"train": 90, "eval": 500}, takeovers=(3, 20)))
+    collector.gateway(replace(REPORT, index=1, frames={"train": 10}, takeovers=(1, 0)))
+    collector.gateway_gone(1)  # what it counted stays
+    row = collector.row()
+    assert (row["takeovers"], row["takeover_frames"]) == (4, 20)
+    assert row["takeover_share"] == pytest.approx(0.2)
+    assert row["takeover_length_mean"] == 5
