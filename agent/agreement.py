@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from agent.batch import Batch
+from agent.batch import Batch, rows_of
 from agent.networks import QNetwork
 from protocol.actor import ACTORS, NAMES
 from protocol.spaces import GameSpec
@@ -26,7 +26,7 @@ def agreement(network: QNetwork, spec: GameSpec, batch: Batch) -> dict[str, floa
     such rows. Waits for the device, once."""
     recommended, actors = batch.recommended[:ROWS], batch.actors[:ROWS]
     known = recommended[:, 0].isnan().logical_not()
-    away = (network.greedy(batch.states[:ROWS]) - recommended).abs()
+    away = (network.greedy(*rows_of(batch.states, slice(ROWS))) - recommended).abs()
     agrees = (away <= _tolerances(spec).to(away.device)).double().mean(1)
     of = torch.stack([known & (actors == actor) for actor in ACTORS], 1).double()
     sums = torch.stack([of.sum(0), (agrees[:, None] * of).sum(0)]).tolist()

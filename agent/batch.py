@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from torch import Tensor
 class Batch:
     """`B` windows, on the replay's device. With shares, rows of one actor stand together."""
 
-    states: Tensor
-    """Observations of the first steps, the spec's dtype, [B, *observation shape]; with a frame
-    stack of k > 1 their last k frames, the oldest first, [B, k, *observation shape]."""
+    states: tuple[Tensor, ...]
+    """What the game showed in the first steps: for each of its observations a tensor in its dtype,
+    [B, *shape]; where frames are stacked (agent.looks) the last k, the oldest first,
+    [B, k, *shape]."""
     discrete: Tensor
     """Choices, one column for each discrete head, int64 [B, D]."""
     continuous: Tensor
@@ -26,8 +28,8 @@ class Batch:
     """One-step rewards of the first steps, float32 [B]."""
     returns: Tensor
     """Sum over the window of gamma**k times the reward k steps on, float32 [B]."""
-    next_states: Tensor
-    """Observations to bootstrap from, like `states`; any stored one where `discounts` is 0."""
+    next_states: tuple[Tensor, ...]
+    """What to bootstrap from, like `states`; any stored ones where `discounts` is 0."""
     discounts: Tensor
     """gamma**horizon, and 0 where the window ends in a terminal step, float32 [B]."""
     actors: Tensor
@@ -47,5 +49,15 @@ class Batch:
         """This batch on another device; copies to a cuda device may still be under way."""
         # Never so towards the host: it would read what has not arrived yet.
         non_blocking = torch.device(device).type != "cpu"
-        columns = (getattr(self, f.name) for f in fields(self))
-        return Batch(*(column.to(device, non_blocking=non_blocking) for column in columns))
+
+        def moved(column: Any) -> Any:
+            if isinstance(column, tuple):
+                return tuple(map(moved, column))
+            return column.to(device, non_blocking=non_blocking)
+
+        return Batch(*(moved(getattr(self, f.name)) for f in fields(self)))
+
+
+def rows_of(states: tuple[Tensor, ...], rows: slice) -> tuple[Tensor, ...]:
+    """Some rows of `Batch.states`, as views."""
+    return tuple(part[rows] for part in states)

@@ -1,12 +1,13 @@
-"""Convolutions: stacked uint8 pictures to a row of numbers."""
+"""Convolutions: stacked pictures to a row of numbers."""
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor, nn
 
-from agent.pictures import colors_first, sides
-from protocol.spaces import Observation
+from agent.looks import Look
+from protocol.observations import channel_sides, height_and_width
 
 LARGE = 36
 """From these sides on, the three layers of Mnih et al. fit."""
@@ -16,12 +17,16 @@ class Convolutions(nn.Module):
     """The layers of DQN for pictures of at least 36 x 36 (Mnih et al. 2015,
     doi:10.1038/nature14236); two small layers for smaller ones."""
 
-    def __init__(self, observation: Observation, frames: int) -> None:
-        """`frames`: how many of them are seen together."""
+    def __init__(self, look: Look) -> None:
         super().__init__()
-        colors, height, width = sides(observation.shape)
-        self._colors_last = len(observation.shape) == 3 and not colors_first(observation.shape)
-        inputs = frames * colors
+        self._look = look
+        shape, channels = look.observation.shape, channel_sides(look.observation)
+        # Of frames [B, k, *shape]: all that is no height and no width comes first.
+        sides = [side for side in range(len(shape)) if side not in channels]
+        self._order = [0, 1, *(2 + side for side in (*channels, *sides))]
+        self._frames = (-1, look.stack, *shape)
+        inputs = look.stack * math.prod(shape[side] for side in channels)
+        height, width = height_and_width(look.observation)
         layers = (
             [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
             if min(height, width) >= LARGE
@@ -37,11 +42,9 @@ class Convolutions(nn.Module):
         """Numbers that come out for each observation."""
 
     def forward(self, frames: Tensor) -> Tensor:
-        """uint8 [B, k, *shape] -> float32 [B, size]. Two-sided frames are gray; of three sides the
-        first or the last is that of the colors, whichever is at most 4."""
-        if self._colors_last:
-            frames = frames.movedim(4, 2)  # an exporter takes no -1
+        """[B, (k,) *shape] of any dtype -> float32 [B, size]."""
+        frames = frames.reshape(self._frames).permute(self._order)
         planes = frames.reshape(frames.shape[0], -1, *frames.shape[-2:])
-        scaled = planes.to(torch.float32) * (1 / 255)
+        scaled = self._look.scaled(planes)
         features: Tensor = self.layers(scaled.to(next(self.parameters()).dtype))
         return features.flatten(1).float()

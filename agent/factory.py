@@ -6,6 +6,7 @@ import torch
 
 from agent.device import resolve_device
 from agent.learner import Learner
+from agent.looks import looks
 from agent.replay import Replay
 from config.models import Config
 from protocol.actor import Actor
@@ -24,7 +25,7 @@ def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
         stop_at_actor_change=config.replay.stop_at_actor_change,
         actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
         priority_alpha=config.replay.priority_alpha if config.replay.prioritized else None,
-        frame_stack=config.replay.frame_stack,
+        stacks=[look.stack for look in looks(spec, config.learner, config.replay.frame_stack)],
         seed=config.run.seed,
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from agent.device_name import device_name
+from agent.looks import Look, looks
 from agent.memory_limits import memory_bytes
-from agent.pictures import is_picture
 from agent.step import StepBlock
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -37,7 +37,8 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
     gateways = config.server.gateways
     parameters, outputs, each_network = _network(spec, config)
     network = 4 * (parameters * (_VECTORS + 2 * gateways) + each_network * (2 + gateways))
-    batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * _inputs(spec, config))
+    inputs = sum(numbers for _, numbers in _seen(spec, config))
+    batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * inputs)
     found = {
         "server.ring_steps": gateways * StepBlock.nbytes(spec, config.server.ring_steps),
         "learner.hidden": network,
@@ -88,8 +89,12 @@ def _devices(config: Config) -> tuple[str, str]:
     )
 
 
-def _inputs(spec: GameSpec, config: Config) -> int:
-    return config.replay.frame_stack * spec.observation_size
+def _seen(spec: GameSpec, config: Config) -> list[tuple[Look, int]]:
+    """How each observation is looked at, and how many numbers that is at first."""
+    return [
+        (look, max(look.elements, sum(look.observation.choices) * look.stack))
+        for look in looks(spec, config.learner, config.replay.frame_stack)
+    ]
 
 
 def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
@@ -102,10 +107,12 @@ def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
     if learner.continuous == "bins":
         branches, choices = branches + columns, choices + columns * learner.bins
     atoms = 1 if learner.value == "scalar" else learner.atoms
-    inputs = _inputs(spec, config)
-    pictures = learner.trunk == "auto" and is_picture(spec.observation)
     # Behind convolutions there are fewer inputs than pixels, and they have few weights themselves.
-    widths = (min(inputs, 4096) if pictures else inputs, *learner.hidden)
+    inputs = sum(
+        min(numbers, 4096) if look.through == "convolutions" else numbers
+        for look, numbers in _seen(spec, config)
+    )
+    widths = (inputs, *learner.hidden)
     trunk = sum((a + 1) * b for a, b in zip(widths, learner.hidden, strict=False))
     outputs = atoms * (1 + choices) + columns
     return 2 * trunk + (learner.hidden[-1] + 1) * outputs, outputs, 3 * choices * branches

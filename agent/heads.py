@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from agent.batch import rows_of
 from agent.networks import QNetwork
 from agent.targets import best_choices
 from protocol.spaces import GameSpec
@@ -36,21 +37,25 @@ class HeadNumbers(NamedTuple):
 
 @torch.no_grad()
 def head_numbers(
-    network: QNetwork, spec: GameSpec, states: Tensor, gradients: Mapping[str, Tensor]
+    network: QNetwork,
+    spec: GameSpec,
+    states: tuple[Tensor, ...],
+    gradients: Mapping[str, Tensor],
 ) -> list[HeadNumbers]:
-    """Measure every head on states [B, *shape]. `gradients`: of the network's parameters, by name.
+    """Measure every head on states (agent.batch). `gradients`: of the network's parameters, by
+    name.
 
     The output of a branch is that of the last layer, the advantages of its choices. Waits for the
     device, once. Empty where all states are the same: nothing can differ then.
     """
-    states = states[:ROWS]
-    x = network.encode(states)
+    states = rows_of(states, slice(ROWS))
+    x = network.encode(*states)
     squashed = network.act(x) if network.follows_gradient else None
     head_outputs = network.head_outputs(x, squashed)
     last = _layer(gradients, "heads")
     at = atoms = network.values.atoms  # behind the value of the state
     names: list[str] = []
-    numbers: list[Tensor] = [(states != states[0]).any()]
+    numbers: list[Tensor] = [torch.stack([(part != part[0]).any() for part in states]).any()]
 
     def add(name: str, share: Tensor | float, output: Tensor, gradient: Tensor) -> None:
         names.append(name)

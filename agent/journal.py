@@ -84,7 +84,7 @@ class Journal:
         """Errors: OSError where a file cannot be made."""
         self.folder = folder
         self._spec = spec
-        self._layout = Layout(columns_written(spec, VERSION))
+        self._layout = Layout(columns_written(spec, VERSION), spec)
         self._capacity = capacity
         self._segment_rows = max(SMALLEST_SEGMENT, capacity // SEGMENT_PART)
         self.at = at

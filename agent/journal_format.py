@@ -147,7 +147,7 @@ def sound_blocks(
         # Which version it is the blocks tell; that it has that version's columns is likely.
         begin, blocks = next_block(data, 0)
         damages.append(Damage(path, 0, begin, None, begin == len(data)))
-        segment = Segment(begin, blocks, Layout(columns_written(spec, blocks.version)))
+        segment = Segment(begin, blocks, Layout(columns_written(spec, blocks.version), spec))
     whole = list(_one_by_one(path, data, segment, damages))
     return segment.layout, np.array(whole, np.int64).reshape(-1, 4)
 
@@ -235,7 +235,7 @@ def check_segment(path: Path, data: bytes, spec: GameSpec) -> Segment | None:
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {got[:2000]}; start a new run, or move {path.parent} away"
         )
-    return Segment(begin, _VERSIONS[version - 1], Layout(columns or []))
+    return Segment(begin, _VERSIONS[version - 1], Layout(columns or [], spec))
 
 
 def _columns_of(spec: GameSpec, text: bytes, version: int) -> list[Column] | None:

@@ -39,10 +39,14 @@ def columns_written(spec: GameSpec, version: int) -> list[Column]:
 
 class Layout:
     """Where they are, of `n` rows. Columns that StepBlock does not have are passed over, and those
-    of LATER that are missing read as agent.step says."""
+    of LATER that are missing read as agent.step says. Records of several observations are bytes in
+    the list; what they are records of the game says."""
 
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = [(name, np.dtype(dtype), shape) for name, dtype, shape in columns]
+    def __init__(self, columns: Sequence[Column], spec: GameSpec) -> None:
+        self._columns = [
+            (name, spec.observation_dtype if name == "obs" else np.dtype(dtype), shape)
+            for name, dtype, shape in columns
+        ]
         self._row_bytes = sum(dtype.itemsize * math.prod(s) for _, dtype, s in self._columns)
         names = {name for name, _, _ in self._columns}
         self._missing = [name for name in LATER if name not in names]
@@ -92,6 +96,6 @@ def fits(columns: Sequence[Column], spec: GameSpec) -> bool:
         len(set(names)) == len(names)
         and set(known) <= set(wanted)
         and {name for name, _, _ in wanted} <= {*names, *LATER}
-        and all(np.dtype(dtype).kind in "biuf" for _, dtype, _ in columns)
+        and all(np.dtype(dtype).kind in "biuf" or name == "obs" for name, dtype, _ in columns)
         and all(side >= 0 for _, _, shape in columns for side in shape)
     )

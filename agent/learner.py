@@ -21,6 +21,7 @@ from agent.checkpoint import CheckpointError
 from agent.diagnostics import IN_UNITS_OF_VALUES, LOSSES, Diagnostics
 from agent.gradients import ActorGradients
 from agent.heads import HeadNumbers, head_numbers
+from agent.looks import normalized_rows
 from agent.network_settings import mismatch, network_settings, settings_of
 from agent.networks import QNetwork
 from agent.normalizer import RunningStatistics
@@ -63,7 +64,7 @@ class Learner:
         self.statistics: RunningStatistics | None = None
         """Of the observations, where they are normalized."""
         if self.network.normalizes:
-            self.statistics = RunningStatistics(spec.observation_size)
+            self.statistics = RunningStatistics(len(self.network.obs_mean))
         self._vector = nn.Parameter(flatten_parameters(self.network))
         self._target_vector = flatten_parameters(self.target)
         self._gradients = ActorGradients(self.network, self._vector)
@@ -109,9 +110,9 @@ class Learner:
         self._learnt = [p for p in online.parameters() if p.requires_grad]
 
     def observe(self, obs: npt.NDArray[Any]) -> None:
-        """Count observations [n, observation_size] in, where they are normalized."""
+        """Count rows of observations [n, observation_size] in, where they are normalized."""
         if self.statistics is not None:
-            self.statistics.update(obs)
+            self.statistics.update(normalized_rows(self.network.looks, self._spec.parts(obs)))
             self._show_statistics()
 
     def step(self, batch: Batch, cloning: float | None = None) -> Tensor:

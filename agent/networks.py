@@ -1,8 +1,12 @@
 """The network: a trunk, dueling values for the discrete heads, bounded continuous heads.
 
-    observation ─▶ scale ─▶ (convolutions) ─▶ Linear ReLU … ─▶ one Linear ─▶ value       K
-                                                                         ├─▶ advantages  K a choice
-                                                                         └─▶ tanh ─▶ continuous
+    picture ─▶ scale ─▶ convolutions ─┐
+    numbers ─▶ scale or normalize ────┼─▶ Linear ReLU … ─▶ one Linear ─▶ value       K
+    choices ─▶ one-hot or embedding ──┘                              ├─▶ advantages  K a choice
+                                                                     └─▶ tanh ─▶ continuous
+
+Each observation of the game passes through what suits it (agent.looks); then they stand side by
+side.
 
 K numbers stand for a value as `agent.values` says; with K = 1 they are Q itself. All heads are
 columns of one Linear: one matrix product instead of three. Weights may be bfloat16: what passes
@@ -29,8 +33,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agent.choices import Choices
 from agent.convolutions import Convolutions
-from agent.pictures import is_picture
+from agent.looks import Look, looks
 from agent.targets import best_choices
 from agent.values import value_head
 from config.models import LearnerConfig
@@ -93,28 +98,32 @@ class QNetwork(nn.Module):
         self._heads = len(spec.discrete)
         self._choices = sum(self.sizes)
         self._direct = 0 if self.bins else columns
-        self._pixels = spec.observation.dtype == "uint8"
         self.frame_stack = frame_stack
-        """Frames in an observation."""
-        self._shape = (-1, frame_stack, *spec.observation.shape)
+        """Frames that are seen together (agent.looks says of which observations)."""
         # Discrete heads come first here; the action row has the order of the game.
         order = [*spec.discrete_columns, *spec.continuous_columns]
         self._reorder = order != sorted(order)
         self._constants(spec, order)
         self.register_buffer("value_scale", torch.ones(()))
 
-        self.normalizes = learner.normalize_observations and not self._pixels
-        """Observations are shown less their mean, over their deviation."""
+        self.looks = looks(spec, learner, frame_stack)
+        """How each of the game's observations is looked at."""
+        normalized = sum(look.observation.size for look in self.looks if look.normalized)
+        self.normalizes = normalized > 0
+        """Some observations are shown less their mean, over their deviation."""
         if self.normalizes:
             # Parameters without a gradient: they are published, saved and copied with the rest.
-            size = spec.observation_size
-            self.obs_mean = nn.Parameter(torch.zeros(size), requires_grad=False)
-            self.obs_scale = nn.Parameter(torch.ones(size), requires_grad=False)
-        self.pictures: Convolutions | None = None
-        inputs = frame_stack * spec.observation_size
-        if learner.trunk == "auto" and is_picture(spec.observation):
-            self.pictures = Convolutions(spec.observation, frame_stack)
-            inputs = self.pictures.size
+            self.obs_mean = nn.Parameter(torch.zeros(normalized), requires_grad=False)
+            self.obs_scale = nn.Parameter(torch.ones(normalized), requires_grad=False)
+        self.encoders: list[Convolutions | Choices | None] = []
+        """What each observation passes through; None: it is numbers."""
+        inputs = 0
+        for number, look in enumerate(self.looks):
+            encoder = _encoder(look)
+            self.encoders.append(encoder)
+            if encoder is not None:
+                self.add_module(encoder_name(self.looks, number), encoder)
+            inputs += look.elements if encoder is None else encoder.size
 
         hidden, last = learner.hidden, learner.hidden[-1]
         atoms = self.values.atoms
@@ -156,10 +165,10 @@ class QNetwork(nn.Module):
         state_dict.setdefault(f"{prefix}value_scale", torch.ones(()))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def forward(self, obs: Tensor) -> Outputs:
-        """What to think of observations [B, *shape] (or flat), float32 or uint8; with stacked
-        frames [B, k, *shape]."""
-        x = self.encode(obs)
+    def forward(self, *parts: Tensor) -> Outputs:
+        """What to think of B states: for each of the game's observations a tensor [B, *shape] (or
+        flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has."""
+        x = self.encode(*parts)
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         q = self.values.q(self.value_params(head_outputs)) * self.value_scale
@@ -171,9 +180,9 @@ class QNetwork(nn.Module):
         return Outputs(q[:, : self._choices], value, self._scaled(squashed))
 
     @torch.inference_mode()
-    def greedy(self, obs: Tensor) -> Tensor:
-        """The best action for each observation: action rows, float32 [B, action_width]."""
-        x = self.encode(obs)
+    def greedy(self, *parts: Tensor) -> Tensor:
+        """The best action in each state: action rows, float32 [B, action_width]."""
+        x = self.encode(*parts)
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
@@ -189,19 +198,22 @@ class QNetwork(nn.Module):
         rows = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
         return rows.index_select(1, self._order) if self._reorder else rows
 
-    def encode(self, obs: Tensor) -> Tensor:
+    def encode(self, *parts: Tensor) -> Tensor:
         """Observations as the trunk takes them, float32 [B, inputs]."""
-        if self.pictures is not None:
-            features: Tensor = self.pictures(obs.reshape(self._shape))
-            return features
-        x = obs.flatten(1)
-        if self._pixels:
-            x = x * (1 / 255)
-        elif self.normalizes:
-            frames = x.view(x.shape[0], -1, self.obs_mean.shape[0])
-            x = ((frames - self.obs_mean) * self.obs_scale).flatten(1)
-            x = x.clamp(-NORMALIZED_MAX, NORMALIZED_MAX)
-        return x
+        found, column = [], 0
+        for look, encoder, part in zip(self.looks, self.encoders, parts, strict=True):
+            if encoder is not None:
+                found.append(encoder(part))
+                continue
+            x = look.scaled(part.flatten(1))
+            if look.normalized:
+                columns = slice(column, column + look.observation.size)
+                column = columns.stop
+                frames = x.view(x.shape[0], -1, look.observation.size)
+                x = ((frames - self.obs_mean[columns]) * self.obs_scale[columns]).flatten(1)
+                x = x.clamp(-NORMALIZED_MAX, NORMALIZED_MAX)
+            found.append(x)
+        return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
     def head_outputs(
         self, x: Tensor, squashed: Tensor | None = None, *, frozen: bool = False
@@ -284,6 +296,20 @@ class QNetwork(nn.Module):
 
     def _scaled(self, squashed: Tensor) -> Tensor:
         return torch.addcmul(self.middle, self._half_range, squashed)
+
+
+def encoder_name(looks: Sequence[Look], number: int) -> str:
+    """The name that checkpoints have for what an observation passes through."""
+    if len(looks) == 1 and looks[0].through == "convolutions":
+        return "pictures"
+    return f"observation_{number}"
+
+
+def _encoder(look: Look) -> Convolutions | Choices | None:
+    """What an observation passes through before it meets the others."""
+    if look.through == "convolutions":
+        return Convolutions(look)
+    return Choices(look) if look.through == "choices" else None
 
 
 def _stack(widths: Sequence[int]) -> nn.ModuleList:

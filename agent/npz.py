@@ -144,7 +144,10 @@ def _head(stream: IO[bytes]) -> Head:
         raise NpzError(f"expected a header of at most {_HEADER:,} bytes, got {length:,}")
     text = io.BytesIO(start[-2:] + stream.read(length))
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(text, max_header_size=_HEADER)
-    if dtype.kind not in "biufSU" or dtype.itemsize == 0 or min(shape, default=0) < 0:
+    # A record's fields are numbers themselves.
+    kinds = [dtype[name].base.kind for name in dtype.names] if dtype.names else [dtype.kind]
+    plain = all(kind in "biufSU" for kind in kinds)
+    if not plain or dtype.itemsize == 0 or min(shape, default=0) < 0:
         raise NpzError(f"expected numbers or text, got {short(str(dtype))} {list(shape)}")
     return Head(dtype, shape, fortran, len(start) + length)
 

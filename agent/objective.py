@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from agent.advantage import advantage_weights, normalize_weights
-from agent.batch import Batch
+from agent.batch import Batch, rows_of
 from agent.cloning import ClonedActions, Cloning
 from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
 from agent.networks import QNetwork
@@ -108,8 +108,8 @@ class Objective:
     @torch.no_grad()
     def targets(self, batch: Batch, rows: slice) -> Tensor:
         """What the values should have been, [b, K]."""
-        r_t, discount_t, s_t = batch.returns[rows], batch.discounts[rows], batch.next_states[rows]
-        r_t = r_t / self._scale
+        r_t, discount_t = batch.returns[rows] / self._scale, batch.discounts[rows]
+        s_t = rows_of(batch.next_states, rows)
         online, target = self._online, self._target
         value_params_t = target.value_params(_head_outputs(target, s_t))
         if online.sizes:
@@ -123,7 +123,7 @@ class Objective:
         network, squashed = self._online, None
         if network.follows_gradient:
             squashed = network.to_squashed(batch.continuous[rows])
-        encoded = network.encode(batch.states[rows])
+        encoded = network.encode(*rows_of(batch.states, rows))
         head_outputs = network.head_outputs(encoded, squashed)
         return ForwardPass(encoded, head_outputs, network.value_params(head_outputs))
 
@@ -292,9 +292,9 @@ class Objective:
         return q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
 
 
-def _head_outputs(network: QNetwork, obs: Tensor) -> Tensor:
-    """The network's last layer on observations, with the policy's own action where values depend on
+def _head_outputs(network: QNetwork, states: Sequence[Tensor]) -> Tensor:
+    """The network's last layer on states, with the policy's own action where values depend on
     it."""
-    encoded = network.encode(obs)
+    encoded = network.encode(*states)
     squashed = network.act(encoded) if network.follows_gradient else None
     return network.head_outputs(encoded, squashed)

@@ -1,34 +1,32 @@
-"""Which observations are pictures, and what their sides mean."""
+"""Which observations are pictures where nothing says so."""
 
 from __future__ import annotations
 
-from protocol.spaces import Observation
+from protocol.observations import COLORS, SMALLEST, Observation, height_and_width
 
-SMALLEST = 8
-"""Pictures with a shorter side are none: too few places for a filter to slide over."""
-
-COLORS = 4
-"""A side of at most this is that of the colors."""
+SMALLEST_SHORT = 8
+"""Height and width of a picture that is declared as dtype and shape alone, at least."""
 
 
 def is_picture(observation: Observation) -> bool:
-    """Whether these observations are pictures: uint8, two sides and perhaps colors."""
+    """Whether an observation is a picture: one that says so (`kind`), or, where it says nothing, of
+
+    - uint8 or bool, two to four sides;
+    - any other dtype, three or four sides, and with bounds: numbers that have none are no pixels;
+    - in both cases, at least SMALLEST high and wide.
+
+    One declared as dtype and shape alone is one only if it is uint8, has two sides, or three with
+    at most COLORS colors, and is at least SMALLEST_SHORT high and wide.
+    """
+    if observation.kind is not None:
+        return observation.kind == "picture"
     shape = observation.shape
-    if observation.dtype != "uint8" or len(shape) not in (2, 3):
+    if not 2 <= len(shape) <= 4:
         return False
-    if len(shape) == 3 and min(shape[0], shape[2]) > COLORS:
-        return False
-    return min(sides(shape)[1:]) >= SMALLEST
-
-
-def sides(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Colors, height and width of a picture's shape. Two-sided pictures are gray; of three sides
-    the first or the last is that of the colors, whichever is at most COLORS."""
-    if len(shape) == 2:
-        return 1, shape[0], shape[1]
-    return shape if colors_first(shape) else (shape[2], shape[0], shape[1])  # type: ignore[return-value]
-
-
-def colors_first(shape: tuple[int, ...]) -> bool:
-    """Whether the first of three sides is that of the colors."""
-    return shape[0] <= COLORS
+    smallest = min(height_and_width(observation))
+    if observation.is_short:
+        few = len(shape) == 2 or (len(shape) == 3 and min(shape[0], shape[2]) <= COLORS)
+        return observation.dtype == "uint8" and few and smallest >= SMALLEST_SHORT
+    if observation.dtype in ("uint8", "bool"):
+        return smallest >= SMALLEST
+    return len(shape) > 2 and observation.low is not None and smallest >= SMALLEST

@@ -43,8 +43,7 @@ class Policy:
         self.version = 0
         self._source = source
         self._device = torch.device(device)
-        stack = (frame_stack,) if frame_stack > 1 else ()
-        self._shape = (-1, *stack, *spec.observation.shape)
+        self._spec = spec
         network = QNetwork(spec, learner, frame_stack=frame_stack)
         self._network = network.to(self._device).requires_grad_(False).eval()
         self._flat = flatten_parameters(self._network)
@@ -62,10 +61,13 @@ class Policy:
         return True
 
     def greedy(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The network's actions, float32 [n, action_width], for flat observations
-        [n, observation_size], or stacks of k frames [n, k * observation_size]. The result is the
+        """The network's actions, float32 [n, action_width], for rows of observations
+        [n, observation_size], or of stacks of k frames [n, k * observation_size]. The result is the
         caller's to change."""
         with torch.inference_mode():
-            states = torch.from_numpy(obs).view(self._shape).to(self._device)
-            actions: npt.NDArray[np.float32] = self._network.greedy(states).cpu().numpy()
+            states = [
+                torch.from_numpy(look.shaped(part)).to(self._device)
+                for look, part in zip(self._network.looks, self._spec.parts(obs), strict=True)
+            ]
+            actions: npt.NDArray[np.float32] = self._network.greedy(*states).cpu().numpy()
         return actions

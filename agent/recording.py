@@ -29,9 +29,9 @@ from agent.npz import Npz, NpzError, memory_budget
 from agent.step import FINAL, LATER, STEP, StepBlock
 from agent.validation import check_block, check_columns
 from protocol.actor import ACTORS, NOBODY, Actor
-from protocol.checks import MAX_VALUE
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING
+from protocol.observation_checks import MAX_VALUE, bad_element, bad_rows
 from protocol.spaces import GameSpec
 
 FORMAT = "understudy recording"
@@ -293,9 +293,11 @@ def _check(recording: Recording) -> None:
         raise ValueError(f"expected a weight for each of {list(spec.rewards)}, got {weights}")
     if not (np.abs(rows.reward) <= MAX_VALUE).all():  # false for NaN
         raise ValueError(f"expected rewards from -{MAX_VALUE:g} to {MAX_VALUE:g}")
-    floats = spec.observation_dtype.kind == "f" and len(rows) > 0
-    if floats and not (rows.obs.min() >= -MAX_VALUE and rows.obs.max() <= MAX_VALUE):
-        raise ValueError(f"expected observations from -{MAX_VALUE:g} to {MAX_VALUE:g}")
+    for observation, part in zip(spec.observations, spec.parts(rows.obs), strict=True):
+        with np.errstate(invalid="ignore"):
+            bad = bad_rows(observation, part)
+        if bad is not None:
+            raise ValueError(bad_element(observation, part[int(np.argmax(bad))]).message)
     actions = rows.action[rows.kind == STEP]
     if np.isnan(actions[:, 0]).any():
         raise ValueError("expected an action for every step, got NaN")

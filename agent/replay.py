@@ -9,7 +9,7 @@ then too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +56,8 @@ class Replay:
     complete steps, whoever played them.
 
     Rows are drawn uniformly, or, with a `priority_alpha`, by priority (agent.priority): `beta` may
-    be changed while running, and `update_priorities` is to be told what was learnt. With a
-    `frame_stack` of k > 1, observations in batches are the last k frames of their episode.
+    be changed while running, and `update_priorities` is to be told what was learnt. `stacks` says
+    how many frames of each observation batches have, the last ones of their episode; None: one.
 
     Neither `sample` nor `update_priorities` waits for a cuda device; drawing uniformly in the first
     moments of a run does, when less than half of the steps are complete.
@@ -74,13 +74,14 @@ class Replay:
         stop_at_actor_change: bool = True,
         actor_share: Mapping[Actor, float] | None = None,
         priority_alpha: float | None = None,
-        frame_stack: int = 1,
+        stacks: Sequence[int] | None = None,
         seed: int | None = None,
     ) -> None:
         if not 2 <= capacity_steps < 2**31:
             raise ValueError(f"capacity_steps: expected 2 to 2**31 - 1, got {capacity_steps}")
-        if frame_stack < 1:
-            raise ValueError(f"frame_stack: expected at least 1, got {frame_stack}")
+        stacks = stacks or [1] * len(spec.observations)
+        if min(stacks) < 1 or len(stacks) != len(spec.observations):
+            raise ValueError(f"stacks: expected at least 1 for each observation, got {stacks}")
         self.spec = spec
         self.capacity_steps = capacity_steps
         self.n_step = n_step
@@ -101,8 +102,7 @@ class Replay:
         self._continuous_columns = torch.tensor(
             spec.continuous_columns, dtype=torch.int64, device=self.device
         )
-        self.frame_stack = frame_stack
-        self._rows = RowStore(spec, capacity_steps, self.device, frame_stack)
+        self._rows = RowStore(spec, capacity_steps, self.device, stacks)
         self._actors = ActorIndex(capacity_steps, self.device)
         self._priorities = (
             None

@@ -7,6 +7,7 @@ audits and checkpoints ask for on the host.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,38 @@ from torch import Tensor
 
 from agent.actor_index import Places
 from agent.links import NONE, Links
-from agent.n_step import META, stacks
+from agent.n_step import META
+from agent.n_step import stacks as frame_places
 from agent.step import FINAL, STEP, StepBlock
 from agent.storage import Buffers, gather, put, zeros
 from protocol.messages import RUNNING
+from protocol.observations import DTYPES
 from protocol.spaces import GameSpec
 
 
 class RowStore:
-    """`capacity` places. With a `frame_stack` of k > 1, observations are gathered as the last k
-    frames of their episode."""
+    """`capacity` places. `stacks`: how many frames of each observation are gathered, the last ones
+    of their episode."""
 
     def __init__(
-        self, spec: GameSpec, capacity: int, device: torch.device, frame_stack: int
+        self, spec: GameSpec, capacity: int, device: torch.device, stacks: Sequence[int]
     ) -> None:
         self._capacity = capacity
         self._device = device
-        self._shape = spec.observation.shape
-        self._frame_stack = frame_stack
+        self._spec = spec
+        self._stacks = stacks
+        self.obs = tuple(
+            zeros((capacity, each.size), DTYPES[each.dtype], device) for each in spec.observations
+        )
+        """A store for each of the game's observations, flat, in its dtype, [capacity, size]."""
         # Memory of batches on the host, used again; torch has its own for cuda.
-        self._buffers = Buffers() if device.type == "cpu" else None
-        self.obs = zeros((capacity, spec.observation_size), spec.observation_dtype, device)
-        """Observations, flat, [capacity, observation_size]."""
+        self._buffers = [Buffers() if device.type == "cpu" else None for _ in self.obs]
         # Side by side, so that a batch gathers both at once.
         self.actions = zeros((capacity, 2 * spec.action_width), np.float32, device)
         """The action row taken and the one recommended, [capacity, 2 * action_width]."""
         self.meta = zeros((capacity, 2), np.int64, device)
         """One agent.n_step.META for each row, int64 [capacity, 2]."""
-        self._previous = zeros((capacity,), np.int64, device) if frame_stack > 1 else None
+        self._previous = zeros((capacity,), np.int64, device) if max(stacks) > 1 else None
         """The serial number of the row before, in the same episode: what stacks are made along."""
         host = torch.device("cpu")
         self._stream = zeros((capacity,), np.int64, host)
@@ -56,7 +61,7 @@ class RowStore:
     @property
     def nbytes(self) -> int:
         """Bytes of all columns when full."""
-        stores = [self.obs, self.actions, self.meta, self._stream, self._seq, self._policy_version]
+        stores = [*self.obs, self.actions, self.meta, self._stream, self._seq, self._policy_version]
         if self._previous is not None:
             stores.append(self._previous)
         return sum(store.nbytes for store in stores)
@@ -74,7 +79,8 @@ class RowStore:
         meta["next"] = links.next
         for name in ("reward", "actor", "status", "kind"):
             meta[name] = getattr(block, name)
-        put(self.obs, at, block.obs)
+        for store, part in zip(self.obs, self._spec.parts(block.obs), strict=True):
+            put(store, at, part.reshape(len(block), -1))
         width = block.action.shape[1]
         put(self.actions[:, :width], at, block.action)
         put(self.actions[:, width:], at, block.recommended)
@@ -89,13 +95,20 @@ class RowStore:
         places = torch.from_numpy(links.earlier % self._capacity).to(self._device)
         self.meta[places, 0] = torch.from_numpy(links.earlier_next).to(self._device)
 
-    def observations(self, places: Tensor) -> Tensor:
-        """Those of the rows at these places, int64 [B]: [B, *shape], or stacks, [B, k, *shape]."""
+    def observations(self, places: Tensor) -> tuple[Tensor, ...]:
+        """Those of the rows at these places, int64 [B]: of each observation [B, *shape], or stacks
+        of its frames, [B, k, *shape]."""
+        n, stack = len(places), places
         if self._previous is not None:
-            stack = stacks(self._previous, places, self._frame_stack, self._oldest)
-            frames = gather(self.obs, stack.view(-1), self._buffers)
-            return frames.view(len(places), self._frame_stack, *self._shape)
-        return gather(self.obs, places, self._buffers).view(len(places), *self._shape)
+            found = frame_places(self._previous, places, max(self._stacks), self._oldest)
+            stack = found.view(-1)
+        gathered = []
+        for store, observation, k, buffers in zip(
+            self.obs, self._spec.observations, self._stacks, self._buffers, strict=True
+        ):
+            rows = gather(store, stack if k > 1 else places, buffers)
+            gathered.append(rows.view(n, *((k,) if k > 1 else ()), *observation.shape))
+        return tuple(gathered)
 
     def identify(self, places: Places) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
         """Stream and seq of the rows at these places, [n] each, as copies."""

@@ -11,6 +11,7 @@ more, those behind are new. Where there are fewer, nothing says which ones went,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,14 +21,17 @@ import torch
 from torch import Tensor
 
 from agent.checkpoint import CheckpointError
+from agent.choices import Choices
+from agent.convolutions import Convolutions
 from agent.learner import Learner
+from agent.looks import Look
 from agent.network_settings import settings_of
-from agent.networks import QNetwork
+from agent.networks import QNetwork, encoder_name
 from agent.normalizer import padded
-from agent.pictures import sides
 from agent.values import CategoricalValues, QuantileValues, ValueHead
 from config.models import LearnerConfig
 from protocol.errors import RemoteError
+from protocol.observations import NAME, channel_sides, height_and_width
 from protocol.spaces import Discrete, GameSpec
 
 Label = tuple[Any, ...]
@@ -93,7 +97,7 @@ def warm_start(learner: Learner, spec: GameSpec, state: Mapping[str, Any]) -> Ta
     for ours, theirs in ((learner.network, old["network"]), (learner.target, old["target"])):
         _copy(ours, theirs, there, here, rows)
     if learner.statistics is not None and "observations" in old and here.reads_all(there):
-        learner.set_statistics(padded(old["observations"], spec.observation_size))
+        learner.set_statistics(padded(old["observations"], len(learner.network.obs_mean)))
         said.taken.insert(0, "statistics of the observations")
     return said
 
@@ -112,16 +116,23 @@ class Labels:
         """`shrunk`: discrete heads whose choices are known by their number and the head's size.
         `known_range`: where values have a range, it is that of the network."""
         self.layers: list[LabelledLayer] = []
-        self.observation = _observation(network, spec)
+        self.observation: list[Label] = []
         """What the first layers read."""
+        self.places: list[Label] = []
+        """What the last convolutions say, place by place."""
+        features: list[Label] = []
+        for number, (look, encoder) in enumerate(zip(network.looks, network.encoders, strict=True)):
+            read = _read_of(look)
+            self.observation += read
+            if isinstance(encoder, Convolutions):
+                read = self._pictures(encoder_name(network.looks, number), look, encoder, read)
+                self.places += read
+            elif isinstance(encoder, Choices) and encoder.embedding is not None:
+                read = [("embedding", f"observation {number}", at) for at in range(encoder.size)]
+            features += read
         columns = [("action", *each) for each in _columns(spec)]
         self.given = [*self.observation, *columns]
         """What is there before any layer."""
-        features = self.observation
-        self.places: list[Label] = []
-        """What the last convolutions say, place by place."""
-        if network.pictures is not None:
-            features = self.places = self._pictures(network, spec)
         last = self._stack("trunk", features, network.trunk)
         kind = _values(network.values, known_range)
         beside = _continuous(spec)
@@ -158,17 +169,17 @@ class Labels:
             inputs = outputs
         return inputs
 
-    def _pictures(self, network: QNetwork, spec: GameSpec) -> list[Label]:
-        assert network.pictures is not None
-        inputs: Sequence[Label] = self.observation
-        for number, layer in enumerate(network.pictures.layers):
+    def _pictures(
+        self, of: str, look: Look, encoder: Convolutions, inputs: Sequence[Label]
+    ) -> list[Label]:
+        for number, layer in enumerate(encoder.layers):
             if isinstance(layer, torch.nn.Conv2d):
-                name = f"pictures.layers.{number}"
+                name = f"{of}.layers.{number}"
                 outputs = _units(name, layer.weight)
                 self.layers.append(LabelledLayer(name, inputs, outputs))
                 inputs = outputs
-        places = network.pictures.size // len(inputs)
-        size = sides(spec.observation.shape)[1:]
+        places = encoder.size // len(inputs)
+        size = height_and_width(look.observation)
         return [(*label, size, place) for label in inputs for place in range(places)]
 
 
@@ -199,7 +210,7 @@ def _shared(there: Labels, here: Labels) -> tuple[dict[str, set[Label]], Taken]:
                 said.not_taken.append(f"{name} (it is not there)")
             elif was != kinds:
                 said.not_taken.append(f"{name} ({', '.join(kinds)}; there: {', '.join(was)})")
-            elif before and layer.inputs[0][0] in ("number", "plane"):
+            elif before and layer.inputs[0][0] in ("number", "plane", "choice"):
                 said.not_taken.append(f"{name} (it reads {_read(layer)}; there: {_read(before)})")
             else:
                 said.not_taken.append(f"{name} (what it reads is not taken)")
@@ -248,24 +259,31 @@ def _network(spec: GameSpec, settings: Mapping[str, Any]) -> QNetwork:
     return QNetwork(spec, LearnerConfig(**own), frame_stack=settings.get("replay.frame_stack", 1))
 
 
-def _observation(network: QNetwork, spec: GameSpec) -> list[Label]:
-    """A label for each plane of a picture, or each number; the oldest frame first."""
-    frames, shape = network.frame_stack, spec.observation.shape
-    if network.pictures is not None:
-        colors = sides(shape)[0]
+def _read_of(look: Look) -> list[Label]:
+    """A label for each plane of a picture, each choice, or each number; the oldest frame first."""
+    observation, ages = look.observation, reversed(range(look.stack))
+    name = "" if observation.name == NAME else f"{observation.name}, "
+    bounds = "" if observation.low is None else f", {observation.low:g} to {observation.high:g}"
+    if look.through == "choices":
         return [
-            ("plane", f"of {colors}", age, color)
-            for age in reversed(range(frames))
-            for color in range(colors)
+            ("choice", f"{name}of {n}", age, element, choice)
+            for age in ages
+            for element, n in enumerate(observation.choices)
+            for choice in range(n)
         ]
-    kind = spec.observation.dtype + ", normalized" * network.normalizes
-    if len(shape) > 1:
-        kind += f", {shape}"
-    return [
-        ("number", kind, age, place)
-        for age in reversed(range(frames))
-        for place in range(spec.observation_size)
-    ]
+    if look.through == "convolutions":
+        planes = math.prod(observation.shape[side] for side in channel_sides(observation))
+        return [
+            ("plane", f"{name}of {planes}{bounds}", age, plane)
+            for age in ages
+            for plane in range(planes)
+        ]
+    kind = name + observation.dtype + ", normalized" * look.normalized
+    if len(observation.shape) > 1:
+        kind += f", {observation.shape}"
+    if look.factor != 1:
+        kind += bounds
+    return [("number", kind, age, place) for age in ages for place in range(observation.size)]
 
 
 def _columns(spec: GameSpec) -> list[Label]:

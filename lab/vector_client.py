@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
@@ -61,7 +60,7 @@ class Game:
         action = self._expert(self.env, self.obs)
         return None if action is None else self._actions.to_wire(action)
 
-    def seen(self) -> npt.NDArray[Any]:
+    def seen(self) -> Any:
         """The observation now, as it travels."""
         return self._seen.to_wire(self.obs)
 
@@ -115,14 +114,14 @@ class VectorClient:
     def frames(self) -> Frames:
         """What the games show now. Valid until it is asked again."""
         for i, game in enumerate(self.games):
-            self._obs[i] = game.seen().ravel()
+            self._obs[i] = self._spec.row(game.seen())
             self._rewards[i] = game.reward
             self._statuses[i] = game.status
             recommended = game.recommend()
             self._experts[i] = np.nan if recommended is None else self._spec.action_row(recommended)
         frames = Frames(
             self._seq,
-            self._obs.data,
+            self._obs.view(np.uint8).data,
             self._rewards.data,
             self._statuses.data,
             self._experts.data,

@@ -11,12 +11,8 @@ import numpy.typing as npt
 from protocol.actor import parse_actor
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING, TRUNCATED, Frame, Frames
+from protocol.observation_checks import MAX_VALUE
 from protocol.spaces import GameSpec
-
-MAX_VALUE = 1e9
-"""The largest reward and the largest element of an observation, by magnitude. Far beyond what a
-game can mean, and far enough below the end of float32 that squares and sums over a batch stay
-finite: one wild frame must not destroy the network that all games share."""
 
 
 def check_frame(frame: Frame, spec: GameSpec, *, first: bool) -> None:
@@ -130,7 +126,7 @@ def _rows(data: memoryview, slots: int, spec: GameSpec) -> npt.NDArray[np.float3
 
 
 def _wrong_size(spec: GameSpec, slots: int, nbytes: int) -> RemoteError:
-    each = f"{spec.observation.dtype} {list(spec.observation.shape)}"
+    each = spec.describe_observations()
     count = f"{slots} x " if slots > 1 else ""
     return RemoteError(
         "observation_size",

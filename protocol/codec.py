@@ -27,6 +27,7 @@ from protocol.messages import (
     ServerMessage,
     VersionError,
 )
+from protocol.observations import observations_of, wire_form
 from protocol.spaces import Part
 
 
@@ -105,7 +106,9 @@ def decode_gate(hello: Hello) -> HelloGate:
 def decode_hello(hello: Hello) -> HelloFields:
     """The fields of a HELLO. Errors: RemoteError `bad_hello`."""
     try:
-        return _decode_hello(hello.fields)
+        fields = _decode_hello(hello.fields)
+        shown = wire_form(observations_of(fields.observation))
+        return msgspec.structs.replace(fields, observation=shown)
     except _UNDECODABLE as error:
         raise _bad_hello(error) from None
 

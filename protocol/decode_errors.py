@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from protocol.messages import ROLES
+from protocol.observations import Kind
 
 _KINDS = {
     "bytes": "bin",
@@ -31,7 +32,8 @@ def in_words(error: Exception, elements: Sequence[str] = ()) -> str:
         return _what(str(error))
     if path.startswith("key` in "):
         return f"a key of {_place(path[8:].strip('`'), elements) or 'the map'}: {_what(text)}"
-    return f"{_place(path.rstrip('`'), elements)}: {_what(text)}"
+    known = get_args(Kind) if path.rstrip("`").endswith(".kind") else ROLES
+    return f"{_place(path.rstrip('`'), elements)}: {_what(text, known)}"
 
 
 def kind_of(value: Any) -> str:
@@ -53,9 +55,9 @@ def _place(path: str, elements: Sequence[str]) -> str:
     return path.removeprefix(".")
 
 
-def _what(text: str) -> str:
+def _what(text: str, known: Sequence[str] = ROLES) -> str:
     if text.startswith("Invalid enum value "):
-        return f"expected {', '.join(ROLES)}; got {text.removeprefix('Invalid enum value ')}"
+        return f"expected {', '.join(known)}; got {text.removeprefix('Invalid enum value ')}"
     if text.startswith("Invalid value "):
         return f"expected 'discrete' or 'continuous', got {text.removeprefix('Invalid value ')}"
     if found := re.fullmatch(r"Object missing required field `(\w+)`", text):

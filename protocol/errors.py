@@ -72,6 +72,7 @@ CODES: dict[str, str] = {
     "mixed_frames": "FRAME and FRAMES on one connection",
     "observation_size": "an observation of another size or dtype than declared",
     "observation_not_finite": "NaN, infinity, or a magnitude beyond 1e9 in an observation",
+    "observation_out_of_range": "a choice that was not declared, or a bool other than 0 and 1",
     "reward_shape": "not one reward for each declared component",
     "reward_not_finite": "NaN, infinity, or a magnitude beyond 1e9 in a reward",
     "unknown_status": "a status other than 0, 1, 2",

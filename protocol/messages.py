@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from protocol.spaces import Head, Observation, Part
+from protocol.observations import wire_form
+from protocol.spaces import Head, Part
 
 PROTOCOL_VERSION = 1
 
@@ -42,7 +43,9 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int
     client: str
     game: str
-    observation: Observation
+    observation: Any
+    """`[dtype, shape]`, or a map for each observation (protocol.observations); an Observation, or
+    several, will do."""
     actions: tuple[Head, ...]
     rewards: tuple[str, ...] = ("reward",)
     slots: int = 1
@@ -54,6 +57,9 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     """Of evaluation, that this connection will play."""
     evaluates: bool = False
     """It evaluates when asked to (`EVALUATE`)."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "observation", wire_form(self.observation))
 
 
 HELLO_LATER: dict[str, Any] = {"realtime": False, "episodes": None, "evaluates": False}

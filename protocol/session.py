@@ -25,7 +25,8 @@ from protocol.messages import (
     HelloFields,
     Ping,
 )
-from protocol.spaces import GameSpec, check_name
+from protocol.spaces import GameSpec
+from protocol.spec_checks import check_name
 from protocol.tempest_headers import header_of
 from protocol.tokens import Token
 

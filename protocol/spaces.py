@@ -1,4 +1,4 @@
-"""What a game shows and what it can be told: the observation and the action heads.
+"""What a game shows and what it can be told: its observations and the action heads.
 
 An action has one part for each *head*, in the order in which the game declared them. Inside the
 server it is a row of `action_width` float32, the *action row*: one column for a discrete head (the
@@ -8,25 +8,31 @@ index of the choice), `size` columns for a continuous head. A row whose first co
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import RemoteError
+from protocol.observations import (
+    DTYPES,
+    MAX_OBSERVATIONS,
+    Observation,
+    observations_of,
+    record_dtype,
+    wire_form,
+)
+from protocol.spec_checks import check_name, check_names, refuse
 
-DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "uint8": np.dtype("u1")}
-"""The tensor types of the wire. Little-endian, C order."""
+__all__ = ["DTYPES", "Observation"]
 
 MAX_DISCRETE = 2**24
 """A choice travels and is stored as float32, which holds whole numbers exactly up to here."""
 
 MAX_HEADS = 64
-MAX_NAME = 64
 
 MAX_SIZE = 4096
 """Numbers of one continuous head: each is a column of every stored row."""
@@ -36,13 +42,6 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Part = int | float | list[float]
 """One head's part of an action: int for discrete, float or list of floats for continuous."""
-
-
-class Observation(msgspec.Struct, frozen=True, array_like=True):
-    """The tensor that a frame carries."""
-
-    dtype: str
-    shape: tuple[int, ...]
 
 
 class Discrete(msgspec.Struct, frozen=True, array_like=True, tag="discrete"):
@@ -72,40 +71,73 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     """
 
     game: str
-    observation: Observation
+    observation: Any
+    """As HELLO says it (protocol.observations.wire_form); an Observation, or several, will do."""
     actions: tuple[Head, ...]
     rewards: tuple[str, ...] = ("reward",)
+
+    def __post_init__(self) -> None:
+        found = observations_of(wire_form(self.observation))
+        msgspec.structs.force_setattr(self, "observation", wire_form(found))
 
     def checked(self) -> GameSpec:
         """This spec if it makes a valid game; RemoteError `bad_hello` that says what is wrong."""
         check_name("game", self.game)
-        if self.observation.dtype not in DTYPES:
-            _refuse("observation dtype", " or ".join(DTYPES), self.observation.dtype)
-        shape = self.observation.shape
-        if not shape or len(shape) > 4 or any(side < 1 for side in shape):
-            _refuse("observation shape", "1 to 4 sides of at least 1", list(shape))
+        if len(self.observations) > MAX_OBSERVATIONS:
+            refuse("observation", f"1 to {MAX_OBSERVATIONS} of them", len(self.observations))
+        for observation in self.observations:
+            observation.checked()
+        check_names("observations", [each.name for each in self.observations])
         if not 1 <= len(self.actions) <= MAX_HEADS:
-            _refuse("actions", f"1 to {MAX_HEADS} heads", len(self.actions))
+            refuse("actions", f"1 to {MAX_HEADS} heads", len(self.actions))
         for head in self.actions:
             _check_head(head)
-        _check_names("action heads", [head.name for head in self.actions])
+        check_names("action heads", [head.name for head in self.actions])
         if not 1 <= len(self.rewards) <= MAX_HEADS:
-            _refuse("rewards", f"1 to {MAX_HEADS} components", len(self.rewards))
-        _check_names("reward components", list(self.rewards))
+            refuse("rewards", f"1 to {MAX_HEADS} components", len(self.rewards))
+        check_names("reward components", list(self.rewards))
         return self
 
     @cached_property
+    def observations(self) -> tuple[Observation, ...]:
+        """What the game shows, in the order in which frames carry it."""
+        return observations_of(self.observation)
+
+    @cached_property
     def observation_dtype(self) -> np.dtype[Any]:
-        return DTYPES[self.observation.dtype]
+        """What rows of observations are arrays of: elements, or records of several observations
+        (protocol.observations.record_dtype)."""
+        return record_dtype(self.observations)
 
     @cached_property
     def observation_size(self) -> int:
-        """Elements of one observation."""
-        return math.prod(self.observation.shape)
+        """How many of that dtype a row has: the elements of one observation, or one record."""
+        return self.observations[0].size if len(self.observations) == 1 else 1
 
     @cached_property
     def observation_bytes(self) -> int:
         return self.observation_size * self.observation_dtype.itemsize
+
+    def parts(self, rows: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+        """The observations apart: of rows [n, k * observation_size], k frames side by side, each
+        observation as [n, k, *shape], views."""
+        n = len(rows)
+        if len(self.observations) == 1:
+            frames = rows.shape[1] // self.observation_size
+            return (rows.reshape(n, frames, *self.observations[0].shape),)
+        return tuple(rows[str(i)] for i in range(len(self.observations)))
+
+    def row(self, shown: Any) -> npt.NDArray[Any]:
+        """What a frame shows as a row, [observation_size]: an array, or of several observations a
+        mapping from their names to arrays. Errors: KeyError, ValueError where it does not fit."""
+        if len(self.observations) == 1:
+            if isinstance(shown, Mapping):
+                shown = shown[self.observations[0].name]
+            return np.asarray(shown, self.observation_dtype).reshape(-1)
+        row = np.zeros(1, self.observation_dtype)
+        for i, observation in enumerate(self.observations):
+            row[str(i)] = np.asarray(shown[observation.name]).reshape(observation.shape)
+        return row
 
     @cached_property
     def columns(self) -> tuple[slice, ...]:
@@ -266,9 +298,13 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         """The spec in one line for messages."""
         heads = ", ".join(map(describe_head, self.actions))
         return (
-            f"{self.game!r} (observation {self.observation.dtype} "
-            f"{list(self.observation.shape)}; actions {heads}; rewards {', '.join(self.rewards)})"
+            f"{self.game!r} (observation {self.describe_observations()}; actions {heads}; rewards "
+            f"{', '.join(self.rewards)})"
         )
+
+    def describe_observations(self) -> str:
+        """What it shows in a few words for messages."""
+        return ", ".join(observation.describe() for observation in self.observations)
 
 
 def describe_head(head: Head) -> str:
@@ -281,29 +317,12 @@ def describe_head(head: Head) -> str:
 def _check_head(head: Head) -> None:
     if isinstance(head, Discrete):
         if not 2 <= head.n <= MAX_DISCRETE:
-            _refuse(f"head {head.name!r}", f"2 to {MAX_DISCRETE} choices", head.n)
+            refuse(f"head {head.name!r}", f"2 to {MAX_DISCRETE} choices", head.n)
         return
     if not 1 <= head.size <= MAX_SIZE:
-        _refuse(f"head {head.name!r}", f"a size of 1 to {MAX_SIZE}", head.size)
+        refuse(f"head {head.name!r}", f"a size of 1 to {MAX_SIZE}", head.size)
     if not (
         -FLOAT32_MAX <= head.low < head.high <= FLOAT32_MAX
         and np.float32(head.low) < np.float32(head.high)
     ):
-        _refuse(f"head {head.name!r}", "low < high, different as float32", [head.low, head.high])
-
-
-def check_name(what: str, name: str) -> None:
-    """Refuse a name that a log line or a table cannot hold. Errors: RemoteError `bad_hello`."""
-    if not (1 <= len(name) <= MAX_NAME and name.isprintable()):
-        _refuse(what, f"a name of 1 to {MAX_NAME} printable characters", name)
-
-
-def _check_names(what: str, names: list[str]) -> None:
-    for name in names:
-        check_name(what, name)
-    if len(set(names)) != len(names):
-        _refuse(what, "different names", names)
-
-
-def _refuse(what: str, expected: str, got: object) -> NoReturn:
-    raise RemoteError("bad_hello", f"{what}: expected {expected}, got {got!r}; correct the HELLO")
+        refuse(f"head {head.name!r}", "low < high, different as float32", [head.low, head.high])

@@ -11,11 +11,14 @@ def difference(spec: GameSpec, run: GameSpec) -> str:
     if spec.game != run.game:
         return f"the game is {spec.game!r}, this run's is {run.game!r}"
     found = []
-    if (ours := spec.observation) != (theirs := run.observation):
+    if len(spec.observations) != len(run.observations):
         found.append(
-            f"the observation is {ours.dtype} {list(ours.shape)}, this run's is "
-            f"{theirs.dtype} {list(theirs.shape)}"
+            f"the observations are {len(spec.observations)}, this run's {len(run.observations)}"
         )
+    for ours, theirs in zip(spec.observations, run.observations, strict=False):
+        if ours != theirs:
+            found.append(f"the observation is {ours.describe()}, this run's is {theirs.describe()}")
+            break  # the first says enough
     if len(spec.actions) != len(run.actions):
         found.append(f"the action heads are {len(spec.actions)}, this run's {len(run.actions)}")
     for number, (head, other) in enumerate(zip(spec.actions, run.actions, strict=False)):

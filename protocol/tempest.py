@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from protocol.checks import MAX_VALUE
 from protocol.errors import LocalError, RemoteError
 from protocol.messages import MAX_SEQ, PROTOCOL_VERSION, RUNNING, TERMINATED, HelloFields
+from protocol.observation_checks import MAX_VALUE
 from protocol.session import State
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation, Part
 from protocol.tempest_headers import (

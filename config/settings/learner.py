@@ -64,10 +64,11 @@ class LearnerConfig(Section):
     bins: Annotated[int, Field(ge=2, le=1024), Unit("choices")] = 11
     """With continuous bins: choices of each continuous column, both ends included."""
     trunk: Literal["auto", "linear"] = "auto"
-    """Layers that read observations. auto: convolutions for pictures (uint8, at least 8 x 8),
-    linear layers otherwise. linear: always linear layers."""
+    """Layers that read observations. auto: convolutions for pictures, linear layers otherwise.
+    linear: always linear layers."""
     normalize_observations: bool = False
-    """Normalize float32 observations by their running mean and standard deviation."""
+    """Normalize numbers in observations (not uint8, not bool) by their running mean and standard
+    deviation."""
     normalize_values: bool = True
     """With value scalar or quantile: divide rewards by a running number, so that values spread alike
     in every game. Metrics and exported values stay in units of the game's rewards."""

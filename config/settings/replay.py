@@ -38,7 +38,8 @@ class ReplayConfig(Section):
     priority_beta: FractionSchedule = FractionSchedule(start=0.4, end=1.0, frames=100_000)
     """With prioritized: exponent of the importance weights of the losses, probability^-beta."""
     frame_stack: Annotated[Count, Unit("frames")] = 1
-    """Newest frames of the episode that the network sees at once. Each is stored once."""
+    """Newest frames of the episode that the network sees at once, of pictures; in a game without
+    any, of all observations. Each is stored once."""
 
     @field_validator("actor_share")
     @classmethod

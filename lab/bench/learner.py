@@ -121,15 +121,16 @@ def learner(
 
 def random_batch(spec: GameSpec, n: int) -> Batch:
     """`n` rows of both actors."""
-    shape = (n, *spec.observation.shape)
+    (observation,) = spec.observations
+    shape = (n, *observation.shape)
     return Batch(
-        states=torch.randn(shape),
+        states=(torch.randn(shape),),
         discrete=torch.stack([torch.randint(0, head.n, (n,)) for head in spec.discrete], 1),
         continuous=torch.rand(n, len(spec.continuous_columns)) - 0.5,
         recommended=torch.full((n, spec.action_width), torch.nan),
         rewards=torch.randn(n),
         returns=torch.randn(n),
-        next_states=torch.randn(shape),
+        next_states=(torch.randn(shape),),
         discounts=torch.full((n,), 0.97),
         actors=torch.tensor(ACTORS)[torch.randint(0, len(ACTORS), (n,))],
         horizons=torch.full((n,), 3),

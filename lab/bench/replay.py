@@ -94,7 +94,7 @@ def compare(replay: Replay, batch: int, repeats: int) -> tuple[float, float, flo
     and of two plain gathers of as many rows."""
     rng = np.random.default_rng(0)
     # The storage itself where it is on the host, else as large an array beside it.
-    store = replay._rows.obs
+    (store,) = replay._rows.obs
     obs = store.numpy() if replay.device.type == "cpu" else np.ones(store.shape, "f4")
     sampling, updating, gathering = [], [], []
     for _ in range(repeats):

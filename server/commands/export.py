@@ -144,28 +144,42 @@ def _no_state(path: Path, error: Exception) -> CheckpointError:
 
 
 def observations_for(trained: Trained, run: Path) -> list[npt.NDArray[Any]]:
-    """Batches of observations to compare file and network on, [n, (k,) *shape] each: random ones,
-    and those of the run's demonstrations."""
+    """Batches of rows to compare file and network on, [n, frame_stack * observation_size] each:
+    random ones, and those of the run's demonstrations."""
     spec, stack = trained.spec, trained.frame_stack
     rng = np.random.default_rng(0)
-    shape = (RANDOM, stack, spec.observation_size)
-    if spec.observation_dtype == np.uint8:
-        frames = rng.integers(0, 256, shape, np.uint8)
-    else:
-        frames = rng.standard_normal(shape, np.float32)
-        if trained.network.normalizes:  # about what the network is used to
-            mean, scale = trained.network.obs_mean, trained.network.obs_scale
-            frames = frames / scale.numpy() + mean.numpy()
+    frames = np.zeros((RANDOM, stack * spec.observation_size), spec.observation_dtype)
+    column = 0
+    for look, part in zip(trained.network.looks, spec.parts(frames), strict=True):
+        observation = look.observation
+        if observation.choices:
+            most = np.array(observation.choices).reshape(observation.shape)
+            part[:] = rng.integers(0, most, part.shape)
+        elif observation.dtype == "uint8" and observation.low is None:
+            part[:] = rng.integers(0, 256, part.shape, np.uint8)
+        elif observation.dtype == "bool":
+            part[:] = rng.integers(0, 2, part.shape)
+        elif look.factor != 1:  # within its bounds
+            within = look.low + rng.random(part.shape) / look.factor
+            part[:] = within if part.dtype.kind == "f" else np.round(within)
+        elif part.dtype.kind == "f":
+            numbers = rng.standard_normal(part.shape, np.float32)
+            if look.normalized:  # about what the network is used to
+                columns = slice(column, column := column + observation.size)
+                mean = trained.network.obs_mean[columns].numpy().reshape(observation.shape)
+                scale = trained.network.obs_scale[columns].numpy().reshape(observation.shape)
+                numbers = numbers / scale + mean
+            part[:] = numbers
+        else:
+            part[:] = rng.integers(-9, 10, part.shape)
     batches = [frames]
     for path in demonstrations.files(run):
         obs = recording.read(path, spec=spec).rows.obs
         if len(obs) >= stack:
             starts = rng.choice(len(obs) - stack + 1, min(RECORDED, len(obs)))
-            batches.append(obs[starts[:, None] + np.arange(stack)])
+            batches.append(obs[starts[:, None] + np.arange(stack)].reshape(len(starts), -1))
     frames = np.concatenate(batches)[: RANDOM + RECORDED]
-    sides = (stack, *spec.observation.shape) if stack > 1 else spec.observation.shape
-    sizes = np.cumsum(BATCHES)
-    return [batch.reshape(-1, *sides) for batch in np.split(frames, sizes)]
+    return np.split(frames, np.cumsum(BATCHES))
 
 
 def _check_packages() -> None:

@@ -40,11 +40,21 @@ class Trained:
     updates: int
     frames: int
 
-    def example(self, *, float_input: bool) -> Tensor:
-        """Two observations, as the exported file takes them."""
-        stack = (self.frame_stack,) * (self.frame_stack > 1)
-        dtype = torch.float32 if float_input else getattr(torch, self.spec.observation.dtype)
-        return torch.zeros((2, *stack, *self.spec.observation.shape), dtype=dtype)
+    @property
+    def inputs(self) -> list[str]:
+        """What the exported file calls its inputs: the names of the game's observations."""
+        return [observation.name for observation in self.spec.observations]
+
+    def parts(self, rows: npt.NDArray[Any]) -> tuple[Tensor, ...]:
+        """Rows of observations, [n, frame_stack * observation_size], as the network takes them."""
+        shown = zip(self.network.looks, self.spec.parts(rows), strict=True)
+        return tuple(torch.from_numpy(look.shaped(part)) for look, part in shown)
+
+    def example(self, *, float_input: bool) -> tuple[Tensor, ...]:
+        """Two states, as the exported file takes them."""
+        shape = (2, self.frame_stack * self.spec.observation_size)
+        parts = self.parts(np.zeros(shape, self.spec.observation_dtype))
+        return tuple(part.float() if float_input else part for part in parts)
 
     def metadata(self) -> dict[str, str]:
         """What a file says of itself."""
@@ -78,8 +88,8 @@ class Exported(nn.Module):
         self._order = [order.index(column) for column in range(len(order))]
         self.names = ["q"] * bool(network.sizes) + ["continuous"] * bool(self._columns) + ["action"]
 
-    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
-        q, _, continuous = self.network(observation)
+    def forward(self, *observations: Tensor) -> tuple[Tensor, ...]:
+        q, _, continuous = self.network(*observations)
         # The tanh of a runtime may be a rounding error beyond 1; an action must not be.
         continuous = torch.clamp(continuous, self._low, self._high)
         pieces = []
@@ -99,7 +109,7 @@ class Runner(Protocol):
     outputs: list[str]
 
     def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for observations of the spec's dtype."""
+        """All outputs for rows of observations, [n, frame_stack * observation_size]."""
 
 
 def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[Any]]) -> float:
@@ -117,10 +127,10 @@ def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[A
             raise ExportError(
                 f"the exported file cannot be run on {len(batch)} observations: {error}"
             ) from error
-        states = torch.from_numpy(batch)
+        states = trained.parts(batch)
         with torch.inference_mode():
-            q, _, continuous = (tensor.numpy() for tensor in network(states))
-        there = {"q": q, "continuous": continuous, "action": network.greedy(states).numpy()}
+            q, _, continuous = (tensor.numpy() for tensor in network(*states))
+        there = {"q": q, "continuous": continuous, "action": network.greedy(*states).numpy()}
         scale = scales(trained, q)
         clear = _no_ties(q, network.sizes, scale["q"])
         for name in policy.outputs:

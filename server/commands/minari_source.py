@@ -21,6 +21,7 @@ from protocol.spaces import GameSpec
 from server.play.extras import how_to_install
 from understudy_client import spec as client_spec
 from understudy_client.observation_spaces import ObservationSpace, observation_space
+from understudy_client.observations import Observation
 from understudy_client.spaces import ActionSpace, action_space, bounded
 
 Bounds = tuple[float, float]
@@ -99,7 +100,7 @@ def _spaces(dataset: Any, bounds: Bounds | None) -> tuple[ObservationSpace, Acti
         raise SpaceError(str(error)) from error
 
 
-def _spec(game: str, observation: client_spec.Observation, actions: ActionSpace) -> GameSpec:
+def _spec(game: str, observation: Observation, actions: ActionSpace) -> GameSpec:
     wire = msgspec.json.encode(client_spec.GameSpec(game, observation, actions.heads))
     try:
         return msgspec.json.decode(wire, type=GameSpec).checked()
@@ -120,7 +121,7 @@ def _block(
         )
     block = StepBlock.empty(spec, steps + 1)
     for i in range(steps + 1):
-        block.obs[i] = seen.to_wire(_at(episode.observations, i)).ravel()
+        block.obs[i] = spec.row(seen.to_wire(_at(episode.observations, i)))
     block.stream[:] = number
     block.seq[:] = np.arange(steps + 1)
     for i in range(steps):

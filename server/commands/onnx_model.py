@@ -29,12 +29,12 @@ def onnx_file(
         with quiet():
             torch.onnx.export(
                 model,
-                (trained.example(float_input=float_input),),
+                trained.example(float_input=float_input),
                 file,  # type: ignore[arg-type]  # a path, or, without dynamo, a file
                 dynamo=False,
-                input_names=["observation"],
+                input_names=trained.inputs,
                 output_names=model.names,
-                dynamic_axes={name: {0: "batch"} for name in ("observation", *model.names)},
+                dynamic_axes={name: {0: "batch"} for name in (*trained.inputs, *model.names)},
                 opset_version=opset,
             )
     except Exception as error:  # the exporter's own, and what comes out of torch

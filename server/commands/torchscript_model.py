@@ -19,8 +19,11 @@ METADATA = "understudy.json"
 class ScriptFile:
     """A TorchScript file that was exported."""
 
-    def __init__(self, data: bytes, outputs: list[str], *, float_input: bool) -> None:
+    def __init__(
+        self, data: bytes, trained: Trained, outputs: list[str], *, float_input: bool
+    ) -> None:
         self.outputs = outputs
+        self._trained = trained
         self._float_input = float_input
         with quiet():
             self._module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
@@ -28,10 +31,10 @@ class ScriptFile:
             )
 
     def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for observations [n, (k,) *shape] of the spec's dtype."""
-        taken = torch.from_numpy(observations)
+        """All outputs for rows of observations, [n, frame_stack * observation_size]."""
+        taken = self._trained.parts(observations)
         with torch.inference_mode():
-            values = self._module(taken.float() if self._float_input else taken)
+            values = self._module(*(each.float() if self._float_input else each for each in taken))
         return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 
 
@@ -40,12 +43,14 @@ def torchscript_file(trained: Trained, *, float_input: bool = False) -> tuple[by
     sends. Errors: ExportError."""
     model = Exported(trained.network, trained.spec).eval()
     file = io.BytesIO()
-    about = trained.metadata() | {"outputs": model.names, "float_input": float_input}
+    about: dict[str, Any] = {**trained.metadata(), "inputs": trained.inputs}
+    about |= {"outputs": model.names, "float_input": float_input}
     try:
         with quiet():
-            example = (trained.example(float_input=float_input),)
+            example = trained.example(float_input=float_input)
             traced = torch.jit.trace(model, example)  # type: ignore[no-untyped-call]
             torch.jit.save(traced, file, _extra_files={METADATA: json.dumps(about)})
-        return file.getvalue(), ScriptFile(file.getvalue(), model.names, float_input=float_input)
+        data = file.getvalue()
+        return data, ScriptFile(data, trained, model.names, float_input=float_input)
     except Exception as error:  # whatever comes out of torch
         raise ExportError(f"the network cannot be written as TorchScript: {error}") from error

@@ -18,7 +18,7 @@ from server.net.plain_messages import message
 
 def judge(frame: Frame | Frames, spec: GameSpec) -> None:
     """What the session leaves to the frame path: obs and actions. Errors: RemoteError."""
-    if spec.observation.dtype == "float32":
+    if spec.observation_dtype == np.float32:
         obs = np.frombuffer(frame.obs, DTYPES["float32"])
         if not np.isfinite(obs).all():
             raise RemoteError(

@@ -5,7 +5,8 @@ It is a function, named as `module:function`:
     def expert(obs, situation):
         return rows
 
-`obs` [n, ...] are the newest observations of n games, `situation` is what else is known of them,
+`obs` [n, ...] are the newest observations of n games (of a game with several an array for each, by
+its name), `situation` is what else is known of them,
 `rows` [n, action_width] what each should do: a column for each discrete head, `size` columns for
 each continuous one; NaN first where the expert has no advice. docs/experts.md has an example.
 """
@@ -48,7 +49,7 @@ class Situation:
     (protocol.tempest.HEADER). Clients of both kinds are asked about apart."""
 
 
-Function = Callable[[npt.NDArray[Any], Situation], Any]
+Function = Callable[[Any, Situation], Any]
 
 
 def find(name: str) -> Function:
@@ -102,12 +103,17 @@ class ExpertPlugin:
         first: npt.NDArray[np.bool_],
         fields: Mapping[str, npt.NDArray[Any]],
     ) -> npt.NDArray[np.float32]:
-        """Advice for n frames, float32 [n, action_width], NaN where there is none. `obs` is
+        """Advice for n frames, float32 [n, action_width], NaN where there is none. `obs` are rows
         [n, observation_size]. A failure is logged and counted, and there is no advice."""
         spec, n = self._spec, len(obs)
         try:
+            shown = {
+                each.name: part[:, 0]
+                for each, part in zip(spec.observations, spec.parts(obs), strict=True)
+            }
             given = self._function(
-                obs.reshape(n, *spec.observation.shape), Situation(spec, streams, first, fields)
+                shown if len(shown) > 1 else shown[spec.observations[0].name],
+                Situation(spec, streams, first, fields),
             )
             rows = np.asarray(given, np.float32)
             if rows.shape != (n, spec.action_width):

@@ -86,8 +86,8 @@ class FrameBatch:
         self.took_actor = array(np.uint8)
         """Who really acted, 0 where the answer was followed."""
         self.asked = array(spec.observation_dtype, frame_stack * spec.observation_size)
-        """The observations that the network is asked about, one below the other: each one frame, or
-        the frames of a stack side by side."""
+        """The rows of observations that the network is asked about, one below the other: each one
+        frame, or the frames of a stack side by side."""
         self.actions = array(np.float32, spec.action_width)
         self.actors = array(np.uint8)
         self.explored = array(np.uint8)
@@ -95,7 +95,7 @@ class FrameBatch:
         self.frames_left = array(np.int64)
         """The slot's, as in the table."""
 
-        self._obs_bytes = self.obs.data.cast("B")
+        self._obs_bytes = self.obs.view(np.uint8).reshape(-1).data
         """The memory of `obs`, byte by byte: copying a frame's observation there is one call."""
 
     def add_frame(

@@ -7,25 +7,26 @@ it (`np.errstate`).
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from protocol.checks import MAX_VALUE
+import numpy as np
+import numpy.typing as npt
+
 from protocol.errors import RemoteError
+from protocol.observation_checks import MAX_VALUE, bad_element, bad_rows
+from protocol.observations import Observation
 from protocol.spaces import GameSpec
 from server.gateway.frame_batch import FrameBatch
 
 
-def refuse_bad_observations(batch: FrameBatch) -> None:
-    """End the connections whose observation has a NaN, an infinity or a number beyond MAX_VALUE;
-    their frames are dropped."""
-    obs = batch.obs[: batch.n]
-    if obs.dtype.kind != "f":
-        return
-    # Written so that NaN fails. Smallest and largest need no memory: look closer only then.
-    if obs.min() >= -MAX_VALUE and obs.max() <= MAX_VALUE:
-        return
-    good = np.asarray((np.abs(obs) <= MAX_VALUE).all(axis=1))
-    batch.refuse(good, lambda row: _bad_observation(batch, row))
+def refuse_bad_observations(batch: FrameBatch, spec: GameSpec) -> None:
+    """End the connections whose observations have a NaN, an infinity, a number beyond MAX_VALUE or
+    a choice that there is not; their frames are dropped."""
+    for number, observation in enumerate(spec.observations):
+        part = spec.parts(batch.obs[: batch.n])[number]
+        bad = bad_rows(observation, part)
+        if bad is not None:
+            _refuse_bad(batch, observation, part, bad)
 
 
 def refuse_bad_rewards(batch: FrameBatch, spec: GameSpec) -> None:
@@ -35,14 +36,13 @@ def refuse_bad_rewards(batch: FrameBatch, spec: GameSpec) -> None:
         batch.refuse(fair, lambda row: _bad_reward(batch, spec, row))
 
 
-def _bad_observation(batch: FrameBatch, row: int) -> RemoteError:
-    obs = batch.obs[row]
-    element = int(np.argmin(np.abs(obs) <= MAX_VALUE))
-    return RemoteError(
-        "observation_not_finite",
-        f"expected numbers from -{MAX_VALUE:g} to {MAX_VALUE:g}, got {obs[element]} in element "
-        f"{element}; check the game's state before sending it",
-    )
+def _refuse_bad(
+    batch: FrameBatch,
+    observation: Observation,
+    part: npt.NDArray[Any],
+    bad: npt.NDArray[np.bool_],
+) -> None:
+    batch.refuse(~bad, lambda row: bad_element(observation, part[row]))
 
 
 def _bad_reward(batch: FrameBatch, spec: GameSpec, row: int) -> RemoteError:

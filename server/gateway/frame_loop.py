@@ -30,6 +30,7 @@ from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_batch import FrameBatch, FrameClient
 from server.gateway.frame_checks import refuse_bad_observations, refuse_bad_rewards
 from server.gateway.frame_stacks import FrameStacks
+from server.gateway.reward_parts import RewardParts
 from server.gateway.rewards import RewardFunction
 from server.gateway.slots import SlotTable
 from server.gateway.step_writer import StepSink, StepWriter
@@ -78,6 +79,7 @@ class FrameLoop:
         self.add_frames = self._batch.add_frames
         self.change_reward = self._reward.change
         self.takeovers = Takeovers()
+        self.reward_parts = RewardParts(spec, self._reward.weights)
         self._lost: list[FrameClient] = []
         self._answered = np.zeros(len(ROLES), np.int64)
 
@@ -180,7 +182,7 @@ class FrameLoop:
         """Work out what the frames earned, and drop those that no network should see."""
         batch = self._batch
         with np.errstate(over="ignore", invalid="ignore"):
-            refuse_bad_observations(batch)
+            refuse_bad_observations(batch, self._spec)
             self._reward.weigh(batch, self.table.pending[batch.row[: batch.n]])
             refuse_bad_rewards(batch, self._spec)
 
@@ -198,6 +200,7 @@ class FrameLoop:
         if over is not None and not over.any():
             over = None
         self.episodes.add(table, rows, batch.earned[:n], pending)
+        self.reward_parts.add(table, batch, rows, pending)
         self._steps.complete(table, batch, rows, status, pending, over)
         if over is not None:
             self.episodes.end(table, rows[over], pending[over])

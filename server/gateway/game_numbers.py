@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from server.ipc.messages import GameReport
+from server.ipc.game_report import GameReport
 
 MOST = 10_000
 """Finished episodes that are kept until a report takes them: the newest ones."""

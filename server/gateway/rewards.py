@@ -16,7 +16,8 @@ class RewardFunction:
     """Weights and clip of the configuration, for one game."""
 
     def __init__(self, spec: GameSpec, config: RewardConfig) -> None:
-        self._weights = np.array([config.weights.get(name, 1.0) for name in spec.rewards], "f4")
+        self.weights = np.array([config.weights.get(name, 1.0) for name in spec.rewards], "f4")
+        """Of each component."""
         self._clip = config.clip
 
     def change(self, config: RewardConfig) -> None:
@@ -28,7 +29,7 @@ class RewardFunction:
         before; the reward of an episode's first frame belongs to nothing and becomes 0. A sum that
         overflows is infinite: call it where numpy does not warn of that (`np.errstate`)."""
         earned = batch.earned[: batch.n]
-        np.matmul(batch.rewards[: batch.n], self._weights, out=earned)
+        np.matmul(batch.rewards[: batch.n], self.weights, out=earned)
         earned[~pending] = 0
 
     def clip(self, reward: npt.NDArray[Any]) -> None:

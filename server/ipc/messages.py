@@ -3,7 +3,6 @@ multiprocessing between processes of our own making only."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from agent.finding import Finding
 from config.models import Config
 from protocol.actor import TAG_COUNT
 from protocol.spaces import GameSpec
+from server.ipc.game_report import GameReport
 from server.ipc.turn_buckets import TURN_BUCKETS_S
 
 GATEWAY, TRAINER = "gateway", "trainer"
@@ -169,19 +169,6 @@ def _no_turns() -> list[int]:
 
 def _nobody() -> npt.NDArray[np.int64]:
     return np.zeros((0, TAG_COUNT), np.int64)
-
-
-@dataclass(frozen=True)
-class GameReport:
-    """What the games of a gateway count themselves, where their format tells it."""
-
-    skipped: int = 0
-    """Frames that were answered and are no play."""
-    score_peak: float = math.nan
-    level_peak: float = math.nan
-    """Of all games since the gateway's start; NaN where none tells it."""
-    finished: list[tuple[int, int]] = field(default_factory=list)
-    """Score and level of each training episode that ended in the interval."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import FinishedEpisode, GatewayReport
 from server.ipc.turn_buckets import TURN_BUCKETS_S
+from server.monitor.game_metrics import GameMetrics
 from server.monitor.metric import COUNTER, labeled
 from server.monitor.metrics import CODE, EPISODES, PROCESS, SERIES
 from server.monitor.rate import Rate
@@ -56,6 +57,7 @@ class MetricsCollector:
         self._episodes_of_late: deque[FinishedEpisode] = deque(maxlen=EPISODES)
         self._games_of_late: deque[tuple[int, int]] = deque(maxlen=EPISODES)
         """Score and level of training episodes, where the games tell them."""
+        self._of_game = GameMetrics()
         self.episodes = 0
         """Of training, that have ended."""
         self._steps = Rate()
@@ -93,6 +95,7 @@ class MetricsCollector:
         self._episodes_of_late.extend(training)
         self.episodes += len(training)
         self._games_of_late.extend(report.game.finished)
+        self._of_game.take(report.game)
         now = Moment(time.time(), time.monotonic(), report.run_frames, report.policy_version)
         return self.evaluations.report(report.index, report.evaluating, report.episodes, now)
 
@@ -164,6 +167,7 @@ class MetricsCollector:
             "transitions_dropped": float(self.lost.steps),
             **labeled("restarts", PROCESS, self.restarts),
             **labeled("errors", CODE, errors),
+            **self._of_game.row(),
             **self.evaluations.numbers(),
             **self._trainer,
             **self._counted_by_trainers(),

@@ -10,6 +10,7 @@ from typing import Any
 from config.fields import all_settings, flat
 from config.load import ConfigError, config_of_run
 from server.monitor.earlier_rows import with_current_names
+from server.monitor.game_metrics import is_game_metric
 from server.monitor.metrics import SERIES
 from server.run.evaluation import read_evaluations
 from server.run.history import spread, thinned
@@ -31,7 +32,7 @@ POINTS = 400
 
 def check_curve(name: str) -> str:
     """The name, if there is such a curve. Errors: ValueError."""
-    if name != EVALUATION and name not in SERIES:
+    if name != EVALUATION and name not in SERIES and not is_game_metric(name):
         raise ValueError(
             f"expected {EVALUATION} or the name of a metric (docs/metrics.md), got {name!r}"
         )

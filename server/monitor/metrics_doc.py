@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.ipc.turn_buckets import TURN_BUCKETS_S
+from server.monitor.game_metrics import FORMS, HELP, MOST
 from server.monitor.metric import HISTOGRAM
 from server.monitor.metrics import ACTOR, REGISTRY, SERIES
 from server.monitor.prometheus import NAMES, PREFIX
@@ -51,6 +52,15 @@ docs/metrics.md`.
 | metric | unit | kind | meaning |
 |---|---|---|---|"""
 
+_OF_GAME = """
+## What a game names itself
+
+These have a name of the game's at their end, and are there only where a game tells them. A run has
+at most {most} names of numbers.
+
+| metric | meaning |
+|---|---|"""
+
 _SUMMARY = """
 ## Only in the summary
 
@@ -73,6 +83,8 @@ three intervals is left out: only what the learner measures stays while it learn
 | one of an actor: `td_err_mean_dqn` | `{prefix}{actor}{{actor="dqn"}}` |
 | one of an error code: `errors_bad_token` | `{prefix}{code}{{code="bad_token"}}` |
 | one of a process: `restarts_trainer` | `{prefix}{process}{{process="trainer"}}` |
+| a part of the reward: `reward_part/dqn/goal` | `{prefix}reward_part{{actor="dqn",part="goal"}}` |
+| a number of the game: `game_peak/coins` | `{prefix}game_peak{{name="coins"}}` |
 
 Each actor has its own {labelled}.
 
@@ -100,7 +112,8 @@ rules.
 
 With `metrics.tensorboard`, the run directory has event files in `tensorboard/`. The step is
 `frames`. What has a label is in one group, with one tag for each value (`td_err_mean/dqn`,
-`td_err_mean/expert`, `errors/bad_token`); everything else is in the group `run`.
+`td_err_mean/expert`, `errors/bad_token`), and so are the parts of the reward and the numbers of the
+game (`reward_part/dqn/goal`, `game_peak/coins`); everything else is in the group `run`.
 """
 
 
@@ -109,6 +122,8 @@ def document() -> str:
     lines = [_HEAD]
     for name, series in SERIES.items():
         lines.append(_cells(f"`{name}`", series.metric.unit, series.metric.kind, series.help))
+    lines.append(_OF_GAME.format(most=MOST))
+    lines += [_cells(f"`{FORMS[family]}`", text) for family, text in HELP.items()]
     lines.append(_SUMMARY)
     lines += [_cells(f"`{name}`", *entry) for name, entry in SUMMARY.items()]
     labelled = [f"`{metric.name}`" for metric in REGISTRY if metric.label is ACTOR]

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from server.ipc.turn_buckets import TURN_BUCKETS_S
+from server.monitor.game_metrics import HELP, PART, is_game_metric, parsed
 from server.monitor.metric import COUNTER, HISTOGRAM, Metric
 from server.monitor.metrics import REGISTRY, SERIES
 from server.monitor.status import VERSION, Status
@@ -75,10 +76,26 @@ class _StatusCollector(Collector):
         for warning in status.warnings:
             holds.add_metric([warning["id"]], 1.0)
         yield holds
+        yield from _of_game(status.last)
         for metric in REGISTRY:
             yield (
                 _turns(metric, status) if metric.kind == HISTOGRAM else family(metric, status.last)
             )
+
+
+def _of_game(last: Mapping[str, float]) -> Iterator[Family]:
+    """What the game names itself: the names are labels."""
+    found = {
+        family: GaugeMetricFamily(
+            PREFIX + family, text, labels=["actor", "part"] if family == PART else ["name"]
+        )
+        for family, text in HELP.items()
+    }
+    for name in filter(is_game_metric, last):
+        metric = parsed(name)
+        labels = [metric.actor, metric.name] if metric.actor else [metric.name]
+        found[metric.family].add_metric(labels, last[name])
+    yield from found.values()
 
 
 def family(metric: Metric, last: Mapping[str, float]) -> GaugeMetricFamily | CounterMetricFamily:

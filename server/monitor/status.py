@@ -21,6 +21,7 @@ from config.models import Config
 from protocol.spaces import GameSpec
 from server.ipc.messages import GATEWAY
 from server.monitor.collector import TurnHistogram
+from server.monitor.game_metrics import is_game_metric
 from server.monitor.metrics import SERIES
 from server.monitor.start_hint import StartHint, start_hint
 from server.run.history import spread
@@ -30,7 +31,7 @@ ALIVE_S = 10.0
 comparison in the demo, may hold it for some seconds."""
 
 COLUMNS = ("time", *(name for name in SERIES if name != "time"))
-"""Of the rows of `Status.past`."""
+"""Of the rows of `Status.past`, before what the game names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +93,11 @@ class Status:
     """The newest: `time`, `name` of the process, `text` with the reason."""
     warnings: tuple[Mapping[str, Any], ...] = ()
     """What holds (`server.monitor.warnings`)."""
+    columns: tuple[str, ...] = COLUMNS
+    """Of `past`."""
     past: tuple[Sequence[Any], ...] = ()
-    """Rows of metrics over all of the run's time, values in the order of `COLUMNS`."""
+    """Rows of metrics over all of the run's time, values in the order of `columns`. An older one
+    may lack the last: metrics that the game named later."""
 
     @property
     def problem(self) -> str:
@@ -142,8 +146,8 @@ class Status:
                 "websocket_port": self.websocket_port,
             },
             "time": time.time(),
-            "row": {name: self.row.get(name) for name in SERIES},
-            "last": {name: self.last.get(name) for name in SERIES},
+            "row": _shown(self.row),
+            "last": _shown(self.last),
             "degraded": self.degraded,
             "loading": self.loading,
             "paused": self.paused,
@@ -160,11 +164,17 @@ class Status:
     def history(self, points: int) -> dict[str, Any]:
         """The answer of /api/history: at most so many rows."""
         return {
-            "columns": COLUMNS,
+            "columns": self.columns,
             "rows": spread(self.past, points),
             "starts": self.starts,
             "changes": self.changes,
         }
+
+
+def _shown(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Of each metric its number, if there is one; of those that the game names what there are."""
+    of_game = {name: value for name, value in numbers.items() if is_game_metric(name)}
+    return {name: numbers.get(name) for name in SERIES} | of_game
 
 
 def live_settings(config: Config) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from config.models import Config
 from server.monitor.collector import TurnHistogram
 from server.monitor.earlier_rows import with_current_names
 from server.monitor.failures import Failures
+from server.monitor.game_metrics import is_game_metric
 from server.monitor.status import COLUMNS, Status
 from server.monitor.warnings import Warnings
 from server.run.directory import RunDirectory
@@ -45,7 +46,9 @@ class StatusPublisher:
         """What is worth a warning and holds now; any thread may use it."""
         self.failures = Failures()
         """Connections that ended in an error; for the thread of this."""
-        self._history = History(COLUMNS, map(with_current_names, folder.rows.sample()))
+        rows = [with_current_names(row) for row in folder.rows.sample()]
+        of_game = dict.fromkeys(name for row in rows for name in row if is_game_metric(name))
+        self._history = History((*COLUMNS, *of_game), rows)
         self.status = Status(
             config=config,
             folder=folder.path,
@@ -58,6 +61,7 @@ class StatusPublisher:
             changes=tuple(map(_short, newest_lines(folder.changes, CHANGES))),
             starts=tuple(newest_lines(folder.starts, CHANGES)),
             past=tuple(self._history.rows(KEPT)),
+            columns=tuple(self._history.columns),
         )
         """Replaced, never changed."""
 
@@ -79,6 +83,7 @@ class StatusPublisher:
     ) -> None:
         """A new row of metrics, for each metric the newest number, the times of turns, who plays,
         and which processes do not report."""
+        self._history.widen(filter(is_game_metric, row))
         self._history.add(row)
         past = tuple(self._history.rows(KEPT))
         self.update(
@@ -88,6 +93,7 @@ class StatusPublisher:
             games=tuple(games),
             degraded=degraded,
             past=past,
+            columns=tuple(self._history.columns),
             warnings=tuple(self.warnings.holding()),
             failures=self.failures.rows(),
         )

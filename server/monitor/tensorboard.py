@@ -1,7 +1,7 @@
 """TensorBoard event files of the metrics, in `tensorboard/` of the run directory.
 
-What has a label is in one group: `td_err_mean/dqn` beside `td_err_mean/expert`; everything else is
-in the group `run`. The step is the run's stored frames.
+What has a label, and what the game names itself, is in one group: `td_err_mean/dqn` beside
+`td_err_mean/expert`; everything else is in the group `run`. The step is the run's stored frames.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError
+from server.monitor.game_metrics import is_game_metric
 from server.monitor.metrics import SERIES
 
 RETRY_S = 60.0
@@ -21,6 +22,8 @@ RETRY_S = 60.0
 
 def tag(name: str) -> str:
     """The tag of a metric in TensorBoard, from its name in a row."""
+    if is_game_metric(name):
+        return name
     series = SERIES.get(name)
     return f"{series.metric.name}/{series.value}" if series and series.value else f"run/{name}"
 

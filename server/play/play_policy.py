@@ -102,17 +102,15 @@ class Stack:
     """The newest frames of an episode, as the policy wants to see them."""
 
     def __init__(self, spec: GameSpec, frames: int, seen: ObservationSpace, first: Any) -> None:
-        self._dtype, self._seen = spec.observation_dtype, seen
+        self._spec, self._seen = spec, seen
         self._frames: deque[npt.NDArray[Any]] = deque(maxlen=frames)
         for _ in range(frames):  # before the first frame there was only the first
             self.add(first)
 
     def add(self, obs: Any) -> None:
         """A new frame; the oldest goes."""
-        self._frames.append(np.asarray(self._seen.to_wire(obs), self._dtype))
+        self._frames.append(self._spec.row(self._seen.to_wire(obs)))
 
     def frames(self) -> npt.NDArray[Any]:
-        """A batch of one observation, [1, (k,) *shape]."""
-        if len(self._frames) == 1:
-            return self._frames[0][None]
-        return np.stack(self._frames)[None]
+        """A row of observations, [1, k * observation_size]."""
+        return np.concatenate(self._frames)[None]

@@ -1,7 +1,8 @@
 """Exported policies: ONNX files that say what to do, without the server and without torch.
 
 A file's input is `observation` [batch, *shape], with stacked frames [batch, k, *shape], in the
-game's own units: scaling is part of it. Its outputs are `action` [batch, action_width] (action
+game's own units: scaling is part of it. A game with several observations has an input for each,
+with its name. Its outputs are `action` [batch, action_width] (action
 rows), and, where the game has them, `q` [batch, choices] and `continuous` [batch, columns]. Its
 metadata says which game it is of.
 """
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import RemoteError
+from protocol.observations import in_one_piece
 from protocol.spaces import GameSpec
 from server.play.extras import how_to_install
 
@@ -79,8 +81,14 @@ class PolicyFile:
                 f"{name}: its metadata is damaged: {error}; export it again"
             ) from error
         self.outputs = [output.name for output in self._session.get_outputs()]
+        inputs = self._session.get_inputs()
         # Exported with --float-input: whatever the game sends.
-        self._float_input = self._session.get_inputs()[0].type == "tensor(float)"
+        self._float_input = all(each.type == "tensor(float)" for each in inputs)
+        # An input has a side more where frames are stacked.
+        self._inputs = [
+            (each.name, len(each.shape) > 1 + len(observation.shape))
+            for each, observation in zip(inputs, self.spec.observations, strict=False)
+        ]
 
     @staticmethod
     def load(path: Path) -> PolicyFile:
@@ -96,19 +104,22 @@ class PolicyFile:
             raise PolicyError(f"{path}: cannot read it: {error.strerror}") from error
 
     def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for observations [n, (k,) *shape] of the spec's dtype."""
+        """All outputs for rows of observations, [n, frame_stack * observation_size]."""
         values = self._session.run(self.outputs, self._fed(observations))
         return dict(zip(self.outputs, values, strict=True))
 
     def act(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Action rows, float32 [n, action_width]."""
+        """Action rows, float32 [n, action_width], for rows of observations."""
         rows: npt.NDArray[np.float32] = self._session.run(["action"], self._fed(observations))[0]
         return rows
 
     def _fed(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        return {
-            "observation": observations.astype(np.float32) if self._float_input else observations
-        }
+        parts = self.spec.parts(observations.reshape(len(observations), -1))
+        fed = {}
+        for (name, stacked), part in zip(self._inputs, parts, strict=True):
+            found = in_one_piece(part if stacked else part[:, -1])
+            fed[name] = found.astype(np.float32) if self._float_input else found
+        return fed
 
 
 def sealed(data: bytes) -> bytes:

@@ -50,10 +50,15 @@ class History:
         if len(self._rows) > KEPT:
             self._thin()
 
+    def widen(self, names: Iterable[str]) -> None:
+        """Have columns for these, too; rows so far are shorter."""
+        known = set(self.columns)
+        self.columns += [name for name in names if name not in known]
+
     def rows(self, points: int) -> list[list[Any]]:
         """At most so many rows at even distances over the whole run, the last one among them; as
-        lists in the order of `columns`, None where there was no number. Safe to call from another
-        thread than `add`."""
+        lists in the order of `columns`, None where there was no number, and shorter where a column
+        came later. Safe to call from another thread than `add`."""
         return spread(self._rows, points)
 
     def _thin(self) -> None:

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from config.models import Config
-from protocol.checks import MAX_VALUE
 from protocol.framing import HANDSHAKE_MAX_BYTES
 from protocol.messages import CLIENT_TYPES, ROLES, SERVER_TYPES, HelloFields
+from protocol.observation_checks import MAX_VALUE
 from server.cli import parser_for
 
 ROOT = Path(__file__).parents[2]

@@ -49,7 +49,16 @@ FLOATS, PIXELS = Observation("float32", (5,)), Observation("uint8", (3, 4))
 PICTURE = Observation("uint8", (10, 9, 3))
 AIM, FIRE, GEAR = Continuous("aim", -2.0, 6.0, 2), Discrete("fire", 4), Discrete("gear", 3)
 
-GAMES: dict[str, tuple[Observation, tuple[Any, ...], dict[str, Any], int]] = {
+SEVERAL = (
+    Observation("uint8", (10, 9, 3), "camera"),
+    Observation("float16", (2,), "speed"),
+    Observation("int64", (2,), "place", kind="choices", n=(9, 4)),
+    Observation("bool", (3,), "keys"),
+    Observation("int32", (1,), "town", kind="choice", n=3000),
+    Observation("float32", (2, 6, 6, 4), "planes", kind="picture", low=-1, high=1),
+)
+
+GAMES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any], int]] = {
     "discrete": (FLOATS, (FIRE,), {}, 1),
     # The continuous head first: columns of the action row are not in the network's order.
     "hybrid": (FLOATS, (AIM, FIRE), {}, 1),
@@ -60,6 +69,7 @@ GAMES: dict[str, tuple[Observation, tuple[Any, ...], dict[str, Any], int]] = {
     "normalised": (FLOATS, (FIRE, GEAR), {"normalize_observations": True}, 2),
     "uint8": (PIXELS, (FIRE, FIRE), {}, 1),
     "pictures": (PICTURE, (FIRE, AIM), {"value": "c51", "value_max": 3000.0}, 3),
+    "observations": (SEVERAL, (FIRE, AIM), {"normalize_observations": True}, 2),
 }
 
 
@@ -75,8 +85,9 @@ def trained(name: str, **changes: Any) -> Trained:
         if parameter.requires_grad:
             parameter.data *= 3
     if network.normalizes:
-        network.obs_mean.data[:] = torch.tensor([100.0, -5.0, 0.0, 1e-3, 7.0])
-        network.obs_scale.data[:] = torch.tensor([0.01, 2.0, 1.0, 1000.0, 0.3])
+        n = len(network.obs_mean)
+        network.obs_mean.data[:] = torch.tensor([100.0, -5.0, 0.0, 1e-3, 7.0])[:n]
+        network.obs_scale.data[:] = torch.tensor([0.01, 2.0, 1.0, 1000.0, 0.3])[:n]
     return Trained(network.requires_grad_(False).eval(), spec, stack, "run", 12, 345)
 
 
@@ -107,7 +118,7 @@ def test_exported_file_computes_what_the_network_computes(
     # What is compared: any number of observations at a time, and different outcomes.
     assert [len(batch) for batch in observations] == [1, 7, 248]
     obs = observations[-1]
-    sides = (known.frame_stack,) * (known.frame_stack > 1) + spec.observation.shape
+    sides = (known.frame_stack * spec.observation_size,)
     assert obs.shape[1:] == sides
     assert obs.dtype == spec.observation_dtype
     rows = policy.act(obs)
@@ -115,7 +126,7 @@ def test_exported_file_computes_what_the_network_computes(
     assert len(np.unique(rows, axis=0)) > 2
     spec.check_action_rows(rows)  # inside their heads, to the last digit
     with torch.inference_mode():
-        there = network.greedy(torch.from_numpy(obs)).numpy()
+        there = network.greedy(*known.parts(obs)).numpy()
     choices = list(spec.discrete_columns)
     np.testing.assert_array_equal(rows[:, choices], there[:, choices])
     np.testing.assert_allclose(rows, there, atol=1e-4)
@@ -127,19 +138,20 @@ def test_exported_file_computes_what_the_network_computes(
     assert (meta["run"], meta["frames"]) == ("run", "345")
 
 
-@pytest.mark.parametrize("name", ["discrete", "uint8", "pictures"])
+@pytest.mark.parametrize("name", ["discrete", "uint8", "pictures", "observations"])
 @pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
 def test_file_with_float_input_says_of_bytes_what_the_network_says(
     name: str, opset: int, tmp_path: Path
 ) -> None:
     known = trained(name)
     data, policy = onnx_file(known, opset, float_input=True)
-    (taken,) = onnx.load_from_string(data).graph.input
-    assert taken.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    taken = {each.name: each.type.tensor_type for each in onnx.load_from_string(data).graph.input}
+    assert list(taken) == [each.name for each in known.spec.observations]
+    assert {each.elem_type for each in taken.values()} == {onnx.TensorProto.FLOAT}
     observations = export.observations_for(known, tmp_path)
     assert check(policy, known, observations) <= 1e-5
     rows = policy.act(observations[-1])
-    there = known.network.greedy(torch.from_numpy(observations[-1])).numpy()
+    there = known.network.greedy(*known.parts(observations[-1])).numpy()
     np.testing.assert_allclose(rows, there, atol=1e-4)
 
 
@@ -513,22 +525,22 @@ def test_exported_policy_stacks_frames_as_the_gateway_does(spec: GameSpec) -> No
     there = FrameStacks(spec, 3, 1)
     out = np.empty((1, 3 * spec.observation_size), spec.observation_dtype)
     rows, stack = np.zeros(1, np.int64), None
-    shape, dtype = spec.observation.shape, spec.observation_dtype
+    shape, dtype = spec.observations[0].shape, spec.observation_dtype
     seen = observation_space(gymnasium.spaces.Box(0, 100, shape, dtype.type))
     for tick in range(12):
         first = tick in (0, 7, 8)
-        obs = np.full(spec.observation.shape, tick, spec.observation_dtype)
+        obs = np.full(spec.observations[0].shape, tick, spec.observation_dtype)
         there.add(rows, obs.reshape(1, -1), np.array([first]))
         there.take(rows, out)
         if stack is None or first:
             stack = Stack(spec, 3, seen, obs)
         else:
             stack.add(obs)
-        assert stack.frames().shape == (1, 3, *spec.observation.shape)
+        assert stack.frames().shape == (1, 3 * spec.observation_size)
         assert stack.frames().dtype == spec.observation_dtype
         np.testing.assert_array_equal(stack.frames().reshape(1, -1), out)
     # Without stacking, an observation without sides, of another float type.
     seen = observation_space(gymnasium.spaces.Box(0, 100, (), np.float64))
-    plain = Stack(GameSpec("g", seen.observation, (FIRE,)), 1, seen, np.float64(2.5))
+    plain = Stack(GameSpec("g", Observation("float32", (1,)), (FIRE,)), 1, seen, np.float64(2.5))
     assert plain.frames().tolist() == [[2.5]]
     assert plain.frames().dtype == np.float32

@@ -16,14 +16,14 @@ from understudy_client.gym import spec_of
 def test_ale_games_are_known_by_their_names() -> None:
     env = make("ALE/Pong-v5")
     spec = spec_of(env)
-    assert (spec.game, spec.observation.shape) == ("ALE/Pong-v5", (210, 160, 3))
+    assert (spec.game, spec.observations[0].shape) == ("ALE/Pong-v5", (210, 160, 3))
     env.close()
 
 
 def test_preprocessed_ale_game_is_small_and_gray_and_skips_frames() -> None:
     pytest.importorskip("cv2", reason="needs the extra atari")
     env = make("ALE/Pong-v5", EnvOptions(atari=True))
-    observation = spec_of(env).observation
+    (observation,) = spec_of(env).observations
     assert (observation.dtype, observation.shape) == ("uint8", (84, 84))
     obs, _ = env.reset(seed=1)
     assert obs.shape == (84, 84)

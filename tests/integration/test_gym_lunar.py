@@ -21,7 +21,7 @@ def test_hybrid_lander_spec_has_discrete_and_continuous_head() -> None:
     env = gymnasium.make("understudy_client.lunar:LunarLanderHybrid-v3")
     spec = spec_of(env)
     assert spec.game == "LunarLanderHybrid-v3"
-    assert spec.observation == Observation("float32", (8,))
+    assert spec.observations == (Observation("float32", (8,)),)
     assert spec.actions == (Discrete("main", 2), Continuous("lateral", -1.0, 1.0, 1))
     assert env.spec is not None
     assert env.spec.max_episode_steps == 1000

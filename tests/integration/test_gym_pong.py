@@ -45,7 +45,7 @@ def test_pong_spec_has_eight_floats_and_one_discrete_head() -> None:
     env = gymnasium.make("understudy_client.pong:PongRam-v0")
     spec = spec_of(env)
     assert spec.game == "PongRam-v0"
-    assert spec.observation == Observation("float32", (8,))
+    assert spec.observations == (Observation("float32", (8,)),)
     assert spec.actions == (Discrete("action", 3),)
     env.close()
 

@@ -264,7 +264,7 @@ def test_minari_spaces_become_action_heads(run: Path) -> None:
     names = [head.name for head in found.spec.actions]
     assert sorted(names) == ["aim", "engine"]
     assert Continuous("aim", -2.0, 2.0, 2) in found.spec.actions
-    assert found.spec.observation == Observation("uint8", (8, 8, 1))
+    assert found.spec.observations == (Observation("uint8", (8, 8, 1)),)
     np.testing.assert_array_equal(found.rows.obs.reshape(5, 8, 8, 1), pictures)
     engine = found.spec.columns[names.index("engine")]
     aim = found.spec.columns[names.index("aim")]

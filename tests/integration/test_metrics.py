@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -15,10 +14,11 @@ from agent import diagnostics
 from protocol.actor import ACTORS, NAMES
 from protocol.errors import CODES
 from server.ipc.inflight import InFlight, StepCounts
-from server.ipc.messages import FinishedEpisode, GatewayReport
+from server.ipc.messages import FinishedEpisode
 from server.ipc.turn_buckets import TURN_BUCKETS_S
 from server.monitor.collector import MetricsCollector, TurnHistogram
 from server.monitor.earlier_rows import RENAMED, with_current_names
+from server.monitor.game_metrics import HELP
 from server.monitor.metric import labeled
 from server.monitor.metrics import (
     ACTOR,
@@ -29,29 +29,12 @@ from server.monitor.metrics import (
 )
 from server.monitor.metrics_doc import SUMMARY, document
 from server.run.summary import summarize, write_summary
+from tests.support.reports import report
 from tests.support.running import RawClient, Running, client_for
 
 pytestmark = pytest.mark.timeout(60)
 
 ROOT = Path(__file__).parents[2]
-
-
-def report(index: int = 0, **changes: Any) -> GatewayReport:
-    values: dict[str, Any] = {
-        "index": index,
-        "frames": {"train": 0, "eval": 0, "eval_expert": 0},
-        "clients": 0,
-        "slots": 0,
-        "errors": {},
-        "turns": 0,
-        "turn_p50_ms": 0.0,
-        "turn_p99_ms": 0.0,
-        "stalls": 0,
-        "policy_version": 0,
-        "expert_ratio": 0.0,
-        "epsilon": 0.0,
-    }
-    return GatewayReport(**(values | changes))
 
 
 # Names.
@@ -73,13 +56,14 @@ def test_metrics_page_has_every_metric() -> None:
     assert [name for name in SERIES if f"| `{name}` |" not in page] == []
 
 
-def test_metrics_page_is_two_well_formed_tables() -> None:
+def test_metrics_page_is_three_well_formed_tables() -> None:
     """A bar in a meaning (|TD error|) would end its cell."""
     tables, _, _ = document().partition("## Prometheus")
     rows = [line for line in tables.splitlines() if line.startswith("|")]
-    assert len(rows) == len(SERIES) + 2 + len(SUMMARY) + 2
+    assert len(rows) == len(SERIES) + 2 + len(HELP) + 2 + len(SUMMARY) + 2
     bars = [line.replace(r"\|", "").count("|") for line in rows]
-    assert bars == [5] * (len(SERIES) + 2) + [4] * (len(SUMMARY) + 2)
+    own = [3] * (len(HELP) + 2)
+    assert bars == [5] * (len(SERIES) + 2) + own + [4] * (len(SUMMARY) + 2)
 
 
 def test_every_metric_has_its_own_description() -> None:

@@ -239,7 +239,7 @@ def test_frame_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPa
     step = world.trainer._learner.step
 
     def noting(batch: Any, frames: int) -> Any:
-        shapes.add((tuple(batch.states.shape), tuple(batch.next_states.shape)))
+        shapes.add((tuple(batch.states[0].shape), tuple(batch.next_states[0].shape)))
         return step(batch, frames)
 
     monkeypatch.setattr(world.trainer._learner, "step", noting)

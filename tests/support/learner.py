@@ -35,19 +35,20 @@ def spec_of(actions: tuple[Head, ...] = HYBRID, size: int = SIZE) -> GameSpec:
 def batch_of(spec: GameSpec, n: int = 64, seed: int = 0) -> Batch:
     """Random rows of both actors, the expert's with better rewards; one in ten terminal."""
     g = torch.Generator().manual_seed(seed)
-    shape = (n, *spec.observation.shape)
+    (observation,) = spec.observations
+    shape = (n, *observation.shape)
     actors = torch.where(torch.rand(n, generator=g) < 0.7, DQN, EXPERT)
     columns = list(spec.continuous_columns)
     low, high = torch.tensor(spec.low[columns]), torch.tensor(spec.high[columns])
     picked = [torch.randint(0, head.n, (n,), generator=g) for head in spec.discrete]
     return Batch(
-        states=torch.randn(shape, generator=g),
+        states=(torch.randn(shape, generator=g),),
         discrete=torch.stack(picked, 1) if picked else torch.empty(n, 0, dtype=torch.int64),
         continuous=low + torch.rand(n, len(columns), generator=g) * (high - low),
         recommended=torch.full((n, spec.action_width), torch.nan),
         rewards=torch.randn(n, generator=g) + 3 * (actors == EXPERT),
         returns=torch.randn(n, generator=g) * 2,
-        next_states=torch.randn(shape, generator=g),
+        next_states=(torch.randn(shape, generator=g),),
         discounts=torch.where(torch.rand(n, generator=g) < 0.1, 0.0, 0.97),
         actors=actors,
         horizons=torch.full((n,), 3),

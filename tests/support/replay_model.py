@@ -306,9 +306,11 @@ def assert_priorities(replay: Replay, model: Model) -> None:
 
 def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
     batch = replay.sample(batch_size).to("cpu")
-    spec, stack = replay.spec, replay.frame_stack
-    one = spec.observation.shape if stack == 1 else (stack, *spec.observation.shape)
-    assert batch.states.shape == batch.next_states.shape == (batch_size, *one)
+    spec, (stack,) = replay.spec, replay._rows._stacks
+    (observation,) = spec.observations
+    one = observation.shape if stack == 1 else (stack, *observation.shape)
+    (states,), (next_states,) = batch.states, batch.next_states
+    assert states.shape == next_states.shape == (batch_size, *one)
     if replay._priorities is None:
         assert batch.importance.tolist() == [1.0] * batch_size
     else:
@@ -331,7 +333,7 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
     streams, seqs = replay.identify(batch.indices)
     assert np.array_equal(streams, [row.stream for row in rows])
     assert np.array_equal(seqs, [row.seq for row in rows])
-    assert np.array_equal(_flat(batch.states), [np.ravel(model.stack(row, stack)) for row in rows])
+    assert np.array_equal(_flat(states), [np.ravel(model.stack(row, stack)) for row in rows])
     actions = np.array([row.action for row in rows])
     assert np.array_equal(batch.discrete.numpy(), actions[:, list(spec.discrete_columns)])
     assert np.array_equal(batch.continuous.numpy(), actions[:, list(spec.continuous_columns)])
@@ -347,7 +349,7 @@ def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
     ahead = [i for i, window in enumerate(windows) if window.bootstrap is not None]
     frames = [np.ravel(model.stack(windows[i].bootstrap, stack)) for i in ahead]
     if ahead:
-        assert np.array_equal(_flat(batch.next_states)[ahead], frames)
+        assert np.array_equal(_flat(next_states)[ahead], frames)
 
 
 def _flat(states: torch.Tensor) -> np.ndarray:

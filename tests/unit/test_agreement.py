@@ -22,7 +22,7 @@ def batch(agreed: list[float], actors: list[int]) -> Batch:
     """Rows in which so large a share of the action is what the network would do; NaN: rows without
     a recommendation."""
     made = batch_of(SPEC, len(agreed))
-    recommended = LEARNER.network.greedy(made.states).clone()
+    recommended = LEARNER.network.greedy(made.states[0]).clone()
     for row, share in zip(recommended, agreed, strict=True):
         if math.isnan(share):
             row[:] = math.nan

@@ -10,7 +10,7 @@ import pytest
 
 from understudy_client import Client, Continuous, Discrete, Observation
 from understudy_client.checks import check_action, check_reward, check_status, check_took, whole
-from understudy_client.spec import DTYPES, tensor
+from understudy_client.tensors import DTYPES, tensor
 
 F32, U8 = DTYPES["float32"], DTYPES["uint8"]
 HEADS = (Discrete("fire", 3), Continuous("steer", -1.0, 1.0), Continuous("arm", 0.1, 1.0, 2))
@@ -26,12 +26,20 @@ NAN, INF = math.nan, math.inf
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("observation", [Observation("float32", (3,))] * 2, "observation: expected an Observation"),
+        ("observation", [Observation("float32", (3,))] * 2, "expected names that differ"),
         ("observation", None, "observation: expected an Observation, .* got None"),
-        ("observation", ("float32", (3,)), "observation: expected an Observation"),
+        ("observation", [], "observation: expected an Observation"),
+        ("observation", ["float32", (3,)], "observation: expected an Observation"),
+        ("observation", [Observation("uint8", (3,), "")], "observation, name: expected a name"),
+        ("observation", Observation("uint8", (3,), kind="sound"), "kind: expected numbers, pict"),
+        ("observation", Observation("uint8", (3,), kind="choice"), "n: expected it with the kinds"),
+        ("observation", Observation("uint8", (3,), n=4), "n: expected it with the kinds choice"),
+        ("observation", Observation("uint8", (2,), kind="choices", n=(4,)), "n: expected 2 num"),
+        ("observation", Observation("uint8", (2,), low=0), "expected low < high, finite, or neith"),
+        ("observation", Observation("uint8", (2,), low=1, high=1), "expected low < high, finite"),
         ("observation", np.zeros(3), r"got an array of float64 \[3\]"),
-        ("observation", Observation("float64", (3,)), "dtype: expected float32 or uint8, got 'fl"),
-        ("observation", Observation(np.float32, (3,)), "dtype: expected float32 or uint8"),  # type: ignore[arg-type]
+        ("observation", Observation("float64", (3,)), "expected one of float32, .* got 'fl"),
+        ("observation", Observation(np.float32, (3,)), "dtype: expected one of float32, uint8"),  # type: ignore[arg-type]
         ("observation", Observation("float32", ()), "shape: expected a list of 1 to 4 whole num"),
         ("observation", Observation("float32", 3), "shape: expected a list .* got 3"),  # type: ignore[arg-type]
         ("observation", Observation("float32", (0,)), "shape: expected a whole number of at least"),

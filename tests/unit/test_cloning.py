@@ -68,7 +68,7 @@ def test_network_learns_what_is_recommended_to_it(*, rows: str, follows: bool) -
 
     for seed in range(150):
         made = batch_of(spec, 64, seed)
-        choice = advice(made.states)
+        choice = advice(made.states[0])
         nothing = torch.zeros(64)
         learner.step(
             replace(
@@ -80,7 +80,7 @@ def test_network_learns_what_is_recommended_to_it(*, rows: str, follows: bool) -
                 recommended=torch.stack([choice, choice / 4], 1),
             )
         )
-    states = batch_of(spec, 500, 1000).states
+    states = batch_of(spec, 500, 1000).states[0]
     with torch.no_grad():
         out = learner.network(states)
     share = (out.q.argmax(1) == advice(states)).float().mean()

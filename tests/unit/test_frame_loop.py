@@ -689,14 +689,14 @@ def test_frame_stacks_of_policy_equal_those_of_replay(
         player.leave()
     world.run()
 
-    replay = Replay(PIXELS, 1000, n_step=1, gamma=0.9, frame_stack=size, seed=0)
+    replay = Replay(PIXELS, 1000, n_step=1, gamma=0.9, stacks=[size], seed=0)
     for block in world.sink.blocks:
         replay.append(block)
     if not replay.can_sample:
         return
     batch = replay.sample(300)
     streams, seqs = replay.identify(batch.indices)
-    numbers = batch.states.flatten(2)[:, :, 0].tolist()
+    numbers = batch.states[0].flatten(2)[:, :, 0].tolist()
     taught = dict(zip(zip(streams.tolist(), seqs.tolist(), strict=True), numbers, strict=True))
     by_network = {frame for frame in taught if frame in seen}
     assert {frame: taught[frame] for frame in by_network} == {

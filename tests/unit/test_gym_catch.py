@@ -43,7 +43,7 @@ def test_catch_spec_is_uint8_image_with_one_discrete_head() -> None:
     env = make("CatchPixels-v0")
     spec = spec_of(env)
     assert spec.game == "CatchPixels-v0"
-    assert spec.observation == Observation("uint8", (HEIGHT, WIDTH))
+    assert spec.observations == (Observation("uint8", (HEIGHT, WIDTH)),)
     assert spec.actions == (Discrete("action", 3),)
     env.close()
 

@@ -62,7 +62,7 @@ def test_environment_plays_by_its_name(name: str, observation: Observation) -> N
         pytest.importorskip("minigrid", reason="needs the extra games")
     env = make(name)
     spec = spec_of(env)
-    assert (spec.game, spec.observation) == (name, observation)
+    assert (spec.game, spec.observations) == (name, (observation,))
     plays(env)
     env.close()
 

@@ -214,6 +214,6 @@ def test_learner_heads_saturated_continuous_head_has_no_spread() -> None:
 def test_learner_heads_identical_states_returns_empty() -> None:
     learner, batch = _trained_learner("regression", updates=0)
     assert learner.heads() == [], "no update yet"
-    batch.states[:] = batch.states[0].clone()
+    batch.states[0][:] = batch.states[0][0].clone()
     learner.step(batch)
     assert learner.heads() == []

@@ -61,9 +61,9 @@ class AutogradReference:
     def loss(self, batch: Batch, only: int | None = None) -> Tensor:
         """The loss of the batch, or the part of it that one actor's rows have."""
         n, rows = len(batch), torch.arange(len(batch))
-        out = self.net(batch.states)
+        out = self.net(batch.states[0])
         with torch.no_grad():
-            ahead, chooser = self.target(batch.next_states), self.net(batch.next_states)
+            ahead, chooser = self.target(batch.next_states[0]), self.net(batch.next_states[0])
         sizes = [head.n for head in self.spec.discrete]
         if sizes:
             pairs = zip(chooser.q.split(sizes, 1), ahead.q.split(sizes, 1), strict=True)
@@ -278,8 +278,8 @@ def test_metrics_match_values_computed_from_batch() -> None:
     learner = learner_of(spec, grad_norm_every=1)
     reference, batch = AutogradReference(learner, spec), batch_of(spec)
     with torch.no_grad():
-        out, ahead = reference.net(batch.states), reference.target(batch.next_states)
-        chooser = reference.net(batch.next_states)
+        out, ahead = reference.net(batch.states[0]), reference.target(batch.next_states[0])
+        chooser = reference.net(batch.next_states[0])
     rows, sizes = torch.arange(64), [3, 5]
     pairs = zip(chooser.q.split(sizes, 1), ahead.q.split(sizes, 1), strict=True)
     future = sum(judge[rows, pick.argmax(1)] for pick, judge in pairs) / 2
@@ -343,7 +343,7 @@ def test_actor_factor_zero_removes_actor_from_gradient() -> None:
     expert = (batch.actors == EXPERT)[:, None]
     other = replace(
         batch,
-        states=torch.where(expert, batch.states * 5, batch.states),
+        states=(torch.where(expert, batch.states[0] * 5, batch.states[0]),),
         continuous=torch.where(expert, -batch.continuous, batch.continuous),
         returns=torch.where(expert[:, 0], batch.returns + 100, batch.returns),
     )
@@ -427,7 +427,7 @@ def test_step_on_uint8_observations_has_positive_loss() -> None:
     batch = batch_of(spec)
     states = torch.randint(0, 256, (2, 64, 4, 4), dtype=torch.uint8)
     learner = learner_of(spec)
-    learner.step(replace(batch, states=states[0], next_states=states[1]))
+    learner.step(replace(batch, states=(states[0],), next_states=(states[1],)))
     assert learner.metrics()["loss"] > 0
 
 
@@ -443,7 +443,7 @@ def test_learner_finds_best_choice_and_imitates_better_actions() -> None:
         good = torch.rand(64, generator=g) < 0.5
         batch = replace(
             batch,
-            states=state.expand(64, SIZE),
+            states=(state.expand(64, SIZE),),
             discounts=torch.zeros(64),
             returns=(batch.discrete[:, 0] == 2).float(),
             actors=torch.full((64,), DQN),
@@ -557,7 +557,7 @@ def test_step_with_overflowing_batch_is_skipped_and_reported() -> None:
     spec = spec_of()
     learner = learner_of(spec)
     good, wild = batch_of(spec), batch_of(spec)
-    wild.states[3] = 3e38
+    wild.states[0][3] = 3e38
     before = parameters_of(learner.network)
     learner.step(wild)
     assert torch.equal(parameters_of(learner.network), before)

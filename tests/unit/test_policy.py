@@ -72,7 +72,7 @@ def test_policy_after_refresh_plays_weights_of_source(spec: GameSpec) -> None:
         source.put(vector_of(network))
         assert policy.refresh()
         assert policy.version == source.version
-        states = torch.from_numpy(obs).view(-1, *spec.observation.shape)
+        states = torch.from_numpy(obs).view(-1, *spec.observations[0].shape)
         np.testing.assert_array_equal(policy.greedy(obs), network.greedy(states).numpy())
 
 
@@ -88,7 +88,7 @@ def test_policy_with_frame_stack_matches_network(spec: GameSpec) -> None:
     source.put(vector_of(network))
     policy.refresh()
     stacks = observations(spec, 27).reshape(9, -1)
-    states = torch.from_numpy(stacks).view(9, 3, *spec.observation.shape)
+    states = torch.from_numpy(stacks).view(9, 3, *spec.observations[0].shape)
     np.testing.assert_array_equal(policy.greedy(stacks), network.greedy(states).numpy())
 
 

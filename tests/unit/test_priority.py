@@ -336,7 +336,7 @@ def test_update_with_td_errors_of_other_dtype_is_accepted(dtype: torch.dtype) ->
 
 
 def test_sample_and_update_do_not_synchronize_with_device() -> None:
-    replay, _ = wrapped_replay_and_model("no_wait", actor_share={EXPERT: 0.25}, frame_stack=3)
+    replay, _ = wrapped_replay_and_model("no_wait", actor_share={EXPERT: 0.25}, stacks=[3])
     with NoWaiting() as mode:
         batch = replay.sample(64)
         replay.update_priorities(batch.indices, batch.rewards)
@@ -350,7 +350,7 @@ def test_sample_and_update_do_not_synchronize_with_device() -> None:
 def test_sample_and_update_repeat_same_device_operations() -> None:
     """So that it can be recorded once and played again: the same operations on the same memory,
     whatever was appended, overwritten and learnt meanwhile, and whatever beta is."""
-    replay, _ = wrapped_replay_and_model("no_wait", frame_stack=2)
+    replay, _ = wrapped_replay_and_model("no_wait", stacks=[2])
     replay._rows._buffers = None  # as on a device that torch keeps the memory of
     games = Games(seed=4)
     seen = []

@@ -54,6 +54,17 @@ def test_exposition_gives_each_series_its_value_and_label() -> None:
         ]
 
 
+def test_exposition_has_what_the_game_names_as_labels() -> None:
+    numbers = {"reward_part/dqn/a/b": 1.5, "reward_part/expert/a/b": 2.5, 'game_peak/gold "x"': 7.0}
+    found = families(replace(STATUS, last=LAST | numbers))
+    parts = found["understudy_reward_part"].samples
+    assert [(s.labels, s.value) for s in parts] == [
+        ({"actor": "dqn", "part": "a/b"}, 1.5), ({"actor": "expert", "part": "a/b"}, 2.5)
+    ]  # fmt: skip
+    (peak,) = found["understudy_game_peak"].samples
+    assert (peak.labels, peak.value) == ({"name": 'gold "x"'}, 7.0)
+
+
 def test_exposition_of_metric_without_value_has_type_only() -> None:
     found = families(replace(STATUS, last={}))
     assert found["understudy_loss"].samples == []

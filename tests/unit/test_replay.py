@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -55,8 +56,12 @@ def window_at(replay: Replay, place: int) -> dict[str, float]:
     """The window that starts at a place, and the place that it bootstraps from."""
     batch = replay.sample(400).to("cpu")
     at = int((batch.indices == place).nonzero()[0])
-    like = (replay._rows.obs.cpu() == batch.next_states[at].view(-1)).all(1)
-    window = {f.name: getattr(batch, f.name)[at].tolist() for f in fields(Batch)}
+    like = (replay._rows.obs[0].cpu() == batch.next_states[0][at].view(-1)).all(1)
+    window = {
+        f.name: getattr(batch, f.name)[at].tolist()
+        for f in fields(Batch)
+        if not f.name.endswith("states")
+    }
     return {**window, "last": int(like.nonzero()[0])}
 
 
@@ -164,7 +169,7 @@ def test_n_step_and_gamma_changed_live_take_effect(mode: str) -> None:
 def frames_of(replay: Replay, stack: Tensor) -> list[int]:
     """The places whose observations stand in a stack."""
     found = [
-        (replay._rows.obs.cpu() == frame.view(-1).cpu()).all(1).nonzero().view(-1)
+        (replay._rows.obs[0].cpu() == frame.view(-1).cpu()).all(1).nonzero().view(-1)
         for frame in stack
     ]
     return [int(places[0]) for places in found]
@@ -174,13 +179,13 @@ def stacks_at(replay: Replay, place: int) -> tuple[list[int], list[int]]:
     """Which places a sampled row shows, and which it bootstraps from."""
     batch = replay.sample(400)
     at = int((batch.indices == place).nonzero()[0])
-    return frames_of(replay, batch.states[at]), frames_of(replay, batch.next_states[at])
+    return frames_of(replay, batch.states[0][at]), frames_of(replay, batch.next_states[0][at])
 
 
 @EACH_MODE
 def test_frame_stack_holds_last_frames_oldest_first(mode: str) -> None:
-    replay, _ = replay_of_events(mode, *[(RUN, DQN)] * 7, frame_stack=3, n_step=2)
-    assert replay.sample(5).states.shape == (5, 3, 3, 2)
+    replay, _ = replay_of_events(mode, *[(RUN, DQN)] * 7, stacks=[3], n_step=2)
+    assert replay.sample(5).states[0].shape == (5, 3, 3, 2)
     assert stacks_at(replay, 3) == ([1, 2, 3], [3, 4, 5])
     # At the start of an episode the first frame is there again and again.
     assert stacks_at(replay, 0) == ([0, 0, 0], [0, 1, 2])
@@ -190,7 +195,7 @@ def test_frame_stack_holds_last_frames_oldest_first(mode: str) -> None:
 @EACH_MODE
 def test_frame_stack_does_not_cross_episode_start(mode: str) -> None:
     events = [(RUN, DQN), (RUN, DQN), (TERMINATE, DQN), (RUN, DQN), (RUN, EXPERT), (RUN, DQN)]
-    replay, _ = replay_of_events(mode, *events, frame_stack=4, n_step=1)
+    replay, _ = replay_of_events(mode, *events, stacks=[4], n_step=1)
     # Place 3 is the final row; other actors' frames are seen all the same.
     assert stacks_at(replay, 4) == ([4, 4, 4, 4], [4, 4, 4, 5])
     assert stacks_at(replay, 5) == ([4, 4, 4, 5], [4, 4, 5, 6])
@@ -199,14 +204,14 @@ def test_frame_stack_does_not_cross_episode_start(mode: str) -> None:
 @EACH_MODE
 @pytest.mark.parametrize("end", [TRUNCATE, DISCONNECT])
 def test_frame_stack_of_bootstrap_observation_at_truncation(mode: str, end: str) -> None:
-    replay, _ = replay_of_events(mode, (RUN, DQN), (RUN, DQN), (end, DQN), frame_stack=3, n_step=9)
+    replay, _ = replay_of_events(mode, (RUN, DQN), (RUN, DQN), (end, DQN), stacks=[3], n_step=9)
     last = 3 if end == TRUNCATE else 2
     assert stacks_at(replay, 0) == ([0, 0, 0], [last - 2, last - 1, last])
 
 
 @EACH_MODE
 def test_frame_stack_leaves_out_overwritten_frames(mode: str) -> None:
-    replay, games = make(mode, 6, frame_stack=4, n_step=1), Games()
+    replay, games = make(mode, 6, stacks=[4], n_step=1), Games()
     for _ in range(8):
         replay.append(block_of(games.play(0, RUN)))
     # The frames 0 and 1 have gone; 2 to 7 stand at the places 2, 3, 4, 5, 0, 1.
@@ -218,14 +223,14 @@ def test_frame_stack_leaves_out_overwritten_frames(mode: str) -> None:
 def test_frame_stack_stores_each_frame_once() -> None:
     heads = (Discrete("buttons", 4),)
     spec = GameSpec("atari", Observation("uint8", (84, 84)), heads)
-    one, four = (make("cpu", 1000, spec, frame_stack=k).nbytes for k in (1, 4))
+    one, four = (make("cpu", 1000, spec, stacks=[k]).nbytes for k in (1, 4))
     assert four - one == 8 * 1000
     assert one < 1000 * (84 * 84 + 100)
 
 
 def test_frame_stack_0_raises() -> None:
-    with pytest.raises(ValueError, match="frame_stack: expected at least 1, got 0"):
-        make("cpu", 10, frame_stack=0)
+    with pytest.raises(ValueError, match=r"stacks: expected at least 1 for each .* \[0\]"):
+        make("cpu", 10, stacks=[0])
 
 
 # -- What may be sampled
@@ -310,7 +315,7 @@ def test_replay_memory_is_837_bytes_per_step_of_195_floats() -> None:
     heads = (Discrete("buttons", 4), Continuous("spin", -1, 1, 1))
     spec = GameSpec("arcade", Observation("float32", (195,)), heads)
     replay = make("cpu", 1000, spec)
-    kept = [*vars(replay).values(), *vars(replay._rows).values()]
+    kept = [*vars(replay).values(), *vars(replay._rows).values(), *replay._rows.obs]
     held = {v.untyped_storage().nbytes() for v in kept if torch.is_tensor(v)}
     assert 195 * 4 * 1000 in held
     assert replay.nbytes == 837 * 1000 <= 840 * 1000
@@ -434,7 +439,10 @@ def test_sample_is_repeatable_with_seed_only() -> None:
 def test_batch_has_documented_shapes_and_dtypes(mode: str) -> None:
     replay, _ = wrapped_replay_and_model(mode)
     batch = replay.sample(8)
-    shapes = {f.name: tuple(getattr(batch, f.name).shape) for f in fields(batch)}
+    assert len(batch.states) == len(batch.next_states) == 1
+    columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    columns |= {"states": batch.states[0], "next_states": batch.next_states[0]}
+    shapes = {name: tuple(column.shape) for name, column in columns.items()}
     assert shapes == {
         "states": (8, 3, 2),
         "next_states": (8, 3, 2),
@@ -444,12 +452,12 @@ def test_batch_has_documented_shapes_and_dtypes(mode: str) -> None:
         **dict.fromkeys(["rewards", "returns", "discounts", "actors", "horizons"], (8,)),
         **dict.fromkeys(["importance", "indices"], (8,)),
     }
-    whole = {f.name for f in fields(batch) if getattr(batch, f.name).dtype == torch.int64}
+    whole = {name for name, column in columns.items() if column.dtype == torch.int64}
     assert whole == {"discrete", "actors", "horizons", "indices"}
-    rest = {getattr(batch, name).dtype for name in shapes.keys() - whole}
+    rest = {columns[name].dtype for name in shapes.keys() - whole}
     assert rest == {torch.float32}
     assert len(batch) == 8
-    assert all(getattr(batch, f.name).is_contiguous() for f in fields(batch))
+    assert all(column.is_contiguous() for column in columns.values())
 
 
 @pytest.mark.parametrize(
@@ -471,8 +479,8 @@ def test_uint8_observations_stay_uint8_in_batch(mode: str) -> None:
     games, model, replay = Games(PIXELS), Model(40), make(mode, 40, PIXELS)
     feed(replay, model, games.play_at_random(100))
     batch = replay.sample(8)
-    assert batch.states.dtype == batch.next_states.dtype == torch.uint8
-    assert batch.states.shape == (8, 4, 5)
+    assert batch.states[0].dtype == batch.next_states[0].dtype == torch.uint8
+    assert batch.states[0].shape == (8, 4, 5)
     assert_alike(replay, model)
 
 
@@ -481,13 +489,13 @@ def test_batch_is_not_changed_by_later_samples_and_appends(mode: str) -> None:
     """Neither later samples nor overwriting touch a batch that somebody holds."""
     replay, _ = wrapped_replay_and_model(mode)
     held = [replay.sample(64) for _ in range(6)]
-    copies = [Batch(*(getattr(b, f.name).clone() for f in fields(b))) for b in held]
+    copies = [copy.deepcopy(batch) for batch in held]
     replay.append(block_of(Games(seed=99).play_at_random(400)))
     for _ in range(10):
         replay.sample(64)
-    for batch, copy in zip(held, copies, strict=True):
+    for batch, before in zip(held, copies, strict=True):
         for f in fields(batch):
-            same = getattr(copy, f.name)
+            same = getattr(before, f.name)
             torch.testing.assert_close(
                 getattr(batch, f.name), same, rtol=0, atol=0, equal_nan=True, msg=f.name
             )
@@ -503,7 +511,7 @@ def test_append_copies_the_block() -> None:
         getattr(block, name)[:] = 0
     replay.check_valid()
     assert np.array_equal(replay.rows().action, before.action)
-    assert replay.sample(20).states.abs().sum() > 0
+    assert replay.sample(20).states[0].abs().sum() > 0
 
 
 # -- Refusals
@@ -546,8 +554,9 @@ def test_append_invalid_row_raises_and_stores_nothing(
 
 def stored_columns(replay: Replay) -> dict[str, np.ndarray]:
     kept = vars(replay) | vars(replay._rows)
+    kept |= {f"obs.{i}": part for i, part in enumerate(replay._rows.obs)}
     stores = {k: v.numpy() for k, v in kept.items() if torch.is_tensor(v)}
-    assert {"obs", "actions", "meta", "_stream", "_seq"} <= stores.keys()
+    assert {"obs.0", "actions", "meta", "_stream", "_seq"} <= stores.keys()
     return {**stores, "tags": replay._actors.tags, "appended": np.array(replay._appended)}
 
 
@@ -653,7 +662,7 @@ def priority_entry(replay: Replay, who: Actor, place: int) -> Tensor:
 
 @pytest.mark.parametrize("what", CORRUPTIONS)
 def test_check_valid_of_corrupted_replay_raises(what: str) -> None:
-    replay = make("cpu", 300, priority_alpha=0.5, frame_stack=2)
+    replay = make("cpu", 300, priority_alpha=0.5, stacks=[2])
     replay.append(block_of(Games().play_at_random(100, odds=0, slots=2)))
     replay.check_valid()
     CORRUPTIONS[what](replay)

@@ -73,7 +73,7 @@ def test_replay_of_random_events_equals_model(
 ) -> None:
     games, model = Games(), Model(capacity)
     replay = make(
-        mode, capacity, n_step=n_step, gamma=gamma, stop_at_actor_change=stop, frame_stack=stack
+        mode, capacity, n_step=n_step, gamma=gamma, stop_at_actor_change=stop, stacks=[stack]
     )
     rows = [row for event in events for row in games.play(*event)]
     feed(replay, model, rows, sizes)
@@ -385,7 +385,7 @@ PRIORITY_MUTATIONS = [
 
 
 def compare_while_filling() -> None:
-    games, model, replay = Games(seed=3), Model(60), make("cpu", 60, frame_stack=3)
+    games, model, replay = Games(seed=3), Model(60), make("cpu", 60, stacks=[3])
     for _ in range(10):
         feed(replay, model, games.play_at_random(50, slots=9, odds=0.2), (5, 9))
         assert_alike(replay, model)

@@ -17,7 +17,7 @@ CAPACITY = 12
 
 def store_of_blocks(*sizes: int, frame_stack: int = 1) -> tuple[RowStore, StepBlock, int]:
     """A store after blocks of one stream, all rows that were written, and the oldest serial."""
-    store, table = RowStore(SPEC, CAPACITY, torch.device("cpu"), frame_stack), StreamTable()
+    store, table = RowStore(SPEC, CAPACITY, torch.device("cpu"), [frame_stack]), StreamTable()
     first, blocks, oldest = 0, [], 0
     for size in sizes:
         block = numbered(SPEC, first, size)
@@ -42,7 +42,7 @@ def test_rows_written_around_the_end_are_read_back(sizes: tuple[int, ...]) -> No
     stream, seq = store.identify(at)
     assert stream.tolist() == kept.stream.tolist()
     assert seq.tolist() == kept.seq.tolist()
-    assert np.array_equal(store.observations(torch.from_numpy(at)).flatten(1), kept.obs)
+    assert np.array_equal(store.observations(torch.from_numpy(at))[0].flatten(1), kept.obs)
     actions = np.hstack([kept.action, kept.recommended])
     np.testing.assert_array_equal(store.actions.numpy()[at], actions)
     assert np.array_equal(store.policy_versions(at), kept.policy_version)
@@ -64,7 +64,7 @@ def test_write_links_last_step_of_previous_block() -> None:
 def test_frame_stack_starts_at_oldest_stored_frame() -> None:
     store, rows, oldest = store_of_blocks(9, 9, frame_stack=3)
     assert oldest == 6
-    found = store.observations(torch.from_numpy(places(6, 9))).flatten(2)
+    found = store.observations(torch.from_numpy(places(6, 9)))[0].flatten(2)
     for stack, serials in zip(found, [(6, 6, 6), (6, 6, 7), (6, 7, 8)], strict=True):
         assert np.array_equal(stack, rows.obs[list(serials)])
     store.check_valid(places(6, 18), oldest)

@@ -14,7 +14,6 @@ from protocol.errors import RemoteError
 from protocol.spaces import (
     MAX_DISCRETE,
     MAX_HEADS,
-    MAX_NAME,
     MAX_SIZE,
     Continuous,
     Discrete,
@@ -22,6 +21,7 @@ from protocol.spaces import (
     Observation,
     Part,
 )
+from protocol.spec_checks import MAX_NAME
 from tests.support.strategies import actions, rows_of, specs
 
 SPEC = GameSpec(
@@ -224,7 +224,10 @@ def continuous_head(**fields: Any) -> tuple[Continuous, ...]:
         (spec_with(game=""), "game: expected a name of 1 to 64 printable characters, got ''"),
         (spec_with(game="x" * (MAX_NAME + 1)), "game"),
         (spec_with(game="two\nlines"), "game"),
-        (spec_with(observation=Observation("float64", (3,))), "expected float32 or uint8, got"),
+        (
+            spec_with(observation=Observation("float64", (3,))),
+            "dtype: expected float32, uint8, float16, int32, int64, bool, got",
+        ),
         (spec_with(observation=Observation("float32", ())), "expected 1 to 4 sides"),
         (spec_with(observation=Observation("float32", (1,) * 5)), "expected 1 to 4 sides"),
         (spec_with(observation=Observation("float32", (3, 0))), "expected 1 to 4 sides"),

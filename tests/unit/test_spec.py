@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol import errors, framing, messages, session, spaces
+from protocol import errors, framing, messages, session, spaces, spec_checks
 from protocol.errors import CODES
 from protocol.messages import CLIENT_TYPES, SERVER_TYPES
 from protocol.spaces import DTYPES
@@ -104,7 +104,7 @@ def test_spec_document_describes_fields_of_each_message(number: int, name: str) 
         session.MAX_SLOTS,
         spaces.MAX_DISCRETE,
         spaces.MAX_HEADS,
-        spaces.MAX_NAME,
+        spec_checks.MAX_NAME,
         spaces.MAX_SIZE,
         errors.MAX_MESSAGE,
     ],

@@ -38,7 +38,7 @@ def started(
 
 
 def observations(spec: GameSpec) -> torch.Tensor:
-    return torch.from_numpy(NUMBERS.standard_normal((32, *spec.observation.shape), np.float32))
+    return torch.from_numpy(NUMBERS.standard_normal((32, *spec.observations[0].shape), np.float32))
 
 
 def q_of(learner: Learner, obs: torch.Tensor, choices: slice = slice(None)) -> torch.Tensor:

@@ -19,7 +19,8 @@ from understudy_client.evaluation import (
     EvaluationResult,
 )
 from understudy_client.log import AnswerLog
-from understudy_client.spec import Continuous, Discrete, GameSpec, Observation
+from understudy_client.observations import Observation
+from understudy_client.spec import Continuous, Discrete, GameSpec
 from understudy_client.wire import DQN, EXPERT, RUNNING, TERMINATED, TRUNCATED, Answer
 
 __all__ = [

@@ -10,25 +10,22 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client.spec import (
-    DTYPES,
-    Continuous,
-    Discrete,
-    GameSpec,
-    Head,
-    Observation,
-    array_of,
-    dtype_of,
-)
+from understudy_client.observations import NAME, Observation, are_observations
+from understudy_client.spec import Continuous, Discrete, GameSpec, Head
+from understudy_client.tensors import DTYPES, array_of, dtype_of
 from understudy_client.wire import ROLES
 
 MAX_NAME = 64
 MAX_SLOTS = 4096
 MAX_HEADS = MAX_REWARDS = 64
 MAX_SIDES = 4
+MAX_OBSERVATIONS = 32
+MAX_ELEMENT_CHOICES = 1_048_576
+KINDS = ("numbers", "picture", "choice", "choices")
 MAX_SIZE = 4096
 MAX_CHOICES = 16_777_216
 
@@ -49,17 +46,7 @@ def shown(value: object) -> str:
 def check_spec(game: object, observation: object, actions: object, rewards: object) -> GameSpec:
     """The spec that these are."""
     check_name("game", game)
-    if not isinstance(observation, Observation):
-        raise ValueError(
-            'observation: expected an Observation, such as Observation("float32", (8,)), got '
-            f"{shown(observation)}; a game shows one tensor: join several into one"
-        )
-    if observation.dtype not in DTYPES:
-        known = " or ".join(DTYPES)
-        raise ValueError(f"observation dtype: expected {known}, got {observation.dtype!r}")
-    shape = _listed("observation shape", observation.shape, "1 to 4 whole numbers", MAX_SIDES)
-    for side in shape:
-        _check_whole("observation shape", side, 1, None)
+    observations = check_observations(observation)
     heads = _listed("actions", actions, "1 to 64 heads, each Discrete or Continuous", MAX_HEADS)
     for head in heads:
         _check_head(head)
@@ -68,9 +55,68 @@ def check_spec(game: object, observation: object, actions: object, rewards: obje
     for name in names:
         check_name("rewards", name)
     _check_different("rewards", names)
-    sides = tuple(int(side) for side in shape)
     assert isinstance(game, str)
-    return GameSpec(game, Observation(observation.dtype, sides), heads, names)
+    return GameSpec(game, observations, heads, names)
+
+
+def check_observations(given: object) -> tuple[Observation, ...]:
+    """The observations that these are: one, several, or what HELLO makes of them."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], tuple):
+        given = Observation(*given)  # as a GameSpec has it
+    if isinstance(given, Observation):
+        given = [given]
+    if not are_observations(given):
+        raise ValueError(
+            'observation: expected an Observation, such as Observation("float32", (8,)), or a list '
+            f"of them, got {shown(given)}"
+        )
+    found = tuple(_checked(each) for each in given)  # type: ignore[attr-defined]
+    if len(found) > MAX_OBSERVATIONS:
+        raise ValueError(
+            f"observation: expected at most {MAX_OBSERVATIONS} of them, got {len(found)}; join some"
+        )
+    _check_different("observations", [each.name for each in found])
+    return found
+
+
+def _checked(given: Observation) -> Observation:
+    check_name("observation, name", given.name)
+    what = "observation" if given.name == NAME else f"observation {given.name!r}"
+    if given.dtype not in DTYPES:
+        known = ", ".join(DTYPES)
+        raise ValueError(f"{what} dtype: expected one of {known}, got {given.dtype!r}")
+    shape = _listed(f"{what} shape", given.shape, "1 to 4 whole numbers", MAX_SIDES)
+    for side in shape:
+        _check_whole(f"{what} shape", side, 1, None)
+    if given.kind not in (None, *KINDS):
+        raise ValueError(f"{what} kind: expected {', '.join(KINDS)} or None, got {given.kind!r}")
+    changes: dict[str, Any] = {"shape": tuple(int(side) for side in shape)}
+    if (given.n is not None) != (given.kind in ("choice", "choices")):
+        raise ValueError(
+            f"{what} n: expected it with the kinds choice and choices alone, got {given.n!r}"
+        )
+    if given.kind == "choices":
+        sizes = _listed(f"{what} n", given.n, "a whole number for each element", math.prod(shape))
+        for size in sizes:
+            _check_whole(f"{what} n", size, 1, MAX_ELEMENT_CHOICES)
+        if len(sizes) != math.prod(shape):
+            raise ValueError(f"{what} n: expected {math.prod(shape)} numbers, got {len(sizes)}")
+        changes["n"] = tuple(map(int, sizes))
+    elif given.kind == "choice":
+        _check_whole(f"{what} n", given.n, 1, MAX_ELEMENT_CHOICES)
+        changes["n"] = int(given.n)  # type: ignore[arg-type]
+    if given.low is not None or given.high is not None:
+        ends = (given.low, given.high)
+        if not all(_is_number(end) and math.isfinite(end) for end in ends) or not (  # type: ignore[arg-type]
+            given.low < given.high  # type: ignore[operator]
+        ):
+            raise ValueError(
+                f"{what}: expected low < high, finite, or neither, got {given.low} and {given.high}"
+            )
+        changes |= {"low": float(given.low), "high": float(given.high)}  # type: ignore[arg-type]
+    if given.channels is not None:
+        changes["channels"] = tuple(int(side) for side in given.channels)
+    return msgspec.structs.replace(given, **changes)
 
 
 def check_options(

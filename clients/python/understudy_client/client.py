@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, NoReturn, Self
 
@@ -25,7 +25,9 @@ from understudy_client.errors import (
     ServerError,
 )
 from understudy_client.evaluation import SEED, EvaluationResult, PlayEpisode
-from understudy_client.spec import DTYPES, GameSpec, Head, Observation, Part, action_width, tensor
+from understudy_client.observations import Observation, Packer
+from understudy_client.spec import GameSpec, Head, Part, action_width
+from understudy_client.tensors import DTYPES, tensor
 from understudy_client.tls import context
 from understudy_client.trouble import Trouble
 from understudy_client.wire import Answer
@@ -49,7 +51,7 @@ class Client:
         *,
         client: str,
         game: str,
-        observation: Observation,
+        observation: Observation | Sequence[Observation],
         actions: Sequence[Head],
         rewards: Sequence[str] = ("reward",),
         slots: int = 1,
@@ -68,7 +70,8 @@ class Client:
         """Connect, say HELLO, and wait for WELCOME.
 
         client: name and version of the game program, for the server's log.
-        game, observation, actions, rewards: the spec; the first game's becomes the run's.
+        game, observation, actions, rewards: the spec; the first game's becomes the run's. Several
+            observations are a list, each with a name.
         slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
         role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
         episodes: with the last two, how many episodes this connection will play in all its slots;
@@ -131,7 +134,7 @@ class Client:
         self._tls: ssl.SSLContext | None = None
         self._cancelled: Callable[[], bool] | None = None
         self._on_answer: Callable[[int, Answer | Answers], None] | None = None
-        self._dtype = DTYPES[spec.observation.dtype]
+        self._packer = Packer(spec.observations)
         self._width = action_width(spec.actions)
         self._out = bytearray(4)
         self._connection: Connection | None = None
@@ -143,7 +146,7 @@ class Client:
 
     def act(
         self,
-        obs: npt.ArrayLike,
+        obs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
         reward: float | Sequence[float] = 0.0,
         status: int = wire.RUNNING,
         expert: Sequence[Part] | None = None,
@@ -152,7 +155,8 @@ class Client:
     ) -> Answer:
         """Send one frame of a slot and wait for its answer.
 
-        obs: the observation, in the shape of the spec; a uint8 one is sent as it is.
+        obs: the observation, in the shape of the spec; a uint8 one is sent as it is. Of a game with
+            several: a mapping from their names to them.
         reward: what the slot's previous action earned, one number for each declared component
             (a plain number where there is one); ignored on the first frame of an episode.
         status: 0 running, 1 terminated, 2 truncated. With 1 or 2 this is the last observation of
@@ -169,7 +173,7 @@ class Client:
             raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot!r}")
         seq = seqs[slot]
         checks.check_frame(self.spec, reward, status, expert, took)
-        data = tensor(obs, self._dtype, self.spec.observation.shape, "obs")
+        data = self._packer.pack(obs)
         message = wire.encode_frame(slot, seq, data, reward, status, expert, took, into=self._out)
         try:
             answer = connection.exchange(message)
@@ -185,7 +189,7 @@ class Client:
 
     def act_all(
         self,
-        obs: npt.ArrayLike,
+        obs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
         rewards: npt.ArrayLike,
         statuses: npt.ArrayLike,
         experts: npt.ArrayLike | None = None,
@@ -193,9 +197,10 @@ class Client:
     ) -> Answers:
         """Send one frame of every slot and wait for the answers; see `act`.
 
-        obs [slots, *shape]; rewards float32 [slots], or [slots, components] where there are
-        several; statuses uint8 [slots]; experts action rows, float32 [slots, A], NaN in the first
-        column for none; took (action rows [slots, A], actors uint8 [slots]), actor 0 for none.
+        obs [slots, *shape], or a mapping from names to such arrays; rewards float32 [slots], or
+        [slots, components] where there are several; statuses uint8 [slots]; experts action rows,
+        float32 [slots, A], NaN in the first column for none; took (action rows [slots, A], actors
+        uint8 [slots]), actor 0 for none.
         A connection uses `act` or `act_all`, never both.
         """
         connection = self._connected()
@@ -205,7 +210,7 @@ class Client:
         seq = self._seq_all
         message = wire.encode_frames(
             seq,
-            tensor(obs, self._dtype, (n, *self.spec.observation.shape), "obs"),
+            self._packer.pack(obs, n),
             tensor(rewards, f32, (n,) if parts == 1 else (n, parts), "rewards"),
             tensor(checks.whole(statuses, "statuses", wire.TRUNCATED), u8, (n,), "statuses"),
             None if experts is None else tensor(experts, f32, rows, "experts", finite=False),

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from understudy_client.checks import shown
+from understudy_client.observations import Observation
 from understudy_client.spaces import told
-from understudy_client.spec import Observation
 
 Array = npt.NDArray[Any]
 

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from understudy_client.errors import ProtocolViolation
-from understudy_client.spec import Head, Observation, Part
+from understudy_client.observations import wire_form
+from understudy_client.spec import Head, Part
 
 PROTOCOL_VERSION = 1
 
@@ -123,7 +124,7 @@ def encode_hello(
     *,
     client: str,
     game: str,
-    observation: Observation,
+    observation: Any,
     actions: Sequence[Head],
     rewards: Sequence[str] = ("reward",),
     slots: int = 1,
@@ -134,13 +135,14 @@ def encode_hello(
     episodes: int | None = None,
     evaluates: bool = False,
 ) -> bytearray:
-    """HELLO. `token` is left out of the map where there is none, and so are `realtime`, `episodes`
-    and `evaluates`: they are no news to a server then."""
+    """HELLO. `observation`: an Observation, or several, or what HELLO makes of them
+    (understudy_client.observations). `token` is left out of the map where there is none, and so are
+    `realtime`, `episodes` and `evaluates`: they are no news to a server then."""
     fields: dict[str, Any] = {
         "protocol": protocol,
         "client": client,
         "game": game,
-        "observation": observation,
+        "observation": wire_form(observation),
         "actions": list(actions),
         "rewards": list(rewards),
         "slots": slots,

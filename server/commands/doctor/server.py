@@ -8,6 +8,7 @@ episode has ended, so that it does not count as an evaluation.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import statistics
@@ -17,7 +18,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from protocol.messages import ACTION, PONG, WELCOME
 from server.commands.doctor.connection import (
@@ -31,7 +31,9 @@ from server.commands.doctor.connection import (
 from server.commands.doctor.report import StepFailed, StepResult, failed, ok, skipped, warning
 from server.net.plain_messages import message
 from understudy_client import wire
-from understudy_client.spec import DTYPES, GameSpec
+from understudy_client.observations import NAME
+from understudy_client.spec import GameSpec
+from understudy_client.tensors import DTYPES
 
 _FOLLOW = "follow the server's message"
 
@@ -221,7 +223,9 @@ class _Examination:
 
     def _frame(self, spec: GameSpec) -> StepResult:
         """One frame of zeros: answered by the network, stored by nobody."""
-        obs = np.zeros(spec.observation.shape, DTYPES[spec.observation.dtype]).tobytes()
+        obs = bytes(
+            sum(DTYPES[each.dtype].itemsize * math.prod(each.shape) for each in spec.observations)
+        )
         rewards = [0.0] * len(spec.rewards)
         begin = time.perf_counter()
         self._connection.send(wire.encode_frame(0, 0, obs, rewards if len(rewards) > 1 else 0.0))
@@ -260,6 +264,10 @@ class _Examination:
 
 
 def _described(spec: GameSpec) -> str:
-    shape = " x ".join(map(str, spec.observation.shape))
+    shown = ", ".join(
+        f"{'' if each.name == NAME else each.name + ' '}{each.dtype} "
+        f"[{' x '.join(map(str, each.shape))}]"
+        for each in spec.observations
+    )
     heads = ", ".join(head.name for head in spec.actions)
-    return f"{spec.observation.dtype} [{shape}], actions {heads}"
+    return f"{shown}, actions {heads}"

@@ -6,7 +6,7 @@ import { Controls } from "/static/controls.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
 import { showErrors, showWarnings } from "/static/trouble.js";
 import { evaluated, evaluationNote, History, isChange } from "/static/series.js";
-import { CHARTS, EVALUATION, PAUSED, withParts } from "/static/specs.js";
+import { CHARTS, EVALUATION, ownCharts, PAUSED, withParts } from "/static/specs.js";
 import { clock, count, duration, element, number, percent, there, when, written } from "/static/text.js";
 
 const EVERY_MS = 1000;
@@ -40,8 +40,9 @@ const controls = new Controls(() => {
 /** Charts that are not there yet; optional ones come when one of their lines has a number, those of
  * parts when it is known which there are. */
 function buildCharts() {
+  const own = ownCharts(Object.keys(page.state?.row ?? {}));
   for (const place of document.querySelectorAll("[data-charts]")) {
-    for (const spec of CHARTS[place.dataset.charts]) {
+    for (const spec of [...CHARTS[place.dataset.charts], ...(own[place.dataset.charts] ?? [])]) {
       const wanted = spec.optional ? spec.lines.some(({ key }) => there(page.state?.last[key])) : !spec.parts || page.state;
       if (!wanted || page.charts.some((chart) => chart.spec.id === spec.id)) continue;
       const chart = new Chart(withParts(spec, Object.keys(page.state?.row ?? {})));

@@ -31,6 +31,7 @@ export class History {
     const last = this.times.at(-1) ?? -Infinity;
     if (!(row.time > last)) return false;
     const length = this.length;
+    for (const name of Object.keys(row)) if (!this.columns.has(name)) this.columns.set(name, new Array(length).fill(null));
     for (const [name, column] of this.columns) column[length] = row[name] ?? null;
     return true;
   }

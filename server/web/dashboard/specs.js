@@ -18,6 +18,35 @@ const game = (id, title) => ({
   ],
 });
 
+/** Charts of what the game names itself, by place: the parts of its reward, and its numbers. */
+export function ownCharts(metrics) {
+  const names = (family) => metrics.filter((key) => key.startsWith(`${family}/`)).map((key) => key.slice(family.length + 1));
+  const parts = names("reward_part").filter((name) => name.startsWith("dqn/")).map((name) => name.slice(4));
+  return {
+    actors: parts.map((part) => ({
+      id: `part-${encodeURIComponent(part)}`,
+      title: `Reward: ${part}`,
+      unit: "per step in training",
+      pair: true,
+      empty: NO_FRAMES,
+      lines: [
+        { key: `reward_part/dqn/${part}`, name: "dqn", color: "dqn" },
+        { key: `reward_part/expert/${part}`, name: "expert", color: "expert", dash: 0, empty: "No expert frames yet." },
+      ],
+    })),
+    learning: names("game_mean").map((name) => ({
+      id: `own-${encodeURIComponent(name)}`,
+      title: name,
+      unit: "the game's own number, over 100 episodes",
+      empty: "No episode has ended yet.",
+      lines: [
+        { key: `game_mean/${name}`, name: "mean of an episode", short: "mean", color: "third" },
+        { key: `game_peak/${name}`, name: "peak of an episode", short: "peak", color: "dqn" },
+      ],
+    })),
+  };
+}
+
 const NO_FRAMES = "No frames yet.";
 const NO_UPDATES = "No updates yet: the replay is filling up.";
 export const PAUSED = "Training is paused.";
