@@ -73,6 +73,8 @@ class Learner:
         # 1 where the step just made must not count. The optimizer leaves all as it was then, its
         # own state too, and nobody has to wait to know.
         self._skip = torch.zeros((), device=device)
+        self.untaught = True
+        """The network's first guesses are worth nothing: it has learnt nothing, nowhere."""
         self.rate_factor = 1.0
         """What the configured learning rate is multiplied by: lower after going back from numbers
         that went bad (agent.rollback)."""
@@ -124,8 +126,9 @@ class Learner:
         self._refresh_copies()
         objective, parts = self._objective, self._parts(len(batch))
         masks = (batch.actors[:, None] == self._actors).to(torch.float32)
-        if self._value_scale is not None and self.updates == 0:
+        if self._value_scale is not None and self.untaught:
             self._value_scale.begin(batch.returns)
+        self.untaught = False
         targets = _joined([objective.targets(batch, rows) for rows in parts])
         if self._value_scale is not None and (self.updates < EVERY or self.updates % EVERY == 0):
             mean = self.network.values.mean(targets)
@@ -227,6 +230,7 @@ class Learner:
         self.target.load_state_dict(state["target"])
         self._optimizer.load_state_dict(state["adam"])
         self.updates = state["updates"]
+        self.untaught = not self.updates
         self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
         self._diagnostics.begin_anew()
         if self.statistics is not None:

@@ -105,6 +105,8 @@ class QNetwork(nn.Module):
         self._reorder = order != sorted(order)
         self._constants(spec, order)
         self.register_buffer("value_scale", torch.ones(()))
+        self.value_outputs = self.values.atoms * (1 + self._choices)
+        """Outputs of the last layer that stand for values: its first."""
 
         self.looks = looks(spec, learner, frame_stack)
         """How each of the game's observations is looked at."""

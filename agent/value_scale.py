@@ -35,9 +35,8 @@ class ValueScale:
 
     def __init__(self, online: QNetwork, target: QNetwork) -> None:
         """Both begin at the scale that they were made or loaded with."""
-        values = online.values.atoms * (1 + sum(online.sizes))
         self._layers = [
-            parameter[:values]
+            parameter[: online.value_outputs]
             for network in (online, target)
             for parameter in (network.heads.weight.detach(), network.heads.bias.detach())
         ]

@@ -41,7 +41,7 @@ def taught(unit: float = 1.0, updates: int = UPDATES, **settings: Any) -> Learne
 
 
 def q_of(learner: Learner) -> Tensor:
-    return learner.network(batch_of(SPEC, seed=99).states).q.detach()
+    return learner.network(*batch_of(SPEC, seed=99).states).q.detach()
 
 
 @pytest.mark.parametrize("value", ["scalar", "quantile"])
@@ -65,13 +65,13 @@ def test_targets_spread_as_wanted_at_first() -> None:
 def test_change_of_scale_leaves_values_as_they_were() -> None:
     learner = taught()
     assert learner._value_scale is not None
-    target = learner.target(batch_of(SPEC, seed=99).states).q
+    target = learner.target(*batch_of(SPEC, seed=99).states).q
     before, scale = q_of(learner), float(learner.network.value_scale)
     batch = batch_of(SPEC, seed=5)
     learner._value_scale.look(torch.randn(64) * 1000, batch.returns)
     assert float(learner.network.value_scale) > 3 * scale
     torch.testing.assert_close(q_of(learner), before, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(learner.target(batch_of(SPEC, seed=99).states).q, target)
+    torch.testing.assert_close(learner.target(*batch_of(SPEC, seed=99).states).q, target)
 
 
 def test_targets_of_update_that_changes_scale_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
