@@ -30,6 +30,7 @@ from config.settings.exploration import ExplorationConfig
 from config.settings.health import HealthConfig
 from config.settings.imitation import ImitationConfig
 from config.settings.learner import LearnerConfig
+from config.settings.lessons import LessonsConfig
 from config.settings.metrics import MetricsConfig
 from config.settings.replay import ReplayConfig
 from config.settings.reward import RewardConfig
@@ -56,6 +57,7 @@ __all__ = (
     "HealthConfig",
     "ImitationConfig",
     "LearnerConfig",
+    "LessonsConfig",
     "Live",
     "MetricsConfig",
     "ReplayConfig",
@@ -82,6 +84,7 @@ class Config(Section):
     expert: ExpertConfig = ExpertConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    lessons: LessonsConfig = LessonsConfig()
     replay: ReplayConfig = ReplayConfig()
     learner: LearnerConfig = LearnerConfig()
     imitation: ImitationConfig = ImitationConfig()

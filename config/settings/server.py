@@ -124,15 +124,20 @@ class ServerConfig(Section):
     @field_validator("settings")
     @classmethod
     def _plain(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        for name, value in settings.items():
-            if name.startswith(RESERVED):
-                raise ValueError(
-                    f"{name!r} begins with {RESERVED!r}, which is kept for the protocol; give it "
-                    "another name"
-                )
-            _check_plain(name, value)
-        _check_size(settings)
-        return settings
+        return checked_settings(settings)
+
+
+def checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings for games, if they can be sent to them. Errors: ValueError."""
+    for name, value in settings.items():
+        if name.startswith(RESERVED):
+            raise ValueError(
+                f"{name!r} begins with {RESERVED!r}, which is kept for the protocol; give it "
+                "another name"
+            )
+        _check_plain(name, value)
+    _check_size(settings)
+    return settings
 
 
 def _check_size(settings: dict[str, Any]) -> None:

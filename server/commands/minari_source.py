@@ -6,6 +6,7 @@ that are on this machine are read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -67,7 +68,7 @@ def converted(dataset: Any, spec: GameSpec | None, bounds: Bounds | None = None)
     game = dataset.env_spec.id if dataset.env_spec is not None else None
     if game is None:  # the dataset does not know: it is what the run says, if the spaces agree
         game = spec.game if spec is not None else dataset.id
-    found = _spec(game, seen.observation, actions)
+    found = _spec(game, seen.observations, actions)
     if spec is not None and found != spec:
         raise RecordingError(
             f"minari:{dataset.id}: expected a dataset of {spec.describe()}, got one of "
@@ -100,8 +101,8 @@ def _spaces(dataset: Any, bounds: Bounds | None) -> tuple[ObservationSpace, Acti
         raise SpaceError(str(error)) from error
 
 
-def _spec(game: str, observation: Observation, actions: ActionSpace) -> GameSpec:
-    wire = msgspec.json.encode(client_spec.GameSpec(game, observation, actions.heads))
+def _spec(game: str, seen: Sequence[Observation], actions: ActionSpace) -> GameSpec:
+    wire = msgspec.json.encode(client_spec.GameSpec(game, seen, actions.heads))
     try:
         return msgspec.json.decode(wire, type=GameSpec).checked()
     except RemoteError as error:

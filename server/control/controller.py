@@ -134,6 +134,15 @@ class Controller:
         """Settings for the games, beside those that they have been told. Errors: ConfigError."""
         return self._adopt(*games_told(self._server.config, values), who)
 
+    def begin_lesson(self, number: int, settings: Mapping[str, Any]) -> None:
+        """The lesson of this number begins (`lessons.plan`): games are told its settings, and the
+        run goes on with it. Errors: ConfigError."""
+        config, changes = games_told(self._server.config, settings)
+        counted = config.lessons.model_copy(update={"begun": number})
+        change = Change("lessons.begun", config.lessons.begun, number)
+        config = config.model_copy(update={"lessons": counted})
+        self._adopt(config, [*changes, change], f"lesson {number}")
+
     def pause(self, on: bool, who: str) -> Answer:
         """Stop learning, or go on. Games play, and are stored, all the while."""
         if not self._server.config.trainer.enabled:

@@ -125,6 +125,7 @@ REGISTRY: tuple[Metric, ...] = (
         COUNTER,
         "frames that were answered and not stored, because nobody plays there (tempest.skip)",
     ),
+    Metric("lessons_begun", "", GAUGE, "lessons of `lessons.plan` that have begun"),
     Metric("eval_return_mean", "", GAUGE, "mean return of the network's newest evaluation"),
     Metric("eval_episodes", "", GAUGE, "episodes in that evaluation"),
     Metric("eval_frames", "frames", GAUGE, "stored frames of the run when that evaluation began"),

@@ -113,6 +113,7 @@ class MetricsPublisher:
         if status.evaluating and any(name.startswith(GATEWAY) for name in late):
             self._status.update(evaluation_note=f"evaluation: {degraded(late)}")
         row["ring_fill"] = processes.ring_fill
+        row["lessons_begun"] = float(status.config.lessons.begun)
         row["warnings"] = float(len(warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         row["disk_free_bytes"] = free_bytes(self._folder.path)

@@ -12,7 +12,7 @@ from server.gateway import expert_plugin
 from server.net.open_files import allow_open_files
 from server.net.tls import certificate
 from server.run.directory import RunDirectory
-from server.supervisor import exposure
+from server.supervisor import exposure, lessons
 
 log = logging.getLogger("supervisor")
 
@@ -25,6 +25,7 @@ def check(config: Config, folder: RunDirectory) -> str:
     trains = _device(config.trainer.device, "trainer.device")
     _device(config.replay.device, "replay.device")
     expert_plugin.check(config)
+    lessons.check(config)
     _websockets(config)
     for reminder in exposure.check(config, folder.told):
         log.warning("%s", reminder)

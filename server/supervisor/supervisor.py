@@ -24,7 +24,6 @@ from server.ipc.messages import (
     GATEWAY,
     Changed,
     CheckpointSaved,
-    DumpWritten,
     Ending,
     Evaluate,
     GatewayReport,
@@ -35,7 +34,6 @@ from server.ipc.messages import (
     ProcessFailed,
     Proposed,
     Ready,
-    RecordingWritten,
     RolledBack,
     SavedBest,
     SaveWanted,
@@ -55,12 +53,13 @@ from server.run.logs import relay
 from server.supervisor.child import Child, ChildDied
 from server.supervisor.evaluation_recorder import EvaluationRecorder
 from server.supervisor.game_choice import GameChoice
+from server.supervisor.lessons import Lessons
 from server.supervisor.metrics_publisher import MetricsPublisher
 from server.supervisor.processes import Processes, ProcessLoss
 from server.supervisor.readiness import Readiness
 from server.supervisor.run_start import RunStart
 from server.supervisor.settling import Settling
-from server.supervisor.trainer_client import TrainerClient
+from server.supervisor.trainer_client import ANSWERS, TrainerClient
 from server.trainer.task import Task
 
 log = logging.getLogger("supervisor")
@@ -93,9 +92,9 @@ class Supervisor:
         """Whether training is."""
         self.found: dict[str, Any] = {}
         """What the summary of the run says beyond metrics; whoever uses this adds to it."""
-        self.on_row: Callable[[dict[str, float]], None] | None = None
+        self.on_row: Callable[[dict[str, float]], None] = lambda _: None
         """Called after each interval with `last`."""
-        self.on_beat: Callable[[], None] | None = None
+        self.on_beat: Callable[[], None] = lambda: None
         """Called whenever the loop comes round."""
         self._failure = ""
         """Why the run cannot go on, if so."""
@@ -108,6 +107,7 @@ class Supervisor:
         status = self.publisher = StatusPublisher(config, folder, found.newest)
         self.controller = Controller(self)
         """What can be done to the run while it runs, for whoever is in this thread."""
+        self._lessons = Lessons(self.controller)
         self._endpoints = ControlEndpoints(self.controller, folder.path)
         processes = self._processes = Processes(config, folder, task, self.events, self._on_started)
         self.trainer = TrainerClient(
@@ -144,8 +144,7 @@ class Supervisor:
             TrainerReport: self._on_trainer_report,
             CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
-            DumpWritten: self.trainer.answer,
-            RecordingWritten: self.trainer.answer,
+            **dict.fromkeys(ANSWERS, self.trainer.answer),
             RolledBack: lambda m: self.events.add(
                 "training_rolled_back", updates=m.updates, rollbacks=m.rollbacks
             ),
@@ -231,8 +230,7 @@ class Supervisor:
         Errors: ChildDied, ConfigError (a process could not start with this configuration).
         """
         self.publisher.beat()
-        if self.on_beat:
-            self.on_beat()
+        self.on_beat()
         pipes, ends = self._processes.waitables
         asking = self._endpoints.waitables
         for ready in multiprocessing.connection.wait([*pipes, *ends, *asking], timeout_s):
@@ -259,8 +257,7 @@ class Supervisor:
         that was so in time. The games must have ended."""
         deadline = time.monotonic() + timeout_s
         gateways, trainer = self._processes.gateways, self._processes.trainer
-        settled = self._settling.wait(gateways, deadline)
-        settled = settled and self._settling.wait([trainer], deadline)
+        settled = all(self._settling.wait(each, deadline) for each in (gateways, [trainer]))
         self._publish_row()
         return settled
 
@@ -268,8 +265,8 @@ class Supervisor:
         self._game.keep()
         start = self.run_start
         self._metrics.publish(self._processes, start.base_frames, keep=start.accepted)
-        if self.on_row:
-            self.on_row(self.last)
+        self._lessons.look(self.config, self.row, self.episodes)
+        self.on_row(self.last)
 
     # Changing, as the controller is asked to.
 

@@ -66,6 +66,7 @@ OTHER: dict[str, Any] = {
     "reward.clip": 10.0,
     "expert.decay": "evaluation",
     "expert.unit": "episode",
+    "lessons.plan": [{"metric": "episode_return_mean", "above": 9, "settings": {"level": 2}}],
     "replay.device": "cpu",
     "replay.actor_share": {"expert": 0.25},
     "learner.hidden": [64, 32],

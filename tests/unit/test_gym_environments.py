@@ -13,14 +13,16 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import RescaleAction, TransformAction, TransformObservation
 
+from lab.vector_client import game_spec
 from tests.support.spaced import LOOSE, NESTED, Spaced
 from understudy_client import minigrid, pictures
 from understudy_client.env_options import EnvOptions
 from understudy_client.environments import make
 from understudy_client.gym import spec_of
 from understudy_client.observation_spaces import observation_space
+from understudy_client.observations import Packer
 from understudy_client.spaces import action_space
-from understudy_client.spec import Continuous, Discrete, Observation
+from understudy_client.spec import Continuous, Discrete
 from understudy_client.wrappers import only_numbers
 
 
@@ -30,8 +32,7 @@ def plays(env: gymnasium.Env[Any, Any]) -> None:
     obs, _ = env.reset(seed=1)
     env.action_space.seed(1)
     for _ in range(3):
-        wire = seen.to_wire(obs)
-        assert (wire.dtype.name, wire.shape) == (seen.observation.dtype, seen.observation.shape)
+        Packer(seen.observations).pack(seen.to_wire(obs))
         parts = actions.to_wire(env.action_space.sample())
         obs, *_ = env.step(actions.to_env(parts))
 
@@ -49,20 +50,26 @@ def registered() -> Any:
 @pytest.mark.parametrize(
     ("name", "observation"),
     [
-        ("Taxi-v4", Observation("float32", (500,))),
-        ("FrozenLake-v1", Observation("float32", (16,))),
-        ("Blackjack-v1", Observation("float32", (45,))),
-        ("MountainCarContinuous-v0", Observation("float32", (2,))),
-        ("Pendulum-v1", Observation("float32", (3,))),
-        ("MiniGrid-Empty-8x8-v0", Observation("float32", (151,))),
+        ("Taxi-v4", "observation int32 [1] (choice, n 500)"),
+        ("FrozenLake-v1", "observation uint8 [1] (choice, n 16)"),
+        (
+            "Blackjack-v1",
+            "0 uint8 [1] (choice, n 32), 1 uint8 [1] (choice, n 11), 2 uint8 [1] (choice, n 2)",
+        ),
+        ("MountainCarContinuous-v0", "float32 [2]"),
+        ("Pendulum-v1", "float32 [3]"),
+        (
+            "MiniGrid-Empty-8x8-v0",
+            "direction uint8 [1] (choice, n 4), image uint8 [7, 7, 3] (0 to 10)",
+        ),
     ],
 )
-def test_environment_plays_by_its_name(name: str, observation: Observation) -> None:
+def test_environment_plays_by_its_name(name: str, observation: str) -> None:
     if name.startswith("Mini"):
         pytest.importorskip("minigrid", reason="needs the extra games")
     env = make(name)
-    spec = spec_of(env)
-    assert (spec.game, spec.observations) == (name, (observation,))
+    spec = game_spec(env)
+    assert (spec.game, spec.describe_observations()) == (name, observation)
     plays(env)
     env.close()
 

@@ -62,7 +62,7 @@ def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen = observation_space(env.observation_space)
-    return GameSpec(game, seen.observation, action_space(env.action_space).heads)
+    return GameSpec(game, seen.observations, action_space(env.action_space).heads)
 
 
 def play(

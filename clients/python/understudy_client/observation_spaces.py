@@ -1,4 +1,4 @@
-"""Gymnasium's observation spaces as what frames carry: numbers, pictures and choices, nested.
+"""Gymnasium's observation spaces as observations of the wire: numbers, pictures, choices, nested.
 
 Taken: Box of any dtype, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of those.
 """
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from understudy_client.checks import shown
-from understudy_client.observations import Observation
+from understudy_client.checks import MAX_OBSERVATIONS, MAX_SIDES, shown
+from understudy_client.observations import NAME, Observation
 from understudy_client.spaces import told
 
 Array = npt.NDArray[Any]
 
-MOST_SIDES = 4
-"""What has more is sent flat: no network has a use for them."""
+COLOURS = 4
+"""A picture of uint8 with at most so many channels is one to the server without a further word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,24 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class ObservationSpace:
-    """An observation space as what frames carry, and the conversion."""
+    """An observation space as observations of the wire, and the conversion."""
 
     space: spaces.Space[Any]
-    observation: Observation
     leaves: tuple[Leaf, ...]
 
-    def to_wire(self, obs: Any) -> Array:
-        """An observation of the environment as it travels. Errors: ValueError."""
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """One for each leaf."""
+        return tuple(leaf.observation for leaf in self.leaves)
+
+    def to_wire(self, obs: Any) -> Array | dict[str, Array]:
+        """An observation of the environment as `Client.act` takes it: an array, or one for each
+        name. Errors: ValueError."""
         try:
-            parts = [leaf.encode(_at(obs, leaf.path)) for leaf in self.leaves]
-            if len(parts) == 1:
-                return parts[0]
-            return np.concatenate([part.ravel() for part in parts]).astype(np.float32)
+            if len(self.leaves) == 1:
+                (leaf,) = self.leaves
+                return leaf.encode(_at(obs, leaf.path))
+            return {leaf.observation.name: leaf.encode(_at(obs, leaf.path)) for leaf in self.leaves}
         except (TypeError, ValueError, LookupError) as error:
             raise ValueError(
                 f"expected the environment to return an observation of {told(self.space)}, got "
@@ -56,18 +61,20 @@ class ObservationSpace:
 
 
 def observation_space(space: spaces.Space[Any]) -> ObservationSpace:
-    """What frames of this observation space carry. Errors: TypeError, ValueError, naming the part.
+    """The observations of this space. Errors: TypeError, ValueError, naming the part.
 
-    Several parts travel behind each other as one row of float32; a choice is 1 in its place and 0
-    in the others.
+    One is named after its place: the Dict's key or the Tuple's index, joined by dots where they
+    nest.
     """
     leaves = tuple(_leaves(space, ()))
     if not leaves:
         raise ValueError(f"observation space: expected at least one number, got {told(space)}")
-    if len(leaves) == 1:
-        return ObservationSpace(space, leaves[0].observation, leaves)
-    size = sum(int(np.prod(leaf.observation.shape)) for leaf in leaves)
-    return ObservationSpace(space, Observation("float32", (size,)), leaves)
+    if len(leaves) > MAX_OBSERVATIONS:
+        raise ValueError(
+            f"observation space: expected at most {MAX_OBSERVATIONS} parts, got {len(leaves)}; "
+            "make one of them with --wrap gymnasium.wrappers:FlattenObservation"
+        )
+    return ObservationSpace(space, leaves)
 
 
 def _leaves(space: spaces.Space[Any], path: tuple[Any, ...]) -> Iterator[Leaf]:
@@ -79,14 +86,15 @@ def _leaves(space: spaces.Space[Any], path: tuple[Any, ...]) -> Iterator[Leaf]:
             for i, each in enumerate(space.spaces):
                 yield from _leaves(each, (*path, i))
         case spaces.Discrete():
-            yield _choices(path, np.array([space.n]), np.array([space.start]))
+            yield _choices(path, np.array(space.n), np.array(space.start))
         case spaces.MultiDiscrete():
-            yield _choices(path, space.nvec.ravel(), space.start.ravel())
+            yield _choices(path, space.nvec, space.start)
         case spaces.MultiBinary():
-            yield _numbers(path, space.shape, "float32")
+            planes = spaces.Box(0, 1, space.shape, np.bool_)  # type: ignore[arg-type]
+            yield _box(path, planes)
         case spaces.Box():
             if 0 not in space.shape:  # nothing is seen there
-                yield _numbers(path, space.shape, "uint8" if space.dtype == np.uint8 else "float32")
+                yield _box(path, space)
         case _:
             where = f" {_name(path)!r}" if path else ""
             raise TypeError(
@@ -104,34 +112,73 @@ def _cure(path: tuple[Any, ...]) -> str:
     )
 
 
-def _numbers(path: tuple[Any, ...], shape: tuple[int, ...], dtype: str) -> Leaf:
-    # What has no sides travels as one number.
-    sides = tuple(int(side) for side in shape) or (1,)
-    if len(sides) > MOST_SIDES:
-        sides = (int(np.prod(sides)),)
+def _box(path: tuple[Any, ...], space: spaces.Box) -> Leaf:
+    dtype = _dtype(space.dtype)
+    sides = _sides(space.shape)
+    low, high = float(space.low.min()), float(space.high.max())
+    # What has one side keeps its unit, whatever its bounds are; uint8 alone is scaled.
+    bounds = len(sides) > 1 or dtype == "uint8"
+    bounds &= -np.inf < low < high < np.inf
+    if dtype == "uint8" and (low, high) == (0, 255):  # as when nothing is said
+        bounds = len(sides) > 2 and min(sides[0], sides[-1]) > COLOURS
+    observation = Observation(
+        dtype,
+        sides,
+        _name(path) if path else NAME,
+        low=low if bounds else None,
+        high=high if bounds else None,
+    )
 
     def encode(value: Any) -> Array:
-        if dtype == "uint8":  # not cast: a value that does not fit would change unseen
-            return np.asarray(value).reshape(sides)
-        with np.errstate(over="ignore"):  # it is infinite then, which is refused
-            return np.asarray(value, np.float32).reshape(sides)
+        if dtype in ("float32", "float16"):
+            with np.errstate(over="ignore"):  # it is infinite then, which is refused
+                return np.asarray(value, dtype).reshape(sides)
+        array = np.asarray(value).reshape(sides)
+        # Others are not cast: a value that does not fit would change unseen.
+        return array != 0 if dtype == "bool" else array
 
-    return Leaf(path, Observation(dtype, sides), encode)
+    return Leaf(path, observation, encode)
+
+
+def _dtype(dtype: Any) -> str:
+    """Of the wire, for a Box of this one."""
+    dtype = np.dtype(dtype)
+    if dtype == np.float16 or dtype.kind == "b":
+        return str(dtype)
+    if dtype.kind == "f":
+        return "float32"
+    if dtype == np.uint8:
+        return "uint8"
+    return "int32" if np.can_cast(dtype, np.int32) else "int64"
 
 
 def _choices(path: tuple[Any, ...], n: Array, start: Array) -> Leaf:
-    """One or several choices, of which each is one-hot."""
-    size, offsets = int(n.sum()), np.cumsum(n) - n
+    """A choice of n for each entry, counted from `start`; n and start have the space's shape."""
+    dtype = "uint8" if n.max() <= 256 else "int32"
+    sides, sizes = _sides(n.shape), n.ravel().tolist()
+    same = len(set(sizes)) == 1
+    observation = Observation(
+        dtype,
+        sides,
+        _name(path) if path else NAME,
+        kind="choice" if same else "choices",
+        n=sizes[0] if same else tuple(sizes),
+    )
 
     def encode(value: Any) -> Array:
-        chosen = np.asarray(value, np.int64).ravel() - start
-        if chosen.shape != n.shape or (chosen < 0).any() or (chosen >= n).any():
-            raise ValueError(f"expected choices below {n.tolist()}, got {chosen.tolist()}")
-        row = np.zeros(size, np.float32)
-        row[offsets + chosen] = 1.0
-        return row
+        chosen = np.asarray(value, np.int64).reshape(n.shape) - start
+        if (chosen < 0).any() or (chosen >= n).any():
+            raise ValueError(f"expected choices below {sizes}, got {chosen.tolist()}")
+        return chosen.astype(dtype).reshape(sides)
 
-    return Leaf(path, Observation("float32", (size,)), encode)
+    return Leaf(path, observation, encode)
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape on the wire. What has no sides travels as one number; what has too many, flat: no
+    network has a use for them."""
+    sides = tuple(int(side) for side in shape) or (1,)
+    return sides if len(sides) <= MAX_SIDES else (int(np.prod(sides)),)
 
 
 def _at(obs: Any, path: tuple[Any, ...]) -> Any:

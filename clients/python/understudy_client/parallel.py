@@ -104,7 +104,7 @@ def parallel_spec_of(env: Any, env_id: str) -> GameSpec:
                     "--wrap function (pettingzoo.utils.BaseParallelWrapper)"
                 )
     name = _normal(env_id.rpartition(":")[2])
-    return GameSpec(name, observation_space(seen).observation, action_space(done).heads)
+    return GameSpec(name, observation_space(seen).observations, action_space(done).heads)
 
 
 def play_parallel(

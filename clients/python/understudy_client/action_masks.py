@@ -1,0 +1,92 @@
+"""Which choices are legal, as Gymnasium's games say it: `info["action_mask"]`.
+
+The mask of a space is what `space.sample(mask)` takes: of a Discrete an array with an element for
+each choice, of a MultiDiscrete such an array for each entry (or all of them in one), of a
+MultiBinary an array of 0, 1 and 2 (either), of a Dict or Tuple one of masks. None says that all is
+legal. In PettingZoo a mask may stand in the observation instead, beside `observation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from understudy_client.checks import shown
+from understudy_client.spaces import action_space, told
+from understudy_client.spec import Discrete
+
+KEY = "action_mask"
+"""In `info`, or in a Dict of observations."""
+
+EITHER = 2
+"""In the mask of a MultiBinary."""
+
+Flags = npt.NDArray[np.bool_]
+
+
+def legal_choices(space: spaces.Space[Any], mask: Any) -> Flags:
+    """A bool for each choice of each discrete head of an action space, as `Client.act` takes it in
+    `legal`. Errors: ValueError."""
+    try:
+        return np.concatenate(list(_flags(space, mask)))
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"{KEY}: expected a mask as {told(space)} takes it in sample(), got {shown(mask)}"
+        ) from error
+
+
+def _flags(space: spaces.Space[Any], mask: Any) -> Iterator[Flags]:
+    """For each discrete head of the space, in their order."""
+    match space:
+        case spaces.Dict():
+            for key, each in space.spaces.items():
+                yield from _flags(each, None if mask is None else mask.get(key))
+        case spaces.Tuple():
+            masks = [None] * len(space.spaces) if mask is None else mask
+            for each, part in zip(space.spaces, masks, strict=True):
+                yield from _flags(each, part)
+        case spaces.Discrete():
+            yield from _of_sizes([int(space.n)], [mask])
+        case spaces.MultiDiscrete():
+            sizes = space.nvec.ravel().tolist()
+            yield from _of_sizes(sizes, _entries(mask, sizes, len(space.shape)))
+        case spaces.MultiBinary():
+            wanted = np.full(space.shape, EITHER) if mask is None else np.asarray(mask)
+            for value in wanted.reshape(space.shape).ravel().tolist():
+                yield np.array([value in (0, EITHER), value in (1, EITHER)])
+        case _:
+            if mask is not None:
+                raise ValueError("no choices")
+            heads = [] if _has_no_choice(space) else action_space(space).heads
+            sizes = [head.n for head in heads if isinstance(head, Discrete)]
+            yield from _of_sizes(sizes, [None] * len(sizes))
+
+
+def _of_sizes(sizes: list[int], masks: list[Any]) -> Iterator[Flags]:
+    for n, mask in zip(sizes, masks, strict=True):
+        if n < 2:  # it has no head
+            continue
+        flags = np.ones(n, np.bool_) if mask is None else np.asarray(mask)
+        if flags.shape != (n,) or flags.dtype.kind not in "biu":
+            raise ValueError(f"expected {n} flags, got {shown(mask)}")
+        yield flags != 0
+
+
+def _entries(mask: Any, sizes: list[int], sides: int) -> list[Any]:
+    """The masks of the entries of a MultiDiscrete, which nest as its sides do."""
+    if mask is None:
+        return [None] * len(sizes)
+    if isinstance(mask, np.ndarray) and mask.shape == (sum(sizes),) and len(sizes) > 1:
+        return np.split(mask, np.cumsum(sizes)[:-1])
+    masks = list(mask)
+    for _ in range(sides - 1):
+        masks = [each for part in masks for each in part]
+    return masks
+
+
+def _has_no_choice(space: spaces.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and bool((space.low == space.high).all())

@@ -1,0 +1,54 @@
+"""Games of every space and of several agents, against a real server that learns from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.play.game_messages import GameEpisode, GameOptions
+from server.play.games import Games
+from tests.support.running import Running
+from tests.support.spaced import NESTED
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def learnt_from(folder: Path, env: str, frames: int, **more: Any) -> tuple[Any, list[GameEpisode]]:
+    """What the server knows of the game after so many frames, and the episodes."""
+    with Running(folder) as server:
+        with Games(GameOptions(env, "127.0.0.1", server.port, frames=frames, **more)) as games:
+            games.start(1)
+            assert games.wait(90.0)
+            assert games.failures == []
+            server.until(lambda: server.row["updates"] > 10, "updates", 60.0)
+            episodes = games.episodes()
+        settled = server.settle()
+        assert settled["frames"] == sum(episode.length for episode in episodes)
+        return server.supervisor.folder.game(), episodes
+
+
+def test_game_of_every_space_is_played_and_learnt_from(tmp_path: Path) -> None:
+    spec, episodes = learnt_from(tmp_path / "run", NESTED, 120)
+    assert [episode.length for episode in episodes] == [10] * 12
+    assert [each.name for each in spec.observations] == [
+        "camera", "inner.0", "inner.1", "flags", "many", "planes", "counts",
+    ]  # fmt: skip
+    assert [head.name for head in spec.actions] == [
+        "move.0", "move.1", "keys[0]", "keys[1]", "gears[0]", "gears[1]", "level[0]",
+    ]  # fmt: skip
+
+
+def test_agents_of_a_parallel_environment_share_a_policy(tmp_path: Path) -> None:
+    pytest.importorskip("pettingzoo", reason="needs the extra pettingzoo")
+    spec, episodes = learnt_from(
+        tmp_path / "run",
+        "tests.support.parallel_games:relay_v0",
+        90,
+        expert="tests.support.parallel_games:ones",
+    )
+    assert spec.game == "relay-v0"
+    assert [episode.length for episode in episodes] == [9] * 10
+    # No advice for one of three agents: it plays as the network says.
+    assert 0 < sum(episode.expert for episode in episodes) <= 50
