@@ -209,6 +209,7 @@ class Learner:
             "adam": _copies(self._optimizer.state_dict()),
             "settings": dict(self._settings),
             "updates": self.updates,
+            "untaught": self.untaught,
             "rate_factor": self.rate_factor,
         }
         if self.statistics is not None:
@@ -230,7 +231,7 @@ class Learner:
         self.target.load_state_dict(state["target"])
         self._optimizer.load_state_dict(state["adam"])
         self.updates = state["updates"]
-        self.untaught = not self.updates
+        self.untaught = state.get("untaught", not self.updates)
         self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
         self._diagnostics.begin_anew()
         if self.statistics is not None:

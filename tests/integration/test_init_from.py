@@ -29,12 +29,13 @@ pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that has learnt a little, with two checkpoints."""
+    """The folder of a run that has learnt a little, with two checkpoints. Its values are in units
+    of the game, as those of a run that begins are."""
     path = tmp_path_factory.mktemp("door_source") / "run"
     folder = begun(config_with(run__dir=str(path)))
     folder.keep_game(SPEC)
     folder.close()
-    world = World(path)
+    world = World(path, learner__normalize_values=False)
     try:
         world.play(played(0, 100))
         world.until(lambda: world.metrics.get("updates"), "it learns")

@@ -15,6 +15,7 @@ from agent.batch import Batch
 from agent.learner import Learner
 from agent.value_scale import EVERY, SPREAD, ValueScale
 from tests.support.learner import HYBRID, NoReadBack, batch_of, learner_of, spec_of
+from tests.support.tensors import assert_close
 
 SPEC = spec_of(HYBRID)
 UPDATES = 3 * EVERY
@@ -48,8 +49,8 @@ def q_of(learner: Learner) -> Tensor:
 @pytest.mark.parametrize("unit", [1e-3, 1e3])
 def test_game_in_other_units_is_learnt_alike(unit: float, value: str) -> None:
     one, other = taught(value=value), taught(unit, value=value)
-    torch.testing.assert_close(one._vector, other._vector, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(q_of(one), q_of(other) / unit, rtol=1e-3, atol=1e-3)
+    assert_close(one._vector, other._vector, rtol=1e-3, atol=1e-4)
+    assert_close(q_of(one), q_of(other) / unit, rtol=1e-3, atol=1e-3)
     for name in ("q_mean", "td_err_mean", "q_max"):
         assert other.metrics()[name] / unit == pytest.approx(one.metrics()[name], rel=1e-3, nan_ok=True)
 
@@ -70,8 +71,8 @@ def test_change_of_scale_leaves_values_as_they_were() -> None:
     batch = batch_of(SPEC, seed=5)
     learner._value_scale.look(torch.randn(64) * 1000, batch.returns)
     assert float(learner.network.value_scale) > 3 * scale
-    torch.testing.assert_close(q_of(learner), before, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(learner.target(*batch_of(SPEC, seed=99).states).q, target)
+    assert_close(q_of(learner), before, rtol=1e-4, atol=1e-4)
+    assert_close(learner.target(*batch_of(SPEC, seed=99).states).q, target)
 
 
 def test_targets_of_update_that_changes_scale_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +121,12 @@ def test_state_of_before_keeps_its_values() -> None:
         del state[network]["value_scale"]
     learner = scaled(seed=2)
     learner.load_state_dict(state)
-    torch.testing.assert_close(q_of(learner), q_of(older))
+    assert_close(q_of(learner), q_of(older))
     assert learner._value_scale is not None
     batch = batch_of(SPEC, seed=1)
     learner._value_scale.look(batch.returns, batch.returns)
     assert float(learner.network.value_scale) != 1
-    torch.testing.assert_close(q_of(learner), q_of(older), rtol=1e-4, atol=1e-5)
+    assert_close(q_of(learner), q_of(older), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{"normalize_values": False}, {"value": "c51"}])
@@ -145,7 +146,7 @@ def test_look_waits_for_no_device() -> None:
 
 def test_bfloat16_learns_as_float32_does() -> None:
     whole, half = taught(), taught(precision="bfloat16")
-    torch.testing.assert_close(q_of(whole), q_of(half), rtol=0.2, atol=0.3)
+    assert_close(q_of(whole), q_of(half), rtol=0.2, atol=0.3)
 
 
 @pytest.mark.parametrize("broken", ["_set", "_count"])
