@@ -52,7 +52,9 @@ def test_game_in_other_units_is_learnt_alike(unit: float, value: str) -> None:
     assert_close(one._vector, other._vector, rtol=1e-3, atol=1e-4)
     assert_close(q_of(one), q_of(other) / unit, rtol=1e-3, atol=1e-3)
     for name in ("q_mean", "td_err_mean", "q_max"):
-        assert other.metrics()[name] / unit == pytest.approx(one.metrics()[name], rel=1e-3, nan_ok=True)
+        assert other.metrics()[name] / unit == pytest.approx(
+            one.metrics()[name], rel=1e-3, nan_ok=True
+        )
 
 
 def test_targets_spread_as_wanted_at_first() -> None:
