@@ -153,6 +153,6 @@ def test_bfloat16_learns_as_float32_does() -> None:
 
 @pytest.mark.parametrize("broken", ["_set", "_count"])
 def test_broken_scale_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ValueScale, broken, lambda *args: None)
+    monkeypatch.setattr(ValueScale, broken, lambda *_: None)
     with pytest.raises(AssertionError):
         test_game_in_other_units_is_learnt_alike(1e3, "scalar")
