@@ -224,7 +224,9 @@ class Learner:
         Errors: CheckpointError where the state is that of a network of another shape; KeyError,
         TypeError, ValueError where it is none.
         """
-        saved = {"value_scale": []} | _shapes(state["network"])  # older ones have none
+        saved: dict[str, list[int]] = {"value_scale": []} | _shapes(
+            state["network"]
+        )  # older ones have none
         if _shapes(self.network.state_dict()) != saved:
             raise CheckpointError(mismatch(settings_of(state), self._settings))
         self.network.load_state_dict(state["network"])
