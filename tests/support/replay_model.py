@@ -18,7 +18,7 @@ import torch
 
 from agent.priority import EPSILON, LARGEST
 from agent.replay import Replay
-from agent.step import FINAL, STEP, StepBlock
+from agent.step import FINAL, STEP, StepBlock, stored_columns
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
@@ -123,7 +123,7 @@ class Games:
 def block_of(rows: Sequence[Row], spec: GameSpec = SPEC) -> StepBlock:
     block = StepBlock.empty(spec, max(len(rows), 1)).rows(0, len(rows))
     if rows:
-        for name in StepBlock.__slots__:
+        for name in stored_columns(spec):
             getattr(block, name)[:] = [getattr(row, name) for row in rows]
     return block
 
