@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import gymnasium
 
+from understudy_client.action_masks import Masks
 from understudy_client.checks import shown
 from understudy_client.client import Client
 from understudy_client.errors import Reconnected
@@ -55,14 +56,25 @@ class Person(Protocol):
         (`status`). Errors: EpisodeDiscarded."""
 
 
-def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
+def has_masks(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether the environment says which actions are legal (understudy_client.action_masks): it is
+    reset to see. Errors: TypeError, ValueError; those of its own."""
+    masks = Masks(
+        env.action_space, action_space(env.action_space), observation_space(env.observation_space)
+    )
+    return masks.are_there(env.reset()[1])
+
+
+def spec_of(env: gymnasium.Env[Any, Any], *, masks: bool = False) -> GameSpec:
     """The spec of an environment, named after its id. Errors: TypeError, ValueError.
+
+    masks: frames say which actions are legal (`has_masks`).
 
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen = observation_space(env.observation_space)
-    return GameSpec(game, seen.observations, action_space(env.action_space).heads)
+    return GameSpec(game, seen.observations, action_space(env.action_space).heads, masks=masks)
 
 
 def play(
@@ -145,7 +157,8 @@ def _episode(
     person: Person | None,
 ) -> bool:
     """Play one episode into `episode`; False where `stop()` ended it early."""
-    obs, _ = env.reset(seed=episode.seed)
+    obs, info = env.reset(seed=episode.seed)
+    masks = Masks(env.action_space, actions, seen) if client.spec.masks else None
     reward, status = 0.0, RUNNING
     took: tuple[Sequence[Part], int] | None = None
     while True:
@@ -156,17 +169,22 @@ def _episode(
             raise
         if stop is not None and stop():
             return False
+        more: dict[str, Any] = {}
+        if masks is not None and status != TERMINATED:
+            more["legal"] = masks.legal(obs, info)
+            if wish is not None and not masks.allows(more["legal"], wish):
+                wish = None
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING and wish is None:
             recommended = _advice(env, actions, expert(env, obs))
-        answer = client.act(seen.to_wire(obs), reward, status, recommended, took)
+        answer = client.act(seen.to_wire(obs), reward, status, recommended, took, **more)
         if status != RUNNING:
             return True
         if answer.action is None:
             raise ValueError("expected an action for a running frame, got none")
         action, actor = (answer.action, answer.actor) if wish is None else (wish, EXPERT)
         took = None if wish is None else (wish, EXPERT)
-        obs, earned, terminated, truncated, _ = env.step(actions.to_env(action))
+        obs, earned, terminated, truncated, info = env.step(actions.to_env(action))
         reward = _number(earned)
         episode.return_ += reward
         episode.length += 1
