@@ -38,6 +38,7 @@ _LATER = (
     "expert.ratio.hold",
     "exploration.epsilon.hold",
     "exploration.noise.hold",
+    "replay.memory_share",
     "replay.priority_beta.hold",
     "imitation.expert.hold",
     "learner.cosine_restarts",
@@ -45,7 +46,11 @@ _LATER = (
 """Fields that came when there were results already. With its default each is what all runs before
 it had, so it is part of a digest only where it has another value."""
 
-_LATER_DEFAULTS = {"imitation.decay": "schedule", "imitation.rows": "expert"}
+_LATER_DEFAULTS = {
+    "imitation.decay": "schedule",
+    "imitation.rows": "expert",
+    "learner.normalize_values": False,
+}
 """The same of fields whose default is no longer what runs before had: this."""
 
 _UNREAD = {"trainer.max_lag_updates": {50: None, 32: 8}}
@@ -237,16 +242,20 @@ def jobs(comparison: Comparison, *, seeds: int | None = None, full: bool = False
     names = {scene.name for scene in scenes}
     names |= {name for check in comparison.checks if check.scene in names for name in check.scenes}
     taught = [s for s in comparison.scenes if s.name in names and s.expert != NO_EXPERT]
-    found = [_job(comparison, scene, EXPERT, 0) for scene in taught]
+    found = [_job(comparison, scene, EXPERT, 0, None) for scene in taught]
     for seed in range(1, count + 1):
+        configs = {name: comparison.config(name, seed) for name in comparison.variants}
         for scene in scenes:
-            found += [_job(comparison, scene, each, seed) for each in comparison.of(scene)]
+            found += [
+                _job(comparison, scene, each, seed, configs[each]) for each in comparison.of(scene)
+            ]
     return found
 
 
-def _job(comparison: Comparison, scene: Scene, variant: str, seed: int) -> Job:
+def _job(
+    comparison: Comparison, scene: Scene, variant: str, seed: int, config: Config | None
+) -> Job:
     options = comparison.options(scene, variant)
-    config = comparison.config(variant, seed) if variant else None
     shared = scene.game if options.expert == NO_EXPERT else None
     return Job(comparison.name, scene.name, variant, seed, config, options, shared or scene.name)
 
