@@ -209,8 +209,11 @@ class Zeros:
 
     version = 0
 
+    def __init__(self, spec: GameSpec) -> None:
+        self._width = spec.action_width
+
     def greedy(self, obs: Any) -> Any:
-        return np.zeros((len(obs), 4 if obs.shape[1] == 4 else 2), np.float32)
+        return np.zeros((len(obs), self._width), np.float32)
 
 
 class Server:
@@ -244,7 +247,7 @@ class Server:
 
     def _start(self, spec: GameSpec | None, hello: HelloFields) -> None:
         assert spec is not None
-        policy: Any = Zeros()
+        policy: Any = Zeros(spec)
         rng = np.random.default_rng(0)
         self.frame_loop = FrameLoop(
             spec,
