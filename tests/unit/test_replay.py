@@ -35,6 +35,7 @@ from tests.support.replay_model import (
     many_rows,
     modes,
 )
+from tests.support.tensors import assert_close
 
 torch.set_num_threads(1)
 
@@ -496,9 +497,7 @@ def test_batch_is_not_changed_by_later_samples_and_appends(mode: str) -> None:
     for batch, before in zip(held, copies, strict=True):
         for f in fields(batch):
             same = getattr(before, f.name)
-            torch.testing.assert_close(
-                getattr(batch, f.name), same, rtol=0, atol=0, equal_nan=True, msg=f.name
-            )
+            assert_close(getattr(batch, f.name), same, rtol=0, atol=0, equal_nan=True, msg=f.name)
 
 
 def test_append_copies_the_block() -> None:
