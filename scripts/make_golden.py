@@ -560,6 +560,9 @@ def invalid_vectors() -> list[dict[str, Any]]:
         hello("a side of 0", observation=["float32", [3, 0]]),
         hello("larger than a message", observation=["float32", [2**30, 2**30]]),
         hello("no observations", observation=[]),
+        hello("several observations larger than a message", observation=[
+            {"dtype": "bool", "shape": [1], "name": "a"},
+            {"dtype": "uint8", "shape": [2**30, 2**30], "name": "b", "kind": "choice", "n": 3}]),
         hello("33 observations", observation=[
             {"dtype": "bool", "shape": [1], "name": str(i)} for i in range(33)]),
         hello("two observations of one name", observation=[
