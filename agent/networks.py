@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from agent.choices import Choices
 from agent.convolutions import Convolutions
+from agent.legal import masked
 from agent.looks import Look, looks
 from agent.targets import best_choices
 from agent.values import value_head
@@ -74,6 +75,8 @@ class QNetwork(nn.Module):
 
     middle: Tensor
     """The middle of the range of each continuous column, [C]."""
+    value_scale: Tensor
+    """What values are multiplied by to be in units of the game, [] (agent.value_scale)."""
     _half_range: Tensor
     _per_half_range: Tensor
     offsets: Tensor
@@ -102,6 +105,9 @@ class QNetwork(nn.Module):
         order = [*spec.discrete_columns, *spec.continuous_columns]
         self._reorder = order != sorted(order)
         self._constants(spec, order)
+        self.register_buffer("value_scale", torch.ones(()))
+        self.value_outputs = self.values.atoms * (1 + self._choices)
+        """Outputs of the last layer that stand for values: its first."""
 
         self.looks = looks(spec, learner, frame_stack)
         """How each of the game's observations is looked at."""
@@ -157,14 +163,19 @@ class QNetwork(nn.Module):
         }.items():
             self.register_buffer(name, constant, persistent=False)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Older states have no scale of values: theirs are in units of the game."""
+        state_dict.setdefault(f"{prefix}value_scale", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def forward(self, *parts: Tensor) -> Outputs:
         """What to think of B states: for each of the game's observations a tensor [B, *shape] (or
         flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has."""
         x = self.encode(*parts)
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
-        q = self.values.q(self.value_params(head_outputs))
-        value = self.values.q(head_outputs[:, : self.values.atoms])
+        q = self.values.q(self.value_params(head_outputs)) * self.value_scale
+        value = self.values.q(head_outputs[:, : self.values.atoms]) * self.value_scale
         if self.bins:
             squashed = self._centers(best_choices(q, self.sizes)[:, self._heads :])
         elif squashed is None:
@@ -172,14 +183,15 @@ class QNetwork(nn.Module):
         return Outputs(q[:, : self._choices], value, self._scaled(squashed))
 
     @torch.inference_mode()
-    def greedy(self, *parts: Tensor) -> Tensor:
-        """The best action in each state: action rows, float32 [B, action_width]."""
+    def greedy(self, *parts: Tensor, legal: Tensor | None = None) -> Tensor:
+        """The best action in each state: action rows, float32 [B, action_width]. `legal`: which
+        choices are (agent.legal)."""
         x = self.encode(*parts)
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
         if self.sizes:
-            choices = best_choices(self._preferences(head_outputs), self.sizes)
+            choices = best_choices(masked(self._preferences(head_outputs), legal), self.sizes)
             pieces.append(choices[:, : self._heads].to(torch.float32))
             if self.bins:
                 squashed = self._centers(choices[:, self._heads :])

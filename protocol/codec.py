@@ -13,6 +13,8 @@ from protocol.framing import LENGTH_BYTES, framed
 from protocol.messages import (
     ACTION,
     CLIENT_TYPES,
+    FRAME,
+    FRAMES,
     HELLO_LATER,
     PROTOCOL_VERSION,
     ROLES,
@@ -51,12 +53,15 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 have errors of their own, which are no DecodeError."""
 
 
-_ELEMENTS = {2: Frame.__struct_fields__, 3: Frames.__struct_fields__}
+_ELEMENTS = {FRAME: Frame.__struct_fields__, FRAMES: Frames.__struct_fields__}
 """What elements are called, for who got one wrong."""
 
 
 def encode(message: ClientMessage | ServerMessage | VersionError) -> bytes:
     """The message as it travels: length, then msgpack."""
+    if isinstance(message, Frame | Frames) and not bytes(message.legal):
+        kind = FRAME if isinstance(message, Frame) else FRAMES
+        return framed(_encode((kind, *msgspec.structs.astuple(message)[:-1])))
     return framed(_encode(message))
 
 
@@ -118,7 +123,7 @@ def _bad_hello(error: Exception) -> RemoteError:
         "bad_hello",
         f"HELLO: {in_words(error)}; expected a map with protocol ({PROTOCOL_VERSION}), client, "
         "game, observation, actions, and if need be rewards, slots, token, role "
-        f"({', '.join(ROLES)}), realtime",
+        f"({', '.join(ROLES)}), realtime, masks",
     )
 
 

@@ -18,7 +18,7 @@ import torch
 
 from agent.priority import EPSILON, LARGEST
 from agent.replay import Replay
-from agent.step import FINAL, STEP, StepBlock
+from agent.step import FINAL, STEP, StepBlock, stored_columns
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
@@ -123,7 +123,7 @@ class Games:
 def block_of(rows: Sequence[Row], spec: GameSpec = SPEC) -> StepBlock:
     block = StepBlock.empty(spec, max(len(rows), 1)).rows(0, len(rows))
     if rows:
-        for name in StepBlock.__slots__:
+        for name in stored_columns(spec):
             getattr(block, name)[:] = [getattr(row, name) for row in rows]
     return block
 
@@ -261,9 +261,13 @@ class Model:
         return Window(total, n_step, gamma**n_step, row)
 
 
-def feed(replay: Replay, model: Model, rows: Sequence[Row], sizes: Sequence[int] = (7,)) -> None:
+def append(replay: Replay, rows: Sequence[Row], sizes: Sequence[int]) -> None:
     for block in blocks_of(rows, sizes, replay.spec):
         replay.append(block)
+
+
+def feed(replay: Replay, model: Model, rows: Sequence[Row], sizes: Sequence[int] = (7,)) -> None:
+    append(replay, rows, sizes)
     model.append(rows)
 
 
