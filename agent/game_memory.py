@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from agent.device_name import device_name
 from agent.looks import Look, looks
-from agent.memory_limits import memory_bytes
+from agent.memory_limits import free_bytes, memory_bytes
 from agent.step import StepBlock
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -45,8 +46,37 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
         "learner.batch_size": batch,
     }
     if _devices(config)[1] == "cpu":
-        found["replay.capacity_steps"] = StepBlock.nbytes(spec, config.replay.capacity_steps)
+        found["replay.capacity_steps"] = config.replay.capacity_steps * step_bytes(spec, config)
     return found
+
+
+def step_bytes(spec: GameSpec, config: Config) -> int:
+    """What the replay takes for each step, indexes included."""
+    # Actions taken and recommended, meta, stream, seq, version, tag, places: docs/design.md.
+    found = spec.observation_bytes + 8 * spec.action_width + 16 + 16 + 9
+    return found + 9 * config.replay.prioritized + 8 * (config.replay.frame_stack > 1)
+
+
+def fitted(
+    spec: GameSpec, config: Config, memory_of: Callable[[str], tuple[int, int]] | None = None
+) -> Config:
+    """The configuration with as many steps of replay as fit into its share of the memory that is
+    free, at most those that were asked for, and as many as training begins with at least.
+    `memory_of`: free and all bytes of a cuda device; None: nobody knows."""
+    stores = _devices(config)[1]
+    if stores == "cpu":
+        others = game_bytes(spec, config)
+        del others["replay.capacity_steps"]
+        left = most_game_bytes(config) - sum(others.values())
+        room = min(int(config.replay.memory_share * free_bytes()), left)
+    elif memory_of is not None:
+        room = int(config.replay.memory_share * memory_of(stores)[0])
+    else:
+        return config
+    asked, least = config.replay.capacity_steps, max(config.trainer.min_steps, 2)
+    steps = max(min(asked, room // step_bytes(spec, config)), min(asked, least))
+    replay = config.replay.model_copy(update={"capacity_steps": steps})
+    return config.model_copy(update={"replay": replay})
 
 
 def device_bytes(spec: GameSpec, config: Config) -> dict[str, dict[str, int]]:
@@ -57,8 +87,8 @@ def device_bytes(spec: GameSpec, config: Config) -> dict[str, dict[str, int]]:
     acts = device_name(config.server.device, "server.device")
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)
     if stores != "cpu":
-        found[stores]["replay.capacity_steps"] = StepBlock.nbytes(
-            spec, config.replay.capacity_steps
+        found[stores]["replay.capacity_steps"] = config.replay.capacity_steps * step_bytes(
+            spec, config
         )
     parameters, _, each_network = _network(spec, config)
     if trains != "cpu":

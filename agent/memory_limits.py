@@ -1,5 +1,5 @@
-"""How much memory the server may have: that of the machine, its container or control group, and
-the process's own limits (ulimit), whichever is least."""
+"""How much memory the server may have, and how much of it is free: of the machine, its container or
+control group, and the process's own limits (ulimit), whichever is least."""
 
 from __future__ import annotations
 
@@ -24,8 +24,39 @@ def memory_bytes(root: Path = Path("/")) -> int:
     return min([machine, *limits, *_group_limits(root)])
 
 
+def free_bytes(root: Path = Path("/")) -> int:
+    """The memory that is free for a process of this server: what programs hold is not, what files
+    take in the system's cache is. `root`: as of `memory_bytes`."""
+    found = [memory_bytes(root)]
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        found.append(1024 * int(available.split()[1]))
+    except (OSError, StopIteration):  # a system that does not say
+        pass
+    for folder, limit in _limited_groups(root):
+        try:
+            used = next(
+                int((folder / name).read_text())
+                for name in ("memory.current", "memory.usage_in_bytes")
+                if (folder / name).exists()
+            )
+            held = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            cached = int(held.get("inactive_file", held.get("total_inactive_file", 0)))
+        except (OSError, ValueError, StopIteration):  # it does not say what it uses
+            continue
+        found.append(max(limit - used + cached, 0))
+    return min(found)
+
+
 def _group_limits(root: Path) -> Iterator[int]:
     """The limits of the process's control group, and of all groups around it: each holds."""
+    for _, limit in _limited_groups(root):
+        yield limit
+
+
+def _limited_groups(root: Path) -> Iterator[tuple[Path, int]]:
+    """The folder of each of these groups that has a limit, and the limit."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # a system without them
@@ -44,6 +75,6 @@ def _group_limits(root: Path) -> Iterator[int]:
         inner = PurePosixPath(*(part for part in path.split("/") if part not in ("", "..")))
         for group in (inner, *inner.parents):
             try:
-                yield int((root / base / group / name).read_text())
+                yield root / base / group, int((root / base / group / name).read_text())
             except (OSError, ValueError):  # there is none, or it has no limit
                 continue

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from agent import recording
-from agent.recording import Recording
+from agent.recording import Recording, RecordingError
 from agent.step import FINAL, StepBlock
 from protocol.spaces import GameSpec
+
+MARK, DISCARD = "mark", "discard"
+"""What may be said of an episode: it is marked in the recording, or is not in it at all."""
 
 
 class Recorder:
@@ -27,8 +30,17 @@ class Recorder:
         self._weights = tuple(reward_weights)
         self._playing: dict[int, list[StepBlock]] = {}
         """Copies of the rows of episodes that have not ended, by stream."""
+        self._judged: dict[int, str] = {}
+        """What was said of the episode that a stream plays."""
         self._unwritten: list[Recording] = []
         """Episodes that have ended and could not be written."""
+
+    def judge(self, stream: int, word: str) -> None:
+        """The episode that this stream plays, of which there is a step at least, is marked or
+        discarded when it ends. `word`: MARK or DISCARD. ValueError for another."""
+        if word not in (MARK, DISCARD):
+            raise ValueError(f"expected {MARK} or {DISCARD}, got {word!r}")
+        self._judged[stream] = word
 
     def add(self, block: StepBlock) -> None:
         """Take a copy of these rows, and write the episodes that they end.
@@ -47,24 +59,28 @@ class Recorder:
             number = int(piece.stream[0])
             self._playing.setdefault(number, []).append(piece)
             if piece.kind[-1] == FINAL:
-                self._unwritten.append(self._recording(self._playing.pop(number)))
+                self._end(number)
         self._write()
 
     def finish(self) -> None:
         """Episodes in play end here, and the file becomes one recording of all, whole or not at
         all: where it cannot be written, it stays what it was. Errors: OSError, RecordingError."""
-        for blocks in self._playing.values():
-            self._unwritten.append(self._recording(blocks))
-        self._playing.clear()
-        written = recording.read(self.path).rows if self.path.exists() else None
-        blocks = [each.rows for each in self._unwritten]
-        if written is not None:
-            blocks.insert(0, written)
-        recording.write(self.path, self._recording(blocks))
+        for number in list(self._playing):
+            self._end(number)
+        parts = [recording.read(self.path)] if self.path.exists() else []
+        parts += self._unwritten
+        if not parts:
+            raise RecordingError("every episode was discarded, so no file is written")
+        recording.write(self.path, recording.together(parts))
         self._unwritten.clear()
 
-    def _recording(self, blocks: Sequence[StepBlock]) -> Recording:
-        return Recording(self._spec, recording.joined(blocks, self._spec), self._weights)
+    def _end(self, number: int) -> None:
+        """The episode of this stream has ended."""
+        rows = recording.joined(self._playing.pop(number), self._spec)
+        word = self._judged.pop(number, None)
+        if word != DISCARD:
+            marked = np.full(len(rows), word == MARK)
+            self._unwritten.append(Recording(self._spec, rows, self._weights, marked))
 
     def _write(self) -> None:
         while self._unwritten:

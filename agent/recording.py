@@ -15,7 +15,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from agent import episode_file, npz
 from agent.files import written_whole
+from agent.interventions import interventions
 from agent.npz import Npz, NpzError, memory_budget
 from agent.step import FINAL, LATER, STEP, StepBlock
 from agent.validation import check_block, check_columns
@@ -39,6 +40,9 @@ VERSION = 2
 """Of the format. Version 1 had no columns LATER of agent.step."""
 
 SUFFIX = ".npz"
+
+MARKED = "marked"
+"""An entry of files of version 2 with an episode that a person marked."""
 
 SPEC_BYTES = 2**22
 """The longest text of a spec, at four bytes for each character: a HELLO has 64 KiB at most."""
@@ -61,6 +65,8 @@ class Recording:
     """Rows of one stream in the order of their `seq`; streams may be interleaved."""
     reward_weights: tuple[float, ...]
     """What each reward component was multiplied by before their sum became `rows.reward`."""
+    marked: npt.NDArray[np.bool_] | None = None
+    """Rows of episodes that a person marked, [n]; None where none is."""
     incomplete: int = 0
     """Bytes at the end of its file that are damaged or incomplete, and were left out."""
 
@@ -96,6 +102,12 @@ class Recording:
         complete = ended[last]
         found: npt.NDArray[np.float64] = sums[complete][np.argsort(order[last][complete])]
         return found
+
+    def of_marked(self) -> Recording:
+        """The episodes alone that a person marked."""
+        marked = np.zeros(len(self.rows), np.bool_) if self.marked is None else self.marked
+        block = StepBlock(*(getattr(self.rows, name)[marked] for name in StepBlock.__slots__))
+        return Recording(self.spec, block, self.reward_weights)
 
     def of_expert(self) -> Recording:
         """The expert's steps alone. Where another's step followed one of them, its observation
@@ -148,6 +160,17 @@ def joined(blocks: Sequence[StepBlock], spec: GameSpec) -> StepBlock:
     return StepBlock(
         *(np.concatenate([getattr(block, n) for block in blocks]) for n in StepBlock.__slots__)
     )
+
+
+def together(parts: Sequence[Recording]) -> Recording:
+    """Recordings of one game, with the same weights: at least one; one behind the other."""
+    first = parts[0]
+    rows = joined([each.rows for each in parts], first.spec)
+    none = (np.zeros(len(each.rows), np.bool_) for each in parts)
+    marked = np.concatenate(
+        [no if each.marked is None else each.marked for each, no in zip(parts, none, strict=True)]
+    )
+    return Recording(first.spec, rows, first.reward_weights, marked if marked.any() else None)
 
 
 def write(path: Path, recording: Recording) -> None:
@@ -205,8 +228,7 @@ def _episodes(path: Path) -> Recording:
     spec, weights = found[0].spec, found[0].reward_weights
     if any((each.spec, each.reward_weights) != (spec, weights) for each in found):
         raise RecordingError(f"{path}: its episodes are of several games; record them apart")
-    rows = joined([each.rows for each in found], spec)
-    return Recording(spec, rows, weights, incomplete)
+    return replace(together(found), incomplete=incomplete)
 
 
 def _unpacked(packed: bytes) -> bytes:
@@ -239,7 +261,7 @@ def _recording(path: Path, file: Npz) -> Recording:
             "with the version of understudy that wrote it"
         )
     names = [name for name in StepBlock.__slots__ if version != "1" or name not in LATER]
-    file.check_names(("format", "version", "spec", "reward_weights", *names))
+    file.check_names(("format", "version", "spec", "reward_weights", MARKED, *names))
     try:
         text = file.text("spec", SPEC_BYTES)
         spec = msgspec.json.decode(text, type=GameSpec).checked()
@@ -251,6 +273,7 @@ def _recording(path: Path, file: Npz) -> Recording:
             spec,
             StepBlock.of({name: file.read(name) for name in names}),
             tuple(np.asarray(file.read("reward_weights"), np.float64).tolist()),
+            _marked(file),
         )
         _check(found)
     except KeyError as error:
@@ -261,6 +284,16 @@ def _recording(path: Path, file: Npz) -> Recording:
         cure = "" if ";" in str(error) else "; record it again"
         raise RecordingError(f"{path}: {error}{cure}") from error
     return found
+
+
+def _marked(file: Npz) -> npt.NDArray[np.bool_] | None:
+    """The rows of marked episodes; None where none is. Errors: ValueError."""
+    if MARKED not in file:
+        return None
+    head, rows = file.head(MARKED), file.head("reward").shape
+    if head.dtype != np.bool_ or head.shape != rows:
+        raise ValueError(f"expected {MARKED} as bool {list(rows)}, got {head.dtype} {head.shape}")
+    return file.read(MARKED)
 
 
 def _shape(file: Npz, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -275,12 +308,14 @@ def _content(path: Path, recording: Recording) -> dict[str, Any]:
         _check(recording)
     except ValueError as error:
         raise RecordingError(f"{path}: not written: {error}") from error
+    marked = recording.marked
     return {
         "format": np.array(FORMAT),
         "version": np.array(VERSION),
         "spec": np.array(_spec_json(recording.spec).decode()),
         "reward_weights": np.array(recording.reward_weights, np.float64),
         **{name: getattr(recording.rows, name) for name in StepBlock.__slots__},
+        **({} if marked is None or not marked.any() else {MARKED: marked}),
     }
 
 
@@ -319,13 +354,19 @@ def summary(recording: Recording) -> str:
         for actor in ACTORS
         if recording.steps(actor) or actor is Actor.EXPERT
     )
+    over = interventions(recording.rows)
+    if over.steps:
+        steps += f" ({over.steps:,} by a person who took over, {over.times:,} times)"
     mean = f", mean return {returns.mean():.1f}" if len(returns) else ""
     left_out = (
         f"; the last {recording.incomplete:,} bytes are incomplete and were left out"
         if recording.incomplete
         else ""
     )
-    return f"{len(returns)} complete episodes, steps: {steps}{mean}{left_out}"
+    marked = ""
+    if recording.marked is not None:
+        marked = f", {len(recording.of_marked().returns()):,} of them marked"
+    return f"{len(returns)} complete episodes{marked}, steps: {steps}{mean}{left_out}"
 
 
 def _spec_json(spec: GameSpec) -> bytes:

@@ -105,7 +105,15 @@ end
 
 local function move_to(row) knob_field:set_value(math.floor(understudy.line(KNOB, row) + 0.5)) end
 
+-- The action of the machine's own controls, while somebody touches them. The knob's value rises
+-- against the rows.
+local function controls()
+  local turn, serve = understudy.mame.turned(knob_field), understudy.mame.pressed(serve_field)
+  if turn ~= 0 or serve then return {-turn, serve and 1 or 0} end
+end
+
 local function episode(game)
+  game.person(controls, {0, 0})
   begin_game(game)
   local place = math.random(LEFT, RIGHT)
   move_to(place)

@@ -70,7 +70,15 @@ local function await_ball(game)
   end
 end
 
+-- The action of the machine's own controls, while somebody touches them. The knob's value rises
+-- against the rows.
+local function controls()
+  local turn, coin = understudy.mame.turned(knobs[1]), understudy.mame.pressed(buttons["Coin 1"])
+  if turn ~= 0 or coin then return {-turn, coin and 1 or 0} end
+end
+
 local function episode(game)
+  game.person(controls, {0, 0})
   game.press(buttons["Antenna"], 3)  -- static ends the game that is: nobody has paid
   game.wait(3 + math.random(0, 40))  -- where the ball is served from depends on when
   local place, other = math.random(HIGHEST, LOWEST), MIDDLE

@@ -443,7 +443,36 @@ function understudy.mame.sleep(seconds)
   while understudy.mame.now() < stop do end
 end
 
+-- Whether somebody holds a button of the machine, whatever was set by set_value. `kind`: "standard",
+-- or of a knob "increment" or "decrement".
+function understudy.mame.pressed(field, kind)
+  return manager.machine.input:seq_pressed(field:input_seq(kind or "standard"))
+end
+
+-- How far somebody turns a knob now, by keys, mouse or stick: -1 to 1, 0 for not at all. 1 is the way
+-- in which its value rises.
+function understudy.mame.turned(field)
+  local input, pressed = manager.machine.input, understudy.mame.pressed
+  local turn = (pressed(field, "increment") and 1 or 0) - (pressed(field, "decrement") and 1 or 0)
+  for token in input:seq_to_tokens(field:input_seq("standard")):gmatch("%S+") do
+    if token:find("AXIS") then turn = turn + input:code_value(input:code_from_token(token)) / 65536 end
+  end
+  return math.abs(turn) < 0.1 and 0 or understudy.clip(turn, 1)
+end
+
 -- ------------------------------------------------------------------------------- a game's loop
+
+-- A person at the controls: a function that gives what the person does now, or nil where nobody is
+-- there. `read`: the action of the real controls while somebody touches them, else nil. `still`: the
+-- action for when they are left alone; after `give_back_s` seconds of that, nobody is there any more.
+function understudy.person(read, still, give_back_s, now)
+  local touched = -math.huge
+  return function()
+    local wish = read()
+    if wish then touched = now() end
+    if now() - touched < give_back_s then return wish or still end
+  end
+end
 
 -- A random action for these heads: what play at random, and a weakened expert, do.
 function understudy.random_action(heads)
@@ -481,7 +510,7 @@ function understudy.line(points, x)
 end
 
 -- What the environment says: UNDERSTUDY_HOST, _PORT, _TOKEN, _ROLE, _WEAKEN, _SEED, _EPISODES,
--- _GIVE_UP_S, _LOG; see clients/mame/README.md.
+-- _GIVE_UP_S, _GIVE_BACK_S, _LOG; see clients/mame/README.md.
 function understudy.options()
   local function env(name, otherwise)
     local value = os.getenv("UNDERSTUDY_" .. name)
@@ -495,6 +524,7 @@ function understudy.options()
   local options = {
     host = env("HOST", "127.0.0.1"), port = math.tointeger(number("PORT", 7777)),
     token = env("TOKEN"), role = env("ROLE", "train"), weaken = number("WEAKEN", 0),
+    give_back_s = number("GIVE_BACK_S", 2),
     seed = math.tointeger(number("SEED", os.time())), episodes = number("EPISODES", math.huge),
     give_up_s = number("GIVE_UP_S", 60), log = env("LOG"),
   }
@@ -513,6 +543,9 @@ local function say(text) io.stderr:write("understudy: ", text, "\n") end
 --   game.wait(n)                                  let n frames pass
 --   game.press(field, n)                          hold a button of MAME's for n frames
 --   game.settings                                 what the operator set
+--   game.person(read, still)                      somebody may take over by the real controls: see
+--                                                 understudy.person. act then answers with what the
+--                                                 person does, and tells the server with `took`
 --
 -- When the connection was lost and is back, act ends the episode by itself. What ended is printed
 -- as a line of JSON for each episode (with "cut" where the server's limit ended it), and {"done": true} when UNDERSTUDY_EPISODES are played. Then,
@@ -530,8 +563,13 @@ function understudy.play(spec, episode)
       say("if the server dies, so will this MAME: it has to be started with SIGPIPE ignored (in a shell: trap '' PIPE)")
     end
     say(string.format("%s plays on %s as %s, session %d", spec.game, session.server, options.role, session.session))
-    local score, acts, actors
+    local score, acts, actors, by_person
+    local person, instead  -- instead: what the person did on the frame before
     local game = {settings = session.settings}
+
+    function game.person(read, still)
+      person = understudy.person(read, still, options.give_back_s, understudy.mame.now)
+    end
 
     function game.wait(n)
       for _ = 1, n do coroutine.yield() end
@@ -544,12 +582,21 @@ function understudy.play(spec, episode)
     end
 
     function game.act(obs, reward, status, expert, took)
+      local wish = nil
+      if person and options.role == "train" and status == understudy.RUNNING then wish = person() end
+      if wish then expert = nil end  -- a script does not recommend beside a person
       if options.role == "eval" then
         expert = nil  -- the network alone asks nobody
       elseif expert and math.random() < options.weaken then
         expert = understudy.random_action(spec.actions)
       end
-      local answer = session.act(obs, reward, status, expert, took)
+      local answer = session.act(obs, reward, status, expert, took or instead)
+      instead = nil
+      if wish then
+        answer.action, answer.actor = wish, understudy.EXPERT
+        instead = {wish, understudy.EXPERT}
+        by_person = by_person + 1
+      end
       if acts > 0 then
         for _, part in ipairs(type(reward) == "table" and reward or {reward}) do score = score + part end
       end
@@ -570,7 +617,8 @@ function understudy.play(spec, episode)
     local played = 0
     while played < options.episodes do
       math.randomseed(options.seed + played)
-      score, acts, actors = 0, 0, {0, 0}
+      score, acts, actors, by_person = 0, 0, {0, 0}, 0
+      person, instead = nil, nil
       local begin = frames
       local good, problem = xpcall(episode, function(e)
         return type(e) == "table" and e or debug.traceback(e)
@@ -580,8 +628,8 @@ function understudy.play(spec, episode)
       if not good and back then say(problem.message) end
       if good or cut then
         played = played + 1
-        print(string.format('{"episode": %d, "return": %g, "acts": %d, "dqn": %d, "expert": %d, "frames": %d%s}',
-          played - 1, score, acts, actors[1], actors[2], frames - begin, cut and ', "cut": true' or ""))
+        print(string.format('{"episode": %d, "return": %g, "acts": %d, "dqn": %d, "expert": %d, "person": %d, "frames": %d%s}',
+          played - 1, score, acts, actors[1], actors[2], by_person, frames - begin, cut and ', "cut": true' or ""))
         io.stdout:flush()
       elseif not back then
         error(problem, 0)

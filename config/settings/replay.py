@@ -23,7 +23,11 @@ class ReplayConfig(Section):
 
     # Rows are numbered in int32.
     capacity_steps: Annotated[int, Field(ge=2, lt=2**31), Unit("steps")] = 1_000_000
-    """Steps kept; new ones overwrite the oldest."""
+    """Steps kept at most; new ones overwrite the oldest. Fewer are kept where so many do not fit:
+    see memory_share."""
+    memory_share: Annotated[Fraction, Field(gt=0)] = 0.5
+    """Fraction of the memory that is free when training starts, of the device that stores the
+    steps, which the replay may take."""
     device: Device = "auto"
     """Device that stores the steps: cpu, cuda, cuda:N, or auto (the trainer's device)."""
     stop_at_actor_change: bool = True

@@ -38,6 +38,7 @@ _LATER = (
     "expert.ratio.hold",
     "exploration.epsilon.hold",
     "exploration.noise.hold",
+    "replay.memory_share",
     "replay.priority_beta.hold",
     "imitation.expert.hold",
     "learner.cosine_restarts",

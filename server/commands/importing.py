@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "machine",
     )
     add_action_bounds(parser)
+    parser.add_argument(
+        "--marked",
+        action="store_true",
+        help="import only the episodes that a person marked",
+    )
     add_config(parser)
     parser.usage = "%(prog)s SOURCE... --run DIR [options]"
 
@@ -50,6 +55,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         # All are read before a folder is made: one wrong name must not leave half a run.
         found = _read_all(args.sources, folder.game() if folder else None, args.action_bounds)
+        if args.marked:
+            found = [each.of_marked() for each in found]
         if folder is None:
             config = load(replace(words, resume=None)).config
             folder = RunDirectory.open(config, resume=False)

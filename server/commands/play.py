@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from server.arguments import add_weaken, look_here, parse_address, positive
 from server.play.client_options import add_connection_options, add_failure_options, token_of
@@ -96,7 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="episode i of every evaluation is reset with SEED + i (%(default)s)",
     )
     add_env_options(parser)
-    add_show_options(parser)
+    add_show_options(parser, "the network")
+    add(
+        "--write-keys",
+        type=Path,
+        metavar="FILE",
+        help="write the keys of --env to a new file, to be edited, and end",
+    )
     add_failure_options(parser)
     add_connection_options(parser)
     add("--policy", metavar="FILE", help="play in this process with an exported policy, no server")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import queue
 import sys
 import tempfile
 import time
@@ -13,12 +14,15 @@ from typing import Any
 from agent import recording
 from config.load import COMMAND_LINE, ConfigError, Layer, Overrides, load
 from config.models import Config
+from protocol.streams import stream_number
 from server.arguments import add_weaken, look_here, positive
 from server.play.client_options import add_failure_options
 from server.play.env_options import add_env_options, env_options, given_env_options
 from server.play.failure_notice import FailureNotice
 from server.play.game_messages import GameOptions
 from server.play.games import Games, game_of
+from server.play.show_arguments import add_show_options, show_of
+from server.play.show_options import PLAY
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
 from server.supervisor.session import running
@@ -56,8 +60,9 @@ REPORT_S = 5.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Record what an expert plays to a file: in Gymnasium games that are started here (--env), "
-        "or in any game that connects. A person at the controls is recorded by what `took` says in "
-        "each frame. Each episode is in the file once it has ended. Ctrl-C ends the recording."
+        "or in any game that connects. A person at the controls is recorded with --human, or by "
+        "what `took` says in each frame. Each episode is in the file once it has ended. Ctrl-C "
+        "ends the recording."
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE", help="the recording to write, .npz")
@@ -74,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weaken(parser, float)
     add("--seed", type=int, metavar="N", help="episode i of --env is reset with seed + i")
     add_env_options(parser)
+    add_show_options(parser, "the script")
     add_failure_options(parser)
     add("--host", help="the address to listen on (server.host)")
     add("--port", type=int, metavar="N", help="the port to listen on (server.port)")
@@ -125,7 +131,7 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
     if args.env is None:
         given = [f"--{n}" for n in ("expert", "seed") if getattr(args, n) is not None]
         given += given_env_options(args)
-        given += ["--weaken"] if args.weaken else []
+        given += [f"--{n}" for n in ("weaken", "human", "render", "video") if getattr(args, n)]
         if given:
             raise ConfigError(f"{given[0]} needs --env")
     else:
@@ -138,6 +144,8 @@ def _config(args: argparse.Namespace, folder: Path) -> Config:
 
 
 def _check_expert(args: argparse.Namespace) -> None:
+    if args.human == PLAY and args.expert is None:
+        return
     try:
         expert = find(args.env, args.expert)
     except ValueError as error:
@@ -166,6 +174,7 @@ def _play(args: argparse.Namespace, supervisor: Supervisor, stop: SignalFlag) ->
         while not stop.set:
             supervisor.poll()
             if games is not None:
+                _judge(games, supervisor)
                 notice.tell(games)
                 if not games.running():
                     break
@@ -181,6 +190,15 @@ def _play(args: argparse.Namespace, supervisor: Supervisor, stop: SignalFlag) ->
     return "all games were given up" if games.all_given_up else None
 
 
+def _judge(games: Games, supervisor: Supervisor) -> None:
+    """Pass on what persons say of their episodes."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            said = games.judged.get_nowait()
+            supervisor.trainer.judge(stream_number(said.session, 0), said.word)
+            games.judgement_known(said.client)
+
+
 def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
     token = supervisor.config.server.token
     try:
@@ -192,7 +210,9 @@ def _games(args: argparse.Namespace, supervisor: Supervisor) -> Games:
                 episodes=args.episodes,
                 seed=args.seed,
                 making=env_options(args),
-                expert=args.expert,
+                # A person who begins at the controls needs no script beside.
+                expert=args.expert or ("none" if args.human == PLAY else None),
+                show=show_of(args, records=True),
                 weaken=args.weaken,
                 token=token.get_secret_value() if token else None,
                 own=supervisor.config.server.tls_cert,

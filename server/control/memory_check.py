@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.game_memory import game_bytes, most_game_bytes, shown
+from agent.game_memory import fitted, game_bytes, most_game_bytes, shown
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -15,7 +15,7 @@ def check_memory(spec: GameSpec | None, before: Config, after: Config) -> None:
     if spec is None:
         return
     limit = most_game_bytes(after)
-    was, parts = game_bytes(spec, before), game_bytes(spec, after)
+    was, parts = (game_bytes(spec, fitted(spec, each)) for each in (before, after))
     total = sum(parts.values())
     if total <= limit or total <= sum(was.values()):
         return

@@ -343,18 +343,6 @@ class DumpWritten:
 
 
 @dataclass(frozen=True)
-class WriteRecording:
-    """The supervisor to the trainer: finish the recording, and answer with RecordingWritten."""
-
-
-@dataclass(frozen=True)
-class RecordingWritten:
-    """The trainer: the recording was written, or why not."""
-
-    error: str | None = None
-
-
-@dataclass(frozen=True)
 class ProcessFailed:
     """A process cannot go on; the text says why and what to do."""
 

@@ -159,7 +159,12 @@ def _connect_and_play(
             GameEpisode(client, index, episode.return_, episode.length, dqn, by_expert, episode.cut)
         )
 
+    heard = time.monotonic()
+    """When the server last was."""
+
     def count(session: int, answer: Any) -> None:
+        nonlocal heard
+        heard = time.monotonic()
         counts.actions[client] += answer.action is not None
         orders.alive()
         if log is not None:
@@ -208,15 +213,13 @@ def _connect_and_play(
         while orders.take(connected)[0] not in ("judged", "stop"):
             pass
 
-    pinged = time.monotonic()
-
     def wait() -> None:
         """A person, or the clock, is waited for."""
-        nonlocal pinged
+        nonlocal heard
         orders.alive()
-        if time.monotonic() - pinged >= PING_S:
+        if time.monotonic() - heard >= PING_S:  # not to be taken for dead
             connected.ping()
-            pinged = time.monotonic()
+            heard = time.monotonic()
 
     expert = _expert(part)
     if show is not None:

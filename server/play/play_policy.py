@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ import numpy.typing as npt
 
 from protocol.spaces import GameSpec
 from server.play.env_options import env_options
+from server.play.game_errors import GameNotMade
 from server.play.game_messages import GameEpisode
+from server.play.person.first_game import view_of
+from server.play.person.pictures import drawn
+from server.play.person.view import GameView
 from server.play.policy_file import PolicyError, PolicyFile
+from server.play.show_arguments import show_of
 from understudy_client import gym as client_gym
 from understudy_client.environments import make
 from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import action_space
+from understudy_client.wire import RUNNING
 
 
 def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[GameEpisode]:
@@ -28,17 +35,21 @@ def play(args: argparse.Namespace, stop: Callable[[], bool]) -> list[GameEpisode
     --seed. Episode i is reset with seed + i; one in which the frames run out counts, one that is
     stopped does not. Errors: PolicyError."""
     _check_options(args)
+    show = show_of(args)
     policy = PolicyFile.load(Path(args.policy))
     try:
-        env = make(args.env, env_options(args))
+        env = (make if show is None else drawn)(args.env, env_options(args))
     except (gymnasium.error.Error, ImportError, ValueError) as error:
         raise PolicyError(f"--env {args.env}: {error}") from error
-    try:
+    with ExitStack() as closing:
+        closing.callback(env.close)
         _check_game(policy, env, args.policy)
-        print(f"{args.policy}, update {policy.updates:,}, plays {args.env}", flush=True)
-        return _play(env, policy, args.episodes, args.frames, args.seed, stop)
-    finally:
-        env.close()
+        try:
+            view = None if show is None else view_of(env, policy.spec, show, closing, stopped=stop)
+            print(f"{args.policy}, update {policy.updates:,}, plays {args.env}", flush=True)
+            return _play(env, policy, args.episodes, args.frames, args.seed, stop, view)
+        except GameNotMade as error:
+            raise PolicyError(str(error)) from error
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -50,6 +61,7 @@ def _check_options(args: argparse.Namespace) -> None:
         "--weaken": args.weaken != 0,
         "--eval-every": args.eval_every is not None,
         "--token": args.token is not None,
+        "--human": args.human is not None,
     }
     if given := [name for name, there in others.items() if there]:
         raise PolicyError(f"{given[0]} is about games of a server; leave it out with --policy")
@@ -77,6 +89,7 @@ def _play(
     frames: int | None,
     seed: int | None,
     stop: Callable[[], bool],
+    view: GameView | None,
 ) -> list[GameEpisode]:
     actions, seen = action_space(env.action_space), observation_space(env.observation_space)
     done: list[GameEpisode] = []
@@ -86,7 +99,9 @@ def _play(
         stack = Stack(policy.spec, policy.frame_stack, seen, obs)
         total, length, over = 0.0, 0, False
         while not over:
-            if stop():
+            if view is not None:
+                view.look(env, obs, client_gym.Episode(len(done), None, total, length), RUNNING)
+            if stop() or (view is not None and view.ended):
                 return done
             (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames()))
             obs, reward, terminated, truncated, _ = env.step(actions.to_env(parts))

@@ -10,16 +10,17 @@ from server.play.show_options import PLAY, WATCH, ShowOptions
 from understudy_client.env_options import EnvOptions
 
 
-def add_show_options(parser: argparse.ArgumentParser) -> None:
-    """Add --human, --keys, --write-keys, --render, --video and --fps."""
-    add = parser.add_argument
+def add_show_options(parser: argparse.ArgumentParser, other: str) -> None:
+    """Add --human, --keys, --render, --video and --fps. `other`: who plays if nobody is at the
+    controls."""
+    add = parser.add_argument_group("what is seen of the first game, and who plays it").add_argument
     add(
         "--human",
         nargs="?",
         const=PLAY,
         choices=(PLAY, WATCH),
-        help="a person plays the first game in a window; watch: the network does, and a person may "
-        "take over with Tab or any key that plays, and give back with Tab",
+        help=f"a person plays in a window; watch: {other} does, and a person may take over with "
+        "Tab or any key that plays, and give back with Tab",
     )
     add(
         "--keys",
@@ -27,24 +28,18 @@ def add_show_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what keys and gamepads do (TOML); without it, keys are derived from the game",
     )
-    add(
-        "--write-keys",
-        type=Path,
-        metavar="FILE",
-        help="write the keys of --env to a new file, to be edited, and end",
-    )
-    add("--render", action="store_true", help="show the first game in a window")
+    add("--render", action="store_true", help="show it in a window")
     add(
         "--video",
         type=Path,
         metavar="FILE",
-        help="make a video of the first game, .mp4 or .gif (extra video)",
+        help="make a video of it, .mp4 or .gif (extra video)",
     )
     add(
         "--fps",
         type=above_zero,
         metavar="N",
-        help="frames a second of the game that is shown; its environment's own by default",
+        help="frames a second that are shown; those of its environment by default",
     )
 
 

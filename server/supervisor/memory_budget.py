@@ -6,7 +6,7 @@ This is arithmetic: what it lets through the trainer may still have no memory fo
 
 from __future__ import annotations
 
-from agent.game_memory import game_bytes, most_game_bytes, shown
+from agent.game_memory import fitted, game_bytes, most_game_bytes, shown
 from config.models import Config
 from protocol.spaces import GameSpec
 from server.gateway.slot_memory import slot_bytes
@@ -15,7 +15,7 @@ from server.gateway.slot_memory import slot_bytes
 def refusal(spec: GameSpec, config: Config) -> str | None:
     """Why the server cannot take on this game, if it cannot: a text for whoever proposed it."""
     limit = most_game_bytes(config)
-    parts = game_bytes(spec, config)
+    parts = game_bytes(spec, fitted(spec, config))
     total = sum(parts.values())
     if total > limit:
         return (
@@ -34,7 +34,7 @@ def refusal(spec: GameSpec, config: Config) -> str | None:
 def shortage(spec: GameSpec, config: Config, reason: str) -> str:
     """That there was no memory for this game after all, for this reason: a text for whoever
     proposed it, and for the operator."""
-    parts = game_bytes(spec, config)
+    parts = game_bytes(spec, fitted(spec, config))
     return (
         f"expected a game that the server has memory for, and there is not enough for "
         f"{spec.game!r} ({reason}). It takes up to {shown(sum(parts.values()))}: "

@@ -24,7 +24,6 @@ from server.ipc.messages import (
     GATEWAY,
     Changed,
     CheckpointSaved,
-    DumpWritten,
     Ending,
     Evaluate,
     GatewayReport,
@@ -35,7 +34,6 @@ from server.ipc.messages import (
     ProcessFailed,
     Proposed,
     Ready,
-    RecordingWritten,
     RolledBack,
     SavedBest,
     SaveWanted,
@@ -61,7 +59,7 @@ from server.supervisor.processes import Processes, ProcessLoss
 from server.supervisor.readiness import Readiness
 from server.supervisor.run_start import RunStart
 from server.supervisor.settling import Settling
-from server.supervisor.trainer_client import TrainerClient
+from server.supervisor.trainer_client import ANSWERS, TrainerClient
 from server.trainer.task import Task
 
 log = logging.getLogger("supervisor")
@@ -146,8 +144,7 @@ class Supervisor:
             TrainerReport: self._on_trainer_report,
             CheckpointSaved: self._on_saved,
             SavedBest: self._evaluations.saved_best,
-            DumpWritten: self.trainer.answer,
-            RecordingWritten: self.trainer.answer,
+            **dict.fromkeys(ANSWERS, self.trainer.answer),
             RolledBack: lambda m: self.events.add(
                 "training_rolled_back", updates=m.updates, rollbacks=m.rollbacks
             ),

@@ -12,9 +12,13 @@ from typing import Any, TypeVar
 from server.ipc.messages import (
     CheckpointSaved,
     DumpWritten,
-    RecordingWritten,
     SaveCheckpoint,
     WriteDump,
+)
+from server.ipc.recording_messages import (
+    EpisodeKnown,
+    JudgeEpisode,
+    RecordingWritten,
     WriteRecording,
 )
 from server.supervisor.child import Child, ChildDied
@@ -24,7 +28,10 @@ log = logging.getLogger("supervisor")
 SAVE_EVERY_S = 30.0
 """Checkpoints that clients ask for are at least so far apart, however often they do."""
 
-Answer = TypeVar("Answer", CheckpointSaved, DumpWritten, RecordingWritten)
+Answer = TypeVar("Answer", CheckpointSaved, DumpWritten, RecordingWritten, EpisodeKnown)
+
+ANSWERS = (DumpWritten, RecordingWritten, EpisodeKnown)
+"""Those that are answers alone: a checkpoint may be due by itself."""
 
 
 class TrainerClient:
@@ -43,7 +50,7 @@ class TrainerClient:
         self._poll = poll
         self._on_saved = on_saved
         self._log_file = log_file
-        self._answers: deque[CheckpointSaved | DumpWritten | RecordingWritten] = deque(maxlen=100)
+        self._answers: deque[Any] = deque(maxlen=100)
         self._save_wanted = False
         self._next_save = 0.0
 
@@ -61,6 +68,11 @@ class TrainerClient:
         """Have the recording finished, with all rows that came in, and wait for it. With
         `Task.recording` only, and best when the games have ended, so that nothing is on its way."""
         return self._ask(WriteRecording(), RecordingWritten, timeout_s)
+
+    def judge(self, stream: int, word: str) -> None:
+        """Have an episode that is recorded, and in play, marked or discarded when it ends, and wait
+        until that is known. `word`: of agent.recorder."""
+        self._ask(JudgeEpisode(stream, word), EpisodeKnown, 60.0)
 
     def request_checkpoint(self) -> None:
         """Have a checkpoint written; `on_saved` is called when it is, or cannot be."""
@@ -82,7 +94,7 @@ class TrainerClient:
 
     # Answers.
 
-    def answer(self, message: CheckpointSaved | DumpWritten | RecordingWritten) -> None:
+    def answer(self, message: Any) -> None:
         """The trainer has answered."""
         if isinstance(message, CheckpointSaved):
             self._on_saved(message)

@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 
 from agent.checkpoint import CheckpointError
+from agent.game_memory import fitted
 from agent.journal import JournalError
+from agent.looks import looks
 from agent.recording import RecordingError
 from agent.rollback import NumbersWentBad
 from agent.warm_start import NothingFits
@@ -36,7 +38,7 @@ from server.ipc.messages import (
     Stop,
 )
 from server.run.logs import log_to_pipe
-from server.trainer import device_memory
+from server.trainer import device_memory, first_words
 from server.trainer.task import Task
 from server.trainer.trainer import Trainer
 
@@ -70,7 +72,10 @@ def main(
             torch.set_num_threads(config.trainer.threads)
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
+            asked, config = config, fitted(game.spec, config, torch.cuda.mem_get_info)
             device_memory.check(game.spec, config)
+            first_words.say_looks(looks(game.spec, config.learner, config.replay.frame_stack))
+            first_words.say_capacity(game.spec, asked, config)
             _have_alone(folder, heartbeat)
             trainer = Trainer(config, game, pipe, folder, task, paused=paused, heartbeat=heartbeat)
             if game.accepted or trainer.await_begin():

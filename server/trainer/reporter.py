@@ -65,7 +65,7 @@ class Reporter:
                 "buffer_expert": float(composition.expert),
                 "buffer_frac_dqn": composition.frac_dqn,
                 "buffer_frac_expert": composition.frac_expert,
-                "buffer_fill": composition.total / config.replay.capacity_steps,
+                "buffer_fill": composition.total / self._replay.capacity_steps,
                 **{f"priority_{name}": value for name, value in self._replay.priorities().items()},
                 "rows_unkept": float(self._ingest.unkept),
                 "paused": float(self._budget.paused),

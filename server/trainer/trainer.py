@@ -34,7 +34,6 @@ from server.ipc.messages import (
     GameDecided,
     Pause,
     Ready,
-    RecordingWritten,
     RolledBack,
     SaveBest,
     SaveCheckpoint,
@@ -42,7 +41,6 @@ from server.ipc.messages import (
     Settled,
     Stop,
     WriteDump,
-    WriteRecording,
 )
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
@@ -50,6 +48,7 @@ from server.run.audit_dump import BatchRecord, write_dump
 from server.trainer.checkpointer import Checkpointer, Progress, spec_text
 from server.trainer.ingest import Ingest
 from server.trainer.load_progress import LoadProgress
+from server.trainer.recording_requests import Request, answered
 from server.trainer.reporter import Reporter
 from server.trainer.restore import restore
 from server.trainer.task import Task
@@ -274,8 +273,8 @@ class Trainer:
             self._change(message.config)
         elif isinstance(message, WriteDump):
             self._dump(message.path)
-        elif isinstance(message, WriteRecording):
-            self._finish_recording()
+        elif isinstance(message, Request):
+            self._on_recording(message)
 
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; without one, come to an end in order."""
@@ -383,15 +382,10 @@ class Trainer:
         write_dump(Path(path), self._replay, self._record)
         self._tell(DumpWritten(path))
 
-    def _finish_recording(self) -> None:
-        """Take in what is left, and have the recording as one."""
+    def _on_recording(self, request: Request) -> None:
+        """Take in what is left, then do it."""
         assert self._recorder is not None
         self._heartbeat.busy(3600.0)
         while self._drain():
             pass
-        try:
-            self._recorder.finish()
-        except (OSError, RecordingError) as error:
-            self._tell(RecordingWritten(str(error)))
-        else:
-            self._tell(RecordingWritten())
+        self._tell(answered(self._recorder, request))

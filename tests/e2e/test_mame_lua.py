@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from server.play.attribution import compare, load_dump
 from server.play.mame import load_answers
 from tests.support.needs import needs
@@ -93,6 +95,13 @@ def test_lua_client_encodes_and_decodes_the_golden_vectors(tmp_path: Path) -> No
 
 def test_lua_client_reconnects_and_gives_up() -> None:
     assert len(lua("check_session.lua")) > 230
+
+
+def test_person_at_the_controls_of_mame_takes_over_and_gives_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UNDERSTUDY_EPISODES", "1")
+    assert len(lua("check_person.lua")) == 16
 
 
 def test_lua_client_log_and_replay_agree_on_every_actor(tmp_path: Path) -> None:

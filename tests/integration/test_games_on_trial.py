@@ -87,7 +87,8 @@ def test_trainer_that_fails_before_it_is_ready_refuses_that_game_alone(
 def test_game_that_the_process_limits_leave_no_memory_for_is_refused(tmp_path: Path) -> None:
     """As with ulimit -v. The arithmetic knows nothing of this one, which the trainer alone has."""
     spec = GameSpec("large", Observation("float32", (4000,)), SPEC.actions).checked()
-    settings = {"replay__capacity_steps": 10**6, "server__max_game_bytes": 2**40}
+    # Training begins with so many steps, so they are kept whatever is free.
+    settings = {"trainer__min_steps": 600_000, "server__max_game_bytes": 2**40}
     with Running(tmp_path / "run", **settings) as server:
         limit = 8 * 2**30
         resource.prlimit(server.pid("trainer"), resource.RLIMIT_AS, (limit, limit))
@@ -95,7 +96,7 @@ def test_game_that_the_process_limits_leave_no_memory_for_is_refused(tmp_path: P
             client.send([1, hello_fields(spec)])
             code, text, retry = client.refusal()
         assert (code, retry) == ("bad_hello", False)
-        assert "Unable to allocate 14.9 GiB" in text
+        assert "Unable to allocate 8.94 GiB" in text
         assert "is that of replay.capacity_steps, which the server's operator may lower" in text
         assert server.folder.game() is None
         with RawClient(server.port, timeout_s=90).welcome() as client:

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent import game_memory
+from agent.game_memory import fitted, step_bytes
+from agent.looks import looks
 from agent.memory_limits import memory_bytes
 from config.load import config_from
 from config.models import Config
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server.gateway.slot_memory import slot_bytes
 from server.supervisor.memory_budget import game_bytes, refusal
+from server.trainer.first_words import say_capacity, say_looks
 from tests.support.dotted import dotted
 from tests.support.frame_loop import World
 from tests.support.running import Bystander, RawClient, Running, hello_fields
@@ -31,6 +35,8 @@ def config_with(**changes: Any) -> Config:
 
 # Games.
 
+PONG = GameSpec("pong", Observation("uint8", (210, 160, 3)), (Discrete("a", 6),)).checked()
+
 
 def spec_of(size: int = 3, choices: int = 4, heads: int = 1, columns: int = 1) -> GameSpec:
     actions: list[Any] = [Discrete(f"d{i}", choices) for i in range(heads)]
@@ -41,9 +47,8 @@ def spec_of(size: int = 3, choices: int = 4, heads: int = 1, columns: int = 1) -
 @pytest.mark.parametrize(
     ("spec", "setting"),
     [
-        (spec_of(size=10_000_000), "replay.capacity_steps"),
+        (spec_of(size=10_000_000), "server.ring_steps"),
         (spec_of(choices=2**24, heads=63), "learner.hidden"),
-        (spec_of(columns=4096), "replay.capacity_steps"),
     ],
 )
 def test_game_over_the_memory_budget_is_refused_naming_the_largest_part(
@@ -62,6 +67,66 @@ def test_games_of_usual_size_fit_the_memory_budget() -> None:
         assert refusal(spec, config) is None
     pong = GameSpec("pong", Observation("uint8", (84, 84)), (Discrete("a", 6),)).checked()
     assert refusal(pong, config) is None
+
+
+def test_replay_keeps_what_fits_into_its_share_of_free_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def steps(free: int, spec: GameSpec = PONG, **settings: Any) -> int:
+        monkeypatch.setattr(game_memory, "free_bytes", lambda: free)
+        return fitted(spec, config_with(**settings)).replay.capacity_steps
+
+    # 210 x 160 pixels in color take 95 GiB for a million steps.
+    each = step_bytes(PONG, config_with())
+    assert 100_800 < each < 100_900
+    assert steps(2**40, server__max_game_bytes=2**40) == 1_000_000
+    assert steps(2**34) == 2**33 // each
+    assert steps(2**34, replay__memory_share=0.25) == 2**32 // each
+    assert steps(2**34, replay__capacity_steps=5000) == 5000
+    assert steps(2**34, SPEC) == 1_000_000
+    # Training begins with at least these; whether there is memory for them is asked elsewhere.
+    assert steps(0) == config_with().trainer.min_steps
+    # What the operator allows, less what all the rest takes.
+    less = steps(2**40, server__max_game_bytes=2**33, server__ring_steps=1024)
+    assert 0.8 * 2**33 // each < less < 2**33 // each
+    assert refusal(PONG, config_with(server__max_game_bytes=2**33)) is None
+
+
+def test_replay_on_a_device_keeps_what_fits_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(game_memory, "device_name", lambda name, _field: name)
+    config = config_with(replay__device="cuda:1", trainer__device="cpu")
+    asked: list[str] = []
+
+    def memory_of(device: str) -> tuple[int, int]:
+        asked.append(device)
+        return 2**33, 2**34
+
+    found = fitted(PONG, config, memory_of)
+    assert found.replay.capacity_steps == 2**32 // step_bytes(PONG, config)
+    assert asked == ["cuda:1"]
+    assert fitted(PONG, config) == config
+
+
+def test_trainer_says_what_it_sees_and_how_many_steps_it_keeps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    table = Observation("float32", (4, 9, 9), "table")
+    spec = GameSpec("g", (PONG.observations[0], table), PONG.actions)
+    asked = config_with()
+    say_looks(looks(spec, asked.learner, 1))
+    say_capacity(PONG, asked, config_with(replay__capacity_steps=80_000))
+    pong, seen, warned, keeps = [record.getMessage() for record in caplog.records]
+    assert pong == (
+        "sees observation uint8 [210, 160, 3]: picture, 210 high, 160 wide, channels 3, "
+        "0 to 255 shown as 0 to 1"
+    )
+    assert seen == "sees table float32 [4, 9, 9]: 324 numbers"
+    assert "observation table has 3 sides and goes to plain layers" in warned
+    assert keeps.startswith("the replay keeps 80,000 steps of 98 KiB, what fits into 0.5 of the")
+    caplog.clear()
+    say_capacity(PONG, asked, asked)
+    assert caplog.messages == ["the replay keeps 1,000,000 steps of 98 KiB"]
 
 
 def test_memory_of_a_game_grows_with_the_settings() -> None:

@@ -150,7 +150,7 @@ def test_record_of_connecting_games_keeps_rows_and_tags(record: Any, tmp_path: P
     assert rows.status[[4, 10, 12]].tolist() == [1, 2, 0]
     assert found.reward_weights == (0.5,)
     assert found.returns().tolist() == [0.5 * sum(range(1, 6)), 0.5 * sum(range(7, 12))]
-    assert "2 complete episodes, steps: 2 of dqn, 9 of expert, mean return 15.0" in said
+    assert "2 of dqn, 9 of expert (4 by a person who took over, 4 times), mean return 15.0" in said
 
 
 def test_record_of_connecting_games_ends_after_its_episodes(record: Any, tmp_path: Path) -> None:

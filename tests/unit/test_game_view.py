@@ -170,7 +170,7 @@ def test_recorded_episode_is_judged_at_its_end(
     view = desk.view(playing=True, records=True)
 
     def look() -> None:
-        assert view.look(GAME, OBS, Episode(0, None), TERMINATED) is None
+        assert view.look(GAME, OBS, Episode(0, None, length=9), TERMINATED) is None
 
     if kept:
         look()
@@ -184,8 +184,13 @@ def test_recorded_episode_is_discarded_in_the_middle() -> None:
     desk = Desk(down("backspace"))
     view = desk.view(playing=True, records=True)
     with pytest.raises(EpisodeDiscarded):
-        view.look(GAME, OBS, Episode(0, None), RUNNING)
+        view.look(GAME, OBS, Episode(0, None, length=4), RUNNING)
     assert desk.judged == ["discard"]
+    # Of an episode that has just begun there is nothing to discard.
+    desk = Desk(down("backspace"))
+    with pytest.raises(EpisodeDiscarded):
+        desk.view(playing=True, records=True).look(GAME, OBS, Episode(0, None), RUNNING)
+    assert desk.judged == []
 
 
 def test_end_of_an_episode_that_is_not_recorded_stays_in_sight_for_a_moment() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.memory_limits import memory_bytes
+from agent.memory_limits import free_bytes, memory_bytes
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 NONE_1 = "9223372036854771712"
@@ -74,3 +74,20 @@ def test_memory_of_a_process_with_a_limit_of_its_own_is_that(which: str) -> None
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert int(said.stdout) == limit
+
+
+def test_free_memory_is_what_the_system_says_is_available(tmp_path: Path) -> None:
+    groups(tmp_path, "0::/a\n")
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  2048 kB\nX: 1 kB\n")
+    assert free_bytes(tmp_path) == 2048 * 1024
+    assert free_bytes(tmp_path / "nothing") == MACHINE
+
+
+def test_free_memory_of_a_group_is_its_limit_less_what_programs_hold(tmp_path: Path) -> None:
+    limits = {"a/memory.max": "1000000\n", "a/memory.current": "900000\n"}
+    groups(tmp_path, "0::/a\n", **limits, **{"a/memory.stat": "anon 5\ninactive_file 300000\n"})
+    assert free_bytes(tmp_path) == 400_000
+    (tmp_path / "sys/fs/cgroup/a/memory.current").write_text("2000000\n")
+    assert free_bytes(tmp_path) == 0
+    (tmp_path / "sys/fs/cgroup/a/memory.stat").unlink()
+    assert free_bytes(tmp_path) == 1_000_000

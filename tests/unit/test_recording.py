@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from agent import recording
-from agent.recorder import Recorder
+from agent.interventions import interventions
+from agent.recorder import DISCARD, MARK, Recorder
 from agent.recording import Recording, RecordingError, joined
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
@@ -542,3 +543,72 @@ def test_episode_that_cannot_be_written_is_tried_again(
     assert recording.read(path).returns().tolist() == [0.0, 2.0, 8.0]
     recorder.finish()
     assert recording.read(path).returns().tolist() == [0.0, 2.0, 8.0]
+
+
+def test_discarded_episode_is_not_recorded_and_marked_one_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    first, second, third, fourth = episodes(3, 2, 4, 1)
+    recorder.add(first.rows(0, 2))
+    recorder.judge(1, DISCARD)
+    recorder.add(first.rows(2, 4))
+    assert not path.exists()
+    recorder.add(second.rows(0, 1))
+    recorder.judge(1, MARK)
+    recorder.add(second.rows(1, 3))
+    recorder.add(third)
+    under_way = recording.read(path)
+    recorder.judge(1, DISCARD)  # it is said of the episode in play, which is cut by the end
+    recorder.add(fourth.rows(0, 1))
+    recorder.finish()
+    for found in (under_way, recording.read(path)):
+        assert found.returns().tolist() == [2.0, 8.0]
+        assert found.marked is not None
+        assert found.marked.tolist() == [True] * 3 + [False] * 5
+        assert_same_rows(found.of_marked().rows, second)
+        assert "2 complete episodes, 1 of them marked" in recording.summary(found)
+
+
+def test_recording_without_marks_has_no_such_entry(tmp_path: Path) -> None:
+    """So that versions before can read it."""
+    path = tmp_path / "demo.npz"
+    recorder = Recorder(path, SPEC, UNIT_WEIGHTS)
+    recorder.add(episodes(3)[0])
+    recorder.finish()
+    with np.load(path) as file:
+        assert "marked" not in file.files
+    assert len(recording.read(path).of_marked().rows) == 0
+
+
+def test_recorder_of_discarded_episodes_alone_says_so(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "demo.npz", SPEC, UNIT_WEIGHTS)
+    recorder.judge(1, DISCARD)
+    recorder.add(episodes(3)[0])
+    with pytest.raises(RecordingError, match="every episode was discarded"):
+        recorder.finish()
+
+
+@pytest.mark.parametrize("marked", [np.ones(3, np.bool_), np.ones(4, np.uint8)])
+def test_recording_with_wrong_marks_is_refused(tmp_path: Path, marked: Any) -> None:
+    path = tmp_path / "demo.npz"
+    recording.write(path, Recording(SPEC, episodes(3)[0], UNIT_WEIGHTS))
+    with np.load(path) as file:
+        content = {name: file[name] for name in file.files}
+    np.savez(path, **content, marked=marked)
+    with pytest.raises(RecordingError, match="expected marked as bool"):
+        recording.read(path)
+
+
+def test_summary_tells_of_who_took_over() -> None:
+    """Steps 1, 2 and 5 of the first episode are done by somebody else than the script; the last two
+    have no recommendation at all."""
+    block = joined(episodes(7, 2), SPEC)
+    block.recommended[:] = block.action
+    for i in (1, 2, 5):
+        block.recommended[i, 0] = block.action[i, 0] + 1
+    block.recommended[8:10] = np.nan
+    assert interventions(block) == (0, 0), "of rows of version 1 nobody knows"
+    block.policy_version[:] = 1
+    found = Recording(SPEC, block, UNIT_WEIGHTS)
+    assert interventions(block) == (3, 5)
+    assert "9 of expert (5 by a person who took over, 3 times)" in recording.summary(found)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 
@@ -17,23 +17,29 @@ from server.play.person.video import VideoFile
 from server.play.person.view import GameView
 from server.play.person.window import Window
 from server.play.show_options import PLAY, ShowOptions
-from understudy_client import GameSpec
+from understudy_client.spec import Head
+
+
+class Game(Protocol):
+    """A game's spec, the client's or the protocol's, as far as this needs it."""
+
+    @property
+    def game(self) -> str: ...
+
+    @property
+    def actions(self) -> Sequence[Any]: ...
 
 
 def view_of(
     env: gymnasium.Env[Any, Any],
-    spec: GameSpec,
+    spec: Game,
     show: ShowOptions,
     closing: ExitStack,
-    *,
-    alone: bool,
-    stopped: Callable[[], bool],
-    waiting: Callable[[], None],
-    judge: Callable[[str], None],
+    **more: Any,
 ) -> GameView:
-    """What is shown of this environment; `closing` closes window and video. The rest as for
-    GameView. Errors: GameNotMade."""
-    keys = keys_of(env, spec, show) if show.human is not None else None
+    """What is shown of this environment; `closing` closes window and video. `more`: as GameView
+    has them. Errors: GameNotMade."""
+    keys = keys_of(env, spec.actions, show) if show.human is not None else None
     fps = show.fps or fps_of(env)
     film = window = None
     if show.video is not None:
@@ -43,16 +49,15 @@ def view_of(
         window = Window(f"understudy: {spec.game}")
         closing.callback(window.close)
     return GameView(
-        window, film, keys, fps, playing=show.human == PLAY, alone=alone, records=show.records,
-        stopped=stopped, waiting=waiting, judge=judge,
-    )  # fmt: skip
+        window, film, keys, fps, playing=show.human == PLAY, records=show.records, **more
+    )
 
 
-def keys_of(env: gymnasium.Env[Any, Any], spec: GameSpec, show: ShowOptions) -> KeyMap:
+def keys_of(env: gymnasium.Env[Any, Any], heads: Sequence[Head], show: ShowOptions) -> KeyMap:
     """The keys in the file, or those that are derived. Errors: GameNotMade."""
     if show.keys is None:
-        return default_keys(env, spec.actions)
+        return default_keys(env, heads)
     try:
-        return key_map.read(show.keys, spec.actions)
+        return key_map.read(show.keys, heads)
     except KeyMapError as error:
         raise GameNotMade(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ Picture = npt.NDArray[np.uint8]
 
 RGB = "rgb_array"
 
-FPS = 30.0
+FPS = 15.0
 """Of an environment that does not say."""
 
 _COLOURS = np.array(
@@ -33,6 +34,8 @@ _COLOURS = np.array(
 
 def drawn(env_id: str, options: EnvOptions) -> gymnasium.Env[Any, Any]:
     """The environment, so that it can draw itself if it knows how. Errors: those of `make`."""
+    # How fast it is shown is decided here.
+    warnings.filterwarnings("ignore", message=".*No render fps was declared")
     env = make(env_id, options)
     if RGB not in (env.metadata.get("render_modes") or ()) or "render_mode" in options.args:
         return env

@@ -27,6 +27,8 @@ CALM_S = 0.3
 REPEAT_S = 0.25
 """In a game that waits for its keys: how long one is held before it plays again."""
 NOTE_S = 4.0
+DRAW_S = 0.25
+"""What stands still is drawn again: other windows may have been above it."""
 
 MARK, DISCARD = "mark", "discard"
 """What is said of an episode that is recorded."""
@@ -88,6 +90,7 @@ class GameView:
         """What went down since the last frame."""
         self._next = self._repeats = clock()
         self._note, self._note_until = "", 0.0
+        self._drawn = clock()
 
     def look(
         self, env: gymnasium.Env[Any, Any], obs: Any, episode: Episode, status: int
@@ -161,6 +164,8 @@ class GameView:
             self._press(name)
         if self._note and self._clock() >= self._note_until:
             self._say("")
+        if self._clock() >= self._drawn + DRAW_S:
+            self._draw()
         return inputs
 
     def _press(self, name: str) -> None:
@@ -197,8 +202,9 @@ class GameView:
 
     def _discard(self) -> None:
         """Errors: EpisodeDiscarded."""
-        self._judge(DISCARD)
-        self._say("discarded; a new episode")
+        if self._episode is not None and self._episode.length:  # else there is nothing yet
+            self._judge(DISCARD)
+        self._say("")
         raise EpisodeDiscarded
 
     def _end(self) -> None:
@@ -252,6 +258,7 @@ class GameView:
         )
         numbers += "   marked" if self._marked and self._records else ""
         numbers += "   paused" if self._paused else ""
+        self._drawn = self._clock()
         self._display.show(
             self._picture, Lines(who, _TITLES[who], numbers, self._help(), self._note)
         )

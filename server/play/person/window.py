@@ -11,7 +11,7 @@ from server.play.extras import how_to_install
 from server.play.game_errors import GameNotMade
 from server.play.person.pictures import Picture
 
-MOST, LEAST = 720, 400
+MOST = 640
 """Sides of the picture in the window, in pixels: small ones are drawn larger by a whole number."""
 WIDTH = 560
 """Of the window, at least: the lines need it."""
@@ -80,10 +80,11 @@ class Window:
                 )
             pygame.font.init()
             pygame.joystick.init()
-            self._screen = pygame.display.set_mode((WIDTH, LEAST + STRIP))
         except pygame.error as error:
             raise GameNotMade(DISPLAY.format(error)) from error
         pygame.display.set_caption(title)
+        self._screen: Any = None
+        """Made for the first picture: a window that grows may leave the desktop."""
         self._large, self._small = pygame.font.Font(None, 34), pygame.font.Font(None, 22)
         self._pads: dict[int, Any] = {}
         self._inputs = Inputs()
@@ -101,7 +102,7 @@ class Window:
 
     def inputs(self) -> Inputs:
         """What is pressed now, and was since this was called last."""
-        for event in self._pygame.event.get():
+        for event in self._pygame.event.get() if self._screen is not None else ():
             if (reader := self._read.get(event.type)) is not None:
                 reader(event)
         now = self._inputs
@@ -118,8 +119,8 @@ class Window:
             scale = MOST / max(height, width)
         drawn = int(width * scale), int(height * scale)
         size = max(WIDTH, drawn[0]), drawn[1] + STRIP
-        if self._screen.get_size() != size:
-            self._screen = pygame.display.set_mode(size)
+        if self._screen is None or self._screen.get_size() != size:
+            self._screen = self._made(size)
         self._screen.fill(_BACK)
         image = pygame.image.frombuffer(picture.tobytes(), (width, height), "RGB")
         image = pygame.transform.scale(image, drawn)
@@ -129,6 +130,13 @@ class Window:
 
     def close(self) -> None:
         self._pygame.display.quit()
+
+    def _made(self, size: tuple[int, int]) -> Any:
+        """Errors: GameNotMade."""
+        try:
+            return self._pygame.display.set_mode(size)
+        except self._pygame.error as error:
+            raise GameNotMade(DISPLAY.format(error)) from error
 
     def _below(self, lines: Lines, width: int, top: int) -> None:
         pygame, colour = self._pygame, COLOURS[lines.who]
