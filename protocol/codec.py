@@ -13,6 +13,8 @@ from protocol.framing import LENGTH_BYTES, framed
 from protocol.messages import (
     ACTION,
     CLIENT_TYPES,
+    FRAME,
+    FRAMES,
     HELLO_LATER,
     PROTOCOL_VERSION,
     ROLES,
@@ -57,7 +59,19 @@ _ELEMENTS = {2: Frame.__struct_fields__, 3: Frames.__struct_fields__}
 
 def encode(message: ClientMessage | ServerMessage | VersionError) -> bytes:
     """The message as it travels: length, then msgpack."""
+    if isinstance(message, Frame | Frames):
+        kind = FRAME if isinstance(message, Frame) else FRAMES
+        elements = list(msgspec.structs.astuple(message))
+        # What came later is not sent where there is none; what is before it is nil then.
+        while isinstance(elements[-1], msgspec.Raw) and not bytes(elements[-1]):
+            elements.pop()
+        later = (None if _is_empty(each) else each for each in elements)
+        return framed(_encode((kind, *later)))
     return framed(_encode(message))
+
+
+def _is_empty(element: Any) -> bool:
+    return isinstance(element, msgspec.Raw) and not bytes(element)
 
 
 def encode_hello(fields: HelloFields) -> bytes:
@@ -118,7 +132,7 @@ def _bad_hello(error: Exception) -> RemoteError:
         "bad_hello",
         f"HELLO: {in_words(error)}; expected a map with protocol ({PROTOCOL_VERSION}), client, "
         "game, observation, actions, and if need be rewards, slots, token, role "
-        f"({', '.join(ROLES)}), realtime",
+        f"({', '.join(ROLES)}), realtime, metrics",
     )
 
 

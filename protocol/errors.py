@@ -78,6 +78,8 @@ CODES: dict[str, str] = {
     "unknown_status": "a status other than 0, 1, 2",
     "action_shape": "an action that has not one element for each head",
     "action_out_of_range": "an action outside its head",
+    "metrics_shape": "not one number for each name of `metrics` in HELLO",
+    "metric_not_finite": "a number of the game that is infinite or NaN",
     "took_on_first_frame": "`took` on the first frame of an episode",
     "unknown_actor": "an actor other than 1 (dqn) and 2 (expert)",
     "expert_missing": "an episode without any recommendation in the role eval_expert",

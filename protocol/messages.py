@@ -57,12 +57,19 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     """Of evaluation, that this connection will play."""
     evaluates: bool = False
     """It evaluates when asked to (`EVALUATE`)."""
+    metrics: tuple[str, ...] = ()
+    """Names of the numbers that its frames carry (protocol.numbers)."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "observation", wire_form(self.observation))
 
 
-HELLO_LATER: dict[str, Any] = {"realtime": False, "episodes": None, "evaluates": False}
+HELLO_LATER: dict[str, Any] = {
+    "realtime": False,
+    "episodes": None,
+    "evaluates": False,
+    "metrics": (),
+}
 """Keys of HELLO that came later, and what a HELLO without them means. They are sent only where they
 say something else, so that the bytes of all others stay as they were."""
 
@@ -78,6 +85,10 @@ class HelloGate(msgspec.Struct, frozen=True):
     protocol: Any = None
 
 
+NOT_SENT = msgspec.Raw(b"")
+"""An element behind the last one that every version has, where a message does not have it."""
+
+
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag=FRAME):
     slot: int
     seq: Seq
@@ -86,6 +97,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=FRAME):
     status: int
     expert: list[Part] | None
     took: tuple[list[Part], int] | None
+    legal: msgspec.Raw = NOT_SENT
+    metrics: msgspec.Raw = NOT_SENT
+    """As it came: only of a game that has declared some is it looked at (protocol.numbers)."""
 
 
 class Frames(msgspec.Struct, frozen=True, array_like=True, tag=FRAMES):
@@ -95,6 +109,9 @@ class Frames(msgspec.Struct, frozen=True, array_like=True, tag=FRAMES):
     statuses: memoryview
     experts: memoryview | None
     took: tuple[memoryview, memoryview] | None
+    legal: msgspec.Raw = NOT_SENT
+    metrics: msgspec.Raw = NOT_SENT
+    """As in Frame."""
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=PING):

@@ -25,6 +25,7 @@ from protocol.messages import (
     HelloFields,
     Ping,
 )
+from protocol.numbers import check_number_names
 from protocol.spaces import GameSpec
 from protocol.spec_checks import check_name
 from protocol.tempest_headers import header_of
@@ -261,6 +262,7 @@ class ServerSession:
         hello = codec.decode_hello(message)
         spec = GameSpec(hello.game, hello.observation, hello.actions, hello.rewards).checked()
         check_name("client", hello.client)
+        check_number_names(hello.metrics)
         if not 1 <= hello.slots <= MAX_SLOTS:
             raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
         if hello.episodes is not None and not 1 <= hello.episodes <= MAX_EPISODES:
