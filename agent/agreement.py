@@ -26,7 +26,8 @@ def agreement(network: QNetwork, spec: GameSpec, batch: Batch) -> dict[str, floa
     such rows. Waits for the device, once."""
     recommended, actors = batch.recommended[:ROWS], batch.actors[:ROWS]
     known = recommended[:, 0].isnan().logical_not()
-    away = (network.greedy(*rows_of(batch.states, slice(ROWS))) - recommended).abs()
+    states, legal = rows_of(batch.states, slice(ROWS)), batch.legal_in(slice(ROWS))
+    away = (network.greedy(*states, legal=legal) - recommended).abs()
     agrees = (away <= _tolerances(spec).to(away.device)).double().mean(1)
     of = torch.stack([known & (actors == actor) for actor in ACTORS], 1).double()
     sums = torch.stack([of.sum(0), (agrees[:, None] * of).sum(0)]).tolist()

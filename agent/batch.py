@@ -41,6 +41,11 @@ class Batch:
     others (agent.priority), float32 [B] above 0 up to 1; 1 where nothing is drawn by priority."""
     indices: Tensor
     """Places of the first steps in the replay, valid until the next append, int64 [B]."""
+    legal: Tensor | None = None
+    """Which choices are legal in `states`, bool [B, choices of all discrete heads]; None for a game
+    without masks."""
+    next_legal: Tensor | None = None
+    """The same in `next_states`."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -53,9 +58,17 @@ class Batch:
         def moved(column: Any) -> Any:
             if isinstance(column, tuple):
                 return tuple(map(moved, column))
-            return column.to(device, non_blocking=non_blocking)
+            return None if column is None else column.to(device, non_blocking=non_blocking)
 
         return Batch(*(moved(getattr(self, f.name)) for f in fields(self)))
+
+    def legal_in(self, rows: slice) -> Tensor | None:
+        """`legal` of some rows."""
+        return None if self.legal is None else self.legal[rows]
+
+    def next_legal_in(self, rows: slice) -> Tensor | None:
+        """`next_legal` of some rows."""
+        return None if self.next_legal is None else self.next_legal[rows]
 
 
 def rows_of(states: tuple[Tensor, ...], rows: slice) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from agent.legal import random_legal
 from agent.probes import led_alone
 from agent.schedules import scheduled
 from config.models import Config
@@ -100,9 +101,11 @@ class ActionSelector:
     def __init__(self, spec: GameSpec, rng: np.random.Generator) -> None:
         self._rng = rng
         self._choices = [
-            (column, head.n)
-            for column, head in zip(spec.discrete_columns, spec.discrete, strict=True)
+            (column, columns)
+            for column, columns in zip(spec.discrete_columns, spec.choice_columns, strict=True)
         ]
+        """Of each discrete head: its column in the action row, and its columns among the choices of
+        all heads."""
         self._ranges = [
             (column, head)
             for columns, head in zip(spec.columns, spec.actions, strict=True)
@@ -159,9 +162,11 @@ class ActionSelector:
         actors: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.uint8],
         frames_left: npt.NDArray[np.int64],
+        legal: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Decide `n` frames in place, as `pick` said who plays them. `frames_left` [n]: as `pick`
-        left it; nothing is explored in probes.
+        left it; nothing is explored in probes. `legal` [n, choices]: masks, where the game has
+        them, of which every head has a legal choice where something may be explored.
 
         `actions` [n, action_width] holds the network's actions (anything, where the expert plays)
         and becomes the actions to take. Written: `actors` [n], `explored` [n] (1 where the
@@ -181,8 +186,12 @@ class ActionSelector:
         exploring &= self._draw(n) < params.epsilon
         if exploring.any():
             for column, choices in self._choices:
-                random = self._rng.integers(choices, size=n)
-                np.copyto(actions[:, column], random, where=exploring, casting="unsafe")
+                if legal is None:
+                    random = self._rng.integers(choices.stop - choices.start, size=n)
+                    np.copyto(actions[:, column], random, where=exploring, casting="unsafe")
+                else:
+                    random = random_legal(legal[exploring], choices, self._rng)
+                    actions[exploring, column] = random
 
         np.copyto(actions, expert, where=by_expert[:, None])
         actors[:] = np.where(by_expert, Actor.EXPERT, Actor.DQN)

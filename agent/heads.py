@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agent.batch import rows_of
+from agent.legal import masked
 from agent.networks import QNetwork
 from agent.targets import best_choices
 from protocol.spaces import GameSpec
@@ -41,9 +42,10 @@ def head_numbers(
     spec: GameSpec,
     states: tuple[Tensor, ...],
     gradients: Mapping[str, Tensor],
+    legal: Tensor | None = None,
 ) -> list[HeadNumbers]:
     """Measure every head on states (agent.batch). `gradients`: of the network's parameters, by
-    name.
+    name. `legal`: which choices are (agent.legal).
 
     The output of a branch is that of the last layer, the advantages of its choices. Waits for the
     device, once. Empty where all states are the same: nothing can differ then.
@@ -66,7 +68,7 @@ def head_numbers(
 
     if network.sizes:
         q = network.values.q(network.value_params(head_outputs))
-        choices = best_choices(q, network.sizes)
+        choices = best_choices(masked(q, None if legal is None else legal[:ROWS]), network.sizes)
         shares = (choices == choices.mode(0).values).double().mean(0)
         branches = [head.name for head in spec.discrete]
         if network.bins:

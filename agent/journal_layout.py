@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.step import LATER, StepBlock, columns_of
+from agent.step import LATER, StepBlock, columns_of, stored_columns
 from protocol.spaces import GameSpec
 
 Int64s = npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ def columns_written(spec: GameSpec, version: int) -> list[Column]:
     columns = [
         (name, dtype.str, shape[1:])
         for name, (dtype, shape) in zip(StepBlock.__slots__, columns_of(spec, 1), strict=True)
-        if version > 1 or name not in LATER
+        if (version > 1 or name not in LATER) and name in stored_columns(spec)
     ]
     return sorted(columns, key=lambda column: -np.dtype(column[1]).itemsize)
 

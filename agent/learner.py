@@ -174,7 +174,8 @@ class Learner:
         if self._last is None:
             return []
         gradients = self._gradients.by_name()
-        return head_numbers(self.network, self._spec, self._last.states, gradients)
+        states, legal = self._last.states, self._last.legal
+        return head_numbers(self.network, self._spec, states, gradients, legal)
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""

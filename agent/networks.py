@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from agent.choices import Choices
 from agent.convolutions import Convolutions
+from agent.legal import masked
 from agent.looks import Look, looks
 from agent.targets import best_choices
 from agent.values import value_head
@@ -172,14 +173,15 @@ class QNetwork(nn.Module):
         return Outputs(q[:, : self._choices], value, self._scaled(squashed))
 
     @torch.inference_mode()
-    def greedy(self, *parts: Tensor) -> Tensor:
-        """The best action in each state: action rows, float32 [B, action_width]."""
+    def greedy(self, *parts: Tensor, legal: Tensor | None = None) -> Tensor:
+        """The best action in each state: action rows, float32 [B, action_width]. `legal`: which
+        choices are (agent.legal)."""
         x = self.encode(*parts)
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
         if self.sizes:
-            choices = best_choices(self._preferences(head_outputs), self.sizes)
+            choices = best_choices(masked(self._preferences(head_outputs), legal), self.sizes)
             pieces.append(choices[:, : self._heads].to(torch.float32))
             if self.bins:
                 squashed = self._centers(choices[:, self._heads :])

@@ -27,6 +27,7 @@ from torch import Tensor
 from agent.advantage import advantage_weights, normalize_weights
 from agent.batch import Batch, rows_of
 from agent.cloning import ClonedActions, Cloning
+from agent.legal import masked
 from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
 from agent.networks import QNetwork
 from agent.targets import best_choices, double_dqn, take_columns
@@ -111,6 +112,7 @@ class Objective:
         value_params_t = target.value_params(_head_outputs(target, s_t))
         if online.sizes:
             q_t = online.values.q(online.value_params(_head_outputs(online, s_t)))
+            q_t = masked(q_t, batch.next_legal_in(rows))
             value_params_t = double_dqn(value_params_t, q_t, online.sizes, online.offsets)
         return online.values.targets(r_t, discount_t, value_params_t)
 
@@ -168,7 +170,8 @@ class Objective:
         q = network.values.q(forward.value_params)
         if not network.sizes:
             return network.values.mean(target) - q[:, 0]
-        best = q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
+        choices = best_choices(masked(q, batch.legal_in(rows)), network.sizes)
+        best = q.gather(1, choices + network.offsets).mean(1)
         if self._regresses and not network.follows_gradient:
             return network.values.mean(target) - best
         taken = network.columns(batch.discrete[rows], batch.continuous[rows])
@@ -226,11 +229,13 @@ class Objective:
             continuous = self._regression(batch.continuous[rows], forward, coefficients)
             loss = loss + continuous
         if coefficients.policy is not None:
-            policy = dpg_loss(self._policy_values(encoded)) * coefficients.policy
+            values = self._policy_values(encoded, batch.legal_in(rows))
+            policy = dpg_loss(values) * coefficients.policy
             continuous = continuous + policy
             loss = loss + policy
         if taken is not None and (shown or coefficients.cross_entropy is not None):
-            imitation = self._imitation_loss(network.values.q(value_params), taken, coefficients)
+            q = network.values.q(value_params)
+            imitation = self._imitation_loss(q, taken, coefficients, batch.legal_in(rows))
             loss = loss + imitation
         with torch.no_grad():
             columns = (td_error, q_taken, td, continuous, imitation)
@@ -238,21 +243,28 @@ class Objective:
         return loss, measured
 
     def _imitation_loss(
-        self, q_tm1: Tensor, columns_tm1: Tensor, coefficients: LossCoefficients
+        self,
+        q_tm1: Tensor,
+        columns_tm1: Tensor,
+        coefficients: LossCoefficients,
+        legal_tm1: Tensor | None,
     ) -> Tensor:
         """Towards the choices taken, and towards those shown, together, [b]; from Q [b, choices]
-        and the columns of the choices taken, int64 [b, branches]."""
+        and the columns of the choices taken, int64 [b, branches]. What is not legal competes with
+        neither."""
         sizes, settings = self._online.sizes, self._imitation
         loss = torch.zeros_like(coefficients.td)
         if coefficients.cross_entropy is not None:
-            entropy = cross_entropy_loss(q_tm1, columns_tm1, sizes, settings.temperature)
+            rivals = masked(q_tm1, legal_tm1, columns_tm1)
+            entropy = cross_entropy_loss(rivals, columns_tm1, sizes, settings.temperature)
             loss = loss + entropy * coefficients.cross_entropy
         if (cloning := coefficients.cloning) is not None:
             columns = self._online.columns(cloning.discrete, cloning.continuous)
+            rivals = masked(q_tm1, legal_tm1, columns)
             if settings.loss == "margin":
-                cloned = large_margin_loss(q_tm1, columns, sizes, settings.margin)
+                cloned = large_margin_loss(rivals, columns, sizes, settings.margin)
             else:
-                cloned = cross_entropy_loss(q_tm1, columns, sizes, settings.temperature)
+                cloned = cross_entropy_loss(rivals, columns, sizes, settings.temperature)
             loss = loss + cloned * cloning.weight
         return loss
 
@@ -276,17 +288,18 @@ class Objective:
             loss = loss + to_shown * cloning.weight
         return loss
 
-    def _policy_values(self, encoded: Tensor) -> Tensor:
-        """Q of the policy's own continuous action and the best choices with it, [b]; a gradient
-        flows to the policy alone (Lillicrap et al. 2016, arXiv:1509.02971; with discrete choices
-        beside it Xiong et al. 2018, arXiv:1810.06394)."""
+    def _policy_values(self, encoded: Tensor, legal: Tensor | None) -> Tensor:
+        """Q of the policy's own continuous action and the best legal choices with it, [b]; a
+        gradient flows to the policy alone (Lillicrap et al. 2016, arXiv:1509.02971; with discrete
+        choices beside it Xiong et al. 2018, arXiv:1810.06394)."""
         network = self._online
         encoded = encoded.detach()
         head_outputs = network.head_outputs(encoded, network.act(encoded), frozen=True)
         q = network.values.q(network.value_params(head_outputs))
         if not network.sizes:
             return q[:, 0]
-        return q.gather(1, best_choices(q, network.sizes) + network.offsets).mean(1)
+        choices = best_choices(masked(q, legal), network.sizes)
+        return q.gather(1, choices + network.offsets).mean(1)
 
 
 def _head_outputs(network: QNetwork, states: Sequence[Tensor]) -> Tensor:

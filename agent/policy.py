@@ -60,14 +60,18 @@ class Policy:
         self.version = version
         return True
 
-    def greedy(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def greedy(
+        self, obs: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.float32]:
         """The network's actions, float32 [n, action_width], for rows of observations
-        [n, observation_size], or of stacks of k frames [n, k * observation_size]. The result is the
-        caller's to change."""
+        [n, observation_size], or of stacks of k frames [n, k * observation_size], and masks
+        [n, choices], where the game has them. The result is the caller's to change."""
         with torch.inference_mode():
             states = [
                 torch.from_numpy(look.shaped(part)).to(self._device)
                 for look, part in zip(self._network.looks, self._spec.parts(obs), strict=True)
             ]
-            actions: npt.NDArray[np.float32] = self._network.greedy(*states).cpu().numpy()
+            allowed = None if legal is None else torch.from_numpy(legal).to(self._device)
+            rows = self._network.greedy(*states, legal=allowed)
+            actions: npt.NDArray[np.float32] = rows.cpu().numpy()
         return actions

@@ -27,8 +27,8 @@ from agent import episode_file, npz
 from agent.files import written_whole
 from agent.interventions import interventions
 from agent.npz import Npz, NpzError, memory_budget
-from agent.step import FINAL, LATER, STEP, StepBlock
-from agent.validation import check_block, check_columns
+from agent.step import FINAL, LATER, STEP, StepBlock, stored_columns
+from agent.validation import check_block, check_columns, check_legal
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.errors import RemoteError
 from protocol.messages import RUNNING
@@ -80,7 +80,7 @@ class Recording:
         found = hashlib.sha256(_spec_json(self.spec))
         found.update(np.array(self.reward_weights, np.float64).tobytes())
         # What version 1 had first: the same content has the same digest in both.
-        names = [name for name in StepBlock.__slots__ if name not in LATER]
+        names = [name for name in stored_columns(self.spec) if name not in LATER]
         if not np.isnan(self.rows.recommended).all():
             names.append("recommended")
         for name in names:
@@ -265,6 +265,7 @@ def _recording(path: Path, file: Npz) -> Recording:
     try:
         text = file.text("spec", SPEC_BYTES)
         spec = msgspec.json.decode(text, type=GameSpec).checked()
+        names = [name for name in names if name in stored_columns(spec)]
         check_columns({name: _shape(file, name) for name in names}, spec)
         weights = file.head("reward_weights")
         if weights.dtype.kind not in "fiu" or weights.shape != (len(spec.rewards),):
@@ -314,7 +315,7 @@ def _content(path: Path, recording: Recording) -> dict[str, Any]:
         "version": np.array(VERSION),
         "spec": np.array(_spec_json(recording.spec).decode()),
         "reward_weights": np.array(recording.reward_weights, np.float64),
-        **{name: getattr(recording.rows, name) for name in StepBlock.__slots__},
+        **{name: getattr(recording.rows, name) for name in stored_columns(recording.spec)},
         **({} if marked is None or not marked.any() else {MARKED: marked}),
     }
 
@@ -344,6 +345,8 @@ def _check(recording: Recording) -> None:
         spec.check_action_rows(recommended)
     except RemoteError as error:
         raise ValueError(error.message) from None
+    if spec.masks:
+        check_legal(rows, spec)
 
 
 def summary(recording: Recording) -> str:

@@ -215,6 +215,8 @@ class Replay:
             horizons=windows.horizons,
             importance=weights,
             indices=first,
+            legal=self._rows.legal_choices(first),
+            next_legal=self._rows.legal_choices(windows.last),
         )
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:

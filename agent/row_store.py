@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from agent.actor_index import Places
+from agent.legal import unpacked
 from agent.links import NONE, Links
 from agent.n_step import META
 from agent.n_step import stacks as frame_places
@@ -46,6 +47,11 @@ class RowStore:
         # Side by side, so that a batch gathers both at once.
         self.actions = zeros((capacity, 2 * spec.action_width), np.float32, device)
         """The action row taken and the one recommended, [capacity, 2 * action_width]."""
+        self.legal: Tensor | None = None
+        """Packed masks (protocol.masks), uint8 [capacity, legal_bytes], where the game has them."""
+        if spec.masks:
+            self.legal = zeros((capacity, spec.legal_bytes), np.uint8, device)
+        self._choices = spec.choices
         self.meta = zeros((capacity, 2), np.int64, device)
         """One agent.n_step.META for each row, int64 [capacity, 2]."""
         self._previous = zeros((capacity,), np.int64, device) if max(stacks) > 1 else None
@@ -62,8 +68,7 @@ class RowStore:
     def nbytes(self) -> int:
         """Bytes of all columns when full."""
         stores = [*self.obs, self.actions, self.meta, self._stream, self._seq, self._policy_version]
-        if self._previous is not None:
-            stores.append(self._previous)
+        stores += [store for store in (self._previous, self.legal) if store is not None]
         return sum(store.nbytes for store in stores)
 
     @property
@@ -84,6 +89,8 @@ class RowStore:
         width = block.action.shape[1]
         put(self.actions[:, :width], at, block.action)
         put(self.actions[:, width:], at, block.recommended)
+        if self.legal is not None:
+            put(self.legal, at, block.legal)
         put(self.meta, at, meta.view(np.int64).reshape(-1, 2))
         put(self._stream, at, block.stream)
         put(self._seq, at, block.seq)
@@ -109,6 +116,13 @@ class RowStore:
             rows = gather(store, stack if k > 1 else places, buffers)
             gathered.append(rows.view(n, *((k,) if k > 1 else ()), *observation.shape))
         return tuple(gathered)
+
+    def legal_choices(self, places: Tensor) -> Tensor | None:
+        """Which choices were legal in the rows at these places, int64 [B]: bool [B, choices]; None
+        for a game without masks."""
+        if self.legal is None:
+            return None
+        return unpacked(gather(self.legal, places), self._choices)
 
     def identify(self, places: Places) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
         """Stream and seq of the rows at these places, [n] each, as copies."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from protocol.masks import ALL_LEGAL
 from protocol.spaces import GameSpec
 
 STEP, FINAL = 1, 2
@@ -54,16 +55,20 @@ class StepBlock:
     status: npt.NDArray[np.uint8]
     """Of the frame that completed the step: 0 running, 1 terminated, 2 truncated, [n].
     0 in a final row."""
+    legal: npt.NDArray[np.uint8]
+    """Which choices were legal in the frame, packed (protocol.masks), [n, legal_bytes]: no bytes
+    for a game without masks, whose files have no such column."""
 
     def __len__(self) -> int:
         return len(self.reward)
 
     @staticmethod
     def of(columns: Mapping[str, npt.NDArray[Any]]) -> StepBlock:
-        """A block of these columns by name; others are ignored. Those of LATER may be missing.
-        KeyError where another one is."""
+        """A block of these columns by name; others are ignored. Those of LATER may be missing, and
+        `legal`, of a game without masks. KeyError where another one is."""
         shapes = {"recommended": columns["action"].shape, "policy_version": columns["seq"].shape}
         missing = {name: np.broadcast_to(LATER[name], shape) for name, shape in shapes.items()}
+        missing["legal"] = np.empty((len(columns["action"]), 0), np.uint8)
         found = missing | dict(columns)
         return StepBlock(*(found[name] for name in StepBlock.__slots__))
 
@@ -83,9 +88,11 @@ class StepBlock:
 
     @staticmethod
     def empty(spec: GameSpec, n: int) -> StepBlock:
-        """A block of `n` rows with memory of its own: zeroed, and nothing is recommended."""
+        """A block of `n` rows with memory of its own: zeroed, nothing is recommended, and
+        everything is legal."""
         block = StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
         block.recommended[:] = np.nan
+        block.legal[:] = ALL_LEGAL
         return block
 
     @staticmethod
@@ -116,7 +123,13 @@ def columns_of(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, .
         (np.dtype(np.uint8), one),
         (np.dtype(np.uint8), one),
         (np.dtype(np.uint8), one),
+        (np.dtype(np.uint8), (n, spec.legal_bytes)),
     ]
+
+
+def stored_columns(spec: GameSpec) -> list[str]:
+    """The names of the columns that files of this game have."""
+    return [name for name in StepBlock.__slots__ if spec.masks or name != "legal"]
 
 
 def _aligned(nbytes: int) -> int:

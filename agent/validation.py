@@ -13,6 +13,7 @@ import numpy as np
 
 from agent.step import FINAL, STEP, StepBlock, columns_of
 from protocol.actor import ACTORS, NOBODY
+from protocol.masks import are_legal, illegal, unpacked
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
 from protocol.spaces import GameSpec
 
@@ -46,6 +47,21 @@ def check_columns(
                 f"column {name!r}: expected {like} {list(expected)}, "
                 f"got {dtype} {list(shape)}; make blocks with the run's own spec"
             )
+
+
+def check_legal(rows: StepBlock, spec: GameSpec) -> None:
+    """Refuse a block, of a game with masks, in which a choice, taken or recommended, is one that its
+    frame's mask forbids. ValueError says which."""
+    legal = unpacked(rows.legal, spec)
+    for what, actions, given in (
+        ("the action taken", rows.action, rows.kind == STEP),
+        ("the recommendation", rows.recommended, ~np.isnan(rows.recommended[:, 0])),
+    ):
+        allowed = are_legal(actions[given], legal[given], spec)
+        if not allowed.all():
+            row, head = np.argwhere(~allowed)[0].tolist()
+            error = illegal(what, actions[given][row], legal[given][row], head, spec)
+            raise ValueError(error.message)
 
 
 def _check_rows(block: StepBlock) -> None:

@@ -11,6 +11,7 @@ over groups that it does not know, and its command line forgets which option a v
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import tomllib
@@ -137,7 +138,8 @@ def combine(layers: Sequence[Layer]) -> Loaded:
     raise ConfigError("\n".join(lines.values()))
 
 
-def presets() -> dict[str, str]:
+@functools.cache
+def presets() -> Mapping[str, str]:
     """The text of each preset by its name."""
     folder = resources.files("config") / "presets"
     found = (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from protocol.actor import parse_actor
 from protocol.errors import RemoteError
+from protocol.masks import mask_bytes
 from protocol.messages import RUNNING, TRUNCATED, Frame, Frames
 from protocol.observation_checks import MAX_VALUE
 from protocol.spaces import GameSpec
@@ -34,6 +35,8 @@ def check_frame(frame: Frame, spec: GameSpec, *, first: bool) -> None:
             raise _not_finite(reward)  # type: ignore[arg-type]
     if not RUNNING <= frame.status <= TRUNCATED:
         raise _wrong_status(frame.status)
+    if spec.masks:
+        mask_bytes(frame.legal, 1, spec)
     if frame.took is not None:
         if first:
             raise _took_too_early(f"slot {frame.slot}")
@@ -64,6 +67,8 @@ def check_frames(
     statuses = np.frombuffer(frames.statuses, np.uint8)
     if statuses.max() > TRUNCATED:
         raise _wrong_status(int(statuses.max())).in_slot(int(np.argmax(statuses)), slots)
+    if spec.masks:
+        mask_bytes(frames.legal, slots, spec)
     running: npt.NDArray[np.bool_] = statuses == RUNNING
     recommended = np.zeros(slots, np.bool_)
     if frames.experts is not None:

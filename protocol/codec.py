@@ -53,7 +53,7 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 have errors of their own, which are no DecodeError."""
 
 
-_ELEMENTS = {2: Frame.__struct_fields__, 3: Frames.__struct_fields__}
+_ELEMENTS = {FRAME: Frame.__struct_fields__, FRAMES: Frames.__struct_fields__}
 """What elements are called, for who got one wrong."""
 
 
@@ -132,7 +132,7 @@ def _bad_hello(error: Exception) -> RemoteError:
         "bad_hello",
         f"HELLO: {in_words(error)}; expected a map with protocol ({PROTOCOL_VERSION}), client, "
         "game, observation, actions, and if need be rewards, slots, token, role "
-        f"({', '.join(ROLES)}), realtime, metrics",
+        f"({', '.join(ROLES)}), realtime, masks, metrics",
     )
 
 

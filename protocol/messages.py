@@ -57,6 +57,8 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     """Of evaluation, that this connection will play."""
     evaluates: bool = False
     """It evaluates when asked to (`EVALUATE`)."""
+    masks: bool = False
+    """Its frames say which choices are legal (protocol.masks)."""
     metrics: tuple[str, ...] = ()
     """Names of the numbers that its frames carry (protocol.numbers)."""
 
@@ -68,6 +70,7 @@ HELLO_LATER: dict[str, Any] = {
     "realtime": False,
     "episodes": None,
     "evaluates": False,
+    "masks": False,
     "metrics": (),
 }
 """Keys of HELLO that came later, and what a HELLO without them means. They are sent only where they
@@ -98,6 +101,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=FRAME):
     expert: list[Part] | None
     took: tuple[list[Part], int] | None
     legal: msgspec.Raw = NOT_SENT
+    """As it came: only of a game that has declared masks is it looked at (protocol.masks)."""
     metrics: msgspec.Raw = NOT_SENT
     """As it came: only of a game that has declared some is it looked at (protocol.numbers)."""
 
@@ -110,6 +114,7 @@ class Frames(msgspec.Struct, frozen=True, array_like=True, tag=FRAMES):
     experts: memoryview | None
     took: tuple[memoryview, memoryview] | None
     legal: msgspec.Raw = NOT_SENT
+    """As in Frame, of all slots one behind the other."""
     metrics: msgspec.Raw = NOT_SENT
     """As in Frame."""
 

@@ -260,7 +260,9 @@ class ServerSession:
                 "use a client of this server's version",
             )
         hello = codec.decode_hello(message)
-        spec = GameSpec(hello.game, hello.observation, hello.actions, hello.rewards).checked()
+        spec = GameSpec(
+            hello.game, hello.observation, hello.actions, hello.rewards, hello.masks
+        ).checked()
         check_name("client", hello.client)
         check_number_names(hello.metrics)
         if not 1 <= hello.slots <= MAX_SLOTS:
@@ -271,12 +273,14 @@ class ServerSession:
                 f"episodes: expected 1 to {MAX_EPISODES}, or nil, got {hello.episodes}; it is how "
                 "many episodes of evaluation this connection will play",
             )
-        if spec.observation_bytes > self._max_message_bytes:
+        size = spec.observation_bytes + spec.legal_bytes
+        if size > self._max_message_bytes:
+            with_mask = " with its mask" if spec.masks else ""
             raise RemoteError(
                 "bad_hello",
-                f"observation shape: expected one that fits into a message of at most "
-                f"{self._max_message_bytes} bytes, got {spec.observation_bytes} bytes; "
-                "make it smaller, or raise server.max_message_bytes",
+                f"observation shape: expected one that fits into a message{with_mask} of at most "
+                f"{self._max_message_bytes} bytes, got {size} bytes; make it smaller, or raise "
+                "server.max_message_bytes",
             )
         self.hello, self.spec = hello, spec
         self.next_seq = [0] * hello.slots

@@ -75,8 +75,13 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     """As HELLO says it (protocol.observations.wire_form); an Observation, or several, will do."""
     actions: tuple[Head, ...]
     rewards: tuple[str, ...] = ("reward",)
+    masks: bool | msgspec.UnsetType = msgspec.UNSET
+    """Frames say which choices are legal (protocol.masks): True, or not set, so that what is
+    written of games without masks stays what it was."""
 
     def __post_init__(self) -> None:
+        if self.masks is False:
+            msgspec.structs.force_setattr(self, "masks", msgspec.UNSET)
         found = observations_of(wire_form(self.observation))
         msgspec.structs.force_setattr(self, "observation", wire_form(found))
 
@@ -96,6 +101,8 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
         if not 1 <= len(self.rewards) <= MAX_HEADS:
             refuse("rewards", f"1 to {MAX_HEADS} components", len(self.rewards))
         check_names("reward components", list(self.rewards))
+        if self.masks and not self.discrete:
+            refuse("masks", "a game with a discrete head, whose choices they are about", True)
         return self
 
     @cached_property
@@ -172,6 +179,24 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     def continuous_columns(self) -> tuple[int, ...]:
         """The columns of the action row that hold continuous values, all heads together."""
         return tuple(sorted(set(range(self.action_width)) - set(self.discrete_columns)))
+
+    @cached_property
+    def choice_columns(self) -> tuple[slice, ...]:
+        """For each discrete head, its columns among the choices of all of them side by side."""
+        ends = np.cumsum([head.n for head in self.discrete]).tolist()
+        return tuple(
+            slice(end - head.n, end) for end, head in zip(ends, self.discrete, strict=True)
+        )
+
+    @cached_property
+    def choices(self) -> int:
+        """Choices of all discrete heads together."""
+        return sum(head.n for head in self.discrete)
+
+    @cached_property
+    def legal_bytes(self) -> int:
+        """Bytes of a frame's packed mask: 0 for a game without masks."""
+        return -(-self.choices // 8) if self.masks else 0
 
     @cached_property
     def _accepted(self) -> tuple[tuple[float, float], ...]:
@@ -297,9 +322,10 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
     def describe(self) -> str:
         """The spec in one line for messages."""
         heads = ", ".join(map(describe_head, self.actions))
+        masks = "; masks" if self.masks else ""
         return (
             f"{self.game!r} (observation {self.describe_observations()}; actions {heads}; rewards "
-            f"{', '.join(self.rewards)})"
+            f"{', '.join(self.rewards)}{masks})"
         )
 
     def describe_observations(self) -> str:

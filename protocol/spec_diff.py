@@ -30,6 +30,9 @@ def difference(spec: GameSpec, run: GameSpec) -> str:
             break  # the first says enough
     if spec.rewards != run.rewards:
         found.append(f"the rewards are {_names(spec)}, this run's are {_names(run)}")
+    if spec.masks != run.masks:
+        has, has_not = ("it says", "does not") if spec.masks else ("it does not say", "does")
+        found.append(f"{has} which actions are legal (masks), this run's game {has_not}")
     return "; ".join(found)
 
 

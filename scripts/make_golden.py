@@ -113,6 +113,18 @@ ARCADE = {
     "token": None,
     "role": "train",
 }
+PUZZLE = {
+    "protocol": 1,
+    "client": "example/1.0",
+    "game": "puzzle",
+    "observation": ["float32", [1]],
+    "actions": [
+        ["discrete", "row", 3],
+        ["continuous", "push", -1.0, 1.0, 1],
+        ["discrete", "column", 7],
+    ],
+    "masks": True,
+}
 # Keys that came later are told only where they are sent.
 DEFAULTS = {"rewards": ["reward"], "slots": 1, "token": None, "role": "train"}
 HELLOS = {
@@ -121,6 +133,9 @@ HELLOS = {
     "lander eval": LANDER | {"role": "eval"},
     "lander eval_expert": LANDER | {"role": "eval_expert"},
     "arcade eval_expert": ARCADE | {"role": "eval_expert"},
+    "puzzle": PUZZLE,
+    "puzzle of two": PUZZLE | {"slots": 2},
+    "board": PUZZLE | {"game": "board", "actions": [PUZZLE["actions"][0], PUZZLE["actions"][2]]},
 }
 
 NAN = math.nan
@@ -128,10 +143,13 @@ OBS = f32(0.5, -1.0, 2.0)
 PIXELS = bytes([0, 64, 128, 255])
 BOTH = PIXELS + bytes([1, 2, 3, 4])
 REWARDS = f32(1.0, 0.0, -0.5, -1.0)
+STATE = f32(0.5)
+MASK = bytes([0b0001_0101, 0b10])
+"""Choices 0 and 2 of the first head, 1 and 6 of the second."""
 
 FIELDS = {
-    "FRAME": ("slot", "seq", "obs", "reward", "status", "expert", "took"),
-    "FRAMES": ("seq", "obs", "rewards", "statuses", "experts", "took"),
+    "FRAME": ("slot", "seq", "obs", "reward", "status", "expert", "took", "legal"),
+    "FRAMES": ("seq", "obs", "rewards", "statuses", "experts", "took", "legal"),
     "PING": ("nonce",),
     "BYE": (),
     "ACTION": ("slot", "seq", "action", "actor", "policy_version", "explored"),
@@ -178,8 +196,9 @@ def valid(
     if game is not None:
         out["game"] = game
     out["hex"] = (data or usual).hex()
-    out["message"] = plain(dict(zip(FIELDS[kind], elements, strict=True)))
-    flat = dict(zip(FIELDS[kind], elements, strict=True))
+    # What came later (`legal`) is told where it is sent.
+    flat = dict(zip(FIELDS[kind], elements, strict=kind not in ("FRAME", "FRAMES")))
+    out["message"] = plain(flat)
     if isinstance(flat.get("took"), tuple):
         flat["took.actions"], flat["took.actors"] = flat["took"]
     if tensors:
@@ -207,6 +226,10 @@ def hello(name: str, fields: dict[str, Any], sent: dict[str, Any] | None = None)
 def valid_vectors() -> list[dict[str, Any]]:
     frame = ("FRAME", 0, 0, OBS, 0.0, 0, None, None)
     lander: dict[str, Any] = {"game": "lander", "tensors": {"obs": ("float32", [3])}}
+    puzzle: dict[str, Any] = {
+        "game": "puzzle",
+        "tensors": {"obs": ("float32", [1]), "legal": ("uint8", [2])},
+    }
     pixels: dict[str, Any] = {"game": "arcade", "tensors": {"obs": ("uint8", [2, 2])}}
     rows = f32(1, 0.25, -0.5, 4, NAN, 0, 0, 0)
     took = (f32(NAN, 0, 0, 0, 0, 0.5, 0, 2), bytes([0, 2]))
@@ -334,6 +357,49 @@ def valid_vectors() -> list[dict[str, Any]]:
             game="arcade", tensors=all_slots,
             data=message(3, 0, BOTH, f32(0, 0, 0, 0), bytes(2), None, None, b"\x01"),
         ),
+        valid(
+            "frame with a mask", "FRAME", 0, 0, STATE, 0.0, 0, [2, 1], None, MASK, game="board",
+            tensors={"obs": ("float32", [1]), "legal": ("uint8", [2])},
+        ),
+        valid(
+            "frame with a mask of a game with a continuous head", "FRAME", 0, 0, STATE, 0.0, 0,
+            [0, 0.25, 6], None, MASK,
+            **puzzle,
+        ),
+        valid(
+            "frame with a mask whose last bits mean nothing", "FRAME", 0, 0, STATE, 0.0, 0, None,
+            None, bytes([MASK[0], MASK[1] | 0xFC]),
+            **puzzle,
+        ),
+        valid(
+            "frame with nil for a mask", "FRAME", 0, 1, STATE, 1.0, 0, [1, 0.0, 5], None,
+            game="puzzle", tensors={"obs": ("float32", [1])},
+            data=message(2, 0, 1, STATE, 1.0, 0, [1, 0.0, 5], None, None),
+        ),
+        valid(
+            "frame without a mask in a game with masks", "FRAME", 0, 1, STATE, 1.0, 0, None, None,
+            game="puzzle", tensors={"obs": ("float32", [1])},
+        ),
+        valid(
+            "frame, terminated, nothing is legal", "FRAME", 0, 2, STATE, -1.0, 1, None, None,
+            bytes(2),
+            **puzzle,
+        ),
+        valid(
+            "frame with a mask and elements behind it", "FRAME", 0, 0, STATE, 0.0, 0, None, None,
+            MASK,
+            **puzzle,
+            data=message(2, 0, 0, STATE, 0.0, 0, None, None, MASK, {"later": 1}),
+        ),
+        valid(
+            "frames with masks", "FRAMES", 0, STATE * 2, f32(0, 0), bytes([0, 1]),
+            f32(2, 0.5, 1, NAN, 0, 0), None, MASK + bytes(2),
+            game="puzzle of two",
+            tensors={
+                "obs": ("float32", [2, 1]), "rewards": ("float32", [2]), "statuses": ("uint8", [2]),
+                "experts": ("float32", [2, 3]), "legal": ("uint8", [2, 2]),
+            },
+        ),
         valid("ping", "PING", 7),
         valid("ping with nil", "PING", None),
         valid("ping with a string", "PING", "are you there?"),
@@ -459,7 +525,11 @@ def invalid_vectors() -> list[dict[str, Any]]:
     lander, arcade = message(1, LANDER), message(1, ARCADE)
     expert = message(1, HELLOS["lander eval_expert"])
     experts = message(1, HELLOS["arcade eval_expert"])
+    puzzle, puzzles = message(1, PUZZLE), message(1, HELLOS["puzzle of two"])
     head = ["continuous", "x", 0.0, 1.0, 1]
+
+    def masked(seq: int, legal: Any, *, expert: Any = None, took: Any = None) -> bytes:
+        return message(2, 0, seq, STATE, 0.0, 0, expert, took, legal)
 
     def hello(name: str, **changed: Any) -> dict[str, Any]:
         return invalid("bad_hello", f"hello, {name}", message(1, LANDER | changed))
@@ -619,6 +689,26 @@ def invalid_vectors() -> list[dict[str, Any]]:
                 frames(experts=f32(0, NAN, 0, 0, 0, 0, 0, 0)), arcade),
         invalid("action_out_of_range", "frames, took NaN with an actor",
                 frames(1, took=[f32(NAN, 0, 0, 0, 0, 0, 0, 0), bytes([1, 0])]), arcade, frames()),
+        hello("masks as a number", masks=1),
+        hello("masks without a choice", masks=True, actions=[head]),
+        invalid("message_malformed", "mask as a list", masked(0, [1, 0]), puzzle),
+        invalid("mask_size", "a byte short", masked(0, MASK[:1]), puzzle),
+        invalid("mask_size", "a byte for each choice", masked(0, bytes(10)), puzzle),
+        invalid("mask_size", "frames, one mask for two slots",
+                message(3, 0, STATE * 2, f32(0, 0), bytes(2), None, None, MASK), puzzles),
+        invalid("no_legal_choice", "in the second head", masked(0, bytes([0b101, 0])), puzzle),
+        invalid("no_legal_choice", "frames, in the second slot",
+                message(3, 0, STATE * 2, f32(0, 0), bytes(2), None, None, MASK + bytes(2)),
+                puzzles),
+        invalid("action_illegal", "expert, first head", masked(0, MASK, expert=[1, 0.0, 1]),
+                puzzle),
+        invalid("action_illegal", "expert, second head", masked(0, MASK, expert=[0, 0.0, 2]),
+                puzzle),
+        invalid("action_illegal", "took, by the mask of the frame before",
+                masked(1, None, took=[[1, 0.0, 1], 2]), puzzle, masked(0, MASK)),
+        invalid("action_illegal", "frames, expert in the second slot",
+                message(3, 0, STATE * 2, f32(0, 0), bytes(2), f32(NAN, 0, 0, 0, 0, 0), None,
+                        MASK * 2), puzzles),
         invalid("took_on_first_frame", "first of all", frame(took=[[1, 0.0], 2]), lander),
         invalid("took_on_first_frame", "first of the second episode",
                 frame(2, took=[[1, 0.0], 2]), lander, frame(), frame(1, status=1)),

@@ -29,7 +29,7 @@ from tests.support.serve import serving
 
 # Examples share two cores with servers of other tests: slow is no failure. `scripts/fuzz` tries
 # millions of what comes from outside.
-settings.register_profile("understudy", max_examples=50, deadline=None)
+settings.register_profile("understudy", max_examples=30, deadline=None)
 settings.load_profile("understudy")
 
 

@@ -89,6 +89,8 @@ namespace Understudy
         public int Episodes = 0;
         /// <summary>This program evaluates where Client.Settings asks for it (understudy.evaluate).</summary>
         public bool Evaluates = false;
+        /// <summary>Frames say which choices are legal: see Client.Act.</summary>
+        public bool Masks = false;
         /// <summary>The server's token, where it asks for one.</summary>
         public string Token;
 
@@ -259,25 +261,30 @@ namespace Understudy
         /// the episode, its answer has no action, and the next frame begins a new episode.</param>
         /// <param name="expert">What your own expert recommends now, or null.</param>
         /// <param name="took">What was really done instead of the previous answer, or null.</param>
+        /// <param name="legal">In a game with masks, whether each choice of each discrete head is
+        /// legal, one head behind the other; null says that all are.</param>
         public Answer Act(
             float[] observation, double reward, int status, double[] expert = null, Took took = null,
-            int slot = 0)
+            int slot = 0, bool[] legal = null)
         {
-            return Act(Tensor.Bytes(observation), new double[] { reward }, status, expert, took, slot);
+            return Act(
+                Tensor.Bytes(observation), new double[] { reward }, status, expert, took, slot, legal);
         }
 
         /// <summary>As above, with an observation of uint8, or bytes that you have put together
         /// yourself, and a reward for each component.</summary>
         public Answer Act(
             byte[] observation, double[] rewards, int status, double[] expert = null, Took took = null,
-            int slot = 0)
+            int slot = 0, bool[] legal = null)
         {
             if (slot < 0 || slot >= _seqs.Length)
             {
                 throw new ArgumentException("slot: expected 0 to " + (_seqs.Length - 1) + ", got " + slot);
             }
             long seq = _seqs[slot];
-            byte[] message = Wire.Frame(_game, slot, seq, observation, rewards, status, expert, took);
+            byte[] mask = legal == null ? null : Mask.Bytes(_game, legal, 1);
+            byte[] message = Wire.Frame(
+                _game, slot, seq, observation, rewards, status, expert, took, mask);
             object[] got = Exchange(message, Wire.ActionType);
             Answer answer = Wire.ReadAction(got);
             if (answer.Slot != slot || answer.Seq != seq)
@@ -296,13 +303,15 @@ namespace Understudy
         /// <param name="experts">slots x ActionWidth, NaN first: none for that slot; or null.</param>
         /// <param name="tookActions">slots x ActionWidth, or null.</param>
         /// <param name="tookActors">For each slot, 0 where the answer was followed.</param>
+        /// <param name="legal">slots x choices, as in Act; or null.</param>
         public Answers ActAll(
             byte[] observations, float[] rewards, byte[] statuses, float[] experts = null,
-            float[] tookActions = null, byte[] tookActors = null)
+            float[] tookActions = null, byte[] tookActors = null, bool[] legal = null)
         {
             long seq = _seqAll;
+            byte[] masks = legal == null ? null : Mask.Bytes(_game, legal, _game.Slots);
             byte[] message = Wire.Frames(
-                seq, observations, rewards, statuses, experts, tookActions, tookActors);
+                seq, observations, rewards, statuses, experts, tookActions, tookActors, masks);
             object[] got = Exchange(message, Wire.ActionsType);
             Answers answers = Wire.ReadActions(got);
             if (answers.Seq != seq || answers.Actors.Length != _game.Slots
@@ -559,6 +568,31 @@ namespace Understudy
         }
     }
 
+    /// <summary>Which choices are legal, as bits.</summary>
+    public static class Mask
+    {
+        /// <summary>The bits of so many masks, each with a bool for each choice of each discrete
+        /// head.</summary>
+        public static byte[] Bytes(Game game, bool[] legal, int slots)
+        {
+            int choices = 0;
+            foreach (Head head in game.Heads) { choices += head.Choices; }
+            if (legal.Length != slots * choices)
+            {
+                throw new ArgumentException(
+                    "legal: expected " + slots + " x " + choices + " bools, got " + legal.Length);
+            }
+            int each = (choices + 7) / 8;
+            byte[] bits = new byte[slots * each];
+            for (int i = 0; i < legal.Length; i++)
+            {
+                int choice = i % choices;
+                if (legal[i]) { bits[i / choices * each + choice / 8] |= (byte)(1 << choice % 8); }
+            }
+            return bits;
+        }
+    }
+
     /// <summary>The messages as bytes: what a client sends, and what of a server's it reads.</summary>
     public static class Wire
     {
@@ -575,7 +609,7 @@ namespace Understudy
             bool rewards = game.Rewards.Length != 1 || game.Rewards[0] != "reward";
             int keys = 5 + (rewards ? 1 : 0) + (game.Slots != 1 ? 1 : 0) + (game.Token != null ? 1 : 0)
                 + (game.Role != "train" ? 1 : 0) + (game.Realtime ? 1 : 0)
-                + (episodes > 0 ? 1 : 0) + (game.Evaluates ? 1 : 0);
+                + (episodes > 0 ? 1 : 0) + (game.Evaluates ? 1 : 0) + (game.Masks ? 1 : 0);
             p.Array(2).Int(1).Map(keys);
             p.Str("protocol").Int(1).Str("client").Str(game.Client).Str("game").Str(game.Name);
             p.Str("observation").Array(2).Str(game.Dtype).Array(game.Shape.Length);
@@ -601,15 +635,16 @@ namespace Understudy
             if (game.Realtime) { p.Str("realtime").Bool(true); }
             if (episodes > 0) { p.Str("episodes").Int(episodes); }
             if (game.Evaluates) { p.Str("evaluates").Bool(true); }
+            if (game.Masks) { p.Str("masks").Bool(true); }
             return p.Message();
         }
 
         public static byte[] Frame(
             Game game, int slot, long seq, byte[] observation, double[] rewards, int status,
-            double[] expert, Took took)
+            double[] expert, Took took, byte[] mask = null)
         {
             Packer p = new Packer();
-            p.Array(8).Int(2).Int(slot).Int(seq).Bin(observation);
+            p.Array(mask == null ? 8 : 9).Int(2).Int(slot).Int(seq).Bin(observation);
             if (rewards.Length == 1) { p.Double(rewards[0]); }
             else
             {
@@ -625,18 +660,20 @@ namespace Understudy
                 Action(p, game, took.Action);
                 p.Int(took.Actor);
             }
+            if (mask != null) { p.Bin(mask); }
             return p.Message();
         }
 
         public static byte[] Frames(
             long seq, byte[] observations, float[] rewards, byte[] statuses, float[] experts,
-            float[] tookActions, byte[] tookActors)
+            float[] tookActions, byte[] tookActors, byte[] masks = null)
         {
             Packer p = new Packer();
-            p.Array(7).Int(3).Int(seq).Bin(observations).Bin(Tensor.Bytes(rewards)).Bin(statuses);
+            p.Array(masks == null ? 7 : 8).Int(3).Int(seq).Bin(observations).Bin(Tensor.Bytes(rewards)).Bin(statuses);
             if (experts == null) { p.Nil(); } else { p.Bin(Tensor.Bytes(experts)); }
             if (tookActions == null) { p.Nil(); }
             else { p.Array(2).Bin(Tensor.Bytes(tookActions)).Bin(tookActors); }
+            if (masks != null) { p.Bin(masks); }
             return p.Message();
         }
 

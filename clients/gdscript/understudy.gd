@@ -53,6 +53,8 @@ var realtime := false
 var episodes := 0
 ## This program evaluates where [member settings] asks for it ("understudy.evaluate").
 var evaluates := false
+## Frames say which choices are legal: see [method act].
+var masks := false
 ## The server's token, where it asks for one.
 var token = null
 
@@ -110,7 +112,9 @@ func connect_to_server(host: String, port: int) -> Dictionary:
 ## the first frame of an episode it means nothing. status: [constant RUNNING], or
 ## [constant TERMINATED] or [constant TRUNCATED] for the last frame of an episode; the next frame
 ## then begins a new one. expert: what your own expert recommends now, one part for each head, or
-## null. took: [action, actor], what was really done instead of the previous answer, or null.
+## null. took: [action, actor], what was really done instead of the previous answer, or null. legal:
+## with [member masks], an Array with a bool for each choice of each discrete head, one head behind
+## the other; null says that all are legal.
 ##
 ## The kind of what it returns is [br]
 ## "answer", with action (one part for each head; null where status was not 0), actor,
@@ -119,11 +123,13 @@ func connect_to_server(host: String, port: int) -> Dictionary:
 ## code "episode_limit" an episode of evaluation was too long: it is not to be played again; [br]
 ## "refused", with code, message, retry: show the message to somebody; [br]
 ## "lost", with message: there is no server, and trying again was given up.
-func act(obs, reward, status: int, expert = null, took = null, slot := 0) -> Dictionary:
+func act(
+	obs, reward, status: int, expert = null, took = null, slot := 0, legal = null
+) -> Dictionary:
 	if slot < 0 or slot >= _seqs.size():
 		return _lost("slot: expected 0 to %d, got %d" % [_seqs.size() - 1, slot])
 	var seq: int = _seqs[slot]
-	var message := encode_frame(slot, seq, obs, reward, status, expert, took)
+	var message := encode_frame(slot, seq, obs, reward, status, expert, took, legal)
 	var got := _exchange(message, ACTION)
 	if got.kind != "message":
 		return got
@@ -137,14 +143,14 @@ func act(obs, reward, status: int, expert = null, took = null, slot := 0) -> Dic
 
 ## Send one frame of every slot: obs (slots x observation), rewards_all (PackedFloat32Array, slots x
 ## components), statuses (PackedByteArray), experts (PackedFloat32Array of action rows, NaN first
-## for none, or null), took ([PackedFloat32Array, PackedByteArray] or null). The kind is as for
-## [method act]; an answer has actions, actors, policy_version, explored. A connection uses act or
-## act_all, never both.
+## for none, or null), took ([PackedFloat32Array, PackedByteArray] or null), legal (an Array of
+## bools, slots x choices, or null). The kind is as for [method act]; an answer has actions, actors,
+## policy_version, explored. A connection uses act or act_all, never both.
 func act_all(
-	obs, rewards_all, statuses: PackedByteArray, experts = null, took = null
+	obs, rewards_all, statuses: PackedByteArray, experts = null, took = null, legal = null
 ) -> Dictionary:
 	var seq := _seq_all
-	var message := encode_frames(seq, obs, rewards_all, statuses, experts, took)
+	var message := encode_frames(seq, obs, rewards_all, statuses, experts, took, legal)
 	var got := _exchange(message, ACTIONS)
 	if got.kind != "message":
 		return got
@@ -198,11 +204,13 @@ func encode_hello() -> PackedByteArray:
 		fields["episodes"] = episodes - _played
 	if evaluates:
 		fields["evaluates"] = true
+	if masks:
+		fields["masks"] = true
 	return _framed([1, fields])
 
 
 func encode_frame(
-	slot: int, seq: int, obs, reward, status: int, expert, took
+	slot: int, seq: int, obs, reward, status: int, expert, took, legal = null
 ) -> PackedByteArray:
 	var earned = reward
 	if typeof(reward) == TYPE_ARRAY:
@@ -210,15 +218,17 @@ func encode_frame(
 	else:
 		earned = float(reward)
 	var instead = null if took == null else [_action(took[0]), took[1]]
-	return _framed([2, slot, seq, _bytes(obs), earned, status, _action(expert), instead])
+	var message := [2, slot, seq, _bytes(obs), earned, status, _action(expert), instead]
+	return _framed(message if legal == null else message + [_mask(legal, 1)])
 
 
 func encode_frames(
-	seq: int, obs, rewards_all, statuses: PackedByteArray, experts, took
+	seq: int, obs, rewards_all, statuses: PackedByteArray, experts, took, legal = null
 ) -> PackedByteArray:
 	var rows = null if experts == null else _bytes(experts)
 	var instead = null if took == null else [_bytes(took[0]), took[1]]
-	return _framed([3, seq, _bytes(obs), _bytes(rewards_all), statuses, rows, instead])
+	var message := [3, seq, _bytes(obs), _bytes(rewards_all), statuses, rows, instead]
+	return _framed(message if legal == null else message + [_mask(legal, slots)])
 
 
 func encode_ping(nonce: int) -> PackedByteArray:
@@ -457,6 +467,21 @@ func _bytes(values) -> PackedByteArray:
 			return values.to_byte_array()
 		_:
 			return PackedFloat32Array(values).to_byte_array()
+
+
+## The bits of so many masks, each of bools for all choices; bytes are taken as they are.
+func _mask(legal, count: int) -> PackedByteArray:
+	if typeof(legal) == TYPE_PACKED_BYTE_ARRAY:
+		return legal
+	var choices: int = legal.size() / count
+	var each := (choices + 7) / 8
+	var out := PackedByteArray()
+	out.resize(count * each)
+	for i in legal.size():
+		var choice: int = i % choices
+		if legal[i]:
+			out[i / choices * each + choice / 8] |= 1 << choice % 8
+	return out
 
 
 ## An action in the form of its heads: ints for choices, floats for the rest.

@@ -45,6 +45,8 @@ export interface Options {
   evaluates?: boolean;
   /** The game goes on by itself (a person plays it) and never waits for the trainer. */
   realtime?: boolean;
+  /** The frames say in `legal` which choices are legal. */
+  masks?: boolean;
   /** The server's token, where it asks for one. */
   token?: string | null;
   /** How long to wait for WELCOME and each answer, seconds; 120. */
@@ -70,6 +72,11 @@ export interface Frame {
   expert?: Action | null;
   took?: Took | null;
   slot?: number;
+  /**
+   * In a game with `masks`: whether each choice of each discrete head is legal, one head behind the
+   * other; null says that all are.
+   */
+  legal?: readonly boolean[] | null;
 }
 
 export interface Answer {
@@ -90,6 +97,8 @@ export interface Frames {
   /** Action rows; NaN in a row's first column for none. */
   experts?: Float32Array | null;
   took?: readonly [Float32Array, Uint8Array] | null;
+  /** As in Frame, of all slots one behind the other. */
+  legal?: readonly boolean[] | null;
 }
 
 export interface Answers {

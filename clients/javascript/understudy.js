@@ -80,7 +80,7 @@ export class Client {
     this.#url = String(url);
     this.#options = {
       rewards: ["reward"], slots: 1, role: "train", episodes: null, evaluates: false,
-      realtime: false, token: null, timeoutS: 120, firstWaitS: 0.1, longestWaitS: 5, giveUpS: 60,
+      realtime: false, masks: false, token: null, timeoutS: 120, firstWaitS: 0.1, longestWaitS: 5, giveUpS: 60,
       onTrouble: () => {}, WebSocket: globalThis.WebSocket, ...options,
     };
   }
@@ -93,12 +93,14 @@ export class Client {
   }
 
   /** Send one frame of a slot and wait for its answer. */
-  async act({ obs, reward = 0, status = RUNNING, expert = null, took = null, slot = 0 }) {
+  async act({
+    obs, reward = 0, status = RUNNING, expert = null, took = null, slot = 0, legal = null,
+  }) {
     if (!(Number.isInteger(slot) && slot >= 0 && slot < this.#seqs.length)) {
       throw new RangeError(`slot: expected 0 to ${this.#seqs.length - 1}, got ${slot}`);
     }
     const seq = this.#seqs[slot];
-    const frame = { slot, seq, obs, reward, status, expert, took };
+    const frame = { slot, seq, obs, reward, status, expert, took, legal };
     const got = await this.#exchange(slot, encodeFrame(this.#options, frame));
     const answer = readAction(this.#options.actions, got);
     if (answer === null || answer.seq !== seq) {
@@ -110,9 +112,10 @@ export class Client {
   }
 
   /** Send one frame of every slot, as rows of arrays, and wait for the answers. */
-  async actAll({ obs, rewards, statuses, experts = null, took = null }) {
+  async actAll({ obs, rewards, statuses, experts = null, took = null, legal = null }) {
     const seq = this.#seqAll;
-    const message = encodeFrames(this.#options, { seq, obs, rewards, statuses, experts, took });
+    const frames = { seq, obs, rewards, statuses, experts, took, legal };
+    const message = encodeFrames(this.#options, frames);
     const got = await this.#exchange(ALL, message);
     const answers = readActions(got);
     if (answers === null || answers.seq !== seq || answers.actors.length !== this.#seqs.length) {
@@ -333,22 +336,42 @@ export function encodeHello(options, played = 0) {
   if (options.realtime) fields.realtime = true;
   if (role !== "train" && options.episodes > played) fields.episodes = options.episodes - played;
   if (options.evaluates) fields.evaluates = true;
+  if (options.masks) fields.masks = true;
   return encode([HELLO, fields]);
 }
 
-export function encodeFrame(options, { slot, seq, obs, reward, status, expert, took }) {
+export function encodeFrame(options, { slot, seq, obs, reward, status, expert, took, legal }) {
   const earned = Array.isArray(reward) ? reward.map(float) : float(reward);
   const instead = took && [actionOf(options.actions, took[0]), took[1]];
   const advice = actionOf(options.actions, expert);
   const data = tensor(options.observation, obs);
-  return encode([FRAME, slot, seq, data, earned, status, advice, instead]);
+  const mask = masks(options.actions, legal, 1);
+  return encode([FRAME, slot, seq, data, earned, status, advice, instead, ...mask]);
 }
 
-export function encodeFrames(options, { seq, obs, rewards, statuses, experts, took }) {
+export function encodeFrames(options, { seq, obs, rewards, statuses, experts, took, legal }) {
   const rows = experts && floats(experts);
   const instead = took && [floats(took[0]), bytes(took[1])];
   const data = tensor(options.observation, obs, options.slots);
-  return encode([FRAMES, seq, data, floats(rewards), bytes(statuses), rows, instead]);
+  const mask = masks(options.actions, legal, options.slots);
+  return encode([FRAMES, seq, data, floats(rewards), bytes(statuses), rows, instead, ...mask]);
+}
+
+/** The bits of so many masks, each of booleans for all choices; bytes are taken as they are. */
+function masks(heads, legal, slots) {
+  if (legal === null || legal === undefined) return [];
+  if (legal instanceof Uint8Array) return [legal];
+  const choices = heads.reduce((sum, [kind, , n]) => sum + (kind === "discrete" ? n : 0), 0);
+  if (legal.length !== slots * choices) {
+    throw new RangeError(`legal: expected ${slots} x ${choices} booleans, got ${legal.length}`);
+  }
+  const each = Math.ceil(choices / 8);
+  const out = new Uint8Array(slots * each);
+  legal.forEach((allowed, i) => {
+    const [slot, choice] = [Math.floor(i / choices), i % choices];
+    if (allowed) out[slot * each + (choice >> 3)] |= 1 << (choice & 7);
+  });
+  return [out];
 }
 
 export const encodePing = (nonce) => encode([PING, nonce]);

@@ -141,7 +141,7 @@ local function pack_action(heads, action)
 end
 
 -- HELLO. `spec` has client, game, observation {dtype, shape}, actions {heads}, and perhaps
--- rewards {names}; `more` may have role, token, realtime, episodes and evaluates.
+-- rewards {names} and masks (true: frames say which choices are legal); `more` may have role, token, realtime, episodes and evaluates.
 function understudy.hello(spec, more)
   local heads = {}
   for i, one in ipairs(spec.actions) do
@@ -153,6 +153,7 @@ function understudy.hello(spec, more)
     {"observation", spec.observation}, {"actions", heads}, {"rewards", spec.rewards or {"reward"}},
     {"slots", 1}, {"role", more.role or "train"}, {"token", more.token},
     {"realtime", more.realtime or nil}, {"episodes", more.episodes}, {"evaluates", more.evaluates or nil},
+    {"masks", spec.masks or nil},
   }
   local parts, count = {}, 0
   for _, field in ipairs(fields) do
@@ -164,9 +165,23 @@ function understudy.hello(spec, more)
   return framed("\x92\x01" .. char(0x80 | count) .. concat(parts))
 end
 
+-- The bits of a mask: a boolean for each choice of each discrete head, one head behind the other.
+function understudy.mask(legal)
+  local parts = {}
+  for i = 1, #legal, 8 do
+    local bits = 0
+    for k = i, math.min(i + 7, #legal) do
+      if legal[k] then bits = bits | 1 << (k - i) end
+    end
+    parts[#parts + 1] = char(bits)
+  end
+  return concat(parts)
+end
+
 -- FRAME. `obs`: the tensor as bytes. `reward`: a number, or a list of them. `expert`: an action or
--- nil. `took`: {action, actor} or nil.
-function understudy.frame(heads, slot, seq, obs, reward, status, expert, took)
+-- nil. `took`: {action, actor} or nil. `legal`: a list of booleans, bytes that `mask` made of one, or
+-- nil.
+function understudy.frame(heads, slot, seq, obs, reward, status, expert, took, legal)
   local earned = reward
   if type(reward) == "table" then
     earned = {}
@@ -175,9 +190,10 @@ function understudy.frame(heads, slot, seq, obs, reward, status, expert, took)
     earned = reward + 0.0
   end
   return framed(concat{
-    "\x98\x02", pack_int(slot), pack_int(seq), pack_bin(obs), pack(earned), pack_int(status),
+    legal and "\x99\x02" or "\x98\x02", pack_int(slot), pack_int(seq), pack_bin(obs), pack(earned), pack_int(status),
     expert and pack_action(heads, expert) or "\xc0",
     took and "\x92" .. pack_action(heads, took[1]) .. pack_int(took[2]) or "\xc0",
+    legal and pack_bin(type(legal) == "table" and understudy.mask(legal) or legal) or "",
   })
 end
 
@@ -369,9 +385,10 @@ function understudy.session(spec, options, transport)
   end
 
   -- Send one frame and wait for its answer: a table with action, actor, policy_version, explored.
-  function self.act(obs, reward, status, expert, took)
+  -- `legal`: of a spec with masks, a list of booleans as `mask` takes it; nil says all are legal.
+  function self.act(obs, reward, status, expert, took, legal)
     if type(obs) == "table" then obs = understudy.tensor(spec.observation[1], obs) end
-    local frame = understudy.frame(spec.actions, 0, seq, obs, reward, status, expert, took)
+    local frame = understudy.frame(spec.actions, 0, seq, obs, reward, status, expert, took, legal)
     if not wire.write(frame) then
       -- A server that refuses says why before it closes.
       local last = receive()
@@ -474,12 +491,18 @@ function understudy.person(read, still, give_back_s, now)
   end
 end
 
--- A random action for these heads: what play at random, and a weakened expert, do.
-function understudy.random_action(heads)
-  local action = {}
+-- A random action for these heads: what play at random, and a weakened expert, do. `legal`: a list of
+-- booleans as `mask` takes it, each head with a legal choice; nil says all are legal.
+function understudy.random_action(heads, legal)
+  local action, behind = {}, 0
   for i, one in ipairs(heads) do
     if one[1] == "discrete" then
-      action[i] = math.random(0, one[3] - 1)
+      local choices = {}
+      for k = 0, one[3] - 1 do
+        if not legal or legal[behind + k + 1] then choices[#choices + 1] = k end
+      end
+      action[i] = choices[math.random(#choices)]
+      behind = behind + one[3]
     else
       local numbers = {}
       for k = 1, one[5] or 1 do numbers[k] = one[3] + (one[4] - one[3]) * math.random() end
@@ -538,8 +561,8 @@ local function say(text) io.stderr:write("understudy: ", text, "\n") end
 
 -- Play `episode(game)` again and again, in a coroutine that each emulated frame resumes. It gets
 --
---   game.act(obs, reward, status, expert, took)   as session.act; with a status other than 0 it
---                                                 was the episode's last frame: return then
+--   game.act(obs, reward, status, expert, took, legal)   as session.act; with a status other than 0
+--                                                 it was the episode's last frame: return then
 --   game.wait(n)                                  let n frames pass
 --   game.press(field, n)                          hold a button of MAME's for n frames
 --   game.settings                                 what the operator set
@@ -581,16 +604,16 @@ function understudy.play(spec, episode)
       field:set_value(0)
     end
 
-    function game.act(obs, reward, status, expert, took)
+    function game.act(obs, reward, status, expert, took, legal)
       local wish = nil
       if person and options.role == "train" and status == understudy.RUNNING then wish = person() end
       if wish then expert = nil end  -- a script does not recommend beside a person
       if options.role == "eval" then
         expert = nil  -- the network alone asks nobody
       elseif expert and math.random() < options.weaken then
-        expert = understudy.random_action(spec.actions)
+        expert = understudy.random_action(spec.actions, legal)
       end
-      local answer = session.act(obs, reward, status, expert, took or instead)
+      local answer = session.act(obs, reward, status, expert, took or instead, legal)
       instead = nil
       if wish then
         answer.action, answer.actor = wish, understudy.EXPERT

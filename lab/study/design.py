@@ -238,16 +238,20 @@ def jobs(comparison: Comparison, *, seeds: int | None = None, full: bool = False
     names = {scene.name for scene in scenes}
     names |= {name for check in comparison.checks if check.scene in names for name in check.scenes}
     taught = [s for s in comparison.scenes if s.name in names and s.expert != NO_EXPERT]
-    found = [_job(comparison, scene, EXPERT, 0) for scene in taught]
+    found = [_job(comparison, scene, EXPERT, 0, None) for scene in taught]
     for seed in range(1, count + 1):
+        configs = {name: comparison.config(name, seed) for name in comparison.variants}
         for scene in scenes:
-            found += [_job(comparison, scene, each, seed) for each in comparison.of(scene)]
+            found += [
+                _job(comparison, scene, each, seed, configs[each]) for each in comparison.of(scene)
+            ]
     return found
 
 
-def _job(comparison: Comparison, scene: Scene, variant: str, seed: int) -> Job:
+def _job(
+    comparison: Comparison, scene: Scene, variant: str, seed: int, config: Config | None
+) -> Job:
     options = comparison.options(scene, variant)
-    config = comparison.config(variant, seed) if variant else None
     shared = scene.game if options.expert == NO_EXPERT else None
     return Job(comparison.name, scene.name, variant, seed, config, options, shared or scene.name)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from protocol.errors import RemoteError
 from protocol.framing import framed
@@ -41,8 +42,9 @@ class Answers:
         self._rng = random.Random(0)
         self._version = 0
 
-    def answer(self, frame: Frame | Frames) -> list[Any]:
-        """ACTION or ACTIONS, as a plain value."""
+    def answer(self, frame: Frame | Frames, legal: npt.NDArray[np.bool_]) -> list[Any]:
+        """ACTION or ACTIONS, as a plain value. `legal`: which choices are, [slots in the frame,
+        choices]."""
         self._version += 1
         if isinstance(frame, Frame):
             if frame.status != RUNNING:
@@ -50,10 +52,11 @@ class Answers:
             if frame.expert is not None and self._expert():
                 return [12, frame.slot, frame.seq, frame.expert, 2, self._version, False]
             explored = self._hello.role == "train" and self._rng.random() < 0.5
-            return [12, frame.slot, frame.seq, self._action(), 1, self._version, explored]
-        return self._answer_all(frame)
+            action = self._action(legal[0])
+            return [12, frame.slot, frame.seq, action, 1, self._version, explored]
+        return self._answer_all(frame, legal)
 
-    def _answer_all(self, frames: Frames) -> list[Any]:
+    def _answer_all(self, frames: Frames, legal: npt.NDArray[np.bool_]) -> list[Any]:
         spec, slots = self._spec, self._hello.slots
         statuses = bytes(frames.statuses)
         rows = np.full((slots, spec.action_width), np.nan, "<f4")
@@ -67,18 +70,19 @@ class Answers:
             if experts is not None and not np.isnan(experts[slot, 0]) and self._expert():
                 rows[slot], actors[slot] = experts[slot], 2
             else:
-                rows[slot], actors[slot] = spec.action_row(self._action()), 1
+                rows[slot], actors[slot] = spec.action_row(self._action(legal[slot])), 1
         return [13, frames.seq, rows.tobytes(), bytes(actors), self._version, bytes(slots)]
 
     def _expert(self) -> bool:
         role = self._hello.role
         return role == "eval_expert" or (role == "train" and self._rng.random() < 0.5)
 
-    def _action(self) -> list[Any]:
+    def _action(self, legal: npt.NDArray[np.bool_]) -> list[Any]:
         out: list[Any] = []
+        columns = iter(self._spec.choice_columns)
         for head in self._spec.actions:
             if isinstance(head, Discrete):
-                out.append(self._rng.randrange(head.n))
+                out.append(self._rng.choice(np.flatnonzero(legal[next(columns)]).tolist()))
                 continue
             # As the network's answers are: float32, within the head.
             low, high = float(np.float32(head.low)), float(np.float32(head.high))

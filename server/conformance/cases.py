@@ -7,8 +7,9 @@ and raises RuleBroken. What a server must refuse is in `violations`.
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -19,7 +20,18 @@ from server.conformance.expectations import (
     check_error,
     check_welcome,
 )
-from server.conformance.game import EXPERT, HEADS, NAN, OBS, ROW, floats, frame, frames, hello
+from server.conformance.game import (
+    EXPERT,
+    HEADS,
+    MASK_OF,
+    NAN,
+    OBS,
+    ROW,
+    floats,
+    frame,
+    frames,
+    hello,
+)
 from server.conformance.report import NotExercised, RuleBroken
 from server.conformance.server_under_test import ServerUnderTest, play
 from server.net.plain_messages import message
@@ -200,6 +212,43 @@ def _(server: ServerUnderTest) -> None:
             raise RuleBroken("slot 1: expected dqn where the row begins with NaN, got the expert")
 
 
+@case("legal", "Legal actions", "what is not legal is never chosen")
+def _(server: ServerUnderTest) -> None:
+    for role in ("train", "eval"):
+        with server.welcomed(role=role) as wire:
+            sent = [frame(i, legal=MASK_OF[i % 3]) for i in range(30)]
+            _check_fire([got[3][0] for got in play(wire, *sent)], [i % 3 for i in range(30)])
+            # No mask, and nil for one, say that all is legal; behind an end nothing need be.
+            play(wire, frame(30), [*frame(31), None], frame(32, status=2, legal=b"\x00"), frame(33))
+
+
+@case("legal-frames", "Legal actions", "each slot has its own mask in FRAMES")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(slots=2) as wire:
+        for seq in range(12):
+            one, two = seq % 3, (seq + 1) % 3
+            (got,) = play(wire, frames(seq, legal=MASK_OF[one] + MASK_OF[two]))
+            rows = struct.unpack("<8f", got[2])
+            _check_fire([rows[0], rows[4]], [one, two])
+
+
+@case("legal-advice", "Legal actions", "legal advice, and a legal took, are accepted")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed() as wire:
+        took = [[2, 0.0, [0.0, 0.0]], 2]
+        play(
+            wire,
+            frame(0, expert=EXPERT, legal=MASK_OF[1]),
+            frame(1, legal=MASK_OF[2]),
+            frame(2, took=took, legal=MASK_OF[0]),
+        )
+
+
+def _check_fire(got: Sequence[float], wanted: Sequence[int]) -> None:
+    if list(got) != list(wanted):
+        raise RuleBroken(f"expected the only legal choices of fire, {list(wanted)}, got {got}")
+
+
 @case("took", "took", "what was done instead is accepted, from a person and from the network")
 def _(server: ServerUnderTest) -> None:
     other = [2, 1.0, [-2.0, 0.5]]
@@ -282,6 +331,9 @@ def _(server: ServerUnderTest) -> None:
                     f"expected {neutral} before the first recommendation, and {EXPERT} again "
                     f"behind it, got {got}"
                 )
+        sent = [frame(8, legal=MASK_OF[2]), frame(9, expert=EXPERT), frame(10, legal=MASK_OF[0])]
+        got = play(wire, *sent, frame(11, status=1), expert_alone=True)
+        _check_fire([one[3][0] for one in got[:3]], [2, 1, 0])
 
 
 @case("eval-announced", "1 HELLO", "episodes and evaluates may be announced")
@@ -305,7 +357,7 @@ def _(server: ServerUnderTest) -> None:
         fields = server.fields(observation=["float32", [3], "NCHW"], actions=heads)
         wire.send(1, fields, "later")
         check_welcome(wire.next(11, "WELCOME"), server.sessions)
-        wire.send(*frame(0), [1, 0], {"later": 1})
+        wire.send(*frame(0), None, {"later": 1})
         check_action(wire.next(12, "ACTION"), frame(0))
         wire.send(4, 7, "later")
         if wire.next(14, "PONG")[1] != 7:

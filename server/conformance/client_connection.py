@@ -21,12 +21,14 @@ from server.conformance.acts import (
     send_welcome,
 )
 from server.conformance.answers import Answers, judge
+from server.conformance.legal import LegalChoices
 from server.conformance.series import ActSeries
 
 if TYPE_CHECKING:
     from server.conformance.websocket import FramedWebSocket
 
 MAX_MESSAGE_BYTES = 1_048_576
+NIL = b"\xc0"
 BYE_S = 5.0
 """How long a client that has sent BYE may take to close."""
 READ_BYTES = 65_536
@@ -77,6 +79,7 @@ class ClientConnection:
         if self._series.refuses(time.monotonic()):
             return send_refusal(self)
         self._answers = Answers(hello, self._session.spec)
+        self._legal = LegalChoices(self._session.spec, hello.slots)
         if hello.role == "eval_expert":
             self._ledger.mark("eval_expert")
         self._welcome()
@@ -168,9 +171,10 @@ class ClientConnection:
         assert spec is not None
         assert answers is not None
         judge(frame, spec)
+        legal = self._legal.judge(frame)
         self._note(frame)
         series.frame_came()
-        value = answers.answer(frame)
+        value = answers.answer(frame, legal)
         act = series.act
         if series.ends(self._frames):
             send_ending(act, value, self)
@@ -202,8 +206,11 @@ class ClientConnection:
             recommended, took = frame.expert is not None, frame.took is not None
         else:
             recommended, took = frame.experts is not None, frame.took is not None
+        masks = self._session.spec is not None and self._session.spec.masks
+        if masks and bytes(frame.legal) not in (b"", NIL):
+            self._ledger.mark("mask")
         if recommended or took:
-            self._ledger.mark("action")
+            self._ledger.mark("action", *["action in a game with masks"] * bool(masks))
         if took:
             self._ledger.mark("took")
 

@@ -12,6 +12,8 @@ HEADS: list[list[Any]] = [
     ["continuous", "move", -2.0, 0.5, 2],
 ]
 WIDTH = 4
+MASK_OF = tuple(bytes([1 << choice]) for choice in range(3))
+"""For each choice of `fire` the mask in which it alone is legal."""
 EXPERT: list[Any] = [1, -0.5, [-1.25, 0.25]]
 ROW = [1.0, -0.5, -1.25, 0.25]
 NAN = float("nan")
@@ -25,6 +27,7 @@ def hello(**changes: Any) -> dict[str, Any]:
         "game": "conformance",
         "observation": ["float32", [3]],
         "actions": HEADS,
+        "masks": True,
         **changes,
     }
 
@@ -38,8 +41,11 @@ def frame(
     status: Any = 0,
     expert: Any = None,
     took: Any = None,
+    legal: Any = None,
 ) -> list[Any]:
-    return [2, slot, seq, obs, reward, status, expert, took]
+    """A FRAME; `legal` of None is left out."""
+    frame = [2, slot, seq, obs, reward, status, expert, took]
+    return frame if legal is None else [*frame, legal]
 
 
 def floats(*values: float) -> bytes:
@@ -54,6 +60,8 @@ def frames(
     statuses: bytes = bytes(2),
     experts: Any = None,
     took: Any = None,
+    legal: Any = None,
 ) -> list[Any]:
-    """A FRAMES of two slots."""
-    return [3, seq, obs, rewards, statuses, experts, took]
+    """A FRAMES of two slots; `legal` of None is left out."""
+    frames = [3, seq, obs, rewards, statuses, experts, took]
+    return frames if legal is None else [*frames, legal]

@@ -23,6 +23,8 @@ class Rule:
     """Why it may not have been exercised."""
 
 
+NO_MASK = "it sent no mask"
+
 SENT: list[Rule] = [
     Rule(
         "not_understudy", "Framing", "the first bytes are a length, not another protocol", "hello"
@@ -90,6 +92,21 @@ SENT: list[Rule] = [
         "an action is within its heads",
         "action",
         "it sent neither expert nor took",
+    ),
+    Rule("mask_size", "Legal actions", "a mask has the bytes that the heads take", "mask", NO_MASK),
+    Rule(
+        "no_legal_choice",
+        "Legal actions",
+        "each head has a legal choice while an episode goes on",
+        "mask",
+        NO_MASK,
+    ),
+    Rule(
+        "action_illegal",
+        "Legal actions",
+        "what is recommended and was done is legal by its frame's mask",
+        "action in a game with masks",
+        "it declared no masks, or sent neither expert nor took",
     ),
     Rule(
         "took_on_first_frame",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.conformance.expectations import check_error
-from server.conformance.game import EXPERT, NAN, OBS, ROW, floats, frame, frames
+from server.conformance.game import EXPERT, MASK_OF, NAN, OBS, ROW, floats, frame, frames
 from server.conformance.report import NotExercised
 from server.conformance.server_under_test import ServerUnderTest, play
 from server.net.plain_messages import message
@@ -137,6 +137,25 @@ VIOLATIONS: list[Violation] = [
     _two(
         "actor 3 in FRAMES", "unknown_actor", (frames(0),), took=[floats(*ROW, *ROW), b"\x02\x03"]
     ),
+    _later("a mask as a list", "message_malformed", frame(0, legal=[1, 0, 1])),
+    _later("a mask of two bytes for one", "mask_size", frame(0, legal=b"\x07\x00")),
+    _later("an empty mask", "mask_size", frame(0, legal=b"")),
+    _two("one slot's mask for two", "mask_size", legal=MASK_OF[0]),
+    _later("no legal choice", "no_legal_choice", frame(0, legal=b"\xf8")),
+    _two("no legal choice in a slot", "no_legal_choice", legal=MASK_OF[0] + b"\x00"),
+    _later("illegal advice", "action_illegal", frame(0, expert=EXPERT, legal=MASK_OF[0])),
+    _two(
+        "illegal advice in FRAMES",
+        "action_illegal",
+        experts=floats(*ROW, NAN, 0, 0, 0),
+        legal=MASK_OF[2] * 2,
+    ),
+    _later(
+        "took what the frame before forbids",
+        "action_illegal",
+        frame(1, took=[EXPERT, 2]),
+        answered=(frame(0, legal=MASK_OF[0]),),
+    ),
     _later(
         "eval_expert without a recommendation in its episode",
         "expert_missing",
@@ -191,6 +210,13 @@ HELLOS: list[tuple[str, str, dict[str, Any]]] = [
     ("another observation", "spec_mismatch", {"observation": ["float32", [4]]}),
     ("another dtype", "spec_mismatch", {"observation": ["uint8", [3]]}),
     ("other heads", "spec_mismatch", {"actions": [["discrete", "fire", 3]]}),
+    ("no masks", "spec_mismatch", {"masks": False}),
+    ("masks as a number", "bad_hello", {"masks": 1}),
+    (
+        "masks without a choice",
+        "bad_hello",
+        {"actions": [["continuous", "turn", -1.0, 1.0, 1]]},
+    ),
     ("other rewards", "spec_mismatch", {"rewards": ["reward", "time"]}),
 ]
 """Name, code, and what is changed in HELLO."""

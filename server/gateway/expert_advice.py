@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import EVAL, EVAL_EXPERT
+from agent.legal import made_legal
 from protocol.checks import no_advice
 from protocol.messages import RUNNING
+from protocol.spaces import GameSpec
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_batch import FrameBatch
 from server.gateway.slots import SlotTable
@@ -23,12 +25,14 @@ def add_advice(
     table: SlotTable,
     batch: FrameBatch,
     neutral: npt.NDArray[np.float32],
+    spec: GameSpec,
 ) -> None:
     """Ask the plugin about the frames without a recommendation.
 
     Where the expert plays alone (role eval_expert) and knows nothing even then, the rule of
     protocol/SPEC.md, Roles: the episode's last action again, before there is one `neutral`
-    [action_width]. The connections of episodes that end without any recommendation are ended.
+    [action_width], and the first legal choice instead of one that is not legal. The connections of
+    episodes that end without any recommendation are ended.
     """
     if plugin is None and not table.by_role[EVAL_EXPERT]:
         return
@@ -40,10 +44,14 @@ def add_advice(
         for asked, fields in _questions(batch, np.flatnonzero(wanted)):
             of = rows[asked]
             batch.expert[asked] = plugin.ask(
-                batch.obs[asked], table.stream[of], ~table.pending[of], fields
+                batch.obs[asked],
+                table.stream[of],
+                ~table.pending[of],
+                fields,
+                batch.choices[asked] if spec.masks else None,
             )
     if table.by_role[EVAL_EXPERT]:
-        _fill(table, batch, wanted & (roles == EVAL_EXPERT), neutral)
+        _fill(table, batch, wanted & (roles == EVAL_EXPERT), neutral, spec)
 
 
 def _fill(
@@ -51,6 +59,7 @@ def _fill(
     batch: FrameBatch,
     wanted: npt.NDArray[np.bool_],
     neutral: npt.NDArray[np.float32],
+    spec: GameSpec,
 ) -> None:
     """Fill the gaps of experts that play alone. `wanted` [n]: their frames to which the game itself
     has given no recommendation."""
@@ -58,7 +67,11 @@ def _fill(
     missing = np.flatnonzero(wanted & np.isnan(batch.expert[: batch.n, 0]))
     if len(missing):
         of = rows[missing]
-        batch.expert[missing] = np.where(table.pending[of, None], table.action[of], neutral)
+        actions = np.where(table.pending[of, None], table.action[of], neutral)
+        if spec.masks:
+            legal = batch.choices[missing]
+            made_legal(actions, legal, spec.discrete_columns, spec.choice_columns)
+        batch.expert[missing] = actions
         table.filled[of] += 1
     over = (batch.status[: batch.n] != RUNNING) & (table.role[rows] == EVAL_EXPERT)
     # The last action of an episode is not yet in its length: this frame completes it.

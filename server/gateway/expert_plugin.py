@@ -26,6 +26,7 @@ from agent.finding import Finding
 from config.load import ConfigError
 from config.models import Config
 from protocol.errors import RemoteError
+from protocol.masks import are_legal, illegal
 from protocol.spaces import GameSpec
 from server.arguments import look_here
 
@@ -47,6 +48,9 @@ class Situation:
     """What the clients sent beside the observations, an array [n] for each name. Empty for clients
     of the protocol, which send nothing else; the header's fields for older ones
     (protocol.tempest.HEADER). Clients of both kinds are asked about apart."""
+    legal: npt.NDArray[np.bool_] | None = None
+    """Which choices are legal in each frame, [n, choices of all discrete heads in their order];
+    None for a game that does not say."""
 
 
 Function = Callable[[Any, Situation], Any]
@@ -102,6 +106,7 @@ class ExpertPlugin:
         streams: npt.NDArray[np.int64],
         first: npt.NDArray[np.bool_],
         fields: Mapping[str, npt.NDArray[Any]],
+        legal: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Advice for n frames, float32 [n, action_width], NaN where there is none. `obs` are rows
         [n, observation_size]. A failure is logged and counted, and there is no advice."""
@@ -113,7 +118,7 @@ class ExpertPlugin:
             }
             given = self._function(
                 shown if len(shown) > 1 else shown[spec.observations[0].name],
-                Situation(spec, streams, first, fields),
+                Situation(spec, streams, first, fields, legal),
             )
             rows = np.asarray(given, np.float32)
             if rows.shape != (n, spec.action_width):
@@ -121,7 +126,7 @@ class ExpertPlugin:
                     f"expected {n} action rows of {spec.action_width} numbers, got an array of "
                     f"shape {list(rows.shape)}"
                 )
-            _check(spec, rows)
+            _check(spec, rows, legal)
         except Exception as error:
             self._failed(error)
             return np.full((n, spec.action_width), np.nan, np.float32)
@@ -145,9 +150,17 @@ class ExpertPlugin:
         return [found] if found else []
 
 
-def _check(spec: GameSpec, rows: npt.NDArray[np.float32]) -> None:
+def _check(
+    spec: GameSpec, rows: npt.NDArray[np.float32], legal: npt.NDArray[np.bool_] | None
+) -> None:
     """Errors: ValueError, RemoteError for numbers that are no action."""
     given = rows[~np.isnan(rows[:, 0])]
     if np.isnan(given).any():
         raise ValueError("expected whole action rows, or NaN first for none; got NaN further on")
     spec.check_action_rows(given)
+    if legal is not None:
+        masks = legal[~np.isnan(rows[:, 0])]
+        allowed = are_legal(given, masks, spec)
+        if not allowed.all():
+            row, head = np.argwhere(~allowed)[0].tolist()
+            raise illegal("what the expert recommends", given[row], masks[row], head, spec)

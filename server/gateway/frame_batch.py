@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from protocol.actor import NOBODY
 from protocol.errors import RemoteError
+from protocol.masks import ALL_LEGAL, mask_bytes
 from protocol.messages import Frame, Frames
 from protocol.spaces import GameSpec, Part
 from server.gateway.lazy_arrays import LazyArrays
@@ -68,7 +69,7 @@ class FrameBatch:
         """Some entries may have a context."""
         self.started = 0.0
         """When the first frame came, by `perf_counter`."""
-        self._spec = spec
+        self._spec, self._masks = spec, bool(spec.masks)
         self.memory = LazyArrays(most)
         array = self.memory.array
         self.row = array(np.int64)
@@ -85,6 +86,10 @@ class FrameBatch:
         self.took = array(np.float32, spec.action_width)
         self.took_actor = array(np.uint8)
         """Who really acted, 0 where the answer was followed."""
+        self.legal = array(np.uint8, spec.legal_bytes)
+        """Which choices are legal, packed (protocol.masks); no bytes without masks."""
+        self.choices = array(np.bool_, spec.choices if spec.masks else 0)
+        """The same unpacked, once server.gateway.frame_masks has looked at them."""
         self.asked = array(spec.observation_dtype, frame_stack * spec.observation_size)
         """The rows of observations that the network is asked about, one below the other: each one
         frame, or the frames of a stack side by side."""
@@ -125,6 +130,9 @@ class FrameBatch:
             assert frame.took is not None
             self.took[i] = took
             self.took_actor[i] = frame.took[1]
+        if self._masks:
+            given = mask_bytes(frame.legal, 1, spec)
+            self.legal[i] = ALL_LEGAL if given is None else np.frombuffer(given, np.uint8)
         if context is not None:
             self.has_contexts = True
         if not i:
@@ -152,6 +160,11 @@ class FrameBatch:
         else:
             self.took[at] = np.frombuffer(frames.took[0], "<f4").reshape(count, -1)
             self.took_actor[at] = np.frombuffer(frames.took[1], np.uint8)
+        if self._masks:
+            given = mask_bytes(frames.legal, count, spec)
+            self.legal[at] = (
+                ALL_LEGAL if given is None else np.frombuffer(given, np.uint8).reshape(count, -1)
+            )
         if not self.n:
             self.started = perf_counter()
         self.entries.append(BatchEntry(client, None, count, None))

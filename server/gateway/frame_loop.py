@@ -30,6 +30,7 @@ from server.gateway.expert_advice import add_advice
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_batch import FrameBatch, FrameClient
 from server.gateway.frame_checks import refuse_bad_observations, refuse_bad_rewards
+from server.gateway.frame_masks import refuse_illegal
 from server.gateway.frame_stacks import FrameStacks
 from server.gateway.reward_parts import RewardParts
 from server.gateway.rewards import RewardFunction
@@ -61,7 +62,7 @@ class FrameLoop:
         """Asked about frames that come without a recommendation. May be exchanged between turns."""
         self.times = TurnTimes()
         self.episodes = EpisodeStats()
-        self._spec = spec
+        self._spec, self._masks = spec, bool(spec.masks)
         self._policy = policy
         self._acting_params = acting_params
         self._selector = ActionSelector(spec, rng)
@@ -158,7 +159,7 @@ class FrameLoop:
         if self._batch.n:
             self._check()
         if self._batch.n:
-            add_advice(self.expert, self.table, self._batch, self._neutral)
+            add_advice(self.expert, self.table, self._batch, self._neutral, self._spec)
         if self._batch.n:
             self._complete()
             self._answer()
@@ -188,6 +189,8 @@ class FrameLoop:
             refuse_bad_observations(batch, self._spec)
             self._reward.weigh(batch, self.table.pending[batch.row[: batch.n]])
             refuse_bad_rewards(batch, self._spec)
+        if self._masks and batch.n:
+            refuse_illegal(batch, self.table, self._spec)
 
     def _complete(self) -> None:
         """The frames of this turn complete the ones before: those become steps."""
@@ -225,7 +228,10 @@ class FrameLoop:
             self._stacks.add(rows, obs, begins)
         self._ask_network(np.flatnonzero(running & ~by_expert))
         actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
-        self._selector.decide(actions, expert, by_expert, roles, acting, actors, explored, left)
+        legal = batch.choices[:n] if self._masks else None
+        self._selector.decide(
+            actions, expert, by_expert, roles, acting, actors, explored, left, legal
+        )
         if not running.all():
             over = ~running
             actions[over] = np.nan
@@ -239,6 +245,8 @@ class FrameLoop:
         table.policy_version[rows] = self._policy.version
         table.actor[rows] = actors
         table.seq[rows] = batch.seq[:n]
+        if self._masks:
+            table.legal[rows] = batch.legal[:n]
         table.pending[rows] = running
         self._answered += np.bincount(roles, minlength=len(ROLES))
         self._steps.answering(int(np.count_nonzero(running & (roles == TRAIN))))
@@ -265,7 +273,8 @@ class FrameLoop:
             np.take(batch.obs[: batch.n], asked, axis=0, out=states, mode="clip")
         else:
             self._stacks.take(batch.row[asked], states)
-        batch.actions[asked] = self._policy.greedy(states)
+        legal = batch.choices[asked] if self._masks else None
+        batch.actions[asked] = self._policy.greedy(states, legal)
 
     def _shrink(self) -> None:
         """Give memory back when most slots have gone. Not while steps wait for a full ring: those

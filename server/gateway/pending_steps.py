@@ -26,6 +26,7 @@ class PendingSteps:
     def __init__(self, spec: GameSpec, most: int) -> None:
         self._memory = reserved(StepBlock.nbytes(spec, ROWS_PER_SLOT * most))
         self._block = StepBlock.over(self._memory, spec, ROWS_PER_SLOT * most)
+        self._masks = bool(spec.masks)
         self._start = 0
         self._stop = 0
 
@@ -48,6 +49,8 @@ class PendingSteps:
         np.take(table.actor, rows, out=out.actor, mode="clip")
         np.take(table.seq, rows, out=out.seq, mode="clip")
         np.take(table.stream, rows, out=out.stream, mode="clip")
+        if self._masks:
+            np.take(table.legal, rows, axis=0, out=out.legal, mode="clip")
         out.reward[:] = reward
         out.status[:] = status
         out.kind[:] = STEP
@@ -58,11 +61,15 @@ class PendingSteps:
         rows: npt.NDArray[np.int64],
         obs: npt.NDArray[Any],
         seq: npt.NDArray[np.uint32],
+        legal: npt.NDArray[np.uint8],
     ) -> None:
-        """Add last observations of these slots, which have no action."""
+        """Add last observations of these slots, which have no action. `legal`: what could have been
+        done there, [n, legal_bytes]: values bootstrap from it."""
         out = self._reserve(len(rows))
         out.obs[:] = obs
         out.seq[:] = seq
+        if self._masks:
+            out.legal[:] = legal
         np.take(table.stream, rows, out=out.stream, mode="clip")
         out.action[:] = 0
         out.recommended[:] = np.nan

@@ -38,6 +38,8 @@ class SlotTable:
         self.action = array(np.float32, spec.action_width)
         self.recommended = array(np.float32, spec.action_width)
         """NaN where nothing was."""
+        self.legal = array(np.uint8, spec.legal_bytes)
+        """Which choices were legal in it, packed (protocol.masks); no bytes without masks."""
         self.policy_version = array(np.uint32)
         """Of the weights when it was decided."""
         self.actor = array(np.uint8)

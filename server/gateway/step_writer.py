@@ -80,7 +80,9 @@ class StepWriter:
         table.linked[kept] = True
         if over is not None:
             last = over & stored
-            self._pending_steps.finals(table, rows[last], batch.obs[:n][last], batch.seq[:n][last])
+            self._pending_steps.finals(
+                table, rows[last], batch.obs[:n][last], batch.seq[:n][last], batch.legal[:n][last]
+            )
             table.linked[rows[over]] = False
 
     def answering(self, frames: int) -> None:
@@ -94,7 +96,8 @@ class StepWriter:
         pending = table.pending[rows] & (table.role[rows] == TRAIN)
         ended = rows[pending & table.linked[rows]]
         if len(ended):
-            self._pending_steps.finals(table, ended, table.obs[ended], table.seq[ended])
+            obs, seq, legal = table.obs[ended], table.seq[ended], table.legal[ended]
+            self._pending_steps.finals(table, ended, obs, seq, legal)
         self._open -= int(np.count_nonzero(pending))
         self._count()
 

@@ -101,6 +101,13 @@ def test_csharp_frames_encode_to_the_golden_bytes(vectors: Vectors, vector: dict
     assert vectors.ask("frames", packed(list(vector["message"].values()))) == vector["hex"]
 
 
+def test_csharp_packs_masks(vectors: Vectors) -> None:
+    game = packed(HELLOS["puzzle"]["message"]["fields"])
+    legal = [True, False, True, False, True, False, False, False, False, True]
+    assert vectors.ask("mask", game, packed(legal), "1") == "1502"
+    assert vectors.ask("mask", game, packed([False] * 10 + legal), "2") == "00001502"
+
+
 def test_csharp_ping_and_bye_encode_to_the_golden_bytes(vectors: Vectors) -> None:
     [ping] = [v for v in canonical("PING") if type(v["message"]["nonce"]) is int]
     assert vectors.ask("ping", packed(ping["message"]["nonce"])) == ping["hex"]
@@ -189,6 +196,9 @@ def test_csharp_game_passes_conformance(reach: Path) -> None:
         "expert_missing",
         "took_on_first_frame",
         "unknown_actor",
+        "mask_size",
+        "no_legal_choice",
+        "action_illegal",
     }
     assert code == 1
     assert "the server refused (bad_hello): conformance" in output

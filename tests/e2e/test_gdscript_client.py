@@ -136,6 +136,11 @@ def _commands() -> list[tuple[str, list[str], Any]]:
         fields = packed(HELLOS[vector["game"]]["message"]["fields"])
         words = ["frame", fields, packed(list(vector["message"].values()))]
         out.append((vector["name"], words, vector["hex"]))
+    [masked] = [v for v in canonical("FRAME") if v["name"] == "frame with a mask"]
+    legal = [True, False, True, False, True, False, False, False, False, True]
+    frame = packed(list((masked["message"] | {"legal": legal}).values()))
+    words = ["frame", packed(HELLOS[masked["game"]]["message"]["fields"]), frame]
+    out.append(("a mask of bools", words, masked["hex"]))
     for vector in canonical("FRAMES"):
         words = ["frames", packed(list(vector["message"].values()))]
         out.append((vector["name"], words, vector["hex"]))
@@ -213,7 +218,8 @@ def test_gdscript_game_passes_conformance(tmp_path: Path) -> None:
     assert broken == {}, output
     # Its game never ends by itself, and plays in the role train.
     never = {"bye", "bye-last", "message_truncated", "expert_missing"}
-    assert unseen <= never | {"took_on_first_frame", "unknown_actor"}
+    without = {"took_on_first_frame", "unknown_actor", "mask_size", "no_legal_choice"}
+    assert unseen <= never | without | {"action_illegal"}
     assert code == 1
     assert "bad_hello: conformance" in output
     told = next(line for line in output.splitlines() if line.startswith("> settings "))

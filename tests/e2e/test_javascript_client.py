@@ -135,6 +135,18 @@ def test_javascript_refuses_to_send_what_no_server_takes() -> None:
     assert ask([{"what": "frame", "game": game, "message": frame}])[0].startswith("98")
 
 
+def test_javascript_packs_masks_and_refuses_those_of_another_size() -> None:
+    [vector] = [v for v in canonical("FRAME") if v["name"] == "frame with a mask"]
+    legal = [True, False, True, False, True, False, False, False, False, True]
+    asked = [
+        {"what": "frame", "game": game_of(vector), "message": vector["message"] | {"legal": each}}
+        for each in (legal, legal[1:])
+    ]
+    right, wrong = ask(asked)
+    assert right == payload(vector)
+    assert wrong == "RangeError legal: expected 1 x 10 booleans, got 9"
+
+
 def play(url: str, **options: Any) -> list[str]:
     """The words of the command that plays there."""
     text = json.dumps({"url": url, "episodes": 20, "slots": 2, **options})
@@ -185,6 +197,7 @@ def test_javascript_game_passes_conformance(all_slots: bool) -> None:
     assert broken == {}, output
     # Its game never ends by itself, and plays in the role train.
     never = {"bye", "bye-last", "message_truncated", "expert_missing"}
-    assert unseen <= never | {"took_on_first_frame", "unknown_actor"}
+    without = {"took_on_first_frame", "unknown_actor", "mask_size", "no_legal_choice"}
+    assert unseen <= never | without | {"action_illegal"}
     assert code == 1
     assert "ServerError bad_hello: conformance" in output

@@ -386,6 +386,9 @@ def test_cases_cover_every_error_code_a_client_can_cause() -> None:
         "slow_reader",  # above
         "too_many_clients",  # above
         "episode_limit",  # test_evaluating.py
+        "mask_size",  # test_conformance.py
+        "no_legal_choice",  # test_conformance.py
+        "action_illegal",  # test_conformance.py
         "bad_token",  # test_gateway.py
         "too_many_attempts",  # test_limits.py
         "too_fast",  # test_limits.py

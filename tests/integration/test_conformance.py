@@ -220,6 +220,9 @@ SERVERS: list[tuple[str, Bend, set[str]]] = [
     ("an action for a last frame", changed(12, 3, lambda a: a or [0, 0.0, [0.0, 0.0]]),
      {"game", "episodes"}),
     ("a choice as a float", changed(12, 3, lambda a: a and [float(a[0]), *a[1:]]), {"game"}),
+    ("masks that are ignored", changed(12, 3, lambda a: a and [0, *a[1:]]), {"legal"}),
+    ("masks that are ignored in FRAMES",
+     changed(13, 2, lambda rows: rows.replace(b"\x00\x00\x80?", bytes(4))), {"legal-frames"}),
     ("out of range", changed(12, 3, lambda a: a and [a[0], 1.5, a[2]]), {"game", "dqn-alone"}),
     ("rows without NaN", changed(13, 2, lambda b: b.replace(b"\x00\x00\xc0\x7f", bytes(4))),
      {"frames"}),
@@ -258,7 +261,7 @@ def test_server_findings_blame_no_rule_that_was_kept(tmp_path: Path) -> None:
         first_welcome(ServerUnderTest(("127.0.0.1", patient.port), 30.0, TOKEN))
         assert "frames" in named(findings(twice), KEPT)
         told = broken(findings(changed(13, 3, lambda _: b"\x00\x00")))
-        assert told.keys() <= {"frames", "mixed_frames", "unknown_actor"}
+        assert told.keys() <= {"frames", "legal-frames", "mixed_frames", "unknown_actor"}
         assert broken(findings(lambda _m, _s: None)) == {}
 
 
@@ -379,11 +382,14 @@ def checked(client: Callable[[int], Any], timeout_s: float = 0.6) -> list[RuleRe
 NEVER_BY_ITSELF = {"bye", "bye-last", "message_truncated", "expert_missing"}
 """What a client in the role train that is never done cannot show."""
 
+WITHOUT_MASKS = {"mask_size", "no_legal_choice", "action_illegal"}
+"""What a client of a game without masks cannot show."""
+
 
 def test_raw_client_passes_every_rule() -> None:
     findings = checked(RawGame, 5.0)
     assert broken(findings) == {}
-    assert named(findings, UNSEEN) == NEVER_BY_ITSELF
+    assert named(findings, UNSEEN) == NEVER_BY_ITSELF | WITHOUT_MASKS
 
 
 class Library:
@@ -402,7 +408,7 @@ class Library:
                 "127.0.0.1", self.port, client="library/1", game="library",
                 observation=Observation("float32", (3,)),
                 actions=[Discrete("fire", 3), Continuous("turn", -1.0, 1.0, 2)],
-                slots=slots, role=self.role,
+                slots=slots, role=self.role, masks=True,
             ) as client:  # fmt: skip
                 tick = 0
                 while True:
@@ -412,12 +418,14 @@ class Library:
                             client.act_all(
                                 np.zeros((slots, 3)), np.zeros(slots), np.full(slots, status),
                                 np.tile([1.0, 0.5, -0.5], (slots, 1)),
-                                (np.zeros((slots, 3)), np.full(slots, 2)) if tick == 3 else None,
+                                (np.ones((slots, 3)), np.full(slots, 2)) if tick == 3 else None,
+                                np.tile([False, True, True], (slots, 1)),
                             )  # fmt: skip
                         else:
                             client.ping()
                             took = ([2, [0.0, 1.0]], 2) if tick == 3 else None
-                            client.act([0, 1, 2], 0.5, status, [1, [0.5, -0.5]], took)
+                            legal = [False, True, True]
+                            client.act([0, 1, 2], 0.5, status, [1, [0.5, -0.5]], took, legal=legal)
                     except Reconnected:
                         tick = 0
                         continue
@@ -568,6 +576,25 @@ def element(place: int, instead: Any, at: int = 2) -> type[Element]:
     return type("Element", (Element,), {"place": place, "instead": instead, "at": at})
 
 
+class Masked(Element):
+    """Plays a game with masks, and says something else in one of its frames."""
+
+    place = 8
+
+    def hello(self) -> dict[str, Any]:
+        return super().hello() | {"masks": True}
+
+    def frame(self, status: int) -> list[Any]:
+        message = [*RawGame.frame(self, status), b"\x06"]  # what EXPERT does, and choice 2
+        if self.tick == self.at:
+            message[self.place] = self.instead
+        return message
+
+
+def masked(place: int, instead: Any) -> type[Masked]:
+    return type("Masked", (Masked,), {"place": place, "instead": instead})
+
+
 class DiesOfSettings(RawGame):
     """Takes every message for its answer, and goes."""
 
@@ -668,6 +695,10 @@ CLIENTS: list[tuple[type[RawGame], str]] = [
     (element(7, [EXPERT, 3]), "unknown_actor"),
     (element(7, [[1, 1.5], 2]), "action_out_of_range"),
     (element(7, [EXPERT, 2], at=0), "took_on_first_frame"),
+    (masked(8, b"\x06\x00"), "mask_size"),
+    (masked(8, b"\x00"), "no_legal_choice"),
+    (masked(6, [0, 0.5]), "action_illegal"),
+    (masked(7, [[0, 0.5], 2]), "action_illegal"),
     (DiesOfSettings, "glued"),
     (OneRead, "late-welcome"),
     (DiesOfNil, "last-frame"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from agent.decision import ActingParams
@@ -11,10 +12,11 @@ from agent.step import FINAL, STEP
 from config.models import RewardConfig
 from protocol import codec
 from protocol.errors import RemoteError
-from protocol.messages import Frame, Frames
+from protocol.messages import NOT_SENT, Frame, Frames
 from protocol.spaces import Discrete, GameSpec, Observation
 from server.gateway.frame_loop import FrameLoop
 from server.ipc.messages import FinishedEpisode
+from tests.support.masked import bits
 from tests.support.worlds import SPEC, FixedPolicy, ListSink
 
 MOST_SLOTS = 4096
@@ -68,12 +70,15 @@ class FakePlayer:
         expert: Any = None,
         took: Any = None,
         slot: int = 0,
+        legal: Any = None,
     ) -> None:
+        """`legal`: a mask, bool [choices]."""
         spec = self.world.spec
         data = np.full(spec.observation_size, obs, spec.observation_dtype)
         seq = self.seqs[slot]
         self.seqs[slot] += 1
-        frame = Frame(slot, seq, memoryview(data.tobytes()), reward, status, expert, took)
+        obs = memoryview(data.tobytes())
+        frame = Frame(slot, seq, obs, reward, status, expert, took, _sent(legal))
         self.world.frame_loop.add_frame(self, frame)
 
     def frames(
@@ -83,6 +88,7 @@ class FakePlayer:
         statuses: list[int],
         experts: Any = None,
         took: Any = None,
+        legal: Any = None,
     ) -> None:
         spec, n = self.world.spec, self.slots
         pixels = np.repeat(np.array(obs, spec.observation_dtype), spec.observation_size)
@@ -95,6 +101,7 @@ class FakePlayer:
             None
             if took is None
             else (memoryview(np.array(took[0], np.float32).tobytes()), memoryview(bytes(took[1]))),
+            _sent(legal),
         )
         assert len(statuses) == n
         self.seqs[0] += 1
@@ -149,6 +156,13 @@ class World:
 
     def episodes(self) -> list[FinishedEpisode]:
         return list(self.frame_loop.episodes.finished)
+
+
+def _sent(legal: Any) -> msgspec.Raw:
+    """A mask, or those of all slots, as an element of a frame."""
+    if legal is None:
+        return NOT_SENT
+    return msgspec.Raw(msgspec.msgpack.encode(bits(*np.atleast_2d(legal))))
 
 
 def brief(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from agent.learner import Learner
 from agent.replay import Batch
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
+from tests.support.tensors import DispatchMode
 
 DQN, EXPERT = int(Actor.DQN), int(Actor.EXPERT)
 
@@ -76,7 +76,7 @@ def learner_of(
     )
 
 
-class NoReadBack(TorchDispatchMode):
+class NoReadBack(DispatchMode):
     """Fails where a number is fetched from the device, or a shape depends on one."""
 
     FORBIDDEN = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "item")

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from agent.priority import EPSILON, LARGEST
 from agent.replay import Replay
-from agent.step import FINAL, STEP, StepBlock
+from agent.step import FINAL, STEP, StepBlock, stored_columns
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
+from tests.support.tensors import DispatchMode
 
 SPEC = GameSpec(
     "test",
@@ -68,6 +68,8 @@ class Games:
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
+        self.low, self.high = self.spec.low, self.spec.high
+        self.choices = list(self.spec.discrete_columns)
 
     def play(self, slot: int, event: str, actor: Actor = Actor.DQN) -> list[Row]:
         stream = self.streams.setdefault(slot, slot)
@@ -107,12 +109,10 @@ class Games:
         obs = np.zeros(size, self.spec.observation_dtype)
         obs[:2] = divmod(self.made, 250)  # no two rows look alike
         step = kind == STEP
-        low, high = self.spec.low, self.spec.high
-        action = self.rng.uniform(low, high).astype(np.float32)
-        choices = list(self.spec.discrete_columns)
-        action[choices] = np.round(action[choices])
+        action = self.rng.uniform(self.low, self.high).astype(np.float32)
+        action[self.choices] = np.round(action[self.choices])
         reward = float(np.float32(self.rng.normal())) if step else 0.0
-        recommended = low + high - action  # another action of this game
+        recommended = self.low + self.high - action  # another action of this game
         if not step or self.made % 3 == 0:
             recommended[:] = np.nan
         version = self.made // 10 if step else 0
@@ -123,7 +123,7 @@ class Games:
 def block_of(rows: Sequence[Row], spec: GameSpec = SPEC) -> StepBlock:
     block = StepBlock.empty(spec, max(len(rows), 1)).rows(0, len(rows))
     if rows:
-        for name in StepBlock.__slots__:
+        for name in stored_columns(spec):
             getattr(block, name)[:] = [getattr(row, name) for row in rows]
     return block
 
@@ -370,7 +370,7 @@ def make(mode: str, capacity: int, spec: GameSpec = SPEC, **settings: object) ->
     return replay
 
 
-class NoWaiting(TorchDispatchMode):
+class NoWaiting(DispatchMode):
     """Fails where a number is fetched from the device, or a shape depends on one."""
 
     FORBIDDEN = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "item", "equal.")

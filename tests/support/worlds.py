@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.step import FINAL, STEP, StepBlock
+from agent.step import FINAL, STEP, StepBlock, stored_columns
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
@@ -74,7 +74,7 @@ class ListSink:
         """All rows in order, each as a table of plain values; `recommended` is None for nothing."""
         block = joined(self.blocks, spec)
         found = [
-            {name: getattr(block, name)[i].tolist() for name in StepBlock.__slots__}
+            {name: getattr(block, name)[i].tolist() for name in stored_columns(spec)}
             for i in range(len(block))
         ]
         for row in found:
@@ -93,7 +93,7 @@ class FixedPolicy:
         self.asked: npt.NDArray[Any] = np.empty(0)
         """The observations that it was asked about last."""
 
-    def greedy(self, obs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def greedy(self, obs: npt.NDArray[Any], _legal: Any = None) -> npt.NDArray[np.float32]:
         self.batches.append(len(obs))
         self.asked = obs.copy()
         return np.tile(self.action, (len(obs), 1))

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from agent.advantage import advantage_weights, normalize_weights
+from tests.support.tensors import DispatchMode, assert_close
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "advantage.json").read_text())["cases"]
 PARAMETERS = {"lo": "weight_min", "hi": "weight_max"}
@@ -30,7 +30,7 @@ def test_advantage_weights_equal_golden_vectors(case: dict[str, Any], device: st
     weights = advantage_weights(rewards, actors, **parameters)
     expected = torch.tensor(case["weights"], dtype=torch.float32, device=device)
     assert weights.dtype == torch.float32
-    torch.testing.assert_close(weights, expected, atol=1e-4, rtol=1e-5)
+    assert_close(weights, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_golden_vectors_cover_cases_and_distinguish_modes() -> None:
@@ -87,7 +87,7 @@ def test_per_actor_mode_other_actor_rescaled_weights_unchanged(
     # Sums are taken in row order within an actor, so nothing at all may change.
     assert torch.equal(before[dqn], after[dqn])
     # And nothing much for the other, whose scores stay the same.
-    torch.testing.assert_close(before, after, rtol=1e-2, atol=1e-3)
+    assert_close(before, after, rtol=1e-2, atol=1e-3)
 
 
 def test_global_mode_other_actor_rescaled_weights_change() -> None:
@@ -106,7 +106,7 @@ def test_rows_permuted_weights_permuted_equally(rows: list[tuple[float, int]], r
     random.shuffle(order)
     expected = advantage_weights(rewards, actors)[order]
     shuffled = advantage_weights(rewards[order], actors[order])
-    torch.testing.assert_close(shuffled, expected, rtol=1e-3, atol=1e-5)
+    assert_close(shuffled, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("names", [(0, 1, 2), (-7, 2**40, 3), (255, 9, -(2**62))])
@@ -116,7 +116,7 @@ def test_arbitrary_integer_actors_form_separate_groups(names: tuple[int, int, in
     weights = advantage_weights(rewards, torch.tensor(names)[which])
     for group in range(3):
         rows = which == group
-        torch.testing.assert_close(weights[rows], advantage_weights(rewards[rows], None))
+        assert_close(weights[rows], advantage_weights(rewards[rows], None))
 
 
 def test_other_integer_and_reward_dtypes_give_equal_weights() -> None:
@@ -158,7 +158,7 @@ def test_small_differences_on_large_offset_weights_exact() -> None:
     weights = advantage_weights(rewards, None)
     exact = rewards.double()
     z = (exact - exact.mean()) / exact.std()
-    torch.testing.assert_close(weights, (1.5 * z).exp().float(), rtol=1e-3, atol=1e-5)
+    assert_close(weights, (1.5 * z).exp().float(), rtol=1e-3, atol=1e-5)
 
 
 def test_one_row_gives_weight_one_and_no_rows_give_empty() -> None:
@@ -214,14 +214,14 @@ def test_normalized_weights_have_mean_one_per_actor() -> None:
     weights = advantage_weights(rewards, actors)
     assert weights[:n].mean() > 1.5
     normal = normalize_weights(weights, actors)
-    torch.testing.assert_close(normal[:n].mean(), torch.tensor(1.0))
-    torch.testing.assert_close(normal[n:].mean(), torch.tensor(1.0))
+    assert_close(normal[:n].mean(), torch.tensor(1.0))
+    assert_close(normal[n:].mean(), torch.tensor(1.0))
     ratio = normal[:n] / weights[:n]
-    torch.testing.assert_close(ratio, ratio[0].expand(n))
-    torch.testing.assert_close(normalize_weights(weights, None).mean(), torch.tensor(1.0))
+    assert_close(ratio, ratio[0].expand(n))
+    assert_close(normalize_weights(weights, None).mean(), torch.tensor(1.0))
 
 
-class ForbidDeviceSync(TorchDispatchMode):
+class ForbidDeviceSync(DispatchMode):
     """Fails where a number is fetched from the device, or a shape depends on one."""
 
     FORBIDDEN = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "equal.default")
@@ -240,7 +240,7 @@ def test_advantage_weights_run_without_device_synchronization() -> None:
 
 
 def test_operation_count_independent_of_number_of_actors() -> None:
-    class Count(TorchDispatchMode):
+    class Count(DispatchMode):
         n = 0
 
         def __torch_dispatch__(

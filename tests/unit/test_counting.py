@@ -195,7 +195,7 @@ class Numbers(RuleBasedStateMachine):
 
 
 TestNumbers = Numbers.TestCase
-TestNumbers.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+TestNumbers.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
 
 
 @settings(max_examples=60, deadline=None)

@@ -80,7 +80,7 @@ class AdviceFixture:
         return client
 
     def add(self, plugin: ExpertPlugin | None) -> None:
-        add_advice(plugin, self.table, self.batch, np.array(NEUTRAL, np.float32))
+        add_advice(plugin, self.table, self.batch, np.array(NEUTRAL, np.float32), SPEC)
 
     def advised(self) -> list[bool]:
         return (~np.isnan(self.batch.expert[: self.batch.n, 0])).tolist()

@@ -10,6 +10,7 @@ from torch.nn.utils import parameters_to_vector
 from agent.gradients import ActorGradients
 from agent.parameters import flatten_parameters
 from protocol.actor import ACTORS
+from tests.support.tensors import assert_close
 
 
 @pytest.fixture
@@ -48,9 +49,9 @@ def test_backward_over_batch_parts_sums_to_full_gradient(network: nn.Module) -> 
     right = expected(network, loss.sum())
     for first, part in ((True, slice(0, 5)), (False, slice(5, 12))):
         gradients.backward(losses(network)[part], trainable_parameters(network), None, first=first)
-    torch.testing.assert_close(gradients.total, right)
+    assert_close(gradients.total, right)
     gradients.backward(losses(network), trainable_parameters(network), None, first=True)
-    torch.testing.assert_close(gradients.total, right)
+    assert_close(gradients.total, right)
 
 
 def test_per_actor_gradients_norms_exact_and_sum_to_full_gradient(network: nn.Module) -> None:
@@ -62,7 +63,7 @@ def test_per_actor_gradients_norms_exact_and_sum_to_full_gradient(network: nn.Mo
     norms = gradients.add_up()
     assert norms.tolist() == pytest.approx([part.norm().item() for part in parts])
     assert norms[0] != norms[1]
-    torch.testing.assert_close(gradients.total, whole)
+    assert_close(gradients.total, whole)
 
 
 def test_by_name_returns_gradients_of_trainable_parameters(network: nn.Module) -> None:
@@ -73,7 +74,7 @@ def test_by_name_returns_gradients_of_trainable_parameters(network: nn.Module) -
     found = gradients.by_name()
     assert list(found) == ["0.weight", "2.weight", "2.bias"]
     for one, other in zip(found.values(), right, strict=True):
-        torch.testing.assert_close(one, other)
+        assert_close(one, other)
 
 
 @pytest.mark.parametrize(("max_norm", "after"), [(2.5, 2.5), (10.0, 5.0)])

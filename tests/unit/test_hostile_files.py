@@ -196,6 +196,9 @@ FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
         "{'descr': '|O', 'fortran_order': False, 'shape': (42,), }\n", bytes(336))), "'object'"),
     "fields": (content("reward", forged.npy(
         "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (42,), }\n", bytes(168))),
+        "column 'reward': expected float32 [42]"),
+    "fields of objects": (content("reward", forged.npy(
+        "{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (42,), }\n", bytes(336))),
         "expected numbers or text"),
     "spec of no text": (content("spec", forged.array(np.zeros((3, 3)))), "expected one text"),
     "spec that is long": (content("spec", forged.array("x" * 2**24)), "expected one text"),
@@ -379,8 +382,9 @@ def laughing() -> list[Any]:
     ids=["packed", "one number", "in itself", "laughing", "sparse", "meta", "long", "list", "none"],
 )
 def test_forged_checkpoint_is_refused_with_little_memory(
-    state: Any, method: int, said: str, tmp_path: Path
+    state: Any, method: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(checkpoint, "VALUES", 10_000)
     path = tmp_path / "update-1.pt"
     torch_file(path, state, method)
     with little_memory(), pytest.raises(CheckpointError) as error:

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from agent import checkpoint, objective
 from agent import learner as module
@@ -38,6 +37,7 @@ from tests.support.learner import (
     learner_of,
     spec_of,
 )
+from tests.support.tensors import DispatchMode, assert_close
 
 
 @pytest.fixture(autouse=True)
@@ -234,11 +234,11 @@ def test_step_in_chunks_gives_same_gradient_and_metrics(monkeypatch: pytest.Monk
         learner = learner_of(spec, grad_norm_every=1)
         learner.step(batch_of(spec))
         found.append((learner._gradients.total.clone(), learner.metrics()))
-    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
+    assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
 
 
-class MatmulCounter(TorchDispatchMode):
+class MatmulCounter(DispatchMode):
     """Counts the multiplications of all matrix products."""
 
     def __init__(self) -> None:
@@ -332,9 +332,7 @@ def test_grad_norms_every_kth_update_do_not_change_step() -> None:
         often.step(batch)
         norms.append(rare.metrics()["grad_norm_dqn"])
     assert norms[0] == norms[1] == norms[2] != norms[3]
-    torch.testing.assert_close(
-        parameters_of(rare.network), parameters_of(often.network), rtol=1e-4, atol=1e-4
-    )
+    assert_close(parameters_of(rare.network), parameters_of(often.network), rtol=1e-4, atol=1e-4)
 
 
 def test_actor_factor_zero_removes_actor_from_gradient() -> None:
@@ -356,7 +354,7 @@ def test_actor_factor_zero_removes_actor_from_gradient() -> None:
         assert learner.metrics()["grad_norm_expert"] == 0
         assert learner.metrics()["grad_norm_dqn"] > 0
         after.append(parameters_of(learner.network))
-    torch.testing.assert_close(after[0], after[1], rtol=0, atol=1e-7)
+    assert_close(after[0], after[1], rtol=0, atol=1e-7)
     learner = learner_of(spec, advantage={"mode": "off"})
     learner.step(other)
     assert (parameters_of(learner.network) - after[1]).abs().max() > 1e-3
@@ -549,7 +547,7 @@ def test_step_on_cuda_matches_cpu() -> None:
         batch = batch_of(spec, seed=i)
         cpu.step(batch)
         cuda.step(batch.to("cuda"))
-    torch.testing.assert_close(cuda.policy_vector(), cpu.policy_vector(), rtol=1e-3, atol=1e-3)
+    assert_close(cuda.policy_vector(), cpu.policy_vector(), rtol=1e-3, atol=1e-3)
     assert cuda.metrics() == pytest.approx(cpu.metrics(), rel=1e-2)
 
 

@@ -22,6 +22,7 @@ from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Sched
 from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
 from tests.support.learner import HYBRID, NO_CLONING, SEVERAL, NoReadBack, batch_of, spec_of
+from tests.support.tensors import assert_close
 
 CLONING = Schedule(start=2.0, end=0.0, frames=100)
 EXPERT = int(Actor.EXPERT)
@@ -83,7 +84,7 @@ def check_gradient(
     gradients.clip = keep  # type: ignore[method-assign]
     learner.step(batch, cloning)
     assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(kept[0], expected, rtol=1e-3, atol=1e-5)
+    assert_close(kept[0], expected, rtol=1e-3, atol=1e-5)
     return learner
 
 
@@ -125,7 +126,7 @@ def test_step_returns_td_error_of_each_row() -> None:
     with torch.no_grad():
         wanted = double_dqn_target(batch, learner.network, learner.target)
         expected = (wanted - q_of_choice(learner.network(batch.states[0]).q, batch)).abs()
-    torch.testing.assert_close(learner.step(batch), expected, rtol=1e-4, atol=1e-5)
+    assert_close(learner.step(batch), expected, rtol=1e-4, atol=1e-5)
 
 
 def cloning_loss(batch: Batch, online: QNetwork) -> Tensor:
@@ -235,9 +236,9 @@ def test_continuous_bins_are_trained_as_discrete_branches() -> None:
     network = learner.network
     out = network(batch.states[0])
     best = torch.stack([q.argmax(1) for q in out.q.split([3, 5, 5], 1)], 1)
-    torch.testing.assert_close(out.continuous, best[:, 1:] * 0.5 - 1)
+    assert_close(out.continuous, best[:, 1:] * 0.5 - 1)
     rows = network.greedy(batch.states[0])
-    torch.testing.assert_close(rows, torch.cat((best[:, :1].float(), out.continuous), 1))
+    assert_close(rows, torch.cat((best[:, :1].float(), out.continuous), 1))
 
 
 def test_policy_gradient_raises_q_without_changing_critic() -> None:
@@ -359,7 +360,7 @@ def test_observation_normalization_gives_zero_mean_unit_deviation() -> None:
     assert learner.network.encode(far).tolist() == [[10.0] * 6]
     # It travels with the policy, is not trained, and is in the state.
     learner.step(batch)
-    torch.testing.assert_close(learner.network.obs_mean.detach(), torch.tensor(seen.mean(0)))
+    assert_close(learner.network.obs_mean.detach(), torch.tensor(seen.mean(0)))
     assert torch.equal(learner.policy_vector()[:6], learner.network.obs_mean.detach())
     assert torch.equal(learner.target.obs_scale, learner.network.obs_scale)
     other = learner_of(spec, learner={"normalize_observations": True})
@@ -412,12 +413,12 @@ def test_network_for_image_observations_has_convolutions(
     out = network(obs)
     assert out.q.shape == (6, 4)
     # Flat, as a gateway has it, is the same; so are colors first and last.
-    torch.testing.assert_close(network(obs.flatten(1)).q, out.q)
+    assert_close(network(obs.flatten(1)).q, out.q)
     if shape[-1] == 3:
         first = GameSpec("p", Observation("uint8", (3, 12, 12)), DISCRETE).checked()
         other = QNetwork(first, LearnerConfig(hidden=(8,)), frame_stack=frames)
         other.load_state_dict(network.state_dict())
-        torch.testing.assert_close(other(obs.movedim(-1, 2)).q, out.q)
+        assert_close(other(obs.movedim(-1, 2)).q, out.q)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from agent.networks import QNetwork
 from agent.parameters import flatten_parameters
 from config.models import LearnerConfig
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
+from tests.support.tensors import assert_close
 
 FIRE, AIM = Discrete("fire", 4), Continuous("aim", -0.9, 0.9, 1)
 ACTIONS: dict[str, tuple[Head, ...]] = {
@@ -72,9 +73,9 @@ def test_network_outputs_match_formulas(spec: GameSpec) -> None:
     q, value, continuous = reference_outputs(network, spec, obs)
     assert out.q.shape == (20, sum(head.n for head in spec.discrete))
     if q:
-        torch.testing.assert_close(out.q, torch.cat(q, 1))
-    torch.testing.assert_close(out.value, value)
-    torch.testing.assert_close(out.continuous, continuous)
+        assert_close(out.q, torch.cat(q, 1))
+    assert_close(out.value, value)
+    assert_close(out.continuous, continuous)
     assert out.continuous.shape == (20, len(spec.continuous_columns))
 
 
@@ -83,7 +84,7 @@ def test_mean_q_of_each_head_equals_value() -> None:
     out = network_of(spec)(torch.randn(20, 6))
     for q in torch.split(out.q, [3, 5, 2], dim=1):
         assert q.std() > 0.01
-        torch.testing.assert_close(q.mean(1), out.value)
+        assert_close(q.mean(1), out.value)
 
 
 def test_greedy_gives_best_action_in_column_order_of_game(spec: GameSpec) -> None:
@@ -95,7 +96,7 @@ def test_greedy_gives_best_action_in_column_order_of_game(spec: GameSpec) -> Non
     for column, head_q in zip(spec.discrete_columns, q, strict=True):
         assert torch.equal(rows[:, column].long(), head_q.argmax(1))
         assert len(rows[:, column].unique()) > 1
-    torch.testing.assert_close(rows[:, list(spec.continuous_columns)], continuous)
+    assert_close(rows[:, list(spec.continuous_columns)], continuous)
     assert torch.equal(network.greedy(obs.flatten(1)), rows)
 
 
@@ -103,8 +104,8 @@ def test_uint8_observations_are_divided_by_255() -> None:
     floats, pixels = spec_of((FIRE, AIM)), spec_of((FIRE, AIM), "uint8")
     obs = torch.randint(0, 256, (10, 2, 3), dtype=torch.uint8)
     network, same = network_of(floats), network_of(pixels)
-    torch.testing.assert_close(same(obs).q, network(obs / 255).q)
-    torch.testing.assert_close(same.greedy(obs), network.greedy(obs / 255))
+    assert_close(same(obs).q, network(obs / 255).q)
+    assert_close(same.greedy(obs), network.greedy(obs / 255))
 
 
 @settings(max_examples=200, deadline=None)

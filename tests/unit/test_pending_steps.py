@@ -22,7 +22,11 @@ def test_pending_steps_builds_step_and_final_rows(spec: GameSpec) -> None:
     table.seq[rows] = [5, 6]
     pending_steps.steps(table, rows, np.array([0.5, -1], np.float32), np.array([0, 1], np.uint8))
     pending_steps.finals(
-        table, rows[1:], np.full((1, spec.observation_size), 9), np.array([7], np.uint32)
+        table,
+        rows[1:],
+        np.full((1, spec.observation_size), 9),
+        np.array([7], np.uint32),
+        table.legal[rows[1:]],
     )
     block = pending_steps.waiting(100)
     assert len(block) == len(pending_steps) == 3
@@ -59,5 +63,5 @@ def test_pending_steps_has_room_for_three_rows_per_slot() -> None:
     rows = table.take(list(range(16)), "train")
     pending_steps.steps(table, rows, np.zeros(16, np.float32), np.ones(16, np.uint8))
     for _ in range(2):
-        pending_steps.finals(table, rows, table.obs[rows], table.seq[rows])
+        pending_steps.finals(table, rows, table.obs[rows], table.seq[rows], table.legal[rows])
     assert len(pending_steps.waiting(1000)) == 48

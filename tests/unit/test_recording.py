@@ -15,8 +15,10 @@ from agent.interventions import interventions
 from agent.recorder import DISCARD, MARK, Recorder
 from agent.recording import Recording, RecordingError, joined
 from agent.replay import Replay
-from agent.step import FINAL, STEP, StepBlock
+from agent.step import FINAL, STEP, StepBlock, stored_columns
+from protocol.masks import packed
 from protocol.spaces import Discrete, GameSpec, Observation
+from tests.support.masked import MASKED, mask
 from tests.support.worlds import DQN, EXPERT, PIXELS, SPEC, assert_same_rows
 
 UNIT_WEIGHTS = (1.0,)
@@ -112,7 +114,7 @@ def test_recording_is_readable_by_numpy_without_pickle(path: Path) -> None:
         assert int(file["version"]) == 2
         assert '"test"' in str(file["spec"])
         assert set(file.files) == {"format", "version", "spec", "reward_weights"} | set(
-            StepBlock.__slots__
+            stored_columns(SPEC)
         )
 
 
@@ -329,7 +331,7 @@ def test_digest_changes_with_any_content(path: Path) -> None:
         Recording(SPEC, random_steps(), (2.0,)),
         Recording(PIXELS, random_steps(PIXELS), UNIT_WEIGHTS),
     ]
-    for name in StepBlock.__slots__:
+    for name in stored_columns(SPEC):
         if name == "policy_version":  # which network watched is no content
             continue
         block = random_steps()
@@ -543,6 +545,43 @@ def test_episode_that_cannot_be_written_is_tried_again(
     assert recording.read(path).returns().tolist() == [0.0, 2.0, 8.0]
     recorder.finish()
     assert recording.read(path).returns().tolist() == [0.0, 2.0, 8.0]
+
+
+def masked_steps() -> StepBlock:
+    """Three steps and a final row of a game with masks; what was done and recommended is legal."""
+    block = StepBlock.empty(MASKED, 4)
+    block.stream[:], block.seq[:] = 5, np.arange(4)
+    block.kind[:], block.actor[:] = (STEP, STEP, STEP, FINAL), (1, 2, 1, 0)
+    block.legal[:] = packed(np.stack([mask((0, 2), (1, 6))] * 4))
+    block.action[:] = [[0, 0.5, 1], [2, 0.5, 6], [2, 0.5, 1], [0, 0, 0]]
+    block.recommended[1] = [2, 0.5, 6]
+    return block
+
+
+def test_recording_of_masks_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "masked.npz"
+    recording.write(path, Recording(MASKED, masked_steps(), UNIT_WEIGHTS))
+    found = recording.read(path, spec=MASKED)
+    assert_same_rows(found.rows, masked_steps())
+    other = Recording(MASKED, masked_steps(), UNIT_WEIGHTS)
+    assert other.digest == found.digest
+    other.rows.legal[:] = 255
+    assert other.digest != found.digest
+
+
+@pytest.mark.parametrize(
+    ("column", "words"), [("action", "the action taken"), ("recommended", "the recommendation")]
+)
+def test_recording_of_an_illegal_choice_is_not_written(
+    tmp_path: Path, column: str, words: str
+) -> None:
+    block = masked_steps()
+    getattr(block, column)[1] = [2, 0.5, 5]
+    with pytest.raises(
+        RecordingError, match=r"head 'column': expected .*\(1, 6\), got 5"
+    ) as caught:
+        recording.write(tmp_path / "masked.npz", Recording(MASKED, block, UNIT_WEIGHTS))
+    assert words in str(caught.value)
 
 
 def test_discarded_episode_is_not_recorded_and_marked_one_is_told_apart(tmp_path: Path) -> None:

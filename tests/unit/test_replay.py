@@ -35,6 +35,7 @@ from tests.support.replay_model import (
     many_rows,
     modes,
 )
+from tests.support.tensors import assert_close
 
 torch.set_num_threads(1)
 
@@ -57,10 +58,11 @@ def window_at(replay: Replay, place: int) -> dict[str, float]:
     batch = replay.sample(400).to("cpu")
     at = int((batch.indices == place).nonzero()[0])
     like = (replay._rows.obs[0].cpu() == batch.next_states[0][at].view(-1)).all(1)
+    columns = {f.name: getattr(batch, f.name) for f in fields(Batch)}
     window = {
-        f.name: getattr(batch, f.name)[at].tolist()
-        for f in fields(Batch)
-        if not f.name.endswith("states")
+        name: each[at].tolist()
+        for name, each in columns.items()
+        if each is not None and not name.endswith("states")
     }
     return {**window, "last": int(like.nonzero()[0])}
 
@@ -442,6 +444,7 @@ def test_batch_has_documented_shapes_and_dtypes(mode: str) -> None:
     assert len(batch.states) == len(batch.next_states) == 1
     columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
     columns |= {"states": batch.states[0], "next_states": batch.next_states[0]}
+    assert (columns.pop("legal"), columns.pop("next_legal")) == (None, None), "no masks"
     shapes = {name: tuple(column.shape) for name, column in columns.items()}
     assert shapes == {
         "states": (8, 3, 2),
@@ -496,9 +499,7 @@ def test_batch_is_not_changed_by_later_samples_and_appends(mode: str) -> None:
     for batch, before in zip(held, copies, strict=True):
         for f in fields(batch):
             same = getattr(before, f.name)
-            torch.testing.assert_close(
-                getattr(batch, f.name), same, rtol=0, atol=0, equal_nan=True, msg=f.name
-            )
+            assert_close(getattr(batch, f.name), same, rtol=0, atol=0, equal_nan=True, msg=f.name)
 
 
 def test_append_copies_the_block() -> None:

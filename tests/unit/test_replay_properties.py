@@ -106,7 +106,7 @@ TD_ERROR = st.one_of(
 
 
 @pytest.mark.parametrize("mode", modes())
-@QUIET
+@settings(QUIET, max_examples=25)
 @given(
     moments=st.lists(
         st.tuples(st.lists(EVENT, max_size=20), st.lists(TD_ERROR, min_size=1, max_size=12)),
@@ -308,8 +308,8 @@ def forget_the_row_before(patch: pytest.MonkeyPatch) -> None:
 
 def stack_the_dead(patch: pytest.MonkeyPatch) -> None:
     """Frames that were overwritten are shown: whatever stands there."""
-    real = agent.row_store.stacks
-    patch.setattr(agent.row_store, "stacks", lambda *a: real(*a[:3], torch.tensor(0)))
+    real = agent.row_store.frame_places
+    patch.setattr(agent.row_store, "frame_places", lambda *a: real(*a[:3], torch.tensor(0)))
 
 
 MUTATIONS = [

@@ -63,7 +63,7 @@ def test_draw_frequency_is_proportional_to_mass(size: int, device: str) -> None:
         tree.fill(number * tree.stride, masses_of(size, number).to(device))
     masses, rng = tree.leaves.cpu().double().numpy(), generator(device)
     for trees in (range(3), range(2), range(1, 2), range(2, 3)):
-        n = 200_000
+        n = 100_000
         leaves, drawn = tree.draw(trees, n, rng)
         assert torch.equal(drawn, tree.leaves[leaves])
         counts = np.bincount(leaves.cpu().numpy(), minlength=len(masses))

@@ -14,6 +14,7 @@ from agent.learner import Learner
 from agent.warm_start import Taken, warm_start
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
 from tests.support.learner import HYBRID, learner_of, spec_of
+from tests.support.tensors import assert_close
 
 FIRE, AIM = HYBRID
 B = Observation("float32", (2,), name="b")
@@ -95,7 +96,7 @@ def test_more_numbers_behind_the_old_ones_leave_play_as_it_was() -> None:
     assert said.not_taken == []
     assert said.taken[0] == "trunk.0 (2 new inputs begin with weight 0)"
     obs = observations(new)
-    torch.testing.assert_close(own.network(obs).q, source.network(obs[:, :6].contiguous()).q)
+    assert_close(own.network(obs).q, source.network(obs[:, :6].contiguous()).q)
 
 
 def test_more_frames_in_an_observation_leave_play_as_it_was() -> None:
@@ -106,7 +107,7 @@ def test_more_frames_in_an_observation_leave_play_as_it_was() -> None:
     )
     warm_start(own, spec, state_of(source, spec))
     obs = torch.randn(32, 3, 6)
-    torch.testing.assert_close(own.network(obs).q, source.network(obs[:, 2].contiguous()).q)
+    assert_close(own.network(obs).q, source.network(obs[:, 2].contiguous()).q)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,8 @@ def test_heads_are_taken_by_name_whatever_their_order() -> None:
     assert said.not_taken == ["head other (it is not there)"]
     assert {"value", "head one", "head two"} <= set(said.taken)
     obs = observations(spec_of())
-    torch.testing.assert_close(q_of(own, obs, slice(5, 8)), q_of(source, obs, slice(0, 3)))
-    torch.testing.assert_close(q_of(own, obs, slice(0, 2)), q_of(source, obs, slice(3, 5)))
+    assert_close(q_of(own, obs, slice(5, 8)), q_of(source, obs, slice(0, 3)))
+    assert_close(q_of(own, obs, slice(0, 2)), q_of(source, obs, slice(3, 5)))
 
 
 def test_more_choices_keep_the_old_ones_and_fewer_keep_none() -> None:
@@ -153,7 +154,7 @@ def test_more_choices_keep_the_old_ones_and_fewer_keep_none() -> None:
     source, own, said = started(few, many)
     assert said.taken[-1] == "head fire (3 of 5 rows)"
     obs = observations(few)
-    torch.testing.assert_close(q_of(own, obs, slice(0, 3)), q_of(source, obs))
+    assert_close(q_of(own, obs, slice(0, 3)), q_of(source, obs))
     _, _, said = started(many, few)
     (line,) = said.not_taken
     assert line == "head fire (3 choices, scalar; there: 5 choices, scalar)"
@@ -209,7 +210,7 @@ def test_statistics_of_observations_go_on_and_new_numbers_begin_anew() -> None:
     assert source.statistics is not None
     np.testing.assert_array_equal(own.statistics.mean[:6], source.statistics.mean)
     obs = observations(new)
-    torch.testing.assert_close(own.network(obs).q, source.network(obs[:, :6].contiguous()).q)
+    assert_close(own.network(obs).q, source.network(obs[:, :6].contiguous()).q)
     seen = NUMBERS.normal(-2.0, 0.5, (50, 8))
     own.observe(seen)
     np.testing.assert_allclose(own.statistics.mean[6:], seen[:, 6:].mean(0))

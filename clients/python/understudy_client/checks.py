@@ -43,7 +43,9 @@ def shown(value: object) -> str:
     return text if value is None else f"{text} ({type(value).__name__})"
 
 
-def check_spec(game: object, observation: object, actions: object, rewards: object) -> GameSpec:
+def check_spec(
+    game: object, observation: object, actions: object, rewards: object, masks: object = False
+) -> GameSpec:
     """The spec that these are."""
     check_name("game", game)
     observations = check_observations(observation)
@@ -56,7 +58,12 @@ def check_spec(game: object, observation: object, actions: object, rewards: obje
         check_name("rewards", name)
     _check_different("rewards", names)
     assert isinstance(game, str)
-    return GameSpec(game, observations, heads, names)
+    if not isinstance(masks, bool) or (masks and not any(isinstance(h, Discrete) for h in heads)):
+        raise ValueError(
+            "masks: expected False, or True for a game with a Discrete head, got "
+            f"{shown(masks)}; they are about its choices"
+        )
+    return GameSpec(game, observations, heads, names, masks)
 
 
 def check_observations(given: object) -> tuple[Observation, ...]:

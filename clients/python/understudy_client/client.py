@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client import checks, evaluation, wire
+from understudy_client import checks, evaluation, masks, wire
 from understudy_client.announced import AnnouncedEpisodes
 from understudy_client.answers import Answers
 from understudy_client.backoff import Backoff
@@ -54,6 +54,7 @@ class Client:
         observation: Observation | Sequence[Observation],
         actions: Sequence[Head],
         rewards: Sequence[str] = ("reward",),
+        masks: bool = False,
         slots: int = 1,
         role: str = "train",
         episodes: int | None = None,
@@ -72,6 +73,7 @@ class Client:
         client: name and version of the game program, for the server's log.
         game, observation, actions, rewards: the spec; the first game's becomes the run's. Several
             observations are a list, each with a name.
+        masks: part of the spec: `act` is told in `legal` which choices are legal.
         slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
         role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
         episodes: with the last two, how many episodes this connection will play in all its slots;
@@ -95,7 +97,7 @@ class Client:
         TlsError where it is not trusted or speaks no TLS; ValueError for a wrong option.
         """
         checks.check_options(host, port, client, slots, role, token, timeout_s)
-        spec = checks.check_spec(game, observation, actions, rewards)
+        spec = checks.check_spec(game, observation, actions, rewards, masks)
         hello: dict[str, Any] = {"client": client, "slots": slots, "role": role, "token": token}
         hello |= {"realtime": realtime, "evaluates": evaluates} | spec.fields()
         wire.encode_hello(**hello)  # what it cannot hold is an error now
@@ -152,6 +154,7 @@ class Client:
         expert: Sequence[Part] | None = None,
         took: tuple[Sequence[Part], int] | None = None,
         slot: int = 0,
+        legal: npt.ArrayLike | None = None,
     ) -> Answer:
         """Send one frame of a slot and wait for its answer.
 
@@ -163,6 +166,8 @@ class Client:
             the episode, the answer has no action, and the next frame begins a new episode.
         expert: what the game's own expert recommends now, one element for each head.
         took: (action, actor) really done instead of the previous answer; not on a first frame.
+        legal: in a game with masks, a bool for each choice of each discrete head, one head behind
+            the other: which are legal; None says that all are.
 
         Errors: Reconnected, ServerError, ConnectionLost; ValueError for what no server would take,
         with nothing sent: the connection and the episode go on.
@@ -173,8 +178,11 @@ class Client:
             raise ValueError(f"slot: expected 0 to {len(seqs) - 1}, got {slot!r}")
         seq = seqs[slot]
         checks.check_frame(self.spec, reward, status, expert, took)
+        mask = None if legal is None else masks.packed(self.spec, legal, status, expert)
         data = self._packer.pack(obs)
-        message = wire.encode_frame(slot, seq, data, reward, status, expert, took, into=self._out)
+        message = wire.encode_frame(
+            slot, seq, data, reward, status, expert, took, mask, into=self._out
+        )
         try:
             answer = connection.exchange(message)
         except (ConnectionLost, ServerError) as error:
@@ -194,13 +202,14 @@ class Client:
         statuses: npt.ArrayLike,
         experts: npt.ArrayLike | None = None,
         took: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        legal: npt.ArrayLike | None = None,
     ) -> Answers:
         """Send one frame of every slot and wait for the answers; see `act`.
 
         obs [slots, *shape], or a mapping from names to such arrays; rewards float32 [slots], or
         [slots, components] where there are several; statuses uint8 [slots]; experts action rows,
         float32 [slots, A], NaN in the first column for none; took (action rows [slots, A], actors
-        uint8 [slots]), actor 0 for none.
+        uint8 [slots]), actor 0 for none; legal bool [slots, choices of all discrete heads].
         A connection uses `act` or `act_all`, never both.
         """
         connection = self._connected()
@@ -220,6 +229,7 @@ class Client:
                 tensor(took[0], f32, rows, "took actions", finite=False),
                 tensor(checks.whole(took[1], "took actors", wire.EXPERT), u8, (n,), "took actors"),
             ),
+            None if legal is None else masks.packed_all(self.spec, legal, n),
             into=self._out,
         )
         try:

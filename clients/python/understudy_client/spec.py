@@ -45,6 +45,8 @@ class GameSpec(msgspec.Struct, frozen=True):
     """As HELLO says it (understudy_client.observations); an Observation, or several, will do."""
     actions: tuple[Head, ...]
     rewards: tuple[str, ...] = ("reward",)
+    masks: bool = False
+    """Frames say which choices are legal (understudy_client.masks)."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(

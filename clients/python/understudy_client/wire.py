@@ -134,10 +134,11 @@ def encode_hello(
     protocol: int = PROTOCOL_VERSION,
     episodes: int | None = None,
     evaluates: bool = False,
+    masks: bool = False,
 ) -> bytearray:
     """HELLO. `observation`: an Observation, or several, or what HELLO makes of them
     (understudy_client.observations). `token` is left out of the map where there is none, and so are
-    `realtime`, `episodes` and `evaluates`: they are no news to a server then."""
+    `realtime`, `episodes`, `evaluates` and `masks`: they are no news to a server then."""
     fields: dict[str, Any] = {
         "protocol": protocol,
         "client": client,
@@ -156,6 +157,8 @@ def encode_hello(
         fields["episodes"] = episodes
     if evaluates:
         fields["evaluates"] = True
+    if masks:
+        fields["masks"] = True
     return _encode((1, fields), None)
 
 
@@ -167,11 +170,13 @@ def encode_frame(
     status: int = RUNNING,
     expert: Sequence[Part] | None = None,
     took: tuple[Sequence[Part], int] | None = None,
+    legal: bytes | memoryview | None = None,
     *,
     into: bytearray | None = None,
 ) -> bytearray:
-    """FRAME. `obs` is C-ordered, in the dtype and shape of HELLO."""
-    return _encode((2, slot, seq, obs, reward, status, expert, took), into)
+    """FRAME. `obs` is C-ordered, in the dtype and shape of HELLO. `legal`: a packed mask."""
+    message = (2, slot, seq, obs, reward, status, expert, took)
+    return _encode(message if legal is None else (*message, legal), into)
 
 
 def encode_frames(
@@ -181,12 +186,14 @@ def encode_frames(
     statuses: bytes | memoryview,
     experts: bytes | memoryview | None = None,
     took: tuple[bytes | memoryview, bytes | memoryview] | None = None,
+    legal: bytes | memoryview | None = None,
     *,
     into: bytearray | None = None,
 ) -> bytearray:
     """FRAMES: `obs` slots x obs, `rewards` f32, `statuses` u8, `experts` f32 slots x A,
-    `took` (f32 slots x A, u8 slots)."""
-    return _encode((3, seq, obs, rewards, statuses, experts, took), into)
+    `took` (f32 slots x A, u8 slots), `legal` slots x packed mask."""
+    message = (3, seq, obs, rewards, statuses, experts, took)
+    return _encode(message if legal is None else (*message, legal), into)
 
 
 def encode_ping(nonce: Any) -> bytearray:

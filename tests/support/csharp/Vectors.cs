@@ -34,7 +34,13 @@ public static class Vectors
                 object[] took = (object[])f[6];
                 return Hex(Wire.Frame(
                     game, (int)(long)f[0], (long)f[1], (byte[])f[2], Row(f[3]), (int)(long)f[4], Row(f[5]),
-                    took == null ? null : new Took(Row(took[0]), (int)(long)took[1])));
+                    took == null ? null : new Took(Row(took[0]), (int)(long)took[1]),
+                    f.Length > 7 ? (byte[])f[7] : null));
+            case "mask":
+                List<bool> legal = new List<bool>();
+                foreach (object one in (object[])Value(words[2])) { legal.Add((bool)one); }
+                Game of = GameOf((Dictionary<object, object>)Value(words[1]));
+                return Hex(Mask.Bytes(of, legal.ToArray(), int.Parse(words[3])));
             case "frames":
                 object[] a = (object[])Value(words[1]);
                 object[] instead = (object[])a[5];
@@ -42,7 +48,8 @@ public static class Vectors
                     (long)a[0], (byte[])a[1], Tensor.Floats((byte[])a[2]), (byte[])a[3],
                     a[4] == null ? null : Tensor.Floats((byte[])a[4]),
                     instead == null ? null : Tensor.Floats((byte[])instead[0]),
-                    instead == null ? null : (byte[])instead[1]));
+                    instead == null ? null : (byte[])instead[1],
+                    a.Length > 6 ? (byte[])a[6] : null));
             case "ping":
                 return Hex(Wire.Ping((long)Value(words[1])));
             case "bye":
@@ -151,6 +158,7 @@ public static class Vectors
             Realtime = fields.ContainsKey("realtime") && (bool)fields["realtime"],
             Episodes = fields.ContainsKey("episodes") ? (int)(long)fields["episodes"] : 0,
             Evaluates = fields.ContainsKey("evaluates") && (bool)fields["evaluates"],
+            Masks = fields.ContainsKey("masks") && (bool)fields["masks"],
         };
     }
 

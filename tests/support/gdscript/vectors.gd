@@ -23,10 +23,12 @@ func _do(words: PackedStringArray) -> String:
 		"frame":
 			_declare(client, _value(words[1]))
 			var f: Array = _value(words[2])
-			return client.encode_frame(f[0], f[1], f[2], f[3], f[4], f[5], f[6]).hex_encode()
+			var mask = f[7] if f.size() > 7 else null
+			return client.encode_frame(f[0], f[1], f[2], f[3], f[4], f[5], f[6], mask).hex_encode()
 		"frames":
 			var a: Array = _value(words[1])
-			return client.encode_frames(a[0], a[1], a[2], a[3], a[4], a[5]).hex_encode()
+			var masks = a[6] if a.size() > 6 else null
+			return client.encode_frames(a[0], a[1], a[2], a[3], a[4], a[5], masks).hex_encode()
 		"ping":
 			return client.encode_ping(_value(words[1])).hex_encode()
 		"bye":
@@ -81,6 +83,7 @@ func _declare(client: Client, fields: Dictionary) -> void:
 	client.realtime = fields.get("realtime", false)
 	client.episodes = fields.get("episodes", 0)
 	client.evaluates = fields.get("evaluates", false)
+	client.masks = fields.get("masks", false)
 
 
 ## A value that is msgpack in hex.

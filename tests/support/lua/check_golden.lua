@@ -36,14 +36,14 @@ function checks.HELLO(v)
   local heads = {}
   for i, one in ipairs(fields.actions) do heads[i] = {table.unpack(one)} end
   local spec = {client = fields.client, game = fields.game, observation = fields.observation,
-    actions = heads, rewards = fields.rewards}
+    actions = heads, rewards = fields.rewards, masks = fields.masks}
   local sent = understudy.unpack(understudy.hello(spec, fields), 5)
   check(v.name, sent[1] == 1 and same(sent[2], fields), "other fields")
 end
 
 function checks.FRAME(v)
   local m = v.message
-  bytes_are(v.name, understudy.frame(v.heads, m.slot, m.seq, m.obs, m.reward, m.status, m.expert, m.took), v)
+  bytes_are(v.name, understudy.frame(v.heads, m.slot, m.seq, m.obs, m.reward, m.status, m.expert, m.took, m.legal), v)
 end
 
 function checks.PING(v) bytes_are(v.name, understudy.ping(v.message.nonce), v) end
@@ -97,6 +97,15 @@ end
 for _, length in ipairs{0, 31, 32, 255, 256, 70000} do
   local text = ("x"):rep(length)
   check("str of " .. length, understudy.unpack(understudy.pack(text), 1) == text, "another")
+end
+local legal = {true, false, true, false, true, false, false, false, false, true}
+check("a mask", understudy.mask(legal) == "\x15\x02", hex(understudy.mask(legal)))
+local board = {{"discrete", "row", 3}, {"discrete", "column", 7}}
+check("a mask of booleans in a frame", understudy.frame(board, 0, 0, "", 0, 0, nil, nil, legal)
+  == understudy.frame(board, 0, 0, "", 0, 0, nil, nil, "\x15\x02"), "another frame")
+for _ = 1, 50 do
+  local action = understudy.random_action(board, legal)
+  check("a random action is legal", legal[action[1] + 1] and legal[3 + action[2] + 1], action[1] .. " " .. action[2])
 end
 local heads = {{"discrete", "go", 2}}
 check("a whole number is a reward too",
