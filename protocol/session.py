@@ -308,7 +308,7 @@ class ServerSession:
         assert hello is not None
         first = bool(self.first[slot])
         try:
-            check_frame(frame, spec, first=first)
+            check_frame(frame, spec, first=first, metrics=hello.metrics)
         except RemoteError as error:
             raise error.in_slot(slot, len(self.awaiting)) from None
         if hello.role == "eval_expert" and not self._advised:
@@ -326,7 +326,8 @@ class ServerSession:
             raise _out_of_order("all slots", self.next_seq[0], frames.seq)
         assert self.spec is not None
         assert self.hello is not None
-        running, recommended = check_frames(frames, self.spec, self.first)
+        metrics = self.hello.metrics
+        running, recommended = check_frames(frames, self.spec, self.first, metrics)
         if self.hello.role == "eval_expert" and not self._advised:
             for slot in range(slots):
                 first = bool(self.first[slot])

@@ -33,12 +33,12 @@ class EpisodeNumbers:
         """For each name: sum, count and peak so far."""
 
     def frame(self, frame: Frame) -> None:
-        """A FRAME, which is checked but for these. Errors: RemoteError."""
+        """A checked FRAME."""
         values = frame_numbers(frame.metrics, self._names)
         self._add(frame.slot, values or (), frame.status)
 
     def frames(self, frames: Frames) -> None:
-        """A FRAMES. Errors: RemoteError."""
+        """A checked FRAMES."""
         values = frames_numbers(frames.metrics, self._names, len(self._slots))
         for slot, status in enumerate(bytes(frames.statuses)):
             self._add(slot, () if values is None else values[slot].tolist(), status)
