@@ -34,6 +34,9 @@ MEASURED = 5
 """Numbers that the learner measures of each row."""
 
 _Q = 1
+IN_UNITS_OF_VALUES = slice(0, 2)
+"""Those among them that the game has a unit for: |TD error| and Q."""
+
 LOSSES = slice(2, MEASURED)
 """Those among them that add up to the loss."""
 

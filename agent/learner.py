@@ -18,7 +18,7 @@ from agent.adam import Adam
 from agent.agreement import agreement
 from agent.batch import Batch
 from agent.checkpoint import CheckpointError
-from agent.diagnostics import LOSSES, Diagnostics
+from agent.diagnostics import IN_UNITS_OF_VALUES, LOSSES, Diagnostics
 from agent.gradients import ActorGradients
 from agent.heads import HeadNumbers, head_numbers
 from agent.looks import normalized_rows
@@ -29,6 +29,7 @@ from agent.objective import Objective
 from agent.parameters import Bfloat16Copy, flatten_parameters
 from agent.schedules import learning_rate
 from agent.targets import hard_update, soft_update
+from agent.value_scale import EVERY, ValueScale
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS
 from protocol.spaces import GameSpec
@@ -72,6 +73,8 @@ class Learner:
         # 1 where the step just made must not count. The optimizer leaves all as it was then, its
         # own state too, and nobody has to wait to know.
         self._skip = torch.zeros((), device=device)
+        self.untaught = True
+        """The network's first guesses are worth nothing: it has learnt nothing, nowhere."""
         self.rate_factor = 1.0
         """What the configured learning rate is multiplied by: lower after going back from numbers
         that went bad (agent.rollback)."""
@@ -81,6 +84,9 @@ class Learner:
         self._settings = network_settings(learner, frame_stack)
         self._actors = torch.tensor(ACTORS, device=device)
         self._diagnostics = Diagnostics(device)
+        self._value_scale: ValueScale | None = None
+        if learner.normalize_values and learner.value != "c51":
+            self._value_scale = ValueScale(self.network, self.target)
         self.configure(learner, advantage, imitation)
 
     def configure(
@@ -99,7 +105,10 @@ class Learner:
             )
             online, target = (each.network for each in copies)
             self._bfloat16_copies.extend(copies)
-        self._objective = Objective(online, target, learner, advantage, imitation, self._spec)
+        scale = self.network.value_scale
+        self._objective = Objective(
+            online, target, learner, advantage, imitation, self._spec, scale
+        )
         self._learnt = [p for p in online.parameters() if p.requires_grad]
 
     def observe(self, obs: npt.NDArray[Any]) -> None:
@@ -114,11 +123,17 @@ class Learner:
         `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. Returns
         |TD error| of each row, the mean over branches, float32 [B].
         """
-        for each in self._bfloat16_copies:
-            each.refresh()
+        self._refresh_copies()
         objective, parts = self._objective, self._parts(len(batch))
         masks = (batch.actors[:, None] == self._actors).to(torch.float32)
+        if self._value_scale is not None and self.untaught:
+            self._value_scale.begin(batch.returns)
+        self.untaught = False
         targets = _joined([objective.targets(batch, rows) for rows in parts])
+        if self._value_scale is not None and (self.updates < EVERY or self.updates % EVERY == 0):
+            mean = self.network.values.mean(targets)
+            targets *= self._value_scale.look(mean, batch.returns)
+            self._refresh_copies()
         # The critic is asked about the same pass that learns, so that asking it costs no other.
         by_critic = objective.compares_by_critic
         passes = [objective.forward(batch, rows) for rows in parts] if by_critic else []
@@ -142,6 +157,7 @@ class Learner:
             self._diagnostics.actor_norms(masks, self._gradients.add_up())
         norm = self._gradients.clip(self._config.grad_clip_norm)
         measured = _joined(found)
+        measured[:, IN_UNITS_OF_VALUES].mul_(self.network.value_scale)
         # One bad batch must not destroy the network: the step is empty, and counted.
         finite = norm.isfinite() & measured[:, LOSSES].sum().isfinite()
         self._skip.copy_(finite.logical_not())
@@ -194,10 +210,13 @@ class Learner:
             "adam": _copies(self._optimizer.state_dict()),
             "settings": dict(self._settings),
             "updates": self.updates,
+            "untaught": self.untaught,
             "rate_factor": self.rate_factor,
         }
         if self.statistics is not None:
             out["observations"] = self.statistics.get_state()
+        if self._value_scale is not None:
+            out["value_scale"] = self._value_scale.state_dict()
         return out
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -206,16 +225,27 @@ class Learner:
         Errors: CheckpointError where the state is that of a network of another shape; KeyError,
         TypeError, ValueError where it is none.
         """
-        if _shapes(self.network.state_dict()) != _shapes(state["network"]):
+        saved: dict[str, list[int]] = {"value_scale": []} | _shapes(
+            state["network"]
+        )  # older ones have none
+        if _shapes(self.network.state_dict()) != saved:
             raise CheckpointError(mismatch(settings_of(state), self._settings))
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
         self._optimizer.load_state_dict(state["adam"])
         self.updates = state["updates"]
+        self.untaught = state.get("untaught", not self.updates)
         self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
         self._diagnostics.begin_anew()
         if self.statistics is not None:
             self.statistics.set_state(state["observations"])
+        if self._value_scale is not None and "value_scale" in state:
+            self._value_scale.load_state_dict(state["value_scale"])
+
+    def _refresh_copies(self) -> None:
+        """The copies of half the precision become what the networks are now."""
+        for each in self._bfloat16_copies:
+            each.refresh()
 
     def set_statistics(self, state: dict[str, Any]) -> None:
         """Go on from statistics of the observations (agent.normalizer). It must have some."""

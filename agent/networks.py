@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,8 @@ class QNetwork(nn.Module):
 
     middle: Tensor
     """The middle of the range of each continuous column, [C]."""
+    value_scale: Tensor
+    """What values are multiplied by to be in units of the game, [] (agent.value_scale)."""
     _half_range: Tensor
     _per_half_range: Tensor
     offsets: Tensor
@@ -103,6 +105,9 @@ class QNetwork(nn.Module):
         order = [*spec.discrete_columns, *spec.continuous_columns]
         self._reorder = order != sorted(order)
         self._constants(spec, order)
+        self.register_buffer("value_scale", torch.ones(()))
+        self.value_outputs = self.values.atoms * (1 + self._choices)
+        """Outputs of the last layer that stand for values: its first."""
 
         self.looks = looks(spec, learner, frame_stack)
         """How each of the game's observations is looked at."""
@@ -158,14 +163,19 @@ class QNetwork(nn.Module):
         }.items():
             self.register_buffer(name, constant, persistent=False)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Older states have no scale of values: theirs are in units of the game."""
+        state_dict.setdefault(f"{prefix}value_scale", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def forward(self, *parts: Tensor) -> Outputs:
         """What to think of B states: for each of the game's observations a tensor [B, *shape] (or
         flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has."""
         x = self.encode(*parts)
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
-        q = self.values.q(self.value_params(head_outputs))
-        value = self.values.q(head_outputs[:, : self.values.atoms])
+        q = self.values.q(self.value_params(head_outputs)) * self.value_scale
+        value = self.values.q(head_outputs[:, : self.values.atoms]) * self.value_scale
         if self.bins:
             squashed = self._centers(best_choices(q, self.sizes)[:, self._heads :])
         elif squashed is None:

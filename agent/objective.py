@@ -79,8 +79,11 @@ class Objective:
         advantage: AdvantageConfig,
         imitation: ImitationConfig,
         spec: GameSpec,
+        scale: Tensor,
     ) -> None:
-        """`online`, `target`: the networks that batches pass through."""
+        """`online`, `target`: the networks that batches pass through. `scale` []: what rewards are
+        divided by (agent.value_scale), as it is whenever targets are made."""
+        self._scale = scale
         self._online, self._target = online, target
         self._learner, self._advantage, self._imitation = learner, advantage, imitation
         self._cloning = Cloning(spec, imitation.rows, online.middle.device)
@@ -106,7 +109,7 @@ class Objective:
     @torch.no_grad()
     def targets(self, batch: Batch, rows: slice) -> Tensor:
         """What the values should have been, [b, K]."""
-        r_t, discount_t = batch.returns[rows], batch.discounts[rows]
+        r_t, discount_t = batch.returns[rows] / self._scale, batch.discounts[rows]
         s_t = rows_of(batch.next_states, rows)
         online, target = self._online, self._target
         value_params_t = target.value_params(_head_outputs(target, s_t))

@@ -50,8 +50,8 @@ def check_columns(
 
 
 def check_legal(rows: StepBlock, spec: GameSpec) -> None:
-    """Refuse a block, of a game with masks, in which a choice, taken or recommended, is one that its
-    frame's mask forbids. ValueError says which."""
+    """Refuse a block, of a game with masks, in which a choice, taken or recommended, is one that
+    its frame's mask forbids. ValueError says which."""
     legal = unpacked(rows.legal, spec)
     for what, actions, given in (
         ("the action taken", rows.action, rows.kind == STEP),

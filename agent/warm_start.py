@@ -98,6 +98,7 @@ def warm_start(learner: Learner, spec: GameSpec, state: Mapping[str, Any]) -> Ta
         )
     for ours, theirs in ((learner.network, old["network"]), (learner.target, old["target"])):
         _copy(ours, theirs, there, here, rows)
+    learner.untaught = False
     if learner.statistics is not None and "observations" in old and here.reads_all(there):
         places = {label: at for at, label in enumerate(there.normalized)}
         sources = [places.get(label) for label in here.normalized]
@@ -252,6 +253,8 @@ def _copy(
     for name, embedding in here.embeddings.items():
         if there.embeddings.get(name) == embedding:
             ours[f"{name}.weight"].copy_(tensors[f"{name}.weight"])
+    scale = tensors.get("value_scale", torch.ones(())).to(network.value_scale.device)
+    scale = scale / network.value_scale
     for layer in here.layers:
         if layer.name not in rows:
             continue
@@ -264,10 +267,15 @@ def _copy(
         columns = [column_of[layer.inputs[at]] for at in read]
         weight, bias = ours[f"{layer.name}.weight"], ours[f"{layer.name}.bias"]
         theirs = tensors[f"{layer.name}.weight"][source][:, columns].to(weight.device)
+        their_bias = tensors[f"{layer.name}.bias"][source].to(bias.device)
+        if layer.name == "heads":  # values in units of the game say the same at any scale
+            scaled = [i for i, at in enumerate(taken) if at < network.value_outputs]
+            theirs[scaled] *= scale
+            their_bias[scaled] *= scale
         fresh = torch.zeros_like(weight[taken])
         fresh[:, read] = theirs
         weight[taken] = fresh
-        bias[taken] = tensors[f"{layer.name}.bias"][source].to(bias.device)
+        bias[taken] = their_bias
 
 
 def _network(spec: GameSpec, settings: Mapping[str, Any]) -> QNetwork:

@@ -117,7 +117,7 @@ RUNNER = {
     "protocol": 1,
     "client": "example/1.0",
     "game": "runner",
-    "observation": ["float32", [1]],
+    "observation": ["float32", [2]],
     "actions": [["discrete", "jump", 2]],
     "metrics": ["coins", "height"],
 }
@@ -155,6 +155,7 @@ PIXELS = bytes([0, 64, 128, 255])
 BOTH = PIXELS + bytes([1, 2, 3, 4])
 REWARDS = f32(1.0, 0.0, -0.5, -1.0)
 STATE = f32(0.5)
+PLACE = f32(0.5, -2.0)
 MASK = bytes([0b0001_0101, 0b10])
 """Choices 0 and 2 of the first head, 1 and 6 of the second."""
 
@@ -412,24 +413,24 @@ def valid_vectors() -> list[dict[str, Any]]:
             },
         ),
         valid(
-            "frame with metrics", "FRAME", 0, 0, STATE, 0.0, 0, None, None, None, [3, -1.5],
-            game="runner", tensors={"obs": ("float32", [1])},
+            "frame with metrics", "FRAME", 0, 0, PLACE, 0.0, 0, None, None, None, [3, -1.5],
+            game="runner", tensors={"obs": ("float32", [2])},
         ),
         valid(
-            "frame with one metric of two", "FRAME", 0, 1, STATE, 1.0, 1, None, None, None,
+            "frame with one metric of two", "FRAME", 0, 1, PLACE, 1.0, 1, None, None, None,
             [None, 2.25],
-            game="runner", tensors={"obs": ("float32", [1])},
+            game="runner", tensors={"obs": ("float32", [2])},
         ),
         valid(
-            "frame without metrics in a game with metrics", "FRAME", 0, 1, STATE, 1.0, 0, [1], None,
-            game="runner", tensors={"obs": ("float32", [1])},
+            "frame without metrics in a game with metrics", "FRAME", 0, 1, PLACE, 1.0, 0, [1], None,
+            game="runner", tensors={"obs": ("float32", [2])},
         ),
         valid(
-            "frames with metrics", "FRAMES", 0, STATE * 2, f32(0, 0), bytes([0, 1]), None, None,
+            "frames with metrics", "FRAMES", 0, PLACE * 2, f32(0, 0), bytes([0, 1]), None, None,
             None, f32(3, -1.5, NAN, 2.25),
             game="runner of two",
             tensors={
-                "obs": ("float32", [2, 1]), "rewards": ("float32", [2]), "statuses": ("uint8", [2]),
+                "obs": ("float32", [2, 2]), "rewards": ("float32", [2]), "statuses": ("uint8", [2]),
                 "metrics": ("float32", [2, 2]),
             },
         ),
@@ -564,7 +565,7 @@ def invalid_vectors() -> list[dict[str, Any]]:
     runner, runners = message(1, RUNNER), message(1, HELLOS["runner of two"])
 
     def counted(metrics: Any) -> bytes:
-        return message(2, 0, 0, STATE, 0.0, 0, None, None, None, metrics)
+        return message(2, 0, 0, PLACE, 0.0, 0, None, None, None, metrics)
 
     def masked(seq: int, legal: Any, *, expert: Any = None, took: Any = None) -> bytes:
         return message(2, 0, seq, STATE, 0.0, 0, expert, took, legal)
@@ -754,11 +755,11 @@ def invalid_vectors() -> list[dict[str, Any]]:
         invalid("message_malformed", "metrics with text", counted([1, "two"]), runner),
         invalid("metrics_shape", "one number for two names", counted([1]), runner),
         invalid("metrics_shape", "frames, one slot's for two",
-                message(3, 0, STATE * 2, f32(0, 0), bytes(2), None, None, None, f32(1, 2)),
+                message(3, 0, PLACE * 2, f32(0, 0), bytes(2), None, None, None, f32(1, 2)),
                 runners),
         invalid("metric_not_finite", "second number NaN", counted([1, NAN]), runner),
         invalid("metric_not_finite", "frames, infinity in the second slot",
-                message(3, 0, STATE * 2, f32(0, 0), bytes(2), None, None, None,
+                message(3, 0, PLACE * 2, f32(0, 0), bytes(2), None, None, None,
                         f32(1, 2, math.inf, 4)), runners),
         invalid("took_on_first_frame", "first of all", frame(took=[[1, 0.0], 2]), lander),
         invalid("took_on_first_frame", "first of the second episode",

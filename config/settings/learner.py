@@ -69,6 +69,9 @@ class LearnerConfig(Section):
     normalize_observations: bool = False
     """Normalize numbers in observations (not uint8, not bool) by their running mean and standard
     deviation."""
+    normalize_values: bool = True
+    """With value scalar or quantile: divide rewards by a running number, so that values spread
+    alike in every game. Metrics and exported values stay in units of the game's rewards."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the matrix products in training; weights stay float32."""
     huber_delta: Positive = 1.0

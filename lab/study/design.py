@@ -46,7 +46,11 @@ _LATER = (
 """Fields that came when there were results already. With its default each is what all runs before
 it had, so it is part of a digest only where it has another value."""
 
-_LATER_DEFAULTS = {"imitation.decay": "schedule", "imitation.rows": "expert"}
+_LATER_DEFAULTS = {
+    "imitation.decay": "schedule",
+    "imitation.rows": "expert",
+    "learner.normalize_values": False,
+}
 """The same of fields whose default is no longer what runs before had: this."""
 
 _UNREAD = {"trainer.max_lag_updates": {50: None, 32: 8}}

@@ -65,7 +65,8 @@ def learner_of(
     seed: int = 1,
     **settings: Any,
 ) -> Learner:
-    settings = {"hidden": (16, 8), "learning_rate": 1e-2} | settings
+    """Values are in units of the rewards, unless `normalize_values` says otherwise."""
+    settings = {"hidden": (16, 8), "learning_rate": 1e-2, "normalize_values": False} | settings
     return Learner(
         spec,
         LearnerConfig(**settings),

@@ -34,7 +34,8 @@ def learner_of(
     advantage: dict[str, Any] | None = None,
     imitation: dict[str, Any] | None = None,
 ) -> Learner:
-    settings = {"hidden": (16, 8), "grad_clip_norm": 1e9} | (learner or {})
+    settings = {"hidden": (16, 8), "grad_clip_norm": 1e9, "normalize_values": False}
+    settings |= learner or {}
     made = Learner(
         spec,
         LearnerConfig(**settings),

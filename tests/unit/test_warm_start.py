@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from agent.checkpoint import CheckpointError
 from agent.learner import Learner
 from agent.warm_start import Taken, warm_start
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation
-from tests.support.learner import HYBRID, learner_of, spec_of
+from tests.support.learner import HYBRID, batch_of, learner_of, spec_of
 from tests.support.tensors import assert_close
 
 FIRE, AIM = HYBRID
@@ -70,6 +71,24 @@ def test_same_game_and_settings_take_every_weight(settings: dict[str, Any]) -> N
         for name, tensor in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], tensor), name
     assert own.updates == 0
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_values_mean_the_same_at_another_scale(normalize: bool) -> None:
+    """Those of a run whose rewards were divided, in one that has not begun."""
+    spec = spec_of()
+    source = learner_of(spec, normalize_values=True)
+    for i in range(20):
+        batch = batch_of(spec, seed=i)
+        source.step(replace(batch, returns=batch.returns * 100))
+    assert float(source.network.value_scale) > 2
+    own = learner_of(spec, seed=9, normalize_values=normalize)
+    warm_start(own, spec, state_of(source, spec))
+    (states,) = batch_of(spec).states
+    before = source.network(states).q
+    assert_close(own.network(states).q, before)
+    own.step(batch_of(spec))
+    assert (own.network(states).q - before).abs().max() < 0.2 * before.abs().max()
 
 
 def test_pictures_of_the_same_sides_take_every_weight() -> None:

@@ -33,6 +33,7 @@ PRESET = "demo"
 EXPERT_ROWS: Settings = {
     "expert.decay": "schedule",
     "imitation.decay": "schedule",
+    "learner.normalize_values": False,
     "imitation.rows": "expert",
 }
 """What was the default of expert and cloning when the kept runs were made."""
