@@ -70,9 +70,10 @@ def decode(vector: dict[str, Any], payload: memoryview | bytes) -> Any:
     if vector["from"] == "server":
         return codec.decode_server(payload)
     message = codec.decode_client(payload)
-    if isinstance(message, Frame | Frames) and "legal" not in vector["message"]:
-        # What comes behind the last element means nothing to a game without masks.
-        return msgspec.structs.replace(message, legal=NOT_SENT)
+    if isinstance(message, Frame | Frames):
+        # What comes behind the last element means nothing to a game that has not declared it.
+        later = {"legal", "metrics"} - vector["message"].keys()
+        return msgspec.structs.replace(message, **dict.fromkeys(later, NOT_SENT))
     return message
 
 
