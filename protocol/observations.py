@@ -127,9 +127,11 @@ class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
         if isinstance(self.n, int) != (self.kind == "choice") or self.n is None:
             wanted = "one number for a choice" if self.kind == "choice" else "a number for each"
             refuse(f"{what} n", wanted, self.n)
-        if len(self.choices) != self.size:
+        # Nothing as long as the shape is made here: how large that is, is checked later.
+        given = (self.n,) if isinstance(self.n, int) else self.n
+        if not isinstance(self.n, int) and len(given) != self.size:
             refuse(f"{what} n", f"{self.size} numbers, one for each element", self.n)
-        if any(not 1 <= n <= MAX_CHOICES for n in self.choices):
+        if any(not 1 <= n <= MAX_CHOICES for n in given):
             refuse(f"{what} n", f"numbers of 1 to {MAX_CHOICES}", self.n)
 
     def _check_picture(self, what: str) -> None:

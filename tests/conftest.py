@@ -32,6 +32,10 @@ from tests.support.serve import serving
 settings.register_profile("understudy", max_examples=30, deadline=None)
 settings.load_profile("understudy")
 
+UNIT = Path(__file__).parent / "unit"
+MOST_OF_A_UNIT_TEST_S = 6.0
+"""On cores that others use too; alone, the longest takes a sixth of that."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--promise", metavar="ID", help="only what proves this line of reliability.md")
@@ -69,6 +73,25 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     skipped = reporter.stats.get("skipped", []) if reporter else []
     if line := to_install(str(report.longrepr) for report in skipped):
         reporter.write_line(line, yellow=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A unit test that takes long fails: thousands of them are to take less than a minute."""
+    before = processor_s()
+    yield
+    took = processor_s() - before
+    if item.path.is_relative_to(UNIT) and took > MOST_OF_A_UNIT_TEST_S:
+        pytest.fail(
+            f"expected at most {MOST_OF_A_UNIT_TEST_S} s of processor time, got {took:.1f} s; make "
+            "the test smaller, or move it to tests/integration",
+            pytrace=False,
+        )
+
+
+def processor_s() -> float:
+    """What this process has had of the processors, with its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def is_alone(item: pytest.Item) -> bool:

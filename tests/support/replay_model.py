@@ -261,9 +261,13 @@ class Model:
         return Window(total, n_step, gamma**n_step, row)
 
 
-def feed(replay: Replay, model: Model, rows: Sequence[Row], sizes: Sequence[int] = (7,)) -> None:
+def append(replay: Replay, rows: Sequence[Row], sizes: Sequence[int]) -> None:
     for block in blocks_of(rows, sizes, replay.spec):
         replay.append(block)
+
+
+def feed(replay: Replay, model: Model, rows: Sequence[Row], sizes: Sequence[int] = (7,)) -> None:
+    append(replay, rows, sizes)
     model.append(rows)
 
 

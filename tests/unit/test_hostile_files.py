@@ -244,7 +244,7 @@ def test_recording_beyond_the_memory_of_the_process_is_refused(
 
 @given(data=st.data())
 @settings(
-    max_examples=60, deadline=None,
+    max_examples=40, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 def test_recording_with_any_field_of_the_directory_or_a_header_changed_is_refused_or_the_same(
@@ -282,7 +282,7 @@ def test_recording_with_any_field_of_the_directory_or_a_header_changed_is_refuse
     size=st.integers(0, 200),
 )
 @settings(
-    max_examples=60, deadline=None,
+    max_examples=40, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 def test_recording_with_any_header_of_a_column_is_refused(
@@ -397,7 +397,7 @@ def test_forged_checkpoint_is_refused_with_little_memory(
 @pytest.mark.promise("damaged-checkpoint")
 @given(data=st.data())
 @settings(
-    max_examples=60, deadline=None,
+    max_examples=40, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 def test_checkpoint_with_any_bytes_of_its_pickle_changed_is_refused_or_read(

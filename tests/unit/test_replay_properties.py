@@ -30,6 +30,7 @@ from tests.support.replay_model import (
     SPEC,
     Games,
     Model,
+    append,
     assert_alike,
     feed,
     make,
@@ -50,7 +51,6 @@ QUIET = settings(
 )
 
 
-@pytest.mark.parametrize("mode", modes())
 @QUIET
 @given(
     events=st.lists(EVENT, min_size=1, max_size=80),
@@ -62,7 +62,6 @@ QUIET = settings(
     stack=st.integers(1, 4),
 )
 def test_replay_of_random_events_equals_model(
-    mode: str,
     events: list[tuple[int, str, int]],
     capacity: int,
     sizes: list[int],
@@ -72,29 +71,33 @@ def test_replay_of_random_events_equals_model(
     stack: int,
 ) -> None:
     games, model = Games(), Model(capacity)
-    replay = make(
-        mode, capacity, n_step=n_step, gamma=gamma, stop_at_actor_change=stop, stacks=[stack]
-    )
     rows = [row for event in events for row in games.play(*event)]
-    feed(replay, model, rows, sizes)
-    assert_alike(replay, model, batch_size=24)
+    model.append(rows)
+    for mode in modes():
+        replay = make(
+            mode, capacity, n_step=n_step, gamma=gamma, stop_at_actor_change=stop, stacks=[stack]
+        )
+        append(replay, rows, sizes)
+        assert_alike(replay, model, batch_size=24)
 
 
-@pytest.mark.parametrize("mode", modes())
 @pytest.mark.parametrize("spec", [SPEC, PIXELS], ids=["float32", "uint8"])
 @pytest.mark.parametrize("capacity", [7, 100, 1000])
 @pytest.mark.parametrize("odds", [0.02, 0.5])
 def test_replay_with_changing_settings_equals_model_repeatedly(
-    mode: str, spec, capacity: int, odds: float
+    spec, capacity: int, odds: float
 ) -> None:
     """Many times round the ring, compared again and again on the way, settings changed too."""
     games, model = Games(spec, seed=capacity), Model(capacity)
-    replay = make(mode, capacity, spec)
+    replays = [make(mode, capacity, spec) for mode in modes()]
     for moment in range(8):
-        replay.n_step, replay.gamma = 1 + moment % 5, 1 - moment / 50
-        replay.stop_at_actor_change = moment % 3 != 1
-        feed(replay, model, games.play_at_random(capacity // 2 + 11, odds=odds), (3, 64, 1))
-        assert_alike(replay, model)
+        rows = games.play_at_random(capacity // 2 + 11, odds=odds)
+        model.append(rows)
+        for replay in replays:
+            replay.n_step, replay.gamma = 1 + moment % 5, 1 - moment / 50
+            replay.stop_at_actor_change = moment % 3 != 1
+            append(replay, rows, (3, 64, 1))
+            assert_alike(replay, model)
 
 
 SHARES = st.sampled_from(

@@ -355,7 +355,7 @@ PIECES = st.one_of(
 
 
 @pytest.mark.promise("hostile-connections")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(PIECES, max_size=8), st.integers(1, 100), st.integers(0, 30), st.binary(max_size=3))
 def test_hostile_bytes_end_in_a_known_error_or_in_none(
     pieces: list[bytes], step: int, at: int, patch: bytes
