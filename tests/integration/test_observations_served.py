@@ -50,7 +50,7 @@ def test_game_of_several_observations_is_learnt_from_and_goes_on(tmp_path: Path)
         with connect(server, slots=1) as client:
             one = {name: part[0] for name, part in shown(3, 1).items()}
             assert client.act(one).action is not None
-        with pytest.raises(ServerError, match="observation is .*, this run's is"):
+        with pytest.raises(ServerError, match=r"observation is .*, this run's is"):
             connect(server, observation=[*SEEN[:2], Observation("int64", (1,), "place")])
         server.until(lambda: server.row["updates"] > 10, "it learns", 60)
         assert "sees camera uint8 [6, 6, 12]: picture, 6 high, 6 wide, channels 12" in server.log()
