@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,11 @@ class RunningStatistics:
         self._squares = np.array(state["squares"], np.float64)
 
 
-def padded(state: dict[str, Any], columns: int) -> dict[str, Any]:
-    """A state as of `get_state`, with so many columns in all: those that it lacks were never
-    seen."""
-    more = columns - len(state["mean"])
+def rearranged(state: dict[str, Any], sources: Sequence[int | None]) -> dict[str, Any]:
+    """A state as of `get_state`, with these of its columns; None: one that was never seen."""
     count = np.broadcast_to(np.int64(state["count"]), len(state["mean"])).tolist()
+    columns = {"count": count, "mean": state["mean"], "squares": state["squares"]}
     return {
-        "count": count + [0] * more,
-        "mean": state["mean"] + [0.0] * more,
-        "squares": state["squares"] + [0.0] * more,
+        name: [0 if at is None else values[at] for at in sources]
+        for name, values in columns.items()
     }

@@ -27,12 +27,14 @@ from agent.learner import Learner
 from agent.looks import Look
 from agent.network_settings import settings_of
 from agent.networks import QNetwork, encoder_name
-from agent.normalizer import padded
+from agent.normalizer import rearranged
 from agent.values import CategoricalValues, QuantileValues, ValueHead
 from config.models import LearnerConfig
 from protocol.errors import RemoteError
 from protocol.observations import NAME, channel_sides, height_and_width
 from protocol.spaces import Discrete, GameSpec
+
+NORMALIZED = ", normalized"
 
 Label = tuple[Any, ...]
 """What a row or column is; its first two parts are a name and a kind, in words."""
@@ -87,7 +89,7 @@ def warm_start(learner: Learner, spec: GameSpec, state: Mapping[str, Any]) -> Ta
         Labels(learner.network, spec, shrunk),
     )
     rows, said = _shared(there, here)
-    if not rows:
+    if not said.taken:
         raise NothingFits(
             f"nothing of it fits the game {spec.describe()} and the settings of this run: "
             + "; ".join(said.not_taken)
@@ -98,7 +100,9 @@ def warm_start(learner: Learner, spec: GameSpec, state: Mapping[str, Any]) -> Ta
         _copy(ours, theirs, there, here, rows)
     learner.untaught = False
     if learner.statistics is not None and "observations" in old and here.reads_all(there):
-        learner.set_statistics(padded(old["observations"], len(learner.network.obs_mean)))
+        places = {label: at for at, label in enumerate(there.normalized)}
+        sources = [places.get(label) for label in here.normalized]
+        learner.set_statistics(rearranged(old["observations"], sources))
         said.taken.insert(0, "statistics of the observations")
     return said
 
@@ -121,6 +125,8 @@ class Labels:
         """What the first layers read."""
         self.places: list[Label] = []
         """What the last convolutions say, place by place."""
+        self.embeddings: dict[str, tuple[list[Label], list[Label]]] = {}
+        """What each reads, and what it says."""
         features: list[Label] = []
         for number, (look, encoder) in enumerate(zip(network.looks, network.encoders, strict=True)):
             read = _read_of(look)
@@ -129,8 +135,14 @@ class Labels:
                 read = self._pictures(encoder_name(network.looks, number), look, encoder, read)
                 self.places += read
             elif isinstance(encoder, Choices) and encoder.embedding is not None:
-                read = [("embedding", f"observation {number}", at) for at in range(encoder.size)]
+                name = f"{encoder_name(network.looks, number)}.embedding"
+                chosen, read = read, [(name, "embedding", at) for at in range(encoder.size)]
+                self.embeddings[name] = chosen, read
             features += read
+        self.normalized = [
+            label for label in self.observation if NORMALIZED in label[1] and label[2] == 0
+        ]
+        """Of the newest frame, what is shown less its mean: the columns of the statistics."""
         columns = [("action", *each) for each in _columns(spec)]
         self.given = [*self.observation, *columns]
         """What is there before any layer."""
@@ -190,6 +202,12 @@ def _shared(there: Labels, here: Labels) -> tuple[dict[str, set[Label]], Taken]:
     known = set(there.given) & set(here.given)
     rows: dict[str, set[Label]] = {}
     said = Taken([], [])
+    for name, (read, outputs) in here.embeddings.items():
+        if there.embeddings.get(name) == (read, outputs):
+            known.update(outputs)
+            said.taken.append(name)
+        else:
+            said.not_taken.append(f"{name} (its choices are not the same)")
     for layer in here.layers:
         before = old.get(layer.name)
         readable = before is not None and known.issuperset(before.inputs)
@@ -232,6 +250,9 @@ def _copy(
 ) -> None:
     old = {layer.name: layer for layer in there.layers}
     ours = dict(network.named_parameters())
+    for name, embedding in here.embeddings.items():
+        if there.embeddings.get(name) == embedding:
+            ours[f"{name}.weight"].copy_(tensors[f"{name}.weight"])
     scale = tensors.get("value_scale", torch.ones(())).to(network.value_scale.device)
     scale = scale / network.value_scale
     for layer in here.layers:
@@ -286,7 +307,7 @@ def _read_of(look: Look) -> list[Label]:
             for age in ages
             for plane in range(planes)
         ]
-    kind = name + observation.dtype + ", normalized" * look.normalized
+    kind = name + observation.dtype + NORMALIZED * look.normalized
     if len(observation.shape) > 1:
         kind += f", {observation.shape}"
     if look.factor != 1:

@@ -12,13 +12,17 @@ from protocol.actor import parse_actor
 from protocol.errors import RemoteError
 from protocol.masks import mask_bytes
 from protocol.messages import RUNNING, TRUNCATED, Frame, Frames
+from protocol.numbers import frame_numbers, frames_numbers
 from protocol.observation_checks import MAX_VALUE
 from protocol.spaces import GameSpec
 
 
-def check_frame(frame: Frame, spec: GameSpec, *, first: bool) -> None:
-    """A FRAME; `first` says that it begins an episode. Its actions are checked where they are
-    turned into rows (`GameSpec.action_row`), its observation's values where a whole batch is."""
+def check_frame(
+    frame: Frame, spec: GameSpec, *, first: bool, metrics: tuple[str, ...] = ()
+) -> None:
+    """A FRAME; `first` says that it begins an episode, `metrics` which numbers it has. Its actions
+    are checked where they are turned into rows (`GameSpec.action_row`), its observation's values
+    where a whole batch is."""
     if frame.obs.nbytes != spec.observation_bytes:
         raise _wrong_size(spec, 1, frame.obs.nbytes)
     reward = frame.reward
@@ -37,6 +41,8 @@ def check_frame(frame: Frame, spec: GameSpec, *, first: bool) -> None:
         raise _wrong_status(frame.status)
     if spec.masks:
         mask_bytes(frame.legal, 1, spec)
+    if metrics:
+        frame_numbers(frame.metrics, metrics)
     if frame.took is not None:
         if first:
             raise _took_too_early(f"slot {frame.slot}")
@@ -44,7 +50,7 @@ def check_frame(frame: Frame, spec: GameSpec, *, first: bool) -> None:
 
 
 def check_frames(
-    frames: Frames, spec: GameSpec, first: bytearray
+    frames: Frames, spec: GameSpec, first: bytearray, metrics: tuple[str, ...] = ()
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """A FRAMES, actions included; `first` has a 1 for each slot that begins an episode. Returns
     which slots are running, and which have a recommendation, both [slots]."""
@@ -69,6 +75,8 @@ def check_frames(
         raise _wrong_status(int(statuses.max())).in_slot(int(np.argmax(statuses)), slots)
     if spec.masks:
         mask_bytes(frames.legal, slots, spec)
+    if metrics:
+        frames_numbers(frames.metrics, metrics, slots)
     running: npt.NDArray[np.bool_] = statuses == RUNNING
     recommended = np.zeros(slots, np.bool_)
     if frames.experts is not None:

@@ -59,10 +59,19 @@ _ELEMENTS = {FRAME: Frame.__struct_fields__, FRAMES: Frames.__struct_fields__}
 
 def encode(message: ClientMessage | ServerMessage | VersionError) -> bytes:
     """The message as it travels: length, then msgpack."""
-    if isinstance(message, Frame | Frames) and not bytes(message.legal):
+    if isinstance(message, Frame | Frames):
         kind = FRAME if isinstance(message, Frame) else FRAMES
-        return framed(_encode((kind, *msgspec.structs.astuple(message)[:-1])))
+        elements = list(msgspec.structs.astuple(message))
+        # What came later is not sent where there is none; what is before it is nil then.
+        while isinstance(elements[-1], msgspec.Raw) and not bytes(elements[-1]):
+            elements.pop()
+        later = (None if _is_empty(each) else each for each in elements)
+        return framed(_encode((kind, *later)))
     return framed(_encode(message))
+
+
+def _is_empty(element: Any) -> bool:
+    return isinstance(element, msgspec.Raw) and not bytes(element)
 
 
 def encode_hello(fields: HelloFields) -> bytes:
@@ -123,7 +132,7 @@ def _bad_hello(error: Exception) -> RemoteError:
         "bad_hello",
         f"HELLO: {in_words(error)}; expected a map with protocol ({PROTOCOL_VERSION}), client, "
         "game, observation, actions, and if need be rewards, slots, token, role "
-        f"({', '.join(ROLES)}), realtime, masks",
+        f"({', '.join(ROLES)}), realtime, masks, metrics",
     )
 
 

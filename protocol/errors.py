@@ -81,6 +81,8 @@ CODES: dict[str, str] = {
     "mask_size": "a mask of legal choices of another size than the heads declared need",
     "no_legal_choice": "a mask in which a head has no legal choice, in a running frame",
     "action_illegal": "a choice in `expert` or `took` that the mask of its frame forbids",
+    "metrics_shape": "not one number for each name of `metrics` in HELLO",
+    "metric_not_finite": "a number of the game that is infinite or NaN",
     "took_on_first_frame": "`took` on the first frame of an episode",
     "unknown_actor": "an actor other than 1 (dqn) and 2 (expert)",
     "expert_missing": "an episode without any recommendation in the role eval_expert",

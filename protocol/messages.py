@@ -59,6 +59,8 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     """It evaluates when asked to (`EVALUATE`)."""
     masks: bool = False
     """Its frames say which choices are legal (protocol.masks)."""
+    metrics: tuple[str, ...] = ()
+    """Names of the numbers that its frames carry (protocol.numbers)."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "observation", wire_form(self.observation))
@@ -69,6 +71,7 @@ HELLO_LATER: dict[str, Any] = {
     "episodes": None,
     "evaluates": False,
     "masks": False,
+    "metrics": (),
 }
 """Keys of HELLO that came later, and what a HELLO without them means. They are sent only where they
 say something else, so that the bytes of all others stay as they were."""
@@ -99,6 +102,8 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=FRAME):
     took: tuple[list[Part], int] | None
     legal: msgspec.Raw = NOT_SENT
     """As it came: only of a game that has declared masks is it looked at (protocol.masks)."""
+    metrics: msgspec.Raw = NOT_SENT
+    """As it came: only of a game that has declared some is it looked at (protocol.numbers)."""
 
 
 class Frames(msgspec.Struct, frozen=True, array_like=True, tag=FRAMES):
@@ -110,6 +115,8 @@ class Frames(msgspec.Struct, frozen=True, array_like=True, tag=FRAMES):
     took: tuple[memoryview, memoryview] | None
     legal: msgspec.Raw = NOT_SENT
     """As in Frame, of all slots one behind the other."""
+    metrics: msgspec.Raw = NOT_SENT
+    """As in Frame."""
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=PING):

@@ -25,6 +25,7 @@ from protocol.messages import (
     HelloFields,
     Ping,
 )
+from protocol.numbers import check_number_names
 from protocol.spaces import GameSpec
 from protocol.spec_checks import check_name
 from protocol.tempest_headers import header_of
@@ -263,6 +264,7 @@ class ServerSession:
             hello.game, hello.observation, hello.actions, hello.rewards, hello.masks
         ).checked()
         check_name("client", hello.client)
+        check_number_names(hello.metrics)
         if not 1 <= hello.slots <= MAX_SLOTS:
             raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
         if hello.episodes is not None and not 1 <= hello.episodes <= MAX_EPISODES:
@@ -306,7 +308,7 @@ class ServerSession:
         assert hello is not None
         first = bool(self.first[slot])
         try:
-            check_frame(frame, spec, first=first)
+            check_frame(frame, spec, first=first, metrics=hello.metrics)
         except RemoteError as error:
             raise error.in_slot(slot, len(self.awaiting)) from None
         if hello.role == "eval_expert" and not self._advised:
@@ -324,7 +326,8 @@ class ServerSession:
             raise _out_of_order("all slots", self.next_seq[0], frames.seq)
         assert self.spec is not None
         assert self.hello is not None
-        running, recommended = check_frames(frames, self.spec, self.first)
+        metrics = self.hello.metrics
+        running, recommended = check_frames(frames, self.spec, self.first, metrics)
         if self.hello.role == "eval_expert" and not self._advised:
             for slot in range(slots):
                 first = bool(self.first[slot])

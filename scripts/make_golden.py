@@ -113,6 +113,29 @@ ARCADE = {
     "token": None,
     "role": "train",
 }
+ROVER = {
+    "protocol": 1,
+    "client": "example/1.0",
+    "game": "rover",
+    "observation": [
+        {"dtype": "uint8", "shape": [5, 2, 5], "name": "camera", "kind": "picture", "low": 0.0,
+         "high": 1.0, "channels": [1]},
+        {"dtype": "float32", "shape": [2], "name": "speed"},
+        {"dtype": "int64", "shape": [1], "name": "place", "kind": "choice", "n": 9},
+        {"dtype": "uint8", "shape": [2], "name": "cards", "kind": "choices", "n": [4, 13]},
+    ],
+    "actions": [["discrete", "move", 3]],
+    "slots": 2,
+}  # fmt: skip
+RUNNER = {
+    "protocol": 1,
+    "client": "example/1.0",
+    "game": "runner",
+    "observation": ["float32", [2]],
+    "actions": [["discrete", "jump", 2]],
+    "metrics": ["coins", "height"],
+}
+
 PUZZLE = {
     "protocol": 1,
     "client": "example/1.0",
@@ -133,8 +156,11 @@ HELLOS = {
     "lander eval": LANDER | {"role": "eval"},
     "lander eval_expert": LANDER | {"role": "eval_expert"},
     "arcade eval_expert": ARCADE | {"role": "eval_expert"},
+    "rover": ROVER,
     "puzzle": PUZZLE,
     "puzzle of two": PUZZLE | {"slots": 2},
+    "runner": RUNNER,
+    "runner of two": RUNNER | {"slots": 2},
     "board": PUZZLE | {"game": "board", "actions": [PUZZLE["actions"][0], PUZZLE["actions"][2]]},
 }
 
@@ -143,13 +169,17 @@ OBS = f32(0.5, -1.0, 2.0)
 PIXELS = bytes([0, 64, 128, 255])
 BOTH = PIXELS + bytes([1, 2, 3, 4])
 REWARDS = f32(1.0, 0.0, -0.5, -1.0)
+SEEN = bytes(i % 2 for i in range(50)) + f32(0.5, -1.0) + struct.pack("<q", 7) + bytes([3, 12])
+"""What the rover sees: camera, speed, place and cards, one behind the other."""
+SEEN_BESIDE = bytes(50) + f32(-0.25, 1.0) + struct.pack("<q", 8) + bytes([0, 1])
 STATE = f32(0.5)
+PLACE = f32(0.5, -2.0)
 MASK = bytes([0b0001_0101, 0b10])
 """Choices 0 and 2 of the first head, 1 and 6 of the second."""
 
 FIELDS = {
-    "FRAME": ("slot", "seq", "obs", "reward", "status", "expert", "took", "legal"),
-    "FRAMES": ("seq", "obs", "rewards", "statuses", "experts", "took", "legal"),
+    "FRAME": ("slot", "seq", "obs", "reward", "status", "expert", "took", "legal", "metrics"),
+    "FRAMES": ("seq", "obs", "rewards", "statuses", "experts", "took", "legal", "metrics"),
     "PING": ("nonce",),
     "BYE": (),
     "ACTION": ("slot", "seq", "action", "actor", "policy_version", "explored"),
@@ -196,7 +226,7 @@ def valid(
     if game is not None:
         out["game"] = game
     out["hex"] = (data or usual).hex()
-    # What came later (`legal`) is told where it is sent.
+    # What came later (`legal`, `metrics`) is told where it is sent.
     flat = dict(zip(FIELDS[kind], elements, strict=kind not in ("FRAME", "FRAMES")))
     out["message"] = plain(flat)
     if isinstance(flat.get("took"), tuple):
@@ -266,6 +296,10 @@ def valid_vectors() -> list[dict[str, Any]]:
             },
         ),
         valid("frame", *frame, **lander),
+        valid("frame of several observations", "FRAME", 1, 0, SEEN, 0.0, 0, [2], None,
+              game="rover"),
+        valid("frames of several observations", "FRAMES", 0, SEEN + SEEN_BESIDE, f32(0, 0),
+              bytes(2), None, None, game="rover"),
         valid(
             "frame with a recommendation", "FRAME", 0, 1, OBS, 0.25, 0, [1, -0.5], None, **lander
         ),
@@ -400,6 +434,28 @@ def valid_vectors() -> list[dict[str, Any]]:
                 "experts": ("float32", [2, 3]), "legal": ("uint8", [2, 2]),
             },
         ),
+        valid(
+            "frame with metrics", "FRAME", 0, 0, PLACE, 0.0, 0, None, None, None, [3, -1.5],
+            game="runner", tensors={"obs": ("float32", [2])},
+        ),
+        valid(
+            "frame with one metric of two", "FRAME", 0, 1, PLACE, 1.0, 1, None, None, None,
+            [None, 2.25],
+            game="runner", tensors={"obs": ("float32", [2])},
+        ),
+        valid(
+            "frame without metrics in a game with metrics", "FRAME", 0, 1, PLACE, 1.0, 0, [1], None,
+            game="runner", tensors={"obs": ("float32", [2])},
+        ),
+        valid(
+            "frames with metrics", "FRAMES", 0, PLACE * 2, f32(0, 0), bytes([0, 1]), None, None,
+            None, f32(3, -1.5, NAN, 2.25),
+            game="runner of two",
+            tensors={
+                "obs": ("float32", [2, 2]), "rewards": ("float32", [2]), "statuses": ("uint8", [2]),
+                "metrics": ("float32", [2, 2]),
+            },
+        ),
         valid("ping", "PING", 7),
         valid("ping with nil", "PING", None),
         valid("ping with a string", "PING", "are you there?"),
@@ -523,10 +579,16 @@ def frames(
 
 def invalid_vectors() -> list[dict[str, Any]]:
     lander, arcade = message(1, LANDER), message(1, ARCADE)
+    rover = message(1, ROVER | {"slots": 1})
     expert = message(1, HELLOS["lander eval_expert"])
     experts = message(1, HELLOS["arcade eval_expert"])
     puzzle, puzzles = message(1, PUZZLE), message(1, HELLOS["puzzle of two"])
     head = ["continuous", "x", 0.0, 1.0, 1]
+
+    runner, runners = message(1, RUNNER), message(1, HELLOS["runner of two"])
+
+    def counted(metrics: Any) -> bytes:
+        return message(2, 0, 0, PLACE, 0.0, 0, None, None, None, metrics)
 
     def masked(seq: int, legal: Any, *, expert: Any = None, took: Any = None) -> bytes:
         return message(2, 0, seq, STATE, 0.0, 0, expert, took, legal)
@@ -606,6 +668,27 @@ def invalid_vectors() -> list[dict[str, Any]]:
         hello("five dimensions", observation=["float32", [1, 1, 1, 1, 1]]),
         hello("a side of 0", observation=["float32", [3, 0]]),
         hello("larger than a message", observation=["float32", [2**30, 2**30]]),
+        hello("no observations", observation=[]),
+        hello("several observations larger than a message", observation=[
+            {"dtype": "bool", "shape": [1], "name": "a"},
+            {"dtype": "uint8", "shape": [2**30, 2**30], "name": "b", "kind": "choice", "n": 3}]),
+        hello("33 observations", observation=[
+            {"dtype": "bool", "shape": [1], "name": str(i)} for i in range(33)]),
+        hello("two observations of one name", observation=[
+            {"dtype": "bool", "shape": [1]}, {"dtype": "uint8", "shape": [1]}]),
+        hello("an observation without a shape", observation=[{"dtype": "bool"}]),
+        hello("an unknown kind of observation", observation=[
+            {"dtype": "bool", "shape": [1], "kind": "sound"}]),
+        hello("a choice without a number", observation=[
+            {"dtype": "uint8", "shape": [1], "kind": "choice"}]),
+        hello("choices of another number of elements", observation=[
+            {"dtype": "uint8", "shape": [2], "kind": "choices", "n": [4]}]),
+        hello("choices of floats", observation=[
+            {"dtype": "float32", "shape": [1], "kind": "choice", "n": 4}]),
+        hello("a picture of one side", observation=[
+            {"dtype": "uint8", "shape": [64], "kind": "picture"}]),
+        hello("bounds of an observation the wrong way round", observation=[
+            {"dtype": "uint8", "shape": [1], "low": 1, "high": 0}]),
         hello("no heads", actions=[]),
         hello("an unknown head", actions=[["binary", "x"]]),
         hello("a choice of one", actions=[["discrete", "x", 1]]),
@@ -648,6 +731,11 @@ def invalid_vectors() -> list[dict[str, Any]]:
         invalid("observation_size", "float64", frame(obs=struct.pack("<3d", 0, 0, 0)), lander),
         invalid("observation_size", "frames for one slot of two", frames(obs=PIXELS), arcade),
         invalid("observation_not_finite", "NaN", frame(obs=f32(0, NAN, 0)), lander),
+        invalid("observation_size", "one observation of several", frame(obs=SEEN[:50]), rover),
+        invalid("observation_not_finite", "NaN in one of several",
+                frame(obs=SEEN[:50] + f32(NAN, 0) + SEEN[58:]), rover),
+        invalid("observation_out_of_range", "a choice that there is not",
+                frame(obs=SEEN[:58] + struct.pack("<q", 9) + SEEN[66:]), rover),
         invalid("observation_not_finite", "infinity", frame(obs=f32(0, 0, -math.inf)), lander),
         invalid("reward_shape", "one number for two components",
                 frame(obs=PIXELS, reward=1.0), arcade),
@@ -709,6 +797,19 @@ def invalid_vectors() -> list[dict[str, Any]]:
         invalid("action_illegal", "frames, expert in the second slot",
                 message(3, 0, STATE * 2, f32(0, 0), bytes(2), f32(NAN, 0, 0, 0, 0, 0), None,
                         MASK * 2), puzzles),
+        hello("metrics of one name twice", metrics=["coins", "coins"]),
+        hello("metrics as a map", metrics={"coins": 1}),
+        hello("more metrics than there may be", metrics=[f"number {i}" for i in range(33)]),
+        invalid("message_malformed", "metrics as a number", counted(7), runner),
+        invalid("message_malformed", "metrics with text", counted([1, "two"]), runner),
+        invalid("metrics_shape", "one number for two names", counted([1]), runner),
+        invalid("metrics_shape", "frames, one slot's for two",
+                message(3, 0, PLACE * 2, f32(0, 0), bytes(2), None, None, None, f32(1, 2)),
+                runners),
+        invalid("metric_not_finite", "second number NaN", counted([1, NAN]), runner),
+        invalid("metric_not_finite", "frames, infinity in the second slot",
+                message(3, 0, PLACE * 2, f32(0, 0), bytes(2), None, None, None,
+                        f32(1, 2, math.inf, 4)), runners),
         invalid("took_on_first_frame", "first of all", frame(took=[[1, 0.0], 2]), lander),
         invalid("took_on_first_frame", "first of the second episode",
                 frame(2, took=[[1, 0.0], 2]), lander, frame(), frame(1, status=1)),

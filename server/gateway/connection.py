@@ -23,6 +23,7 @@ from protocol.messages import (
 )
 from protocol.session import State
 from server.gateway import deadlines
+from server.gateway.episode_numbers import EpisodeNumbers
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.host import Host
 from server.gateway.wire_session import WireSession
@@ -78,6 +79,8 @@ class GameConnection(asyncio.Protocol):
         """The client has sent more than may wait for an answer."""
         self._too_fast = False
         """Its address has sent more than it may."""
+        self._numbers: EpisodeNumbers | None = None
+        """What its frames tell beside their rewards, if it has declared such numbers."""
         self.lock_step = False
         """It plays for training, and can be made to wait for the trainer."""
         self._held = False
@@ -151,12 +154,16 @@ class GameConnection(asyncio.Protocol):
         for message in self.session.receive(data):
             if type(message) is Frame:
                 assert self._frame_loop is not None
+                if self._numbers is not None:
+                    self._numbers.frame(message)
                 self._frame_loop.add_frame(self, message)
                 self._gateway.schedule_turn()
                 if self._bucket is not None:
                     self._spend(1)
             elif type(message) is Frames:
                 assert self._frame_loop is not None
+                if self._numbers is not None:
+                    self._numbers.frames(message)
                 self._frame_loop.add_frames(self, message)
                 self._gateway.schedule_turn()
                 if self._bucket is not None:
@@ -247,6 +254,9 @@ class GameConnection(asyncio.Protocol):
         hello = self.session.hello
         assert hello is not None
         self.lock_step = hello.role == "train" and not hello.realtime
+        if hello.metrics:
+            kept = frame_loop.numbers if hello.role == "train" else None
+            self._numbers = EpisodeNumbers(hello.metrics, hello.slots, kept)
         self._gateway.plays(self)
         self._gateway.log.welcomed(self._peer, self.address, self.number, hello)
 

@@ -24,6 +24,7 @@ from protocol.actor import NOBODY, Actor
 from protocol.messages import RUNNING
 from protocol.spaces import GameSpec
 from server.gateway.answers import encode_answers, send_answers
+from server.gateway.episode_numbers import finished
 from server.gateway.episode_stats import EpisodeStats
 from server.gateway.expert_advice import add_advice
 from server.gateway.expert_plugin import ExpertPlugin
@@ -80,6 +81,8 @@ class FrameLoop:
         self.add_frames = self._batch.add_frames
         self.change_reward = self._reward.change
         self.takeovers = Takeovers()
+        self.numbers = finished()
+        """What the frames of training episodes that have ended told (server.gateway.connection)."""
         self.reward_parts = RewardParts(spec, self._reward.weights)
         self._lost: list[FrameClient] = []
         self._answered = np.zeros(len(ROLES), np.int64)

@@ -69,6 +69,8 @@ def _of_run(
     playing = [each for each in connections if len(each.rows)]
     p50_ms, p99_ms = times.percentiles_ms()
     reward_parts, reward_steps = loop.reward_parts.take()
+    numbers = list(loop.numbers)
+    loop.numbers.clear()
     return replace(
         report,
         opened=True,
@@ -80,7 +82,12 @@ def _of_run(
         turn_p99_ms=p99_ms,
         policy_version=run.policy.version,
         episodes=loop.episodes.take(),
-        game=replace(report.game, reward_parts=reward_parts, reward_steps=reward_steps),
+        game=replace(
+            report.game,
+            numbers=numbers,
+            reward_parts=reward_parts,
+            reward_steps=reward_steps,
+        ),
         takeovers=(loop.takeovers.begun, loop.takeovers.frames),
         # Not gone before what it played is told: that is in `episodes` from the same turn on.
         evaluating=watch.games([*connections, *cast(Any, loop.leaving)], loop.table),

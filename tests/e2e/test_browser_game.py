@@ -139,6 +139,8 @@ def test_person_takes_over_with_a_key_and_gives_back(
     dqn, expert = row["buffer_dqn"], row["buffer_expert"]
     server.until(lambda: server.row["buffer_expert"] >= expert + 30, "a person's moves")
     assert server.row["buffer_dqn"] == dqn, "every move of the person is the expert's"
+    server.until(lambda: server.row["takeover_frames"] >= 30, "a person is told from a script")
+    assert server.row["takeovers"] >= 1
     page.page.keyboard.up("ArrowLeft")
     page.page.focus("#board")
     page.page.keyboard.press(" ")

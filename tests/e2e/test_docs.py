@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from protocol.spaces import Discrete, GameSpec, Observation
 from scripts.generated_pages import GENERATED
 from server.cli import COMMANDS, main, parser_for
 from server.monitor.metrics import SERIES
+from tests.support.display import xvfb
 from tests.support.markdown import ROOT, blocks, broken_links, spans
 
 README = ROOT / "README.md"
@@ -469,11 +471,12 @@ def first_game(port: int, episodes: int) -> str:
     return code
 
 
-def play(command: list[str], folder: Path) -> str:
-    """What a game prints that plays to its end and has nothing to complain about."""
+def play(command: list[str], folder: Path, **more: str) -> str:
+    """What a game prints that plays to its end and has nothing to complain about. `more`: of its
+    environment."""
     done = subprocess.run(
         [sys.executable, *command],
-        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
+        cwd=folder, env=os.environ | more, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
@@ -496,6 +499,13 @@ def test_start_page_can_be_followed_in_order(tmp_path: Path) -> None:
                 running.close()  # by Ctrl-C in its terminal
                 run = tmp_path / words[3]
                 port = running.enter_context(serving(run))
+            elif "--human" in words:  # it is a window, which nobody touches
+                if shutil.which("Xvfb"):
+                    words += ["--frames", "20", "--connect", f"127.0.0.1:{port}"]
+                    with xvfb() as display:
+                        assert "0.0% expert" in play(
+                            ["-m", "server", *words[1:]], ROOT, DISPLAY=display
+                        )
             elif words[:2] == ["understudy", "play"]:
                 # As it is printed but for how long it lasts: the options that come last hold.
                 less = ["--clients", "1", "--frames", "100", "--eval-episodes", "1"]

@@ -20,6 +20,7 @@ from server.play.game_errors import GameNotMade
 from server.play.person.key_map import KEYS
 from server.play.person.view import CALM_S
 from server.play.person.window import COLOURS, Lines, Window
+from tests.support.display import xvfb
 from tests.support.fake_server import FakeServer, Peer
 from tests.support.needs import needs
 
@@ -30,20 +31,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def display() -> Iterator[str]:
-    """A display of its own."""
-    read, write = os.pipe()
-    screen = ["-screen", "0", "1024x800x24", "-nolisten", "tcp", "-noreset"]
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), *screen],
-        pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(write)
-    try:
-        with os.fdopen(read) as told:
-            yield f":{told.readline().strip()}"
-    finally:
-        server.terminate()
-        server.wait(10)
+    with xvfb() as name:
+        yield name
 
 
 class Person:

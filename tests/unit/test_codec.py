@@ -147,12 +147,14 @@ def test_ping_unusual_nonce_encoding_echoed_byte_for_byte(nonce: str) -> None:
 
 @given(VALUES, VALUES)
 def test_frame_extra_elements_are_ignored(one: Any, two: Any) -> None:
-    """The first of them is kept as it came: it is a mask, where the game has masks."""
+    """They are kept as they came: a mask and numbers, where the game has declared such."""
     frame = (2, 0, 0, b"obs", 0.5, 0, None, None)
     decoded = codec.decode_client(pack(*frame, one, two))
     assert isinstance(decoded, Frame)
     assert bytes(decoded.legal) == msgspec.msgpack.encode(one)
-    assert msgspec.structs.replace(decoded, legal=NOT_SENT) == codec.decode_client(pack(*frame))
+    assert bytes(decoded.metrics) == msgspec.msgpack.encode(two)
+    plain = msgspec.structs.replace(decoded, legal=NOT_SENT, metrics=NOT_SENT)
+    assert plain == codec.decode_client(pack(*frame))
 
 
 @given(st.dictionaries(st.text(max_size=6), VALUES, max_size=5))

@@ -70,9 +70,10 @@ def decode(vector: dict[str, Any], payload: memoryview | bytes) -> Any:
     if vector["from"] == "server":
         return codec.decode_server(payload)
     message = codec.decode_client(payload)
-    if isinstance(message, Frame | Frames) and "legal" not in vector["message"]:
-        # What comes behind the last element means nothing to a game without masks.
-        return msgspec.structs.replace(message, legal=NOT_SENT)
+    if isinstance(message, Frame | Frames):
+        # What comes behind the last element means nothing to a game that has not declared it.
+        later = {"legal", "metrics"} - vector["message"].keys()
+        return msgspec.structs.replace(message, **dict.fromkeys(later, NOT_SENT))
     return message
 
 
@@ -216,8 +217,11 @@ class Zeros:
 
     version = 0
 
+    def __init__(self, spec: GameSpec) -> None:
+        self._width = spec.action_width
+
     def greedy(self, obs: Any, _legal: Any = None) -> Any:
-        return np.zeros((len(obs), {4: 4, 3: 2, 1: 3}[obs.shape[1]]), np.float32)
+        return np.zeros((len(obs), self._width), np.float32)
 
 
 class Server:
@@ -251,7 +255,7 @@ class Server:
 
     def _start(self, spec: GameSpec | None, hello: HelloFields) -> None:
         assert spec is not None
-        policy: Any = Zeros()
+        policy: Any = Zeros(spec)
         rng = np.random.default_rng(0)
         self.frame_loop = FrameLoop(
             spec,

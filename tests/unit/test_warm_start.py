@@ -18,6 +18,7 @@ from tests.support.learner import HYBRID, batch_of, learner_of, spec_of
 from tests.support.tensors import assert_close
 
 FIRE, AIM = HYBRID
+B = Observation("float32", (2,), name="b")
 NUMBERS = np.random.default_rng(0)
 
 
@@ -251,3 +252,22 @@ def test_state_that_is_no_trainers_is_refused() -> None:
     }
     with pytest.raises(CheckpointError, match="expected what a trainer saves"):
         warm_start(learner_of(spec), spec, state)
+
+
+def test_several_observations_keep_their_own_statistics_and_weights() -> None:
+    many = Observation("int32", (3,), name="card", kind="choice", n=600)
+    old, new = (
+        GameSpec("g", (Observation("float32", (n,), name="a"), many, B), (FIRE,)).checked()
+        for n in (3, 5)
+    )
+    source, own = (learner_of(s, normalize_observations=True) for s in (old, new))
+    source.statistics.update(NUMBERS.normal([1, 2, 3, 4, 5], 2.0, (300, 5)))  # type: ignore[union-attr]
+    said = warm_start(own, new, state_of(source, old))
+    assert said.not_taken == []
+    assert any(line.endswith(".embedding") for line in said.taken)
+    own_means, means = own.statistics.mean, source.statistics.mean  # type: ignore[union-attr]
+    np.testing.assert_array_equal(own_means, [*means[:3], 0, 0, *means[3:]])
+    source.set_statistics(source.statistics.get_state())  # type: ignore[union-attr]
+    a, cards, b = torch.randn(8, 5), torch.randint(0, 600, (8, 3)), torch.randn(8, 2)
+    ours = own.network(a, cards, b).q
+    torch.testing.assert_close(ours, source.network(a[:, :3].contiguous(), cards, b).q)

@@ -76,10 +76,10 @@ async function round(client) {
 async function move(client, board, slot) {
   const mine = slot === 0 && person;
   const { obs, reward, status, took } = board;
-  let wish = null;
-  if (mine) wish = chosen();
-  else if ($("script").checked) wish = board.advice;
-  const expert = wish === null || status !== RUNNING ? null : [wish];
+  const wish = mine ? chosen() : null;
+  // A script does not recommend beside a person.
+  const advised = !mine && $("script").checked && status === RUNNING;
+  const expert = advised ? [board.advice] : null;
   const answer = await client.act({ slot, obs, reward, status, expert, took });
   count.frames += 1;
   if (answer.action !== null) board.mover = mine ? "person" : answer.actor === DQN ? "dqn" : "expert";
@@ -92,11 +92,10 @@ async function move(client, board, slot) {
     return;
   }
   // A person at the keys moves whatever the answer was, and the server is told who did.
-  const instead = mine && answer.actor !== EXPERT;
-  board.took = instead ? [[wish], EXPERT] : null;
+  board.took = mine ? [[wish], EXPERT] : null;
   count.moves += 1;
-  count.dqn += !instead && answer.actor === DQN;
-  board.step(instead ? wish : answer.action[0]);
+  count.dqn += !mine && answer.actor === DQN;
+  board.step(mine ? wish : answer.action[0]);
 }
 
 function ended(board) {

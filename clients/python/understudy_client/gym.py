@@ -11,6 +11,7 @@ import gymnasium
 from understudy_client.action_masks import Masks
 from understudy_client.checks import shown
 from understudy_client.client import Client
+from understudy_client.env_masks import masks_of
 from understudy_client.errors import Reconnected
 from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import ActionSpace, action_space, told
@@ -59,6 +60,8 @@ class Person(Protocol):
 def has_masks(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether the environment says which actions are legal (understudy_client.action_masks): it is
     reset to see. Errors: TypeError, ValueError; those of its own."""
+    if masks_of(env) is not None:
+        return True
     masks = Masks(
         env.action_space, action_space(env.action_space), observation_space(env.observation_space)
     )
@@ -68,13 +71,16 @@ def has_masks(env: gymnasium.Env[Any, Any]) -> bool:
 def spec_of(env: gymnasium.Env[Any, Any], *, masks: bool = False) -> GameSpec:
     """The spec of an environment, named after its id. Errors: TypeError, ValueError.
 
-    masks: frames say which actions are legal (`has_masks`).
+    masks: frames say which actions are legal (`has_masks`); one with a method `action_masks` has
+        masks in any case (understudy_client.env_masks).
 
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen = observation_space(env.observation_space)
-    return GameSpec(game, seen.observations, action_space(env.action_space).heads, masks=masks)
+    heads = action_space(env.action_space).heads
+    masks = masks or masks_of(env) is not None
+    return GameSpec(game, seen.observations, heads, masks=masks)
 
 
 def play(
@@ -159,6 +165,7 @@ def _episode(
     """Play one episode into `episode`; False where `stop()` ended it early."""
     obs, info = env.reset(seed=episode.seed)
     masks = Masks(env.action_space, actions, seen) if client.spec.masks else None
+    method = masks_of(env)
     reward, status = 0.0, RUNNING
     took: tuple[Sequence[Part], int] | None = None
     while True:
@@ -169,15 +176,15 @@ def _episode(
             raise
         if stop is not None and stop():
             return False
-        more: dict[str, Any] = {}
-        if masks is not None and status != TERMINATED:
-            more["legal"] = masks.legal(obs, info)
-            if wish is not None and not masks.allows(more["legal"], wish):
+        legal: Any = None
+        if masks is not None and status == RUNNING:
+            legal = masks.legal(obs, info) if method is None else method()
+            if wish is not None and not masks.allows(legal, wish):
                 wish = None
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING and wish is None:
             recommended = _advice(env, actions, expert(env, obs))
-        answer = client.act(seen.to_wire(obs), reward, status, recommended, took, **more)
+        answer = client.act(seen.to_wire(obs), reward, status, recommended, took, legal=legal)
         if status != RUNNING:
             return True
         if answer.action is None:
