@@ -156,16 +156,23 @@ def channel_sides(observation: Observation) -> tuple[int, ...]:
     """Which of 2 to 4 sides of a picture are no height and no width, in their order.
 
     Of two sides none is. Of three it is the first or the last: the one that is at most COLORS, the
-    first where both are; where none is, the shorter, the last where both are as long. Of four, the
-    first counts pictures that are stacked, and of the other three it is as of three.
+    first where both are. Where none is, most pictures are as high as they are wide: it is the one
+    that is not as long as the middle one, the last before the first; where neither is as long, the
+    shorter. Of four, the first counts pictures that are stacked, and of the other three it is as of
+    three.
     """
     if observation.channels is not None:
         return observation.channels
     stacked = len(observation.shape) - 3
     if stacked < 0:
         return ()
-    first, _, last = observation.shape[stacked:]
-    is_first = first <= COLORS or (last > COLORS and first < last)
+    first, middle, last = observation.shape[stacked:]
+    if min(first, last) <= COLORS:
+        is_first = first <= COLORS
+    elif middle in (first, last):
+        is_first = first != middle
+    else:
+        is_first = first < last
     return (*range(stacked), stacked if is_first else stacked + 2)
 
 
