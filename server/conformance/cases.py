@@ -244,6 +244,15 @@ def _(server: ServerUnderTest) -> None:
         )
 
 
+@case("metrics", "Numbers of the game", "numbers of the game, and none of them, are accepted")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(metrics=["coins", "height"]) as wire:
+        told = [[3, -1.5], [None, 2.5], [None, None], None]
+        play(wire, *([*frame(at), None, one] for at, one in enumerate(told)), frame(4, status=1))
+    with server.welcomed(slots=2, metrics=["coins"]) as wire:
+        play(wire, [*frames(0), None, floats(3, NAN)], [*frames(1), None, None], frames(2))
+
+
 def _check_fire(got: Sequence[float], wanted: Sequence[int]) -> None:
     if list(got) != list(wanted):
         raise RuleBroken(f"expected the only legal choices of fire, {list(wanted)}, got {got}")
