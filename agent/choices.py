@@ -5,14 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agent.looks import Look
-
-ONE_HOT = 1024
-"""Choices of all elements together up to which they are one-hot: then the first layer has a row of
-weights for each choice, which is an embedding as wide as that layer."""
-
-WIDTH = 32
-"""Of the embedding of an element, where they are more."""
+from agent.looks import ONE_HOT, WIDTH, Look
 
 
 class Choices(nn.Module):

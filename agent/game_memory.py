@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from agent.device_name import device_name
-from agent.looks import Look, looks
+from agent.looks import ONE_HOT, WIDTH, Look, looks
 from agent.memory_limits import free_bytes, memory_bytes
 from agent.step import StepBlock
 from config.models import Config
@@ -38,7 +38,7 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
     gateways = config.server.gateways
     parameters, outputs, each_network = _network(spec, config)
     network = 4 * (parameters * (_VECTORS + 2 * gateways) + each_network * (2 + gateways))
-    inputs = sum(numbers for _, numbers in _seen(spec, config))
+    inputs = sum(numbers for _, numbers, _ in _seen(spec, config))
     batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * inputs)
     found = {
         "server.ring_steps": gateways * StepBlock.nbytes(spec, config.server.ring_steps),
@@ -119,12 +119,17 @@ def _devices(config: Config) -> tuple[str, str]:
     )
 
 
-def _seen(spec: GameSpec, config: Config) -> list[tuple[Look, int]]:
-    """How each observation is looked at, and how many numbers that is at first."""
-    return [
-        (look, max(look.elements, sum(look.observation.choices) * look.stack))
-        for look in looks(spec, config.learner, config.replay.frame_stack)
-    ]
+def _seen(spec: GameSpec, config: Config) -> list[tuple[Look, int, int]]:
+    """How each observation is looked at, how many numbers that is at first, and how many parameters
+    an embedding of it has."""
+    found = []
+    for look in looks(spec, config.learner, config.replay.frame_stack):
+        choices = sum(look.observation.choices) * look.stack
+        if choices > ONE_HOT:
+            found.append((look, look.elements * WIDTH, choices * WIDTH))
+        else:
+            found.append((look, max(look.elements, choices), 0))
+    return found
 
 
 def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
@@ -138,11 +143,17 @@ def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
         branches, choices = branches + columns, choices + columns * learner.bins
     atoms = 1 if learner.value == "scalar" else learner.atoms
     # Behind convolutions there are fewer inputs than pixels, and they have few weights themselves.
+    seen = _seen(spec, config)
     inputs = sum(
         min(numbers, 4096) if look.through == "convolutions" else numbers
-        for look, numbers in _seen(spec, config)
+        for look, numbers, _ in seen
     )
+    embedded = sum(parameters for _, _, parameters in seen)
     widths = (inputs, *learner.hidden)
     trunk = sum((a + 1) * b for a, b in zip(widths, learner.hidden, strict=False))
     outputs = atoms * (1 + choices) + columns
-    return 2 * trunk + (learner.hidden[-1] + 1) * outputs, outputs, 3 * choices * branches
+    return (
+        embedded + 2 * trunk + (learner.hidden[-1] + 1) * outputs,
+        outputs,
+        3 * choices * branches,
+    )

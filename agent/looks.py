@@ -23,6 +23,13 @@ from protocol.spaces import GameSpec
 
 UINT8_MAX = 255
 
+ONE_HOT = 1024
+"""Choices of all elements together up to which they are one-hot: then the first layer has a row of
+weights for each choice, which is an embedding as wide as that layer."""
+
+WIDTH = 32
+"""Of the embedding of an element, where they are more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:

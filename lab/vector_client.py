@@ -8,12 +8,15 @@ from typing import Any
 import gymnasium
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from protocol import codec
 from protocol.errors import RemoteError
 from protocol.framing import LENGTH_BYTES
-from protocol.messages import RUNNING, TERMINATED, TRUNCATED, Actions, Frames
+from protocol.masks import packed
+from protocol.messages import NOT_SENT, RUNNING, TERMINATED, TRUNCATED, Actions, Frames
 from protocol.spaces import GameSpec, Part
+from understudy_client.env_masks import masks_of
 from understudy_client.gym import Expert, spec_of
 from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
@@ -49,6 +52,7 @@ class Game:
         self._seed, self._stride, self._episodes = seed, stride, episodes
         self._actions = action_space(env.action_space)
         self._seen = observation_space(env.observation_space)
+        self._masks = masks_of(env)
         self._begun = 0
         self.reward, self.status, self._return = 0.0, RUNNING, 0.0
         self._begin()
@@ -63,6 +67,10 @@ class Game:
     def seen(self) -> Any:
         """The observation now, as it travels."""
         return self._seen.to_wire(self.obs)
+
+    def legal(self) -> npt.NDArray[np.bool_] | None:
+        """Which choices are legal now, [choices]; None where all are, or nobody acts any more."""
+        return None if self._masks is None or self.status != RUNNING else self._masks()
 
     def act(self, action: Sequence[Part]) -> None:
         """Do what the answer to the last frame says; that to the last frame of an episode says
@@ -105,6 +113,7 @@ class VectorClient:
         self._rewards = np.zeros((n, len(spec.rewards)), "<f4")
         self._statuses = np.zeros(n, np.uint8)
         self._experts = np.zeros((n, spec.action_width), "<f4")
+        self._legal = np.zeros((n, spec.choices), np.bool_)
 
     @property
     def over(self) -> bool:
@@ -119,6 +128,12 @@ class VectorClient:
             self._statuses[i] = game.status
             recommended = game.recommend()
             self._experts[i] = np.nan if recommended is None else self._spec.action_row(recommended)
+            if self._spec.masks:
+                legal = game.legal()
+                self._legal[i] = True if legal is None else legal
+        masks = NOT_SENT
+        if self._spec.masks:
+            masks = msgspec.Raw(msgspec.msgpack.encode(packed(self._legal).data))
         frames = Frames(
             self._seq,
             self._obs.view(np.uint8).data,
@@ -126,6 +141,7 @@ class VectorClient:
             self._statuses.data,
             self._experts.data,
             None,
+            masks,
         )
         self._seq += 1
         return frames

@@ -65,10 +65,10 @@ Bound = float | int | npt.NDArray[np.int64]
 
 def _limits(observation: Observation) -> tuple[float, Bound] | None:
     """The least and the largest that an element may be; None where every one may be."""
-    choices = observation.choices
-    if choices:
-        same = len(set(choices)) == 1
-        return 0, choices[0] - 1 if same else np.array(choices, np.int64) - 1
+    if isinstance(observation.n, int):
+        return 0, observation.n - 1
+    if observation.n is not None:
+        return 0, np.array(observation.n, np.int64) - 1
     match DTYPES[observation.dtype].kind, observation.dtype:
         case _, "float16":
             return -_FLOAT16_MAX, _FLOAT16_MAX

@@ -127,9 +127,11 @@ class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
         if isinstance(self.n, int) != (self.kind == "choice") or self.n is None:
             wanted = "one number for a choice" if self.kind == "choice" else "a number for each"
             refuse(f"{what} n", wanted, self.n)
-        if len(self.choices) != self.size:
+        # Nothing as long as the shape is made here: how large that is, is checked later.
+        given = (self.n,) if isinstance(self.n, int) else self.n
+        if not isinstance(self.n, int) and len(given) != self.size:
             refuse(f"{what} n", f"{self.size} numbers, one for each element", self.n)
-        if any(not 1 <= n <= MAX_CHOICES for n in self.choices):
+        if any(not 1 <= n <= MAX_CHOICES for n in given):
             refuse(f"{what} n", f"numbers of 1 to {MAX_CHOICES}", self.n)
 
     def _check_picture(self, what: str) -> None:
@@ -154,16 +156,23 @@ def channel_sides(observation: Observation) -> tuple[int, ...]:
     """Which of 2 to 4 sides of a picture are no height and no width, in their order.
 
     Of two sides none is. Of three it is the first or the last: the one that is at most COLORS, the
-    first where both are; where none is, the shorter, the last where both are as long. Of four, the
-    first counts pictures that are stacked, and of the other three it is as of three.
+    first where both are. Where none is, most pictures are as high as they are wide: it is the one
+    that is not as long as the middle one, the last before the first; where neither is as long, the
+    shorter. Of four, the first counts pictures that are stacked, and of the other three it is as of
+    three.
     """
     if observation.channels is not None:
         return observation.channels
     stacked = len(observation.shape) - 3
     if stacked < 0:
         return ()
-    first, _, last = observation.shape[stacked:]
-    is_first = first <= COLORS or (last > COLORS and first < last)
+    first, middle, last = observation.shape[stacked:]
+    if min(first, last) <= COLORS:
+        is_first = first <= COLORS
+    elif middle in (first, last):
+        is_first = first != middle
+    else:
+        is_first = first < last
     return (*range(stacked), stacked if is_first else stacked + 2)
 
 

@@ -123,7 +123,8 @@ class GameSpec(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def observation_bytes(self) -> int:
-        return self.observation_size * self.observation_dtype.itemsize
+        """Of a frame's observations, however large: NumPy has no dtype that is huge."""
+        return sum(each.size * DTYPES[each.dtype].itemsize for each in self.observations)
 
     def parts(self, rows: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
         """The observations apart: of rows [n, k * observation_size], k frames side by side, each

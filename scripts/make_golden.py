@@ -113,6 +113,20 @@ ARCADE = {
     "token": None,
     "role": "train",
 }
+ROVER = {
+    "protocol": 1,
+    "client": "example/1.0",
+    "game": "rover",
+    "observation": [
+        {"dtype": "uint8", "shape": [5, 2, 5], "name": "camera", "kind": "picture", "low": 0.0,
+         "high": 1.0, "channels": [1]},
+        {"dtype": "float32", "shape": [2], "name": "speed"},
+        {"dtype": "int64", "shape": [1], "name": "place", "kind": "choice", "n": 9},
+        {"dtype": "uint8", "shape": [2], "name": "cards", "kind": "choices", "n": [4, 13]},
+    ],
+    "actions": [["discrete", "move", 3]],
+    "slots": 2,
+}  # fmt: skip
 RUNNER = {
     "protocol": 1,
     "client": "example/1.0",
@@ -142,6 +156,7 @@ HELLOS = {
     "lander eval": LANDER | {"role": "eval"},
     "lander eval_expert": LANDER | {"role": "eval_expert"},
     "arcade eval_expert": ARCADE | {"role": "eval_expert"},
+    "rover": ROVER,
     "puzzle": PUZZLE,
     "puzzle of two": PUZZLE | {"slots": 2},
     "runner": RUNNER,
@@ -154,6 +169,9 @@ OBS = f32(0.5, -1.0, 2.0)
 PIXELS = bytes([0, 64, 128, 255])
 BOTH = PIXELS + bytes([1, 2, 3, 4])
 REWARDS = f32(1.0, 0.0, -0.5, -1.0)
+SEEN = bytes(i % 2 for i in range(50)) + f32(0.5, -1.0) + struct.pack("<q", 7) + bytes([3, 12])
+"""What the rover sees: camera, speed, place and cards, one behind the other."""
+SEEN_BESIDE = bytes(50) + f32(-0.25, 1.0) + struct.pack("<q", 8) + bytes([0, 1])
 STATE = f32(0.5)
 PLACE = f32(0.5, -2.0)
 MASK = bytes([0b0001_0101, 0b10])
@@ -278,6 +296,10 @@ def valid_vectors() -> list[dict[str, Any]]:
             },
         ),
         valid("frame", *frame, **lander),
+        valid("frame of several observations", "FRAME", 1, 0, SEEN, 0.0, 0, [2], None,
+              game="rover"),
+        valid("frames of several observations", "FRAMES", 0, SEEN + SEEN_BESIDE, f32(0, 0),
+              bytes(2), None, None, game="rover"),
         valid(
             "frame with a recommendation", "FRAME", 0, 1, OBS, 0.25, 0, [1, -0.5], None, **lander
         ),
@@ -557,6 +579,7 @@ def frames(
 
 def invalid_vectors() -> list[dict[str, Any]]:
     lander, arcade = message(1, LANDER), message(1, ARCADE)
+    rover = message(1, ROVER | {"slots": 1})
     expert = message(1, HELLOS["lander eval_expert"])
     experts = message(1, HELLOS["arcade eval_expert"])
     puzzle, puzzles = message(1, PUZZLE), message(1, HELLOS["puzzle of two"])
@@ -645,6 +668,27 @@ def invalid_vectors() -> list[dict[str, Any]]:
         hello("five dimensions", observation=["float32", [1, 1, 1, 1, 1]]),
         hello("a side of 0", observation=["float32", [3, 0]]),
         hello("larger than a message", observation=["float32", [2**30, 2**30]]),
+        hello("no observations", observation=[]),
+        hello("several observations larger than a message", observation=[
+            {"dtype": "bool", "shape": [1], "name": "a"},
+            {"dtype": "uint8", "shape": [2**30, 2**30], "name": "b", "kind": "choice", "n": 3}]),
+        hello("33 observations", observation=[
+            {"dtype": "bool", "shape": [1], "name": str(i)} for i in range(33)]),
+        hello("two observations of one name", observation=[
+            {"dtype": "bool", "shape": [1]}, {"dtype": "uint8", "shape": [1]}]),
+        hello("an observation without a shape", observation=[{"dtype": "bool"}]),
+        hello("an unknown kind of observation", observation=[
+            {"dtype": "bool", "shape": [1], "kind": "sound"}]),
+        hello("a choice without a number", observation=[
+            {"dtype": "uint8", "shape": [1], "kind": "choice"}]),
+        hello("choices of another number of elements", observation=[
+            {"dtype": "uint8", "shape": [2], "kind": "choices", "n": [4]}]),
+        hello("choices of floats", observation=[
+            {"dtype": "float32", "shape": [1], "kind": "choice", "n": 4}]),
+        hello("a picture of one side", observation=[
+            {"dtype": "uint8", "shape": [64], "kind": "picture"}]),
+        hello("bounds of an observation the wrong way round", observation=[
+            {"dtype": "uint8", "shape": [1], "low": 1, "high": 0}]),
         hello("no heads", actions=[]),
         hello("an unknown head", actions=[["binary", "x"]]),
         hello("a choice of one", actions=[["discrete", "x", 1]]),
@@ -687,6 +731,11 @@ def invalid_vectors() -> list[dict[str, Any]]:
         invalid("observation_size", "float64", frame(obs=struct.pack("<3d", 0, 0, 0)), lander),
         invalid("observation_size", "frames for one slot of two", frames(obs=PIXELS), arcade),
         invalid("observation_not_finite", "NaN", frame(obs=f32(0, NAN, 0)), lander),
+        invalid("observation_size", "one observation of several", frame(obs=SEEN[:50]), rover),
+        invalid("observation_not_finite", "NaN in one of several",
+                frame(obs=SEEN[:50] + f32(NAN, 0) + SEEN[58:]), rover),
+        invalid("observation_out_of_range", "a choice that there is not",
+                frame(obs=SEEN[:58] + struct.pack("<q", 9) + SEEN[66:]), rover),
         invalid("observation_not_finite", "infinity", frame(obs=f32(0, 0, -math.inf)), lander),
         invalid("reward_shape", "one number for two components",
                 frame(obs=PIXELS, reward=1.0), arcade),

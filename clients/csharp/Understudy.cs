@@ -65,6 +65,26 @@ namespace Understudy
         }
     }
 
+    /// <summary>One of several things that a game shows: protocol/SPEC.md, Observations.</summary>
+    public sealed class Observation
+    {
+        public string Name = "observation";
+        /// <summary>"float32", "uint8", "float16", "int32", "int64" or "bool".</summary>
+        public string Dtype = "float32";
+        /// <summary>1 to 4 sides.</summary>
+        public int[] Shape = new int[] { 1 };
+        /// <summary>"picture", "numbers", "choice", "choices", or null: the server looks itself.</summary>
+        public string Kind;
+        /// <summary>The range of all its elements, where it is known; both or neither.</summary>
+        public double? Low;
+        public double? High;
+        /// <summary>With "choice" how many choices every element has; with "choices" one number for
+        /// each.</summary>
+        public int[] N;
+        /// <summary>Of a picture: the sides that are no height and no width.</summary>
+        public int[] Channels;
+    }
+
     /// <summary>What HELLO says of the game, and of this client.</summary>
     public sealed class Game
     {
@@ -75,6 +95,9 @@ namespace Understudy
         public string Dtype = "float32";
         /// <summary>The shape of an observation: 1 to 4 sides.</summary>
         public int[] Shape = new int[] { 1 };
+        /// <summary>Where a game shows several things: all of them, in place of Dtype and Shape. A
+        /// frame has their bytes one behind the other (Tensor.Join).</summary>
+        public Observation[] Observations;
         public Head[] Heads = new Head[0];
         /// <summary>Names of the reward components.</summary>
         public string[] Rewards = new string[] { "reward" };
@@ -96,7 +119,7 @@ namespace Understudy
         /// <summary>The server's token, where it asks for one.</summary>
         public string Token;
 
-        /// <summary>Elements of one observation.</summary>
+        /// <summary>Elements of an observation with this Shape.</summary>
         public int ObservationSize
         {
             get
@@ -558,6 +581,40 @@ namespace Understudy
             return data;
         }
 
+        public static byte[] Bytes(int[] values)
+        {
+            byte[] data = new byte[4 * values.Length];
+            Buffer.BlockCopy(values, 0, data, 0, data.Length);
+            Turn(data);
+            return data;
+        }
+
+        public static byte[] Bytes(long[] values)
+        {
+            byte[] data = new byte[8 * values.Length];
+            Buffer.BlockCopy(values, 0, data, 0, data.Length);
+            if (!BitConverter.IsLittleEndian)
+            {
+                for (int i = 0; i < data.Length; i += 8) { Array.Reverse(data, i, 8); }
+            }
+            return data;
+        }
+
+        /// <summary>Several observations of one frame, one behind the other.</summary>
+        public static byte[] Join(params byte[][] parts)
+        {
+            int length = 0;
+            foreach (byte[] part in parts) { length += part.Length; }
+            byte[] data = new byte[length];
+            int at = 0;
+            foreach (byte[] part in parts)
+            {
+                Buffer.BlockCopy(part, 0, data, at, part.Length);
+                at += part.Length;
+            }
+            return data;
+        }
+
         public static float[] Floats(byte[] data)
         {
             byte[] copy = (byte[])data.Clone();
@@ -619,8 +676,13 @@ namespace Understudy
                 + (game.Metrics.Length > 0 ? 1 : 0);
             p.Array(2).Int(1).Map(keys);
             p.Str("protocol").Int(1).Str("client").Str(game.Client).Str("game").Str(game.Name);
-            p.Str("observation").Array(2).Str(game.Dtype).Array(game.Shape.Length);
-            foreach (int side in game.Shape) { p.Int(side); }
+            p.Str("observation");
+            if (game.Observations == null) { Sides(p.Array(2).Str(game.Dtype), game.Shape); }
+            else
+            {
+                p.Array(game.Observations.Length);
+                foreach (Observation one in game.Observations) { Shown(p, one); }
+            }
             p.Str("actions").Array(game.Heads.Length);
             foreach (Head head in game.Heads)
             {
@@ -649,6 +711,29 @@ namespace Understudy
                 foreach (string name in game.Metrics) { p.Str(name); }
             }
             return p.Message();
+        }
+
+        private static void Sides(Packer p, int[] sides)
+        {
+            p.Array(sides.Length);
+            foreach (int side in sides) { p.Int(side); }
+        }
+
+        private static void Shown(Packer p, Observation one)
+        {
+            p.Map(3 + (one.Kind != null ? 1 : 0) + (one.Low != null ? 1 : 0) + (one.High != null ? 1 : 0)
+                + (one.N != null ? 1 : 0) + (one.Channels != null ? 1 : 0));
+            Sides(p.Str("dtype").Str(one.Dtype).Str("shape"), one.Shape);
+            p.Str("name").Str(one.Name);
+            if (one.Kind != null) { p.Str("kind").Str(one.Kind); }
+            if (one.Low != null) { p.Str("low").Double(one.Low.Value); }
+            if (one.High != null) { p.Str("high").Double(one.High.Value); }
+            if (one.N != null)
+            {
+                p.Str("n");
+                if (one.Kind == "choice") { p.Int(one.N[0]); } else { Sides(p, one.N); }
+            }
+            if (one.Channels != null) { Sides(p.Str("channels"), one.Channels); }
         }
 
         public static byte[] Frame(

@@ -38,6 +38,10 @@ var game := "game"
 var dtype := "float32"
 ## The shape of an observation: 1 to 4 sides.
 var shape := [1]
+## Where a game shows several things: a Dictionary for each, with name, dtype and shape, and perhaps
+## kind, low, high, n and channels (protocol/SPEC.md, Observations). [member dtype] and
+## [member shape] mean nothing then, and obs is a Dictionary of their names.
+var observations := []
 ## What [method discrete] and [method continuous] make, in the order of an action's parts.
 var heads := []
 ## Names of the reward components.
@@ -109,7 +113,9 @@ func connect_to_server(host: String, port: int) -> Dictionary:
 
 ## Send one frame of a slot and wait for its answer.
 ##
-## obs: a PackedFloat32Array, or a PackedByteArray for uint8, in the size of [member shape].
+## obs: a PackedFloat32Array, or a PackedByteArray for uint8, in the size of [member shape]; where
+## there are [member observations], a Dictionary that has such an array for each name
+## (PackedInt32Array and PackedInt64Array too), or all their bytes one behind the other.
 ## reward: what the slot's previous action earned (an Array where there are several components); on
 ## the first frame of an episode it means nothing. status: [constant RUNNING], or
 ## [constant TERMINATED] or [constant TRUNCATED] for the last frame of an episode; the next frame
@@ -195,7 +201,7 @@ func encode_hello() -> PackedByteArray:
 		"protocol": 1,
 		"client": client,
 		"game": game,
-		"observation": [dtype, shape],
+		"observation": [dtype, shape] if observations.is_empty() else observations.map(_described),
 		"actions": heads,
 		"rewards": rewards,
 		"slots": slots,
@@ -225,7 +231,7 @@ func encode_frame(
 	else:
 		earned = float(reward)
 	var instead = null if took == null else [_action(took[0]), took[1]]
-	var message := [2, slot, seq, _bytes(obs), earned, status, _action(expert), instead]
+	var message := [2, slot, seq, _shown(obs, 1), earned, status, _action(expert), instead]
 	var told = numbers
 	if typeof(numbers) == TYPE_DICTIONARY:
 		told = metrics.map(func(name): return numbers.get(name))
@@ -240,7 +246,7 @@ func encode_frames(
 ) -> PackedByteArray:
 	var rows = null if experts == null else _bytes(experts)
 	var instead = null if took == null else [_bytes(took[0]), took[1]]
-	var message := [3, seq, _bytes(obs), _bytes(rewards_all), statuses, rows, instead]
+	var message := [3, seq, _shown(obs, slots), _bytes(rewards_all), statuses, rows, instead]
 	var told = null if numbers == null else _bytes(numbers)
 	return _framed(message + _later(null if legal == null else _mask(legal, slots), told))
 
@@ -250,6 +256,30 @@ func _later(mask, told) -> Array:
 	if told != null:
 		return [mask, told]
 	return [] if mask == null else [mask]
+
+
+
+## One of several observations as HELLO says it.
+func _described(one: Dictionary) -> Dictionary:
+	var fields := {}
+	for key in ["dtype", "shape", "name", "kind", "low", "high", "n", "channels"]:
+		if one.has(key):
+			fields[key] = float(one[key]) if key in ["low", "high"] else one[key]
+	return fields
+
+
+## What is shown in so many slots: several observations one behind the other, slot by slot.
+func _shown(obs, count: int) -> PackedByteArray:
+	if typeof(obs) != TYPE_DICTIONARY:
+		return _bytes(obs)
+	var out := PackedByteArray()
+	for slot in count:
+		for one in observations:
+			var part := _bytes(obs[one.name])
+			@warning_ignore("integer_division")
+			var size := part.size() / count
+			out.append_array(part.slice(slot * size, (slot + 1) * size))
+	return out
 
 
 func encode_ping(nonce: int) -> PackedByteArray:
@@ -484,7 +514,7 @@ func _bytes(values) -> PackedByteArray:
 	match typeof(values):
 		TYPE_PACKED_BYTE_ARRAY:
 			return values
-		TYPE_PACKED_FLOAT32_ARRAY:
+		TYPE_PACKED_FLOAT32_ARRAY, TYPE_PACKED_INT32_ARRAY, TYPE_PACKED_INT64_ARRAY:
 			return values.to_byte_array()
 		_:
 			return PackedFloat32Array(values).to_byte_array()

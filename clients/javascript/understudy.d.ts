@@ -27,12 +27,30 @@ export type Took = readonly [Action, 1 | 2];
 export declare function discrete(name: string, n: number): Head;
 export declare function continuous(name: string, low: number, high: number, size?: number): Head;
 
+export type Dtype = "float32" | "uint8" | "float16" | "int32" | "int64" | "bool";
+
+/** One of several observations: protocol/SPEC.md, Observations. */
+export interface Observation {
+  name: string;
+  dtype: Dtype;
+  /** 1 to 4 sides. */
+  shape: readonly number[];
+  kind?: "picture" | "numbers" | "choice" | "choices";
+  /** The range of all its elements; both or neither. */
+  low?: number;
+  high?: number;
+  /** Choices of every element, or of each. */
+  n?: number | readonly number[];
+  /** Sides of a picture that are no height and no width. */
+  channels?: readonly number[];
+}
+
 export interface Options {
   /** Name and version of your program, for the server's log. */
   client: string;
   game: string;
-  /** dtype and shape, of 1 to 4 sides. */
-  observation: readonly ["float32" | "uint8", readonly number[]];
+  /** dtype and shape, of 1 to 4 sides; or several observations, each with a name. */
+  observation: readonly [Dtype, readonly number[]] | readonly Observation[];
   actions: readonly Head[];
   /** Names of the reward components; ["reward"]. */
   rewards?: readonly string[];

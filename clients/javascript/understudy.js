@@ -332,7 +332,9 @@ export function encodeHello(options, played = 0) {
       ? [kind, name, ...limits]
       : [kind, name, new Float(limits[0]), new Float(limits[1]), limits[2]],
   );
-  const fields = { protocol: 1, client, game, observation, actions: heads, rewards, slots, role };
+  const shown = isShort(observation) ? observation : observation.map(described);
+  const fields = { protocol: 1, client, game, observation: shown, actions: heads, rewards };
+  Object.assign(fields, { slots, role });
   if (options.token !== null && options.token !== undefined) fields.token = options.token;
   if (options.realtime) fields.realtime = true;
   if (role !== "train" && options.episodes > played) fields.episodes = options.episodes - played;
@@ -419,16 +421,69 @@ export function readActions(got) {
   return { seq, actions, actors, policyVersion, explored };
 }
 
-/** The observation, or those of so many slots, in the size that HELLO says. */
-function tensor([dtype, shape], obs, slots = 1) {
-  const data = dtype === "uint8" ? bytes(obs) : floats(obs);
-  const wanted = shape.reduce((product, side) => product * side, slots * (dtype === "uint8" ? 1 : 4));
-  if (data.length !== wanted) {
+const SIZES = { float32: 4, uint8: 1, float16: 2, int32: 4, int64: 8, bool: 1 };
+
+/** One observation as [dtype, shape], not a list of several. */
+const isShort = (observation) => typeof observation[0] === "string";
+
+/** One of several observations as HELLO says it. */
+function described({ dtype, shape, name, kind, low, high, n, channels }) {
+  const bound = (value) => (value === undefined ? value : new Float(value));
+  const fields = { dtype, shape, name, kind, low: bound(low), high: bound(high), n, channels };
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+/** What is shown, in so many slots, in the size that HELLO says. Bytes are taken as they are. */
+function tensor(observation, obs, slots = 1) {
+  const all = isShort(observation)
+    ? [{ dtype: observation[0], shape: observation[1] }]
+    : observation;
+  const parts = all.map(({ dtype, shape, name }) => ({
+    dtype,
+    name,
+    size: shape.reduce((product, side) => product * side, SIZES[dtype]),
+    words: `${dtype}, ${shape.join(" x ")}`,
+  }));
+  const whole = parts.reduce((sum, part) => sum + part.size, 0);
+  if (isShort(observation) || obs instanceof Uint8Array) {
+    const data = numbers(parts[0].dtype, obs);
+    if (data.length === slots * whole) return data;
+    const words = parts.map((part) => part.words).join("; ");
     throw new RangeError(
-      `obs: expected ${wanted} bytes (${dtype}, ${shape.join(" x ")}), got ${data.length}`,
+      `obs: expected ${slots * whole} bytes (${words}), got ${data.length}`,
     );
   }
+  const data = new Uint8Array(slots * whole);
+  let start = 0;
+  for (const { dtype, name, size, words } of parts) {
+    const part = numbers(dtype, obs[name] ?? []);
+    if (part.length !== slots * size) {
+      throw new RangeError(
+        `obs ${name}: expected ${slots * size} bytes (${words}), got ${part.length}`,
+      );
+    }
+    for (let slot = 0; slot < slots; slot += 1) {
+      data.set(part.subarray(slot * size, (slot + 1) * size), slot * whole + start);
+    }
+    start += size;
+  }
   return data;
+}
+
+/** Numbers as little-endian bytes of a dtype; bytes are taken as they are. */
+function numbers(dtype, values) {
+  if (values instanceof Uint8Array) return values;
+  if (dtype === "float32") return floats(values);
+  if (dtype === "uint8") return Uint8Array.from(values);
+  if (dtype === "bool") return Uint8Array.from(values, Number);
+  if (!dtype.startsWith("int")) throw new RangeError(`obs: expected the bytes of ${dtype}, got an array of numbers`);
+  const size = SIZES[dtype];
+  const view = new DataView(new ArrayBuffer(size * values.length));
+  Array.from(values).forEach((value, i) => {
+    if (size === 4) view.setInt32(4 * i, Number(value), true);
+    else view.setBigInt64(8 * i, BigInt(value), true);
+  });
+  return new Uint8Array(view.buffer);
 }
 
 const bytes = (values) => (values instanceof Uint8Array ? values : Uint8Array.from(values));

@@ -140,9 +140,31 @@ local function pack_action(heads, action)
   return concat(parts)
 end
 
--- HELLO. `spec` has client, game, observation {dtype, shape}, actions {heads}, and perhaps
--- rewards {names}, masks (true: frames say which choices are legal) and metrics {names of numbers that
--- frames tell}; `more` may have role, token, realtime, episodes and evaluates.
+local KEYS = {"dtype", "shape", "name", "kind", "low", "high", "n", "channels"}
+
+-- What the game shows: {dtype, shape}, or a list of tables with KEYS, one for each observation.
+local function pack_observation(given)
+  if type(given[1]) == "string" then return pack(given) end
+  local all = {head(#given, 0x90, 15, {nil, 0xdc, 0xdd})}
+  for _, one in ipairs(given) do
+    local parts, count = {}, 0
+    for _, key in ipairs(KEYS) do
+      local value = one[key]
+      if (key == "low" or key == "high") and value then value = value + 0.0 end
+      if value ~= nil then
+        count = count + 1
+        parts[#parts + 1] = pack_str(key) .. pack(value)
+      end
+    end
+    all[#all + 1] = char(0x80 | count) .. concat(parts)
+  end
+  return concat(all)
+end
+
+-- HELLO. `spec` has client, game, observation {dtype, shape} (or several: {{name =, dtype =,
+-- shape =, and perhaps kind =, low =, high =, n =, channels =}, ...}), actions {heads}, and perhaps
+-- rewards {names}, masks (true: frames say which choices are legal) and metrics {names of numbers
+-- that frames tell}; `more` may have role, token, realtime, episodes and evaluates.
 function understudy.hello(spec, more)
   local heads = {}
   for i, one in ipairs(spec.actions) do
@@ -160,7 +182,8 @@ function understudy.hello(spec, more)
   for _, field in ipairs(fields) do
     if field[2] ~= nil then
       count = count + 1
-      parts[#parts + 1] = pack_str(field[1]) .. pack(field[2])
+      local value = field[1] == "observation" and pack_observation(field[2]) or pack(field[2])
+      parts[#parts + 1] = pack_str(field[1]) .. value
     end
   end
   return framed("\x92\x01" .. char(0x80 | count) .. concat(parts))
@@ -248,14 +271,28 @@ function understudy.inbox()
   return box
 end
 
--- Numbers as the bytes of a tensor: "float32" or "uint8".
+local NUMBERS = {float32 = "<f", uint8 = "B", int32 = "<i4", int64 = "<i8", bool = "B"}
+
+-- Numbers as the bytes of a tensor: "float32", "uint8", "int32", "int64" or "bool" (0 and 1).
 function understudy.tensor(dtype, numbers)
-  local form = dtype == "uint8" and "B" or "<f"
+  local form = NUMBERS[dtype] or error(dtype .. ": expected bytes, got numbers")
   local parts = {}
   for i = 1, #numbers, 100 do  -- a call takes so many arguments and no more
     local last = math.min(i + 99, #numbers)
-    parts[#parts + 1] = spack(form:sub(1, -2) .. form:sub(-1):rep(last - i + 1),
-      table.unpack(numbers, i, last))
+    local order, each = form:match("(<?)(.+)")
+    parts[#parts + 1] = spack(order .. each:rep(last - i + 1), table.unpack(numbers, i, last))
+  end
+  return concat(parts)
+end
+
+-- What the game shows as bytes: a list of numbers; of several observations a table that has for each
+-- name a list of numbers, or bytes.
+function understudy.shown(observation, obs)
+  if type(observation[1]) == "string" then return understudy.tensor(observation[1], obs) end
+  local parts = {}
+  for i, one in ipairs(observation) do
+    local part = obs[one.name] or error("obs: expected " .. one.name .. ", got none")
+    parts[i] = type(part) == "table" and understudy.tensor(one.dtype, part) or part
   end
   return concat(parts)
 end
@@ -397,7 +434,7 @@ function understudy.session(spec, options, transport)
   function self.act(obs, reward, status, expert, took, legal, metrics)
     local told = metrics and {}
     for i, name in ipairs(metrics and spec.metrics or {}) do told[i] = metrics[name] or false end
-    if type(obs) == "table" then obs = understudy.tensor(spec.observation[1], obs) end
+    if type(obs) == "table" then obs = understudy.shown(spec.observation, obs) end
     local frame = understudy.frame(spec.actions, 0, seq, obs, reward, status, expert, took, legal, told)
     if not wire.write(frame) then
       -- A server that refuses says why before it closes.

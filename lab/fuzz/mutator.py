@@ -31,6 +31,16 @@ KINDS = {PROTOCOL: "protocol", TEMPEST: "tempest"}
 SPECS = (
     GameSpec("fuzz", Observation("float32", (3,)), (Discrete("a", 4), Continuous("b", -1, 1, 2))),
     GameSpec("dots", Observation("uint8", (2, 2)), (Continuous("c", 0.1, 0.3, 1),), ("x", "y")),
+    GameSpec(
+        "rover",
+        (
+            Observation("uint8", (5, 5), "camera", "picture", 0.0, 1.0),
+            Observation("float16", (2,), "speed"),
+            Observation("int64", (2,), "cards", "choices", n=(4, 13)),
+            Observation("bool", (3,), "keys"),
+        ),
+        (Discrete("move", 3),),
+    ),
 )
 
 _EDGES = (0, 1, -1, 127, 128, 255, 256, -32, -33, 65_535, 65_536, 2**31 - 1, 2**31, 2**32 - 1,

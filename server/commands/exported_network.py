@@ -15,11 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from agent.legal import masked
 from agent.networks import QNetwork
 from agent.targets import best_choices
 from agent.values import CategoricalValues
 from protocol.spaces import GameSpec
-from server.play.policy_file import FORMAT, VERSION
+from server.play.policy_file import FORMAT, LEGAL, VERSION
 
 TOLERANCE = 1e-5
 """How far an output may be off, as a fraction of its scale (see `scales`)."""
@@ -42,8 +43,10 @@ class Trained:
 
     @property
     def inputs(self) -> list[str]:
-        """What the exported file calls its inputs: the names of the game's observations."""
-        return [observation.name for observation in self.spec.observations]
+        """What the exported file calls its inputs: the names of the game's observations, and
+        `legal` behind them, where it has masks."""
+        names = [observation.name for observation in self.spec.observations]
+        return [*names, LEGAL] if self.spec.masks else names
 
     def parts(self, rows: npt.NDArray[Any]) -> tuple[Tensor, ...]:
         """Rows of observations, [n, frame_stack * observation_size], as the network takes them."""
@@ -54,7 +57,8 @@ class Trained:
         """Two states, as the exported file takes them."""
         shape = (2, self.frame_stack * self.spec.observation_size)
         parts = self.parts(np.zeros(shape, self.spec.observation_dtype))
-        return tuple(part.float() if float_input else part for part in parts)
+        shown = tuple(part.float() if float_input else part for part in parts)
+        return (*shown, torch.ones(2, self.spec.choices)) if self.spec.masks else shown
 
     def metadata(self) -> dict[str, str]:
         """What a file says of itself."""
@@ -78,7 +82,7 @@ class Exported(nn.Module):
     def __init__(self, network: QNetwork, spec: GameSpec) -> None:
         super().__init__()
         self.network = network
-        self._heads = len(spec.discrete)
+        self._heads, self._masks = len(spec.discrete), bool(spec.masks)
         self._columns = len(spec.continuous_columns)
         columns = list(spec.continuous_columns)
         self.register_buffer("_low", torch.from_numpy(spec.low[columns]))
@@ -88,13 +92,20 @@ class Exported(nn.Module):
         self._order = [order.index(column) for column in range(len(order))]
         self.names = ["q"] * bool(network.sizes) + ["continuous"] * bool(self._columns) + ["action"]
 
-    def forward(self, *observations: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        observations = inputs[:-1] if self._masks else inputs
         q, _, continuous = self.network(*observations)
         # The tanh of a runtime may be a rounding error beyond 1; an action must not be.
         continuous = torch.clamp(continuous, self._low, self._high)
         pieces = []
         if self._heads:
-            choices = best_choices(q, self.network.sizes)[:, : self._heads]
+            allowed = q
+            if self._masks:
+                # Bins behind the heads have no mask.
+                behind = torch.ones_like(q[:, inputs[-1].shape[1] :])
+                legal = torch.cat((inputs[-1], behind), dim=1) > 0.5
+                allowed = torch.where(legal, q, torch.full_like(q, -torch.inf))
+            choices = best_choices(allowed, self.network.sizes)[:, : self._heads]
             pieces.append(choices.to(torch.float32))
         if self._columns:
             pieces.append(continuous)
@@ -108,8 +119,11 @@ class Runner(Protocol):
 
     outputs: list[str]
 
-    def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for rows of observations, [n, frame_stack * observation_size]."""
+    def run(
+        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs for rows of observations, [n, frame_stack * observation_size], and masks,
+        [n, choices]."""
 
 
 def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[Any]]) -> float:
@@ -120,9 +134,11 @@ def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[A
     that is no tie is another.
     """
     network, worst = trained.network, 0.0
+    rng = np.random.default_rng(0)
     for batch in observations:
+        legal = random_masks(trained.spec, len(batch), rng) if trained.spec.masks else None
         try:
-            here = policy.run(batch)
+            here = policy.run(batch, legal)
         except Exception as error:  # the runtime's errors have no class in common
             raise ExportError(
                 f"the exported file cannot be run on {len(batch)} observations: {error}"
@@ -130,9 +146,11 @@ def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[A
         states = trained.parts(batch)
         with torch.inference_mode():
             q, _, continuous = (tensor.numpy() for tensor in network(*states))
-        there = {"q": q, "continuous": continuous, "action": network.greedy(*states).numpy()}
+        allowed = None if legal is None else torch.from_numpy(legal)
+        actions = network.greedy(*states, legal=allowed).numpy()
+        there = {"q": q, "continuous": continuous, "action": actions}
         scale = scales(trained, q)
-        clear = _no_ties(q, network.sizes, scale["q"])
+        clear = _no_ties(masked(torch.from_numpy(q), allowed).numpy(), network.sizes, scale["q"])
         for name in policy.outputs:
             if here[name].shape != there[name].shape:
                 raise ExportError(
@@ -149,6 +167,14 @@ def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[A
                 )
             worst = max(worst, largest)
     return worst
+
+
+def random_masks(spec: GameSpec, n: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Masks, bool [n, choices], in which each head has a legal choice."""
+    legal = rng.random((n, spec.choices)) < 0.5
+    for columns in spec.choice_columns:
+        legal[np.arange(n), rng.integers(columns.start, columns.stop, n)] = True
+    return legal
 
 
 def scales(trained: Trained, q: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:

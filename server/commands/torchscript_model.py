@@ -30,11 +30,17 @@ class ScriptFile:
                 io.BytesIO(data), map_location="cpu"
             )
 
-    def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for rows of observations, [n, frame_stack * observation_size]."""
+    def run(
+        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs for rows of observations, [n, frame_stack * observation_size], and masks,
+        [n, choices]."""
         taken = self._trained.parts(observations)
+        fed = [each.float() if self._float_input else each for each in taken]
+        if legal is not None:
+            fed.append(torch.from_numpy(legal).float())
         with torch.inference_mode():
-            values = self._module(*(each.float() if self._float_input else each for each in taken))
+            values = self._module(*fed)
         return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 
 

@@ -10,22 +10,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from protocol.errors import RemoteError
 from protocol.framing import framed
 from protocol.messages import RUNNING, Frame, Frames, HelloFields
-from protocol.spaces import DTYPES, Discrete, GameSpec
+from protocol.observation_checks import bad_element, bad_rows
+from protocol.spaces import Discrete, GameSpec
 from server.net.plain_messages import message
 
 
 def judge(frame: Frame | Frames, spec: GameSpec) -> None:
     """What the session leaves to the frame path: obs and actions. Errors: RemoteError."""
-    if spec.observation_dtype == np.float32:
-        obs = np.frombuffer(frame.obs, DTYPES["float32"])
-        if not np.isfinite(obs).all():
-            raise RemoteError(
-                "observation_not_finite",
-                f"expected finite numbers in obs, got {float(obs[~np.isfinite(obs)][0])}",
-            )
+    n = frame.obs.nbytes // spec.observation_bytes
+    rows = np.frombuffer(frame.obs, spec.observation_dtype).reshape(n, -1)
+    with np.errstate(invalid="ignore"):
+        for observation, part in zip(spec.observations, spec.parts(rows), strict=True):
+            bad = bad_rows(observation, part)
+            if bad is not None:
+                raise bad_element(observation, part[int(np.argmax(bad))])
     if isinstance(frame, Frame):
         if frame.expert is not None:
             spec.action_row(frame.expert)

@@ -77,6 +77,12 @@ SENT: list[Rule] = [
     Rule("mixed_frames", "3 FRAMES", "FRAME or FRAMES, never both", "second frame"),
     Rule("observation_size", "Tensors", "obs has the bytes that HELLO declared", "frame"),
     Rule("observation_not_finite", "Tensors", "obs is finite", "frame"),
+    Rule(
+        "observation_out_of_range",
+        "Observations",
+        "choices in obs are below n, and bools are 0 or 1",
+        "frame",
+    ),
     Rule("reward_shape", "2 FRAME", "one reward for each declared component", "frame"),
     Rule("reward_not_finite", "2 FRAME", "rewards are finite as float32", "frame"),
     Rule("unknown_status", "2 FRAME", "status is 0, 1 or 2", "frame"),

@@ -24,6 +24,7 @@ from server.play.person.view import GameView
 from server.play.policy_file import PolicyError, PolicyFile
 from server.play.show_arguments import show_of
 from understudy_client import gym as client_gym
+from understudy_client.env_masks import masks_of
 from understudy_client.environments import make
 from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import action_space
@@ -92,6 +93,7 @@ def _play(
     view: GameView | None,
 ) -> list[GameEpisode]:
     actions, seen = action_space(env.action_space), observation_space(env.observation_space)
+    masks = masks_of(env)
     done: list[GameEpisode] = []
     left = frames
     while (episodes is None or len(done) < episodes) and left != 0:
@@ -103,7 +105,8 @@ def _play(
                 view.look(env, obs, client_gym.Episode(len(done), None, total, length), RUNNING)
             if stop() or (view is not None and view.ended):
                 return done
-            (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames()))
+            legal = None if masks is None else masks()[None]
+            (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames(), legal))
             obs, reward, terminated, truncated, _ = env.step(actions.to_env(parts))
             stack.add(obs)
             total, length = total + float(reward), length + 1

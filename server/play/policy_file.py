@@ -2,7 +2,8 @@
 
 A file's input is `observation` [batch, *shape], with stacked frames [batch, k, *shape], in the
 game's own units: scaling is part of it. A game with several observations has an input for each,
-with its name. Its outputs are `action` [batch, action_width] (action
+with its name, and one with masks has `legal` [batch, choices], float32: 1 where a choice is legal,
+0 where not. Its outputs are `action` [batch, action_width] (action
 rows), and, where the game has them, `q` [batch, choices] and `continuous` [batch, columns]. Its
 metadata says which game it is of.
 """
@@ -27,6 +28,9 @@ VERSION = "1"
 
 FILE_BYTES = 2**31
 """The longest ONNX file: it is one message of protobuf."""
+
+LEGAL = "legal"
+"""The input for masks."""
 
 _SEAL = b"\x72\x4a\x0a\x06digest\x12\x40"
 """How one more entry of an ONNX file's metadata begins, as protobuf: `digest`, 64 letters."""
@@ -84,6 +88,7 @@ class PolicyFile:
         inputs = self._session.get_inputs()
         # Exported with --float-input: whatever the game sends.
         self._float_input = all(each.type == "tensor(float)" for each in inputs)
+        inputs = [each for each in inputs if not (self.spec.masks and each.name == LEGAL)]
         # An input has a side more where frames are stacked.
         self._inputs = [
             (each.name, len(each.shape) > 1 + len(observation.shape))
@@ -103,19 +108,31 @@ class PolicyFile:
         except OSError as error:
             raise PolicyError(f"{path}: cannot read it: {error.strerror}") from error
 
-    def run(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for rows of observations, [n, frame_stack * observation_size]."""
-        values = self._session.run(self.outputs, self._fed(observations))
+    def run(
+        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs for rows of observations, [n, frame_stack * observation_size], and masks,
+        [n, choices], of a game with masks; None says that all is legal."""
+        values = self._session.run(self.outputs, self._fed(observations, legal))
         return dict(zip(self.outputs, values, strict=True))
 
-    def act(self, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Action rows, float32 [n, action_width], for rows of observations."""
-        rows: npt.NDArray[np.float32] = self._session.run(["action"], self._fed(observations))[0]
+    def act(
+        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Action rows, float32 [n, action_width], for what `run` takes."""
+        rows: npt.NDArray[np.float32]
+        rows = self._session.run(["action"], self._fed(observations, legal))[0]
         return rows
 
-    def _fed(self, observations: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    def _fed(
+        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None
+    ) -> dict[str, npt.NDArray[Any]]:
         parts = self.spec.parts(observations.reshape(len(observations), -1))
-        fed = {}
+        fed: dict[str, npt.NDArray[Any]] = {}
+        if self.spec.masks:
+            fed[LEGAL] = np.ones((len(observations), self.spec.choices), np.float32)
+            if legal is not None:
+                fed[LEGAL][:] = legal
         for (name, stacked), part in zip(self._inputs, parts, strict=True):
             found = in_one_piece(part if stacked else part[:, -1])
             fed[name] = found.astype(np.float32) if self._float_input else found

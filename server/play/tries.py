@@ -15,8 +15,9 @@ LONGEST_S = 10.0
 BAD_FRAME = frozenset(
     {
         "action_out_of_range", "action_shape", "message_malformed", "message_too_long",
-        "observation_not_finite", "observation_size", "reward_not_finite", "reward_shape",
-        "seq_out_of_order", "took_on_first_frame", "unknown_actor", "unknown_status",
+        "observation_not_finite", "observation_out_of_range", "observation_size",
+        "reward_not_finite", "reward_shape", "seq_out_of_order", "took_on_first_frame",
+        "unknown_actor", "unknown_status",
     }
 )  # fmt: skip
 """What a server says of a frame: the next episode may be without. All else that it refuses without

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
 from config.load import config_from
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
+from protocol.masks import are_legal
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
 from server.commands import export, exported_network
-from server.commands.exported_network import ExportError, Trained, check
+from server.commands.exported_network import ExportError, Trained, check, random_masks
 from server.commands.onnx_model import OPSETS, onnx_file
 from server.commands.torchscript_model import METADATA, torchscript_file
 from server.gateway.frame_stacks import FrameStacks
@@ -94,6 +96,26 @@ def trained(name: str, **changes: Any) -> Trained:
 def opset_of(data: bytes) -> int:
     (opset,) = onnx.load_from_string(data).opset_import
     return int(opset.version)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "several heads", "bins"])
+@pytest.mark.parametrize("script", [False, True])
+def test_exported_file_of_a_game_with_masks_does_what_is_legal(
+    name: str, script: bool, tmp_path: Path
+) -> None:
+    free = trained(name)
+    known = replace(free, spec=msgspec.structs.replace(free.spec, masks=True).checked())
+    _, run = torchscript_file(known) if script else onnx_file(known)
+    observations = export.observations_for(known, tmp_path)
+    assert check(run, known, observations) <= 1e-5
+    obs, spec = observations[-1], known.spec
+    legal = random_masks(spec, len(obs), np.random.default_rng(1))
+    rows = run.run(obs, legal)["action"]
+    assert are_legal(rows, legal, spec).all()
+    assert not are_legal(run.run(obs, np.ones_like(legal))["action"], legal, spec).all()
+    with torch.inference_mode():
+        there = known.network.greedy(*known.parts(obs), legal=torch.from_numpy(legal)).numpy()
+    np.testing.assert_allclose(rows, there, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])

@@ -12,7 +12,8 @@ import pytest
 from tests.support.cases import for_each
 from understudy_client import wire
 from understudy_client.errors import ProtocolViolation
-from understudy_client.spec import Continuous, Discrete, Observation
+from understudy_client.observations import observations_of
+from understudy_client.spec import Continuous, Discrete
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/wire.json").read_text())
 VALID: list[dict[str, Any]] = GOLDEN["valid"]
@@ -76,7 +77,7 @@ def inbox(stream: bytes, size: int) -> list[Any]:
 def test_hello_encoded_equals_golden_fields(vector: dict[str, Any]) -> None:
     fields = vector["message"]["fields"]
     given = fields | {
-        "observation": Observation(fields["observation"][0], tuple(fields["observation"][1])),
+        "observation": observations_of(fields["observation"]),
         "actions": heads(fields["actions"]),
     }
     kind, sent = msgspec.msgpack.decode(wire.encode_hello(**given)[4:])

@@ -217,8 +217,11 @@ class Zeros:
 
     version = 0
 
+    def __init__(self, spec: GameSpec) -> None:
+        self._width = spec.action_width
+
     def greedy(self, obs: Any, _legal: Any = None) -> Any:
-        return np.zeros((len(obs), {4: 4, 3: 2, 2: 1, 1: 3}[obs.shape[1]]), np.float32)
+        return np.zeros((len(obs), self._width), np.float32)
 
 
 class Server:
@@ -252,7 +255,7 @@ class Server:
 
     def _start(self, spec: GameSpec | None, hello: HelloFields) -> None:
         assert spec is not None
-        policy: Any = Zeros()
+        policy: Any = Zeros(spec)
         rng = np.random.default_rng(0)
         self.frame_loop = FrameLoop(
             spec,

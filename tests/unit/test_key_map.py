@@ -52,6 +52,8 @@ def test_keys_of_numbers_add_up_within_the_bounds_beside_other_heads() -> None:
     assert given.action(["left", "right"], {}) == [0.0, [0.0, 0.0], 0]
     assert given.action(["right", "f"], {}) == [1.0, [0.0, 0.0], 0]
     assert given.action(["up", "down", "space"], {}) == [0.25, [1.0, 1.0], 1]
+    chord = keys(("left", {0: -1.0}), ("up", {2: 1}), ("left&up", {0: 0.5}), heads=CAR, idle=None)
+    assert chord.action(["left", "up"], {}) == [0.5, [0.0, 0.0], 0], "in place of its keys"
     assert given.action([], {"axis 0": -0.4}) == [-0.4, [0.0, 0.0], 0]
     assert given.action(["up"], {"axis 0": -0.4}) == [-0.4, [1.0, 0.0], 0]
 

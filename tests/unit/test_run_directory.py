@@ -148,5 +148,5 @@ def test_game_with_invalid_spec_raises(tmp_path: Path) -> None:
     folder.keep_game(SPEC)
     file = folder.path / "game.json"
     file.write_text(file.read_text().replace("float32", "float64"))
-    with pytest.raises(ConfigError, match=r"expected float32 or uint8"):
+    with pytest.raises(ConfigError, match=r"expected float32, uint8"):
         folder.game()

@@ -10,6 +10,7 @@ import gymnasium
 
 from understudy_client.checks import shown
 from understudy_client.client import Client
+from understudy_client.env_masks import masks_of
 from understudy_client.errors import Reconnected
 from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import ActionSpace, action_space, told
@@ -58,11 +59,14 @@ class Person(Protocol):
 def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
     """The spec of an environment, named after its id. Errors: TypeError, ValueError.
 
+    One with a method `action_masks` has masks (understudy_client.env_masks).
+
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen = observation_space(env.observation_space)
-    return GameSpec(game, seen.observations, action_space(env.action_space).heads)
+    heads = action_space(env.action_space).heads
+    return GameSpec(game, seen.observations, heads, masks=masks_of(env) is not None)
 
 
 def play(
@@ -147,6 +151,7 @@ def _episode(
     """Play one episode into `episode`; False where `stop()` ended it early."""
     obs, _ = env.reset(seed=episode.seed)
     reward, status = 0.0, RUNNING
+    masks = masks_of(env)
     took: tuple[Sequence[Part], int] | None = None
     while True:
         try:
@@ -159,7 +164,8 @@ def _episode(
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING and wish is None:
             recommended = _advice(env, actions, expert(env, obs))
-        answer = client.act(seen.to_wire(obs), reward, status, recommended, took)
+        legal = None if masks is None or status != RUNNING else masks()
+        answer = client.act(seen.to_wire(obs), reward, status, recommended, took, legal=legal)
         if status != RUNNING:
             return True
         if answer.action is None:

@@ -20,7 +20,8 @@ class VideoFile:
     """A video that grows by a picture at a time, all as large as the first. Close it."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        """Errors: GameNotMade."""
+        """Where there is such a file, from before this game failed and began again, its name gets
+        another number. Errors: GameNotMade."""
         try:
             import av
         except ImportError as error:
@@ -29,6 +30,10 @@ class VideoFile:
                 f"{how_to_install('video')}"
             ) from error
         self._av = av
+        first, number = path, 1
+        while path.exists():
+            number += 1
+            path = first.with_stem(f"{first.stem}-{number}")
         self._path, self._rate = path, Fraction(fps).limit_denominator(1000)
         self._gif = path.suffix == ".gif"
         self._stream: Any = None

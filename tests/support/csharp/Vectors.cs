@@ -148,16 +148,20 @@ public static class Vectors
                 : Head.Continuous(
                     (string)head[1], Convert.ToDouble(head[2]), Convert.ToDouble(head[3]), (int)(long)head[4]));
         }
-        List<int> shape = new List<int>();
-        foreach (object side in (object[])observation[1]) { shape.Add((int)(long)side); }
+        List<Observation> several = new List<Observation>();
+        if (!(observation[0] is string))
+        {
+            foreach (Dictionary<object, object> one in observation) { several.Add(ObservationOf(one)); }
+        }
         List<string> rewards = new List<string>();
         foreach (object name in (object[])fields["rewards"]) { rewards.Add((string)name); }
         return new Game
         {
             Client = (string)fields["client"],
             Name = (string)fields["game"],
-            Dtype = (string)observation[0],
-            Shape = shape.ToArray(),
+            Dtype = several.Count > 0 ? null : (string)observation[0],
+            Shape = several.Count > 0 ? null : Whole(observation[1]),
+            Observations = several.Count > 0 ? several.ToArray() : null,
             Heads = heads.ToArray(),
             Rewards = rewards.ToArray(),
             Slots = (int)(long)fields["slots"],
@@ -170,6 +174,29 @@ public static class Vectors
             Metrics = fields.ContainsKey("metrics")
                 ? Array.ConvertAll((object[])fields["metrics"], name => (string)name) : new string[0],
         };
+    }
+
+    private static Observation ObservationOf(Dictionary<object, object> fields)
+    {
+        return new Observation
+        {
+            Name = (string)fields["name"],
+            Dtype = (string)fields["dtype"],
+            Shape = Whole(fields["shape"]),
+            Kind = fields.ContainsKey("kind") ? (string)fields["kind"] : null,
+            Low = fields.ContainsKey("low") ? Convert.ToDouble(fields["low"]) : (double?)null,
+            High = fields.ContainsKey("high") ? Convert.ToDouble(fields["high"]) : (double?)null,
+            N = fields.ContainsKey("n") ? Whole(fields["n"]) : null,
+            Channels = fields.ContainsKey("channels") ? Whole(fields["channels"]) : null,
+        };
+    }
+
+    private static int[] Whole(object value)
+    {
+        List<int> found = new List<int>();
+        object[] values = value as object[] ?? new object[] { value };
+        foreach (object each in values) { found.Add((int)(long)each); }
+        return found.ToArray();
     }
 
     private static double[] Row(object value)

@@ -75,8 +75,11 @@ func _meaning(client: Client, message: Array) -> String:
 func _declare(client: Client, fields: Dictionary) -> void:
 	client.client = fields.client
 	client.game = fields.game
-	client.dtype = fields.observation[0]
-	client.shape = fields.observation[1]
+	if typeof(fields.observation[0]) == TYPE_STRING:
+		client.dtype = fields.observation[0]
+		client.shape = fields.observation[1]
+	else:
+		client.observations = fields.observation
 	client.heads = fields.actions
 	client.rewards = fields.rewards
 	client.slots = fields.slots
