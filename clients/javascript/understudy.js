@@ -349,7 +349,7 @@ export function encodeFrame(options, { slot, seq, obs, reward, status, expert, t
   const instead = took && [actionOf(options.actions, took[0]), took[1]];
   const advice = actionOf(options.actions, expert);
   const data = tensor(options.observation, obs);
-  const later = behind(masks(options.actions, legal, 1), numbers(options.metrics, metrics));
+  const later = behind(masks(options.actions, legal, 1), toldNumbers(options.metrics, metrics));
   return encode([FRAME, slot, seq, data, earned, status, advice, instead, ...later]);
 }
 
@@ -366,7 +366,7 @@ export function encodeFrames(options, { seq, obs, rewards, statuses, experts, to
 const behind = (mask, told) => (told ? [mask[0] ?? null, told] : mask);
 
 /** The numbers of a frame in the order of their names; a list is taken as it is. */
-function numbers(names, metrics) {
+function toldNumbers(names, metrics) {
   if (metrics === null || metrics === undefined) return null;
   if (Array.isArray(metrics)) return metrics.map((value) => (value === null ? null : float(value)));
   const unknown = Object.keys(metrics).filter((name) => !names.includes(name));
