@@ -41,6 +41,9 @@ SPECS = (
         ),
         (Discrete("move", 3),),
     ),
+    GameSpec(
+        "board", Observation("float32", (2,)), (Discrete("x", 3), Discrete("y", 7)), masks=True
+    ),
 )
 
 _EDGES = (0, 1, -1, 127, 128, 255, 256, -32, -33, 65_535, 65_536, 2**31 - 1, 2**31, 2**32 - 1,
@@ -205,6 +208,7 @@ def _game(spec: GameSpec) -> list[bytes]:
         actions=spec.actions,
         rewards=spec.rewards,
         slots=2,
+        masks=bool(spec.masks),
     )
     obs = bytes(spec.observation_bytes)
     action = [0 if isinstance(head, Discrete) else [head.high] * head.size for head in spec.actions]
@@ -221,6 +225,10 @@ def _game(spec: GameSpec) -> list[bytes]:
             [3, seq, obs * 2, rewards, bytes(2), rows, [rows, b"\x01\x02"] if seq else None]
             for seq in range(3)
         ]
+    if spec.masks:
+        mask = b"\x0d\x03"
+        messages = [[*message, mask] for message in messages]
+        messages += [[2, 1, seq, obs, reward, 0, action, None, None] for seq in (1, 2)]
     hello = codec.encode_hello(fields)[LENGTH_BYTES:]
     return [hello, *(msgspec.msgpack.encode(m) for m in [*messages, [4, 1], [5]])]
 

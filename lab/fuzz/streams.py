@@ -23,8 +23,10 @@ from lab.fuzz.mutator import TEMPEST
 from protocol import codec
 from protocol.errors import CODES, MAX_MESSAGE, RemoteError
 from protocol.framing import HANDSHAKE_MAX_BYTES, LENGTH_BYTES
+from protocol.masks import mask_bytes, unpacked
 from protocol.messages import Frame, Frames, HelloFields
 from protocol.session import ServerSession
+from protocol.spaces import GameSpec
 from protocol.tempest import AHEAD_BYTES, TempestFrame, TempestSession
 
 MAX_MESSAGE_BYTES = 65_536
@@ -115,14 +117,24 @@ def _taken(session: ServerSession | TempestSession, message: Any) -> tuple[Any, 
             if action is not None:
                 row[:] = spec.action_row(action)
         np.empty(len(spec.rewards), np.float32)[:] = message.reward
+        legal = _legal(message, 1, spec)
         session.answered(message.slot)
-        return ("frame", message.slot, message.seq, bytes(message.obs), message.status)
+        return ("frame", message.slot, message.seq, bytes(message.obs), message.status, legal)
     if type(message) is Frames:
         assert spec is not None
         np.frombuffer(message.obs, spec.observation_dtype)
+        legal = _legal(message, message.statuses.nbytes, spec)
         session.answered_all()
-        return ("frames", message.seq, bytes(message.obs), bytes(message.rewards))
+        return ("frames", message.seq, bytes(message.obs), bytes(message.rewards), legal)
     return (type(message).__name__,)
+
+
+def _legal(message: Frame | Frames, slots: int, spec: GameSpec) -> bytes | None:
+    """The masks of a frame of so many slots, unpacked as the gateway does."""
+    given = mask_bytes(message.legal, slots, spec) if spec.masks else None
+    if given is None:
+        return None
+    return unpacked(np.frombuffer(given, np.uint8).reshape(slots, -1), spec).tobytes()
 
 
 def _check_error(error: RemoteError) -> None:

@@ -21,7 +21,7 @@ from understudy_client.wire import EXPERT, RUNNING, TERMINATED
 HEADS = (Discrete("action", 3),)
 KEYS = (Binding(frozenset(["left"]), {0: 1}), Binding(frozenset(["right"]), {0: 2}))
 REALTIME, WAITS = KeyMap(HEADS, KEYS, (0,)), KeyMap(HEADS, KEYS, None)
-GAME: Any = SimpleNamespace(render_mode=None, metadata={})
+GAME: Any = SimpleNamespace(render_mode=None, metadata={}, has_wrapper_attr=lambda _: False)
 OBS = np.zeros((4, 4), np.uint8)
 
 
@@ -103,6 +103,20 @@ def test_game_that_waits_stands_still_and_repeats_a_held_key_after_a_while() -> 
     assert times[0] == pytest.approx(0.4, abs=0.02)
     assert times[1] - times[0] == pytest.approx(0.25, abs=0.02)
     assert times[2] - times[1] == pytest.approx(0.1, abs=0.02)
+
+
+def test_action_that_is_not_legal_is_not_done_and_is_said() -> None:
+    """Neither where nothing is held: the game stands still until there is something legal."""
+    legal = np.array([False, False, True])
+    game: Any = SimpleNamespace(
+        render_mode=None, metadata={}, has_wrapper_attr=lambda _: True,
+        get_wrapper_attr=lambda _: lambda: legal,
+    )  # fmt: skip
+    for keys in (REALTIME, WAITS):
+        desk = Desk(*[Inputs()] * 10, down("left"), *[Inputs()] * 10, down("right"))
+        view = desk.view(keys, playing=True)
+        assert view.look(game, OBS, Episode(0, None), RUNNING) == [2]
+        assert any(lines.note.startswith("action 1 is not legal now") for lines in desk.shown)
 
 
 def test_pause_holds_the_game_until_the_key_comes_again() -> None:

@@ -20,7 +20,7 @@ from server.play.show_options import PLAY, ShowOptions
 from understudy_client.spec import Head
 
 
-class Game(Protocol):
+class ShownGame(Protocol):
     """A game's spec, the client's or the protocol's, as far as this needs it."""
 
     @property
@@ -32,7 +32,7 @@ class Game(Protocol):
 
 def view_of(
     env: gymnasium.Env[Any, Any],
-    spec: Game,
+    spec: ShownGame,
     show: ShowOptions,
     closing: ExitStack,
     **more: Any,

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import gymnasium
+import numpy as np
+import numpy.typing as npt
 
 from server.play.person.key_map import KeyMap
 from server.play.person.pictures import Picture, picture_of
 from server.play.person.window import Inputs, Lines
+from understudy_client.env_masks import Masks, masks_of
 from understudy_client.gym import Episode, EpisodeDiscarded
-from understudy_client.spec import Part
+from understudy_client.spec import Discrete, Part
 from understudy_client.wire import EXPERT, RUNNING
 
 POLL_S = 0.004
@@ -109,7 +112,7 @@ class GameView:
         if status != RUNNING:
             self._end()
             return None
-        wish = self._turn()
+        wish = self._turn(masks_of(env))
         self._recent.clear()
         now = self._clock()
         waited = self._playing and self._keys is not None and self._keys.idle is None
@@ -122,8 +125,10 @@ class GameView:
             self._who = "script" if by_expert > self._by_expert else "network"
         self._by_expert = by_expert
 
-    def _turn(self) -> list[Part] | None:
-        """One frame: what a person wants, or None."""
+    def _turn(self, masks: Masks | None) -> list[Part] | None:
+        """One frame: what a person wants, or None. What is not legal in this game (`masks`) is not
+        done: the game stands still until something else is wanted."""
+        legal = None if masks is None else masks()
         self._draw()
         while not self._over():
             inputs = self._inputs()
@@ -133,7 +138,8 @@ class GameView:
             if not self._paused and now >= self._next:
                 if not self._playing:
                     return None
-                if (wish := self._wish(inputs, now)) is not None:
+                wish = self._wish(inputs, now)
+                if wish is not None and self._is_legal(wish, legal):
                     return wish
             self._sleep(POLL_S)
         return None
@@ -149,6 +155,21 @@ class GameView:
         elif now < self._repeats:
             return None
         return self._keys.action(held, inputs.axes)
+
+    def _is_legal(self, wish: list[Part], legal: npt.NDArray[np.bool_] | None) -> bool:
+        """Whether a game allows this now; if it does not, that is said. `legal`: a bool for each
+        choice of each discrete head."""
+        assert self._keys is not None
+        first = 0
+        for head, part in zip(self._keys.heads, wish, strict=True):
+            if legal is None or not isinstance(head, Discrete):
+                continue
+            if not legal[first + int(part)]:  # type: ignore[arg-type]
+                self._recent.clear()
+                self._say(f"{head.name} {part} is not legal now; press another key")
+                return False
+            first += head.n
+        return True
 
     def _over(self) -> bool:
         self._waiting()
