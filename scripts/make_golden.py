@@ -435,7 +435,7 @@ def valid_vectors() -> list[dict[str, Any]]:
             },
         ),
         valid(
-            "frame with metrics", "FRAME", 0, 0, PLACE, 0.0, 0, None, None, None, [3, -1.5],
+            "frame with metrics", "FRAME", 0, 0, PLACE, 0.0, 0, None, None, None, [3.0, -1.5],
             game="runner", tensors={"obs": ("float32", [2])},
         ),
         valid(

@@ -114,6 +114,8 @@ namespace Understudy
         public bool Evaluates = false;
         /// <summary>Frames say which choices are legal: see Client.Act.</summary>
         public bool Masks = false;
+        /// <summary>Names of numbers that frames tell beside the rewards: see Client.Act.</summary>
+        public string[] Metrics = new string[0];
         /// <summary>The server's token, where it asks for one.</summary>
         public string Token;
 
@@ -286,19 +288,21 @@ namespace Understudy
         /// <param name="took">What was really done instead of the previous answer, or null.</param>
         /// <param name="legal">In a game with masks, whether each choice of each discrete head is
         /// legal, one head behind the other; null says that all are.</param>
+        /// <param name="metrics">A number, or null, for each name of Game.Metrics; or null.</param>
         public Answer Act(
             float[] observation, double reward, int status, double[] expert = null, Took took = null,
-            int slot = 0, bool[] legal = null)
+            int slot = 0, bool[] legal = null, double?[] metrics = null)
         {
             return Act(
-                Tensor.Bytes(observation), new double[] { reward }, status, expert, took, slot, legal);
+                Tensor.Bytes(observation), new double[] { reward }, status, expert, took, slot, legal,
+                metrics);
         }
 
         /// <summary>As above, with an observation of uint8, or bytes that you have put together
         /// yourself, and a reward for each component.</summary>
         public Answer Act(
             byte[] observation, double[] rewards, int status, double[] expert = null, Took took = null,
-            int slot = 0, bool[] legal = null)
+            int slot = 0, bool[] legal = null, double?[] metrics = null)
         {
             if (slot < 0 || slot >= _seqs.Length)
             {
@@ -307,7 +311,7 @@ namespace Understudy
             long seq = _seqs[slot];
             byte[] mask = legal == null ? null : Mask.Bytes(_game, legal, 1);
             byte[] message = Wire.Frame(
-                _game, slot, seq, observation, rewards, status, expert, took, mask);
+                _game, slot, seq, observation, rewards, status, expert, took, mask, metrics);
             object[] got = Exchange(message, Wire.ActionType);
             Answer answer = Wire.ReadAction(got);
             if (answer.Slot != slot || answer.Seq != seq)
@@ -327,14 +331,16 @@ namespace Understudy
         /// <param name="tookActions">slots x ActionWidth, or null.</param>
         /// <param name="tookActors">For each slot, 0 where the answer was followed.</param>
         /// <param name="legal">slots x choices, as in Act; or null.</param>
+        /// <param name="metrics">slots x Game.Metrics, NaN for none; or null.</param>
         public Answers ActAll(
             byte[] observations, float[] rewards, byte[] statuses, float[] experts = null,
-            float[] tookActions = null, byte[] tookActors = null, bool[] legal = null)
+            float[] tookActions = null, byte[] tookActors = null, bool[] legal = null,
+            float[] metrics = null)
         {
             long seq = _seqAll;
             byte[] masks = legal == null ? null : Mask.Bytes(_game, legal, _game.Slots);
             byte[] message = Wire.Frames(
-                seq, observations, rewards, statuses, experts, tookActions, tookActors, masks);
+                seq, observations, rewards, statuses, experts, tookActions, tookActors, masks, metrics);
             object[] got = Exchange(message, Wire.ActionsType);
             Answers answers = Wire.ReadActions(got);
             if (answers.Seq != seq || answers.Actors.Length != _game.Slots
@@ -666,7 +672,8 @@ namespace Understudy
             bool rewards = game.Rewards.Length != 1 || game.Rewards[0] != "reward";
             int keys = 5 + (rewards ? 1 : 0) + (game.Slots != 1 ? 1 : 0) + (game.Token != null ? 1 : 0)
                 + (game.Role != "train" ? 1 : 0) + (game.Realtime ? 1 : 0)
-                + (episodes > 0 ? 1 : 0) + (game.Evaluates ? 1 : 0) + (game.Masks ? 1 : 0);
+                + (episodes > 0 ? 1 : 0) + (game.Evaluates ? 1 : 0) + (game.Masks ? 1 : 0)
+                + (game.Metrics.Length > 0 ? 1 : 0);
             p.Array(2).Int(1).Map(keys);
             p.Str("protocol").Int(1).Str("client").Str(game.Client).Str("game").Str(game.Name);
             p.Str("observation");
@@ -698,6 +705,11 @@ namespace Understudy
             if (episodes > 0) { p.Str("episodes").Int(episodes); }
             if (game.Evaluates) { p.Str("evaluates").Bool(true); }
             if (game.Masks) { p.Str("masks").Bool(true); }
+            if (game.Metrics.Length > 0)
+            {
+                p.Str("metrics").Array(game.Metrics.Length);
+                foreach (string name in game.Metrics) { p.Str(name); }
+            }
             return p.Message();
         }
 
@@ -726,10 +738,10 @@ namespace Understudy
 
         public static byte[] Frame(
             Game game, int slot, long seq, byte[] observation, double[] rewards, int status,
-            double[] expert, Took took, byte[] mask = null)
+            double[] expert, Took took, byte[] mask = null, double?[] metrics = null)
         {
             Packer p = new Packer();
-            p.Array(mask == null ? 8 : 9).Int(2).Int(slot).Int(seq).Bin(observation);
+            p.Array(metrics != null ? 10 : mask == null ? 8 : 9).Int(2).Int(slot).Int(seq).Bin(observation);
             if (rewards.Length == 1) { p.Double(rewards[0]); }
             else
             {
@@ -745,20 +757,30 @@ namespace Understudy
                 Action(p, game, took.Action);
                 p.Int(took.Actor);
             }
-            if (mask != null) { p.Bin(mask); }
+            if (mask != null) { p.Bin(mask); } else if (metrics != null) { p.Nil(); }
+            if (metrics != null)
+            {
+                p.Array(metrics.Length);
+                foreach (double? metric in metrics)
+                {
+                    if (metric == null) { p.Nil(); } else { p.Double(metric.Value); }
+                }
+            }
             return p.Message();
         }
 
         public static byte[] Frames(
             long seq, byte[] observations, float[] rewards, byte[] statuses, float[] experts,
-            float[] tookActions, byte[] tookActors, byte[] masks = null)
+            float[] tookActions, byte[] tookActors, byte[] masks = null, float[] metrics = null)
         {
             Packer p = new Packer();
-            p.Array(masks == null ? 7 : 8).Int(3).Int(seq).Bin(observations).Bin(Tensor.Bytes(rewards)).Bin(statuses);
+            p.Array(metrics != null ? 9 : masks == null ? 7 : 8).Int(3).Int(seq);
+            p.Bin(observations).Bin(Tensor.Bytes(rewards)).Bin(statuses);
             if (experts == null) { p.Nil(); } else { p.Bin(Tensor.Bytes(experts)); }
             if (tookActions == null) { p.Nil(); }
             else { p.Array(2).Bin(Tensor.Bytes(tookActions)).Bin(tookActors); }
-            if (masks != null) { p.Bin(masks); }
+            if (masks != null) { p.Bin(masks); } else if (metrics != null) { p.Nil(); }
+            if (metrics != null) { p.Bin(Tensor.Bytes(metrics)); }
             return p.Message();
         }
 

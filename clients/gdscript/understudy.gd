@@ -59,6 +59,8 @@ var episodes := 0
 var evaluates := false
 ## Frames say which choices are legal: see [method act].
 var masks := false
+## Names of numbers that frames tell beside the rewards: see [method act].
+var metrics := []
 ## The server's token, where it asks for one.
 var token = null
 
@@ -120,7 +122,8 @@ func connect_to_server(host: String, port: int) -> Dictionary:
 ## then begins a new one. expert: what your own expert recommends now, one part for each head, or
 ## null. took: [action, actor], what was really done instead of the previous answer, or null. legal:
 ## with [member masks], an Array with a bool for each choice of each discrete head, one head behind
-## the other; null says that all are legal.
+## the other; null says that all are legal. numbers: those of [member metrics], a Dictionary by
+## name, or null.
 ##
 ## The kind of what it returns is [br]
 ## "answer", with action (one part for each head; null where status was not 0), actor,
@@ -130,12 +133,12 @@ func connect_to_server(host: String, port: int) -> Dictionary:
 ## "refused", with code, message, retry: show the message to somebody; [br]
 ## "lost", with message: there is no server, and trying again was given up.
 func act(
-	obs, reward, status: int, expert = null, took = null, slot := 0, legal = null
+	obs, reward, status: int, expert = null, took = null, slot := 0, legal = null, numbers = null
 ) -> Dictionary:
 	if slot < 0 or slot >= _seqs.size():
 		return _lost("slot: expected 0 to %d, got %d" % [_seqs.size() - 1, slot])
 	var seq: int = _seqs[slot]
-	var message := encode_frame(slot, seq, obs, reward, status, expert, took, legal)
+	var message := encode_frame(slot, seq, obs, reward, status, expert, took, legal, numbers)
 	var got := _exchange(message, ACTION)
 	if got.kind != "message":
 		return got
@@ -150,13 +153,15 @@ func act(
 ## Send one frame of every slot: obs (slots x observation), rewards_all (PackedFloat32Array, slots x
 ## components), statuses (PackedByteArray), experts (PackedFloat32Array of action rows, NaN first
 ## for none, or null), took ([PackedFloat32Array, PackedByteArray] or null), legal (an Array of
-## bools, slots x choices, or null). The kind is as for [method act]; an answer has actions, actors,
+## bools, slots x choices, or null), numbers (PackedFloat32Array, slots x [member metrics], NAN for
+## none, or null). The kind is as for [method act]; an answer has actions, actors,
 ## policy_version, explored. A connection uses act or act_all, never both.
 func act_all(
-	obs, rewards_all, statuses: PackedByteArray, experts = null, took = null, legal = null
+	obs, rewards_all, statuses: PackedByteArray, experts = null, took = null, legal = null,
+	numbers = null
 ) -> Dictionary:
 	var seq := _seq_all
-	var message := encode_frames(seq, obs, rewards_all, statuses, experts, took, legal)
+	var message := encode_frames(seq, obs, rewards_all, statuses, experts, took, legal, numbers)
 	var got := _exchange(message, ACTIONS)
 	if got.kind != "message":
 		return got
@@ -212,11 +217,13 @@ func encode_hello() -> PackedByteArray:
 		fields["evaluates"] = true
 	if masks:
 		fields["masks"] = true
+	if metrics:
+		fields["metrics"] = metrics
 	return _framed([1, fields])
 
 
 func encode_frame(
-	slot: int, seq: int, obs, reward, status: int, expert, took, legal = null
+	slot: int, seq: int, obs, reward, status: int, expert, took, legal = null, numbers = null
 ) -> PackedByteArray:
 	var earned = reward
 	if typeof(reward) == TYPE_ARRAY:
@@ -225,16 +232,30 @@ func encode_frame(
 		earned = float(reward)
 	var instead = null if took == null else [_action(took[0]), took[1]]
 	var message := [2, slot, seq, _shown(obs, 1), earned, status, _action(expert), instead]
-	return _framed(message if legal == null else message + [_mask(legal, 1)])
+	var told = numbers
+	if typeof(numbers) == TYPE_DICTIONARY:
+		told = metrics.map(func(name): return numbers.get(name))
+	if told != null:
+		told = told.map(func(value): return null if value == null else float(value))
+	return _framed(message + _later(null if legal == null else _mask(legal, 1), told))
 
 
 func encode_frames(
-	seq: int, obs, rewards_all, statuses: PackedByteArray, experts, took, legal = null
+	seq: int, obs, rewards_all, statuses: PackedByteArray, experts, took, legal = null,
+	numbers = null
 ) -> PackedByteArray:
 	var rows = null if experts == null else _bytes(experts)
 	var instead = null if took == null else [_bytes(took[0]), took[1]]
 	var message := [3, seq, _shown(obs, slots), _bytes(rewards_all), statuses, rows, instead]
-	return _framed(message if legal == null else message + [_mask(legal, slots)])
+	var told = null if numbers == null else _bytes(numbers)
+	return _framed(message + _later(null if legal == null else _mask(legal, slots), told))
+
+
+## Elements that came later: they are sent as far as there are any.
+func _later(mask, told) -> Array:
+	if told != null:
+		return [mask, told]
+	return [] if mask == null else [mask]
 
 
 

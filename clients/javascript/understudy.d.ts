@@ -65,6 +65,8 @@ export interface Options {
   realtime?: boolean;
   /** The frames say in `legal` which choices are legal. */
   masks?: boolean;
+  /** Names of numbers that the frames tell beside the rewards, for people to look at. */
+  metrics?: readonly string[];
   /** The server's token, where it asks for one. */
   token?: string | null;
   /** How long to wait for WELCOME and each answer, seconds; 120. */
@@ -95,6 +97,8 @@ export interface Frame {
    * other; null says that all are.
    */
   legal?: readonly boolean[] | null;
+  /** The numbers declared in `metrics`, by name, as they are now. */
+  metrics?: Readonly<Record<string, number | null>> | null;
 }
 
 export interface Answer {
@@ -117,6 +121,8 @@ export interface Frames {
   took?: readonly [Float32Array, Uint8Array] | null;
   /** As in Frame, of all slots one behind the other. */
   legal?: readonly boolean[] | null;
+  /** slots x names, NaN for none. */
+  metrics?: Float32Array | readonly number[] | null;
 }
 
 export interface Answers {

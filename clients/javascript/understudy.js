@@ -80,7 +80,7 @@ export class Client {
     this.#url = String(url);
     this.#options = {
       rewards: ["reward"], slots: 1, role: "train", episodes: null, evaluates: false,
-      realtime: false, masks: false, token: null, timeoutS: 120, firstWaitS: 0.1, longestWaitS: 5, giveUpS: 60,
+      realtime: false, masks: false, metrics: [], token: null, timeoutS: 120, firstWaitS: 0.1, longestWaitS: 5, giveUpS: 60,
       onTrouble: () => {}, WebSocket: globalThis.WebSocket, ...options,
     };
   }
@@ -95,12 +95,13 @@ export class Client {
   /** Send one frame of a slot and wait for its answer. */
   async act({
     obs, reward = 0, status = RUNNING, expert = null, took = null, slot = 0, legal = null,
+    metrics = null,
   }) {
     if (!(Number.isInteger(slot) && slot >= 0 && slot < this.#seqs.length)) {
       throw new RangeError(`slot: expected 0 to ${this.#seqs.length - 1}, got ${slot}`);
     }
     const seq = this.#seqs[slot];
-    const frame = { slot, seq, obs, reward, status, expert, took, legal };
+    const frame = { slot, seq, obs, reward, status, expert, took, legal, metrics };
     const got = await this.#exchange(slot, encodeFrame(this.#options, frame));
     const answer = readAction(this.#options.actions, got);
     if (answer === null || answer.seq !== seq) {
@@ -112,9 +113,9 @@ export class Client {
   }
 
   /** Send one frame of every slot, as rows of arrays, and wait for the answers. */
-  async actAll({ obs, rewards, statuses, experts = null, took = null, legal = null }) {
+  async actAll({ obs, rewards, statuses, experts = null, took = null, legal = null, metrics = null }) {
     const seq = this.#seqAll;
-    const frames = { seq, obs, rewards, statuses, experts, took, legal };
+    const frames = { seq, obs, rewards, statuses, experts, took, legal, metrics };
     const message = encodeFrames(this.#options, frames);
     const got = await this.#exchange(ALL, message);
     const answers = readActions(got);
@@ -339,25 +340,43 @@ export function encodeHello(options, played = 0) {
   if (role !== "train" && options.episodes > played) fields.episodes = options.episodes - played;
   if (options.evaluates) fields.evaluates = true;
   if (options.masks) fields.masks = true;
+  if (options.metrics?.length) fields.metrics = options.metrics;
   return encode([HELLO, fields]);
 }
 
-export function encodeFrame(options, { slot, seq, obs, reward, status, expert, took, legal }) {
+export function encodeFrame(options, { slot, seq, obs, reward, status, expert, took, legal, metrics }) {
   const earned = Array.isArray(reward) ? reward.map(float) : float(reward);
   const instead = took && [actionOf(options.actions, took[0]), took[1]];
   const advice = actionOf(options.actions, expert);
   const data = tensor(options.observation, obs);
-  const mask = masks(options.actions, legal, 1);
-  return encode([FRAME, slot, seq, data, earned, status, advice, instead, ...mask]);
+  const later = behind(masks(options.actions, legal, 1), toldNumbers(options.metrics, metrics));
+  return encode([FRAME, slot, seq, data, earned, status, advice, instead, ...later]);
 }
 
-export function encodeFrames(options, { seq, obs, rewards, statuses, experts, took, legal }) {
+export function encodeFrames(options, { seq, obs, rewards, statuses, experts, took, legal, metrics }) {
   const rows = experts && floats(experts);
   const instead = took && [floats(took[0]), bytes(took[1])];
   const data = tensor(options.observation, obs, options.slots);
-  const mask = masks(options.actions, legal, options.slots);
-  return encode([FRAMES, seq, data, floats(rewards), bytes(statuses), rows, instead, ...mask]);
+  const told = metrics && floats(metrics);
+  const later = behind(masks(options.actions, legal, options.slots), told);
+  return encode([FRAMES, seq, data, floats(rewards), bytes(statuses), rows, instead, ...later]);
 }
+
+/** What came later behind a mask: sent as far as there is any. */
+const behind = (mask, told) => (told ? [mask[0] ?? null, told] : mask);
+
+/** The numbers of a frame in the order of their names; a list is taken as it is. */
+function toldNumbers(names, metrics) {
+  if (metrics === null || metrics === undefined) return null;
+  if (Array.isArray(metrics)) return metrics.map((value) => (value === null ? null : float(value)));
+  const unknown = Object.keys(metrics).filter((name) => !names.includes(name));
+  if (unknown.length) {
+    throw new RangeError(`metrics: expected names of those declared, got ${unknown.join(", ")}`);
+  }
+  return names.map((name) => (there(metrics[name]) ? float(metrics[name]) : null));
+}
+
+const there = (value) => value !== null && value !== undefined;
 
 /** The bits of so many masks, each of booleans for all choices; bytes are taken as they are. */
 function masks(heads, legal, slots) {

@@ -163,8 +163,8 @@ end
 
 -- HELLO. `spec` has client, game, observation {dtype, shape} (or several: {{name =, dtype =,
 -- shape =, and perhaps kind =, low =, high =, n =, channels =}, ...}), actions {heads}, and perhaps
--- rewards {names} and masks (true: frames say which choices are legal); `more` may have role, token,
--- realtime, episodes and evaluates.
+-- rewards {names}, masks (true: frames say which choices are legal) and metrics {names of numbers
+-- that frames tell}; `more` may have role, token, realtime, episodes and evaluates.
 function understudy.hello(spec, more)
   local heads = {}
   for i, one in ipairs(spec.actions) do
@@ -176,7 +176,7 @@ function understudy.hello(spec, more)
     {"observation", spec.observation}, {"actions", heads}, {"rewards", spec.rewards or {"reward"}},
     {"slots", 1}, {"role", more.role or "train"}, {"token", more.token},
     {"realtime", more.realtime or nil}, {"episodes", more.episodes}, {"evaluates", more.evaluates or nil},
-    {"masks", spec.masks or nil},
+    {"masks", spec.masks or nil}, {"metrics", spec.metrics},
   }
   local parts, count = {}, 0
   for _, field in ipairs(fields) do
@@ -204,8 +204,8 @@ end
 
 -- FRAME. `obs`: the tensor as bytes. `reward`: a number, or a list of them. `expert`: an action or
 -- nil. `took`: {action, actor} or nil. `legal`: a list of booleans, bytes that `mask` made of one, or
--- nil.
-function understudy.frame(heads, slot, seq, obs, reward, status, expert, took, legal)
+-- nil. `metrics`: a list with a number, or false for none, for each declared name; or nil.
+function understudy.frame(heads, slot, seq, obs, reward, status, expert, took, legal, metrics)
   local earned = reward
   if type(reward) == "table" then
     earned = {}
@@ -213,11 +213,17 @@ function understudy.frame(heads, slot, seq, obs, reward, status, expert, took, l
   else
     earned = reward + 0.0
   end
+  local told = {}
+  for i = 1, metrics and #metrics or 0 do
+    told[i] = metrics[i] and pack(metrics[i] + 0.0) or "\xc0"
+  end
   return framed(concat{
-    legal and "\x99\x02" or "\x98\x02", pack_int(slot), pack_int(seq), pack_bin(obs), pack(earned), pack_int(status),
+    char(0x98 + (metrics and 2 or legal and 1 or 0)) .. "\x02", pack_int(slot), pack_int(seq), pack_bin(obs), pack(earned), pack_int(status),
     expert and pack_action(heads, expert) or "\xc0",
     took and "\x92" .. pack_action(heads, took[1]) .. pack_int(took[2]) or "\xc0",
-    legal and pack_bin(type(legal) == "table" and understudy.mask(legal) or legal) or "",
+    legal and pack_bin(type(legal) == "table" and understudy.mask(legal) or legal)
+      or metrics and "\xc0" or "",
+    metrics and head(#told, 0x90, 15, {nil, 0xdc, 0xdd}) .. concat(told) or "",
   })
 end
 
@@ -424,9 +430,12 @@ function understudy.session(spec, options, transport)
 
   -- Send one frame and wait for its answer: a table with action, actor, policy_version, explored.
   -- `legal`: of a spec with masks, a list of booleans as `mask` takes it; nil says all are legal.
-  function self.act(obs, reward, status, expert, took, legal)
+  -- `metrics`: {name = number} of the spec's metrics, or nil.
+  function self.act(obs, reward, status, expert, took, legal, metrics)
+    local told = metrics and {}
+    for i, name in ipairs(metrics and spec.metrics or {}) do told[i] = metrics[name] or false end
     if type(obs) == "table" then obs = understudy.shown(spec.observation, obs) end
-    local frame = understudy.frame(spec.actions, 0, seq, obs, reward, status, expert, took, legal)
+    local frame = understudy.frame(spec.actions, 0, seq, obs, reward, status, expert, took, legal, told)
     if not wire.write(frame) then
       -- A server that refuses says why before it closes.
       local last = receive()
@@ -599,7 +608,7 @@ local function say(text) io.stderr:write("understudy: ", text, "\n") end
 
 -- Play `episode(game)` again and again, in a coroutine that each emulated frame resumes. It gets
 --
---   game.act(obs, reward, status, expert, took, legal)   as session.act; with a status other than 0
+--   game.act(obs, reward, status, expert, took, legal, metrics)   as session.act; with a status other than 0
 --                                                 it was the episode's last frame: return then
 --   game.wait(n)                                  let n frames pass
 --   game.press(field, n)                          hold a button of MAME's for n frames
@@ -642,7 +651,7 @@ function understudy.play(spec, episode)
       field:set_value(0)
     end
 
-    function game.act(obs, reward, status, expert, took, legal)
+    function game.act(obs, reward, status, expert, took, legal, metrics)
       local wish = nil
       if person and options.role == "train" and status == understudy.RUNNING then wish = person() end
       if wish then expert = nil end  -- a script does not recommend beside a person
@@ -651,7 +660,7 @@ function understudy.play(spec, episode)
       elseif expert and math.random() < options.weaken then
         expert = understudy.random_action(spec.actions, legal)
       end
-      local answer = session.act(obs, reward, status, expert, took or instead, legal)
+      local answer = session.act(obs, reward, status, expert, took or instead, legal, metrics)
       instead = nil
       if wish then
         answer.action, answer.actor = wish, understudy.EXPERT

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -18,6 +18,7 @@ from server.conformance.expectations import (
     check_action,
     check_actions,
     check_error,
+    check_fire,
     check_welcome,
 )
 from server.conformance.game import (
@@ -217,7 +218,7 @@ def _(server: ServerUnderTest) -> None:
     for role in ("train", "eval"):
         with server.welcomed(role=role) as wire:
             sent = [frame(i, legal=MASK_OF[i % 3]) for i in range(30)]
-            _check_fire([got[3][0] for got in play(wire, *sent)], [i % 3 for i in range(30)])
+            check_fire([got[3][0] for got in play(wire, *sent)], [i % 3 for i in range(30)])
             # No mask, and nil for one, say that all is legal; behind an end nothing need be.
             play(wire, frame(30), [*frame(31), None], frame(32, status=2, legal=b"\x00"), frame(33))
 
@@ -229,7 +230,7 @@ def _(server: ServerUnderTest) -> None:
             one, two = seq % 3, (seq + 1) % 3
             (got,) = play(wire, frames(seq, legal=MASK_OF[one] + MASK_OF[two]))
             rows = struct.unpack("<8f", got[2])
-            _check_fire([rows[0], rows[4]], [one, two])
+            check_fire([rows[0], rows[4]], [one, two])
 
 
 @case("legal-advice", "Legal actions", "legal advice, and a legal took, are accepted")
@@ -244,9 +245,10 @@ def _(server: ServerUnderTest) -> None:
         )
 
 
-def _check_fire(got: Sequence[float], wanted: Sequence[int]) -> None:
-    if list(got) != list(wanted):
-        raise RuleBroken(f"expected the only legal choices of fire, {list(wanted)}, got {got}")
+@case("metrics", "Numbers of the game", "numbers of the game, and none of them, are accepted")
+def _(server: ServerUnderTest) -> None:
+    with server.welcomed(metrics=["coins"]) as wire:
+        play(wire, *([*frame(at), None, one] for at, one in enumerate([[3], [None], None])))
 
 
 @case("took", "took", "what was done instead is accepted, from a person and from the network")
@@ -333,7 +335,7 @@ def _(server: ServerUnderTest) -> None:
                 )
         sent = [frame(8, legal=MASK_OF[2]), frame(9, expert=EXPERT), frame(10, legal=MASK_OF[0])]
         got = play(wire, *sent, frame(11, status=1), expert_alone=True)
-        _check_fire([one[3][0] for one in got[:3]], [2, 1, 0])
+        check_fire([one[3][0] for one in got[:3]], [2, 1, 0])
 
 
 @case("eval-announced", "1 HELLO", "episodes and evaluates may be announced")

@@ -209,6 +209,9 @@ class ClientConnection:
         masks = self._session.spec is not None and self._session.spec.masks
         if masks and bytes(frame.legal) not in (b"", NIL):
             self._ledger.mark("mask")
+        hello = self._session.hello
+        if hello and hello.metrics and bytes(frame.metrics) not in (b"", NIL):
+            self._ledger.mark("metrics")
         if recommended or took:
             self._ledger.mark("action", *["action in a game with masks"] * bool(masks))
         if took:

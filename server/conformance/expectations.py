@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from server.conformance.game import HEADS, WIDTH
@@ -152,3 +153,9 @@ def check_error(wire: Wire, code: str, *, retry: bool = False) -> None:
         raise RuleBroken(f"expected a message of 1 to 8,000 characters, got {len(last[2])}")
     if last[3] is not retry:
         raise RuleBroken(f"{code}: expected retry {str(retry).lower()}, got {last[3]}")
+
+
+def check_fire(got: Sequence[float], wanted: Sequence[int]) -> None:
+    """The first of the heads has these choices. Errors: RuleBroken."""
+    if list(got) != list(wanted):
+        raise RuleBroken(f"expected the only legal choices of fire, {list(wanted)}, got {got}")

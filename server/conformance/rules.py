@@ -24,6 +24,7 @@ class Rule:
 
 
 NO_MASK = "it sent no mask"
+NO_METRICS = "it told no numbers of its game"
 
 SENT: list[Rule] = [
     Rule(
@@ -99,6 +100,14 @@ SENT: list[Rule] = [
         "action",
         "it sent neither expert nor took",
     ),
+    Rule(
+        "metrics_shape",
+        "Numbers of the game",
+        "a frame has a number or none for each name that HELLO declares",
+        "metrics",
+        NO_METRICS,
+    ),
+    Rule("metric_not_finite", "Numbers of the game", "they are finite", "metrics", NO_METRICS),
     Rule("mask_size", "Legal actions", "a mask has the bytes that the heads take", "mask", NO_MASK),
     Rule(
         "no_legal_choice",

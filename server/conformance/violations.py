@@ -141,6 +141,10 @@ VIOLATIONS: list[Violation] = [
     _later("a mask of two bytes for one", "mask_size", frame(0, legal=b"\x07\x00")),
     _later("an empty mask", "mask_size", frame(0, legal=b"")),
     _two("one slot's mask for two", "mask_size", legal=MASK_OF[0]),
+    _later("a number for two names", "metrics_shape", [*frame(0), None, [1]], metrics=["a", "b"]),
+    _later(
+        "a number that is infinite", "metric_not_finite", [*frame(0), None, [INF]], metrics=["a"]
+    ),
     _later("no legal choice", "no_legal_choice", frame(0, legal=b"\xf8")),
     _two("no legal choice in a slot", "no_legal_choice", legal=MASK_OF[0] + b"\x00"),
     _later("illegal advice", "action_illegal", frame(0, expert=EXPERT, legal=MASK_OF[0])),
@@ -210,6 +214,7 @@ HELLOS: list[tuple[str, str, dict[str, Any]]] = [
     ("another observation", "spec_mismatch", {"observation": ["float32", [4]]}),
     ("another dtype", "spec_mismatch", {"observation": ["uint8", [3]]}),
     ("other heads", "spec_mismatch", {"actions": [["discrete", "fire", 3]]}),
+    ("metrics of one name twice", "bad_hello", {"metrics": ["a", "a"]}),
     ("no masks", "spec_mismatch", {"masks": False}),
     ("masks as a number", "bad_hello", {"masks": 1}),
     (

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from server.play.game_errors import GameNotMade, made
 from server.play.game_messages import Part
 from server.play.person.pictures import drawn
@@ -13,7 +15,13 @@ from server.play.show_options import ShowOptions
 from understudy_client import GameSpec
 from understudy_client import gym as client_gym
 from understudy_client.environments import make
-from understudy_client.parallel import is_parallel, make_parallel, parallel_spec_of, play_parallel
+from understudy_client.parallel import (
+    is_parallel,
+    make_parallel,
+    parallel_masks,
+    parallel_spec_of,
+    play_parallel,
+)
 
 
 class MadeGame(NamedTuple):
@@ -39,9 +47,10 @@ def made_game(part: Part, closing: ExitStack) -> MadeGame:
         raise made(options.env, error) from error
     closing.callback(env.close)
     try:
-        return MadeGame(env, client_gym.spec_of(env))
+        spec = client_gym.spec_of(env)
     except (TypeError, ValueError) as error:
         raise GameNotMade(str(error)) from error
+    return MadeGame(env, replace(spec, masks=client_gym.has_masks(env)))
 
 
 def _made_parallel(part: Part, closing: ExitStack) -> MadeGame:
@@ -58,6 +67,7 @@ def _made_parallel(part: Part, closing: ExitStack) -> MadeGame:
         spec = parallel_spec_of(env, options.env)
     except (TypeError, ValueError) as error:
         raise GameNotMade(str(error)) from error
+    spec = replace(spec, masks=parallel_masks(env))
     return MadeGame(env, spec, len(env.possible_agents), play_parallel)
 
 

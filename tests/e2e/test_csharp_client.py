@@ -197,6 +197,8 @@ def test_csharp_game_passes_conformance(reach: Path) -> None:
         "took_on_first_frame",
         "unknown_actor",
         "mask_size",
+        "metrics_shape",
+        "metric_not_finite",
         "no_legal_choice",
         "action_illegal",
     }

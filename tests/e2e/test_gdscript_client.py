@@ -219,6 +219,7 @@ def test_gdscript_game_passes_conformance(tmp_path: Path) -> None:
     # Its game never ends by itself, and plays in the role train.
     never = {"bye", "bye-last", "message_truncated", "expert_missing"}
     without = {"took_on_first_frame", "unknown_actor", "mask_size", "no_legal_choice"}
+    without |= {"metrics_shape", "metric_not_finite"}
     assert unseen <= never | without | {"action_illegal"}
     assert code == 1
     assert "bad_hello: conformance" in output

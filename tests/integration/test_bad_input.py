@@ -388,6 +388,8 @@ def test_cases_cover_every_error_code_a_client_can_cause() -> None:
         "episode_limit",  # test_evaluating.py
         "mask_size",  # test_conformance.py
         "no_legal_choice",  # test_conformance.py
+        "metrics_shape",
+        "metric_not_finite",
         "action_illegal",  # test_conformance.py
         "bad_token",  # test_gateway.py
         "too_many_attempts",  # test_limits.py

@@ -383,13 +383,14 @@ NEVER_BY_ITSELF = {"bye", "bye-last", "message_truncated", "expert_missing"}
 """What a client in the role train that is never done cannot show."""
 
 WITHOUT_MASKS = {"mask_size", "no_legal_choice", "action_illegal"}
+WITHOUT_METRICS = {"metrics_shape", "metric_not_finite"}
 """What a client of a game without masks cannot show."""
 
 
 def test_raw_client_passes_every_rule() -> None:
     findings = checked(RawGame, 5.0)
     assert broken(findings) == {}
-    assert named(findings, UNSEEN) == NEVER_BY_ITSELF | WITHOUT_MASKS
+    assert named(findings, UNSEEN) == NEVER_BY_ITSELF | WITHOUT_MASKS | WITHOUT_METRICS
 
 
 class Library:
@@ -408,7 +409,7 @@ class Library:
                 "127.0.0.1", self.port, client="library/1", game="library",
                 observation=Observation("float32", (3,)),
                 actions=[Discrete("fire", 3), Continuous("turn", -1.0, 1.0, 2)],
-                slots=slots, role=self.role, masks=True,
+                slots=slots, role=self.role, masks=True, metrics=["coins"],
             ) as client:  # fmt: skip
                 tick = 0
                 while True:
@@ -420,12 +421,22 @@ class Library:
                                 np.tile([1.0, 0.5, -0.5], (slots, 1)),
                                 (np.ones((slots, 3)), np.full(slots, 2)) if tick == 3 else None,
                                 np.tile([False, True, True], (slots, 1)),
+                                np.full((slots, 1), tick),
                             )  # fmt: skip
                         else:
                             client.ping()
                             took = ([2, [0.0, 1.0]], 2) if tick == 3 else None
                             legal = [False, True, True]
-                            client.act([0, 1, 2], 0.5, status, [1, [0.5, -0.5]], took, legal=legal)
+                            told = {"coins": tick}
+                            client.act(
+                                [0, 1, 2],
+                                0.5,
+                                status,
+                                [1, [0.5, -0.5]],
+                                took,
+                                legal=legal,
+                                metrics=told,
+                            )
                     except Reconnected:
                         tick = 0
                         continue
@@ -595,6 +606,21 @@ def masked(place: int, instead: Any) -> type[Masked]:
     return type("Masked", (Masked,), {"place": place, "instead": instead})
 
 
+class Counted(Element):
+    """Tells numbers of its game, and something else in one of its frames."""
+
+    def hello(self) -> dict[str, Any]:
+        return super().hello() | {"metrics": ["coins"]}
+
+    def frame(self, status: int) -> list[Any]:
+        told = self.instead if self.tick == self.at else [3]
+        return [*RawGame.frame(self, status), None, told]
+
+
+def counted(instead: Any) -> type[Counted]:
+    return type("Counted", (Counted,), {"instead": instead})
+
+
 class DiesOfSettings(RawGame):
     """Takes every message for its answer, and goes."""
 
@@ -698,6 +724,8 @@ CLIENTS: list[tuple[type[RawGame], str]] = [
     (masked(8, b"\x06\x00"), "mask_size"),
     (masked(8, b"\x00"), "no_legal_choice"),
     (masked(6, [0, 0.5]), "action_illegal"),
+    (counted([1, 2]), "metrics_shape"),
+    (counted([float("inf")]), "metric_not_finite"),
     (masked(7, [[0, 0.5], 2]), "action_illegal"),
     (DiesOfSettings, "glued"),
     (OneRead, "late-welcome"),

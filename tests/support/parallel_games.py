@@ -33,10 +33,11 @@ class Relay:
         return spaces.Discrete(3 if self.uneven and agent == "b" else 2)
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        assert options is None
         self.seeds.append(seed)
         self.time = 0
         self.agents = ["a", "b"]
-        return self._seen(self.agents), {"options": options}
+        return self._seen(self.agents), self._infos(self.agents)
 
     def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:
         assert list(actions) == self.agents
@@ -47,10 +48,13 @@ class Relay:
         ended = {agent: self.time == LAST[agent] and agent != "b" for agent in there}
         cut = {agent: self.time == LAST[agent] and agent == "b" for agent in there}
         self.agents = [agent for agent in there if not (ended[agent] or cut[agent])]
-        return self._seen(there), rewards, ended, cut, {agent: {} for agent in there}
+        return self._seen(there), rewards, ended, cut, self._infos(there)
 
     def close(self) -> None:
         self.closed = True
+
+    def _infos(self, agents: list[str]) -> dict[str, Any]:
+        return {agent: {} for agent in agents}
 
     def _seen(self, agents: list[str]) -> dict[str, Any]:
         return {a: np.array([list(LAST).index(a), self.time], np.float32) for a in agents}

@@ -246,7 +246,10 @@ class FakeClient:
         self.lost = lost
         self.took: list[Any] = []
 
-    def act(self, obs: Any, reward: float, status: int, expert: Any, took: Any) -> Answer:
+    def act(
+        self, obs: Any, reward: float, status: int, expert: Any, took: Any, legal: Any = None
+    ) -> Answer:
+        assert legal is None
         if len(self.frames) in self.lost:
             self.frames.append("lost")
             raise Reconnected(2, "test")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from understudy_client.action_masks import legal_choices
+from understudy_client.action_masks import Masks, legal_choices
+from understudy_client.environments import make
+from understudy_client.gym import has_masks, play, spec_of
+from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
 from understudy_client.spec import Discrete
+from understudy_client.wire import Answer
 
 
 def flags(*values: int) -> Any:
@@ -79,3 +84,106 @@ def test_what_gymnasium_samples_with_a_mask_is_legal() -> None:
 def test_mask_that_does_not_fit_is_refused_in_words(space: spaces.Space[Any], mask: Any) -> None:
     with pytest.raises(ValueError, match=r"action_mask: expected a mask as "):
         legal_choices(space, mask)
+
+
+class Gates(gymnasium.Env[Any, Any]):
+    """At step t only the choice t mod 3 is legal; the mask is in `info`, or beside the
+    observation. An episode has 2 steps, and is truncated."""
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, beside: bool = False, silent: bool = False) -> None:
+        number = spaces.Box(0, 9, (1,))
+        mask = spaces.Box(0, 1, (3,), np.int8)
+        self.observation_space = (
+            spaces.Dict(observation=number, action_mask=mask) if beside else number
+        )
+        self.beside, self.silent = beside, silent
+        self.taken: list[int] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        super().reset(seed=seed, options=options)
+        self.time = 0
+        return self._seen()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Any]:
+        self.taken.append(int(action))
+        self.time += 1
+        obs, info = self._seen()
+        return obs, 1.0, False, self.time == 2, info
+
+    def _seen(self) -> tuple[Any, dict[str, Any]]:
+        obs, mask = np.array([self.time], np.float32), np.eye(3, dtype=np.int8)[self.time % 3]
+        if self.beside:
+            return {"observation": obs, "action_mask": mask}, {}
+        return obs, {} if self.silent else {"action_mask": mask}
+
+
+class FakeClient:
+    """Answers with the first legal choice, and keeps what was said of it."""
+
+    def __init__(self, env: Any) -> None:
+        self.spec = spec_of(env, masks=has_masks(env))
+        self.frames: list[tuple[Any, ...]] = []
+
+    def act(
+        self, obs: Any, reward: float, status: int, expert: Any, took: Any, *, legal: Any = None
+    ) -> Answer:
+        assert (reward, expert) in ((0.0, None), (1.0, None))
+        flags = None if legal is None else legal.tolist()
+        self.frames.append((obs.tolist(), status, flags, took))
+        choice = 0 if flags is None else flags.index(True)
+        return Answer(0, 0, None if status else [choice], 0 if status else 1, 0, False)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_mask_of_each_frame_is_told_wherever_it_stands(beside: bool) -> None:
+    env = Gates(beside)
+    client: Any = FakeClient(env)
+    assert client.spec.masks
+    assert [each.shape for each in client.spec.observations] == [(1,)]
+    play(env, client, episodes=1)
+    assert client.frames == [
+        ([0], 0, [True, False, False], None),
+        ([1], 0, [False, True, False], None),
+        ([2], 2, None, None),
+    ]
+    assert env.taken == [0, 1]
+
+
+def test_game_without_masks_says_nothing_of_them() -> None:
+    env = Gates(silent=True)
+    client: Any = FakeClient(env)
+    assert not client.spec.masks
+    play(env, client, episodes=1)
+    assert [frame[2] for frame in client.frames] == [None] * 3
+
+
+def test_what_a_person_wishes_and_is_illegal_is_not_done() -> None:
+    class Person:
+        def look(self, _env: Any, _obs: Any, _episode: Any, _status: int) -> Any:
+            return [1]
+
+    env = Gates()
+    client: Any = FakeClient(env)
+    person: Any = Person()
+    play(env, client, episodes=1, person=person)
+    # The first time it is illegal: the answer is done.
+    assert env.taken == [0, 1]
+    assert [frame[3] for frame in client.frames] == [None, None, ([1], 2)]
+
+
+def test_action_of_several_heads_is_legal_if_each_is() -> None:
+    space = spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (1,)), spaces.Discrete(3)])
+    masks = Masks(space, action_space(space), observation_space(spaces.Discrete(2)))
+    legal = masks.legal(0, {"action_mask": (flags(1, 0), None, flags(0, 1, 1))})
+    assert masks.allows(legal, [0, 0.5, 2])
+    assert not masks.allows(legal, [1, 0.5, 2])
+    assert not masks.allows(legal, [0, 0.5, 0])
+
+
+def test_masks_of_taxi_are_found() -> None:
+    env = make("Taxi-v4")
+    assert has_masks(env)
+    assert not has_masks(make("FrozenLake-v1"))
+    env.close()

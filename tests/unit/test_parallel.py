@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 
 from tests.support.parallel_games import Relay, ones
@@ -15,6 +17,7 @@ from understudy_client.gym import Episode
 from understudy_client.parallel import (
     is_parallel,
     make_parallel,
+    parallel_masks,
     parallel_spec_of,
     play_parallel,
 )
@@ -27,14 +30,26 @@ RELAY = "tests.support.parallel_games:relay_v0"
 class FakeClient:
     """Answers with the recommendation, or 0; loses the connection before frame `lost`."""
 
-    def __init__(self, lost: int = -1) -> None:
+    def __init__(self, lost: int = -1, masks: bool = False) -> None:
+        self.spec = SimpleNamespace(masks=masks)
         self.frames: list[tuple[Any, ...]] = []
+        self.legal: list[Any] = []
         self.lost = lost
 
-    def act(self, obs: Any, reward: float, status: int, expert: Any, *, slot: int) -> Answer:
+    def act(
+        self,
+        obs: Any,
+        reward: float,
+        status: int,
+        *,
+        slot: int,
+        expert: Any = None,
+        legal: Any = None,
+    ) -> Answer:
         if len(self.frames) == self.lost:
             self.lost = -1
             raise Reconnected(2, "test")
+        self.legal.append(legal)
         self.frames.append((slot, obs.tolist(), reward, status, expert))
         action = None if status else expert or [0]
         return Answer(slot, 0, action, 0 if status else 2 if expert else 1, 0, False)
@@ -112,6 +127,25 @@ def test_stop_ends_play_between_two_steps() -> None:
     _, done = played(client, stop=lambda: next(words))
     assert done == []
     assert len(client.frames) == 2
+
+
+def test_mask_of_each_agent_is_told() -> None:
+    class Masked(Relay):
+        def _infos(self, agents: list[str]) -> dict[str, Any]:
+            return {a: {"action_mask": np.array([1, a == "b"], np.int8)} for a in agents}
+
+    assert not parallel_masks(Relay())
+    assert parallel_masks(Masked())
+    client = FakeClient(masks=True)
+    fake: Any = client
+    play_parallel(Masked(), fake, frames=4)
+    told = {
+        (frame[0], None if legal is None else tuple(legal.tolist()), frame[3])
+        for frame, legal in zip(client.frames, client.legal, strict=True)
+    }
+    assert (0, (True, False), 0) in told
+    assert (1, (True, True), 0) in told
+    assert {legal for _, legal, status in told if status} == {None}
 
 
 def test_agent_that_is_not_listed_is_refused() -> None:

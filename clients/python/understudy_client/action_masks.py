@@ -8,7 +8,7 @@ legal. In PettingZoo a mask may stand in the observation instead, beside `observ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,42 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from understudy_client.checks import shown
-from understudy_client.spaces import action_space, told
-from understudy_client.spec import Discrete
-
-KEY = "action_mask"
-"""In `info`, or in a Dict of observations."""
+from understudy_client.observation_spaces import MASK, ObservationSpace
+from understudy_client.spaces import ActionSpace, action_space, told
+from understudy_client.spec import Discrete, Part
 
 EITHER = 2
 """In the mask of a MultiBinary."""
 
 Flags = npt.NDArray[np.bool_]
+
+
+class Masks:
+    """Where the masks of a game are, and what they say."""
+
+    def __init__(self, space: spaces.Space[Any], actions: ActionSpace, seen: ObservationSpace):
+        self._space, self._seen = space, seen
+        self._heads = actions.heads
+
+    def are_there(self, info: Mapping[str, Any]) -> bool:
+        """Whether the game has any; `info`: what came with its first observation."""
+        return (self._seen.has_mask or MASK in info) and any(
+            isinstance(head, Discrete) for head in self._heads
+        )
+
+    def legal(self, obs: Any, info: Mapping[str, Any]) -> Flags:
+        """What is legal now, for `Client.act`. Errors: ValueError."""
+        return legal_choices(self._space, obs[MASK] if self._seen.has_mask else info.get(MASK))
+
+    def allows(self, legal: Flags, action: Sequence[Part]) -> bool:
+        """Whether an action of the wire is legal."""
+        start = 0
+        for head, part in zip(self._heads, action, strict=True):
+            if isinstance(head, Discrete):
+                if not legal[start + int(part)]:  # type: ignore[arg-type]
+                    return False
+                start += head.n
+        return True
 
 
 def legal_choices(space: spaces.Space[Any], mask: Any) -> Flags:
@@ -35,7 +61,7 @@ def legal_choices(space: spaces.Space[Any], mask: Any) -> Flags:
         return np.concatenate(list(_flags(space, mask)))
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(
-            f"{KEY}: expected a mask as {told(space)} takes it in sample(), got {shown(mask)}"
+            f"{MASK}: expected a mask as {told(space)} takes it in sample(), got {shown(mask)}"
         ) from error
 
 

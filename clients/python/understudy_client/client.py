@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from understudy_client import checks, evaluation, masks, wire
+from understudy_client import checks, evaluation, masks, numbers, wire
 from understudy_client.announced import AnnouncedEpisodes
 from understudy_client.answers import Answers
 from understudy_client.backoff import Backoff
@@ -55,6 +55,7 @@ class Client:
         actions: Sequence[Head],
         rewards: Sequence[str] = ("reward",),
         masks: bool = False,
+        metrics: Sequence[str] = (),
         slots: int = 1,
         role: str = "train",
         episodes: int | None = None,
@@ -74,6 +75,7 @@ class Client:
         game, observation, actions, rewards: the spec; the first game's becomes the run's. Several
             observations are a list, each with a name.
         masks: part of the spec: `act` is told in `legal` which choices are legal.
+        metrics: names of numbers that `act` is told beside the rewards, for people to look at.
         slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
         role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
         episodes: with the last two, how many episodes this connection will play in all its slots;
@@ -100,6 +102,7 @@ class Client:
         spec = checks.check_spec(game, observation, actions, rewards, masks)
         hello: dict[str, Any] = {"client": client, "slots": slots, "role": role, "token": token}
         hello |= {"realtime": realtime, "evaluates": evaluates} | spec.fields()
+        hello["metrics"] = numbers.check_names(metrics)
         wire.encode_hello(**hello)  # what it cannot hold is an error now
         self = cls((host, port), spec, hello, slots, timeout_s, backoff or Backoff())
         self._tls = context(tls, ca)
@@ -155,6 +158,7 @@ class Client:
         took: tuple[Sequence[Part], int] | None = None,
         slot: int = 0,
         legal: npt.ArrayLike | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> Answer:
         """Send one frame of a slot and wait for its answer.
 
@@ -168,6 +172,7 @@ class Client:
         took: (action, actor) really done instead of the previous answer; not on a first frame.
         legal: in a game with masks, a bool for each choice of each discrete head, one head behind
             the other: which are legal; None says that all are.
+        metrics: the numbers declared in `connect`, by name, as they are now.
 
         Errors: Reconnected, ServerError, ConnectionLost; ValueError for what no server would take,
         with nothing sent: the connection and the episode go on.
@@ -180,8 +185,9 @@ class Client:
         checks.check_frame(self.spec, reward, status, expert, took)
         mask = None if legal is None else masks.packed(self.spec, legal, status, expert)
         data = self._packer.pack(obs)
+        told = None if metrics is None else numbers.packed(self._hello["metrics"], metrics)
         message = wire.encode_frame(
-            slot, seq, data, reward, status, expert, took, mask, into=self._out
+            slot, seq, data, reward, status, expert, took, mask, told, into=self._out
         )
         try:
             answer = connection.exchange(message)
@@ -203,13 +209,15 @@ class Client:
         experts: npt.ArrayLike | None = None,
         took: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         legal: npt.ArrayLike | None = None,
+        metrics: npt.ArrayLike | None = None,
     ) -> Answers:
         """Send one frame of every slot and wait for the answers; see `act`.
 
         obs [slots, *shape], or a mapping from names to such arrays; rewards float32 [slots], or
         [slots, components] where there are several; statuses uint8 [slots]; experts action rows,
         float32 [slots, A], NaN in the first column for none; took (action rows [slots, A], actors
-        uint8 [slots]), actor 0 for none; legal bool [slots, choices of all discrete heads].
+        uint8 [slots]), actor 0 for none; legal bool [slots, choices of all discrete heads]; metrics
+        [slots, names], NaN for none.
         A connection uses `act` or `act_all`, never both.
         """
         connection = self._connected()
@@ -230,6 +238,7 @@ class Client:
                 tensor(checks.whole(took[1], "took actors", wire.EXPERT), u8, (n,), "took actors"),
             ),
             None if legal is None else masks.packed_all(self.spec, legal, n),
+            None if metrics is None else numbers.packed_all(self._hello["metrics"], metrics, n),
             into=self._out,
         )
         try:

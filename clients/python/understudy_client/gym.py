@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import gymnasium
 
+from understudy_client.action_masks import Masks
 from understudy_client.checks import shown
 from understudy_client.client import Client
 from understudy_client.env_masks import masks_of
@@ -56,17 +57,30 @@ class Person(Protocol):
         (`status`). Errors: EpisodeDiscarded."""
 
 
-def spec_of(env: gymnasium.Env[Any, Any]) -> GameSpec:
+def has_masks(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether the environment says which actions are legal (understudy_client.action_masks): it is
+    reset to see. Errors: TypeError, ValueError; those of its own."""
+    if masks_of(env) is not None:
+        return True
+    masks = Masks(
+        env.action_space, action_space(env.action_space), observation_space(env.observation_space)
+    )
+    return masks.are_there(env.reset()[1])
+
+
+def spec_of(env: gymnasium.Env[Any, Any], *, masks: bool = False) -> GameSpec:
     """The spec of an environment, named after its id. Errors: TypeError, ValueError.
 
-    One with a method `action_masks` has masks (understudy_client.env_masks).
+    masks: frames say which actions are legal (`has_masks`); one with a method `action_masks` has
+        masks in any case (understudy_client.env_masks).
 
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen = observation_space(env.observation_space)
     heads = action_space(env.action_space).heads
-    return GameSpec(game, seen.observations, heads, masks=masks_of(env) is not None)
+    masks = masks or masks_of(env) is not None
+    return GameSpec(game, seen.observations, heads, masks=masks)
 
 
 def play(
@@ -149,9 +163,10 @@ def _episode(
     person: Person | None,
 ) -> bool:
     """Play one episode into `episode`; False where `stop()` ended it early."""
-    obs, _ = env.reset(seed=episode.seed)
+    obs, info = env.reset(seed=episode.seed)
+    masks = Masks(env.action_space, actions, seen) if client.spec.masks else None
+    method = masks_of(env)
     reward, status = 0.0, RUNNING
-    masks = masks_of(env)
     took: tuple[Sequence[Part], int] | None = None
     while True:
         try:
@@ -161,10 +176,14 @@ def _episode(
             raise
         if stop is not None and stop():
             return False
+        legal: Any = None
+        if masks is not None and status == RUNNING:
+            legal = masks.legal(obs, info) if method is None else method()
+            if wish is not None and not masks.allows(legal, wish):
+                wish = None
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING and wish is None:
             recommended = _advice(env, actions, expert(env, obs))
-        legal = None if masks is None or status != RUNNING else masks()
         answer = client.act(seen.to_wire(obs), reward, status, recommended, took, legal=legal)
         if status != RUNNING:
             return True
@@ -172,7 +191,7 @@ def _episode(
             raise ValueError("expected an action for a running frame, got none")
         action, actor = (answer.action, answer.actor) if wish is None else (wish, EXPERT)
         took = None if wish is None else (wish, EXPERT)
-        obs, earned, terminated, truncated, _ = env.step(actions.to_env(action))
+        obs, earned, terminated, truncated, info = env.step(actions.to_env(action))
         reward = _number(earned)
         episode.return_ += reward
         episode.length += 1

@@ -19,6 +19,9 @@ from understudy_client.spaces import told
 
 Array = npt.NDArray[Any]
 
+MASK = "action_mask"
+"""The key of a mask of legal actions, in `info` or beside the observations of a Dict."""
+
 COLOURS = 4
 """A picture of uint8 with at most so many channels is one to the server without a further word."""
 
@@ -39,6 +42,9 @@ class ObservationSpace:
 
     space: spaces.Space[Any]
     leaves: tuple[Leaf, ...]
+    has_mask: bool = False
+    """There is a mask of legal actions in it (understudy_client.action_masks), which is none of
+    the observations."""
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -66,7 +72,10 @@ def observation_space(space: spaces.Space[Any]) -> ObservationSpace:
     One is named after its place: the Dict's key or the Tuple's index, joined by dots where they
     nest.
     """
+    has_mask = isinstance(space, spaces.Dict) and MASK in space.spaces
     leaves = tuple(_leaves(space, ()))
+    if has_mask:
+        leaves = tuple(leaf for leaf in leaves if leaf.path[0] != MASK)
     if not leaves:
         raise ValueError(f"observation space: expected at least one number, got {told(space)}")
     if len(leaves) > MAX_OBSERVATIONS:
@@ -74,7 +83,7 @@ def observation_space(space: spaces.Space[Any]) -> ObservationSpace:
             f"observation space: expected at most {MAX_OBSERVATIONS} parts, got {len(leaves)}; "
             "make one of them with --wrap gymnasium.wrappers:FlattenObservation"
         )
-    return ObservationSpace(space, leaves)
+    return ObservationSpace(space, leaves, has_mask)
 
 
 def _leaves(space: spaces.Space[Any], path: tuple[Any, ...]) -> Iterator[Leaf]:

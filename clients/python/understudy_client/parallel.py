@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium
 from gymnasium.error import DependencyNotInstalled
 
+from understudy_client.action_masks import Masks
 from understudy_client.client import Client
 from understudy_client.env_options import PLAIN, EnvOptions
 from understudy_client.environments import named
@@ -87,6 +88,13 @@ def make_parallel(env_id: str, options: EnvOptions = PLAIN) -> Any:
     return env
 
 
+def parallel_masks(env: Any) -> bool:
+    """As understudy_client.gym.has_masks."""
+    first = env.possible_agents[0]
+    infos = env.reset()[1]
+    return _masks_of(env, first).are_there(next(iter(infos.values()), {}))
+
+
 def parallel_spec_of(env: Any, env_id: str) -> GameSpec:
     """The spec of what each agent sees and does, named after the id. Errors: TypeError, ValueError
     where it is not the same for all."""
@@ -105,6 +113,11 @@ def parallel_spec_of(env: Any, env_id: str) -> GameSpec:
                 )
     name = _normal(env_id.rpartition(":")[2])
     return GameSpec(name, observation_space(seen).observations, action_space(done).heads)
+
+
+def _masks_of(env: Any, agent: Any) -> Masks:
+    done = env.action_space(agent)
+    return Masks(done, action_space(done), observation_space(env.observation_space(agent)))
 
 
 def play_parallel(
@@ -138,11 +151,12 @@ class _Player:
         first = env.possible_agents[0]
         self._seen = observation_space(env.observation_space(first))
         self._actions = action_space(env.action_space(first))
+        self._masks = _masks_of(env, first) if client.spec.masks else None
 
     def play(self, episode: Episode, left: int | None, stop: Callable[[], bool] | None) -> bool:
         """Play one episode into `episode`; False where `stop()` ended it early."""
         env = self._env
-        seen, _ = env.reset(seed=episode.seed)
+        seen, infos = env.reset(seed=episode.seed)
         earned: dict[Any, float] = dict.fromkeys(env.agents, 0.0)
         agents, total = set(env.agents), 0.0
         episode.terminated = True
@@ -150,8 +164,8 @@ class _Player:
             if stop is not None and stop():
                 return False
             acting, before = list(env.agents), seen
-            actions = self._ask(acting, seen, earned, episode)
-            seen, rewards, terminations, truncations, _ = env.step(actions)
+            actions = self._ask(acting, seen, infos, earned, episode)
+            seen, rewards, terminations, truncations, infos = env.step(actions)
             agents.update(env.agents)
             over = left is not None and episode.length >= left
             for agent in acting:
@@ -175,23 +189,31 @@ class _Player:
         return True
 
     def _ask(
-        self, acting: list[Any], seen: Mapping[Any, Any], earned: dict[Any, float], episode: Episode
+        self,
+        acting: list[Any],
+        seen: Mapping[Any, Any],
+        infos: Mapping[Any, Any],
+        earned: dict[Any, float],
+        episode: Episode,
     ) -> dict[Any, Any]:
         """The actions of these agents."""
         advice = self._expert(self._env, seen) if self._expert is not None else {}
         actions = {}
         for agent in acting:
             advised = self._actions.to_wire(advice[agent]) if agent in advice else None
-            answer = self._frame(agent, seen[agent], earned.get(agent, 0.0), RUNNING, advised)
+            more: dict[str, Any] = {"expert": advised}
+            if self._masks is not None:
+                more["legal"] = self._masks.legal(seen[agent], infos.get(agent, {}))
+            answer = self._frame(agent, seen[agent], earned.get(agent, 0.0), RUNNING, **more)
             actions[agent] = self._actions.to_env(answer.action)
             episode.length += 1
             episode.actors[answer.actor] = episode.actors.get(answer.actor, 0) + 1
         return actions
 
-    def _frame(self, agent: Any, seen: Any, reward: float, status: int, expert: Any = None) -> Any:
+    def _frame(self, agent: Any, seen: Any, reward: float, status: int, **more: Any) -> Any:
         slot = self._slots.get(agent)
         if slot is None:
             raise ValueError(
                 f"expected an agent of possible_agents, got {agent!r}; list all that may come there"
             )
-        return self._client.act(self._seen.to_wire(seen), reward, status, expert, slot=slot)
+        return self._client.act(self._seen.to_wire(seen), reward, status, slot=slot, **more)

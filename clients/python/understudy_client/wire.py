@@ -135,10 +135,11 @@ def encode_hello(
     episodes: int | None = None,
     evaluates: bool = False,
     masks: bool = False,
+    metrics: Sequence[str] = (),
 ) -> bytearray:
     """HELLO. `observation`: an Observation, or several, or what HELLO makes of them
     (understudy_client.observations). `token` is left out of the map where there is none, and so are
-    `realtime`, `episodes`, `evaluates` and `masks`: they are no news to a server then."""
+    `realtime`, `episodes`, `evaluates`, `masks` and `metrics`: no news to a server then."""
     fields: dict[str, Any] = {
         "protocol": protocol,
         "client": client,
@@ -159,6 +160,8 @@ def encode_hello(
         fields["evaluates"] = True
     if masks:
         fields["masks"] = True
+    if metrics:
+        fields["metrics"] = list(metrics)
     return _encode((1, fields), None)
 
 
@@ -171,12 +174,14 @@ def encode_frame(
     expert: Sequence[Part] | None = None,
     took: tuple[Sequence[Part], int] | None = None,
     legal: bytes | memoryview | None = None,
+    metrics: Sequence[float | None] | None = None,
     *,
     into: bytearray | None = None,
 ) -> bytearray:
-    """FRAME. `obs` is C-ordered, in the dtype and shape of HELLO. `legal`: a packed mask."""
+    """FRAME. `obs` is C-ordered, in the dtype and shape of HELLO. `legal`: a packed mask.
+    `metrics`: a number or None for each declared name."""
     message = (2, slot, seq, obs, reward, status, expert, took)
-    return _encode(message if legal is None else (*message, legal), into)
+    return _encode((*message, *_later(legal, metrics)), into)
 
 
 def encode_frames(
@@ -187,13 +192,21 @@ def encode_frames(
     experts: bytes | memoryview | None = None,
     took: tuple[bytes | memoryview, bytes | memoryview] | None = None,
     legal: bytes | memoryview | None = None,
+    metrics: bytes | memoryview | None = None,
     *,
     into: bytearray | None = None,
 ) -> bytearray:
     """FRAMES: `obs` slots x obs, `rewards` f32, `statuses` u8, `experts` f32 slots x A,
-    `took` (f32 slots x A, u8 slots), `legal` slots x packed mask."""
+    `took` (f32 slots x A, u8 slots), `legal` slots x packed mask, `metrics` f32 slots x names."""
     message = (3, seq, obs, rewards, statuses, experts, took)
-    return _encode(message if legal is None else (*message, legal), into)
+    return _encode((*message, *_later(legal, metrics)), into)
+
+
+def _later(legal: Any, metrics: Any) -> tuple[Any, ...]:
+    """Elements that came later: they are sent as far as there are any."""
+    if metrics is not None:
+        return legal, metrics
+    return () if legal is None else (legal,)
 
 
 def encode_ping(nonce: Any) -> bytearray:

@@ -35,7 +35,7 @@ public static class Vectors
                 return Hex(Wire.Frame(
                     game, (int)(long)f[0], (long)f[1], (byte[])f[2], Row(f[3]), (int)(long)f[4], Row(f[5]),
                     took == null ? null : new Took(Row(took[0]), (int)(long)took[1]),
-                    f.Length > 7 ? (byte[])f[7] : null));
+                    f.Length > 7 ? (byte[])f[7] : null, f.Length > 8 ? Numbers((object[])f[8]) : null));
             case "mask":
                 List<bool> legal = new List<bool>();
                 foreach (object one in (object[])Value(words[2])) { legal.Add((bool)one); }
@@ -49,7 +49,8 @@ public static class Vectors
                     a[4] == null ? null : Tensor.Floats((byte[])a[4]),
                     instead == null ? null : Tensor.Floats((byte[])instead[0]),
                     instead == null ? null : (byte[])instead[1],
-                    a.Length > 6 ? (byte[])a[6] : null));
+                    a.Length > 6 ? (byte[])a[6] : null,
+                    a.Length > 7 ? Tensor.Floats((byte[])a[7]) : null));
             case "ping":
                 return Hex(Wire.Ping((long)Value(words[1])));
             case "bye":
@@ -71,6 +72,13 @@ public static class Vectors
                 return string.Join(" ", out_);
         }
         return "unknown command " + words[0];
+    }
+
+    private static double?[] Numbers(object[] values)
+    {
+        double?[] found = new double?[values.Length];
+        for (int i = 0; i < values.Length; i++) { found[i] = (double?)values[i]; }
+        return found;
     }
 
     /// <summary>Actions as the client gives them to a game, other messages as they are.</summary>
@@ -163,6 +171,8 @@ public static class Vectors
             Episodes = fields.ContainsKey("episodes") ? (int)(long)fields["episodes"] : 0,
             Evaluates = fields.ContainsKey("evaluates") && (bool)fields["evaluates"],
             Masks = fields.ContainsKey("masks") && (bool)fields["masks"],
+            Metrics = fields.ContainsKey("metrics")
+                ? Array.ConvertAll((object[])fields["metrics"], name => (string)name) : new string[0],
         };
     }
 

@@ -24,11 +24,13 @@ func _do(words: PackedStringArray) -> String:
 			_declare(client, _value(words[1]))
 			var f: Array = _value(words[2])
 			var mask = f[7] if f.size() > 7 else null
-			return client.encode_frame(f[0], f[1], f[2], f[3], f[4], f[5], f[6], mask).hex_encode()
+			var told = f[8] if f.size() > 8 else null
+			return client.encode_frame(f[0], f[1], f[2], f[3], f[4], f[5], f[6], mask, told).hex_encode()
 		"frames":
 			var a: Array = _value(words[1])
 			var masks = a[6] if a.size() > 6 else null
-			return client.encode_frames(a[0], a[1], a[2], a[3], a[4], a[5], masks).hex_encode()
+			var told = a[7] if a.size() > 7 else null
+			return client.encode_frames(a[0], a[1], a[2], a[3], a[4], a[5], masks, told).hex_encode()
 		"ping":
 			return client.encode_ping(_value(words[1])).hex_encode()
 		"bye":
@@ -87,6 +89,7 @@ func _declare(client: Client, fields: Dictionary) -> void:
 	client.episodes = fields.get("episodes", 0)
 	client.evaluates = fields.get("evaluates", false)
 	client.masks = fields.get("masks", false)
+	client.metrics = fields.get("metrics", [])
 
 
 ## A value that is msgpack in hex.

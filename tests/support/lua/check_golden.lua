@@ -36,14 +36,14 @@ function checks.HELLO(v)
   local heads = {}
   for i, one in ipairs(fields.actions) do heads[i] = {table.unpack(one)} end
   local spec = {client = fields.client, game = fields.game, observation = fields.observation,
-    actions = heads, rewards = fields.rewards, masks = fields.masks}
+    actions = heads, rewards = fields.rewards, masks = fields.masks, metrics = fields.metrics}
   local sent = understudy.unpack(understudy.hello(spec, fields), 5)
   check(v.name, sent[1] == 1 and same(sent[2], fields), "other fields")
 end
 
 function checks.FRAME(v)
   local m = v.message
-  bytes_are(v.name, understudy.frame(v.heads, m.slot, m.seq, m.obs, m.reward, m.status, m.expert, m.took, m.legal), v)
+  bytes_are(v.name, understudy.frame(v.heads, m.slot, m.seq, m.obs, m.reward, m.status, m.expert, m.took, m.legal, m.metrics), v)
 end
 
 function checks.PING(v) bytes_are(v.name, understudy.ping(v.message.nonce), v) end
