@@ -34,14 +34,13 @@ from server.ipc.messages import (
     GameDecided,
     Pause,
     ProcessFailed,
-    RecordingWritten,
     SaveBest,
     SaveCheckpoint,
     SavedBest,
     Stop,
     WriteDump,
-    WriteRecording,
 )
+from server.ipc.recording_messages import RecordingWritten, WriteRecording
 from server.trainer import process as trainer_process
 from server.trainer import restore
 from server.trainer import trainer as trainer_module
