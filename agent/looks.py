@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from agent.pictures import is_picture
+from agent.pictures import SMALLEST_UNSAID, is_picture
 from config.models import LearnerConfig
 from protocol.observations import (
     Observation,
@@ -87,8 +87,12 @@ class Look:
 
     @property
     def is_flattened(self) -> bool:
-        """It has three or four sides, as pictures have, and goes to plain layers."""
-        return self.through == "layers" and len(self.observation.shape) > 2
+        """It has three or four sides, as pictures have, and goes to plain layers though it is
+        large: on a small board that is as it should be (agent.pictures)."""
+        observation = self.observation
+        if self.through != "layers" or len(observation.shape) not in (3, 4):
+            return False
+        return min(height_and_width(observation)) >= SMALLEST_UNSAID
 
 
 def looks(spec: GameSpec, learner: LearnerConfig, frame_stack: int) -> tuple[Look, ...]:

@@ -24,6 +24,7 @@ from server.play.person.view import GameView
 from server.play.policy_file import PolicyError, PolicyFile
 from server.play.show_arguments import show_of
 from understudy_client import gym as client_gym
+from understudy_client.action_masks import Masks
 from understudy_client.env_masks import masks_of
 from understudy_client.environments import make
 from understudy_client.observation_spaces import ObservationSpace, observation_space
@@ -71,7 +72,7 @@ def _check_options(args: argparse.Namespace) -> None:
 def _check_game(policy: PolicyFile, env: gymnasium.Env[Any, Any], name: str) -> None:
     """Refuse an environment that is another game than the policy's."""
     try:
-        found = client_gym.spec_of(env)
+        found = client_gym.spec_of(env, masks=client_gym.has_masks(env))
     except (TypeError, ValueError) as error:
         raise PolicyError(f"{env}: {error}") from error
     wire = msgspec.structs.replace(found, rewards=policy.spec.rewards)
@@ -93,11 +94,12 @@ def _play(
     view: GameView | None,
 ) -> list[GameEpisode]:
     actions, seen = action_space(env.action_space), observation_space(env.observation_space)
-    masks = masks_of(env)
+    method = masks_of(env)
+    masks = Masks(env.action_space, actions, seen) if policy.spec.masks else None
     done: list[GameEpisode] = []
     left = frames
     while (episodes is None or len(done) < episodes) and left != 0:
-        obs, _ = env.reset(seed=None if seed is None else seed + len(done))
+        obs, info = env.reset(seed=None if seed is None else seed + len(done))
         stack = Stack(policy.spec, policy.frame_stack, seen, obs)
         total, length, over = 0.0, 0, False
         while not over:
@@ -105,9 +107,11 @@ def _play(
                 view.look(env, obs, client_gym.Episode(len(done), None, total, length), RUNNING)
             if stop() or (view is not None and view.ended):
                 return done
-            legal = None if masks is None else masks()[None]
+            legal = None
+            if masks is not None:
+                legal = (masks.legal(obs, info) if method is None else method())[None]
             (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames(), legal))
-            obs, reward, terminated, truncated, _ = env.step(actions.to_env(parts))
+            obs, reward, terminated, truncated, info = env.step(actions.to_env(parts))
             stack.add(obs)
             total, length = total + float(reward), length + 1
             left = None if left is None else left - 1

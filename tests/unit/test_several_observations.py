@@ -29,7 +29,7 @@ from tests.support.worlds import ListSink, assert_same_rows, joined
 SPEC = GameSpec(
     "several",
     (
-        Observation("uint8", (6, 5, 3), "camera"),
+        Observation("uint8", (6, 5, 3), "camera", kind="picture"),
         Observation("float32", (2,), "speed"),
         Observation("int64", (1,), "place", kind="choice", n=9),
         Observation("bool", (3,), "keys"),
@@ -285,11 +285,11 @@ def test_choices_that_are_many_pass_through_an_embedding() -> None:
     ("observation", "value", "expected"),
     [
         # Planes of 0 and 1 stay so; a picture without bounds of its own is one of 255 grays.
-        (Observation("uint8", (8, 8, 12), "p", low=0, high=1), 1, 1.0),
-        (Observation("uint8", (8, 8, 12), "p"), 255, 1.0),
-        (Observation("float32", (8, 8, 3), "p", low=-1, high=1), 0.0, 0.5),
-        (Observation("bool", (8, 8, 3), "p"), 1, 1.0),
-        (Observation("int32", (8, 8, 3), "p", low=0, high=10), 5, 0.5),
+        (Observation("uint8", (16, 16, 12), "p", low=0, high=1), 1, 1.0),
+        (Observation("uint8", (16, 16, 12), "p"), 255, 1.0),
+        (Observation("float32", (16, 16, 3), "p", low=-1, high=1), 0.0, 0.5),
+        (Observation("bool", (16, 16, 3), "p"), 1, 1.0),
+        (Observation("int32", (16, 16, 3), "p", low=0, high=10), 5, 0.5),
         (Observation("float16", (3,), "p", low=0, high=10), 5, 5.0),
         (Observation("uint8", (3,), "p"), 51, 0.2),
         (Observation("uint8", (3,), "p", low=0, high=2), 1, 0.5),
@@ -310,11 +310,14 @@ def test_elements_are_scaled_by_their_bounds(
         (Observation("uint8", (84, 80, 3), "eye"), 4,
          "eye uint8 [84, 80, 3]: picture, 84 high, 80 wide, channels 3, 4 frames, "
          "0 to 255 shown as 0 to 1", False),
-        (Observation("float32", (8, 8, 3)), 1, "observation float32 [8, 8, 3]: 192 numbers", True),
+        (Observation("float32", (20, 20, 3)), 1,
+         "observation float32 [20, 20, 3]: 1200 numbers", True),
+        (Observation("bool", (10, 10, 4), "board"), 1,
+         "board bool [10, 10, 4]: 400 numbers", False),
         (Observation("int64", (2,), "at", kind="choices", n=(4, 9)), 1,
          "at int64 [2]: 2 of 4, 9 choices", False),
-        (Observation("bool", (9, 9), "map"), 1, "map bool [9, 9]: picture, 9 high, 9 wide, gray",
-         False),
+        (Observation("bool", (19, 19), "map"), 1,
+         "map bool [19, 19]: picture, 19 high, 19 wide, gray", False),
     ],
 )  # fmt: skip
 def test_look_says_in_one_line_how_an_observation_is_seen(
