@@ -111,7 +111,7 @@ def test_trainer_says_what_it_sees_and_how_many_steps_it_keeps(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    table = Observation("float32", (4, 9, 9), "table")
+    table = Observation("float32", (4, 20, 20), "table")
     spec = GameSpec("g", (PONG.observations[0], table), PONG.actions)
     asked = config_with()
     say_looks(looks(spec, asked.learner, 1))
@@ -121,7 +121,7 @@ def test_trainer_says_what_it_sees_and_how_many_steps_it_keeps(
         "sees observation uint8 [210, 160, 3]: picture, 210 high, 160 wide, channels 3, "
         "0 to 255 shown as 0 to 1"
     )
-    assert seen == "sees table float32 [4, 9, 9]: 324 numbers"
+    assert seen == "sees table float32 [4, 20, 20]: 1600 numbers"
     assert "observation table has 3 sides and goes to plain layers" in warned
     assert keeps.startswith("the replay keeps 80,000 steps of 98 KiB, what fits into 0.5 of the")
     caplog.clear()

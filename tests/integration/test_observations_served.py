@@ -11,7 +11,7 @@ from tests.support.running import Running
 from understudy_client import Client, Discrete, Observation, ServerError
 
 SEEN = [
-    Observation("uint8", (6, 6, 12), "camera", low=0, high=1),
+    Observation("uint8", (6, 6, 12), "camera", "picture", 0, 1),
     Observation("float32", (2,), "speed"),
     Observation("int64", (1,), "place", kind="choice", n=9),
 ]
