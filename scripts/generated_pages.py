@@ -205,7 +205,7 @@ def _command(name: str) -> str:
         for group in parser._action_groups
         if not (settings and group.title in {*groups(), "configuration"})
         for action in group._group_actions
-        if not isinstance(action, argparse._HelpAction)
+        if not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS
     ]
     about = parser.description or COMMANDS[name][1]
     parts = [f"### {name}\n", f"{_sentence(about)}\n", f"```sh\n{EXAMPLES[name]}```\n"]

@@ -29,7 +29,8 @@ NO_EXPERT = "none"
 """The teacher of a variant or scene that has none, as `understudy_client.experts.find` knows it."""
 
 ELSEWHERE = (
-    "server", "tempest", "evaluation", "checkpoint", "health", "metrics", "run", "supervision",
+    "server", "tempest", "evaluation", "checkpoint", "health", "lessons", "metrics", "run",
+    "supervision",
 )  # fmt: skip
 """Groups of settings that a run without sockets does not read, the seed apart."""
 

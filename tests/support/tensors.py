@@ -20,15 +20,19 @@ TOLERANCES = {
 
 
 def assert_close(
-    found: Tensor | Sequence[Tensor],
-    wanted: Tensor | Sequence[Tensor],
+    found: Tensor | Sequence[Tensor] | None,
+    wanted: Tensor | Sequence[Tensor] | None,
     *,
     rtol: float | None = None,
     atol: float | None = None,
     equal_nan: bool = False,
     msg: str = "",
 ) -> None:
-    """Two tensors, or as many, of one shape, dtype and device with nearly the same numbers."""
+    """Two tensors, or as many, of one shape, dtype and device with nearly the same numbers; None is
+    like None alone."""
+    if found is None or wanted is None:
+        assert found is wanted, f"expected {wanted}, got {found} {msg}"
+        return
     if not isinstance(found, Tensor) or not isinstance(wanted, Tensor):
         for one, other in zip(found, wanted, strict=True):
             assert_close(one, other, rtol=rtol, atol=atol, equal_nan=equal_nan, msg=msg)

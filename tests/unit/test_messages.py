@@ -69,7 +69,7 @@ def test_hello_without_optional_fields_has_defaults() -> None:
     )
     assert (hello.rewards, hello.slots, hello.token, hello.role) == (("reward",), 1, None, "train")
     assert {name: getattr(hello, name) for name in HELLO_LATER} == HELLO_LATER
-    assert dict.fromkeys(HELLO_LATER, False) | {"episodes": None} == HELLO_LATER
+    assert dict.fromkeys(HELLO_LATER, False) | {"episodes": None, "metrics": ()} == HELLO_LATER
 
 
 @pytest.mark.parametrize("seq", [0, MAX_SEQ])
