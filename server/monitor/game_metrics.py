@@ -66,11 +66,16 @@ class GameMetrics:
         self._sums: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
         """Of each part of the reward by actor, in the interval."""
         self._steps = np.zeros(TAG_COUNT)
+        self._parts: dict[str, float] = {}
+        """Means of the newest interval that was reported."""
+        self._heard = False
+        """There was a report since the newest row."""
         self._episodes: dict[str, deque[tuple[float, float]]] = {}
         """Mean and peak of each number in the newest training episodes."""
 
     def take(self, report: GameReport) -> None:
         """What a gateway counted in its interval."""
+        self._heard = True
         for part, sums in report.reward_parts.items():
             self._sums[part] = self._sums.get(part, np.zeros(TAG_COUNT)) + sums
         self._steps += report.reward_steps
@@ -81,7 +86,22 @@ class GameMetrics:
                 self._episodes.setdefault(name, deque(maxlen=EPISODES)).append(found)
 
     def row(self) -> dict[str, float]:
-        """Their metrics now; what is of an interval begins anew."""
+        """Their metrics now; what is of an interval begins anew. A row that comes before the next
+        report has the means of the one before."""
+        if self._heard:
+            self._parts = self._means()
+            self._heard = False
+        found = dict(self._parts)
+        for name, episodes in self._episodes.items():
+            for family, values in (
+                (MEAN, [m for m, _ in episodes]),
+                (PEAK, [p for _, p in episodes]),
+            ):
+                found[f"{family}/{name}"] = math.fsum(values) / len(values)
+        return found
+
+    def _means(self) -> dict[str, float]:
+        """Of the parts of the reward, by actor, since this was last called."""
         found = {}
         for part, sums in self._sums.items():
             for actor in ACTORS:
@@ -90,10 +110,4 @@ class GameMetrics:
                 found[f"{PART}/{NAMES[actor]}/{part}"] = mean
             sums[:] = 0
         self._steps[:] = 0
-        for name, episodes in self._episodes.items():
-            for family, values in (
-                (MEAN, [m for m, _ in episodes]),
-                (PEAK, [p for _, p in episodes]),
-            ):
-                found[f"{family}/{name}"] = math.fsum(values) / len(values)
         return found

@@ -33,10 +33,10 @@ SCORES = {
 
 
 @needs_minatar
-def test_minatar_game_is_played_with_its_picture_as_numbers() -> None:
+def test_minatar_game_is_played_with_its_picture() -> None:
     env = make("MinAtar/Breakout-v1")
     spec = spec_of(env)
-    assert (spec.game, spec.observations[0].dtype) == ("MinAtar/Breakout-v1", "float32")
+    assert (spec.game, spec.observations[0].dtype) == ("MinAtar/Breakout-v1", "bool")
     assert spec.observations[0].shape == (10, 10, 4)
     assert spec.actions[0].n == 3  # type: ignore[union-attr]
     obs, _ = env.reset(seed=1)

@@ -212,7 +212,7 @@ def test_command_says_what_went_wrong_with_all_trials(
     [
         (["--env", "NoSuchGame-v1"], "that connects over TCP cannot be played by this command"),
         (["--env", "no_such_module:Game-v1"], "name one as ID or module:ID"),
-        (["--expert", "mygame"], "--expert: expert: expected module:function or none"),
+        (["--expert", "mygame"], "--expert: expert 'mygame': expected module:function"),
         (["--weaken", "0.3"], "expected an expert to weaken, and CartPole-v1 has none"),
     ],
 )

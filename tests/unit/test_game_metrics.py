@@ -67,6 +67,8 @@ def test_reports_of_gateways_add_up_and_a_row_begins_anew() -> None:
     row = metrics.row()
     assert row["reward_part/dqn/goal"] == 2.0
     assert math.isnan(row["reward_part/expert/goal"])
+    assert metrics.row()["reward_part/dqn/goal"] == 2.0, "nobody has reported since"
+    metrics.take(GameReport())
     assert math.isnan(metrics.row()["reward_part/dqn/goal"])
 
 

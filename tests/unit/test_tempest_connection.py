@@ -3,6 +3,7 @@ arrive; in one process, with the gateway's own turn."""
 
 from __future__ import annotations
 
+import random
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -581,6 +582,7 @@ def test_tempest_frames_that_are_no_play_may_come_ahead_of_answers() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_tempest_random_zaps_are_carried_out_as_configured(share: float) -> None:
+    random.seed(1)
     gateway = FakeGateway(config(random_zaps=share))
     gateway.params = ActingParams(expert_ratio=0.0, epsilon=1.0, noise=0.0)
     game = TempestClient(gateway)

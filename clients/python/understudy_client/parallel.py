@@ -182,7 +182,6 @@ class _Player:
                 # One that is gone without a word was seen last before.
                 last = seen[agent] if agent in seen else before[agent]
                 self._frame(agent, last, reward, status)
-                earned[agent] = 0.0
             episode.return_ = total / max(len(agents), 1)
             if over:
                 break
