@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from agent.legal import random_legal
+from agent.legal_choices import random_legal
 from agent.probes import led_alone
 from agent.schedules import scheduled
 from config.models import Config

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from agent.pictures import SMALLEST_UNSAID, is_picture
 from config.models import LearnerConfig
@@ -20,6 +18,9 @@ from protocol.observations import (
     in_one_piece,
 )
 from protocol.spaces import GameSpec
+
+if TYPE_CHECKING:  # the supervisor asks here what a game takes, and does without torch
+    from torch import Tensor
 
 UINT8_MAX = 255
 
@@ -53,7 +54,7 @@ class Look:
 
     def scaled(self, x: Tensor) -> Tensor:
         """Elements, of any dtype, as float32 in the range that layers expect."""
-        x = x.to(torch.float32)
+        x = x.float()
         if self.low:
             x = x - self.low
         return x if self.factor == 1 else x * self.factor

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.decision import EVAL, EVAL_EXPERT
-from agent.legal import made_legal
+from agent.legal_choices import made_legal
 from protocol.checks import no_advice
 from protocol.messages import RUNNING
 from protocol.spaces import GameSpec

@@ -41,6 +41,7 @@ from understudy_client import (
     trouble,
     wire,
 )
+from understudy_client.observations import observations_of
 
 NEVER = Backoff(give_up_s=0.0)
 SOON = Backoff(first_s=0.01, longest_s=0.05, give_up_s=5.0)
@@ -576,7 +577,8 @@ def test_connect_options_are_checked_before_anything_is_sent() -> None:
     fake: Any = type("Port", (), {"port": 1})()
     with pytest.raises(ValueError, match="role: expected train, eval, eval_expert, got 'watch'"):
         connect(fake, role="watch")
-    with pytest.raises(ValueError, match="dtype: expected float32 or uint8, got 'float64'"):
+    known = "float32, uint8, float16, int32, int64, bool"
+    with pytest.raises(ValueError, match=f"dtype: expected one of {known}, got 'float64'"):
         connect(fake, observation=Observation("float64", (3,)))
 
 
@@ -658,7 +660,7 @@ def test_client_hello_equals_the_golden_hello() -> None:
             (Discrete if kind == "discrete" else Continuous)(*rest)
             for kind, *rest in fields["actions"]
         ]
-        observation = Observation(fields["observation"][0], tuple(fields["observation"][1]))
+        observation = observations_of(fields["observation"])
         data = wire.encode_hello(**{**fields, "actions": heads, "observation": observation})
         sent = {key: value for key, value in fields.items() if value is not None}
         assert msgspec.msgpack.decode(data[4:]) == [1, sent]

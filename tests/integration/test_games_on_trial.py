@@ -88,8 +88,8 @@ def test_game_that_the_process_limits_leave_no_memory_for_is_refused(tmp_path: P
     """As with ulimit -v. The arithmetic knows nothing of this one, which the trainer alone has."""
     spec = GameSpec("large", Observation("float32", (4000,)), SPEC.actions).checked()
     # Training begins with so many steps, so they are kept whatever is free.
-    settings = {"trainer__min_steps": 600_000, "server__max_game_bytes": 2**40}
-    with Running(tmp_path / "run", **settings) as server:
+    steps = {"trainer__min_steps": 600_000, "replay__capacity_steps": 600_000}
+    with Running(tmp_path / "run", server__max_game_bytes=2**40, **steps) as server:
         limit = 8 * 2**30
         resource.prlimit(server.pid("trainer"), resource.RLIMIT_AS, (limit, limit))
         with RawClient(server.port, timeout_s=90) as client:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent import diagnostics
-from protocol.actor import ACTORS, NAMES
+from protocol.actor import ACTORS, NAMES, Actor
 from protocol.errors import CODES
 from server.ipc.inflight import InFlight, StepCounts
 from server.ipc.messages import FinishedEpisode
@@ -316,7 +316,9 @@ def trained(folder: Path) -> Iterator[Running]:
     with Running(folder / "metrics", replay__prioritized=True) as server:
         with client_for(server.port) as client:
             for i in range(200):
-                client.act([0, 1, i / 200], i % 3, int(i % 20 == 19), [1, [0.5, 0.5]])
+                advice = [1, [0.5, 0.5]]
+                took = (advice, Actor.EXPERT) if i in (5, 6) else None
+                client.act([0, 1, i / 200], i % 3, int(i % 20 == 19), advice, took)
         for role in ("eval", "eval_expert"):
             with client_for(server.port, role=role) as client:
                 client.act([0, 1, 1], 0, 0, [1, [0.5, 0.5]])
@@ -344,6 +346,7 @@ def test_row_of_a_running_server_has_the_runs_numbers(trained: Running) -> None:
     assert row["buffer_expert"] > 20
     assert row["batch_n_dqn"] + row["batch_n_expert"] == pytest.approx(16)
     assert 0 <= row["reward_frame_mean_expert"] <= 2
+    assert (row["takeovers"], row["takeover_length_mean"]) == (1, 2)
     # Everything was measured at some time, with a number, but what this game does not tell.
     told = [name for name in SERIES if not name.startswith(("game_score_", "game_level_"))]
     missing = {name for name in told if not math.isfinite(row.get(name, math.nan))}

@@ -13,7 +13,8 @@ from torch import Tensor
 from agent.agreement import agreement
 from agent.batch import Batch
 from agent.heads import head_numbers
-from agent.legal import made_legal, masked, random_legal, unpacked
+from agent.legal import masked, unpacked
+from agent.legal_choices import made_legal, random_legal
 from agent.networks import QNetwork
 from agent.objective import LossCoefficients
 from agent.replay import Replay
