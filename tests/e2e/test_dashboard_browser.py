@@ -427,9 +427,10 @@ def test_warning_stands_on_the_dashboard_with_its_cure_until_it_has_ended(
     def counted() -> bool:
         state = playing.ask("api/state")
         others = [one["id"] for one in state["warnings"] if one["id"] != "weights_on_td"]
-        # A machine with much to do may bring about these, and they are shown beside it.
-        slow = [id_ for id_ in others if id_.startswith(("no_report_", "training_behind"))]
-        assert others == slow
+        # A machine with much to do may bring about some, and so may this setting after a thousand
+        # updates of a tiny network, which then always chooses the same: they are shown beside it.
+        may_be = ("no_report_", "training_behind", "head_dead_")
+        assert [id_ for id_ in others if not id_.startswith(may_be)] == []
         return bool(state["row"]["warnings"] == 1 + len(others))
 
     until(counted, "the row counts what holds")

@@ -32,7 +32,7 @@ from tests.support.running import Running
 NODE = shutil.which("node")
 SUPPORT = ROOT / "tests/support/javascript"
 
-pytestmark = [pytest.mark.timeout(120), needs("node")]
+pytestmark = [pytest.mark.timeout(400), needs("node")]
 
 
 def ask(commands: list[dict[str, Any]]) -> list[str]:
@@ -158,7 +158,7 @@ def play(url: str, **options: Any) -> list[str]:
 
 def played(url: str, **options: Any) -> str:
     done = subprocess.run(
-        play(url, **options), capture_output=True, text=True, check=False, timeout=100.0
+        play(url, **options), capture_output=True, text=True, check=False, timeout=200.0
     )
     assert done.stderr == ""
     return done.stdout
