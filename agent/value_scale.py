@@ -10,7 +10,7 @@ from torch import Tensor
 from agent.networks import QNetwork
 
 SPREAD = 10.0
-"""The standard deviation that TD targets are to have. A margin of 0.8, errors that count as large
+"""The standard deviation that TD targets are to have. A margin of 1.5, errors that count as large
 from 1 on, and the usual learning rates suit values that differ by some tens."""
 
 EVERY = 10

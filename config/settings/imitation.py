@@ -22,8 +22,9 @@ class ImitationConfig(Section):
     loss: Annotated[Literal["margin", "cross_entropy"], Live()] = "margin"
     """Cloning loss of discrete heads: a margin by which Q of the expert's choice must exceed the
     others, or cross entropy with Q / temperature as logits."""
-    margin: Annotated[Positive, Live()] = 0.8
-    """With loss margin: by how much Q of the expert's choice must exceed the others."""
+    margin: Annotated[Positive, Live()] = 1.5
+    """With loss margin: by how much Q of the expert's choice must exceed the others, in units of
+    normalized values (whose targets have a standard deviation of 10), if they are."""
     temperature: Annotated[Positive, Live()] = 1.0
     """With loss cross_entropy: the difference in Q that makes a choice e times as likely."""
     taken: Annotated[NotNegative, Live()] = 0.0

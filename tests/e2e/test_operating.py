@@ -36,6 +36,9 @@ OPTIONS = (
 
 UNDERSTUDY = (sys.executable, "-u", "-m", "server")
 
+START_S = 120.0
+"""A start takes a few seconds; many times that where other tests have the cores."""
+
 
 @pytest.fixture
 def started() -> Iterator[list[subprocess.Popen[Any]]]:
@@ -120,12 +123,13 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+@pytest.mark.timeout(300)
 def test_keys_in_a_terminal_control_the_server(
     tmp_path: Path, started: list[subprocess.Popen[Any]]
 ) -> None:
     run = tmp_path / "run"
     terminal = Terminal(run, started)
-    terminal.see("p pause · c checkpoint")
+    terminal.see("p pause · c checkpoint", START_S)
     terminal.press("p")
     terminal.see("pause training? Games go on [y/n]")
     assert lines(run / "changes.jsonl") == [], "it asks first"

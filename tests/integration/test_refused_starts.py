@@ -217,7 +217,9 @@ EARLY = [
     Refusal("ring beyond the memory", "server.ring_steps",
             ("--server.ring_steps", "100000000000")),
     Refusal("replay beyond the memory", "that of replay.capacity_steps, which",
-            ("--replay.capacity_steps", str(2**31 - 1), "--server.max_game_bytes", str(2**30))),
+            # Fewer are kept where they do not fit, but never fewer than training begins with.
+            ("--replay.capacity_steps", str(2**31 - 1), "--trainer.min_steps", str(2**31 - 1),
+             "--server.max_game_bytes", str(2**30))),
     Refusal("batch beyond the memory", "that of learner.batch_size, which",
             ("--learner.batch_size", "2000000000000")),
     Refusal("settings of a newer version", "of_the_future", spoil=newer_settings),

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-DOORS = "Doors-v0"
+DOORS = "DoorsWithMasks-v0"
 OPEN_DOORS = "OpenDoors-v0"
 """The same, which does not say what is legal."""
 

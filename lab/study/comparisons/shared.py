@@ -34,6 +34,7 @@ EXPERT_ROWS: Settings = {
     "expert.decay": "schedule",
     "imitation.decay": "schedule",
     "learner.normalize_values": False,
+    "imitation.margin": 0.8,
     "imitation.rows": "expert",
 }
 """What was the default of expert and cloning when the kept runs were made."""
