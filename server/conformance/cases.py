@@ -356,10 +356,9 @@ def _(server: ServerUnderTest) -> None:
 @case("extra-elements", "Later versions", "elements behind the last one are ignored")
 def _(server: ServerUnderTest) -> None:
     heads = [[*head, {"mask": b"\x01"}] for head in HEADS]
+    seen = [{**each, "layout": "NCHW"} for each in OBSERVATIONS]
     with server.connect() as wire:
-        seen = [{**each, "layout": "NCHW"} for each in OBSERVATIONS]
-        fields = server.fields(observation=seen, actions=heads)
-        wire.send(1, fields, "later")
+        wire.send(1, server.fields(observation=seen, actions=heads), "later")
         check_welcome(wire.next(11, "WELCOME"), server.sessions)
         wire.send(*frame(0), None, {"later": 1})
         check_action(wire.next(12, "ACTION"), frame(0))
