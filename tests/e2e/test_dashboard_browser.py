@@ -31,7 +31,7 @@ from tests.support.running import RawClient, hello_fields
 from tests.support.tempest_client import TempestClient
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(480),
     needs_chromium,
 ]
 
@@ -40,7 +40,7 @@ TOKEN = "tökén for controls"
 """Of letters that are more than a byte too."""
 PHONE, DESK = (390, 844), (1440, 900)
 SCHEMES = ("light", "dark")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 ENVIRONMENT = {
     "UNDERSTUDY_SERVER__CONTROL_TOKEN": TOKEN,
@@ -420,12 +420,25 @@ def test_warning_stands_on_the_dashboard_with_its_cure_until_it_has_ended(
     page.wait_for_selector("#warnings", state="hidden")
     playing.control({"set": {"advantage.applies_to": ["td"], "advantage.signal": "reward"}})
     there.wait_text("#warnings", "known to stop learning")
-    shown = there.text("#warnings li")
+    (shown,) = page.locator("#warnings li", has_text="known to stop learning").all_inner_texts()
     assert "Remove td from advantage.applies_to" in shown
     assert "since" in shown
-    assert playing.ask("api/state")["row"]["warnings"] == 1
+
+    def counted() -> bool:
+        state = playing.ask("api/state")
+        others = [one["id"] for one in state["warnings"] if one["id"] != "weights_on_td"]
+        # A machine with much to do may bring about these, and they are shown beside it.
+        slow = [id_ for id_ in others if id_.startswith(("no_report_", "training_behind"))]
+        assert others == slow
+        return bool(state["row"]["warnings"] == 1 + len(others))
+
+    until(counted, "the row counts what holds")
     playing.control({"set": {"advantage.signal": "critic"}})
-    page.wait_for_selector("#warnings", state="hidden")
+    wait_true(page, "!/known to stop learning/.test(document.querySelector('#warnings').innerText)")
+    until(
+        lambda: page.is_hidden("#warnings") == (not playing.ask("api/state")["warnings"]),
+        "it is hidden where nothing holds",
+    )
 
 
 def test_help_for_a_bad_student_is_on_the_dashboard(visit: Callable[..., Visit]) -> None:
