@@ -52,17 +52,20 @@ def _bad(value: Any, name: str) -> Iterator[str]:
             yield from _bad(inner, f"{name}[{number}]")
 
 
-def value_bound(reward_max: float, learner: LearnerConfig, imitation: ImitationConfig) -> float:
+def value_bound(
+    reward_max: float, scale: float, learner: LearnerConfig, imitation: ImitationConfig
+) -> float:
     """The largest |Q| that rewards of at most `reward_max` by magnitude can add up to.
 
     A return is at most `sum over k of gamma^k reward_max = reward_max / (1 - gamma)`, and so is an
     n-step target, whatever n: `reward_max (1 - gamma^n) / (1 - gamma) + gamma^n bound = bound`.
     On top come what moves Q besides rewards, the margin of cloning, and `huber_delta`, below which
-    the loss takes an error for noise. NaN where gamma is 1: rewards set no bound then.
+    the loss takes an error for noise; both are in units of `scale` (agent.value_scale). NaN where
+    gamma is 1: rewards set no bound then.
     """
     if learner.gamma >= 1:
         return math.nan
-    return reward_max / (1 - learner.gamma) + imitation.margin + learner.huber_delta
+    return reward_max / (1 - learner.gamma) + scale * (imitation.margin + learner.huber_delta)
 
 
 BEYOND, GROWING, DEAD = "values_beyond_bound", "values_growing", "head_dead"

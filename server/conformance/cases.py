@@ -27,6 +27,7 @@ from server.conformance.game import (
     MASK_OF,
     NAN,
     OBS,
+    OBSERVATIONS,
     ROW,
     floats,
     frame,
@@ -107,7 +108,7 @@ def _(server: ServerUnderTest) -> None:
 
 @case("number-forms", "Values", "every msgpack form of a number is accepted")
 def _(server: ServerUnderTest) -> None:
-    bin16 = b"\xc5\x00\x0c" + OBS
+    bin16 = b"\xc5" + len(OBS).to_bytes(2, "big") + OBS
     with server.welcomed() as wire:
         # array 16, uint 8, uint 32, bin 16, float 32, int 64, nil, nil
         body = b"\xdc\x00\x08\x02\xcc\x00\xce\x00\x00\x00\x00" + bin16
@@ -355,9 +356,9 @@ def _(server: ServerUnderTest) -> None:
 @case("extra-elements", "Later versions", "elements behind the last one are ignored")
 def _(server: ServerUnderTest) -> None:
     heads = [[*head, {"mask": b"\x01"}] for head in HEADS]
+    seen = [{**each, "layout": "NCHW"} for each in OBSERVATIONS]
     with server.connect() as wire:
-        fields = server.fields(observation=["float32", [3], "NCHW"], actions=heads)
-        wire.send(1, fields, "later")
+        wire.send(1, server.fields(observation=seen, actions=heads), "later")
         check_welcome(wire.next(11, "WELCOME"), server.sessions)
         wire.send(*frame(0), None, {"later": 1})
         check_action(wire.next(12, "ACTION"), frame(0))

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
-OBS = struct.pack("<3f", 0.5, -1.0, 2.0)
+OBSERVATIONS: list[dict[str, Any]] = [
+    {"dtype": "float32", "shape": [3], "name": "state"},
+    {"dtype": "uint8", "shape": [1], "name": "room", "kind": "choice", "n": 4},
+    {"dtype": "bool", "shape": [1], "name": "light"},
+]
+
+
+def observed(state: Sequence[float] = (0.5, -1.0, 2.0), room: int = 3, light: int = 1) -> bytes:
+    """The bytes of OBSERVATIONS."""
+    return struct.pack("<3fBB", *state, room, light)
+
+
+OBS = observed()
 HEADS: list[list[Any]] = [
     ["discrete", "fire", 3],
     ["continuous", "turn", -1.0, 1.0, 1],
@@ -25,7 +38,7 @@ def hello(**changes: Any) -> dict[str, Any]:
         "protocol": 1,
         "client": "understudy-conformance/1",
         "game": "conformance",
-        "observation": ["float32", [3]],
+        "observation": OBSERVATIONS,
         "actions": HEADS,
         "masks": True,
         **changes,

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.conformance.expectations import check_error
-from server.conformance.game import EXPERT, MASK_OF, NAN, OBS, ROW, floats, frame, frames
+from server.conformance.game import (
+    EXPERT,
+    MASK_OF,
+    NAN,
+    OBS,
+    ROW,
+    floats,
+    frame,
+    frames,
+    observed,
+)
 from server.conformance.report import NotExercised
 from server.conformance.server_under_test import ServerUnderTest, play
 from server.net.plain_messages import message
@@ -69,7 +79,7 @@ VIOLATIONS: list[Violation] = [
     ),
     Violation("half a value in a message", "message_malformed", b"\x00\x00\x00\x02\x98\x02"),
     _later("a frame that is too short", "message_malformed", [2, 0, 0]),
-    _later("an observation as text", "message_malformed", frame(0, obs="x" * 12)),
+    _later("an observation as text", "message_malformed", frame(0, obs="x" * len(OBS))),
     _later("an observation as numbers", "message_malformed", frame(0, obs=[0.5, -1.0, 2.0])),
     _later("a status as a boolean", "message_malformed", frame(0, status=False)),
     _later("a seq as a float", "message_malformed", frame(0.5)),  # type: ignore[arg-type]
@@ -97,11 +107,14 @@ VIOLATIONS: list[Violation] = [
     ),
     _two("half a choice in FRAMES", "action_out_of_range", experts=floats(0.5, 0, 0, 0, *ROW)),
     _later("a short observation", "observation_size", frame(0, obs=OBS[:8])),
-    _later("float64", "observation_size", frame(0, obs=struct.pack("<3d", 0, 0, 0))),
+    _later("float64", "observation_size", frame(0, obs=struct.pack("<3d", 0, 0, 0) + OBS[12:])),
     _later("no observation", "observation_size", frame(0, obs=b"")),
     _two("one slot's observation for two", "observation_size", obs=OBS),
-    _later("NaN to see", "observation_not_finite", frame(0, obs=floats(NAN, 0, 0))),
-    _later("infinity to see", "observation_not_finite", frame(0, obs=floats(0, INF, 0))),
+    _later("NaN to see", "observation_not_finite", frame(0, obs=observed((NAN, 0, 0)))),
+    _later("infinity to see", "observation_not_finite", frame(0, obs=observed((0, INF, 0)))),
+    _later("choice 4 of 4 to see", "observation_out_of_range", frame(0, obs=observed(room=4))),
+    _later("a bool of 2", "observation_out_of_range", frame(0, obs=observed(light=2))),
+    _two("choice 255 of 4 in a slot", "observation_out_of_range", obs=OBS + observed(room=255)),
     _later("two rewards for one", "reward_shape", frame(0, reward=[0.0, 0.0])),
     _two("a reward short in FRAMES", "reward_shape", rewards=floats(0.0)),
     _later("a reward of NaN", "reward_not_finite", frame(0, reward=NAN)),

@@ -103,7 +103,8 @@ class Reporter:
         return [*found, *self._heads.found, *self._ingest.findings]
 
     def _bound(self, config: Config) -> float:
-        return value_bound(self._ingest.rewards.largest, config.learner, config.imitation)
+        scale = float(self._learner.network.value_scale)
+        return value_bound(self._ingest.rewards.largest, scale, config.learner, config.imitation)
 
     def _health(self, config: Config) -> dict[str, float]:
         return {

@@ -386,6 +386,7 @@ def test_cases_cover_every_error_code_a_client_can_cause() -> None:
         "slow_reader",  # above
         "too_many_clients",  # above
         "episode_limit",  # test_evaluating.py
+        "observation_out_of_range",  # test_observations_served.py
         "mask_size",  # test_conformance.py
         "no_legal_choice",  # test_conformance.py
         "metrics_shape",

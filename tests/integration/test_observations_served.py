@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from tests.support.running import Running
+from tests.support.running import RawClient, Running
 from understudy_client import Client, Discrete, Observation, ServerError
 
 SEEN = [
@@ -39,6 +40,23 @@ def play(client: Client, frames: int) -> None:
     client.act_all(shown(0), [0.0, 0.0], [1, 1])
 
 
+def refuses_a_choice_that_there_is_not(server: Running) -> None:
+    """The project's client would not send it. Who plays beside it plays on."""
+    code = "observation_out_of_range"
+    declared = msgspec.to_builtins(SEEN)
+    others = bytes(6 * 6 * 12 + 2 * 4)
+    with connect(server) as beside, RawClient(server.port) as wild:
+        beside.act_all(shown(0), [0, 0], [0, 0])
+        wild.welcome(game="rover", observation=declared, actions=[["discrete", "move", 3]])
+        assert wild.frame(0, others + np.int64(8).tobytes())[0] == 12
+        wild.send([2, 0, 1, others + np.int64(9).tobytes(), 0.0, 0, None, None])
+        got, message, _ = wild.refusal()
+        assert (got, "expected choices from 0 to 8, got 9" in message) == (code, True), message
+        beside.act_all(shown(1), [0, 0], [0, 0])
+    server.until(lambda: server.row[f"errors_{code}"] == 1, "it is counted")
+    server.until(lambda: f"{code}: " in server.log(), "it is in the log")
+
+
 def test_game_of_several_observations_is_learnt_from_and_goes_on(tmp_path: Path) -> None:
     with Running(tmp_path / "run") as server:
         with connect(server) as client:
@@ -50,6 +68,7 @@ def test_game_of_several_observations_is_learnt_from_and_goes_on(tmp_path: Path)
         with connect(server, slots=1) as client:
             one = {name: part[0] for name, part in shown(3, 1).items()}
             assert client.act(one).action is not None
+        refuses_a_choice_that_there_is_not(server)
         with pytest.raises(ServerError, match=r"observation is .*, this run's is"):
             connect(server, observation=[*SEEN[:2], Observation("int64", (1,), "place")])
         server.until(lambda: server.row["updates"] > 10, "it learns", 60)
@@ -59,4 +78,4 @@ def test_game_of_several_observations_is_learnt_from_and_goes_on(tmp_path: Path)
     with Running(tmp_path / "run", resume=True) as server:
         with connect(server) as client:
             play(client, 5)
-        server.until(lambda: server.row["buffer_total"] > 286, "the rows are there again", 60)
+        server.until(lambda: server.row["buffer_total"] > 288, "the rows are there again", 60)

@@ -35,12 +35,13 @@ def test_not_finite_returns_names_of_nan_and_inf_tensors() -> None:
 # Values.
 
 
-def _bound(reward_max: float, **learner: Any) -> float:
-    return value_bound(reward_max, LearnerConfig(**learner), ImitationConfig(margin=0.5))
+def _bound(reward_max: float, scale: float = 1.0, **learner: Any) -> float:
+    return value_bound(reward_max, scale, LearnerConfig(**learner), ImitationConfig(margin=0.5))
 
 
 def test_value_bound_equals_discounted_maximum_reward() -> None:
     assert _bound(2, gamma=0.9, huber_delta=1) == pytest.approx(20 + 0.5 + 1)
+    assert _bound(2, 3.0, gamma=0.9, huber_delta=1) == pytest.approx(20 + 3 * (0.5 + 1))
     # n-step targets from values at the bound stay within it, whatever n is.
     for n in (1, 3, 10):
         rewards = sum(2 * 0.9**k for k in range(n))
