@@ -417,7 +417,8 @@ def test_warning_stands_on_the_dashboard_with_its_cure_until_it_has_ended(
 ) -> None:
     there = visit()
     page = there.open()
-    page.wait_for_selector("#warnings", state="hidden")
+    gone = "!/known to stop learning/.test(document.querySelector('#warnings').innerText)"
+    wait_true(page, gone)
     playing.control({"set": {"advantage.applies_to": ["td"], "advantage.signal": "reward"}})
     there.wait_text("#warnings", "known to stop learning")
     (shown,) = page.locator("#warnings li", has_text="known to stop learning").all_inner_texts()
@@ -435,7 +436,7 @@ def test_warning_stands_on_the_dashboard_with_its_cure_until_it_has_ended(
 
     until(counted, "the row counts what holds")
     playing.control({"set": {"advantage.signal": "critic"}})
-    wait_true(page, "!/known to stop learning/.test(document.querySelector('#warnings').innerText)")
+    wait_true(page, gone)
     until(
         lambda: page.is_hidden("#warnings") == (not playing.ask("api/state")["warnings"]),
         "it is hidden where nothing holds",

@@ -22,7 +22,7 @@ def learnt_from(folder: Path, env: str, frames: int, **more: Any) -> tuple[Any, 
             games.start(1)
             assert games.wait(90.0)
             assert games.failures == []
-            server.until(lambda: server.row["updates"] > 10, "updates", 60.0)
+            server.until(lambda: server.row.get("updates", 0) > 10, "updates", 60.0)
             episodes = games.episodes()
         settled = server.settle()
         assert settled["frames"] == sum(episode.length for episode in episodes)

@@ -305,7 +305,8 @@ def test_drifting_values_cause_a_warning(
         more()
         world.reports()
         # Rewards are 2 at most.
-        assert world.metrics["q_bound"] == pytest.approx(2 / (1 - 0.9) + 0.8 + 1.0)
+        scale = float(world.trainer._learner.network.value_scale)
+        assert world.metrics["q_bound"] == pytest.approx(2 / (1 - 0.9) + scale * (1.5 + 1.0))
         assert world.metrics["values_drift"] == 0
         poison.act = explode
         while not world.metrics["values_drift"]:
@@ -351,7 +352,8 @@ def test_checkpoint_keeps_the_largest_reward(tmp_path: Path) -> None:
     assert state["reward_max"] == 2.0
     with contextlib.closing(World(tmp_path, resume=True)) as world:
         world.reports()
-        assert world.metrics["q_bound"] == pytest.approx(2 / (1 - 0.99) + 0.8 + 1.0)
+        scale = float(world.trainer._learner.network.value_scale)
+        assert world.metrics["q_bound"] == pytest.approx(2 / (1 - 0.99) + scale * (1.5 + 1.0))
     del state["reward_max"]
     checkpoint.save(Path(path), state)
     for other in checkpoint.checkpoints(path.parent):

@@ -117,8 +117,7 @@ def test_metrics_are_written_row_by_row(server: Running) -> None:
 def test_last_values_remain_when_a_mean_has_no_rows(server: Running) -> None:
     play(server, 100)
     server.settle()
-    server.wait_rows(3)
-    assert math.isnan(server.row["td_err_mean_dqn"]), "nothing is learnt just now"
+    server.until(lambda: math.isnan(server.row["td_err_mean_dqn"]), "nothing is learnt just now")
     assert math.isfinite(server.supervisor.last["td_err_mean_dqn"])
 
 
