@@ -101,14 +101,16 @@ class Running:
         self._todo.put((what, future))
         return future.result(timeout_s)
 
-    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
-        """Wait until this is true."""
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 40.0) -> Any:
+        """Wait until this is true. A metric that it asks for and that is not there yet is not."""
         deadline = time.monotonic() + timeout_s
-        while not (result := condition()):
+        while True:
+            with contextlib.suppress(KeyError):
+                if result := condition():
+                    return result
             assert self.error is None, f"the server has failed: {self.error}"
             assert time.monotonic() < deadline, f"waited in vain until {what}; {self.row}"
             time.sleep(0.01)
-        return result
 
     def wait_rows(self, n: int = 2) -> dict[str, float]:
         """Wait for the n-th row of metrics from now: the second one is all of a later time."""
@@ -116,7 +118,7 @@ class Running:
         self.until(lambda: len(self.rows) >= wanted, "there are newer metrics")
         return self.row
 
-    def until_row(self, timeout_s: float = 15.0, **numbers: float) -> None:
+    def until_row(self, timeout_s: float = 40.0, **numbers: float) -> None:
         """Wait until the metrics have these numbers, in a row that is younger than this call."""
         self.wait_rows()
         self.until(
