@@ -126,18 +126,18 @@ class Learner:
         self._refresh_copies()
         objective, parts = self._objective, self._parts(len(batch))
         masks = (batch.actors[:, None] == self._actors).to(torch.float32)
-        if self._value_scale is not None and self.untaught:
-            self._value_scale.begin(batch.returns)
+        if self._value_scale is not None:
+            if self.untaught:
+                self._value_scale.begin(batch.returns)
+            if self.updates < EVERY or self.updates % EVERY == 0:
+                targets = joined([objective.targets(batch, rows) for rows in parts])
+                self._value_scale.look(self.network.values.mean(targets), batch.returns)
+                self._refresh_copies()
         self.untaught = False
-        targets = joined([objective.targets(batch, rows) for rows in parts])
-        if self._value_scale is not None and (self.updates < EVERY or self.updates % EVERY == 0):
-            mean = self.network.values.mean(targets)
-            targets *= self._value_scale.look(mean, batch.returns)
-            self._refresh_copies()
         # The critic is asked about the same pass that learns, so that asking it costs no other.
         by_critic = objective.compares_by_critic
         passes = [objective.forward(batch, rows) for rows in parts] if by_critic else []
-        weights = objective.weights(batch, targets, parts, passes)
+        weights = objective.weights(batch, parts, passes)
         if cloning is None:
             cloning = self._imitation.expert.start
         coefficients = objective.coefficients(batch, weights, masks, cloning)
@@ -146,9 +146,7 @@ class Learner:
         found: list[Tensor] = []
         for i, rows in enumerate(parts):
             forward = passes[i] if by_critic else objective.forward(batch, rows)
-            loss, measured = objective.loss(
-                batch, rows, forward, targets[rows], coefficients.rows(rows)
-            )
+            loss, measured = objective.loss(batch, rows, forward, coefficients.rows(rows))
             actors = masks[rows] if by_actor else None
             self._gradients.backward(loss, self._learnt, actors, first=not found)
             found.append(measured)
