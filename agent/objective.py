@@ -105,9 +105,14 @@ class Objective:
             self._weighted.discard("imitation")
         if advantage.mode == "off":
             self._weighted.clear()
-        factor_of = {str(name): factor for name, factor in advantage.actor_factor.items()}
-        factors = [[factor_of.get(NAMES[actor], 1.0)] for actor in ACTORS]
-        self._actor_factors = torch.tensor(factors, device=online.middle.device)
+        self._actor_factors: Tensor | None = None
+        """Of each actor by its number, where one is not 1."""
+        if any(factor != 1 for factor in advantage.actor_factor.values()):
+            factor_of = {str(name): factor for name, factor in advantage.actor_factor.items()}
+            factors = torch.ones(1 + max(ACTORS), device=online.middle.device)
+            for actor in ACTORS:
+                factors[actor] = factor_of.get(NAMES[actor], 1.0)
+            self._actor_factors = factors
 
     @property
     def compares_by_critic(self) -> bool:
@@ -203,13 +208,13 @@ class Objective:
         taken = network.columns(batch.discrete[rows], batch.continuous[rows])
         return q.gather(1, taken).mean(1) - best
 
-    def coefficients(
-        self, batch: Batch, weights: Tensor, masks: Tensor, cloning: float
-    ) -> LossCoefficients:
-        """What multiplies each row's losses. `weights` [B]: advantage weights. `masks` [B, actors]:
-        1 where the row is the actor's. `cloning`: the weight of cloning."""
+    def coefficients(self, batch: Batch, weights: Tensor, cloning: float) -> LossCoefficients:
+        """What multiplies each row's losses. `weights` [B]: advantage weights. `cloning`: the
+        weight of cloning."""
         imitation, network = self._imitation, self._online
-        plain = (masks @ self._actor_factors).squeeze(1) * (batch.importance / len(weights))
+        plain = batch.importance / len(weights)
+        if self._actor_factors is not None:
+            plain = plain * self._actor_factors.index_select(0, batch.actors)
         weighted = plain * weights if self._weighted else plain
 
         def coefficient(loss: str) -> Tensor:
