@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent.probes import led_alone
+from agent.source import Source
 from agent.step import STEP, StepBlock
 from config.load import config_from
 from config.models import Config
@@ -105,7 +106,10 @@ class World:
         if over:
             self.rings = over.rings
         else:
-            self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
+            self.rings = [
+                StepRing.create(spec, config.server.ring_steps, Source(index, 1))
+                for index in range(rings)
+            ]
         self.messages: list[Any] = []
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
