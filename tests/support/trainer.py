@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import threading
 import time
@@ -79,6 +80,10 @@ def starts(n: int) -> StepBlock:
     return block
 
 
+_starts = itertools.count(1)
+"""Each makes rings anew, as each start of a server does."""
+
+
 class World:
     """A trainer in a thread, with the gateways' and the supervisor's ends in a test's hands."""
 
@@ -106,8 +111,9 @@ class World:
         if over:
             self.rings = over.rings
         else:
+            start = next(_starts)
             self.rings = [
-                StepRing.create(spec, config.server.ring_steps, Source(index, 1))
+                StepRing.create(spec, config.server.ring_steps, Source(index, start))
                 for index in range(rings)
             ]
         self.messages: list[Any] = []
