@@ -48,18 +48,20 @@ class Poison:
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Poison]:
-    poison, real = Poison(), trainer_module.learn_once
+    poison, real = Poison(), trainer_module.learn
 
-    def learn_once(config: Any, replay: Any, learner: Learner, *rest: Any) -> Any:
-        act = poison.act
-        poison.updates += 1
-        if act is not None:
-            if poison.once:
-                poison.act = None
-            act(learner)
-        return real(config, replay, learner, *rest)
+    def learn(config: Any, replay: Any, learner: Learner, *rest: Any) -> Iterator[Any]:
+        updates = real(config, replay, learner, *rest)
+        for _ in range(rest[-1]):
+            act = poison.act
+            poison.updates += 1
+            if act is not None:
+                if poison.once:
+                    poison.act = None
+                act(learner)
+            yield next(updates)
 
-    monkeypatch.setattr(trainer_module, "learn_once", learn_once)
+    monkeypatch.setattr(trainer_module, "learn", learn)
     yield poison
     poison.act = None
 
