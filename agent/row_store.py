@@ -84,6 +84,7 @@ class RowStore:
         meta["next"] = links.next
         for name in ("reward", "actor", "status", "kind"):
             meta[name] = getattr(block, name)
+        meta["status"][block.kind == FINAL] = RUNNING  # it ends nothing that could be drawn
         for store, part in zip(self.obs, self._spec.parts(block.obs), strict=True):
             put(store, at, part.reshape(len(block), -1))
         width = block.action.shape[1]

@@ -33,11 +33,11 @@ from agent.learner import Learner
 from agent.policy import Policy
 from agent.replay import Replay
 from agent.step import StepBlock
-from agent.training_step import learn_once, take_in
+from agent.training_step import learn, take_in
 from agent.trust import Trust
 from agent.update_budget import updates_due
 from config.models import Config
-from lab.vector_client import Game, VectorClient, game_spec
+from lab.vector_client import Game, VectorClient
 from protocol.actor import ACTORS, NAMES
 from protocol.messages import Role
 from protocol.streams import stream_number
@@ -144,7 +144,7 @@ class SyncTrainer:
             )
             for k in range(clients)
         ]
-        self.spec = game_spec(games[0].env)
+        self.spec = games[0].spec
         self._device = resolve_device(config.trainer.device, "trainer.device")
         self.replay = make_replay(config, self.spec, self._device)
         self.learner = make_learner(config, self.spec, self._device)
@@ -220,8 +220,12 @@ class SyncTrainer:
         if not trainer.enabled or not self.replay.can_sample:
             return
         frames = self.sink.stored
-        for _ in range(updates_due(trainer, frames, self.learner.updates)):
-            learn_once(self.config, self.replay, self.learner, self._device, frames, self.evidence)
+        due = updates_due(trainer, frames, self.learner.updates)
+        made = learn(
+            self.config, self.replay, self.learner, self._device, frames, self.evidence, due
+        )
+        for _ in made:
+            pass
 
     def evaluate(self, episodes: int) -> tuple[float, ...]:
         """Returns of the network alone. Training does not notice: the random numbers are others,
