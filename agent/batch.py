@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agent.past import Past
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -46,6 +48,8 @@ class Batch:
     without masks."""
     next_legal: Tensor | None = None
     """The same in `next_states`."""
+    past: Past | None = None
+    """What led to `states` and to `next_states`, for a network with a memory."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -58,6 +62,8 @@ class Batch:
         def moved(column: Any) -> Any:
             if isinstance(column, tuple):
                 return tuple(map(moved, column))
+            if isinstance(column, Past):
+                return column.to(device, non_blocking)
             return None if column is None else column.to(device, non_blocking=non_blocking)
 
         return Batch(*(moved(getattr(self, f.name)) for f in fields(self)))

@@ -41,7 +41,8 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
     inputs = sum(numbers for _, numbers, _ in _seen(spec, config))
     batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * inputs)
     found = {
-        "server.ring_steps": gateways * StepBlock.nbytes(spec, config.server.ring_steps),
+        "server.ring_steps": gateways
+        * StepBlock.nbytes(spec, config.server.ring_steps, config.learner.state_size),
         "learner.hidden": network,
         "learner.batch_size": batch,
     }
@@ -54,7 +55,9 @@ def step_bytes(spec: GameSpec, config: Config) -> int:
     """What the replay takes for each step, indexes included."""
     # Actions taken and recommended, meta, stream, seq, version, tag, places: docs/design.md.
     found = spec.observation_bytes + 8 * spec.action_width + 16 + 16 + 9
-    return found + 9 * config.replay.prioritized + 8 * (config.replay.frame_stack > 1)
+    memory = config.learner.state_size
+    linked = memory > 0 or config.replay.frame_stack > 1
+    return found + 9 * config.replay.prioritized + 8 * linked + 2 * memory
 
 
 def fitted(

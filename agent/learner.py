@@ -93,7 +93,7 @@ class Learner:
         self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig
     ) -> None:
         """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
-        continuous, bins, trunk, normalize_observations) must be what it was made with."""
+        continuous, bins, trunk, memory, normalize_observations) must be what it was made with."""
         self._config, self._advantage, self._imitation = learner, advantage, imitation
         # What batches pass through: the networks themselves, or copies of half their precision.
         online, target = self.network, self.target
@@ -129,14 +129,21 @@ class Learner:
         if self._value_scale is not None and self.untaught:
             self._value_scale.begin(batch.returns)
         self.untaught = False
-        targets = _joined([objective.targets(batch, rows) for rows in parts])
+        recalled = [objective.recall(batch, rows) for rows in parts]
+        targets = _joined(
+            [objective.targets(batch, *each) for each in zip(parts, recalled, strict=True)]
+        )
         if self._value_scale is not None and (self.updates < EVERY or self.updates % EVERY == 0):
             mean = self.network.values.mean(targets)
             targets *= self._value_scale.look(mean, batch.returns)
             self._refresh_copies()
         # The critic is asked about the same pass that learns, so that asking it costs no other.
         by_critic = objective.compares_by_critic
-        passes = [objective.forward(batch, rows) for rows in parts] if by_critic else []
+        passes = [
+            objective.forward(batch, *each)
+            for each in zip(parts, recalled, strict=True)
+            if by_critic
+        ]
         weights = objective.weights(batch, targets, parts, passes)
         if cloning is None:
             cloning = self._imitation.expert.start
@@ -145,7 +152,7 @@ class Learner:
 
         found: list[Tensor] = []
         for i, rows in enumerate(parts):
-            forward = passes[i] if by_critic else objective.forward(batch, rows)
+            forward = passes[i] if by_critic else objective.forward(batch, rows, recalled[i])
             loss, measured = objective.loss(
                 batch, rows, forward, targets[rows], coefficients.rows(rows)
             )
@@ -190,8 +197,7 @@ class Learner:
         if self._last is None:
             return []
         gradients = self._gradients.by_name()
-        states, legal = self._last.states, self._last.legal
-        return head_numbers(self.network, self._spec, states, gradients, legal)
+        return head_numbers(self.network, self._spec, self._last, gradients)
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""

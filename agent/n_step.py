@@ -65,11 +65,14 @@ def follow(
     gamma: float,
     oldest: Tensor,
     stop_at_actor_change: bool,
+    path: list[Tensor] | None = None,
 ) -> Windows:
     """The windows that start at the places `first`, int64 [B], all of complete steps.
 
     `store` is META of all places, int64 [capacity, 2], `meta` that of `first`, int64 [B, 2],
-    `oldest`, int64 without sides, the smallest serial number that is not overwritten.
+    `oldest`, int64 without sides, the smallest serial number that is not overwritten. `path` gets
+    the places of the windows' rows, int64 [B] for each of the `n_step`; those of a window are as
+    many as its horizon, and what is behind them means nothing.
     """
     at, actor = first, actors_of(meta)
     going = torch.ones_like(first, dtype=torch.bool)
@@ -77,6 +80,8 @@ def follow(
     returns = torch.zeros_like(first, dtype=torch.float32)
     horizons = torch.zeros_like(returns)
     for k in range(n_step):
+        if path is not None:
+            path.append(at)
         if k:
             meta = gather(store, at)
             # FINAL rows are nobody's: a window never goes through one.

@@ -37,6 +37,7 @@ from agent.choices import Choices
 from agent.convolutions import Convolutions
 from agent.legal import masked
 from agent.looks import Look, looks
+from agent.recurrent import RecurrentMemory
 from agent.targets import best_choices
 from agent.values import value_head
 from config.models import LearnerConfig
@@ -128,6 +129,11 @@ class QNetwork(nn.Module):
                 self.add_module(encoder_name(self.looks, number), encoder)
             inputs += look.elements if encoder is None else encoder.size
 
+        self.memory: RecurrentMemory | None = None
+        """What remembers the frames before; None where nothing does."""
+        if learner.state_size:
+            self.memory = RecurrentMemory(inputs, learner.state_size)
+            inputs += learner.state_size
         hidden, last = learner.hidden, learner.hidden[-1]
         atoms = self.values.atoms
         self.trunk = _stack((inputs, *hidden))
@@ -170,8 +176,12 @@ class QNetwork(nn.Module):
 
     def forward(self, *parts: Tensor) -> Outputs:
         """What to think of B states: for each of the game's observations a tensor [B, *shape] (or
-        flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has."""
-        x = self.encode(*parts)
+        flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has. A
+        network with a memory remembers nothing here."""
+        return self.outputs(self.encode(*parts))
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """The same of what `encode` has made."""
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         q = self.values.q(self.value_params(head_outputs)) * self.value_scale
@@ -182,11 +192,15 @@ class QNetwork(nn.Module):
             squashed = self.squashed(head_outputs)
         return Outputs(q[:, : self._choices], value, self._scaled(squashed))
 
-    @torch.inference_mode()
     def greedy(self, *parts: Tensor, legal: Tensor | None = None) -> Tensor:
         """The best action in each state: action rows, float32 [B, action_width]. `legal`: which
         choices are (agent.legal)."""
-        x = self.encode(*parts)
+        with torch.inference_mode():
+            return self.choose(self.encode(*parts), legal)
+
+    @torch.inference_mode()
+    def choose(self, x: Tensor, legal: Tensor | None = None) -> Tensor:
+        """The same of what `encode` has made."""
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
@@ -202,8 +216,24 @@ class QNetwork(nn.Module):
         rows = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
         return rows.index_select(1, self._order) if self._reorder else rows
 
-    def encode(self, *parts: Tensor) -> Tensor:
-        """Observations as the trunk takes them, float32 [B, inputs]."""
+    def encode(self, *parts: Tensor, state: Tensor | None = None) -> Tensor:
+        """Observations as the trunk takes them, float32 [B, inputs]. Of a network with a memory the
+        new state stands behind them: what `state` [B, size] (None: zeros) becomes by seeing them.
+        """
+        x = self.see(*parts)
+        if self.memory is None:
+            return x
+        if state is None:
+            state = x.new_zeros(x.shape[0], self.memory.size)
+        return torch.cat((x, self.memory(x, state)), dim=1)
+
+    def state_of(self, x: Tensor) -> Tensor:
+        """The recurrent state in what `encode` has made, [B, size], a view."""
+        assert self.memory is not None
+        return x[:, -self.memory.size :]
+
+    def see(self, *parts: Tensor) -> Tensor:
+        """Observations as a memory takes them, and, without one, the trunk, float32 [B, n]."""
         found, column = [], 0
         for look, encoder, part in zip(self.looks, self.encoders, parts, strict=True):
             if encoder is not None:

@@ -30,6 +30,7 @@ from agent.cloning import ClonedActions, Cloning
 from agent.legal import masked
 from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
 from agent.networks import QNetwork
+from agent.past import NOTHING, Recalled, recall
 from agent.targets import best_choices, double_dqn, take_columns
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS, NAMES
@@ -106,26 +107,32 @@ class Objective:
         """Whether `weights` needs forward passes of the batch."""
         return bool(self._weighted) and self._advantage.signal == "critic"
 
+    def recall(self, batch: Batch, rows: slice) -> Recalled:
+        """What networks with a memory remember where some rows begin, and where they end."""
+        return recall(self._online, self._target, batch, rows, self._learner.memory_burn_in)
+
     @torch.no_grad()
-    def targets(self, batch: Batch, rows: slice) -> Tensor:
+    def targets(self, batch: Batch, rows: slice, recalled: Recalled = NOTHING) -> Tensor:
         """What the values should have been, [b, K]."""
         r_t, discount_t = batch.returns[rows] / self._scale, batch.discounts[rows]
         s_t = rows_of(batch.next_states, rows)
         online, target = self._online, self._target
-        value_params_t = target.value_params(_head_outputs(target, s_t))
+        value_params_t = target.value_params(_head_outputs(target, s_t, recalled.next_target))
         if online.sizes:
-            q_t = online.values.q(online.value_params(_head_outputs(online, s_t)))
+            q_t = online.values.q(
+                online.value_params(_head_outputs(online, s_t, recalled.next_online))
+            )
             q_t = masked(q_t, batch.next_legal_in(rows))
             value_params_t = double_dqn(value_params_t, q_t, online.sizes, online.offsets)
         return online.values.targets(r_t, discount_t, value_params_t)
 
-    def forward(self, batch: Batch, rows: slice) -> ForwardPass:
+    def forward(self, batch: Batch, rows: slice, recalled: Recalled) -> ForwardPass:
         """Pass some states through the online network, with the continuous action taken in them
         where values depend on it."""
         network, squashed = self._online, None
         if network.follows_gradient:
             squashed = network.to_squashed(batch.continuous[rows])
-        encoded = network.encode(*rows_of(batch.states, rows))
+        encoded = network.encode(*rows_of(batch.states, rows), state=recalled.state)
         head_outputs = network.head_outputs(encoded, squashed)
         return ForwardPass(encoded, head_outputs, network.value_params(head_outputs))
 
@@ -305,9 +312,9 @@ class Objective:
         return q.gather(1, choices + network.offsets).mean(1)
 
 
-def _head_outputs(network: QNetwork, states: Sequence[Tensor]) -> Tensor:
+def _head_outputs(network: QNetwork, states: Sequence[Tensor], state: Tensor | None) -> Tensor:
     """The network's last layer on states, with the policy's own action where values depend on
     it."""
-    encoded = network.encode(*states)
+    encoded = network.encode(*states, state=state)
     squashed = network.act(encoded) if network.follows_gradient else None
     return network.head_outputs(encoded, squashed)

@@ -54,28 +54,30 @@ class FrameLoop:
         *,
         most_slots: int,
         frame_stack: int = 1,
+        memory: int = 0,
         expert: ExpertPlugin | None = None,
         in_flight: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """`most_slots`: that there may be; see `room`. `in_flight`: see StepWriter."""
+        """`most_slots`: that there may be; see `room`. `memory`: numbers of the policy's recurrent
+        state. `in_flight`: see StepWriter."""
         self.expert = expert
         """Asked about frames that come without a recommendation. May be exchanged between turns."""
         self.times = TurnTimes()
         self.episodes = EpisodeStats()
-        self._spec, self._masks = spec, bool(spec.masks)
+        self._spec, self._masks, self._memory = spec, bool(spec.masks), memory > 0
         self._policy = policy
         self._acting_params = acting_params
         self._selector = ActionSelector(spec, rng)
         self._reward = RewardFunction(spec, reward)
-        self.table = SlotTable(spec, most_slots)
+        self.table = SlotTable(spec, most_slots, memory)
         self._neutral = np.clip(np.zeros(spec.action_width, np.float32), spec.low, spec.high)
         """What an expert that plays alone does before its first recommendation: the first choice of
         each discrete head, and of a continuous one what is nearest to 0."""
-        self._batch = FrameBatch(spec, frame_stack, most_slots)
+        self._batch = FrameBatch(spec, frame_stack, most_slots, memory)
         self._stacks = FrameStacks(spec, frame_stack, most_slots) if frame_stack > 1 else None
         if in_flight is None:
             in_flight = np.zeros(2, np.int64)
-        self._steps = StepWriter(spec, self._reward, sink, most_slots, in_flight)
+        self._steps = StepWriter(spec, self._reward, sink, most_slots, in_flight, memory)
         # Called for every message, so without a detour.
         self.add_frame = self._batch.add_frame
         self.add_frames = self._batch.add_frames
@@ -226,7 +228,11 @@ class FrameLoop:
         by_expert = self._selector.pick(expert, roles, acting, leads, left)
         if self._stacks is not None:
             self._stacks.add(rows, obs, begins)
-        self._ask_network(np.flatnonzero(running & ~by_expert))
+        asked = running & ~by_expert
+        if self._memory:
+            self._recall(rows, begins)
+            asked = running  # the state goes on whoever acts
+        self._ask_network(np.flatnonzero(asked))
         actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
         legal = batch.choices[:n] if self._masks else None
         self._selector.decide(
@@ -274,7 +280,19 @@ class FrameLoop:
         else:
             self._stacks.take(batch.row[asked], states)
         legal = batch.choices[asked] if self._masks else None
-        batch.actions[asked] = self._policy.greedy(states, legal)
+        if not self._memory:
+            batch.actions[asked] = self._policy.greedy(states, legal)
+            return
+        rows, recurrent = batch.row[asked], batch.recurrent[: len(asked)]
+        np.take(self.table.recurrent, rows, axis=0, out=recurrent, mode="clip")
+        batch.actions[asked] = self._policy.greedy(states, legal, recurrent)
+        self.table.recurrent[rows] = recurrent
+
+    def _recall(self, rows: npt.NDArray[np.int64], begins: npt.NDArray[np.bool_]) -> None:
+        """The states before these frames are those behind the ones before; episodes begin with
+        zeros."""
+        self.table.recurrent[rows[begins]] = 0
+        self.table.state[rows] = self.table.recurrent[rows]
 
     def _shrink(self) -> None:
         """Give memory back when most slots have gone. Not while steps wait for a full ring: those

@@ -32,13 +32,13 @@ class GatewayRun:
     ) -> None:
         """`index`: which gateway this is; `acting_params`: how frames are played now."""
         self.spec = spec = message.spec
+        frame_stack, memory = config.replay.frame_stack, config.learner.state_size
         self._rings = [
-            StepRing.attach(name, spec, config.server.ring_steps) for name in message.rings
+            StepRing.attach(name, spec, config.server.ring_steps, memory) for name in message.rings
         ]
         self._ring = ring = self._rings[index]
         ring.take_over()
         self._weights = WeightSlot.attach(message.weights, message.size)
-        frame_stack = config.replay.frame_stack
         self.policy = Policy(
             spec,
             config.learner,
@@ -59,8 +59,9 @@ class GatewayRun:
             ring,
             acting_params,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, index])),
-            most_slots=config.server.max_slot_bytes // slot_bytes(spec, frame_stack),
+            most_slots=config.server.max_slot_bytes // slot_bytes(spec, frame_stack, memory),
             frame_stack=frame_stack,
+            memory=memory,
             expert=ExpertPlugin.load(config.expert.plugin, spec),
             in_flight=in_flight,
         )

@@ -32,24 +32,27 @@ _STEPS_READ = _READ + 1  # beside `read`: how many of those rows were steps
 class StepRing:
     """Both ends of a ring; which one a process may use is up to it: `write`, or `read`."""
 
-    def __init__(self, memory: SharedMemory, spec: GameSpec, capacity: int) -> None:
-        assert memory.buf is not None
-        self._memory = memory
-        self.name = memory.name
+    def __init__(
+        self, shared: SharedMemory, spec: GameSpec, capacity: int, memory: int = 0
+    ) -> None:
+        assert shared.buf is not None
+        self._memory = shared
+        self.name = shared.name
         self.capacity = capacity
-        self._counters = np.frombuffer(memory.buf, np.int64, _LINES * _LINE)
-        self._rows = StepBlock.over(memory.buf[_HEADER_BYTES:], spec, capacity)
+        self._counters = np.frombuffer(shared.buf, np.int64, _LINES * _LINE)
+        self._rows = StepBlock.over(shared.buf[_HEADER_BYTES:], spec, capacity, memory)
 
     @staticmethod
-    def create(spec: GameSpec, capacity: int) -> StepRing:
-        """A new ring of `capacity` rows. The creator calls `unlink` in the end."""
-        size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity)
-        return StepRing(shared_memory.create(size), spec, capacity)
+    def create(spec: GameSpec, capacity: int, memory: int = 0) -> StepRing:
+        """A new ring of `capacity` rows, with recurrent states of `memory` numbers. The creator
+        calls `unlink` in the end."""
+        size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity, memory)
+        return StepRing(shared_memory.create(size), spec, capacity, memory)
 
     @staticmethod
-    def attach(name: str, spec: GameSpec, capacity: int) -> StepRing:
-        """The ring of this name, made by another process with the same spec and capacity."""
-        return StepRing(SharedMemory(name), spec, capacity)
+    def attach(name: str, spec: GameSpec, capacity: int, memory: int = 0) -> StepRing:
+        """The ring of this name, made by another process for the same."""
+        return StepRing(SharedMemory(name), spec, capacity, memory)
 
     @property
     def steps(self) -> int:

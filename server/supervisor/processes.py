@@ -120,7 +120,11 @@ class Processes:
         """This is the run's game: make its rings, and tell the trainer. Errors: ConfigError."""
         try:
             for _ in self.gateways:
-                self.rings.append(StepRing.create(spec, self.config.server.ring_steps))
+                self.rings.append(
+                    StepRing.create(
+                        spec, self.config.server.ring_steps, self.config.learner.state_size
+                    )
+                )
         except MemoryError as error:
             self._remove_rings()
             raise ConfigError(str(error)) from None
