@@ -42,6 +42,8 @@ class ActorIndex:
         self._capacity = capacity
         self.tags: npt.NDArray[np.uint8] = np.zeros(capacity, np.uint8)
         """For each place the actor, NOBODY where there is no step, and COMPLETE."""
+        self._rows = 0
+        """Places that have been written."""
         self._rings = zeros((len(ACTORS) * capacity,), np.int32, device)  # one behind the other
         self._heads = dict.fromkeys(ACTORS, 0)
         self._tails = dict.fromkeys(ACTORS, 0)
@@ -51,6 +53,11 @@ class ActorIndex:
     def nbytes(self) -> int:
         """Bytes of tags and rings."""
         return self.tags.nbytes + self._rings.nbytes
+
+    @property
+    def rows(self) -> int:
+        """Stored rows, FINAL ones among them."""
+        return self._rows
 
     def stored(self, actors: Iterable[Actor] = ACTORS) -> int:
         """Stored steps of these actors."""
@@ -75,6 +82,7 @@ class ActorIndex:
         new = actor | np.where(complete, COMPLETE, 0).astype(np.uint8)
         self.tags[places] = new
         added = np.bincount(new, minlength=256)
+        self._rows = min(self._rows + len(actor), self._capacity)
         for who in ACTORS:
             self._heads[who] += int(old[who] + old[who | COMPLETE])
             self._complete[who] += int(added[who | COMPLETE] - old[who | COMPLETE])

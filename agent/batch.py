@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -62,11 +64,22 @@ class Batch:
         def moved(column: Any) -> Any:
             if isinstance(column, tuple):
                 return tuple(map(moved, column))
-            if isinstance(column, Past):
-                return column.to(device, non_blocking)
             return None if column is None else column.to(device, non_blocking=non_blocking)
 
         return Batch(*(moved(getattr(self, f.name)) for f in fields(self)))
+
+    def split(self, size: int) -> list[Batch]:
+        """Batches of `size` rows each, as views: one after the other they are this one."""
+        if len(self) == size:
+            return [self]
+
+        def parts(column: Any) -> Any:
+            if isinstance(column, tuple):
+                return zip(*map(parts, column), strict=True)
+            return repeat(None) if column is None else column.split(size)
+
+        columns = [parts(getattr(self, f.name)) for f in fields(self)]
+        return [Batch(*of_one) for of_one in zip(*columns)]  # noqa: B905  # repeat has no end
 
     def legal_in(self, rows: slice) -> Tensor | None:
         """`legal` of some rows."""
@@ -75,6 +88,11 @@ class Batch:
     def next_legal_in(self, rows: slice) -> Tensor | None:
         """`next_legal` of some rows."""
         return None if self.next_legal is None else self.next_legal[rows]
+
+
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors one after the other; one alone as it is."""
+    return torch.cat(list(parts), dim) if len(parts) > 1 else parts[0]
 
 
 def rows_of(states: tuple[Tensor, ...], rows: slice) -> tuple[Tensor, ...]:

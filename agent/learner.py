@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from agent.adam import Adam
 from agent.agreement import agreement
-from agent.batch import Batch
+from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
 from agent.diagnostics import IN_UNITS_OF_VALUES, LOSSES, Diagnostics
 from agent.gradients import ActorGradients
@@ -130,7 +130,7 @@ class Learner:
             self._value_scale.begin(batch.returns)
         self.untaught = False
         recalled = [objective.recall(batch, rows) for rows in parts]
-        targets = _joined(
+        targets = joined(
             [objective.targets(batch, *each) for each in zip(parts, recalled, strict=True)]
         )
         if self._value_scale is not None and (self.updates < EVERY or self.updates % EVERY == 0):
@@ -163,7 +163,7 @@ class Learner:
         if by_actor:
             self._diagnostics.actor_norms(masks, self._gradients.add_up())
         norm = self._gradients.clip(self._config.grad_clip_norm)
-        measured = _joined(found)
+        measured = joined(found)
         measured[:, IN_UNITS_OF_VALUES].mul_(self.network.value_scale)
         # One bad batch must not destroy the network: the step is empty, and counted.
         finite = norm.isfinite() & measured[:, LOSSES].sum().isfinite()
@@ -303,10 +303,6 @@ def _network(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return QNetwork(spec, learner, frame_stack=frame_stack)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -54,6 +54,8 @@ class Windows:
     """Number of rewards in the sum, int64 [B]."""
     discounts: Tensor
     """gamma**horizon, and 0 where the window ended in a terminal step, float32 [B]."""
+    path: Tensor
+    """Places of the windows' rows, int64 [n_step, B]; what is behind a horizon means nothing."""
 
 
 def follow(
@@ -65,38 +67,34 @@ def follow(
     gamma: float,
     oldest: Tensor,
     stop_at_actor_change: bool,
-    path: list[Tensor] | None = None,
 ) -> Windows:
     """The windows that start at the places `first`, int64 [B], all of complete steps.
 
     `store` is META of all places, int64 [capacity, 2], `meta` that of `first`, int64 [B, 2],
-    `oldest`, int64 without sides, the smallest serial number that is not overwritten. `path` gets
-    the places of the windows' rows, int64 [B] for each of the `n_step`; those of a window are as
-    many as its horizon, and what is behind them means nothing.
+    `oldest`, int64 without sides, the smallest serial number that is not overwritten.
     """
-    at, actor = first, actors_of(meta)
-    going = torch.ones_like(first, dtype=torch.bool)
-    terminated = torch.zeros_like(going)
-    returns = torch.zeros_like(first, dtype=torch.float32)
-    horizons = torch.zeros_like(returns)
-    for k in range(n_step):
-        if path is not None:
-            path.append(at)
-        if k:
-            meta = gather(store, at)
-            # FINAL rows are nobody's: a window never goes through one.
-            here = actors_of(meta)
-            going &= here == actor if stop_at_actor_change else here != NOBODY
-        successor, terminal = meta[:, 0], is_terminal(meta)
-        going &= terminal | (successor >= oldest)
-        counted = going.float()
-        returns.addcmul_(rewards_of(meta), counted, value=gamma**k)
-        horizons += counted
-        terminated |= going & terminal
-        going &= ~terminal
-        at = torch.where(going, successor % len(store), at)
-    discounts = torch.pow(gamma, horizons).masked_fill_(terminated, 0.0)
-    return Windows(at, returns, horizons.long(), discounts)
+    places, rows = [first], [meta]
+    for _ in range(n_step):
+        # Of a row that no other follows: some place, at which nothing counts.
+        places.append(rows[-1][:, 0] % len(store))
+        if len(rows) < n_step:
+            rows.append(gather(store, places[-1]))
+    # From here on all steps of all windows at once, [n_step, B].
+    meta = torch.stack(rows)
+    actor, terminal = actors_of(meta), is_terminal(meta)
+    counts = (meta[..., 0] >= oldest) | terminal
+    # FINAL rows are nobody's: a window never goes through one.
+    counts &= actor == actor[0] if stop_at_actor_change else actor != NOBODY
+    counts[1:] &= ~terminal[:-1]
+    counted = counts.float().cumprod(0)
+    powers = torch.pow(gamma, torch.arange(n_step + 1, device=first.device)).float()
+    returns = (rewards_of(meta) * counted * powers[:-1, None]).sum(0)
+    horizons = counted.sum(0).long()
+    terminated = (counted * terminal).sum(0)
+    discounts = powers.index_select(0, horizons) * (1 - terminated)
+    path = torch.stack(places)
+    last = path.gather(0, (horizons - terminated.long())[None])[0]
+    return Windows(last, returns, horizons, discounts, path[:-1])
 
 
 def stacks(previous: Tensor, places: Tensor, size: int, oldest: Tensor) -> Tensor:
@@ -116,20 +114,20 @@ def stacks(previous: Tensor, places: Tensor, size: int, oldest: Tensor) -> Tenso
 
 
 def incomplete(meta: Tensor, oldest: int) -> Tensor:
-    """Which META rows, all of steps, may not start a window: bool [B]."""
+    """Which META rows [B, 2] may not start a window, FINAL ones among them: bool [B]."""
     return (meta[:, 0] < oldest) & ~is_terminal(meta)
 
 
 def rewards_of(meta: Tensor) -> Tensor:
-    """The rewards of META rows, float32 [B], a view."""
-    return meta.view(torch.float32)[:, _FIELDS["reward"][1] // 4]
+    """The rewards of META rows [..., 2], float32 [...], a view."""
+    return meta.view(torch.float32)[..., _FIELDS["reward"][1] // 4]
 
 
 def actors_of(meta: Tensor) -> Tensor:
-    """The actors of META rows, uint8 [B], a view."""
-    return meta.view(torch.uint8)[:, _FIELDS["actor"][1]]
+    """The actors of META rows [..., 2], uint8 [...], a view."""
+    return meta.view(torch.uint8)[..., _FIELDS["actor"][1]]
 
 
 def is_terminal(meta: Tensor) -> Tensor:
-    """Which META rows terminated their episode, bool [B]."""
-    return meta.view(torch.uint8)[:, _FIELDS["status"][1]] == TERMINATED
+    """Which META rows [..., 2] terminated their episode, bool [...]."""
+    return meta.view(torch.uint8)[..., _FIELDS["status"][1]] == TERMINATED

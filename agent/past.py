@@ -37,11 +37,21 @@ class Past:
     before: int
     """Frames before the row's own."""
 
-    def to(self, device: torch.device | str, non_blocking: bool) -> Past:
+    def to(self, device: torch.device | str, *, non_blocking: bool) -> Past:
         """The same on another device."""
-        frames = tuple(part.to(device, non_blocking=non_blocking) for part in self.frames)
-        real = self.real.to(device, non_blocking=non_blocking)
-        return Past(frames, real, self.state.to(device, non_blocking=non_blocking), self.before)
+
+        def moved(column: Tensor) -> Tensor:
+            return column.to(device, non_blocking=non_blocking)
+
+        return Past(
+            tuple(map(moved, self.frames)), moved(self.real), moved(self.state), self.before
+        )
+
+    def split(self, size: int) -> list[Past]:
+        """Those of `size` windows each, as views."""
+        frames = zip(*(part.split(size, dim=1) for part in self.frames), strict=True)
+        real, state = self.real.split(size, dim=1), self.state.split(size)
+        return [Past(*of_one, self.before) for of_one in zip(frames, real, state, strict=True)]
 
 
 class Recalled(NamedTuple):

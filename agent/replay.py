@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agent.actor_index import ActorIndex, Composition
-from agent.batch import Batch
+from agent.batch import Batch, joined
 from agent.links import NONE, StreamTable
 from agent.n_step import actors_of, follow, rewards_of
 from agent.priority import Priorities, SavedPriorities, importance
@@ -188,6 +188,11 @@ class Replay:
 
         ValueError where there is nothing to sample (`can_sample`) or a setting makes no sense.
         """
+        return self.sample_several(batch_size, 1)[0]
+
+    def sample_several(self, batch_size: int, batches: int) -> list[Batch]:
+        """So many batches like that of `sample`, drawn together: of small ones that costs little
+        more than one does. By priority, all go by the priorities of now. Errors: as there."""
         self._check_settings()
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
@@ -196,8 +201,7 @@ class Replay:
                 f"nothing to sample: none of the {len(self)} stored steps has a successor or "
                 "ended its episode; append more first, and ask can_sample"
             )
-        first, meta, weights = self._draw(batch_size)
-        path: list[Tensor] | None = [] if self.memory else None
+        first, meta, weights = self._draw(batch_size, batches)
         windows = follow(
             self._rows.meta,
             first,
@@ -206,28 +210,30 @@ class Replay:
             gamma=self.gamma,
             oldest=self._rows.oldest,
             stop_at_actor_change=self.stop_at_actor_change,
-            path=path,
         )
         actions = gather(self._rows.actions, first)
-        return Batch(
-            states=self._rows.observations(first),
+        # Both ends of all windows in one gather.
+        ends = torch.cat((first, windows.last))
+        seen, legal = self._rows.observations(ends), self._rows.legal_choices(ends)
+        rows = len(first)
+        together = Batch(
+            states=tuple(part[:rows] for part in seen),
             discrete=actions.index_select(1, self._discrete_columns).long(),
             continuous=actions.index_select(1, self._continuous_columns),
             recommended=actions[:, self.spec.action_width :].contiguous(),
             rewards=rewards_of(meta).contiguous(),
             returns=windows.returns,
-            next_states=self._rows.observations(windows.last),
+            next_states=tuple(part[rows:] for part in seen),
             discounts=windows.discounts,
             actors=actors_of(meta).long(),
             horizons=windows.horizons,
             importance=weights,
             indices=first,
-            legal=self._rows.legal_choices(first),
-            next_legal=self._rows.legal_choices(windows.last),
-            past=None
-            if path is None
-            else self._rows.past(first, self._past, path, windows.horizons),
+            legal=None if legal is None else legal[:rows],
+            next_legal=None if legal is None else legal[rows:],
+            past=self._rows.past(first, self._past, windows) if self.memory else None,
         )
+        return together.split(batch_size)
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
         """What was learnt from sampled rows: `Batch.indices`, before anything else is appended, and
@@ -321,27 +327,31 @@ class Replay:
     def _places_by_age(self) -> npt.NDArray[np.int64]:
         return np.arange(self._oldest, self._appended) % self.capacity_steps
 
-    def _draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Places of complete steps, int64 [B], their META, [B, 2], and importance weights, [B]."""
+    def _draw(self, batch_size: int, batches: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Places of complete steps, int64 [n], their META, [n, 2], and importance weights, [n], of
+        n rows: those of one batch after the other."""
         groups = groups_of(self._actors, self.actor_share, batch_size)
         if self._priorities is not None:
-            places, probabilities = self._priorities.draw(groups, self._rng)
-            weights = importance(probabilities, self._beta_there)
+            drawn = [self._priorities.draw(groups, self._rng) for _ in range(batches)]
+            places = joined([places for places, _ in drawn])
+            weights = joined([importance(p, self._beta_there) for _, p in drawn])
             return places, gather(self._rows.meta, places), weights
         drawn = [
             draw_uniformly(
                 self._actors,
                 self._rows.meta,
-                group,
+                (actors, n * batches),
                 self._rng,
                 oldest=self._oldest,
                 may_wait=self._may_wait,
             )
-            for group in groups
+            for actors, n in groups
         ]
-        places = torch.cat([places for places, _ in drawn]) if len(drawn) > 1 else drawn[0][0]
-        meta = torch.cat([meta for _, meta in drawn]) if len(drawn) > 1 else drawn[0][1]
-        return places, meta, torch.ones(batch_size, device=self.device)
+        # A row for each batch, in which the groups stand side by side.
+        places = joined([places.view(batches, -1) for places, _ in drawn], dim=1)
+        meta = joined([meta.view(batches, -1, 2) for _, meta in drawn], dim=1)
+        ones = torch.ones(batch_size * batches, device=self.device)
+        return places.view(-1), meta.view(-1, 2), ones
 
     def _check_settings(self) -> None:
         if self.n_step < 1:

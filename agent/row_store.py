@@ -18,7 +18,7 @@ from torch import Tensor
 from agent.actor_index import Places
 from agent.legal import unpacked
 from agent.links import NONE, Links
-from agent.n_step import META
+from agent.n_step import META, Windows
 from agent.n_step import stacks as frame_places
 from agent.past import Past
 from agent.step import FINAL, STEP, StepBlock
@@ -98,6 +98,7 @@ class RowStore:
         meta["next"] = links.next
         for name in ("reward", "actor", "status", "kind"):
             meta[name] = getattr(block, name)
+        meta["status"][block.kind == FINAL] = RUNNING  # it ends nothing that could be drawn
         for store, part in zip(self.obs, self._spec.parts(block.obs), strict=True):
             put(store, at, part.reshape(len(block), -1))
         width = block.action.shape[1]
@@ -137,16 +138,15 @@ class RowStore:
             gathered.append(rows.view(n, *((k,) if k > 1 else ()), *observation.shape))
         return tuple(gathered)
 
-    def past(self, first: Tensor, before: int, path: Sequence[Tensor], horizons: Tensor) -> Past:
+    def past(self, first: Tensor, before: int, windows: Windows) -> Past:
         """What led to windows that start at the places `first`, int64 [B], and to where they end:
-        `before` frames before the first one, and those of the windows, whose `path` and `horizons`
-        agent.n_step.follow has found."""
+        `before` frames before the first one, and those of the windows."""
         assert self.state is not None
         assert self._previous is not None
         led = frame_places(self._previous, first, before + 1, self._oldest).T
-        steps = torch.arange(len(path), device=first.device)[:, None]
-        real = torch.cat((led[:-1] != led[1:], steps < horizons))
-        places = torch.cat((led[:-1], torch.stack(list(path))))
+        steps = torch.arange(len(windows.path), device=first.device)[:, None]
+        real = torch.cat((led[:-1] != led[1:], steps < windows.horizons))
+        places = torch.cat((led[:-1], windows.path))
         frames = tuple(
             each.view(*places.shape, *each.shape[1:])
             for each in self.observations(places.reshape(-1), self._past_buffers)

@@ -64,21 +64,29 @@ def draw_uniformly(
     not overwritten. `may_wait`: whether to look how many draws were in vain.
     """
     actors, size = [who for who in group[0] if index.complete((who,))], group[1]
-    unfit = 1 - index.complete(actors) / index.stored(actors)
+    # Of all actors: any row will do, and none has to be looked up.
+    of_all = index.complete(actors) == index.complete()
+    unfit = 1 - index.complete(actors) / (index.rows if of_all else index.stored(actors))
+
+    def draw(n: int) -> Tensor:
+        if of_all:
+            return torch.randint(index.rows, (n,), generator=rng, device=rng.device)
+        return index.draw(actors, n, rng)
+
     if unfit > 0.5:  # the first moments of a run, or broken streams: drawing gets slow
         places = index.draw_complete(actors, size, rng)
         return places, gather(store, places)
     if may_wait:
-        places = index.draw(actors, size, rng)
+        places = draw(size)
         meta = gather(store, places)
         bad = incomplete(meta, oldest).nonzero().view(-1)
         while len(bad):
-            places[bad] = index.draw(actors, len(bad), rng)
+            places[bad] = draw(len(bad))
             meta[bad] = gather(store, places[bad])
             bad = bad[incomplete(meta[bad], oldest)]
         return places, meta
     rounds = 1 if not unfit else math.ceil(math.log(MISS / size) / math.log(unfit))
-    drawn = index.draw(actors, rounds * size, rng)
+    drawn = draw(rounds * size)
     meta = gather(store, drawn)
     good = ~incomplete(meta, oldest).view(rounds, size)
     chosen = good.byte().argmax(0) * size + torch.arange(size, device=store.device)

@@ -1,9 +1,11 @@
-"""What training does with rows and batches: store rows, make one update.
+"""What training does with rows and batches: store rows, make updates.
 
 The trainer (`server.trainer`) and `lab.sync_trainer` do the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 
@@ -23,18 +25,29 @@ def take_in(block: StepBlock, replay: Replay, learner: Learner, evidence: Eviden
     evidence.add(block)
 
 
-def learn_once(
+TOGETHER = 1024
+"""Rows of batches that are drawn together where several updates are due. Drawing takes some hundred
+small operations, as many for one batch as for several."""
+
+
+def learn(
     config: Config,
     replay: Replay,
     learner: Learner,
     device: torch.device,
     frames: int,
     evidence: Evidence,
-) -> Batch:
-    """One update at `frames` stored steps of the run; the batch that it was made from."""
+    due: int,
+) -> Iterator[Batch]:
+    """Make the updates that are due at `frames` stored steps of the run, one whenever it is asked
+    for the next; the batch that each was made from. Nothing may be appended meanwhile."""
     replay.beta = scheduled(config.replay.priority_beta, frames)
-    batch = replay.sample(config.learner.batch_size)
-    td_errors = learner.step(batch.to(device), evidence.weight(config.imitation, frames))
-    if replay.prioritized:
-        replay.update_priorities(batch.indices, td_errors)
-    return batch
+    cloning, size = evidence.weight(config.imitation, frames), config.learner.batch_size
+    # By priority each batch goes by what the one before has taught.
+    several = 1 if replay.prioritized else max(TOGETHER // size, 1)
+    for made in range(0, due, several):
+        for batch in replay.sample_several(size, min(several, due - made)):
+            td_errors = learner.step(batch.to(device), cloning)
+            if replay.prioritized:
+                replay.update_priorities(batch.indices, td_errors)
+            yield batch

@@ -33,7 +33,7 @@ from agent.learner import Learner
 from agent.policy import Policy
 from agent.replay import Replay
 from agent.step import StepBlock
-from agent.training_step import learn_once, take_in
+from agent.training_step import learn, take_in
 from agent.trust import Trust
 from agent.update_budget import updates_due
 from config.models import Config
@@ -220,8 +220,12 @@ class SyncTrainer:
         if not trainer.enabled or not self.replay.can_sample:
             return
         frames = self.sink.stored
-        for _ in range(updates_due(trainer, frames, self.learner.updates)):
-            learn_once(self.config, self.replay, self.learner, self._device, frames, self.evidence)
+        due = updates_due(trainer, frames, self.learner.updates)
+        made = learn(
+            self.config, self.replay, self.learner, self._device, frames, self.evidence, due
+        )
+        for _ in made:
+            pass
 
     def evaluate(self, episodes: int) -> tuple[float, ...]:
         """Returns of the network alone. Training does not notice: the random numbers are others,

@@ -99,6 +99,10 @@ def is_alone(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.path.is_relative_to(UNIT):
+            # It waits for processes, on cores that others use too. The summary lists it as rerun.
+            item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=is_alone)
     tell_alone(config, [item.nodeid for item in filter(is_alone, items)])
     wanted = config.getoption("--promise")

@@ -19,7 +19,7 @@ from agent.factory import make_learner, make_replay
 from agent.recorder import Recorder
 from agent.recording import RecordingError
 from agent.rollback import Rollback
-from agent.training_step import learn_once
+from agent.training_step import learn
 from agent.update_budget import UpdateBudget
 from config.models import Config
 from server.ipc.expert_messages import Trusted
@@ -314,18 +314,19 @@ class Trainer:
             return 0
         until = time.monotonic() + BURST_S
         frames = self._frames
-        for made in range(1, due + 1):
-            batch = learn_once(
-                self._config, self._replay, self._learner, self._device, frames, self._evidence
-            )
+        made = 0
+        for batch in learn(
+            self._config, self._replay, self._learner, self._device, frames, self._evidence, due
+        ):
+            made += 1
             self._pace_games()
             if self._record:
                 self._record.add(batch)
             if self._learner.updates % BUFFER_LINE_EVERY == 0:
                 self._reporter.add_buffer_line()
             if time.monotonic() >= until:
-                return made
-        return due
+                break
+        return made
 
     def _report(self, now: float) -> None:
         report = self._reporter.report(self._config, self._frames, now)

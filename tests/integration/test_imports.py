@@ -104,7 +104,7 @@ from agent import checkpoint
 from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.step import STEP, StepBlock
-from agent.training_step import learn_once, take_in
+from agent.training_step import learn, take_in
 from config.models import Config
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
@@ -117,11 +117,11 @@ block = StepBlock.empty(spec, 8)
 block.kind[:], block.actor[:], block.seq[:] = STEP, 1, range(8)
 evidence = Evidence()
 take_in(block, replay, learner, evidence)
-learn_once(config, replay, learner, device, 8, evidence)
+assert list(learn(config, replay, learner, device, 8, evidence, 1))
 learner.metrics(), learner.heads()
 checkpoint.save(Path(sys.argv[1]), {"learner": learner.state_dict()})
 learner.load_state_dict(checkpoint.load(Path(sys.argv[1]))["learner"])
-learn_once(config, replay, learner, device, 8, evidence)
+assert list(learn(config, replay, learner, device, 8, evidence, 1))
 print(*(name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules))
 """
 

@@ -14,8 +14,8 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 
 MAZE = "TMaze-v0"
-"""A corridor of CORRIDOR places, which is walked by itself, then a junction: the side that the sign
-at the beginning showed earns 1, the other one loses 1 (Bakker 2002, doi:10.5555/2980539.2980731)."""
+"""A corridor of CORRIDOR places, walked by itself, then a junction: the side that the sign at the
+beginning showed earns 1, the other one loses 1 (Bakker 2002, NIPS 14)."""
 
 HIDDEN_VELOCITIES = "CartPoleHiddenVelocities-v0"
 """CartPole-v1 without its velocities."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from agent.priority import EPSILON, LARGEST
-from agent.replay import Replay
+from agent.replay import Batch, Replay
 from agent.step import FINAL, STEP, StepBlock, stored_columns
 from protocol.actor import ACTORS, NOBODY, Actor
 from protocol.messages import RUNNING, TERMINATED, TRUNCATED
@@ -292,7 +292,8 @@ def assert_alike(replay: Replay, model: Model, batch_size: int = 128) -> None:
     if replay._priorities is not None:
         assert_priorities(replay, model)
     if complete:
-        assert_batch(replay, model, batch_size)
+        for batch in replay.sample_several(batch_size, 2):
+            assert_batch(replay, model, batch.to("cpu"), batch_size)
 
 
 def assert_priorities(replay: Replay, model: Model) -> None:
@@ -308,8 +309,8 @@ def assert_priorities(replay: Replay, model: Model) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def assert_batch(replay: Replay, model: Model, batch_size: int) -> None:
-    batch = replay.sample(batch_size).to("cpu")
+def assert_batch(replay: Replay, model: Model, batch: Batch, batch_size: int) -> None:
+    """What a batch holds is what the model says of the rows that it was drawn from."""
     spec, (stack,) = replay.spec, replay._rows._stacks
     (observation,) = spec.observations
     one = observation.shape if stack == 1 else (stack, *observation.shape)

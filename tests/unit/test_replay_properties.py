@@ -280,7 +280,7 @@ def ignore_actor_changes(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_terminations(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(agent.n_step, "is_terminal", lambda meta: meta[:, 0] < -1)
+    patch.setattr(agent.n_step, "is_terminal", lambda meta: meta[..., 0] < -1)
 
 
 def sample_incomplete(patch: pytest.MonkeyPatch) -> None:

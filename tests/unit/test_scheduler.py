@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from tests.support.scheduler import SideBySide, tell_alone
 
 
@@ -89,3 +91,8 @@ def test_tests_marked_alone_run_last_and_beside_nothing() -> None:
             assert sorted(ran) == list(range(9))
             assert set(ran[len(ran) - len(alone) :]) == set(alone)
             assert all(len(running) == 1 for running in rounds if set(running) & set(alone))
+
+
+def test_unit_test_that_fails_does_not_run_again(request: pytest.FixtureRequest) -> None:
+    """It waits for nobody: where it fails, something is broken."""
+    assert request.node.get_closest_marker("flaky") is None

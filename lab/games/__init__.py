@@ -1,0 +1,1 @@
+"""All kinds of games, each played and learnt from against a real server."""
