@@ -49,8 +49,8 @@ class Past:
 
     def split(self, size: int) -> list[Past]:
         """Those of `size` windows each, as views."""
-        frames = zip(*(part.split(size, dim=1) for part in self.frames), strict=True)
-        real, state = self.real.split(size, dim=1), self.state.split(size)
+        frames = zip(*(torch.split(part, size, dim=1) for part in self.frames), strict=True)
+        real, state = torch.split(self.real, size, dim=1), torch.split(self.state, size)
         return [Past(*of_one, self.before) for of_one in zip(frames, real, state, strict=True)]
 
 
