@@ -102,6 +102,15 @@ def device_bytes(spec: GameSpec, config: Config) -> dict[str, dict[str, int]]:
     return dict(found)
 
 
+def to_lower(setting: str, config: Config) -> str:
+    """The settings that take less if they are lowered, where this one is what takes the most. A
+    replay holds what training begins with, whatever it may hold at most. `config`: as `fitted`."""
+    least = config.trainer.min_steps
+    if setting == "replay.capacity_steps" and config.replay.capacity_steps <= least:
+        return f"{setting} and trainer.min_steps ({least:,})"
+    return setting
+
+
 def shown(count: int) -> str:
     """So many bytes, in a unit that suits them."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):

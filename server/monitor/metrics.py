@@ -55,7 +55,12 @@ REGISTRY: tuple[Metric, ...] = (
         "a person for example (`took` with the actor expert)",
     ),
     Metric("takeover_frames", "frames", COUNTER, "frames that those lasted"),
-    Metric("takeover_share", "fraction", GAUGE, "of the frames in training since the start, those"),
+    Metric(
+        "takeover_share",
+        "fraction",
+        GAUGE,
+        "of the frames in training of the last minute, those; null until there was one",
+    ),
     Metric("takeover_length_mean", "frames", GAUGE, "mean length of an intervention"),
     Metric("stalls", "", COUNTER, "times that a full ring stopped the reading of frames"),
     Metric(

@@ -129,7 +129,7 @@ class Trainer:
         )
         if takes_over:
             assert slot_name is not None
-            self._ingest.take_over(past.kept.last)
+            self._ingest.take_over(past.kept.sources)
             self._slot = WeightSlot.attach(slot_name, len(vector))
             self._base_frames = self._slot.base_frames
         else:

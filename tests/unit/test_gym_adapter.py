@@ -320,7 +320,10 @@ class Taker:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def look(self, _env: Any, _obs: Any, episode: Episode, status: int) -> list[Any] | None:
+    def look(
+        self, _env: Any, _obs: Any, episode: Episode, status: int, legal: Any
+    ) -> list[Any] | None:
+        assert legal is None
         self.seen.append((episode.length, status))
         if len(self.seen) == 3:
             raise EpisodeDiscarded
