@@ -168,7 +168,14 @@ class Processes:
     def _opening(self, ready: Ready) -> Open:
         assert self._spec is not None
         names = tuple(ring.name for ring in self.rings)
-        return Open(self._spec, names, ready.weights, ready.size, self._in_flight.file)
+        return Open(
+            self._spec,
+            names,
+            ready.weights,
+            ready.size,
+            self._in_flight.file,
+            str(self._folder.checkpoints),
+        )
 
     # Running.
 
