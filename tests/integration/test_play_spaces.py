@@ -11,6 +11,7 @@ from server.play.game_messages import GameEpisode, GameOptions
 from server.play.games import Games
 from tests.support.running import Running
 from tests.support.spaced import NESTED
+from understudy_client.env_options import EnvOptions
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -38,6 +39,24 @@ def test_game_of_every_space_is_played_and_learnt_from(tmp_path: Path) -> None:
     assert [head.name for head in spec.actions] == [
         "move.0", "move.1", "keys[0]", "keys[1]", "gears[0]", "gears[1]", "level[0]",
     ]  # fmt: skip
+
+
+def test_numbers_and_parts_of_the_reward_in_info_become_metrics(tmp_path: Path) -> None:
+    making = EnvOptions(metrics=("place",), rewards=("cost",))
+    env = "lab.games.small:Int64-v0"
+    with (
+        Running(tmp_path / "run") as server,
+        Games(GameOptions(env, "127.0.0.1", server.port, frames=200, making=making)) as games,
+    ):
+        games.start(1)
+        assert games.wait(90.0)
+        assert games.failures == []
+        server.settle()
+        row = server.row
+        assert 0 <= row["game_mean/place"] <= row["game_peak/place"] <= 8
+        parts = {name.rpartition("/")[2] for name in row if name.startswith("reward_part/")}
+        assert parts == {"cost", "rest"}
+        assert server.supervisor.folder.game().rewards == ("cost", "rest")
 
 
 def test_agents_of_a_parallel_environment_share_a_policy(tmp_path: Path) -> None:
