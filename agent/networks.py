@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from agent.choices import Choices
 from agent.convolutions import Convolutions
+from agent.dense import dense
 from agent.legal import masked
 from agent.looks import Look, looks
 from agent.targets import best_choices
@@ -191,7 +192,7 @@ class QNetwork(nn.Module):
         head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
         if self.sizes:
-            choices = best_choices(masked(self._preferences(head_outputs), legal), self.sizes)
+            choices = best_choices(masked(self.preferences(head_outputs), legal), self.sizes)
             pieces.append(choices[:, : self._heads].to(torch.float32))
             if self.bins:
                 squashed = self._centers(choices[:, self._heads :])
@@ -242,6 +243,13 @@ class QNetwork(nn.Module):
             x = F.linear(x, weight, bias).relu_()
         return F.linear(x, *last[-1]).float()
 
+    def head_outputs_of_both(self, learnt: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """`head_outputs` of two parts of encoded observations, of which only the first is learnt
+        from: it alone has a gradient. Of networks whose values depend on no continuous action."""
+        dtype = self._last[0].dtype
+        outputs = dense(learnt.to(dtype), seen.to(dtype), [*self._trunk, self._last])
+        return outputs[0].float(), outputs[1].float()
+
     def act(self, x: Tensor) -> Tensor:
         """The policy's continuous action on encoded observations, in units of half its range,
         [B, C]. The convolutions are the values' own: no gradient flows to them from here."""
@@ -287,7 +295,7 @@ class QNetwork(nn.Module):
             discrete = torch.cat((discrete, nearest), dim=1)
         return discrete + self.offsets
 
-    def _preferences(self, head_outputs: Tensor) -> Tensor:
+    def preferences(self, head_outputs: Tensor) -> Tensor:
         """Numbers that order the choices of each branch as Q does, [B, choices]."""
         if self.values.atoms == 1:
             # V and the mean are the same for all choices of a branch: advantages alone decide.

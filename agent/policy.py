@@ -49,6 +49,12 @@ class Policy:
         self._flat = flatten_parameters(self._network)
         self._staging = np.empty(self._flat.numel(), np.float32)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters, by the names that checkpoints have, in the order of the weights."""
+        named = self._network.named_parameters()
+        return {name: tuple(parameter.shape) for name, parameter in named}
+
     def refresh(self) -> bool:
         """Take the newest weights if there are newer ones; whether it did."""
         if self._source.version == self.version:

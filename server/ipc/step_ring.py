@@ -14,6 +14,7 @@ from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 
+from agent.source import UNKNOWN, Origin, Source
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 from server.ipc import shared_memory
@@ -27,6 +28,7 @@ _WRITTEN, _READ, _STEPS, _SESSIONS = 0, _LINE, 2 * _LINE, 3 * _LINE
 _BEFORE, _STEPS_BEFORE = _WRITTEN + 1, _WRITTEN + 2
 _ANSWERED = _WRITTEN + 3
 _STEPS_READ = _READ + 1  # beside `read`: how many of those rows were steps
+_GATEWAY, _INCARNATION = _SESSIONS + 1, _SESSIONS + 2
 
 
 class StepRing:
@@ -41,15 +43,24 @@ class StepRing:
         self._rows = StepBlock.over(memory.buf[_HEADER_BYTES:], spec, capacity)
 
     @staticmethod
-    def create(spec: GameSpec, capacity: int) -> StepRing:
-        """A new ring of `capacity` rows. The creator calls `unlink` in the end."""
+    def create(spec: GameSpec, capacity: int, source: Source = UNKNOWN) -> StepRing:
+        """A new ring of `capacity` rows, which `source` numbers. The creator calls `unlink` in the
+        end."""
         size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity)
-        return StepRing(shared_memory.create(size), spec, capacity)
+        ring = StepRing(shared_memory.create(size), spec, capacity)
+        ring._counters[_GATEWAY], ring._counters[_INCARNATION] = source
+        return ring
 
     @staticmethod
     def attach(name: str, spec: GameSpec, capacity: int) -> StepRing:
         """The ring of this name, made by another process with the same spec and capacity."""
         return StepRing(SharedMemory(name), spec, capacity)
+
+    @property
+    def origin(self) -> Origin:
+        """Of the oldest row that was not given back."""
+        gateway, incarnation = self._counters[_GATEWAY], self._counters[_INCARNATION]
+        return Origin(Source(int(gateway), int(incarnation)), int(self._counters[_READ]))
 
     @property
     def steps(self) -> int:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import checkpoint, demonstrations, journal
-from agent.checkpoint import CheckpointError
+from agent.checkpoint import CheckpointError, spec_text
 from agent.evidence import Evidence
 from agent.learner import Learner
 from agent.recording import RecordingError
 from agent.replay import Replay
 from agent.warm_start import warm_start
 from config.models import Config, RewardConfig
-from server.trainer.checkpointer import Progress, spec_text
+from server.trainer.checkpointer import Progress
 from server.trainer.ingest import Rewards
 from server.trainer.replay_journal import JournalWriter, TakenIn, take_in
 
