@@ -28,7 +28,7 @@ def agreement(network: QNetwork, spec: GameSpec, batch: Batch) -> dict[str, floa
     recommended, actors = batch.recommended[:ROWS], batch.actors[:ROWS]
     known = recommended[:, 0].isnan().logical_not()
     rows = slice(ROWS)
-    state = state_before(network, batch, rows)
+    state = state_before(network, batch.past, rows)
     x = network.encode(*rows_of(batch.states, rows), state=state)
     away = (network.choose(x, batch.legal_in(rows)) - recommended).abs()
     agrees = (away <= _tolerances(spec).to(away.device)).double().mean(1)

@@ -51,7 +51,7 @@ def head_numbers(
     """
     rows = slice(ROWS)
     states = rows_of(batch.states, rows)
-    x = network.encode(*states, state=state_before(network, batch, rows))
+    x = network.encode(*states, state=state_before(network, batch.past, rows))
     squashed = network.act(x) if network.follows_gradient else None
     head_outputs = network.head_outputs(x, squashed)
     last = _layer(gradients, "heads")

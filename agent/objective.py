@@ -129,7 +129,7 @@ class Objective:
 
     def _recall(self, batch: Batch, rows: slice) -> Recalled:
         """What networks with a memory remember where some rows begin, and where they end."""
-        return recall(self._online, self._target, batch, rows, self._learner.memory_burn_in)
+        return recall(self._online, self._target, batch.past, rows, self._learner.memory_burn_in)
 
     @torch.no_grad()
     def _targets(

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from agent.batch import Batch
     from agent.networks import QNetwork
 
 
@@ -68,9 +67,10 @@ class Recalled(NamedTuple):
 NOTHING = Recalled(None, None, None)
 
 
-def recall(online: QNetwork, target: QNetwork, batch: Batch, rows: slice, burn_in: int) -> Recalled:
+def recall(
+    online: QNetwork, target: QNetwork, past: Past | None, rows: slice, burn_in: int
+) -> Recalled:
     """Go through what led to some rows of a batch. `burn_in`: frames without a gradient."""
-    past = batch.past
     if past is None:
         return NOTHING
     stored, every = past.state[rows], len(past.real)
@@ -85,9 +85,8 @@ def recall(online: QNetwork, target: QNetwork, batch: Batch, rows: slice, burn_i
 
 
 @torch.no_grad()
-def state_before(network: QNetwork, batch: Batch, rows: slice) -> Tensor | None:
+def state_before(network: QNetwork, past: Past | None, rows: slice) -> Tensor | None:
     """The recurrent states before what some rows show, [b, size]; None without a memory."""
-    past = batch.past
     if past is None:
         return None
     return _through(network, past, rows, range(past.before), past.state[rows])
