@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from agent.choices import Choices
 from agent.convolutions import Convolutions
 from agent.legal import masked
-from agent.looks import Look, looks
+from agent.looks import Look, hidden_layers, looks
 from agent.targets import best_choices
 from agent.values import value_head
 from config.models import LearnerConfig
@@ -128,7 +128,9 @@ class QNetwork(nn.Module):
                 self.add_module(encoder_name(self.looks, number), encoder)
             inputs += look.elements if encoder is None else encoder.size
 
-        hidden, last = learner.hidden, learner.hidden[-1]
+        hidden = self.hidden = hidden_layers(learner, inputs)
+        """Widths of the trunk's layers."""
+        last = hidden[-1]
         atoms = self.values.atoms
         self.trunk = _stack((inputs, *hidden))
         if self.follows_gradient:
