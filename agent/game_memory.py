@@ -41,7 +41,8 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
     inputs = sum(numbers for _, numbers, _ in _seen(spec, config))
     batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * inputs)
     found = {
-        "server.ring_steps": gateways * StepBlock.nbytes(spec, config.server.ring_steps),
+        "server.ring_steps": gateways
+        * StepBlock.nbytes(spec, config.server.ring_steps, config.learner.state_size),
         "learner.hidden": network,
         "learner.batch_size": batch,
     }
@@ -54,7 +55,9 @@ def step_bytes(spec: GameSpec, config: Config) -> int:
     """What the replay takes for each step, indexes included."""
     # Actions taken and recommended, meta, stream, seq, version, tag, places: docs/design.md.
     found = spec.observation_bytes + 8 * spec.action_width + 16 + 16 + 9
-    return found + 9 * config.replay.prioritized + 8 * (config.replay.frame_stack > 1)
+    memory = config.learner.state_size
+    linked = memory > 0 or config.replay.frame_stack > 1
+    return found + 9 * config.replay.prioritized + 8 * linked + 2 * memory
 
 
 def fitted(
@@ -97,6 +100,15 @@ def device_bytes(spec: GameSpec, config: Config) -> dict[str, dict[str, int]]:
         each = 4 * (parameters + each_network) + _PROCESS
         found[acts]["server.gateways"] = config.server.gateways * each
     return dict(found)
+
+
+def to_lower(setting: str, config: Config) -> str:
+    """The settings that take less if they are lowered, where this one is what takes the most. A
+    replay holds what training begins with, whatever it may hold at most. `config`: as `fitted`."""
+    least = config.trainer.min_steps
+    if setting == "replay.capacity_steps" and config.replay.capacity_steps <= least:
+        return f"{setting} and trainer.min_steps ({least:,})"
+    return setting
 
 
 def shown(count: int) -> str:

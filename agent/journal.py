@@ -29,6 +29,7 @@ from agent import npz
 from agent.files import written_whole
 from agent.journal_format import (
     HEADER_BYTES,
+    ORIGIN,
     SUFFIX,
     VERSION,
     Damage,
@@ -42,6 +43,7 @@ from agent.journal_format import (
 )
 from agent.journal_layout import Layout, columns_written
 from agent.priority import SavedPriorities
+from agent.source import NextRows, Origin, Source
 from agent.step import StepBlock
 from protocol.spaces import GameSpec
 
@@ -69,6 +71,7 @@ class Stored:
     """Before it."""
     rows: StepBlock
     """Read only."""
+    origin: Origin
 
     @property
     def end(self) -> Position:
@@ -80,11 +83,14 @@ class Journal:
     """Writes. One process at a time; it begins a segment of its own and changes no other. What no
     replay needs any more it removes when rows come."""
 
-    def __init__(self, folder: Path, spec: GameSpec, capacity: int, at: Position) -> None:
-        """Errors: OSError where a file cannot be made."""
+    def __init__(
+        self, folder: Path, spec: GameSpec, capacity: int, at: Position, memory: int = 0
+    ) -> None:
+        """`memory`: numbers of the network's recurrent state. Errors: OSError where a file cannot
+        be made."""
         self.folder = folder
-        self._spec = spec
-        self._layout = Layout(columns_written(spec, VERSION), spec)
+        self._spec, self._memory = spec, memory
+        self._layout = Layout(columns_written(spec, VERSION, memory), spec, memory)
         self._capacity = capacity
         self._segment_rows = max(SMALLEST_SEGMENT, capacity // SEGMENT_PART)
         self.at = at
@@ -96,9 +102,9 @@ class Journal:
         self._segments = _first_rows(folder, at.rows)
         self._begin_segment(at.rows)
 
-    def append(self, block: StepBlock) -> None:
-        """Write rows. Errors: OSError (a full disk, say): then these rows are not in the journal,
-        and nothing else is harmed; `at` counts them all the same."""
+    def append(self, block: StepBlock, origin: Origin | None = None) -> None:
+        """Write rows, which come from there. Errors: OSError (a full disk, say): then these rows
+        are not in the journal, and nothing else is harmed; `at` counts them all the same."""
         if not len(block):
             return
         before = self.at
@@ -108,7 +114,7 @@ class Journal:
         if self._file is None or self._is_full(before.rows):
             self._begin_segment(before.rows)
         payload = self._laid_out(block)
-        self._write(block_header(len(block), before, payload), payload)
+        self._write(block_header(len(block), before, payload, origin), payload)
 
     def close(self) -> None:
         """Again has no effect."""
@@ -140,7 +146,7 @@ class Journal:
         self._end = 0
         self._segments.append((path, first))
         try:
-            self._write(segment_header(self._spec))
+            self._write(segment_header(self._spec, self._memory))
         except OSError:
             # Not even the header: without a trace, so that the number is free.
             self.close()
@@ -196,9 +202,20 @@ def read(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[Stored
     """
     for path, data in read_segments(folder):
         layout, blocks = sound_blocks(path, data, spec, damages)
-        for rows, first, steps, start in blocks.tolist():
+        for rows, first, steps, start, gateway, incarnation, row in blocks.tolist():
             block = layout.over(memoryview(data)[start:], rows)
-            yield Stored(Position(first, steps), block)
+            origin = Origin(Source(gateway, incarnation), row)
+            yield Stored(Position(first, steps), block, origin)
+
+
+def next_rows(folder: Path, spec: GameSpec) -> NextRows:
+    """Which rows of each source a journal has that was never full, by the headers of its blocks.
+    Errors: as of `read`."""
+    found = NextRows()
+    for path, data in read_segments(folder):
+        _, blocks = sound_blocks(path, data, spec, [])
+        found.take_many(blocks[:, ORIGIN], blocks[:, 0], all_kept=True)
+    return found
 
 
 def write_priorities(folder: Path, saved: SavedPriorities) -> None:
@@ -230,6 +247,6 @@ def _first_rows(folder: Path, now: int) -> list[tuple[Path, int]]:
         with path.open("rb") as file:
             data = file.read(1 << 20)
         header = read_block_header(data, *next_block(data, 0))
-        later = header[1] if header else later
+        later = header.at.rows if header else later
         found.append((path, later))
     return found[::-1]

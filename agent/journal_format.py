@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.journal_layout import ALIGNED, Column, Int64s, Layout, aligned, columns_written, fits
+from agent.source import Origin, Source
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 
@@ -40,11 +41,22 @@ class _Blocks:
         self.version, self.magic, self.nbytes = version, magic, nbytes
         # Magic, rows, first, steps, bytes, checksum of the rows.
         self.head = struct.Struct("<4sIQQQI" + more)
+        self.tells_origin = bool(more)
+        fields = {
+            "rows": ("<u4", 4),
+            "first": ("<i8", 8),
+            "steps": ("<i8", 16),
+            "nbytes": ("<i8", 24),
+            "of_rows": ("<u4", 32),
+            "of_header": ("<u4", self.head.size),
+        }
+        if self.tells_origin:
+            fields |= {"gateway": ("<u2", 36), "incarnation": ("<u4", 40), "row": ("<i8", 44)}
         self.headers = np.dtype(
             {
-                "names": ["rows", "first", "steps", "nbytes", "of_rows", "of_header"],
-                "formats": ["<u4", "<i8", "<i8", "<i8", "<u4", "<u4"],
-                "offsets": [4, 8, 16, 24, 32, self.head.size],
+                "names": list(fields),
+                "formats": [dtype for dtype, _ in fields.values()],
+                "offsets": [offset for _, offset in fields.values()],
                 "itemsize": nbytes,
             }
         )
@@ -52,8 +64,9 @@ class _Blocks:
 
 
 _V1 = _Blocks(1, b"ROWS", "", 48)
-_V2 = _Blocks(2, b"ROW2", "16x", 64)
-"""The 16 bytes, of zeros, will tell where the rows came from: docs/row.md, the source."""
+_V2 = _Blocks(2, b"ROW2", "H2xIQ", 64)
+"""The 16 bytes tell where the rows came from (agent.source): gateway, incarnation, first row. Files
+that were written before have zeros there: the source is not known."""
 
 _VERSIONS = (_V1, _V2)
 
@@ -116,40 +129,70 @@ class Damage:
         )
 
 
-def segment_header(spec: GameSpec) -> bytes:
-    """What a segment begins with."""
-    text = msgspec.json.encode(_SegmentText(spec, columns_written(spec, VERSION)))
+def segment_header(spec: GameSpec, memory: int = 0) -> bytes:
+    """What a segment begins with. `memory`: numbers of the network's recurrent state."""
+    text = msgspec.json.encode(_SegmentText(spec, columns_written(spec, VERSION, memory)))
     head = _SEGMENT.pack(_SEGMENT_MAGIC, VERSION, len(text), zlib.crc32(text)) + text
     return head.ljust(aligned(len(head)), b"\0")
 
 
-def block_header(rows: int, at: Position, payload: memoryview) -> bytes:
-    """What a block of these columns begins with, `at`: the run before it."""
-    head = _V2.head.pack(_V2.magic, rows, at.rows, at.steps, len(payload), zlib.crc32(payload))
+class BlockHeader(NamedTuple):
+    """What the header of a block says."""
+
+    rows: int
+    at: Position
+    """The run before it."""
+    nbytes: int
+    checksum: int
+    """Of its rows."""
+    origin: Origin
+
+    def row(self, start: int) -> BlockRow:
+        """As sound_blocks has it. `start`: where the columns begin."""
+        (gateway, incarnation), first = self.origin
+        return self.rows, self.at.rows, self.at.steps, start, gateway, incarnation, first
+
+
+BlockRow = tuple[int, int, int, int, int, int, int]
+
+ORIGIN = slice(4, 7)
+"""Of the columns of sound_blocks: gateway, incarnation, first row."""
+
+
+def block_header(
+    rows: int, at: Position, payload: memoryview, origin: Origin | None = None
+) -> bytes:
+    """What a block of these columns begins with, `at`: the run before it. `origin`: None where
+    nobody numbered the rows."""
+    (gateway, incarnation), first = origin or Origin()
+    counts = (rows, at.rows, at.steps, len(payload), zlib.crc32(payload))
+    head = _V2.head.pack(_V2.magic, *counts, gateway, incarnation, first)
     head += _CHECKSUM.pack(zlib.crc32(head))
     return head.ljust(_V2.nbytes, b"\0")
 
 
 def sound_blocks(
-    path: Path, data: bytes, spec: GameSpec, damages: list[Damage]
+    path: Path, data: bytes, spec: GameSpec, damages: list[Damage], memory: int = 0
 ) -> tuple[Layout, Int64s]:
     """The blocks of a segment that are whole, and where the columns lie in each; what is not is
     added to `damages`.
 
-    Of each block its rows, the rows and the steps of the run before it, and where its columns begin
-    in the segment, int64 [blocks, 4]. Errors: JournalError for a segment of another game or of a
-    newer version.
+    Of each block its rows, the rows and the steps of the run before it, where its columns begin in
+    the segment, and its origin: gateway, incarnation and first row, int64 [blocks, 7].
+
+    Errors: JournalError for a segment of another game or of a newer version.
     """
-    segment = check_segment(path, data, spec)
+    segment = check_segment(path, data, spec, memory)
     if segment is not None and (found := _undamaged(data, segment)) is not None:
         return segment.layout, found
     if segment is None:
         # Which version it is the blocks tell; that it has that version's columns is likely.
         begin, blocks = next_block(data, 0)
         damages.append(Damage(path, 0, begin, None, begin == len(data)))
-        segment = Segment(begin, blocks, Layout(columns_written(spec, blocks.version), spec))
+        columns = columns_written(spec, blocks.version, memory)
+        segment = Segment(begin, blocks, Layout(columns, spec, memory))
     whole = list(_one_by_one(path, data, segment, damages))
-    return segment.layout, np.array(whole, np.int64).reshape(-1, 4)
+    return segment.layout, np.array(whole, np.int64).reshape(-1, 7)
 
 
 def _undamaged(data: bytes, segment: Segment) -> Int64s | None:
@@ -177,12 +220,15 @@ def _undamaged(data: bytes, segment: Segment) -> Int64s | None:
     right = np.array_equal(of_rows, headers["of_rows"])
     if not (right and np.array_equal(of_headers, headers["of_header"])):
         return None
-    return np.stack((rows, headers["first"], headers["steps"], starts), axis=1)
+    told = [rows, headers["first"], headers["steps"], starts]
+    origin = ("gateway", "incarnation", "row") if blocks.tells_origin else ()
+    told += [headers[name].astype(np.int64) for name in origin] or [np.zeros_like(rows)] * 3
+    return np.stack(told, axis=1)
 
 
 def _one_by_one(
     path: Path, data: bytes, segment: Segment, damages: list[Damage]
-) -> Iterator[tuple[int, int, int, int]]:
+) -> Iterator[BlockRow]:
     at, blocks, layout = segment
     view = memoryview(data)
     while at < len(data):
@@ -193,11 +239,12 @@ def _one_by_one(
             damages.append(Damage(path, at, end, None, end == len(data)))
             at = end
             continue
-        rows, first, steps, nbytes, checksum = header
+        rows, nbytes = header.rows, header.nbytes
         start, end = at + blocks.nbytes, at + blocks.nbytes + nbytes
         payload = view[start:end]
-        if nbytes == len(payload) == layout.nbytes(rows) and zlib.crc32(payload) == checksum:
-            yield rows, first, steps, start
+        sound = nbytes == len(payload) == layout.nbytes(rows)
+        if sound and zlib.crc32(payload) == header.checksum:
+            yield header.row(start)
         else:
             end = min(end, len(data))
             damages.append(Damage(path, at, end, rows, end == len(data)))
@@ -211,7 +258,7 @@ def windows(data: bytes, nbytes: int) -> npt.NDArray[Any]:
     return np.lib.stride_tricks.sliding_window_view(units, nbytes // ALIGNED)
 
 
-def check_segment(path: Path, data: bytes, spec: GameSpec) -> Segment | None:
+def check_segment(path: Path, data: bytes, spec: GameSpec, memory: int = 0) -> Segment | None:
     """What the header says; None where it is damaged. Errors: JournalError."""
     if len(data) < _SEGMENT.size:
         return None
@@ -235,7 +282,7 @@ def check_segment(path: Path, data: bytes, spec: GameSpec) -> Segment | None:
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {got[:2000]}; start a new run, or move {path.parent} away"
         )
-    return Segment(begin, _VERSIONS[version - 1], Layout(columns or [], spec))
+    return Segment(begin, _VERSIONS[version - 1], Layout(columns or [], spec, memory))
 
 
 def _columns_of(spec: GameSpec, text: bytes, version: int) -> list[Column] | None:
@@ -252,21 +299,19 @@ def _columns_of(spec: GameSpec, text: bytes, version: int) -> list[Column] | Non
     return found.columns if same else None
 
 
-def read_block_header(
-    data: bytes, at: int, blocks: _Blocks
-) -> tuple[int, int, int, int, int] | None:
-    """Rows, rows and steps of the run before them, bytes and checksum of the block that begins
-    there; None where none does."""
+def read_block_header(data: bytes, at: int, blocks: _Blocks) -> BlockHeader | None:
+    """Of the block that begins there; None where none does."""
     if at + blocks.nbytes > len(data):
         return None
     checked = blocks.head.size
     (checksum,) = _CHECKSUM.unpack_from(data, at + checked)
     if zlib.crc32(data[at : at + checked]) != checksum:
         return None
-    magic, rows, first, steps, nbytes, of_rows = blocks.head.unpack_from(data, at)
+    magic, rows, first, steps, nbytes, of_rows, *told = blocks.head.unpack_from(data, at)
     if magic != blocks.magic:
         return None
-    return rows, first, steps, nbytes, of_rows
+    origin = Origin(Source(*told[:2]), told[2]) if blocks.tells_origin else Origin()
+    return BlockHeader(rows, Position(first, steps), nbytes, of_rows, origin)
 
 
 def next_block(data: bytes, at: int) -> tuple[int, _Blocks]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.journal import read_segments
-from agent.journal_format import Damage, Position, sound_blocks, windows
+from agent.journal_format import ORIGIN, Damage, Position, sound_blocks, windows
 from agent.journal_layout import ALIGNED, Int64s, Layout
 from agent.step import StepBlock
 from protocol.spaces import GameSpec
@@ -36,8 +36,10 @@ class JoinedRows:
     """Before them."""
     rows: StepBlock
     """Read only, and only until the next ones are read."""
-    newest: int
-    """How many of the rows are the block that was written last."""
+    origins: Int64s
+    """Of each block: gateway, incarnation and first row, int64 [blocks, 3]."""
+    lengths: Int64s
+    """The rows of each block, [blocks]."""
 
     @property
     def end(self) -> Position:
@@ -45,19 +47,22 @@ class JoinedRows:
         return self.at.behind(self.rows)
 
 
-def read_joined(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[JoinedRows]:
+def read_joined(
+    folder: Path, spec: GameSpec, damages: list[Damage], memory: int = 0
+) -> Iterator[JoinedRows]:
     """All rows of the blocks that are whole, in the order in which they were written, as
-    `journal.read` has them.
+    `journal.read` has them, with recurrent states of `memory` numbers: zeros where the rows have
+    none, or others.
 
     Errors: JournalError for a journal of another game or of a newer version; OSError.
     """
-    scratch = StepBlock.empty(spec, TOGETHER)
+    scratch = StepBlock.empty(spec, TOGETHER, memory)
     for path, data in read_segments(folder):
-        layout, found = sound_blocks(path, data, spec, damages)
+        layout, found = sound_blocks(path, data, spec, damages, memory)
         for blocks in _neighbors(found):
-            _, first, steps, _ = blocks[0].tolist()
+            at = Position(int(blocks[0, 1]), int(blocks[0, 2]))
             rows = _joined(data, layout, blocks, scratch)
-            yield JoinedRows(Position(first, steps), rows, int(blocks[-1, 0]))
+            yield JoinedRows(at, rows, blocks[:, ORIGIN], blocks[:, 0])
 
 
 def _neighbors(blocks: Int64s) -> Iterator[Int64s]:

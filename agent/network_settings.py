@@ -20,6 +20,8 @@ NAMES = (
     "bins",
     "trunk",
     "normalize_observations",
+    "memory",
+    "memory_units",
 )
 """Of `learner`; `replay.frame_stack` is one too."""
 

@@ -21,11 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from agent import journal
+from agent.source import NextRows
 from lab import audit_player
 from lab.supervised import supervised
 from protocol.actor import Actor
 from server.arguments import positive
 from server.play.attribution import Attribution, compare, load_dump, load_logs
+from server.run.directory import game_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class AuditResult:
     """Answers whose tag does not agree with whose action they carry."""
     expert: int
     """Rows of the replay that are the expert's."""
+    rows_missing: int
+    """Rows of gateways that their numbers say are not in the run's files."""
+    rows_doubled: int
+    """Rows that are there twice."""
 
     def report(self) -> dict[str, Any]:
         """As it is printed."""
@@ -48,7 +55,8 @@ class AuditResult:
             "seconds": round(self.seconds, 1),
             "compared": found.compared,
             "mismatches": found.mismatches + self.wrong_decisions,
-            "missing": found.missing,
+            "missing": found.missing + self.rows_missing,
+            "doubled": self.rows_doubled,
             "batch_compared": found.batch_compared,
             "expert": self.expert,
         }
@@ -56,7 +64,8 @@ class AuditResult:
     @property
     def ok(self) -> bool:
         found = self.attribution
-        return found.ok and found.batch_compared > 0 and not self.wrong_decisions
+        wrong = self.wrong_decisions or self.rows_missing or self.rows_doubled
+        return found.ok and found.batch_compared > 0 and not wrong
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +152,9 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
                         supervisor.poll()
                 supervisor.settle()
                 supervisor.trainer.dump(str(home / "replay.npz"))
+                rows = supervisor.folder.path / journal.FOLDER
+                spec = game_of(supervisor.folder.path)
+                numbers = journal.next_rows(rows, spec) if spec else NextRows()
             finally:
                 stop.set()
                 for process in processes:
@@ -156,4 +168,6 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
         attribution=found,
         wrong_decisions=int(truth["wrong"].sum()) if "wrong" in truth else 0,
         expert=int(np.count_nonzero(stored["actor"] == Actor.EXPERT)),
+        rows_missing=numbers.missing,
+        rows_doubled=numbers.doubled,
     )

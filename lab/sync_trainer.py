@@ -37,7 +37,7 @@ from agent.training_step import learn, take_in
 from agent.trust import Trust
 from agent.update_budget import updates_due
 from config.models import Config
-from lab.vector_client import Game, VectorClient, game_spec
+from lab.vector_client import Game, VectorClient
 from protocol.actor import ACTORS, NAMES
 from protocol.messages import Role
 from protocol.streams import stream_number
@@ -144,7 +144,7 @@ class SyncTrainer:
             )
             for k in range(clients)
         ]
-        self.spec = game_spec(games[0].env)
+        self.spec = games[0].spec
         self._device = resolve_device(config.trainer.device, "trainer.device")
         self.replay = make_replay(config, self.spec, self._device)
         self.learner = make_learner(config, self.spec, self._device)
@@ -263,6 +263,7 @@ class SyncTrainer:
             rng,
             most_slots=slots,
             frame_stack=self.config.replay.frame_stack,
+            memory=self.config.learner.state_size,
             expert=ExpertPlugin.load(self.config.expert.plugin, self.spec),
         )
 

@@ -16,16 +16,17 @@ from protocol.framing import LENGTH_BYTES
 from protocol.masks import packed
 from protocol.messages import NOT_SENT, RUNNING, TERMINATED, TRUNCATED, Actions, Frames
 from protocol.spaces import GameSpec, Part
-from understudy_client.env_masks import masks_of
-from understudy_client.gym import Expert, spec_of
+from understudy_client.action_masks import masks_of
+from understudy_client.gym import Expert, asked, spec_of
 from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
 
 
-def game_spec(env: gymnasium.Env[Any, Any]) -> GameSpec:
+def game_spec(env: gymnasium.Env[Any, Any], *, masks: bool = False) -> GameSpec:
     """The server's idea of an environment: what its client's HELLO would say. Errors: TypeError,
     ValueError where it cannot be played."""
-    return msgspec.convert(msgspec.to_builtins(spec_of(env)), GameSpec).checked()
+    found = spec_of(env, masks=masks)
+    return msgspec.convert(msgspec.to_builtins(found), GameSpec).checked()
 
 
 class Game:
@@ -57,11 +58,16 @@ class Game:
         self.reward, self.status, self._return = 0.0, RUNNING, 0.0
         self._begin()
 
+    @property
+    def spec(self) -> GameSpec:
+        """That of the environment; its first observation has said whether it has masks."""
+        return game_spec(self.env, masks=self._has_masks)
+
     def recommend(self) -> list[Part] | None:
         """What the expert would do now, as it travels; None if it has nothing to recommend."""
         if self._expert is None or self.status != RUNNING:
             return None
-        action = self._expert(self.env, self.obs)
+        action = asked(self._expert, self.env, self.obs, self.legal())
         return None if action is None else self._actions.to_wire(action)
 
     def seen(self) -> Any:
@@ -70,7 +76,9 @@ class Game:
 
     def legal(self) -> npt.NDArray[np.bool_] | None:
         """Which choices are legal now, [choices]; None where all are, or nobody acts any more."""
-        return None if self._masks is None or self.status != RUNNING else self._masks()
+        if self.status != RUNNING or not self._has_masks:
+            return None
+        return self._masks.legal(self.obs, self._info)
 
     def act(self, action: Sequence[Part]) -> None:
         """Do what the answer to the last frame says; that to the last frame of an episode says
@@ -80,7 +88,8 @@ class Game:
                 self.returns.append(self._return)
                 self._begin()
             return
-        self.obs, earned, terminated, truncated, _ = self.env.step(self._actions.to_env(action))
+        done = self._actions.to_env(action)
+        self.obs, earned, terminated, truncated, self._info = self.env.step(done)
         self.reward = float(earned)
         self._return += self.reward
         self.status = TERMINATED if terminated else TRUNCATED if truncated else RUNNING
@@ -91,7 +100,8 @@ class Game:
             self.status, self.over = TRUNCATED, True
             return
         seed = None if self._seed is None else self._seed + self._begun * self._stride
-        self.obs, _ = self.env.reset(seed=seed)
+        self.obs, self._info = self.env.reset(seed=seed)
+        self._has_masks = self._masks.are_there(self._info)
         self.status = RUNNING
         self._begun += 1
 

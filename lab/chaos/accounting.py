@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from agent import journal
 from agent.journal import Damage
+from agent.source import NextRows
 from agent.step import STEP
 from protocol.actor import NOBODY
 from protocol.streams import stream_number
@@ -29,7 +30,10 @@ class ChaosResult:
     wrong_decisions: int
     """Answers whose tag does not agree with whose action they carry."""
     holes: int
-    """Steps that are missing, with later ones of their stream there."""
+    """Steps that are missing, with later ones of their stream there; and rows, with later ones of
+    their gateway there."""
+    doubled: int
+    """Rows of gateways that are stored twice."""
     said: InFlight
     """What the server said was in flight."""
     damages: int
@@ -42,7 +46,7 @@ class ChaosResult:
         return (
             bool(self.events)
             and found.compared > 0
-            and not (found.mismatches or self.wrong_decisions or self.holes)
+            and not (found.mismatches or self.wrong_decisions or self.holes or self.doubled)
             and found.missing <= self.said.steps
         )
 
@@ -56,6 +60,7 @@ class ChaosResult:
             "steps": found.compared,
             "mismatches": found.mismatches + self.wrong_decisions,
             "holes": self.holes,
+            "doubled": self.doubled,
             "missing": found.missing,
             "said_in_flight": self.said.steps,
             "unfinished": self.said.frames,
@@ -70,12 +75,15 @@ def account(
     result's own."""
     truth, damages = load_logs(home), list[Damage]()
     stored = _stored(run, damages)
+    spec = game_of(run)
+    numbers = journal.next_rows(run / journal.FOLDER, spec) if spec else NextRows()
     return ChaosResult(
         seconds=seconds,
         events=events,
         attribution=compare(truth, stored),
         wrong_decisions=int(truth["wrong"].sum()) if "wrong" in truth else 0,
-        holes=holes(truth, stored),
+        holes=holes(truth, stored) + numbers.missing,
+        doubled=numbers.doubled,
         said=said,
         damages=len(damages),
         restarts=restarts,

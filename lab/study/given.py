@@ -11,7 +11,7 @@ from config import renamed
 from config.fields import all_settings, nearest
 from config.load import ConfigError
 from lab.study.design import ELSEWHERE, NO_EXPERT
-from lab.vector_client import Game, game_spec
+from lab.vector_client import Game
 from protocol.spaces import GameSpec
 from understudy_client.environments import make
 from understudy_client.experts import find
@@ -23,7 +23,7 @@ def checked_game(env_id: str, name: str | None, option: str) -> tuple[GameSpec, 
     try:
         expert = find(env_id, name)
     except ValueError as error:
-        raise ConfigError(f"{option}: {error}; expected MODULE:FUNCTION or none") from error
+        raise ConfigError(f"{option}: {error}; or none for no expert") from error
     expected = f"--env: expected a Gymnasium environment that can be played, got {env_id!r}"
     try:
         env = make(env_id)
@@ -33,11 +33,12 @@ def checked_game(env_id: str, name: str | None, option: str) -> tuple[GameSpec, 
             "game that connects over TCP cannot be played by this command: docs/tuning.md has more)"
         ) from error
     try:
-        spec = game_spec(env)
+        game = Game(env, expert, seed=0)
+        spec = game.spec
         if expert is None:
             return spec, NO_EXPERT
         try:
-            action = Game(env, expert, seed=0).recommend()
+            action = game.recommend()
             if action is not None:
                 spec.check_action_rows(np.array([spec.action_row(action)], np.float32))
         except Exception as error:

@@ -23,6 +23,7 @@ from rich.table import Table
 from agent import checkpoint, journal
 from agent.checkpoint import CheckpointError
 from agent.journal import Damage, JournalError, Position
+from agent.source import NextRows
 from agent.step import FINAL, STEP
 from config.load import ConfigError
 from protocol.actor import ACTORS, NAMES
@@ -54,6 +55,8 @@ class Contents:
     returns: dict[str, list[float]]
     """Of complete episodes, undiscounted, by who played them: an actor alone, or MIXED."""
     damages: list[Damage] = field(default_factory=list)
+    numbers: NextRows = field(default_factory=NextRows)
+    """What the numbers of the rows say of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +87,10 @@ def look(folder: Path, spec: GameSpec) -> Contents:
     damages: list[Damage] = []
     parts: list[list[npt.NDArray[Any]]] = []
     at = Position()
+    numbers = NextRows()
     for stored in journal.read(folder, spec, damages):
+        numbers.begin(stored.origin)  # older ones may have left the replay
+        numbers.take(stored.origin, len(stored.rows))
         parts.append([getattr(stored.rows, name).copy() for name in _COLUMNS])
         at = stored.end
     # What a trainer that runs was writing just then is longer by now.
@@ -101,7 +107,9 @@ def look(folder: Path, spec: GameSpec) -> Contents:
         steps[NAMES[who]] = len(theirs)
         means[NAMES[who]] = float(theirs.mean(dtype=np.float64)) if len(theirs) else math.nan
     returns = episode_returns(stream, seq, actor, kind, status, reward)
-    return Contents(len(stream), at, steps, len(np.unique(stream)), means, returns, damages)
+    return Contents(
+        len(stream), at, steps, len(np.unique(stream)), means, returns, damages, numbers
+    )
 
 
 def episode_returns(
@@ -171,6 +179,8 @@ def as_data(run: Path, spec: GameSpec | None, contents: Contents | None) -> dict
         "streams": contents.streams,
         "mean_reward": rewards,
         "returns": returns,
+        "rows_missing": contents.numbers.missing,
+        "rows_doubled": contents.numbers.doubled,
     }
 
 
@@ -233,6 +243,9 @@ def _print(console: Console, run: Path, found: dict[str, Any]) -> None:
             row(f"  {who}", f"{steps:,} ({steps / max(total, 1):.1%}){reward}")
         for who, of in found["returns"].items():
             row(f"  episodes of {who}", f"{of['episodes']:,}, mean return {of['mean']:.4g}")
+        if found["rows_missing"] or found["rows_doubled"]:
+            row("  by number", f"{found['rows_missing']:,} rows are missing, "
+                f"{found['rows_doubled']:,} are there twice")  # fmt: skip
     else:
         row("replay", "no rows")
     row("checksums", f"{len(found['damages'])} damaged places" if found["damages"] else "all right")

@@ -14,6 +14,7 @@ from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 
+from agent.source import UNKNOWN, Origin, Source
 from agent.step import STEP, StepBlock
 from protocol.spaces import GameSpec
 from server.ipc import shared_memory
@@ -27,29 +28,43 @@ _WRITTEN, _READ, _STEPS, _SESSIONS = 0, _LINE, 2 * _LINE, 3 * _LINE
 _BEFORE, _STEPS_BEFORE = _WRITTEN + 1, _WRITTEN + 2
 _ANSWERED = _WRITTEN + 3
 _STEPS_READ = _READ + 1  # beside `read`: how many of those rows were steps
+_GATEWAY, _INCARNATION = _SESSIONS + 1, _SESSIONS + 2
 
 
 class StepRing:
     """Both ends of a ring; which one a process may use is up to it: `write`, or `read`."""
 
-    def __init__(self, memory: SharedMemory, spec: GameSpec, capacity: int) -> None:
-        assert memory.buf is not None
-        self._memory = memory
-        self.name = memory.name
+    def __init__(
+        self, shared: SharedMemory, spec: GameSpec, capacity: int, memory: int = 0
+    ) -> None:
+        assert shared.buf is not None
+        self._memory = shared
+        self.name = shared.name
         self.capacity = capacity
-        self._counters = np.frombuffer(memory.buf, np.int64, _LINES * _LINE)
-        self._rows = StepBlock.over(memory.buf[_HEADER_BYTES:], spec, capacity)
+        self._counters = np.frombuffer(shared.buf, np.int64, _LINES * _LINE)
+        self._rows = StepBlock.over(shared.buf[_HEADER_BYTES:], spec, capacity, memory)
 
     @staticmethod
-    def create(spec: GameSpec, capacity: int) -> StepRing:
-        """A new ring of `capacity` rows. The creator calls `unlink` in the end."""
-        size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity)
-        return StepRing(shared_memory.create(size), spec, capacity)
+    def create(
+        spec: GameSpec, capacity: int, source: Source = UNKNOWN, memory: int = 0
+    ) -> StepRing:
+        """A new ring of `capacity` rows, which `source` numbers. `memory`: numbers of the network's
+        recurrent state. The creator calls `unlink` in the end."""
+        size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity, memory)
+        ring = StepRing(shared_memory.create(size), spec, capacity, memory)
+        ring._counters[_GATEWAY], ring._counters[_INCARNATION] = source
+        return ring
 
     @staticmethod
-    def attach(name: str, spec: GameSpec, capacity: int) -> StepRing:
-        """The ring of this name, made by another process with the same spec and capacity."""
-        return StepRing(SharedMemory(name), spec, capacity)
+    def attach(name: str, spec: GameSpec, capacity: int, memory: int = 0) -> StepRing:
+        """The ring of this name, made by another process for the same."""
+        return StepRing(SharedMemory(name), spec, capacity, memory)
+
+    @property
+    def origin(self) -> Origin:
+        """Of the oldest row that was not given back."""
+        gateway, incarnation = self._counters[_GATEWAY], self._counters[_INCARNATION]
+        return Origin(Source(int(gateway), int(incarnation)), int(self._counters[_READ]))
 
     @property
     def steps(self) -> int:

@@ -15,6 +15,7 @@ from server.monitor.game_metrics import GameMetrics
 from server.monitor.metric import COUNTER, labeled
 from server.monitor.metrics import CODE, EPISODES, PROCESS, SERIES
 from server.monitor.rate import Rate
+from server.monitor.share import RecentShare
 from server.run.evaluation import Evaluation
 from server.run.evaluations import Evaluations, Moment
 
@@ -62,6 +63,7 @@ class MetricsCollector:
         """Of training, that have ended."""
         self._steps = Rate()
         """Of steps completed."""
+        self._taken_over = RecentShare()
 
     def trainer(self, metrics: dict[str, float]) -> None:
         """Take in a report of the trainer. Its intervals are not those of the rows, so a number
@@ -140,6 +142,7 @@ class MetricsCollector:
             "answers_per_s": sum(rate.per_s(now) for rate in self._answers.values()),
             "frames_eval": float(frames["eval"]),
             "frames_eval_expert": float(frames["eval_expert"]),
+            "frames_play": float(frames["play"]),
             "clients": float(sum(r.clients for r in reports)),
             "slots": float(sum(r.slots for r in reports)),
             "slots_training": float(sum(r.training for r in reports)),
@@ -147,7 +150,7 @@ class MetricsCollector:
             "turn_p50_ms": _mean(r.turn_p50_ms for r in reports),
             "turn_p99_ms": max(_numbers(r.turn_p99_ms for r in reports), default=math.nan),
             "expert_failures": float(sum(r.expert_failures for r in counted)),
-            **_takeovers(counted),
+            **self._interventions(counted, now),
             "stalls": float(sum(r.stalls for r in counted)),
             "frames_skipped": float(sum(r.game.skipped for r in counted)),
             "game_score_mean": _mean(score for score, _ in self._games_of_late),
@@ -189,6 +192,20 @@ class MetricsCollector:
         }
         return row
 
+    def _interventions(self, counted: list[GatewayReport], now: float) -> dict[str, float]:
+        """Interventions since the start, and what share of the frames in training they were of
+        late; that is NaN until there was one."""
+        begun = sum(r.takeovers[0] for r in counted)
+        frames = sum(r.takeovers[1] for r in counted)
+        played = sum(r.frames.get("train", 0) for r in counted)
+        share = self._taken_over.of(frames, played, now)
+        return {
+            "takeovers": float(begun),
+            "takeover_frames": float(frames),
+            "takeover_share": share if begun else math.nan,
+            "takeover_length_mean": frames / begun if begun else math.nan,
+        }
+
     def _counted_by_trainers(self) -> dict[str, float]:
         """The counters of the trainer and of those before it; those that any has told of."""
         names = _COUNTED_BY_TRAINER & (self._trainer.keys() | self._past_trainers.keys())
@@ -199,20 +216,6 @@ _COUNTED_BY_TRAINER = {name for name, series in SERIES.items() if series.metric.
     "steps_stored"
 }
 """Of the counters in its report. The steps stored are counted in shared memory, across trainers."""
-
-
-def _takeovers(counted: Iterable[GatewayReport]) -> dict[str, float]:
-    """Interventions since the start, and what share of the frames in training they were."""
-    reports = list(counted)
-    begun = sum(r.takeovers[0] for r in reports)
-    frames = sum(r.takeovers[1] for r in reports)
-    played = sum(r.frames.get("train", 0) for r in reports)
-    return {
-        "takeovers": float(begun),
-        "takeover_frames": float(frames),
-        "takeover_share": frames / played if played else math.nan,
-        "takeover_length_mean": frames / begun if begun else math.nan,
-    }
 
 
 def _numbers(values: Iterable[float]) -> list[float]:

@@ -29,6 +29,7 @@ REGISTRY: tuple[Metric, ...] = (
     Metric("answers_per_s", "1/s", GAUGE, "answered frames per second, evaluation included"),
     Metric("frames_eval", "frames", COUNTER, "frames answered in the role eval"),
     Metric("frames_eval_expert", "frames", COUNTER, "frames answered in the role eval_expert"),
+    Metric("frames_play", "frames", COUNTER, "frames answered in the role play"),
     Metric("clients", "", GAUGE, "connections"),
     Metric("slots", "", GAUGE, "games in play, over all connections"),
     Metric("slots_training", "", GAUGE, "of those, games in training"),
@@ -55,7 +56,12 @@ REGISTRY: tuple[Metric, ...] = (
         "a person for example (`took` with the actor expert)",
     ),
     Metric("takeover_frames", "frames", COUNTER, "frames that those lasted"),
-    Metric("takeover_share", "fraction", GAUGE, "of the frames in training since the start, those"),
+    Metric(
+        "takeover_share",
+        "fraction",
+        GAUGE,
+        "of the frames in training of the last minute, those; null until there was one",
+    ),
     Metric("takeover_length_mean", "frames", GAUGE, "mean length of an intervention"),
     Metric("stalls", "", COUNTER, "times that a full ring stopped the reading of frames"),
     Metric(

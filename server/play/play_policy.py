@@ -24,8 +24,7 @@ from server.play.person.view import GameView
 from server.play.policy_file import PolicyError, PolicyFile
 from server.play.show_arguments import show_of
 from understudy_client import gym as client_gym
-from understudy_client.action_masks import Masks
-from understudy_client.env_masks import masks_of
+from understudy_client.action_masks import masks_of
 from understudy_client.environments import make
 from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import action_space
@@ -94,8 +93,7 @@ def _play(
     view: GameView | None,
 ) -> list[GameEpisode]:
     actions, seen = action_space(env.action_space), observation_space(env.observation_space)
-    method = masks_of(env)
-    masks = Masks(env.action_space, actions, seen) if policy.spec.masks else None
+    masks = masks_of(env) if policy.spec.masks else None
     done: list[GameEpisode] = []
     left = frames
     while (episodes is None or len(done) < episodes) and left != 0:
@@ -103,14 +101,14 @@ def _play(
         stack = Stack(policy.spec, policy.frame_stack, seen, obs)
         total, length, over = 0.0, 0, False
         while not over:
+            legal = None if masks is None else masks.legal(obs, info)
             if view is not None:
-                view.look(env, obs, client_gym.Episode(len(done), None, total, length), RUNNING)
+                episode = client_gym.Episode(len(done), None, total, length)
+                view.look(env, obs, episode, RUNNING, legal)
             if stop() or (view is not None and view.ended):
                 return done
-            legal = None
-            if masks is not None:
-                legal = (masks.legal(obs, info) if method is None else method())[None]
-            (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames(), legal))
+            row = None if legal is None else legal[None]
+            (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames(), row))
             obs, reward, terminated, truncated, info = env.step(actions.to_env(parts))
             stack.add(obs)
             total, length = total + float(reward), length + 1

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
+from agent.source import Source
 from config.load import ConfigError
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -119,8 +120,11 @@ class Processes:
     def decide(self, spec: GameSpec) -> None:
         """This is the run's game: make its rings, and tell the trainer. Errors: ConfigError."""
         try:
-            for _ in self.gateways:
-                self.rings.append(StepRing.create(spec, self.config.server.ring_steps))
+            for index in range(len(self.gateways)):
+                source = Source(index, self._folder.launch)
+                memory = self.config.learner.state_size
+                ring = StepRing.create(spec, self.config.server.ring_steps, source, memory)
+                self.rings.append(ring)
         except MemoryError as error:
             self._remove_rings()
             raise ConfigError(str(error)) from None
@@ -164,7 +168,14 @@ class Processes:
     def _opening(self, ready: Ready) -> Open:
         assert self._spec is not None
         names = tuple(ring.name for ring in self.rings)
-        return Open(self._spec, names, ready.weights, ready.size, self._in_flight.file)
+        return Open(
+            self._spec,
+            names,
+            ready.weights,
+            ready.size,
+            self._in_flight.file,
+            str(self._folder.checkpoints),
+        )
 
     # Running.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from agent.game_memory import device_bytes, shown
+from agent.game_memory import device_bytes, shown, to_lower
 from config.models import Config
 from protocol.spaces import GameSpec
 
@@ -26,6 +26,6 @@ def check(
             raise MemoryError(
                 f"expected at most {shown(free)} on {device}, what is free there of "
                 f"{shown(everything)}, and it takes {shown(total)}; the most of it, "
-                f"{shown(parts[largest])}, is that of {largest}: lower it, or set replay.device or "
-                "trainer.device to cpu"
+                f"{shown(parts[largest])}, is that of {to_lower(largest, config)}: lower it, or "
+                "set replay.device or trainer.device to cpu"
             )

@@ -14,12 +14,13 @@ from agent.learner import Learner
 from agent.recorder import Recorder
 from agent.recording import RecordingError
 from agent.replay import Replay
+from agent.source import NextRows, Origin
 from agent.step import STEP, StepBlock
 from agent.training_step import take_in
 from protocol.actor import ACTORS, NAMES, TAG_COUNT
-from server.ipc.step_ring import StepRing
 from server.run.disk import Writes
-from server.trainer.replay_journal import JournalWriter, already_kept
+from server.trainer.replay_journal import JournalWriter
+from server.trainer.step_source import StepSource
 
 log = logging.getLogger("trainer")
 
@@ -59,11 +60,11 @@ class Rewards:
 
 
 class Ingest:
-    """The trainer's end of the rings, one for each gateway."""
+    """The trainer's end of the rings, or of other sources of rows: one for each gateway."""
 
     def __init__(
         self,
-        rings: Sequence[StepRing],
+        sources: Sequence[StepSource],
         replay: Replay,
         learner: Learner,
         evidence: Evidence,
@@ -73,13 +74,14 @@ class Ingest:
     ) -> None:
         """Every row is added to `evidence` and `rewards`, and `journal_writer` and `recorder` get
         it."""
-        self._rings = rings
+        self._sources = sources
         self._replay = replay
         self._learner = learner
         self._evidence = evidence
         self.rewards = rewards
         self._journal_writer = journal_writer
         self._recorder = recorder
+        self._wanted = NextRows()
         self._writes = Writes(log, "its episodes are kept in memory, and tried again")
         self.stored = 0
         """Steps appended since this start of the server."""
@@ -87,38 +89,52 @@ class Ingest:
         """Frames that had been answered when the rings were emptied last: what they completed is
         stored."""
 
-    def take_over(self, last: StepBlock | None) -> None:
-        """Go on in place of a trainer that died. `last`: the newest block that it kept; where it
-        had not given that back to its ring, it is given back now."""
-        for ring in self._rings:
-            ring.take_over_reading(already_kept(ring, last))
-        self.stored = sum(ring.steps_read for ring in self._rings)
+    def take_over(self, kept: NextRows) -> None:
+        """Go on in place of a trainer that died. `kept`: what it kept; rows of that which it had
+        not given back to their source are given back now."""
+        self._wanted = kept
+        for source in self._sources:
+            origin = source.origin
+            kept.begin(origin)  # where nothing is kept
+            had = min(kept.wanted(origin.source) - origin.first, source.used)
+            source.take_over_reading(max(had, 0))
+        self.stored = sum(source.steps_read for source in self._sources)
 
     @property
     def answered(self) -> int:
         """Frames answered for training since this start of the server, in all gateways: those
         stored, and those on their way."""
-        return sum(ring.answered for ring in self._rings)
+        return sum(source.answered for source in self._sources)
 
     def drain(self) -> int:
         """Move what the rings hold into the replay; how many rows that were."""
         moved, self.seen = 0, self.answered
-        for ring in self._rings:
-            for _ in range(max(1, ring.capacity // DRAIN_STEPS)):
-                block = ring.read(DRAIN_STEPS)
+        for source in self._sources:
+            for _ in range(max(1, source.capacity // DRAIN_STEPS)):
+                block = source.read(DRAIN_STEPS)
                 if block is None:
                     break
-                take_in(block, self._replay, self._learner, self._evidence)
-                if self._journal_writer:
-                    self._journal_writer.keep(block)
-                if self._recorder:
-                    with self._writes.tried("the recording", RecordingError):
-                        self._recorder.add(block)
-                self.stored += int(np.count_nonzero(block.kind == STEP))
-                self.rewards.add(block.reward, block.actor)
+                self._take(block, source.origin)
                 moved += len(block)
-                ring.release(len(block))
+                source.release(len(block))
         return moved
+
+    def _take(self, block: StepBlock, origin: Origin) -> None:
+        """Take in what of a block was not taken in before."""
+        if hole := self._wanted.hole(origin):
+            log.warning("%s", hole)
+        had = self._wanted.take(origin, len(block))
+        if had == len(block):
+            return
+        block, origin = block.rows(had, len(block)), origin.behind(had)
+        take_in(block, self._replay, self._learner, self._evidence)
+        if self._journal_writer:
+            self._journal_writer.keep(block, origin)
+        if self._recorder:
+            with self._writes.tried("the recording", RecordingError):
+                self._recorder.add(block)
+        self.stored += int(np.count_nonzero(block.kind == STEP))
+        self.rewards.add(block.reward, block.actor)
 
     @property
     def unkept(self) -> int:
@@ -133,9 +149,9 @@ class Ingest:
     @property
     def ring_fill(self) -> float:
         """How full the fullest ring is, 0 to 1."""
-        return max((ring.used / ring.capacity for ring in self._rings), default=0.0)
+        return max((source.used / source.capacity for source in self._sources), default=0.0)
 
     def close(self) -> None:
         """Let go of the rings."""
-        for ring in self._rings:
-            ring.close()
+        for source in self._sources:
+            source.close()

@@ -2,8 +2,8 @@
 
 Rows go from a ring into the replay, then into the journal, and only then back to the gateway: the
 ring's cursor moves last. So whenever the trainer is killed, a row is in the ring or in the journal.
-It is in both where the trainer was killed between the two, and there is but one block that this can
-be true of: the journal's last one. `already_kept` tells.
+It is in both where the trainer was killed between the two. The journal says of each block which
+rows of which ring it has, so the next trainer knows (agent.source).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from agent import journal
 from agent.evidence import Evidence
 from agent.finding import Finding
@@ -24,9 +22,9 @@ from agent.journal_joined import read_joined
 from agent.learner import Learner
 from agent.priority import SavedPriorities
 from agent.replay import Replay
+from agent.source import NextRows, Origin
 from agent.step import StepBlock
 from protocol.spaces import GameSpec
-from server.ipc.step_ring import StepRing
 
 log = logging.getLogger("trainer")
 
@@ -39,8 +37,8 @@ class TakenIn:
     """Where the run was behind the last block."""
     steps: int = 0
     """Steps that are in the replay now."""
-    last: StepBlock | None = None
-    """The block that was written last."""
+    sources: NextRows = field(default_factory=NextRows)
+    """Which rows of each source it has."""
 
 
 def take_in(
@@ -60,7 +58,9 @@ def take_in(
     """
     damages: list[Damage] = []
     last, before, rows, begin = None, len(replay), 0, time.monotonic()
-    for last in read_joined(folder, replay.spec, damages):
+    sources = NextRows()
+    for last in read_joined(folder, replay.spec, damages, replay.memory):
+        sources.take_many(last.origins, last.lengths, all_kept=False)
         replay.append(last.rows)
         evidence.add(last.rows)
         new = len(last.rows) if known <= last.at.rows else max(0, last.end.rows - known)
@@ -79,31 +79,30 @@ def take_in(
         "the replay has %d steps, read in %.2f s; the run was at step %d",
         steps, time.monotonic() - begin, last.end.steps,
     )  # fmt: skip
-    return TakenIn(last.end, steps, last.rows.rows(len(last.rows) - last.newest, len(last.rows)))
-
-
-def already_kept(ring: StepRing, last: StepBlock | None) -> int:
-    """How many of the rows that wait in the ring are the journal's last block: all of it, or none.
-
-    A row is known by its stream and its number in that, which no other row of a run has.
-    """
-    if last is None or (waiting := ring.read(len(last))) is None:
-        return 0
-    same = len(waiting) == len(last)
-    same = same and np.array_equal(waiting.stream, last.stream)
-    same = same and np.array_equal(waiting.seq, last.seq)
-    return len(waiting) if same else 0
+    if sources.missing or sources.doubled:
+        log.warning(
+            "the replay's files lack %d rows of gateways, and have %d twice",
+            sources.missing, sources.doubled,
+        )  # fmt: skip
+    return TakenIn(last.end, steps, sources)
 
 
 class JournalWriter:
     """Writes rows to the journal; a full disk costs their safety, never the game."""
 
     def __init__(
-        self, folder: Path, spec: GameSpec, capacity: int, at: Position, resume: bool
+        self,
+        folder: Path,
+        spec: GameSpec,
+        capacity: int,
+        at: Position,
+        resume: bool,
+        memory: int = 0,
     ) -> None:
-        """Behind `at`. It begins a file, and changes none until `begin`. Errors: OSError."""
+        """Behind `at`. It begins a file, and changes none until `begin`. `memory`: numbers of the
+        network's recurrent state. Errors: OSError."""
         self._left = [] if resume else journal.segments(folder)
-        self._journal = Journal(folder, spec, capacity, at)
+        self._journal = Journal(folder, spec, capacity, at, memory)
         self.unkept = 0
         """Rows that could not be written."""
         self.findings: list[Finding] = []
@@ -123,10 +122,10 @@ class JournalWriter:
         """Rows that the run has had."""
         return self._journal.at.rows
 
-    def keep(self, block: StepBlock) -> None:
-        """Write rows, whole or not at all."""
+    def keep(self, block: StepBlock, origin: Origin) -> None:
+        """Write rows, which come from there, whole or not at all."""
         try:
-            self._journal.append(block)
+            self._journal.append(block, origin)
         except OSError as error:
             self.unkept += len(block)
             self.findings = [

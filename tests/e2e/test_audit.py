@@ -76,7 +76,7 @@ def test_short_audit_finds_no_mismatch() -> None:
     )
     assert (code, errors) == (0, "")
     report = json.loads(out)
-    assert report["mismatches"] == report["missing"] == 0
+    assert report["mismatches"] == report["missing"] == report["doubled"] == 0
     assert report["compared"] == report["steps"] >= 8_000
     assert report["batch_compared"] > 5_000
     # Both actors are at work, or there would be nothing to mix up.
@@ -105,6 +105,8 @@ GOOD = AuditResult(
     attribution=Attribution(compared=10, mismatches=0, missing=0, batch_compared=20),
     wrong_decisions=0,
     expert=4,
+    rows_missing=0,
+    rows_doubled=0,
 )
 
 
@@ -116,6 +118,7 @@ def test_audit_report_has_the_fields_scripts_read() -> None:
         "compared": 10,
         "mismatches": 0,
         "missing": 0,
+        "doubled": 0,
         "batch_compared": 20,
         "expert": 4,
     }
@@ -125,6 +128,8 @@ def test_audit_report_has_the_fields_scripts_read() -> None:
     "change",
     [
         {"wrong_decisions": 1},
+        {"rows_missing": 1},
+        {"rows_doubled": 1},
         {"attribution": replace(GOOD.attribution, mismatches=1)},
         {"attribution": replace(GOOD.attribution, missing=1)},
         {"attribution": replace(GOOD.attribution, compared=0)},

@@ -17,6 +17,7 @@ import pytest
 
 from agent import checkpoint, journal
 from agent.journal import Damage
+from agent.source import Source
 from agent.step import STEP, StepBlock
 from config.models import Config
 from server.ipc import shared_memory
@@ -54,7 +55,9 @@ class Table:
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
         self.config = config
-        self.rings = [StepRing.create(SPEC, config.server.ring_steps) for _ in range(2)]
+        self.rings = [
+            StepRing.create(SPEC, config.server.ring_steps, Source(index, 1)) for index in range(2)
+        ]
         self.written: list[list[StepBlock]] = [[], []]
         self.slot: WeightSlot | None = None
         self.messages: list[Any] = []

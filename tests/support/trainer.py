@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from agent.probes import led_alone
+from agent.source import Source
 from agent.step import STEP, StepBlock
 from config.load import config_from
 from config.models import Config
@@ -78,6 +80,10 @@ def starts(n: int) -> StepBlock:
     return block
 
 
+_starts = itertools.count(1)
+"""Each makes rings anew, as each start of a server does."""
+
+
 class World:
     """A trainer in a thread, with the gateways' and the supervisor's ends in a test's hands."""
 
@@ -105,7 +111,11 @@ class World:
         if over:
             self.rings = over.rings
         else:
-            self.rings = [StepRing.create(spec, config.server.ring_steps) for _ in range(rings)]
+            start = next(_starts)
+            self.rings = [
+                StepRing.create(spec, config.server.ring_steps, Source(index, start))
+                for index in range(rings)
+            ]
         self.messages: list[Any] = []
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None

@@ -108,14 +108,10 @@ def test_game_that_waits_stands_still_and_repeats_a_held_key_after_a_while() -> 
 def test_action_that_is_not_legal_is_not_done_and_is_said() -> None:
     """Neither where nothing is held: the game stands still until there is something legal."""
     legal = np.array([False, False, True])
-    game: Any = SimpleNamespace(
-        render_mode=None, metadata={}, has_wrapper_attr=lambda _: True,
-        get_wrapper_attr=lambda _: lambda: legal,
-    )  # fmt: skip
     for keys in (REALTIME, WAITS):
         desk = Desk(*[Inputs()] * 10, down("left"), *[Inputs()] * 10, down("right"))
         view = desk.view(keys, playing=True)
-        assert view.look(game, OBS, Episode(0, None), RUNNING) == [2]
+        assert view.look(GAME, OBS, Episode(0, None), RUNNING, legal) == [2]
         assert any(lines.note.startswith("action 1 is not legal now") for lines in desk.shown)
 
 

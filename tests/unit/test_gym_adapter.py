@@ -242,14 +242,15 @@ class FakeClient:
 
     def __init__(self, env: Any, lost: tuple[int, ...] = ()) -> None:
         self.spec = spec_of(env)
+        self.metrics: list[str] = []
         self.frames: list[Any] = []
         self.lost = lost
         self.took: list[Any] = []
 
     def act(
-        self, obs: Any, reward: float, status: int, expert: Any, took: Any, legal: Any = None
+        self, obs: Any, reward: float, status: int, expert: Any, took: Any, **more: Any
     ) -> Answer:
-        assert legal is None
+        assert not any(each is not None for each in more.values())
         if len(self.frames) in self.lost:
             self.frames.append("lost")
             raise Reconnected(2, "test")
@@ -320,7 +321,10 @@ class Taker:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def look(self, _env: Any, _obs: Any, episode: Episode, status: int) -> list[Any] | None:
+    def look(
+        self, _env: Any, _obs: Any, episode: Episode, status: int, legal: Any
+    ) -> list[Any] | None:
+        assert legal is None
         self.seen.append((episode.length, status))
         if len(self.seen) == 3:
             raise EpisodeDiscarded

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from lab.vector_client import Game
 from understudy_client.action_masks import Masks, legal_choices
 from understudy_client.environments import make
+from understudy_client.experts import weakened
 from understudy_client.gym import has_masks, play, spec_of
 from understudy_client.observation_spaces import observation_space
 from understudy_client.spaces import action_space
@@ -119,26 +121,45 @@ class Gates(gymnasium.Env[Any, Any]):
         return obs, {} if self.silent else {"action_mask": mask}
 
 
+class Spoken(Gates):
+    """The same with a method."""
+
+    def __init__(self) -> None:
+        super().__init__(silent=True)
+
+    def action_masks(self) -> Any:
+        return [np.eye(3, dtype=np.int8)[self.time % 3]]
+
+
+WAYS = {"info": Gates, "observation": lambda: Gates(beside=True), "method": Spoken}
+
+
 class FakeClient:
     """Answers with the first legal choice, and keeps what was said of it."""
 
     def __init__(self, env: Any) -> None:
         self.spec = spec_of(env, masks=has_masks(env))
+        self.metrics: list[str] = []
         self.frames: list[tuple[Any, ...]] = []
+        self.advice = 0
 
     def act(
-        self, obs: Any, reward: float, status: int, expert: Any, took: Any, *, legal: Any = None
-    ) -> Answer:
-        assert (reward, expert) in ((0.0, None), (1.0, None))
+        self, obs: Any, reward: float, status: int, expert: Any, took: Any, *,
+        legal: Any = None, metrics: Any,
+    ) -> Answer:  # fmt: skip
+        assert metrics is None
+        assert reward in (0.0, 1.0)
+        assert expert is None or legal[expert[0]], "what is recommended is legal"
+        self.advice += expert is not None
         flags = None if legal is None else legal.tolist()
         self.frames.append((obs.tolist(), status, flags, took))
         choice = 0 if flags is None else flags.index(True)
         return Answer(0, 0, None if status else [choice], 0 if status else 1, 0, False)
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_mask_of_each_frame_is_told_wherever_it_stands(beside: bool) -> None:
-    env = Gates(beside)
+@pytest.mark.parametrize("way", WAYS)
+def test_mask_of_each_frame_is_told_wherever_it_stands(way: str) -> None:
+    env = WAYS[way]()
     client: Any = FakeClient(env)
     assert client.spec.masks
     assert [each.shape for each in client.spec.observations] == [(1,)]
@@ -151,6 +172,53 @@ def test_mask_of_each_frame_is_told_wherever_it_stands(beside: bool) -> None:
     assert env.taken == [0, 1]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_weakened_expert_recommends_legal_choices_alone(way: str) -> None:
+    client: Any = FakeClient(WAYS[way]())
+    weak = weakened(lambda _env, _obs: 1 / 0, 1.0, np.random.default_rng(0))
+    play(WAYS[way](), client, episodes=30, expert=weak)
+    assert client.advice == 60
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_expert_that_wants_it_is_told_what_is_legal(way: str) -> None:
+    def expert(_env: Any, _obs: Any, legal: Any) -> int:
+        return int(np.argmax(legal))
+
+    expert.wants_legal = True  # type: ignore[attr-defined]
+    client: Any = FakeClient(WAYS[way]())
+    # Also behind one that is weakened now and then.
+    play(WAYS[way](), client, episodes=5, expert=weakened(expert, 0.5, np.random.default_rng(0)))
+    assert client.advice == 10
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_games_without_a_server_have_the_same_masks(way: str) -> None:
+    """Those of study, tune and the synchronous trainer."""
+    game = Game(WAYS[way](), lambda _env, _obs: 0, seed=1)
+    assert game.spec.masks
+    assert game.legal().tolist() == [True, False, False]  # type: ignore[union-attr]
+    game.act([0])
+    assert game.legal().tolist() == [False, True, False]  # type: ignore[union-attr]
+    game.act([1])
+    assert game.legal() is None, "its last frame"
+    assert not Game(Gates(silent=True), None, seed=1).spec.masks
+
+
+def test_random_action_is_made_legal_head_by_head() -> None:
+    space = spaces.Tuple(
+        [spaces.Discrete(2), spaces.Box(-1, 1, (1,)), spaces.MultiDiscrete([3, 2])]
+    )
+    masks = Masks(space, action_space(space), observation_space(spaces.Discrete(2)))
+    legal, rng = flags(0, 1, 1, 0, 0, 1, 1), np.random.default_rng(0)
+    for seed in range(20):
+        space.seed(seed)
+        drawn = space.sample()
+        one, number, (two, three) = masks.made_legal(legal, drawn, rng)
+        assert (int(one), int(two), int(three)) == (1, 0, int(drawn[2][1]))
+        assert number == pytest.approx(drawn[1])
+
+
 def test_game_without_masks_says_nothing_of_them() -> None:
     env = Gates(silent=True)
     client: Any = FakeClient(env)
@@ -160,14 +228,20 @@ def test_game_without_masks_says_nothing_of_them() -> None:
 
 
 def test_what_a_person_wishes_and_is_illegal_is_not_done() -> None:
+    told = []
+
     class Person:
-        def look(self, _env: Any, _obs: Any, _episode: Any, _status: int) -> Any:
+        def look(self, _env: Any, _obs: Any, _episode: Any, _status: int, legal: Any) -> Any:
+            told.append(legal)
             return [1]
 
     env = Gates()
     client: Any = FakeClient(env)
     person: Any = Person()
     play(env, client, episodes=1, person=person)
+    assert [None if each is None else each.tolist() for each in told] == [
+        [True, False, False], [False, True, False], None,
+    ]  # fmt: skip
     # The first time it is illegal: the answer is done.
     assert env.taken == [0, 1]
     assert [frame[3] for frame in client.frames] == [None, None, ([1], 2)]

@@ -11,6 +11,7 @@ import pytest
 from agent import journal, journal_joined
 from agent.journal import Damage, Journal, Position
 from agent.journal_joined import read_joined
+from agent.source import Origin, Source
 from agent.step import StepBlock
 from tests.support.replay_model import SPEC, Games, blocks_of
 
@@ -19,8 +20,9 @@ def write(
     folder: Path, sizes: Sequence[int], *, rows: int = 600, at: Position | None = None
 ) -> Position:
     writer = Journal(folder, SPEC, 100_000, at or Position())
-    for block in blocks_of(Games(seed=len(sizes)).play_at_random(rows), sizes):
-        writer.append(block)
+    for number, block in enumerate(blocks_of(Games(seed=len(sizes)).play_at_random(rows), sizes)):
+        source = Source(number % 3, 2**32 - 1)
+        writer.append(block, Origin(source, 2**40 + 7 * writer.at.rows))
     writer.close()
     return writer.at
 
@@ -29,7 +31,7 @@ def columns(block: StepBlock) -> dict[str, np.ndarray]:
     return {name: getattr(block, name).copy() for name in StepBlock.__slots__}
 
 
-def both(folder: Path) -> tuple[list[Damage], int]:
+def both(folder: Path, *, numbered: bool = True) -> tuple[list[Damage], int]:
     """Compare the two ways of reading; the damage that both found, and the number of parts."""
     one_by_one: list[Damage] = []
     joined: list[Damage] = []
@@ -40,10 +42,20 @@ def both(folder: Path) -> tuple[list[Damage], int]:
     }
     begins = {each.at: len(each.rows) for each in blocks}
     ends = {each.end: len(each.rows) for each in blocks}
+    origins = iter(blocks)
     parts = []
     for part in read_joined(folder, SPEC, joined):
         assert part.at in begins
-        assert ends[part.end] == part.newest
+        assert ends[part.end] == part.lengths[-1]
+        for told, length in zip(part.origins.tolist(), part.lengths.tolist(), strict=True):
+            block = next(origins)
+            assert (tuple(told), length) == (
+                (*block.origin.source, block.origin.first),
+                len(block.rows),
+            )
+            if numbered:
+                assert block.origin.source.incarnation == 2**32 - 1
+                assert block.origin.first == 2**40 + 7 * block.at.rows
         parts.append(columns(part.rows))
     for name, column in expected.items():
         got = np.concatenate([part[name] for part in parts])
@@ -78,7 +90,7 @@ def test_rows_are_joined_within_a_file_and_not_over_a_gap(tmp_path: Path, gap: i
             writer.at = Position(writer.at.rows + gap, writer.at.steps + gap)
         writer.append(block)
     writer.close()
-    assert both(tmp_path) == ([], 3 if gap else 2)
+    assert both(tmp_path, numbered=False) == ([], 3 if gap else 2)
 
 
 @pytest.mark.promise("damaged-rows")
@@ -106,4 +118,4 @@ def test_observations_that_look_like_a_header_are_read(tmp_path: Path) -> None:
         ].reshape(block.obs.view(np.uint8).shape)
         writer.append(block)
     writer.close()
-    assert both(tmp_path) == ([], 1)
+    assert both(tmp_path, numbered=False) == ([], 1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from config.load import ConfigError
 from config.models import Config
+from protocol.spaces import GameSpec, Observation
 from server.control.memory_check import check_memory
 from server.supervisor import memory_budget
 from tests.support.worlds import SPEC
@@ -37,3 +40,13 @@ def test_batch_that_fits_and_a_run_without_a_game_are_let_through() -> None:
 def test_run_that_is_beyond_the_limit_already_may_become_smaller() -> None:
     check_memory(SPEC, with_batch(2**40), with_batch(2**39))
     check_memory(SPEC, with_batch(2**40), with_batch(2**40))
+
+
+def test_replay_at_its_least_is_lowered_with_what_training_begins_with() -> None:
+    big = GameSpec("big", Observation("uint8", (1000, 1000, 3)), SPEC.actions).checked()
+    values: dict[str, Any] = {"server": {"max_game_bytes": 2**34}}
+    config = Config.model_validate(values | {"trainer": {"min_steps": 100_000}})
+    text = memory_budget.refusal(big, config) or ""
+    assert "is that of replay.capacity_steps and trainer.min_steps (100,000), which" in text
+    fewer = Config.model_validate(values)
+    assert "min_steps" not in (memory_budget.refusal(big, fewer) or "")

@@ -105,7 +105,10 @@ def test_two_variants_of_one_name_are_refused() -> None:
         ),
         ({"env": "no_such_module:Game-v1"}, "--env: .* got 'no_such_module:Game-v1': .*No module"),
         ({"env": TALKS}, "--env: .*: observation space: expected Box"),
-        ({"expert": "plain"}, "--expert: expert 'plain': expected module:function; .* or none"),
+        (
+            {"expert": "plain"},
+            "--expert: expert 'plain': expected module:function; or none for no expert",
+        ),
         ({"expert": "math:nothing"}, "--expert: expert 'math:nothing'"),
         ({"expert": "builtins:len"}, "--expert: expected a function .* TypeError"),
         ({"expert": "tests.unit.test_study_own:wild"}, "--expert: expected a function .*wild: .*7"),

@@ -1,4 +1,4 @@
-"""Interventions in a row of metrics: what share of play they were, and how long."""
+"""Interventions in a row of metrics: what share of play they were of late, and how long."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from server.ipc.messages import GatewayReport
 from server.monitor.collector import MetricsCollector
+from server.monitor.share import LATE_S, RecentShare
 
 REPORT = GatewayReport(0, {}, 0, 0, {}, 0, math.nan, math.nan, 0, 0, 0.0, 0.0)
 
@@ -19,6 +20,8 @@ def test_interventions_of_all_gateways_are_one_share_and_one_length() -> None:
     assert (row["takeovers"], row["takeover_frames"]) == (0, 0)
     assert math.isnan(row["takeover_share"])
     assert math.isnan(row["takeover_length_mean"])
+    collector.gateway(replace(REPORT, frames={"train": 5, "eval": 500}))
+    assert math.isnan(collector.row()["takeover_share"]), "nobody has intervened"
     collector.gateway(replace(REPORT, frames={"train": 90, "eval": 500}, takeovers=(3, 20)))
     collector.gateway(replace(REPORT, index=1, frames={"train": 10}, takeovers=(1, 0)))
     collector.gateway_gone(1)  # what it counted stays
@@ -26,3 +29,15 @@ def test_interventions_of_all_gateways_are_one_share_and_one_length() -> None:
     assert (row["takeovers"], row["takeover_frames"]) == (4, 20)
     assert row["takeover_share"] == pytest.approx(0.2)
     assert row["takeover_length_mean"] == 5
+
+
+def test_share_is_that_of_the_last_minute() -> None:
+    share = RecentShare()
+    assert math.isnan(share.of(0, 0, 1000.0))
+    assert share.of(50, 100, 1001.0) == 0.5
+    assert share.of(50, 200, 1030.0) == 0.25
+    # The first hundred frames came more than a minute ago.
+    assert share.of(50, 300, 1001.0 + LATE_S) == 0.0
+    assert share.of(150, 400, 1030.0 + LATE_S) == 0.5
+    assert math.isnan(share.of(150, 400, 5000.0)), "nobody plays"
+    assert share.of(160, 410, 5001.0) == 1.0

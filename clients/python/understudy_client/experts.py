@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 import gymnasium
 import numpy as np
 
+from understudy_client.action_masks import Flags, masks_of
 from understudy_client.env_options import PLAIN, EnvOptions
 from understudy_client.environments import make, named
-from understudy_client.gym import Expert
+from understudy_client.gym import Expert, asked
 
 EXPERTS = {
     "CatchPixels-v0": "understudy_client.catch:expert",
@@ -53,22 +54,32 @@ def find(env_id: str, name: str | None = None) -> Expert | None:
 
 
 def weakened(expert: Expert, probability: float, rng: np.random.Generator) -> Expert:
-    """An expert that takes a random action of the environment with this probability."""
+    """An expert that takes a random action of the environment with this probability, a legal one
+    where the environment says what is legal."""
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"probability: expected 0 to 1, got {probability}")
-    spaces: WeakKeyDictionary[gymnasium.Env[Any, Any], gymnasium.Space[Any]] = WeakKeyDictionary()
+    return _Weakened(expert, probability, rng)
 
-    def play(env: gymnasium.Env[Any, Any], obs: Any) -> Any:
-        if rng.random() >= probability:
-            return expert(env, obs)
-        space = spaces.get(env)
+
+class _Weakened:
+    wants_legal = True
+
+    def __init__(self, expert: Expert, probability: float, rng: np.random.Generator) -> None:
+        self._expert, self._probability, self._rng = expert, probability, rng
+        self._spaces: WeakKeyDictionary[gymnasium.Env[Any, Any], gymnasium.Space[Any]] = (
+            WeakKeyDictionary()
+        )
+
+    def __call__(self, env: gymnasium.Env[Any, Any], obs: Any, legal: Flags | None = None) -> Any:
+        if self._rng.random() >= self._probability:
+            return asked(self._expert, env, obs, legal)
+        space = self._spaces.get(env)
         if space is None:
             # A copy with a seed of its own: the environment's draws stay what they were.
-            space = spaces[env] = copy.deepcopy(env.action_space)
-            space.seed(int(rng.integers(2**31)))
-        return space.sample()
-
-    return play
+            space = self._spaces[env] = copy.deepcopy(env.action_space)
+            space.seed(int(self._rng.integers(2**31)))
+        action = space.sample()
+        return action if legal is None else masks_of(env).made_legal(legal, action, self._rng)
 
 
 def returns(
@@ -80,12 +91,16 @@ def returns(
 ) -> list[float]:
     """The returns of an expert playing alone, episode i from seed + i; no server is involved."""
     env = make(env_id, options)
+    masks = masks_of(env)
     out = []
     for episode in range(episodes):
-        obs, _ = env.reset(seed=seed + episode)
+        obs, info = env.reset(seed=seed + episode)
+        there = masks.are_there(info)
         total, over = 0.0, False
         while not over:
-            obs, reward, terminated, truncated, _ = env.step(expert(env, obs))
+            legal = masks.legal(obs, info) if there else None
+            action = asked(expert, env, obs, legal)
+            obs, reward, terminated, truncated, info = env.step(action)
             total += float(reward)
             over = terminated or truncated
         out.append(total)

@@ -8,18 +8,29 @@ from typing import Any, Protocol
 
 import gymnasium
 
-from understudy_client.action_masks import Masks
+from understudy_client.action_masks import Flags, masks_of
 from understudy_client.checks import shown
 from understudy_client.client import Client
-from understudy_client.env_masks import masks_of
 from understudy_client.errors import Reconnected
+from understudy_client.info import metrics_of, reward_names, reward_parts
 from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import ActionSpace, action_space, told
 from understudy_client.spec import GameSpec, Part
 from understudy_client.wire import DQN, EPISODE_LIMIT, EXPERT, RUNNING, TERMINATED, TRUNCATED
 
-Expert = Callable[[Any, Any], Any]
-"""What an expert is: (env, observation) -> an action of that environment."""
+Expert = Callable[..., Any]
+"""What an expert is: (env, observation) -> an action of that environment. One with a true attribute
+`wants_legal` is asked (env, observation, legal): what is legal now, a bool for each choice of each
+discrete head; None where all is."""
+
+
+def asked(
+    expert: Expert, env: gymnasium.Env[Any, Any], obs: Any, legal: Flags | None = None
+) -> Any:
+    """What an expert would do now."""
+    if getattr(expert, "wants_legal", False):
+        return expert(env, obs, legal)
+    return expert(env, obs)
 
 
 @dataclass(slots=True)
@@ -50,37 +61,41 @@ class Person(Protocol):
     """Somebody who sees a game, and may be at its controls."""
 
     def look(
-        self, env: gymnasium.Env[Any, Any], obs: Any, episode: Episode, status: int
+        self,
+        env: gymnasium.Env[Any, Any],
+        obs: Any,
+        episode: Episode,
+        status: int,
+        legal: Flags | None,
     ) -> Sequence[Part] | None:
         """Asked before each frame: what is done on it, a part for each head, whatever the server
         answers; None where nobody is at the controls, and for the last frame of an episode
-        (`status`). Errors: EpisodeDiscarded."""
+        (`status`). `legal`: as an expert that wants it is told. Errors: EpisodeDiscarded."""
 
 
 def has_masks(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether the environment says which actions are legal (understudy_client.action_masks): it is
     reset to see. Errors: TypeError, ValueError; those of its own."""
-    if masks_of(env) is not None:
-        return True
-    masks = Masks(
-        env.action_space, action_space(env.action_space), observation_space(env.observation_space)
-    )
-    return masks.are_there(env.reset()[1])
+    masks = masks_of(env)
+    return masks.declared or masks.are_there(env.reset()[1])
 
 
-def spec_of(env: gymnasium.Env[Any, Any], *, masks: bool = False) -> GameSpec:
+def spec_of(
+    env: gymnasium.Env[Any, Any], *, masks: bool = False, rewards: Sequence[str] = ()
+) -> GameSpec:
     """The spec of an environment, named after its id. Errors: TypeError, ValueError.
 
     masks: frames say which actions are legal (`has_masks`); one with a method `action_masks` has
-        masks in any case (understudy_client.env_masks).
+        masks in any case.
+    rewards: names of parts of the reward that `info` has (understudy_client.info).
 
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen = observation_space(env.observation_space)
     heads = action_space(env.action_space).heads
-    masks = masks or masks_of(env) is not None
-    return GameSpec(game, seen.observations, heads, masks=masks)
+    masks = masks or masks_of(env).declared
+    return GameSpec(game, seen.observations, heads, reward_names(rewards), masks)
 
 
 def play(
@@ -95,7 +110,9 @@ def play(
     stop: Callable[[], bool] | None = None,
     person: Person | None = None,
 ) -> None:
-    """Play until `episodes` are complete, `frames` actions are taken, or `stop()` is true.
+    """Play until `episodes` are complete, `frames` actions are taken, or `stop()` is true. The
+    numbers that the client has declared (`metrics` of `Client.connect`) and the parts of the reward
+    (`spec_of`) are taken from `info`.
 
     expert: its action is sent as the recommendation with every frame.
     seed: episode i is reset with seed + i, or with seed(i) where it is a function; None leaves
@@ -164,27 +181,31 @@ def _episode(
 ) -> bool:
     """Play one episode into `episode`; False where `stop()` ended it early."""
     obs, info = env.reset(seed=episode.seed)
-    masks = Masks(env.action_space, actions, seen) if client.spec.masks else None
-    method = masks_of(env)
-    reward, status = 0.0, RUNNING
+    masks = masks_of(env) if client.spec.masks else None
+    reward = reward_parts({}, 0.0, client.spec.rewards)
+    status = RUNNING
     took: tuple[Sequence[Part], int] | None = None
     while True:
+        legal = masks.legal(obs, info) if masks is not None and status == RUNNING else None
+        wish = None
         try:
-            wish = person.look(env, obs, episode, status) if person is not None else None
+            if person is not None:
+                wish = person.look(env, obs, episode, status, legal)
         except EpisodeDiscarded:
-            client.act(seen.to_wire(obs), reward, status or TRUNCATED, None, took)
+            told = metrics_of(info, client.metrics)
+            client.act(seen.to_wire(obs), reward, status or TRUNCATED, None, took, metrics=told)
             raise
         if stop is not None and stop():
             return False
-        legal: Any = None
-        if masks is not None and status == RUNNING:
-            legal = masks.legal(obs, info) if method is None else method()
-            if wish is not None and not masks.allows(legal, wish):
-                wish = None
+        if masks is not None and legal is not None and wish is not None:
+            wish = wish if masks.allows(legal, wish) else None
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING and wish is None:
-            recommended = _advice(env, actions, expert(env, obs))
-        answer = client.act(seen.to_wire(obs), reward, status, recommended, took, legal=legal)
+            recommended = _advice(env, actions, asked(expert, env, obs, legal))
+        answer = client.act(
+            seen.to_wire(obs), reward, status, recommended, took,
+            legal=legal, metrics=metrics_of(info, client.metrics),
+        )  # fmt: skip
         if status != RUNNING:
             return True
         if answer.action is None:
@@ -192,8 +213,9 @@ def _episode(
         action, actor = (answer.action, answer.actor) if wish is None else (wish, EXPERT)
         took = None if wish is None else (wish, EXPERT)
         obs, earned, terminated, truncated, info = env.step(actions.to_env(action))
-        reward = _number(earned)
-        episode.return_ += reward
+        number = _number(earned)
+        reward = reward_parts(info, number, client.spec.rewards)
+        episode.return_ += number
         episode.length += 1
         episode.actors[actor] = episode.actors.get(actor, 0) + 1
         if terminated:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from server.play.person.key_map import KeyMap
 from server.play.person.pictures import Picture, picture_of
 from server.play.person.window import Inputs, Lines
-from understudy_client.env_masks import Masks, masks_of
 from understudy_client.gym import Episode, EpisodeDiscarded
 from understudy_client.spec import Discrete, Part
 from understudy_client.wire import EXPERT, RUNNING
@@ -96,10 +95,16 @@ class GameView:
         self._drawn = clock()
 
     def look(
-        self, env: gymnasium.Env[Any, Any], obs: Any, episode: Episode, status: int
+        self,
+        env: gymnasium.Env[Any, Any],
+        obs: Any,
+        episode: Episode,
+        status: int,
+        legal: npt.NDArray[np.bool_] | None = None,
     ) -> list[Part] | None:
         """Before each frame: show it, wait until it is time, and say what a person at the controls
-        does on it; None where nobody is, and for the last frame of an episode. Errors:
+        does on it; None where nobody is, and for the last frame of an episode. `legal`: a bool
+        for each choice of each discrete head, None where all is. Errors:
         EpisodeDiscarded; GameNotMade where there is no picture of this game."""
         self._picture = picture_of(env, obs)
         if self._film is not None:
@@ -112,7 +117,7 @@ class GameView:
         if status != RUNNING:
             self._end()
             return None
-        wish = self._turn(masks_of(env))
+        wish = self._turn(legal)
         self._recent.clear()
         now = self._clock()
         waited = self._playing and self._keys is not None and self._keys.idle is None
@@ -125,10 +130,9 @@ class GameView:
             self._who = "script" if by_expert > self._by_expert else "network"
         self._by_expert = by_expert
 
-    def _turn(self, masks: Masks | None) -> list[Part] | None:
-        """One frame: what a person wants, or None. What is not legal in this game (`masks`) is not
-        done: the game stands still until something else is wanted."""
-        legal = None if masks is None else masks()
+    def _turn(self, legal: npt.NDArray[np.bool_] | None) -> list[Part] | None:
+        """One frame: what a person wants, or None. What is not legal is not done: the game stands
+        still until something else is wanted."""
         self._draw()
         while not self._over():
             inputs = self._inputs()

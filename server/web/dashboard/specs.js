@@ -120,6 +120,15 @@ export const CHARTS = {
         { key: "imitation_weight", name: "weight of cloning", short: "cloning", color: "dqn" },
       ],
     },
+    {
+      id: "takeovers",
+      title: "Interventions",
+      optional: true,
+      unit: "share of the last minute's frames",
+      empty: NO_FRAMES,
+      fixed: [0, 1.04],
+      lines: [{ key: "takeover_share", name: "taken over", color: "expert" }],
+    },
   ],
   actors: [
     pair("td_err_mean", "TD error", { zero: true }),
