@@ -37,7 +37,7 @@ from agent.choices import Choices
 from agent.convolutions import Convolutions
 from agent.dense import dense
 from agent.legal import masked
-from agent.looks import Look, looks
+from agent.looks import Look, hidden_layers, looks
 from agent.recurrent import RecurrentMemory
 from agent.targets import best_choices
 from agent.values import value_head
@@ -135,7 +135,9 @@ class QNetwork(nn.Module):
         if learner.state_size:
             self.memory = RecurrentMemory(inputs, learner.state_size)
             inputs += learner.state_size
-        hidden, last = learner.hidden, learner.hidden[-1]
+        hidden = self.hidden = hidden_layers(learner, inputs)
+        """Widths of the trunk's layers."""
+        last = hidden[-1]
         atoms = self.values.atoms
         self.trunk = _stack((inputs, *hidden))
         if self.follows_gradient:
