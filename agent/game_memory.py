@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from agent.device_name import device_name
-from agent.looks import ONE_HOT, WIDTH, Look, looks
+from agent.looks import ONE_HOT, WIDTH, Look, hidden_layers, looks
 from agent.memory_limits import free_bytes, memory_bytes
 from agent.step import StepBlock
 from config.models import Config
@@ -161,11 +161,11 @@ def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
         for look, numbers, _ in seen
     )
     embedded = sum(parameters for _, _, parameters in seen)
-    widths = (inputs, *learner.hidden)
-    trunk = sum((a + 1) * b for a, b in zip(widths, learner.hidden, strict=False))
+    hidden = hidden_layers(learner, inputs)
+    trunk = sum((a + 1) * b for a, b in zip((inputs, *hidden), hidden, strict=False))
     outputs = atoms * (1 + choices) + columns
     return (
-        embedded + 2 * trunk + (learner.hidden[-1] + 1) * outputs,
+        embedded + 2 * trunk + (hidden[-1] + 1) * outputs,
         outputs,
         3 * choices * branches,
     )

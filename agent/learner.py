@@ -79,7 +79,7 @@ class Learner:
         self._last: Batch | None = None
         self._rows_at_a_time = None if device.type == "cuda" else CPU_ROWS
         self._spec = spec
-        self._settings = network_settings(learner, frame_stack)
+        self._settings = network_settings(learner, self.network.hidden, frame_stack)
         self._actors = torch.tensor(ACTORS, device=device)
         self._diagnostics = Diagnostics(device)
         self._value_scale: ValueScale | None = None

@@ -38,7 +38,7 @@ from agent.convolutions import Convolutions
 from agent.dense import dense
 from agent.dueling import one_product
 from agent.legal import masked
-from agent.looks import Look, looks
+from agent.looks import Look, hidden_layers, looks
 from agent.recurrent import RecurrentMemory
 from agent.targets import best_choices
 from agent.values import value_head
@@ -137,7 +137,9 @@ class QNetwork(nn.Module):
         if learner.state_size:
             self.memory = RecurrentMemory(inputs, learner.state_size)
             inputs += learner.state_size
-        hidden, last = learner.hidden, learner.hidden[-1]
+        hidden = self.hidden = hidden_layers(learner, inputs)
+        """Widths of the trunk's layers."""
+        last = hidden[-1]
         atoms = self.values.atoms
         self.trunk = _stack((inputs, *hidden))
         if self.follows_gradient:

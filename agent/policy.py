@@ -46,6 +46,8 @@ class Policy:
         self._spec = spec
         network = QNetwork(spec, learner, frame_stack=frame_stack)
         self._network = network.to(self._device).requires_grad_(False).eval()
+        self.hidden = network.hidden
+        """Widths of the trunk's layers."""
         self._flat = flatten_parameters(self._network)
         self._staging = np.empty(self._flat.numel(), np.float32)
 

@@ -24,17 +24,18 @@ from config.settings.base import (
 class LearnerConfig(Section):
     """The network and its optimizer."""
 
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False), Unit("units")] = (
-        512,
-        512,
-        256,
-    )
-    """Width of each hidden layer of the trunk."""
+    hidden: Annotated[
+        Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None,
+        OrNone,
+        Unit("units"),
+    ] = None
+    """Width of each hidden layer of the trunk. none: by what the game shows: 128, 128 for up to 512
+    numbers; 512 for more, and behind the convolutions of pictures."""
     n_step: Annotated[Steps, Live()] = 3
     """Rewards in an n-step return, at most."""
     gamma: Annotated[Fraction, Live()] = 0.99
     """Discount factor for each step."""
-    batch_size: Annotated[Steps, Live()] = 256
+    batch_size: Annotated[Steps, Live()] = 128
     """Steps in a batch."""
     learning_rate: Annotated[Positive, Live()] = 5e-4
     """Learning rate of Adam."""
