@@ -188,11 +188,12 @@ class Replay:
 
         ValueError where there is nothing to sample (`can_sample`) or a setting makes no sense.
         """
-        return self.sample_several(batch_size, 1)[0]
+        return self.sample_several(batch_size, 1)
 
-    def sample_several(self, batch_size: int, batches: int) -> list[Batch]:
-        """So many batches like that of `sample`, drawn together: of small ones that costs little
-        more than one does. By priority, all go by the priorities of now. Errors: as there."""
+    def sample_several(self, batch_size: int, batches: int) -> Batch:
+        """So many batches like that of `sample`, one after the other in one (`Batch.split`): of
+        small ones all together cost little more than one does. By priority, all go by the
+        priorities of now. Errors: as there."""
         self._check_settings()
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
@@ -216,7 +217,7 @@ class Replay:
         ends = torch.cat((first, windows.last))
         seen, legal = self._rows.observations(ends), self._rows.legal_choices(ends)
         rows = len(first)
-        together = Batch(
+        return Batch(
             states=tuple(part[:rows] for part in seen),
             discrete=actions.index_select(1, self._discrete_columns).long(),
             continuous=actions.index_select(1, self._continuous_columns),
@@ -233,7 +234,6 @@ class Replay:
             next_legal=None if legal is None else legal[rows:],
             past=self._rows.past(first, self._past, windows) if self.memory else None,
         )
-        return together.split(batch_size)
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
         """What was learnt from sampled rows: `Batch.indices`, before anything else is appended, and
