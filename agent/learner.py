@@ -18,6 +18,7 @@ from agent.adam import Adam
 from agent.agreement import agreement
 from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
+from agent.cloning import ClonedActions
 from agent.diagnostics import IN_UNITS_OF_VALUES, Diagnostics
 from agent.gradients import ActorGradients, not_finite, shortening
 from agent.heads import HeadNumbers, head_numbers
@@ -78,7 +79,7 @@ class Learner:
         self._last: Batch | None = None
         self._rows_at_a_time = None if device.type == "cuda" else CPU_ROWS
         self._spec = spec
-        self._settings = network_settings(learner, frame_stack)
+        self._settings = network_settings(learner, self.network.hidden, frame_stack)
         self._actors = torch.tensor(ACTORS, device=device)
         self._diagnostics = Diagnostics(device)
         self._value_scale: ValueScale | None = None
@@ -90,7 +91,7 @@ class Learner:
         self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig
     ) -> None:
         """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
-        continuous, bins, trunk, normalize_observations) must be what it was made with."""
+        continuous, bins, trunk, memory, normalize_observations) must be what it was made with."""
         self._config, self._advantage, self._imitation = learner, advantage, imitation
         # What batches pass through: the networks themselves, or copies of half their precision.
         online, target = self.network, self.target
@@ -114,11 +115,18 @@ class Learner:
             self.statistics.update(normalized_rows(self.network.looks, self._spec.parts(obs)))
             self._show_statistics()
 
-    def step(self, batch: Batch, cloning: float | None = None) -> Tensor:
+    def shown(self, batch: Batch) -> ClonedActions:
+        """The actions to clone of a batch, or of several in one."""
+        return self._objective.shown(batch)
+
+    def step(
+        self, batch: Batch, cloning: float | None = None, shown: ClonedActions | None = None
+    ) -> Tensor:
         """Learn from a batch, which must be on this learner's device: one optimizer step.
 
-        `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. Returns
-        |TD error| of each row, the mean over branches, float32 [B].
+        `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. `shown`:
+        of `shown`, where it is known already. Returns |TD error| of each row, the mean over
+        branches, float32 [B].
         """
         self._refresh_copies()
         objective, parts = self._objective, self._parts(len(batch))
@@ -136,7 +144,8 @@ class Learner:
         weights = objective.weights(batch, parts, passes)
         if cloning is None:
             cloning = self._imitation.expert.start
-        coefficients = objective.coefficients(batch, weights, cloning)
+        shown = objective.shown(batch) if shown is None else shown
+        coefficients = objective.coefficients(batch, weights, cloning, shown)
         masks = None
         if self.updates % self._config.grad_norm_every == 0:
             masks = (batch.actors[:, None] == self._actors).to(torch.float32)
@@ -188,8 +197,7 @@ class Learner:
         if self._last is None:
             return []
         gradients = self._gradients.by_name()
-        states, legal = self._last.states, self._last.legal
-        return head_numbers(self.network, self._spec, states, gradients, legal)
+        return head_numbers(self.network, self._spec, self._last, gradients)
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""

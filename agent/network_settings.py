@@ -20,14 +20,19 @@ NAMES = (
     "bins",
     "trunk",
     "normalize_observations",
+    "memory",
+    "memory_units",
 )
 """Of `learner`; `replay.frame_stack` is one too."""
 
 
-def network_settings(learner: LearnerConfig, frame_stack: int) -> dict[str, Any]:
-    """The settings that a network is made with, by key, as plain values."""
+def network_settings(
+    learner: LearnerConfig, hidden: Sequence[int], frame_stack: int
+) -> dict[str, Any]:
+    """The settings that a network is made with, by key, as plain values. `hidden`: the layers that
+    it has (agent.looks.hidden_layers)."""
     found = {f"learner.{name}": getattr(learner, name) for name in NAMES}
-    found["learner.hidden"] = list(learner.hidden)
+    found["learner.hidden"] = list(hidden)
     return found | {"replay.frame_stack": frame_stack}
 
 
@@ -35,7 +40,7 @@ def settings_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the network in a learner's state; of an older state, which does not have
     them, those that the shapes of its tensors tell."""
     if "settings" in state:
-        return dict(state["settings"])
+        return {"learner.memory": "none", **state["settings"]}  # which older ones do not tell
     tensors: Mapping[str, Tensor] = state["network"]
     layers = sorted(
         (int(name.split(".")[1]), tensor.shape[0])

@@ -36,8 +36,10 @@ from torch import Tensor, nn
 from agent.choices import Choices
 from agent.convolutions import Convolutions
 from agent.dense import dense
+from agent.dueling import one_product
 from agent.legal import masked
-from agent.looks import Look, looks
+from agent.looks import Look, hidden_layers, looks
+from agent.recurrent import RecurrentMemory
 from agent.targets import best_choices
 from agent.values import value_head
 from config.models import LearnerConfig
@@ -85,6 +87,7 @@ class QNetwork(nn.Module):
     _branch_of_choice: Tensor
     _mean_of_branch: Tensor
     _value_less_mean: Tensor
+    _dueling: Tensor
     _order: Tensor
 
     def __init__(self, spec: GameSpec, learner: LearnerConfig, *, frame_stack: int = 1) -> None:
@@ -129,7 +132,14 @@ class QNetwork(nn.Module):
                 self.add_module(encoder_name(self.looks, number), encoder)
             inputs += look.elements if encoder is None else encoder.size
 
-        hidden, last = learner.hidden, learner.hidden[-1]
+        self.memory: RecurrentMemory | None = None
+        """What remembers the frames before; None where nothing does."""
+        if learner.state_size:
+            self.memory = RecurrentMemory(inputs, learner.state_size)
+            inputs += learner.state_size
+        hidden = self.hidden = hidden_layers(learner, inputs)
+        """Widths of the trunk's layers."""
+        last = hidden[-1]
         atoms = self.values.atoms
         self.trunk = _stack((inputs, *hidden))
         if self.follows_gradient:
@@ -151,6 +161,7 @@ class QNetwork(nn.Module):
         branch_of_choice = torch.eye(len(sizes)).repeat_interleave(sizes, dim=1)
         mean = branch_of_choice.T / sizes
         half, middle = _bounds(spec)
+        others, empty = 0 if self.follows_gradient else self._direct, torch.empty(0)
         for name, constant in {
             "middle": torch.from_numpy(middle),
             "_half_range": torch.from_numpy(half),
@@ -160,6 +171,7 @@ class QNetwork(nn.Module):
             "_branch_of_choice": branch_of_choice,
             "_mean_of_branch": mean.T.contiguous(),
             "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean]),
+            "_dueling": one_product(self.sizes, others) if self.values.atoms == 1 else empty,
             "_order": torch.tensor(order).argsort(),
         }.items():
             self.register_buffer(name, constant, persistent=False)
@@ -171,23 +183,31 @@ class QNetwork(nn.Module):
 
     def forward(self, *parts: Tensor) -> Outputs:
         """What to think of B states: for each of the game's observations a tensor [B, *shape] (or
-        flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has."""
-        x = self.encode(*parts)
+        flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has. A
+        network with a memory remembers nothing here."""
+        return self.outputs(self.encode(*parts))
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """The same of what `encode` has made."""
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         q = self.values.q(self.value_params(head_outputs)) * self.value_scale
-        value = self.values.q(head_outputs[:, : self.values.atoms]) * self.value_scale
+        value = self.values.q(self._state_params(head_outputs))[:, 0] * self.value_scale
         if self.bins:
             squashed = self._centers(best_choices(q, self.sizes)[:, self._heads :])
         elif squashed is None:
             squashed = self.squashed(head_outputs)
         return Outputs(q[:, : self._choices], value, self._scaled(squashed))
 
-    @torch.inference_mode()
     def greedy(self, *parts: Tensor, legal: Tensor | None = None) -> Tensor:
         """The best action in each state: action rows, float32 [B, action_width]. `legal`: which
         choices are (agent.legal)."""
-        x = self.encode(*parts)
+        with torch.inference_mode():
+            return self.choose(self.encode(*parts), legal)
+
+    @torch.inference_mode()
+    def choose(self, x: Tensor, legal: Tensor | None = None) -> Tensor:
+        """The same of what `encode` has made."""
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
@@ -203,8 +223,24 @@ class QNetwork(nn.Module):
         rows = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
         return rows.index_select(1, self._order) if self._reorder else rows
 
-    def encode(self, *parts: Tensor) -> Tensor:
-        """Observations as the trunk takes them, float32 [B, inputs]."""
+    def encode(self, *parts: Tensor, state: Tensor | None = None) -> Tensor:
+        """Observations as the trunk takes them, float32 [B, inputs]. Of a network with a memory the
+        new state stands behind them: what `state` [B, size] (None: zeros) becomes by seeing them.
+        """
+        x = self.see(*parts)
+        if self.memory is None:
+            return x
+        if state is None:
+            state = x.new_zeros(x.shape[0], self.memory.size)
+        return torch.cat((x, self.memory(x, state)), dim=1)
+
+    def state_of(self, x: Tensor) -> Tensor:
+        """The recurrent state in what `encode` has made, [B, size], a view."""
+        assert self.memory is not None
+        return x[:, -self.memory.size :]
+
+    def see(self, *parts: Tensor) -> Tensor:
+        """Observations as a memory takes them, and, without one, the trunk, float32 [B, n]."""
         found, column = [], 0
         for look, encoder, part in zip(self.looks, self.encoders, parts, strict=True):
             if encoder is not None:
@@ -260,15 +296,18 @@ class QNetwork(nn.Module):
         return F.linear(x, *last).float().tanh()
 
     def value_params(self, head_outputs: Tensor) -> Tensor:
-        """K numbers for each choice, [B, choices, K]: V + A - mean(A), the mean over the choices of
-        a branch. Without branches those of the state, [B, 1, K]."""
+        """K numbers for each choice, [B, choices, K], or, where K is 1, [B, choices]:
+        V + A - mean(A), the mean over the choices of a branch. Without branches those of the state,
+        as of one choice."""
         atoms = self.values.atoms
         if not self.sizes:
-            return head_outputs[:, None, :atoms]
+            return self._state_params(head_outputs)
+        if len(self._dueling):
+            return head_outputs @ self._dueling
         if atoms == 1:
             dueling = head_outputs[:, : 1 + self._choices]
             value_less_mean = dueling @ self._value_less_mean
-            return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)[..., None]
+            return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)
         advantages = head_outputs[:, atoms : atoms * (1 + self._choices)].reshape(
             head_outputs.shape[0], self._choices, atoms
         )
@@ -276,6 +315,11 @@ class QNetwork(nn.Module):
         value = head_outputs[:, None, :atoms]
         less = torch.einsum("hc,bhk->bck", self._branch_of_choice, value - mean)
         return advantages + less
+
+    def _state_params(self, head_outputs: Tensor) -> Tensor:
+        """Those of the state, as `value_params` has them of one choice."""
+        atoms = self.values.atoms
+        return head_outputs[:, :1] if atoms == 1 else head_outputs[:, None, :atoms]
 
     def squashed(self, head_outputs: Tensor) -> Tensor:
         """The continuous heads that are regressed, in units of half their range, [B, C] within -1

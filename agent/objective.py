@@ -36,6 +36,7 @@ from agent.losses import (
     regression_loss,
 )
 from agent.networks import QNetwork
+from agent.past import Recalled, recall
 from agent.targets import best_choices, double_dqn, take_columns
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS, NAMES
@@ -71,7 +72,7 @@ class ForwardPass(NamedTuple):
     head_outputs: Tensor
     """The last layer, [b, outputs]."""
     value_params: Tensor
-    """Of each choice, [b, choices, K]."""
+    """Of each choice, [b, choices, K] (agent.values)."""
     target: Tensor
     """What the values should have been, [b, K]; without a gradient."""
 
@@ -122,18 +123,23 @@ class Objective:
     @torch.no_grad()
     def targets(self, batch: Batch, rows: slice) -> Tensor:
         """What the values should have been, [b, K]."""
-        return self._targets(
-            batch, rows, _head_outputs(self._online, rows_of(batch.next_states, rows))
-        )
+        recalled, s_t = self._recall(batch, rows), rows_of(batch.next_states, rows)
+        ahead = _head_outputs(self._online, s_t, recalled.next_online)
+        return self._targets(batch, rows, ahead, recalled)
+
+    def _recall(self, batch: Batch, rows: slice) -> Recalled:
+        """What networks with a memory remember where some rows begin, and where they end."""
+        return recall(self._online, self._target, batch.past, rows, self._learner.memory_burn_in)
 
     @torch.no_grad()
-    def _targets(self, batch: Batch, rows: slice, head_outputs_t: Tensor | None) -> Tensor:
+    def _targets(
+        self, batch: Batch, rows: slice, head_outputs_t: Tensor | None, recalled: Recalled
+    ) -> Tensor:
         """`head_outputs_t`: what the online network makes of the next states, [b, outputs]."""
         r_t, discount_t = batch.returns[rows] / self._scale, batch.discounts[rows]
         online, target = self._online, self._target
-        value_params_t = target.value_params(
-            _head_outputs(target, rows_of(batch.next_states, rows))
-        )
+        s_t = rows_of(batch.next_states, rows)
+        value_params_t = target.value_params(_head_outputs(target, s_t, recalled.next_target))
         if head_outputs_t is not None and online.sizes:
             q_t = masked(online.preferences(head_outputs_t), batch.next_legal_in(rows))
             value_params_t = double_dqn(value_params_t, q_t, online.sizes, online.offsets)
@@ -143,7 +149,8 @@ class Objective:
         """Pass some states through the online network, with the continuous action taken in them
         where values depend on it; and their next states through both."""
         network, ahead = self._online, None
-        encoded = network.encode(*rows_of(batch.states, rows))
+        recalled, s_t = self._recall(batch, rows), rows_of(batch.next_states, rows)
+        encoded = network.encode(*rows_of(batch.states, rows), state=recalled.state)
         if network.follows_gradient or not network.sizes:
             squashed = None
             if network.follows_gradient:
@@ -151,13 +158,14 @@ class Objective:
             head_outputs = network.head_outputs(encoded, squashed)
             if network.sizes:
                 with torch.no_grad():
-                    ahead = _head_outputs(network, rows_of(batch.next_states, rows))
+                    ahead = _head_outputs(network, s_t, recalled.next_online)
         else:
             with torch.no_grad():
-                encoded_t = network.encode(*rows_of(batch.next_states, rows))
+                encoded_t = network.encode(*s_t, state=recalled.next_online)
             head_outputs, ahead = network.head_outputs_of_both(encoded, encoded_t)
         value_params = network.value_params(head_outputs)
-        return ForwardPass(encoded, head_outputs, value_params, self._targets(batch, rows, ahead))
+        targets = self._targets(batch, rows, ahead, recalled)
+        return ForwardPass(encoded, head_outputs, value_params, targets)
 
     def weights(
         self, batch: Batch, parts: Sequence[slice], passes: Sequence[ForwardPass]
@@ -208,9 +216,16 @@ class Objective:
         taken = network.columns(batch.discrete[rows], batch.continuous[rows])
         return q.gather(1, taken).mean(1) - best
 
-    def coefficients(self, batch: Batch, weights: Tensor, cloning: float) -> LossCoefficients:
+    def shown(self, batch: Batch) -> ClonedActions:
+        """The actions to clone, for `coefficients`. They depend on no parameter: of several batches
+        they are best found at once."""
+        return self._cloning.actions(batch)
+
+    def coefficients(
+        self, batch: Batch, weights: Tensor, cloning: float, shown: ClonedActions
+    ) -> LossCoefficients:
         """What multiplies each row's losses. `weights` [B]: advantage weights. `cloning`: the
-        weight of cloning."""
+        weight of cloning the actions `shown`."""
         imitation, network = self._imitation, self._online
         plain = batch.importance / len(weights)
         if self._actor_factors is not None:
@@ -220,7 +235,9 @@ class Objective:
         def coefficient(loss: str) -> Tensor:
             return weighted if loss in self._weighted else plain
 
-        shown = self._cloning.actions(batch, plain * cloning) if cloning else None
+        cloned = None
+        if cloning:
+            cloned = shown._replace(weight=shown.weight * plain * cloning)
         regression = policy = entropy = None
         if self._regresses:
             if network.follows_gradient:
@@ -229,7 +246,7 @@ class Objective:
                 regression = coefficient("continuous") * self._learner.continuous_weight
         if network.sizes and imitation.taken:
             entropy = coefficient("imitation") * imitation.taken
-        return LossCoefficients(coefficient("td"), regression, entropy, shown, policy)
+        return LossCoefficients(coefficient("td"), regression, entropy, cloned, policy)
 
     def loss(
         self,
@@ -331,9 +348,9 @@ class Objective:
         return q.gather(1, choices + network.offsets).mean(1)
 
 
-def _head_outputs(network: QNetwork, states: Sequence[Tensor]) -> Tensor:
+def _head_outputs(network: QNetwork, states: Sequence[Tensor], state: Tensor | None) -> Tensor:
     """The network's last layer on states, with the policy's own action where values depend on
     it."""
-    encoded = network.encode(*states)
+    encoded = network.encode(*states, state=state)
     squashed = network.act(encoded) if network.follows_gradient else None
     return network.head_outputs(encoded, squashed)

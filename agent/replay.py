@@ -58,6 +58,8 @@ class Replay:
     Rows are drawn uniformly, or, with a `priority_alpha`, by priority (agent.priority): `beta` may
     be changed while running, and `update_priorities` is to be told what was learnt. `stacks` says
     how many frames of each observation batches have, the last ones of their episode; None: one.
+    `memory`: numbers of the network's recurrent state; where there are any, batches have the `past`
+    frames that led to each row.
 
     Neither `sample` nor `update_priorities` waits for a cuda device; drawing uniformly in the first
     moments of a run does, when less than half of the steps are complete.
@@ -75,6 +77,8 @@ class Replay:
         actor_share: Mapping[Actor, float] | None = None,
         priority_alpha: float | None = None,
         stacks: Sequence[int] | None = None,
+        memory: int = 0,
+        past: int = 0,
         seed: int | None = None,
     ) -> None:
         if not 2 <= capacity_steps < 2**31:
@@ -84,6 +88,7 @@ class Replay:
             raise ValueError(f"stacks: expected at least 1 for each observation, got {stacks}")
         self.spec = spec
         self.capacity_steps = capacity_steps
+        self.memory, self._past = memory, past
         self.n_step = n_step
         self.gamma = gamma
         self.stop_at_actor_change = stop_at_actor_change
@@ -102,7 +107,7 @@ class Replay:
         self._continuous_columns = torch.tensor(
             spec.continuous_columns, dtype=torch.int64, device=self.device
         )
-        self._rows = RowStore(spec, capacity_steps, self.device, stacks)
+        self._rows = RowStore(spec, capacity_steps, self.device, stacks, memory)
         self._actors = ActorIndex(capacity_steps, self.device)
         self._priorities = (
             None
@@ -158,7 +163,7 @@ class Replay:
         without a known actor, a final row with one, an unknown kind or status, columns of other
         shapes.
         """
-        check_block(block, self.spec)
+        check_block(block, self.spec, self.memory)
         for start in range(0, len(block), self.capacity_steps):
             self._append(block.rows(start, start + self.capacity_steps))
 
@@ -183,11 +188,12 @@ class Replay:
 
         ValueError where there is nothing to sample (`can_sample`) or a setting makes no sense.
         """
-        return self.sample_several(batch_size, 1)[0]
+        return self.sample_several(batch_size, 1)
 
-    def sample_several(self, batch_size: int, batches: int) -> list[Batch]:
-        """So many batches like that of `sample`, drawn together: of small ones that costs little
-        more than one does. By priority, all go by the priorities of now. Errors: as there."""
+    def sample_several(self, batch_size: int, batches: int) -> Batch:
+        """So many batches like that of `sample`, one after the other in one (`Batch.split`): of
+        small ones all together cost little more than one does. By priority, all go by the
+        priorities of now. Errors: as there."""
         self._check_settings()
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
@@ -211,7 +217,7 @@ class Replay:
         ends = torch.cat((first, windows.last))
         seen, legal = self._rows.observations(ends), self._rows.legal_choices(ends)
         rows = len(first)
-        together = Batch(
+        return Batch(
             states=tuple(part[:rows] for part in seen),
             discrete=actions.index_select(1, self._discrete_columns).long(),
             continuous=actions.index_select(1, self._continuous_columns),
@@ -226,8 +232,8 @@ class Replay:
             indices=first,
             legal=None if legal is None else legal[:rows],
             next_legal=None if legal is None else legal[rows:],
+            past=self._rows.past(first, self._past, windows) if self.memory else None,
         )
-        return together.split(batch_size)
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
         """What was learnt from sampled rows: `Batch.indices`, before anything else is appended, and

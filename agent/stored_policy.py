@@ -50,7 +50,7 @@ def stored_policy(
         shapes = policy.shapes
         found = {name: tuple(network[name].shape) for name in shapes}
         if found != shapes:
-            asked = network_settings(learner, frame_stack)
+            asked = network_settings(learner, policy.hidden, frame_stack)
             raise CheckpointError(f"{path}: {mismatch(settings_of(state['learner']), asked)}")
         parts = [network[name].reshape(-1).to(torch.float32) for name in shapes]
         weights.vector = torch.cat(parts).numpy()

@@ -36,9 +36,12 @@ class Opponent(Protocol):
     version: int
 
     def greedy(
-        self, obs: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+        self,
+        obs: npt.NDArray[Any],
+        legal: npt.NDArray[np.bool_] | None = None,
+        state: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Actions for rows of observations."""
+        """Actions for rows of observations, as agent.policy's."""
 
 
 Stamp = tuple[int, ...]

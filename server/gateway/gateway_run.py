@@ -40,13 +40,13 @@ class GatewayRun:
         """`index`: which gateway this is; `acting_params`: how frames are played now; `background`:
         where checkpoints are loaded."""
         self.spec = spec = message.spec
+        frame_stack, memory = config.replay.frame_stack, config.learner.state_size
         self._rings = [
-            StepRing.attach(name, spec, config.server.ring_steps) for name in message.rings
+            StepRing.attach(name, spec, config.server.ring_steps, memory) for name in message.rings
         ]
         self._ring = ring = self._rings[index]
         ring.take_over()
         self._weights = WeightSlot.attach(message.weights, message.size)
-        frame_stack = config.replay.frame_stack
         device = resolve_device(config.server.device, "server.device")
         self.policy = Policy(
             spec, config.learner, self._weights, device=device, frame_stack=frame_stack
@@ -70,8 +70,9 @@ class GatewayRun:
             ring,
             acting_params,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, index])),
-            most_slots=config.server.max_slot_bytes // slot_bytes(spec, frame_stack),
+            most_slots=config.server.max_slot_bytes // slot_bytes(spec, frame_stack, memory),
             frame_stack=frame_stack,
+            memory=memory,
             expert=ExpertPlugin.load(config.expert.plugin, spec),
             in_flight=in_flight,
             shelf=self.shelf,

@@ -22,8 +22,9 @@ FEW_SLOTS = 64
 class SlotTable:
     """What is known of each slot between two of its frames."""
 
-    def __init__(self, spec: GameSpec, capacity: int) -> None:
-        """`capacity`: rows that there may be, which whoever calls `take` sees to."""
+    def __init__(self, spec: GameSpec, capacity: int, memory: int = 0) -> None:
+        """`capacity`: rows that there may be, which whoever calls `take` sees to. `memory`: numbers
+        of the network's recurrent state."""
         self.capacity = capacity
         self.high_water = 0
         """Rows from here on are free, and take no memory."""
@@ -40,6 +41,10 @@ class SlotTable:
         """NaN where nothing was."""
         self.legal = array(np.uint8, spec.legal_bytes)
         """Which choices were legal in it, packed (protocol.masks); no bytes without masks."""
+        self.state = array(np.float16, memory)
+        """The network's recurrent state before it."""
+        self.recurrent = array(np.float32, memory)
+        """The state behind it."""
         self.policy_version = array(np.uint32)
         """Of the weights when it was decided."""
         self.actor = array(np.uint8)

@@ -239,6 +239,7 @@ def _connect_and_play(
         realtime=options.realtime or (show is not None and show.human is not None),
         episodes=announced,
         evaluates=options.evaluates,
+        metrics=options.making.metrics,
         token=options.token,
         tls=tls_of(options) or False,
         backoff=Backoff(give_up_s=options.give_up_s),

@@ -122,7 +122,8 @@ class Processes:
         try:
             for index in range(len(self.gateways)):
                 source = Source(index, self._folder.launch)
-                ring = StepRing.create(spec, self.config.server.ring_steps, source)
+                memory = self.config.learner.state_size
+                ring = StepRing.create(spec, self.config.server.ring_steps, source, memory)
                 self.rings.append(ring)
         except MemoryError as error:
             self._remove_rings()

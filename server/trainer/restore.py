@@ -99,7 +99,9 @@ def restore(
         if resume:
             known = math.inf if saved_at.rows is None else saved_at.rows
             kept = take_in(rows, replay, learner, evidence, known, progress)
-        journal_writer = JournalWriter(rows, replay.spec, replay.capacity_steps, kept.at, resume)
+        journal_writer = JournalWriter(
+            rows, replay.spec, replay.capacity_steps, kept.at, resume, replay.memory
+        )
     # The rows know better than the checkpoint how far the run was, unless it goes back.
     frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps)
     from_best = path if best else None

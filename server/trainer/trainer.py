@@ -121,7 +121,10 @@ class Trainer:
         if task.recording:
             weights = demonstrations.reward_weights(spec, config.reward)
             self._recorder = Recorder(task.recording, spec, weights)
-        rings = [StepRing.attach(name, spec, config.server.ring_steps) for name in game.rings]
+        memory = config.learner.state_size
+        rings = [
+            StepRing.attach(name, spec, config.server.ring_steps, memory) for name in game.rings
+        ]
         self._ingest = Ingest(
             rings, replay, learner, evidence, past.rewards, past.journal_writer, self._recorder
         )

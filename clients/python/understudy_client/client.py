@@ -157,6 +157,12 @@ class Client:
         self._seqs: list[int] = []
         self._seq_all = 0
 
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the numbers that `connect` has declared."""
+        names: list[str] = self._hello["metrics"]
+        return names
+
     def act(
         self,
         obs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
