@@ -83,7 +83,8 @@ class Diagnostics:
         self._skipped += skipped
         self._row.add_(1).mul_(skipped)
         torch.maximum(self._most, self._row, out=self._most)
-        torch.maximum(self._q_max, measured[:, _Q].abs().amax(), out=self._q_max)
+        if len(rewards):
+            torch.maximum(self._q_max, measured[:, _Q].abs().amax(), out=self._q_max)
         self._updates += 1
         if step % LINES_EVERY == 0:
             self._lines.append((step, sums[0]))

@@ -24,13 +24,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agent.advantage import advantage_weights, normalize_weights
 from agent.batch import Batch, rows_of
 from agent.cloning import ClonedActions, Cloning
 from agent.legal import masked
 from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
 from agent.networks import QNetwork
 from agent.targets import best_choices, double_dqn, take_columns
+from agent.union import Union
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS, NAMES
 from protocol.spaces import GameSpec
@@ -80,9 +80,12 @@ class Objective:
         imitation: ImitationConfig,
         spec: GameSpec,
         scale: Tensor,
+        union: Union,
     ) -> None:
         """`online`, `target`: the networks that batches pass through. `scale` []: what rewards are
-        divided by (agent.value_scale), as it is whenever targets are made."""
+        divided by (agent.value_scale), as it is whenever targets are made. `union`: what there is
+        beside a batch."""
+        self._union = union
         self._scale = scale
         self._online, self._target = online, target
         self._learner, self._advantage, self._imitation = learner, advantage, imitation
@@ -148,16 +151,7 @@ class Objective:
                 for rows, forward in zip(parts, passes, strict=True)
             ]
             signal = torch.cat(advantages)
-        weights = advantage_weights(
-            signal,
-            batch.actors,
-            beta=settings.beta,
-            clip=settings.clip,
-            weight_min=settings.weight_min,
-            weight_max=settings.weight_max,
-            mode=settings.mode,
-        )
-        return normalize_weights(weights, batch.actors) if settings.normalize else weights
+        return self._union.advantage_weights(signal, batch.actors, settings)
 
     @torch.no_grad()
     def _advantages(
@@ -186,7 +180,8 @@ class Objective:
         """What multiplies each row's losses. `weights` [B]: advantage weights. `masks` [B, actors]:
         1 where the row is the actor's. `cloning`: the weight of cloning."""
         imitation, network = self._imitation, self._online
-        plain = (masks @ self._actor_factors).squeeze(1) * (batch.importance / len(weights))
+        share = batch.importance / self._union.rows(len(weights))
+        plain = (masks @ self._actor_factors).squeeze(1) * share
         weighted = plain * weights if self._weighted else plain
 
         def coefficient(loss: str) -> Tensor:
