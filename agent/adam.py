@@ -42,8 +42,9 @@ class Adam:
             self._lr = lr
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, skip: Tensor) -> None:
-        """Move the vector by its gradient, float32 [n].
+    def step(self, gradient: Tensor, scale: Tensor, skip: Tensor) -> None:
+        """Move the vector by its gradient, float32 [n], which is divided by `scale` first, float32
+        [] on the device, in its own memory too, as the vector is passed over anyway.
 
         `skip`: float32 [], on the device; where it is 1 the vector and the state stay as they are,
         and the host does not have to know. Nothing waits for the device.
@@ -70,6 +71,7 @@ class Adam:
             eps=self._eps,
             amsgrad=False,
             maximize=False,
+            grad_scale=scale,
             found_inf=skip,
         )
         step -= skip

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from agent.batch import Batch, rows_of
 from agent.networks import QNetwork
+from agent.past import state_before
 from protocol.actor import ACTORS, NAMES
 from protocol.spaces import GameSpec
 
@@ -26,8 +27,10 @@ def agreement(network: QNetwork, spec: GameSpec, batch: Batch) -> dict[str, floa
     such rows. Waits for the device, once."""
     recommended, actors = batch.recommended[:ROWS], batch.actors[:ROWS]
     known = recommended[:, 0].isnan().logical_not()
-    states, legal = rows_of(batch.states, slice(ROWS)), batch.legal_in(slice(ROWS))
-    away = (network.greedy(*states, legal=legal) - recommended).abs()
+    rows = slice(ROWS)
+    state = state_before(network, batch.past, rows)
+    x = network.encode(*rows_of(batch.states, rows), state=state)
+    away = (network.choose(x, batch.legal_in(rows)) - recommended).abs()
     agrees = (away <= _tolerances(spec).to(away.device)).double().mean(1)
     of = torch.stack([known & (actors == actor) for actor in ACTORS], 1).double()
     sums = torch.stack([of.sum(0), (agrees[:, None] * of).sum(0)]).tolist()

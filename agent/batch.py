@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agent.past import Past
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -48,6 +50,8 @@ class Batch:
     without masks."""
     next_legal: Tensor | None = None
     """The same in `next_states`."""
+    past: Past | None = None
+    """What led to `states` and to `next_states`, for a network with a memory."""
 
     def __len__(self) -> int:
         return len(self.rewards)

@@ -15,8 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent.files import TEMPORARY, written_whole
 from agent.zips import open_zip
+from protocol.spaces import GameSpec
 
 FORMAT = "understudy checkpoint"
 VERSION = 1
@@ -142,6 +145,11 @@ def best(folder: Path) -> Path | None:
 def left(folder: Path) -> list[Path]:
     """The checkpoints that were set aside, the oldest first."""
     return sorted(path for path in folder.glob("*" + SUFFIX + LEFT) if path.is_file())
+
+
+def spec_text(spec: GameSpec) -> str:
+    """A game as its checkpoints say it: JSON."""
+    return msgspec.json.encode(spec).decode()
 
 
 def stand_in(folder: Path, updates: int, source: Path | None) -> Path:

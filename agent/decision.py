@@ -21,10 +21,13 @@ from protocol.spaces import Continuous, GameSpec
 
 Unit = Literal["frame", "segment", "episode"]
 
-TRAIN, EVAL, EVAL_EXPERT = 0, 1, 2
-"""Roles of a slot as numbers: mixed play that is stored; the network alone; the expert alone."""
+TRAIN, EVAL, EVAL_EXPERT, PLAY = 0, 1, 2, 3
+"""Roles of a slot as numbers: mixed play that is stored; an evaluation of the network alone; one of
+the expert alone; a policy alone, of which nothing is kept."""
 
-ROLES = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+ROLES = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT, "play": PLAY}
+
+EVALUATED = (EVAL, EVAL_EXPERT)
 
 WHOLE_EPISODE = 2**62
 """Frames left to whoever plays until the episode ends."""
@@ -157,24 +160,24 @@ class ActionSelector:
         actions: npt.NDArray[np.float32],
         expert: npt.NDArray[np.float32],
         by_expert: npt.NDArray[np.bool_],
-        roles: npt.NDArray[np.uint8],
+        explores: npt.NDArray[np.bool_],
         params: ActingParams,
         actors: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.uint8],
         frames_left: npt.NDArray[np.int64],
         legal: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """Decide `n` frames in place, as `pick` said who plays them. `frames_left` [n]: as `pick`
-        left it; nothing is explored in probes. `legal` [n, choices]: masks, where the game has
-        them, of which every head has a legal choice where something may be explored.
+        """Decide `n` frames in place, as `pick` said who plays them. `explores` [n]: where the
+        network may explore. `frames_left` [n]: as `pick` left it; nothing is explored in probes.
+        `legal` [n, choices]: masks, where the game has them, of which every head has a legal choice
+        where something may be explored.
 
         `actions` [n, action_width] holds the network's actions (anything, where the expert plays)
         and becomes the actions to take. Written: `actors` [n], `explored` [n] (1 where the
         discrete choices were random).
         """
         n = len(actions)
-        exploring = roles == TRAIN
-        exploring &= ~by_expert
+        exploring = explores & ~by_expert
         exploring &= frames_left < WHOLE_EPISODE
         if params.noise > 0 and self._ranges:
             for column, head in self._ranges:

@@ -37,11 +37,13 @@ _Q = 1
 IN_UNITS_OF_VALUES = slice(0, 2)
 """Those among them that the game has a unit for: |TD error| and Q."""
 
-LOSSES = slice(2, MEASURED)
-"""Those among them that add up to the loss."""
-
 LINES_EVERY = 100
 """Updates between two lines about the make-up of a batch."""
+
+
+TOGETHER = 32
+"""Updates whose rows are kept and then added up together: one sum over all of them costs hardly
+more than one over those of an update."""
 
 
 class Diagnostics:
@@ -56,13 +58,16 @@ class Diagnostics:
         # Skipped updates in all, in a row up to now, and the most in a row; the largest |Q|.
         self._skipped, self._row, self._most = torch.zeros(3, device=device).unbind()
         self._q_max = torch.zeros((), device=device)
+        self._actors = torch.tensor(ACTORS, device=device)
+        self._kept: list[tuple[Tensor, ...]] = []
+        """Of updates that are not in the sums yet: what `update` was given."""
         self._updates = 0
         self._lines: list[tuple[int, Tensor]] = []
 
     def update(
         self,
         step: int,
-        masks: Tensor,
+        actors: Tensor,
         rewards: Tensor,
         weights: Tensor,
         measured: Tensor,
@@ -71,23 +76,44 @@ class Diagnostics:
     ) -> None:
         """Count an update, the `step`-th.
 
-        `masks` float32 [B, actors]: 1 where the row is the actor's. `rewards`, `weights` [B].
-        `measured` [B, MEASURED]: |TD error|, Q of the action taken, then the losses of values,
-        continuous heads and imitation, scaled so that their sum over rows is the loss. `skipped`
-        []: 1 where the update changed nothing, else 0.
+        `actors` int64 [B]: whose rows they are. `rewards`, `weights` [B]. `measured` [B, MEASURED]:
+        |TD error|, Q of the action taken, then the losses of values, continuous heads and
+        imitation, scaled so that their sum over rows is the loss. `skipped` []: 1 where the update
+        changed nothing, else 0. None of them may be changed afterwards.
         """
-        plain = torch.stack((torch.ones_like(rewards), rewards, weights, weights * weights))
-        sums = torch.cat((plain @ masks, measured.T @ masks))
-        self._sums += sums
-        self._grad_norm += grad_norm
-        self._skipped += skipped
-        self._row.add_(1).mul_(skipped)
-        torch.maximum(self._most, self._row, out=self._most)
-        if len(rewards):
-            torch.maximum(self._q_max, measured[:, _Q].abs().amax(), out=self._q_max)
+        self._kept.append((actors, rewards, weights, measured, grad_norm, skipped))
         self._updates += 1
         if step % LINES_EVERY == 0:
-            self._lines.append((step, sums[0]))
+            self._lines.append((step, self._masks(actors).sum(0)))
+        if len(self._kept) == TOGETHER:
+            self._add_up()
+
+    def _masks(self, actors: Tensor) -> Tensor:
+        """1 where a row [B] is the actor's, float64 [B, actors]."""
+        return (actors[:, None] == self._actors).double()
+
+    def _add_up(self) -> None:
+        """Put what is kept into the sums."""
+        if not self._kept:
+            return
+        *rows, grad_norms, skipped_updates = zip(*self._kept, strict=True)
+        self._kept = []
+        actors, rewards, weights, measured = (torch.cat(column) for column in rows)
+        plain = torch.stack((torch.ones_like(rewards), rewards, weights, weights * weights))
+        self._sums += torch.cat((plain, measured.T)).double() @ self._masks(actors)
+        self._grad_norm += torch.stack(grad_norms).double().sum()
+        if len(rewards):
+            torch.maximum(self._q_max, measured[:, _Q].abs().amax(), out=self._q_max)
+
+        skipped = torch.stack(skipped_updates)
+        self._skipped += skipped.sum()
+        number = torch.arange(1, 1 + len(skipped), device=skipped.device)
+        # Of the last update up to each that was not skipped; 0: none of these, and the row of
+        # before goes on.
+        good = torch.where(skipped > 0, 0, number).cummax(0).values
+        in_a_row = number - good + torch.where(good == 0, self._row, 0.0)
+        torch.maximum(self._most, in_a_row.amax(), out=self._most)
+        self._row.copy_(in_a_row[-1])
 
     def actor_norms(self, masks: Tensor, norms: Tensor) -> None:
         """Keep the norm of each actor's part of the gradient, [actors]; NaN without rows."""
@@ -96,15 +122,18 @@ class Diagnostics:
     def skipped_in_a_row(self) -> float:
         """The most skipped updates in a row since the last fetch, the row that goes on counted
         whole. Waits for the device."""
+        self._add_up()
         return float(self._most)
 
     def begin_anew(self) -> None:
         """The learner is another one from now on: no row of skipped updates goes on."""
+        self._add_up()
         self._row.zero_()
         self._most.zero_()
 
     def fetch(self) -> dict[str, float]:
         """All of METRICS since the last call. Waits for the device, once."""
+        self._add_up()
         sums, norm = self._sums.flatten(), self._grad_norm
         others = torch.stack((self._skipped, self._most, self._q_max)).double()
         values = torch.cat((sums, norm, self._actor_norms.double(), others)).tolist()

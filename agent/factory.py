@@ -26,6 +26,8 @@ def make_replay(config: Config, spec: GameSpec, device: torch.device) -> Replay:
         actor_share={Actor[k.upper()]: v for k, v in config.replay.actor_share.items()},
         priority_alpha=config.replay.priority_alpha if config.replay.prioritized else None,
         stacks=[look.stack for look in looks(spec, config.learner, config.replay.frame_stack)],
+        memory=config.learner.state_size,
+        past=config.learner.memory_burn_in + config.learner.memory_unroll,
         seed=config.run.seed,
     )
 

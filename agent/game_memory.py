@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from agent.device_name import device_name
-from agent.looks import ONE_HOT, WIDTH, Look, looks
+from agent.looks import ONE_HOT, WIDTH, Look, hidden_layers, looks
 from agent.memory_limits import free_bytes, memory_bytes
 from agent.step import StepBlock
 from config.models import Config
@@ -41,7 +41,8 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
     inputs = sum(numbers for _, numbers, _ in _seen(spec, config))
     batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * inputs)
     found = {
-        "server.ring_steps": gateways * StepBlock.nbytes(spec, config.server.ring_steps),
+        "server.ring_steps": gateways
+        * StepBlock.nbytes(spec, config.server.ring_steps, config.learner.state_size),
         "learner.hidden": network,
         "learner.batch_size": batch,
     }
@@ -54,7 +55,9 @@ def step_bytes(spec: GameSpec, config: Config) -> int:
     """What the replay takes for each step, indexes included."""
     # Actions taken and recommended, meta, stream, seq, version, tag, places: docs/design.md.
     found = spec.observation_bytes + 8 * spec.action_width + 16 + 16 + 9
-    return found + 9 * config.replay.prioritized + 8 * (config.replay.frame_stack > 1)
+    memory = config.learner.state_size
+    linked = memory > 0 or config.replay.frame_stack > 1
+    return found + 9 * config.replay.prioritized + 8 * linked + 2 * memory
 
 
 def fitted(
@@ -158,11 +161,11 @@ def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
         for look, numbers, _ in seen
     )
     embedded = sum(parameters for _, _, parameters in seen)
-    widths = (inputs, *learner.hidden)
-    trunk = sum((a + 1) * b for a, b in zip(widths, learner.hidden, strict=False))
+    hidden = hidden_layers(learner, inputs)
+    trunk = sum((a + 1) * b for a, b in zip((inputs, *hidden), hidden, strict=False))
     outputs = atoms * (1 + choices) + columns
     return (
-        embedded + 2 * trunk + (learner.hidden[-1] + 1) * outputs,
+        embedded + 2 * trunk + (hidden[-1] + 1) * outputs,
         outputs,
         3 * choices * branches,
     )

@@ -41,10 +41,10 @@ class ActorGradients:
 
     def backward(
         self, loss: Tensor, parameters: Sequence[Tensor], masks: Tensor | None, *, first: bool
-    ) -> None:
+    ) -> Tensor:
         """Add the gradient of a loss [b] to the whole, or, with masks [b, actors], each actor's
-        part to its own. `parameters`: those that learn, in order, of the network that the loss is
-        of. `first`: there is nothing to add to yet."""
+        part to its own; the sum of the loss, []. `parameters`: those that learn, in order, of the
+        network that the loss is of. `first`: there is nothing to add to yet."""
         # A sum for each: with a vector of weights instead, autograd imports torch's compiler.
         objectives = [loss.sum()] if masks is None else [(loss * mask).sum() for mask in masks.T]
         into = torch._foreach_copy_ if first else torch._foreach_add_
@@ -54,6 +54,7 @@ class ActorGradients:
                 materialize_grads=True,
             )  # fmt: skip
             into(views, gradients)
+        return sum(objectives[1:], objectives[0]).detach()
 
     def of_union(self, union: Union, *, by_actor: bool) -> None:
         """Add what the other ranks have: to the whole, or, by actor, to each actor's part."""
@@ -65,8 +66,18 @@ class ActorGradients:
         self.total.add_(self._of_actors[1:].sum(0))
         return norms
 
-    def clip(self, max_norm: float) -> Tensor:
-        """Scale the whole down to `max_norm` where it is longer; its norm before that, []."""
+    def norm(self) -> Tensor:
+        """Of the whole, []."""
         norm: Tensor = torch.linalg.vector_norm(self.total)
-        self.total.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
         return norm
+
+
+def shortening(norm: Tensor, max_norm: float) -> Tensor:
+    """What a gradient of this norm [] is to be divided by, so that it is no longer than `max_norm`:
+    1 where it is not, []."""
+    return (norm / max_norm).clamp_(min=1.0)
+
+
+def not_finite(number: Tensor) -> Tensor:
+    """1 where a number is NaN or infinite, else 0: float32 []."""
+    return (number - number).ne(0).float()  # NaN, which equals nothing, or 0

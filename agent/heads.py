@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agent.batch import rows_of
+from agent.batch import Batch, rows_of
 from agent.legal import masked
 from agent.networks import QNetwork
+from agent.past import state_before
 from agent.targets import best_choices
 from protocol.spaces import GameSpec
 
@@ -40,18 +41,17 @@ class HeadNumbers(NamedTuple):
 def head_numbers(
     network: QNetwork,
     spec: GameSpec,
-    states: tuple[Tensor, ...],
+    batch: Batch,
     gradients: Mapping[str, Tensor],
-    legal: Tensor | None = None,
 ) -> list[HeadNumbers]:
-    """Measure every head on states (agent.batch). `gradients`: of the network's parameters, by
-    name. `legal`: which choices are (agent.legal).
+    """Measure every head on a batch's states. `gradients`: of the network's parameters, by name.
 
     The output of a branch is that of the last layer, the advantages of its choices. Waits for the
     device, once. Empty where all states are the same: nothing can differ then.
     """
-    states = rows_of(states, slice(ROWS))
-    x = network.encode(*states)
+    rows = slice(ROWS)
+    states = rows_of(batch.states, rows)
+    x = network.encode(*states, state=state_before(network, batch.past, rows))
     squashed = network.act(x) if network.follows_gradient else None
     head_outputs = network.head_outputs(x, squashed)
     last = _layer(gradients, "heads")
@@ -68,7 +68,7 @@ def head_numbers(
 
     if network.sizes:
         q = network.values.q(network.value_params(head_outputs))
-        choices = best_choices(masked(q, None if legal is None else legal[:ROWS]), network.sizes)
+        choices = best_choices(masked(q, batch.legal_in(rows)), network.sizes)
         shares = (choices == choices.mode(0).values).double().mean(0)
         branches = [head.name for head in spec.discrete]
         if network.bins:

@@ -83,11 +83,14 @@ class Journal:
     """Writes. One process at a time; it begins a segment of its own and changes no other. What no
     replay needs any more it removes when rows come."""
 
-    def __init__(self, folder: Path, spec: GameSpec, capacity: int, at: Position) -> None:
-        """Errors: OSError where a file cannot be made."""
+    def __init__(
+        self, folder: Path, spec: GameSpec, capacity: int, at: Position, memory: int = 0
+    ) -> None:
+        """`memory`: numbers of the network's recurrent state. Errors: OSError where a file cannot
+        be made."""
         self.folder = folder
-        self._spec = spec
-        self._layout = Layout(columns_written(spec, VERSION), spec)
+        self._spec, self._memory = spec, memory
+        self._layout = Layout(columns_written(spec, VERSION, memory), spec, memory)
         self._capacity = capacity
         self._segment_rows = max(SMALLEST_SEGMENT, capacity // SEGMENT_PART)
         self.at = at
@@ -143,7 +146,7 @@ class Journal:
         self._end = 0
         self._segments.append((path, first))
         try:
-            self._write(segment_header(self._spec))
+            self._write(segment_header(self._spec, self._memory))
         except OSError:
             # Not even the header: without a trace, so that the number is free.
             self.close()

@@ -129,9 +129,9 @@ class Damage:
         )
 
 
-def segment_header(spec: GameSpec) -> bytes:
-    """What a segment begins with."""
-    text = msgspec.json.encode(_SegmentText(spec, columns_written(spec, VERSION)))
+def segment_header(spec: GameSpec, memory: int = 0) -> bytes:
+    """What a segment begins with. `memory`: numbers of the network's recurrent state."""
+    text = msgspec.json.encode(_SegmentText(spec, columns_written(spec, VERSION, memory)))
     head = _SEGMENT.pack(_SEGMENT_MAGIC, VERSION, len(text), zlib.crc32(text)) + text
     return head.ljust(aligned(len(head)), b"\0")
 
@@ -172,7 +172,7 @@ def block_header(
 
 
 def sound_blocks(
-    path: Path, data: bytes, spec: GameSpec, damages: list[Damage]
+    path: Path, data: bytes, spec: GameSpec, damages: list[Damage], memory: int = 0
 ) -> tuple[Layout, Int64s]:
     """The blocks of a segment that are whole, and where the columns lie in each; what is not is
     added to `damages`.
@@ -182,14 +182,15 @@ def sound_blocks(
 
     Errors: JournalError for a segment of another game or of a newer version.
     """
-    segment = check_segment(path, data, spec)
+    segment = check_segment(path, data, spec, memory)
     if segment is not None and (found := _undamaged(data, segment)) is not None:
         return segment.layout, found
     if segment is None:
         # Which version it is the blocks tell; that it has that version's columns is likely.
         begin, blocks = next_block(data, 0)
         damages.append(Damage(path, 0, begin, None, begin == len(data)))
-        segment = Segment(begin, blocks, Layout(columns_written(spec, blocks.version), spec))
+        columns = columns_written(spec, blocks.version, memory)
+        segment = Segment(begin, blocks, Layout(columns, spec, memory))
     whole = list(_one_by_one(path, data, segment, damages))
     return segment.layout, np.array(whole, np.int64).reshape(-1, 7)
 
@@ -257,7 +258,7 @@ def windows(data: bytes, nbytes: int) -> npt.NDArray[Any]:
     return np.lib.stride_tricks.sliding_window_view(units, nbytes // ALIGNED)
 
 
-def check_segment(path: Path, data: bytes, spec: GameSpec) -> Segment | None:
+def check_segment(path: Path, data: bytes, spec: GameSpec, memory: int = 0) -> Segment | None:
     """What the header says; None where it is damaged. Errors: JournalError."""
     if len(data) < _SEGMENT.size:
         return None
@@ -281,7 +282,7 @@ def check_segment(path: Path, data: bytes, spec: GameSpec) -> Segment | None:
             f"{path} holds rows of another game: expected {msgspec.json.encode(spec).decode()}, "
             f"got {got[:2000]}; start a new run, or move {path.parent} away"
         )
-    return Segment(begin, _VERSIONS[version - 1], Layout(columns or [], spec))
+    return Segment(begin, _VERSIONS[version - 1], Layout(columns or [], spec, memory))
 
 
 def _columns_of(spec: GameSpec, text: bytes, version: int) -> list[Column] | None:

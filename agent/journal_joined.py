@@ -47,15 +47,18 @@ class JoinedRows:
         return self.at.behind(self.rows)
 
 
-def read_joined(folder: Path, spec: GameSpec, damages: list[Damage]) -> Iterator[JoinedRows]:
+def read_joined(
+    folder: Path, spec: GameSpec, damages: list[Damage], memory: int = 0
+) -> Iterator[JoinedRows]:
     """All rows of the blocks that are whole, in the order in which they were written, as
-    `journal.read` has them.
+    `journal.read` has them, with recurrent states of `memory` numbers: zeros where the rows have
+    none, or others.
 
     Errors: JournalError for a journal of another game or of a newer version; OSError.
     """
-    scratch = StepBlock.empty(spec, TOGETHER)
+    scratch = StepBlock.empty(spec, TOGETHER, memory)
     for path, data in read_segments(folder):
-        layout, found = sound_blocks(path, data, spec, damages)
+        layout, found = sound_blocks(path, data, spec, damages, memory)
         for blocks in _neighbors(found):
             at = Position(int(blocks[0, 1]), int(blocks[0, 2]))
             rows = _joined(data, layout, blocks, scratch)

@@ -26,25 +26,34 @@ def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNED) * ALIGNED
 
 
-def columns_written(spec: GameSpec, version: int) -> list[Column]:
+def columns_written(spec: GameSpec, version: int, memory: int = 0) -> list[Column]:
     """The columns that a journal of this version has, in their order: the widest numbers first, so
-    that all are aligned without gaps."""
+    that all are aligned without gaps. `memory`: numbers of the network's recurrent state."""
+    stored = stored_columns(spec, memory)
     columns = [
         (name, dtype.str, shape[1:])
-        for name, (dtype, shape) in zip(StepBlock.__slots__, columns_of(spec, 1), strict=True)
-        if (version > 1 or name not in LATER) and name in stored_columns(spec)
+        for name, (dtype, shape) in zip(
+            StepBlock.__slots__, columns_of(spec, 1, memory), strict=True
+        )
+        if (version > 1 or name not in LATER) and name in stored
     ]
     return sorted(columns, key=lambda column: -np.dtype(column[1]).itemsize)
 
 
 class Layout:
-    """Where they are, of `n` rows. Columns that StepBlock does not have are passed over, and those
-    of LATER that are missing read as agent.step says. Records of several observations are bytes in
+    """Where they are, of `n` rows. Columns that StepBlock does not have are passed over, as are
+    states of another size than `memory`, and those of LATER that are missing read as agent.step
+    says. Records of several observations are bytes in
     the list; what they are records of the game says."""
 
-    def __init__(self, columns: Sequence[Column], spec: GameSpec) -> None:
+    def __init__(self, columns: Sequence[Column], spec: GameSpec, memory: int = 0) -> None:
+        self._memory = memory
         self._columns = [
-            (name, spec.observation_dtype if name == "obs" else np.dtype(dtype), shape)
+            (
+                "another's state" if name == "state" and shape != (memory,) else name,
+                spec.observation_dtype if name == "obs" else np.dtype(dtype),
+                shape,
+            )
             for name, dtype, shape in columns
         ]
         self._row_bytes = sum(dtype.itemsize * math.prod(s) for _, dtype, s in self._columns)
@@ -70,7 +79,7 @@ class Layout:
             array = np.frombuffer(buffer, dtype, n * math.prod(shape), offset)
             arrays[name] = array.reshape(n, *shape)
             offset += array.nbytes
-        return StepBlock.of(arrays)
+        return StepBlock.of(arrays, self._memory)
 
     def copy(self, blocks: npt.NDArray[Any], n: int, out: StepBlock, rows: Int64s | slice) -> None:
         """Copy blocks of `n` rows each to these rows of `out`. `blocks` [blocks, nbytes(n) in units
@@ -92,9 +101,11 @@ def fits(columns: Sequence[Column], spec: GameSpec) -> bool:
     names = [name for name, _, _ in columns]
     known = [column for column in columns if column[0] in StepBlock.__slots__]
     wanted = columns_written(spec, 2)
+    states = {column for column in known if column[0] == "state"}
     return (
         len(set(names)) == len(names)
-        and set(known) <= set(wanted)
+        and set(known) <= set(wanted) | states
+        and all(dtype == "<f2" and len(shape) == 1 for _, dtype, shape in states)
         and {name for name, _, _ in wanted} <= {*names, *LATER}
         and all(np.dtype(dtype).kind in "biuf" or name == "obs" for name, dtype, _ in columns)
         and all(side >= 0 for _, _, shape in columns for side in shape)

@@ -19,8 +19,8 @@ from agent.agreement import agreement
 from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
 from agent.collective import ALONE, Collective
-from agent.diagnostics import IN_UNITS_OF_VALUES, LOSSES, Diagnostics
-from agent.gradients import ActorGradients
+from agent.diagnostics import IN_UNITS_OF_VALUES, Diagnostics
+from agent.gradients import ActorGradients, not_finite, shortening
 from agent.heads import HeadNumbers, head_numbers
 from agent.looks import normalized_rows
 from agent.network_settings import mismatch, network_settings, settings_of
@@ -36,10 +36,10 @@ from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS
 from protocol.spaces import GameSpec
 
-CPU_ROWS = 2048
-"""Rows that pass through the network at a time on the cpu, so that a layer's activations (2 MB at
-256 units) are still in the cache when the next layer and the backward pass read them. Gradients
-add up over the parts: the step is the same."""
+CPU_ROWS = 1024
+"""Rows that pass through the network at a time on the cpu, each with its state and its next state,
+so that a layer's activations (2 MB at 256 units) are still in the cache when the next layer and the
+backward pass read them. Gradients add up over the parts: the step is the same."""
 
 
 class Learner:
@@ -84,9 +84,6 @@ class Learner:
         self._gradients = ActorGradients(self.network, self._vector)
         device = self._vector.device
         self._optimizer = Adam(self._vector, lr=learner.learning_rate, eps=learner.adam_eps)
-        # 1 where the step just made must not count. The optimizer leaves all as it was then, its
-        # own state too, and nobody has to wait to know.
-        self._skip = torch.zeros((), device=device)
         self.untaught = True
         """The network's first guesses are worth nothing: it has learnt nothing, nowhere."""
         self.rate_factor = 1.0
@@ -95,7 +92,7 @@ class Learner:
         self._last: Batch | None = None
         self._rows_at_a_time = None if device.type == "cuda" else CPU_ROWS
         self._spec = spec
-        self._settings = network_settings(learner, frame_stack)
+        self._settings = network_settings(learner, self.network.hidden, frame_stack)
         self._actors = torch.tensor(ACTORS, device=device)
         self._diagnostics = Diagnostics(device)
         self._value_scale: ValueScale | None = None
@@ -107,7 +104,7 @@ class Learner:
         self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig
     ) -> None:
         """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
-        continuous, bins, trunk, normalize_observations) must be what it was made with."""
+        continuous, bins, trunk, memory, normalize_observations) must be what it was made with."""
         self._config, self._advantage, self._imitation = learner, advantage, imitation
         # What batches pass through: the networks themselves, or copies of half their precision.
         online, target = self.network, self.target
@@ -143,52 +140,53 @@ class Learner:
             self._show_statistics()
         self._refresh_copies()
         objective, parts = self._objective, self._parts(len(batch))
-        masks = (batch.actors[:, None] == self._actors).to(torch.float32)
-        if self._value_scale is not None and self.untaught:
-            self._value_scale.begin(batch.returns)
+        if self._value_scale is not None:
+            if self.untaught:
+                self._value_scale.begin(batch.returns)
+            if self.updates < EVERY or self.updates % EVERY == 0:
+                targets = joined([objective.targets(batch, rows) for rows in parts])
+                self._value_scale.look(self.network.values.mean(targets), batch.returns)
+                self._refresh_copies()
         self.untaught = False
-        targets = joined([objective.targets(batch, rows) for rows in parts])
-        if self._value_scale is not None and (self.updates < EVERY or self.updates % EVERY == 0):
-            mean = self.network.values.mean(targets)
-            targets *= self._value_scale.look(mean, batch.returns)
-            self._refresh_copies()
         # The critic is asked about the same pass that learns, so that asking it costs no other.
         by_critic = objective.compares_by_critic
         passes = [objective.forward(batch, rows) for rows in parts] if by_critic else []
-        weights = objective.weights(batch, targets, parts, passes)
+        weights = objective.weights(batch, parts, passes)
         if cloning is None:
             cloning = self._imitation.expert.start
-        coefficients = objective.coefficients(batch, weights, masks, cloning)
-        by_actor = self.updates % self._config.grad_norm_every == 0
+        coefficients = objective.coefficients(batch, weights, cloning)
+        masks = None
+        if self.updates % self._config.grad_norm_every == 0:
+            masks = (batch.actors[:, None] == self._actors).to(torch.float32)
 
         found: list[Tensor] = []
+        total: Tensor | float = 0.0
         for i, rows in enumerate(parts):
             forward = passes[i] if by_critic else objective.forward(batch, rows)
-            loss, measured = objective.loss(
-                batch, rows, forward, targets[rows], coefficients.rows(rows)
-            )
-            actors = masks[rows] if by_actor else None
-            self._gradients.backward(loss, self._learnt, actors, first=not found)
+            loss, measured = objective.loss(batch, rows, forward, coefficients.rows(rows))
+            actors = None if masks is None else masks[rows]
+            total = total + self._gradients.backward(loss, self._learnt, actors, first=not found)
             found.append(measured)
 
-        self._gradients.of_union(self._union, by_actor=by_actor)
-        if by_actor:
+        self._gradients.of_union(self._union, by_actor=masks is not None)
+        if masks is not None:
             self._diagnostics.actor_norms(masks, self._gradients.add_up())
-        norm = self._gradients.clip(self._config.grad_clip_norm)
+        norm = self._gradients.norm()
         measured = joined(found)
         measured[:, IN_UNITS_OF_VALUES].mul_(self.network.value_scale)
-        # One bad batch must not destroy the network: the step is empty, and counted.
-        finite = norm.isfinite() & self._union.total(measured[:, LOSSES].sum()).isfinite()
-        self._skip.copy_(finite.logical_not())
+        # One bad batch must not destroy the network: the step is empty, and counted. The optimizer
+        # leaves all as it was then, its own state too, and nobody has to wait to know.
+        skip = not_finite(norm + self._union.total(total))
         self._optimizer.lr = self._learning_rate()
-        self._optimizer.step(self._gradients.total, self._skip)
+        too_long = shortening(norm, self._config.grad_clip_norm)
+        self._optimizer.step(self._gradients.total, too_long, skip)
         self.updates += 1
         self._update_target()
         self._union.check(self._vector, self.updates)
         if len(batch):
             self._last = batch
         self._diagnostics.update(
-            self.updates, masks, batch.rewards, weights, measured, norm, self._skip
+            self.updates, batch.actors, batch.rewards, weights, measured, norm, skip
         )
         return measured[:, 0]
 
@@ -211,8 +209,7 @@ class Learner:
         if self._last is None:
             return []
         gradients = self._gradients.by_name()
-        states, legal = self._last.states, self._last.legal
-        return head_numbers(self.network, self._spec, states, gradients, legal)
+        return head_numbers(self.network, self._spec, self._last, gradients)
 
     def batch_lines(self) -> list[str]:
         """The log lines due since the last call, one for every 100th batch."""

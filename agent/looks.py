@@ -28,6 +28,11 @@ ONE_HOT = 1024
 """Choices of all elements together up to which they are one-hot: then the first layer has a row of
 weights for each choice, which is an embedding as wide as that layer."""
 
+FEW = 512
+"""Inputs of the trunk up to which its layers are NARROW where nobody says what they are to be, and
+else WIDE: as behind the convolutions of Mnih et al. 2015 (doi:10.1038/nature14236)."""
+NARROW, WIDE = (128, 128), (512,)
+
 WIDTH = 32
 """Of the embedding of an element, where they are more."""
 
@@ -106,6 +111,13 @@ def looks(spec: GameSpec, learner: LearnerConfig, frame_stack: int) -> tuple[Loo
         _look(observation, learner, picture, frame_stack if picture or not any(pictures) else 1)
         for observation, picture in zip(spec.observations, pictures, strict=True)
     )
+
+
+def hidden_layers(learner: LearnerConfig, inputs: int) -> tuple[int, ...]:
+    """Widths of the trunk's layers, before which there are so many inputs."""
+    if learner.hidden is not None:
+        return learner.hidden
+    return NARROW if inputs <= FEW else WIDE
 
 
 def normalized_rows(shown: Sequence[Look], parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -92,7 +92,7 @@ def cross_entropy_loss(
     """
     logits = q_tm1 / temperature
     chosen = logits.gather(1, columns_tm1)
-    return (_per_branch(logits, sizes, torch.logsumexp) - chosen).mean(1)
+    return over_branches(_per_branch(logits, sizes, torch.logsumexp) - chosen)
 
 
 def large_margin_loss(
@@ -103,10 +103,20 @@ def large_margin_loss(
 
         max over a of (q(a) + margin where a was not chosen) - q(what was chosen)
     """
-    raised = (q_tm1 + margin).scatter_add(
-        1, columns_tm1, q_tm1.new_full(columns_tm1.shape, -margin)
+    margins = torch.full_like(q_tm1, margin, requires_grad=False).scatter_(1, columns_tm1, 0.0)
+    return over_branches(
+        _per_branch(q_tm1 + margins, sizes, _largest) - q_tm1.gather(1, columns_tm1)
     )
-    return (_per_branch(raised, sizes, torch.amax) - q_tm1.gather(1, columns_tm1)).mean(1)
+
+
+def over_branches(each: Tensor) -> Tensor:
+    """The mean over branches, [B, H] -> [B]."""
+    return each.mean(1) if each.shape[1] > 1 else each.squeeze(1)
+
+
+def _largest(q: Tensor, dim: int) -> Tensor:
+    """The largest along a dimension; of several that are, the gradient goes to one."""
+    return q.max(dim).values
 
 
 def _per_branch(q: Tensor, sizes: Sequence[int], reduce: Callable[[Tensor, int], Tensor]) -> Tensor:

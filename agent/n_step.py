@@ -54,6 +54,8 @@ class Windows:
     """Number of rewards in the sum, int64 [B]."""
     discounts: Tensor
     """gamma**horizon, and 0 where the window ended in a terminal step, float32 [B]."""
+    path: Tensor
+    """Places of the windows' rows, int64 [n_step, B]; what is behind a horizon means nothing."""
 
 
 def follow(
@@ -90,8 +92,9 @@ def follow(
     horizons = counted.sum(0).long()
     terminated = (counted * terminal).sum(0)
     discounts = powers.index_select(0, horizons) * (1 - terminated)
-    last = torch.stack(places).gather(0, (horizons - terminated.long())[None])[0]
-    return Windows(last, returns, horizons, discounts)
+    path = torch.stack(places)
+    last = path.gather(0, (horizons - terminated.long())[None])[0]
+    return Windows(last, returns, horizons, discounts, path[:-1])
 
 
 def stacks(previous: Tensor, places: Tensor, size: int, oldest: Tensor) -> Tensor:

@@ -20,14 +20,19 @@ NAMES = (
     "bins",
     "trunk",
     "normalize_observations",
+    "memory",
+    "memory_units",
 )
 """Of `learner`; `replay.frame_stack` is one too."""
 
 
-def network_settings(learner: LearnerConfig, frame_stack: int) -> dict[str, Any]:
-    """The settings that a network is made with, by key, as plain values."""
+def network_settings(
+    learner: LearnerConfig, hidden: Sequence[int], frame_stack: int
+) -> dict[str, Any]:
+    """The settings that a network is made with, by key, as plain values. `hidden`: the layers that
+    it has (agent.looks.hidden_layers)."""
     found = {f"learner.{name}": getattr(learner, name) for name in NAMES}
-    found["learner.hidden"] = list(learner.hidden)
+    found["learner.hidden"] = list(hidden)
     return found | {"replay.frame_stack": frame_stack}
 
 

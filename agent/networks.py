@@ -35,8 +35,10 @@ from torch import Tensor, nn
 
 from agent.choices import Choices
 from agent.convolutions import Convolutions
+from agent.dense import dense
 from agent.legal import masked
-from agent.looks import Look, looks
+from agent.looks import Look, hidden_layers, looks
+from agent.recurrent import RecurrentMemory
 from agent.targets import best_choices
 from agent.values import value_head
 from config.models import LearnerConfig
@@ -128,7 +130,14 @@ class QNetwork(nn.Module):
                 self.add_module(encoder_name(self.looks, number), encoder)
             inputs += look.elements if encoder is None else encoder.size
 
-        hidden, last = learner.hidden, learner.hidden[-1]
+        self.memory: RecurrentMemory | None = None
+        """What remembers the frames before; None where nothing does."""
+        if learner.state_size:
+            self.memory = RecurrentMemory(inputs, learner.state_size)
+            inputs += learner.state_size
+        hidden = self.hidden = hidden_layers(learner, inputs)
+        """Widths of the trunk's layers."""
+        last = hidden[-1]
         atoms = self.values.atoms
         self.trunk = _stack((inputs, *hidden))
         if self.follows_gradient:
@@ -170,8 +179,12 @@ class QNetwork(nn.Module):
 
     def forward(self, *parts: Tensor) -> Outputs:
         """What to think of B states: for each of the game's observations a tensor [B, *shape] (or
-        flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has."""
-        x = self.encode(*parts)
+        flat), and where frames of it are stacked [B, k, *shape], in the dtype that it has. A
+        network with a memory remembers nothing here."""
+        return self.outputs(self.encode(*parts))
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """The same of what `encode` has made."""
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         q = self.values.q(self.value_params(head_outputs)) * self.value_scale
@@ -182,16 +195,20 @@ class QNetwork(nn.Module):
             squashed = self.squashed(head_outputs)
         return Outputs(q[:, : self._choices], value, self._scaled(squashed))
 
-    @torch.inference_mode()
     def greedy(self, *parts: Tensor, legal: Tensor | None = None) -> Tensor:
         """The best action in each state: action rows, float32 [B, action_width]. `legal`: which
         choices are (agent.legal)."""
-        x = self.encode(*parts)
+        with torch.inference_mode():
+            return self.choose(self.encode(*parts), legal)
+
+    @torch.inference_mode()
+    def choose(self, x: Tensor, legal: Tensor | None = None) -> Tensor:
+        """The same of what `encode` has made."""
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         pieces: list[Tensor] = []
         if self.sizes:
-            choices = best_choices(masked(self._preferences(head_outputs), legal), self.sizes)
+            choices = best_choices(masked(self.preferences(head_outputs), legal), self.sizes)
             pieces.append(choices[:, : self._heads].to(torch.float32))
             if self.bins:
                 squashed = self._centers(choices[:, self._heads :])
@@ -202,8 +219,24 @@ class QNetwork(nn.Module):
         rows = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
         return rows.index_select(1, self._order) if self._reorder else rows
 
-    def encode(self, *parts: Tensor) -> Tensor:
-        """Observations as the trunk takes them, float32 [B, inputs]."""
+    def encode(self, *parts: Tensor, state: Tensor | None = None) -> Tensor:
+        """Observations as the trunk takes them, float32 [B, inputs]. Of a network with a memory the
+        new state stands behind them: what `state` [B, size] (None: zeros) becomes by seeing them.
+        """
+        x = self.see(*parts)
+        if self.memory is None:
+            return x
+        if state is None:
+            state = x.new_zeros(x.shape[0], self.memory.size)
+        return torch.cat((x, self.memory(x, state)), dim=1)
+
+    def state_of(self, x: Tensor) -> Tensor:
+        """The recurrent state in what `encode` has made, [B, size], a view."""
+        assert self.memory is not None
+        return x[:, -self.memory.size :]
+
+    def see(self, *parts: Tensor) -> Tensor:
+        """Observations as a memory takes them, and, without one, the trunk, float32 [B, n]."""
         found, column = [], 0
         for look, encoder, part in zip(self.looks, self.encoders, parts, strict=True):
             if encoder is not None:
@@ -242,6 +275,13 @@ class QNetwork(nn.Module):
         for weight, bias in last[:-1]:
             x = F.linear(x, weight, bias).relu_()
         return F.linear(x, *last[-1]).float()
+
+    def head_outputs_of_both(self, learnt: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """`head_outputs` of two parts of encoded observations, of which only the first is learnt
+        from: it alone has a gradient. Of networks whose values depend on no continuous action."""
+        dtype = self._last[0].dtype
+        outputs = dense(learnt.to(dtype), seen.to(dtype), [*self._trunk, self._last])
+        return outputs[0].float(), outputs[1].float()
 
     def act(self, x: Tensor) -> Tensor:
         """The policy's continuous action on encoded observations, in units of half its range,
@@ -288,7 +328,7 @@ class QNetwork(nn.Module):
             discrete = torch.cat((discrete, nearest), dim=1)
         return discrete + self.offsets
 
-    def _preferences(self, head_outputs: Tensor) -> Tensor:
+    def preferences(self, head_outputs: Tensor) -> Tensor:
         """Numbers that order the choices of each branch as Q does, [B, choices]."""
         if self.values.atoms == 1:
             # V and the mean are the same for all choices of a branch: advantages alone decide.

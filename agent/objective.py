@@ -27,8 +27,15 @@ from torch import Tensor
 from agent.batch import Batch, rows_of
 from agent.cloning import ClonedActions, Cloning
 from agent.legal import masked
-from agent.losses import cross_entropy_loss, dpg_loss, large_margin_loss, regression_loss
+from agent.losses import (
+    cross_entropy_loss,
+    dpg_loss,
+    large_margin_loss,
+    over_branches,
+    regression_loss,
+)
 from agent.networks import QNetwork
+from agent.past import Recalled, recall
 from agent.targets import best_choices, double_dqn, take_columns
 from agent.union import Union
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
@@ -58,7 +65,7 @@ class LossCoefficients(NamedTuple):
 
 
 class ForwardPass(NamedTuple):
-    """What the online network makes of b states, with a gradient."""
+    """What the online network makes of b states, with a gradient, and what it should have."""
 
     encoded: Tensor
     """The states as the trunk takes them, [b, inputs]."""
@@ -66,6 +73,8 @@ class ForwardPass(NamedTuple):
     """The last layer, [b, outputs]."""
     value_params: Tensor
     """Of each choice, [b, choices, K]."""
+    target: Tensor
+    """What the values should have been, [b, K]; without a gradient."""
 
 
 class Objective:
@@ -100,9 +109,14 @@ class Objective:
             self._weighted.discard("imitation")
         if advantage.mode == "off":
             self._weighted.clear()
-        factor_of = {str(name): factor for name, factor in advantage.actor_factor.items()}
-        factors = [[factor_of.get(NAMES[actor], 1.0)] for actor in ACTORS]
-        self._actor_factors = torch.tensor(factors, device=online.middle.device)
+        self._actor_factors: Tensor | None = None
+        """Of each actor by its number, where one is not 1."""
+        if any(factor != 1 for factor in advantage.actor_factor.values()):
+            factor_of = {str(name): factor for name, factor in advantage.actor_factor.items()}
+            factors = torch.ones(1 + max(ACTORS), device=online.middle.device)
+            for actor in ACTORS:
+                factors[actor] = factor_of.get(NAMES[actor], 1.0)
+            self._actor_factors = factors
 
     @property
     def compares_by_critic(self) -> bool:
@@ -112,32 +126,56 @@ class Objective:
     @torch.no_grad()
     def targets(self, batch: Batch, rows: slice) -> Tensor:
         """What the values should have been, [b, K]."""
+        recalled, s_t = self._recall(batch, rows), rows_of(batch.next_states, rows)
+        ahead = _head_outputs(self._online, s_t, recalled.next_online)
+        return self._targets(batch, rows, ahead, recalled)
+
+    def _recall(self, batch: Batch, rows: slice) -> Recalled:
+        """What networks with a memory remember where some rows begin, and where they end."""
+        return recall(self._online, self._target, batch.past, rows, self._learner.memory_burn_in)
+
+    @torch.no_grad()
+    def _targets(
+        self, batch: Batch, rows: slice, head_outputs_t: Tensor | None, recalled: Recalled
+    ) -> Tensor:
+        """`head_outputs_t`: what the online network makes of the next states, [b, outputs]."""
         r_t, discount_t = batch.returns[rows] / self._scale, batch.discounts[rows]
-        s_t = rows_of(batch.next_states, rows)
         online, target = self._online, self._target
-        value_params_t = target.value_params(_head_outputs(target, s_t))
-        if online.sizes:
-            q_t = online.values.q(online.value_params(_head_outputs(online, s_t)))
-            q_t = masked(q_t, batch.next_legal_in(rows))
+        s_t = rows_of(batch.next_states, rows)
+        value_params_t = target.value_params(_head_outputs(target, s_t, recalled.next_target))
+        if head_outputs_t is not None and online.sizes:
+            q_t = masked(online.preferences(head_outputs_t), batch.next_legal_in(rows))
             value_params_t = double_dqn(value_params_t, q_t, online.sizes, online.offsets)
         return online.values.targets(r_t, discount_t, value_params_t)
 
     def forward(self, batch: Batch, rows: slice) -> ForwardPass:
         """Pass some states through the online network, with the continuous action taken in them
-        where values depend on it."""
-        network, squashed = self._online, None
-        if network.follows_gradient:
-            squashed = network.to_squashed(batch.continuous[rows])
-        encoded = network.encode(*rows_of(batch.states, rows))
-        head_outputs = network.head_outputs(encoded, squashed)
-        return ForwardPass(encoded, head_outputs, network.value_params(head_outputs))
+        where values depend on it; and their next states through both."""
+        network, ahead = self._online, None
+        recalled, s_t = self._recall(batch, rows), rows_of(batch.next_states, rows)
+        encoded = network.encode(*rows_of(batch.states, rows), state=recalled.state)
+        if network.follows_gradient or not network.sizes:
+            squashed = None
+            if network.follows_gradient:
+                squashed = network.to_squashed(batch.continuous[rows])
+            head_outputs = network.head_outputs(encoded, squashed)
+            if network.sizes:
+                with torch.no_grad():
+                    ahead = _head_outputs(network, s_t, recalled.next_online)
+        else:
+            with torch.no_grad():
+                encoded_t = network.encode(*s_t, state=recalled.next_online)
+            head_outputs, ahead = network.head_outputs_of_both(encoded, encoded_t)
+        value_params = network.value_params(head_outputs)
+        targets = self._targets(batch, rows, ahead, recalled)
+        return ForwardPass(encoded, head_outputs, value_params, targets)
 
     def weights(
-        self, batch: Batch, targets: Tensor, parts: Sequence[slice], passes: Sequence[ForwardPass]
+        self, batch: Batch, parts: Sequence[slice], passes: Sequence[ForwardPass]
     ) -> Tensor:
         """The advantage weight of each row, [B]: 1 where no loss takes it.
 
-        `targets` [B, K]; `passes` are those of `parts`, where `compares_by_critic` says so.
+        `passes` are those of `parts`, where `compares_by_critic` says so.
         """
         settings = self._advantage
         if not self._weighted:
@@ -147,16 +185,14 @@ class Objective:
             signal = batch.returns
         elif settings.signal == "critic":
             advantages = [
-                self._advantages(batch, rows, forward, targets[rows])
+                self._advantages(batch, rows, forward)
                 for rows, forward in zip(parts, passes, strict=True)
             ]
             signal = torch.cat(advantages)
         return self._union.advantage_weights(signal, batch.actors, settings)
 
     @torch.no_grad()
-    def _advantages(
-        self, batch: Batch, rows: slice, forward: ForwardPass, target: Tensor
-    ) -> Tensor:
+    def _advantages(self, batch: Batch, rows: slice, forward: ForwardPass) -> Tensor:
         """What the actions taken are worth beyond the state by the critic, [b]: Q(s, a) - V(s), V
         being that of the best choices, means over branches.
 
@@ -166,22 +202,21 @@ class Objective:
         network = self._online
         q = network.values.q(forward.value_params)
         if not network.sizes:
-            return network.values.mean(target) - q[:, 0]
+            return network.values.mean(forward.target) - q[:, 0]
         choices = best_choices(masked(q, batch.legal_in(rows)), network.sizes)
         best = q.gather(1, choices + network.offsets).mean(1)
         if self._regresses and not network.follows_gradient:
-            return network.values.mean(target) - best
+            return network.values.mean(forward.target) - best
         taken = network.columns(batch.discrete[rows], batch.continuous[rows])
         return q.gather(1, taken).mean(1) - best
 
-    def coefficients(
-        self, batch: Batch, weights: Tensor, masks: Tensor, cloning: float
-    ) -> LossCoefficients:
-        """What multiplies each row's losses. `weights` [B]: advantage weights. `masks` [B, actors]:
-        1 where the row is the actor's. `cloning`: the weight of cloning."""
+    def coefficients(self, batch: Batch, weights: Tensor, cloning: float) -> LossCoefficients:
+        """What multiplies each row's losses. `weights` [B]: advantage weights. `cloning`: the
+        weight of cloning."""
         imitation, network = self._imitation, self._online
-        share = batch.importance / self._union.rows(len(weights))
-        plain = (masks @ self._actor_factors).squeeze(1) * share
+        plain = batch.importance / self._union.rows(len(weights))
+        if self._actor_factors is not None:
+            plain = plain * self._actor_factors.index_select(0, batch.actors)
         weighted = plain * weights if self._weighted else plain
 
         def coefficient(loss: str) -> Tensor:
@@ -203,25 +238,24 @@ class Objective:
         batch: Batch,
         rows: slice,
         forward: ForwardPass,
-        target: Tensor,
         coefficients: LossCoefficients,
     ) -> tuple[Tensor, Tensor]:
         """For some rows: their loss [b]; and, without gradient and side by side, |TD error|, Q, and
-        the losses of values, continuous heads and imitation, [b, 5]. `target` [b, K]."""
+        the losses of values, continuous heads and imitation, [b, 5]."""
         network = self._online
-        encoded, _, value_params = forward
+        encoded, _, value_params, target = forward
         taken, value_params_taken = None, value_params
         if network.sizes:
             taken = network.columns(batch.discrete[rows], batch.continuous[rows])
             value_params_taken = take_columns(value_params, taken)
-        td = network.values.loss(value_params_taken, target).mean(1) * coefficients.td
+        td = over_branches(network.values.loss(value_params_taken, target)) * coefficients.td
         with torch.no_grad():
             q_taken = network.values.q(value_params_taken)
-            td_error = (network.values.mean(target)[:, None] - q_taken).abs_().mean(1)
-            q_taken = q_taken.mean(1)
+            td_error = over_branches((network.values.mean(target)[:, None] - q_taken).abs_())
+            q_taken = over_branches(q_taken)
+            continuous = imitation = torch.zeros_like(td)
 
-        loss, none = td, torch.zeros_like(td)
-        continuous = imitation = none
+        loss = td
         shown = coefficients.cloning is not None
         if self._regresses and (shown or coefficients.regression is not None):
             continuous = self._regression(batch.continuous[rows], forward, coefficients)
@@ -236,8 +270,7 @@ class Objective:
             imitation = self._imitation_loss(q, taken, coefficients, batch.legal_in(rows))
             loss = loss + imitation
         with torch.no_grad():
-            columns = (td_error, q_taken, td, continuous, imitation)
-            measured = torch.stack([column.detach() for column in columns], dim=1)
+            measured = torch.stack((td_error, q_taken, td, continuous, imitation), dim=1)
         return loss, measured
 
     def _imitation_loss(
@@ -251,11 +284,11 @@ class Objective:
         and the columns of the choices taken, int64 [b, branches]. What is not legal competes with
         neither."""
         sizes, settings = self._online.sizes, self._imitation
-        loss = torch.zeros_like(coefficients.td)
+        losses = []
         if coefficients.cross_entropy is not None:
             rivals = masked(q_tm1, legal_tm1, columns_tm1)
             entropy = cross_entropy_loss(rivals, columns_tm1, sizes, settings.temperature)
-            loss = loss + entropy * coefficients.cross_entropy
+            losses.append(entropy * coefficients.cross_entropy)
         if (cloning := coefficients.cloning) is not None:
             columns = self._online.columns(cloning.discrete, cloning.continuous)
             rivals = masked(q_tm1, legal_tm1, columns)
@@ -263,8 +296,8 @@ class Objective:
                 cloned = large_margin_loss(rivals, columns, sizes, settings.margin)
             else:
                 cloned = cross_entropy_loss(rivals, columns, sizes, settings.temperature)
-            loss = loss + cloned * cloning.weight
-        return loss
+            losses.append(cloned * cloning.weight)
+        return sum(losses[1:], losses[0])
 
     def _regression(
         self, taken: Tensor, forward: ForwardPass, coefficients: LossCoefficients
@@ -277,14 +310,14 @@ class Objective:
             if network.follows_gradient
             else network.squashed(forward.head_outputs)
         )
-        loss = torch.zeros_like(coefficients.td)
+        losses = []
         if coefficients.regression is not None:
             to_taken = regression_loss(squashed, network.to_squashed(taken))
-            loss = loss + to_taken * coefficients.regression
+            losses.append(to_taken * coefficients.regression)
         if (cloning := coefficients.cloning) is not None:
             to_shown = regression_loss(squashed, network.to_squashed(cloning.continuous))
-            loss = loss + to_shown * cloning.weight
-        return loss
+            losses.append(to_shown * cloning.weight)
+        return sum(losses[1:], losses[0])
 
     def _policy_values(self, encoded: Tensor, legal: Tensor | None) -> Tensor:
         """Q of the policy's own continuous action and the best legal choices with it, [b]; a
@@ -300,9 +333,9 @@ class Objective:
         return q.gather(1, choices + network.offsets).mean(1)
 
 
-def _head_outputs(network: QNetwork, states: Sequence[Tensor]) -> Tensor:
+def _head_outputs(network: QNetwork, states: Sequence[Tensor], state: Tensor | None) -> Tensor:
     """The network's last layer on states, with the policy's own action where values depend on
     it."""
-    encoded = network.encode(*states)
+    encoded = network.encode(*states, state=state)
     squashed = network.act(encoded) if network.follows_gradient else None
     return network.head_outputs(encoded, squashed)

@@ -60,6 +60,8 @@ class Replay:
     Rows are drawn uniformly, or, with a `priority_alpha`, by priority (agent.priority): `beta` may
     be changed while running, and `update_priorities` is to be told what was learnt. `stacks` says
     how many frames of each observation batches have, the last ones of their episode; None: one.
+    `memory`: numbers of the network's recurrent state; where there are any, batches have the `past`
+    frames that led to each row.
 
     Neither `sample` nor `update_priorities` waits for a cuda device; drawing uniformly in the first
     moments of a run does, when less than half of the steps are complete.
@@ -77,6 +79,8 @@ class Replay:
         actor_share: Mapping[Actor, float] | None = None,
         priority_alpha: float | None = None,
         stacks: Sequence[int] | None = None,
+        memory: int = 0,
+        past: int = 0,
         seed: int | None = None,
         collective: Collective = ALONE,
     ) -> None:
@@ -88,6 +92,7 @@ class Replay:
             raise ValueError(f"stacks: expected at least 1 for each observation, got {stacks}")
         self.spec = spec
         self.capacity_steps = capacity_steps
+        self.memory, self._past = memory, past
         self.n_step = n_step
         self.gamma = gamma
         self.stop_at_actor_change = stop_at_actor_change
@@ -106,7 +111,7 @@ class Replay:
         self._continuous_columns = torch.tensor(
             spec.continuous_columns, dtype=torch.int64, device=self.device
         )
-        self._rows = RowStore(spec, capacity_steps, self.device, stacks)
+        self._rows = RowStore(spec, capacity_steps, self.device, stacks, memory)
         self._actors = ActorIndex(capacity_steps, self.device)
         self._priorities = (
             None
@@ -163,7 +168,7 @@ class Replay:
         without a known actor, a final row with one, an unknown kind or status, columns of other
         shapes.
         """
-        check_block(block, self.spec)
+        check_block(block, self.spec, self.memory)
         for start in range(0, len(block), self.capacity_steps):
             self._append(block.rows(start, start + self.capacity_steps))
 
@@ -239,6 +244,7 @@ class Replay:
             indices=first,
             legal=None if legal is None else legal[:rows],
             next_legal=None if legal is None else legal[rows:],
+            past=self._rows.past(first, self._past, windows) if self.memory else None,
         )
 
     def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:

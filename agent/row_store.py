@@ -18,8 +18,9 @@ from torch import Tensor
 from agent.actor_index import Places
 from agent.legal import unpacked
 from agent.links import NONE, Links
-from agent.n_step import META
+from agent.n_step import META, Windows
 from agent.n_step import stacks as frame_places
+from agent.past import Past
 from agent.step import FINAL, STEP, StepBlock
 from agent.storage import Buffers, gather, put, zeros
 from protocol.messages import RUNNING
@@ -29,10 +30,15 @@ from protocol.spaces import GameSpec
 
 class RowStore:
     """`capacity` places. `stacks`: how many frames of each observation are gathered, the last ones
-    of their episode."""
+    of their episode. `memory`: numbers of the network's recurrent state."""
 
     def __init__(
-        self, spec: GameSpec, capacity: int, device: torch.device, stacks: Sequence[int]
+        self,
+        spec: GameSpec,
+        capacity: int,
+        device: torch.device,
+        stacks: Sequence[int],
+        memory: int = 0,
     ) -> None:
         self._capacity = capacity
         self._device = device
@@ -54,8 +60,16 @@ class RowStore:
         self._choices = spec.choices
         self.meta = zeros((capacity, 2), np.int64, device)
         """One agent.n_step.META for each row, int64 [capacity, 2]."""
-        self._previous = zeros((capacity,), np.int64, device) if max(stacks) > 1 else None
-        """The serial number of the row before, in the same episode: what stacks are made along."""
+        self.state: Tensor | None = None
+        """Recurrent states before each row, float16 [capacity, memory], of a network that has
+        them."""
+        if memory:
+            self.state = zeros((capacity, memory), np.float16, device)
+            self._past_buffers = [Buffers() if device.type == "cpu" else None for _ in self.obs]
+        linked = memory or max(stacks) > 1
+        self._previous = zeros((capacity,), np.int64, device) if linked else None
+        """The serial number of the row before, in the same episode: what stacks, and what led to a
+        row, are made along."""
         host = torch.device("cpu")
         self._stream = zeros((capacity,), np.int64, host)
         self._seq = zeros((capacity,), np.uint32, host)
@@ -68,7 +82,7 @@ class RowStore:
     def nbytes(self) -> int:
         """Bytes of all columns when full."""
         stores = [*self.obs, self.actions, self.meta, self._stream, self._seq, self._policy_version]
-        stores += [store for store in (self._previous, self.legal) if store is not None]
+        stores += [store for store in (self._previous, self.legal, self.state) if store is not None]
         return sum(store.nbytes for store in stores)
 
     @property
@@ -92,6 +106,10 @@ class RowStore:
         put(self.actions[:, width:], at, block.recommended)
         if self.legal is not None:
             put(self.legal, at, block.legal)
+        if self.state is not None:
+            # Rows of a game that nobody played through the network (recordings) have none.
+            none = np.broadcast_to(np.float16(0), (len(block), self.state.shape[1]))
+            put(self.state, at, block.state if block.state.shape[1] else none)
         put(self.meta, at, meta.view(np.int64).reshape(-1, 2))
         put(self._stream, at, block.stream)
         put(self._seq, at, block.seq)
@@ -103,20 +121,37 @@ class RowStore:
         places = torch.from_numpy(links.earlier % self._capacity).to(self._device)
         self.meta[places, 0] = torch.from_numpy(links.earlier_next).to(self._device)
 
-    def observations(self, places: Tensor) -> tuple[Tensor, ...]:
+    def observations(
+        self, places: Tensor, memory: Sequence[Buffers | None] | None = None
+    ) -> tuple[Tensor, ...]:
         """Those of the rows at these places, int64 [B]: of each observation [B, *shape], or stacks
-        of its frames, [B, k, *shape]."""
+        of its frames, [B, k, *shape]. `memory`: where they are gathered to."""
         n, stack = len(places), places
-        if self._previous is not None:
+        if self._previous is not None and max(self._stacks) > 1:
             found = frame_places(self._previous, places, max(self._stacks), self._oldest)
             stack = found.view(-1)
         gathered = []
         for store, observation, k, buffers in zip(
-            self.obs, self._spec.observations, self._stacks, self._buffers, strict=True
+            self.obs, self._spec.observations, self._stacks, memory or self._buffers, strict=True
         ):
             rows = gather(store, stack if k > 1 else places, buffers)
             gathered.append(rows.view(n, *((k,) if k > 1 else ()), *observation.shape))
         return tuple(gathered)
+
+    def past(self, first: Tensor, before: int, windows: Windows) -> Past:
+        """What led to windows that start at the places `first`, int64 [B], and to where they end:
+        `before` frames before the first one, and those of the windows."""
+        assert self.state is not None
+        assert self._previous is not None
+        led = frame_places(self._previous, first, before + 1, self._oldest).T
+        steps = torch.arange(len(windows.path), device=first.device)[:, None]
+        real = torch.cat((led[:-1] != led[1:], steps < windows.horizons))
+        places = torch.cat((led[:-1], windows.path))
+        frames = tuple(
+            each.view(*places.shape, *each.shape[1:])
+            for each in self.observations(places.reshape(-1), self._past_buffers)
+        )
+        return Past(frames, real, gather(self.state, led[0]).float(), before)
 
     def legal_choices(self, places: Tensor) -> Tensor | None:
         """Which choices were legal in the rows at these places, int64 [B]: bool [B, choices]; None

@@ -21,7 +21,11 @@ STEP, FINAL = 1, 2
 """The kinds of row. Zero is no kind, so that a record that nobody wrote is refused."""
 
 
-LATER = {"recommended": np.float32(np.nan), "policy_version": np.uint32(0)}
+LATER: dict[str, np.generic] = {
+    "recommended": np.float32(np.nan),
+    "policy_version": np.uint32(0),
+    "state": np.float16(0),
+}
 """Columns that files of version 1 do not have, and what their rows read as."""
 
 
@@ -58,17 +62,24 @@ class StepBlock:
     legal: npt.NDArray[np.uint8]
     """Which choices were legal in the frame, packed (protocol.masks), [n, legal_bytes]: no bytes
     for a game without masks, whose files have no such column."""
+    state: npt.NDArray[np.float16]
+    """The network's recurrent state before the frame, [n, size]: no numbers for a network without a
+    memory (`memory` below, LearnerConfig.state_size). Zeros in a final row."""
 
     def __len__(self) -> int:
         return len(self.reward)
 
     @staticmethod
-    def of(columns: Mapping[str, npt.NDArray[Any]]) -> StepBlock:
+    def of(columns: Mapping[str, npt.NDArray[Any]], memory: int = 0) -> StepBlock:
         """A block of these columns by name; others are ignored. Those of LATER may be missing, and
         `legal`, of a game without masks. KeyError where another one is."""
+        n = len(columns["action"])
         shapes = {"recommended": columns["action"].shape, "policy_version": columns["seq"].shape}
         missing = {name: np.broadcast_to(LATER[name], shape) for name, shape in shapes.items()}
-        missing["legal"] = np.empty((len(columns["action"]), 0), np.uint8)
+        missing |= {
+            "legal": np.empty((n, 0), np.uint8),
+            "state": np.zeros((n, memory), np.float16),
+        }
         found = missing | dict(columns)
         return StepBlock(*(found[name] for name in StepBlock.__slots__))
 
@@ -77,20 +88,20 @@ class StepBlock:
         return StepBlock(*(getattr(self, name)[start:stop] for name in self.__slots__))
 
     @staticmethod
-    def over(buffer: Any, spec: GameSpec, n: int) -> StepBlock:
-        """A block of `n` rows laid over a buffer of at least `nbytes(spec, n)` bytes."""
+    def over(buffer: Any, spec: GameSpec, n: int, memory: int = 0) -> StepBlock:
+        """A block of `n` rows laid over a buffer of at least `nbytes(spec, n, memory)` bytes."""
         arrays, offset = [], 0
-        for dtype, shape in columns_of(spec, n):
+        for dtype, shape in columns_of(spec, n, memory):
             count = int(np.prod(shape))
             arrays.append(np.frombuffer(buffer, dtype, count, offset).reshape(shape))
             offset += _aligned(count * dtype.itemsize)
         return StepBlock(*arrays)
 
     @staticmethod
-    def empty(spec: GameSpec, n: int) -> StepBlock:
+    def empty(spec: GameSpec, n: int, memory: int = 0) -> StepBlock:
         """A block of `n` rows with memory of its own: zeroed, nothing is recommended, and
         everything is legal."""
-        block = StepBlock.over(bytearray(StepBlock.nbytes(spec, n)), spec, n)
+        block = StepBlock.over(bytearray(StepBlock.nbytes(spec, n, memory)), spec, n, memory)
         block.recommended[:] = np.nan
         block.legal[:] = ALL_LEGAL
         return block
@@ -104,13 +115,17 @@ class StepBlock:
         return StepBlock(*(np.concatenate([getattr(b, name) for b in blocks]) for name in names))
 
     @staticmethod
-    def nbytes(spec: GameSpec, n: int) -> int:
+    def nbytes(spec: GameSpec, n: int, memory: int = 0) -> int:
         """The bytes that `n` rows take."""
-        return sum(_aligned(int(np.prod(s)) * d.itemsize) for d, s in columns_of(spec, n))
+        columns = columns_of(spec, n, memory)
+        return sum(_aligned(int(np.prod(s)) * d.itemsize) for d, s in columns)
 
 
-def columns_of(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
-    """Dtype and shape of each column of `n` rows, in the order of StepBlock."""
+def columns_of(
+    spec: GameSpec, n: int, memory: int = 0
+) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Dtype and shape of each column of `n` rows, in the order of StepBlock. `memory`: numbers of
+    the network's recurrent state."""
     one = (n,)
     return [
         (spec.observation_dtype, (n, spec.observation_size)),
@@ -124,12 +139,14 @@ def columns_of(spec: GameSpec, n: int) -> list[tuple[np.dtype[Any], tuple[int, .
         (np.dtype(np.uint8), one),
         (np.dtype(np.uint8), one),
         (np.dtype(np.uint8), (n, spec.legal_bytes)),
+        (np.dtype(np.float16), (n, memory)),
     ]
 
 
-def stored_columns(spec: GameSpec) -> list[str]:
-    """The names of the columns that files of this game have."""
-    return [name for name in StepBlock.__slots__ if spec.masks or name != "legal"]
+def stored_columns(spec: GameSpec, memory: int = 0) -> list[str]:
+    """The names of the columns that files of this game have, of a network with such a memory."""
+    there = {"legal": bool(spec.masks), "state": memory > 0}
+    return [name for name in StepBlock.__slots__ if there.get(name, True)]
 
 
 def _aligned(nbytes: int) -> int:

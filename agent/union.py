@@ -57,15 +57,18 @@ class Union:
             return rows
         return int(self._collective.gather(torch.tensor([rows], dtype=torch.float64)).sum())
 
-    def total(self, number: Tensor) -> Tensor:
+    def total(self, number: Tensor | float) -> Tensor | float:
         """The sum of a number [] of each rank."""
         if self.alone:
             return number
+        number = torch.as_tensor(number)
         return self._gathered(number[None]).sum().to(number)
 
     def any(self, flags: Tensor) -> Tensor:
         """Whether any flag [b] of any rank is set, bool []."""
-        return flags.any() if self.alone else self.total(flags.any().double()) > 0
+        if self.alone:
+            return flags.any()
+        return self._gathered(flags.any()[None]).sum() > 0
 
     def variance(self, values: Tensor) -> Tensor:
         """Of the values [b] of all ranks, by their number, []."""

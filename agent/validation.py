@@ -20,24 +20,27 @@ from protocol.spaces import GameSpec
 STATUSES = (RUNNING, TERMINATED, TRUNCATED)
 
 
-def check_block(block: StepBlock, spec: GameSpec) -> None:
+def check_block(block: StepBlock, spec: GameSpec, memory: int = 0) -> None:
     """Refuse a block that is not one of this spec, or of which any row breaks a rule.
 
     ValueError says which column, or which row: an unknown kind or status, a step without a known
-    actor, a final row with one. NaN and ranges are the gateway's to check.
+    actor, a final row with one. NaN and ranges are the gateway's to check. Of a network with a
+    memory, blocks have states of `memory` numbers, or none.
     """
     columns = {name: getattr(block, name) for name in StepBlock.__slots__}
-    check_columns({name: (each.dtype, each.shape) for name, each in columns.items()}, spec)
+    if not block.state.shape[-1]:
+        memory = 0
+    check_columns({name: (each.dtype, each.shape) for name, each in columns.items()}, spec, memory)
     _check_rows(block)
 
 
 def check_columns(
-    columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], spec: GameSpec
+    columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], spec: GameSpec, memory: int = 0
 ) -> None:
     """Refuse columns of other dtypes and shapes than those of this spec's blocks, by their names;
     those that are missing are not looked at. ValueError says which."""
     rows = columns["reward"][1][:1]
-    for name, (like, row) in zip(StepBlock.__slots__, columns_of(spec, 1), strict=True):
+    for name, (like, row) in zip(StepBlock.__slots__, columns_of(spec, 1, memory), strict=True):
         if name not in columns:
             continue
         dtype, shape = columns[name]

@@ -57,15 +57,13 @@ class ValueScale:
         self._set(self._estimate())
 
     @torch.no_grad()
-    def look(self, targets: Tensor, returns: Tensor) -> Tensor:
+    def look(self, targets: Tensor, returns: Tensor) -> None:
         """Before an update: its TD targets [B] in units of the scale, n-step returns [B] in the
-        game's. What targets in units of the scale are to be multiplied by from now on, []."""
+        game's. From now on there is another scale."""
         self._count(self._union.variance(targets) * self.scale.square(), returns)
         scale = self._estimate()
-        change = self.scale / scale
-        torch._foreach_mul_(self._layers, change)
+        torch._foreach_mul_(self._layers, self.scale / scale)
         self._set(scale)
-        return change
 
     def _count(self, variance: Tensor, returns: Tensor) -> None:
         """Take in the variance [] of a batch. One without a reward says nothing: its targets are

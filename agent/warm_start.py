@@ -28,6 +28,7 @@ from agent.looks import Look
 from agent.network_settings import settings_of
 from agent.networks import QNetwork, encoder_name
 from agent.normalizer import rearranged
+from agent.recurrent import RecurrentMemory
 from agent.values import CategoricalValues, QuantileValues, ValueHead
 from config.models import LearnerConfig
 from protocol.errors import RemoteError
@@ -146,6 +147,8 @@ class Labels:
         columns = [("action", *each) for each in _columns(spec)]
         self.given = [*self.observation, *columns]
         """What is there before any layer."""
+        if network.memory is not None:
+            features = [*features, *self._memory(features, network.memory)]
         last = self._stack("trunk", features, network.trunk)
         kind = _values(network.values, known_range)
         beside = _continuous(spec)
@@ -181,6 +184,14 @@ class Labels:
             self.layers.append(LabelledLayer(f"{name}.{number}", inputs, outputs))
             inputs = outputs
         return inputs
+
+    def _memory(self, inputs: Sequence[Label], memory: RecurrentMemory) -> Sequence[Label]:
+        """A third of the rows says what the state becomes: they stand for it."""
+        gates = _units("memory.read", memory.read.weight)
+        recalled = _units("memory.recall", memory.recall.weight)
+        self.layers.append(LabelledLayer("memory.read", inputs, gates))
+        self.layers.append(LabelledLayer("memory.recall", gates[: memory.size], recalled))
+        return recalled[: memory.size]
 
     def _pictures(
         self, of: str, look: Look, encoder: Convolutions, inputs: Sequence[Label]

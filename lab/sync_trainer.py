@@ -263,6 +263,7 @@ class SyncTrainer:
             rng,
             most_slots=slots,
             frame_stack=self.config.replay.frame_stack,
+            memory=self.config.learner.state_size,
             expert=ExpertPlugin.load(self.config.expert.plugin, self.spec),
         )
 

@@ -65,6 +65,7 @@ CODES: dict[str, str] = {
     "too_many_attempts": "too many wrong tokens, or games that could not be begun, lately",
     "bad_hello": "a HELLO whose fields make no valid game, or none that can be begun here",
     "spec_mismatch": "a game that differs from the one this run trains on, or is for",
+    "no_such_policy": "a checkpoint to play that this run does not have, or that cannot be loaded",
     "welcome_first": "a frame before WELCOME was received",
     "unknown_slot": "a frame for a slot that HELLO did not declare",
     "seq_out_of_order": "a seq that does not rise by exactly one",

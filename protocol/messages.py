@@ -18,7 +18,7 @@ HELLO, FRAME, FRAMES, PING, BYE = 1, 2, 3, 4, 5
 WELCOME, ACTION, ACTIONS, PONG, ERROR, SETTINGS = 11, 12, 13, 14, 15, 16
 """The types of messages: the first element of each."""
 
-Role = Literal["train", "eval", "eval_expert"]
+Role = Literal["train", "eval", "eval_expert", "play"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -61,6 +61,10 @@ class HelloFields(msgspec.Struct, frozen=True, kw_only=True):
     """Its frames say which choices are legal (protocol.masks)."""
     metrics: tuple[str, ...] = ()
     """Names of the numbers that its frames carry (protocol.numbers)."""
+    policy: str | None = None
+    """With the role play: who plays (protocol.policies); None for the newest network."""
+    explores: bool = False
+    """With the role play: it explores as in training."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "observation", wire_form(self.observation))
@@ -72,6 +76,8 @@ HELLO_LATER: dict[str, Any] = {
     "evaluates": False,
     "masks": False,
     "metrics": (),
+    "policy": None,
+    "explores": False,
 }
 """Keys of HELLO that came later, and what a HELLO without them means. They are sent only where they
 say something else, so that the bytes of all others stay as they were."""

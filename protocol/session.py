@@ -26,6 +26,7 @@ from protocol.messages import (
     Ping,
 )
 from protocol.numbers import check_number_names
+from protocol.policies import PolicyName, policy_of
 from protocol.spaces import GameSpec
 from protocol.spec_checks import check_name
 from protocol.tempest_headers import header_of
@@ -93,6 +94,7 @@ class ServerSession:
         "first",
         "hello",
         "next_seq",
+        "policy",
         "sent_wrong_token",
         "spec",
         "state",
@@ -116,13 +118,14 @@ class ServerSession:
         self.state = State.AWAIT_HELLO
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
+        self.policy: PolicyName | None = None
+        """Who plays, where it is not the newest network."""
         self.next_seq: list[int] = []
         self.awaiting = bytearray()
         """For each slot, 1 while a frame of it waits for its answer."""
         self.first = bytearray()
         """For each slot, 1 where its next frame begins an episode."""
-        self.sent_wrong_token = False
-        """It said a token, and not the right one."""
+        self.sent_wrong_token = False  # it said a token, and not the right one
         self.vectorized: bool | None = None
         """Whether this connection uses FRAMES; None until its first frame."""
         self._token = None if token is None else Token(token)
@@ -265,6 +268,7 @@ class ServerSession:
         ).checked()
         check_name("client", hello.client)
         check_number_names(hello.metrics)
+        self.policy = policy_of(hello)
         if not 1 <= hello.slots <= MAX_SLOTS:
             raise RemoteError("bad_hello", f"slots: expected 1 to {MAX_SLOTS}, got {hello.slots}")
         if hello.episodes is not None and not 1 <= hello.episodes <= MAX_EPISODES:

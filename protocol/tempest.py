@@ -23,6 +23,7 @@ import numpy.typing as npt
 from protocol.errors import LocalError, RemoteError
 from protocol.messages import MAX_SEQ, PROTOCOL_VERSION, RUNNING, TERMINATED, HelloFields
 from protocol.observation_checks import MAX_VALUE
+from protocol.policies import PolicyName
 from protocol.session import State
 from protocol.spaces import Continuous, Discrete, GameSpec, Head, Observation, Part
 from protocol.tempest_headers import (
@@ -146,6 +147,7 @@ class TempestSession:
         "_values",
         "header",
         "hello",
+        "policy",
         "sent_wrong_token",
         "spec",
         "state",
@@ -162,6 +164,7 @@ class TempestSession:
         """Of this client; None before its first frame."""
         self.hello: HelloFields | None = None
         self.spec: GameSpec | None = None
+        self.policy: PolicyName | None = None
         self.sent_wrong_token = False
         self._spinner = spinner
         self._elsewhere = elsewhere

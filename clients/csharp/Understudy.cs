@@ -103,11 +103,17 @@ namespace Understudy
         public string[] Rewards = new string[] { "reward" };
         /// <summary>Games on this connection.</summary>
         public int Slots = 1;
-        /// <summary>"train", "eval" (the network alone) or "eval_expert" (the expert alone).</summary>
+        /// <summary>"train", "eval" (the network alone), "eval_expert" (the expert alone), or "play"
+        /// (a policy alone, of which nothing is kept: an opponent).</summary>
         public string Role = "train";
+        /// <summary>With "play", who plays: null for the newest network, "best", a checkpoint's number
+        /// of updates, or "recent:5" for one of the newest five, drawn in each episode.</summary>
+        public string Policy;
+        /// <summary>With "play": it explores as in training.</summary>
+        public bool Explores = false;
         /// <summary>The game goes on by itself (a person plays it) and never waits for the trainer.</summary>
         public bool Realtime = false;
-        /// <summary>With the other two roles: how many episodes are played on this connection, in all
+        /// <summary>With the roles of evaluation: how many episodes are played on this connection, in all
         /// slots; 0 says nothing of it.</summary>
         public int Episodes = 0;
         /// <summary>This program evaluates where Client.Settings asks for it (understudy.evaluate).</summary>
@@ -673,7 +679,8 @@ namespace Understudy
             int keys = 5 + (rewards ? 1 : 0) + (game.Slots != 1 ? 1 : 0) + (game.Token != null ? 1 : 0)
                 + (game.Role != "train" ? 1 : 0) + (game.Realtime ? 1 : 0)
                 + (episodes > 0 ? 1 : 0) + (game.Evaluates ? 1 : 0) + (game.Masks ? 1 : 0)
-                + (game.Metrics.Length > 0 ? 1 : 0);
+                + (game.Metrics.Length > 0 ? 1 : 0) + (game.Policy != null ? 1 : 0)
+                + (game.Explores ? 1 : 0);
             p.Array(2).Int(1).Map(keys);
             p.Str("protocol").Int(1).Str("client").Str(game.Client).Str("game").Str(game.Name);
             p.Str("observation");
@@ -710,6 +717,8 @@ namespace Understudy
                 p.Str("metrics").Array(game.Metrics.Length);
                 foreach (string name in game.Metrics) { p.Str(name); }
             }
+            if (game.Policy != null) { p.Str("policy").Str(game.Policy); }
+            if (game.Explores) { p.Str("explores").Bool(true); }
             return p.Message();
         }
 

@@ -48,11 +48,17 @@ var heads := []
 var rewards := ["reward"]
 ## Games on this connection.
 var slots := 1
-## "train", "eval" (the network alone) or "eval_expert" (the expert alone).
+## "train", "eval" (the network alone), "eval_expert" (the expert alone), or "play" (a policy alone,
+## of which nothing is kept: an opponent).
 var role := "train"
+## With "play", who plays: null for the newest network, "best", a checkpoint's number of updates, or
+## "recent:5" for one of the newest five, drawn in each episode.
+var policy = null
+## With "play": it explores as in training.
+var explores := false
 ## The game goes on by itself (a person plays it) and never waits for the trainer.
 var realtime := false
-## With the other two roles: how many episodes are played on this connection, in all slots; 0 says
+## With the roles of evaluation: how many episodes are played on this connection, in all slots; 0 says
 ## nothing of it.
 var episodes := 0
 ## This program evaluates where [member settings] asks for it ("understudy.evaluate").
@@ -219,6 +225,10 @@ func encode_hello() -> PackedByteArray:
 		fields["masks"] = true
 	if metrics:
 		fields["metrics"] = metrics
+	if policy != null:
+		fields["policy"] = policy
+	if explores:
+		fields["explores"] = true
 	return _framed([1, fields])
 
 

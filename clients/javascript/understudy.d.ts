@@ -10,7 +10,7 @@ export declare const EXPERT: 2;
 
 export type Status = 0 | 1 | 2;
 export type Actor = 0 | 1 | 2;
-export type Role = "train" | "eval" | "eval_expert";
+export type Role = "train" | "eval" | "eval_expert" | "play";
 
 /** ["discrete", name, n] or ["continuous", name, low, high, size]. */
 export type Head =
@@ -57,6 +57,13 @@ export interface Options {
   /** Games on this connection; 1. */
   slots?: number;
   role?: Role;
+  /**
+   * With the role "play", who plays: null for the newest network, "best", a checkpoint's number of
+   * updates, or "recent:5" for one of the newest five, drawn in each episode.
+   */
+  policy?: string | null;
+  /** With the role "play": it explores as in training. */
+  explores?: boolean;
   /** With the roles "eval" and "eval_expert": episodes that this connection will play. */
   episodes?: number | null;
   /** This program evaluates where `settings["understudy.evaluate"]` asks for it. */

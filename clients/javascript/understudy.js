@@ -80,7 +80,7 @@ export class Client {
     this.#url = String(url);
     this.#options = {
       rewards: ["reward"], slots: 1, role: "train", episodes: null, evaluates: false,
-      realtime: false, masks: false, metrics: [], token: null, timeoutS: 120, firstWaitS: 0.1, longestWaitS: 5, giveUpS: 60,
+      realtime: false, masks: false, metrics: [], policy: null, explores: false, token: null, timeoutS: 120, firstWaitS: 0.1, longestWaitS: 5, giveUpS: 60,
       onTrouble: () => {}, WebSocket: globalThis.WebSocket, ...options,
     };
   }
@@ -341,6 +341,8 @@ export function encodeHello(options, played = 0) {
   if (options.evaluates) fields.evaluates = true;
   if (options.masks) fields.masks = true;
   if (options.metrics?.length) fields.metrics = options.metrics;
+  if (options.policy !== null && options.policy !== undefined) fields.policy = options.policy;
+  if (options.explores) fields.explores = true;
   return encode([HELLO, fields]);
 }
 

@@ -164,7 +164,7 @@ end
 -- HELLO. `spec` has client, game, observation {dtype, shape} (or several: {{name =, dtype =,
 -- shape =, and perhaps kind =, low =, high =, n =, channels =}, ...}), actions {heads}, and perhaps
 -- rewards {names}, masks (true: frames say which choices are legal) and metrics {names of numbers
--- that frames tell}; `more` may have role, token, realtime, episodes and evaluates.
+-- that frames tell}; `more` may have role, policy, explores, token, realtime, episodes and evaluates.
 function understudy.hello(spec, more)
   local heads = {}
   for i, one in ipairs(spec.actions) do
@@ -177,6 +177,7 @@ function understudy.hello(spec, more)
     {"slots", 1}, {"role", more.role or "train"}, {"token", more.token},
     {"realtime", more.realtime or nil}, {"episodes", more.episodes}, {"evaluates", more.evaluates or nil},
     {"masks", spec.masks or nil}, {"metrics", spec.metrics},
+    {"policy", more.policy}, {"explores", more.explores or nil},
   }
   local parts, count = {}, 0
   for _, field in ipairs(fields) do
@@ -311,14 +312,15 @@ end
 -- A session that reconnects. `transport` has open(host, port) giving an object with read() (what
 -- has arrived, "" for nothing), write(bytes) (false when the other side is gone) and close(); now()
 -- in seconds; sleep(seconds); and `survives`, whether this program lives on when it writes to a
--- connection that is closed. `options`: host, port, role, token, realtime, episodes, evaluates,
--- timeout_s, give_up_s.
+-- connection that is closed. `options`: host, port, role, policy and explores (with the role
+-- play), token, realtime, episodes, evaluates, timeout_s, give_up_s.
 function understudy.session(spec, options, transport)
   local self = {settings = {}, session = nil, server = nil}
   local timeout_s, give_up_s = options.timeout_s or 300, options.give_up_s or 60
   local wire, box, seq
   -- Episodes of evaluation that are left of those that were announced; nil for none.
-  local left = options.role and options.role ~= "train" and math.tointeger(options.episodes) or nil
+  local evaluation = options.role == "eval" or options.role == "eval_expert"
+  local left = evaluation and math.tointeger(options.episodes) or nil
   local under_way = false
 
   local function ended()
@@ -378,7 +380,7 @@ function understudy.session(spec, options, transport)
     if not opened then return nil, problem end
     wire, box, seq = opened, understudy.inbox(), 0
     local hello = {role = options.role, token = options.token, realtime = options.realtime,
-      evaluates = options.evaluates, episodes = left}
+      evaluates = options.evaluates, episodes = left, policy = options.policy, explores = options.explores}
     if not wire.write(understudy.hello(spec, hello)) then
       drop()
       return nil, "the server closed the connection"
@@ -593,13 +595,13 @@ function understudy.options()
   end
   local options = {
     host = env("HOST", "127.0.0.1"), port = math.tointeger(number("PORT", 7777)),
-    token = env("TOKEN"), role = env("ROLE", "train"), weaken = number("WEAKEN", 0),
+    token = env("TOKEN"), role = env("ROLE", "train"), policy = env("POLICY"), weaken = number("WEAKEN", 0),
     give_back_s = number("GIVE_BACK_S", 2),
     seed = math.tointeger(number("SEED", os.time())), episodes = number("EPISODES", math.huge),
     give_up_s = number("GIVE_UP_S", 60), log = env("LOG"),
   }
-  if options.role ~= "train" and options.role ~= "eval" and options.role ~= "eval_expert" then
-    error("UNDERSTUDY_ROLE: expected train, eval or eval_expert, got " .. options.role, 0)
+  if not ({train = true, eval = true, eval_expert = true, play = true})[options.role] then
+    error("UNDERSTUDY_ROLE: expected train, eval, eval_expert or play, got " .. options.role, 0)
   end
   return options
 end
@@ -655,7 +657,7 @@ function understudy.play(spec, episode)
       local wish = nil
       if person and options.role == "train" and status == understudy.RUNNING then wish = person() end
       if wish then expert = nil end  -- a script does not recommend beside a person
-      if options.role == "eval" then
+      if options.role == "eval" or options.role == "play" then
         expert = nil  -- the network alone asks nobody
       elseif expert and math.random() < options.weaken then
         expert = understudy.random_action(spec.actions, legal)

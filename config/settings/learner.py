@@ -24,17 +24,18 @@ from config.settings.base import (
 class LearnerConfig(Section):
     """The network and its optimizer."""
 
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False), Unit("units")] = (
-        512,
-        512,
-        256,
-    )
-    """Width of each hidden layer of the trunk."""
+    hidden: Annotated[
+        Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None,
+        OrNone,
+        Unit("units"),
+    ] = None
+    """Width of each hidden layer of the trunk. none: by what the game shows: 128, 128 for up to 512
+    numbers; 512 for more, and behind the convolutions of pictures."""
     n_step: Annotated[Steps, Live()] = 3
     """Rewards in an n-step return, at most."""
     gamma: Annotated[Fraction, Live()] = 0.99
     """Discount factor for each step."""
-    batch_size: Annotated[Steps, Live()] = 256
+    batch_size: Annotated[Steps, Live()] = 128
     """Steps in a batch."""
     learning_rate: Annotated[Positive, Live()] = 5e-4
     """Learning rate of Adam."""
@@ -66,6 +67,17 @@ class LearnerConfig(Section):
     trunk: Literal["auto", "linear"] = "auto"
     """Layers that read observations. auto: convolutions for pictures, linear layers otherwise.
     linear: always linear layers."""
+    memory: Literal["none", "gru"] = "none"
+    """What the network remembers of an episode. none: nothing; it sees the newest frame (or
+    replay.frame_stack of them). gru: a recurrent state, which each frame changes."""
+    memory_units: Annotated[int, Field(ge=1, le=4096), Unit("units")] = 64
+    """With memory gru: numbers in the state."""
+    memory_burn_in: Annotated[int, Field(ge=0, le=1024), Unit("steps")] = 8
+    """With memory gru: steps before those of memory_unroll that bring the stored state up to date;
+    no gradient flows through them."""
+    memory_unroll: Annotated[int, Field(ge=1, le=1024), Unit("steps")] = 16
+    """With memory gru: steps before the one learned from that a gradient flows back through: how
+    long it can learn to remember."""
     normalize_observations: bool = False
     """Normalize numbers in observations (not uint8, not bool) by their running mean and standard
     deviation."""
@@ -89,6 +101,11 @@ class LearnerConfig(Section):
     """Weight of the continuous heads' loss relative to the TD loss."""
     grad_norm_every: Updates = 20
     """Updates between measurements of each actor's gradient norm."""
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of the recurrent state; 0 for a network without a memory."""
+        return self.memory_units if self.memory == "gru" else 0
 
     @model_validator(mode="after")
     def _support(self) -> Self:

@@ -28,7 +28,7 @@ class TrainerConfig(Section):
     """Device of training: cpu, cuda, cuda:N, or auto (cuda if available)."""
     threads: Annotated[int, Field(ge=0, le=1024), Unit("threads")] = 0
     """Threads of the trainer's computations. 0: torch chooses."""
-    replay_ratio: Annotated[Positive, Unit("updates per stored step"), Live()] = 0.25
+    replay_ratio: Annotated[Positive, Unit("updates per stored step"), Live()] = 1.0
     """Updates for each stored step."""
     min_steps: Steps = 1000
     """Stored steps before training starts."""

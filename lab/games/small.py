@@ -56,7 +56,7 @@ class GoalLine(gymnasium.Env[Any, Any]):
         self._at = min(max(self._at + way, 0), PLACES - 1)
         there = self._at == self._goal
         late = self._time >= LIMIT and not (self._patient and way == 0)
-        info = {"place": self._at}
+        info = {"place": self._at, "cost": 0.0 if there else -0.02}
         return self._see(self._at, self._goal), 1.0 if there else -0.02, there, late, info
 
 

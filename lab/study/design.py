@@ -43,6 +43,10 @@ _LATER = (
     "replay.priority_beta.hold",
     "imitation.expert.hold",
     "learner.cosine_restarts",
+    "learner.memory",
+    "learner.memory_burn_in",
+    "learner.memory_units",
+    "learner.memory_unroll",
 )
 """Fields that came when there were results already. With its default each is what all runs before
 it had, so it is part of a digest only where it has another value."""

@@ -101,7 +101,7 @@ def default_space(spec: GameSpec, *, taught: bool, given: Sequence[str]) -> tupl
     words = [
         "learner.learning_rate=1e-4..2e-3:log",
         "learner.batch_size=64,128,256,512",
-        "learner.hidden=[128,128],[256,256],[512,512,256]",
+        "learner.hidden=none,[128,128],[256,256],[512,512,256]",
         "learner.n_step=1..8",
         "learner.gamma=0.97,0.98,0.99,0.995,0.998",
         "learner.target_tau=0.002..0.02:log",

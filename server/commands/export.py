@@ -118,7 +118,7 @@ def load_trained(run: Path, which: str | None) -> Trained:
     try:
         network.load_state_dict(state["learner"]["network"])
     except RuntimeError as error:
-        asked = network_settings(config.learner, config.replay.frame_stack)
+        asked = network_settings(config.learner, network.hidden, config.replay.frame_stack)
         text = mismatch(settings_of(state["learner"]), asked)
         raise CheckpointError(f"{path} and {run / 'config.toml'} differ: {text}") from error
     except _NO_STATE as error:

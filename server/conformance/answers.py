@@ -51,7 +51,8 @@ class Answers:
                 return [12, frame.slot, frame.seq, None, 0, self._version, False]
             if frame.expert is not None and self._expert():
                 return [12, frame.slot, frame.seq, frame.expert, 2, self._version, False]
-            explored = self._hello.role == "train" and self._rng.random() < 0.5
+            explores = self._hello.role == "train" or self._hello.explores
+            explored = explores and self._rng.random() < 0.5
             action = self._action(legal[0])
             return [12, frame.slot, frame.seq, action, 1, self._version, explored]
         return self._answer_all(frame, legal)

@@ -304,12 +304,14 @@ def _(server: ServerUnderTest) -> None:
             raise RuleBroken(f"expected the end of the connection, got {more}")
 
 
-@case("eval", "Roles", "eval: the network alone, without exploration")
+@case("eval", "Roles", "eval, and play with any policy: a network alone, without exploration")
 def _(server: ServerUnderTest) -> None:
-    with server.welcomed(role="eval") as wire:
-        for got in play(wire, *(frame(i, expert=EXPERT) for i in range(20))):
-            if got[4] != 1 or got[6]:
-                raise RuleBroken(f"expected actor 1 and explored false, got {got}")
+    for policy in (None, "newest", "best", "recent:2"):
+        asked = {"role": "play", "policy": policy} if policy else {"role": "eval"}
+        with server.welcomed(**asked) as wire:
+            for got in play(wire, *(frame(i, expert=EXPERT) for i in range(20))):
+                if got[4] != 1 or got[6]:
+                    raise RuleBroken(f"expected actor 1 and explored false, got {got}")
 
 
 @case("eval-expert", "Roles", "eval_expert: the expert alone")
@@ -388,9 +390,7 @@ def _(server: ServerUnderTest) -> None:
 
 
 @case(
-    "deadline",
-    "When you must wait",
-    "a client that sends no HELLO in time gets an ERROR, and may come back",
+    "deadline", "When you must wait", "who sends no HELLO in time gets an ERROR and may come back"
 )
 def _(server: ServerUnderTest) -> None:
     if server.silent is None:

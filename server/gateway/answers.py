@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ def encode_answers(
     batch: FrameBatch,
     spec: GameSpec,
     running: npt.NDArray[np.bool_],
-    version: int,
+    versions: Sequence[int],
     actions: npt.NDArray[np.float32],
     actors: npt.NDArray[np.uint8],
     explored: npt.NDArray[np.uint8],
 ) -> list[bytes]:
     """The answer to each entry of the batch: the `actions` [n, action_width], who chose them
     (`actors` [n]), and whether by chance (`explored` [n]). `running` [n]: frames that do not end an
-    episode; `version`: of the policy."""
+    episode; `versions` [n]: of the policy that plays each."""
     # NaN has no integer: the rows without an action are zeroed for the conversion alone.
     parts: list[Any] = spec.actions_of_rows(np.where(running[:, None], actions, 0))
     tags, dice, alive = actors.tolist(), explored.tolist(), running.tolist()
@@ -40,13 +41,13 @@ def encode_answers(
                         seqs[i],
                         actions[at].tobytes(),
                         actors[at].tobytes(),
-                        version,
+                        _of_all(versions[at]),
                         explored[at].tobytes(),
                     )
                 )
             )
         else:
-            action = parts[i] if alive[i] else None
+            action, version = parts[i] if alive[i] else None, versions[i]
             answers.append(
                 codec.encode_action(entry.slot, seqs[i], action, tags[i], version, bool(dice[i]))
                 if entry.context is None
@@ -54,6 +55,11 @@ def encode_answers(
             )
         i += entry.n
     return answers
+
+
+def _of_all(versions: Sequence[int]) -> int:
+    """The version that plays all slots of a connection; 0 where they differ."""
+    return versions[0] if versions.count(versions[0]) == len(versions) else 0
 
 
 def send_answers(entries: list[BatchEntry], answers: list[bytes]) -> None:

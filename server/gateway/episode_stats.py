@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import ROLES, TRAIN
+from agent.decision import EVALUATED, ROLES
 from protocol.streams import session_of
 from server.gateway.slots import SlotTable
 from server.ipc.messages import LEFT, LIMIT, FinishedEpisode
@@ -52,7 +52,8 @@ class EpisodeStats:
     def cut(self, table: SlotTable, rows: npt.NDArray[np.int64]) -> None:
         """The connection of these slots [n] is gone. What they have played of an episode of
         evaluation is kept: an evaluation tells what it lacks."""
-        for row in rows[(table.role[rows] != TRAIN) & (table.episode_length[rows] > 0)].tolist():
+        evaluated = np.isin(table.role[rows], EVALUATED)
+        for row in rows[evaluated & (table.episode_length[rows] > 0)].tolist():
             cut = LIMIT if table.limited[row] else LEFT
             self.finished.append(_episode(table, row, cut))
 

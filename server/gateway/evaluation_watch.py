@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import ROLES, TRAIN
+from agent.decision import EVALUATED, ROLES
 from config.models import EvaluationConfig
 from protocol.errors import RemoteError
 from server.gateway.slots import SlotTable
@@ -130,7 +130,8 @@ def _evaluating(
 ) -> Iterator[EvaluatedConnection]:
     """Those that play evaluation. `ending`: those that are told why they must go, too."""
     for each in connections:
-        if len(each.rows) and table.role[each.rows[0]] != TRAIN and (ending or not each.ending):
+        evaluated = len(each.rows) and table.role[each.rows[0]] in EVALUATED
+        if evaluated and (ending or not each.ending):
             yield each
 
 

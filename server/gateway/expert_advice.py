@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import EVAL, EVAL_EXPERT
+from agent.decision import EVAL_EXPERT, TRAIN
 from agent.legal_choices import made_legal
 from protocol.checks import no_advice
 from protocol.messages import RUNNING
@@ -39,7 +39,8 @@ def add_advice(
     n = batch.n
     rows = batch.row[:n]
     roles = table.role[rows]
-    wanted = np.isnan(batch.expert[:n, 0]) & (batch.status[:n] == RUNNING) & (roles != EVAL)
+    wanted = np.isnan(batch.expert[:n, 0]) & (batch.status[:n] == RUNNING)
+    wanted &= (roles == TRAIN) | (roles == EVAL_EXPERT)
     if plugin is not None:
         for asked, fields in _questions(batch, np.flatnonzero(wanted)):
             of = rows[asked]

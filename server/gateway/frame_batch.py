@@ -61,7 +61,7 @@ class FrameBatch:
     A slot has at most one frame waiting, so the batch never needs more rows than the table.
     """
 
-    def __init__(self, spec: GameSpec, frame_stack: int, most: int) -> None:
+    def __init__(self, spec: GameSpec, frame_stack: int, most: int, memory: int = 0) -> None:
         self.n = 0
         self.entries: list[BatchEntry] = []
         """In the order of their rows."""
@@ -93,6 +93,8 @@ class FrameBatch:
         self.asked = array(spec.observation_dtype, frame_stack * spec.observation_size)
         """The rows of observations that the network is asked about, one below the other: each one
         frame, or the frames of a stack side by side."""
+        self.recurrent = array(np.float32, memory)
+        """The network's recurrent states of those rows."""
         self.actions = array(np.float32, spec.action_width)
         self.actors = array(np.uint8)
         self.explored = array(np.uint8)

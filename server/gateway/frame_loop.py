@@ -5,6 +5,7 @@ forward pass, stored and answered together. No sockets here: connections are ask
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,10 @@ from agent.policy import Policy
 from config.models import RewardConfig
 from protocol.actor import NOBODY, Actor
 from protocol.messages import RUNNING
+from protocol.policies import PolicyName
 from protocol.spaces import GameSpec
 from server.gateway.answers import encode_answers, send_answers
+from server.gateway.checkpoint_shelf import CheckpointShelf, Opponent
 from server.gateway.episode_numbers import finished
 from server.gateway.episode_stats import EpisodeStats
 from server.gateway.expert_advice import add_advice
@@ -32,6 +35,7 @@ from server.gateway.frame_batch import FrameBatch, FrameClient
 from server.gateway.frame_checks import refuse_bad_observations, refuse_bad_rewards
 from server.gateway.frame_masks import refuse_illegal
 from server.gateway.frame_stacks import FrameStacks
+from server.gateway.named_play import NamedPlay
 from server.gateway.reward_parts import RewardParts
 from server.gateway.rewards import RewardFunction
 from server.gateway.slots import SlotTable
@@ -54,28 +58,32 @@ class FrameLoop:
         *,
         most_slots: int,
         frame_stack: int = 1,
+        memory: int = 0,
         expert: ExpertPlugin | None = None,
         in_flight: npt.NDArray[np.int64] | None = None,
+        shelf: CheckpointShelf | None = None,
     ) -> None:
-        """`most_slots`: that there may be; see `room`. `in_flight`: see StepWriter."""
+        """`most_slots`: that there may be; see `room`. `memory`: numbers of the policy's recurrent
+        state. `in_flight`: see StepWriter. `shelf`: of checkpoints, where slots may name one."""
         self.expert = expert
         """Asked about frames that come without a recommendation. May be exchanged between turns."""
         self.times = TurnTimes()
         self.episodes = EpisodeStats()
-        self._spec, self._masks = spec, bool(spec.masks)
+        self._spec, self._masks, self._memory = spec, bool(spec.masks), memory > 0
         self._policy = policy
         self._acting_params = acting_params
         self._selector = ActionSelector(spec, rng)
         self._reward = RewardFunction(spec, reward)
-        self.table = SlotTable(spec, most_slots)
+        self.table = SlotTable(spec, most_slots, memory)
+        self.named = None if shelf is None else NamedPlay(self.table, shelf, rng.spawn(1)[0])
         self._neutral = np.clip(np.zeros(spec.action_width, np.float32), spec.low, spec.high)
         """What an expert that plays alone does before its first recommendation: the first choice of
         each discrete head, and of a continuous one what is nearest to 0."""
-        self._batch = FrameBatch(spec, frame_stack, most_slots)
+        self._batch = FrameBatch(spec, frame_stack, most_slots, memory)
         self._stacks = FrameStacks(spec, frame_stack, most_slots) if frame_stack > 1 else None
         if in_flight is None:
             in_flight = np.zeros(2, np.int64)
-        self._steps = StepWriter(spec, self._reward, sink, most_slots, in_flight)
+        self._steps = StepWriter(spec, self._reward, sink, most_slots, in_flight, memory)
         # Called for every message, so without a detour.
         self.add_frame = self._batch.add_frame
         self.add_frames = self._batch.add_frames
@@ -128,9 +136,20 @@ class FrameLoop:
         """Slots that may join beside those there are."""
         return self.table.capacity - self.table.used
 
-    def join(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
-        """Rows for a connection's slots; give them back with `leave`."""
-        return self.table.take(streams, role)
+    def join(
+        self,
+        streams: list[int],
+        role: str,
+        *,
+        explores: bool = False,
+        policy: PolicyName | None = None,
+    ) -> npt.NDArray[np.int64]:
+        """Rows for a connection's slots; give them back with `leave`. `explores`: though it is no
+        training. `policy`: who plays there, if not the newest network."""
+        rows = self.table.take(streams, role, explores=explores)
+        if policy is not None and self.named is not None:
+            self.named.join(rows, policy)
+        return rows
 
     def play_as(self, rows: npt.NDArray[np.int64], role: str) -> None:
         """These slots play in this role from now on; each is between two episodes."""
@@ -169,6 +188,8 @@ class FrameLoop:
             for client in self._lost:
                 self.episodes.cut(self.table, client.rows)
                 self._steps.truncate(self.table, client.rows)
+                if self.named is not None:
+                    self.named.leave(client.rows)
                 self.table.give_back(client.rows)
             self._lost.clear()
             self.flush()
@@ -226,11 +247,18 @@ class FrameLoop:
         by_expert = self._selector.pick(expert, roles, acting, leads, left)
         if self._stacks is not None:
             self._stacks.add(rows, obs, begins)
-        self._ask_network(np.flatnonzero(running & ~by_expert))
+        named = self.named if self.named is not None and self.named.slots else None
+        if named is not None:
+            named.begin(rows[running & begins])
+        asked = running & ~by_expert
+        if self._memory:
+            self._recall(rows, begins)
+            asked = running  # the state goes on whoever acts
+        self._ask_network(np.flatnonzero(asked), named)
         actions, actors, explored = batch.actions[:n], batch.actors[:n], batch.explored[:n]
         legal = batch.choices[:n] if self._masks else None
         self._selector.decide(
-            actions, expert, by_expert, roles, acting, actors, explored, left, legal
+            actions, expert, by_expert, table.explores[rows], acting, actors, explored, left, legal
         )
         if not running.all():
             over = ~running
@@ -242,7 +270,7 @@ class FrameLoop:
         table.obs[rows] = obs
         table.action[rows] = actions
         table.recommended[rows] = expert
-        table.policy_version[rows] = self._policy.version
+        table.policy_version[rows] = version = self._policy.version
         table.actor[rows] = actors
         table.seq[rows] = batch.seq[:n]
         if self._masks:
@@ -250,8 +278,8 @@ class FrameLoop:
         table.pending[rows] = running
         self._answered += np.bincount(roles, minlength=len(ROLES))
         self._steps.answering(int(np.count_nonzero(running & (roles == TRAIN))))
-        version = self._policy.version
-        answers = encode_answers(batch, self._spec, running, version, actions, actors, explored)
+        versions = [version] * n if named is None else named.versions(rows, version)
+        answers = encode_answers(batch, self._spec, running, versions, actions, actors, explored)
         send_answers(batch.entries, answers)
 
     def _begin_probes(self, begun: npt.NDArray[np.intp]) -> None:
@@ -263,8 +291,9 @@ class FrameLoop:
             begin_probes(streams, first, batch.expert[begun], leads, left)
             batch.expert_leads[begun], batch.frames_left[begun] = leads, left
 
-    def _ask_network(self, asked: npt.NDArray[np.intp]) -> None:
-        """Write the network's actions for these frames of the batch: one pass for all of them."""
+    def _ask_network(self, asked: npt.NDArray[np.intp], named: NamedPlay | None) -> None:
+        """Write the network's actions for these frames of the batch: one pass for all of them; one
+        for each policy where some slots have `named` theirs."""
         if not len(asked):
             return
         batch = self._batch
@@ -274,7 +303,36 @@ class FrameLoop:
         else:
             self._stacks.take(batch.row[asked], states)
         legal = batch.choices[asked] if self._masks else None
-        batch.actions[asked] = self._policy.greedy(states, legal)
+        if named is None:
+            batch.actions[asked] = self._play(self._policy, asked, states, legal)
+            return
+        for policy, of in named.groups(batch.row[asked]):
+            theirs = None if legal is None else legal[of]
+            played = self._play(policy or self._policy, asked[of], states[of], theirs)
+            batch.actions[asked[of]] = played
+
+    def _play(
+        self,
+        policy: Policy | Opponent,
+        asked: npt.NDArray[np.intp],
+        states: npt.NDArray[Any],
+        legal: npt.NDArray[np.bool_] | None,
+    ) -> npt.NDArray[np.float32]:
+        """A policy's actions for these frames of the batch, whose recurrent states go on."""
+        if not self._memory:
+            return policy.greedy(states, legal)
+        rows = self._batch.row[asked]
+        recurrent = self._batch.recurrent[: len(asked)]
+        np.take(self.table.recurrent, rows, axis=0, out=recurrent, mode="clip")
+        actions = policy.greedy(states, legal, recurrent)
+        self.table.recurrent[rows] = recurrent
+        return actions
+
+    def _recall(self, rows: npt.NDArray[np.int64], begins: npt.NDArray[np.bool_]) -> None:
+        """The states before these frames are those behind the ones before; episodes begin with
+        zeros."""
+        self.table.recurrent[rows[begins]] = 0
+        self.table.state[rows] = self.table.recurrent[rows]
 
     def _shrink(self) -> None:
         """Give memory back when most slots have gone. Not while steps wait for a full ring: those

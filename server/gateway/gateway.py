@@ -172,6 +172,7 @@ class Gateway:
         if self._run is not None:
             table = self._run.frame_loop.table
             self._watch.look(self._connections, table, self.config.evaluation, self.now())
+            self._run.shelf.poll(self.now())
         self._check(list(self._connections))
 
     def _check(self, connections: list[GameConnection]) -> None:
@@ -240,7 +241,9 @@ class Gateway:
         """The run has a game and weights."""
         self._heartbeat.busy()  # an expert of the server's own may load much
         try:
-            self._run = run = GatewayRun(message, self.config, self._index, self._acting_params)
+            self._run = run = GatewayRun(
+                message, self.config, self._index, self._acting_params, self._in_background
+            )
             self._scheduler.open(run)
             self._handshakes.open(run)
             self.send_report()  # so that the supervisor knows at once that games can play
@@ -252,6 +255,11 @@ class Gateway:
             )
             refused.__cause__ = error
             self._crash(refused)
+
+    def _in_background(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Have `work` done by a thread, and `then` called here with its result."""
+        done = self._loop.run_in_executor(None, work)
+        done.add_done_callback(lambda done: None if done.cancelled() else then(done.result()))
 
     def _change(self, message: Changed) -> None:
         """These settings hold from now on."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import ActingParams
+from agent.decision import TRAIN, ActingParams
 from protocol.actor import TAG_COUNT
 from server.gateway.connection import GameConnection
 from server.gateway.connection_log import ConnectionLog
@@ -76,7 +76,7 @@ def _of_run(
         opened=True,
         frames=loop.frames,
         slots=loop.slots,
-        training=loop.slots - sum(loop.evaluating),
+        training=loop.table.by_role[TRAIN],
         turns=times.turns,
         turn_p50_ms=p50_ms,
         turn_p99_ms=p99_ms,

@@ -12,7 +12,9 @@ import numpy as np
 from agent.decision import ActingParams
 from agent.device import resolve_device
 from agent.policy import Policy
+from agent.stored_policy import stored_policy
 from config.models import Config
+from server.gateway.checkpoint_shelf import Background, CheckpointShelf
 from server.gateway.expert_plugin import ExpertPlugin
 from server.gateway.frame_loop import FrameLoop
 from server.gateway.slot_memory import slot_bytes
@@ -28,25 +30,34 @@ class GatewayRun:
     """Opened by a message of the supervisor, closed at the gateway's end."""
 
     def __init__(
-        self, message: Open, config: Config, index: int, acting_params: Callable[[], ActingParams]
+        self,
+        message: Open,
+        config: Config,
+        index: int,
+        acting_params: Callable[[], ActingParams],
+        background: Background,
     ) -> None:
-        """`index`: which gateway this is; `acting_params`: how frames are played now."""
+        """`index`: which gateway this is; `acting_params`: how frames are played now; `background`:
+        where checkpoints are loaded."""
         self.spec = spec = message.spec
+        frame_stack, memory = config.replay.frame_stack, config.learner.state_size
         self._rings = [
-            StepRing.attach(name, spec, config.server.ring_steps) for name in message.rings
+            StepRing.attach(name, spec, config.server.ring_steps, memory) for name in message.rings
         ]
         self._ring = ring = self._rings[index]
         ring.take_over()
         self._weights = WeightSlot.attach(message.weights, message.size)
-        frame_stack = config.replay.frame_stack
+        device = resolve_device(config.server.device, "server.device")
         self.policy = Policy(
-            spec,
-            config.learner,
-            self._weights,
-            device=resolve_device(config.server.device, "server.device"),
-            frame_stack=frame_stack,
+            spec, config.learner, self._weights, device=device, frame_stack=frame_stack
         )
         self.policy.refresh()
+
+        def load(path: Path) -> Policy:
+            return stored_policy(path, spec, config.learner, device=device, frame_stack=frame_stack)
+
+        folder = Path(message.checkpoints) if message.checkpoints else None
+        self.shelf = CheckpointShelf(folder, load, background)
         in_flight = np.zeros(2, np.int64)
         if message.in_flight:
             in_flight = cells(Path(message.in_flight), index)
@@ -59,10 +70,12 @@ class GatewayRun:
             ring,
             acting_params,
             np.random.Generator(np.random.SFC64(None if seed is None else [seed, index])),
-            most_slots=config.server.max_slot_bytes // slot_bytes(spec, frame_stack),
+            most_slots=config.server.max_slot_bytes // slot_bytes(spec, frame_stack, memory),
             frame_stack=frame_stack,
+            memory=memory,
             expert=ExpertPlugin.load(config.expert.plugin, spec),
             in_flight=in_flight,
+            shelf=self.shelf,
         )
         self._failures_before = 0
         # What was loaded stays: the collector need not look through it again and again, which

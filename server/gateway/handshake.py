@@ -115,18 +115,49 @@ class Handshakes:
         if hello.slots > loop.room:
             connection.fail(_no_room(hello.slots, loop))
             return
+        if session.policy is None:
+            self._welcome(connection, run)
+        else:
+            run.shelf.want(session.policy, lambda lacks: self._found(connection, run, lacks))
+
+    def _found(
+        self, connection: GameConnection, run: GatewayRun, lacks: RemoteError | None
+    ) -> None:
+        """The policy that a game has named was looked for; `lacks`: why it cannot have it."""
+        name = connection.session.policy
+        assert name is not None
+        waits, hello = connection.waits_for_welcome, connection.session.hello
+        assert hello is not None
+        if waits and lacks is None and hello.slots <= run.frame_loop.room:
+            self._welcome(connection, run)
+            return
+        run.shelf.drop(name)
+        if waits and lacks is None:  # others have come meanwhile
+            connection.fail(_no_room(hello.slots, run.frame_loop))
+        elif waits and lacks is not None:
+            connection.fail(lacks)
+
+    def _welcome(self, connection: GameConnection, run: GatewayRun) -> None:
+        session, loop = connection.session, run.frame_loop
+        hello = session.hello
+        assert hello is not None
         number = self._numbers.number(run.count_session())
-        rows = loop.join([stream_number(number, slot) for slot in range(hello.slots)], hello.role)
+        rows = loop.join(
+            [stream_number(number, slot) for slot in range(hello.slots)],
+            hello.role,
+            explores=hello.explores,
+            policy=session.policy,
+        )
         run.policy.refresh()  # so that a report says what an evaluation begins with
-        train = hello.role == "train"
+        evaluates = hello.role in ("eval", "eval_expert")
         fields = WelcomeFields(
             session=number,
             protocol=PROTOCOL_VERSION,
             server=SERVER_NAME,
             settings=self._settings.current,
-            episode_limit=msgspec.UNSET if train else self._episode_limit(),
+            episode_limit=self._episode_limit() if evaluates else msgspec.UNSET,
         )
-        connection.announced = None if train else hello.episodes
+        connection.announced = hello.episodes if evaluates else None
         connection.welcome(Welcome(fields), rows, loop)
         self._link.joined(
             Joined(

@@ -23,10 +23,11 @@ class PendingSteps:
     and one more final row if it disconnects meanwhile.
     """
 
-    def __init__(self, spec: GameSpec, most: int) -> None:
-        self._memory = reserved(StepBlock.nbytes(spec, ROWS_PER_SLOT * most))
-        self._block = StepBlock.over(self._memory, spec, ROWS_PER_SLOT * most)
-        self._masks = bool(spec.masks)
+    def __init__(self, spec: GameSpec, most: int, memory: int = 0) -> None:
+        """`memory`: numbers of the network's recurrent state."""
+        self._memory = reserved(StepBlock.nbytes(spec, ROWS_PER_SLOT * most, memory))
+        self._block = StepBlock.over(self._memory, spec, ROWS_PER_SLOT * most, memory)
+        self._masks, self._states = bool(spec.masks), memory > 0
         self._start = 0
         self._stop = 0
 
@@ -51,6 +52,8 @@ class PendingSteps:
         np.take(table.stream, rows, out=out.stream, mode="clip")
         if self._masks:
             np.take(table.legal, rows, axis=0, out=out.legal, mode="clip")
+        if self._states:
+            np.take(table.state, rows, axis=0, out=out.state, mode="clip")
         out.reward[:] = reward
         out.status[:] = status
         out.kind[:] = STEP
@@ -70,6 +73,8 @@ class PendingSteps:
         out.seq[:] = seq
         if self._masks:
             out.legal[:] = legal
+        if self._states:
+            out.state[:] = 0
         np.take(table.stream, rows, out=out.stream, mode="clip")
         out.action[:] = 0
         out.recommended[:] = np.nan

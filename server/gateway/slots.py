@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from agent.decision import ROLES
+from agent.decision import ROLES, TRAIN
 from protocol.actor import NOBODY, TAG_COUNT
 from protocol.spaces import GameSpec
 from server.gateway.lazy_arrays import LazyArrays
@@ -22,8 +22,9 @@ FEW_SLOTS = 64
 class SlotTable:
     """What is known of each slot between two of its frames."""
 
-    def __init__(self, spec: GameSpec, capacity: int) -> None:
-        """`capacity`: rows that there may be, which whoever calls `take` sees to."""
+    def __init__(self, spec: GameSpec, capacity: int, memory: int = 0) -> None:
+        """`capacity`: rows that there may be, which whoever calls `take` sees to. `memory`: numbers
+        of the network's recurrent state."""
         self.capacity = capacity
         self.high_water = 0
         """Rows from here on are free, and take no memory."""
@@ -40,6 +41,10 @@ class SlotTable:
         """NaN where nothing was."""
         self.legal = array(np.uint8, spec.legal_bytes)
         """Which choices were legal in it, packed (protocol.masks); no bytes without masks."""
+        self.state = array(np.float16, memory)
+        """The network's recurrent state before it."""
+        self.recurrent = array(np.float32, memory)
+        """The state behind it."""
         self.policy_version = array(np.uint32)
         """Of the weights when it was decided."""
         self.actor = array(np.uint8)
@@ -50,6 +55,10 @@ class SlotTable:
         self.linked = array(np.bool_)
         """The step before the pending frame was stored: a final row has something to end."""
         self.role = array(np.uint8)
+        self.explores = array(np.bool_)
+        """The network explores there."""
+        self.policy = array(np.uint16)
+        """Who plays (server.gateway.named_play): 0 for the newest network."""
         self.expert_leads = array(np.bool_)
         """The expert leads in the slot's segment or episode (agent.decision)."""
         self.frames_left = array(np.int64)
@@ -68,9 +77,11 @@ class SlotTable:
         """Frames since the slot was taken, by who acted before them: nobody before the first one of
         an episode."""
 
-    def take(self, streams: list[int], role: str) -> npt.NDArray[np.int64]:
+    def take(
+        self, streams: list[int], role: str, *, explores: bool = False
+    ) -> npt.NDArray[np.int64]:
         """Rows for new slots with these stream numbers: the lowest that are free, so that those in
-        use stay close together."""
+        use stay close together. `explores`: though it is no training."""
         free = np.flatnonzero(~self.taken[: self.high_water])[: len(streams)]
         more = np.arange(self.high_water, self.high_water + len(streams) - len(free))
         rows = np.concatenate([free, more])
@@ -80,6 +91,8 @@ class SlotTable:
         self.stream[rows] = streams
         self.role[rows] = number = ROLES[role]
         self.by_role[number] += len(rows)
+        self.explores[rows] = explores or number == TRAIN
+        self.policy[rows] = 0
         self.pending[rows] = False
         self.linked[rows] = False
         self.actor[rows] = NOBODY
@@ -99,6 +112,7 @@ class SlotTable:
         for before in self.role[rows].tolist():
             self.by_role[before] -= 1
         self.role[rows] = number
+        self.explores[rows] = number == TRAIN
         self.by_role[number] += len(rows)
         self.episodes[rows] = 0
 

@@ -40,12 +40,13 @@ class StepWriter:
         sink: StepSink,
         most_slots: int,
         in_flight: npt.NDArray[np.int64],
+        memory: int = 0,
     ) -> None:
         """`in_flight` [2]: where completed steps and answered frames are counted
-        (server.ipc.inflight)."""
+        (server.ipc.inflight). `memory`: numbers of the network's recurrent state."""
         self._reward = reward
         self._sink = sink
-        self._pending_steps = PendingSteps(spec, most_slots)
+        self._pending_steps = PendingSteps(spec, most_slots, memory)
         self._in_flight = in_flight
         self.stored = int(in_flight[0])
         """Steps that were completed."""

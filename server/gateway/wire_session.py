@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from protocol.messages import HelloFields
+from protocol.policies import PolicyName
 from protocol.session import State
 from protocol.spaces import GameSpec
 
@@ -17,6 +18,8 @@ class WireSession(Protocol):
     state: State
     hello: HelloFields | None
     spec: GameSpec | None
+    policy: PolicyName | None
+    """Who plays, where it is not the newest network."""
     sent_wrong_token: bool
     """It sent a token, and not the right one."""
 

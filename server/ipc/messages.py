@@ -80,6 +80,8 @@ class Open:
     size: int
     in_flight: str = ""
     """The file where the gateway counts (server.ipc.inflight); empty for none."""
+    checkpoints: str = ""
+    """The folder of the run's; empty for none."""
 
 
 @dataclass(frozen=True)

@@ -34,27 +34,31 @@ _GATEWAY, _INCARNATION = _SESSIONS + 1, _SESSIONS + 2
 class StepRing:
     """Both ends of a ring; which one a process may use is up to it: `write`, or `read`."""
 
-    def __init__(self, memory: SharedMemory, spec: GameSpec, capacity: int) -> None:
-        assert memory.buf is not None
-        self._memory = memory
-        self.name = memory.name
+    def __init__(
+        self, shared: SharedMemory, spec: GameSpec, capacity: int, memory: int = 0
+    ) -> None:
+        assert shared.buf is not None
+        self._memory = shared
+        self.name = shared.name
         self.capacity = capacity
-        self._counters = np.frombuffer(memory.buf, np.int64, _LINES * _LINE)
-        self._rows = StepBlock.over(memory.buf[_HEADER_BYTES:], spec, capacity)
+        self._counters = np.frombuffer(shared.buf, np.int64, _LINES * _LINE)
+        self._rows = StepBlock.over(shared.buf[_HEADER_BYTES:], spec, capacity, memory)
 
     @staticmethod
-    def create(spec: GameSpec, capacity: int, source: Source = UNKNOWN) -> StepRing:
-        """A new ring of `capacity` rows, which `source` numbers. The creator calls `unlink` in the
-        end."""
-        size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity)
-        ring = StepRing(shared_memory.create(size), spec, capacity)
+    def create(
+        spec: GameSpec, capacity: int, source: Source = UNKNOWN, memory: int = 0
+    ) -> StepRing:
+        """A new ring of `capacity` rows, which `source` numbers. `memory`: numbers of the network's
+        recurrent state. The creator calls `unlink` in the end."""
+        size = _HEADER_BYTES + StepBlock.nbytes(spec, capacity, memory)
+        ring = StepRing(shared_memory.create(size), spec, capacity, memory)
         ring._counters[_GATEWAY], ring._counters[_INCARNATION] = source
         return ring
 
     @staticmethod
-    def attach(name: str, spec: GameSpec, capacity: int) -> StepRing:
-        """The ring of this name, made by another process with the same spec and capacity."""
-        return StepRing(SharedMemory(name), spec, capacity)
+    def attach(name: str, spec: GameSpec, capacity: int, memory: int = 0) -> StepRing:
+        """The ring of this name, made by another process for the same."""
+        return StepRing(SharedMemory(name), spec, capacity, memory)
 
     @property
     def origin(self) -> Origin:

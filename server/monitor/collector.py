@@ -142,6 +142,7 @@ class MetricsCollector:
             "answers_per_s": sum(rate.per_s(now) for rate in self._answers.values()),
             "frames_eval": float(frames["eval"]),
             "frames_eval_expert": float(frames["eval_expert"]),
+            "frames_play": float(frames["play"]),
             "clients": float(sum(r.clients for r in reports)),
             "slots": float(sum(r.slots for r in reports)),
             "slots_training": float(sum(r.training for r in reports)),

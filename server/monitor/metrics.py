@@ -29,6 +29,7 @@ REGISTRY: tuple[Metric, ...] = (
     Metric("answers_per_s", "1/s", GAUGE, "answered frames per second, evaluation included"),
     Metric("frames_eval", "frames", COUNTER, "frames answered in the role eval"),
     Metric("frames_eval_expert", "frames", COUNTER, "frames answered in the role eval_expert"),
+    Metric("frames_play", "frames", COUNTER, "frames answered in the role play"),
     Metric("clients", "", GAUGE, "connections"),
     Metric("slots", "", GAUGE, "games in play, over all connections"),
     Metric("slots_training", "", GAUGE, "of those, games in training"),

@@ -46,6 +46,19 @@ def add_env_options(parser: argparse.ArgumentParser) -> None:
     add("--resize", type=_size, metavar="WxH", help="make pictures so wide and high, as 84x84")
     add("--grayscale", action="store_true", help="make pictures gray")
     add_action_bounds(group)
+    add(
+        "--metrics",
+        type=_names,
+        metavar="KEY,...",
+        help="numbers in info that are shown beside the return: mean and peak of an episode",
+    )
+    add(
+        "--rewards",
+        type=_names,
+        metavar="KEY,...",
+        help="parts of the reward in info, which become its components; what they do not explain "
+        "is the component rest",
+    )
 
 
 def add_action_bounds(parser: argparse._ActionsContainer) -> None:
@@ -68,12 +81,16 @@ def env_options(args: argparse.Namespace) -> EnvOptions:
         resize=args.resize,
         grayscale=args.grayscale,
         action_bounds=args.action_bounds,
+        metrics=args.metrics or (),
+        rewards=args.rewards or (),
     )
 
 
 def given_env_options(args: argparse.Namespace) -> list[str]:
     """The names of those that were given."""
-    names = ("env_args", "atari", "wrap", "resize", "grayscale", "action_bounds")
+    names = (
+        "env_args", "atari", "wrap", "resize", "grayscale", "action_bounds", "metrics", "rewards",
+    )  # fmt: skip
     return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
 
 
@@ -98,6 +115,13 @@ def _typed(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"expected KEY,KEY, each once, got {text!r}")
+    return names
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -11,7 +11,12 @@ from server.play.game_messages import GameFailure
 from server.play.games import Games
 from server.play.tries import WINDOW_S
 
-_KINDS = {"train": "game", "eval": "evaluation game", "eval_expert": "expert's evaluation game"}
+_KINDS = {
+    "train": "game",
+    "eval": "evaluation game",
+    "eval_expert": "expert's evaluation game",
+    "play": "game",
+}
 
 
 class FailureNotice:

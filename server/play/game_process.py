@@ -239,6 +239,7 @@ def _connect_and_play(
         realtime=options.realtime or (show is not None and show.human is not None),
         episodes=announced,
         evaluates=options.evaluates,
+        metrics=options.making.metrics,
         token=options.token,
         tls=tls_of(options) or False,
         backoff=Backoff(give_up_s=options.give_up_s),
@@ -265,7 +266,7 @@ def _connect_and_play(
 def _expert(part: Part) -> client_gym.Expert | None:
     options = part.options
     # The network alone asks nobody: what is not needed is not computed.
-    expert = None if options.role == "eval" else find(options.env, options.expert)
+    expert = None if options.role in ("eval", "play") else find(options.env, options.expert)
     if expert is not None and options.weaken > 0:
         again = (part.begun,) if part.begun else ()
         seed = None if options.seed is None else (options.seed, part.client, *again)

@@ -47,7 +47,7 @@ def made_game(part: Part, closing: ExitStack) -> MadeGame:
         raise made(options.env, error) from error
     closing.callback(env.close)
     try:
-        spec = client_gym.spec_of(env)
+        spec = client_gym.spec_of(env, rewards=options.making.rewards)
     except (TypeError, ValueError) as error:
         raise GameNotMade(str(error)) from error
     return MadeGame(env, replace(spec, masks=client_gym.has_masks(env)))

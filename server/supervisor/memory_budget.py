@@ -23,7 +23,10 @@ def refusal(spec: GameSpec, config: Config) -> str | None:
             f"expected a game that takes at most {shown(limit)} here, got one that takes "
             f"{shown(total)}: {_the_most(spec, config, parts)}, or raise server.max_game_bytes"
         )
-    each, most = slot_bytes(spec, config.replay.frame_stack), config.server.max_slot_bytes
+    each, most = (
+        slot_bytes(spec, config.replay.frame_stack, config.learner.state_size),
+        config.server.max_slot_bytes,
+    )
     if each > most:
         return (
             f"expected a game that takes at most {shown(most)} for each slot here, got one that "

@@ -122,7 +122,8 @@ class Processes:
         try:
             for index in range(len(self.gateways)):
                 source = Source(index, self._folder.launch)
-                ring = StepRing.create(spec, self.config.server.ring_steps, source)
+                memory = self.config.learner.state_size
+                ring = StepRing.create(spec, self.config.server.ring_steps, source, memory)
                 self.rings.append(ring)
         except MemoryError as error:
             self._remove_rings()
@@ -167,7 +168,14 @@ class Processes:
     def _opening(self, ready: Ready) -> Open:
         assert self._spec is not None
         names = tuple(ring.name for ring in self.rings)
-        return Open(self._spec, names, ready.weights, ready.size, self._in_flight.file)
+        return Open(
+            self._spec,
+            names,
+            ready.weights,
+            ready.size,
+            self._in_flight.file,
+            str(self._folder.checkpoints),
+        )
 
     # Running.
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from agent import checkpoint
-from agent.checkpoint import CheckpointError
+from agent.checkpoint import CheckpointError, spec_text
 from agent.learner import Learner
 from agent.replay import Replay
 from config.models import CheckpointConfig
@@ -119,8 +117,3 @@ class Checkpointer:
     def _state(self, progress: Progress) -> dict[str, Any]:
         learner = self._learner.state_dict()
         return {"spec": spec_text(self._spec), "learner": learner, **progress.to_state()}
-
-
-def spec_text(spec: GameSpec) -> str:
-    """The spec as JSON, as it is kept in a run's checkpoints."""
-    return msgspec.json.encode(spec).decode()

@@ -59,7 +59,7 @@ def take_in(
     damages: list[Damage] = []
     last, before, rows, begin = None, len(replay), 0, time.monotonic()
     sources = NextRows()
-    for last in read_joined(folder, replay.spec, damages):
+    for last in read_joined(folder, replay.spec, damages, replay.memory):
         sources.take_many(last.origins, last.lengths, all_kept=False)
         replay.append(last.rows)
         evidence.add(last.rows)
@@ -91,11 +91,18 @@ class JournalWriter:
     """Writes rows to the journal; a full disk costs their safety, never the game."""
 
     def __init__(
-        self, folder: Path, spec: GameSpec, capacity: int, at: Position, resume: bool
+        self,
+        folder: Path,
+        spec: GameSpec,
+        capacity: int,
+        at: Position,
+        resume: bool,
+        memory: int = 0,
     ) -> None:
-        """Behind `at`. It begins a file, and changes none until `begin`. Errors: OSError."""
+        """Behind `at`. It begins a file, and changes none until `begin`. `memory`: numbers of the
+        network's recurrent state. Errors: OSError."""
         self._left = [] if resume else journal.segments(folder)
-        self._journal = Journal(folder, spec, capacity, at)
+        self._journal = Journal(folder, spec, capacity, at, memory)
         self.unkept = 0
         """Rows that could not be written."""
         self.findings: list[Finding] = []

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import checkpoint, demonstrations, journal
-from agent.checkpoint import CheckpointError
+from agent.checkpoint import CheckpointError, spec_text
 from agent.evidence import Evidence
 from agent.learner import Learner
 from agent.recording import RecordingError
 from agent.replay import Replay
 from agent.warm_start import warm_start
 from config.models import Config, RewardConfig
-from server.trainer.checkpointer import Progress, spec_text
+from server.trainer.checkpointer import Progress
 from server.trainer.ingest import Rewards
 from server.trainer.replay_journal import JournalWriter, TakenIn, take_in
 
@@ -99,7 +99,9 @@ def restore(
         if resume:
             known = math.inf if saved_at.rows is None else saved_at.rows
             kept = take_in(rows, replay, learner, evidence, known, progress)
-        journal_writer = JournalWriter(rows, replay.spec, replay.capacity_steps, kept.at, resume)
+        journal_writer = JournalWriter(
+            rows, replay.spec, replay.capacity_steps, kept.at, resume, replay.memory
+        )
     # The rows know better than the checkpoint how far the run was, unless it goes back.
     frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps)
     from_best = path if best else None

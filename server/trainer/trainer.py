@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import demonstrations
+from agent.checkpoint import spec_text
 from agent.device import resolve_device
 from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
@@ -45,7 +46,7 @@ from server.ipc.messages import (
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot, weights_name
 from server.run.audit_dump import BatchRecord, write_dump
-from server.trainer.checkpointer import Checkpointer, Progress, spec_text
+from server.trainer.checkpointer import Checkpointer, Progress
 from server.trainer.ingest import Ingest
 from server.trainer.load_progress import LoadProgress
 from server.trainer.recording_requests import Request, answered
@@ -120,7 +121,10 @@ class Trainer:
         if task.recording:
             weights = demonstrations.reward_weights(spec, config.reward)
             self._recorder = Recorder(task.recording, spec, weights)
-        rings = [StepRing.attach(name, spec, config.server.ring_steps) for name in game.rings]
+        memory = config.learner.state_size
+        rings = [
+            StepRing.attach(name, spec, config.server.ring_steps, memory) for name in game.rings
+        ]
         self._ingest = Ingest(
             rings, replay, learner, evidence, past.rewards, past.journal_writer, self._recorder
         )

@@ -10,6 +10,8 @@ from agent.adam import Adam
 N = 10_007
 """An odd size, so that vectorized kernels have a remainder."""
 
+ONE = torch.ones(())
+
 
 def _torch_adam(vector: torch.Tensor, lr: float, eps: float) -> torch.optim.Adam:
     return torch.optim.Adam([vector], lr=lr, eps=eps, fused=True)
@@ -27,7 +29,7 @@ def test_steps_with_changing_lr_and_skips_equal_torch_bitwise() -> None:
     for i, gradient in enumerate(_gradients(40)):
         skip = torch.tensor(float(i in (0, 7, 8)))
         adam.lr = reference.param_groups[0]["lr"] = 1e-3 / (i + 1)
-        adam.step(gradient, skip)
+        adam.step(gradient, ONE, skip)
         theirs.grad, reference.found_inf = gradient, skip  # type: ignore[attr-defined]
         reference.step()
         assert torch.equal(ours, theirs.detach())
@@ -52,7 +54,7 @@ def test_torch_adam_state_loaded_continues_bitwise_equal() -> None:
     saved = reference.state_dict()["state"][0]
     adam.load_state_dict(saved)
     kept = {name: tensor.clone() for name, tensor in saved.items()}
-    adam.step(last, torch.zeros(()))
+    adam.step(last, ONE, torch.zeros(()))
     assert all(torch.equal(saved[name], tensor) for name, tensor in kept.items()), "not a copy"
     theirs.grad = last
     reference.step()

@@ -42,7 +42,7 @@ VALUES: list[tuple[str, str, Any]] = [
     (GATEWAY, "exploration.noise.hold", 2_000_000),
     (GATEWAY, "exploration.noise.frames", 3_000_000),
     (GATEWAY, "reward.clip", 0.5),
-    (TRAINER, "trainer.replay_ratio", 0.5),
+    (TRAINER, "trainer.replay_ratio", 2.0),
     (TRAINER, "trainer.max_lag_updates", 30),
     (TRAINER, "checkpoint.every_s", 0.25),
     (TRAINER, "checkpoint.keep", 2),

@@ -262,7 +262,8 @@ def test_games_that_wait_for_a_killed_trainer_go_on_with_the_next(tmp_path: Path
 @pytest.mark.promise("kill-gateway")
 def test_frames_lost_with_a_gateway_hold_no_game_back(tmp_path: Path) -> None:
     with (
-        Running(tmp_path / "run") as server,
+        # 50 updates are 200 frames: some turns of so many slots.
+        Running(tmp_path / "run", trainer__replay_ratio=0.25) as server,
         FastGame(server.port, slots=64) as fast,
     ):
         learns(server)

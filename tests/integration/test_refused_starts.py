@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from agent import checkpoint, demonstrations, journal, recording
+from agent.checkpoint import spec_text
 from agent.journal import Journal, Position
 from agent.step import StepBlock
 from config.load import ConfigError, Layer, Overrides, config_of_run, load
@@ -30,7 +31,6 @@ from server.run.directory import RunDirectory, write_effective
 from server.supervisor.child import ChildDied
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
-from server.trainer.checkpointer import spec_text
 from server.trainer.task import Task
 from tests.support.folders import begun
 from tests.support.photograph import differences, photograph

@@ -14,6 +14,7 @@ from protocol import codec
 from protocol.errors import RemoteError
 from protocol.messages import NOT_SENT, Frame, Frames
 from protocol.spaces import Discrete, GameSpec, Observation
+from server.gateway.checkpoint_shelf import CheckpointShelf
 from server.gateway.frame_loop import FrameLoop
 from server.ipc.messages import FinishedEpisode
 from tests.support.masked import bits
@@ -36,11 +37,11 @@ REWARDS = GameSpec(
 class FakePlayer:
     """A connection that notes what the turn does with it."""
 
-    def __init__(self, world: World, slots: int, role: str, session: int) -> None:
+    def __init__(self, world: World, slots: int, role: str, session: int, **options: Any) -> None:
         self.world = world
         self.slots = slots
         self.streams = [session << 16 | slot for slot in range(slots)]
-        self.rows = world.frame_loop.join(self.streams, role)
+        self.rows = world.frame_loop.join(self.streams, role, **options)
         self.answers: list[Any] = []
         self.sends = 0
         self.released: list[int | None] = []
@@ -127,6 +128,7 @@ class World:
         reward: RewardConfig | None = None,
         action: tuple[float, ...] = POLICY_ACTION,
         frame_stack: int = 1,
+        shelf: CheckpointShelf | None = None,
     ) -> None:
         self.spec = spec
         self.sink = ListSink(room)
@@ -141,12 +143,14 @@ class World:
             np.random.default_rng(0),
             most_slots=MOST_SLOTS,
             frame_stack=frame_stack,
+            shelf=shelf,
         )
         self.sessions = 0
 
-    def player(self, slots: int = 1, role: str = "train") -> FakePlayer:
+    def player(self, slots: int = 1, role: str = "train", **options: Any) -> FakePlayer:
+        """`options`: of FrameLoop.join."""
         self.sessions += 1
-        return FakePlayer(self, slots, role, self.sessions)
+        return FakePlayer(self, slots, role, self.sessions, **options)
 
     def run(self) -> None:
         self.frame_loop.run()

@@ -41,14 +41,14 @@ def gateway_main(*args: Any) -> None:
 def trainer_main(*args: Any) -> None:
     """`trainer_process.main`, told on."""
     tell = _spy(TRAINER)
-    sample = Replay.sample
+    sample = Replay.sample_several
 
-    def sampled(replay: Replay, batch_size: int) -> Batch:
+    def sampled(replay: Replay, batch_size: int, batches: int) -> list[Batch]:
         tell((REPLAY, "learner.n_step", repr(replay.n_step)))
         tell((REPLAY, "learner.gamma", repr(replay.gamma)))
-        return sample(replay, batch_size)
+        return sample(replay, batch_size, batches)
 
-    Replay.sample = sampled  # type: ignore[method-assign]
+    Replay.sample_several = sampled  # type: ignore[method-assign]
     _trainer_main(*args)
 
 

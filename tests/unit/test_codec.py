@@ -300,7 +300,7 @@ def test_decode_malformed_message_error_names_element_and_cause(payload: bytes, 
     ("changed", "says"),
     [
         ({"client": None}, "HELLO: client: expected str, got nil"),
-        ({"role": "watch"}, "role: expected train, eval, eval_expert; got 'watch'"),
+        ({"role": "watch"}, "role: expected train, eval, eval_expert, play; got 'watch'"),
         ({"observation": ["float32"]}, "observation: expected an array of at least 2 elements"),
         ({"actions": [["discrete", "x"]]}, "actions[0]: expected an array of"),
         ({"actions": [["binary", "x"]]}, "actions[0][0]: expected 'discrete' or 'continuous', got"),

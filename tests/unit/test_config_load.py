@@ -73,6 +73,7 @@ OTHER: dict[str, Any] = {
     "learner.cosine_updates": 9,
     "learner.value": "c51",
     "learner.continuous": "bins",
+    "learner.memory": "gru",
     "learner.trunk": "linear",
     "learner.precision": "bfloat16",
     "learner.target": "hard",

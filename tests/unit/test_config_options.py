@@ -37,9 +37,9 @@ def test_command_default_preset_and_own_options_apply() -> None:
     args = parse(_parser(), ["demo", "--seed", "3", "--clients", "2"])
     loaded = load(given(args), {})
     assert (loaded.origins["run.seed"], args.clients) == ("command line --seed", 2)
-    assert loaded.origins["learner.batch_size"] == "preset demo"
+    assert loaded.origins["trainer.threads"] == "preset demo"
     other = load(given(parse(_parser(), ["demo", "--preset", "bench"])), {})
-    assert other.origins["learner.batch_size"] == "preset bench"
+    assert other.origins["trainer.threads"] == "preset bench"
 
 
 def test_parser_reused_keeps_no_values_of_previous_parse() -> None:

@@ -93,8 +93,8 @@ def test_tempest_preset_has_constants_of_their_server() -> None:
 
 
 def test_preset_checks_find_default_and_uncommented_values() -> None:
-    text = "[server]\nport = 7777\ngateways = 2 # why\n[learner]\n# why\nhidden = [512, 512, 256]"
-    assert _same_as_default(text) == ["server.port", "learner.hidden"]
+    text = "[server]\nport = 7777\ngateways = 2 # why\n[learner]\n# why\nn_step = 3"
+    assert _same_as_default(text) == ["server.port", "learner.n_step"]
     assert _without_reason(text) == ["port = 7777"]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.decision import (
     EVAL,
     EVAL_EXPERT,
+    PLAY,
     ROLES,
     TRAIN,
     ActingParams,
@@ -71,7 +72,8 @@ def decide(
     decider = decider or ActionSelector(spec, np.random.default_rng(seed))
     leads, left = episode_start_state(n)
     by_expert = decider.pick(expert, given_roles, params, leads, left)
-    decider.decide(out, expert, by_expert, given_roles, params, actors, explored, left)
+    explores = given_roles == TRAIN
+    decider.decide(out, expert, by_expert, explores, params, actors, explored, left)
     np.testing.assert_array_equal(expert, before[0])  # what comes in is only read
     np.testing.assert_array_equal(given_roles, before[1])
     return out, actors, explored
@@ -84,7 +86,7 @@ def within_five_sigma(share: float, wanted: float, n: int = N) -> bool:
 
 def test_roles_equal_wire_protocol_roles() -> None:
     assert tuple(ROLES) == WIRE_ROLES
-    assert ROLES == {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+    assert ROLES == {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT, "play": PLAY}
 
 
 # Distributions.
@@ -313,7 +315,14 @@ def test_decide_leaves_rows_beyond_batch_unchanged() -> None:
     params = replace(HEAVY, unit="segment", segment_frames=5)
     by_expert = decider.pick(expert[:10], roles, params, leads[:10], left[:10])
     decider.decide(
-        greedy[:10], expert[:10], by_expert, roles, HEAVY, actors[:10], explored[:10], left[:10]
+        greedy[:10],
+        expert[:10],
+        by_expert,
+        roles == TRAIN,
+        HEAVY,
+        actors[:10],
+        explored[:10],
+        left[:10],
     )
     assert (greedy[:10] == 1).all()
     assert (actors[:10] == Actor.EXPERT).all()
@@ -490,7 +499,7 @@ def test_nothing_is_explored_in_probes_of_network() -> None:
     actions, actors = full(300, [0]), np.zeros(300, np.uint8)
     explored = np.zeros(300, np.uint8)
     slots.decider.decide(
-        actions, slots.expert, by_expert, slots.roles, params, actors, explored, slots.left
+        actions, slots.expert, by_expert, slots.roles == TRAIN, params, actors, explored, slots.left
     )
     assert not explored[leaders == Actor.DQN].any()
     mixed = (leaders == NOBODY) & ~by_expert

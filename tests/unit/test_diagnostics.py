@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from agent import diagnostics
 from agent.diagnostics import METRICS, Diagnostics
 from protocol.actor import ACTORS, Actor
 
@@ -32,7 +33,7 @@ def update(
     n = len(actors)
     numbers.update(
         step,
-        masks_of(actors),
+        torch.tensor([int(actor) for actor in actors]),
         torch.tensor(rewards or [0] * n, dtype=torch.float32),
         torch.tensor(weights or [1] * n, dtype=torch.float32),
         torch.tensor(measured, dtype=torch.float32),
@@ -130,6 +131,23 @@ def test_row_count_beyond_float32_precision_is_exact() -> None:
     numbers._sums[0, 0] = 2.0**24
     update(numbers, 1, [1], [[0, 0, 0, 0, 0]])
     assert numbers.fetch()["batch_n_dqn"] == 2**24 + 1
+
+
+def test_metrics_do_not_depend_on_how_many_updates_are_added_up_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    g, found = torch.Generator().manual_seed(1), []
+    rows = torch.randn(9, 4, 5, generator=g).tolist()
+    for together in (1, 4, 100):
+        monkeypatch.setattr(diagnostics, "TOGETHER", together)
+        numbers = Diagnostics(CPU)
+        for i, measured in enumerate(rows):
+            skipped = i in (0, 2, 3, 4, 7, 8)
+            update(numbers, i, [1, 2, 2, 1], measured, rewards=[i, 1, 2, 3], skipped=skipped)
+        found.append([numbers.skipped_in_a_row(), *numbers.fetch().values()])
+    assert found[0][0] == 3
+    assert found[1] == pytest.approx(found[0], nan_ok=True)
+    assert found[2] == pytest.approx(found[0], nan_ok=True)
 
 
 def test_batch_lines_report_actor_counts_every_100_steps() -> None:

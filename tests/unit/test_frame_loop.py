@@ -281,7 +281,8 @@ def test_evaluation_roles_store_no_rows_but_count_episodes(role: str) -> None:
     world.run()
     assert world.rows() == []
     assert world.frame_loop.stored == 0
-    assert world.frame_loop.frames == {"train": 0, "eval": 0, "eval_expert": 0} | {role: 30}
+    none = {"train": 0, "eval": 0, "eval_expert": 0, "play": 0}
+    assert world.frame_loop.frames == none | {role: 30}
     assert [(e.role, e.episode_return, e.length) for e in world.episodes()] == [(role, 9, 9)] * 3
 
 

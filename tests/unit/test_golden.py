@@ -44,6 +44,7 @@ MAX_BYTES = 1_048_576
 
 NEED_MORE_THAN_BYTES = {
     "episode_limit",
+    "no_such_policy",
     "spec_mismatch",
     "handshake_timeout",
     "idle_timeout",

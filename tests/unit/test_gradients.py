@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from agent.gradients import ActorGradients
+from agent.gradients import ActorGradients, not_finite, shortening
 from agent.parameters import flatten_parameters
 from protocol.actor import ACTORS
 from tests.support.tensors import assert_close
@@ -77,12 +79,26 @@ def test_by_name_returns_gradients_of_trainable_parameters(network: nn.Module) -
         assert_close(one, other)
 
 
-@pytest.mark.parametrize(("max_norm", "after"), [(2.5, 2.5), (10.0, 5.0)])
-def test_clip_scales_gradient_down_to_max_norm(
-    network: nn.Module, max_norm: float, after: float
+@pytest.mark.parametrize(("max_norm", "divisor"), [(2.5, 2.0), (10.0, 1.0), (5.0, 1.0)])
+def test_gradient_longer_than_max_norm_is_to_be_shortened_to_it(
+    network: nn.Module, max_norm: float, divisor: float
 ) -> None:
     gradients = ActorGradients(network, flatten_parameters(network))
     gradients.total[:2] = torch.tensor([3.0, -4.0])
-    assert gradients.clip(max_norm).item() == 5
-    assert gradients.total.norm().item() == pytest.approx(after, rel=1e-5)
-    assert (gradients.total[1] / gradients.total[0]).item() == pytest.approx(-4 / 3)
+    assert gradients.norm().item() == 5
+    assert shortening(gradients.norm(), max_norm).item() == divisor
+
+
+def test_not_finite_finds_nan_and_both_infinities_only() -> None:
+    numbers = (0.0, -3.0, 3e38, math.nan, math.inf, -math.inf)
+    found = [not_finite(torch.tensor(number)).item() for number in numbers]
+    assert found == [0, 0, 0, 1, 1, 1]
+
+
+def test_backward_returns_sum_of_loss(network: nn.Module) -> None:
+    gradients = ActorGradients(network, flatten_parameters(network))
+    for masks in (None, masks_of(12)):
+        loss = losses(network)
+        total = gradients.backward(loss, trainable_parameters(network), masks, first=True)
+        assert not total.requires_grad
+        assert_close(total, loss.sum().detach())

@@ -242,14 +242,15 @@ class FakeClient:
 
     def __init__(self, env: Any, lost: tuple[int, ...] = ()) -> None:
         self.spec = spec_of(env)
+        self.metrics: list[str] = []
         self.frames: list[Any] = []
         self.lost = lost
         self.took: list[Any] = []
 
     def act(
-        self, obs: Any, reward: float, status: int, expert: Any, took: Any, legal: Any = None
+        self, obs: Any, reward: float, status: int, expert: Any, took: Any, **more: Any
     ) -> Answer:
-        assert legal is None
+        assert not any(each is not None for each in more.values())
         if len(self.frames) in self.lost:
             self.frames.append("lost")
             raise Reconnected(2, "test")

@@ -139,12 +139,15 @@ class FakeClient:
 
     def __init__(self, env: Any) -> None:
         self.spec = spec_of(env, masks=has_masks(env))
+        self.metrics: list[str] = []
         self.frames: list[tuple[Any, ...]] = []
         self.advice = 0
 
     def act(
-        self, obs: Any, reward: float, status: int, expert: Any, took: Any, *, legal: Any = None
-    ) -> Answer:
+        self, obs: Any, reward: float, status: int, expert: Any, took: Any, *,
+        legal: Any = None, metrics: Any,
+    ) -> Answer:  # fmt: skip
+        assert metrics is None
         assert reward in (0.0, 1.0)
         assert expert is None or legal[expert[0]], "what is recommended is legal"
         self.advice += expert is not None

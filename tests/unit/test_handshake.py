@@ -7,6 +7,7 @@ import numpy as np
 
 from protocol.errors import RemoteError
 from protocol.messages import HelloFields, Welcome
+from protocol.policies import PolicyName
 from protocol.spaces import GameSpec
 from protocol.streams import stream_number
 from server.gateway.game_settings import GameSettings
@@ -20,6 +21,7 @@ OTHER = msgspec.structs.replace(SPEC, game="other").checked()
 class FakeSession:
     def __init__(self, spec: GameSpec, slots: int, role: str) -> None:
         self.spec: GameSpec | None = spec
+        self.policy: PolicyName | None = None
         self.hello = HelloFields(
             protocol=1, client="c/1", game=spec.game, observation=spec.observation,
             actions=spec.actions, slots=slots, role=role,
@@ -76,7 +78,7 @@ class FakeRun:
         self.begun += 1
         return self.begun - 1
 
-    def join(self, streams: list[int], _role: str) -> Any:
+    def join(self, streams: list[int], _role: str, **_options: Any) -> Any:
         first = self.slots
         self.streams += streams
         self.slots += len(streams)

@@ -220,7 +220,7 @@ def test_agreement_and_health_see_what_would_be_chosen() -> None:
     assert set(agreement(network, SPEC, batch).values()) == {1.0}
     assert min(agreement(network, SPEC, replace(batch, legal=None)).values()) < 1.0
     gradients = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
-    row, column, _ = head_numbers(network, SPEC, batch.states, gradients, legal)
+    row, column, _ = head_numbers(network, SPEC, batch, gradients)
     assert (row.share, column.share) == (1.0, 1.0)
 
 

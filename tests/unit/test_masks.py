@@ -81,6 +81,7 @@ def refused(player: FakePlayer) -> str:
     return str(player.error)
 
 
+@pytest.mark.promise("masks")
 def test_expert_that_recommends_an_illegal_choice_is_refused_in_words() -> None:
     made = world()
     player = made.player(slots=2)
@@ -93,6 +94,7 @@ def test_expert_that_recommends_an_illegal_choice_is_refused_in_words() -> None:
     assert player.answers == []
 
 
+@pytest.mark.promise("masks")
 def test_frame_in_which_a_head_has_no_legal_choice_is_refused_and_others_are_answered() -> None:
     made = world()
     bad, good = made.player(), made.player()
@@ -104,6 +106,7 @@ def test_frame_in_which_a_head_has_no_legal_choice_is_refused_and_others_are_ans
     assert good.last.action == [2, 0.5, 6]
 
 
+@pytest.mark.promise("masks")
 def test_took_is_held_against_the_mask_of_the_frame_that_it_answers() -> None:
     made = world()
     lawful, other = made.player(), made.player()
@@ -119,6 +122,7 @@ def test_took_is_held_against_the_mask_of_the_frame_that_it_answers() -> None:
     assert "head 'row': expected what was done (took) to be a legal choice (0, 2), got 1" in said
 
 
+@pytest.mark.promise("masks")
 def test_exploration_draws_every_legal_choice_and_no_other() -> None:
     made = world(epsilon=1.0)
     players = [made.player() for _ in range(300)]

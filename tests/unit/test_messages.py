@@ -47,7 +47,7 @@ def test_message_struct_tags_match_type_tables() -> None:
 
 def test_statuses_roles_and_protocol_version_match_wire_format() -> None:
     assert (RUNNING, TERMINATED, TRUNCATED) == (0, 1, 2)
-    assert ROLES == ("train", "eval", "eval_expert")
+    assert ROLES == ("train", "eval", "eval_expert", "play")
     assert messages.PROTOCOL_VERSION == 1
 
 
@@ -69,7 +69,8 @@ def test_hello_without_optional_fields_has_defaults() -> None:
     )
     assert (hello.rewards, hello.slots, hello.token, hello.role) == (("reward",), 1, None, "train")
     assert {name: getattr(hello, name) for name in HELLO_LATER} == HELLO_LATER
-    assert dict.fromkeys(HELLO_LATER, False) | {"episodes": None, "metrics": ()} == HELLO_LATER
+    others = {"episodes": None, "metrics": (), "policy": None}
+    assert dict.fromkeys(HELLO_LATER, False) | others == HELLO_LATER
 
 
 @pytest.mark.parametrize("seq", [0, MAX_SEQ])

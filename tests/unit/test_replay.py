@@ -445,6 +445,7 @@ def test_batch_has_documented_shapes_and_dtypes(mode: str) -> None:
     columns = {f.name: getattr(batch, f.name) for f in fields(batch)}
     columns |= {"states": batch.states[0], "next_states": batch.next_states[0]}
     assert (columns.pop("legal"), columns.pop("next_legal")) == (None, None), "no masks"
+    assert columns.pop("past") is None, "no memory"
     shapes = {name: tuple(column.shape) for name, column in columns.items()}
     assert shapes == {
         "states": (8, 3, 2),

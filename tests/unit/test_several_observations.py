@@ -214,6 +214,7 @@ def test_policy_of_rows_plays_as_network_of_batches(
 ) -> None:
     spec = GameSpec("aim", spec.observations, (Continuous("aim", -1, 1, 1),)).checked()
     settings = LearnerConfig(hidden=(16,), normalize_observations=normalize)
+    torch.manual_seed(0)
     network = QNetwork(spec, settings, frame_stack=stack)
     policy = Policy(spec, settings, Weights(network), frame_stack=stack)
     policy.refresh()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.decision import EVAL, EVAL_EXPERT, TRAIN
+from agent.decision import EVAL, EVAL_EXPERT, PLAY, TRAIN
 from protocol.spaces import GameSpec, Observation
 from server.gateway.slots import SlotTable
 from tests.support.worlds import SPEC
@@ -44,7 +44,7 @@ def test_take_gives_distinct_rows_with_cleared_state() -> None:
 
 def test_take_stores_role_as_number() -> None:
     table = SlotTable(SPEC, MOST)
-    roles = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT}
+    roles = {"train": TRAIN, "eval": EVAL, "eval_expert": EVAL_EXPERT, "play": PLAY}
     for name, number in roles.items():
         rows = table.take([1], name)
         assert table.role[rows].tolist() == [number]
@@ -54,15 +54,15 @@ def test_by_role_counts_slots_taken_and_given_back() -> None:
     table = SlotTable(SPEC, MOST)
     train, evaluated = table.take([1, 2, 3], "train"), table.take([4, 5], "eval")
     table.take([6], "eval_expert")
-    assert table.by_role == {TRAIN: 3, EVAL: 2, EVAL_EXPERT: 1}
+    assert table.by_role == {TRAIN: 3, EVAL: 2, EVAL_EXPERT: 1, PLAY: 0}
     table.give_back(evaluated)
     table.give_back(train[:1])
-    assert table.by_role == {TRAIN: 2, EVAL: 0, EVAL_EXPERT: 1}
+    assert table.by_role == {TRAIN: 2, EVAL: 0, EVAL_EXPERT: 1, PLAY: 0}
     table.play_as(train[1:2], "eval")
-    assert table.by_role == {TRAIN: 1, EVAL: 1, EVAL_EXPERT: 1}
+    assert table.by_role == {TRAIN: 1, EVAL: 1, EVAL_EXPERT: 1, PLAY: 0}
     assert table.role[train[1:]].tolist() == [EVAL, TRAIN]
     table.give_back(train[1:])
-    assert table.by_role == {TRAIN: 0, EVAL: 0, EVAL_EXPERT: 1}
+    assert table.by_role == {TRAIN: 0, EVAL: 0, EVAL_EXPERT: 1, PLAY: 0}
 
 
 def test_take_again_leaves_rows_of_earlier_slots_unchanged() -> None:

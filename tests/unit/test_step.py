@@ -55,6 +55,7 @@ def test_step_block_columns_have_dtypes_and_shapes_of_spec(spec: GameSpec, dtype
         "kind": (np.uint8, ()),
         "status": (np.uint8, ()),
         "legal": (np.uint8, (spec.legal_bytes,)),
+        "state": (np.float16, (0,)),
     }
     assert np.isnan(block.recommended).all()
     assert (block.legal == 255).all()

@@ -134,10 +134,20 @@ def check_options(
     role: object,
     token: object,
     timeout_s: object,
+    policy: object = None,
+    explores: object = False,
 ) -> None:
     """The options of `Client.connect` beside the spec."""
     if role not in ROLES:
         raise ValueError(f"role: expected {', '.join(ROLES)}, got {role!r}")
+    if role != "play" and (policy is not None or explores):
+        raise ValueError(f"policy, explores: expected them with the role play, got role {role!r}")
+    if policy is not None and not isinstance(policy, str):
+        raise ValueError(
+            f"policy: expected a str such as 'best', '1200' or 'recent:5', got {shown(policy)}"
+        )
+    if not isinstance(explores, bool):
+        raise ValueError(f"explores: expected a bool, got {shown(explores)}")
     check_name("client", client)
     if not isinstance(host, str) or not host:
         raise ValueError(f"host: expected a name or address, got {shown(host)}")

@@ -58,6 +58,8 @@ class Client:
         metrics: Sequence[str] = (),
         slots: int = 1,
         role: str = "train",
+        policy: str | None = None,
+        explores: bool = False,
         episodes: int | None = None,
         evaluates: bool = False,
         realtime: bool = False,
@@ -77,9 +79,14 @@ class Client:
         masks: part of the spec: `act` is told in `legal` which choices are legal.
         metrics: names of numbers that `act` is told beside the rewards, for people to look at.
         slots: games on this connection; `act` takes the slot, `act_all` plays all at once.
-        role: "train"; "eval" (the network alone, nothing stored); "eval_expert".
-        episodes: with the last two, how many episodes this connection will play in all its slots;
-            after a lost connection those that are left are announced.
+        role: "train"; "eval" (the network alone, nothing stored); "eval_expert"; "play" (a policy
+            alone: nothing is stored, and no evaluation counts it).
+        policy: with the role "play", who plays: None for the newest network, "best", the number of
+            updates of a checkpoint, or "recent:5" for one of the newest five, drawn at the begin
+            of each episode.
+        explores: with the role "play", it explores as in training.
+        episodes: with the roles of evaluation, how many episodes this connection will play in all
+            its slots; after a lost connection those that are left are announced.
         evaluates: the program calls `evaluate` where `evaluation_asked` says so.
         realtime: the game goes on by itself (a person plays it, a machine in the world moves) and
             is never made to wait for the trainer. Not for a game that stands still until `act`
@@ -98,11 +105,12 @@ class Client:
         Errors: ServerError where the server refuses, ConnectionLost where it cannot be reached,
         TlsError where it is not trusted or speaks no TLS; ValueError for a wrong option.
         """
-        checks.check_options(host, port, client, slots, role, token, timeout_s)
+        checks.check_options(host, port, client, slots, role, token, timeout_s, policy, explores)
         spec = checks.check_spec(game, observation, actions, rewards, masks)
         hello: dict[str, Any] = {"client": client, "slots": slots, "role": role, "token": token}
         hello |= {"realtime": realtime, "evaluates": evaluates} | spec.fields()
         hello["metrics"] = numbers.check_names(metrics)
+        hello |= {"policy": policy, "explores": explores}
         wire.encode_hello(**hello)  # what it cannot hold is an error now
         self = cls((host, port), spec, hello, slots, timeout_s, backoff or Backoff())
         self._tls = context(tls, ca)
@@ -148,6 +156,12 @@ class Client:
         self._rng = random.Random()
         self._seqs: list[int] = []
         self._seq_all = 0
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the numbers that `connect` has declared."""
+        names: list[str] = self._hello["metrics"]
+        return names
 
     def act(
         self,
@@ -314,6 +328,7 @@ class Client:
     def sibling(self, role: str, episodes: int) -> Client:
         """Another connection to the server, for so many episodes of evaluation in this role."""
         hello = self._hello | {"role": role, "slots": 1, "evaluates": False}
+        hello |= {"policy": None, "explores": False}
         other = type(self)(self._address, self.spec, hello, 1, self._timeout_s, self._backoff)
         other._tls, other._cancelled = self._tls, self._cancelled
         other._announced = AnnouncedEpisodes(episodes)

@@ -27,6 +27,10 @@ class EnvOptions:
     """Pictures in colour become gray."""
     action_bounds: tuple[float, float] | None = None
     """The bounds of continuous actions that have none."""
+    metrics: tuple[str, ...] = ()
+    """Names of numbers in `info` that are told with each frame."""
+    rewards: tuple[str, ...] = ()
+    """Names of parts of the reward in `info`."""
 
 
 PLAIN = EnvOptions()

@@ -12,6 +12,7 @@ from understudy_client.action_masks import Flags, masks_of
 from understudy_client.checks import shown
 from understudy_client.client import Client
 from understudy_client.errors import Reconnected
+from understudy_client.info import metrics_of, reward_names, reward_parts
 from understudy_client.observation_spaces import ObservationSpace, observation_space
 from understudy_client.spaces import ActionSpace, action_space, told
 from understudy_client.spec import GameSpec, Part
@@ -79,18 +80,22 @@ def has_masks(env: gymnasium.Env[Any, Any]) -> bool:
     return masks.declared or masks.are_there(env.reset()[1])
 
 
-def spec_of(env: gymnasium.Env[Any, Any], *, masks: bool = False) -> GameSpec:
+def spec_of(
+    env: gymnasium.Env[Any, Any], *, masks: bool = False, rewards: Sequence[str] = ()
+) -> GameSpec:
     """The spec of an environment, named after its id. Errors: TypeError, ValueError.
 
     masks: frames say which actions are legal (`has_masks`); one with a method `action_masks` has
         masks in any case.
+    rewards: names of parts of the reward that `info` has (understudy_client.info).
 
     `Client.connect(host, port, client="...", **spec_of(env).fields())`
     """
     game = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen = observation_space(env.observation_space)
     heads = action_space(env.action_space).heads
-    return GameSpec(game, seen.observations, heads, masks=masks or masks_of(env).declared)
+    masks = masks or masks_of(env).declared
+    return GameSpec(game, seen.observations, heads, reward_names(rewards), masks)
 
 
 def play(
@@ -105,7 +110,9 @@ def play(
     stop: Callable[[], bool] | None = None,
     person: Person | None = None,
 ) -> None:
-    """Play until `episodes` are complete, `frames` actions are taken, or `stop()` is true.
+    """Play until `episodes` are complete, `frames` actions are taken, or `stop()` is true. The
+    numbers that the client has declared (`metrics` of `Client.connect`) and the parts of the reward
+    (`spec_of`) are taken from `info`.
 
     expert: its action is sent as the recommendation with every frame.
     seed: episode i is reset with seed + i, or with seed(i) where it is a function; None leaves
@@ -175,7 +182,8 @@ def _episode(
     """Play one episode into `episode`; False where `stop()` ended it early."""
     obs, info = env.reset(seed=episode.seed)
     masks = masks_of(env) if client.spec.masks else None
-    reward, status = 0.0, RUNNING
+    reward = reward_parts({}, 0.0, client.spec.rewards)
+    status = RUNNING
     took: tuple[Sequence[Part], int] | None = None
     while True:
         legal = masks.legal(obs, info) if masks is not None and status == RUNNING else None
@@ -184,7 +192,8 @@ def _episode(
             if person is not None:
                 wish = person.look(env, obs, episode, status, legal)
         except EpisodeDiscarded:
-            client.act(seen.to_wire(obs), reward, status or TRUNCATED, None, took)
+            told = metrics_of(info, client.metrics)
+            client.act(seen.to_wire(obs), reward, status or TRUNCATED, None, took, metrics=told)
             raise
         if stop is not None and stop():
             return False
@@ -193,7 +202,10 @@ def _episode(
         recommended: list[Part] | None = None
         if expert is not None and status == RUNNING and wish is None:
             recommended = _advice(env, actions, asked(expert, env, obs, legal))
-        answer = client.act(seen.to_wire(obs), reward, status, recommended, took, legal=legal)
+        answer = client.act(
+            seen.to_wire(obs), reward, status, recommended, took,
+            legal=legal, metrics=metrics_of(info, client.metrics),
+        )  # fmt: skip
         if status != RUNNING:
             return True
         if answer.action is None:
@@ -201,8 +213,9 @@ def _episode(
         action, actor = (answer.action, answer.actor) if wish is None else (wish, EXPERT)
         took = None if wish is None else (wish, EXPERT)
         obs, earned, terminated, truncated, info = env.step(actions.to_env(action))
-        reward = _number(earned)
-        episode.return_ += reward
+        number = _number(earned)
+        reward = reward_parts(info, number, client.spec.rewards)
+        episode.return_ += number
         episode.length += 1
         episode.actors[actor] = episode.actors.get(actor, 0) + 1
         if terminated:

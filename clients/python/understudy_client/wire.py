@@ -29,7 +29,7 @@ RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 DQN, EXPERT = 1, 2
 """Who chose an action. 0 stands where there is none: behind the last frame of an episode."""
 
-ROLES = ("train", "eval", "eval_expert")
+ROLES = ("train", "eval", "eval_expert", "play")
 
 EVALUATE = "understudy.evaluate"
 """The key of settings that asks games to evaluate: a number that is larger each time."""
@@ -136,10 +136,13 @@ def encode_hello(
     evaluates: bool = False,
     masks: bool = False,
     metrics: Sequence[str] = (),
+    policy: str | None = None,
+    explores: bool = False,
 ) -> bytearray:
     """HELLO. `observation`: an Observation, or several, or what HELLO makes of them
     (understudy_client.observations). `token` is left out of the map where there is none, and so are
-    `realtime`, `episodes`, `evaluates`, `masks` and `metrics`: no news to a server then."""
+    `realtime`, `episodes`, `evaluates`, `masks`, `metrics`, `policy` and `explores`: no news to a
+    server then."""
     fields: dict[str, Any] = {
         "protocol": protocol,
         "client": client,
@@ -162,6 +165,10 @@ def encode_hello(
         fields["masks"] = True
     if metrics:
         fields["metrics"] = list(metrics)
+    if policy is not None:
+        fields["policy"] = policy
+    if explores:
+        fields["explores"] = True
     return _encode((1, fields), None)
 
 

@@ -61,7 +61,7 @@ follows the ball and wins about as many points as it loses. An episode is five p
 those won less those lost.""",
     scenes=(Scene("pong", "Pong from RAM", "PongRam-v0"),),
     variants={"understudy": {}},
-    settings={**EARLIER, "imitation.margin": 0.05},
+    settings={**EARLIER, "imitation.margin": 0.05, "trainer.replay_ratio": 0.25},
     frames=400_000,
     eval_every=20_000,
     preset="pong",

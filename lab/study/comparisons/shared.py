@@ -30,18 +30,21 @@ WEAK_HYBRID = Scene(
 PRESET = "demo"
 """What the games of LunarLander are learnt with."""
 
-EXPERT_ROWS: Settings = {
+AS_KEPT: Settings = {
     "expert.decay": "schedule",
     "imitation.decay": "schedule",
     "learner.normalize_values": False,
+    "learner.hidden": [128, 128],
+    "learner.batch_size": 128,
+    "trainer.replay_ratio": 1.0,
     "imitation.margin": 0.8,
     "imitation.rows": "expert",
 }
-"""What was the default of expert and cloning when the kept runs were made."""
+"""What was the default, or in the preset, when the kept runs were made."""
 
-EARLIER: Settings = {**EXPERT_ROWS, "advantage.signal": "reward"}
-"""What was the default when most of them were made. The signal makes a difference where a head is
-continuous, and nowhere else."""
+EARLIER: Settings = {**AS_KEPT, "advantage.signal": "reward"}
+"""The same when most of them were made. The signal makes a difference where a head is continuous,
+and nowhere else."""
 
 ACTORS = Picture("actors", "each actor's rows", metrics=("td_err_mean", "q_mean", "reward_mean"))
 RETURN = Picture("return", "evaluation return")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lab.study.checks import Ends, Passes
 from lab.study.comparisons.shared import (
     ACTORS,
+    AS_KEPT,
     EARLIER,
-    EXPERT_ROWS,
     FULL_DISCRETE,
     FULL_HYBRID,
     PRESET,
@@ -77,7 +77,7 @@ HYBRID_TEACHER = Comparison(
 The game of the demo: the main engine is a choice, the lateral engine a number.""",
     scenes=(FULL_HYBRID,),
     variants={"understudy": {}},
-    settings=EXPERT_ROWS,
+    settings=AS_KEPT,
     frames=30_000,
     preset=PRESET,
     seeds=5,
@@ -93,7 +93,7 @@ HYBRID_WEAK = Comparison(
 As before, with 30 % of the expert's actions replaced by random ones.""",
     scenes=(WEAK_HYBRID,),
     variants={"understudy": {}},
-    settings=EXPERT_ROWS,
+    settings=AS_KEPT,
     frames=30_000,
     preset=PRESET,
     seeds=5,

@@ -132,7 +132,8 @@ def _shared_memory(step: str, config: Config, run: Path | None) -> StepResult:
         return failed(step, str(error), "choose another run")
     wanted, what = SPARE_SHARED_BYTES, "a small game's rings"
     if spec is not None:
-        rings = config.server.gateways * StepBlock.nbytes(spec, config.server.ring_steps)
+        rows, memory = config.server.ring_steps, config.learner.state_size
+        rings = config.server.gateways * StepBlock.nbytes(spec, rows, memory)
         wanted, what = rings + SPARE_SHARED_BYTES // 4, "this run's rings and weights"
     text = f"{free // MB} MB free in {SHARED}, {wanted // MB} MB needed for {what}"
     if free >= wanted:

@@ -170,6 +170,8 @@ public static class Vectors
             Realtime = fields.ContainsKey("realtime") && (bool)fields["realtime"],
             Episodes = fields.ContainsKey("episodes") ? (int)(long)fields["episodes"] : 0,
             Evaluates = fields.ContainsKey("evaluates") && (bool)fields["evaluates"],
+            Policy = fields.ContainsKey("policy") ? (string)fields["policy"] : null,
+            Explores = fields.ContainsKey("explores") && (bool)fields["explores"],
             Masks = fields.ContainsKey("masks") && (bool)fields["masks"],
             Metrics = fields.ContainsKey("metrics")
                 ? Array.ConvertAll((object[])fields["metrics"], name => (string)name) : new string[0],

@@ -88,6 +88,8 @@ func _declare(client: Client, fields: Dictionary) -> void:
 	client.realtime = fields.get("realtime", false)
 	client.episodes = fields.get("episodes", 0)
 	client.evaluates = fields.get("evaluates", false)
+	client.policy = fields.get("policy")
+	client.explores = fields.get("explores", false)
 	client.masks = fields.get("masks", false)
 	client.metrics = fields.get("metrics", [])
 
