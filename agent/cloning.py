@@ -25,7 +25,7 @@ class ClonedActions(NamedTuple):
     continuous: Tensor
     """The columns of all continuous heads, float32 [B, C]."""
     weight: Tensor
-    """Of each row's loss, float32 [B]; 0 where it shows no action."""
+    """Of each row's loss, float32 [B]; 0 where it shows no action, and as found 1 where it does."""
 
     def rows(self, rows: slice) -> ClonedActions:
         """Those of some rows, as views."""
@@ -40,11 +40,11 @@ class Cloning:
         self._discrete = torch.tensor(spec.discrete_columns, dtype=torch.int64, device=device)
         self._continuous = torch.tensor(spec.continuous_columns, dtype=torch.int64, device=device)
 
-    def actions(self, batch: Batch, weight: Tensor) -> ClonedActions:
-        """`weight` [B]: of a row that shows an action. Waits for no device."""
+    def actions(self, batch: Batch) -> ClonedActions:
+        """Those of the rows that show one. Waits for no device."""
         shown = batch.actors == Actor.EXPERT
         if not self._recommended:
-            return ClonedActions(batch.discrete, batch.continuous, weight * shown)
+            return ClonedActions(batch.discrete, batch.continuous, shown.float())
         known = batch.recommended[:, :1].isnan().logical_or(shown[:, None]).logical_not()
         # Before it becomes a whole number: what NaN becomes is not defined.
         action = batch.recommended.nan_to_num()
@@ -52,5 +52,5 @@ class Cloning:
         return ClonedActions(
             torch.where(known, discrete, batch.discrete),
             torch.where(known, action.index_select(1, self._continuous), batch.continuous),
-            weight * (shown | known[:, 0]),
+            (shown | known[:, 0]).float(),
         )

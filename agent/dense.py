@@ -45,6 +45,7 @@ class _Dense(torch.autograd.Function):
         ctx.save_for_backward(*inputs, *weights)
         outputs = x[:n], x[n:]
         ctx.mark_non_differentiable(outputs[1])
+        ctx.set_materialize_grads(False)
         return outputs
 
     @staticmethod

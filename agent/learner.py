@@ -18,6 +18,7 @@ from agent.adam import Adam
 from agent.agreement import agreement
 from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
+from agent.cloning import ClonedActions
 from agent.collective import ALONE, Collective
 from agent.diagnostics import IN_UNITS_OF_VALUES, Diagnostics
 from agent.gradients import ActorGradients, not_finite, shortening
@@ -129,12 +130,19 @@ class Learner:
             if self._union.alone:
                 self._show_statistics()
 
-    def step(self, batch: Batch, cloning: float | None = None) -> Tensor:
+    def shown(self, batch: Batch) -> ClonedActions:
+        """The actions to clone of a batch, or of several in one."""
+        return self._objective.shown(batch)
+
+    def step(
+        self, batch: Batch, cloning: float | None = None, shown: ClonedActions | None = None
+    ) -> Tensor:
         """Learn from a batch, which must be on this learner's device: one optimizer step. Errors:
         RanksDiffer where several learners make it and are not the same.
 
-        `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. Returns
-        |TD error| of each row, the mean over branches, float32 [B].
+        `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. `shown`:
+        of `shown`, where it is known already. Returns |TD error| of each row, the mean over
+        branches, float32 [B].
         """
         if self.statistics is not None and not self._union.alone:
             self._show_statistics()
@@ -154,7 +162,8 @@ class Learner:
         weights = objective.weights(batch, parts, passes)
         if cloning is None:
             cloning = self._imitation.expert.start
-        coefficients = objective.coefficients(batch, weights, cloning)
+        shown = objective.shown(batch) if shown is None else shown
+        coefficients = objective.coefficients(batch, weights, cloning, shown)
         masks = None
         if self.updates % self._config.grad_norm_every == 0:
             masks = (batch.actors[:, None] == self._actors).to(torch.float32)

@@ -121,6 +121,8 @@ def _largest(q: Tensor, dim: int) -> Tensor:
 
 def _per_branch(q: Tensor, sizes: Sequence[int], reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
     """A number for each branch, [B, H], from its columns."""
+    if len(sizes) == 1:
+        return reduce(q, 1).unsqueeze(1)
     if len(set(sizes)) == 1:
         return reduce(q.view(-1, len(sizes), sizes[0]), 2)
     return torch.stack([reduce(part, 1) for part in torch.split(q, list(sizes), dim=1)], dim=1)

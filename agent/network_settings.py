@@ -40,7 +40,7 @@ def settings_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the network in a learner's state; of an older state, which does not have
     them, those that the shapes of its tensors tell."""
     if "settings" in state:
-        return dict(state["settings"])
+        return {"learner.memory": "none", **state["settings"]}  # which older ones do not tell
     tensors: Mapping[str, Tensor] = state["network"]
     layers = sorted(
         (int(name.split(".")[1]), tensor.shape[0])

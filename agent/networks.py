@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from agent.choices import Choices
 from agent.convolutions import Convolutions
 from agent.dense import dense
+from agent.dueling import one_product
 from agent.legal import masked
 from agent.looks import Look, hidden_layers, looks
 from agent.recurrent import RecurrentMemory
@@ -86,6 +87,7 @@ class QNetwork(nn.Module):
     _branch_of_choice: Tensor
     _mean_of_branch: Tensor
     _value_less_mean: Tensor
+    _dueling: Tensor
     _order: Tensor
 
     def __init__(self, spec: GameSpec, learner: LearnerConfig, *, frame_stack: int = 1) -> None:
@@ -159,6 +161,7 @@ class QNetwork(nn.Module):
         branch_of_choice = torch.eye(len(sizes)).repeat_interleave(sizes, dim=1)
         mean = branch_of_choice.T / sizes
         half, middle = _bounds(spec)
+        others, empty = 0 if self.follows_gradient else self._direct, torch.empty(0)
         for name, constant in {
             "middle": torch.from_numpy(middle),
             "_half_range": torch.from_numpy(half),
@@ -168,6 +171,7 @@ class QNetwork(nn.Module):
             "_branch_of_choice": branch_of_choice,
             "_mean_of_branch": mean.T.contiguous(),
             "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean]),
+            "_dueling": one_product(self.sizes, others) if self.values.atoms == 1 else empty,
             "_order": torch.tensor(order).argsort(),
         }.items():
             self.register_buffer(name, constant, persistent=False)
@@ -188,7 +192,7 @@ class QNetwork(nn.Module):
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         q = self.values.q(self.value_params(head_outputs)) * self.value_scale
-        value = self.values.q(head_outputs[:, : self.values.atoms]) * self.value_scale
+        value = self.values.q(self._state_params(head_outputs))[:, 0] * self.value_scale
         if self.bins:
             squashed = self._centers(best_choices(q, self.sizes)[:, self._heads :])
         elif squashed is None:
@@ -293,15 +297,18 @@ class QNetwork(nn.Module):
         return F.linear(x, *last).float().tanh()
 
     def value_params(self, head_outputs: Tensor) -> Tensor:
-        """K numbers for each choice, [B, choices, K]: V + A - mean(A), the mean over the choices of
-        a branch. Without branches those of the state, [B, 1, K]."""
+        """K numbers for each choice, [B, choices, K], or, where K is 1, [B, choices]:
+        V + A - mean(A), the mean over the choices of a branch. Without branches those of the state,
+        as of one choice."""
         atoms = self.values.atoms
         if not self.sizes:
-            return head_outputs[:, None, :atoms]
+            return self._state_params(head_outputs)
+        if len(self._dueling):
+            return head_outputs @ self._dueling
         if atoms == 1:
             dueling = head_outputs[:, : 1 + self._choices]
             value_less_mean = dueling @ self._value_less_mean
-            return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)[..., None]
+            return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)
         advantages = head_outputs[:, atoms : atoms * (1 + self._choices)].reshape(
             head_outputs.shape[0], self._choices, atoms
         )
@@ -309,6 +316,11 @@ class QNetwork(nn.Module):
         value = head_outputs[:, None, :atoms]
         less = torch.einsum("hc,bhk->bck", self._branch_of_choice, value - mean)
         return advantages + less
+
+    def _state_params(self, head_outputs: Tensor) -> Tensor:
+        """Those of the state, as `value_params` has them of one choice."""
+        atoms = self.values.atoms
+        return head_outputs[:, :1] if atoms == 1 else head_outputs[:, None, :atoms]
 
     def squashed(self, head_outputs: Tensor) -> Tensor:
         """The continuous heads that are regressed, in units of half their range, [B, C] within -1

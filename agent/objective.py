@@ -72,7 +72,7 @@ class ForwardPass(NamedTuple):
     head_outputs: Tensor
     """The last layer, [b, outputs]."""
     value_params: Tensor
-    """Of each choice, [b, choices, K]."""
+    """Of each choice, [b, choices, K] (agent.values)."""
     target: Tensor
     """What the values should have been, [b, K]; without a gradient."""
 
@@ -210,9 +210,16 @@ class Objective:
         taken = network.columns(batch.discrete[rows], batch.continuous[rows])
         return q.gather(1, taken).mean(1) - best
 
-    def coefficients(self, batch: Batch, weights: Tensor, cloning: float) -> LossCoefficients:
+    def shown(self, batch: Batch) -> ClonedActions:
+        """The actions to clone, for `coefficients`. They depend on no parameter: of several batches
+        they are best found at once."""
+        return self._cloning.actions(batch)
+
+    def coefficients(
+        self, batch: Batch, weights: Tensor, cloning: float, shown: ClonedActions
+    ) -> LossCoefficients:
         """What multiplies each row's losses. `weights` [B]: advantage weights. `cloning`: the
-        weight of cloning."""
+        weight of cloning the actions `shown`."""
         imitation, network = self._imitation, self._online
         plain = batch.importance / self._union.rows(len(weights))
         if self._actor_factors is not None:
@@ -222,7 +229,9 @@ class Objective:
         def coefficient(loss: str) -> Tensor:
             return weighted if loss in self._weighted else plain
 
-        shown = self._cloning.actions(batch, plain * cloning) if cloning else None
+        cloned = None
+        if cloning:
+            cloned = shown._replace(weight=shown.weight * plain * cloning)
         regression = policy = entropy = None
         if self._regresses:
             if network.follows_gradient:
@@ -231,7 +240,7 @@ class Objective:
                 regression = coefficient("continuous") * self._learner.continuous_weight
         if network.sizes and imitation.taken:
             entropy = coefficient("imitation") * imitation.taken
-        return LossCoefficients(coefficient("td"), regression, entropy, shown, policy)
+        return LossCoefficients(coefficient("td"), regression, entropy, cloned, policy)
 
     def loss(
         self,

@@ -135,6 +135,11 @@ class Replay:
         return self._priorities is not None
 
     @property
+    def shared(self) -> bool:
+        """Whether batches are drawn together with other replays."""
+        return self._shard is not None
+
+    @property
     def can_sample(self) -> bool:
         """Whether there is a complete step."""
         return self._actors.complete() > 0
@@ -193,25 +198,28 @@ class Replay:
 
         ValueError where there is nothing to sample (`can_sample`) or a setting makes no sense.
         """
-        return self.sample_several(batch_size, 1)[0]
+        return self.sample_several(batch_size, 1)
 
-    def sample_several(self, batch_size: int, batches: int) -> list[Batch]:
-        """So many batches like that of `sample`, drawn together: of small ones that costs little
-        more than one does. By priority, all go by the priorities of now. Errors: as there.
+    def sample_several(self, batch_size: int, batches: int) -> Batch:
+        """So many batches like that of `sample`, one after the other in one (`Batch.split`): of
+        small ones all together cost little more than one does. By priority, all go by the
+        priorities of now. Errors: as there.
 
-        Where replays are drawn from together, all ranks' batches together have that size.
+        Where replays are drawn from together, all ranks' batches together have that size, and only
+        one is drawn at a time.
         """
         self._check_settings()
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        if self._shard is not None:
-            return [self._windows(*self._draw_of_shard(batch_size)) for _ in range(batches)]
+        if self.shared:
+            assert batches == 1, "ranks have batches of unequal sizes"
+            return self._windows(*self._draw_of_shard(batch_size))
         if not self.can_sample:
             raise ValueError(
                 f"nothing to sample: none of the {len(self)} stored steps has a successor or "
                 "ended its episode; append more first, and ask can_sample"
             )
-        return self._windows(*self._draw(batch_size, batches)).split(batch_size)
+        return self._windows(*self._draw(batch_size, batches))
 
     def _windows(self, first: Tensor, meta: Tensor, weights: Tensor) -> Batch:
         """The windows that begin at these places, as `_draw` returns them."""

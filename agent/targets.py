@@ -24,19 +24,20 @@ def best_choices(q: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def take_columns(value_params: Tensor, columns: Tensor) -> Tensor:
-    """Those of some choices: [B, choices, K] at columns int64 [B, H] -> [B, H, K]."""
-    if value_params.shape[2] == 1:
-        return value_params.squeeze(2).gather(1, columns).unsqueeze(2)
+    """Those of some choices, int64 [B, H]: [B, choices, K] -> [B, H, K], [B, choices] -> [B, H]."""
+    if value_params.dim() == 2:
+        return value_params.gather(1, columns)
     return value_params.gather(1, columns[:, :, None].expand(-1, -1, value_params.shape[2]))
 
 
 def double_dqn(
     value_params_t: Tensor, q_t_selector: Tensor, sizes: Sequence[int], offsets: Tensor
 ) -> Tensor:
-    """What each branch bootstraps from, [B, H, K]: the selector (online network) chooses, the
-    target network says what that is worth (van Hasselt et al. 2016, arXiv:1509.06461).
+    """What each branch bootstraps from, [B, H, K] or [B, H]: the selector (online network) chooses,
+    the target network says what that is worth (van Hasselt et al. 2016, arXiv:1509.06461).
 
-    `value_params_t` [B, choices, K] are the target network's, `q_t_selector` [B, choices].
+    `value_params_t` [B, choices, K] or [B, choices] are the target network's, `q_t_selector`
+    [B, choices].
     """
     return take_columns(value_params_t, best_choices(q_t_selector, sizes) + offsets)
 

@@ -1,8 +1,9 @@
 """Value heads: what is learnt of the return, its mean or its distribution. No parameters.
 
-A network gives `value_params`, K numbers for each choice: [..., K]. A *value head* knows what they
-mean: which Q they stand for, which target they are to reach, and how far they are from it. Formulas
-are in `agent.targets` and `agent.losses`; names carry time as there.
+A network gives `value_params`, K numbers for each choice: [..., K], or, where K is 1, [...] (views
+to and fro would cost small batches more than the arithmetic). A *value head* knows what they mean:
+which Q they stand for, which target they are to reach, and how far they are from it. Formulas are
+in `agent.targets` and `agent.losses`; names carry time as there.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ class ScalarValues(nn.Module):
         self._delta = delta
 
     def q(self, value_params: Tensor) -> Tensor:
-        """Q [...] of [..., 1]."""
-        return value_params.squeeze(-1)
+        """Q [...] of [...]."""
+        return value_params
 
     def targets(self, r_t: Tensor, discount_t: Tensor, value_params_t: Tensor) -> Tensor:
-        """Target values [B, 1] from what each branch bootstraps from, [B, H, 1]."""
-        return bootstrapped_target(r_t, discount_t, value_params_t)
+        """Target values [B, 1] from what each branch bootstraps from, [B, H]."""
+        return bootstrapped_target(r_t, discount_t, value_params_t[..., None])
 
     def mean(self, target: Tensor) -> Tensor:
         """The return that a target [B, 1] stands for, [B]."""
         return target[:, 0]
 
     def loss(self, value_params_tm1: Tensor, target_tm1: Tensor) -> Tensor:
-        """Of what was chosen in each branch, [B, H, 1], against the row's target [B, 1]: [B, H]."""
-        return huber_td_loss(value_params_tm1.squeeze(-1), target_tm1, self._delta)
+        """Of what was chosen in each branch, [B, H], against the row's target [B, 1]: [B, H]."""
+        return huber_td_loss(value_params_tm1, target_tm1, self._delta)
 
 
 class CategoricalValues(nn.Module):

@@ -3,8 +3,11 @@
 It is not among the requirements (see INSTALL), and imported only where it is measured.
 
 **update.** What each does for one update, the sampling of its batch from a replay of as many rows
-included: theirs is `DQN.train`, ours `replay.sample` and `learner.step`. Ours does more in it:
-double DQN, dueling heads, n-step windows, and weights and metrics by actor.
+included: theirs is `DQN.train`, ours `agent.training_step.learn` with default settings. Once with
+one update due, and once with DUE, as in a game whose frames make several due: theirs draws a batch
+for each, ours draws them together. Ours does more in it: double DQN, dueling heads, n-step windows,
+values that are normalized, cloning, and weights and metrics by actor. What is not done in each
+update (norms by actor, the scale of values, sums for metrics) is in it by its share.
 
 **game.** LunarLander-v3, eight games in a process each, one update for every four frames, the same
 hidden layers and batch, on the cpu; nobody recommends actions. Theirs is `DQN.learn` with a
@@ -29,9 +32,11 @@ import gymnasium
 import numpy as np
 import torch
 
-from agent.learner import Learner
-from agent.replay import Replay
-from lab.bench.learner import Precision, best_of, learner
+from agent.evidence import Evidence
+from agent.factory import make_learner, make_replay
+from agent.training_step import learn
+from config.models import Config
+from lab.bench.learner import Precision, best_of
 from lab.bench.replay import fill
 from lab.supervised import supervised
 from protocol.spaces import Discrete, GameSpec, Observation
@@ -47,6 +52,12 @@ UPDATES: tuple[dict[str, Any], ...] = (
     {"inputs": 8, "hidden": [256, 256], "choices": 4, "batch_size": 128},
     {"inputs": 8, "hidden": [128, 128], "choices": 4, "batch_size": 128},
 )
+
+DUE = 8
+"""Updates that are due at a time, in the second measurement."""
+
+TIMED = 40
+"""Updates that are timed together: a multiple of those after which something more is done."""
 
 STORED = 50_000
 """Rows in both replays."""
@@ -82,36 +93,51 @@ def missing() -> str | None:
     )
 
 
-def measure_updates(rounds: int = 5) -> Iterator[Row]:
-    """A row for each of UPDATES, best of interleaved rounds, on one thread."""
+def measure_updates(rounds: int = 3) -> Iterator[Row]:
+    """Two rows for each of UPDATES, best of interleaved rounds, on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     for shape in UPDATES:
-        theirs, ours = their_update(**shape), our_update(**shape)
-        found = [(best_of(theirs, "cpu"), best_of(ours, "cpu")) for _ in range(rounds)]
-        theirs_s, ours_s = (min(column) for column in zip(*found, strict=True))
-        yield {
-            "case": "update",
-            **shape,
-            "ms": round(ours_s * 1e3, 3),
-            "sb3_ms": round(theirs_s * 1e3, 3),
-            "updates_of_sb3": round(theirs_s / ours_s, 3),
-        }
+        theirs, ours = their_updates(**shape), our_updates(**shape)
+        for due in (1, DUE):
+            cases = [partial(_repeat, each, due) for each in (theirs, ours)]
+            found = [[best_of(case, "cpu") / TIMED for case in cases] for _ in range(rounds)]
+            theirs_s, ours_s = (min(column) for column in zip(*found, strict=True))
+            yield {
+                "case": "update",
+                **shape,
+                "due": due,
+                "ms": round(ours_s * 1e3, 3),
+                "sb3_ms": round(theirs_s * 1e3, 3),
+                "updates_of_sb3": round(theirs_s / ours_s, 3),
+            }
     torch.set_num_threads(before)
 
 
-def our_update(
+def _repeat(updates: Callable[[int], object], due: int) -> None:
+    for _ in range(TIMED // due):
+        updates(due)
+
+
+def our_updates(
     inputs: int, hidden: list[int], choices: int, batch_size: int
-) -> Callable[[], object]:
-    """One update of ours."""
+) -> Callable[[int], object]:
+    """So many updates of ours."""
     spec = GameSpec("bench", Observation("float32", (inputs,)), (Discrete("choice", choices),))
-    replay = Replay(spec, STORED, n_step=3, gamma=0.99, seed=1)
+    values = {"hidden": hidden, "batch_size": batch_size}
+    config = Config.model_validate(
+        {"learner": values, "replay": {"capacity_steps": STORED}, "run": {"seed": 1}}
+    )
+    device = torch.device("cpu")
+    replay, learner = make_replay(config, spec, device), make_learner(config, spec, device)
     fill(replay, 1000, GAMES)
-    return partial(_update, replay, learner(spec, hidden, "per_actor", "cpu"), batch_size)
+    evidence = Evidence()
 
+    def update(due: int) -> None:
+        for _ in learn(config, replay, learner, device, STORED, evidence, due):
+            pass
 
-def _update(replay: Replay, learner: Learner, batch_size: int) -> None:
-    learner.step(replay.sample(batch_size))
+    return update
 
 
 class Blank(gymnasium.Env[Any, Any]):
@@ -122,10 +148,10 @@ class Blank(gymnasium.Env[Any, Any]):
         self.action_space = gymnasium.spaces.Discrete(choices)
 
 
-def their_update(
+def their_updates(
     inputs: int, hidden: list[int], choices: int, batch_size: int
-) -> Callable[[], object]:
-    """One update of theirs."""
+) -> Callable[[int], object]:
+    """So many updates of theirs."""
     from stable_baselines3 import DQN
     from stable_baselines3.common.logger import Logger
 
@@ -147,7 +173,7 @@ def their_update(
     buffer.actions[:] = rng.integers(choices, size=(STORED, 1, 1))
     buffer.rewards[:] = rng.standard_normal((STORED, 1))
     buffer.full = True
-    return lambda: model.train(1, batch_size)
+    return lambda due: model.train(due, batch_size)
 
 
 @dataclass(frozen=True)

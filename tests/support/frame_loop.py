@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from agent.decision import ActingParams
+from agent.policy import Policy
 from agent.step import FINAL, STEP
 from config.models import RewardConfig
 from protocol import codec
@@ -129,20 +130,23 @@ class World:
         action: tuple[float, ...] = POLICY_ACTION,
         frame_stack: int = 1,
         shelf: CheckpointShelf | None = None,
+        policy: Policy | None = None,
+        memory: int = 0,
     ) -> None:
         self.spec = spec
         self.sink = ListSink(room)
-        self.policy = FixedPolicy(action)
+        self.policy: Any = policy or FixedPolicy(action)
         self.params = ActingParams(expert_ratio=0.0, epsilon=0.0, noise=0.0)
         self.frame_loop = FrameLoop(
             spec,
             reward or RewardConfig(),
-            self.policy,  # type: ignore[arg-type]
+            self.policy,
             self.sink,
             lambda: self.params,
             np.random.default_rng(0),
             most_slots=MOST_SLOTS,
             frame_stack=frame_stack,
+            memory=memory,
             shelf=shelf,
         )
         self.sessions = 0

@@ -292,7 +292,7 @@ def assert_alike(replay: Replay, model: Model, batch_size: int = 128) -> None:
     if replay._priorities is not None:
         assert_priorities(replay, model)
     if complete:
-        for batch in replay.sample_several(batch_size, 2):
+        for batch in replay.sample_several(batch_size, 2).split(batch_size):
             assert_batch(replay, model, batch.to("cpu"), batch_size)
 
 

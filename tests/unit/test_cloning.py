@@ -34,22 +34,22 @@ def batch() -> Batch:
 
 
 def test_rows_of_the_expert_show_the_action_taken() -> None:
-    found = Cloning(SPEC, "expert", CPU).actions(batch(), torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    assert found.weight.tolist() == [0, 0, 3, 4]
+    found = Cloning(SPEC, "expert", CPU).actions(batch())
+    assert found.weight.tolist() == [0, 0, 1, 1]
     assert found.discrete.tolist() == [[1]] * 4
     assert found.continuous.tolist() == [[0, 0]] * 4
 
 
 def test_rows_of_the_network_show_recommendations_and_the_expert_s_what_it_did() -> None:
     """On the third row somebody took over from a script, and did something else."""
-    found = Cloning(SPEC, "recommended", CPU).actions(batch(), torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    assert found.weight.tolist() == [1, 0, 3, 4]
+    found = Cloning(SPEC, "recommended", CPU).actions(batch())
+    assert found.weight.tolist() == [1, 0, 1, 1]
     assert found.discrete.tolist() == [[3], [1], [1], [1]]
     assert found.continuous.tolist() == [[0.5, -0.5], [0, 0], [0, 0], [0, 0]]
 
 
 def test_cloned_actions_of_some_rows_are_those_rows() -> None:
-    found = Cloning(SPEC, "recommended", CPU).actions(batch(), torch.ones(4)).rows(slice(2, 4))
+    found = Cloning(SPEC, "recommended", CPU).actions(batch()).rows(slice(2, 4))
     assert found.discrete.tolist() == [[1], [1]]
     assert found.weight.tolist() == [1, 1]
 

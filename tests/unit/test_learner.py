@@ -196,7 +196,7 @@ def plain_dqn(value: Tensor, *_: Any) -> Tensor:
 
 def unending(_values: ScalarValues, r: Tensor, _discount: Tensor, z: Tensor) -> Tensor:
     """Terminal rows bootstrap too."""
-    return r[:, None] + 0.97 * z.mean(1)
+    return (r + 0.97 * z.mean(1))[:, None]
 
 
 def unclipped(norm: Tensor, _max_norm: float) -> Tensor:

@@ -19,6 +19,7 @@ from agent.networks import QNetwork
 from agent.objective import LossCoefficients
 from agent.replay import Replay
 from agent.step import StepBlock
+from agent.targets import take_columns
 from config.models import LearnerConfig
 from protocol import masks
 from protocol.spaces import Continuous, Discrete
@@ -135,9 +136,10 @@ def test_targets_bootstrap_from_legal_choices_of_the_next_state(settings: dict[s
         chosen = torch.tensor([best_legal(q[i], batch.next_legal[i]) for i in range(ROWS)])
         columns = chosen + torch.tensor([0, 3])
         if online.bins:
-            bins = online.value_params(online.head_outputs(x))[:, 10:, 0].argmax(1, keepdim=True)
+            of_all = online.values.q(online.value_params(online.head_outputs(x)))
+            bins = of_all[:, 10:].argmax(1, keepdim=True)
             columns = torch.cat((columns, 10 + bins), 1)
-        taken = params.gather(1, columns[:, :, None].expand(-1, -1, params.shape[2]))
+        taken = take_columns(params, columns)
         wanted = online.values.targets(batch.returns, batch.discounts, taken)
     torch.testing.assert_close(got, wanted)
     free = learner._objective.targets(replace(batch, next_legal=None), everything)
@@ -154,7 +156,8 @@ def test_imitation_compares_with_legal_choices_alone(loss: str) -> None:
     columns = batch.discrete + torch.tensor([0, 3])
     weight = torch.rand(ROWS)
     objective = learner._objective
-    shown = objective._cloning.actions(batch, weight)
+    shown = objective.shown(batch)
+    shown = shown._replace(weight=shown.weight * weight)
     coefficients = LossCoefficients(weight, None, weight, shown, None)
     got = objective._imitation_loss(q, columns, coefficients, batch.legal)
     imitation = learner._imitation

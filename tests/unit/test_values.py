@@ -24,12 +24,12 @@ def test_value_head_class_follows_settings() -> None:
 
 def test_scalar_values_equal_hand_computed_targets_and_loss() -> None:
     head = ScalarValues(delta=1.0)
-    z_t = torch.tensor([[[4.0], [6.0]], [[50.0], [70.0]]])
+    z_t = torch.tensor([[4.0, 6.0], [50.0, 70.0]])
     target = head.targets(torch.tensor([1.0, -100.0]), torch.tensor([0.1, 0.0]), z_t)
     # The mean over two heads, discounted; a terminal row has no future.
     assert target.tolist() == [[1.5], [-100.0]]
     assert head.mean(target).tolist() == [1.5, -100.0]
-    z = torch.tensor([[[1.0], [4.5]], [[-100.0], [-99.0]]])
+    z = torch.tensor([[1.0, 4.5], [-100.0, -99.0]])
     # Huber: e^2 / 2 within 1, |e| - 1/2 beyond.
     assert head.loss(z, target).tolist() == [[0.125, 2.5], [0.0, 0.5]]
     assert head.q(z).tolist() == [[1.0, 4.5], [-100.0, -99.0]]
@@ -99,15 +99,16 @@ def test_quantile_loss_weight_depends_on_sign_of_error() -> None:
 def test_value_head_trained_on_random_returns_learns_mean(head: ValueHead) -> None:
     """Returns of 0 and 1, one as likely as the other: Q is 1/2. And the distribution has both."""
     torch.manual_seed(1)
-    z = torch.zeros(1, 1, head.atoms, requires_grad=True)
+    numbers = () if head.atoms == 1 else (head.atoms,)
+    z = torch.zeros(1, 1, *numbers, requires_grad=True)
     adam = Adam(z.detach().view(-1), lr=0.1, eps=1e-8)
     nothing = torch.zeros(64)
     for _ in range(300):
         returns = (torch.rand(64) < 0.5).float()
-        target = head.targets(returns, nothing, torch.zeros(64, 1, head.atoms))
-        loss = head.loss(z.expand(64, 1, -1), target).mean()
+        target = head.targets(returns, nothing, torch.zeros(64, 1, *numbers))
+        loss = head.loss(z.expand(64, 1, *numbers), target).mean()
         (gradient,) = torch.autograd.grad(loss, [z])
-        adam.step(gradient.view(-1), torch.zeros(()))
+        adam.step(gradient.view(-1), torch.ones(()), torch.zeros(()))
     assert head.q(z).item() == pytest.approx(0.5, abs=0.1)
     if isinstance(head, QuantileValues):
         assert z[0, 0, 2].item() == pytest.approx(0, abs=0.2)

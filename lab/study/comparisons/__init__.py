@@ -9,7 +9,7 @@ from lab.study.comparisons.teachers import (
     WEAK_TEACHER,
     WEAKER_TEACHER,
 )
-from lab.study.comparisons.weights import SIGNALLED, WEIGHTING
+from lab.study.comparisons.weights import SIGNALLED, TODAY, WEIGHTING
 
 COMPARISONS = (
     NEVER_WORSE,
@@ -20,6 +20,7 @@ COMPARISONS = (
     HYBRID_WEAK,
     WEIGHTING,
     SIGNALLED,
+    TODAY,
     UNITS,
     VALUES,
     PONG,

@@ -158,3 +158,25 @@ by reward, compared with the whole batch (`reward, global`).""",
     ),
     pictures=(RETURN,),
 )
+
+TODAY = Comparison(
+    "modes",
+    "The weights with today's defaults",
+    """\
+The same question once more with the defaults and nothing else: recommendations of all frames are
+cloned as far as the expert is trusted, and values are normalized. Rows are weighted within their
+actor (`per_actor`, the default), within the whole batch (`global`), or not at all (`off`).""",
+    scenes=(WEAK_HYBRID,),
+    variants={mode: {"advantage.mode": mode} for mode in ("per_actor", "global", "off")},
+    frames=20_000,
+    eval_episodes=10,
+    final_episodes=50,
+    seeds=3,
+    seeds_full=5,
+    metrics=("grad_share_dqn", "weight_ess_dqn"),
+    checks=(
+        Better("weak-hybrid", "per_actor", "global"),
+        Better("weak-hybrid", "per_actor", "off"),
+    ),
+    pictures=(RETURN,),
+)
