@@ -20,6 +20,8 @@ class PlayedCase:
     """Of the server, beside the defaults."""
     learns: int | None = None
     """After so many frames the student is better than random play; None: not asked."""
+    episodes: int = 40
+    """Of the network alone, and of random play, to compare them: more where luck is most of it."""
     restarts: int = 0
     """How often its process may have to begin again."""
 
@@ -56,7 +58,7 @@ KNOWN = [
     PlayedCase("Pendulum-v1"),
     PlayedCase("Taxi-v4", learns=20_000),
     PlayedCase("FrozenLake-v1", learns=10_000),
-    PlayedCase("Blackjack-v1", learns=5000),
+    PlayedCase("Blackjack-v1", learns=5000, episodes=400),
     PlayedCase("MiniGrid-Empty-8x8-v0", learns=10_000),
     *(PlayedCase(f"MinAtar/{name}-v1") for name in MINATAR),
     PlayedCase("ALE/Breakout-v5", EnvOptions(atari=True), {"replay.frame_stack": 4}),

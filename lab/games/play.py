@@ -31,8 +31,6 @@ from server.supervisor.supervisor import Supervisor
 from understudy_client.environments import make
 
 FRAMES = 2000
-EPISODES = 40
-"""Of the network alone, and of random play."""
 RANDOM_SEED = 1_000_000
 PATIENCE_S = 1800.0
 
@@ -213,7 +211,7 @@ def main() -> int:
             continue
         learns = case.learns if args.learn else None
         frames = learns or args.frames
-        played = play(case, frames, {}, EPISODES if learns else 0)
+        played = play(case, frames, {}, case.episodes if learns else 0)
         print(line(case, played), flush=True)
         wrong = played.wrong(frames, case.restarts)
         if learns and not played.better:

@@ -24,10 +24,11 @@ import pytest
 
 from server.monitor.metrics import SERIES
 from server.run.events import process_ids, read_events
+from server.web.server import HttpServer
 from tests.support.browser import needs_chromium
 from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, wait_true
 from tests.support.processes import descendants, end
-from tests.support.running import RawClient, hello_fields
+from tests.support.running import RawClient, Running, hello_fields
 from tests.support.tempest_client import TempestClient
 
 pytestmark = [
@@ -189,7 +190,11 @@ class Visit:
     """A page of its own, and all that it asked for and complained about."""
 
     def __init__(
-        self, browser: Any, life: Life, size: tuple[int, int] = DESK, scheme: str = "light"
+        self,
+        browser: Any,
+        life: Life | HttpServer,
+        size: tuple[int, int] = DESK,
+        scheme: str = "light",
     ) -> None:
         self.life = life
         self.context = browser.new_context(
@@ -456,24 +461,23 @@ def test_help_for_a_bad_student_is_on_the_dashboard(visit: Callable[..., Visit])
 
 def test_score_and_level_of_older_clients_have_charts(browser: Any, tmp_path: Path) -> None:
     """And only of them: without such a game there is no chart."""
-    life = Life(tmp_path / "run", **{"tempest.port": "0"})
-    try:
-        life.start()
-        there = Visit(browser, life)
-        page = there.open()
-        page.wait_for_selector("#chart-latency")
-        assert page.query_selector("#chart-game_score") is None
-        port = int(life.serve.find(r"Tempest connect to 127\.0\.0\.1:(\d+)"))
-        with TempestClient(port) as client:
-            for k in range(40):
-                client.frame([0.5] * 3, score=100 * k, level=3, done=int(k % 20 == 19))
-        page.wait_for_selector("#chart-game_score")
-        there.wait_text("#chart-game_score", "2,900")
-        there.wait_text("#chart-game_score", "3,900")
-        there.wait_text("#chart-game_level", "3")
-        there.close()
-    finally:
-        life.close()
+    # In this process: the test is about the page, and a command would import torch once more.
+    with Running(tmp_path / "run", tempest__port=0) as server:
+        supervisor = server.supervisor
+        mailbox = supervisor.mailbox
+        with HttpServer("127.0.0.1", 0, lambda: supervisor.status, mailbox) as http:
+            there = Visit(browser, http)
+            page = there.open()
+            page.wait_for_selector("#chart-latency")
+            assert page.query_selector("#chart-game_score") is None
+            with TempestClient(server.supervisor.tempest_port) as client:
+                for k in range(40):
+                    client.frame([0.5] * 3, score=100 * k, level=3, done=int(k % 20 == 19))
+            page.wait_for_selector("#chart-game_score")
+            there.wait_text("#chart-game_score", "2,900")
+            there.wait_text("#chart-game_score", "3,900")
+            there.wait_text("#chart-game_level", "3")
+            there.close()
 
 
 @pytest.mark.usefixtures("playing")
