@@ -831,7 +831,7 @@ def test_changed_settings_apply_from_the_next_batch(
     seen: list[Any] = []
     step = learner.step
 
-    def watched(batch: Any, frames: int) -> Any:
+    def watched(batch: Any, *rest: Any) -> Any:
         seen.append(batch)
         return step(batch, *rest)
 
