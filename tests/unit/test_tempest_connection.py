@@ -533,7 +533,7 @@ def test_tempest_frames_that_are_no_play_are_answered_and_not_stored() -> None:
         assert game.frame(score=999_999, level=98, **header) == (0, 0, 0, 1, 13)
     assert gateway.rows() == []
     assert gateway.frame_loop is not None
-    assert gateway.frame_loop.frames == {"train": 0, "eval": 0, "eval_expert": 0}
+    assert gateway.frame_loop.frames == {"train": 0, "eval": 0, "eval_expert": 0, "play": 0}
     for k in range(3):
         assert game.frame(k / 4, 0.0, objective=100.0)[:2] == (0, 1)
     for header in IDLE:
