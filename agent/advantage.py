@@ -66,12 +66,29 @@ def advantage_weights(
     residual -= _of_row(_sums(residual, groups).div_(count), groups)
     std = _sums(residual * residual, groups).div_(count.sub_(1).clamp_min_(1)).sqrt_()
     largest = torch.zeros_like(r).scatter_reduce_(0, groups, r.abs(), "amax")
+    return weights_of(
+        residual, _of_row(std, groups), _of_row(largest, groups),
+        beta=beta, clip=clip, weight_min=weight_min, weight_max=weight_max,
+    )  # fmt: skip
+
+
+def weights_of(
+    residual: Tensor,
+    std: Tensor,
+    largest: Tensor,
+    *,
+    beta: float,
+    clip: float,
+    weight_min: float,
+    weight_max: float,
+) -> Tensor:
+    """The weight of each row from how far it is from the mean of its group, that group's standard
+    deviation and largest magnitude, float32 [B] each. They are used up."""
     # True for a group of one row too: its only residual is 0.
     constant = std <= largest.mul_(CONSTANT)
-
-    z = residual.div_(_of_row(std.add_(EPSILON), groups)).clamp_(-clip, clip)
+    z = residual.div_(std.add_(EPSILON)).clamp_(-clip, clip)
     weights = z.mul_(beta).exp_().clamp_(weight_min, weight_max)
-    return weights.masked_fill_(_of_row(constant, groups), 1.0)
+    return weights.masked_fill_(constant, 1.0)
 
 
 @torch.no_grad()

@@ -102,7 +102,8 @@ class Diagnostics:
         plain = torch.stack((torch.ones_like(rewards), rewards, weights, weights * weights))
         self._sums += torch.cat((plain, measured.T)).double() @ self._masks(actors)
         self._grad_norm += torch.stack(grad_norms).double().sum()
-        torch.maximum(self._q_max, measured[:, _Q].abs().amax(), out=self._q_max)
+        if len(rewards):
+            torch.maximum(self._q_max, measured[:, _Q].abs().amax(), out=self._q_max)
 
         skipped = torch.stack(skipped_updates)
         self._skipped += skipped.sum()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agent.parameters import parameter_views
+from agent.union import Union
 from protocol.actor import ACTORS
 
 
@@ -54,6 +55,10 @@ class ActorGradients:
             )  # fmt: skip
             into(views, gradients)
         return sum(objectives[1:], objectives[0]).detach()
+
+    def of_union(self, union: Union, *, by_actor: bool) -> None:
+        """Add what the other ranks have: to the whole, or, by actor, to each actor's part."""
+        union.add(self._of_actors if by_actor else self.total)
 
     def add_up(self) -> Tensor:
         """Add the actors' parts up to the whole; the norm of each part before that, [actors]."""

@@ -19,6 +19,7 @@ from agent.agreement import agreement
 from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
 from agent.cloning import ClonedActions
+from agent.collective import ALONE, Collective
 from agent.diagnostics import IN_UNITS_OF_VALUES, Diagnostics
 from agent.gradients import ActorGradients, not_finite, shortening
 from agent.heads import HeadNumbers, head_numbers
@@ -30,6 +31,7 @@ from agent.objective import Objective
 from agent.parameters import Bfloat16Copy, flatten_parameters
 from agent.schedules import learning_rate
 from agent.targets import hard_update, soft_update
+from agent.union import Union
 from agent.value_scale import EVERY, ValueScale
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS
@@ -54,9 +56,13 @@ class Learner:
         device: torch.device | str,
         seed: int | None = None,
         frame_stack: int = 1,
+        collective: Collective = ALONE,
     ) -> None:
         """`seed` fixes the first weights, the same on every device. None: torch's generator.
-        `frame_stack`: frames in an observation of a batch (`replay.frame_stack`)."""
+        `frame_stack`: frames in an observation of a batch (`replay.frame_stack`). `collective`: of
+        learners that make one step together, each from rows of its own (agent.union): all must be
+        made, told and asked alike. ValueError where these settings are for one alone."""
+        union = self._union = Union(collective)
         self.network = _network(spec, learner, seed, frame_stack).to(device)
         """The online network. Its parameters are views of one vector: never move or replace it."""
         self.target = copy.deepcopy(self.network).requires_grad_(False)
@@ -65,9 +71,17 @@ class Learner:
         self.statistics: RunningStatistics | None = None
         """Of the observations, where they are normalized."""
         if self.network.normalizes:
-            self.statistics = RunningStatistics(len(self.network.obs_mean))
+            self.statistics = self._shown = RunningStatistics(len(self.network.obs_mean))
         self._vector = nn.Parameter(flatten_parameters(self.network))
         self._target_vector = flatten_parameters(self.target)
+        if not union.alone:
+            if self.network.follows_gradient:
+                raise ValueError(
+                    "learner.continuous: expected regression or bins where several learners make "
+                    "a step together, got gradient, whose loss is scaled by each learner's own rows"
+                )
+            union.begin(self._vector.data)
+            self._target_vector.copy_(self._vector.data)
         self._gradients = ActorGradients(self.network, self._vector)
         device = self._vector.device
         self._optimizer = Adam(self._vector, lr=learner.learning_rate, eps=learner.adam_eps)
@@ -84,7 +98,7 @@ class Learner:
         self._diagnostics = Diagnostics(device)
         self._value_scale: ValueScale | None = None
         if learner.normalize_values and learner.value != "c51":
-            self._value_scale = ValueScale(self.network, self.target)
+            self._value_scale = ValueScale(self.network, self.target, union)
         self.configure(learner, advantage, imitation)
 
     def configure(
@@ -105,7 +119,7 @@ class Learner:
             self._bfloat16_copies.extend(copies)
         scale = self.network.value_scale
         self._objective = Objective(
-            online, target, learner, advantage, imitation, self._spec, scale
+            online, target, learner, advantage, imitation, self._spec, scale, self._union
         )
         self._learnt = [p for p in online.parameters() if p.requires_grad]
 
@@ -113,7 +127,8 @@ class Learner:
         """Count rows of observations [n, observation_size] in, where they are normalized."""
         if self.statistics is not None:
             self.statistics.update(normalized_rows(self.network.looks, self._spec.parts(obs)))
-            self._show_statistics()
+            if self._union.alone:
+                self._show_statistics()
 
     def shown(self, batch: Batch) -> ClonedActions:
         """The actions to clone of a batch, or of several in one."""
@@ -122,12 +137,15 @@ class Learner:
     def step(
         self, batch: Batch, cloning: float | None = None, shown: ClonedActions | None = None
     ) -> Tensor:
-        """Learn from a batch, which must be on this learner's device: one optimizer step.
+        """Learn from a batch, which must be on this learner's device: one optimizer step. Errors:
+        RanksDiffer where several learners make it and are not the same.
 
         `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. `shown`:
         of `shown`, where it is known already. Returns |TD error| of each row, the mean over
         branches, float32 [B].
         """
+        if self.statistics is not None and not self._union.alone:
+            self._show_statistics()
         self._refresh_copies()
         objective, parts = self._objective, self._parts(len(batch))
         if self._value_scale is not None:
@@ -159,6 +177,7 @@ class Learner:
             total = total + self._gradients.backward(loss, self._learnt, actors, first=not found)
             found.append(measured)
 
+        self._gradients.of_union(self._union, by_actor=masks is not None)
         if masks is not None:
             self._diagnostics.actor_norms(masks, self._gradients.add_up())
         norm = self._gradients.norm()
@@ -166,13 +185,15 @@ class Learner:
         measured[:, IN_UNITS_OF_VALUES].mul_(self.network.value_scale)
         # One bad batch must not destroy the network: the step is empty, and counted. The optimizer
         # leaves all as it was then, its own state too, and nobody has to wait to know.
-        skip = not_finite(norm + total)
+        skip = not_finite(norm + self._union.total(total))
         self._optimizer.lr = self._learning_rate()
         too_long = shortening(norm, self._config.grad_clip_norm)
         self._optimizer.step(self._gradients.total, too_long, skip)
         self.updates += 1
         self._update_target()
-        self._last = batch
+        self._union.check(self._vector, self.updates)
+        if len(batch):
+            self._last = batch
         self._diagnostics.update(
             self.updates, batch.actors, batch.rewards, weights, measured, norm, skip
         )
@@ -220,7 +241,7 @@ class Learner:
             "rate_factor": self.rate_factor,
         }
         if self.statistics is not None:
-            out["observations"] = self.statistics.get_state()
+            out["observations"] = self._shown.get_state()
         if self._value_scale is not None:
             out["value_scale"] = self._value_scale.state_dict()
         return out
@@ -244,7 +265,7 @@ class Learner:
         self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
         self._diagnostics.begin_anew()
         if self.statistics is not None:
-            self.statistics.set_state(state["observations"])
+            self._set_statistics(state["observations"])
         if self._value_scale is not None and "value_scale" in state:
             self._value_scale.load_state_dict(state["value_scale"])
 
@@ -255,14 +276,23 @@ class Learner:
 
     def set_statistics(self, state: dict[str, Any]) -> None:
         """Go on from statistics of the observations (agent.normalizer). It must have some."""
-        assert self.statistics is not None
-        self.statistics.set_state(state)
-        self._show_statistics()
+        self._set_statistics(state)
+        if self._union.alone:
+            self._show_statistics()
+
+    def _set_statistics(self, state: dict[str, Any]) -> None:
+        """Of all ranks: the first one has them, and the others have seen nothing beside."""
+        self.statistics = self._shown = RunningStatistics(len(self.network.obs_mean))
+        self._shown.set_state(state)
+        if self._union.rank:
+            self.statistics = RunningStatistics(len(self.network.obs_mean))
+        elif not self._union.alone:
+            self.statistics = copy.deepcopy(self._shown)
 
     def _parts(self, rows: int) -> list[slice]:
         """The rows that pass through the network together."""
         size = self._rows_at_a_time or rows
-        return [slice(start, start + size) for start in range(0, rows, size)]
+        return [slice(start, start + size) for start in range(0, max(rows, 1), max(size, 1))]
 
     def _learning_rate(self) -> float:
         settings = self._config
@@ -285,10 +315,11 @@ class Learner:
 
     @torch.no_grad()
     def _show_statistics(self) -> None:
-        """Both networks see by the newest mean and deviation."""
+        """Both networks see by the newest mean and deviation, those of all ranks."""
         assert self.statistics is not None
-        mean = torch.from_numpy(self.statistics.mean.astype(np.float32))
-        scale = torch.from_numpy(self.statistics.scale.astype(np.float32))
+        shown = self._shown = self._union.merged(self.statistics)
+        mean = torch.from_numpy(shown.mean.astype(np.float32))
+        scale = torch.from_numpy(shown.scale.astype(np.float32))
         for network in (self.network, self.target):
             network.obs_mean.copy_(mean)
             network.obs_scale.copy_(scale)

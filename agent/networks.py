@@ -250,7 +250,8 @@ class QNetwork(nn.Module):
             if look.normalized:
                 columns = slice(column, column + look.observation.size)
                 column = columns.stop
-                frames = x.view(x.shape[0], -1, look.observation.size)
+                size = look.observation.size
+                frames = x.view(x.shape[0], x.shape[1] // size, size)
                 x = ((frames - self.obs_mean[columns]) * self.obs_scale[columns]).flatten(1)
                 x = x.clamp(-NORMALIZED_MAX, NORMALIZED_MAX)
             found.append(x)

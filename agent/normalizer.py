@@ -32,11 +32,20 @@ class RunningStatistics:
             return
         values = rows.astype(np.float64)
         mean = values.mean(0)
-        squares = np.square(values - mean).sum(0)
-        away, total = mean - self.mean, self.count + len(rows)
-        self.mean = self.mean + away * (len(rows) / total)
-        self._squares += squares + np.square(away) * (self.count * len(rows) / total)
+        self.merge(np.float64(len(rows)), mean, np.square(values - mean).sum(0))
+
+    def merge(self, count: Doubles | np.float64, mean: Doubles, squares: Doubles) -> None:
+        """Take in rows of which the number, the mean and the squares of the deviations from it,
+        added up, are known, [columns] each."""
+        away, total = mean - self.mean, self.count + count
+        some = np.maximum(total, 1)
+        self.mean = self.mean + away * (count / some)
+        self._squares = self._squares + squares + np.square(away) * (self.count * count / some)
         self.count = total
+
+    def moments(self) -> Doubles:
+        """What `merge` wants of all rows seen, one behind the other, [3 * columns]."""
+        return np.concatenate((self.count, self.mean, self._squares))
 
     @property
     def scale(self) -> Doubles:

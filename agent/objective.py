@@ -24,7 +24,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agent.advantage import advantage_weights, normalize_weights
 from agent.batch import Batch, rows_of
 from agent.cloning import ClonedActions, Cloning
 from agent.legal import masked
@@ -38,6 +37,7 @@ from agent.losses import (
 from agent.networks import QNetwork
 from agent.past import Recalled, recall
 from agent.targets import best_choices, double_dqn, take_columns
+from agent.union import Union
 from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
 from protocol.actor import ACTORS, NAMES
 from protocol.spaces import GameSpec
@@ -89,9 +89,12 @@ class Objective:
         imitation: ImitationConfig,
         spec: GameSpec,
         scale: Tensor,
+        union: Union,
     ) -> None:
         """`online`, `target`: the networks that batches pass through. `scale` []: what rewards are
-        divided by (agent.value_scale), as it is whenever targets are made."""
+        divided by (agent.value_scale), as it is whenever targets are made. `union`: what there is
+        beside a batch."""
+        self._union = union
         self._scale = scale
         self._online, self._target = online, target
         self._learner, self._advantage, self._imitation = learner, advantage, imitation
@@ -186,16 +189,7 @@ class Objective:
                 for rows, forward in zip(parts, passes, strict=True)
             ]
             signal = torch.cat(advantages)
-        weights = advantage_weights(
-            signal,
-            batch.actors,
-            beta=settings.beta,
-            clip=settings.clip,
-            weight_min=settings.weight_min,
-            weight_max=settings.weight_max,
-            mode=settings.mode,
-        )
-        return normalize_weights(weights, batch.actors) if settings.normalize else weights
+        return self._union.advantage_weights(signal, batch.actors, settings)
 
     @torch.no_grad()
     def _advantages(self, batch: Batch, rows: slice, forward: ForwardPass) -> Tensor:
@@ -227,7 +221,7 @@ class Objective:
         """What multiplies each row's losses. `weights` [B]: advantage weights. `cloning`: the
         weight of cloning the actions `shown`."""
         imitation, network = self._imitation, self._online
-        plain = batch.importance / len(weights)
+        plain = batch.importance / self._union.rows(len(weights))
         if self._actor_factors is not None:
             plain = plain * self._actor_factors.index_select(0, batch.actors)
         weighted = plain * weights if self._weighted else plain

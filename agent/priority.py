@@ -111,26 +111,33 @@ class Priorities:
         new = td_errors.float().abs().add_(EPSILON).clamp_(max=LARGEST).pow_(self.alpha)
         new = torch.where(td_errors.isfinite() & (old > 0), new, old)
         self._tree.set(leaves, new)
-        torch.maximum(self.largest, new.amax(), out=self.largest)
+        if len(new):
+            torch.maximum(self.largest, new.amax(), out=self.largest)
 
-    def draw(self, groups: Sequence[Quota], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, groups: Sequence[Quota], rng: torch.Generator, rates: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Rows by priority, from each group as many as it says: their places, int64 [B], and P of
         the module's text up to a factor that is the same for all of them, float [B].
 
-        Each group must have a row that may be drawn.
+        Each group must have a row that may be drawn. `rates`: P over the priority by actor, float64
+        [actors]; None: by these groups.
         """
+        if not groups:
+            return torch.empty(0, dtype=torch.int64, device=rng.device), self.largest.new_empty(0)
         drawn = [self._tree.draw(_trees(actors), n, rng) for actors, n in groups]
         stride = self._tree.stride
-        if len(drawn) == 1:
+        if len(drawn) == 1 and rates is None:
             leaves, priorities = drawn[0]
             return leaves % stride, priorities
         leaves = torch.cat([leaves for leaves, _ in drawn])
         priorities = torch.cat([priorities for _, priorities in drawn])
-        totals = self._tree.totals()
-        rates = torch.zeros_like(totals)
-        for actors, n in groups:
-            trees = slice(_trees(actors).start, _trees(actors).stop)
-            rates[trees] += n / totals[trees].sum()
+        if rates is None:
+            totals = self._tree.totals()
+            rates = torch.zeros_like(totals)
+            for actors, n in groups:
+                trees = slice(_trees(actors).start, _trees(actors).stop)
+                rates[trees] += n / totals[trees].sum()
         return leaves % stride, priorities * rates.index_select(0, leaves // stride)
 
     def of(self, places: Places) -> npt.NDArray[np.float32]:
@@ -184,10 +191,15 @@ def _keys(stream: npt.NDArray[np.int64], seq: npt.NDArray[np.uint32]) -> npt.NDA
     return stream.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + seq
 
 
-def importance(probabilities: Tensor, beta: float | Tensor) -> Tensor:
+def importance(
+    probabilities: Tensor, beta: float | Tensor, smallest: Tensor | None = None
+) -> Tensor:
     """The weights w of the module's text for a batch, float32 [B], the largest being 1, from P up
-    to a common factor, [B] above 0. beta 0: all ones."""
-    return torch.div(probabilities.amin(), probabilities).pow(beta).float()
+    to a common factor, [B] above 0. beta 0: all ones. `smallest` []: of the batch, where there is
+    more to it than these rows."""
+    if smallest is None:
+        smallest = probabilities.amin()
+    return torch.div(smallest, probabilities).pow(beta).float()
 
 
 def _trees(actors: Sequence[Actor]) -> range:

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from agent.actor_index import ActorIndex, Composition
 from agent.batch import Batch, joined
+from agent.collective import ALONE, Collective
 from agent.links import NONE, StreamTable
 from agent.n_step import actors_of, follow, rewards_of
 from agent.priority import Priorities, SavedPriorities, importance
 from agent.row_store import RowStore
-from agent.sampler import check_shares, draw_uniformly, groups_of
+from agent.sampler import Quota, check_shares, draw_uniformly, groups_of
+from agent.shard_draw import ShardDraw
 from agent.step import STEP, StepBlock
 from agent.storage import gather
 from agent.validation import check_block
@@ -80,7 +82,9 @@ class Replay:
         memory: int = 0,
         past: int = 0,
         seed: int | None = None,
+        collective: Collective = ALONE,
     ) -> None:
+        """`collective`: of replays that batches are drawn from together (agent.shard_draw)."""
         if not 2 <= capacity_steps < 2**31:
             raise ValueError(f"capacity_steps: expected 2 to 2**31 - 1, got {capacity_steps}")
         stacks = stacks or [1] * len(spec.observations)
@@ -117,6 +121,7 @@ class Replay:
         # On the device too, so that what `sample` asks of it stays the same.
         self._beta_there = torch.zeros((), device=self.device)
         self.beta = 1.0
+        self._shard = ShardDraw(collective) if collective.size > 1 else None
         self._streams = StreamTable()
         self._appended = 0
 
@@ -128,6 +133,11 @@ class Replay:
     def prioritized(self) -> bool:
         """Whether rows are drawn by priority."""
         return self._priorities is not None
+
+    @property
+    def shared(self) -> bool:
+        """Whether batches are drawn together with other replays."""
+        return self._shard is not None
 
     @property
     def can_sample(self) -> bool:
@@ -193,16 +203,26 @@ class Replay:
     def sample_several(self, batch_size: int, batches: int) -> Batch:
         """So many batches like that of `sample`, one after the other in one (`Batch.split`): of
         small ones all together cost little more than one does. By priority, all go by the
-        priorities of now. Errors: as there."""
+        priorities of now. Errors: as there.
+
+        Where replays are drawn from together, all ranks' batches together have that size, and only
+        one is drawn at a time.
+        """
         self._check_settings()
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        if self.shared:
+            assert batches == 1, "ranks have batches of unequal sizes"
+            return self._windows(*self._draw_of_shard(batch_size))
         if not self.can_sample:
             raise ValueError(
                 f"nothing to sample: none of the {len(self)} stored steps has a successor or "
                 "ended its episode; append more first, and ask can_sample"
             )
-        first, meta, weights = self._draw(batch_size, batches)
+        return self._windows(*self._draw(batch_size, batches))
+
+    def _windows(self, first: Tensor, meta: Tensor, weights: Tensor) -> Batch:
+        """The windows that begin at these places, as `_draw` returns them."""
         windows = follow(
             self._rows.meta,
             first,
@@ -250,6 +270,8 @@ class Replay:
         indices = indices.to(self.device, non_blocking=True)
         actors = actors_of(gather(self._rows.meta, indices))
         priorities.update(indices, actors, td_errors.to(self.device))
+        if self._shard is not None:
+            priorities.largest.copy_(self._shard.largest(priorities.largest))
 
     def rows(self) -> StoredRows:
         """Every stored step, in order of age, as copies."""
@@ -336,22 +358,34 @@ class Replay:
             places = joined([places for places, _ in drawn])
             weights = joined([importance(p, self._beta_there) for _, p in drawn])
             return places, gather(self._rows.meta, places), weights
-        drawn = [
-            draw_uniformly(
-                self._actors,
-                self._rows.meta,
-                (actors, n * batches),
-                self._rng,
-                oldest=self._oldest,
-                may_wait=self._may_wait,
-            )
-            for actors, n in groups
-        ]
+        drawn = [self._uniform((actors, n * batches)) for actors, n in groups]
         # A row for each batch, in which the groups stand side by side.
         places = joined([places.view(batches, -1) for places, _ in drawn], dim=1)
         meta = joined([meta.view(batches, -1, 2) for _, meta in drawn], dim=1)
         ones = torch.ones(batch_size * batches, device=self.device)
         return places.view(-1), meta.view(-1, 2), ones
+
+    def _uniform(self, group: Quota) -> tuple[Tensor, Tensor]:
+        """Places of complete steps of a group, and their META."""
+        return draw_uniformly(
+            self._actors, self._rows.meta, group, self._rng,
+            oldest=self._oldest, may_wait=self._may_wait,
+        )  # fmt: skip
+
+    def _draw_of_shard(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """This rank's part of a batch, as of `_draw`. All ranks draw at once."""
+        assert self._shard is not None
+        priorities = self._priorities
+        masses = None if priorities is None else priorities.totals()
+        groups, rates = self._shard.quotas(self._actors, masses, self.actor_share, batch_size)
+        if priorities is not None:
+            places, p = priorities.draw(groups, self._rng, rates.to(self.device))
+            weights = importance(p, self._beta_there, self._shard.smallest(p))
+            return places, gather(self._rows.meta, places), weights
+        drawn = [self._uniform(group) for group in groups]
+        nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+        places = torch.cat([nothing, *(places for places, _ in drawn)])
+        return places, gather(self._rows.meta, places), torch.ones(len(places), device=self.device)
 
     def _check_settings(self) -> None:
         if self.n_step < 1:

@@ -6,7 +6,8 @@ Draws by priority are agent.priority's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -33,7 +34,14 @@ def check_shares(shares: Mapping[Actor, float]) -> None:
         raise ValueError(f"actor_share: expected shares of at most 1 together, got {shares}")
 
 
-def groups_of(index: ActorIndex, shares: Mapping[Actor, float], batch_size: int) -> list[Quota]:
+class Counts(Protocol):
+    """How many steps can be drawn."""
+
+    def complete(self, actors: Iterable[Actor] = ..., /) -> int:
+        """Of these actors."""
+
+
+def groups_of(index: Counts, shares: Mapping[Actor, float], batch_size: int) -> list[Quota]:
     """The groups of actors that a batch is drawn from, each of which has a complete step: an actor
     with a share is one by itself, and what is left comes from the actors without one."""
     groups: list[Quota] = []

@@ -44,7 +44,7 @@ def gather(store: Tensor, places: Tensor, buffers: Buffers | None = None) -> Ten
     """
     one = _ONE_ELEMENT.get(store.shape[1] * store.element_size())
     if one is None:
-        if buffers is None:
+        if buffers is None or not len(places):
             return store.index_select(0, places)
         out = buffers.take((len(places), store.shape[1]), store.dtype)
         return torch.index_select(store, 0, places, out=out)

@@ -43,8 +43,9 @@ def learn(
     for the next; the batch that each was made from. Nothing may be appended meanwhile."""
     replay.beta = scheduled(config.replay.priority_beta, frames)
     cloning, size = evidence.weight(config.imitation, frames), config.learner.batch_size
-    # By priority each batch goes by what the one before has taught.
-    several = 1 if replay.prioritized else max(TOGETHER // size, 1)
+    # By priority each batch goes by what the one before has taught; of several replays each has
+    # another number of rows.
+    several = 1 if replay.prioritized or replay.shared else max(TOGETHER // size, 1)
     for made in range(0, due, several):
         together = replay.sample_several(size, min(several, due - made)).to(device)
         shown = learner.shown(together)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from agent.networks import QNetwork
+from agent.union import Union
 
 SPREAD = 10.0
 """The standard deviation that TD targets are to have. A margin of 1.5, errors that count as large
@@ -33,8 +34,10 @@ class ValueScale:
     of the mean, which a network's bias learns. Nothing here waits for the device.
     """
 
-    def __init__(self, online: QNetwork, target: QNetwork) -> None:
-        """Both begin at the scale that they were made or loaded with."""
+    def __init__(self, online: QNetwork, target: QNetwork, union: Union) -> None:
+        """Both begin at the scale that they were made or loaded with. `union`: of the batches that
+        it is told of."""
+        self._union = union
         self._layers = [
             parameter[: online.value_outputs]
             for network in (online, target)
@@ -50,14 +53,14 @@ class ValueScale:
     def begin(self, returns: Tensor) -> None:
         """Before the first update of a network that has learnt nothing: n-step returns [B]. Its
         guesses are worth nothing in any unit, so they do not count, and need not stay."""
-        self._count(returns.var(correction=0), returns)
+        self._count(self._union.variance(returns), returns)
         self._set(self._estimate())
 
     @torch.no_grad()
     def look(self, targets: Tensor, returns: Tensor) -> None:
         """Before an update: its TD targets [B] in units of the scale, n-step returns [B] in the
         game's. From now on there is another scale."""
-        self._count(targets.var(correction=0) * self.scale.square(), returns)
+        self._count(self._union.variance(targets) * self.scale.square(), returns)
         scale = self._estimate()
         torch._foreach_mul_(self._layers, self.scale / scale)
         self._set(scale)
@@ -65,7 +68,7 @@ class ValueScale:
     def _count(self, variance: Tensor, returns: Tensor) -> None:
         """Take in the variance [] of a batch. One without a reward says nothing: its targets are
         guesses. A bad one must not destroy the scale: it counts for nothing, as its update does."""
-        counts = ((returns != 0).any() & variance.isfinite()).to(variance.dtype)
+        counts = (self._union.any(returns != 0) & variance.isfinite()).to(variance.dtype)
         self._looks += counts
         rate = counts * (1 / self._looks.clamp(min=1)).clamp_(min=RATE)
         self._variance.lerp_(variance.nan_to_num(), rate)

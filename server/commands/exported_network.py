@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,10 +20,14 @@ from agent.networks import QNetwork
 from agent.targets import best_choices
 from agent.values import CategoricalValues
 from protocol.spaces import GameSpec
-from server.play.policy_file import FORMAT, LEGAL, VERSION
+from server.play.policy_file import FORMAT, LEGAL, MEMORY, NEXT_MEMORY, VERSION
 
 TOLERANCE = 1e-5
 """How far an output may be off, as a fraction of its scale (see `scales`)."""
+
+
+STEPS = 3
+"""Steps, one after the other, in which a network with a memory is compared."""
 
 
 class ExportError(Exception):
@@ -43,10 +47,15 @@ class Trained:
 
     @property
     def inputs(self) -> list[str]:
-        """What the exported file calls its inputs: the names of the game's observations, and
-        `legal` behind them, where it has masks."""
+        """What the exported file calls its inputs: the names of the game's observations, `legal`
+        behind them, where it has masks, and `memory`, where the network has one."""
         names = [observation.name for observation in self.spec.observations]
-        return [*names, LEGAL] if self.spec.masks else names
+        return names + [LEGAL] * bool(self.spec.masks) + [MEMORY] * (self.memory > 0)
+
+    @property
+    def memory(self) -> int:
+        """Numbers of the network's recurrent state."""
+        return 0 if self.network.memory is None else self.network.memory.size
 
     def parts(self, rows: npt.NDArray[Any]) -> tuple[Tensor, ...]:
         """Rows of observations, [n, frame_stack * observation_size], as the network takes them."""
@@ -58,7 +67,9 @@ class Trained:
         shape = (2, self.frame_stack * self.spec.observation_size)
         parts = self.parts(np.zeros(shape, self.spec.observation_dtype))
         shown = tuple(part.float() if float_input else part for part in parts)
-        return (*shown, torch.ones(2, self.spec.choices)) if self.spec.masks else shown
+        if self.spec.masks:
+            shown = (*shown, torch.ones(2, self.spec.choices))
+        return (*shown, torch.zeros(2, self.memory)) if self.memory else shown
 
     def metadata(self) -> dict[str, str]:
         """What a file says of itself."""
@@ -67,6 +78,7 @@ class Trained:
             "version": VERSION,
             "game": msgspec.json.encode(self.spec).decode(),
             "frame_stack": str(self.frame_stack),
+            **({"memory": str(self.memory)} if self.memory else {}),
             "run": self.run,
             "updates": str(self.updates),
             "frames": str(self.frames),
@@ -91,10 +103,16 @@ class Exported(nn.Module):
         order = [*spec.discrete_columns, *spec.continuous_columns]
         self._order = [order.index(column) for column in range(len(order))]
         self.names = ["q"] * bool(network.sizes) + ["continuous"] * bool(self._columns) + ["action"]
+        self._remembers = network.memory is not None
+        self.names += [NEXT_MEMORY] * self._remembers
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        state = None
+        if self._remembers:
+            *inputs, state = inputs  # type: ignore[assignment]
         observations = inputs[:-1] if self._masks else inputs
-        q, _, continuous = self.network(*observations)
+        x = self.network.encode(*observations, state=state)
+        q, _, continuous = self.network.outputs(x)
         # The tanh of a runtime may be a rounding error beyond 1; an action must not be.
         continuous = torch.clamp(continuous, self._low, self._high)
         pieces = []
@@ -111,6 +129,8 @@ class Exported(nn.Module):
             pieces.append(continuous)
         rows = torch.cat(pieces, dim=1)[:, self._order]
         found = {"q": q, "continuous": continuous, "action": rows}
+        if self._remembers:
+            found[NEXT_MEMORY] = self.network.state_of(x)
         return tuple(found[name] for name in self.names)
 
 
@@ -120,10 +140,13 @@ class Runner(Protocol):
     outputs: list[str]
 
     def run(
-        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+        self,
+        observations: npt.NDArray[Any],
+        legal: npt.NDArray[np.bool_] | None = None,
+        memory: npt.NDArray[np.float32] | None = None,
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for rows of observations, [n, frame_stack * observation_size], and masks,
-        [n, choices]."""
+        """All outputs for rows of observations, [n, frame_stack * observation_size], masks,
+        [n, choices], and recurrent states, [n, memory]."""
 
 
 def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[Any]]) -> float:
@@ -133,39 +156,70 @@ def check(policy: Runner, trained: Trained, observations: Sequence[npt.NDArray[A
     Errors: ExportError where an output differs by more than TOLERANCE of its scale, or a choice
     that is no tie is another.
     """
-    network, worst = trained.network, 0.0
+    worst = 0.0
     rng = np.random.default_rng(0)
     for batch in observations:
-        legal = random_masks(trained.spec, len(batch), rng) if trained.spec.masks else None
-        try:
-            here = policy.run(batch, legal)
-        except Exception as error:  # the runtime's errors have no class in common
+        memory = np.zeros((len(batch), trained.memory), np.float32) if trained.memory else None
+        for _ in range(STEPS if trained.memory else 1):
+            legal = random_masks(trained.spec, len(batch), rng) if trained.spec.masks else None
+            try:
+                here = policy.run(batch, legal, memory)
+            except Exception as error:  # the runtime's errors have no class in common
+                raise ExportError(
+                    f"the exported file cannot be run on {len(batch)} observations: {error}"
+                ) from error
+            there = _outputs(trained, batch, legal, memory)
+            worst = max(worst, _compare(trained, policy.outputs, here, there, legal))
+            memory = there.get(NEXT_MEMORY)
+    return worst
+
+
+def _outputs(
+    trained: Trained,
+    batch: npt.NDArray[Any],
+    legal: npt.NDArray[np.bool_] | None,
+    memory: npt.NDArray[np.float32] | None,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """What the network itself says."""
+    network = trained.network
+    with torch.inference_mode():
+        state = None if memory is None else torch.from_numpy(memory)
+        x = network.encode(*trained.parts(batch), state=state)
+        q, _, continuous = (tensor.numpy() for tensor in network.outputs(x))
+        actions = network.choose(x, None if legal is None else torch.from_numpy(legal)).numpy()
+        found = {"q": q, "continuous": continuous, "action": actions}
+        return found if memory is None else found | {NEXT_MEMORY: network.state_of(x).numpy()}
+
+
+def _compare(
+    trained: Trained,
+    outputs: Sequence[str],
+    here: Mapping[str, npt.NDArray[np.float32]],
+    there: Mapping[str, npt.NDArray[np.float32]],
+    legal: npt.NDArray[np.bool_] | None,
+) -> float:
+    """The largest difference. Errors: as of `check`."""
+    q, worst = there["q"], 0.0
+    scale = scales(trained, q)
+    allowed = None if legal is None else torch.from_numpy(legal)
+    sizes = trained.network.sizes
+    clear = _no_ties(masked(torch.from_numpy(q), allowed).numpy(), sizes, scale["q"])
+    for name in outputs:
+        if here[name].shape != there[name].shape:
             raise ExportError(
-                f"the exported file cannot be run on {len(batch)} observations: {error}"
-            ) from error
-        states = trained.parts(batch)
-        with torch.inference_mode():
-            q, _, continuous = (tensor.numpy() for tensor in network(*states))
-        allowed = None if legal is None else torch.from_numpy(legal)
-        actions = network.greedy(*states, legal=allowed).numpy()
-        there = {"q": q, "continuous": continuous, "action": actions}
-        scale = scales(trained, q)
-        clear = _no_ties(masked(torch.from_numpy(q), allowed).numpy(), network.sizes, scale["q"])
-        for name in policy.outputs:
-            if here[name].shape != there[name].shape:
-                raise ExportError(
-                    f"{name}: expected {list(there[name].shape)} for {len(batch)} observations, "
-                    f"got {list(here[name].shape)}"
-                )
-            off = np.abs(here[name].astype(np.float64) - there[name]) / scale[name]
-            # Where two choices are equally good, either will do; bins make numbers of choices.
-            largest = float((off if name == "q" else off[clear]).max(initial=0.0))
-            if not largest <= TOLERANCE:  # false for NaN
-                raise ExportError(
-                    f"{name} of the exported file differs from the network's by {largest:.1e} of "
-                    f"its scale, more than {TOLERANCE:g}: it is not written"
-                )
-            worst = max(worst, largest)
+                f"{name}: expected {list(there[name].shape)} for {len(q)} observations, "
+                f"got {list(here[name].shape)}"
+            )
+        off = np.abs(here[name].astype(np.float64) - there[name]) / scale[name]
+        # Where two choices are equally good, either will do; bins make numbers of choices.
+        every = name in ("q", NEXT_MEMORY)
+        largest = float((off if every else off[clear]).max(initial=0.0))
+        if not largest <= TOLERANCE:  # false for NaN
+            raise ExportError(
+                f"{name} of the exported file differs from the network's by {largest:.1e} of "
+                f"its scale, more than {TOLERANCE:g}: it is not written"
+            )
+        worst = max(worst, largest)
     return worst
 
 
@@ -190,7 +244,9 @@ def scales(trained: Trained, q: npt.NDArray[np.float32]) -> dict[str, npt.NDArra
         row = np.maximum(row, float(values.support.abs().max()))
     action = np.maximum(np.maximum(np.abs(spec.low), np.abs(spec.high)), 1.0).astype(np.float64)
     action[list(spec.discrete_columns)] = 1.0
-    return {"q": row, "continuous": action[list(spec.continuous_columns)], "action": action}
+    of_columns = action[list(spec.continuous_columns)]
+    found = {"q": row, "continuous": of_columns, "action": action}
+    return found | {NEXT_MEMORY: np.ones(trained.memory)}
 
 
 def _no_ties(

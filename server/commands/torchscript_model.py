@@ -31,14 +31,19 @@ class ScriptFile:
             )
 
     def run(
-        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+        self,
+        observations: npt.NDArray[Any],
+        legal: npt.NDArray[np.bool_] | None = None,
+        memory: npt.NDArray[np.float32] | None = None,
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs for rows of observations, [n, frame_stack * observation_size], and masks,
-        [n, choices]."""
+        """All outputs for rows of observations, [n, frame_stack * observation_size], masks,
+        [n, choices], and recurrent states, [n, memory]."""
         taken = self._trained.parts(observations)
         fed = [each.float() if self._float_input else each for each in taken]
         if legal is not None:
             fed.append(torch.from_numpy(legal).float())
+        if memory is not None:
+            fed.append(torch.from_numpy(memory))
         with torch.inference_mode():
             values = self._module(*fed)
         return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}

@@ -80,7 +80,7 @@ class ShelfLook:
     recent: list[str]
     """Names of the checkpoints, the newest last."""
     loaded: Mapping[str, LoadedCheckpoint]
-    failed: Mapping[str, LoadFailure]
+    failed: dict[str, LoadFailure]
     """Those that could not be loaded."""
     full: bool
     """There was no room for one."""
@@ -175,7 +175,8 @@ class CheckpointShelf:
         self._full = look.full
         if self._wanted:
             self._entries, self._recent = dict(look.loaded), look.recent
-        self._failed = dict(look.failed)
+        known = self._failed | look.failed
+        self._failed = {file: known[file] for file in known if file not in look.loaded}
         for name, then in asked:
             then(None if name.update is None else _lacks(name.update, look))
         if self._waiting:

@@ -99,6 +99,7 @@ def _play(
     while (episodes is None or len(done) < episodes) and left != 0:
         obs, info = env.reset(seed=None if seed is None else seed + len(done))
         stack = Stack(policy.spec, policy.frame_stack, seen, obs)
+        memory = np.zeros((1, policy.memory), np.float32) if policy.memory else None
         total, length, over = 0.0, 0, False
         while not over:
             legal = None if masks is None else masks.legal(obs, info)
@@ -108,7 +109,8 @@ def _play(
             if stop() or (view is not None and view.ended):
                 return done
             row = None if legal is None else legal[None]
-            (parts,) = policy.spec.actions_of_rows(policy.act(stack.frames(), row))
+            chosen = policy.act(stack.frames(), row, memory)
+            (parts,) = policy.spec.actions_of_rows(chosen)
             obs, reward, terminated, truncated, info = env.step(actions.to_env(parts))
             stack.add(obs)
             total, length = total + float(reward), length + 1

@@ -32,6 +32,10 @@ FILE_BYTES = 2**31
 LEGAL = "legal"
 """The input for masks."""
 
+MEMORY, NEXT_MEMORY = "memory", "next_memory"
+"""The input for the recurrent states before the observations, and the output for those behind them:
+of a network with a memory."""
+
 _SEAL = b"\x72\x4a\x0a\x06digest\x12\x40"
 """How one more entry of an ONNX file's metadata begins, as protobuf: `digest`, 64 letters."""
 
@@ -79,6 +83,8 @@ class PolicyFile:
             self.spec = msgspec.json.decode(meta["game"], type=GameSpec).checked()
             self.frame_stack = int(meta["frame_stack"])
             """Frames in an observation, the newest last."""
+            self.memory = int(meta.get("memory", 0))
+            """Numbers of the network's recurrent state; 0 without a memory."""
             self.updates = int(meta["updates"])
         except (msgspec.DecodeError, RemoteError, ValueError, KeyError) as error:
             raise PolicyError(
@@ -109,23 +115,37 @@ class PolicyFile:
             raise PolicyError(f"{path}: cannot read it: {error.strerror}") from error
 
     def run(
-        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+        self,
+        observations: npt.NDArray[Any],
+        legal: npt.NDArray[np.bool_] | None = None,
+        memory: npt.NDArray[np.float32] | None = None,
     ) -> dict[str, npt.NDArray[np.float32]]:
         """All outputs for rows of observations, [n, frame_stack * observation_size], and masks,
-        [n, choices], of a game with masks; None says that all is legal."""
-        values = self._session.run(self.outputs, self._fed(observations, legal))
+        [n, choices], of a game with masks; None says that all is legal. `memory` [n, memory]: the
+        recurrent states before them; None: zeros, with which episodes begin."""
+        values = self._session.run(self.outputs, self._fed(observations, legal, memory))
         return dict(zip(self.outputs, values, strict=True))
 
     def act(
-        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None = None
+        self,
+        observations: npt.NDArray[Any],
+        legal: npt.NDArray[np.bool_] | None = None,
+        memory: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Action rows, float32 [n, action_width], for what `run` takes."""
+        """Action rows, float32 [n, action_width], for what `run` takes. `memory` becomes the states
+        behind the observations."""
+        outputs = ["action"] if memory is None else ["action", NEXT_MEMORY]
         rows: npt.NDArray[np.float32]
-        rows = self._session.run(["action"], self._fed(observations, legal))[0]
+        rows, *states = self._session.run(outputs, self._fed(observations, legal, memory))
+        if memory is not None:
+            memory[:] = states[0]
         return rows
 
     def _fed(
-        self, observations: npt.NDArray[Any], legal: npt.NDArray[np.bool_] | None
+        self,
+        observations: npt.NDArray[Any],
+        legal: npt.NDArray[np.bool_] | None,
+        memory: npt.NDArray[np.float32] | None,
     ) -> dict[str, npt.NDArray[Any]]:
         parts = self.spec.parts(observations.reshape(len(observations), -1))
         fed: dict[str, npt.NDArray[Any]] = {}
@@ -133,6 +153,9 @@ class PolicyFile:
             fed[LEGAL] = np.ones((len(observations), self.spec.choices), np.float32)
             if legal is not None:
                 fed[LEGAL][:] = legal
+        if self.memory:
+            before = np.zeros((len(observations), self.memory), np.float32)
+            fed[MEMORY] = before if memory is None else memory
         for (name, stacked), part in zip(self._inputs, parts, strict=True):
             found = in_one_piece(part if stacked else part[:, -1])
             fed[name] = found.astype(np.float32) if self._float_input else found

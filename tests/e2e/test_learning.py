@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from agent import advantage as advantage_module
 from agent import learner as learner_module
-from agent import objective as objective_module
 from agent.replay import Batch, Replay
 from config.load import config_from
 from lab.sync_trainer import SyncTrainerOptions, run
@@ -66,13 +66,13 @@ def test_learner_solves_every_lesson(seed: int) -> None:
 
 def shuffled_weights(patch: pytest.MonkeyPatch) -> None:
     """Advantage weights belong to other rows of the batch."""
-    weigh, generator = objective_module.advantage_weights, torch.Generator()
+    weigh, generator = advantage_module.advantage_weights, torch.Generator()
 
     def shuffled(*args: Any, **kwargs: Any) -> Tensor:
         weights = weigh(*args, **kwargs)
         return weights[torch.randperm(len(weights), generator=generator)]
 
-    patch.setattr(objective_module, "advantage_weights", shuffled)
+    patch.setattr(advantage_module, "advantage_weights", shuffled)
 
 
 def tags_changed(patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:

@@ -23,6 +23,7 @@ import torch
 from agent import checkpoint, demonstrations
 from agent.learner import Learner
 from agent.networks import QNetwork
+from agent.policy import Policy
 from agent.replay import Replay
 from agent.step import FINAL, STEP, StepBlock
 from config.load import config_from
@@ -71,6 +72,7 @@ GAMES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any], int]] = {
     "normalised": (FLOATS, (FIRE, GEAR), {"normalize_observations": True}, 2),
     "uint8": (PIXELS, (FIRE, FIRE), {}, 1),
     "pictures": (PICTURE, (FIRE, AIM), {"value": "c51", "value_max": 3000.0}, 3),
+    "memory": (FLOATS, (FIRE, AIM), {"memory": "gru", "memory_units": 6}, 2),
     "observations": (SEVERAL, (FIRE, AIM), {"normalize_observations": True}, 2),
 }
 
@@ -135,8 +137,11 @@ def test_exported_file_computes_what_the_network_computes(
     assert policy.spec == spec
     assert (policy.frame_stack, policy.updates) == (known.frame_stack, 12)
     assert policy.outputs == [
-        *(["q"] if network.sizes else []), *(["continuous"] if spec.continuous else []), "action"
-    ]  # fmt: skip
+        *(["q"] if network.sizes else []),
+        *(["continuous"] if spec.continuous else []),
+        "action",
+        *(["next_memory"] if known.memory else []),
+    ]
     # What is compared: any number of observations at a time, and different outcomes.
     assert [len(batch) for batch in observations] == [1, 7, 248]
     obs = observations[-1]
@@ -155,7 +160,8 @@ def test_exported_file_computes_what_the_network_computes(
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
     meta = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
     assert meta.keys() == {
-        "format", "version", "game", "frame_stack", "run", "updates", "frames", "digest"
+        "format", "version", "game", "frame_stack", "run", "updates", "frames", "digest",
+        *(["memory"] if known.memory else []),
     }  # fmt: skip
     assert (meta["run"], meta["frames"]) == ("run", "345")
 
@@ -191,6 +197,46 @@ def test_torchscript_file_computes_what_the_network_computes(
     assert about["outputs"] == policy.outputs
     assert about["float_input"] == float_input
     assert msgspec.json.decode(about["game"], type=GameSpec) == known.spec
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_exported_memory_goes_step_by_step_as_the_servers_policy(script: bool) -> None:
+    """Games play by the file, and by the policy of the gateway; one begins anew on the way."""
+    known = trained("memory")
+    _, run = torchscript_file(known) if script else onnx_file(known)
+    vector = torch.nn.utils.parameters_to_vector(known.network.parameters()).numpy()
+    settings = LearnerConfig(hidden=(16, 12), memory="gru", memory_units=6)
+    policy = Policy(known.spec, settings, FixedWeights(vector), frame_stack=2)
+    policy.refresh()
+    rng = np.random.default_rng(3)
+    here, there = np.zeros((3, 6), np.float32), np.zeros((3, 6), np.float32)
+    seen = set()
+    for step in range(30):
+        if step == 17:
+            here[1] = there[1] = 0
+        obs = rng.standard_normal((3, 2 * known.spec.observation_size), np.float32)
+        found = run.run(obs, None, here)
+        expected = policy.greedy(obs, None, there)
+        np.testing.assert_allclose(found["action"], expected, atol=1e-3)
+        here = found["next_memory"]
+        np.testing.assert_allclose(here, there, atol=1e-4)
+        seen.update(expected[:, 0].tolist())
+        zeros = run.run(obs, None, np.zeros_like(here))["q"]
+        assert (found["q"] != zeros).any() or not step
+    assert len(seen) > 1
+
+
+class FixedWeights:
+    """A source of weights that never change."""
+
+    version = 1
+
+    def __init__(self, vector: npt.NDArray[np.float32]) -> None:
+        self._vector = vector
+
+    def fetch(self, out: npt.NDArray[np.float32]) -> int:
+        out[:] = self._vector
+        return 1
 
 
 # What is not written.

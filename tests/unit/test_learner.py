@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector
 
-from agent import checkpoint, objective
+from agent import advantage, checkpoint, objective
 from agent import learner as module
 from agent.advantage import advantage_weights
 from agent.checkpoint import CheckpointError
@@ -206,9 +206,9 @@ def unclipped(norm: Tensor, _max_norm: float) -> Tensor:
 @pytest.mark.parametrize(
     ("where", "name", "wrong"),
     [
-        (objective, "advantage_weights", shuffled),
-        (objective, "advantage_weights", of_the_other),
-        (objective, "advantage_weights", together),
+        (advantage, "advantage_weights", shuffled),
+        (advantage, "advantage_weights", of_the_other),
+        (advantage, "advantage_weights", together),
         (module, "soft_update", never),
         (module, "soft_update", at_once),
         (objective, "double_dqn", plain_dqn),

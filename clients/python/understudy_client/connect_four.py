@@ -122,12 +122,21 @@ def random_player(rng: random.Random) -> Player:
     return choose
 
 
-def play(first: Player, second: Player, opening: Player | None = None, moves: int = 0) -> Board:
-    """One game to its end. The first so many `moves` are those of `opening`: players that always
-    answer alike would else play the same game again and again."""
-    board = Board()
-    for player in (opening,) * moves if opening is not None else ():
-        board.drop(player(board))
+def opened(moves: int, rng: random.Random) -> Board:
+    """A board on which up to so many discs were dropped anywhere, and nobody has won: players that
+    always answer alike would else play the same game again and again."""
+    anywhere = random_player(rng)
+    while True:
+        board = Board()
+        for _ in range(rng.randrange(moves + 1)):
+            if not board.over:
+                board.drop(anywhere(board))
+        if not board.over:
+            return board
+
+
+def play(board: Board, first: Player, second: Player) -> Board:
+    """A game to its end, from this board on. `first`: who plays player 0."""
     try:
         while not board.over:
             board.drop((first, second)[board.turn](board))
@@ -139,12 +148,12 @@ def play(first: Player, second: Player, opening: Player | None = None, moves: in
 
 
 def match(one: Player, other: Player, games: int, rng: random.Random) -> tuple[int, int]:
-    """So many games, in which either begins every other one, with openings of two random moves. How
+    """So many games, in which either begins every other one, from boards of up to two discs. How
     many of them `one` won, and how many it lost."""
     won = lost = 0
     for game in range(games):
         side = game % 2
         players = (one, other) if side == 0 else (other, one)
-        winner = play(*players, opening=random_player(rng), moves=2).winner
+        winner = play(opened(2, rng), *players).winner
         won, lost = won + (winner == side), lost + (winner == 1 - side)
     return won, lost

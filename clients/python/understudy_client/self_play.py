@@ -6,11 +6,11 @@ from __future__ import annotations
 import argparse
 import random
 
-from understudy_client.connect_four import NetworkPlayer, match, play, random_player
+from understudy_client.connect_four import NetworkPlayer, match, opened, play, random_player
 from understudy_client.errors import Reconnected
 
-OPENING_MOVES = 4
-"""At most so many moves of a game are random, so that no two are the same."""
+OPENING = 12
+"""Games begin on boards with up to so many discs, dropped anywhere: who learns sees many kinds."""
 
 
 def train(
@@ -23,7 +23,7 @@ def train(
     while student.frames < frames:
         players = (student, other) if game % 2 == 0 else (other, student)
         try:
-            play(*players, opening=random_player(rng), moves=rng.randrange(OPENING_MOVES + 1))
+            play(opened(OPENING, rng), *players)
         except Reconnected as error:
             print(error, flush=True)
         game += 1

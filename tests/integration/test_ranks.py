@@ -1,0 +1,101 @@
+"""Two learners that share each step, connected by gloo, become what one learner becomes that has
+all rows and draws the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed
+
+from agent.collective import Gloo, RanksDiffer, check_same
+from tests.support import shards
+from tests.support.shards import CASES, World, learn_alone, learn_as_rank
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def gloo(store: Any, rank: int, size: int = 2) -> Gloo:
+    return Gloo(store, rank, size, timeout_s=15.0, interface="lo")
+
+
+def as_ranks(work: Any, size: int = 2) -> list[Any]:
+    """What work(collective) returns at each rank, each in a thread of its own."""
+    store = distributed.HashStore()
+    found: list[Any] = [None] * size
+
+    def run(rank: int) -> None:
+        try:
+            found[rank] = work(gloo(store, rank, size))
+        except Exception as error:
+            found[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # One that fails lets the others wait in vain: what they say then is not the reason.
+    failed = [each for each in found if isinstance(each, Exception)]
+    for each in sorted(failed, key=lambda error: "imed out" in str(error)):
+        if not isinstance(each, RanksDiffer):
+            raise each
+    return found
+
+
+def assert_same_end(case: str, found: list[tuple[Any, torch.Tensor, Any]]) -> None:
+    """`found`: of each rank, what it began as, its parameters in the end, and what it drew."""
+    firsts, vectors, drawn = (list(column) for column in zip(*found, strict=True))
+    assert torch.equal(*vectors), "the ranks differ"
+    alone = learn_alone(CASES[case], firsts[0], drawn)
+    away = float((vectors[0] - alone.learner.policy_vector()).abs().max())
+    assert away < 1e-6, f"the ranks are {away} away from one learner with all rows"
+    sizes = {tuple(len(of[update][0]) for of in drawn) for update in range(shards.UPDATES)}
+    assert (shards.BATCH, 0) in sizes, "a rank without rows learns, too"
+    assert len(sizes) > 3
+    assert {sum(pair) for pair in sizes} == {shards.BATCH}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_become_what_one_learner_becomes(case: str) -> None:
+    assert_same_end(case, as_ranks(lambda ranks: outcome(learn_as_rank(CASES[case], ranks))))
+
+
+def outcome(world: World) -> tuple[Any, torch.Tensor, Any]:
+    return world.first, world.learner.policy_vector(), world.drawn
+
+
+def _in_process(rank: int, case: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    store = distributed.FileStore(str(folder / "store"), 2)
+    world = learn_as_rank(CASES[case], gloo(store, rank))
+    torch.save(outcome(world), folder / f"{rank}.pt")
+
+
+def test_ranks_in_two_processes_become_what_one_learner_becomes(tmp_path: Path) -> None:
+    case = "shares"
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_in_process, args=(rank, case, tmp_path)) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    assert_same_end(case, found)
+
+
+def test_ranks_that_differ_are_told_of() -> None:
+    def work(ranks: Gloo) -> None:
+        check_same(ranks, torch.ones(5))
+        check_same(ranks, torch.ones(5) + 1e-7 * ranks.rank)
+
+    for error in as_ranks(work):
+        assert isinstance(error, RanksDiffer)
+        assert "expected the same parameters at all 2 learners" in str(error)
