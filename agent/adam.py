@@ -41,7 +41,6 @@ class Adam:
         else:
             self._lr = lr
 
-    @torch.no_grad()
     def step(self, gradient: Tensor, scale: Tensor, skip: Tensor) -> None:
         """Move the vector by its gradient, float32 [n], which is divided by `scale` first, float32
         [] on the device, in its own memory too, as the vector is passed over anyway.

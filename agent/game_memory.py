@@ -25,6 +25,9 @@ _PROCESS = 2**28
 _OUTPUTS = 8
 """Times that a batch's outputs are held in an update: as they come, as Q, and their gradients."""
 
+_GATES = 16
+"""Numbers that each unit of a memory has in a step: its gates, and what their gradients need."""
+
 
 def most_game_bytes(config: Config) -> int:
     """How much memory a game may take: what the operator allows, or all that this process may
@@ -39,10 +42,14 @@ def game_bytes(spec: GameSpec, config: Config) -> dict[str, int]:
     parameters, outputs, each_network = _network(spec, config)
     network = 4 * (parameters * (_VECTORS + 2 * gateways) + each_network * (2 + gateways))
     inputs = sum(numbers for _, numbers, _ in _seen(spec, config))
-    batch = 4 * config.learner.batch_size * (_OUTPUTS * outputs + 3 * inputs)
+    learner, memory = config.learner, config.learner.state_size
+    each = _OUTPUTS * outputs + 3 * inputs
+    if memory:  # what led to each row, and what its gradient needs of each step
+        led = learner.memory_burn_in + learner.memory_unroll + learner.n_step
+        each += led * (2 * inputs + _GATES * memory)
+    batch = 4 * learner.batch_size * each
     found = {
-        "server.ring_steps": gateways
-        * StepBlock.nbytes(spec, config.server.ring_steps, config.learner.state_size),
+        "server.ring_steps": gateways * StepBlock.nbytes(spec, config.server.ring_steps, memory),
         "learner.hidden": network,
         "learner.batch_size": batch,
     }
@@ -161,11 +168,13 @@ def _network(spec: GameSpec, config: Config) -> tuple[int, int, int]:
         for look, numbers, _ in seen
     )
     embedded = sum(parameters for _, _, parameters in seen)
-    hidden = hidden_layers(learner, inputs)
-    trunk = sum((a + 1) * b for a, b in zip((inputs, *hidden), hidden, strict=False))
+    memory = learner.state_size
+    remembers = 3 * memory * (inputs + memory + 2)
+    hidden = hidden_layers(learner, inputs + memory)
+    trunk = sum((a + 1) * b for a, b in zip((inputs + memory, *hidden), hidden, strict=False))
     outputs = atoms * (1 + choices) + columns
     return (
-        embedded + 2 * trunk + (hidden[-1] + 1) * outputs,
+        embedded + remembers + 2 * trunk + (hidden[-1] + 1) * outputs,
         outputs,
         3 * choices * branches,
     )

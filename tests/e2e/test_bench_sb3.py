@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from functools import partial
 from typing import Any
 
 import pytest
 
+from agent.learner import Learner
 from config.load import ConfigError
 from lab.bench import command as bench
 from lab.bench import sb3
@@ -49,14 +49,24 @@ def test_bench_skips_cases_without_their_package(monkeypatch: pytest.MonkeyPatch
     assert any("not installed" in line for line in said)
 
 
-def test_bench_update_is_one_optimizer_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_update_makes_as_many_optimizer_steps_as_are_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sb3, "STORED", 2000)
-    update = sb3.our_update(inputs=3, hidden=[8], choices=2, batch_size=16)
-    assert isinstance(update, partial)
-    _replay, learner, _batch_size = update.args
-    before = learner.updates
-    update()
-    assert learner.updates == before + 1
+    make, made = sb3.make_learner, []
+
+    def keep(*given: Any) -> Learner:
+        made.append(make(*given))
+        return made[-1]
+
+    monkeypatch.setattr(sb3, "make_learner", keep)
+    updates = sb3.our_updates(inputs=3, hidden=[8], choices=2, batch_size=16)
+    (learner,) = made
+    assert learner.updates == 0
+    updates(1)
+    assert learner.updates == 1
+    updates(3)
+    assert learner.updates == 4
 
 
 def test_bench_rounds_alternate_and_ratios_compare_within_a_round(

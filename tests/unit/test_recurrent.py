@@ -15,6 +15,7 @@ from agent import journal
 from agent.checkpoint import CheckpointError
 from agent.decision import ActingParams
 from agent.factory import make_learner, make_replay
+from agent.game_memory import game_bytes, step_bytes
 from agent.journal import Journal, Position
 from agent.journal_joined import read_joined
 from agent.learner import Learner
@@ -180,7 +181,7 @@ def test_update_moves_the_weights_of_the_memory(precision: str, normalize: bool)
     memory = learner.network.memory
     assert memory is not None
     before = [parameter.clone() for parameter in memory.parameters()]
-    for batch in replay_of(rows).sample_several(32, 4):
+    for batch in replay_of(rows).sample_several(32, 4).split(32):
         learner.step(batch)
     for parameter, was in zip(memory.parameters(), before, strict=True):
         assert (parameter != was).float().mean() > 0.9
@@ -190,7 +191,7 @@ def test_update_moves_the_weights_of_the_memory(precision: str, normalize: bool)
 
 def test_several_batches_have_the_past_of_their_rows() -> None:
     replay = replay_of(joined(played(learner_with()).sink.blocks, SPEC))
-    batches = replay.sample_several(16, 3)
+    batches = replay.sample_several(16, 3).split(16)
     for batch in batches:
         past = batch.to("cpu").past
         assert past is not None
@@ -316,3 +317,12 @@ def test_checkpoint_of_another_memory_is_refused_with_what_to_do() -> None:
     smaller = learner_with(**{"learner.memory_units": 4}).state_dict()
     with pytest.raises(CheckpointError, match=r"learner.memory_units is 5, and was 4 there"):
         learner_with().load_state_dict(smaller)
+
+
+def test_memory_of_a_game_counts_the_networks_own() -> None:
+    config = config_from(SETTINGS)
+    without = config_from(SETTINGS | {"learner.memory": "none"})
+    with_it, bare = game_bytes(SPEC, config), game_bytes(SPEC, without)
+    assert all(with_it[key] > bare[key] for key in bare)
+    replay = make_replay(config, SPEC, CPU)
+    assert replay.nbytes / 2000 == pytest.approx(step_bytes(SPEC, config), rel=0.05)
