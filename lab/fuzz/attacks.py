@@ -97,7 +97,7 @@ async def huge_length(it: Attacker) -> None:
 
 async def disconnects(it: Attacker) -> None:
     """A game that goes in the middle of a frame."""
-    await it.hello(role=it.rng.choice(("train", "eval")))
+    await it.hello(role=it.rng.choice(("train", "eval", "play")))
     for seq in range(it.rng.randint(0, 5)):
         await it.send(it.frame(seq))
         await it.answer()

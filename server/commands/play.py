@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--role",
         choices=ROLES,
         default="train",
-        help="train; eval: the network plays alone; eval_expert: the expert does (%(default)s)",
+        help="train; eval: the network plays alone; eval_expert: the expert does; play: "
+        "the network does, and no evaluation counts it (%(default)s)",
     )
     add(
         "--realtime",

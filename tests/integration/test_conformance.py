@@ -85,7 +85,7 @@ def test_every_act_and_every_client_error_code_has_a_rule() -> None:
     servers = {
         "handshake_timeout", "idle_timeout", "slow_reader", "too_many_clients", "server_stopping",
         "bad_token", "bad_origin", "tls_failed", "too_many_attempts", "too_fast",
-        "episode_limit",
+        "episode_limit", "no_such_policy",
     }  # fmt: skip
     assert names >= set(CODES) - servers
 
