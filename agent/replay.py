@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from agent.collective import ALONE, Collective
 from agent.links import NONE, StreamTable
 from agent.n_step import actors_of, follow, rewards_of
 from agent.priority import Priorities, SavedPriorities, importance
-from agent.row_store import RowStore
+from agent.row_store import RowStore, StoredRows
 from agent.sampler import Quota, check_shares, draw_uniformly, groups_of
 from agent.shard_draw import ShardDraw
 from agent.step import STEP, StepBlock
@@ -34,18 +33,6 @@ from protocol.messages import TERMINATED
 from protocol.spaces import GameSpec
 
 __all__ = ["Batch", "Composition", "Replay", "StoredRows"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRows:
-    """What the attribution audit wants to know of each stored step, in order of age."""
-
-    stream: npt.NDArray[np.int64]
-    seq: npt.NDArray[np.uint32]
-    policy_version: npt.NDArray[np.uint32]
-    actor: npt.NDArray[np.uint8]
-    action: npt.NDArray[np.float32]
-    recommended: npt.NDArray[np.float32]
 
 
 class Replay:

@@ -8,6 +8,7 @@ audits and checkpoints ask for on the host.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,18 @@ from agent.storage import Buffers, gather, put, zeros
 from protocol.messages import RUNNING
 from protocol.observations import DTYPES
 from protocol.spaces import GameSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """What the attribution audit wants to know of each stored step, in order of age."""
+
+    stream: npt.NDArray[np.int64]
+    seq: npt.NDArray[np.uint32]
+    policy_version: npt.NDArray[np.uint32]
+    actor: npt.NDArray[np.uint8]
+    action: npt.NDArray[np.float32]
+    recommended: npt.NDArray[np.float32]
 
 
 class RowStore:

@@ -3,7 +3,7 @@ is right: `python -m lab.games.play [--learn] [NAME ...]`.
 
 Each game is played as `understudy play` plays it, with the server's defaults. Updates must be made,
 with finite losses; the replay must hold what the games were answered, with the same tags; nothing
-may be lost, and no warning said. With --learn, where 5,000 to 20,000 frames suffice, the network
+may be lost, and no warning said. With --learn, where 5,000 or 10,000 frames suffice, the network
 alone is compared with random play. Prints the table of docs/gymnasium.md.
 """
 

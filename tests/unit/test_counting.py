@@ -213,7 +213,7 @@ def test_fractions_of_the_learner_stay_within_0_and_1(data: Any) -> None:
         weights = torch.tensor(np.full(rows, 0.1) if equal else draw.random(rows)).float() * scale
         numbers = torch.tensor(draw.normal(size=(rows, 5))).float()
         zero = torch.zeros(())
-        diagnostics.update(step, masks, numbers[:, 0], weights, numbers, zero + 1, zero)
+        diagnostics.update(step, 1 + expert.long(), numbers[:, 0], weights, numbers, zero + 1, zero)
         diagnostics.actor_norms(masks, torch.tensor(draw.random(2)).float() * scale)
     found = diagnostics.fetch()
     assert set(found) | {"learning_rate"} == set(METRICS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from config.load import config_from
 from lab.sync_trainer import Newest
 from protocol.spaces import Discrete, GameSpec, Observation
 from tests.support.frame_loop import World
+from tests.support.learner import batch_of, spec_of
 from tests.support.tensors import assert_close
 from tests.support.worlds import copied, joined
 
@@ -172,10 +174,18 @@ def test_gradient_flows_through_the_unrolled_frames_alone() -> None:
     assert torch.equal(learnt, expected)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("normalize", [False, True])
-def test_update_moves_the_weights_of_the_memory(precision: str, normalize: bool) -> None:
-    more = {"learner.precision": precision, "learner.normalize_observations": normalize}
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"learner.precision": "float32"},
+        {"learner.precision": "bfloat16"},
+        {"learner.normalize_observations": True},
+        {"learner.value": "quantile"},
+        {"learner.value": "c51"},
+        {"advantage.signal": "reward"},
+    ],
+)
+def test_update_moves_the_weights_of_the_memory(more: dict[str, Any]) -> None:
     learner = learner_with(**more)
     rows = joined(played(learner).sink.blocks, SPEC)
     memory = learner.network.memory
@@ -326,3 +336,19 @@ def test_memory_of_a_game_counts_the_networks_own() -> None:
     assert all(with_it[key] > bare[key] for key in bare)
     replay = make_replay(config, SPEC, CPU)
     assert replay.nbytes / 2000 == pytest.approx(step_bytes(SPEC, config), rel=0.05)
+
+
+@pytest.mark.parametrize("continuous", ["regression", "gradient", "bins"])
+def test_memory_is_learnt_with_every_kind_of_head(continuous: str) -> None:
+    spec = spec_of()
+    config = config_from(SETTINGS | {"learner.continuous": continuous})
+    learner = make_learner(config, spec, CPU)
+    batch, steps = batch_of(spec), BURN_IN + UNROLL
+    frames = torch.randn(steps + 3, len(batch), *batch.states[0].shape[1:])
+    real = torch.ones(frames.shape[:2], dtype=torch.bool)
+    past = Past((frames,), real, torch.zeros(len(batch), UNITS), steps)
+    assert learner.network.memory is not None
+    before = learner.network.memory.recall.weight.clone()
+    errors = learner.step(replace(batch, past=past))
+    assert errors.isfinite().all()
+    assert (learner.network.memory.recall.weight != before).float().mean() > 0.9
