@@ -45,7 +45,7 @@ def sessions(run: SelfPlay) -> set[int]:
 
 
 def test_student_that_plays_its_checkpoints_beats_its_earliest_self(tmp_path: Path) -> None:
-    run = trained(tmp_path, 4000)
+    run = trained(tmp_path, 8000)
     assert wins(run) >= CLEARLY
     assert len(checkpoint.checkpoints(tmp_path)) > 2
     assert run.loop.frames["play"] > 2000
