@@ -283,7 +283,9 @@ NO_HTTP = ("--server.http_port", "none")
 def test_start_after_killing_everything_reports_steps_in_flight(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
-    server = serve("--config", str(config), "--run", str(run), *NO_HTTP)
+    # The game plays on while the trainer stands still.
+    no_limit = ("--trainer.max_lag_updates", "none")
+    server = serve("--config", str(config), "--run", str(run), *NO_HTTP, *no_limit)
     client = server.client()
     for seq in range(100):
         client.frame(seq, reward=1.0)
