@@ -240,7 +240,7 @@ def test_trainer_that_gives_up_is_not_restarted(tmp_path: Path) -> None:
     }
     with Running(tmp_path / "run", **QUICK, **bad) as server:
         deadline = time.monotonic() + LONG_S
-        with client_for(server.port) as client:
+        with client_for(server.port, realtime=True) as client:  # waits for no training
             while server.error is None and time.monotonic() < deadline:
                 client.act(np.ones(3), 1.0)
         assert isinstance(server.error, ChildDied)
