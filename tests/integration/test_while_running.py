@@ -339,14 +339,16 @@ def test_unwise_settings_cause_a_warning(server: Running) -> None:
         assert row["warnings"] == len(shown)
         return server.log().count("known to stop learning"), shown
 
-    assert warned() == (1, ["weights_on_td"])
+    said, shown = warned()
+    assert said >= 1, "once, and again after a minute: the tests before take as long as they do"
+    assert shown == ["weights_on_td"]
     change(server, {"advantage.mode": "off"})
     change(server, {"learner.gamma": 0.98})
-    assert warned() == (1, [])
+    assert warned() == (said, [])
     change(server, {"advantage.mode": "per_actor"})
-    assert warned() == (2, ["weights_on_td"])
+    assert warned() == (said + 1, ["weights_on_td"])
     change(server, {"learner.gamma": 0.97})
-    assert warned() == (2, ["weights_on_td"])
+    assert warned() == (said + 1, ["weights_on_td"])
 
 
 # Going on.
