@@ -43,7 +43,7 @@ def trainer_main(*args: Any) -> None:
     tell = _spy(TRAINER)
     sample = Replay.sample_several
 
-    def sampled(replay: Replay, batch_size: int, batches: int) -> list[Batch]:
+    def sampled(replay: Replay, batch_size: int, batches: int) -> Batch:
         tell((REPLAY, "learner.n_step", repr(replay.n_step)))
         tell((REPLAY, "learner.gamma", repr(replay.gamma)))
         return sample(replay, batch_size, batches)
