@@ -25,8 +25,13 @@ pytestmark = pytest.mark.timeout(240)
 PLAYED = 160
 """Frames; the trainer is away for the last 60 of them."""
 
-AWAY: dict[str, Any] = {"supervision__backoff_s": 900.0, "supervision__hang_timeout_s": 900.0}
-"""Nobody starts it again, and nobody finds out that it hangs, before the end."""
+AWAY: dict[str, Any] = {
+    "supervision__backoff_s": 900.0,
+    "supervision__hang_timeout_s": 900.0,
+    "trainer__max_lag_updates": None,
+}
+"""Nobody starts it again, and nobody finds out that it hangs, before the end; the game plays on and
+does not wait for training that is behind."""
 
 HUNG = "hangs"
 """In the run's folder: the trainer is to hang."""

@@ -240,7 +240,7 @@ def test_trainer_that_gives_up_is_not_restarted(tmp_path: Path) -> None:
     }
     with Running(tmp_path / "run", **QUICK, **bad) as server:
         deadline = time.monotonic() + LONG_S
-        with client_for(server.port) as client:
+        with client_for(server.port, realtime=True) as client:  # waits for no training
             while server.error is None and time.monotonic() < deadline:
                 client.act(np.ones(3), 1.0)
         assert isinstance(server.error, ChildDied)
@@ -283,7 +283,9 @@ NO_HTTP = ("--server.http_port", "none")
 def test_start_after_killing_everything_reports_steps_in_flight(serve: Any, tmp_path: Path) -> None:
     config, run = tmp_path / "small.toml", tmp_path / "run"
     config.write_text(SMALL)
-    server = serve("--config", str(config), "--run", str(run), *NO_HTTP)
+    # The game plays on while the trainer stands still.
+    no_limit = ("--trainer.max_lag_updates", "none")
+    server = serve("--config", str(config), "--run", str(run), *NO_HTTP, *no_limit)
     client = server.client()
     for seq in range(100):
         client.frame(seq, reward=1.0)

@@ -330,10 +330,10 @@ def test_updates_due_at_a_pause_are_due_afterwards(
     learns, gate = threading.Event(), threading.Event()
     step = world.trainer._learner.step
 
-    def wait(batch: Any, frames: int) -> None:
+    def wait(*given: Any) -> None:
         learns.set()
         gate.wait(10.0)
-        step(batch, frames)
+        step(*given)
 
     monkeypatch.setattr(world.trainer._learner, "step", wait)
     world.play(played(0, 100))

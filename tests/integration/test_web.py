@@ -42,6 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         server__settings={"level": 1},
         learner__normalize_observations=True,
         replay__prioritized=True,
+        trainer__replay_ratio=0.25,  # training keeps up with the game, and can be seen to
     ) as running:
         running.until(lambda: running.supervisor.status.ready, "the gateways run", 60.0)
         with RawClient(running.port, timeout_s=60.0) as first:
