@@ -58,8 +58,8 @@ var policy = null
 var explores := false
 ## The game goes on by itself (a person plays it) and never waits for the trainer.
 var realtime := false
-## With the roles of evaluation: how many episodes are played on this connection, in all slots; 0 says
-## nothing of it.
+## With the roles of evaluation: how many episodes are played on this connection, in all slots;
+## 0 says nothing of it.
 var episodes := 0
 ## This program evaluates where [member settings] asks for it ("understudy.evaluate").
 var evaluates := false

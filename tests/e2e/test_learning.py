@@ -76,13 +76,13 @@ def shuffled_weights(patch: pytest.MonkeyPatch) -> None:
 
 
 def tags_changed(patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
-    sample = Replay.sample
+    sample = Replay.sample_several
 
-    def changed(self: Replay, batch_size: int) -> Batch:
-        batch = sample(self, batch_size)
+    def changed(*args: Any) -> Batch:
+        batch = sample(*args)
         return replace(batch, actors=change(batch.actors))
 
-    patch.setattr(Replay, "sample", changed)
+    patch.setattr(Replay, "sample_several", changed)
 
 
 def swapped_tags(patch: pytest.MonkeyPatch) -> None:

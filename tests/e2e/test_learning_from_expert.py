@@ -58,14 +58,14 @@ def doors() -> float:
 
 def shuffled_recommendations(patch: pytest.MonkeyPatch) -> None:
     """A row has the recommendation of another one."""
-    sample, generator = Replay.sample, torch.Generator()
+    sample, generator = Replay.sample_several, torch.Generator()
 
-    def shuffled(self: Replay, batch_size: int) -> Batch:
-        batch = sample(self, batch_size)
+    def shuffled(*args: Any) -> Batch:
+        batch = sample(*args)
         order = torch.randperm(len(batch), generator=generator)
         return replace(batch, recommended=batch.recommended[order])
 
-    patch.setattr(Replay, "sample", shuffled)
+    patch.setattr(Replay, "sample_several", shuffled)
 
 
 def test_student_learns_from_recommendations_of_expert_that_hardly_plays() -> None:

@@ -575,7 +575,9 @@ def test_wrong_observation_is_refused_before_it_is_sent(serve: Any) -> None:
 
 def test_connect_options_are_checked_before_anything_is_sent() -> None:
     fake: Any = type("Port", (), {"port": 1})()
-    with pytest.raises(ValueError, match="role: expected train, eval, eval_expert, got 'watch'"):
+    with pytest.raises(
+        ValueError, match="role: expected train, eval, eval_expert, play, got 'watch'"
+    ):
         connect(fake, role="watch")
     known = "float32, uint8, float16, int32, int64, bool"
     with pytest.raises(ValueError, match=f"dtype: expected one of {known}, got 'float64'"):

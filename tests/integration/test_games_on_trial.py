@@ -97,7 +97,8 @@ def test_game_that_the_process_limits_leave_no_memory_for_is_refused(tmp_path: P
             code, text, retry = client.refusal()
         assert (code, retry) == ("bad_hello", False)
         assert "Unable to allocate 8.94 GiB" in text
-        assert "is that of replay.capacity_steps, which the server's operator may lower" in text
+        steps = "is that of replay.capacity_steps and trainer.min_steps (600,000)"
+        assert f"{steps}, which the server's operator may lower" in text
         assert server.folder.game() is None
         with RawClient(server.port, timeout_s=90).welcome() as client:
             client.frame(0)

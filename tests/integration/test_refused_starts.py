@@ -216,7 +216,8 @@ EARLY = [
             ("--run.game", "another")),
     Refusal("ring beyond the memory", "server.ring_steps",
             ("--server.ring_steps", "100000000000")),
-    Refusal("replay beyond the memory", "that of replay.capacity_steps, which",
+    Refusal("replay beyond the memory",
+            "that of replay.capacity_steps and trainer.min_steps (2,147,483,647), which",
             # Fewer are kept where they do not fit, but never fewer than training begins with.
             ("--replay.capacity_steps", str(2**31 - 1), "--trainer.min_steps", str(2**31 - 1),
              "--server.max_game_bytes", str(2**30))),

@@ -225,13 +225,13 @@ def test_divergence_with_stop_ends_training_with_a_message(
 def test_single_bad_update_is_only_skipped_and_counted(tmp_path: Path, poison: Poison) -> None:
     def bad_batch(learner: Learner) -> None:
         objective = learner._objective
-        before = objective.targets
+        before = objective._targets
+        objective._targets = lambda *args: before(*args) * math.inf  # type: ignore[method-assign]
 
-        def targets(*args: Any) -> torch.Tensor:
-            del objective.targets  # type: ignore[method-assign]
-            return before(*args) * math.inf
+        def mend(_: Learner) -> None:
+            del objective._targets  # type: ignore[method-assign]
 
-        objective.targets = targets  # type: ignore[method-assign]
+        poison.act = mend  # before the next update
 
     with contextlib.closing(World(tmp_path, health__max_consecutive_skips=2)) as world:
         more = feed(world)
@@ -299,8 +299,8 @@ def test_drifting_values_cause_a_warning(
 
     def explode(learner: Learner) -> None:
         objective = learner._objective
-        real = objective.targets
-        objective.targets = lambda *args: real(*args) + 1e6  # type: ignore[method-assign]
+        real = objective._targets
+        objective._targets = lambda *args: real(*args) + 1e6  # type: ignore[method-assign]
 
     with contextlib.closing(World(tmp_path, learner__learning_rate=1.0, **FAR)) as world:
         more = feed(world)
@@ -312,7 +312,7 @@ def test_drifting_values_cause_a_warning(
         bound = 2 / (1 - 0.9) + scale * (1.5 + 1.0)
         assert world.metrics["q_bound"] == pytest.approx(bound, rel=0.05)
         assert world.metrics["values_drift"] == 0
-        poison.act = explode
+        poison.act, poison.once = explode, True
         while not world.metrics["values_drift"]:
             more()
             world.reports(1)

@@ -79,14 +79,14 @@ def replay_shifted(module: Any) -> None:
 
 def sample(module: Any) -> None:
     """The actors of a batch are those of other rows of it."""
-    plain = module.Replay.sample
+    plain = module.Replay.sample_several
 
     @functools.wraps(plain)
     def sampled(*args: Any, **kwargs: Any) -> Any:
         batch = plain(*args, **kwargs)
         return replace(batch, actors=batch.actors.roll(1))
 
-    module.Replay.sample = sampled
+    module.Replay.sample_several = sampled
 
 
 def ring_recommendation(module: Any) -> None:
@@ -113,14 +113,14 @@ def replay_version(module: Any) -> None:
 
 def sample_recommendation(module: Any) -> None:
     """The recommendations of a batch are those of other rows of it."""
-    plain = module.Replay.sample
+    plain = module.Replay.sample_several
 
     @functools.wraps(plain)
     def sampled(*args: Any, **kwargs: Any) -> Any:
         batch = plain(*args, **kwargs)
         return replace(batch, recommended=batch.recommended.roll(1, 0))
 
-    module.Replay.sample = sampled
+    module.Replay.sample_several = sampled
 
 
 FAULTS: dict[str, tuple[str, Callable[[Any], None]]] = {
