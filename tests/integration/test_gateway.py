@@ -44,6 +44,7 @@ def pair(folder: Path) -> Iterator[Pair]:
     with Running(
         folder / "pair",
         server__gateways=2,
+        trainer__replay_ratio=0.25,  # what is learnt is not the point: games wait for it less
         expert__ratio=SCHEDULE,
         exploration__epsilon={"start": 0.0, "end": 0.0, "frames": 1},
         exploration__noise={"start": 0.0, "end": 0.0, "frames": 1},
@@ -108,20 +109,19 @@ def of_both(pair: Pair) -> tuple[RawClient, RawClient]:
 
 def test_two_gateways_share_the_port_and_the_frame_count(pair: Pair) -> None:
     one, two = of_both(pair)
-    before = pair.server.wait_rows()["frames"]
-    first = one.frame(0, expert=ADVICE)
-    if before == 0:
-        assert first[4] == EXPERT, "the ratio starts at 1"
-    # All frames of the schedule are stored through one gateway ...
-    for seq in range(1, 302):
-        one.frame(seq, expert=ADVICE)
-    # ... and the other one follows it.
-    actors = {two.frame(seq, expert=ADVICE)[4] for seq in range(30)}
-    assert actors == {DQN}
-    pair.server.until_row(expert_ratio=0.0)
-    assert pair.server.row["steps_completed"] >= before + 301 + 29
-    one.close()
-    two.close()
+    with one, two:  # a failure leaves none of them to the tests that follow
+        before = pair.server.wait_rows()["frames"]
+        first = one.frame(0, expert=ADVICE)
+        if before == 0:
+            assert first[4] == EXPERT, "the ratio starts at 1"
+        # All frames of the schedule are stored through one gateway ...
+        for seq in range(1, 302):
+            one.frame(seq, expert=ADVICE)
+        # ... and the other one follows it.
+        actors = {two.frame(seq, expert=ADVICE)[4] for seq in range(30)}
+        assert actors == {DQN}
+        pair.server.until_row(expert_ratio=0.0)
+        assert pair.server.row["steps_completed"] >= before + 301 + 29
 
 
 def test_session_numbers_never_repeat(pair: Pair) -> None:
