@@ -86,7 +86,7 @@ class Terminal:
         os.close(theirs)
         started.append(self.process)
 
-    def see(self, text: str, timeout_s: float = 40.0) -> str:
+    def see(self, text: str, timeout_s: float = 100.0) -> str:
         """Wait until this is shown, from now on; what is shown up to it."""
         deadline = time.monotonic() + timeout_s
         while text not in self.shown:

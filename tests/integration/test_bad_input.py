@@ -170,7 +170,7 @@ CASES: list[tuple[str, str, Violation]] = [
     ("a game that cannot be", "bad_hello", hello(actions=[])),
     ("a hello that is no map", "bad_hello", lambda c: c.send([1, 5])),
     ("no such role", "bad_hello", hello(role="spectator")),
-    ("no such checkpoint", "no_such_policy", hello(role="play", policy=4_000_000)),
+    ("no such checkpoint", "no_such_policy", hello(role="play", policy="4000000")),
     ("too many slots", "bad_hello", hello(slots=5000)),
     ("another game", "spec_mismatch", hello(game="chess")),
     ("another observation", "spec_mismatch", hello(observation=["float32", [4]])),
