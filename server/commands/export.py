@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -113,7 +112,7 @@ def load_trained(run: Path, which: str | None) -> Trained:
     if spec is None:
         raise ConfigError(f"{run} has no game yet, so there is nothing to export")
     path = checkpoints.of_run(run, which) if which in (None, *checkpoints.WORDS) else Path(which)
-    state = checkpoint.load(path, spec=msgspec.json.encode(spec).decode())
+    state = checkpoint.load(path, spec=checkpoint.spec_text(spec))
     network = QNetwork(spec, config.learner, frame_stack=config.replay.frame_stack)
     try:
         network.load_state_dict(state["learner"]["network"])

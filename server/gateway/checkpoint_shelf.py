@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from agent import checkpoint
+from agent.policy import Policy
 from protocol.errors import RemoteError
 from protocol.policies import RECENT, PolicyName
 
@@ -30,26 +30,12 @@ LOOK_S = 1.0
 FULL = f"the server keeps at most {MOST} checkpoints loaded, and others are played with now"
 
 
-class Opponent(Protocol):
-    """What plays: agent.stored_policy makes them."""
-
-    version: int
-
-    def greedy(
-        self,
-        obs: npt.NDArray[Any],
-        legal: npt.NDArray[np.bool_] | None = None,
-        state: npt.NDArray[np.float32] | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """Actions for rows of observations, as agent.policy's."""
-
-
 Stamp = tuple[int, ...]
 
 Then = Callable[[RemoteError | None], None]
 
-Load = Callable[[Path], Opponent]
-"""Errors: CheckpointError."""
+Load = Callable[[Path], Policy]
+"""agent.stored_policy's. Errors: CheckpointError."""
 
 Background = Callable[[Callable[[], "ShelfLook"], Callable[["ShelfLook"], None]], None]
 """Calls the first function in a thread, and the second with its result in the event loop."""
@@ -58,7 +44,7 @@ Background = Callable[[Callable[[], "ShelfLook"], Callable[["ShelfLook"], None]]
 class LoadedCheckpoint:
     """A checkpoint that is loaded."""
 
-    def __init__(self, policy: Opponent, stamp: Stamp) -> None:
+    def __init__(self, policy: Policy, stamp: Stamp) -> None:
         self.policy = policy
         self.stamp = stamp
         """Of its file: another one means that it was written anew."""
@@ -147,7 +133,7 @@ class CheckpointShelf:
     # Looking.
 
     def poll(self, now: float) -> None:
-        """ShelfLook again, if it is time and somebody wants something. `now`: s, of a clock."""
+        """Look again, if it is time and somebody wants something. `now`: s, of a clock."""
         if self._wanted and now >= self._next:
             self._next = now + LOOK_S
             self._begin_look()

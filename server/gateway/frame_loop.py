@@ -26,7 +26,7 @@ from protocol.messages import RUNNING
 from protocol.policies import PolicyName
 from protocol.spaces import GameSpec
 from server.gateway.answers import encode_answers, send_answers
-from server.gateway.checkpoint_shelf import CheckpointShelf, Opponent
+from server.gateway.checkpoint_shelf import CheckpointShelf
 from server.gateway.episode_numbers import finished
 from server.gateway.episode_stats import EpisodeStats
 from server.gateway.expert_advice import add_advice
@@ -313,7 +313,7 @@ class FrameLoop:
 
     def _play(
         self,
-        policy: Policy | Opponent,
+        policy: Policy,
         asked: npt.NDArray[np.intp],
         states: npt.NDArray[Any],
         legal: npt.NDArray[np.bool_] | None,

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from agent.policy import Policy
 from protocol.policies import PolicyName
-from server.gateway.checkpoint_shelf import CheckpointShelf, LoadedCheckpoint, Opponent
+from server.gateway.checkpoint_shelf import CheckpointShelf, LoadedCheckpoint
 from server.gateway.slots import SlotTable
 
 Rows = npt.NDArray[np.int64]
@@ -59,7 +60,7 @@ class NamedPlay:
                 self._table.policy[row] = number = self._number(entry)
                 self._entries[number] = entry
 
-    def groups(self, rows: Rows) -> Iterator[tuple[Opponent | None, npt.NDArray[np.intp]]]:
+    def groups(self, rows: Rows) -> Iterator[tuple[Policy | None, npt.NDArray[np.intp]]]:
         """Who is to be asked about slots [n]: a policy (None: the newest network), and the places
         in `rows` that are its."""
         numbers = self._table.policy[rows]
