@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from agent.checkpoint import spec_text
 from agent.legal import masked
 from agent.networks import QNetwork
 from agent.targets import best_choices
@@ -76,7 +76,7 @@ class Trained:
         return {
             "format": FORMAT,
             "version": VERSION,
-            "game": msgspec.json.encode(self.spec).decode(),
+            "game": spec_text(self.spec),
             "frame_stack": str(self.frame_stack),
             **({"memory": str(self.memory)} if self.memory else {}),
             "run": self.run,
