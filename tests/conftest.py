@@ -21,7 +21,7 @@ import pytest
 from hypothesis import settings
 
 from server.ipc import shared_memory
-from tests.support.forked import fork_children
+from tests.support.forked import fork_children, fork_workers
 from tests.support.needs import to_install
 from tests.support.processes import command_of, descendants, living_memory
 from tests.support.scheduler import SideBySide, tell_alone
@@ -135,6 +135,7 @@ def _few_threads() -> None:
 def _children_are_forked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         fork_children(patch)
+        fork_workers(patch)
         yield
 
 
