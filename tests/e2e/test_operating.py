@@ -23,19 +23,15 @@ from server import cli
 from server.monitor.metrics import SERIES
 from server.monitor.tensorboard import tag
 from server.tui.keyboard import HELP
-from tests.support.preloaded import Understudy
+from tests.support.preloaded import Understudy, own_terminal
 from tests.support.processes import descendants, end
 from tests.support.running import Bystander, Running
-
-ROOT = Path(__file__).parents[2]
 
 OPTIONS = (
     "--port", "0", "--server.http_port", "0", "--learner.hidden", "[8]", "--metrics.every_s", "0.1",
     "--learner.batch_size", "16", "--trainer.device", "cpu", "--trainer.threads", "1",
     "--trainer.min_steps", "20",
 )  # fmt: skip
-
-UNDERSTUDY = (sys.executable, "-u", "-m", "server")
 
 START_S = 120.0
 """A start takes a few seconds; many times that where other tests have the cores."""
@@ -79,10 +75,10 @@ class Terminal:
         self.run = run
         self.shown = ""
         self._ours, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [*UNDERSTUDY, "serve", "--run", str(run), *OPTIONS],
-            cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            preexec_fn=_own_terminal, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+        self.process = Understudy(
+            "serve", "--run", str(run), *OPTIONS,
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            first=own_terminal, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
         )  # fmt: skip
         os.close(theirs)
         started.append(self.process)
@@ -114,14 +110,6 @@ class Terminal:
         code = self.process.wait(20.0)
         os.close(self._ours)
         return code
-
-
-def _own_terminal() -> None:
-    """In the new process: the terminal on standard input is its session's."""
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.mark.timeout(300)

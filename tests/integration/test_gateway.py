@@ -295,7 +295,7 @@ def test_own_client_sends_the_token_and_gets_the_settings(slow: Running) -> None
 def test_games_wait_while_the_trainer_is_behind(slow: Running) -> None:
     slow.until(lambda: "steps_stored" in slow.row, "the trainer has reported", 60.0)
     stored = slow.row["steps_stored"]
-    frames, slots = 10, 16
+    frames, slots = 8, 4
     with client_for(slow.port, slots=slots, token=TOKEN) as client:
         for _ in range(frames):
             client.act_all(np.zeros((slots, 3)), np.zeros(slots), np.zeros(slots, np.uint8))

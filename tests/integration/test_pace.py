@@ -237,10 +237,10 @@ def test_games_that_wait_meet_no_deadline_and_may_leave(tmp_path: Path) -> None:
 @pytest.mark.promise("kill-trainer")
 def test_games_that_wait_for_a_killed_trainer_go_on_with_the_next(tmp_path: Path) -> None:
     with (
-        # The person alone owes 200 x 0.25 updates a second, which a busy machine makes too.
+        # The person alone owes 50 x 0.25 updates a second, which a busy machine makes too.
         Running(tmp_path / "run", trainer__replay_ratio=0.25) as server,
         FastGame(server.port) as fast,
-        FastGame(server.port, pause_s=0.005, realtime=True) as person,
+        FastGame(server.port, pause_s=0.02, realtime=True) as person,
     ):
         learns(server)
         pid = server.pid("trainer")
@@ -248,7 +248,7 @@ def test_games_that_wait_for_a_killed_trainer_go_on_with_the_next(tmp_path: Path
         server.until(lambda: server.pid("trainer") != pid, "it is restarted", 30.0)
         server.pids.add(server.pid("trainer"))
         before, theirs = fast.answers, person.answers
-        server.until(lambda: fast.answers > before + 1000, "the game plays on", 60.0)
+        server.until(lambda: fast.answers > before + 400, "the game plays on", 60.0)
         assert person.answers > theirs
         with watched(server) as watch:
             server.wait_rows(5)
@@ -276,7 +276,7 @@ def test_frames_lost_with_a_gateway_hold_no_game_back(tmp_path: Path) -> None:
                     server.until(lambda p=pid: server.pid("gateway-0") != p, "restarted", 30.0)
                     server.pids.add(server.pid("gateway-0"))
                 before = fast.answers
-                server.until(lambda b=before: fast.answers > b + 1000, "it plays on", 30.0)
+                server.until(lambda b=before: fast.answers > b + 500, "it plays on", 60.0)
             assert watch.beyond < 64
         fast.stop()
         server.until_row(clients=0)

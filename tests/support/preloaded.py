@@ -5,6 +5,7 @@ the process that has it imported. What a start is for who types it, tests look a
 from __future__ import annotations
 
 import atexit
+import fcntl
 import io
 import multiprocessing.forkserver
 import multiprocessing.process
@@ -14,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.reduction import DupFd
@@ -89,6 +91,11 @@ def completed(*words: str, timeout: float, **options: Any) -> subprocess.Complet
             process.kill()
             raise
     return subprocess.CompletedProcess(words, process.returncode, out, errors)
+
+
+def own_terminal() -> None:
+    """In a new process: the terminal on standard input is its session's."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class _Command:
