@@ -111,11 +111,11 @@ def test_game_on_the_page_trains_while_one_watches(
     page.enter(TOKEN)
     page.page.check("#fast")
     before = server.wait_rows()["steps_stored"]
-    page.wait(lambda: page.number("#frames") > 600, "600 frames")
+    page.wait(lambda: page.number("#frames") > 300, "300 frames")
     page.wait(lambda: page.number("#version") > 0, "a newer policy")
     page.wait(lambda: page.number("#episodes") > 5, "balls that were caught or not")
     page.wait_text("#caught", r"^\d+ %$")
-    server.until(lambda: server.row["steps_stored"] >= before + 500, "the steps are stored")
+    server.until(lambda: server.row["steps_stored"] >= before + 250, "the steps are stored")
     server.until(lambda: server.row["buffer_expert"] > 50, "the script's moves are the expert's")
     server.until(lambda: server.row["buffer_dqn"] > 50, "the network moves, too")
     assert page.complaints == []
