@@ -115,13 +115,19 @@ class Objective:
                 of_target = target.head_outputs(ahead_of_target, target.act(ahead_of_target))
         with torch.no_grad():
             value_params = network.value_params(head_outputs)
-            value_params_t = target.value_params(of_target.float())
-            if network.sizes:
-                q_t = masked(network.preferences(head_outputs_t), batch.next_legal)
-                value_params_t = double_dqn(value_params_t, q_t, network.sizes, network.offsets)
-            r_t, discount_t = batch.returns / self._scale, batch.discounts
-            targets = network.values.targets(r_t, discount_t, value_params_t)
+            targets = self._targets(batch, head_outputs_t, of_target.float())
         return ForwardPass(encoded, inputs, head_outputs, value_params, targets)
+
+    def _targets(self, batch: Batch, head_outputs_t: Tensor, of_target: Tensor) -> Tensor:
+        """What the values should have been, [b, K], from what the two networks make of the next
+        states, [b, outputs] each; the online network's is not asked for without choices."""
+        network = self._online
+        value_params_t = self._target.value_params(of_target)
+        if network.sizes:
+            q_t = masked(network.preferences(head_outputs_t), batch.next_legal)
+            value_params_t = double_dqn(value_params_t, q_t, network.sizes, network.offsets)
+        r_t, discount_t = batch.returns / self._scale, batch.discounts
+        return network.values.targets(r_t, discount_t, value_params_t)
 
     def rescaled(self, forward: ForwardPass, factor: Tensor) -> ForwardPass | None:
         """What a pass would be now that values are said in another unit, `factor` [] times as many
