@@ -120,6 +120,7 @@ class MetricsPublisher:
         self._remember(row, left_out, now)
         if keep:
             self._write(row)
+        self._status.update(nodes=processes.nodes)
         games = self._clients.rows(now, late)
         self._status.add_row(row, self.last, self._collector.turns, games, degraded(late))
 
