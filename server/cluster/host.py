@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from config.load import ConfigError
-from server.cluster.messages import Kill, Reply, Say, Setup, Start
+from server.cluster.messages import Kill, Relay, Reply, Setup, Start
 from server.supervisor import fork_server
 from server.supervisor.child import Child
 
@@ -35,7 +35,7 @@ class ProcessHost:
         self._incarnation = uuid.uuid4().hex
         self._children: dict[str, Hosted] = {}
         self._lock = threading.Lock()
-        self._held: list[Say] = []
+        self._held: list[Relay] = []
         """Messages that the processes are to hear later."""
         self._error = ""
         self.setup: Setup | None = None
@@ -97,7 +97,7 @@ class ProcessHost:
             self.setup = order
         if isinstance(order, Start):
             self._start(order)
-        elif isinstance(order, Say):
+        elif isinstance(order, Relay):
             if hosted := self._meant(order):
                 told = self.down(order.name, order.message)
                 if told is None:
@@ -110,7 +110,7 @@ class ProcessHost:
         else:
             self.carry_out(order)
 
-    def _meant(self, order: Say | Kill) -> Hosted | None:
+    def _meant(self, order: Relay | Kill) -> Hosted | None:
         hosted = self._children.get(order.name)
         return hosted if hosted and hosted.generation == order.generation else None
 

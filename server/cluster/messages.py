@@ -52,7 +52,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Say:
+class Relay:
     """Send a message of server.ipc to a process."""
 
     name: str

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 from config.models import Config
-from server.cluster.messages import Kill, Say, Start
+from server.cluster.messages import Kill, Relay, Start
 from server.ipc.heartbeat import Heartbeat, HeartbeatMonitor
 from server.supervisor.child import Child
 from server.trainer.task import Task
@@ -100,12 +100,12 @@ class RemoteChild(Child):
 
     # For the link, in its thread.
 
-    def said(self) -> list[Say]:
+    def said(self) -> list[Relay]:
         """What the supervisor has sent and is not on its way yet."""
         with self._lock:
-            found: list[Say] = []
+            found: list[Relay] = []
             while self._theirs is not None and self._theirs.poll():
-                found.append(Say(self.name, self._generation, self._theirs.recv()))
+                found.append(Relay(self.name, self._generation, self._theirs.recv()))
             return found
 
     def hear(self, generation: int, message: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from config.models import Config
 from server.cluster.link import ActorAway, ActorLink
-from server.cluster.messages import Decide, Kill, Reply, RingNumbers, Say, Setup, Start
+from server.cluster.messages import Decide, Kill, Relay, Reply, RingNumbers, Setup, Start
 from server.cluster.remote_child import RemoteChild
 from server.cluster.remote_ring import RemoteRing
 from server.ipc.messages import GATEWAY, LogLine, Settle
@@ -78,7 +78,7 @@ def test_actor_is_set_up_before_it_starts_a_child(world: World) -> None:
     world.child.send(Settle())
     until(lambda: len(world.actor.orders) == 3)
     kinds = [type(order) for order in world.actor.orders]
-    assert kinds == [Setup, Start, Say]
+    assert kinds == [Setup, Start, Relay]
 
 
 def test_what_a_child_says_reaches_the_supervisor(world: World) -> None:
@@ -130,7 +130,7 @@ def test_order_that_messages_go_by_comes_before_them(world: World) -> None:
     until(lambda: len(world.actor.orders) == 102)
     seen: list[Any] = []
     for order in world.actor.orders:
-        if isinstance(order, Say):
+        if isinstance(order, Relay):
             assert order.message in seen
         elif isinstance(order, Decide):
             seen.append(order.spec)
