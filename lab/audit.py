@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from lab import audit_player
 from lab.supervised import supervised
 from protocol.actor import Actor
 from server.arguments import positive
+from server.cluster.start import on_cluster
 from server.play.attribution import Attribution, compare, load_dump, load_logs
 from server.run.directory import game_of
+from server.supervisor.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the random numbers (%(default)s)"
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="auto|HOST:PORT",
+        help="the server runs on a Ray cluster (see `understudy serve --cluster`); the games are "
+        "here, and connect to all of its gateway nodes",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="with --cluster: gateway nodes (%(default)s)",
+    )
+    parser.add_argument(
+        "--learners",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="with --cluster: learners (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -95,7 +118,11 @@ def main(args: argparse.Namespace) -> int:
     warnings.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logging.basicConfig(handlers=[warnings])
     show = None if args.json else lambda text: print(text, flush=True)
-    result = audit(args.steps, players=args.players, seed=args.seed, show=show)
+    cluster = {"cluster.gateways": args.nodes, "cluster.learners": args.learners}
+    result = audit(
+        args.steps, players=args.players, seed=args.seed, show=show,
+        cluster=args.cluster, values=cluster,
+    )  # fmt: skip
     report = result.report()
     if args.json:
         print(json.dumps(report))
@@ -105,8 +132,18 @@ def main(args: argparse.Namespace) -> int:
     return 0 if result.ok else 1
 
 
-def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> AuditResult:
-    """Play at least `steps` steps and compare."""
+def audit(
+    steps: int,
+    *,
+    players: int = 4,
+    seed: int = 0,
+    show: Any = None,
+    cluster: str | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> AuditResult:
+    """Play at least `steps` steps and compare. `cluster`: the address of that which the server is
+    to run on. `values`: settings beside those of the audit. Errors: ConfigError."""
+    make = Processes if cluster is None else on_cluster(cluster)
     values = {
         "server.port": 0,
         "run.game": "audit",
@@ -122,6 +159,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
         "trainer.replay_ratio": 0.005,
         "metrics.every_s": 0.2,
         "supervision.max_restarts": 0,
+        **(values or {}),
     }
     begin = time.monotonic()
     context = multiprocessing.get_context("spawn")
@@ -132,9 +170,12 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
             context.Process(target=audit_player.play, args=(i, seed, home, stop), daemon=True)
             for i in range(players)
         ]
-        with supervised(values, record=True) as supervisor:
+        with supervised(values, record=True, make=make) as supervisor:
             try:
-                (home / "port").write_text(str(supervisor.port))
+                while not supervisor.row:  # by then the nodes of a cluster are known
+                    supervisor.poll()
+                ports = [node["port"] for node in supervisor.status.nodes if "port" in node]
+                (home / "port").write_text(" ".join(map(str, ports or [supervisor.port])))
                 for process in processes:
                     process.start()
                 shown = 0

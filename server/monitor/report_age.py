@@ -22,7 +22,8 @@ class ReportAges:
 
     def __init__(self, every_s: float) -> None:
         """`every_s`: how often each process reports."""
-        self._most_s = max(INTERVALS * every_s, SHORTEST_S)
+        self.old_after_s = max(INTERVALS * every_s, SHORTEST_S)
+        """A report that is older says nothing about now."""
         self._heard: dict[str, float] = {}
 
     def heard(self, process: str, now: float) -> None:
@@ -36,13 +37,9 @@ class ReportAges:
         ages = [now - at for process, at in self._heard.items() if process.startswith(kind)]
         return max(ages, default=math.nan)
 
-    def old(self, age_s: float) -> bool:
-        """What was so this long ago says nothing about now."""
-        return age_s > self._most_s
-
     def late(self, now: float) -> dict[str, float]:
         """The processes whose newest report is of the past, each with its age, s."""
-        return {name: now - at for name, at in self._heard.items() if self.old(now - at)}
+        return {name: now - at for name, at in self._heard.items() if now - at > self.old_after_s}
 
     def kinds_late(self, now: float) -> set[str]:
         """The kinds of process of which one is late."""

@@ -13,6 +13,7 @@ from server.monitor.clients import Clients
 from server.monitor.collector import MetricsCollector
 from server.monitor.metric import labeled
 from server.monitor.metrics import OF_GATEWAYS, PROCESS
+from server.monitor.newest_numbers import NewestNumbers
 from server.monitor.report_age import ReportAges, degraded, late_findings
 from server.monitor.status_publisher import StatusPublisher
 from server.monitor.tensorboard import TensorBoardWriter
@@ -26,9 +27,6 @@ from server.run.repeats import RELAYED
 from server.supervisor.processes import Processes
 
 log = logging.getLogger("supervisor")
-
-_ALWAYS_THERE = ("loss", "td_err_mean", "q_mean", "grad_norm")
-"""Metrics that every update has: where they are NaN, that is news and not the lack of any."""
 
 _TENSORBOARD = "TensorBoard's event files"
 
@@ -50,14 +48,10 @@ class MetricsPublisher:
         """`writes`: logs and counts what could not be written."""
         self.row: dict[str, float] = {}
         """The newest; empty until the first interval has passed."""
-        self.last: dict[str, float] = {}
-        """For each metric the newest value that was a number: a mean over no rows is none. What no
-        process tells any more is not in it."""
         self.ended = False
         """The processes end in order: what they say last is what there is to tell."""
         self._ages = ReportAges(config.metrics.every_s)
-        self._numbered: dict[str, float] = {}
-        """When each metric in `last` was a number, by `time.monotonic`."""
+        self._numbers = NewestNumbers()
         self.lines: deque[str] = deque(maxlen=NEWEST_LINES)
         """The newest [BATCH] and [BUFFER] lines."""
         self._folder = folder
@@ -95,6 +89,11 @@ class MetricsPublisher:
         self._next = time.monotonic() + every_s
 
     @property
+    def last(self) -> dict[str, float]:
+        """For each metric the newest value that was a number."""
+        return self._numbers.last
+
+    @property
     def due(self) -> bool:
         """An interval has passed."""
         return time.monotonic() >= self._next
@@ -117,9 +116,16 @@ class MetricsPublisher:
         row["warnings"] = float(len(warnings.holding()))
         row["writes_failed"] = float(self._writes.failed + LogFile.failed)
         row["disk_free_bytes"] = free_bytes(self._folder.path)
-        self._remember(row, left_out, now)
+        self._numbers.add(
+            row,
+            now,
+            of_trainer=self._collector.of_trainer,
+            late=left_out,
+            forget_after_s=math.inf if self.ended else self._ages.old_after_s,
+        )
         if keep:
             self._write(row)
+        self._status.update(nodes=processes.nodes)
         games = self._clients.rows(now, late)
         self._status.add_row(row, self.last, self._collector.turns, games, degraded(late))
 
@@ -137,25 +143,6 @@ class MetricsPublisher:
         left_out = set().union(*(told[kind] for kind in self._ages.kinds_late(now)))
         row |= dict.fromkeys(left_out, math.nan)
         return self._ages.late(now), left_out
-
-    def _remember(self, row: dict[str, float], left_out: set[str], now: float) -> None:
-        """Note the newest numbers. What the trainer measured when it last learnt is still so of its
-        network. Anything else that is no number for long is forgotten."""
-        learnt = row.get("updates_per_s", 0.0) > 0
-        kept = self._collector.of_trainer - left_out
-        last = self.last = dict(self.last)
-        for name, value in row.items():
-            if not math.isnan(value) or (learnt and name in _ALWAYS_THERE):
-                last[name], self._numbered[name] = value, now
-            elif name in left_out:
-                last.pop(name, None)
-            elif name in last and name not in kept and not self.ended:
-                self._forget(name, now)
-
-    def _forget(self, name: str, now: float) -> None:
-        """Once as much time has passed as makes a report an old one."""
-        if self._ages.old(now - self._numbered[name]):
-            del self.last[name]
 
     def _write(self, row: dict[str, float]) -> None:
         with self._writes.tried(str(self._folder.metrics)):

@@ -126,8 +126,9 @@ class Trainer:
             StepRing.attach(name, spec, config.server.ring_steps, memory) for name in game.rings
         ]
         self._ingest = Ingest(
-            rings, replay, learner, evidence, past.rewards, past.journal_writer, self._recorder
-        )
+            rings, replay, learner, evidence, past.rewards, past.journal_writer, self._recorder,
+            past.kept.sources,
+        )  # fmt: skip
         if takes_over:
             assert slot_name is not None
             self._ingest.take_over(past.kept.sources)
@@ -135,7 +136,8 @@ class Trainer:
             self._base_frames = self._slot.base_frames
         else:
             self._base_frames = past.frames
-            self._slot = WeightSlot.create(len(vector), past.version, slot_name)
+            version = max(past.version, game.version)
+            self._slot = WeightSlot.create(len(vector), version, slot_name)
             self._slot.base_frames = self._base_frames
         if self._journal_writer:
             self._journal_writer.at(self._frames)

@@ -158,7 +158,8 @@ def test_stopped_process_has_no_numbers_until_it_goes_on(
 @pytest.mark.promise("stale-numbers")
 def test_full_ring_is_seen_while_the_trainer_stands_still(tmp_path: Path) -> None:
     """In real time games play on until the ring is full: its fill is looked at, not told."""
-    with Running(tmp_path / "run", **{"trainer.max_lag_updates": None}) as server:
+    unpaced = {"trainer.max_lag_updates": None, "trainer.replay_ratio": 0.05}
+    with Running(tmp_path / "run", **unpaced) as server:
         play(server, 10)
         server.settle()
         with stopped(server.pid("trainer")):

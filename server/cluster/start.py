@@ -1,0 +1,16 @@
+"""A server on a cluster, for whoever starts one; imported without Ray."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from server.supervisor.processes import ProcessesOf
+
+
+def on_cluster(address: str) -> ProcessesOf:
+    """What starts processes on the nodes of the cluster at this address, which is joined. Errors:
+    ConfigError where Ray is not installed, or no cluster runs there."""
+    from server.cluster.actors import Cluster  # which needs the extra
+    from server.cluster.processes import ClusterProcesses
+
+    return partial(ClusterProcesses, Cluster(address))
