@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from agent import journal
-from agent.source import NextRows
 from lab import audit_player
 from lab.supervised import supervised
 from protocol.actor import Actor
@@ -193,15 +192,16 @@ def audit(
                         supervisor.poll()
                 supervisor.settle()
                 supervisor.trainer.dump(str(home / "replay.npz"))
-                rows = supervisor.folder.path / journal.FOLDER
-                spec = game_of(supervisor.folder.path)
-                numbers = journal.next_rows(rows, spec) if spec else NextRows()
+                run = supervisor.folder.path
+                spec = game_of(run)
+                rows = [run, *sorted(run.glob("learners/*"))]
+                numbers = [journal.next_rows(each / journal.FOLDER, spec) for each in rows if spec]
             finally:
                 stop.set()
                 for process in processes:
                     if process.is_alive():
                         process.terminate()
-        truth, stored = load_logs(home), load_dump(home / "replay.npz")
+        truth, stored = load_logs(home), load_dump(*home.glob("replay*.npz"))
     found = compare(truth, stored)
     return AuditResult(
         steps=len(stored["seq"]),
@@ -209,6 +209,6 @@ def audit(
         attribution=found,
         wrong_decisions=int(truth["wrong"].sum()) if "wrong" in truth else 0,
         expert=int(np.count_nonzero(stored["actor"] == Actor.EXPERT)),
-        rows_missing=numbers.missing,
-        rows_doubled=numbers.doubled,
+        rows_missing=sum(each.missing for each in numbers),
+        rows_doubled=sum(each.doubled for each in numbers),
     )

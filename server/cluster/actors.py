@@ -40,6 +40,14 @@ THREADS = 32
 """Calls that an actor answers at a time."""
 
 
+class ShardActor(LearnerShard):
+    """A learner that says where Ray has put it."""
+
+    def __init__(self, rank: int, gateways: tuple[int, ...]) -> None:
+        super().__init__(rank, gateways)
+        self.host = ray.util.get_node_ip_address()
+
+
 class NodeActor(GatewayNode):
     """A gateway node that reaches its learners through Ray."""
 
@@ -48,6 +56,7 @@ class NodeActor(GatewayNode):
     ) -> None:
         """`learner`: the name of the actor that the rows belong to."""
         super().__init__(number, gateways, self._ship_to, self._fetch)
+        self.host = ray.util.get_node_ip_address()
         self._learner, self._first_learner = ray.get_actor(learner), ray.get_actor(first_learner)
 
     def _ship_to(self, delivery: Delivery) -> Receipt:
@@ -104,7 +113,7 @@ class Cluster:
         for rank, name in enumerate(names):
             own = [gateways_of(node, config) for node in range(rank, nodes, learners)]
             wanted = {"num_gpus": of_learner.get("GPU", 0), "name": name}
-            self._make("shard", LearnerShard, learn, rank, wanted, rank, sum(own, ()))
+            self._make("shard", ShardActor, learn, rank, wanted, rank, sum(own, ()))
         for node in range(nodes):
             own_learner = names[node % learners]
             wanted = {"name": f"{run}-node-{node}"}

@@ -19,8 +19,8 @@ from server.cluster.learner_shard import Weights
 from server.cluster.messages import (
     Decide,
     Delivery,
+    Elsewhere,
     Forget,
-    Frames,
     Receipt,
     Reply,
     RingNumbers,
@@ -88,7 +88,7 @@ class GatewayNode(ProcessHost):
             self._sockets = listen(order.config.model_copy(update={"server": server}))
         elif isinstance(order, Decide):
             self._decide(order.spec)
-        elif isinstance(order, Frames):
+        elif isinstance(order, Elsewhere):
             self._elsewhere = order.elsewhere
             if self._slot is not None:
                 self._slot.base_frames = order.elsewhere

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from config.models import Config
 from config.passing import TryAgain
 from protocol.spaces import GameSpec
 from server.cluster.actors import Cluster, gateways_of
+from server.cluster.learners import Learners
 from server.cluster.link import ActorLink
-from server.cluster.messages import Decide, Forget, Frames, Reply, Setup, StopListening
+from server.cluster.messages import Decide, Elsewhere, Forget, Reply, Setup, StopListening
 from server.cluster.remote_child import RemoteChild
 from server.cluster.remote_ring import RemoteRing
 from server.ipc import inflight
@@ -70,14 +72,19 @@ class ClusterProcesses(Processes):
                 child = RemoteChild(f"gateway-{index}", GATEWAY, link.order)
                 link.children[child.name] = child
                 places.append(child)
-        link = ActorLink(
-            "learner 0", partial(cluster.exchange, "shard", 0), self._setup, lambda *_: ()
-        )
-        self._shards.append(link)
-        trainer = RemoteChild("trainer", TRAINER, link.order)
-        link.children[trainer.name] = trainer
-        self.gateways, self.trainer = places, trainer
-        self.children = [*places, trainer]
+        trainers: list[RemoteChild] = []
+        for rank in range(config.cluster.learners):
+            exchange = partial(cluster.exchange, "shard", rank)
+            link = ActorLink(f"learner {rank}", exchange, self._setup, lambda *_: ())
+            self._shards.append(link)
+            child = RemoteChild(TRAINER, TRAINER, link.order)
+            link.children[child.name] = child
+            trainers.append(child)
+        alone = len(trainers) == 1
+        first = self._shards[0]
+        self._trainer = trainers[0] if alone else Learners(trainers, lambda: first.host)
+        self.gateways, self.trainer = places, self._trainer
+        self.children = [*places, self._trainer]
 
     # Starting.
 
@@ -120,16 +127,16 @@ class ClusterProcesses(Processes):
         return orders
 
     def _start(self, child: Child) -> None:
-        assert isinstance(child, RemoteChild)
         config = everywhere(self.config)
         if child.kind == TRAINER:
             task = self._task
             if self.ready is not None:  # the run has begun: its rows are in its folder
                 task = replace(task, resume=True, best=False, init_from=None)
-            child.begin(config, task)
+            self._trainer.begin(config, task)
             if self._spec is not None:
                 child.send(self._game())
         else:
+            assert isinstance(child, RemoteChild)
             child.begin(config)
             if self.ready is not None:
                 child.send(self._opening(self.ready))
@@ -156,6 +163,18 @@ class ClusterProcesses(Processes):
 
     # Running.
 
+    @property
+    def waitables(self) -> tuple[dict[Pipe, Child], dict[int, Child]]:
+        if not isinstance(self._trainer, Learners) or not self._trainer.alive:
+            return super().waitables
+        own = self._trainer
+        pipes, ends = super().waitables
+        for rank in own.ranks:
+            if rank.pipe is not None and rank.process is not None:
+                pipes[rank.pipe] = own
+                ends[rank.process.sentinel] = own
+        return pipes, ends
+
     def _node_said(self, number: int, reply: Reply, ended: list[str]) -> Sequence[Any]:
         """In the thread of a node's link: keep its numbers; what it is to know of other nodes."""
         if reply.ports is not None:
@@ -172,7 +191,7 @@ class ClusterProcesses(Processes):
         if self.ready is None:
             return ()
         others = sum(ring.steps for i, ring in self._mirror.items() if i not in reply.rings)
-        return (Frames(self.ready.base_frames + others),)
+        return (Elsewhere(self.ready.base_frames + others),)
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
