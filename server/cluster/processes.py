@@ -57,6 +57,8 @@ class ClusterProcesses(Processes):
         """The newest weights that any gateway has."""
         self._ports: dict[int, tuple[int, int | None, int | None]] = {}
         self._mirror: dict[int, RemoteRing] = {}
+        self._received: dict[int, int] = {}
+        """STEP rows of each gateway that its learner has been sent."""
         self._ages: dict[int, float] = {}
         """Of the weights of each node's gateways, s."""
         places: list[Child] = []
@@ -64,8 +66,9 @@ class ClusterProcesses(Processes):
             link = ActorLink(
                 f"gateway node {number}",
                 partial(cluster.exchange, "node", number),
-                self._setup,
+                partial(self._setup, number),
                 partial(self._node_said, number),
+                partial(self._node_lost, number),
             )
             self._nodes.append(link)
             for index in gateways_of(number, config):
@@ -75,7 +78,9 @@ class ClusterProcesses(Processes):
         trainers: list[RemoteChild] = []
         for rank in range(config.cluster.learners):
             exchange = partial(cluster.exchange, "shard", rank)
-            link = ActorLink(f"learner {rank}", exchange, self._setup, lambda *_: ())
+            link = ActorLink(
+                f"learner {rank}", exchange, partial(self._setup, None), self._learner_said
+            )
             self._shards.append(link)
             child = RemoteChild(TRAINER, TRAINER, link.order)
             link.children[child.name] = child
@@ -117,11 +122,12 @@ class ClusterProcesses(Processes):
     def _links(self) -> list[ActorLink]:
         return [*self._nodes, *self._shards]
 
-    def _setup(self, times: int) -> Sequence[Any]:
-        """What an actor is told first."""
-        orders: list[Any] = [
-            Setup(everywhere(self.config), str(self._folder.path), self._folder.launch, times)
-        ]
+    def _setup(self, node: int | None, times: int) -> Sequence[Any]:
+        """What an actor is told first. `node`: which one it is, if it is one."""
+        config = everywhere(self.config)
+        if node in self._ports:  # games come back to where they were
+            config = _listening_on(config, self._ports[node])
+        orders: list[Any] = [Setup(config, str(self._folder.path), self._folder.launch, times)]
         if self._spec is not None:
             orders.append(Decide(self._spec))
         return orders
@@ -190,8 +196,21 @@ class ClusterProcesses(Processes):
                     inflight.cells(Path(file), index)[:] = ring.completed
         if self.ready is None:
             return ()
-        others = sum(ring.steps for i, ring in self._mirror.items() if i not in reply.rings)
+        others = sum(
+            ring.before if index in reply.rings else ring.steps
+            for index, ring in self._mirror.items()
+        )
         return (Elsewhere(self.ready.base_frames + others),)
+
+    def _learner_said(self, reply: Reply, _ended: list[str]) -> Sequence[Any]:
+        for index, numbers in reply.rings.items():
+            self._received[index] = numbers.steps
+        return ()
+
+    def _node_lost(self, number: int) -> None:
+        for index in gateways_of(number, self.config):
+            if (ring := self._mirror.get(index)) is not None:
+                ring.lost(self._received.get(index, 0))
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -238,6 +257,13 @@ class ClusterProcesses(Processes):
             link.close()
         self._cluster.close()
         super().close()
+
+
+def _listening_on(config: Config, ports: tuple[int, int | None, int | None]) -> Config:
+    games, tempest, websocket = ports
+    server = config.server.model_copy(update={"port": games, "websocket_port": websocket})
+    older = config.tempest.model_copy(update={"port": tempest})
+    return config.model_copy(update={"server": server, "tempest": older})
 
 
 def _about(link: ActorLink) -> dict[str, Any]:

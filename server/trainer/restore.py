@@ -102,7 +102,13 @@ def restore(
             known = saved_at.rows if first and saved_at.rows is not None else math.inf
             kept = take_in(rows, replay, learner, evidence, known, progress)
         journal_writer = JournalWriter(
-            rows, replay.spec, replay.capacity_steps, kept.at, resume, replay.memory
+            rows,
+            replay.spec,
+            replay.capacity_steps,
+            kept.at,
+            resume,
+            replay.memory,
+            synced=config.cluster.ack == "synced",
         )
     # The rows know better than the checkpoint how far the run was, unless it goes back.
     frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps)
