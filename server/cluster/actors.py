@@ -36,6 +36,9 @@ log = logging.getLogger("cluster")
 CALL_S = 5.0
 """How long a reply is waited for before it is asked whether the run ends."""
 
+NAMESPACE = "understudy"
+"""Of the actors' names."""
+
 THREADS = 32
 """Calls that an actor answers at a time."""
 
@@ -79,15 +82,36 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(
-            address=address, namespace="understudy", log_to_driver=False, configure_logging=False
-        )
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TryAgain(
             f"--cluster {address}: expected a running Ray cluster, got none ({lines[0]}); start "
             "one with `ray start --head` here, or name HOST:PORT of its head"
         ) from None
+
+
+def about(address: str) -> dict[str, Any]:
+    """The nodes of a cluster, and the actors of this server's kind there. Errors: ConfigError."""
+    connect(address)
+    nodes = [
+        {
+            "host": node["NodeManagerAddress"],
+            "alive": node["Alive"],
+            "has": _shown(node["Resources"]),
+        }
+        for node in ray.nodes()
+    ]
+    actors = []
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE:
+            try:
+                actor = ray.get_actor(named["name"], NAMESPACE)
+                said = ray.get(actor.about.remote(), timeout=CALL_S)
+            except (ValueError, exceptions.RayError, exceptions.GetTimeoutError) as error:
+                said = {"error": str(error).strip().splitlines()[0]}
+            actors.append({"name": named["name"], **said})
+    return {"nodes": nodes, "actors": actors}
 
 
 class Cluster:

@@ -173,6 +173,15 @@ class GatewayNode(ProcessHost):
                 ring.steps, kept, ring.used, ring.capacity, int(cells[0]), int(cells[1])
             )
 
+    def numbers(self) -> dict[str, Any]:
+        ports = [sockets.ports[0] for sockets in self._sockets[:1]]
+        unacknowledged = sum(ring.used for ring in list(self._rings.values()))
+        return {
+            "port": ports[0] if ports else None,
+            "unacknowledged": unacknowledged,
+            "version": self._version,
+        }
+
     # Threads of its own.
 
     def _begin_threads(self, slot: WeightSlot) -> None:

@@ -67,7 +67,17 @@ class ProcessHost:
             self.complete(reply)
             return reply
 
+    def about(self) -> dict[str, Any]:
+        """For `understudy cluster status`, in whichever thread."""
+        names = list(self._children)
+        run = self.setup.folder if self.setup else None
+        return {"host": self.host, "run": run, "processes": names, **self.numbers()}
+
     # What each kind of actor does in its own way.
+
+    def numbers(self) -> dict[str, Any]:
+        """What else there is to say about it."""
+        return {}
 
     def carry_out(self, order: Any) -> None:
         """An order that is not about a process. Errors: ConfigError, OSError."""

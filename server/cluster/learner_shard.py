@@ -96,6 +96,11 @@ class LearnerShard(ProcessHost):
         for gateway, steps in (self._inbox.received if self._inbox else {}).items():
             reply.rings[gateway] = RingNumbers(steps, 0, 0, 0, 0, 0)
 
+    def numbers(self) -> dict[str, Any]:
+        inbox, slot = self._inbox, self._slot
+        waiting = inbox.used if inbox is not None else 0
+        return {"rows_waiting": waiting, "version": slot.version if slot is not None else 0}
+
     # Called by nodes.
 
     def deliver(self, delivery: Delivery) -> Receipt:
