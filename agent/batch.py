@@ -69,8 +69,9 @@ class Batch:
         return Batch(*(moved(getattr(self, f.name)) for f in fields(self)))
 
     def split(self, size: int) -> list[Batch]:
-        """Batches of `size` rows each, as views: one after the other they are this one."""
-        if len(self) == size:
+        """Batches of `size` rows each (the last has what is left), as views: one after the other
+        they are this one."""
+        if len(self) <= size:
             return [self]
 
         def parts(column: Any) -> Any:
@@ -84,10 +85,6 @@ class Batch:
     def legal_in(self, rows: slice) -> Tensor | None:
         """`legal` of some rows."""
         return None if self.legal is None else self.legal[rows]
-
-    def next_legal_in(self, rows: slice) -> Tensor | None:
-        """`next_legal` of some rows."""
-        return None if self.next_legal is None else self.next_legal[rows]
 
 
 def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
