@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from agent import journal
-from agent.source import NextRows
 from lab import audit_player
 from lab.supervised import supervised
 from protocol.actor import Actor
@@ -49,6 +48,8 @@ class AuditResult:
     """Rows of gateways that their numbers say are not in the run's files."""
     rows_doubled: int
     """Rows that are there twice."""
+    lost: int = 0
+    """Steps and frames that the server says were lost, with a process that died."""
 
     def report(self) -> dict[str, Any]:
         """As it is printed."""
@@ -140,9 +141,11 @@ def audit(
     show: Any = None,
     cluster: str | None = None,
     values: Mapping[str, Any] | None = None,
+    steadfast: bool = False,
 ) -> AuditResult:
     """Play at least `steps` steps and compare. `cluster`: the address of that which the server is
-    to run on. `values`: settings beside those of the audit. Errors: ConfigError."""
+    to run on. `values`: settings beside those of the audit. `steadfast`: games wait for a
+    server that goes away, and come back. Errors: ConfigError."""
     make = Processes if cluster is None else on_cluster(cluster)
     values = {
         "server.port": 0,
@@ -167,7 +170,12 @@ def audit(
         home = Path(name)
         stop = context.Event()
         processes = [
-            context.Process(target=audit_player.play, args=(i, seed, home, stop), daemon=True)
+            context.Process(
+                target=audit_player.play,
+                args=(i, seed, home, stop),
+                kwargs={"steadfast": steadfast},
+                daemon=True,
+            )
             for i in range(players)
         ]
         with supervised(values, record=True, make=make) as supervisor:
@@ -192,16 +200,18 @@ def audit(
                     while process.is_alive():
                         supervisor.poll()
                 supervisor.settle()
+                lost = int(supervisor.row["steps_lost"] + supervisor.row["frames_lost"])
                 supervisor.trainer.dump(str(home / "replay.npz"))
-                rows = supervisor.folder.path / journal.FOLDER
-                spec = game_of(supervisor.folder.path)
-                numbers = journal.next_rows(rows, spec) if spec else NextRows()
+                run = supervisor.folder.path
+                spec = game_of(run)
+                rows = [run, *sorted(run.glob("learners/*"))]
+                numbers = [journal.next_rows(each / journal.FOLDER, spec) for each in rows if spec]
             finally:
                 stop.set()
                 for process in processes:
                     if process.is_alive():
                         process.terminate()
-        truth, stored = load_logs(home), load_dump(home / "replay.npz")
+        truth, stored = load_logs(home), load_dump(*home.glob("replay*.npz"))
     found = compare(truth, stored)
     return AuditResult(
         steps=len(stored["seq"]),
@@ -209,6 +219,7 @@ def audit(
         attribution=found,
         wrong_decisions=int(truth["wrong"].sum()) if "wrong" in truth else 0,
         expert=int(np.count_nonzero(stored["actor"] == Actor.EXPERT)),
-        rows_missing=numbers.missing,
-        rows_doubled=numbers.doubled,
+        rows_missing=sum(each.missing for each in numbers),
+        rows_doubled=sum(each.doubled for each in numbers),
+        lost=lost,
     )

@@ -10,7 +10,7 @@ from config.settings.base import Count, NotNegative, Seconds, Section, Unit
 
 
 class ClusterConfig(Section):
-    """The server on several machines. Read with `understudy serve --cluster` only."""
+    """The server on several machines. Read with `understudy serve --cluster`."""
 
     gateways: Annotated[Count, Unit("nodes")] = 1
     """Nodes that serve games, each with server.gateways processes."""
@@ -22,7 +22,7 @@ class ClusterConfig(Section):
     trainer.device names there."""
     ack: Literal["written", "synced"] = "written"
     """When a gateway may let go of rows: once the operating system of the learner's machine has
-    them, or once its disk has."""
+    them, or once its disk has. On one machine too."""
     start_timeout_s: Seconds = 60.0
     """How long a start waits for the nodes that it needs."""
     rank_timeout_s: Annotated[Seconds, Field(ge=1)] = 30.0

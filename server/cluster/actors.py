@@ -36,8 +36,19 @@ log = logging.getLogger("cluster")
 CALL_S = 5.0
 """How long a reply is waited for before it is asked whether the run ends."""
 
+NAMESPACE = "understudy"
+"""Of the actors' names."""
+
 THREADS = 32
 """Calls that an actor answers at a time."""
+
+
+class ShardActor(LearnerShard):
+    """A learner that says where Ray has put it."""
+
+    def __init__(self, rank: int, gateways: tuple[int, ...]) -> None:
+        super().__init__(rank, gateways)
+        self.host = ray.util.get_node_ip_address()
 
 
 class NodeActor(GatewayNode):
@@ -48,6 +59,7 @@ class NodeActor(GatewayNode):
     ) -> None:
         """`learner`: the name of the actor that the rows belong to."""
         super().__init__(number, gateways, self._ship_to, self._fetch)
+        self.host = ray.util.get_node_ip_address()
         self._learner, self._first_learner = ray.get_actor(learner), ray.get_actor(first_learner)
 
     def _ship_to(self, delivery: Delivery) -> Receipt:
@@ -70,15 +82,36 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(
-            address=address, namespace="understudy", log_to_driver=False, configure_logging=False
-        )
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TryAgain(
             f"--cluster {address}: expected a running Ray cluster, got none ({lines[0]}); start "
             "one with `ray start --head` here, or name HOST:PORT of its head"
         ) from None
+
+
+def about(address: str) -> dict[str, Any]:
+    """The nodes of a cluster, and the actors of this server's kind there. Errors: ConfigError."""
+    connect(address)
+    nodes = [
+        {
+            "host": node["NodeManagerAddress"],
+            "alive": node["Alive"],
+            "has": _shown(node["Resources"]),
+        }
+        for node in ray.nodes()
+    ]
+    actors = []
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE:
+            try:
+                actor = ray.get_actor(named["name"], NAMESPACE)
+                said = ray.get(actor.about.remote(), timeout=CALL_S)
+            except (ValueError, exceptions.RayError, exceptions.GetTimeoutError) as error:
+                said = {"error": str(error).strip().splitlines()[0]}
+            actors.append({"name": named["name"], **said})
+    return {"nodes": nodes, "actors": actors}
 
 
 class Cluster:
@@ -104,7 +137,7 @@ class Cluster:
         for rank, name in enumerate(names):
             own = [gateways_of(node, config) for node in range(rank, nodes, learners)]
             wanted = {"num_gpus": of_learner.get("GPU", 0), "name": name}
-            self._make("shard", LearnerShard, learn, rank, wanted, rank, sum(own, ()))
+            self._make("shard", ShardActor, learn, rank, wanted, rank, sum(own, ()))
         for node in range(nodes):
             own_learner = names[node % learners]
             wanted = {"name": f"{run}-node-{node}"}

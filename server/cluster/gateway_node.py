@@ -19,8 +19,8 @@ from server.cluster.learner_shard import Weights
 from server.cluster.messages import (
     Decide,
     Delivery,
+    Elsewhere,
     Forget,
-    Frames,
     Receipt,
     Reply,
     RingNumbers,
@@ -88,7 +88,7 @@ class GatewayNode(ProcessHost):
             self._sockets = listen(order.config.model_copy(update={"server": server}))
         elif isinstance(order, Decide):
             self._decide(order.spec)
-        elif isinstance(order, Frames):
+        elif isinstance(order, Elsewhere):
             self._elsewhere = order.elsewhere
             if self._slot is not None:
                 self._slot.base_frames = order.elsewhere
@@ -172,6 +172,15 @@ class GatewayNode(ProcessHost):
             reply.rings[index] = RingNumbers(
                 ring.steps, kept, ring.used, ring.capacity, int(cells[0]), int(cells[1])
             )
+
+    def numbers(self) -> dict[str, Any]:
+        ports = [sockets.ports[0] for sockets in self._sockets[:1]]
+        unacknowledged = sum(ring.used for ring in list(self._rings.values()))
+        return {
+            "port": ports[0] if ports else None,
+            "unacknowledged": unacknowledged,
+            "version": self._version,
+        }
 
     # Threads of its own.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing.connection
 import os
-import socket
 import sys
 import threading
 import time
@@ -32,6 +31,8 @@ class ProcessHost:
     one at a time."""
 
     def __init__(self) -> None:
+        self.host = "127.0.0.1"
+        """Where other machines reach this one; Ray knows."""
         self._incarnation = uuid.uuid4().hex
         self._children: dict[str, Hosted] = {}
         self._lock = threading.Lock()
@@ -52,7 +53,7 @@ class ProcessHost:
         """Carry out orders; what the processes have said and how they are, at the latest after
         `wait_s`."""
         with self._lock:
-            reply = Reply(self._incarnation, 0.0, socket.gethostname())
+            reply = Reply(self._incarnation, 0.0, self.host)
             held, self._held = self._held, []
             for order in (*held, *orders):
                 try:
@@ -66,7 +67,17 @@ class ProcessHost:
             self.complete(reply)
             return reply
 
+    def about(self) -> dict[str, Any]:
+        """For `understudy cluster status`, in whichever thread."""
+        names = list(self._children)
+        run = self.setup.folder if self.setup else None
+        return {"host": self.host, "run": run, "processes": names, **self.numbers()}
+
     # What each kind of actor does in its own way.
+
+    def numbers(self) -> dict[str, Any]:
+        """What else there is to say about it."""
+        return {}
 
     def carry_out(self, order: Any) -> None:
         """An order that is not about a process. Errors: ConfigError, OSError."""

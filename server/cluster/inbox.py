@@ -59,6 +59,11 @@ class Inbox:
         return [entry.ring for entry in self._entries.values()]
 
     @property
+    def received(self) -> dict[int, int]:
+        """STEP rows of each gateway's ring that came, those before this inbox included."""
+        return {g: entry.ring.steps + entry.steps_before for g, entry in self._entries.items()}
+
+    @property
     def used(self) -> int:
         """Rows that wait for the trainer."""
         return sum(ring.used for ring in self.rings)

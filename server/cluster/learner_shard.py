@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from server.cluster.host import ProcessHost
 from server.cluster.inbox import NOT_YET, Inbox
-from server.cluster.messages import Decide, Delivery, Forget, Receipt, Setup, Start
+from server.cluster.messages import (
+    Decide,
+    Delivery,
+    Forget,
+    Receipt,
+    Reply,
+    RingNumbers,
+    Setup,
+    Start,
+)
 from server.ipc import shared_memory
 from server.ipc.messages import GameDecided, Ready
 from server.ipc.weight_slot import WeightSlot, weights_name
@@ -82,6 +91,15 @@ class LearnerShard(ProcessHost):
 
     def gone(self, name: str) -> None:
         """The slot stays for the next trainer, which knows by it that the run goes on."""
+
+    def complete(self, reply: Reply) -> None:
+        for gateway, steps in (self._inbox.received if self._inbox else {}).items():
+            reply.rings[gateway] = RingNumbers(steps, 0, 0, 0, 0, 0)
+
+    def numbers(self) -> dict[str, Any]:
+        inbox, slot = self._inbox, self._slot
+        waiting = inbox.used if inbox is not None else 0
+        return {"rows_waiting": waiting, "version": slot.version if slot is not None else 0}
 
     # Called by nodes.
 

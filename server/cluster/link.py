@@ -38,11 +38,12 @@ class ActorLink:
         exchange: Callable[[Sequence[Any], float], Reply],
         made: Callable[[int], Sequence[Any]],
         heard: Callable[[Reply, list[str]], Sequence[Any]],
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         """`name`: of the actor, for people. `exchange`: as ProcessHost.exchange; raises ActorAway.
         `made`: called when the actor was made, for the n-th time from 0, for what it must be told
         first. `heard`: called with each reply, and the names of the children that ended with it,
-        for more to tell."""
+        for more to tell. `lost`: called when it is gone, before its children are."""
         self.name = name
         self.children: dict[str, RemoteChild] = {}
         self.host = ""
@@ -50,7 +51,7 @@ class ActorLink:
         self.error = ""
         """The newest of the actor's."""
         self._exchange = exchange
-        self._made, self._heard = made, heard
+        self._made, self._heard, self._lost = made, heard, lost
         self._incarnation = ""
         self._times = -1
         self._queue: list[Any] = []
@@ -114,6 +115,7 @@ class ActorLink:
 
     def _lose(self) -> None:
         self._incarnation = ""
+        self._lost()
         for child in self.children.values():
             child.ended(None, KILLED)
 

@@ -69,7 +69,7 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Frames:
+class Elsewhere:
     """To a node's gateways: stored frames of the run that they do not count themselves, those of
     other nodes and of earlier starts."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from config.models import Config
 from config.passing import TryAgain
 from protocol.spaces import GameSpec
 from server.cluster.actors import Cluster, gateways_of
+from server.cluster.learners import Learners
 from server.cluster.link import ActorLink
-from server.cluster.messages import Decide, Forget, Frames, Reply, Setup, StopListening
+from server.cluster.messages import Decide, Elsewhere, Forget, Reply, Setup, StopListening
 from server.cluster.remote_child import RemoteChild
 from server.cluster.remote_ring import RemoteRing
 from server.ipc import inflight
@@ -55,6 +57,8 @@ class ClusterProcesses(Processes):
         """The newest weights that any gateway has."""
         self._ports: dict[int, tuple[int, int | None, int | None]] = {}
         self._mirror: dict[int, RemoteRing] = {}
+        self._received: dict[int, int] = {}
+        """STEP rows of each gateway that its learner has been sent."""
         self._ages: dict[int, float] = {}
         """Of the weights of each node's gateways, s."""
         places: list[Child] = []
@@ -62,22 +66,30 @@ class ClusterProcesses(Processes):
             link = ActorLink(
                 f"gateway node {number}",
                 partial(cluster.exchange, "node", number),
-                self._setup,
+                partial(self._setup, number),
                 partial(self._node_said, number),
+                partial(self._node_lost, number),
             )
             self._nodes.append(link)
             for index in gateways_of(number, config):
                 child = RemoteChild(f"gateway-{index}", GATEWAY, link.order)
                 link.children[child.name] = child
                 places.append(child)
-        link = ActorLink(
-            "learner 0", partial(cluster.exchange, "shard", 0), self._setup, lambda *_: ()
-        )
-        self._shards.append(link)
-        trainer = RemoteChild("trainer", TRAINER, link.order)
-        link.children[trainer.name] = trainer
-        self.gateways, self.trainer = places, trainer
-        self.children = [*places, trainer]
+        trainers: list[RemoteChild] = []
+        for rank in range(config.cluster.learners):
+            exchange = partial(cluster.exchange, "shard", rank)
+            link = ActorLink(
+                f"learner {rank}", exchange, partial(self._setup, None), self._learner_said
+            )
+            self._shards.append(link)
+            child = RemoteChild(TRAINER, TRAINER, link.order)
+            link.children[child.name] = child
+            trainers.append(child)
+        alone = len(trainers) == 1
+        first = self._shards[0]
+        self._trainer = trainers[0] if alone else Learners(trainers, lambda: first.host)
+        self.gateways, self.trainer = places, self._trainer
+        self.children = [*places, self._trainer]
 
     # Starting.
 
@@ -110,26 +122,27 @@ class ClusterProcesses(Processes):
     def _links(self) -> list[ActorLink]:
         return [*self._nodes, *self._shards]
 
-    def _setup(self, times: int) -> Sequence[Any]:
-        """What an actor is told first."""
-        orders: list[Any] = [
-            Setup(everywhere(self.config), str(self._folder.path), self._folder.launch, times)
-        ]
+    def _setup(self, node: int | None, times: int) -> Sequence[Any]:
+        """What an actor is told first. `node`: which one it is, if it is one."""
+        config = everywhere(self.config)
+        if node in self._ports:  # games come back to where they were
+            config = _listening_on(config, self._ports[node])
+        orders: list[Any] = [Setup(config, str(self._folder.path), self._folder.launch, times)]
         if self._spec is not None:
             orders.append(Decide(self._spec))
         return orders
 
     def _start(self, child: Child) -> None:
-        assert isinstance(child, RemoteChild)
         config = everywhere(self.config)
         if child.kind == TRAINER:
             task = self._task
             if self.ready is not None:  # the run has begun: its rows are in its folder
                 task = replace(task, resume=True, best=False, init_from=None)
-            child.begin(config, task)
+            self._trainer.begin(config, task)
             if self._spec is not None:
                 child.send(self._game())
         else:
+            assert isinstance(child, RemoteChild)
             child.begin(config)
             if self.ready is not None:
                 child.send(self._opening(self.ready))
@@ -156,6 +169,18 @@ class ClusterProcesses(Processes):
 
     # Running.
 
+    @property
+    def waitables(self) -> tuple[dict[Pipe, Child], dict[int, Child]]:
+        if not isinstance(self._trainer, Learners) or not self._trainer.alive:
+            return super().waitables
+        own = self._trainer
+        pipes, ends = super().waitables
+        for rank in own.ranks:
+            if rank.pipe is not None and rank.process is not None:
+                pipes[rank.pipe] = own
+                ends[rank.process.sentinel] = own
+        return pipes, ends
+
     def _node_said(self, number: int, reply: Reply, ended: list[str]) -> Sequence[Any]:
         """In the thread of a node's link: keep its numbers; what it is to know of other nodes."""
         if reply.ports is not None:
@@ -171,8 +196,21 @@ class ClusterProcesses(Processes):
                     inflight.cells(Path(file), index)[:] = ring.completed
         if self.ready is None:
             return ()
-        others = sum(ring.steps for i, ring in self._mirror.items() if i not in reply.rings)
-        return (Frames(self.ready.base_frames + others),)
+        others = sum(
+            ring.before if index in reply.rings else ring.steps
+            for index, ring in self._mirror.items()
+        )
+        return (Elsewhere(self.ready.base_frames + others),)
+
+    def _learner_said(self, reply: Reply, _ended: list[str]) -> Sequence[Any]:
+        for index, numbers in reply.rings.items():
+            self._received[index] = numbers.steps
+        return ()
+
+    def _node_lost(self, number: int) -> None:
+        for index in gateways_of(number, self.config):
+            if (ring := self._mirror.get(index)) is not None:
+                ring.lost(self._received.get(index, 0))
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -219,6 +257,13 @@ class ClusterProcesses(Processes):
             link.close()
         self._cluster.close()
         super().close()
+
+
+def _listening_on(config: Config, ports: tuple[int, int | None, int | None]) -> Config:
+    games, tempest, websocket = ports
+    server = config.server.model_copy(update={"port": games, "websocket_port": websocket})
+    older = config.tempest.model_copy(update={"port": tempest})
+    return config.model_copy(update={"server": server, "tempest": older})
 
 
 def _about(link: ActorLink) -> dict[str, Any]:

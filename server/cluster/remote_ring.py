@@ -11,17 +11,22 @@ class RemoteRing:
     def __init__(self, capacity: int) -> None:
         self._numbers = RingNumbers(0, 0, 0, capacity, 0, 0)
         self._before = 0
-        """STEP rows of rings that are lost: those that were kept."""
         self.name = ""
 
     def told(self, numbers: RingNumbers) -> None:
         """The newest numbers."""
         self._numbers = numbers
 
-    def lost(self) -> None:
-        """Its machine is gone, and what it had not handed over."""
-        self._before += self._numbers.steps_read
+    def lost(self, received: int) -> None:
+        """Its machine is gone, and what it had not handed over. `received`: STEP rows of it
+        that its learner has been sent."""
+        self._before = max(self.steps_read, self._before + received)
         self._numbers = RingNumbers(0, 0, 0, self.capacity, 0, 0)
+
+    @property
+    def before(self) -> int:
+        """STEP rows of rings that are lost: those that had reached the learner."""
+        return self._before
 
     @property
     def completed(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from server.supervisor.processes import ProcessesOf
 
@@ -14,3 +15,11 @@ def on_cluster(address: str) -> ProcessesOf:
     from server.cluster.processes import ClusterProcesses
 
     return partial(ClusterProcesses, Cluster(address))
+
+
+def cluster_status(address: str) -> dict[str, Any]:
+    """`nodes` of the cluster at this address, and `actors` that servers have there. Errors:
+    ConfigError."""
+    from server.cluster.actors import about
+
+    return about(address)

@@ -114,6 +114,8 @@ def main(args: argparse.Namespace) -> int:
     manager = ServiceManager()
     stop, save = stop_flag(), SignalFlag(signal.SIGUSR1)
     any_port = any_http_port(loaded)
+    if task.best and config.cluster.learners > 1 and args.cluster is not None:
+        raise ConfigError("--best: expected cluster.learners = 1, got more; go back with one")
     make = Processes if args.cluster is None else on_cluster(args.cluster)
     with running(
         config, task, console=console, http=True, any_http_port=any_port, make=make

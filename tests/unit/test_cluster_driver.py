@@ -140,7 +140,9 @@ def test_ring_of_a_lost_machine_counts_what_was_kept_of_it() -> None:
     ring = RemoteRing(64)
     ring.told(RingNumbers(10, 7, 3, 64, 11, 2))
     assert (ring.steps, ring.steps_read, ring.used, ring.completed) == (10, 7, 3, (11, 2))
-    ring.lost()
+    ring.lost(0)
     assert (ring.steps, ring.steps_read, ring.used, ring.completed) == (7, 7, 0, (7, 0))
     ring.told(RingNumbers(4, 1, 3, 64, 4, 0))
     assert (ring.steps, ring.steps_read) == (11, 8)
+    ring.lost(3)
+    assert (ring.steps, ring.before) == (10, 10), "two rows had reached the learner"
