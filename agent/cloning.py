@@ -27,10 +27,6 @@ class ClonedActions(NamedTuple):
     weight: Tensor
     """Of each row's loss, float32 [B]; 0 where it shows no action, and as found 1 where it does."""
 
-    def rows(self, rows: slice) -> ClonedActions:
-        """Those of some rows, as views."""
-        return ClonedActions(self.discrete[rows], self.continuous[rows], self.weight[rows])
-
 
 class Cloning:
     """Finds the actions to clone, for one game."""

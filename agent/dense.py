@@ -1,61 +1,68 @@
-"""Linear layers with ReLU between them, over rows that are learnt from and rows that are looked at
-only, in the same products.
+"""Linear layers with ReLU between them, with the gradient written out.
 
-A batch passes through the online network twice: its states, which it learns from, and its next
-states, whose best choices double DQN asks for. Here both go through together, and the gradient is
-written out: autograd would carry it through the rows that have none, too, and keep a record of
-every small operation, which for small batches takes longer than the products.
+Autograd would keep a record of every small operation and make memory for every gradient, which for
+small batches takes longer than the products. Here a gradient is put where the optimizer reads it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
 
-_relu_backward = torch.ops.aten.threshold_backward.default
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
 
 
-def dense(
-    learnt: Tensor, seen: Tensor, layers: Sequence[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """The outputs of at least two layers (weight [out, in], bias [out]) for two parts of rows,
-    [n, in] and [m, in]: [n, out] with a gradient, and [m, out] without."""
-    found: tuple[Tensor, Tensor] = _Dense.apply(learnt, seen, *chain(*layers))  # type: ignore[no-untyped-call]
-    return found
+class Dense:
+    """At least two layers, which are views of memory that stays."""
 
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """`layers`: weight [out, in] and bias [out] of each."""
+        self._weights = [weight.detach() for weight, _ in layers]
+        self._biases = [bias.detach() for _, bias in layers]
+        # Looked up once: a view takes as long as a small operation.
+        self._transposed = [weight.t() for weight in self._weights]
+        self.dtype = self._weights[0].dtype
 
-class _Dense(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, learnt: Tensor, seen: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        weights, biases = parameters[::2], parameters[1::2]
-        n, inputs = len(learnt), [learnt]
-        x = learnt.new_empty(n + len(seen), len(biases[0]))
-        first = weights[0].t()
-        torch.addmm(biases[0], learnt, first, out=x[:n])
-        torch.addmm(biases[0], seen, first, out=x[n:])
-        for weight, bias in zip(weights[1:], biases[1:], strict=True):
-            inputs.append(x.relu_()[:n])
-            x = torch.addmm(bias, x, weight.t())
-        ctx.save_for_backward(*inputs, *weights)
-        outputs = x[:n], x[n:]
-        ctx.mark_non_differentiable(outputs[1])
-        ctx.set_materialize_grads(False)
-        return outputs
+    def forward(self, *parts: Tensor) -> list[Tensor]:
+        """What goes into the layers behind the first, and, last, what comes out: [n, width] each,
+        of parts of n rows together, [.., in], which pass in the same products. No gradient."""
+        bias, weight = self._biases[0], self._transposed[0]
+        if len(parts) == 1:
+            x = torch.addmm(bias, parts[0], weight)
+        else:
+            n = [part.shape[0] for part in parts]
+            x = parts[0].new_empty(sum(n), bias.shape[0])
+            for part, rows in zip(parts, x.split_with_sizes(n), strict=True):
+                torch.addmm(bias, part, weight, out=rows)
+        passed = []
+        for bias, weight in zip(self._biases[1:], self._transposed[1:], strict=True):
+            passed.append(x.relu_())
+            x = torch.addmm(bias, x, weight)
+        return [*passed, x]
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        inputs, weights = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        found: list[Tensor | None] = []
+    def backward(
+        self,
+        inputs: Sequence[Tensor],
+        gradient: Tensor,
+        into: list[Tensor],
+        *,
+        add: bool,
+        of_input: bool,
+    ) -> Tensor | None:
+        """From the gradient of what came out, [n, out], those of weight, bias, weight and so on,
+        into tensors of their shapes, or added to them. `inputs`: what went into each layer, [n, in]
+        and so on. The gradient of the first of them where it is asked for."""
         for i in reversed(range(len(inputs))):
-            found += [gradient.sum(0), gradient.t() @ inputs[i]]
+            weight, bias = into[2 * i : 2 * i + 2]
+            if add:
+                weight.addmm_(gradient.t(), inputs[i])
+                bias.add_(gradient.sum(0))
+            else:
+                torch.mm(gradient.t(), inputs[i], out=weight)
+                torch.sum(gradient, 0, out=bias)
             if i:
-                gradient = _relu_backward(gradient @ weights[i], inputs[i], 0)
-        of_learnt = gradient @ weights[0] if ctx.needs_input_grad[0] else None
-        return of_learnt, None, *reversed(found)
+                behind = torch.mm(gradient, self._weights[i])
+                gradient = _relu_backward(behind, inputs[i], 0, grad_input=behind)
+        return torch.mm(gradient, self._weights[0]) if of_input else None

@@ -46,6 +46,9 @@ class Evidence:
         """Those of the expert's."""
         self.evaluated = 1.0
         """The trust by evaluations, which whoever has them says."""
+        self.agreed: float | None = None
+        """The weight of cloning that several learners agreed on, where they make each step
+        together."""
         self._played = Trust()
         self._open: dict[int, _Episode] = {}
         """By stream."""
@@ -56,7 +59,11 @@ class Evidence:
         return self._played.value
 
     def weight(self, imitation: ImitationConfig, frames: int) -> float:
-        """Of cloning at `frames` stored steps of the run: by its schedule, times the trust."""
+        """Of cloning at `frames` stored steps of the run: `agreed`, else `own_weight`."""
+        return self.own_weight(imitation, frames) if self.agreed is None else self.agreed
+
+    def own_weight(self, imitation: ImitationConfig, frames: int) -> float:
+        """By its schedule, times the trust."""
         trust = {"schedule": 1.0, "evaluation": self.evaluated, "play": self.trust}
         return scheduled(imitation.expert, frames) * trust[imitation.decay]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from itertools import compress
 
 import torch
@@ -24,37 +24,32 @@ class ActorGradients:
         """`vector`: the parameters of the network (agent.parameters)."""
         self._of_actors = vector.detach().new_zeros(len(ACTORS), len(vector))
         learns = [parameter.requires_grad for parameter in network.parameters()]
+        self.total = self._of_actors[0]
+        """The whole gradient, [n], once the actors' parts have been added up."""
         self._views = [
             list(compress(parameter_views(row, network), learns)) for row in self._of_actors
         ]
         """Those of the parameters that learn, for each actor."""
         self._names = list(compress((name for name, _ in network.named_parameters()), learns))
 
-    @property
-    def total(self) -> Tensor:
-        """The whole gradient, [n], once the actors' parts have been added up."""
-        return self._of_actors[0]
-
     def by_name(self) -> dict[str, Tensor]:
         """The whole gradient of each parameter that learns."""
         return dict(zip(self._names, self._views[0], strict=True))
 
     def backward(
-        self, loss: Tensor, parameters: Sequence[Tensor], masks: Tensor | None, *, first: bool
-    ) -> Tensor:
-        """Add the gradient of a loss [b] to the whole, or, with masks [b, actors], each actor's
-        part to its own; the sum of the loss, []. `parameters`: those that learn, in order, of the
-        network that the loss is of. `first`: there is nothing to add to yet."""
-        # A sum for each: with a vector of weights instead, autograd imports torch's compiler.
-        objectives = [loss.sum()] if masks is None else [(loss * mask).sum() for mask in masks.T]
-        into = torch._foreach_copy_ if first else torch._foreach_add_
-        for views, objective in zip(self._views, objectives, strict=False):
-            gradients = torch.autograd.grad(
-                objective, parameters, retain_graph=objective is not objectives[-1],
-                materialize_grads=True,
-            )  # fmt: skip
-            into(views, gradients)
-        return sum(objectives[1:], objectives[0]).detach()
+        self,
+        put: Callable[[Tensor | None, list[Tensor], bool], None],
+        masks: Tensor | None,
+        *,
+        first: bool,
+    ) -> None:
+        """Add the gradient of a loss of b rows to the whole, or, with masks [b, actors], each
+        actor's part to its own. `first`: there is nothing to add to yet.
+
+        `put(mask, views, add)` puts the gradient of the rows' losses times a mask [b] (None: ones)
+        into views like the parameters that learn, or adds it to them."""
+        for views, mask in zip(self._views, [None] if masks is None else masks.T, strict=False):
+            put(mask, views, not first)
 
     def of_union(self, union: Union, *, by_actor: bool) -> None:
         """Add what the other ranks have: to the whole, or, by actor, to each actor's part."""
@@ -80,4 +75,4 @@ def shortening(norm: Tensor, max_norm: float) -> Tensor:
 
 def not_finite(number: Tensor) -> Tensor:
     """1 where a number is NaN or infinite, else 0: float32 []."""
-    return (number - number).ne(0).float()  # NaN, which equals nothing, or 0
+    return (number * 0).nan_to_num_(nan=1.0)  # 0, or NaN

@@ -116,6 +116,11 @@ class Journal:
         payload = self._laid_out(block)
         self._write(block_header(len(block), before, payload, origin), payload)
 
+    def sync(self) -> None:
+        """Wait until the disk has what was appended. Errors: OSError."""
+        if self._file is not None:
+            os.fdatasync(self._file)
+
     def close(self) -> None:
         """Again has no effect."""
         if self._file is not None:

@@ -7,18 +7,18 @@ the optimizer and the target network come together. Nothing in `step` waits for 
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agent.adam import Adam
 from agent.agreement import agreement
 from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
-from agent.cloning import ClonedActions
 from agent.collective import ALONE, Collective
 from agent.diagnostics import IN_UNITS_OF_VALUES, Diagnostics
 from agent.gradients import ActorGradients, not_finite, shortening
@@ -29,6 +29,7 @@ from agent.networks import QNetwork
 from agent.normalizer import RunningStatistics
 from agent.objective import Objective
 from agent.parameters import Bfloat16Copy, flatten_parameters
+from agent.row_losses import ForwardPass, Wanted
 from agent.schedules import learning_rate
 from agent.targets import hard_update, soft_update
 from agent.union import Union
@@ -72,7 +73,7 @@ class Learner:
         """Of the observations, where they are normalized."""
         if self.network.normalizes:
             self.statistics = self._shown = RunningStatistics(len(self.network.obs_mean))
-        self._vector = nn.Parameter(flatten_parameters(self.network))
+        self._vector = flatten_parameters(self.network)
         self._target_vector = flatten_parameters(self.target)
         if not union.alone:
             if self.network.follows_gradient:
@@ -80,8 +81,8 @@ class Learner:
                     "learner.continuous: expected regression or bins where several learners make "
                     "a step together, got gradient, whose loss is scaled by each learner's own rows"
                 )
-            union.begin(self._vector.data)
-            self._target_vector.copy_(self._vector.data)
+            union.begin(self._vector)
+            self._target_vector.copy_(self._vector)
         self._gradients = ActorGradients(self.network, self._vector)
         device = self._vector.device
         self._optimizer = Adam(self._vector, lr=learner.learning_rate, eps=learner.adam_eps)
@@ -121,7 +122,6 @@ class Learner:
         self._objective = Objective(
             online, target, learner, advantage, imitation, self._spec, scale, self._union
         )
-        self._learnt = [p for p in online.parameters() if p.requires_grad]
 
     def observe(self, obs: npt.NDArray[Any]) -> None:
         """Count rows of observations [n, observation_size] in, where they are normalized."""
@@ -130,62 +130,71 @@ class Learner:
             if self._union.alone:
                 self._show_statistics()
 
-    def shown(self, batch: Batch) -> ClonedActions:
-        """The actions to clone of a batch, or of several in one."""
-        return self._objective.shown(batch)
+    def wanted(self, batch: Batch, batch_size: int, cloning: float) -> Wanted:
+        """What is wanted of the rows of a batch, or of several of `batch_size` in one, for `step`:
+        it depends on no parameter. `cloning`: the weight of cloning (agent.evidence)."""
+        return self._objective.wanted(batch, batch_size, cloning)
 
     def step(
-        self, batch: Batch, cloning: float | None = None, shown: ClonedActions | None = None
+        self, batch: Batch, cloning: float | None = None, wanted: Wanted | None = None
     ) -> Tensor:
         """Learn from a batch, which must be on this learner's device: one optimizer step. Errors:
         RanksDiffer where several learners make it and are not the same.
 
-        `cloning`: the weight of cloning (agent.evidence); None for that of a run's begin. `shown`:
-        of `shown`, where it is known already. Returns |TD error| of each row, the mean over
-        branches, float32 [B].
+        `wanted`: of `wanted`, where it is known already; else `cloning`: the weight of cloning,
+        None for that of a run's begin. Returns |TD error| of each row, the mean over branches,
+        float32 [B].
         """
         if self.statistics is not None and not self._union.alone:
             self._show_statistics()
         self._refresh_copies()
-        objective, parts = self._objective, self._parts(len(batch))
-        if self._value_scale is not None:
-            if self.untaught:
-                self._value_scale.begin(batch.returns)
-            if self.updates < EVERY or self.updates % EVERY == 0:
-                targets = joined([objective.targets(batch, rows) for rows in parts])
-                self._value_scale.look(self.network.values.mean(targets), batch.returns)
-                self._refresh_copies()
+        objective, size = self._objective, self._rows_at_a_time or max(len(batch), 1)
+        parts = batch.split(size)
+        if self._value_scale is not None and self.untaught:
+            self._value_scale.begin(batch.returns)
         self.untaught = False
-        # The critic is asked about the same pass that learns, so that asking it costs no other.
-        by_critic = objective.compares_by_critic
-        passes = [objective.forward(batch, rows) for rows in parts] if by_critic else []
+        looks = self._value_scale is not None and (self.updates < EVERY or not self.updates % EVERY)
+        # The same pass is looked at and learnt from, so that looking costs no other.
+        passes: list[ForwardPass] = []
+        if looks or objective.compares_by_critic:
+            passes = [objective.forward(part) for part in parts]
+        if self._value_scale is not None and looks:
+            targets = self.network.values.mean(joined([each.target for each in passes]))
+            factor = self._value_scale.look(targets, batch.returns)
+            self._refresh_copies()
+            passes = [
+                objective.rescaled(each, factor) or objective.forward(part)
+                for each, part in zip(passes, parts, strict=True)
+            ]
         weights = objective.weights(batch, parts, passes)
-        if cloning is None:
-            cloning = self._imitation.expert.start
-        shown = objective.shown(batch) if shown is None else shown
-        coefficients = objective.coefficients(batch, weights, cloning, shown)
+        if wanted is None:
+            cloning = self._imitation.expert.start if cloning is None else cloning
+            wanted = objective.wanted(batch, len(batch), cloning)
+        coefficients = objective.coefficients(wanted.plain, weights).split(size)
         masks = None
         if self.updates % self._config.grad_norm_every == 0:
             masks = (batch.actors[:, None] == self._actors).to(torch.float32)
 
         found: list[Tensor] = []
-        total: Tensor | float = 0.0
-        for i, rows in enumerate(parts):
-            forward = passes[i] if by_critic else objective.forward(batch, rows)
-            loss, measured = objective.loss(batch, rows, forward, coefficients.rows(rows))
-            actors = None if masks is None else masks[rows]
-            total = total + self._gradients.backward(loss, self._learnt, actors, first=not found)
-            found.append(measured)
+        for i, (part, of_part) in enumerate(zip(parts, wanted.split(size), strict=True)):
+            forward = passes[i] if passes else objective.forward(part)
+            losses = objective.losses(part, forward, of_part, coefficients[i])
+            self._gradients.backward(
+                partial(objective.backward, forward, losses),
+                None if masks is None else masks[i * size : (i + 1) * size],
+                first=not found,
+            )
+            found.append(losses.measured)
 
         self._gradients.of_union(self._union, by_actor=masks is not None)
         if masks is not None:
             self._diagnostics.actor_norms(masks, self._gradients.add_up())
         norm = self._gradients.norm()
         measured = joined(found)
-        measured[:, IN_UNITS_OF_VALUES].mul_(self.network.value_scale)
         # One bad batch must not destroy the network: the step is empty, and counted. The optimizer
         # leaves all as it was then, its own state too, and nobody has to wait to know.
-        skip = not_finite(norm + self._union.total(total))
+        skip = not_finite(norm + self._union.total(measured.sum()))
+        measured[:, IN_UNITS_OF_VALUES].mul_(self.network.value_scale)
         self._optimizer.lr = self._learning_rate()
         too_long = shortening(norm, self._config.grad_clip_norm)
         self._optimizer.step(self._gradients.total, too_long, skip)
@@ -227,7 +236,7 @@ class Learner:
     def policy_vector(self) -> Tensor:
         """All parameters of the network, float32 [n] on the cpu, a copy, in the order of
         `torch.nn.utils.parameters_to_vector`."""
-        return self._vector.detach().to("cpu", copy=True)
+        return self._vector.to("cpu", copy=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Copies on the cpu of all that a step depends on: keep or save them while learning."""
@@ -288,11 +297,6 @@ class Learner:
             self.statistics = RunningStatistics(len(self.network.obs_mean))
         elif not self._union.alone:
             self.statistics = copy.deepcopy(self._shown)
-
-    def _parts(self, rows: int) -> list[slice]:
-        """The rows that pass through the network together."""
-        size = self._rows_at_a_time or rows
-        return [slice(start, start + size) for start in range(0, max(rows, 1), max(size, 1))]
 
     def _learning_rate(self) -> float:
         settings = self._config

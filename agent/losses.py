@@ -1,5 +1,8 @@
 """The losses, one number for each row or branch: values, continuous actions, imitation. Pure.
 
+A loss comes with its gradient in closed form, of its sum by its first argument, in whose shape it
+is: what is learnt from starts there, and the loss itself is only shown. Both are in the docstring.
+
 Names carry time as in the papers: `tm1` is the step that was acted on, `t` the one that the return
 is bootstrapped from. B rows, H branches (discrete heads, and continuous columns in bins), K numbers
 that stand for a value (agent.values), C continuous columns. All tensors are float32 unless a
@@ -13,6 +16,8 @@ is the column of what was chosen in each branch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,34 +27,45 @@ POLICY_SCALE = 1e-3
 """Added to the mean |Q| that the policy's loss is divided by."""
 
 
-def huber_td_loss(qa_tm1: Tensor, target_tm1: Tensor, delta: float) -> Tensor:
+Loss = tuple[Tensor, Tensor]
+"""A loss, and its gradient."""
+
+
+def huber_td_loss(qa_tm1: Tensor, target_tm1: Tensor, delta: float) -> Loss:
     """Huber loss of the TD error, [B, H] (Mnih et al. 2015, doi:10.1038/nature14236, methods).
 
         e = target - Q(s, a);   e^2 / 2 where |e| <= delta, else delta * (|e| - delta / 2)
+        gradient                - clip(e, -delta, delta)
 
     `qa_tm1` [B, H]: Q of what was chosen in each branch. `target_tm1` [B, 1].
     """
-    return F.huber_loss(qa_tm1, target_tm1.expand_as(qa_tm1), reduction="none", delta=delta)
+    error = qa_tm1 - target_tm1
+    gradient = error.clamp(-delta, delta)
+    loss = F.huber_loss(qa_tm1, target_tm1.expand_as(qa_tm1), reduction="none", delta=delta)
+    return loss, gradient
 
 
-def categorical_td_loss(logits_qa_tm1: Tensor, p_target_tm1: Tensor) -> Tensor:
+def categorical_td_loss(logits_qa_tm1: Tensor, p_target_tm1: Tensor) -> Loss:
     """Cross entropy of the predicted distribution with the target's, [B, H] (C51, Bellemare et al.
     2017, arXiv:1707.06887, algorithm 1).
 
         - sum over k of  p_target_k * log softmax(logits)_k
+        gradient         softmax(logits)_k - p_target_k
 
     `logits_qa_tm1` [B, H, K]: of what was chosen in each branch. `p_target_tm1` [B, K].
     """
-    return -(logits_qa_tm1.log_softmax(-1) * p_target_tm1[:, None, :]).sum(-1)
+    log_p, p_target = logits_qa_tm1.log_softmax(-1), p_target_tm1[:, None, :]
+    return -(log_p * p_target).sum(-1), log_p.exp() - p_target
 
 
 def quantile_td_loss(
     dist_qa_tm1: Tensor, dist_target_tm1: Tensor, levels: Tensor, delta: float
-) -> Tensor:
+) -> Loss:
     """Quantile Huber loss, [B, H] (QR-DQN, Dabney et al. 2018, arXiv:1710.10044, equation 10).
 
         u_ij = target_j - quantile_i
         sum over i of  mean over j of  |level_i - 1(u_ij < 0)| * huber(u_ij) / delta
+        gradient     - mean over j of  |level_i - 1(u_ij < 0)| * clip(u_ij, -delta, delta) / delta
 
     `dist_qa_tm1` [B, H, K]: the quantiles at `levels` [K] of what was chosen in each branch.
     `dist_target_tm1` [B, K].
@@ -58,14 +74,18 @@ def quantile_td_loss(
     huber = F.huber_loss(u, torch.zeros_like(u), reduction="none", delta=delta)
     below = (u.detach() < 0).to(u.dtype)
     weight = (levels[:, None] - below).abs_().div_(delta)
-    return (weight * huber).mean(-1).sum(-1)
+    return (weight * huber).mean(-1).sum(-1), -(weight * u.clamp(-delta, delta)).mean(-1)
 
 
-def regression_loss(squashed_tm1: Tensor, squashed_a_tm1: Tensor) -> Tensor:
+def regression_loss(squashed_tm1: Tensor, squashed_a_tm1: Tensor) -> Loss:
     """Mean squared distance of the network's continuous action from the one taken, [B], both [B, C]
     in units of half their range. Weighted by the advantage it is advantage-weighted regression
-    (Peng et al. 2019, arXiv:1910.00177) with a Gaussian policy."""
-    return (squashed_tm1 - squashed_a_tm1).square().mean(1)
+    (Peng et al. 2019, arXiv:1910.00177) with a Gaussian policy.
+
+        mean over columns of (action - taken)^2;   gradient  2 (action - taken) / C
+    """
+    distance = squashed_tm1 - squashed_a_tm1
+    return distance.square().mean(1), distance * (2 / distance.shape[1])
 
 
 def dpg_loss(q_tm1: Tensor) -> Tensor:
@@ -82,31 +102,42 @@ def dpg_loss(q_tm1: Tensor) -> Tensor:
 
 def cross_entropy_loss(
     q_tm1: Tensor, columns_tm1: Tensor, sizes: Sequence[int], temperature: float
-) -> Tensor:
+) -> Loss:
     """Cross entropy of the choices with those taken, mean over branches, [B].
 
         - log softmax(q / temperature) of what was chosen
+        gradient  (softmax(q / temperature) - 1 where chosen) / temperature
 
     Greedy play follows Q, so cloning must move Q: it is read as the logits of a policy, as in
     soft Q imitation (the likelihood of Boltzmann-rational choices, Ramachandran and Amir 2007).
     """
     logits = q_tm1 / temperature
-    chosen = logits.gather(1, columns_tm1)
-    return over_branches(_per_branch(logits, sizes, torch.logsumexp) - chosen)
+    log_p = torch.cat(_per_branch(logits, sizes, torch.log_softmax), dim=1)
+    gradient = log_p.exp().scatter(1, columns_tm1, -1.0, reduce="add")
+    return over_branches(-log_p.gather(1, columns_tm1)), gradient / (temperature * len(sizes))
+
+
+def margins_of(columns_tm1: Tensor, sizes: Sequence[int], margin: float) -> Tensor:
+    """`margin` where a choice was not chosen, else 0: [B, choices]."""
+    margins = torch.full((len(columns_tm1), sum(sizes)), margin, device=columns_tm1.device)
+    return margins.scatter_(1, columns_tm1, 0.0)
 
 
 def large_margin_loss(
-    q_tm1: Tensor, columns_tm1: Tensor, sizes: Sequence[int], margin: float
-) -> Tensor:
-    """How far Q of what was chosen is from being `margin` above all others, mean over branches, [B]
+    q_tm1: Tensor, columns_tm1: Tensor, sizes: Sequence[int], margins: Tensor
+) -> Loss:
+    """How far Q of what was chosen is from being a margin above all others, mean over branches, [B]
     (DQfD, Hester et al. 2018, arXiv:1704.03732, equation 2).
 
         max over a of (q(a) + margin where a was not chosen) - q(what was chosen)
+        gradient  1 at that a, and - 1 at what was chosen
+
+    `margins` [B, choices] as of `margins_of`. Of several a that are the largest, one counts.
     """
-    margins = torch.full_like(q_tm1, margin, requires_grad=False).scatter_(1, columns_tm1, 0.0)
-    return over_branches(
-        _per_branch(q_tm1 + margins, sizes, _largest) - q_tm1.gather(1, columns_tm1)
-    )
+    largest, columns = _largest(q_tm1 + margins, sizes)
+    gradient = torch.zeros_like(q_tm1, requires_grad=False).scatter_(1, columns, 1 / len(sizes))
+    gradient.scatter_(1, columns_tm1, -1 / len(sizes), reduce="add")
+    return over_branches(largest - q_tm1.gather(1, columns_tm1)), gradient
 
 
 def over_branches(each: Tensor) -> Tensor:
@@ -114,15 +145,16 @@ def over_branches(each: Tensor) -> Tensor:
     return each.mean(1) if each.shape[1] > 1 else each.squeeze(1)
 
 
-def _largest(q: Tensor, dim: int) -> Tensor:
-    """The largest along a dimension; of several that are, the gradient goes to one."""
-    return q.max(dim).values
-
-
-def _per_branch(q: Tensor, sizes: Sequence[int], reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """A number for each branch, [B, H], from its columns."""
+def _largest(q: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The largest of each branch, [B, H], and its column, int64 [B, H]."""
     if len(sizes) == 1:
-        return reduce(q, 1).unsqueeze(1)
-    if len(set(sizes)) == 1:
-        return reduce(q.view(-1, len(sizes), sizes[0]), 2)
-    return torch.stack([reduce(part, 1) for part in torch.split(q, list(sizes), dim=1)], dim=1)
+        return q.max(1, keepdim=True)
+    found = _per_branch(q, sizes, lambda part, dim: part.max(dim, keepdim=True))
+    starts = accumulate(sizes, initial=0)
+    columns = [each.indices + start for each, start in zip(found, starts, strict=False)]
+    return torch.cat([each.values for each in found], dim=1), torch.cat(columns, dim=1)
+
+
+def _per_branch(q: Tensor, sizes: Sequence[int], of_one: Callable[[Tensor, int], Any]) -> list[Any]:
+    """What is found of each branch's columns."""
+    return [of_one(part, 1) for part in torch.split(q, list(sizes), dim=1)]

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 
 from agent.choices import Choices
 from agent.convolutions import Convolutions
-from agent.dense import dense
-from agent.dueling import one_product
+from agent.dense import Dense
+from agent.dueling import Dueling
 from agent.legal import masked
 from agent.looks import Look, hidden_layers, looks
 from agent.recurrent import RecurrentMemory
@@ -84,10 +84,6 @@ class QNetwork(nn.Module):
     _per_half_range: Tensor
     offsets: Tensor
     """Where each branch begins among the columns of `q`, int64 [branches]."""
-    _branch_of_choice: Tensor
-    _mean_of_branch: Tensor
-    _value_less_mean: Tensor
-    _dueling: Tensor
     _order: Tensor
 
     def __init__(self, spec: GameSpec, learner: LearnerConfig, *, frame_stack: int = 1) -> None:
@@ -147,6 +143,8 @@ class QNetwork(nn.Module):
             self.joint = nn.Linear(last + columns, last)
         beside = 0 if self.follows_gradient else self._direct
         self.heads = nn.Linear(last, atoms * (1 + self._choices) + beside)
+        self.value_params = Dueling(self.sizes, atoms, beside)
+        """K numbers for each choice of what `head_outputs` makes (agent.dueling)."""
         # For small batches, calling a module and looking up its parameters takes as long as its
         # product; a gateway has nothing but small batches.
         self._trunk = _pairs(self.trunk)
@@ -158,20 +156,13 @@ class QNetwork(nn.Module):
     def _constants(self, spec: GameSpec, order: list[int]) -> None:
         """Tensors that follow the module to its device but are neither saved nor published."""
         sizes = torch.tensor(self.sizes, dtype=torch.int64)
-        branch_of_choice = torch.eye(len(sizes)).repeat_interleave(sizes, dim=1)
-        mean = branch_of_choice.T / sizes
         half, middle = _bounds(spec)
-        others, empty = 0 if self.follows_gradient else self._direct, torch.empty(0)
         for name, constant in {
             "middle": torch.from_numpy(middle),
             "_half_range": torch.from_numpy(half),
             # Of a range too narrow for float32 to halve or to divide by: 1 / inf, not inf.
             "_per_half_range": torch.from_numpy(1 / np.where(half >= TINY, half, INFINITY)),
             "offsets": sizes.cumsum(0) - sizes,
-            "_branch_of_choice": branch_of_choice,
-            "_mean_of_branch": mean.T.contiguous(),
-            "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean]),
-            "_dueling": one_product(self.sizes, others) if self.values.atoms == 1 else empty,
             "_order": torch.tensor(order).argsort(),
         }.items():
             self.register_buffer(name, constant, persistent=False)
@@ -192,7 +183,7 @@ class QNetwork(nn.Module):
         squashed = self.act(x) if self.follows_gradient else None
         head_outputs = self.head_outputs(x, squashed)
         q = self.values.q(self.value_params(head_outputs)) * self.value_scale
-        value = self.values.q(self._state_params(head_outputs))[:, 0] * self.value_scale
+        value = self.values.q(self.value_params.of_state(head_outputs))[:, 0] * self.value_scale
         if self.bins:
             squashed = self._centers(best_choices(q, self.sizes)[:, self._heads :])
         elif squashed is None:
@@ -280,12 +271,18 @@ class QNetwork(nn.Module):
             x = F.linear(x, weight, bias).relu_()
         return F.linear(x, *last[-1]).float()
 
-    def head_outputs_of_both(self, learnt: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """`head_outputs` of two parts of encoded observations, of which only the first is learnt
-        from: it alone has a gradient. Of networks whose values depend on no continuous action."""
-        dtype = self._last[0].dtype
-        outputs = dense(learnt.to(dtype), seen.to(dtype), [*self._trunk, self._last])
-        return outputs[0].float(), outputs[1].float()
+    def dense(self) -> Dense | None:
+        """`head_outputs`, with its gradient written out; None of networks whose values depend on
+        the continuous action. To be made once parameters lie where they stay."""
+        return None if self.follows_gradient else Dense([*self._trunk, self._last])
+
+    def learnt_in_front(self) -> list[Tensor]:
+        """The parameters that learn in front of the trunk: those that `encode` goes through."""
+        behind = [self.trunk, self.heads]
+        if self.follows_gradient:
+            behind += [self.policy, self.joint]
+        others = {id(each) for module in behind for each in module.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in others]
 
     def act(self, x: Tensor) -> Tensor:
         """The policy's continuous action on encoded observations, in units of half its range,
@@ -295,32 +292,6 @@ class QNetwork(nn.Module):
         for weight, bias in inner:
             x = F.linear(x, weight, bias).relu_()
         return F.linear(x, *last).float().tanh()
-
-    def value_params(self, head_outputs: Tensor) -> Tensor:
-        """K numbers for each choice, [B, choices, K], or, where K is 1, [B, choices]:
-        V + A - mean(A), the mean over the choices of a branch. Without branches those of the state,
-        as of one choice."""
-        atoms = self.values.atoms
-        if not self.sizes:
-            return self._state_params(head_outputs)
-        if len(self._dueling):
-            return head_outputs @ self._dueling
-        if atoms == 1:
-            dueling = head_outputs[:, : 1 + self._choices]
-            value_less_mean = dueling @ self._value_less_mean
-            return torch.addmm(dueling[:, 1:], value_less_mean, self._branch_of_choice)
-        advantages = head_outputs[:, atoms : atoms * (1 + self._choices)].reshape(
-            head_outputs.shape[0], self._choices, atoms
-        )
-        mean = torch.einsum("hc,bck->bhk", self._mean_of_branch, advantages)
-        value = head_outputs[:, None, :atoms]
-        less = torch.einsum("hc,bhk->bck", self._branch_of_choice, value - mean)
-        return advantages + less
-
-    def _state_params(self, head_outputs: Tensor) -> Tensor:
-        """Those of the state, as `value_params` has them of one choice."""
-        atoms = self.values.atoms
-        return head_outputs[:, :1] if atoms == 1 else head_outputs[:, None, :atoms]
 
     def squashed(self, head_outputs: Tensor) -> Tensor:
         """The continuous heads that are regressed, in units of half their range, [B, C] within -1

@@ -67,13 +67,11 @@ class Recalled(NamedTuple):
 NOTHING = Recalled(None, None, None)
 
 
-def recall(
-    online: QNetwork, target: QNetwork, past: Past | None, rows: slice, burn_in: int
-) -> Recalled:
-    """Go through what led to some rows of a batch. `burn_in`: frames without a gradient."""
+def recall(online: QNetwork, target: QNetwork, past: Past | None, burn_in: int) -> Recalled:
+    """Go through what led to the rows of a batch. `burn_in`: frames without a gradient."""
     if past is None:
         return NOTHING
-    stored, every = past.state[rows], len(past.real)
+    rows, stored, every = slice(None), past.state, len(past.real)
     with torch.no_grad():
         begun = _through(online, past, rows, range(burn_in), stored)
     state = _through(online, past, rows, range(burn_in, past.before), begun)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 def best_choices(q: Tensor, sizes: Sequence[int]) -> Tensor:
     """The choice of each branch with the largest Q, int64 [B, H], counted within the branch."""
+    if len(sizes) == 1:
+        return q.argmax(1, keepdim=True)
     if len(set(sizes)) == 1:
         return q.view(-1, len(sizes), sizes[0]).argmax(2)
     parts = torch.split(q, list(sizes), dim=1)
@@ -30,6 +32,13 @@ def take_columns(value_params: Tensor, columns: Tensor) -> Tensor:
     return value_params.gather(1, columns[:, :, None].expand(-1, -1, value_params.shape[2]))
 
 
+def add_columns(value_params: Tensor, columns: Tensor, numbers: Tensor) -> None:
+    """Add to those of some choices, in place: `take_columns` backwards."""
+    if value_params.dim() == 3:
+        columns = columns[:, :, None].expand_as(numbers)
+    value_params.scatter_add_(1, columns, numbers)
+
+
 def double_dqn(
     value_params_t: Tensor, q_t_selector: Tensor, sizes: Sequence[int], offsets: Tensor
 ) -> Tensor:
@@ -39,7 +48,8 @@ def double_dqn(
     `value_params_t` [B, choices, K] or [B, choices] are the target network's, `q_t_selector`
     [B, choices].
     """
-    return take_columns(value_params_t, best_choices(q_t_selector, sizes) + offsets)
+    columns = best_choices(q_t_selector, sizes)
+    return take_columns(value_params_t, columns if len(sizes) == 1 else columns + offsets)
 
 
 def bootstrapped_target(r_t: Tensor, discount_t: Tensor, value_params_t: Tensor) -> Tensor:
@@ -74,11 +84,13 @@ def categorical_target(
     return (near.clamp_(min=0) * p_t[:, None, :]).sum(2)
 
 
+@torch.no_grad()
 def soft_update(target: Sequence[Tensor], online: Sequence[Tensor], tau: float) -> None:
     """target += tau * (online - target), in place (Lillicrap et al. 2016, arXiv:1509.02971)."""
-    torch._foreach_lerp_(list(target), [each.detach() for each in online], tau)
+    torch._foreach_lerp_(list(target), list(online), tau)
 
 
+@torch.no_grad()
 def hard_update(target: Sequence[Tensor], online: Sequence[Tensor]) -> None:
     """target = online, in place."""
-    torch._foreach_copy_(list(target), [each.detach() for each in online])
+    torch._foreach_copy_(list(target), list(online))

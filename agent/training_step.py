@@ -48,10 +48,9 @@ def learn(
     several = 1 if replay.prioritized or replay.shared else max(TOGETHER // size, 1)
     for made in range(0, due, several):
         together = replay.sample_several(size, min(several, due - made)).to(device)
-        shown = learner.shown(together)
-        for i, batch in enumerate(together.split(size)):
-            rows = slice(i * size, (i + 1) * size)
-            td_errors = learner.step(batch, cloning, shown.rows(rows))
+        wanted = learner.wanted(together, size, cloning)
+        for batch, of_batch in zip(together.split(size), wanted.split(size), strict=True):
+            td_errors = learner.step(batch, wanted=of_batch)
             if replay.prioritized:
                 replay.update_priorities(batch.indices, td_errors)
             yield batch

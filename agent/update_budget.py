@@ -44,6 +44,8 @@ class UpdateBudget:
         """Each frame beyond so many makes `replay_ratio` updates due."""
         self._first_update = learner.updates
         """Updates beyond so many are those that pay for them."""
+        self.others_can_sample = False
+        """Another learner, which makes each update too, has rows to learn from."""
         self.paused = False
         self._owed = 0
         """Updates that were due when it was paused."""
@@ -87,7 +89,11 @@ class UpdateBudget:
             allowed += 1
         while self._balance(allowed - 1) >= limit:
             allowed -= 1
-        return allowed if self._replay.can_sample else max(allowed, seen + 1)
+        return allowed if self._can_sample else max(allowed, seen + 1)
+
+    def begin_behind(self, not_owed: int) -> None:
+        """So many of the steps stored make no update due: those of other learners are counted."""
+        self._start = not_owed + self._settings.min_steps
 
     def change(self, settings: TrainerConfig, answered: int) -> None:
         """These settings hold from now on. Frames that were answered before make due what they made
@@ -116,7 +122,11 @@ class UpdateBudget:
 
     @property
     def _learns(self) -> bool:
-        return self._settings.enabled and not self.paused and self._replay.can_sample
+        return self._settings.enabled and not self.paused and self._can_sample
+
+    @property
+    def _can_sample(self) -> bool:
+        return self._replay.can_sample or self.others_can_sample
 
     def _balance(self, frames: int) -> int:
         """Updates that so many frames make due beyond those that were made; below 0 where more

@@ -57,13 +57,16 @@ class ValueScale:
         self._set(self._estimate())
 
     @torch.no_grad()
-    def look(self, targets: Tensor, returns: Tensor) -> None:
+    def look(self, targets: Tensor, returns: Tensor) -> Tensor:
         """Before an update: its TD targets [B] in units of the scale, n-step returns [B] in the
-        game's. From now on there is another scale."""
+        game's. From now on there is another scale: what values in the old one are multiplied by,
+        []."""
         self._count(self._union.variance(targets) * self.scale.square(), returns)
         scale = self._estimate()
-        torch._foreach_mul_(self._layers, self.scale / scale)
+        factor = self.scale / scale
+        torch._foreach_mul_(self._layers, factor)
         self._set(scale)
+        return factor
 
     def _count(self, variance: Tensor, returns: Tensor) -> None:
         """Take in the variance [] of a batch. One without a reward says nothing: its targets are

@@ -2,7 +2,8 @@
 
 A network gives `value_params`, K numbers for each choice: [..., K], or, where K is 1, [...] (views
 to and fro would cost small batches more than the arithmetic). A *value head* knows what they mean:
-which Q they stand for, which target they are to reach, and how far they are from it. Formulas are
+which Q they stand for, which target they are to reach, and how far they are from it; and the
+gradients of the first and the last. Formulas are
 in `agent.targets` and `agent.losses`; names carry time as there.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agent.losses import categorical_td_loss, huber_td_loss, quantile_td_loss
+from agent.losses import Loss, categorical_td_loss, huber_td_loss, over_branches, quantile_td_loss
 from agent.targets import bootstrapped_target, categorical_target
 from config.models import LearnerConfig
 
@@ -29,16 +30,22 @@ class ScalarValues(nn.Module):
         """Q [...] of [...]."""
         return value_params
 
+    def q_backward(self, _: Tensor, of_q: Tensor) -> Tensor:
+        """From the gradient of Q [...], that of [...]."""
+        return of_q
+
     def targets(self, r_t: Tensor, discount_t: Tensor, value_params_t: Tensor) -> Tensor:
-        """Target values [B, 1] from what each branch bootstraps from, [B, H]."""
-        return bootstrapped_target(r_t, discount_t, value_params_t[..., None])
+        """Target values [B, 1] from what each branch bootstraps from, [B, H]: as those of
+        `bootstrapped_target`."""
+        return torch.addcmul(r_t, discount_t, over_branches(value_params_t))[:, None]
 
     def mean(self, target: Tensor) -> Tensor:
         """The return that a target [B, 1] stands for, [B]."""
         return target[:, 0]
 
-    def loss(self, value_params_tm1: Tensor, target_tm1: Tensor) -> Tensor:
-        """Of what was chosen in each branch, [B, H], against the row's target [B, 1]: [B, H]."""
+    def loss(self, value_params_tm1: Tensor, target_tm1: Tensor) -> Loss:
+        """Of what was chosen in each branch, [B, H], against the row's target [B, 1]: [B, H], and
+        the gradient, in the shape of what was chosen."""
         return huber_td_loss(value_params_tm1, target_tm1, self._delta)
 
 
@@ -58,6 +65,11 @@ class CategoricalValues(nn.Module):
         """Q [...] of [..., K]: the mean of the distribution."""
         return value_params.softmax(-1) @ self.support
 
+    def q_backward(self, value_params: Tensor, of_q: Tensor) -> Tensor:
+        """From the gradient of Q [...], that of [..., K]: p_k (support_k - Q)."""
+        p = value_params.softmax(-1)
+        return p * (self.support - (p @ self.support)[..., None]) * of_q[..., None]
+
     def targets(self, r_t: Tensor, discount_t: Tensor, value_params_t: Tensor) -> Tensor:
         """Target probabilities [B, K] from what each branch bootstraps from, [B, H, K]."""
         low, high = self._low, self._high
@@ -67,8 +79,9 @@ class CategoricalValues(nn.Module):
         """The return that target probabilities [B, K] stand for, [B]."""
         return target @ self.support
 
-    def loss(self, value_params_tm1: Tensor, target_tm1: Tensor) -> Tensor:
-        """Of what was chosen in each branch, [B, H, K], against the row's target [B, K]: [B, H]."""
+    def loss(self, value_params_tm1: Tensor, target_tm1: Tensor) -> Loss:
+        """Of what was chosen in each branch, [B, H, K], against the row's target [B, K]: [B, H],
+        and the gradient, in the shape of what was chosen."""
         return categorical_td_loss(value_params_tm1, target_tm1)
 
 
@@ -89,6 +102,10 @@ class QuantileValues(nn.Module):
         """Q [...] of [..., K]: the mean of the quantiles."""
         return value_params.mean(-1)
 
+    def q_backward(self, _: Tensor, of_q: Tensor) -> Tensor:
+        """From the gradient of Q [...], that of [..., K]."""
+        return (of_q / self.atoms)[..., None].repeat(1, 1, self.atoms)
+
     def targets(self, r_t: Tensor, discount_t: Tensor, value_params_t: Tensor) -> Tensor:
         """Target quantiles [B, K] from what each branch bootstraps from, [B, H, K]."""
         return bootstrapped_target(r_t, discount_t, value_params_t)
@@ -97,8 +114,9 @@ class QuantileValues(nn.Module):
         """The return that target quantiles [B, K] stand for, [B]."""
         return target.mean(1)
 
-    def loss(self, value_params_tm1: Tensor, target_tm1: Tensor) -> Tensor:
-        """Of what was chosen in each branch, [B, H, K], against the row's target [B, K]: [B, H]."""
+    def loss(self, value_params_tm1: Tensor, target_tm1: Tensor) -> Loss:
+        """Of what was chosen in each branch, [B, H, K], against the row's target [B, K]: [B, H],
+        and the gradient, in the shape of what was chosen."""
         return quantile_td_loss(value_params_tm1, target_tm1, self.levels, self._delta)
 
 

@@ -24,6 +24,7 @@ from config.settings.base import (
     Unsaved,
 )
 from config.settings.checkpoint import CheckpointConfig
+from config.settings.cluster import ClusterConfig
 from config.settings.evaluation import EvaluationConfig
 from config.settings.expert import ExpertConfig
 from config.settings.exploration import ExplorationConfig
@@ -48,6 +49,7 @@ __all__ = (
     "ActorName",
     "AdvantageConfig",
     "CheckpointConfig",
+    "ClusterConfig",
     "Config",
     "EvaluationConfig",
     "Expected",
@@ -94,6 +96,7 @@ class Config(Section):
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
     supervision: SupervisionConfig = SupervisionConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from typing import Any
 import numpy as np
 
 from agent import journal
-from agent.source import NextRows
 from lab import audit_player
 from lab.supervised import supervised
 from protocol.actor import Actor
 from server.arguments import positive
+from server.cluster.start import on_cluster
 from server.play.attribution import Attribution, compare, load_dump, load_logs
 from server.run.directory import game_of
+from server.supervisor.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class AuditResult:
     """Rows of gateways that their numbers say are not in the run's files."""
     rows_doubled: int
     """Rows that are there twice."""
+    lost: int = 0
+    """Steps and frames that the server says were lost, with a process that died."""
 
     def report(self) -> dict[str, Any]:
         """As it is printed."""
@@ -86,6 +90,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the random numbers (%(default)s)"
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="auto|HOST:PORT",
+        help="the server runs on a Ray cluster (see `understudy serve --cluster`); the games are "
+        "here, and connect to all of its gateway nodes",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="with --cluster: gateway nodes (%(default)s)",
+    )
+    parser.add_argument(
+        "--learners",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="with --cluster: learners (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -95,7 +119,11 @@ def main(args: argparse.Namespace) -> int:
     warnings.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logging.basicConfig(handlers=[warnings])
     show = None if args.json else lambda text: print(text, flush=True)
-    result = audit(args.steps, players=args.players, seed=args.seed, show=show)
+    cluster = {"cluster.gateways": args.nodes, "cluster.learners": args.learners}
+    result = audit(
+        args.steps, players=args.players, seed=args.seed, show=show,
+        cluster=args.cluster, values=cluster,
+    )  # fmt: skip
     report = result.report()
     if args.json:
         print(json.dumps(report))
@@ -105,8 +133,20 @@ def main(args: argparse.Namespace) -> int:
     return 0 if result.ok else 1
 
 
-def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> AuditResult:
-    """Play at least `steps` steps and compare."""
+def audit(
+    steps: int,
+    *,
+    players: int = 4,
+    seed: int = 0,
+    show: Any = None,
+    cluster: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    steadfast: bool = False,
+) -> AuditResult:
+    """Play at least `steps` steps and compare. `cluster`: the address of that which the server is
+    to run on. `values`: settings beside those of the audit. `steadfast`: games wait for a
+    server that goes away, and come back. Errors: ConfigError."""
+    make = Processes if cluster is None else on_cluster(cluster)
     values = {
         "server.port": 0,
         "run.game": "audit",
@@ -122,6 +162,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
         "trainer.replay_ratio": 0.005,
         "metrics.every_s": 0.2,
         "supervision.max_restarts": 0,
+        **(values or {}),
     }
     begin = time.monotonic()
     context = multiprocessing.get_context("spawn")
@@ -129,12 +170,20 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
         home = Path(name)
         stop = context.Event()
         processes = [
-            context.Process(target=audit_player.play, args=(i, seed, home, stop), daemon=True)
+            context.Process(
+                target=audit_player.play,
+                args=(i, seed, home, stop),
+                kwargs={"steadfast": steadfast},
+                daemon=True,
+            )
             for i in range(players)
         ]
-        with supervised(values, record=True) as supervisor:
+        with supervised(values, record=True, make=make) as supervisor:
             try:
-                (home / "port").write_text(str(supervisor.port))
+                while not supervisor.row:  # by then the nodes of a cluster are known
+                    supervisor.poll()
+                ports = [node["port"] for node in supervisor.status.nodes if "port" in node]
+                (home / "port").write_text(" ".join(map(str, ports or [supervisor.port])))
                 for process in processes:
                     process.start()
                 shown = 0
@@ -151,16 +200,18 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
                     while process.is_alive():
                         supervisor.poll()
                 supervisor.settle()
+                lost = int(supervisor.row["steps_lost"] + supervisor.row["frames_lost"])
                 supervisor.trainer.dump(str(home / "replay.npz"))
-                rows = supervisor.folder.path / journal.FOLDER
-                spec = game_of(supervisor.folder.path)
-                numbers = journal.next_rows(rows, spec) if spec else NextRows()
+                run = supervisor.folder.path
+                spec = game_of(run)
+                rows = [run, *sorted(run.glob("learners/*"))]
+                numbers = [journal.next_rows(each / journal.FOLDER, spec) for each in rows if spec]
             finally:
                 stop.set()
                 for process in processes:
                     if process.is_alive():
                         process.terminate()
-        truth, stored = load_logs(home), load_dump(home / "replay.npz")
+        truth, stored = load_logs(home), load_dump(*home.glob("replay*.npz"))
     found = compare(truth, stored)
     return AuditResult(
         steps=len(stored["seq"]),
@@ -168,6 +219,7 @@ def audit(steps: int, *, players: int = 4, seed: int = 0, show: Any = None) -> A
         attribution=found,
         wrong_decisions=int(truth["wrong"].sum()) if "wrong" in truth else 0,
         expert=int(np.count_nonzero(stored["actor"] == Actor.EXPERT)),
-        rows_missing=numbers.missing,
-        rows_doubled=numbers.doubled,
+        rows_missing=sum(each.missing for each in numbers),
+        rows_doubled=sum(each.doubled for each in numbers),
+        lost=lost,
     )

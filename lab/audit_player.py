@@ -40,14 +40,16 @@ def play(
     index: int, seed: int, home: Path, stop: Event, *, steadfast: bool = False, pause_s: float = 0.0
 ) -> None:
     """One process that plays, logs and disconnects until it is told to stop. It reads the server's
-    port from `home` and leaves its log there, client-<index>.npz.
+    port from `home`, one of several where there are more, and leaves its log there,
+    client-<index>.npz.
 
     `steadfast`: a server that goes away is waited for. `pause_s`: after each answer.
     """
     kind = "frames" if index % 2 == 0 else "frame"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rng = np.random.default_rng([seed, index])
-    port = int((home / "port").read_text())
+    ports = (home / "port").read_text().split()
+    port = int(ports[index % len(ports)])
     log = TruthLog()
     try:
         while not stop.is_set():

@@ -30,7 +30,17 @@ PACKAGES = ("protocol", "config", "agent", "server", "lab")
 # Commands.
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Run a server": ("serve", "set", "control", "runs", "inspect", "compare", "config", "doctor"),
+    "Run a server": (
+        "serve",
+        "set",
+        "control",
+        "runs",
+        "inspect",
+        "compare",
+        "config",
+        "doctor",
+        "cluster",
+    ),
     "Play games": ("play", "demo", "demo-mame"),
     "Demonstrations and exported policies": ("record", "import", "pretrain", "export"),
     "Test and measure": ("conformance", "audit", "chaos", "fuzz", "soak", "bench", "study", "tune"),
@@ -49,6 +59,10 @@ understudy serve --resume runs/first --best
 understudy serve --run runs/second --init-from runs/first
 # Play without training.
 understudy serve --resume runs/first --no-train
+""",
+    "cluster": """\
+# The nodes of this machine's cluster, and what servers run there.
+understudy cluster status
 """,
     "set": """\
 # Change settings of a running server (all or nothing).

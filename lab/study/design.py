@@ -30,7 +30,7 @@ NO_EXPERT = "none"
 
 ELSEWHERE = (
     "server", "tempest", "evaluation", "checkpoint", "health", "lessons", "metrics", "run",
-    "supervision",
+    "supervision", "cluster",
 )  # fmt: skip
 """Groups of settings that a run without sockets does not read, the seed apart."""
 

@@ -17,9 +17,11 @@ from config.load import ConfigError, load
 from config.options import add_arguments as add_config
 from config.options import given
 from config.passing import exit_code
+from server.cluster.start import on_cluster
 from server.run import checkpoints
 from server.signals import SignalFlag, stop_flag
 from server.supervisor.child import ChildDied
+from server.supervisor.processes import Processes
 from server.supervisor.sd_notify import ServiceManager
 from server.supervisor.session import running
 from server.supervisor.supervisor import Supervisor
@@ -51,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin a new run with the weights of another one's network, as far as they fit: of "
         "its checkpoint best, newest, or the file of that name (default: the best one, where the "
         "run was evaluated, else the newest); all else is new. The log says what does not fit",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="auto|HOST:PORT",
+        help="run gateways and learners on the nodes of a running Ray cluster (cluster.*): that of "
+        "this machine, or the one whose head is there. Needs the extra `cluster`",
     )
     add_config(parser)
 
@@ -106,7 +114,12 @@ def main(args: argparse.Namespace) -> int:
     manager = ServiceManager()
     stop, save = stop_flag(), SignalFlag(signal.SIGUSR1)
     any_port = any_http_port(loaded)
-    with running(config, task, console=console, http=True, any_http_port=any_port) as supervisor:
+    if task.best and config.cluster.learners > 1 and args.cluster is not None:
+        raise ConfigError("--best: expected cluster.learners = 1, got more; go back with one")
+    make = Processes if args.cluster is None else on_cluster(args.cluster)
+    with running(
+        config, task, console=console, http=True, any_http_port=any_port, make=make
+    ) as supervisor:
         supervisor.publisher.update(preset=asked.preset)
         supervisor.on_beat = lambda: manager.look(supervisor.status)
         _introduce(supervisor, say)

@@ -44,7 +44,7 @@ class GatewayRun:
         self._rings = [
             StepRing.attach(name, spec, config.server.ring_steps, memory) for name in message.rings
         ]
-        self._ring = ring = self._rings[index]
+        self._ring = ring = self._rings[index if message.own is None else message.own]
         ring.take_over()
         self._weights = WeightSlot.attach(message.weights, message.size)
         device = resolve_device(config.server.device, "server.device")

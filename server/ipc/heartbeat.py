@@ -54,6 +54,10 @@ class Heartbeat:
         """Until the next beat, this long a silence means nothing."""
         self._view()[_ALLOWED_MS] = int(seconds * 1000)
 
+    def tell(self, numbers: tuple[int, int]) -> None:
+        """Pass on what a HeartbeatMonitor on another machine has seen."""
+        self._view()[:] = numbers
+
     def live_with_parent(self) -> None:
         """From now on, end this process when the one that started it is gone and this one has not
         ended by itself within ORPHAN_S, whatever its loop hangs in. The process that forks the
@@ -95,6 +99,11 @@ class HeartbeatMonitor:
         if beats != self._beats:
             self._beats, self._since = beats, now
         return now - self._since
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """What the child has written, for Heartbeat.tell."""
+        return int(self._cells[_BEATS]), int(self._cells[_ALLOWED_MS])
 
     @property
     def allowed_s(self) -> float:

@@ -39,6 +39,21 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """How a learner finds the others (agent.collective)."""
+
+    host: str
+    port: int
+    """Where the first one listens, with a store of torch.distributed."""
+    rank: int
+    size: int
+    timeout_s: float
+    """How long one may keep the others waiting."""
+    interface: str | None = None
+    """Of the network between them; None: that of the host's name."""
+
+
+@dataclass(frozen=True)
 class GameDecided:
     """The supervisor to the trainer: this is the run's game, and these are the rings to drain."""
 
@@ -46,6 +61,10 @@ class GameDecided:
     rings: tuple[str, ...]
     accepted: bool = False
     """The start is, so there is nothing to wait for."""
+    version: int = 0
+    """Gateways have weights of this version, so the next one is above it."""
+    ranks: Ranks | None = None
+    """Of the learners that make each step together, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,8 @@ class Open:
     """The file where the gateway counts (server.ipc.inflight); empty for none."""
     checkpoints: str = ""
     """The folder of the run's; empty for none."""
+    own: int | None = None
+    """Which of the rings is the gateway's; None: that of its index."""
 
 
 @dataclass(frozen=True)

@@ -127,16 +127,29 @@ class StepRing:
         self._counters[_SESSIONS] = before + 1
         return before
 
-    def read(self, limit: int) -> StepBlock | None:
-        """Up to `limit` of the oldest rows as views of the ring, None if there are none.
+    def begin_at(self, origin: Origin) -> None:
+        """Let the next row come from there. Of a ring in which no row waits. ValueError else."""
+        if self.used:
+            raise ValueError(f"expected a ring without rows, got one with {self.used}")
+        (self._counters[_GATEWAY], self._counters[_INCARNATION]), number = origin
+        self._counters[[_WRITTEN, _BEFORE, _READ]] = number
+        fence()
+
+    def begin_sessions(self, begun: int) -> None:
+        """Let so many sessions have been begun before, with rings that are lost."""
+        self._counters[_SESSIONS] = begun
+
+    def read(self, limit: int, behind: int = 0) -> StepBlock | None:
+        """Up to `limit` of the oldest rows as views of the ring, without the first `behind` of
+        them; None if there are none.
 
         They stay valid until `release`.
         """
-        used = min(self.used, limit)
+        used = min(self.used - behind, limit)
         if used <= 0:
             return None
         fence()
-        start = int(self._counters[_READ]) % self.capacity
+        start = (int(self._counters[_READ]) + behind) % self.capacity
         return self._rows.rows(start, min(start + used, self.capacity))
 
     def release(self, n: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from server.monitor.merge import FIRST, Merge
+
 Kind = Literal["counter", "gauge", "histogram"]
 
 COUNTER: Kind = "counter"
@@ -38,6 +40,8 @@ class Metric:
     kind: Kind
     help: str
     label: Label | None = None
+    merge: Merge = FIRST
+    """What several learners' numbers are together (server.monitor.merging)."""
 
     @property
     def series(self) -> list[Series]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from protocol.actor import NAMES
 from protocol.errors import CODES
 from server.ipc.messages import GATEWAY, TRAINER
+from server.monitor.merge import LARGEST, SUM, WEIGHTED
 from server.monitor.metric import COUNTER, GAUGE, HISTOGRAM, Label, Metric, Series
 
 ACTOR = Label("actor", {name: name for name in NAMES.values()})
@@ -149,25 +150,40 @@ REGISTRY: tuple[Metric, ...] = (
         "optimizer steps by which training is behind: the replay ratio makes them due for the "
         "frames answered so far, and they are to come",
     ),
-    Metric("buffer_total", "steps", GAUGE, "steps in the replay"),
-    Metric("buffer", "steps", GAUGE, "steps in the replay, by actor", ACTOR),
+    Metric("buffer_total", "steps", GAUGE, "steps in the replay", merge=SUM),
+    Metric("buffer", "steps", GAUGE, "steps in the replay, by actor", ACTOR, merge=SUM),
     Metric("buffer_frac", "fraction", GAUGE, "share of the replay, by actor", ACTOR),
-    Metric("buffer_fill", "fraction", GAUGE, "share of the replay's capacity in use"),
+    Metric(
+        "buffer_fill", "fraction", GAUGE, "share of the replay's capacity in use", merge=LARGEST
+    ),
     Metric(
         "priority_max",
         "",
         GAUGE,
         "largest priority so far, which new steps get (replay.prioritized)",
+        merge=LARGEST,
     ),
-    Metric("priority_mean", "", GAUGE, "mean priority of the actor's steps in the replay", ACTOR),
+    Metric(
+        "priority_mean",
+        "",
+        GAUGE,
+        "mean priority of the actor's steps in the replay",
+        ACTOR,
+        merge=WEIGHTED,
+    ),
     Metric(
         "rows_unkept",
         "rows",
         COUNTER,
         "rows of the replay that could not be written to the journal",
+        merge=SUM,
     ),
     Metric(
-        "ring_fill", "fraction", GAUGE, "share of the fullest step ring that waits for the trainer"
+        "ring_fill",
+        "fraction",
+        GAUGE,
+        "share of the fullest step ring that waits for the trainer",
+        merge=LARGEST,
     ),
     Metric(
         "steps_completed",
@@ -176,7 +192,7 @@ REGISTRY: tuple[Metric, ...] = (
         "steps completed by the gateways since the start, less those lost with a gateway: "
         "steps_stored + steps_in_flight",
     ),
-    Metric("steps_stored", "steps", COUNTER, "steps added to the replay"),
+    Metric("steps_stored", "steps", COUNTER, "steps added to the replay", merge=SUM),
     Metric(
         "steps_in_flight",
         "steps",
@@ -190,7 +206,11 @@ REGISTRY: tuple[Metric, ...] = (
         "complete steps that will never be in the replay: steps_lost",
     ),
     Metric(
-        "loss", "", GAUGE, "the loss that is minimized: loss_td + loss_continuous + loss_imitation"
+        "loss",
+        "",
+        GAUGE,
+        "the loss that is minimized: loss_td + loss_continuous + loss_imitation",
+        merge=WEIGHTED,
     ),
     Metric(
         "loss_td",
@@ -198,6 +218,7 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "its value part, with weights and factors: Huber loss of the TD error, cross entropy, or "
         "quantile loss (learner.value)",
+        merge=WEIGHTED,
     ),
     Metric(
         "loss_continuous",
@@ -205,6 +226,7 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "its part of continuous heads, with weights and factors: squared distance from the action "
         "taken, in half ranges, cloning of the expert included; or minus Q of the policy's action",
+        merge=WEIGHTED,
     ),
     Metric(
         "loss_imitation",
@@ -212,6 +234,7 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "its imitation part of discrete heads, with weights and factors: cross entropy or margin "
         "against the actions taken, or recommended (imitation.rows)",
+        merge=WEIGHTED,
     ),
     Metric(
         "expert_trust",
@@ -228,12 +251,18 @@ REGISTRY: tuple[Metric, ...] = (
         "(imitation.decay)",
     ),
     Metric("learning_rate", "", GAUGE, "step size of the next update"),
-    Metric("td_err_mean", "", GAUGE, "mean |TD error| over all rows"),
-    Metric("q_mean", "", GAUGE, "mean Q of the actions taken, over all rows"),
+    Metric("td_err_mean", "", GAUGE, "mean |TD error| over all rows", merge=WEIGHTED),
+    Metric("q_mean", "", GAUGE, "mean Q of the actions taken, over all rows", merge=WEIGHTED),
     Metric(
         "grad_norm", "", GAUGE, "gradient norm before clipping, mean over the interval's updates"
     ),
-    Metric("batch_frac_dqn", "fraction", GAUGE, "share of the network's rows in the batches"),
+    Metric(
+        "batch_frac_dqn",
+        "fraction",
+        GAUGE,
+        "share of the network's rows in the batches",
+        merge=WEIGHTED,
+    ),
     Metric(
         "updates_skipped",
         "",
@@ -258,16 +287,17 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "factor on the configured learning rate: 1, and less after a rollback",
     ),
-    Metric("q_max", "", GAUGE, "largest |Q| of an action taken, in the interval"),
+    Metric("q_max", "", GAUGE, "largest |Q| of an action taken, in the interval", merge=LARGEST),
     Metric(
         "q_bound",
         "",
         GAUGE,
         "largest |Q| that the rewards so far can add up to: reward / (1 - gamma), with a margin",
+        merge=LARGEST,
     ),
     Metric("values_drift", "", GAUGE, "1 while the warning about drifting values holds, else 0"),
-    Metric("heads_dead", "", GAUGE, "heads with the warning that they are dead"),
-    Metric("checkpoints_failed", "", COUNTER, "checkpoints that could not be written"),
+    Metric("heads_dead", "", GAUGE, "heads with the warning that they are dead", merge=LARGEST),
+    Metric("checkpoints_failed", "", COUNTER, "checkpoints that could not be written", merge=SUM),
     Metric(
         "writes_failed",
         "",
@@ -281,12 +311,27 @@ REGISTRY: tuple[Metric, ...] = (
         GAUGE,
         "the actor's rows in a batch, mean over the interval's batches",
         ACTOR,
+        merge=SUM,
     ),
-    Metric("td_err_mean", "", GAUGE, "mean |TD error| over the actor's rows", ACTOR),
     Metric(
-        "reward_mean", "", GAUGE, "mean one-step reward of the actor's rows in the batches", ACTOR
+        "td_err_mean", "", GAUGE, "mean |TD error| over the actor's rows", ACTOR, merge=WEIGHTED
     ),
-    Metric("q_mean", "", GAUGE, "mean Q of the actions taken, over the actor's rows", ACTOR),
+    Metric(
+        "reward_mean",
+        "",
+        GAUGE,
+        "mean one-step reward of the actor's rows in the batches",
+        ACTOR,
+        merge=WEIGHTED,
+    ),
+    Metric(
+        "q_mean",
+        "",
+        GAUGE,
+        "mean Q of the actions taken, over the actor's rows",
+        ACTOR,
+        merge=WEIGHTED,
+    ),
     Metric(
         "grad_norm",
         "",
@@ -309,6 +354,7 @@ REGISTRY: tuple[Metric, ...] = (
         "how often the network would do itself what the expert recommends: over the actor's rows "
         "with a recommendation in the last batch, mean over the columns of the action",
         ACTOR,
+        merge=WEIGHTED,
     ),
     Metric(
         "probe_return",
@@ -318,7 +364,9 @@ REGISTRY: tuple[Metric, ...] = (
         "exploration, in rewards as they are learnt from (imitation.decay play)",
         ACTOR,
     ),
-    Metric("weight_mean", "", GAUGE, "mean advantage weight of the actor's rows", ACTOR),
+    Metric(
+        "weight_mean", "", GAUGE, "mean advantage weight of the actor's rows", ACTOR, merge=WEIGHTED
+    ),
     Metric(
         "weight_ess",
         "fraction",
@@ -326,9 +374,15 @@ REGISTRY: tuple[Metric, ...] = (
         "effective sample size of the actor's advantage weights over its number of rows: "
         "(sum w)^2 / (n sum w^2), 1 if all weights are equal",
         ACTOR,
+        merge=WEIGHTED,
     ),
     Metric(
-        "reward_frame_mean", "", GAUGE, "mean reward of the actor's frames as they come in", ACTOR
+        "reward_frame_mean",
+        "",
+        GAUGE,
+        "mean reward of the actor's frames as they come in",
+        ACTOR,
+        merge=WEIGHTED,
     ),
     Metric("errors", "", COUNTER, "connections that ended with this error", CODE),
 )

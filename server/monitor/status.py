@@ -91,6 +91,9 @@ class Status:
     """Lines of starts.jsonl."""
     restarts: tuple[Mapping[str, Any], ...] = ()
     """The newest: `time`, `name` of the process, `text` with the reason."""
+    nodes: Sequence[Mapping[str, Any]] = ()
+    """Of a cluster, a row for each gateway node and learner: `name`, `host`, `answers` (whether it
+    does), and of a gateway node `port`, `unacknowledged` rows, and `weights_age_s`."""
     warnings: tuple[Mapping[str, Any], ...] = ()
     """What holds (`server.monitor.warnings`)."""
     columns: tuple[str, ...] = COLUMNS
@@ -155,6 +158,7 @@ class Status:
             "evaluation_note": self.evaluation_note,
             "settings": live_settings(self.config),
             "game_settings": self.config.server.settings,
+            "nodes": self.nodes,
             "warnings": self.warnings,
             "restarts": self.restarts,
             "evaluation": self.evaluation,

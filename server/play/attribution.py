@@ -90,10 +90,19 @@ def load_logs(folder: Path) -> dict[str, npt.NDArray[Any]]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def load_dump(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """What the trainer dumped."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def load_dump(*paths: Path) -> dict[str, npt.NDArray[Any]]:
+    """What the trainer dumped: of several learners, all that each of them did."""
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as file:
+            parts.append({name: file[name] for name in file.files})
+    if len(parts) == 1:
+        return parts[0]
+    # A learner that drew nothing has batches without columns.
+    return {
+        name: np.concatenate([part[name] for part in parts if len(part[name])] or [parts[0][name]])
+        for name in parts[0]
+    }
 
 
 def without(stored: Columns, sessions: Collection[int]) -> dict[str, npt.NDArray[Any]]:

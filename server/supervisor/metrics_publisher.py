@@ -125,6 +125,7 @@ class MetricsPublisher:
         )
         if keep:
             self._write(row)
+        self._status.update(nodes=processes.nodes)
         games = self._clients.rows(now, late)
         self._status.add_row(row, self.last, self._collector.turns, games, degraded(late))
 

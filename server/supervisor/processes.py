@@ -207,6 +207,11 @@ class Processes:
         return max((ring.used / ring.capacity for ring in self.rings), default=0.0)
 
     @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """As Status.nodes: of a server on one machine, none."""
+        return []
+
+    @property
     def attentive(self) -> dict[str, int]:
         """The process IDs of the children that run, have reported since they were started, and
         have not announced that they are busy for long, by name."""
@@ -331,3 +336,7 @@ class Processes:
             ring.close()
             ring.unlink()
         self.rings.clear()
+
+
+ProcessesOf = Callable[[Config, RunDirectory, Task, EventLog, Callable[[Child], None]], Processes]
+"""Makes the processes of a server, as Processes does."""

@@ -18,6 +18,7 @@ from server.run.summary import write_summary
 from server.supervisor import fork_server, preflight
 from server.supervisor.exposure import is_loopback
 from server.supervisor.preflight import own_files
+from server.supervisor.processes import Processes, ProcessesOf
 from server.supervisor.supervisor import Supervisor
 from server.trainer.task import Task
 from server.web.connections import OPEN, REQUESTS, Room
@@ -35,14 +36,15 @@ def running(
     console: Console | None = None,
     http: bool = False,
     any_http_port: bool = False,
+    make: ProcessesOf = Processes,
 ) -> Iterator[Supervisor]:
     """A started server, which whoever uses it polls; at the end it is stopped in order.
 
     `label`: of the run's folder where `run.dir` names none. `console`: shows the log. `http`: serve
     the dashboard, unless `server.http_port` is none; with `any_http_port` on another port where
-    that one is taken. The run's folder is as a stopped server leaves it; a start that is refused,
-    or ended before it was accepted, leaves it as it was, and none where none was. Errors:
-    ConfigError for what cannot be started.
+    that one is taken. `make`: as of Supervisor. The run's folder is as a stopped server leaves it;
+    a start that is refused, or ended before it was accepted, leaves it as it was, and none where
+    none was. Errors: ConfigError for what cannot be started.
     """
     fork_server.prepare()
     task = task or Task()
@@ -55,7 +57,7 @@ def running(
         with logged(folder.log, console, form) as log_file, ExitStack() as stack:
             folder.when_accepted(log_file.begin)
             try:
-                supervisor = Supervisor(config, folder, task)
+                supervisor = Supervisor(config, folder, task, make)
             except OSError as error:  # it reads what the run's earlier starts have written
                 raise unreadable(error) from error
             # Before anything listens.

@@ -55,7 +55,7 @@ from server.supervisor.evaluation_recorder import EvaluationRecorder
 from server.supervisor.game_choice import GameChoice
 from server.supervisor.lessons import Lessons
 from server.supervisor.metrics_publisher import MetricsPublisher
-from server.supervisor.processes import Processes, ProcessLoss
+from server.supervisor.processes import Processes, ProcessesOf, ProcessLoss
 from server.supervisor.readiness import Readiness
 from server.supervisor.run_start import RunStart
 from server.supervisor.settling import Settling
@@ -74,8 +74,11 @@ GAMES_S = 5.0
 class Supervisor:
     """Owns the run's processes, and has the parts that act on what they send."""
 
-    def __init__(self, config: Config, folder: RunDirectory, task: Task | None = None) -> None:
-        """`task`: of the trainer; without one it begins a new run and trains."""
+    def __init__(
+        self, config: Config, folder: RunDirectory, task: Task | None = None,
+        make: ProcessesOf = Processes,
+    ) -> None:  # fmt: skip
+        """`task`: without one it begins a new run and trains. `make`: of what starts all."""
         task = task or Task()
         config = with_secrets(config)
         self.config = config
@@ -109,7 +112,7 @@ class Supervisor:
         """What can be done to the run while it runs, for whoever is in this thread."""
         self._lessons = Lessons(self.controller)
         self._endpoints = ControlEndpoints(self.controller, folder.path)
-        processes = self._processes = Processes(config, folder, task, self.events, self._on_started)
+        processes = self._processes = make(config, folder, task, self.events, self._on_started)
         self.trainer = TrainerClient(
             processes.trainer, self.poll, self.controller.saved, folder.log
         )

@@ -94,11 +94,15 @@ class Checkpointer:
             return CheckpointSaved(str(path), error)
         with self._writes.tried(f"{self._folder} (old checkpoints, deleting them)"):
             checkpoint.prune(self._folder, settings.keep, settings.keep_every_updates)
+        self.save_priorities()
+        log.info("checkpoint %s", path)
+        return CheckpointSaved(str(path))
+
+    def save_priorities(self) -> None:
+        """Write how the rows are to be drawn, where that is by priority."""
         if self._journal_writer and self._replay.prioritized:
             with self._writes.tried("the priorities of the replay's rows"):
                 self._journal_writer.keep_priorities(self._replay.saved_priorities())
-        log.info("checkpoint %s", path)
-        return CheckpointSaved(str(path))
 
     def save_best(self, progress: Progress, evaluation: dict[str, Any]) -> SavedBest:
         """Write the checkpoint that evaluated best, over the one that did before."""

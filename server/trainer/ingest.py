@@ -71,9 +71,10 @@ class Ingest:
         rewards: Rewards,
         journal_writer: JournalWriter | None,
         recorder: Recorder | None,
+        kept: NextRows | None = None,
     ) -> None:
         """Every row is added to `evidence` and `rewards`, and `journal_writer` and `recorder` get
-        it."""
+        it. `kept`: rows that the journal has; they are cut where they come again."""
         self._sources = sources
         self._replay = replay
         self._learner = learner
@@ -81,7 +82,7 @@ class Ingest:
         self.rewards = rewards
         self._journal_writer = journal_writer
         self._recorder = recorder
-        self._wanted = NextRows()
+        self._wanted = kept or NextRows()
         self._writes = Writes(log, "its episodes are kept in memory, and tried again")
         self.stored = 0
         """Steps appended since this start of the server."""

@@ -6,9 +6,11 @@ import contextlib
 import logging
 import time
 from multiprocessing.connection import Connection as Pipe
+from typing import Any
 
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.load_messages import Loading
+from server.ipc.load_messages import Loading, RunLoaded
+from server.ipc.messages import Begin, Ending, Stop
 
 log = logging.getLogger("trainer")
 
@@ -41,3 +43,21 @@ class LoadProgress:
         if rows and now >= self._next_line:
             self._next_line = now + LINE_S
             log.info("reading the replay: %d rows so far", rows)
+
+    def await_begin(self, told: list[Any]) -> bool:
+        """Say that all is loaded, and wait until the start is accepted; False where the trainer is
+        to end instead. Other messages that come meanwhile are added to `told`."""
+        try:
+            self._pipe.send(RunLoaded())
+            while not isinstance(message := self._next(), Begin):
+                if isinstance(message, Ending | Stop):
+                    return False
+                told.append(message)
+        except (EOFError, OSError):  # the supervisor is gone
+            return False
+        return True
+
+    def _next(self) -> Any:
+        while not self._pipe.poll(1.0):
+            self._heartbeat.beat()
+        return self._pipe.recv()

@@ -12,6 +12,7 @@ import signal
 import time
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,6 +33,7 @@ from server.ipc.messages import (
     GameDecided,
     Pause,
     ProcessFailed,
+    Ranks,
     SaveCheckpoint,
     Settle,
     Settled,
@@ -76,8 +78,12 @@ def main(
             device_memory.check(game.spec, config)
             first_words.say_looks(looks(game.spec, config.learner, config.replay.frame_stack))
             first_words.say_capacity(game.spec, asked, config)
-            _have_alone(folder, heartbeat)
-            trainer = Trainer(config, game, pipe, folder, task, paused=paused, heartbeat=heartbeat)
+            options: dict[str, Any] = {"paused": paused, "heartbeat": heartbeat}
+            if game.ranks is None:
+                _have_alone(folder, heartbeat)
+                trainer = Trainer(config, game, pipe, folder, task, **options)
+            else:
+                trainer = _ranked(game.ranks, config, game, pipe, folder, task, options)
             if game.accepted or trainer.await_begin():
                 trainer.begin()
                 trainer.run()
@@ -96,6 +102,25 @@ def main(
                 told = ProcessFailed(f"trainer: {text}", final, cause, passing)
                 pipe.send(told)
         raise SystemExit(1) from error
+
+
+def _ranked(
+    ranks: Ranks,
+    config: Config,
+    game: GameDecided,
+    pipe: Pipe,
+    run: Path,
+    task: Task,
+    options: dict[str, Any],
+) -> Trainer:
+    """One trainer of several, once the others are there. Errors: RuntimeError, OSError."""
+    from server.trainer.ranked_trainer import RankedTrainer, folder_of
+    from server.trainer.ranks import Meeting
+
+    folder = folder_of(run, ranks.rank)
+    _have_alone(folder, options["heartbeat"])
+    meeting = Meeting(ranks, options["heartbeat"])
+    return RankedTrainer(ranks, config, game, pipe, folder, task, meeting=meeting, **options)
 
 
 def _short(error: Exception) -> str:

@@ -98,9 +98,13 @@ class JournalWriter:
         at: Position,
         resume: bool,
         memory: int = 0,
+        *,
+        synced: bool = False,
     ) -> None:
         """Behind `at`. It begins a file, and changes none until `begin`. `memory`: numbers of the
-        network's recurrent state. Errors: OSError."""
+        network's recurrent state. `synced`: a row is kept once the disk has it, and not before.
+        Errors: OSError."""
+        self._synced = synced
         self._left = [] if resume else journal.segments(folder)
         self._journal = Journal(folder, spec, capacity, at, memory)
         self.unkept = 0
@@ -126,6 +130,8 @@ class JournalWriter:
         """Write rows, which come from there, whole or not at all."""
         try:
             self._journal.append(block, origin)
+            if self._synced:
+                self._journal.sync()
         except OSError as error:
             self.unkept += len(block)
             self.findings = [

@@ -71,12 +71,14 @@ def restore(
     best: bool,
     keep: bool,
     init_from: Path | None = None,
+    first: bool = True,
 ) -> Restored:
     """Put into replay, learner and evidence what the run's folder holds for them: of a run that is
     not resumed, its demonstrations. `best`: from the checkpoint that evaluated best. `keep`:
     whether rows are kept. `init_from`: a checkpoint of another run, whose weights a run without any
-    of its own begins with. In the folder, files are begun at most, so that what cannot be written
-    is known; none that was there changes before `Restored.begin`.
+    of its own begins with. `first`: False of a learner beside the first one, whose rows the
+    checkpoint says nothing of. In the folder, files are begun at most, so that what cannot be
+    written is known; none that was there changes before `Restored.begin`.
 
     Errors: CheckpointError, RecordingError, JournalError, OSError.
     """
@@ -97,10 +99,16 @@ def restore(
     if keep:
         rows = folder / journal.FOLDER
         if resume:
-            known = math.inf if saved_at.rows is None else saved_at.rows
+            known = saved_at.rows if first and saved_at.rows is not None else math.inf
             kept = take_in(rows, replay, learner, evidence, known, progress)
         journal_writer = JournalWriter(
-            rows, replay.spec, replay.capacity_steps, kept.at, resume, replay.memory
+            rows,
+            replay.spec,
+            replay.capacity_steps,
+            kept.at,
+            resume,
+            replay.memory,
+            synced=config.cluster.ack == "synced",
         )
     # The rows know better than the checkpoint how far the run was, unless it goes back.
     frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps)

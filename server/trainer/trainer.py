@@ -1,7 +1,7 @@
 """The trainer: drains the rings into the replay, learns, publishes weights, reports.
 
-One loop, read from top to bottom. Its process is the only one with the replay and the optimizer;
-the gateways never wait for it unless a ring is full.
+One loop, read from top to bottom. Its process alone has the replay and the optimizer; the gateways
+never wait for it unless a ring is full.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from agent import demonstrations
 from agent.checkpoint import spec_text
+from agent.collective import ALONE, Collective
 from agent.device import resolve_device
 from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
@@ -25,10 +26,8 @@ from agent.update_budget import UpdateBudget
 from config.models import Config
 from server.ipc.expert_messages import Trusted
 from server.ipc.heartbeat import Heartbeat
-from server.ipc.load_messages import RunLoaded
 from server.ipc.messages import (
     TRAINER,
-    Begin,
     Changed,
     DumpWritten,
     Ending,
@@ -83,16 +82,17 @@ class Trainer:
         *,
         paused: bool = False,
         heartbeat: Heartbeat | None = None,
+        collective: Collective = ALONE,
     ) -> None:
-        """`paused`: learn nothing until told to."""
+        """`paused`: learn nothing until told to. `collective`: of several learners."""
         self._config = config
         self._pipe = pipe
         self._heartbeat = heartbeat or Heartbeat()
-        progress = LoadProgress(pipe, self._heartbeat)
+        progress = self._progress_of_load = LoadProgress(pipe, self._heartbeat)
         spec = self._spec = game.spec
         self._device = resolve_device(config.trainer.device, "trainer.device")
-        replay = self._replay = make_replay(config, spec, self._device)
-        learner = self._learner = make_learner(config, spec, self._device)
+        replay = self._replay = make_replay(config, spec, self._device, collective)
+        learner = self._learner = make_learner(config, spec, self._device, collective)
         evidence = self._evidence = Evidence()
         vector = learner.policy_vector().numpy()
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
@@ -110,6 +110,7 @@ class Trainer:
         past = restore(
             folder, config, replay, learner, evidence, progress,
             resume=task.resume, best=task.best, keep=keep, init_from=task.init_from,
+            first=not collective.rank,
         )  # fmt: skip
         self._past, self._folder = past, folder
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
@@ -126,8 +127,9 @@ class Trainer:
             StepRing.attach(name, spec, config.server.ring_steps, memory) for name in game.rings
         ]
         self._ingest = Ingest(
-            rings, replay, learner, evidence, past.rewards, past.journal_writer, self._recorder
-        )
+            rings, replay, learner, evidence, past.rewards, past.journal_writer, self._recorder,
+            past.kept.sources,
+        )  # fmt: skip
         if takes_over:
             assert slot_name is not None
             self._ingest.take_over(past.kept.sources)
@@ -135,7 +137,8 @@ class Trainer:
             self._base_frames = self._slot.base_frames
         else:
             self._base_frames = past.frames
-            self._slot = WeightSlot.create(len(vector), past.version, slot_name)
+            version = max(past.version, game.version)
+            self._slot = WeightSlot.create(len(vector), version, slot_name)
             self._slot.base_frames = self._base_frames
         if self._journal_writer:
             self._journal_writer.at(self._frames)
@@ -173,20 +176,7 @@ class Trainer:
     def await_begin(self) -> bool:
         """Say that all is loaded, and wait until the start is accepted; False where the trainer is
         to end instead. What else it is told meanwhile it does once it has begun."""
-        try:
-            self._pipe.send(RunLoaded())
-            while not isinstance(message := self._next_message(), Begin):
-                if isinstance(message, Ending | Stop):
-                    return False
-                self._told_early.append(message)
-        except (EOFError, OSError):  # the supervisor is gone
-            return False
-        return True
-
-    def _next_message(self) -> Any:
-        while not self._pipe.poll(1.0):
-            self._heartbeat.beat()
-        return self._pipe.recv()
+        return self._progress_of_load.await_begin(self._told_early)
 
     def begin(self) -> None:
         """The start is accepted: from now on the run's folder changes. Errors: OSError."""
@@ -243,7 +233,12 @@ class Trainer:
     @property
     def _due(self) -> int:
         """Updates to be made now."""
-        return self._budget.due(self._ingest.stored, self._ingest.answered)
+        return self._budget.due(self._ingest.stored, self._answered)
+
+    @property
+    def _answered(self) -> int:
+        """Frames answered for training since this start."""
+        return self._ingest.answered
 
     def _pace_games(self) -> None:
         """Say how far games in lock step may play. After each update: they need not wait for a
@@ -264,7 +259,7 @@ class Trainer:
         elif isinstance(message, SaveCheckpoint):
             self._save()
         elif isinstance(message, Pause):
-            self._budget.pause(message.on, self._ingest.answered)
+            self._budget.pause(message.on, self._answered)
             self._pace_games()  # at once: games play on until it says how far
         elif isinstance(message, SaveBest):
             self._heartbeat.busy()
@@ -299,7 +294,7 @@ class Trainer:
         self._next_checkpoint = since + config.checkpoint.every_s
         self._checkpointer.settings = config.checkpoint
         self._config = config
-        self._budget.change(config.trainer, self._ingest.answered)
+        self._budget.change(config.trainer, self._answered)
         self._pace_games()
         self._replay.n_step, self._replay.gamma = config.learner.n_step, config.learner.gamma
         self._learner.configure(config.learner, config.advantage, config.imitation)

@@ -48,12 +48,25 @@ def test_reader_gets_the_newest_version(slot: WeightSlot) -> None:
     reader.close()
 
 
-def test_versions_rise_by_one(slot: WeightSlot) -> None:
-    slot.publish(vector(1), 1)
-    for wrong in (0, 1, 3):
-        with pytest.raises(ValueError, match=f"expected version 2, got {wrong}"):
+def test_versions_rise(slot: WeightSlot) -> None:
+    slot.publish(vector(2), 2)
+    for wrong in (0, 1, 2):
+        with pytest.raises(ValueError, match=f"expected a version above 2, got {wrong}"):
             slot.publish(vector(wrong), wrong)
-    assert slot.version == 1
+    assert slot.version == 2
+    out = vector(-1)
+    for version in (5, 7, 8):  # of a machine that does not get each
+        slot.publish(vector(version), version)
+        assert slot.fetch(out) == version
+        assert (out == version).all()
+
+
+def test_version_that_is_being_replaced_by_a_later_one_of_its_buffer_is_not_fetched(
+    slot: WeightSlot,
+) -> None:
+    slot.publish(vector(2), 2)
+    slot._counters[0] = 6  # begun, into the buffer of 2
+    assert slot.fetch(vector(-1)) == 0
 
 
 def test_resumed_run_continues_its_versions() -> None:

@@ -48,12 +48,6 @@ def test_rows_of_the_network_show_recommendations_and_the_expert_s_what_it_did()
     assert found.continuous.tolist() == [[0.5, -0.5], [0, 0], [0, 0], [0, 0]]
 
 
-def test_cloned_actions_of_some_rows_are_those_rows() -> None:
-    found = Cloning(SPEC, "recommended", CPU).actions(batch()).rows(slice(2, 4))
-    assert found.discrete.tolist() == [[1], [1]]
-    assert found.weight.tolist() == [1, 1]
-
-
 @pytest.mark.parametrize(("rows", "follows"), [("recommended", True), ("expert", False)])
 def test_network_learns_what_is_recommended_to_it(*, rows: str, follows: bool) -> None:
     """The student alone plays, at random, and nothing earns anything: recommendations are all that

@@ -90,6 +90,8 @@ OTHER: dict[str, Any] = {
     "checkpoint.keep_every_updates": 9,
     "server.max_game_bytes": 2**21,
     "health.on_divergence": "stop",
+    "cluster.gpus_per_learner": 0.5,
+    "cluster.ack": "synced",
 }
 """A value other than the default, where one cannot be worked out."""
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agent.dense import dense
+from agent.dense import Dense
 from tests.support.tensors import assert_close
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -33,33 +33,27 @@ def by_autograd(x: Tensor, layers: Layers) -> Tensor:
 
 
 @pytest.mark.parametrize("widths", [(3, 5, 2), (4, 6, 7, 3), (2, 9, 8, 7, 1)])
-@pytest.mark.parametrize("seen", [0, 5])
-def test_outputs_and_gradients_equal_those_of_autograd(widths: tuple[int, ...], seen: int) -> None:
+@pytest.mark.parametrize("parts", [(8,), (8, 5), (8, 0)])
+def test_outputs_and_gradients_equal_those_of_autograd(
+    widths: tuple[int, ...], parts: tuple[int, ...]
+) -> None:
     g = torch.Generator().manual_seed(2)
     layers = layers_of(*widths)
-    x = torch.randn(8, widths[0], generator=g).requires_grad_()
-    other = torch.randn(seen, widths[0], generator=g)
-    outputs, looked_at = dense(x, other, layers)
+    each = [torch.randn(n, widths[0], generator=g) for n in parts]
+    *inner, outputs = Dense(layers).forward(*each)
+    x = each[0].requires_grad_()
     expected = by_autograd(x, layers)
-    assert_close(outputs, expected)
-    assert_close(looked_at, by_autograd(other, layers))
-    assert not looked_at.requires_grad
+    assert_close(outputs, by_autograd(torch.cat(each), layers).detach())
     factors = torch.randn(expected.shape, generator=g)
     learnt = [x, *(parameter for layer in layers for parameter in layer)]
-    found = torch.autograd.grad((outputs * factors).sum(), learnt, retain_graph=True)
-    for one, right in zip(
-        found, torch.autograd.grad((expected * factors).sum(), learnt), strict=True
-    ):
-        assert_close(one, right, rtol=1e-4, atol=1e-4)
-
-
-def test_graph_that_is_kept_gives_each_part_of_the_rows_its_gradient() -> None:
-    layers = layers_of(3, 5, 2)
-    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(3))
-    outputs, _ = dense(x, x, layers)
-    weight = layers[0][0]
-    parts = [
-        torch.autograd.grad(part.sum(), [weight], retain_graph=True)[0]
-        for part in (outputs[:3], outputs[3:], outputs)
-    ]
-    assert_close(parts[0] + parts[1], parts[2])
+    right = torch.autograd.grad((expected * factors).sum(), learnt)
+    into = [torch.full_like(parameter, torch.nan) for parameter in right[1:]]
+    inputs = [x.detach(), *(each[:8] for each in inner)]
+    dense = Dense(layers)
+    for times, add in ((1, False), (2, True)):
+        of_input = dense.backward(inputs, factors, into, add=add, of_input=True)
+        assert of_input is not None
+        assert_close(of_input, right[0], rtol=1e-4, atol=1e-4)
+        for one, whole in zip(into, right[1:], strict=True):
+            assert_close(one, times * whole, rtol=1e-4, atol=1e-4)
+    assert dense.backward(inputs, factors, into, add=False, of_input=False) is None

@@ -163,3 +163,18 @@ def test_hole_in_what_comes_is_logged_in_words(
     assert caplog.messages == [
         "rows 0 to 6 of gateway 3 of start 2 are missing: expected row 0 next, got row 7"
     ]
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_row_is_let_go_of_once_the_disk_has_it_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: bool
+) -> None:
+    source = Sent(0, played(1), random.Random(0))
+    intake = Intake(tmp_path, [source])
+    intake.writer._synced = synced
+    at: list[int] = []
+    monkeypatch.setattr(journal.os, "fdatasync", lambda _: at.append(source._most))
+    intake.until_empty()
+    intake.writer.close()
+    assert bool(at) == synced
+    assert at[:1] in ([], [0]), "before the first release"

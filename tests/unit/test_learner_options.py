@@ -293,7 +293,7 @@ def test_distributional_loss_gradient_matches_autograd(value: str) -> None:
             ahead = z(target, batch.next_states[0])[rows, choice][:, None]
             wanted = online.values.targets(batch.returns, batch.discounts, ahead)
         taken = z(online, batch.states[0])[rows, batch.discrete[:, 0]]
-        return online.values.loss(taken[:, None], wanted)[:, 0]
+        return online.values.loss(taken[:, None], wanted)[0][:, 0]
 
     check_gradient(spec, loss, learner=settings)
 

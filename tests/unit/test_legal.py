@@ -16,8 +16,8 @@ from agent.heads import head_numbers
 from agent.legal import masked, unpacked
 from agent.legal_choices import made_legal, random_legal
 from agent.networks import QNetwork
-from agent.objective import LossCoefficients
 from agent.replay import Replay
+from agent.row_losses import LossCoefficients
 from agent.step import StepBlock
 from agent.targets import take_columns
 from config.models import LearnerConfig
@@ -123,10 +123,9 @@ def test_targets_bootstrap_from_legal_choices_of_the_next_state(settings: dict[s
     learner, batch = learner_of(SPEC, **settings), masked_batch()
     learner._target_vector += 0.3 * torch.randn(learner._target_vector.shape)
     assert batch.next_legal is not None
-    everything = slice(0, ROWS)
     online, target = learner.network, learner.target
     with NoReadBack():
-        got = learner._objective.targets(batch, everything)
+        got = learner._objective.forward(batch).target
     with torch.no_grad():
         x, y = (network.encode(*batch.next_states) for network in (online, target))
         q = online(*batch.next_states).q
@@ -142,7 +141,7 @@ def test_targets_bootstrap_from_legal_choices_of_the_next_state(settings: dict[s
         taken = take_columns(params, columns)
         wanted = online.values.targets(batch.returns, batch.discounts, taken)
     torch.testing.assert_close(got, wanted)
-    free = learner._objective.targets(replace(batch, next_legal=None), everything)
+    free = learner._objective.forward(replace(batch, next_legal=None)).target
     assert not torch.allclose(got, free)
 
 
@@ -153,13 +152,13 @@ def test_imitation_compares_with_legal_choices_alone(loss: str) -> None:
     learner, batch = learner_of(SPEC, imitation=settings), masked_batch()
     assert batch.legal is not None
     q = torch.randn(ROWS, 10, requires_grad=True)
-    columns = batch.discrete + torch.tensor([0, 3])
     weight = torch.rand(ROWS)
-    objective = learner._objective
-    shown = objective.shown(batch)
-    shown = shown._replace(weight=shown.weight * weight)
-    coefficients = LossCoefficients(weight, None, weight, shown, None)
-    got = objective._imitation_loss(q, columns, coefficients, batch.legal)
+    losses = learner._objective._losses
+    shown = losses.wanted(batch, weight, 1.0)
+    assert shown.cloning is not None
+    coefficients = LossCoefficients(weight, None, weight, None)
+    got = losses._imitation_loss(q, shown, coefficients, batch.legal)
+    assert got is not None
     imitation = learner._imitation
     wanted = []
     for i in range(ROWS):
@@ -173,15 +172,12 @@ def test_imitation_compares_with_legal_choices_alone(loss: str) -> None:
             if loss == "margin":
                 raised = of_head + imitation.margin * (torch.arange(len(legal)) != place)
                 cloned = raised.max() - of_head[place]
-            heads.append(entropy * weight[i] + cloned * shown.weight[i])
+            heads.append(entropy * weight[i] + cloned * shown.cloning[i])
         wanted.append(sum(heads) / 2)
     expected = torch.stack(wanted)  # type: ignore[arg-type]
-    torch.testing.assert_close(got, expected)
-    gradients = [
-        torch.autograd.grad(each.sum(), q, retain_graph=True)[0] for each in (got, expected)
-    ]
-    torch.testing.assert_close(*gradients)
-    assert not gradients[0][~batch.legal].any()
+    torch.testing.assert_close(got[0], expected)
+    torch.testing.assert_close(got[1], torch.autograd.grad(expected.sum(), q)[0])
+    assert not got[1][~batch.legal].any()
 
 
 @pytest.mark.parametrize("settings", VALUES)

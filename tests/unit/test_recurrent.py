@@ -111,7 +111,7 @@ def test_learning_recalls_the_states_of_both_ends_of_windows(n_step: int) -> Non
     rows = joined(played(learner).sink.blocks, SPEC)
     states, replay = walked(learner, rows), replay_of(rows, n_step)
     batch = replay.sample(300)
-    recalled = recall(learner.network, learner.target, batch.past, slice(None), BURN_IN)
+    recalled = recall(learner.network, learner.target, batch.past, BURN_IN)
     before = state_before(learner.network, batch.past, slice(None))
     streams, seqs = replay.identify(batch.indices)
     assert recalled.state is not None
@@ -163,7 +163,7 @@ def test_gradient_flows_through_the_unrolled_frames_alone() -> None:
     real = torch.ones(steps + 3, 2, dtype=torch.bool)
     real[: BURN_IN + 1, 1] = False
     past = Past((frames,), real, torch.zeros(2, UNITS), steps)
-    recalled = recall(learner.network, learner.target, past, slice(None), BURN_IN)
+    recalled = recall(learner.network, learner.target, past, BURN_IN)
     assert recalled.state is not None
     recalled.state.sum().backward()
     assert frames.grad is not None
@@ -220,7 +220,7 @@ def test_memory_and_stacked_frames_go_together() -> None:
     replay = make_replay(config_from(SETTINGS | more), SPEC, CPU)
     replay.append(rows)
     batch = replay.sample(300)
-    recalled = recall(learner.network, learner.target, batch.past, slice(None), BURN_IN)
+    recalled = recall(learner.network, learner.target, batch.past, BURN_IN)
     assert recalled.state is not None
     streams, seqs = replay.identify(batch.indices)
     stored = {

@@ -1,0 +1,1 @@
+"""The server on several machines, on Ray: gateways and learners on any node of a cluster."""

@@ -1,0 +1,208 @@
+"""What is Ray's: placement, actors, calls. No other module imports it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from config.load import ConfigError
+from config.models import Config
+from config.passing import TryAgain
+from server.cluster.gateway_node import GatewayNode
+from server.cluster.learner_shard import LearnerShard
+from server.cluster.link import ActorAway
+from server.cluster.messages import Delivery, Receipt, Reply
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+try:
+    import ray
+    from ray import exceptions
+    from ray.util import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+except ModuleNotFoundError as error:
+    if error.name != "ray":
+        raise
+    raise ConfigError(
+        "--cluster needs the package ray, which is not installed; run "
+        "`pip install -c constraints.txt '.[cluster]'` on every node"
+    ) from None
+
+log = logging.getLogger("cluster")
+
+CALL_S = 5.0
+"""How long a reply is waited for before it is asked whether the run ends."""
+
+NAMESPACE = "understudy"
+"""Of the actors' names."""
+
+THREADS = 32
+"""Calls that an actor answers at a time."""
+
+
+class ShardActor(LearnerShard):
+    """A learner that says where Ray has put it."""
+
+    def __init__(self, rank: int, gateways: tuple[int, ...]) -> None:
+        super().__init__(rank, gateways)
+        self.host = ray.util.get_node_ip_address()
+
+
+class NodeActor(GatewayNode):
+    """A gateway node that reaches its learners through Ray."""
+
+    def __init__(
+        self, number: int, gateways: tuple[int, ...], learner: str, first_learner: str
+    ) -> None:
+        """`learner`: the name of the actor that the rows belong to."""
+        super().__init__(number, gateways, self._ship_to, self._fetch)
+        self.host = ray.util.get_node_ip_address()
+        self._learner, self._first_learner = ray.get_actor(learner), ray.get_actor(first_learner)
+
+    def _ship_to(self, delivery: Delivery) -> Receipt:
+        receipt: Receipt = ray.get(self._learner.deliver.remote(delivery))
+        return receipt
+
+    def _fetch(self, have: int, wait_s: float) -> Any:
+        return ray.get(self._first_learner.weights.remote(have, wait_s))
+
+
+def gateways_of(node: int, config: Config) -> tuple[int, ...]:
+    """The numbers of a node's gateways."""
+    each = config.server.gateways
+    return tuple(range(node * each, (node + 1) * each))
+
+
+def connect(address: str) -> None:
+    """Join a running cluster. `address`: HOST:PORT of its head, or auto: that of this machine.
+    Errors: ConfigError."""
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise TryAgain(
+            f"--cluster {address}: expected a running Ray cluster, got none ({lines[0]}); start "
+            "one with `ray start --head` here, or name HOST:PORT of its head"
+        ) from None
+
+
+def about(address: str) -> dict[str, Any]:
+    """The nodes of a cluster, and the actors of this server's kind there. Errors: ConfigError."""
+    connect(address)
+    nodes = [
+        {
+            "host": node["NodeManagerAddress"],
+            "alive": node["Alive"],
+            "has": _shown(node["Resources"]),
+        }
+        for node in ray.nodes()
+    ]
+    actors = []
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE:
+            try:
+                actor = ray.get_actor(named["name"], NAMESPACE)
+                said = ray.get(actor.about.remote(), timeout=CALL_S)
+            except (ValueError, exceptions.RayError, exceptions.GetTimeoutError) as error:
+                said = {"error": str(error).strip().splitlines()[0]}
+            actors.append({"name": named["name"], **said})
+    return {"nodes": nodes, "actors": actors}
+
+
+class Cluster:
+    """The actors of one server."""
+
+    def __init__(self, address: str) -> None:
+        """Joins the cluster. Errors: ConfigError."""
+        connect(address)
+        self._actors: dict[tuple[str, int], Any] = {}
+        self._groups: list[Any] = []
+        self._closing = False
+
+    def place(self, config: Config, run: str) -> None:
+        """Have the actors made, each on a node with room for it. `run`: names them. Errors:
+        ConfigError where there is not room for all."""
+        nodes, learners = config.cluster.gateways, config.cluster.learners
+        of_learner = {"CPU": 1.0}
+        if config.cluster.gpus_per_learner:
+            of_learner["GPU"] = config.cluster.gpus_per_learner
+        serve = self._group([{"CPU": 1.0}] * nodes, "STRICT_SPREAD", config, "cluster.gateways")
+        learn = self._group([of_learner] * learners, "SPREAD", config, "cluster.learners")
+        names = [f"{run}-learner-{rank}" for rank in range(learners)]
+        for rank, name in enumerate(names):
+            own = [gateways_of(node, config) for node in range(rank, nodes, learners)]
+            wanted = {"num_gpus": of_learner.get("GPU", 0), "name": name}
+            self._make("shard", ShardActor, learn, rank, wanted, rank, sum(own, ()))
+        for node in range(nodes):
+            own_learner = names[node % learners]
+            wanted = {"name": f"{run}-node-{node}"}
+            args = node, gateways_of(node, config), own_learner, names[0]
+            self._make("node", NodeActor, serve, node, wanted, *args)
+
+    def _make(
+        self, kind: str, what: type, group: Any, number: int, wanted: dict[str, Any], *args: Any
+    ) -> None:
+        place = PlacementGroupSchedulingStrategy(group, number)
+        options = {"num_cpus": 1, "max_restarts": -1, "max_concurrency": THREADS, **wanted}
+        made = ray.remote(what).options(scheduling_strategy=place, **options).remote(*args)
+        self._actors[kind, number] = made
+
+    def _group(
+        self, bundles: list[dict[str, float]], strategy: str, config: Config, setting: str
+    ) -> Any:
+        """Resources for actors. Errors: ConfigError."""
+        group = placement_group(bundles, strategy=strategy)
+        self._groups.append(group)
+        try:
+            ray.get(group.ready(), timeout=config.cluster.start_timeout_s)
+        except exceptions.GetTimeoutError:
+            there = "; ".join(
+                f"{node['NodeManagerAddress']}: {_shown(node['Resources'])}"
+                for node in ray.nodes() if node["Alive"]
+            )  # fmt: skip
+            apart = ", each on a node of its own" if strategy == "STRICT_SPREAD" else ""
+            raise TryAgain(
+                f"{setting}: expected a cluster with room for {len(bundles)} times "
+                f"{_shown(bundles[0])}{apart}, got {there}, some of which may be in use; lower "
+                f"{setting}, or start more nodes"
+            ) from None
+        return group
+
+    def exchange(self, kind: str, number: int, orders: Sequence[Any], wait_s: float) -> Reply:
+        """As ProcessHost.exchange. Errors: ActorAway."""
+        actor = self._actors[kind, number]
+        try:
+            asked = actor.exchange.remote(orders, wait_s)
+            while not self._closing:
+                done, _ = ray.wait([asked], timeout=CALL_S)
+                if done:
+                    reply: Reply = ray.get(asked)
+                    return reply
+        except (exceptions.RayActorError, exceptions.ActorUnavailableError) as error:
+            raise ActorAway(str(error).strip().splitlines()[0]) from None
+        raise ActorAway("the run ends")
+
+    def close(self) -> None:
+        """End all actors."""
+        self._closing = True
+        asked = [actor.close.remote() for actor in self._actors.values()]
+        with contextlib.suppress(Exception):
+            ray.wait(asked, num_returns=len(asked), timeout=CALL_S)
+        for actor in self._actors.values():
+            with contextlib.suppress(Exception):
+                ray.kill(actor)
+        for group in self._groups:
+            with contextlib.suppress(Exception):
+                remove_placement_group(group)
+        self._actors.clear()
+        self._groups.clear()
+
+
+def _shown(resources: dict[str, float]) -> str:
+    wanted = {name: n for name, n in resources.items() if name in ("CPU", "GPU")}
+    return " and ".join(f"{n:g} {name}" for name, n in wanted.items()) or "no CPU"

@@ -1,0 +1,262 @@
+"""The gateways of one machine of a cluster: their processes of today, and what links them to the
+learner of another machine."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent.source import Source
+from protocol.spaces import GameSpec
+from server.cluster.host import ProcessHost
+from server.cluster.learner_shard import Weights
+from server.cluster.messages import (
+    Decide,
+    Delivery,
+    Elsewhere,
+    Forget,
+    Receipt,
+    Reply,
+    RingNumbers,
+    Setup,
+    Start,
+    StopListening,
+)
+from server.cluster.shipper import Shipper
+from server.ipc import inflight, shared_memory
+from server.ipc.inflight import InFlightCounters
+from server.ipc.messages import Changed, Open, Settled
+from server.ipc.step_ring import StepRing
+from server.ipc.weight_slot import WeightSlot
+from server.net.sockets import GatewaySockets, listen
+from server.supervisor import entry_points
+
+IDLE_S = 0.01
+"""Between two deliveries where nothing more waits: so late games in lock step hear that they may
+go on."""
+
+AWAY_S = 0.25
+"""Before the next try, where the learner does not answer."""
+
+FETCH_S = 1.0
+"""How long the learner is asked for newer weights at a time."""
+
+SESSIONS = 1 << 20
+"""Sessions of one gateway between two losses of its machine: numbers go on behind so many."""
+
+
+class GatewayNode(ProcessHost):
+    """Gateways, their rings and their weight slot, on one machine."""
+
+    def __init__(
+        self,
+        number: int,
+        gateways: tuple[int, ...],
+        deliver: Callable[[Delivery], Receipt],
+        weights: Callable[[int, float], Weights],
+    ) -> None:
+        """`number`: of this node. `gateways`: those that it starts, by number. `deliver`: to the
+        learner that their rows belong to; `weights`: of the first learner, above a version, after
+        at most so many seconds. Both may fail, and are called again."""
+        super().__init__()
+        self._number = number
+        self._gateways = gateways
+        self._deliver, self._weights = deliver, weights
+        self._sockets: list[GatewaySockets] = []
+        self._rings: dict[int, StepRing] = {}
+        self._counters: InFlightCounters | None = None
+        self._slot: WeightSlot | None = None
+        self._elsewhere = 0
+        self._version, self._version_at = 0, time.monotonic()
+        self._over = threading.Event()
+        """What was made for a game is about to go."""
+        self._threads: list[threading.Thread] = []
+        self._spec: GameSpec | None = None
+
+    # Called by the driver.
+
+    def carry_out(self, order: Any) -> None:
+        if isinstance(order, Setup):
+            shared_memory.remove_left(self._own(order))
+            server = order.config.server.model_copy(update={"gateways": len(self._gateways)})
+            self._sockets = listen(order.config.model_copy(update={"server": server}))
+        elif isinstance(order, Decide):
+            self._decide(order.spec)
+        elif isinstance(order, Elsewhere):
+            self._elsewhere = order.elsewhere
+            if self._slot is not None:
+                self._slot.base_frames = order.elsewhere
+        elif isinstance(order, StopListening):
+            self.stop_listening()
+        elif isinstance(order, Forget):
+            self._forget()
+        else:
+            super().carry_out(order)
+
+    def _decide(self, spec: GameSpec) -> None:
+        """Make what the game needs here. Errors: MemoryError."""
+        setup = self.setup
+        assert setup is not None
+        if self._rings:
+            return
+        config = setup.config
+        for index in self._gateways:
+            source = Source(index, (setup.made << 20) + setup.launch)
+            memory = config.learner.state_size
+            ring = StepRing.create(spec, config.server.ring_steps, source, memory)
+            ring.begin_sessions(setup.made * SESSIONS)
+            self._rings[index] = ring
+        shared_memory.note(self._own(setup), [ring.name for ring in self._rings.values()])
+        everywhere = config.server.gateways
+        self._counters = InFlightCounters(self._own(setup) / inflight.FILE, 0, everywhere)
+        self._spec = spec
+
+    def started(self, order: Start) -> tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...]]:
+        assert self.setup is not None
+        index = int(order.name.rpartition("-")[2])
+        if self._counters is not None:  # what was lost with the one before has been told
+            self._counters.gateway_gone(index, self._rings[index].steps)
+        first = (order.config, index, self.setup.launch)
+        return entry_points.gateway, first, self._sockets[self._gateways.index(index)]
+
+    def down(self, name: str, message: Any) -> Any:
+        if isinstance(message, Open):
+            return self._opening(int(name.rpartition("-")[2]), message)
+        if isinstance(message, Changed):
+            setup = self.setup
+            assert setup is not None
+            self.setup = replace(setup, config=message.config)
+        return message
+
+    def _opening(self, index: int, message: Open) -> Open | None:
+        """For a gateway of this machine; None before the first weights are here."""
+        assert self.setup is not None
+        if self._slot is None:
+            name = f"{self._rings[self._gateways[0]].name}_here"
+            self._slot = WeightSlot.create(message.size, 0, name)
+            rings = [ring.name for ring in self._rings.values()]
+            shared_memory.note(self._own(self.setup), [*rings, name])
+            self._slot.base_frames = self._elsewhere
+            self._begin_threads(self._slot)
+        if not self._slot.version:
+            return None
+        assert self._counters is not None
+        return replace(
+            message,
+            rings=tuple(ring.name for ring in self._rings.values()),
+            weights=self._slot.name,
+            own=self._gateways.index(index),
+            in_flight=str(self._counters.path),
+        )
+
+    def up(self, name: str, message: Any) -> Any:
+        if isinstance(message, Settled) and self._rings:
+            ring = self._rings[int(name.rpartition("-")[2])]
+            return replace(message, settled=message.settled and not ring.used)
+        return message
+
+    def complete(self, reply: Reply) -> None:
+        if self._sockets:
+            reply.ports = self._sockets[0].ports
+        reply.version = self._version
+        reply.weights_age_s = time.monotonic() - self._version_at
+        for index, ring in self._rings.items():
+            cells = inflight.cells(self._counters.path, index) if self._counters else (0, 0)
+            kept = ring.steps_read
+            reply.rings[index] = RingNumbers(
+                ring.steps, kept, ring.used, ring.capacity, int(cells[0]), int(cells[1])
+            )
+
+    def numbers(self) -> dict[str, Any]:
+        ports = [sockets.ports[0] for sockets in self._sockets[:1]]
+        unacknowledged = sum(ring.used for ring in list(self._rings.values()))
+        return {
+            "port": ports[0] if ports else None,
+            "unacknowledged": unacknowledged,
+            "version": self._version,
+        }
+
+    # Threads of its own.
+
+    def _begin_threads(self, slot: WeightSlot) -> None:
+        assert self._spec is not None
+        assert self.setup is not None
+        memory = self.setup.config.learner.state_size
+        shippers = [
+            Shipper(ring, self._spec, memory, self._number, self._deliver)
+            for ring in self._rings.values()
+        ]
+        self._over.clear()
+        self._threads = [
+            threading.Thread(target=self._ship, args=(shippers, slot), daemon=True),
+            threading.Thread(target=self._follow, args=(slot,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _ship(self, shippers: list[Shipper], slot: WeightSlot) -> None:
+        while not self._over.is_set():
+            more = False
+            try:
+                for shipper in shippers:
+                    more |= shipper.step()
+                    slot.allowed = shipper.allowed
+            except Exception:  # the learner's machine is away: it is restarted, or the run ends
+                self._over.wait(AWAY_S)
+            if not more:
+                self._over.wait(IDLE_S)
+
+    def _follow(self, slot: WeightSlot) -> None:
+        """Keep the slot at the run's newest weights."""
+        while not self._over.is_set():
+            try:
+                version, vector = self._weights(slot.version, FETCH_S)
+            except Exception:
+                self._over.wait(AWAY_S)
+                continue
+            if vector is not None and version > slot.version:
+                slot.publish(vector, version)
+                self._version, self._version_at = version, time.monotonic()
+
+    # The end.
+
+    def stop_listening(self) -> None:
+        """Whoever comes from now on is refused."""
+        for sockets in self._sockets:
+            sockets.close()
+        self._sockets = []
+
+    def _forget(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(10.0)
+        self._threads = []
+        with contextlib.ExitStack() as stack:
+            for each in self._shared():
+                stack.callback(each.unlink)
+                stack.callback(each.close)
+        self._rings.clear()
+        self._slot, self._counters, self._spec = None, None, None
+
+    def _shared(self) -> Iterator[Any]:
+        yield from self._rings.values()
+        if self._slot is not None:
+            yield self._slot
+
+    def close(self) -> None:
+        super().close()
+        self.stop_listening()
+        self._forget()
+
+    def _own(self, setup: Setup) -> Path:
+        """A folder of this machine, where a later actor finds what this one has left."""
+        run = setup.folder.strip("/").replace("/", "-")
+        path = Path(tempfile.gettempdir()) / f"understudy-node-{self._number}-{run}"
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path

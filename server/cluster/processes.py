@@ -1,0 +1,277 @@
+"""The processes of a server on the nodes of a cluster: what the supervisor has in place of those of
+its own machine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+from config.load import ConfigError
+from config.models import Config
+from config.passing import TryAgain
+from protocol.spaces import GameSpec
+from server.cluster.actors import Cluster, gateways_of
+from server.cluster.learners import Learners
+from server.cluster.link import ActorLink
+from server.cluster.messages import Decide, Elsewhere, Forget, Reply, Setup, StopListening
+from server.cluster.remote_child import RemoteChild
+from server.cluster.remote_ring import RemoteRing
+from server.ipc import inflight
+from server.ipc.messages import GATEWAY, TRAINER, GameDecided
+from server.run.directory import RunDirectory
+from server.run.events import EventLog
+from server.supervisor.child import Child
+from server.supervisor.processes import Processes
+from server.trainer.task import Task
+
+log = logging.getLogger("cluster")
+
+HANDED_OVER_S = 2.0
+"""How long rows that gateways leave may be on their way to the learners."""
+
+
+class ClusterProcesses(Processes):
+    """Gateways and trainer on other machines, each run by an actor there."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: Config,
+        folder: RunDirectory,
+        task: Task,
+        events: EventLog,
+        on_started: Callable[[Child], None],
+    ) -> None:
+        super().__init__(everywhere(config), folder, task, events, on_started)
+        self.config = config
+        self._cluster = cluster
+        self._nodes: list[ActorLink] = []
+        self._shards: list[ActorLink] = []
+        self._version = 0
+        """The newest weights that any gateway has."""
+        self._ports: dict[int, tuple[int, int | None, int | None]] = {}
+        self._mirror: dict[int, RemoteRing] = {}
+        self._received: dict[int, int] = {}
+        """STEP rows of each gateway that its learner has been sent."""
+        self._ages: dict[int, float] = {}
+        """Of the weights of each node's gateways, s."""
+        places: list[Child] = []
+        for number in range(config.cluster.gateways):
+            link = ActorLink(
+                f"gateway node {number}",
+                partial(cluster.exchange, "node", number),
+                partial(self._setup, number),
+                partial(self._node_said, number),
+                partial(self._node_lost, number),
+            )
+            self._nodes.append(link)
+            for index in gateways_of(number, config):
+                child = RemoteChild(f"gateway-{index}", GATEWAY, link.order)
+                link.children[child.name] = child
+                places.append(child)
+        trainers: list[RemoteChild] = []
+        for rank in range(config.cluster.learners):
+            exchange = partial(cluster.exchange, "shard", rank)
+            link = ActorLink(
+                f"learner {rank}", exchange, partial(self._setup, None), self._learner_said
+            )
+            self._shards.append(link)
+            child = RemoteChild(TRAINER, TRAINER, link.order)
+            link.children[child.name] = child
+            trainers.append(child)
+        alone = len(trainers) == 1
+        first = self._shards[0]
+        self._trainer = trainers[0] if alone else Learners(trainers, lambda: first.host)
+        self.gateways, self.trainer = places, self._trainer
+        self.children = [*places, self._trainer]
+
+    # Starting.
+
+    def start(self) -> tuple[int, int | None, int | None]:
+        """Have the actors made, and all children started. Errors: ConfigError."""
+        config = self.config
+        self._cluster.place(config, f"{self._folder.path.name}-{self._folder.launch}")
+        for link in self._links:
+            link.start()
+        until = time.monotonic() + config.cluster.start_timeout_s
+        while len(self._ports) < len(self._nodes) or not all(link.host for link in self._shards):
+            for link in self._links:
+                if link.error:
+                    raise ConfigError(f"{link.name} on {link.host}: {link.error}")
+            if time.monotonic() > until:
+                missing = [link.name for link in self._links if not link.host]
+                raise TryAgain(
+                    f"expected all nodes to answer within cluster.start_timeout_s = "
+                    f"{config.cluster.start_timeout_s:g} s, {', '.join(missing) or 'one'} did not; "
+                    "look at `ray status`, or allow more time"
+                )
+            time.sleep(0.05)
+        for child in self.children:
+            self._start(child)
+        for link, number in zip(self._nodes, sorted(self._ports), strict=True):
+            log.info("games connect to %s:%d", link.host, self._ports[number][0])
+        return self._ports[0]
+
+    @property
+    def _links(self) -> list[ActorLink]:
+        return [*self._nodes, *self._shards]
+
+    def _setup(self, node: int | None, times: int) -> Sequence[Any]:
+        """What an actor is told first. `node`: which one it is, if it is one."""
+        config = everywhere(self.config)
+        if node in self._ports:  # games come back to where they were
+            config = _listening_on(config, self._ports[node])
+        orders: list[Any] = [Setup(config, str(self._folder.path), self._folder.launch, times)]
+        if self._spec is not None:
+            orders.append(Decide(self._spec))
+        return orders
+
+    def _start(self, child: Child) -> None:
+        config = everywhere(self.config)
+        if child.kind == TRAINER:
+            task = self._task
+            if self.ready is not None:  # the run has begun: its rows are in its folder
+                task = replace(task, resume=True, best=False, init_from=None)
+            self._trainer.begin(config, task)
+            if self._spec is not None:
+                child.send(self._game())
+        else:
+            assert isinstance(child, RemoteChild)
+            child.begin(config)
+            if self.ready is not None:
+                child.send(self._opening(self.ready))
+        self._events.add("process_started", process=child.name, pid=child.pid)
+        self._on_started(child)
+
+    def decide(self, spec: GameSpec) -> None:
+        self._spec = spec
+        for index in range(len(self.gateways)):
+            ring = self._mirror[index] = RemoteRing(self.config.server.ring_steps)
+            self.rings.append(ring)  # type: ignore[arg-type]
+        for link in self._links:
+            link.order(Decide(spec))
+        self.trainer.send(self._game())
+
+    def forget_game(self) -> None:
+        for link in self._links:
+            link.order(Forget())
+        self._mirror.clear()
+        super().forget_game()
+
+    def _game(self) -> GameDecided:
+        return replace(super()._game(), rings=(), version=self._version)
+
+    # Running.
+
+    @property
+    def waitables(self) -> tuple[dict[Pipe, Child], dict[int, Child]]:
+        if not isinstance(self._trainer, Learners) or not self._trainer.alive:
+            return super().waitables
+        own = self._trainer
+        pipes, ends = super().waitables
+        for rank in own.ranks:
+            if rank.pipe is not None and rank.process is not None:
+                pipes[rank.pipe] = own
+                ends[rank.process.sentinel] = own
+        return pipes, ends
+
+    def _node_said(self, number: int, reply: Reply, ended: list[str]) -> Sequence[Any]:
+        """In the thread of a node's link: keep its numbers; what it is to know of other nodes."""
+        if reply.ports is not None:
+            self._ports[number] = reply.ports
+        self._version = max(self._version, reply.version)
+        self._ages[number] = reply.weights_age_s
+        file = self._in_flight.file
+        for index, numbers in reply.rings.items():
+            if (ring := self._mirror.get(index)) is not None:
+                ring.told(numbers)
+                name = f"gateway-{index}"
+                if file and (name in reply.beats or name in ended):
+                    inflight.cells(Path(file), index)[:] = ring.completed
+        if self.ready is None:
+            return ()
+        others = sum(
+            ring.before if index in reply.rings else ring.steps
+            for index, ring in self._mirror.items()
+        )
+        return (Elsewhere(self.ready.base_frames + others),)
+
+    def _learner_said(self, reply: Reply, _ended: list[str]) -> Sequence[Any]:
+        for index, numbers in reply.rings.items():
+            self._received[index] = numbers.steps
+        return ()
+
+    def _node_lost(self, number: int) -> None:
+        for index in gateways_of(number, self.config):
+            if (ring := self._mirror.get(index)) is not None:
+                ring.lost(self._received.get(index, 0))
+
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """As Status.nodes."""
+        rows: list[dict[str, Any]] = []
+        for number, link in enumerate(self._nodes):
+            mine = gateways_of(number, self.config)
+            unacknowledged = sum(ring.used for i, ring in self._mirror.items() if i in mine)
+            rows.append(
+                {
+                    **_about(link),
+                    "port": self._ports[number][0] if number in self._ports else None,
+                    "unacknowledged": unacknowledged,
+                    "weights_age_s": self._ages.get(number),
+                }
+            )
+        return [*rows, *(_about(link) for link in self._shards)]
+
+    @property
+    def attentive(self) -> dict[str, int]:
+        """Of this machine: none."""
+        return {}
+
+    # Stopping.
+
+    def stop_listening(self) -> None:
+        for link in self._nodes:
+            link.order(StopListening())
+
+    def wake(self) -> None:
+        """Processes of other machines are not this one's to wake."""
+
+    def end_gateways(
+        self, reported: Set[int], deadline: float, listen: Callable[[Child], None]
+    ) -> None:
+        super().end_gateways(reported, deadline, listen)
+        until = time.monotonic() + HANDED_OVER_S
+        while self._rows_waiting and self.trainer.alive and time.monotonic() < until:
+            time.sleep(0.02)
+            listen(self.trainer)
+
+    def close(self) -> None:
+        for link in self._links:
+            link.close()
+        self._cluster.close()
+        super().close()
+
+
+def _listening_on(config: Config, ports: tuple[int, int | None, int | None]) -> Config:
+    games, tempest, websocket = ports
+    server = config.server.model_copy(update={"port": games, "websocket_port": websocket})
+    older = config.tempest.model_copy(update={"port": tempest})
+    return config.model_copy(update={"server": server, "tempest": older})
+
+
+def _about(link: ActorLink) -> dict[str, Any]:
+    return {"name": link.name, "host": link.host, "answers": link.answers}
+
+
+def everywhere(config: Config) -> Config:
+    """As gateways are told it: server.gateways are those of all nodes together."""
+    all_of_them = config.server.gateways * config.cluster.gateways
+    server = config.server.model_copy(update={"gateways": all_of_them})
+    return config.model_copy(update={"server": server})

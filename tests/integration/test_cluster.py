@@ -1,0 +1,81 @@
+"""The server on a Ray cluster: gateways and learners on its nodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.ray_cluster import ADDRESS, BIN, RayCluster, ray_cluster
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with ray_cluster(tmp_path_factory.mktemp("ray"), nodes=2) as running:
+        yield running
+
+
+def audited(cluster: RayCluster, **asked: Any) -> dict[str, Any]:
+    """What an audit on the cluster found."""
+    text = cluster.run(
+        sys.executable, "-m", "tests.support.cluster_audit", ADDRESS, json.dumps(asked),
+        timeout_s=400.0,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+    return found
+
+
+@pytest.mark.promise("cluster-tags", "cluster-kill-learner")
+def test_learner_of_two_is_killed_and_every_row_is_there_once(cluster: RayCluster) -> None:
+    found = audited(cluster, steps=800, nodes=2, learners=2, kill={"0.3": "ShardActor"})
+    assert found["killed"] == ["ShardActor"]
+    assert (found["mismatches"], found["missing"], found["doubled"]) == (0, 0, 0)
+    assert found["compared"] >= 800
+    assert found["batch_compared"] > 0, "they have learnt"
+
+
+@pytest.mark.promise("cluster-kill-node")
+def test_gateway_node_is_killed_and_what_is_missing_was_counted(cluster: RayCluster) -> None:
+    found = audited(cluster, steps=800, nodes=1, learners=1, kill={"0.3": "NodeActor"})
+    assert found["killed"] == ["NodeActor"]
+    assert (found["mismatches"], found["doubled"]) == (0, 0)
+    assert found["compared"] >= 800 - found["lost"]
+    assert found["missing"] <= found["lost"]
+
+
+def test_cluster_without_room_is_refused_with_what_there_is(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        cluster.run(
+            str(BIN / "understudy"), "serve", "--cluster", ADDRESS, "--cluster.gateways", "9",
+            "--cluster.start_timeout_s", "3", "--run", str(tmp_path / "run"), "--port", "0",
+        )  # fmt: skip
+    assert error.value.returncode == 75
+    assert "cluster.gateways: expected a cluster with room for 9 times 1 CPU" in error.value.output
+
+
+def test_address_without_a_cluster_is_refused(cluster: RayCluster, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        cluster.run(
+            str(BIN / "understudy"), "serve", "--cluster", "127.0.0.1:1",
+            "--run", str(tmp_path / "run"),
+        )  # fmt: skip
+    assert error.value.returncode == 75
+    assert "expected a running Ray cluster, got none" in error.value.output
+
+
+def test_server_of_one_machine_needs_no_ray() -> None:
+    code = (
+        "import sys; sys.modules['ray'] = None\n"
+        "import server.cli, server.commands.serve, server.supervisor.session, config.models\n"
+        "assert 'server.cluster.actors' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

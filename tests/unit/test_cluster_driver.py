@@ -1,0 +1,148 @@
+"""The driver's side of a cluster: children on other machines, and the link to each actor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from config.models import Config
+from server.cluster.link import ActorAway, ActorLink
+from server.cluster.messages import Decide, Kill, Relay, Reply, RingNumbers, Setup, Start
+from server.cluster.remote_child import RemoteChild
+from server.cluster.remote_ring import RemoteRing
+from server.ipc.messages import GATEWAY, LogLine, Settle
+
+DEADLINE_S = 30.0
+
+
+class FakeActor:
+    """An actor that notes its orders, and says what it is told to."""
+
+    def __init__(self) -> None:
+        self.incarnation = "first"
+        self.orders: list[Any] = []
+        self.say: list[tuple[str, int, Any]] = []
+        self.end: list[tuple[str, int, int | None]] = []
+        self.away = False
+
+    def exchange(self, orders: Sequence[Any], wait_s: float) -> Reply:
+        if self.away:
+            time.sleep(0.005)
+            raise ActorAway("killed")
+        self.orders += orders
+        reply = Reply(self.incarnation, time.monotonic(), "host", self.say, self.end)
+        self.say, self.end = [], []
+        time.sleep(min(wait_s, 0.002))
+        return reply
+
+
+class World:
+    def __init__(self) -> None:
+        self.actor = FakeActor()
+        self.made: list[int] = []
+        self.link = ActorLink("node", self.actor.exchange, self._made, lambda *_: ())
+        self.child = RemoteChild("gateway-0", GATEWAY, self.link.order)
+        self.link.children["gateway-0"] = self.child
+        self.link.start()
+
+    def _made(self, times: int) -> Sequence[Any]:
+        self.made.append(times)
+        return (Setup(Config(), "/run", 1, times),)
+
+    def close(self) -> None:
+        self.link.close()
+        if self.child.alive:
+            self.child.process.ended(None)  # type: ignore[union-attr]
+            self.child.reap()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def world() -> Any:
+    made = World()
+    yield made
+    made.close()
+
+
+def test_actor_is_set_up_before_it_starts_a_child(world: World) -> None:
+    world.child.begin(Config())
+    world.child.send(Settle())
+    until(lambda: len(world.actor.orders) == 3)
+    kinds = [type(order) for order in world.actor.orders]
+    assert kinds == [Setup, Start, Relay]
+
+
+def test_what_a_child_says_reaches_the_supervisor(world: World) -> None:
+    world.child.begin(Config())
+    world.actor.say = [("gateway-0", 1, LogLine(20, "gateway", "hello"))]
+    until(lambda: [m.text for m in world.child.messages()] == ["hello"])
+
+
+def test_what_an_earlier_process_said_is_not_heard(world: World) -> None:
+    world.child.begin(Config())
+    until(lambda: len(world.actor.orders) == 2)
+    world.actor.end = [("gateway-0", 1, 3)]
+    until(lambda: not world.child.process.is_alive())  # type: ignore[union-attr]
+    assert world.child.reap() == 3
+    world.child.begin(Config())
+    world.actor.say = [
+        ("gateway-0", 1, LogLine(20, "gateway", "old")),
+        ("gateway-0", 2, LogLine(20, "gateway", "new")),
+    ]
+    until(lambda: [m.text for m in world.child.messages()] == ["new"])
+
+
+def test_children_of_an_actor_that_is_lost_are_lost_and_a_new_one_is_set_up(world: World) -> None:
+    world.child.begin(Config())
+    until(lambda: len(world.actor.orders) == 2)
+    world.actor.away = True
+    until(lambda: not world.child.process.is_alive())  # type: ignore[union-attr]
+    world.child.reap()
+    world.actor.incarnation, world.actor.orders = "second", []
+    world.child.begin(Config())
+    world.actor.away = False
+    until(lambda: len(world.actor.orders) == 2)
+    assert world.made == [0, 1]
+    assert [type(order) for order in world.actor.orders] == [Setup, Start]
+    assert world.actor.orders[0].made == 1
+
+
+def test_kill_is_of_one_process(world: World) -> None:
+    world.child.begin(Config())
+    world.child.process.kill()  # type: ignore[union-attr]
+    until(lambda: Kill("gateway-0", 1) in world.actor.orders)
+
+
+def test_order_that_messages_go_by_comes_before_them(world: World) -> None:
+    world.child.begin(Config())
+    for i in range(50):
+        world.link.order(Decide(i))  # type: ignore[arg-type]
+        world.child.send(i)
+    until(lambda: len(world.actor.orders) == 102)
+    seen: list[Any] = []
+    for order in world.actor.orders:
+        if isinstance(order, Relay):
+            assert order.message in seen
+        elif isinstance(order, Decide):
+            seen.append(order.spec)
+
+
+def test_ring_of_a_lost_machine_counts_what_was_kept_of_it() -> None:
+    ring = RemoteRing(64)
+    ring.told(RingNumbers(10, 7, 3, 64, 11, 2))
+    assert (ring.steps, ring.steps_read, ring.used, ring.completed) == (10, 7, 3, (11, 2))
+    ring.lost(0)
+    assert (ring.steps, ring.steps_read, ring.used, ring.completed) == (7, 7, 0, (7, 0))
+    ring.told(RingNumbers(4, 1, 3, 64, 4, 0))
+    assert (ring.steps, ring.steps_read) == (11, 8)
+    ring.lost(3)
+    assert (ring.steps, ring.before) == (10, 10), "two rows had reached the learner"
