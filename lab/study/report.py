@@ -33,16 +33,17 @@ How well the student learns. `understudy study` plays the comparisons below, and
 number, verdict and picture of this page from the runs (`scripts/study --report`).
 
 A run is one student from scratch. It is evaluated at intervals, alone and without exploration, on
-episodes that always start from the same seeds; the last evaluation and the expert's have {episodes}
-episodes. A run depends only on its settings and its seed: on the same machine, with the same
-versions, it is the same to the last bit.
+episodes that always start from the same seeds; the last evaluation and the expert's have more of
+them, 100 where nothing else is said. A run depends only on its settings and its seed: on the same
+machine, with the same versions, it is the same to the last bit.
 
 Numbers are interquartile means over the runs (the middle half of them) with 95 % bootstrap
 intervals, as Agarwal et al. 2021 recommend for few runs. Bands in the pictures are the same
 intervals. Each verdict says whether it is about the interquartile mean or about every seed. "never"
 means that a run did not get there.
 
-Sections that are not comparisons are written by hand, and stay as they are.
+Sections that are not comparisons are written by hand, between marks of their own, and stay as they
+are.
 """
 
 
@@ -152,9 +153,9 @@ def write(
                     draw(comparison, picture, scene, results, path)
                     written.append(path)
             sections[comparison.name] = section(comparison, results, command)
-    names = [*(name for name in order if name in sections), *(sections.keys() - set(order))]
-    episodes = " or ".join(sorted({str(comparison.final_episodes) for comparison, _, _ in found}))
-    body = [INTRODUCTION.format(episodes=episodes)]
+    names = [name for name in order if name in sections]
+    names += [name for name in sections if name not in order]
+    body = [INTRODUCTION]
     body += ["\n".join(_contents(sections[name]) for name in names) + "\n"]
     body += [f"{_mark(name)}\n{sections[name].strip()}\n{_END}\n" for name in names]
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -91,9 +91,10 @@ Games that nobody tuned for, each with a teacher that plays well (`good`), one t
 defaults, and nothing else; `{ALONE}` is the same learner without any teacher, whose runs the scenes
 of a game share. Who has a teacher is to have at least as great an area under the evaluation curve.
 The probability that it is greater is averaged over games (Agarwal et al. 2021), for their returns
-have no common scale. Without `--full` four scenes are played, about an hour on two cores:
-{", ".join(WITHIN_AN_HOUR)}. They are the cheapest games of each kind, with the teacher from whom
-there is least to copy.""",
+have no common scale. Evaluations are of 10 episodes, the last one of 50.
+
+Without `--full` four scenes are played, about an hour on two cores: {", ".join(WITHIN_AN_HOUR)}.
+They are the cheapest games of each kind, with the teacher from whom there is least to copy.""",
     scenes=SCENES,
     variants={DEFAULT: {}, ALONE: {}},
     experts={ALONE: NO_EXPERT},
