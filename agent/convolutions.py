@@ -9,13 +9,18 @@ from torch import Tensor, nn
 from agent.looks import Look
 from protocol.observations import channel_sides, height_and_width
 
-LARGE = 36
-"""From these sides on, the three layers of Mnih et al. fit."""
+LAYERS = (
+    (36, ((32, 8, 4), (64, 4, 2), (64, 3, 1))),
+    (8, ((16, 3, 1), (32, 3, 2))),
+    (0, ((64, 4, 1),)),
+)
+"""Filters, kernel and stride of each layer, for pictures from so high and wide on: those of DQN
+(Mnih et al. 2015, doi:10.1038/nature14236), two small ones, and, for boards, whose lines a stride
+would cut, one."""
 
 
 class Convolutions(nn.Module):
-    """The layers of DQN for pictures of at least 36 x 36 (Mnih et al. 2015,
-    doi:10.1038/nature14236); two small layers for smaller ones."""
+    """LAYERS of one observation."""
 
     def __init__(self, look: Look) -> None:
         super().__init__()
@@ -27,11 +32,7 @@ class Convolutions(nn.Module):
         self._frames = (-1, look.stack, *shape)
         inputs = look.stack * math.prod(shape[side] for side in channels)
         height, width = height_and_width(look.observation)
-        layers = (
-            [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
-            if min(height, width) >= LARGE
-            else [(16, 3, 1), (32, 3, 2)]
-        )
+        layers = next(each for least, each in LAYERS if min(height, width) >= least)
         modules: list[nn.Module] = []
         for outputs, kernel, stride in layers:
             modules += [nn.Conv2d(inputs, outputs, kernel, stride), nn.ReLU(inplace=True)]

@@ -44,26 +44,30 @@ from understudy_client.connect_four import COLUMNS, ROWS, Board, opened, random_
 
 SPEC = GameSpec(
     "connect four",
-    Observation("float32", (2, ROWS, COLUMNS)),
+    Observation("float32", (2, ROWS, COLUMNS), kind="picture", low=0, high=1),
     (Discrete("column", COLUMNS),),
     masks=True,
 ).checked()
 
 SETTINGS: dict[str, Any] = {
     "trainer.device": "cpu",
-    "learner.hidden": (128, 64),
-    "learner.batch_size": 64,
-    "learner.learning_rate": 1e-3,
+    "trainer.replay_ratio": 0.1,
+    "learner.batch_size": 256,
+    "learner.hidden": (128,),
     "learner.n_step": 1,
     "exploration.epsilon.end": 0.1,
     "exploration.epsilon.frames": 20_000,
 }
-"""Over the defaults: a small network, which a small game is learnt by in minutes."""
+"""Over the defaults: a game costs little and no two are alike, so many are played and few updates
+made; with an update for each frame a network learns its games by heart."""
 
 OPENING = 12
 """Games of training begin on boards with up to so many discs."""
 
-EVERY = 500
+EASY = 4
+"""One of so many games is against random moves: who meets earlier selves alone forgets how to."""
+
+EVERY = 200
 """Updates between two checkpoints."""
 
 KEPT = 8
@@ -131,14 +135,16 @@ class Table:
         opening: int,
         seed: int,
         most: float = math.inf,
+        easy: int = 0,
     ) -> None:
         """`sides`: either begins every other game; None drops discs anywhere. Games begin with at
         most `opening` random moves. `most`: only so many games count, those that begin first: of
-        the games that end first more are short."""
+        the games that end first more are short. `easy`: how many of the games that go on
+        side by side the second side leaves to random moves."""
         self.won = [0, 0]
         """By each side."""
         self.played = 0
-        self._most = most
+        self._most, self._easy = most, easy
         self._loop, self._sides, self._opening = loop, sides, opening
         self._random = random.Random(seed)
         self._anywhere = random_player(self._random)
@@ -149,7 +155,7 @@ class Table:
         """A move in each game."""
         asked: list[tuple[int, Side]] = []
         for at, (board, number) in enumerate(self._games):
-            side = self._sides[(board.turn + number) % 2]
+            side = self._players(at)[(board.turn + number) % 2]
             if side is None:
                 board.drop(self._anywhere(board))
             else:
@@ -164,6 +170,10 @@ class Table:
                 self._games[at] = self._begin()
         self._loop.run()
 
+    def _players(self, at: int) -> Sequence[Side | None]:
+        """Who plays one of the games."""
+        return (self._sides[0], None) if at < self._easy else self._sides
+
     def _begin(self) -> tuple[Board, int]:
         """A game, and its number."""
         board = opened(self._opening, self._random)
@@ -173,7 +183,7 @@ class Table:
     def _end(self, at: int, board: Board, number: int) -> None:
         counts = number <= self._most
         self.played += counts
-        for which, side in enumerate(self._sides):
+        for which, side in enumerate(self._players(at)):
             player = (which + number) % 2
             self.won[which] += counts and board.winner == player
             if side is not None:
@@ -225,7 +235,8 @@ class SelfPlay:
         """Until so many frames are stored."""
         student = self.side("train")
         others = self.side("play", PolicyName(recent=KEPT), explores=True)
-        table = Table(self.loop, (student, others), self._games, OPENING, self.config.run.seed or 0)
+        seed, easy = self.config.run.seed or 0, self._games // EASY
+        table = Table(self.loop, (student, others), self._games, OPENING, seed, easy=easy)
         told = 0
         while self.sink.stored < frames:
             self.policy.refresh()

@@ -21,12 +21,21 @@ CLEARLY = 75
 """Of 100 games against the network that there was at first. (Who always drops into one column beats
 random moves as often: that shows little.)"""
 
+QUICK = {
+    "trainer.replay_ratio": 1.0,
+    "learner.trunk": "linear",
+    "learner.hidden": (128, 64),
+    "learner.batch_size": 64,
+    "learner.learning_rate": 1e-3,
+}
+"""Plain layers and many updates: they learn most from few games, and less from many."""
+
 STUDENT = 1
 """The first session of a run."""
 
 
 def trained(folder: Path, frames: int) -> SelfPlay:
-    run = SelfPlay(config_from(SETTINGS | {"run.seed": 1}), folder)
+    run = SelfPlay(config_from(SETTINGS | QUICK | {"run.seed": 1}), folder)
     run.save()
     with one_thread():
         run.train(frames)

@@ -78,7 +78,7 @@ class NetworkPlayer:
             port,
             client="connect four",
             game="connect four",
-            observation=Observation("float32", (2, ROWS, COLUMNS)),
+            observation=Observation("float32", (2, ROWS, COLUMNS), kind="picture", low=0, high=1),
             actions=[Discrete("column", COLUMNS)],
             masks=True,
             **options,

@@ -12,15 +12,21 @@ from understudy_client.errors import Reconnected
 OPENING = 12
 """Games begin on boards with up to so many discs, dropped anywhere: who learns sees many kinds."""
 
+EASY = 4
+"""One of so many pairs of games is against random moves: who meets earlier selves alone forgets how
+to play against others."""
+
 
 def train(
     host: str, port: int, frames: int, *, opponent: str, rng: random.Random, token: str | None
 ) -> None:
     """Games until so many frames have been answered for training."""
     student = NetworkPlayer(host, port, role="train", token=token)
-    other = NetworkPlayer(host, port, role="play", policy=opponent, explores=True, token=token)
+    earlier = NetworkPlayer(host, port, role="play", policy=opponent, explores=True, token=token)
+    anywhere = random_player(rng)
     game, next_line = 0, 0
     while student.frames < frames:
+        other = anywhere if game // 2 % EASY == 0 else earlier
         players = (student, other) if game % 2 == 0 else (other, student)
         try:
             play(opened(OPENING, rng), *players)
@@ -31,7 +37,7 @@ def train(
             print(f"{student.frames:,} frames, {game:,} games", flush=True)
             next_line += frames // 10
     student.close()
-    other.close()
+    earlier.close()
 
 
 def main() -> None:
