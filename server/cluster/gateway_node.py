@@ -72,6 +72,7 @@ class GatewayNode(ProcessHost):
         self._rings: dict[int, StepRing] = {}
         self._counters: InFlightCounters | None = None
         self._slot: WeightSlot | None = None
+        self._left: dict[int, tuple[int, int]] = {}
         self._elsewhere = 0
         self._version, self._version_at = 0, time.monotonic()
         self._over = threading.Event()
@@ -83,6 +84,7 @@ class GatewayNode(ProcessHost):
 
     def carry_out(self, order: Any) -> None:
         if isinstance(order, Setup):
+            self._look_back(order)
             shared_memory.remove_left(self._own(order))
             server = order.config.server.model_copy(update={"gateways": len(self._gateways)})
             self._sockets = listen(order.config.model_copy(update={"server": server}))
@@ -98,6 +100,16 @@ class GatewayNode(ProcessHost):
             self._forget()
         else:
             super().carry_out(order)
+
+    def _look_back(self, setup: Setup) -> None:
+        """See what the gateways of an actor that was killed had answered for: their counters are in
+        a file of this machine."""
+        file = self._own(setup) / inflight.FILE
+        if setup.made and file.exists():
+            for index in self._gateways:
+                steps, frames = inflight.cells(file, index).tolist()
+                self._left[index] = steps, frames
+        file.unlink(missing_ok=True)
 
     def _decide(self, spec: GameSpec) -> None:
         """Make what the game needs here. Errors: MemoryError."""
@@ -164,6 +176,7 @@ class GatewayNode(ProcessHost):
     def complete(self, reply: Reply) -> None:
         if self._sockets:
             reply.ports = self._sockets[0].ports
+        reply.left, self._left = self._left, {}
         reply.version = self._version
         reply.weights_age_s = time.monotonic() - self._version_at
         for index, ring in self._rings.items():

@@ -23,6 +23,7 @@ from server.cluster.messages import Decide, Elsewhere, Forget, Reply, Setup, Sto
 from server.cluster.remote_child import RemoteChild
 from server.cluster.remote_ring import RemoteRing
 from server.ipc import inflight
+from server.ipc.inflight import InFlight
 from server.ipc.messages import GATEWAY, TRAINER, GameDecided
 from server.run.directory import RunDirectory
 from server.run.events import EventLog
@@ -59,6 +60,8 @@ class ClusterProcesses(Processes):
         self._mirror: dict[int, RemoteRing] = {}
         self._received: dict[int, int] = {}
         """STEP rows of each gateway that its learner has been sent."""
+        self._losses: list[tuple[int, InFlight]] = []
+        """With nodes, by gateway: not counted yet."""
         self._ages: dict[int, float] = {}
         """Of the weights of each node's gateways, s."""
         places: list[Child] = []
@@ -186,6 +189,9 @@ class ClusterProcesses(Processes):
         if reply.ports is not None:
             self._ports[number] = reply.ports
         self._version = max(self._version, reply.version)
+        for index, left in reply.left.items():
+            if (ring := self._mirror.get(index)) is not None:
+                self._losses.append((index, ring.account(left, self._received.get(index, 0))))
         self._ages[number] = reply.weights_age_s
         file = self._in_flight.file
         for index, numbers in reply.rings.items():
@@ -211,6 +217,17 @@ class ClusterProcesses(Processes):
         for index in gateways_of(number, self.config):
             if (ring := self._mirror.get(index)) is not None:
                 ring.lost(self._received.get(index, 0))
+                if file := self._in_flight.file:  # counted once the node is back, or at the end
+                    inflight.cells(Path(file), index)[:] = ring.steps, 0
+
+    @property
+    def lost(self) -> InFlight:
+        while self._losses:
+            index, lost = self._losses.pop(0)
+            if lost != InFlight():
+                log.error("gateway-%d was lost with its node; %s", index, lost)
+                self._in_flight.add(f"gateway-{index}", lost)
+        return super().lost
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -255,6 +272,8 @@ class ClusterProcesses(Processes):
     def close(self) -> None:
         for link in self._links:
             link.close()
+        self._losses += [(i, ring.account(None, 0)) for i, ring in self._mirror.items()]
+        log.debug("lost: %s", self.lost)
         self._cluster.close()
         super().close()
 
