@@ -1,4 +1,4 @@
-"""What goes between a node's gateways and the learners while games play: rows there, weights back."""
+"""What goes between a node's gateways and the learners: rows there, weights back."""
 
 from __future__ import annotations
 
