@@ -54,7 +54,7 @@ class Batch:
     """What led to `states` and to `next_states`, for a network with a memory."""
 
     def __len__(self) -> int:
-        return len(self.rewards)
+        return self.rewards.shape[0]
 
     def to(self, device: torch.device | str) -> Batch:
         """This batch on another device; copies to a cuda device may still be under way."""
@@ -77,7 +77,9 @@ class Batch:
         def parts(column: Any) -> Any:
             if isinstance(column, tuple):
                 return zip(*map(parts, column), strict=True)
-            return repeat(None) if column is None else column.split(size)
+            if isinstance(column, Past):
+                return column.split(size)
+            return repeat(None) if column is None else split_rows(column, size)
 
         columns = [parts(getattr(self, f.name)) for f in fields(self)]
         return [Batch(*of_one) for of_one in zip(*columns)]  # noqa: B905  # repeat has no end
@@ -85,6 +87,13 @@ class Batch:
     def legal_in(self, rows: slice) -> Tensor | None:
         """`legal` of some rows."""
         return None if self.legal is None else self.legal[rows]
+
+
+def split_rows(column: Tensor, size: int) -> Sequence[Tensor]:
+    """So many rows each, the last has what is left, as views. As `Tensor.split`, which is written
+    in Python, and slow."""
+    whole, rest = divmod(column.shape[0], size)
+    return column.split_with_sizes([size] * whole + [rest] * bool(rest))
 
 
 def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:

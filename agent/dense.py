@@ -32,8 +32,9 @@ class Dense:
         if len(parts) == 1:
             x = torch.addmm(bias, parts[0], weight)
         else:
-            x = parts[0].new_empty(sum(map(len, parts)), len(bias))
-            for part, rows in zip(parts, torch.split(x, list(map(len, parts))), strict=True):
+            n = [part.shape[0] for part in parts]
+            x = parts[0].new_empty(sum(n), bias.shape[0])
+            for part, rows in zip(parts, x.split_with_sizes(n), strict=True):
                 torch.addmm(bias, part, weight, out=rows)
         passed = []
         for bias, weight in zip(self._biases[1:], self._transposed[1:], strict=True):

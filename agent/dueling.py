@@ -29,18 +29,19 @@ class Dueling(nn.Module):
         """`sizes`: choices of each branch. `atoms`: K. `others`: outputs behind them."""
         super().__init__()
         self._atoms, self._others, self._choices = atoms, others, sum(sizes)
+        self._in_one = atoms == 1 and 0 < self._choices <= MOST
         n = torch.tensor(sizes, dtype=torch.int64)
         of_branch = torch.eye(len(sizes)).repeat_interleave(n, dim=1)
         mean = of_branch / n[:, None]
         product = torch.empty(0)
-        if atoms == 1 and 0 < self._choices <= MOST:
+        if self._in_one:
             less = torch.eye(self._choices) - mean.T @ of_branch
             product = torch.cat(
                 [torch.ones(1, self._choices), less, torch.zeros(others, self._choices)]
             )
         for name, constant in {
             "one_product": product,  # [outputs, choices]
-            "_back": product.T.contiguous() if len(product) else product,
+            "_back": product.T.contiguous() if self._in_one else product,
             "_of_branch": of_branch,  # [branches, choices]
             "_mean": mean,
             "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean.T]),
@@ -53,7 +54,7 @@ class Dueling(nn.Module):
         atoms = self._atoms
         if not self._choices:
             return self.of_state(outputs)
-        if len(self.one_product):
+        if self._in_one:
             return outputs @ self.one_product
         if atoms == 1:
             dueling = outputs[:, : 1 + self._choices]
@@ -74,7 +75,7 @@ class Dueling(nn.Module):
     def backward(self, gradient: Tensor, of_others: Tensor | None) -> Tensor:
         """From the gradient of what `forward` made, that of the outputs, [B, n]. `of_others`: of
         the others, [B, others]; None: zeros."""
-        if len(self.one_product):
+        if self._in_one:
             found = gradient @ self._back
             if of_others is not None:
                 found[:, -self._others :] = of_others

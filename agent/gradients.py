@@ -75,4 +75,4 @@ def shortening(norm: Tensor, max_norm: float) -> Tensor:
 
 def not_finite(number: Tensor) -> Tensor:
     """1 where a number is NaN or infinite, else 0: float32 []."""
-    return (number - number).ne(0).float()  # NaN, which equals nothing, or 0
+    return (number * 0).nan_to_num_(nan=1.0)  # 0, or NaN

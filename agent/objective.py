@@ -64,6 +64,10 @@ class Objective:
         self._halves: list[Tensor] = []
         if any(each.dtype != torch.float32 for each in self._learnt):
             self._halves = [torch.empty_like(each, requires_grad=False) for each in self._learnt]
+        # Looked up once: a module takes as long for it as for a small operation.
+        self._values, self._value_params = online.values, online.value_params.forward
+        self._value_params_t = target.value_params.forward
+        self._ones = torch.ones(0, device=online.middle.device)
         self._weighted = set(advantage.applies_to)
         """The losses that take the advantage weight."""
         if online.follows_gradient or not self._losses.regresses:
@@ -101,12 +105,17 @@ class Objective:
                 ahead_of_target = target.encode(*batch.next_states, state=state)
         inputs = None
         if self._dense is not None and self._dense_target is not None:
-            parts = (encoded.detach(), ahead) if network.sizes else (encoded.detach(),)
-            *inputs, outputs = self._dense.forward(*(part.to(self._dense.dtype) for part in parts))
-            inputs = [parts[0].to(self._dense.dtype), *(each[:n] for each in inputs)]
-            outputs = outputs.float()
+            x, x_t = encoded, ahead_of_target
+            if x.requires_grad:
+                x = x.detach()
+            if self._halves:
+                x, ahead, x_t = (each.to(self._dense.dtype) for each in (x, ahead, x_t))
+            *inputs, outputs = self._dense.forward(*((x, ahead) if network.sizes else (x,)))
+            inputs = [x, *(each[:n] for each in inputs)]
+            of_target = self._dense_target.forward(x_t)[-1]
+            if self._halves:
+                outputs, of_target = outputs.float(), of_target.float()
             head_outputs, head_outputs_t = outputs[:n], outputs[n:]
-            of_target = self._dense_target.forward(ahead_of_target.to(self._dense.dtype))[-1]
         else:
             squashed = network.to_squashed(batch.continuous)
             head_outputs = network.head_outputs(encoded, squashed)
@@ -114,20 +123,20 @@ class Objective:
                 head_outputs_t = network.head_outputs(ahead, network.act(ahead))
                 of_target = target.head_outputs(ahead_of_target, target.act(ahead_of_target))
         with torch.no_grad():
-            value_params = network.value_params(head_outputs)
-            targets = self._targets(batch, head_outputs_t, of_target.float())
+            value_params = self._value_params(head_outputs)
+            targets = self._targets(batch, head_outputs_t, of_target)
         return ForwardPass(encoded, inputs, head_outputs, value_params, targets)
 
     def _targets(self, batch: Batch, head_outputs_t: Tensor, of_target: Tensor) -> Tensor:
         """What the values should have been, [b, K], from what the two networks make of the next
         states, [b, outputs] each; the online network's is not asked for without choices."""
         network = self._online
-        value_params_t = self._target.value_params(of_target)
+        value_params_t = self._value_params_t(of_target)
         if network.sizes:
             q_t = masked(network.preferences(head_outputs_t), batch.next_legal)
             value_params_t = double_dqn(value_params_t, q_t, network.sizes, network.offsets)
         r_t, discount_t = batch.returns / self._scale, batch.discounts
-        return network.values.targets(r_t, discount_t, value_params_t)
+        return self._values.targets(r_t, discount_t, value_params_t)
 
     def rescaled(self, forward: ForwardPass, factor: Tensor) -> ForwardPass | None:
         """What a pass would be now that values are said in another unit, `factor` [] times as many
@@ -165,7 +174,7 @@ class Objective:
         found, add_here = (self._halves, False) if self._halves else (into, add)
         of_inputs = self._dense.backward(
             forward.inputs,
-            of_outputs.to(self._dense.dtype),
+            of_outputs.to(self._dense.dtype) if self._halves else of_outputs,
             found[len(self._encoders) :],
             add=add_here,
             of_input=bool(self._encoders),
@@ -185,7 +194,9 @@ class Objective:
         """
         settings = self._advantage
         if not self._weighted:
-            return torch.ones_like(batch.rewards)
+            if self._ones.shape != batch.rewards.shape:
+                self._ones = torch.ones_like(batch.rewards)
+            return self._ones
         signal = batch.rewards
         if settings.signal == "return":
             signal = batch.returns

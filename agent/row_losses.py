@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agent.batch import Batch
+from agent.batch import Batch, split_rows
 from agent.cloning import Cloning
 from agent.legal import masked
 from agent.losses import (
@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
 
     def split(self, size: int) -> list[Wanted]:
         """Those of so many rows each, as views."""
-        return [self] if len(self.plain) <= size else list(map(Wanted, *_split(self, size)))
+        return [self] if self.plain.shape[0] <= size else list(map(Wanted, *_split(self, size)))
 
 
 class LossCoefficients(NamedTuple):
@@ -60,7 +60,9 @@ class LossCoefficients(NamedTuple):
 
     def split(self, size: int) -> list[LossCoefficients]:
         """Those of so many rows each, as views."""
-        return [self] if len(self.td) <= size else list(map(LossCoefficients, *_split(self, size)))
+        return (
+            [self] if self.td.shape[0] <= size else list(map(LossCoefficients, *_split(self, size)))
+        )
 
 
 class ForwardPass(NamedTuple):
@@ -97,6 +99,9 @@ class Losses:
         """`online`: the network that learns."""
         self._online, self._imitation = online, imitation
         self._cloning = Cloning(spec, imitation.rows, online.middle.device)
+        # Looked up once: a module takes as long for it as for a small operation.
+        self._values, self._value_params = online.values, online.value_params
+        self._nothing = torch.zeros_like(online.middle)
         self.regresses = len(online.middle) > 0 and not online.bins
         """Continuous actions are learnt as numbers."""
 
@@ -119,14 +124,14 @@ class Losses:
         self, batch: Batch, forward: ForwardPass, wanted: Wanted, coefficients: LossCoefficients
     ) -> RowLosses:
         """Of some rows, a part of a batch."""
-        network = self._online
+        network, values = self._online, self._values
         params, target = forward.value_params, forward.target
         params_taken = take_columns(params, wanted.taken) if network.sizes else params
-        td, of_taken = network.values.loss(params_taken, target)
+        td, of_taken = values.loss(params_taken, target)
         td = over_branches(td) * coefficients.td
         of_taken = of_taken * _of_rows(coefficients.td, of_taken)
-        q_taken = network.values.q(params_taken)
-        td_error = over_branches((network.values.mean(target)[:, None] - q_taken).abs_())
+        q_taken = values.q(params_taken)
+        td_error = over_branches((values.mean(target)[:, None] - q_taken).abs_())
 
         of_params, imitation = of_taken, None
         if network.sizes:
@@ -136,7 +141,7 @@ class Losses:
             if imitation is None:
                 of_params = torch.zeros_like(params)
             else:
-                of_params = network.values.q_backward(params, imitation[1])
+                of_params = values.q_backward(params, imitation[1])
             add_columns(of_params, wanted.taken, of_taken)
         continuous = of_others = by_autograd = None
         if self.regresses and not network.follows_gradient:
@@ -148,10 +153,11 @@ class Losses:
         elif self.regresses:
             continuous = by_autograd = self._policy_loss(batch, forward, wanted, coefficients)
         of_imitation = None if imitation is None else imitation[0]
-        nothing = torch.zeros_like(td)
+        if self._nothing.shape != td.shape:
+            self._nothing = torch.zeros_like(td)
         measured = [td_error, over_branches(q_taken), td]
-        measured += [nothing if each is None else each for each in (continuous, of_imitation)]
-        gradient = network.value_params.backward(of_params, of_others)
+        measured += [self._nothing if each is None else each for each in (continuous, of_imitation)]
+        gradient = self._value_params.backward(of_params, of_others)
         return RowLosses(torch.stack(measured, dim=1), gradient, by_autograd)
 
     def _imitation_loss(
@@ -166,7 +172,7 @@ class Losses:
         sizes, settings = self._online.sizes, self._imitation
         if coefficients.cross_entropy is None and wanted.shown is None:
             return None
-        q_tm1, losses = self._online.values.q(params_tm1), []
+        q_tm1, losses = self._values.q(params_tm1), []
         if (weight := coefficients.cross_entropy) is not None:
             rivals = masked(q_tm1, legal_tm1, wanted.taken)
             entropy = cross_entropy_loss(rivals, wanted.taken, sizes, settings.temperature)
@@ -225,8 +231,8 @@ class Losses:
 def _split(columns: Sequence[Tensor | None], size: int) -> list[Sequence[Tensor | None]]:
     """Each in parts of so many rows, the first of which is there."""
     assert columns[0] is not None
-    nothing = [None] * len(torch.split(columns[0], size))
-    return [nothing if each is None else torch.split(each, size) for each in columns]
+    nothing = [None] * len(split_rows(columns[0], size))
+    return [nothing if each is None else split_rows(each, size) for each in columns]
 
 
 def _of_rows(numbers: Tensor, like: Tensor) -> Tensor:

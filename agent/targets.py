@@ -84,11 +84,13 @@ def categorical_target(
     return (near.clamp_(min=0) * p_t[:, None, :]).sum(2)
 
 
+@torch.no_grad()
 def soft_update(target: Sequence[Tensor], online: Sequence[Tensor], tau: float) -> None:
     """target += tau * (online - target), in place (Lillicrap et al. 2016, arXiv:1509.02971)."""
-    torch._foreach_lerp_(list(target), [each.detach() for each in online], tau)
+    torch._foreach_lerp_(list(target), list(online), tau)
 
 
+@torch.no_grad()
 def hard_update(target: Sequence[Tensor], online: Sequence[Tensor]) -> None:
     """target = online, in place."""
-    torch._foreach_copy_(list(target), [each.detach() for each in online])
+    torch._foreach_copy_(list(target), list(online))
