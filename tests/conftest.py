@@ -21,7 +21,7 @@ import pytest
 from hypothesis import settings
 
 from server.ipc import shared_memory
-from tests.support.forked import fork_children
+from tests.support.forked import fork_children, fork_workers
 from tests.support.needs import to_install
 from tests.support.processes import command_of, descendants, living_memory
 from tests.support.scheduler import SideBySide, tell_alone
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not item.path.is_relative_to(UNIT):
             # It waits for processes, on cores that others use too. The summary lists it as rerun.
             item.add_marker(pytest.mark.flaky(reruns=1))
-    items.sort(key=is_alone)
+    _sort(items)
     tell_alone(config, [item.nodeid for item in filter(is_alone, items)])
     wanted = config.getoption("--promise")
     if wanted is None:
@@ -113,6 +113,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError(f"no test proves {wanted!r}; docs/reliability.md has the ids")
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
+
+
+def _sort(items: list[pytest.Item]) -> None:
+    """The files that wait for processes, the longest first: no worker begins one of many tests when
+    the others are at their end. Then the unit tests, which fill what is left, and those alone."""
+    sizes = {path: path.stat().st_size for path in {item.path for item in items}}
+
+    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+        unit = item.path.is_relative_to(UNIT)
+        return is_alone(item), unit, 0 if unit else -sizes[item.path]
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +147,7 @@ def _few_threads() -> None:
 def _children_are_forked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         fork_children(patch)
+        fork_workers(patch)
         yield
 
 

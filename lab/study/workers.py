@@ -27,6 +27,8 @@ from lab.sync_trainer import EvaluationPoint
 
 STOP_S = 5.0
 
+_SPAWN = multiprocessing.get_context("spawn")
+
 
 @dataclass(frozen=True)
 class Began:
@@ -117,9 +119,8 @@ class Workers(Generic[J]):
         pipe.close()
 
     def _new(self) -> tuple[BaseProcess, Connection[Any, Any]]:
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_work, args=(theirs, self._play), name="study", daemon=True)
+        ours, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_work, args=(theirs, self._play), name="study", daemon=True)
         process.start()
         theirs.close()
         return process, ours

@@ -26,6 +26,8 @@ START_S = 300.0
 WRITE_S = 0.3
 """What a process that hangs has to write where it is."""
 
+_SPAWN = multiprocessing.get_context("spawn")
+
 
 class GameHandle:
     """A game. Its process changes; who it is and what it has played stay."""
@@ -73,14 +75,13 @@ class GameHandle:
 
     def begin(self) -> None:
         """Start a process for it."""
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
+        ours, theirs = _SPAWN.Pipe()
         self._counts.alive[self.client] = time.monotonic() + START_S
         self.reported = False
         self.said = ""
         self._part.trace.unlink(missing_ok=True)
         with signals_blocked():
-            process = spawn.Process(
+            process = _SPAWN.Process(
                 target=game_process.main,
                 args=(self._part, theirs, self._counts),
                 name=f"game-{self.client}",

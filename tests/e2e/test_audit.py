@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +17,17 @@ from lab import audit, audit_player
 from lab.audit import AuditResult
 from protocol.actor import Actor
 from server.play.attribution import Attribution
+from tests.support import faults
 from tests.support.commands import in_this_process
-
-ROOT = Path(__file__).parents[2]
-FAULTS = ROOT / "tests" / "support" / "faults"
+from tests.support.preloaded import completed
 
 pytestmark = pytest.mark.timeout(180)
 
 
-def names_of_faults() -> list[str]:
-    """Read, not imported: this process is to stay as it is."""
-    tree = ast.parse((FAULTS / "sitecustomize.py").read_text())
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "FAULTS":
-            assert isinstance(node.value, ast.Dict)
-            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
-    raise AssertionError("no FAULTS")
-
-
 def run(*options: str, fault: str) -> tuple[int, dict[str, Any]]:
     """`understudy audit --json` in a process of its own: its exit code and what it prints."""
-    paths = [str(FAULTS), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ, "PYTHONPATH": os.pathsep.join(paths), "ATTRIBUTION_FAULT": fault
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "audit", "--json", *options],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=170,
-    )
+    broken = partial(faults.put, fault)
+    done = completed("audit", "--json", *options, first=broken, timeout=170)
     lines = done.stdout.splitlines()
     assert len(lines) == 1, done.stdout + done.stderr
     return done.returncode, json.loads(lines[0])
@@ -62,11 +38,11 @@ Audits = dict[str, Future[tuple[int, dict[str, Any]]]]
 
 @pytest.fixture(scope="module")
 def audits() -> Iterator[Audits]:
-    """The audit with each fault, a few at a time: each spends half of its time on starting."""
+    """The audit with each fault, a few at a time: each waits for games for half of its time."""
     with ThreadPoolExecutor(3) as pool:
         yield {
             name: pool.submit(run, "--steps", "3000", "--players", "2", fault=name)
-            for name in names_of_faults()
+            for name in faults.FAULTS
         }
 
 
@@ -83,7 +59,7 @@ def test_short_audit_finds_no_mismatch() -> None:
     assert 0.1 < report["expert"] / report["compared"] < 0.9
 
 
-@pytest.mark.parametrize("fault", names_of_faults())
+@pytest.mark.parametrize("fault", list(faults.FAULTS))
 def test_audit_detects_what_is_wrong_at_every_place(audits: Audits, fault: str) -> None:
     """`missing` stays 0: nothing is lost here, it is all said of the wrong one."""
     code, report = audits[fault].result()
@@ -93,7 +69,7 @@ def test_audit_detects_what_is_wrong_at_every_place(audits: Audits, fault: str) 
 
 
 def test_audit_faults_cover_every_place() -> None:
-    places = {name.split("_")[0] for name in names_of_faults()}
+    places = {name.split("_")[0] for name in faults.FAULTS}
     assert places == {"decision", "ring", "replay", "sample"}
 
 

@@ -7,8 +7,6 @@ import ctypes
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from server.control.unix_socket import ask
 from server.ipc import shared_memory
 from tests.support.commands import in_this_process
 from tests.support.folders import begun
+from tests.support.preloaded import completed
 from tests.support.processes import descendants, end, everything_below, is_zombie, living_memory
 from tests.support.serve import SMALL, memory_of, play
 from tests.support.trainer import World, config_with, played
@@ -66,15 +65,8 @@ def run_serve(run: Path) -> tuple[int, str]:
 
 def run_serve_without_override(run: Path) -> tuple[int, str]:
     """The same in a process of its own, for which permissions count though it may be root's."""
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "serve", "--resume", str(run)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        preexec_fn=without_override if os.geteuid() == 0 else None,
-    )
+    first = without_override if os.geteuid() == 0 else None
+    done = completed("serve", "--resume", str(run), first=first, timeout=120)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr
 
@@ -134,11 +126,14 @@ def test_resume_drops_a_damaged_block_and_names_it(
 
 
 def without_override() -> None:
-    """Have permissions count for root too."""
+    """Have permissions count for root too, in this process and those that are forked from it."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        if libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then those over 31
+    for call in (libc.capget, libc.capset):
+        if call(header, sets):
             raise OSError(ctypes.get_errno(), "cannot drop a capability")
+        sets[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 @pytest.mark.parametrize("part", [".", "replay"])

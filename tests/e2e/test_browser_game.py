@@ -15,7 +15,7 @@ import pytest
 
 from server.web.server import HttpServer
 from tests.support.browser import needs_chromium
-from tests.support.page_checks import LOW_CONTRAST, NO_OVERFLOW, wait_true
+from tests.support.page_checks import check_readable, wait_true
 from tests.support.running import Running
 
 TOKEN = "a token for the games"
@@ -111,11 +111,11 @@ def test_game_on_the_page_trains_while_one_watches(
     page.enter(TOKEN)
     page.page.check("#fast")
     before = server.wait_rows()["steps_stored"]
-    page.wait(lambda: page.number("#frames") > 600, "600 frames")
+    page.wait(lambda: page.number("#frames") > 300, "300 frames")
     page.wait(lambda: page.number("#version") > 0, "a newer policy")
     page.wait(lambda: page.number("#episodes") > 5, "balls that were caught or not")
     page.wait_text("#caught", r"^\d+ %$")
-    server.until(lambda: server.row["steps_stored"] >= before + 500, "the steps are stored")
+    server.until(lambda: server.row["steps_stored"] >= before + 250, "the steps are stored")
     server.until(lambda: server.row["buffer_expert"] > 50, "the script's moves are the expert's")
     server.until(lambda: server.row["buffer_dqn"] > 50, "the network moves, too")
     assert page.complaints == []
@@ -166,16 +166,7 @@ def test_exam_is_played_by_the_network_alone_and_not_stored(
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(390, 844), (1200, 900)])
-def test_page_is_readable_and_fits(
-    catch: Callable[..., Catch], scheme: str, size: tuple[int, int]
-) -> None:
-    page = catch(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+def test_page_is_readable_and_fits_on_every_screen_size(catch: Callable[..., Catch]) -> None:
+    page = catch()
     page.enter(TOKEN)
-    fits, wide = page.page.evaluate(NO_OVERFLOW)
-    assert fits
-    assert wide == []
-    seen, low = page.page.evaluate(LOW_CONTRAST)
-    assert low == []
-    assert seen > 15
+    check_readable(page.page, 16)

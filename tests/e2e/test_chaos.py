@@ -14,6 +14,7 @@ from lab.chaos.accounting import ChaosResult, holes
 from server import cli
 from server.ipc.inflight import InFlight
 from server.play.attribution import Attribution
+from tests.support.preloaded import fork_serves
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -33,7 +34,8 @@ CLEAN = ChaosResult(
 
 
 @pytest.mark.promise("chaos")
-def test_random_kills_lose_only_steps_in_flight() -> None:
+def test_random_kills_lose_only_steps_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork_serves(monkeypatch)
     result = chaos.chaos(5.0, players=2, events=list(EVENTS), quiet_s=(0.5, 2.0))
     assert result.ok, result
     assert result.events.keys() >= set(EVENTS)

@@ -70,7 +70,7 @@ def test_clock_jump_is_logged_and_changes_nothing_else(
     monkeypatch.setenv("CLOCK_FILE", str(clock))
     server = serve(
         "--config", str(config), "--run", str(run), "--server.http_port", "none",
-        "--supervision.hang_timeout_s", "20", "--checkpoint.every_s", "1000",
+        "--supervision.hang_timeout_s", "20", "--checkpoint.every_s", "1000", typed=True,
     )  # fmt: skip
     with client_for(server.port, timeout_s=60.0, evaluates=True) as client:
         session = client.session

@@ -29,7 +29,7 @@ ASKED_FOR = {
 """What scripts read from summary.json, beside the metrics of each actor."""
 
 
-FINAL_EPISODES = 8
+FINAL_EPISODES = 6
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any],
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "FINAL_EPISODES", FINAL_EPISODES)
         code, out, errors = in_this_process(
-            "demo", "--json", "--frames", "1500", "--eval-every", "600", "--clients", "2",
+            "demo", "--json", "--frames", "1000", "--eval-every", "400", "--clients", "2",
             "--seed", "5", "--run", str(folder), "--metrics.every_s", "0.2",
         )  # fmt: skip
     assert code == 0, errors
@@ -55,9 +55,9 @@ def test_demo_runs_from_start_to_finish(run: tuple[Path, dict[str, Any], str]) -
     assert summary.keys() >= SUMMARY.keys()
     assert summary.keys() - SUMMARY.keys() <= SERIES.keys()
     assert summary["run"] == str(folder)
-    assert summary["frames"] >= 1500
+    assert summary["frames"] >= 1000
     # The games play on until they are stopped, but not for long: the trainer holds them back.
-    assert summary["frames"] < 1500 + 600
+    assert summary["frames"] < 1000 + 400
     assert summary["seconds"] > 0
     assert summary["frames_per_s"] == pytest.approx(summary["frames"] / summary["seconds"])
     assert summary["updates"] == summary["frames"] - 500
@@ -114,7 +114,7 @@ def test_demo_evaluates_during_training(run: tuple[Path, dict[str, Any], str]) -
         assert 0 <= counted - line["frames"] <= 2  # games
     # The games stop at that many actions; of each game one is not complete then.
     frames = [line["frames"] for line in way]
-    assert all(0 <= 600 * i - frames[i] <= 4 for i in range(3)), frames
+    assert all(0 <= 400 * i - frames[i] <= 4 for i in range(3)), frames
     assert last["mean"] == pytest.approx(summary["eval_return_mean"])
     best = max(line["mean"] for line in lines)
     assert summary["eval_return_best"] == pytest.approx(best)

@@ -35,6 +35,7 @@ from server.cli import COMMANDS, main, parser_for
 from server.monitor.metrics import SERIES
 from tests.support.display import xvfb
 from tests.support.markdown import ROOT, blocks, broken_links, spans
+from tests.support.preloaded import Understudy, completed
 
 README = ROOT / "README.md"
 DESIGN = ROOT / "docs/design.md"
@@ -441,10 +442,8 @@ def serving(folder: Path) -> Iterator[int]:
     options += ["--learner.hidden", "[16]"]
     options += ["--trainer.min_steps", "500", "--trainer.threads", "1"]
     options += ["--server.http_port", "none"]  # whoever has that port is no matter here
-    process = subprocess.Popen(
-        [sys.executable, "-m", "server", "serve", *options],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = Understudy("serve", *options, **pipes)
     try:
         assert process.stdout is not None
         printed, found = "", None
@@ -471,13 +470,10 @@ def first_game(port: int, episodes: int) -> str:
     return code
 
 
-def play(command: list[str], folder: Path, **more: str) -> str:
-    """What a game prints that plays to its end and has nothing to complain about. `more`: of its
+def play(words: list[str], **more: str) -> str:
+    """What `understudy WORDS` prints, which has nothing to complain about. `more`: of its
     environment."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder, env=os.environ | more, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    done = completed(*words, env=os.environ | more, timeout=200)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 
@@ -493,7 +489,11 @@ def test_start_page_can_be_followed_in_order(tmp_path: Path) -> None:
         for language, block in steps:
             words = block.strip().removeprefix(".venv/bin/").split()
             if language:
-                play(["-c", first_game(port, 200)], tmp_path)
+                done = subprocess.run(
+                    [sys.executable, "-c", first_game(port, 200)],
+                    cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+                )  # fmt: skip
+                assert (done.returncode, done.stderr) == (0, ""), done.stdout
                 played.append(run)
             elif words[:3] == ["understudy", "serve", "--run"]:
                 running.close()  # by Ctrl-C in its terminal
@@ -503,14 +503,12 @@ def test_start_page_can_be_followed_in_order(tmp_path: Path) -> None:
                 if shutil.which("Xvfb"):
                     words += ["--frames", "20", "--connect", f"127.0.0.1:{port}"]
                     with xvfb() as display:
-                        assert "0.0% expert" in play(
-                            ["-m", "server", *words[1:]], ROOT, DISPLAY=display
-                        )
+                        assert "0.0% expert" in play(words[1:], DISPLAY=display)
             elif words[:2] == ["understudy", "play"]:
                 # As it is printed but for how long it lasts: the options that come last hold.
                 less = ["--clients", "1", "--frames", "100", "--eval-episodes", "1"]
                 words += [*less, "--connect", f"127.0.0.1:{port}"]
-                assert "evaluation after 0 frames" in play(["-m", "server", *words[1:]], ROOT)
+                assert "evaluation after 0 frames" in play(words[1:])
                 played.append(run)
             else:
                 assert words == ["scripts/demo"]

@@ -249,3 +249,4 @@ def test_gdscript_game_plays_against_a_real_server(tmp_path: Path, folder: Path)
         refused = play(token="shut")
         assert refused.returncode == 1
         assert "bad_token" in refused.stdout + refused.stderr
+        server.until_row(clients=0)

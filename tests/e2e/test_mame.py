@@ -105,7 +105,7 @@ def test_mame_demo_of_breakout_runs_from_start_to_finish(tmp_path: Path, short_g
     """The demo in small: all four players, training by both actors, and the emulators' logs of who
     chose what agree with the replay."""
     # More than the longest episode, for one of the two at least: so one is complete.
-    frames = max(2 * short_games + 20, 140)
+    frames = 2 * short_games + 5
     folder = tmp_path / "run"
     code, out, errors = in_this_process(
         "demo-mame", "--json", "--frames", str(frames),

@@ -23,18 +23,15 @@ from server import cli
 from server.monitor.metrics import SERIES
 from server.monitor.tensorboard import tag
 from server.tui.keyboard import HELP
+from tests.support.preloaded import Understudy, own_terminal
 from tests.support.processes import descendants, end
 from tests.support.running import Bystander, Running
-
-ROOT = Path(__file__).parents[2]
 
 OPTIONS = (
     "--port", "0", "--server.http_port", "0", "--learner.hidden", "[8]", "--metrics.every_s", "0.1",
     "--learner.batch_size", "16", "--trainer.device", "cpu", "--trainer.threads", "1",
     "--trainer.min_steps", "20",
 )  # fmt: skip
-
-UNDERSTUDY = (sys.executable, "-u", "-m", "server")
 
 START_S = 120.0
 """A start takes a few seconds; many times that where other tests have the cores."""
@@ -78,10 +75,10 @@ class Terminal:
         self.run = run
         self.shown = ""
         self._ours, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [*UNDERSTUDY, "serve", "--run", str(run), *OPTIONS],
-            cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            preexec_fn=_own_terminal, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+        self.process = Understudy(
+            "serve", "--run", str(run), *OPTIONS,
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            first=own_terminal, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
         )  # fmt: skip
         os.close(theirs)
         started.append(self.process)
@@ -113,14 +110,6 @@ class Terminal:
         code = self.process.wait(20.0)
         os.close(self._ours)
         return code
-
-
-def _own_terminal() -> None:
-    """In the new process: the terminal on standard input is its session's."""
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.mark.timeout(300)
@@ -161,9 +150,9 @@ def test_keys_in_a_terminal_control_the_server(
 def test_output_without_terminal_is_plain_and_reads_no_keys(
     tmp_path: Path, started: list[subprocess.Popen[Any]]
 ) -> None:
-    process = subprocess.Popen(
-        [*UNDERSTUDY, "serve", "--run", str(tmp_path / "run"), *OPTIONS],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    process = Understudy(
+        "serve", "--run", str(tmp_path / "run"), *OPTIONS,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     started.append(process)
     assert process.stdin is not None
@@ -195,10 +184,9 @@ def test_server_writes_json_logs_and_event_files_and_answers_control(
     secret.write_text("the control token\n")
     out = tmp_path / "out"
     with out.open("wb") as file:
-        process = subprocess.Popen(
-            [*UNDERSTUDY, "serve", "--run", str(run), *OPTIONS, "--server.log_format", "json",
-             "--metrics.tensorboard", "--server.control_token_file", str(secret)],
-            cwd=ROOT, stdout=file,
+        process = Understudy(
+            "serve", "--run", str(run), *OPTIONS, "--server.log_format", "json",
+            "--metrics.tensorboard", "--server.control_token_file", str(secret), stdout=file,
         )  # fmt: skip
     started.append(process)
     port = int(
@@ -315,10 +303,9 @@ def test_evaluation_on_request_is_played_by_the_games(
 ) -> None:
     run = tmp_path / "run"
     with Running(run) as server:
-        process = subprocess.Popen(
-            [*UNDERSTUDY, "play", "--env", "CartPole-v1", "--clients", "2", "--eval-episodes", "3",
-             "--connect", f"127.0.0.1:{server.port}"],
-            cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        process = Understudy(
+            "play", "--env", "CartPole-v1", "--clients", "2", "--eval-episodes", "3",
+            "--connect", f"127.0.0.1:{server.port}", stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
         server.until(lambda: (server.row.get("frames") or 0) > 100, "they play", 60.0)

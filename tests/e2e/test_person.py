@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from server.play.person.window import COLOURS, Lines, Window
 from tests.support.display import xvfb
 from tests.support.fake_server import FakeServer, Peer
 from tests.support.needs import needs
+from tests.support.preloaded import Understudy
 
 pytestmark = [pytest.mark.timeout(180), needs("Xvfb", "xdotool")]
 
@@ -42,10 +42,9 @@ class Person:
         self._here = os.environ | {"DISPLAY": display, "SDL_AUDIODRIVER": "dummy"}
         self._here.pop("SDL_VIDEODRIVER", None)
         self._display = display
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "server", *words],
-            cwd=ROOT, env=self._here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        self.process = Understudy(
+            *words, env=self._here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def keys(self, *words: str) -> None:
         subprocess.run(["xdotool", *words], env=self._here, check=True, timeout=20)

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from agent import checkpoint
+from tests.support.preloaded import Understudy, completed
 from tests.support.running import RawClient, hello_fields
 
 pytestmark = pytest.mark.timeout(400)  # a busy machine starts two servers, one after the other
@@ -55,11 +56,15 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
                "--trainer.threads", "1"]  # fmt: skip
     texts: dict[str, bytes] = {}
     for launch, start in enumerate((["--run", str(run)], ["--resume", str(run)])):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "server", "serve", *start, *options],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            umask=0o022,
-        )  # fmt: skip
+        how: dict[str, Any] = {
+            "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT,
+            "text": True, "umask": 0o022,
+        }  # fmt: skip
+        if launch == 0:  # as who types it: what others see of its processes is looked at
+            words = [sys.executable, "-m", "server", "serve", *start, *options]
+            process: Any = subprocess.Popen(words, cwd=ROOT, **how)
+        else:
+            process = Understudy("serve", *start, *options, **how)
         try:
             assert process.stdout is not None
             said = ""
@@ -78,13 +83,12 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         assert process.returncode == 0, said + rest
         texts[f"{launch} output"] = (said + rest).encode()
     for form in ("table", "json", "toml"):
-        shown = subprocess.run(
-            [sys.executable, "-m", "server", "config", "show", "--resume", str(run),
-             *([] if form == "table" else [f"--{form}"])],
-            cwd=ROOT, env=environment, capture_output=True, timeout=100, check=False,
-        )  # fmt: skip
+        form_words = [] if form == "table" else [f"--{form}"]
+        shown = completed(
+            "config", "show", "--resume", str(run), *form_words, env=environment, timeout=100
+        )
         assert shown.returncode == 0, shown.stderr
-        texts[f"config show {form}"] = shown.stdout + shown.stderr
+        texts[f"config show {form}"] = (shown.stdout + shown.stderr).encode()
     for path in run.rglob("*"):
         if path.is_file():
             texts[f"file {path.relative_to(run)}"] = path.read_bytes()

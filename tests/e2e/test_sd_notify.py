@@ -43,7 +43,8 @@ def test_systemd_is_notified_of_readiness_and_liveness(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", ear.getsockname())
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
-    server = serve("--port", "0", "--server.http_port", "none", "--run", str(tmp_path / "run"))
+    options = ("--port", "0", "--server.http_port", "none", "--run", str(tmp_path / "run"))
+    server = serve(*options, typed=True)
     assert ear.recv(4096) == b"READY=1"
     assert {ear.recv(4096) for _ in range(5)} == {b"WATCHDOG=1"}
     server.stop()

@@ -20,6 +20,7 @@ import torch
 from agent import checkpoint
 from server import cli
 from tests.support.commands import in_this_process
+from tests.support.preloaded import completed
 from tests.support.processes import descendants, end
 from tests.support.running import RawClient, hello_fields
 from tests.support.serve import ADVICE, ROOT, SMALL, memory_of, play, summary_of
@@ -29,13 +30,12 @@ from tests.support.worlds import EXPERT, PIXELS
 pytestmark = pytest.mark.timeout(90)
 
 
-@pytest.mark.alone
 @pytest.mark.promise("stop")
 def test_serve_stops_cleanly_and_resumes(serve: Any, tmp_path: Path) -> None:
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
     run = tmp_path / "run"
-    first = serve("--config", str(config), "--run", str(run))
+    first = serve("--config", str(config), "--run", str(run), typed=True)
     client = first.client()
     session = client.fields["session"]
     first_version = play(client, 300)
@@ -153,7 +153,7 @@ def test_killed_supervisor_leaves_no_process_and_loses_no_step(serve: Any, tmp_p
     config = tmp_path / "small.toml"
     config.write_text(SMALL)
     run = tmp_path / "run"
-    server = serve("--config", str(config), "--run", str(run))
+    server = serve("--config", str(config), "--run", str(run), typed=True)
     client = server.client()
     play(client, 100)
     memory = memory_of(server.process.pid)
@@ -184,13 +184,7 @@ def test_killed_supervisor_leaves_no_process_and_loses_no_step(serve: Any, tmp_p
 
 def refused(*options: str) -> tuple[int, list[str]]:
     """Exit code and lines of stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "serve", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = completed("serve", *options, timeout=60)
     return done.returncode, done.stderr.splitlines()
 
 

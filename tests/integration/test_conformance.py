@@ -11,7 +11,6 @@ import re
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +35,7 @@ from server.conformance.violations import HELLOS, VIOLATIONS, violations
 from tests.support import certificates
 from tests.support.commands import in_this_process
 from tests.support.faulty_peers import EXPERT, Bend, Closed, RawGame, bent, changed
+from tests.support.preloaded import Understudy
 from tests.support.running import RawClient, Running, framed, obs_of
 from understudy_client import Client, Continuous, Discrete, Observation, Reconnected, ServerError
 
@@ -820,10 +820,9 @@ def test_listening_without_any_client_fails_with_a_hint() -> None:
 
 
 def test_conformance_command_checks_a_client() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "server", "conformance", "--listen", "127.0.0.1:0", "--json",
-         "--frames", "3", "--timeout", "5"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    process = Understudy(
+        "conformance", "--listen", "127.0.0.1:0", "--json", "--frames", "3", "--timeout", "5",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stderr is not None

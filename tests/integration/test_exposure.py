@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -15,6 +13,7 @@ from config.models import Config
 from server.supervisor import exposure, session
 from server.supervisor.exposure import is_loopback
 from server.supervisor.processes import Processes
+from tests.support.commands import in_this_process
 from tests.support.dotted import dotted
 from tests.support.folders import begun
 from tests.support.running import TINY, Running
@@ -212,11 +211,9 @@ def test_token_file_allows_exposure_and_is_needed_again_on_resume(
 
 
 def test_serve_command_reports_refused_exposure(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "serve", "--port", "0", "--server.host", "0.0.0.0",
-         "--run", str(tmp_path / "run")],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("understudy serve: server.host: 0.0.0.0 is reachable")
-    assert "Traceback" not in done.stderr
+    code, _, errors = in_this_process(
+        "serve", "--port", "0", "--server.host", "0.0.0.0", "--run", str(tmp_path / "run")
+    )
+    assert code == 2
+    assert errors.startswith("understudy serve: server.host: 0.0.0.0 is reachable")
+    assert "Traceback" not in errors

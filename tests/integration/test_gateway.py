@@ -291,12 +291,11 @@ def test_own_client_sends_the_token_and_gets_the_settings(slow: Running) -> None
         client_for(slow.port)
 
 
-@pytest.mark.alone
 @pytest.mark.promise("trainer-slow")
 def test_games_wait_while_the_trainer_is_behind(slow: Running) -> None:
     slow.until(lambda: "steps_stored" in slow.row, "the trainer has reported", 60.0)
     stored = slow.row["steps_stored"]
-    frames, slots = 10, 16
+    frames, slots = 8, 4
     with client_for(slow.port, slots=slots, token=TOKEN) as client:
         for _ in range(frames):
             client.act_all(np.zeros((slots, 3)), np.zeros(slots), np.zeros(slots, np.uint8))
@@ -314,7 +313,6 @@ def test_games_wait_while_the_trainer_is_behind(slow: Running) -> None:
     slow.until_row(transitions_dropped=0)
 
 
-@pytest.mark.alone
 def test_full_ring_suspends_idle_timeouts_and_loses_nothing(slow: Running) -> None:
     """The trainer stands still for longer than anybody may be silent: games in real time wait too
     then, are not cut off, and lose nothing. One that comes meanwhile waits too."""
@@ -364,7 +362,6 @@ def test_full_ring_suspends_idle_timeouts_and_loses_nothing(slow: Running) -> No
     )
 
 
-@pytest.mark.alone
 def test_stop_with_a_full_ring_is_quick_and_loses_nothing(slow: Running) -> None:
     """Much more waits for the ring than the trainer would take in ten seconds. The last one: it
     stops the server."""

@@ -146,7 +146,6 @@ def stands_still(game: FastGame, for_s: float = 0.5) -> None:
         assert time.monotonic() < deadline, "the game plays on"
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("gateways", [1, 2])
 def test_games_are_never_further_ahead_of_training_than_the_limit(
     tmp_path: Path, gateways: int
@@ -170,7 +169,7 @@ def test_games_are_never_further_ahead_of_training_than_the_limit(
             learns(server)
             server.until(lambda: server.row["games_held"] > 0.3, "games wait", 30.0)
             begin = len(server.rows)
-            server.until(lambda: len(server.rows) > begin + 30, "it has run for a while", 30.0)
+            server.until(lambda: len(server.rows) > begin + 15, "it has run for a while", 30.0)
             rows = server.rows[begin:]
             # What the games themselves have counted, against the updates that they could not know.
             updates = server.row["updates"]
@@ -215,7 +214,6 @@ def test_game_in_real_time_is_answered_at_once_while_others_wait(tmp_path: Path)
         server.until(lambda: fast.answers > waiting + 100, "they play on")
 
 
-@pytest.mark.alone
 @pytest.mark.promise("trainer-slow")
 def test_games_that_wait_meet_no_deadline_and_may_leave(tmp_path: Path) -> None:
     with Running(
@@ -227,23 +225,23 @@ def test_games_that_wait_meet_no_deadline_and_may_leave(tmp_path: Path) -> None:
                 stands_still(stays)
                 stands_still(leaves)
                 leaves._stop.set()
-                time.sleep(4.0)
+                time.sleep(3.0)
             leaves.stop()
             server.until_row(clients=1)
             before = stays.answers
             server.until(lambda: stays.answers > before + 100, "it plays on")
-        assert server.row["errors"] == 0
         server.until_row(clients=0, transitions_dropped=0)
+        assert server.row["errors"] == 0
 
 
 @pytest.mark.alone
 @pytest.mark.promise("kill-trainer")
 def test_games_that_wait_for_a_killed_trainer_go_on_with_the_next(tmp_path: Path) -> None:
     with (
-        # The person alone owes 200 x 0.25 updates a second, which a busy machine makes too.
+        # The person alone owes 50 x 0.25 updates a second, which a busy machine makes too.
         Running(tmp_path / "run", trainer__replay_ratio=0.25) as server,
         FastGame(server.port) as fast,
-        FastGame(server.port, pause_s=0.005, realtime=True) as person,
+        FastGame(server.port, pause_s=0.02, realtime=True) as person,
     ):
         learns(server)
         pid = server.pid("trainer")
@@ -251,15 +249,17 @@ def test_games_that_wait_for_a_killed_trainer_go_on_with_the_next(tmp_path: Path
         server.until(lambda: server.pid("trainer") != pid, "it is restarted", 30.0)
         server.pids.add(server.pid("trainer"))
         before, theirs = fast.answers, person.answers
-        server.until(lambda: fast.answers > before + 1000, "the game plays on", 60.0)
+        server.until(lambda: fast.answers > before + 300, "the game plays on", 100.0)
         assert person.answers > theirs
         with watched(server) as watch:
             server.wait_rows(5)
         assert watch.beyond < 100, "what the person plays comes on top"
         assert server.row["errors"] == 0
+        fast.stop()
+        person.stop()
+        server.until_row(clients=0)
 
 
-@pytest.mark.alone
 @pytest.mark.promise("kill-gateway")
 def test_frames_lost_with_a_gateway_hold_no_game_back(tmp_path: Path) -> None:
     with (
@@ -277,12 +277,13 @@ def test_frames_lost_with_a_gateway_hold_no_game_back(tmp_path: Path) -> None:
                     server.until(lambda p=pid: server.pid("gateway-0") != p, "restarted", 30.0)
                     server.pids.add(server.pid("gateway-0"))
                 before = fast.answers
-                server.until(lambda b=before: fast.answers > b + 1000, "it plays on", 30.0)
+                server.until(lambda b=before: fast.answers > b + 500, "it plays on", 60.0)
             assert watch.beyond < 64
+        fast.stop()
+        server.until_row(clients=0)
     assert server.row["transitions_dropped"] == 0
 
 
-@pytest.mark.alone
 def test_pause_and_a_live_limit_of_none_let_games_play_and_the_pace_comes_back(
     tmp_path: Path,
 ) -> None:
@@ -311,7 +312,6 @@ def test_pause_and_a_live_limit_of_none_let_games_play_and_the_pace_comes_back(
         server.until(lambda: watch.allowed > 10**9, "nothing limits games")
 
 
-@pytest.mark.alone
 def test_training_behind_a_game_in_real_time_is_said_with_what_to_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,7 +332,6 @@ def test_training_behind_a_game_in_real_time_is_said_with_what_to_set(
         server.do(lambda: control.pause(True, "test"))  # nothing need be caught up with at the end
 
 
-@pytest.mark.alone
 def test_stop_while_games_wait_is_quick_and_loses_nothing(tmp_path: Path) -> None:
     with Running(tmp_path / "run", trainer__replay_ratio=500.0) as server:
         client = client_for(server.port, slots=8, timeout_s=20.0)

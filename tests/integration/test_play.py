@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import socket
@@ -19,15 +20,16 @@ import pytest
 
 from server.arguments import parse_address
 from server.commands import play
+from server.play import game_handle
 from server.play.game_messages import GameEpisode, GameOptions, share
 from server.play.games import Games
 from server.play.outage_notice import OutageNotice
 from tests.support.fake_server import FakeServer, Peer
+from tests.support.preloaded import Understudy
 from tests.support.processes import descendants
 from understudy_client.experts import find, returns
 
 HYBRID = "LunarLanderHybrid-v3"
-ROOT = Path(__file__).parents[2]
 
 
 def obey_the_expert(peer: Peer) -> None:
@@ -68,7 +70,11 @@ def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def test_evaluation_plays_exactly_its_episodes_with_their_seeds(serve: Any, tmp_path: Path) -> None:
+def test_evaluation_plays_exactly_its_episodes_with_their_seeds(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not forked as for other tests: what a game's process imports is looked at.
+    monkeypatch.setattr(game_handle, "_SPAWN", multiprocessing.get_context("spawn"))
     options = GameOptions(
         HYBRID,
         "127.0.0.1",
@@ -152,19 +158,9 @@ def test_refusal_is_printed_as_one_message(serve: Any, capsys: Any) -> None:
 
 def command(port: int, clients: int = 2) -> subprocess.Popen[str]:
     """`understudy play` with so many games, in a process of its own."""
-    code = (
-        "import argparse, sys; from server.commands import play; "
-        "parser = argparse.ArgumentParser(); "
-        "play.add_arguments(parser); sys.exit(play.main(parser.parse_args()))"
-    )
     words = ["--env", "CartPole-v1", "--clients", str(clients), "--connect", f"127.0.0.1:{port}"]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return Understudy("play", *words, **pipes)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:

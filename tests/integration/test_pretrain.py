@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from protocol.actor import Actor
 from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 from server import cli
 from tests.support.commands import in_this_process
+from tests.support.preloaded import Understudy
 from tests.support.processes import descendants, end
 from tests.support.running import Running
 
@@ -98,10 +98,8 @@ def run(tmp_path: Path) -> Path:
 
 
 def pretrain(*options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "server", "pretrain", *options],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    pipe = subprocess.PIPE
+    return Understudy("pretrain", *options, stdout=pipe, stderr=pipe, text=True)
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

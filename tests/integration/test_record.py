@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from agent import recording
 from agent.step import FINAL, STEP
 from server import cli
 from tests.support.commands import in_this_process
+from tests.support.preloaded import Understudy
 from tests.support.processes import descendants, end, is_zombie
 from tests.support.running import RawClient, obs_of
 from tests.support.worlds import DQN, EXPERT, SPEC
@@ -39,9 +39,8 @@ class Command:
 
     def __init__(self, *options: str, **environment: str) -> None:
         here = {"PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{ROOT / 'tests'}"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "server", "record", *options],
-            cwd=ROOT, env=os.environ | here | environment,
+        self.process = Understudy(
+            "record", *options, env=os.environ | here | environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -85,7 +84,7 @@ def test_record_with_own_games_writes_a_recording(tmp_path: Path) -> None:
     out = tmp_path / "demo.npz"
     code, said, errors = in_this_process(
         "record", "--out", str(out), "--env", HYBRID, "--clients", "2", "--episodes", "3",
-        "--seed", "40", "--expert", "tests.support.fake_games:without_torch",
+        "--seed", "40",
     )  # fmt: skip
     assert (code, errors) == (0, "")
     found = recording.read(out)

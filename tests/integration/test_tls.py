@@ -8,8 +8,6 @@ import json
 import os
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +26,7 @@ from server.play.game_process import tls_of
 from server.web.server import HttpServer
 from tests.support.certificates import Pair, make, needs_openssl, openssl
 from tests.support.fake_tls import FakeTls, nothing
+from tests.support.preloaded import completed
 from tests.support.running import Bystander, RawClient, Running, client_for, hello_fields
 from understudy_client import Backoff, ConnectionLost, ProtocolViolation, TlsError
 from understudy_client import tls as client_tls
@@ -127,10 +126,7 @@ def test_play_command_connects_over_tls(server: Running, pair: Pair, game: Bysta
             (["--tls"], "not trusted"),
             (["--ca", str(pair.key)], "cannot use"),
         ):
-            done = subprocess.run(
-                [sys.executable, "-m", "server", "play", *words, *options],
-                cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
-            )  # fmt: skip
+            done = completed("play", *words, *options, timeout=200)
             assert done.returncode in (1, 2)
             assert says in done.stderr, done.stderr
             assert len(done.stderr.splitlines()) == 1

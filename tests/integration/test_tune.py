@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from lab.tune import command, search
 from lab.tune.outcome import BEST, FINISHED, TRIALS
 from lab.tune.plan import play_trial
 from server.cli import parser_for
+from tests.support.forked import fork_own_workers
+from tests.support.preloaded import Understudy
 from tests.support.tune import plan
 from tests.support.tune_game import ENV, EXPERT, HELD, HOLD, LENGTH
 
@@ -43,9 +44,9 @@ WORDS = [
 @contextmanager
 def begun(folder: Path, hold: Path) -> Iterator[subprocess.Popen[str]]:
     """A search in a process of its own."""
-    words = [sys.executable, "-m", "server", "tune", *WORDS, "--trials", "9", "--out", str(folder)]
-    with subprocess.Popen(
-        words, cwd=ROOT, env=os.environ | {HOLD: str(hold)}, text=True,
+    words = ["tune", *WORDS, "--trials", "9", "--out", str(folder)]
+    with Understudy(
+        *words, first=fork_own_workers, env=os.environ | {HOLD: str(hold)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -61,3 +62,27 @@ LOW_CONTRAST = """() => {
     return [seen, low];
 }"""
 """How many elements have words, and those whose contrast is below 4.5."""
+
+
+SIZES, SCHEMES = ((390, 844), (1440, 900)), ("light", "dark")
+"""A phone and a desk, and the colors that people have their systems show."""
+
+
+def check_readable(page: Any, least: int) -> None:
+    """On every size of screen and in both schemes, nothing scrolls sideways, and at least so many
+    elements have words, all of which can be read. What is drawn follows a little later."""
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            deadline = time.monotonic() + 20.0
+            while True:
+                fits, (words, low) = page.evaluate(NO_OVERFLOW), page.evaluate(LOW_CONTRAST)
+                if (fits, low) == ([True, []], []) or time.monotonic() > deadline:
+                    break
+                page.wait_for_timeout(50)
+            assert (fits, low) == ([True, []], []), (width, scheme)
+            assert words >= least
+            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            is_dark = max(map(int, re.findall(r"\d+", background)[:3])) < 60
+            assert is_dark == (scheme == "dark")

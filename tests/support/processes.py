@@ -36,8 +36,17 @@ def children(pid: int) -> list[int]:
 
 def forks_for(pid: int, parent: int) -> bool:
     """Whether this is the process of multiprocessing that forks others for its parent. Those that
-    it has forked have its command."""
-    return "forkserver" in command_of(pid) and "forkserver" not in command_of(parent)
+    it has forked have its command, but for those that run a command of understudy
+    (tests.support.preloaded): they say in their name which they are."""
+    return "forkserver" in _role(pid) and "forkserver" not in _role(parent)
+
+
+def _role(pid: int) -> str:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return name if name in ("understudy", "forkserver") else command_of(pid)
 
 
 def everything_below(pid: int) -> list[int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.preloaded import Understudy
 from tests.support.processes import descendants, end
 from tests.support.running import RawClient
 
@@ -39,22 +40,26 @@ ADVICE = [1, [0.5, 0.5]]
 class Serve:
     """The command in a process of its own, until a signal comes."""
 
-    def __init__(self, *options: str, open_files: int | None = None) -> None:
-        """`open_files`: as many may its processes have open (ulimit -n)."""
-        few = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh"] if open_files else []
-        self.process = subprocess.Popen(
-            [*few, sys.executable, "-u", "-m", "server", "serve", *options],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, *options: str, open_files: int | None = None, typed: bool = False) -> None:
+        """`typed`: as who types the command starts it, with all imports, which take seconds.
+        `open_files`: as many may its processes have open (ulimit -n); it is typed then."""
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        if typed or open_files:
+            few = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh"] if open_files else []
+            words = [*few, sys.executable, "-u", "-m", "server", "serve", *options]
+            self.process = subprocess.Popen(words, cwd=ROOT, **pipes)
+        else:
+            self.process = Understudy("serve", *options, **pipes)
         self.out: list[str] = []
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.port = int(self.wait_for(r"listens on 127\.0\.0\.1:(\d+)")[1])
         self.children: list[int] = []
+        try:
+            self.port = int(self.wait_for(r"listens on 127\.0\.0\.1:(\d+)", 100.0)[1])
+        except BaseException:
+            self.kill()
+            raise
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -105,8 +110,8 @@ def serving() -> Iterator[Callable[..., Serve]]:
     """Starts servers, and ends them: the fixture `serve`."""
     made: list[Serve] = []
 
-    def start(*options: str, open_files: int | None = None) -> Serve:
-        made.append(Serve(*options, open_files=open_files))
+    def start(*options: str, **how: Any) -> Serve:
+        made.append(Serve(*options, **how))
         return made[-1]
 
     yield start

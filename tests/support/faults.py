@@ -1,21 +1,13 @@
-"""Breaks one place on purpose, to see whether the audit notices.
-
-Python imports a module of this name when it starts. With this folder first on PYTHONPATH and the
-name of a fault in ATTRIBUTION_FAULT, the place is patched in whichever process imports it: the
-product itself has no hooks for this.
-"""
+"""Breaks one place on purpose, to see whether the audit notices: in the audit's process, before it
+begins. The product itself has no hooks for this."""
 
 from __future__ import annotations
 
 import functools
-import importlib.abc
-import importlib.machinery
+import importlib
 import inspect
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 DQN, EXPERT = 1, 2
@@ -136,6 +128,12 @@ FAULTS: dict[str, tuple[str, Callable[[Any], None]]] = {
 }
 
 
+def put(fault: str) -> None:
+    """Put this fault into its place, in this process and those that are forked from it."""
+    name, patch = FAULTS[fault]
+    patch(importlib.import_module(name))
+
+
 def _swap(actor: Any, rng: Any) -> None:
     """Swap the tags of some steps."""
     struck = (actor != 0) & (rng.random(len(actor)) < RARELY)
@@ -178,31 +176,3 @@ def _instead(owner: Any, changed: Callable[[Any, Any], Any]) -> None:
         plain(self, changed(block, rng))
 
     owner.append = patched
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module as usual, and has a fault put into it once it is loaded."""
-
-    def __init__(self, name: str, patch: Callable[[Any], None]) -> None:
-        self._name, self._patch = name, patch
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._name:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        assert spec is not None
-        assert spec.loader is not None
-        load = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            load(module)
-            self._patch(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-if fault := os.environ.get("ATTRIBUTION_FAULT"):
-    sys.meta_path.insert(0, _Finder(*FAULTS[fault]))
