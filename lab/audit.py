@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster",
         metavar="auto|HOST:PORT",
-        help="the server runs on a Ray cluster (see `understudy serve --cluster`); the games are "
+        help="the server runs on a Ray cluster (`understudy serve --cluster auto`); the games are "
         "here, and connect to all of its gateway nodes",
     )
     parser.add_argument(

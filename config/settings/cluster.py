@@ -1,4 +1,4 @@
-"""Settings `cluster.*`: the server on several machines (`understudy serve --cluster`)."""
+"""Settings `cluster.*`: the server on several machines (`understudy serve --cluster auto`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from config.settings.base import Count, NotNegative, Seconds, Section, Unit
 
 
 class ClusterConfig(Section):
-    """The server on several machines. Read with `understudy serve --cluster`."""
+    """The server on several machines. Read with `understudy serve --cluster auto`."""
 
     gateways: Annotated[Count, Unit("nodes")] = 1
     """Nodes that serve games, each with server.gateways processes."""

@@ -23,7 +23,6 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from statistics import median
 from typing import Any
@@ -36,7 +35,7 @@ from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.training_step import learn
 from config.models import Config
-from lab.bench.learner import Precision, best_of
+from lab.bench.learner import Precision
 from lab.bench.replay import fill
 from lab.supervised import supervised
 from protocol.spaces import Discrete, GameSpec, Observation
@@ -94,29 +93,34 @@ def missing() -> str | None:
 
 
 def measure_updates(rounds: int = 3) -> Iterator[Row]:
-    """Two rows for each of UPDATES, best of interleaved rounds, on one thread."""
+    """Two rows for each of UPDATES, medians of interleaved rounds and of their ratios, on one
+    thread, in its processor time: other work on the machine counts less."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     for shape in UPDATES:
         theirs, ours = their_updates(**shape), our_updates(**shape)
         for due in (1, DUE):
-            cases = [partial(_repeat, each, due) for each in (theirs, ours)]
-            found = [[best_of(case, "cpu") / TIMED for case in cases] for _ in range(rounds)]
-            theirs_s, ours_s = (min(column) for column in zip(*found, strict=True))
+            for each in (theirs, ours):
+                each(DUE)
+            found = [[_processor_s(each, due) for each in (theirs, ours)] for _ in range(rounds)]
+            theirs_s, ours_s = (median(column) for column in zip(*found, strict=True))
             yield {
                 "case": "update",
                 **shape,
                 "due": due,
                 "ms": round(ours_s * 1e3, 3),
                 "sb3_ms": round(theirs_s * 1e3, 3),
-                "updates_of_sb3": round(theirs_s / ours_s, 3),
+                "updates_of_sb3": round(median(its / mine for its, mine in found), 3),
             }
     torch.set_num_threads(before)
 
 
-def _repeat(updates: Callable[[int], object], due: int) -> None:
+def _processor_s(updates: Callable[[int], object], due: int) -> float:
+    """Of one of TIMED updates, so many due at a time."""
+    begun = time.process_time()
     for _ in range(TIMED // due):
         updates(due)
+    return (time.process_time() - begun) / TIMED
 
 
 def our_updates(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,9 @@ CALL_S = 5.0
 
 NAMESPACE = "understudy"
 """Of the actors' names."""
+
+ANSWER_S = 5.0
+"""How long the head may take to answer at all."""
 
 THREADS = 32
 """Calls that an actor answers at a time."""
@@ -82,8 +86,11 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     try:
+        if address != "auto":  # Ray itself tries for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), ANSWER_S).close()
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TryAgain(
             f"--cluster {address}: expected a running Ray cluster, got none ({lines[0]}); start "

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,6 +28,7 @@ from server.cluster.messages import (
     StopListening,
 )
 from server.cluster.shipper import Shipper
+from server.cluster.traffic import Traffic
 from server.ipc import inflight, shared_memory
 from server.ipc.inflight import InFlightCounters
 from server.ipc.messages import Changed, Open, Settled
@@ -36,16 +36,6 @@ from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.net.sockets import GatewaySockets, listen
 from server.supervisor import entry_points
-
-IDLE_S = 0.01
-"""Between two deliveries where nothing more waits: so late games in lock step hear that they may
-go on."""
-
-AWAY_S = 0.25
-"""Before the next try, where the learner does not answer."""
-
-FETCH_S = 1.0
-"""How long the learner is asked for newer weights at a time."""
 
 SESSIONS = 1 << 20
 """Sessions of one gateway between two losses of its machine: numbers go on behind so many."""
@@ -72,17 +62,16 @@ class GatewayNode(ProcessHost):
         self._rings: dict[int, StepRing] = {}
         self._counters: InFlightCounters | None = None
         self._slot: WeightSlot | None = None
+        self._left: dict[int, tuple[int, int]] = {}
         self._elsewhere = 0
-        self._version, self._version_at = 0, time.monotonic()
-        self._over = threading.Event()
-        """What was made for a game is about to go."""
-        self._threads: list[threading.Thread] = []
+        self._traffic: Traffic | None = None
         self._spec: GameSpec | None = None
 
     # Called by the driver.
 
     def carry_out(self, order: Any) -> None:
         if isinstance(order, Setup):
+            self._look_back(order)
             shared_memory.remove_left(self._own(order))
             server = order.config.server.model_copy(update={"gateways": len(self._gateways)})
             self._sockets = listen(order.config.model_copy(update={"server": server}))
@@ -98,6 +87,16 @@ class GatewayNode(ProcessHost):
             self._forget()
         else:
             super().carry_out(order)
+
+    def _look_back(self, setup: Setup) -> None:
+        """See what the gateways of an actor that was killed had answered for: their counters are in
+        a file of this machine."""
+        file = self._own(setup) / inflight.FILE
+        if setup.made and file.exists():
+            for index in self._gateways:
+                steps, frames = inflight.cells(file, index).tolist()
+                self._left[index] = steps, frames
+        file.unlink(missing_ok=True)
 
     def _decide(self, spec: GameSpec) -> None:
         """Make what the game needs here. Errors: MemoryError."""
@@ -143,7 +142,7 @@ class GatewayNode(ProcessHost):
             rings = [ring.name for ring in self._rings.values()]
             shared_memory.note(self._own(self.setup), [*rings, name])
             self._slot.base_frames = self._elsewhere
-            self._begin_threads(self._slot)
+            self._traffic = self._traffic_of(self._slot)
         if not self._slot.version:
             return None
         assert self._counters is not None
@@ -164,8 +163,10 @@ class GatewayNode(ProcessHost):
     def complete(self, reply: Reply) -> None:
         if self._sockets:
             reply.ports = self._sockets[0].ports
-        reply.version = self._version
-        reply.weights_age_s = time.monotonic() - self._version_at
+        reply.left, self._left = self._left, {}
+        if self._traffic is not None:
+            reply.version = self._traffic.version
+            reply.weights_age_s = time.monotonic() - self._traffic.version_at
         for index, ring in self._rings.items():
             cells = inflight.cells(self._counters.path, index) if self._counters else (0, 0)
             kept = ring.steps_read
@@ -179,12 +180,11 @@ class GatewayNode(ProcessHost):
         return {
             "port": ports[0] if ports else None,
             "unacknowledged": unacknowledged,
-            "version": self._version,
+            "version": self._traffic.version if self._traffic else 0,
+            "trouble": self._traffic.trouble if self._traffic else "",
         }
 
-    # Threads of its own.
-
-    def _begin_threads(self, slot: WeightSlot) -> None:
+    def _traffic_of(self, slot: WeightSlot) -> Traffic:
         assert self._spec is not None
         assert self.setup is not None
         memory = self.setup.config.learner.state_size
@@ -192,37 +192,7 @@ class GatewayNode(ProcessHost):
             Shipper(ring, self._spec, memory, self._number, self._deliver)
             for ring in self._rings.values()
         ]
-        self._over.clear()
-        self._threads = [
-            threading.Thread(target=self._ship, args=(shippers, slot), daemon=True),
-            threading.Thread(target=self._follow, args=(slot,), daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _ship(self, shippers: list[Shipper], slot: WeightSlot) -> None:
-        while not self._over.is_set():
-            more = False
-            try:
-                for shipper in shippers:
-                    more |= shipper.step()
-                    slot.allowed = shipper.allowed
-            except Exception:  # the learner's machine is away: it is restarted, or the run ends
-                self._over.wait(AWAY_S)
-            if not more:
-                self._over.wait(IDLE_S)
-
-    def _follow(self, slot: WeightSlot) -> None:
-        """Keep the slot at the run's newest weights."""
-        while not self._over.is_set():
-            try:
-                version, vector = self._weights(slot.version, FETCH_S)
-            except Exception:
-                self._over.wait(AWAY_S)
-                continue
-            if vector is not None and version > slot.version:
-                slot.publish(vector, version)
-                self._version, self._version_at = version, time.monotonic()
+        return Traffic(shippers, slot, self._weights)
 
     # The end.
 
@@ -233,16 +203,14 @@ class GatewayNode(ProcessHost):
         self._sockets = []
 
     def _forget(self) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(10.0)
-        self._threads = []
+        if self._traffic is not None:
+            self._traffic.close()
         with contextlib.ExitStack() as stack:
             for each in self._shared():
                 stack.callback(each.unlink)
                 stack.callback(each.close)
         self._rings.clear()
-        self._slot, self._counters, self._spec = None, None, None
+        self._slot, self._counters, self._spec, self._traffic = None, None, None, None
 
     def _shared(self) -> Iterator[Any]:
         yield from self._rings.values()

@@ -116,6 +116,9 @@ class Reply:
     """Where games connect, on a node that serves them."""
     rings: dict[int, RingNumbers] = field(default_factory=dict)
     """Of its gateways."""
+    left: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Once, of each gateway of the actor before this one on this machine: steps that it had
+    completed, and frames that it had answered beyond them."""
     version: int = 0
     """Of the weights that its gateways have."""
     weights_age_s: float = 0.0

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError
@@ -19,11 +18,12 @@ from protocol.spaces import GameSpec
 from server.cluster.actors import Cluster, gateways_of
 from server.cluster.learners import Learners
 from server.cluster.link import ActorLink
-from server.cluster.messages import Decide, Elsewhere, Forget, Reply, Setup, StopListening
+from server.cluster.messages import Decide, Forget, Setup, StopListening
+from server.cluster.node_book import NodeBook
 from server.cluster.remote_child import RemoteChild
 from server.cluster.remote_ring import RemoteRing
-from server.ipc import inflight
-from server.ipc.messages import GATEWAY, TRAINER, GameDecided
+from server.ipc.inflight import InFlight
+from server.ipc.messages import GATEWAY, TRAINER, GameDecided, Ready
 from server.run.directory import RunDirectory
 from server.run.events import EventLog
 from server.supervisor.child import Child
@@ -53,22 +53,15 @@ class ClusterProcesses(Processes):
         self._cluster = cluster
         self._nodes: list[ActorLink] = []
         self._shards: list[ActorLink] = []
-        self._version = 0
-        """The newest weights that any gateway has."""
-        self._ports: dict[int, tuple[int, int | None, int | None]] = {}
-        self._mirror: dict[int, RemoteRing] = {}
-        self._received: dict[int, int] = {}
-        """STEP rows of each gateway that its learner has been sent."""
-        self._ages: dict[int, float] = {}
-        """Of the weights of each node's gateways, s."""
+        book = self._book = NodeBook(config, self._in_flight)
         places: list[Child] = []
         for number in range(config.cluster.gateways):
             link = ActorLink(
                 f"gateway node {number}",
                 partial(cluster.exchange, "node", number),
                 partial(self._setup, number),
-                partial(self._node_said, number),
-                partial(self._node_lost, number),
+                partial(book.node_said, number),
+                partial(book.node_lost, number),
             )
             self._nodes.append(link)
             for index in gateways_of(number, config):
@@ -79,7 +72,7 @@ class ClusterProcesses(Processes):
         for rank in range(config.cluster.learners):
             exchange = partial(cluster.exchange, "shard", rank)
             link = ActorLink(
-                f"learner {rank}", exchange, partial(self._setup, None), self._learner_said
+                f"learner {rank}", exchange, partial(self._setup, None), book.learner_said
             )
             self._shards.append(link)
             child = RemoteChild(TRAINER, TRAINER, link.order)
@@ -100,7 +93,9 @@ class ClusterProcesses(Processes):
         for link in self._links:
             link.start()
         until = time.monotonic() + config.cluster.start_timeout_s
-        while len(self._ports) < len(self._nodes) or not all(link.host for link in self._shards):
+        while len(self._book.ports) < len(self._nodes) or not all(
+            link.host for link in self._shards
+        ):
             for link in self._links:
                 if link.error:
                     raise ConfigError(f"{link.name} on {link.host}: {link.error}")
@@ -114,9 +109,9 @@ class ClusterProcesses(Processes):
             time.sleep(0.05)
         for child in self.children:
             self._start(child)
-        for link, number in zip(self._nodes, sorted(self._ports), strict=True):
-            log.info("games connect to %s:%d", link.host, self._ports[number][0])
-        return self._ports[0]
+        for link, number in zip(self._nodes, sorted(self._book.ports), strict=True):
+            log.info("games connect to %s:%d", link.host, self._book.ports[number][0])
+        return self._book.ports[0]
 
     @property
     def _links(self) -> list[ActorLink]:
@@ -125,8 +120,8 @@ class ClusterProcesses(Processes):
     def _setup(self, node: int | None, times: int) -> Sequence[Any]:
         """What an actor is told first. `node`: which one it is, if it is one."""
         config = everywhere(self.config)
-        if node in self._ports:  # games come back to where they were
-            config = _listening_on(config, self._ports[node])
+        if node in self._book.ports:  # games come back to where they were
+            config = _listening_on(config, self._book.ports[node])
         orders: list[Any] = [Setup(config, str(self._folder.path), self._folder.launch, times)]
         if self._spec is not None:
             orders.append(Decide(self._spec))
@@ -152,20 +147,26 @@ class ClusterProcesses(Processes):
     def decide(self, spec: GameSpec) -> None:
         self._spec = spec
         for index in range(len(self.gateways)):
-            ring = self._mirror[index] = RemoteRing(self.config.server.ring_steps)
+            ring = self._book.rings[index] = RemoteRing(self.config.server.ring_steps)
             self.rings.append(ring)  # type: ignore[arg-type]
         for link in self._links:
             link.order(Decide(spec))
         self.trainer.send(self._game())
 
+    def opened(self, ready: Ready) -> bool:
+        first = super().opened(ready)
+        if first:
+            self._book.base_frames = ready.base_frames
+        return first
+
     def forget_game(self) -> None:
         for link in self._links:
             link.order(Forget())
-        self._mirror.clear()
+        self._book.rings.clear()
         super().forget_game()
 
     def _game(self) -> GameDecided:
-        return replace(super()._game(), rings=(), version=self._version)
+        return replace(super()._game(), rings=(), version=self._book.version)
 
     # Running.
 
@@ -181,53 +182,15 @@ class ClusterProcesses(Processes):
                 ends[rank.process.sentinel] = own
         return pipes, ends
 
-    def _node_said(self, number: int, reply: Reply, ended: list[str]) -> Sequence[Any]:
-        """In the thread of a node's link: keep its numbers; what it is to know of other nodes."""
-        if reply.ports is not None:
-            self._ports[number] = reply.ports
-        self._version = max(self._version, reply.version)
-        self._ages[number] = reply.weights_age_s
-        file = self._in_flight.file
-        for index, numbers in reply.rings.items():
-            if (ring := self._mirror.get(index)) is not None:
-                ring.told(numbers)
-                name = f"gateway-{index}"
-                if file and (name in reply.beats or name in ended):
-                    inflight.cells(Path(file), index)[:] = ring.completed
-        if self.ready is None:
-            return ()
-        others = sum(
-            ring.before if index in reply.rings else ring.steps
-            for index, ring in self._mirror.items()
-        )
-        return (Elsewhere(self.ready.base_frames + others),)
-
-    def _learner_said(self, reply: Reply, _ended: list[str]) -> Sequence[Any]:
-        for index, numbers in reply.rings.items():
-            self._received[index] = numbers.steps
-        return ()
-
-    def _node_lost(self, number: int) -> None:
-        for index in gateways_of(number, self.config):
-            if (ring := self._mirror.get(index)) is not None:
-                ring.lost(self._received.get(index, 0))
+    @property
+    def lost(self) -> InFlight:
+        self._book.count_lost()
+        return super().lost
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
         """As Status.nodes."""
-        rows: list[dict[str, Any]] = []
-        for number, link in enumerate(self._nodes):
-            mine = gateways_of(number, self.config)
-            unacknowledged = sum(ring.used for i, ring in self._mirror.items() if i in mine)
-            rows.append(
-                {
-                    **_about(link),
-                    "port": self._ports[number][0] if number in self._ports else None,
-                    "unacknowledged": unacknowledged,
-                    "weights_age_s": self._ages.get(number),
-                }
-            )
-        return [*rows, *(_about(link) for link in self._shards)]
+        return self._book.rows(self._nodes, self._shards)
 
     @property
     def attentive(self) -> dict[str, int]:
@@ -255,6 +218,7 @@ class ClusterProcesses(Processes):
     def close(self) -> None:
         for link in self._links:
             link.close()
+        self._book.count_lost(at_end=True)
         self._cluster.close()
         super().close()
 
@@ -264,10 +228,6 @@ def _listening_on(config: Config, ports: tuple[int, int | None, int | None]) -> 
     server = config.server.model_copy(update={"port": games, "websocket_port": websocket})
     older = config.tempest.model_copy(update={"port": tempest})
     return config.model_copy(update={"server": server, "tempest": older})
-
-
-def _about(link: ActorLink) -> dict[str, Any]:
-    return {"name": link.name, "host": link.host, "answers": link.answers}
 
 
 def everywhere(config: Config) -> Config:

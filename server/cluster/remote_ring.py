@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.cluster.messages import RingNumbers
+from server.ipc.inflight import InFlight
 
 
 class RemoteRing:
@@ -11,6 +12,8 @@ class RemoteRing:
     def __init__(self, capacity: int) -> None:
         self._numbers = RingNumbers(0, 0, 0, capacity, 0, 0)
         self._before = 0
+        self._gone: tuple[int, int, int] | None = None
+        """Of a machine that was lost: `before`, and `completed`, as they were."""
         self.name = ""
 
     def told(self, numbers: RingNumbers) -> None:
@@ -18,10 +21,24 @@ class RemoteRing:
         self._numbers = numbers
 
     def lost(self, received: int) -> None:
-        """Its machine is gone, and what it had not handed over. `received`: STEP rows of it
-        that its learner has been sent."""
+        """Its machine is gone, and what it had not handed over. `received`: STEP rows of it that
+        its learner has been sent."""
+        self._gone = self._before, *self.completed
         self._before = max(self.steps_read, self._before + received)
         self._numbers = RingNumbers(0, 0, 0, self.capacity, 0, 0)
+
+    def account(self, left: tuple[int, int] | None, received: int) -> InFlight:
+        """What was lost with the machine; nothing unless one was lost since the last call. `left`:
+        what its gateway had completed, and answered beyond that; None where nobody knows more than
+        was told before. `received`: as of `lost`, known better now."""
+        if self._gone is None:
+            return InFlight()
+        before, completed, frames = self._gone
+        if left is not None:
+            self._before = max(self._before, before + received)
+            completed, frames = before + left[0], left[1]
+        self._gone = None
+        return InFlight(max(0, completed - self._before), frames)
 
     @property
     def before(self) -> int:

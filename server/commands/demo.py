@@ -121,10 +121,11 @@ def _run(args: argparse.Namespace, supervisor: Supervisor, console: Console) -> 
         with games:
             games.start(args.clients, limit=0)
             begin, held, curve = _train(args, supervisor, games, evaluator, screen, wait)
-        frames, end = supervisor.steps, time.monotonic()
+        end = time.monotonic()
         screen.note("learning from the last frames")
         supervisor.settle()
         learnt = time.monotonic()
+        frames = supervisor.steps  # with those that were on their way when the games were stopped
         trained = dict(supervisor.row)
         screen.note(f"evaluating network and expert, {FINAL_EPISODES} episodes each")
         played = evaluator.evaluate(games, FINAL_EPISODES, expert=True)

@@ -41,7 +41,7 @@ class InFlightAccount:
         before = left(self._path) if resumed else None
         if before is not None:
             steps, frames = before
-            lost = self._add(None, InFlight(max(0, steps - base), frames))
+            lost = self.add(None, InFlight(max(0, steps - base), frames))
             log.warning("the previous run did not shut down cleanly: %s", lost)
         try:
             self._counters = InFlightCounters(self._path, base, self._gateways)
@@ -66,7 +66,7 @@ class InFlightAccount:
         nothing was counted."""
         if self._counters is None:
             return None
-        return self._add(process, self._counters.gateway_gone(index, in_ring))
+        return self.add(process, self._counters.gateway_gone(index, in_ring))
 
     def close(self, waiting: int, in_rings: list[int], *, clean: bool) -> None:
         """The server has stopped. `waiting`: rows in the rings. `in_rings`: steps that came into
@@ -82,7 +82,8 @@ class InFlightAccount:
         elif self._counters is not None and clean:
             self._counters.remove()
 
-    def _add(self, process: str | None, lost: InFlight) -> InFlight:
+    def add(self, process: str | None, lost: InFlight) -> InFlight:
+        """Count what was lost with a process; None: with the server before this one."""
         self.lost += lost
         self._events.add("in_flight_lost", process=process, steps=lost.steps, frames=lost.frames)
         return lost

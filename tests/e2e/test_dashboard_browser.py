@@ -442,7 +442,7 @@ def test_warning_stands_on_the_dashboard_with_its_cure_until_it_has_ended(
         until(counted, "the row counts what holds")
     finally:  # it does not hold for tests after this one
         playing.control({"set": {"advantage.signal": "critic"}})
-    wait_true(page, gone)
+    wait_true(page, gone, patience_s=2 * PATIENCE_S)
     until(
         lambda: page.is_hidden("#warnings") == (not playing.ask("api/state")["warnings"]),
         "it is hidden where nothing holds",

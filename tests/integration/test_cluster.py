@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,14 @@ def test_cluster_without_room_is_refused_with_what_there_is(
     assert "cluster.gateways: expected a cluster with room for 9 times 1 CPU" in error.value.output
 
 
-def test_address_without_a_cluster_is_refused(cluster: RayCluster, tmp_path: Path) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as error:
-        cluster.run(
-            str(BIN / "understudy"), "serve", "--cluster", "127.0.0.1:1",
-            "--run", str(tmp_path / "run"),
-        )  # fmt: skip
-    assert error.value.returncode == 75
-    assert "expected a running Ray cluster, got none" in error.value.output
+def test_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
+    if find_spec("ray") is None:
+        pytest.skip("install the extra cluster")
+    command = (str(BIN / "understudy"), "serve", "--cluster", "127.0.0.1:1")
+    run = ("--run", str(tmp_path / "run"))
+    found = subprocess.run([*command, *run], capture_output=True, text=True)
+    assert found.returncode == 75
+    assert "expected a running Ray cluster, got none" in found.stderr
 
 
 def test_server_of_one_machine_needs_no_ray() -> None:

@@ -37,11 +37,18 @@ def can_run() -> str:
 class RayCluster:
     """A head, and more nodes."""
 
-    def __init__(self, folder: Path, nodes: int) -> None:
+    def __init__(self) -> None:
         self._holder = subprocess.Popen(["unshare", "-n", "sleep", "100000"])
         self._env = os.environ | QUIET
         self._env.pop("RAY_ADDRESS", None)
-        time.sleep(0.2)  # until it has unshared
+
+    def start(self, folder: Path, nodes: int) -> None:
+        """Start so many nodes. `folder`: of Ray's files."""
+        network = Path(f"/proc/{self._holder.pid}/ns/net")
+        own = Path("/proc/self/ns/net").readlink()
+        deadline = time.monotonic() + START_S
+        while network.readlink() == own and time.monotonic() < deadline:
+            time.sleep(0.01)
         self.run("ip", "link", "set", "lo", "up")
         common = (
             "--node-ip-address", "127.0.0.1", "--num-cpus", "2",
@@ -52,11 +59,10 @@ class RayCluster:
             "--include-dashboard=false", "--temp-dir", str(folder), *common,
         )  # fmt: skip
         for _ in range(nodes - 1):
-            self._join(*common)
+            self._join(deadline, *common)
 
-    def _join(self, *common: str) -> None:
+    def _join(self, deadline: float, *common: str) -> None:
         """Start one more node. The head may be busy still, and know nothing of itself."""
-        deadline = time.monotonic() + START_S
         while True:
             try:
                 self.run(str(BIN / "ray"), "start", "--address", ADDRESS, *common)
@@ -103,8 +109,9 @@ def ray_cluster(folder: Path, nodes: int) -> Iterator[RayCluster]:
     """A cluster of so many nodes; skipped where there can be none."""
     if why := can_run():
         pytest.skip(why)
-    cluster = RayCluster(folder, nodes)
+    cluster = RayCluster()
     try:
+        cluster.start(folder, nodes)
         yield cluster
     finally:
         cluster.close()

@@ -13,6 +13,7 @@ from server.cluster.link import ActorAway, ActorLink
 from server.cluster.messages import Decide, Kill, Relay, Reply, RingNumbers, Setup, Start
 from server.cluster.remote_child import RemoteChild
 from server.cluster.remote_ring import RemoteRing
+from server.ipc.inflight import InFlight
 from server.ipc.messages import GATEWAY, LogLine, Settle
 
 DEADLINE_S = 30.0
@@ -144,5 +145,10 @@ def test_ring_of_a_lost_machine_counts_what_was_kept_of_it() -> None:
     assert (ring.steps, ring.steps_read, ring.used, ring.completed) == (7, 7, 0, (7, 0))
     ring.told(RingNumbers(4, 1, 3, 64, 4, 0))
     assert (ring.steps, ring.steps_read) == (11, 8)
-    ring.lost(3)
-    assert (ring.steps, ring.before) == (10, 10), "two rows had reached the learner"
+    assert ring.account((12, 1), 8) == InFlight(4, 1), "of 12 steps 8 had reached the learner"
+    assert ring.account((12, 1), 8) == InFlight()
+    assert (ring.steps, ring.steps_read) == (12, 9)
+    ring.lost(2)
+    assert ring.account(None, 0) == InFlight(2, 0), "as it was told last"
+    ring.lost(0)
+    assert (ring.steps, ring.before) == (10, 10)

@@ -156,3 +156,19 @@ def test_broken_scale_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ValueScale, broken, lambda *_: None)
     with pytest.raises(AssertionError):
         test_game_in_other_units_is_learnt_alike(1e3, "scalar")
+
+
+@pytest.mark.parametrize("value", ["scalar", "quantile"])
+def test_pass_of_before_a_look_becomes_the_one_that_would_be_made_behind_it(value: str) -> None:
+    spec = spec_of(HYBRID)
+    learner, batch = learner_of(spec, normalize_values=True, value=value), batch_of(spec)
+    learner.step(batch)
+    objective, scale = learner._objective, learner._value_scale
+    assert scale is not None
+    before = objective.forward(batch)
+    factor = scale.look(9 * before.target.mean(1), batch.returns)
+    assert (factor - 1).abs() > 0.01
+    found, anew = objective.rescaled(before, factor), objective.forward(batch)
+    assert found is not None
+    for name in ("head_outputs", "value_params", "target"):
+        assert_close(getattr(found, name), getattr(anew, name), rtol=1e-4, atol=1e-5)

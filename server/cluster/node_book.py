@@ -1,0 +1,112 @@
+"""What the driver knows of a cluster's nodes: the numbers that their actors have told last."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from config.models import Config
+from server.cluster.actors import gateways_of
+from server.cluster.link import ActorLink
+from server.cluster.messages import Elsewhere, Reply
+from server.cluster.remote_ring import RemoteRing
+from server.ipc import inflight
+from server.ipc.inflight import InFlight
+from server.supervisor.in_flight_account import InFlightAccount
+
+log = logging.getLogger("cluster")
+
+Ports = tuple[int, int | None, int | None]
+
+
+class NodeBook:
+    """Written by the links' threads, read by the supervisor's."""
+
+    def __init__(self, config: Config, in_flight: InFlightAccount) -> None:
+        """`in_flight`: is told what gateways have answered for, and what was lost."""
+        self._config, self._in_flight = config, in_flight
+        self.version = 0
+        """The newest weights that any gateway has."""
+        self.ports: dict[int, Ports] = {}
+        """Where the games of each node connect."""
+        self.rings: dict[int, RemoteRing] = {}
+        """By gateway, once there is a game."""
+        self.base_frames: int | None = None
+        """Of the run before this start, once that is known."""
+        self._received: dict[int, int] = {}
+        """STEP rows of each gateway that its learner has been sent."""
+        self._losses: list[tuple[int, InFlight]] = []
+        """With nodes, by gateway: not counted yet."""
+        self._ages: dict[int, float] = {}
+        """Of the weights of each node's gateways, s."""
+
+    # In the links' threads.
+
+    def node_said(self, number: int, reply: Reply, ended: list[str]) -> Sequence[Any]:
+        """Keep a node's numbers; what it is to know of other nodes."""
+        if reply.ports is not None:
+            self.ports[number] = reply.ports
+        self.version = max(self.version, reply.version)
+        for index, left in reply.left.items():
+            if (ring := self.rings.get(index)) is not None:
+                self._losses.append((index, ring.account(left, self._received.get(index, 0))))
+        self._ages[number] = reply.weights_age_s
+        file = self._in_flight.file
+        for index, numbers in reply.rings.items():
+            if (ring := self.rings.get(index)) is not None:
+                ring.told(numbers)
+                name = f"gateway-{index}"
+                if file and (name in reply.beats or name in ended):
+                    inflight.cells(Path(file), index)[:] = ring.completed
+        if self.base_frames is None:
+            return ()
+        others = sum(
+            ring.before if index in reply.rings else ring.steps
+            for index, ring in self.rings.items()
+        )
+        return (Elsewhere(self.base_frames + others),)
+
+    def learner_said(self, reply: Reply, _ended: list[str]) -> Sequence[Any]:
+        """Keep what a learner has been sent."""
+        for index, numbers in reply.rings.items():
+            self._received[index] = numbers.steps
+        return ()
+
+    def node_lost(self, number: int) -> None:
+        """A node's actor is gone."""
+        for index in gateways_of(number, self._config):
+            if (ring := self.rings.get(index)) is not None:
+                ring.lost(self._received.get(index, 0))
+                if file := self._in_flight.file:  # counted once the node is back, or at the end
+                    inflight.cells(Path(file), index)[:] = ring.steps, 0
+
+    # In the supervisor's.
+
+    def count_lost(self, *, at_end: bool = False) -> None:
+        """Count what was lost with nodes. `at_end`: also with those that did not come back."""
+        if at_end:
+            self._losses += [(i, ring.account(None, 0)) for i, ring in self.rings.items()]
+        while self._losses:
+            index, lost = self._losses.pop(0)
+            if lost != InFlight():
+                log.error("gateway-%d was lost with its node; %s", index, lost)
+                self._in_flight.add(f"gateway-{index}", lost)
+
+    def rows(
+        self, nodes: Sequence[ActorLink], learners: Sequence[ActorLink]
+    ) -> list[dict[str, Any]]:
+        """As Status.nodes."""
+        rows: list[dict[str, Any]] = []
+        for number, link in enumerate(nodes):
+            mine = gateways_of(number, self._config)
+            unacknowledged = sum(ring.used for i, ring in self.rings.items() if i in mine)
+            port = self.ports[number][0] if number in self.ports else None
+            of_node = {"port": port, "unacknowledged": unacknowledged}
+            rows.append(_about(link) | of_node | {"weights_age_s": self._ages.get(number)})
+        return [*rows, *(_about(link) for link in learners)]
+
+
+def _about(link: ActorLink) -> dict[str, Any]:
+    return {"name": link.name, "host": link.host, "answers": link.answers}
