@@ -196,8 +196,8 @@ def test_td_errors_become_priorities(worlds: Make, monkeypatch: pytest.MonkeyPat
     world = worlds(replay__prioritized=True, replay__priority_alpha=1.0, learner__batch_size=64)
     step, errors = world.trainer._learner.step, {}
 
-    def noting(batch: Any, *rest: Any) -> Any:
-        found = step(batch, *rest)
+    def noting(batch: Any, *rest: Any, **named: Any) -> Any:
+        found = step(batch, *rest, **named)
         errors.update(zip(batch.indices.tolist(), found.tolist(), strict=True))
         return found
 
