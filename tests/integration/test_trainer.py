@@ -237,9 +237,9 @@ def test_frame_stacks_are_learnt_from(worlds: Make, monkeypatch: pytest.MonkeyPa
     shapes = set()
     step = world.trainer._learner.step
 
-    def noting(batch: Any, *rest: Any) -> Any:
+    def noting(batch: Any, *rest: Any, **named: Any) -> Any:
         shapes.add((tuple(batch.states[0].shape), tuple(batch.next_states[0].shape)))
-        return step(batch, *rest)
+        return step(batch, *rest, **named)
 
     monkeypatch.setattr(world.trainer._learner, "step", noting)
     block = StepBlock.empty(PIXELS, 100)
@@ -262,11 +262,11 @@ def test_games_in_lock_step_are_never_further_ahead_than_the_limit(
     step = learner.step
     worst = 0.0
 
-    def slowly(batch: Any, *rest: Any) -> None:
+    def slowly(batch: Any, *rest: Any, **named: Any) -> None:
         nonlocal worst
         time.sleep(0.005)
         worst = max(worst, (world.answered - 20) * 0.5 - learner.updates)
-        step(batch, *rest)
+        step(batch, *rest, **named)
 
     monkeypatch.setattr(learner, "step", slowly)
     for start in range(0, 200, 10):
@@ -284,7 +284,7 @@ def test_rows_beyond_the_limit_are_stored_and_their_updates_are_due(
 ) -> None:
     """Games in real time do not wait, and their rows do not wait in the ring."""
     world = worlds(trainer__max_lag_updates=4, server__ring_steps=64)
-    monkeypatch.setattr(world.trainer._learner, "step", lambda *_: time.sleep(0.005))
+    monkeypatch.setattr(world.trainer._learner, "step", lambda *_, **__: time.sleep(0.005))
     world.play(played(0, 1000))
     world.until(lambda: world.metrics.get("steps_stored") == 1000, "they are stored", 20.0)
     assert world.metrics["updates_due"] > 100
@@ -293,7 +293,7 @@ def test_rows_beyond_the_limit_are_stored_and_their_updates_are_due(
 
 def test_no_lag_limit_makes_no_game_wait(worlds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = worlds(server__ring_steps=64, trainer__max_lag_updates=None)
-    monkeypatch.setattr(world.trainer._learner, "step", lambda *_: time.sleep(0.005))
+    monkeypatch.setattr(world.trainer._learner, "step", lambda *_, **__: time.sleep(0.005))
     begin = time.monotonic()
     world.play_in_lock_step(played(0, 1000))
     assert time.monotonic() - begin < 4.0
@@ -330,10 +330,10 @@ def test_updates_due_at_a_pause_are_due_afterwards(
     learns, gate = threading.Event(), threading.Event()
     step = world.trainer._learner.step
 
-    def wait(*given: Any) -> None:
+    def wait(*given: Any, **named: Any) -> None:
         learns.set()
         gate.wait(10.0)
-        step(*given)
+        step(*given, **named)
 
     monkeypatch.setattr(world.trainer._learner, "step", wait)
     world.play(played(0, 100))
@@ -831,9 +831,9 @@ def test_changed_settings_apply_from_the_next_batch(
     seen: list[Any] = []
     step = learner.step
 
-    def watched(batch: Any, *rest: Any) -> Any:
+    def watched(batch: Any, *rest: Any, **named: Any) -> Any:
         seen.append(batch)
-        return step(batch, *rest)
+        return step(batch, *rest, **named)
 
     monkeypatch.setattr(learner, "step", watched)
     changed = config_with(**CHANGES)
