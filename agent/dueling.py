@@ -41,7 +41,7 @@ class Dueling(nn.Module):
             )
         for name, constant in {
             "one_product": product,  # [outputs, choices]
-            "_back": product.T.contiguous() if self._in_one else product,
+            "_back": product.T.contiguous() if self._in_one else torch.empty(0),
             "_of_branch": of_branch,  # [branches, choices]
             "_mean": mean,
             "_value_less_mean": torch.cat([torch.ones(1, len(sizes)), -mean.T]),

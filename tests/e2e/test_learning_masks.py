@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from agent import decision as decision_module
-from agent.batch import Batch
+from agent import objective
 from config.load import config_from
 from lab.sync_trainer import SyncTrainerOptions, run
 from tests.support.doors import DOORS, OPEN_DOORS
@@ -57,7 +57,7 @@ def test_game_without_its_masks_is_lost() -> None:
 
 def unmasked_target(patch: pytest.MonkeyPatch) -> None:
     """The maximum is over what nobody can do, too."""
-    patch.setattr(Batch, "next_legal_in", lambda *_: None)
+    patch.setattr(objective, "masked", lambda q, _legal: q)
 
 
 def unmasked_exploration(patch: pytest.MonkeyPatch) -> None:

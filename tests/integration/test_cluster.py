@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    with ray_cluster(tmp_path_factory.mktemp("ray"), nodes=2) as running:
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster(nodes=2) as running:
         yield running
 
 

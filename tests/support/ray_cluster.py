@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -105,13 +106,15 @@ class RayCluster:
 
 
 @contextlib.contextmanager
-def ray_cluster(folder: Path, nodes: int) -> Iterator[RayCluster]:
+def ray_cluster(nodes: int) -> Iterator[RayCluster]:
     """A cluster of so many nodes; skipped where there can be none."""
     if why := can_run():
         pytest.skip(why)
     cluster = RayCluster()
-    try:
-        cluster.start(folder, nodes)
-        yield cluster
-    finally:
-        cluster.close()
+    # Ray's sockets are in there, whose paths may have 107 bytes: pytest's folders are too deep.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        try:
+            cluster.start(Path(folder), nodes)
+            yield cluster
+        finally:
+            cluster.close()
