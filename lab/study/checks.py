@@ -177,7 +177,7 @@ class NotWorseAnywhere:
     """Over several games, whose returns have no common scale: a run of a variant is as likely to
     have the greater return over the whole run than one of another variant as the other way round,
     or more so (the average probability of improvement, Agarwal et al. 2021). Of the scenes that
-    were played."""
+    have enough runs."""
 
     scenes: tuple[str, ...]
     variant: str
@@ -189,20 +189,18 @@ class NotWorseAnywhere:
         return (self.variant, self.than)
 
     def judge(self, results: Results) -> Verdict:
-        played = [scene for scene in self.scenes if results.of(scene, self.variant)]
+        pairs = []
+        for scene in self.scenes:
+            a, b = (_curves(results, scene, variant) for variant in self.variants)
+            if not _few(a, results) and not _few(b, results):
+                pairs.append((a, b))
         target = (
-            f"{len(played)} of {len(self.scenes)} scenes, {self.variant}: probability that a run's "
+            f"{len(pairs)} of {len(self.scenes)} scenes, {self.variant}: probability that a run's "
             f"mean return over all evaluations is above that of {self.than}: at least 0.5 on "
             "average"
         )
-        pairs = []
-        for scene in played:
-            a, b = (_curves(results, scene, variant) for variant in self.variants)
-            if missing := _few(a, results) or _few(b, results):
-                return Verdict(target, f"{scene}: {missing}", None)
-            pairs.append((a, b))
         if not pairs:
-            return Verdict(target, "no runs", None)
+            return Verdict(target, f"no scene has {results.seeds} runs of both", None)
         found = improvement(pairs)
         return Verdict(target, show(found, 2), found.point >= 0.5)
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.study.checks import Verdict, overall, when
-from lab.study.design import Comparison, Scene
+from lab.study.design import NO_EXPERT, Comparison, Scene
 from lab.study.results import Results, Run
 from lab.study.statistics import Estimate, estimate, pooled, show, text
 
@@ -196,8 +196,11 @@ def section(comparison: Comparison, results: Results, command: str) -> str:
 
 
 def _played(comparison: Comparison, results: Results) -> list[Scene]:
-    """The scenes that have runs."""
-    there = {scene for scene, _ in results.runs}
+    """The scenes that have runs of their own. Those without a teacher are shared by the scenes of a
+    game."""
+    there = {
+        scene for scene, variant in results.runs if comparison.experts.get(variant) != NO_EXPERT
+    }
     return [scene for scene in comparison.scenes if scene.name in there]
 
 
