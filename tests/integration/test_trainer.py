@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import errno
 import fcntl
 import multiprocessing
@@ -399,10 +400,14 @@ def test_checkpoint_is_written_on_request(worlds: Make, tmp_path: Path) -> None:
 
 def test_checkpoints_are_written_at_intervals_and_pruned(worlds: Make, tmp_path: Path) -> None:
     world = worlds(checkpoint__every_s=0.05, checkpoint__keep=2, trainer__replay_ratio=1.0)
-    for start in range(0, 400, 20):
-        world.play(played(start, 20))
+    starts = itertools.count(0, 20)
+
+    def have_been_written() -> bool:
+        world.play(played(next(starts), 20))
         time.sleep(0.02)
-    assert len(world.heard(CheckpointSaved)) >= 3
+        return len(world.heard(CheckpointSaved)) >= 3
+
+    world.until(have_been_written, "there were three")
     files = checkpoint.checkpoints(tmp_path / "checkpoints")
     assert 1 <= len(files) <= 2
 
