@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import itertools
 import errno
 import fcntl
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -400,10 +400,10 @@ def test_checkpoint_is_written_on_request(worlds: Make, tmp_path: Path) -> None:
 
 def test_checkpoints_are_written_at_intervals_and_pruned(worlds: Make, tmp_path: Path) -> None:
     world = worlds(checkpoint__every_s=0.05, checkpoint__keep=2, trainer__replay_ratio=1.0)
-    starts = itertools.count(0, 20)
+    firsts = itertools.count(0, 20)
 
     def have_been_written() -> bool:
-        world.play(played(next(starts), 20))
+        world.play(played(next(firsts), 20))
         time.sleep(0.02)
         return len(world.heard(CheckpointSaved)) >= 3
 
