@@ -4,7 +4,6 @@ learner of another machine."""
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -223,8 +222,4 @@ class GatewayNode(ProcessHost):
         self._forget()
 
     def _own(self, setup: Setup) -> Path:
-        """A folder of this machine, where a later actor finds what this one has left."""
-        run = setup.folder.strip("/").replace("/", "-")
-        path = Path(tempfile.gettempdir()) / f"understudy-node-{self._number}-{run}"
-        path.mkdir(mode=0o700, exist_ok=True)
-        return path
+        return self.own_folder("node", self._number, setup.folder)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing.connection
 import os
 import sys
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError
@@ -73,6 +75,14 @@ class ProcessHost:
         run = self.setup.folder if self.setup else None
         return {"host": self.host, "run": run, "processes": names, **self.numbers()}
 
+    def own_folder(self, kind: str, number: int, run: str) -> Path:
+        """A folder of this machine, where a later actor finds what this one has left. `run`: the
+        run's folder. Errors: OSError."""
+        name = f"understudy-{kind}-{number}-{run.strip('/').replace('/', '-')}"
+        path = Path(tempfile.gettempdir()) / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
     # What each kind of actor does in its own way.
 
     def numbers(self) -> dict[str, Any]:
@@ -94,9 +104,6 @@ class ProcessHost:
     def up(self, name: str, message: Any) -> Any:  # noqa: ARG002
         """A message of a process as the driver is to hear it."""
         return message
-
-    def gone(self, name: str) -> None:
-        """A process has ended."""
 
     def complete(self, reply: Reply) -> None:
         """Add what else there is to say."""
@@ -156,7 +163,6 @@ class ProcessHost:
     def _end(self, name: str, hosted: Hosted, reply: Reply) -> None:
         code = hosted.child.reap()
         del self._children[name]
-        self.gone(name)
         reply.ended.append((name, hosted.generation, code))
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -89,9 +88,6 @@ class LearnerShard(ProcessHost):
             self._size = message.size
         return message
 
-    def gone(self, name: str) -> None:
-        """The slot stays for the next trainer, which knows by it that the run goes on."""
-
     def complete(self, reply: Reply) -> None:
         for gateway, steps in (self._inbox.received if self._inbox else {}).items():
             reply.rings[gateway] = RingNumbers(steps, 0, 0, 0, 0, 0)
@@ -122,7 +118,8 @@ class LearnerShard(ProcessHost):
             time.sleep(LOOK_S)
 
     def _slot_now(self) -> WeightSlot | None:
-        """The trainer's slot; None before it has said that the first weights are in it."""
+        """The trainer's slot; None before it has said that the first weights are in it. It stays
+        when a trainer ends: the next one knows by it that the run goes on."""
         inbox = self._inbox
         if self._slot is None and self._size and inbox is not None and inbox.names:
             with contextlib.suppress(FileNotFoundError):
@@ -146,8 +143,4 @@ class LearnerShard(ProcessHost):
         self.forget()
 
     def _own(self, setup: Setup) -> Path:
-        """A folder of this machine, where a later actor finds what this one has left."""
-        run = setup.folder.strip("/").replace("/", "-")
-        path = Path(tempfile.gettempdir()) / f"understudy-learner-{self._rank}-{run}"
-        path.mkdir(mode=0o700, exist_ok=True)
-        return path
+        return self.own_folder("learner", self._rank, setup.folder)

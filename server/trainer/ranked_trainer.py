@@ -19,7 +19,7 @@ from agent.training_step import learn
 from config.models import Config
 from server.ipc.messages import Ranks
 from server.trainer.ranks import Meeting
-from server.trainer.trainer import BUFFER_LINE_EVERY, BURST_S, HEALTH_S, IDLE_S, Trainer
+from server.trainer.trainer import BURST_S, HEALTH_S, IDLE_S, Trainer
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ class RankedTrainer(Trainer):
                 break
             learned = self._learn()
             now = time.monotonic()
-            if self._round.check:
-                self._check_health(now)
+            self._check_health(now)
             self._weights.publish_if_due(self._config.trainer.publish_every_s)
             if now >= self._next_report:
                 self._report(now)
@@ -145,10 +144,7 @@ class RankedTrainer(Trainer):
             self._config, self._replay, self._learner, self._device, self._frames, self._evidence,
             updates,
         ):  # fmt: skip
-            if self._record:
-                self._record.add(batch)
-            if self._learner.updates % BUFFER_LINE_EVERY == 0:
-                self._reporter.add_buffer_line()
+            self._note(batch)
         if updates:
             self._each_s = max((time.monotonic() - begin) / updates, 1e-5)
         return updates

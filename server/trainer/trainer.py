@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import demonstrations
+from agent.batch import Batch
 from agent.checkpoint import spec_text
 from agent.collective import ALONE, Collective
 from agent.device import resolve_device
@@ -316,13 +317,17 @@ class Trainer:
         ):
             made += 1
             self._pace_games()
-            if self._record:
-                self._record.add(batch)
-            if self._learner.updates % BUFFER_LINE_EVERY == 0:
-                self._reporter.add_buffer_line()
+            self._note(batch)
             if time.monotonic() >= until:
                 break
         return made
+
+    def _note(self, batch: Batch) -> None:
+        """An update was made from these rows."""
+        if self._record:
+            self._record.add(batch)
+        if self._learner.updates % BUFFER_LINE_EVERY == 0:
+            self._reporter.add_buffer_line()
 
     def _report(self, now: float) -> None:
         report = self._reporter.report(self._config, self._frames, now)
