@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import signal
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +26,10 @@ try:
     import ray
     from ray import exceptions
     from ray.util import placement_group, remove_placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    from ray.util.scheduling_strategies import (
+        NodeAffinitySchedulingStrategy,
+        PlacementGroupSchedulingStrategy,
+    )
 except ModuleNotFoundError as error:
     if error.name != "ray":
         raise
@@ -36,6 +42,9 @@ log = logging.getLogger("cluster")
 
 CALL_S = 5.0
 """How long a reply is waited for before it is asked whether the run ends."""
+
+LOST_S = 60.0
+"""A call between actors without a reply for so long is made again."""
 
 NAMESPACE = "understudy"
 """Of the actors' names."""
@@ -52,7 +61,7 @@ class ShardActor(LearnerShard):
 
     def __init__(self, rank: int, gateways: tuple[int, ...]) -> None:
         super().__init__(rank, gateways)
-        self.host = ray.util.get_node_ip_address()
+        self.host, self.node = _here()
 
 
 class NodeActor(GatewayNode):
@@ -63,15 +72,16 @@ class NodeActor(GatewayNode):
     ) -> None:
         """`learner`: the name of the actor that the rows belong to."""
         super().__init__(number, gateways, self._ship_to, self._fetch)
-        self.host = ray.util.get_node_ip_address()
+        self.host, self.node = _here()
         self._learner, self._first_learner = ray.get_actor(learner), ray.get_actor(first_learner)
 
     def _ship_to(self, delivery: Delivery) -> Receipt:
-        receipt: Receipt = ray.get(self._learner.deliver.remote(delivery))
+        receipt: Receipt = ray.get(self._learner.deliver.remote(delivery), timeout=LOST_S)
         return receipt
 
     def _fetch(self, have: int, wait_s: float) -> Any:
-        return ray.get(self._first_learner.weights.remote(have, wait_s))
+        asked = self._first_learner.weights.remote(have, wait_s)
+        return ray.get(asked, timeout=wait_s + LOST_S)
 
 
 def gateways_of(node: int, config: Config) -> tuple[int, ...]:
@@ -129,12 +139,16 @@ class Cluster:
         connect(address)
         self._actors: dict[tuple[str, int], Any] = {}
         self._groups: list[Any] = []
+        self._seen: dict[tuple[str, int], tuple[str, int]] = {}
+        """The node of Ray and the process of each actor, as it said last."""
+        self._hang_s = math.inf
         self._closing = False
 
     def place(self, config: Config, run: str) -> None:
         """Have the actors made, each on a node with room for it. `run`: names them. Errors:
         ConfigError where there is not room for all."""
         nodes, learners = config.cluster.gateways, config.cluster.learners
+        self._hang_s = config.supervision.hang_timeout_s
         of_learner = {"CPU": 1.0}
         if config.cluster.gpus_per_learner:
             of_learner["GPU"] = config.cluster.gpus_per_learner
@@ -180,19 +194,39 @@ class Cluster:
             ) from None
         return group
 
-    def exchange(self, kind: str, number: int, orders: Sequence[Any], wait_s: float) -> Reply:
-        """As ProcessHost.exchange. Errors: ActorAway."""
-        actor = self._actors[kind, number]
+    def exchange(
+        self, kind: str, number: int, to: str, nth: int, orders: Sequence[Any], wait_s: float
+    ) -> Reply:
+        """As ProcessHost.exchange, of an actor by kind and number. Errors: ActorAway."""
+        place = kind, number
+        begin = time.monotonic()
         try:
-            asked = actor.exchange.remote(orders, wait_s)
+            asked = self._actors[place].exchange.remote(to, nth, orders, wait_s)
             while not self._closing:
                 done, _ = ray.wait([asked], timeout=CALL_S)
                 if done:
                     reply: Reply = ray.get(asked)
+                    self._seen[place] = reply.node, reply.pid
                     return reply
-        except (exceptions.RayActorError, exceptions.ActorUnavailableError) as error:
+                if time.monotonic() - begin > self._hang_s and place in self._seen:
+                    self._end_hung(*self._seen[place], asked)
+                    begin = time.monotonic()
+        except exceptions.RayError as error:
             raise ActorAway(str(error).strip().splitlines()[0]) from None
         raise ActorAway("the run ends")
+
+    def _end_hung(self, node: str, pid: int, asked: Any) -> None:
+        """End an actor that does not answer, though its machine does; Ray makes it anew. A machine
+        that does not answer is Ray's to judge: what runs there may go on. Errors: RayError."""
+        there = ray.remote(num_cpus=0, max_retries=0)(_end_process).options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        )
+        looked = there.remote(pid, 0)
+        if ray.wait([looked], timeout=ANSWER_S * 4)[0] and not ray.wait([asked], timeout=0)[0]:
+            log.error("an actor gave no sign of life for %.0f s; it is killed", self._hang_s)
+            ray.get(there.remote(pid, signal.SIGKILL), timeout=ANSWER_S * 4)
+        else:
+            ray.cancel(looked, force=True)
 
     def close(self) -> None:
         """End all actors."""
@@ -208,6 +242,17 @@ class Cluster:
                 remove_placement_group(group)
         self._actors.clear()
         self._groups.clear()
+
+
+def _here() -> tuple[str, str]:
+    """Where other machines reach this one, and Ray's name for it."""
+    return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+
+
+def _end_process(pid: int, number: int) -> None:
+    """On the machine of that process: send it a signal, or 0, which does nothing."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _shown(resources: dict[str, float]) -> str:

@@ -53,7 +53,7 @@ class ClusterProcesses(Processes):
         self._cluster = cluster
         self._nodes: list[ActorLink] = []
         self._shards: list[ActorLink] = []
-        book = self._book = NodeBook(config, self._in_flight)
+        book = self._book = NodeBook(config, self._in_flight, folder)
         places: list[Child] = []
         for number in range(config.cluster.gateways):
             link = ActorLink(
@@ -122,6 +122,8 @@ class ClusterProcesses(Processes):
         config = everywhere(self.config)
         if node in self._book.ports:  # games come back to where they were
             config = _listening_on(config, self._book.ports[node])
+        if node is not None:
+            self._book.made[node] = times
         orders: list[Any] = [Setup(config, str(self._folder.path), self._folder.launch, times)]
         if self._spec is not None:
             orders.append(Decide(self._spec))
@@ -154,10 +156,9 @@ class ClusterProcesses(Processes):
         self.trainer.send(self._game())
 
     def opened(self, ready: Ready) -> bool:
-        first = super().opened(ready)
-        if first:
-            self._book.base_frames = ready.base_frames
-        return first
+        if self.ready is None:
+            self._book.begin(ready.base_frames)
+        return super().opened(ready)
 
     def forget_game(self) -> None:
         for link in self._links:
@@ -196,6 +197,14 @@ class ClusterProcesses(Processes):
     def attentive(self) -> dict[str, int]:
         """Of this machine: none."""
         return {}
+
+    def hung(self) -> list[tuple[Child, str]]:
+        for link in self._links:
+            if not link.answers:  # what runs there may be well: Ray, or the link, finds out
+                for child in link.children.values():
+                    if child.alive:
+                        child.monitor.forget(time.monotonic())
+        return super().hung()
 
     # Stopping.
 
