@@ -17,10 +17,10 @@ from server.terminal import terminal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "With status, show the nodes of a Ray cluster, and the gateway nodes and learners that servers "
-        "have there: where each is, its rows that are not acknowledged, and the version of its "
-        "weights. With measure, say whether a second learner pays, for the network of a run, on the "
-        "nodes where learners would be: an update of one, beside one that they share."
+        "With status, show the nodes of a Ray cluster, and the gateway nodes and learners that "
+        "servers have there: where each is, its rows that are not acknowledged, and the version of "
+        "its weights. With measure, say whether a second learner pays, for the network of a run, "
+        "on the nodes where learners would be: an update of one, beside one that they share."
     )
     parser.add_argument("what", choices=["status", "measure"], help="what to do")
     parser.add_argument(
