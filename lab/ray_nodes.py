@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -48,7 +49,8 @@ class RayNodes:
         *self._holders, self._switch = (
             subprocess.Popen(["unshare", "-n", "sleep", "100000"]) for _ in range(len(HOSTS) + 1)
         )
-        self._env = os.environ | QUIET | dict(environment or {})
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self._env = os.environ | QUIET | token | dict(environment or {})
         self._env[SWITCH] = str(_network(self._switch))
         self._env.pop("RAY_ADDRESS", None)
 
