@@ -25,7 +25,7 @@ HOSTS = "10.77.0.1", "10.77.0.2"
 """Of the nodes, the head first."""
 ADDRESS = f"{HOSTS[0]}:{PORT}"
 START_S = 240.0
-SWITCH = "UNDERSTUDY_RAY_SWITCH"
+SWITCH = "CHAOS_SWITCH"
 """The variable that names the switch's network, for programs that run in a node's."""
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": str(Path.cwd())}

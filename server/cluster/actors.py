@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from config.load import ConfigError
@@ -25,6 +25,7 @@ from server.cluster.link import ActorAway
 from server.cluster.measuring import Costs
 from server.cluster.messages import Delivery, Receipt, Reply
 from server.ipc.messages import Ranks
+from server.signals import STOPPING
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -129,7 +130,10 @@ def connect(address: str) -> None:
         if address != "auto":  # Ray itself tries for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), ANSWER_S).close()
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        with _own_signals():
+            ray.init(
+                address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False
+            )
     except (OSError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TryAgain(
@@ -298,6 +302,10 @@ class Cluster:
         else:
             ray.cancel(looked, force=True)
 
+    def end(self, kind: str, number: int) -> None:
+        """End an actor for good."""
+        ray.kill(self._actors.pop((kind, number)))
+
     def close(self) -> None:
         """End all actors."""
         self._closing = True
@@ -312,6 +320,18 @@ class Cluster:
                 remove_placement_group(group)
         self._actors.clear()
         self._groups.clear()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handlers: Ray's would end it at once, with an exit code of its own."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            with contextlib.suppress(ValueError):  # not the main thread, which has them still
+                signal.signal(number, handler)
 
 
 def _here() -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +122,16 @@ class NodeBook:
                 self._in_flight.add(f"gateway-{index}", lost)
 
     def rows(
-        self, nodes: Sequence[ActorLink], learners: Sequence[ActorLink]
+        self,
+        nodes: Sequence[ActorLink],
+        learners: Sequence[ActorLink],
+        drained: Collection[int] = (),
     ) -> list[dict[str, Any]]:
-        """As Status.nodes."""
+        """As Status.nodes, without those that are `drained`."""
         rows: list[dict[str, Any]] = []
         for number, link in enumerate(nodes):
+            if number in drained:
+                continue
             mine = gateways_of(number, self._config)
             unacknowledged = sum(ring.used for i, ring in self.rings.items() if i in mine)
             port = self.ports[number][0] if number in self.ports else None
