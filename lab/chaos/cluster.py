@@ -72,6 +72,11 @@ class ClusterServer(ChaosServer):
         self._http_port = free_port()
         self._address = address
         self._nodes = len(machines)
+        self._stack = contextlib.ExitStack()
+        self._kept = [
+            (each, self._stack.enter_context(each.network()), each.environment) for each in machines
+        ]
+        """How each node was started, and the way to its network."""
         of_nodes = {
             "cluster": address,
             "cluster.gateways": self._nodes,
@@ -84,6 +89,10 @@ class ClusterServer(ChaosServer):
         beside = OF_TWO_NODES if self._nodes > 1 else {}
         self.incidents = INCIDENTS | beside | (OF_OWN_NODES if can_cut() else {})
 
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._stack.close()
+
     def until_it_listens(self) -> None:
         _until(lambda: self._process.has_ended or bool(self._places()), "all nodes answer")
         audit_player.tell(self._home, self._places() or [("127.0.0.1", 1)])
@@ -94,6 +103,7 @@ class ClusterServer(ChaosServer):
         while time.monotonic() < deadline:
             if self._process.has_ended:
                 raise RuntimeError(f"the server has ended: {self._process.output()}")
+            self._start_nodes()
             stored, places = self._stored(), self._places()
             if places:
                 audit_player.tell(self._home, places)
@@ -139,10 +149,9 @@ class ClusterServer(ChaosServer):
             case "kill a learner" | "stop a learner":
                 self._hit(rng.choice(self._actors("learner")), number)
             case "lose a node":
-                self._machines[-1].replaced(can_cut())
+                self._machines[-1].kill(alone=can_cut())
             case "cut a link for 5 s" | "cut a link for 60 s":
                 cut(float(incident.split()[-2]))
-                self._rejoin()
             case "kill the driver":
                 self._process.kill()
                 self._until_no_actor()
@@ -160,24 +169,22 @@ class ClusterServer(ChaosServer):
         os.kill(pid, number)
         _until(lambda: not is_running(pid), f"process {pid} has ended, and is replaced")
 
-    def _rejoin(self) -> None:
-        """A node whose link was cut for long may have been given up by Ray, and then it ends as
-        soon as it hears of that; whoever runs it starts it again."""
+    def _start_nodes(self) -> None:
+        """Start those again that have ended, as whoever runs them would: also one that Ray has
+        given up because its link was cut for long, and that has heard of it."""
+        there = [(each.host, each.head) for each in self._machines]
+        for machine, network, environment in self._kept:
+            if (machine.host, machine.head) in there:
+                there.remove((machine.host, machine.head))
+            else:
+                machine.start(network, environment)
 
     def _kill_the_head(self) -> None:
         """With the driver, which is on the same machine. Nodes without a head end by themselves."""
-        machines = self._machines
-        with contextlib.ExitStack() as stack:
-            networks = [stack.enter_context(each.network()) for each in machines]
-            variables = [each.environment for each in machines]
-            self._process.kill()
-            machines[0].kill(alone=False)
-            _until(
-                lambda: not any(is_running(each.raylet) for each in machines),
-                "all nodes have ended, whose head is gone",
-            )
-            for machine, network, environment in zip(machines, networks, variables, strict=True):
-                machine.start(network, environment)
+        self._process.kill()
+        self._machines[0].kill(alone=False)
+        _until(lambda: not self._machines, "all nodes have ended, whose head is gone")
+        self._start_nodes()
         self._process.start()
 
     def _until_no_actor(self) -> None:

@@ -48,16 +48,9 @@ class RayMachine:
         servers = [fork for actor in self.actors(name) for fork in children(actor)]
         return sorted(pid for fork in servers for pid in children(fork) if is_running(pid))
 
-    def replaced(self, alone: bool) -> None:
-        """Kill all of Ray's on this node, and start it again. `alone`: no other node shares its
-        network. Errors: CalledProcessError, TimeoutError."""
-        with self.network() as network:
-            environment = _environment(self.raylet)
-            self.kill(alone)
-            self.start(network, environment)
-
     def kill(self, alone: bool) -> None:
-        """Kill all of Ray's on this node; workers end with their raylet."""
+        """Kill all of Ray's on this node; workers end with their raylet. `alone`: no other node
+        shares its network. Errors: TimeoutError."""
         doomed = [self.raylet]
         session = self._option("session_name").encode()
         for entry in PROC.iterdir():

@@ -24,6 +24,7 @@ from server.cluster.learners import PORTS
 from server.cluster.link import ActorAway
 from server.cluster.measuring import Costs
 from server.cluster.messages import Delivery, Receipt, Reply
+from server.ipc.heartbeat import LONG_S
 from server.ipc.messages import Ranks
 from server.signals import STOPPING
 
@@ -57,7 +58,10 @@ NAMESPACE = "understudy"
 """Of the actors' names."""
 
 ANSWER_S = 5.0
-"""How long the head may take to answer at all."""
+"""How long the head, or an actor that is not stopped, may take to answer at all."""
+
+STARTS_S = 30.0
+"""How long a node may take to start a process for a task."""
 
 THREADS = 32
 """Calls that an actor answers at a time."""
@@ -283,22 +287,25 @@ class Cluster:
                     self._seen[place] = reply.node, reply.pid
                     return reply
                 if time.monotonic() - begin > self._hang_s and place in self._seen:
-                    self._end_hung(*self._seen[place], asked)
-                    begin = time.monotonic()
+                    self._end_hung(place, asked, time.monotonic() - begin > LONG_S)
         except exceptions.RayError as error:
             raise ActorAway(str(error).strip().splitlines()[0]) from None
         raise ActorAway("the run ends")
 
-    def _end_hung(self, node: str, pid: int, asked: Any) -> None:
-        """End an actor that does not answer, though its machine does; Ray makes it anew. A machine
-        that does not answer is Ray's to judge: what runs there may go on. Errors: RayError."""
+    def _end_hung(self, place: tuple[str, int], asked: Any, long: bool) -> None:
+        """End an actor that answers nothing, though its machine does; Ray makes it anew. One that
+        merely takes long over what it was asked has `long` for it. A machine that does not answer
+        is Ray's to judge: what runs there may go on. Errors: RayError."""
+        node, pid = self._seen[place]
+        if not long and ray.wait([self._actors[place].present.remote()], timeout=ANSWER_S)[0]:
+            return
         there = ray.remote(num_cpus=0, max_retries=0)(_end_process).options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
         )
         looked = there.remote(pid, 0)
-        if ray.wait([looked], timeout=ANSWER_S * 4)[0] and not ray.wait([asked], timeout=0)[0]:
+        if ray.wait([looked], timeout=STARTS_S)[0] and not ray.wait([asked], timeout=0)[0]:
             log.error("an actor gave no sign of life for %.0f s; it is killed", self._hang_s)
-            ray.get(there.remote(pid, signal.SIGKILL), timeout=ANSWER_S * 4)
+            ray.get(there.remote(pid, signal.SIGKILL), timeout=STARTS_S)
         else:
             ray.cancel(looked, force=True)
 

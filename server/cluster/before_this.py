@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.files import written_whole
-from server.cluster.messages import Left
+from server.cluster.messages import Answered
 from server.run.directory import RunDirectory
 
 FILE = "in-flight-nodes.json"
@@ -31,7 +31,7 @@ class BeforeThis:
         """Of gateways of the start before, by number: steps that they had completed in it, and
         frames answered beyond them."""
 
-    def found(self, gateway: int, left: Left) -> None:
+    def found(self, gateway: int, left: Answered) -> None:
         """A machine still has what the actor of a gateway has left, in an earlier start."""
         if left.launch == self._last.get("launch"):
             made, before = self._last["gateways"].get(str(gateway), (0, 0))

@@ -16,11 +16,11 @@ from server.cluster.host import ProcessHost
 from server.cluster.learner_shard import Weights
 from server.cluster.left import begin_counting, read_left
 from server.cluster.messages import (
+    Answered,
     Decide,
     Delivery,
     Elsewhere,
     Forget,
-    Left,
     Receipt,
     Reply,
     RingNumbers,
@@ -63,7 +63,7 @@ class GatewayNode(ProcessHost):
         self._rings: dict[int, StepRing] = {}
         self._counters: InFlightCounters | None = None
         self._slot: WeightSlot | None = None
-        self._left: dict[int, Left] = {}
+        self._left: dict[int, Answered] = {}
         self._elsewhere = 0
         self._traffic: Traffic | None = None
         self._spec: GameSpec | None = None

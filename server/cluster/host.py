@@ -84,6 +84,10 @@ class ProcessHost:
             self._newest = number, reply
             return reply
 
+    def present(self) -> bool:
+        """Answers at once, in whichever thread, whatever else it is asked."""
+        return True
+
     def about(self) -> dict[str, Any]:
         """For `understudy cluster status`, in whichever thread."""
         names = list(self._children)

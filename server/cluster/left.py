@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from agent.files import written_whole
-from server.cluster.messages import Left, Setup
+from server.cluster.messages import Answered, Setup
 from server.ipc import inflight
 from server.ipc.inflight import InFlightCounters
 
@@ -30,7 +30,7 @@ def begin_counting(
     return counters
 
 
-def read_left(folder: Path) -> dict[int, Left]:
+def read_left(folder: Path) -> dict[int, Answered]:
     """What there is in a node's folder, by gateway; nothing where it was not written whole."""
     try:
         whose = json.loads((folder / WHOSE).read_bytes())
@@ -38,4 +38,4 @@ def read_left(folder: Path) -> dict[int, Left]:
         cells = {int(g): inflight.cells(folder / inflight.FILE, int(g)) for g in whose["gateways"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {g: Left(launch, made, int(each[0]), int(each[1])) for g, each in cells.items()}
+    return {g: Answered(launch, made, int(each[0]), int(each[1])) for g, each in cells.items()}

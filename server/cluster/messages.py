@@ -97,7 +97,7 @@ class RingNumbers(NamedTuple):
     """Frames that it has answered and that are not complete."""
 
 
-class Left(NamedTuple):
+class Answered(NamedTuple):
     """What a gateway had answered for whose actor was killed."""
 
     launch: int
@@ -131,7 +131,7 @@ class Reply:
     """Where games connect, on a node that serves them."""
     rings: dict[int, RingNumbers] = field(default_factory=dict)
     """Of its gateways."""
-    left: dict[int, Left] = field(default_factory=dict)
+    left: dict[int, Answered] = field(default_factory=dict)
     """Once, of gateways whose actor was killed on this machine."""
     version: int = 0
     """Of the weights that its gateways have."""

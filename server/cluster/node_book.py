@@ -11,7 +11,7 @@ from config.models import Config
 from server.cluster.actors import gateways_of
 from server.cluster.before_this import BeforeThis
 from server.cluster.link import ActorLink
-from server.cluster.messages import Elsewhere, Left, Reply
+from server.cluster.messages import Answered, Elsewhere, Reply
 from server.cluster.remote_ring import RemoteRing
 from server.ipc import inflight
 from server.ipc.inflight import InFlight
@@ -91,7 +91,7 @@ class NodeBook:
                 if file := self._in_flight.file:  # counted once the node is back, or at the end
                     inflight.cells(Path(file), index)[:] = ring.steps, 0
 
-    def _left(self, index: int, left: Left) -> None:
+    def _left(self, index: int, left: Answered) -> None:
         """What the actor of a gateway has left that was killed."""
         ring = self.rings.get(index)
         if left.launch != self._launch:

@@ -114,7 +114,7 @@ def test_one_learner_then_two_then_one_has_every_row_and_counts_each_step_once(
 
 
 def test_rows_that_older_weights_decided_on_are_taken_in_first(tmp_path: Path) -> None:
-    old = write(tmp_path, 0, 0, 1, range(0, 10))
+    old = write(tmp_path, 0, 0, 1, range(10))
     new = write(tmp_path, 1, 1, 1, range(20, 30))
     replay, _, _ = taken_in(tmp_path, 0, 1)
     streams, seqs = replay._rows.identify(replay._places_by_age())
