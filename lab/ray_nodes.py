@@ -28,7 +28,12 @@ START_S = 240.0
 SWITCH = "CHAOS_SWITCH"
 """The variable that names the switch's network, for programs that run in a node's."""
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": str(Path.cwd())}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_raylet_start_wait_time_s": "120",  # on a machine that is busy
+    "PYTHONPATH": str(Path.cwd()),
+}
 
 
 def cannot() -> str:
@@ -106,7 +111,9 @@ class RayNodes:
             text, _ = process.communicate()
             raise AssertionError(f"{command} took longer than {timeout_s:g} s: {text}") from None
         if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command, text)
+            error = subprocess.CalledProcessError(process.returncode, command, text)
+            error.add_note(text[-2000:])
+            raise error
         return text
 
     def close(self) -> None:

@@ -9,6 +9,8 @@ import os
 import random
 import secrets
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -20,7 +22,7 @@ from lab.chaos.ray_machine import RayMachine, ray_machines
 from lab.chaos.server import ChaosServer, free_port
 from lab.proc import is_running
 from lab.ray_nodes import can_cut, cut
-from lab.serve_process import wait_until
+from lab.serve_process import ROOT, wait_until
 
 INCIDENTS = {
     "kill a gateway": 3,
@@ -37,7 +39,7 @@ INCIDENTS = {
 """What happens, and how often each, in proportion. A stopped process is one that hangs; a gateway
 node and a learner are actors of Ray, with all that they run."""
 
-OF_TWO_NODES = {"lose a node": 2}
+OF_TWO_NODES = {"lose a node": 2, "drain a node": 1}
 """Where there is one beside the head's."""
 
 OF_OWN_NODES = {"cut a link for 5 s": 2, "cut a link for 60 s": 1, "kill the head": 1}
@@ -158,16 +160,30 @@ class ClusterServer(ChaosServer):
                 self._process.start()
             case "kill the head":
                 self._kill_the_head()
+            case "drain a node":
+                self._drain(rng.randrange(self._nodes))
+                self._end_and_start()
             case "end in order":
-                self.end()
-                self._until_no_actor()
-                self._process.start()
+                self._end_and_start()
             case _:
                 raise ValueError(f"expected one of {list(self.incidents)}, got {incident!r}")
 
     def _hit(self, pid: int, number: int) -> None:
         os.kill(pid, number)
         _until(lambda: not is_running(pid), f"process {pid} has ended, and is replaced")
+
+    def _drain(self, node: int) -> None:
+        """Errors: CalledProcessError, TimeoutExpired."""
+        words = ["cluster", "drain", str(node), "--run", str(self.run)]
+        command = [sys.executable, "-m", "server", *words]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=WAIT_S)
+        if places := self._places():
+            audit_player.tell(self._home, places)  # its games go to the other node
+
+    def _end_and_start(self) -> None:
+        self.end()
+        self._until_no_actor()
+        self._process.start()
 
     def _start_nodes(self) -> None:
         """Start those again that have ended, as whoever runs them would: also one that Ray has

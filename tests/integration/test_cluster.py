@@ -23,8 +23,10 @@ EVENTS = [
     "stop a learner",
     "cut a link for 5 s",
     "lose a node",
-    "kill the driver",
+    "drain a node",
+    "kill the head",
 ]
+"""The driver is killed with the head."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_gateway_node_is_killed_and_what_is_missing_was_counted(cluster: RayNode
 
 @pytest.mark.promise(
     "cluster-kill-gateway", "cluster-hang", "cluster-link", "cluster-lose-node",
-    "cluster-kill-driver", "cluster-chaos",
+    "cluster-kill-driver", "cluster-kill-head", "cluster-drain", "cluster-chaos",
 )  # fmt: skip
 def test_processes_nodes_and_links_are_lost_and_every_step_is_accounted_for(
     cluster: RayNodes,
@@ -77,7 +79,7 @@ def test_processes_nodes_and_links_are_lost_and_every_step_is_accounted_for(
     assert (found["mismatches"], found["holes"], found["doubled"]) == (0, 0, 0)
     assert found["missing"] <= found["said_in_flight"]
     assert found["steps"] > 100
-    assert found["unfinished"] > 0, "games were in play when the driver was killed"
+    assert found["unfinished"] > 0, "games were in play when all was killed"
 
 
 def test_cluster_without_room_is_refused_with_what_there_is(
