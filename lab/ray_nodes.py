@@ -31,7 +31,9 @@ SWITCH = "CHAOS_SWITCH"
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
-    "RAY_raylet_start_wait_time_s": "120",  # on a machine that is busy
+    # On a machine that is busy.
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
     "PYTHONPATH": str(Path.cwd()),
 }
 
@@ -79,22 +81,22 @@ class RayNodes:
         common = (
             "--num-cpus", "2", "--object-store-memory", "100000000", "--disable-usage-stats",
         )  # fmt: skip
-        self.run(
-            str(BIN / "ray"), "start", "--head", "--port", str(PORT),
-            "--node-ip-address", HOSTS[0], "--include-dashboard=false", "--temp-dir", str(folder),
-            *common,
+        at_head = (
+            "--head", "--port", str(PORT), "--include-dashboard=false", "--temp-dir", str(folder),
         )  # fmt: skip
-        while True:  # the head may be busy still, and know nothing of itself
-            try:
-                self.run(
-                    str(BIN / "ray"), "start", "--address", ADDRESS,
-                    "--node-ip-address", HOSTS[1], *common, node=1,
-                )  # fmt: skip
-            except subprocess.CalledProcessError:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                return
+        for node, where in enumerate((at_head, ("--address", ADDRESS))):
+            words = (*where, "--node-ip-address", HOSTS[node], *common)
+            while True:
+                try:
+                    self.run(str(BIN / "ray"), "start", *words, node=node)
+                except subprocess.CalledProcessError:
+                    # A raylet whose agent takes more than 15 s to start ends; and the head may be
+                    # busy still, and know nothing of itself.
+                    if time.monotonic() > deadline:
+                        raise
+                    self._end_all(node)
+                else:
+                    break
 
     def popen(self, *command: str, node: int = 0, **options: object) -> subprocess.Popen[str]:
         """Start a command in a node's network."""
@@ -116,17 +118,21 @@ class RayNodes:
             raise error
         return text
 
-    def close(self) -> None:
-        """End all processes of these networks, by id, and the networks."""
-        networks = {str(_network(holder).readlink()) for holder in self._holders}
-        holders = {holder.pid for holder in self._holders}
+    def _end_all(self, node: int) -> None:
+        """End all processes of a node's network, by id."""
+        network = str(_network(self._holders[node]).readlink())
         for _ in range(3):
             for entry in Path("/proc").iterdir():
-                if entry.name.isdigit() and int(entry.name) not in holders:
+                if entry.name.isdigit() and int(entry.name) != self._holders[node].pid:
                     with contextlib.suppress(OSError):
-                        if str((entry / "ns" / "net").readlink()) in networks:
+                        if str((entry / "ns" / "net").readlink()) == network:
                             os.kill(int(entry.name), signal.SIGKILL)
             time.sleep(0.1)
+
+    def close(self) -> None:
+        """End all processes of these networks, and the networks."""
+        for node in range(len(HOSTS)):
+            self._end_all(node)
         for holder in (*self._holders, self._switch):
             holder.kill()
             holder.wait()

@@ -198,7 +198,7 @@ class ClusterServer(ChaosServer):
     def _kill_the_head(self) -> None:
         """With the driver, which is on the same machine. Nodes without a head end by themselves."""
         self._process.kill()
-        self._machines[0].kill(alone=False)
+        self._machines[0].kill(alone=can_cut())
         _until(lambda: not self._machines, "all nodes have ended, whose head is gone")
         self._start_nodes()
         self._process.start()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from lab.proc import children, is_running
 from lab.serve_process import wait_until
 
 PROC = Path("/proc")
+
+START_S = 240.0
+"""For `ray start`, which is tried again."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,12 @@ class RayMachine:
         """Kill all of Ray's on this node; workers end with their raylet. `alone`: no other node
         shares its network. Errors: TimeoutError."""
         doomed = [self.raylet]
-        session = self._option("session_name").encode()
-        for entry in PROC.iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                said = (entry / "cmdline").read_bytes()
-                beside = (entry / "ns/net").readlink() == self._network
-                if session in said and beside and (alone or (self.head and b"gcs_server" in said)):
-                    doomed.append(int(entry.name))
+        with self.network() as network:
+            for pid, said in self._beside(network, self._option("session_name")).items():
+                if alone or (self.head and "gcs_server" in said):
+                    doomed.append(pid)
         workers = children(self.raylet)
-        for pid in dict.fromkeys(doomed):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(doomed)
         wait_until(lambda: not any(map(is_running, workers)), "the workers of a raylet have ended")
 
     def start(self, network: str, environment: dict[str, str]) -> None:
@@ -80,12 +76,17 @@ class RayMachine:
             "--num-cpus", cpus, "--object-store-memory", self._option("object_store_memory"),
             "--disable-usage-stats",
         ]  # fmt: skip
-        for wait_s in (2.0, 10.0, 30.0):  # the head may be busy still, and know nothing of itself
+        deadline = time.monotonic() + START_S
+        while True:  # the machine, or the head, may be too busy for Ray's own limits
             tried = subprocess.run(command, env=environment, capture_output=True, text=True)
             if not tried.returncode:
                 return
-            time.sleep(wait_s)
-        raise subprocess.CalledProcessError(tried.returncode, command, tried.stdout, tried.stderr)
+            _kill(self._beside(network, self._option("temp_dir")))
+            if time.monotonic() > deadline:
+                break
+        error = subprocess.CalledProcessError(tried.returncode, command)
+        error.add_note((tried.stdout + tried.stderr)[-2000:])
+        raise error
 
     @contextlib.contextmanager
     def network(self) -> Iterator[str]:
@@ -101,12 +102,26 @@ class RayMachine:
         """The variables that it was started with."""
         return _environment(self.raylet)
 
-    @property
-    def _network(self) -> Path:
-        return (PROC / str(self.raylet) / "ns/net").readlink()
+    def _beside(self, network: str, word: str) -> dict[int, str]:
+        """The processes of a network with this in their command line, and the command line."""
+        own = Path(network).readlink() if Path(network).is_symlink() else None
+        found = {}
+        for entry in PROC.iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    said = (entry / "cmdline").read_text(errors="replace")
+                    if word in said and (entry / "ns/net").readlink() == own:
+                        found[int(entry.name)] = said
+        return found
 
     def _option(self, name: str) -> str:
         return next(w for w in self.words if w.startswith(f"--{name}=")).partition("=")[2]
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in dict.fromkeys(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def ray_machines(address: str) -> list[RayMachine]:
