@@ -25,6 +25,10 @@ class Collective(Protocol):
     def size(self) -> int:
         """How many there are."""
 
+    @property
+    def gradients(self) -> torch.dtype:
+        """What gradients are added up in: that of the parameters, or a smaller one."""
+
     def gather(self, numbers: Tensor) -> Tensor:
         """Numbers of each rank, float64 [n] on the cpu: [ranks, n], the same at all."""
 
@@ -35,7 +39,7 @@ class Collective(Protocol):
 class Alone:
     """One rank."""
 
-    rank, size = 0, 1
+    rank, size, gradients = 0, 1, torch.float32
 
     def gather(self, numbers: Tensor) -> Tensor:
         return numbers[None]
@@ -65,13 +69,15 @@ class Gloo:
         *,
         timeout_s: float,
         interface: str | None = None,
+        gradients: torch.dtype = torch.float32,
     ) -> None:
         """Wait for all ranks, which find each other through `store` (of
         torch.distributed). `interface`: of the network,
-        "lo" for ranks of one machine; None: that of the host's name."""
+        "lo" for ranks of one machine; None: that of the host's name. `gradients`: torch.bfloat16
+        halves what an update sends."""
         from torch import distributed
 
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.gradients = rank, size, gradients
         group: Any = distributed.ProcessGroupGloo
         options = group._Options()
         options._timeout = timedelta(seconds=timeout_s)

@@ -48,8 +48,15 @@ class Union:
             check_same(self._collective, parameters)
 
     def add(self, gradient: Tensor) -> None:
-        """The sum over all ranks takes the gradient's place."""
-        self._collective.add(gradient)
+        """The sum over all ranks takes the gradient's place, as exact as the ranks add gradients up
+        (Collective.gradients)."""
+        dtype = self._collective.gradients
+        if self.alone or dtype == gradient.dtype:
+            self._collective.add(gradient)
+            return
+        rounded = gradient.to(dtype)
+        self._collective.add(rounded)
+        gradient.copy_(rounded)
 
     def rows(self, rows: int) -> int:
         """Rows of all batches together."""

@@ -63,6 +63,8 @@ understudy serve --resume runs/first --no-train
     "cluster": """\
 # The nodes of this machine's cluster, and what servers run there.
 understudy cluster status
+# Whether a second learner pays for a run's network, on the nodes of this machine's cluster.
+understudy cluster measure --run runs/first
 """,
     "set": """\
 # Change settings of a running server (all or nothing).

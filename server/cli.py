@@ -62,7 +62,10 @@ COMMANDS = {
         "compare ways of learning over many seeds: tables, pictures, verdicts",
     ),
     "tune": ("lab.tune.command", "search for the settings that suit a game of your own"),
-    "cluster": ("server.commands.cluster", "show a Ray cluster, and what servers run there"),
+    "cluster": (
+        "server.commands.cluster",
+        "show a Ray cluster and its servers; say whether a second learner pays",
+    ),
     "config": ("server.commands.config", "show the configuration and where each value is from"),
 }
 """Command to the module that has its `add_arguments(parser)` and `main(args) -> int`. Imported

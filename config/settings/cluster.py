@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from config.settings.base import Count, NotNegative, Seconds, Section, Unit
+from config.settings.base import Count, NotNegative, Seconds, Section, Unit, Unsaved
 
 
 class ClusterConfig(Section):
@@ -23,6 +23,13 @@ class ClusterConfig(Section):
     ack: Literal["written", "synced"] = "written"
     """When a gateway may let go of rows: once the operating system of the learner's machine has
     them, or once its disk has. On one machine too."""
+    allreduce: Literal["float32", "bfloat16"] = "float32"
+    """What gradients are added up in, over the network, where there are several learners. bfloat16
+    is half as many bytes, and rounds each number to 8 bits: the learners stay the same to the bit,
+    but are no longer, to 1e-6, what one learner would be."""
+    insecure: Annotated[bool, Unsaved()] = False
+    """Use a cluster of several machines whose Ray asks for no token: whoever reaches its ports can
+    run programs on every node. Never saved: each start is told anew."""
     start_timeout_s: Seconds = 60.0
     """How long a start waits for the nodes that it needs."""
     rank_timeout_s: Annotated[Seconds, Field(ge=1)] = 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +13,15 @@ from typing import Any
 from config.load import ConfigError
 from config.models import Config
 from config.passing import TryAgain
+from protocol.spaces import GameSpec
+from server.cluster import authentication, measuring
 from server.cluster.gateway_node import GatewayNode
 from server.cluster.learner_shard import LearnerShard
+from server.cluster.learners import PORTS
 from server.cluster.link import ActorAway
+from server.cluster.measuring import Costs
 from server.cluster.messages import Delivery, Receipt, Reply
+from server.ipc.messages import Ranks
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -54,6 +60,10 @@ class ShardActor(LearnerShard):
         super().__init__(rank, gateways)
         self.host = ray.util.get_node_ip_address()
 
+    def token(self) -> tuple[str, bool]:
+        """Where it is, and whether Ray asks for a token there."""
+        return self.host, authentication.asks_for_token()
+
 
 class NodeActor(GatewayNode):
     """A gateway node that reaches its learners through Ray."""
@@ -66,12 +76,32 @@ class NodeActor(GatewayNode):
         self.host = ray.util.get_node_ip_address()
         self._learner, self._first_learner = ray.get_actor(learner), ray.get_actor(first_learner)
 
+    def token(self) -> tuple[str, bool]:
+        """Where it is, and whether Ray asks for a token there."""
+        return self.host, authentication.asks_for_token()
+
     def _ship_to(self, delivery: Delivery) -> Receipt:
         receipt: Receipt = ray.get(self._learner.deliver.remote(delivery))
         return receipt
 
     def _fetch(self, have: int, wait_s: float) -> Any:
         return ray.get(self._first_learner.weights.remote(have, wait_s))
+
+
+class MeasuringActor:
+    """A place where a learner would be, for `Cluster.measure`."""
+
+    def host(self) -> str:
+        """Of this machine."""
+        return str(ray.util.get_node_ip_address())
+
+    def measure(self, ranks: Ranks, config: Config, spec: GameSpec) -> Costs:
+        """As measuring.measure."""
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray's
+        return measuring.measure(ranks, config, spec)
+
+    def close(self) -> None:
+        """Nothing of it is left."""
 
 
 def gateways_of(node: int, config: Config) -> tuple[int, ...]:
@@ -133,23 +163,63 @@ class Cluster:
 
     def place(self, config: Config, run: str) -> None:
         """Have the actors made, each on a node with room for it. `run`: names them. Errors:
-        ConfigError where there is not room for all."""
+        ConfigError where there is not room for all, or strangers may use the cluster."""
+        machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        here = () if authentication.asks_for_token() else ("this server",)
+        for reminder in authentication.check(config, machines, here):
+            log.warning("%s", reminder)
         nodes, learners = config.cluster.gateways, config.cluster.learners
-        of_learner = {"CPU": 1.0}
-        if config.cluster.gpus_per_learner:
-            of_learner["GPU"] = config.cluster.gpus_per_learner
         serve = self._group([{"CPU": 1.0}] * nodes, "STRICT_SPREAD", config, "cluster.gateways")
-        learn = self._group([of_learner] * learners, "SPREAD", config, "cluster.learners")
+        learn = self._learning(config)
         names = [f"{run}-learner-{rank}" for rank in range(learners)]
         for rank, name in enumerate(names):
             own = [gateways_of(node, config) for node in range(rank, nodes, learners)]
-            wanted = {"num_gpus": of_learner.get("GPU", 0), "name": name}
+            wanted = {"num_gpus": config.cluster.gpus_per_learner, "name": name}
             self._make("shard", ShardActor, learn, rank, wanted, rank, sum(own, ()))
         for node in range(nodes):
             own_learner = names[node % learners]
             wanted = {"name": f"{run}-node-{node}"}
             args = node, gateways_of(node, config), own_learner, names[0]
             self._make("node", NodeActor, serve, node, wanted, *args)
+        if here:
+            return
+        asked = [actor.token.remote() for actor in self._actors.values()]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=config.cluster.start_timeout_s)
+        told = ray.get(done)
+        authentication.check(config, machines, [host for host, asks in told if not asks])
+
+    def measure(self, config: Config, spec: GameSpec) -> tuple[Costs, list[str]]:
+        """What an update costs that the learners share, beside one of one learner; and the hosts
+        that they would be on. Errors: ConfigError where there is not room for all, or one fails."""
+        learners = config.cluster.learners
+        group = self._learning(config)
+        for rank in range(learners):
+            wanted = {"num_gpus": config.cluster.gpus_per_learner}
+            self._make("measuring", MeasuringActor, group, rank, wanted)
+        there = [self._actors["measuring", rank] for rank in range(learners)]
+        settings = config.cluster
+        try:
+            hosts = ray.get([each.host.remote() for each in there])
+            port = random.choice(PORTS)
+            ranks = [
+                Ranks(hosts[0], port, rank, learners, settings.rank_timeout_s)
+                for rank in range(learners)
+            ]
+            asked = [
+                each.measure.remote(where, config, spec)
+                for each, where in zip(there, ranks, strict=True)
+            ]
+            return ray.get(asked)[0], hosts
+        except exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise TryAgain(f"expected {learners} learners to measure, one failed: {last}") from None
+
+    def _learning(self, config: Config) -> Any:
+        """Room for the learners. Errors: ConfigError."""
+        each = {"CPU": 1.0}
+        if config.cluster.gpus_per_learner:
+            each["GPU"] = config.cluster.gpus_per_learner
+        return self._group([each] * config.cluster.learners, "SPREAD", config, "cluster.learners")
 
     def _make(
         self, kind: str, what: type, group: Any, number: int, wanted: dict[str, Any], *args: Any

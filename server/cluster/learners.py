@@ -73,8 +73,11 @@ class Learners(Child):
         for number, rank in enumerate(self.ranks):
             if isinstance(message, GameDecided):
                 assert self._config is not None
-                seconds = self._config.cluster.rank_timeout_s
-                where = Ranks(self._host(), self._port, number, len(self.ranks), seconds)
+                settings = self._config.cluster
+                where = Ranks(
+                    self._host(), self._port, number, len(self.ranks), settings.rank_timeout_s,
+                    allreduce=settings.allreduce,
+                )  # fmt: skip
                 rank.send(replace(message, ranks=where))
             elif isinstance(message, WriteDump):
                 rank.send(WriteDump(dump_of(message.path, number)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from config.models import Config
+from protocol.spaces import GameSpec
 from server.supervisor.processes import ProcessesOf
 
 
@@ -23,3 +25,23 @@ def cluster_status(address: str) -> dict[str, Any]:
     from server.cluster.actors import about
 
     return about(address)
+
+
+def measure_learners(address: str, config: Config, spec: GameSpec) -> dict[str, Any]:
+    """Whether more learners than one pay on the cluster at this address: `costs`
+    (server.cluster.measuring.Costs), `hosts`, `pays`, and a `sentence`. Errors: ConfigError."""
+    from dataclasses import asdict
+
+    from server.cluster.actors import Cluster
+
+    cluster = Cluster(address)
+    try:
+        costs, hosts = cluster.measure(config, spec)
+    finally:
+        cluster.close()
+    return {
+        "costs": asdict(costs),
+        "hosts": hosts,
+        "pays": costs.pays,
+        "sentence": costs.sentence(),
+    }

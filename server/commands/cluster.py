@@ -1,22 +1,38 @@
-"""`understudy cluster status`: the nodes of a Ray cluster, and what servers run there."""
+"""`understudy cluster`: the nodes of a Ray cluster, what servers run there, and whether a second
+learner pays."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from config.load import ConfigError, config_of_run
+from server.run.directory import game_of
 from server.terminal import terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Show the nodes of a Ray cluster, and the gateway nodes and learners that servers have "
-        "there: where each is, its rows that are not acknowledged, and the version of its weights."
+        "With status, show the nodes of a Ray cluster, and the gateway nodes and learners that "
+        "servers have there: where each is, its rows that are not acknowledged, and the version of "
+        "its weights. With measure, say whether a second learner pays, for the network of a run, "
+        "on the nodes where learners would be: an update of one, beside one that they share."
     )
-    parser.add_argument("what", choices=["status"], help="what to do")
+    parser.add_argument("what", choices=["status", "measure"], help="what to do")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="measure: a run that a game has played in; its settings and its game are what is "
+        "measured",
+    )
+    parser.add_argument(
+        "--learners", type=int, default=2, metavar="N", help="measure: how many (%(default)s)"
+    )
     parser.add_argument(
         "--cluster",
         default="auto",
@@ -27,16 +43,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from server.cluster.start import cluster_status
-
-    found = cluster_status(args.cluster)
+    found = _measured(args) if args.what == "measure" else _status(args)
     if args.json:
         print(json.dumps(found))
         return 0
     console = terminal()
+    if args.what == "measure":
+        console.print(found["sentence"], soft_wrap=True)
+        if len(set(found["hosts"])) < len(found["hosts"]):
+            console.print(
+                "Learners shared a machine here, and its processors: measure with nodes on "
+                "machines of their own.", soft_wrap=True,
+            )  # fmt: skip
+        return 0
     for title, rows in (("nodes", found["nodes"]), ("actors", found["actors"])):
         console.print(_table(title, rows) if rows else f"no {title}")
     return 0
+
+
+def _status(args: argparse.Namespace) -> dict[str, Any]:
+    from server.cluster.start import cluster_status
+
+    return cluster_status(args.cluster)
+
+
+def _measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Errors: ConfigError."""
+    from server.cluster.start import measure_learners
+
+    if args.run is None:
+        raise ConfigError("measure: expected --run FOLDER, of a run that a game has played in")
+    if args.learners < 2:
+        raise ConfigError(f"--learners: expected at least 2, got {args.learners}")
+    config, spec = config_of_run(args.run), game_of(args.run)
+    if spec is None:
+        raise ConfigError(f"{args.run} has no game yet; play one frame on it, or name another run")
+    several = config.cluster.model_copy(update={"learners": args.learners})
+    return measure_learners(args.cluster, config.model_copy(update={"cluster": several}), spec)
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -126,6 +126,7 @@ def main(args: argparse.Namespace) -> int:
         lines = None if form == "text" else log.info
         title = f"understudy {config.server.host}:{supervisor.port}"
         screen = Screen(console, title, lines=lines)
+        screen.nodes = lambda: supervisor.status.nodes
         try:
             with screen, keyboard_for(supervisor, screen) as keys:
                 supervisor.on_row = screen.show

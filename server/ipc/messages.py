@@ -51,6 +51,8 @@ class Ranks:
     """How long one may keep the others waiting."""
     interface: str | None = None
     """Of the network between them; None: that of the host's name."""
+    allreduce: str = "float32"
+    """What gradients are added up in (agent.collective.Gloo)."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 
 from agent.checkpoint import CheckpointError
 from agent.device import free_memory
+from agent.freed_memory import keep_freed_memory
 from agent.game_memory import fitted
 from agent.journal import JournalError
 from agent.looks import looks
@@ -73,6 +74,7 @@ def main(
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
+        keep_freed_memory()
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
             asked, config = config, fitted(game.spec, config, free_memory)

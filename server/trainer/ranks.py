@@ -9,6 +9,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import torch
+
 from agent.collective import Gloo
 from server.ipc.heartbeat import Heartbeat
 from server.ipc.messages import Ranks
@@ -39,6 +41,7 @@ class Meeting:
         self.collective = Gloo(
             self._store, ranks.rank, ranks.size, timeout_s=ranks.timeout_s,
             interface=ranks.interface or interface_to(ranks.host, ranks.port),
+            gradients=getattr(torch, ranks.allreduce),
         )  # fmt: skip
 
     def wait(self, what: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -47,6 +47,8 @@ class Screen:
         """Whether training is paused."""
         self.warning: Callable[[], str] = lambda: ""
         """The line about what is worth a warning; empty for none."""
+        self.nodes: Callable[[], Sequence[Mapping[str, Any]]] = lambda: ()
+        """Of a cluster (server.monitor.status.Status.nodes)."""
         self._title = title
         self._note = "waiting for a game"
         self._row: dict[str, float] = {}
@@ -107,9 +109,13 @@ class Screen:
             self._progress.update(self._task, completed=row.get("frames", 0.0))
         if not self._live and self._rows % _LINE_EVERY == 0:
             self._print(plain_line(row))
+            if nodes := self.nodes():
+                self._print(nodes_line(nodes))
 
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = [table(self._row)]
+        if nodes := self.nodes():
+            parts.append(nodes_table(nodes))
         if self._progress:
             parts.append(self._progress)
         if warning := self.warning():
@@ -191,6 +197,33 @@ def plain_line(row: dict[str, float]) -> str:
     )
 
 
+def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> Table:
+    """The gateway nodes and learners of a cluster."""
+    found = Table(box=None, padding=(0, 1), header_style="bold")
+    for heading in ("cluster", "host", "unacknowledged", "weights, s"):
+        found.add_column(heading, justify="left" if heading in ("cluster", "host") else "right")
+    for node in nodes:
+        style = None if node["answers"] else "bold"
+        host = node["host"] if node["answers"] else f"{node['host']} is away"
+        found.add_row(
+            node["name"], host, number(node, "unacknowledged", 0), number(node, "weights_age_s", 1),
+            style=style,
+        )  # fmt: skip
+    return found
+
+
+def nodes_line(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The same as one line of text."""
+    return "  ".join(
+        f"{node['name']} {'' if node['answers'] else 'is away, '}"
+        f"unacknowledged {number(node, 'unacknowledged', 0)}, "
+        f"weights {number(node, 'weights_age_s', 1)} s old"
+        if "port" in node
+        else f"{node['name']} {'answers' if node['answers'] else 'is away'}"
+        for node in nodes
+    )
+
+
 def _shares(row: dict[str, float]) -> tuple[str, str]:
     """Of the rows in the batches: the network's and the expert's."""
     dqn = row.get("batch_frac_dqn", math.nan)
@@ -200,8 +233,8 @@ def _shares(row: dict[str, float]) -> tuple[str, str]:
 
 def number(row: Mapping[str, float], name: str, digits: int) -> str:
     """A metric with so many digits; a dash where there is none yet."""
-    value = row.get(name, math.nan)
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
+    value = row.get(name)
+    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def percent(row: dict[str, float], name: str) -> str:

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from config.models import Config
+from server.control.mailbox import Mailbox
 from server.monitor.metrics import SERIES
+from server.monitor.status import Status
 from server.run.events import process_ids, read_events
 from server.web.server import HttpServer
 from tests.support.browser import needs_chromium
@@ -479,6 +483,32 @@ def test_score_and_level_of_older_clients_have_charts(browser: Any, tmp_path: Pa
             there.wait_text("#chart-game_score", "3,900")
             there.wait_text("#chart-game_level", "3")
             there.close()
+
+
+def test_cluster_shows_nodes_learners_and_what_waits(browser: Any, tmp_path: Path) -> None:
+    node = {"name": "gateway node 0", "host": "10.0.0.1", "answers": True, "port": 7777}
+    learner = {"name": "learner 0", "host": "10.0.0.2", "answers": True}
+    seen = Status(
+        config=Config(), folder=tmp_path, launch=1, started=5.0, looped_at=float("inf"), port=7777,
+    )  # fmt: skip
+    mailbox = Mailbox(lambda _request, _who: {"ok": True, "text": "done"})
+    with HttpServer("127.0.0.1", 0, lambda: seen, mailbox) as http:
+        there = Visit(browser, http)
+        page = there.open()
+        there.wait_text("#status", "live, no games")
+        assert not page.is_visible("#cluster")
+        assert not page.is_visible("#cluster-link")
+        told = node | {"unacknowledged": 4096, "weights_age_s": 65.0}
+        seen = replace(seen, nodes=(told, learner))
+        there.wait_text("#cluster tbody tr:nth-child(1)", "gateway node 0")
+        assert page.locator("#cluster tbody td").all_text_contents() == [
+            "answers", "10.0.0.1:7777", "4,096", "1:05", "answers", "10.0.0.2", "–", "–",
+        ]  # fmt: skip
+        check_readable(page)
+        seen = replace(seen, nodes=(told | {"answers": False},))
+        there.wait_text("#cluster tbody tr:nth-child(1)", "away")
+        assert page.locator("#cluster tbody tr").count() == 1
+        there.close()
 
 
 @pytest.mark.usefixtures("playing")

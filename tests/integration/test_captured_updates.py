@@ -24,7 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "c51": {"learner__value": "c51"},
     "quantiles": {"learner__value": "quantile"},
     "bfloat16": {"learner__precision": "bfloat16"},
-    "a target that is copied": {"learner__target": "hard", "learner__target_every": 7},
+    "a target that is copied": {"learner__target": "hard", "learner__target_every": 5},
     "bins": {"learner__continuous": "bins"},
     "the gradient of values": {"learner__continuous": "gradient"},
     "normalized observations": {"learner__normalize_observations": True},
@@ -64,7 +64,7 @@ def test_captured_updates_equal_updates_that_are_called(device: str, game: str, 
     calls = list(captured.captured._begun.values())
     assert {len(each.result) for each in calls if each} == {1, EVERY}
     exact = {} if device == "cuda" else {"rtol": 0.0, "atol": 0.0}
-    assert captured.learner.updates == called.learner.updates == 65
+    assert captured.learner.updates == called.learner.updates == 54
     found, wanted = (world.learner.policy_vector() for world in worlds)
     assert_close(found, wanted, **exact)
     metrics, expected = (world.learner.metrics() for world in worlds)

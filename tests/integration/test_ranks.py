@@ -13,24 +13,26 @@ import torch
 from torch import distributed
 
 from agent.collective import Gloo, RanksDiffer, check_same
+from config.load import config_from
+from server.cluster.measuring import costs
 from tests.support import shards
 from tests.support.shards import CASES, World, learn_alone, learn_as_rank
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def gloo(store: Any, rank: int, size: int = 2) -> Gloo:
-    return Gloo(store, rank, size, timeout_s=15.0, interface="lo")
+def gloo(store: Any, rank: int, size: int = 2, gradients: torch.dtype = torch.float32) -> Gloo:
+    return Gloo(store, rank, size, timeout_s=15.0, interface="lo", gradients=gradients)
 
 
-def as_ranks(work: Any, size: int = 2) -> list[Any]:
+def as_ranks(work: Any, size: int = 2, gradients: torch.dtype = torch.float32) -> list[Any]:
     """What work(collective) returns at each rank, each in a thread of its own."""
     store = distributed.HashStore()
     found: list[Any] = [None] * size
 
     def run(rank: int) -> None:
         try:
-            found[rank] = work(gloo(store, rank, size))
+            found[rank] = work(gloo(store, rank, size, gradients))
         except Exception as error:
             found[rank] = error
 
@@ -63,6 +65,28 @@ def assert_same_end(case: str, found: list[tuple[Any, torch.Tensor, Any]]) -> No
 @pytest.mark.parametrize("case", CASES)
 def test_ranks_become_what_one_learner_becomes(case: str) -> None:
     assert_same_end(case, as_ranks(lambda ranks: outcome(learn_as_rank(CASES[case], ranks))))
+
+
+def test_gradients_in_bfloat16_leave_the_ranks_the_same_and_near_one_learner() -> None:
+    case = CASES["uniform"]
+    found = as_ranks(lambda ranks: outcome(learn_as_rank(case, ranks)), gradients=torch.bfloat16)
+    firsts, vectors, drawn = (list(column) for column in zip(*found, strict=True))
+    assert torch.equal(*vectors), "the ranks differ"
+    alone = learn_alone(case, firsts[0], drawn)
+    away = float((vectors[0] - alone.learner.policy_vector()).abs().max())
+    assert 1e-6 < away < 0.05, "rounded, and no more than that"
+
+
+def test_costs_of_a_second_learner_are_measured_at_all_ranks() -> None:
+    config = config_from(
+        {"learner.hidden": [16], "learner.batch_size": 32, "trainer.device": "cpu"}
+    )
+    for found in as_ranks(lambda ranks: costs(config, shards.SPEC, ranks, repeats=2)):
+        assert found.parameters > 16 * 6
+        assert (found.rows, found.learners) == (32, 2)
+        assert 0 < found.sum_s < found.shared_s
+        assert 0 < found.gather_s < found.shared_s
+        assert found.alone_s > 0
 
 
 def outcome(world: World) -> tuple[Any, torch.Tensor, Any]:

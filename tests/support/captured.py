@@ -93,7 +93,7 @@ class CapturedWorld:
         """`capturer`: None: what the device has. `settings`: with `__` for the dot."""
         given = {
             "run.seed": 3, "trainer.min_steps": 100, "learner.hidden": [16, 8],
-            "learner.batch_size": 16, "learner.grad_norm_every": 15,
+            "learner.batch_size": 16, "learner.grad_norm_every": 5,
             "replay.capacity_steps": 500, "replay.device": device, "trainer.device": device,
         }  # fmt: skip
         more = {name.replace("__", "."): value for name, value in settings.items()}
@@ -122,6 +122,6 @@ class CapturedWorld:
     def run(self) -> None:
         """Some updates, alone and many at once, while rows come and old ones go."""
         self.play(200)
-        for due in (2, 12, 20, 31):
+        for due in (2, 16, 36):
             self.learn(due)
             self.play(120)

@@ -92,6 +92,7 @@ OTHER: dict[str, Any] = {
     "health.on_divergence": "stop",
     "cluster.gpus_per_learner": 0.5,
     "cluster.ack": "synced",
+    "cluster.allreduce": "bfloat16",
 }
 """A value other than the default, where one cannot be worked out."""
 
@@ -258,7 +259,12 @@ def test_effective_config_saved_then_resumed_equal_without_secrets(tmp_path: Pat
     secrets = [key for key, setting in all_settings().items() if setting.secret]
     assert secrets == ["server.token", "server.control_token"]
     consents = [key for key, one in all_settings().items() if not (one.saved or one.secret)]
-    assert consents == ["server.insecure", "server.http_host", "tempest.insecure"]
+    assert consents == [
+        "server.insecure",
+        "server.http_host",
+        "tempest.insecure",
+        "cluster.insecure",
+    ]
     told_anew = [*secrets, *consents]
     defaults = {key: all_settings()[key].default for key in told_anew}
     assert flat(second.config) == flat(first.config) | defaults | {"run.dir": tmp_path}

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from server.tui.live_table import Screen, plain_line, table
+from server.tui.live_table import Screen, nodes_line, plain_line, table
 
 ROW = {
     "frames": 12_034.0,
@@ -24,12 +25,18 @@ ROW = {
 
 
 def rendered_lines(
-    row: dict[str, float], width: int, *, paused: bool = False, warning: str = ""
+    row: dict[str, float],
+    width: int,
+    *,
+    paused: bool = False,
+    warning: str = "",
+    nodes: tuple[dict[str, Any], ...] = (),
 ) -> list[str]:
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     screen = Screen(console, "title", frames=20_000)
     screen.paused = lambda: paused
     screen.warning = lambda: warning
+    screen.nodes = lambda: nodes
     screen.note("playing")
     screen.hint("the keys")
     screen.say("a message")
@@ -99,3 +106,24 @@ def test_live_table_shows_unknown_values_as_dash() -> None:
 def test_plain_line_shows_evaluation_of_dqn_and_expert() -> None:
     assert plain_line(ROW).replace("123.4", "123.5").endswith("evaluation dqn 123.5 expert 229.1")
     assert plain_line({}).endswith("evaluation dqn – expert –")
+
+
+NODES: tuple[dict[str, Any], ...] = (
+    {
+        "name": "gateway node 0", "host": "a", "answers": False, "port": 1,
+        "unacknowledged": 4096, "weights_age_s": None,
+    },
+    {"name": "learner 0", "host": "b", "answers": True},
+)  # fmt: skip
+
+
+def test_cluster_in_a_terminal_has_a_line_for_each_node_and_learner() -> None:
+    lines = rendered_lines(ROW, 80, nodes=NODES)
+    (node,) = (line for line in lines if "gateway node 0" in line)
+    assert "a is away" in node
+    assert "4,096" in node
+    assert any("learner 0" in line and " b " in line for line in lines)
+    assert not any("unacknowledged" in line for line in rendered_lines(ROW, 80))
+    assert nodes_line(NODES) == (
+        "gateway node 0 is away, unacknowledged 4,096, weights – s old  learner 0 answers"
+    )

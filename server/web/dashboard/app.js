@@ -3,6 +3,7 @@
 import * as api from "/static/api.js";
 import { Chart } from "/static/charts.js";
 import { Controls } from "/static/controls.js";
+import { fillCluster } from "/static/cluster.js";
 import { fillFacts, fillReplay, fillTable, GamePage, Rates } from "/static/games.js";
 import { showErrors, showWarnings } from "/static/trouble.js";
 import { evaluated, evaluationNote, History, isChange } from "/static/series.js";
@@ -145,6 +146,7 @@ function show() {
   showRestarts(row, state.restarts ?? []);
   showEvaluation(by("evaluation-note"), state);
   fillTable(games, state.run.start_hint);
+  fillCluster(state.nodes ?? []);
   fillReplay(by("replay"), row);
   controls.show(state);
   showCharts();
