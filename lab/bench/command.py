@@ -26,6 +26,7 @@ from lab.bench import learner as bench_learner
 from lab.bench import replay as bench_replay
 from lab.bench import serving as bench_serving
 from lab.bench import start as bench_start
+from lab.bench.serving import Shape
 
 CASES = (
     "start", "replay", "learner", "serving", "tempest", "fairness", "update", "game", "cluster",
@@ -49,13 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"cases to measure: {', '.join(CASES)} (all but {', '.join(ASKED)})",
     )  # fmt: skip
     add(
-        "--clients",
-        type=int,
-        nargs="*",
-        default=[32],
-        metavar="N",
-        help="number of games at a time (32)",
-    )
+        "--clients", type=int, nargs="*", metavar="N",
+        help="number of games at a time, with observations of 195 numbers (32)",
+    )  # fmt: skip
+    add(
+        "--shapes", nargs="*", default=list(bench_serving.SHAPES), metavar="SHAPE",
+        help="of the case serving, without --clients: games x numbers, or games x slots x numbers "
+        f"({' '.join(bench_serving.SHAPES)})",
+    )  # fmt: skip
     add("--seconds", type=float, default=4.0, help="length of each measurement (%(default)s)")
     add(
         "--rounds",
@@ -116,15 +118,14 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
     for case in ("serving", "tempest"):
         if case not in cases:
             continue
-        parameters = {
-            "observations": 195,
-            "hidden": [512, 512, 256],
-            "batch_size": 768,
-            "device": args.device,
-        }
-        for clients in args.clients:
+        hidden = [512, 512, 256]
+        parameters = {"hidden": hidden, "batch_size": 768, "device": args.device}
+        shapes = [Shape(clients, 195) for clients in args.clients or [32]]
+        if case == "serving" and args.clients is None:
+            shapes = [Shape.of(text) for text in args.shapes]
+        for shape in shapes:
             found = bench_serving.measure(
-                clients, 195, 44, seconds=args.seconds, rounds=args.rounds, config=config,
+                shape, 44, hidden, seconds=args.seconds, rounds=args.rounds, config=config,
                 show=show, tempest=case == "tempest",
             )  # fmt: skip
             headline, *rest = found.rows(parameters)

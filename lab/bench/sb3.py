@@ -33,6 +33,7 @@ import torch
 
 from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
+from agent.freed_memory import keep_freed_memory
 from agent.training_step import learn
 from config.models import Config
 from lab.bench.learner import Precision
@@ -97,6 +98,7 @@ def measure_updates(rounds: int = 3) -> Iterator[Row]:
     thread, in its processor time: other work on the machine counts less."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the trainer does; theirs has the good of it too
     for shape in UPDATES:
         theirs, ours = their_updates(**shape), our_updates(**shape)
         for due in (1, DUE):

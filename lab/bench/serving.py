@@ -7,32 +7,24 @@ shared and drift. Medians over the rounds are reported.
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
-import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from multiprocessing.synchronize import Event
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
-import torch
-import uvloop
-
+from lab.bench.calibration import echo_server, forward_s, matrix_computation
 from lab.load.clients import bench_spec, frame_bytes
 from lab.load.generator import LoadResult, load_process
 from lab.load.process import LoadProcess
+from lab.proc import processor_s
 from lab.supervised import supervised
 from protocol.spaces import GameSpec
 from server.supervisor.supervisor import Supervisor
 
-MATRIX = (8192, 256, 256)
-"""The unrelated computation, and the calibration: rows, columns, columns."""
-
-REPLY_BYTES = 22
-"""About the size of an ACTION."""
+REPLY_BYTES, REPLY_BYTES_OF_SLOT = 22, 6
+"""About the size of an ACTION; of ACTIONS so many more for each slot."""
 
 TEMPEST = {
     "tempest.port": 0,
@@ -42,7 +34,29 @@ TEMPEST = {
 }
 """Settings of the case with older clients."""
 
-_SPAWN = multiprocessing.get_context("spawn")
+
+@dataclass(frozen=True)
+class Shape:
+    """Who plays: connections, slots of each, and the numbers of an observation."""
+
+    clients: int
+    observations: int
+    slots: int = 1
+
+    @staticmethod
+    def of(text: str) -> Shape:
+        """From "32x195", or "2x64x195" with slots. Errors: ValueError."""
+        clients, *slots, observations = (int(number) for number in text.split("x"))
+        return Shape(clients, observations, *slots)
+
+    @property
+    def frames(self) -> int:
+        """That all clients wait for at a time."""
+        return self.clients * self.slots
+
+
+SHAPES = ("32x195", "8x20", "128x1024", "2x64x195")
+"""What is measured where nothing else is asked for; the first is the headline."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Load:
     """What the clients of a measurement do."""
 
     spec: GameSpec
-    clients: int
+    shape: Shape
     seconds: float
     tempest: bool
 
@@ -60,6 +74,8 @@ class Round:
     """What one round measured."""
 
     echo: LoadResult
+    forward_s: float
+    """Of a forward pass of all clients' frames."""
     alone: LoadResult
     beside: LoadResult
     training: LoadResult
@@ -71,12 +87,22 @@ class Round:
     """Serving and training while checkpoints are written one after the other."""
     checkpoints: int
 
+    def limit_fps(self, frames: int) -> float:
+        """What one core could do that has nothing to do but to answer, and to pass so many frames
+        at a time through the network."""
+        return 1 / (1 / self.echo.fps + self.forward_s / frames)
+
+    def limit_us(self, frames: int) -> float:
+        """Processor time of the same for each frame, in µs: what a gateway's can be compared with
+        on a machine that has other work."""
+        return self.echo.frame_us + self.forward_s / frames * 1e6
+
 
 @dataclass
 class Serving:
     """All rounds of one setting."""
 
-    clients: int
+    shape: Shape
     case: str = "serving"
     rounds: list[Round] = field(default_factory=list)
 
@@ -86,14 +112,38 @@ class Serving:
 
     def rows(self, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The result as rows to print. The first with `"training": true` is the headline."""
-        base = {"case": self.case, "clients": self.clients, **parameters}
+        shape, frames = self.shape, self.shape.frames
+        base = {
+            "case": self.case,
+            "clients": shape.clients,
+            "slots": shape.slots,
+            "observations": shape.observations,
+            **parameters,
+        }
         echo = round(self.of(lambda r: r.echo.fps))
+        limit = {
+            "limit_fps": round(self.of(lambda r: r.limit_fps(frames))),
+            "echo_us": round(self.of(lambda r: r.echo.frame_us), 2),
+            "forward_us": round(self.of(lambda r: r.forward_s / frames * 1e6), 2),
+        }
+
+        def of_limit(pick: Callable[[Round], LoadResult]) -> dict[str, float]:
+            return limit | {
+                "fps_of_limit": round(self.of(lambda r: pick(r).fps / r.limit_fps(frames)), 3),
+                "p99_of_limit": round(
+                    self.of(lambda r: pick(r).p99_ms * r.limit_fps(frames) / frames / 1e3), 2
+                ),
+                "frame_us": round(self.of(lambda r: pick(r).frame_us), 2),
+                "limit_of_us": round(self.of(lambda r: r.limit_us(frames) / pick(r).frame_us), 3),
+            }
+
         yield base | {"training": True} | self._columns(lambda r: r.training) | {
             "updates_per_s": round(self.of(lambda r: r.updates_per_s), 2),
             "samples_per_s": round(
                 self.of(lambda r: r.updates_per_s) * parameters["batch_size"]
             ),
             "echo_fps": echo,
+            **of_limit(lambda r: r.training),
             "fps_of_echo": round(self.of(lambda r: r.training.fps / r.echo.fps), 3),
             "fps_of_beside_matmul": round(self.of(lambda r: r.training.fps / r.beside.fps), 3),
             "updates_per_s_alone": round(self.of(lambda r: r.updates_per_s_alone), 2),
@@ -103,6 +153,7 @@ class Serving:
         }  # fmt: skip
         yield base | {"training": False} | self._columns(lambda r: r.alone) | {
             "echo_fps": echo,
+            **of_limit(lambda r: r.alone),
             "fps_of_echo": round(self.of(lambda r: r.alone.fps / r.echo.fps), 3),
         }  # fmt: skip
         yield base | {"training": False, "beside": "matmul"} | self._columns(lambda r: r.beside)
@@ -120,9 +171,9 @@ class Serving:
 
 
 def measure(
-    clients: int,
-    observations: int,
+    shape: Shape,
     actions: int,
+    hidden: list[int],
     *,
     seconds: float,
     rounds: int,
@@ -132,23 +183,31 @@ def measure(
 ) -> Serving:
     """Run all rounds. `config` holds settings over the preset `bench`. `tempest`: clients send the
     older format, to a game of two heads of which the server's own expert recommends actions."""
-    spec = bench_spec(observations, actions)
-    out = Serving(clients, "tempest" if tempest else "serving")
-    load = Load(spec, clients, seconds, tempest)
-    config = (TEMPEST if tempest else {}) | config
+    spec = bench_spec(shape.observations, actions)
+    out = Serving(shape, "tempest" if tempest else "serving")
+    load = Load(spec, shape, seconds, tempest)
+    config = (TEMPEST if tempest else {}) | {"learner.hidden": hidden} | config
+    requests = frame_bytes(spec, shape.slots, tempest=tempest)
+    replies = REPLY_BYTES + (REPLY_BYTES_OF_SLOT * shape.slots if shape.slots > 1 else 0)
     for number in range(rounds):
-        show(f"{out.case}, {clients} clients, round {number + 1} of {rounds}")
-        with echo_server(frame_bytes(spec, tempest=tempest)) as port:
-            echo = _play(load, port, handshake=False)
+        show(
+            f"{out.case}, {shape.clients} clients of {shape.slots} slots and {shape.observations} "
+            f"numbers, round {number + 1} of {rounds}"
+        )
+        with echo_server(requests, replies) as (port, process):
+            echo = _play(load, port, [process], handshake=False)
+        forward = forward_s(spec, hidden, shape.frames)
         with bench_server(config | {"trainer.enabled": False}) as server:
-            alone = _play(load, _port(server), server)
-            with _matrix_computation():
-                beside = _play(load, _port(server), server)
+            alone = _play(load, _port(server), _gateways(server), server)
+            with matrix_computation():
+                beside = _play(load, _port(server), _gateways(server), server)
         with bench_server(config) as server:
             training, busy = _while_training(server, load)
             checkpoint, count = _while_saving(server, load)
             free = _updates_per_s(server, seconds)
-        out.rounds.append(Round(echo, alone, beside, training, busy, free, checkpoint, count))
+        out.rounds.append(
+            Round(echo, forward, alone, beside, training, busy, free, checkpoint, count)
+        )
     return out
 
 
@@ -167,7 +226,7 @@ def _while_training(server: Supervisor, load: Load) -> tuple[LoadResult, float]:
             points.append((server.row["time"], server.row["updates"]))
 
     with _start_load(load, _port(server), warmup_s=2.0) as process:
-        result: LoadResult = process.receive(meanwhile=meanwhile)
+        result = _measured(process, _gateways(server), meanwhile)
     # The last interval may lie behind the end of the load, the first ones are the warm-up.
     points = points[2:-1]
     (t0, u0), (t1, u1) = points[0], points[-1]
@@ -220,12 +279,27 @@ def bench_server(config: dict[str, Any]) -> AbstractContextManager[Supervisor]:
 def _start_load(load: Load, port: int, **options: Any) -> LoadProcess:
     address = ("127.0.0.1", port)
     return LoadProcess(
-        load_process, address, load.spec, load.clients, load.seconds, tempest=load.tempest,
-        **options,
+        load_process, address, load.spec, load.shape.clients, load.seconds,
+        slots=load.shape.slots, tempest=load.tempest, **options,
     )  # fmt: skip
 
 
-def _play(load: Load, port: int, server: Supervisor | None = None, **options: Any) -> LoadResult:
+def _gateways(server: Supervisor) -> list[int]:
+    """Their process IDs."""
+    return [child.pid for child in server._processes.gateways]
+
+
+def _measured(process: LoadProcess, pids: list[int], meanwhile: Callable[[], None]) -> LoadResult:
+    """What clients see, and what it costs these processes."""
+    before = sum(map(processor_s, pids))
+    result: LoadResult = process.receive(meanwhile=meanwhile)
+    used = sum(map(processor_s, pids)) - before
+    return replace(result, frame_us=used / result.sent * 1e6)
+
+
+def _play(
+    load: Load, port: int, pids: list[int], server: Supervisor | None = None, **options: Any
+) -> LoadResult:
     """What clients see. A server is looked after meanwhile, every tenth of a second."""
 
     def meanwhile() -> None:
@@ -234,66 +308,4 @@ def _play(load: Load, port: int, server: Supervisor | None = None, **options: An
             server.poll(0)
 
     with _start_load(load, port, **options) as process:
-        result: LoadResult = process.receive(meanwhile=meanwhile)
-    return result
-
-
-@contextmanager
-def echo_server(request_bytes: int) -> Iterator[int]:
-    """The calibration: uvloop alone, answering requests of this size with a few bytes; its port."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        ready = _SPAWN.Event()
-        process = _SPAWN.Process(target=_echo, args=(sock, request_bytes, ready), daemon=True)
-        process.start()
-        sock.listen()
-        ready.wait(60.0)  # on a busy machine its imports take as long as a measurement
-        try:
-            yield sock.getsockname()[1]
-        finally:
-            process.terminate()
-            process.join()
-
-
-def _echo(sock: socket.socket, request_bytes: int, ready: Event) -> None:
-    reply = bytes(REPLY_BYTES)
-
-    class Echo(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = cast(asyncio.Transport, transport)
-            self.waiting = 0
-
-        def data_received(self, data: bytes) -> None:
-            self.waiting += len(data)
-            while self.waiting >= request_bytes:
-                self.waiting -= request_bytes
-                self.transport.write(reply)
-
-    async def serve() -> None:
-        await asyncio.get_running_loop().create_server(Echo, sock=sock)
-        ready.set()
-        await asyncio.Event().wait()
-
-    uvloop.run(serve())
-
-
-@contextmanager
-def _matrix_computation() -> Iterator[None]:
-    stop = _SPAWN.Event()
-    process = _SPAWN.Process(target=_multiply, args=(stop,), daemon=True)
-    process.start()
-    time.sleep(2.0)  # the import of torch is no computation
-    try:
-        yield
-    finally:
-        stop.set()
-        process.join()
-
-
-def _multiply(stop: Event) -> None:
-    torch.set_num_threads(1)
-    rows, inner, columns = MATRIX
-    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
-    out = torch.empty(rows, columns)
-    while not stop.is_set():
-        torch.mm(a, b, out=out)
+        return _measured(process, pids, meanwhile)

@@ -29,6 +29,7 @@ EPISODE_FRAMES = 997
 HELLO_TIMEOUT_S = 60.0
 
 _ACTION_HEAD = b"\x97\x0c"  # an array of 7 whose first element is 12: ACTION
+_ACTIONS_HEAD = b"\x96\x0d"  # an array of 6 whose first element is 13: ACTIONS
 
 _SEQ = 2**32 - 1
 """Needs the 4-byte form, so that every seq fits its place."""
@@ -41,10 +42,14 @@ def bench_spec(observations: int, actions: int) -> GameSpec:
     return GameSpec("bench", Observation("float32", (observations,)), (Discrete("act", actions),))
 
 
-def frame_bytes(spec: GameSpec, *, tempest: bool = False) -> int:
-    """The length of every frame that these clients send."""
+def frame_bytes(spec: GameSpec, slots: int = 1, *, tempest: bool = False) -> int:
+    """The length of every message that these clients send."""
     rng = np.random.default_rng(0)
-    return len(tempest_frame(spec, rng) if tempest else _frame(spec, rng, recommends=True)[0])
+    if tempest:
+        return len(tempest_frame(spec, rng))
+    if slots > 1:
+        return len(_frames(spec, slots, rng)[0])
+    return len(_frame(spec, rng, recommends=True)[0])
 
 
 class LoadClient:
@@ -73,7 +78,7 @@ class LoadClient:
 
     def receive(self) -> bytes:
         """The answer that has come. Errors: ConnectionError; RuntimeError where it is none."""
-        answer = self.sock.recv(4096)
+        answer = self.sock.recv(65536)
         if not answer:
             raise ConnectionError(
                 f"the server closed the connection of a client that keeps the rules, after "
@@ -91,6 +96,8 @@ class LoadClient:
 class PreparedClient(LoadClient):
     """A client of the protocol."""
 
+    slots, head = 1, _ACTION_HEAD
+
     def __init__(
         self,
         address: tuple[str, int],
@@ -102,7 +109,7 @@ class PreparedClient(LoadClient):
         checks_answers: bool = True,
     ) -> None:
         """recommends: whether its frames have an action of an expert."""
-        frame, self._seq_at, self._status_at = _frame(spec, rng, recommends=recommends)
+        frame, self._seq_at, self._status_at = self._prepared(spec, rng, recommends)
         super().__init__(address, frame, checks_answers=checks_answers)
         self._hello = HelloFields(
             protocol=1,
@@ -111,7 +118,14 @@ class PreparedClient(LoadClient):
             observation=spec.observation,
             actions=spec.actions,
             rewards=spec.rewards,
+            slots=self.slots,
         )
+
+    def _prepared(
+        self, spec: GameSpec, rng: np.random.Generator, recommends: bool
+    ) -> tuple[bytearray, int, int]:
+        """A message, and where its seq and its status stand."""
+        return _frame(spec, rng, recommends=recommends)
 
     def hello(self) -> None:
         self.sock.settimeout(HELLO_TIMEOUT_S)
@@ -130,15 +144,35 @@ class PreparedClient(LoadClient):
             raise RuntimeError(f"expected WELCOME, got {answer}")
 
     def check(self, answer: bytes) -> None:
-        if answer[4:6] != _ACTION_HEAD:
-            raise RuntimeError(f"expected ACTION, got {answer[:200]!r}")
+        if answer[4:6] != self.head:
+            raise RuntimeError(f"expected an answer to its frames, got {answer[:200]!r}")
 
     def send(self, now: float) -> None:
         struct.pack_into(">I", self.frame, self._seq_at, self.seq)
         self.frame[self._status_at] = self.seq % EPISODE_FRAMES == EPISODE_FRAMES - 1
         self.seq += 1
         self.sent_at = now
-        self.sock.send(self.frame)
+        sent = self.sock.send(self.frame)
+        if sent < len(self.frame):  # more than the system takes at a time
+            self.sock.setblocking(True)
+            self.sock.sendall(memoryview(self.frame)[sent:])
+            self.sock.setblocking(False)
+
+
+def slots_client(slots: int) -> type[PreparedClient]:
+    """A client with so many slots, which sends the frames of all of them together. Only the episode
+    of its first one ends, ever and again."""
+
+    class SlotsClient(PreparedClient):
+        head = _ACTIONS_HEAD
+
+        def _prepared(
+            self, spec: GameSpec, rng: np.random.Generator, _: bool
+        ) -> tuple[bytearray, int, int]:
+            return _frames(spec, slots, rng)
+
+    SlotsClient.slots = slots
+    return SlotsClient
 
 
 class TempestClient(LoadClient):
@@ -215,6 +249,17 @@ def _frame(
     # Behind the status stand the recommendation and what was taken instead: nothing.
     status_at = len(frame) - len(msgspec.msgpack.encode(action)) - 2
     return frame, seq_at, status_at
+
+
+def _frames(spec: GameSpec, slots: int, rng: np.random.Generator) -> tuple[bytearray, int, int]:
+    """FRAMES of so many slots, as of `_frame`, with the status of the first one."""
+    obs = rng.standard_normal((slots, spec.observation_size), dtype=np.float32).tobytes()
+    rewards = np.full((slots, len(spec.rewards)), 0.5, "<f4").tobytes()
+    rows = [spec.action_row(_action(spec, rng)) for _ in range(slots)]
+    experts = np.array(rows, "<f4").tobytes()
+    frame = bytearray(message(3, _SEQ, obs, rewards, bytes(slots), experts, None))
+    seq_at = frame.index(_SEQ.to_bytes(4, "big"))
+    return frame, seq_at, len(frame) - len(msgspec.msgpack.encode(experts)) - 1 - slots
 
 
 def _action(spec: GameSpec, rng: np.random.Generator) -> list[Any]:

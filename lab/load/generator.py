@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.load.clients import LoadClient, PreparedClient, TempestClient, close_all
+from lab.load.clients import LoadClient, PreparedClient, TempestClient, close_all, slots_client
 from lab.load.loop import LoadLoop
 from lab.load.pacing import ClosedLoop, percentiles_ms
 from protocol.spaces import GameSpec
@@ -29,6 +30,10 @@ class LoadResult:
     p99_ms: float
     worst_gap_ms: float
     """The longest time in which no client got an answer."""
+    sent: int
+    """Frames sent in all, before the measurement too."""
+    frame_us: float = math.nan
+    """Processor time of the server's process for each of these, where the caller knows it."""
 
 
 def run_load(
@@ -37,17 +42,20 @@ def run_load(
     clients: int,
     seconds: float,
     *,
+    slots: int = 1,
     warmup_s: float = 1.0,
     handshake: bool = True,
     tempest: bool = False,
 ) -> LoadResult:
     """Play `clients` games for `seconds` after `warmup_s`. Without `handshake` any answer of any
-    server counts as one. `tempest`: in the older format of Tempest's clients.
+    server counts as one. `slots`: of each game, whose frames go together; `frames` and `fps` count
+    them all. `tempest`: in the older format of Tempest's clients.
 
     Errors: OSError, RuntimeError, TimeoutError.
     """
     rng = np.random.default_rng(0)
-    kind = TempestClient if tempest else PreparedClient
+    prepared = slots_client(slots) if slots > 1 else PreparedClient
+    kind = TempestClient if tempest else prepared
     games: list[LoadClient] = [
         kind(address, spec, rng, checks_answers=handshake) for _ in range(clients)
     ]
@@ -65,11 +73,12 @@ def run_load(
         loop.close()
     arrivals, latencies = np.array(closed.arrivals), np.array(closed.latencies)
     measured = arrivals >= begin
-    frames = int(measured.sum())
+    frames = int(measured.sum()) * slots
     took = float(arrivals[-1]) - begin
     p50, p99 = percentiles_ms(latencies[measured])
     worst = float(np.diff(arrivals[measured]).max(initial=0.0)) * 1e3
-    return LoadResult(frames, took, frames / took, p50, p99, worst)
+    sent = sum(game.seq for game in games) * slots
+    return LoadResult(frames, took, frames / took, p50, p99, worst, sent)
 
 
 def load_process(pipe: Pipe, *args: Any, **kwargs: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from agent.checkpoint import CheckpointError
+from agent.freed_memory import keep_freed_memory
 from agent.game_memory import fitted
 from agent.journal import JournalError
 from agent.looks import looks
@@ -72,6 +73,7 @@ def main(
         os.nice(config.trainer.nice)
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
+        keep_freed_memory()
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
             asked, config = config, fitted(game.spec, config, torch.cuda.mem_get_info)
