@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 _GONE = (FileNotFoundError, ProcessLookupError)
@@ -36,6 +37,28 @@ def processor_s_below(pid: int) -> float:
         return 0.0
     used = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return used + sum(processor_s_below(int(child)) for child in children)
+
+
+def processor_s_of_threads(pid: int) -> float:
+    """Processor time that all threads of a process have used, s; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except _GONE:
+        return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def in_this_network() -> dict[int, str]:
+    """The processes of this one's network namespace: process ID to command line."""
+    own = Path("/proc/self/ns/net").readlink()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):  # it has ended, or is another user's
+                if (entry / "ns/net").readlink() == own:
+                    words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                    found[int(entry.name)] = b" ".join(words).decode(errors="replace")
+    return found
 
 
 def resident_bytes(pid: int) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from config.load import ConfigError
+from lab.bench import cluster as bench_cluster
 from lab.bench import fairness, sb3
 from lab.bench import learner as bench_learner
 from lab.bench import replay as bench_replay
@@ -27,11 +28,15 @@ from lab.bench import serving as bench_serving
 from lab.bench import start as bench_start
 from lab.bench.serving import Shape
 
-CASES = ("start", "replay", "learner", "serving", "tempest", "fairness", "update", "game")
+CASES = (
+    "start", "replay", "learner", "serving", "tempest", "fairness", "update", "game", "cluster",
+)  # fmt: skip
 ALIASES = {"crowd": "fairness"}
 """Earlier names of cases."""
 COMPARED = ("update", "game")
 """Those that need Stable-Baselines3. Without it they are left out, unless they are asked for."""
+ASKED = ("cluster",)
+"""Those that are measured only when they are asked for."""
 
 HISTORY = Path("docs/benchmarks.md")
 
@@ -42,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "cases", nargs="*", choices=[*CASES, *ALIASES, []], metavar="CASE",
-        help=f"cases to measure: {', '.join(CASES)} (all)",
+        help=f"cases to measure: {', '.join(CASES)} (all but {', '.join(ASKED)})",
     )  # fmt: skip
     add(
         "--clients", type=int, nargs="*", metavar="N",
@@ -82,12 +87,15 @@ def main(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
     """All rows that were asked for, as they are measured."""
-    cases = [ALIASES.get(case, case) for case in args.cases or CASES]
+    asked = args.cases or [case for case in CASES if case not in ASKED]
+    cases = [ALIASES.get(case, case) for case in asked]
     if (problem := sb3.missing()) and any(case in cases for case in COMPARED):
         if args.cases:
             raise ConfigError(problem)
         show(problem)
         cases = [case for case in cases if case not in COMPARED]
+    if "cluster" in cases and (problem := bench_cluster.missing()):
+        raise ConfigError(problem)
     yield {"case": "machine", **machine(args.device)}
     if "start" in cases:  # first: the other cases leave a heap of memory behind
         yield from bench_start.measure(show, args.rounds)
@@ -130,6 +138,8 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         yield from sb3.measure_updates()
     if "game" in cases:
         yield from sb3.measure_game(args.frames, args.rounds, show)
+    if "cluster" in cases:
+        yield from bench_cluster.measure(show, seconds=args.seconds, rounds=args.rounds)
 
 
 def machine(device: str) -> Row:

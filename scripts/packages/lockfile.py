@@ -17,9 +17,9 @@ from pathlib import Path
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 
-PARTS = ("build", "server", "websocket", "torch", "games", "study", "dev")
-"""What builds the project; the server without torch, and what it needs for WebSockets; torch alone;
-the extras of scripts/install."""
+PARTS = ("build", "server", "websocket", "cluster", "torch", "games", "study", "dev")
+"""What builds the project; the server without torch, and what it needs for WebSockets and on a
+cluster; torch alone; the extras of scripts/install."""
 
 _NEEDED = "# needed by: "
 _HASH = "--hash=sha256:"

@@ -75,7 +75,8 @@ class ProcessHost:
         run = self.setup.folder if self.setup else None
         return {"host": self.host, "run": run, "processes": names, **self.numbers()}
 
-    def own_folder(self, kind: str, number: int, run: str) -> Path:
+    @staticmethod
+    def own_folder(kind: str, number: int, run: str) -> Path:
         """A folder of this machine, where a later actor finds what this one has left. `run`: the
         run's folder. Errors: OSError."""
         name = f"understudy-{kind}-{number}-{run.strip('/').replace('/', '-')}"

@@ -14,9 +14,9 @@ from torch import distributed
 
 from agent.collective import Gloo, RanksDiffer, check_same
 from config.load import config_from
+from lab.bench import shards
+from lab.bench.shards import CASES, RanksWorld, learn_alone, learn_as_rank
 from server.cluster.measuring import costs
-from tests.support import shards
-from tests.support.shards import CASES, World, learn_alone, learn_as_rank
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -89,7 +89,7 @@ def test_costs_of_a_second_learner_are_measured_at_all_ranks() -> None:
         assert found.alone_s > 0
 
 
-def outcome(world: World) -> tuple[Any, torch.Tensor, Any]:
+def outcome(world: RanksWorld) -> tuple[Any, torch.Tensor, Any]:
     return world.first, world.learner.policy_vector(), world.drawn
 
 

@@ -1,4 +1,7 @@
-"""Learners that make each step together, each with its own replay, and one that has all rows."""
+"""Learners that make each step together, each with its own replay, and one that has all rows.
+
+Used by `lab.bench.ranks`, and by the tests.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,18 +22,24 @@ from agent.priority import Priorities
 from agent.replay import Replay
 from agent.step import StepBlock
 from agent.storage import gather
-from config.models import AdvantageConfig, ImitationConfig, LearnerConfig
+from config.models import AdvantageConfig, ImitationConfig, LearnerConfig, Schedule
 from protocol.actor import Actor
-from protocol.spaces import GameSpec, Observation
-from tests.support.learner import HYBRID, NO_CLONING
+from protocol.spaces import Continuous, Discrete, GameSpec, Observation
 
-SPEC = GameSpec("g", Observation("float32", (6,)), HYBRID)
+Numbers = npt.NDArray[Any]
+
+SPEC = GameSpec(
+    "g",
+    Observation("float32", (6,)),
+    (Discrete("fire", 4), Continuous("aim", -0.9, 0.9, 1)),
+)
+NO_CLONING = ImitationConfig(expert=Schedule(start=0.0, end=0.0, frames=1))
 CAPACITY, BATCH = 4000, 48
 UPDATES = 100
 
 
 @dataclass(frozen=True)
-class Case:
+class RanksCase:
     """How is learnt."""
 
     learner: Mapping[str, Any] = field(default_factory=dict)
@@ -40,16 +50,18 @@ class Case:
 
 
 CASES = {
-    "uniform": Case(),
-    "prioritized": Case(priority_alpha=0.6),
-    "shares": Case(priority_alpha=0.6, shares={Actor.EXPERT: 0.25}),
-    "uniform shares, all compared": Case(
+    "uniform": RanksCase(),
+    "prioritized": RanksCase(priority_alpha=0.6),
+    "shares": RanksCase(priority_alpha=0.6, shares={Actor.EXPERT: 0.25}),
+    "uniform shares, all compared": RanksCase(
         shares={Actor.EXPERT: 0.4}, advantage={"mode": "global", "signal": "return"}
     ),
-    "normalized observations": Case(
+    "normalized observations": RanksCase(
         learner={"normalize_observations": True}, advantage={"normalize": True}
     ),
-    "values in units of the game": Case(learner={"normalize_values": False, "grad_norm_every": 7}),
+    "values in units of the game": RanksCase(
+        learner={"normalize_values": False, "grad_norm_every": 7}
+    ),
 }
 
 
@@ -69,10 +81,10 @@ def rows(rank: int, n: int, seed: int) -> StepBlock:
     return block
 
 
-class World:
+class RanksWorld:
     """A replay and a learner, and what it drew: of each update which rows, in order."""
 
-    def __init__(self, case: Case, collective: Collective = ALONE) -> None:
+    def __init__(self, case: RanksCase, collective: Collective = ALONE) -> None:
         self.replay = Replay(
             SPEC, CAPACITY, n_step=3, gamma=0.97, actor_share=case.shares, seed=3 + collective.rank,
             priority_alpha=case.priority_alpha, collective=collective,
@@ -86,7 +98,7 @@ class World:
         )  # fmt: skip
         self.first = self.learner.state_dict()
         """What it began as. Ranks in threads share torch's generator: seeds say little."""
-        self.drawn: list[tuple[np.ndarray, np.ndarray]] = []
+        self.drawn: list[tuple[Numbers, Numbers]] = []
 
     def take(self, block: StepBlock) -> None:
         self.replay.append(block)
@@ -100,10 +112,10 @@ class World:
             self.replay.update_priorities(batch.indices, td_errors)
 
 
-def learn_as_rank(case: Case, collective: Collective) -> World:
+def learn_as_rank(case: RanksCase, collective: Collective) -> RanksWorld:
     """What one of two ranks does: it gets three of four rows, or the others, at each tenth
     update; the second one has none at first."""
-    world = World(case, collective)
+    world = RanksWorld(case, collective)
     for update in range(UPDATES):
         if update % 10 == 0 and (collective.rank == 0 or update):
             world.take(rows(collective.rank, (90, 30)[collective.rank], update))
@@ -112,11 +124,13 @@ def learn_as_rank(case: Case, collective: Collective) -> World:
 
 
 def learn_alone(
-    case: Case, first: dict[str, Any], drawn: list[list[tuple[np.ndarray, np.ndarray]]]
-) -> World:
+    case: RanksCase,
+    first: dict[str, Any],
+    drawn: list[list[tuple[Numbers, Numbers]]],
+) -> RanksWorld:
     """One learner that begins as they did, has all rows, and learns from those that the ranks drew,
     together."""
-    world = World(case)
+    world = RanksWorld(case)
     world.learner.load_state_dict(first)
     for update in range(UPDATES):
         for rank in (0, 1):
@@ -131,7 +145,7 @@ def learn_alone(
 
 
 @contextmanager
-def told_to_draw(replay: Replay, streams: np.ndarray, seqs: np.ndarray) -> Iterator[None]:
+def told_to_draw(replay: Replay, streams: Numbers, seqs: Numbers) -> Iterator[None]:
     """Let the next batch have these rows; how many of each group, and what they weigh, is still
     the replay's to say."""
     there = replay._places_by_age()

@@ -1,0 +1,84 @@
+"""A Ray cluster of this machine, for programs of the lab: some nodes on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+PORT = 6379
+ADDRESS = f"127.0.0.1:{PORT}"
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""The environment of Ray, and of what it starts: it tells nobody, and nothing of it is slowed."""
+
+START_S = 240.0
+END_S = 20.0
+_STARTED = "Ray runtime started"
+
+
+def in_own_network() -> list[str]:
+    """The begin of a command that is to run in a network of its own; empty where that is not
+    allowed: Ray then listens on this machine's interfaces."""
+    if shutil.which("unshare") and shutil.which("ip"):
+        tried = subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False)
+        if not tried.returncode:
+            return ["unshare", "-n"]
+    return []
+
+
+@contextmanager
+def local_ray(nodes: int) -> Iterator[str]:
+    """A cluster of so many nodes, of two processors each; the address of its head. Errors:
+    RuntimeError where one does not start."""
+    os.environ.update(QUIET)
+    if shutil.which("ip"):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=False, capture_output=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as stack,
+    ):
+        home = Path(folder)
+        head = ["--head", "--port", str(PORT), "--include-dashboard=false", "--temp-dir", folder]
+        _start(home / "head", head, stack)
+        for number in range(1, nodes):
+            _start(home / f"node-{number}", ["--address", ADDRESS], stack)
+        yield ADDRESS
+
+
+def _start(output: Path, words: list[str], stack: ExitStack) -> None:
+    """Start a node, and have it end with `stack`. The head may be busy still, and know nothing of
+    itself: then it is tried again."""
+    ray = str(Path(sys.executable).parent / "ray")
+    common = ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--disable-usage-stats",
+              "--object-store-memory", "200000000", "--block"]  # fmt: skip
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [ray, "start", *words, *common], stdout=file, stderr=subprocess.STDOUT
+            )
+        while process.poll() is None:
+            if _STARTED in output.read_text():
+                stack.callback(_end, process)
+                return
+            if time.monotonic() > deadline:
+                _end(process)
+                break
+            time.sleep(0.2)
+    raise RuntimeError(f"expected a Ray node to start within {START_S:g} s: {output.read_text()}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)  # with --block, ray ends what it has started
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
