@@ -301,11 +301,16 @@ class Cluster:
             return
         if place not in self._looks:
             self._looks[place] = self._signalled(place, 0)
-        looked, _ = ray.wait(self._looks[place], timeout=ANSWER_S)
-        if looked and not ray.wait([asked], timeout=0)[0]:
-            log.error("an actor gave no sign of life for %.0f s; it is killed", self._hang_s)
-            del self._looks[place]
-            ray.wait(self._signalled(place, signal.SIGKILL), timeout=LOST_S)
+        if not ray.wait(self._looks[place], timeout=ANSWER_S)[0]:
+            return
+        # A link may have been down, and this way to the machine may be the last to work again.
+        until = time.monotonic() + self._hang_s
+        while time.monotonic() < until and not self._closing:
+            if ray.wait([asked], timeout=CALL_S)[0]:
+                return
+        log.error("an actor gave no sign of life for %.0f s; it is killed", self._hang_s)
+        del self._looks[place]
+        ray.wait(self._signalled(place, signal.SIGKILL), timeout=LOST_S)
 
     def _signalled(self, place: tuple[str, int], number: int) -> list[Any]:
         """Have an actor's process sent a signal on its machine: by other actors there, which answer
