@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -38,7 +39,9 @@ def in_own_network() -> list[str]:
 def local_ray(nodes: int) -> Iterator[str]:
     """A cluster of so many nodes, of two processors each; the address of its head. Errors:
     RuntimeError where one does not start."""
-    os.environ.update(QUIET)
+    # A token that only what is started here knows. There may be one of the user: a head takes it,
+    # and a node that joins does not.
+    os.environ.update(QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
     if shutil.which("ip"):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=False, capture_output=True)
     with (
@@ -63,7 +66,10 @@ def _start(output: Path, words: list[str], stack: ExitStack) -> None:
     while time.monotonic() < deadline:
         with output.open("w") as file:
             process = subprocess.Popen(
-                [ray, "start", *words, *common], stdout=file, stderr=subprocess.STDOUT
+                [ray, "start", *words, *common],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},  # it is read while it runs
             )
         while process.poll() is None:
             if _STARTED in output.read_text():

@@ -22,7 +22,11 @@ PORT = 6399
 ADDRESS = f"127.0.0.1:{PORT}"
 START_S = 240.0
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": str(Path.cwd())}
+# Without a token: a head would take the user's, if there is one, and a node that joins would not.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled",
+    "PYTHONPATH": str(Path.cwd()),
+}  # fmt: skip
 
 
 def can_run() -> str:
