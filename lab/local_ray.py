@@ -17,7 +17,13 @@ from pathlib import Path
 PORT = 6379
 ADDRESS = f"127.0.0.1:{PORT}"
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    # On a machine that is busy.
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+}
 """The environment of Ray, and of what it starts: it tells nobody, and nothing of it is slowed."""
 
 START_S = 240.0

@@ -22,11 +22,7 @@ PORT = 6399
 ADDRESS = f"127.0.0.1:{PORT}"
 START_S = 240.0
 
-# Without a token: a head would take the user's, if there is one, and a node that joins would not.
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled",
-    "PYTHONPATH": str(Path.cwd()),
-}  # fmt: skip
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": str(Path.cwd())}
 
 
 def can_run() -> str:
