@@ -7,7 +7,7 @@ FINAL rows are in no ring.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from agent.device import uploaded
 from agent.storage import put, zeros
 from protocol.actor import ACTORS, NAMES, NOBODY, Actor
 
@@ -45,9 +46,17 @@ class ActorIndex:
         self._rows = 0
         """Places that have been written."""
         self._rings = zeros((len(ACTORS) * capacity,), np.int32, device)  # one behind the other
+        self._where: Tensor | None = None
+        if device.type != "cpu":
+            self.keep_counts_on(device)
         self._heads = dict.fromkeys(ACTORS, 0)
         self._tails = dict.fromkeys(ACTORS, 0)
         self._complete = dict.fromkeys(ACTORS, 0)
+
+    def keep_counts_on(self, device: torch.device) -> None:
+        """Let `draw_there` ask nothing of the host."""
+        self._where = torch.zeros(1 + 4 * len(ACTORS), dtype=torch.int64, device=device)
+        self._write_counts()
 
     @property
     def nbytes(self) -> int:
@@ -89,6 +98,13 @@ class ActorIndex:
             own = places[actor == who].astype(np.int32)
             put(self._ring(who), self._tails[who] % self._capacity, own)
             self._tails[who] += len(own)
+        self._write_counts()
+
+    def _write_counts(self) -> None:
+        """Rows, then for each actor start and length of its two runs of ring positions."""
+        if self._where is not None:
+            runs = [number for who in ACTORS for run in self._runs(who) for number in run]
+            self._where.copy_(uploaded(np.array([self._rows, *runs]), self._where.device))
 
     def mark_complete(self, places: Places) -> Places:
         """The steps at these places, all different, have got a successor; those of them that were
@@ -110,7 +126,8 @@ class ActorIndex:
         ranks = torch.randint(self.stored(actors), (size,), generator=rng, device=rng.device)
         # The steps of all the actors, one after the other, lie in a few runs of ring positions:
         # a rank is moved by how far its run stands from where the ranks before it end.
-        (start, passed), *rest = self._runs(actors)
+        runs = [run for who in actors for run in self._runs(who) if run[1]]
+        (start, passed), *rest = runs
         positions, shift = ranks + start, start
         for start, length in rest:
             further = start - passed - shift
@@ -119,16 +136,29 @@ class ActorIndex:
             passed += length
         return self._rings.index_select(0, positions).long()
 
-    def _runs(self, actors: Sequence[Actor]) -> Iterator[tuple[int, int]]:
-        """Start and length of the runs of ring positions that hold the steps of these actors."""
-        for who in actors:
-            stored, base = self.stored((who,)), self._base(who)
-            head = self._heads[who] % self._capacity
-            unbroken = min(stored, self._capacity - head)
-            if unbroken:
-                yield base + head, unbroken
-            if stored > unbroken:
-                yield base, stored - unbroken
+    def draw_there(self, actors: Sequence[Actor] | None, size: int, rng: torch.Generator) -> Tensor:
+        """Like `draw`, by counts that lie on the device: what is asked of it stays the same while
+        rows come and go. None: places of any rows."""
+        assert self._where is not None
+        throws = torch.rand(size, dtype=torch.float64, generator=rng, device=rng.device)
+        if actors is None:
+            return _below(throws, self._where[0])
+        of_actors = self._where[1:].view(len(ACTORS), 2, 2)
+        runs = torch.cat([of_actors[ACTORS.index(who)] for who in actors])
+        starts, lengths = runs.unbind(1)
+        ends = lengths.cumsum(0)
+        ranks = _below(throws, ends[-1])
+        run = torch.searchsorted(ends, ranks, right=True)
+        positions = ranks + (starts - ends + lengths).index_select(0, run)
+        return self._rings.index_select(0, positions).long()
+
+    def _runs(self, who: Actor) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Start and length of the two runs of ring positions that hold the steps of an actor: up to
+        the ring's end, and from its begin."""
+        stored, base = self.stored((who,)), self._base(who)
+        head = self._heads[who] % self._capacity
+        unbroken = min(stored, self._capacity - head)
+        return (base + head, unbroken), (base, stored - unbroken)
 
     def _ring(self, who: Actor) -> Tensor:
         return self._rings[self._base(who) :][: self._capacity]
@@ -140,18 +170,32 @@ class ActorIndex:
         """Like `draw`, from the complete steps alone: exact at once, but looks at every tag."""
         wanted = np.zeros(256, np.bool_)
         wanted[[who | COMPLETE for who in actors]] = True
-        places = torch.from_numpy(np.flatnonzero(wanted[self.tags])).to(rng.device)
+        places = uploaded(np.flatnonzero(wanted[self.tags]), rng.device)
         ranks = torch.randint(len(places), (size,), generator=rng, device=rng.device)
         return places.index_select(0, ranks)
 
-    def check_valid(self, places_by_age: Places) -> None:
-        """AssertionError unless counts and rings equal a recount of the tags in order of age."""
+    def check_valid(
+        self,
+        places_by_age: Places,
+        actor: npt.NDArray[np.uint8],
+        complete: npt.NDArray[np.bool_],
+    ) -> None:
+        """AssertionError unless the tags are those of these actors' rows, [n], which are complete
+        steps or not, and counts and rings equal a recount of the tags in order of age."""
         tags = self.tags[places_by_age]
+        assert np.array_equal(tags & 0x7F, actor), "tags differ from the rows"
+        assert np.array_equal(tags > 0x7F, complete), "complete steps differ from the rows"
         for who in ACTORS:
             own = places_by_age[(tags & ~np.uint8(COMPLETE)) == who]
             positions = np.arange(self._heads[who], self._tails[who]) % self._capacity
             kept = self._ring(who).cpu().numpy()[positions]
             assert np.array_equal(kept, own), f"{NAMES[who]}: the ring differs from the rows"
-            complete = int((tags == who | COMPLETE).sum())
-            assert self._complete[who] == complete, f"{NAMES[who]}: complete steps miscounted"
+            counted = int((tags == who | COMPLETE).sum())
+            assert self._complete[who] == counted, f"{NAMES[who]}: complete steps miscounted"
         assert set(np.unique(tags & ~np.uint8(COMPLETE))) <= {NOBODY, *ACTORS}, "unknown actor"
+
+
+def _below(throws: Tensor, n: Tensor) -> Tensor:
+    """Whole numbers below n, int64 [] and above 0, from throws of 0 to 1, float64 [size]."""
+    # Rounding may lead up to n.
+    return torch.minimum((throws * n).long(), n - 1)

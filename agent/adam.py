@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agent.device import DeviceNumbers
+
 BETA1, BETA2 = 0.9, 0.999
 """Decay of the running means of the gradient and of its square."""
 
@@ -19,34 +21,27 @@ BETA1, BETA2 = 0.9, 0.999
 class Adam:
     """The optimizer of one parameter vector, float32 [n]."""
 
-    def __init__(self, vector: Tensor, *, lr: float, eps: float) -> None:
-        """`lr`: the first learning rate. `eps`: added to the root of the mean square."""
+    def __init__(self, vector: Tensor, *, lr: float, eps: float, ahead: int = 1) -> None:
+        """`lr`: the first learning rate. `eps`: added to the root of the mean square. `ahead`: of
+        so many steps to come the learning rates are kept."""
         self._vector = vector.detach()  # shares its memory
         self._eps = eps
-        # A tensor on cuda: it can change without the host waiting for the device.
-        self._lr: float | Tensor = lr
-        if vector.device.type == "cuda":
-            self._lr = torch.tensor(lr, device=vector.device)
+        # What the kernels of each take: on the cpu a number of Python's precision.
+        dtype = torch.float64 if vector.device.type == "cpu" else torch.float32
+        self._rates = DeviceNumbers(vector.device, [lr] * ahead, dtype)
         self._state: dict[str, Tensor] = {}
 
-    @property
-    def lr(self) -> float | Tensor:
-        """The learning rate of the next step; a tensor on cuda."""
-        return self._lr
+    def set_rate(self, lr: float, ahead: int = 0) -> None:
+        """The learning rate of the next step, or of one of those to come."""
+        self._rates.set(ahead, lr)
 
-    @lr.setter
-    def lr(self, lr: float) -> None:
-        if isinstance(self._lr, Tensor):
-            self._lr.fill_(lr)
-        else:
-            self._lr = lr
-
-    def step(self, gradient: Tensor, scale: Tensor, skip: Tensor) -> None:
+    def step(self, gradient: Tensor, scale: Tensor, skip: Tensor, ahead: int = 0) -> None:
         """Move the vector by its gradient, float32 [n], which is divided by `scale` first, float32
         [] on the device, in its own memory too, as the vector is passed over anyway.
 
         `skip`: float32 [], on the device; where it is 1 the vector and the state stay as they are,
-        and the host does not have to know. Nothing waits for the device.
+        and the host does not have to know. `ahead`: whose rate it has. Nothing waits for the
+        device.
         """
         if not self._state:
             self._state = {
@@ -63,7 +58,7 @@ class Adam:
             [self._state["exp_avg_sq"]],
             [],
             [step],
-            lr=self._lr,
+            lr=self._rates[ahead],
             beta1=BETA1,
             beta2=BETA2,
             weight_decay=0.0,

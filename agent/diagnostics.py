@@ -66,7 +66,6 @@ class Diagnostics:
 
     def update(
         self,
-        step: int,
         actors: Tensor,
         rewards: Tensor,
         weights: Tensor,
@@ -74,7 +73,7 @@ class Diagnostics:
         grad_norm: Tensor,
         skipped: Tensor,
     ) -> None:
-        """Count an update, the `step`-th.
+        """What an update was like.
 
         `actors` int64 [B]: whose rows they are. `rewards`, `weights` [B]. `measured` [B, MEASURED]:
         |TD error|, Q of the action taken, then the losses of values, continuous heads and
@@ -82,17 +81,20 @@ class Diagnostics:
         changed nothing, else 0. None of them may be changed afterwards.
         """
         self._kept.append((actors, rewards, weights, measured, grad_norm, skipped))
+        if len(self._kept) == TOGETHER:
+            self.add_up()
+
+    def count(self, step: int, actors: Tensor) -> None:
+        """The `step`-th update was made, of these actors' rows, int64 [B]."""
         self._updates += 1
         if step % LINES_EVERY == 0:
             self._lines.append((step, self._masks(actors).sum(0)))
-        if len(self._kept) == TOGETHER:
-            self._add_up()
 
     def _masks(self, actors: Tensor) -> Tensor:
         """1 where a row [B] is the actor's, float64 [B, actors]."""
         return (actors[:, None] == self._actors).double()
 
-    def _add_up(self) -> None:
+    def add_up(self) -> None:
         """Put what is kept into the sums."""
         if not self._kept:
             return
@@ -117,23 +119,23 @@ class Diagnostics:
 
     def actor_norms(self, masks: Tensor, norms: Tensor) -> None:
         """Keep the norm of each actor's part of the gradient, [actors]; NaN without rows."""
-        self._actor_norms = torch.where(masks.sum(0) > 0, norms, math.nan)
+        self._actor_norms.copy_(torch.where(masks.sum(0) > 0, norms, math.nan))
 
     def skipped_in_a_row(self) -> float:
         """The most skipped updates in a row since the last fetch, the row that goes on counted
         whole. Waits for the device."""
-        self._add_up()
+        self.add_up()
         return float(self._most)
 
     def begin_anew(self) -> None:
         """The learner is another one from now on: no row of skipped updates goes on."""
-        self._add_up()
+        self.add_up()
         self._row.zero_()
         self._most.zero_()
 
     def fetch(self) -> dict[str, float]:
         """All of METRICS since the last call. Waits for the device, once."""
-        self._add_up()
+        self.add_up()
         sums, norm = self._sums.flatten(), self._grad_norm
         others = torch.stack((self._skipped, self._most, self._q_max)).double()
         values = torch.cat((sums, norm, self._actor_norms.double(), others)).tolist()

@@ -95,7 +95,6 @@ class Journal:
         self._segment_rows = max(SMALLEST_SEGMENT, capacity // SEGMENT_PART)
         self.at = at
         """Behind what was appended last."""
-        self._scratch = bytearray()
         self._file: int | None = None
         self._end = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,8 +112,8 @@ class Journal:
         # One that could not be begun, for want of room, is tried again here.
         if self._file is None or self._is_full(before.rows):
             self._begin_segment(before.rows)
-        payload = self._laid_out(block)
-        self._write(block_header(len(block), before, payload, origin), payload)
+        payload = self._layout.parts(block)
+        self._write(block_header(len(block), before, payload, origin), *payload)
 
     def sync(self) -> None:
         """Wait until the disk has what was appended. Errors: OSError."""
@@ -126,18 +125,6 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-    def _laid_out(self, block: StepBlock) -> memoryview:
-        """The columns one behind the other, in memory that the next block uses again."""
-        nbytes = self._layout.nbytes(len(block))
-        if len(self._scratch) < nbytes:
-            self._scratch = bytearray(nbytes)
-        copy = self._layout.over(self._scratch, len(block))
-        for name in StepBlock.__slots__:
-            getattr(copy, name)[:] = getattr(block, name)
-        padding = nbytes - self._layout.used(len(block))
-        self._scratch[nbytes - padding : nbytes] = bytes(padding)
-        return memoryview(self._scratch)[:nbytes]
 
     def _is_full(self, rows: int) -> bool:
         _, first = self._segments[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,12 +160,16 @@ ORIGIN = slice(4, 7)
 
 
 def block_header(
-    rows: int, at: Position, payload: memoryview, origin: Origin | None = None
+    rows: int, at: Position, payload: Sequence[memoryview], origin: Origin | None = None
 ) -> bytes:
-    """What a block of these columns begins with, `at`: the run before it. `origin`: None where
-    nobody numbered the rows."""
+    """What a block of these columns begins with, whose bytes are `payload`, one part behind the
+    other; `at`: the run before it. `origin`: None where nobody numbered the rows."""
     (gateway, incarnation), first = origin or Origin()
-    counts = (rows, at.rows, at.steps, len(payload), zlib.crc32(payload))
+    checksum = 0
+    for part in payload:
+        checksum = zlib.crc32(part, checksum)
+    nbytes = sum(part.nbytes for part in payload)
+    counts = (rows, at.rows, at.steps, nbytes, checksum)
     head = _V2.head.pack(_V2.magic, *counts, gateway, incarnation, first)
     head += _CHECKSUM.pack(zlib.crc32(head))
     return head.ljust(_V2.nbytes, b"\0")

@@ -81,6 +81,18 @@ class Layout:
             offset += array.nbytes
         return StepBlock.of(arrays, self._memory)
 
+    def parts(self, block: StepBlock) -> list[memoryview]:
+        """The bytes of these rows as they lie in a block, one part behind the other: the columns
+        themselves, not copies, where they lie as they do in a file."""
+        parts = []
+        for name, dtype, _ in self._columns:
+            column = np.ascontiguousarray(getattr(block, name), dtype)
+            parts.append(column.reshape(-1).view(np.uint8).data)
+        used = self.used(len(block))
+        if used != sum(part.nbytes for part in parts):
+            raise ValueError(f"expected {used} bytes of {len(block)} rows, as their game has them")
+        return [*parts, memoryview(bytes(self.nbytes(len(block)) - used))]
+
     def copy(self, blocks: npt.NDArray[Any], n: int, out: StepBlock, rows: Int64s | slice) -> None:
         """Copy blocks of `n` rows each to these rows of `out`. `blocks` [blocks, nbytes(n) in units
         of ALIGNED] has their bytes."""

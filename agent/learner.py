@@ -7,8 +7,9 @@ the optimizer and the target network come together. Nothing in `step` waits for 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,13 @@ from agent.agreement import agreement
 from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
 from agent.collective import ALONE, Collective
+from agent.device import Download, round_products, uploaded
 from agent.diagnostics import IN_UNITS_OF_VALUES, Diagnostics
 from agent.gradients import ActorGradients, not_finite, shortening
 from agent.heads import HeadNumbers, head_numbers
 from agent.looks import normalized_rows
 from agent.network_settings import mismatch, network_settings, settings_of
-from agent.networks import QNetwork
+from agent.network_state import copies_of, first_network, shapes_of
 from agent.normalizer import RunningStatistics
 from agent.objective import Objective
 from agent.parameters import Bfloat16Copy, flatten_parameters
@@ -42,6 +44,19 @@ CPU_ROWS = 1024
 """Rows that pass through the network at a time on the cpu, each with its state and its next state,
 so that a layer's activations (2 MB at 256 units) are still in the cache when the next layer and the
 backward pass read them. Gradients add up over the parts: the step is the same."""
+
+
+class UpdateKind(NamedTuple):
+    """What an update does beside learning, as its number has it."""
+
+    begins: bool
+    """The first scale of values comes from its batch."""
+    looks: bool
+    """The scale of values is looked at."""
+    by_actor: bool
+    """Each actor's part of the gradient is measured."""
+    copies: bool
+    """The target network becomes the online one."""
 
 
 class Learner:
@@ -64,7 +79,7 @@ class Learner:
         learners that make one step together, each from rows of its own (agent.union): all must be
         made, told and asked alike. ValueError where these settings are for one alone."""
         union = self._union = Union(collective)
-        self.network = _network(spec, learner, seed, frame_stack).to(device)
+        self.network = first_network(spec, learner, seed, frame_stack).to(device)
         """The online network. Its parameters are views of one vector: never move or replace it."""
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.updates = 0
@@ -85,7 +100,10 @@ class Learner:
             self._target_vector.copy_(self._vector)
         self._gradients = ActorGradients(self.network, self._vector)
         device = self._vector.device
-        self._optimizer = Adam(self._vector, lr=learner.learning_rate, eps=learner.adam_eps)
+        rate, eps = learner.learning_rate, learner.adam_eps
+        self._optimizer = Adam(self._vector, lr=rate, eps=eps, ahead=EVERY)
+        self.configured = 0
+        """How often it was given settings or a state: what was known of its steps has changed."""
         self.untaught = True
         """The network's first guesses are worth nothing: it has learnt nothing, nowhere."""
         self.rate_factor = 1.0
@@ -108,6 +126,8 @@ class Learner:
         """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
         continuous, bins, trunk, memory, normalize_observations) must be what it was made with."""
         self._config, self._advantage, self._imitation = learner, advantage, imitation
+        self.configured += 1
+        round_products(self._vector.device, to_tf32=learner.precision == "tf32")
         # What batches pass through: the networks themselves, or copies of half their precision.
         online, target = self.network, self.target
         self._bfloat16_copies: list[Bfloat16Copy] = []
@@ -130,9 +150,10 @@ class Learner:
             if self._union.alone:
                 self._show_statistics()
 
-    def wanted(self, batch: Batch, batch_size: int, cloning: float) -> Wanted:
+    def wanted(self, batch: Batch, batch_size: int, cloning: float | Tensor) -> Wanted:
         """What is wanted of the rows of a batch, or of several of `batch_size` in one, for `step`:
-        it depends on no parameter. `cloning`: the weight of cloning (agent.evidence)."""
+        it depends on no parameter. `cloning`: the weight of cloning (agent.evidence), as a tensor
+        [] above 0."""
         return self._objective.wanted(batch, batch_size, cloning)
 
     def step(
@@ -147,18 +168,58 @@ class Learner:
         """
         if self.statistics is not None and not self._union.alone:
             self._show_statistics()
+        if wanted is None:
+            cloning = self._imitation.expert.start if cloning is None else cloning
+            wanted = self.wanted(batch, len(batch), cloning)
+        self.set_rates(1)
+        td_errors = self.learn(batch, wanted, self.kind())
+        self.made((batch,))
+        self._union.check(self._vector, self.updates)
+        return td_errors
+
+    def kind(self, ahead: int = 0) -> UpdateKind:
+        """Of the next update, or of one so many further ahead."""
+        number, settings = self.updates + ahead, self._config
+        scaled = self._value_scale is not None
+        return UpdateKind(
+            begins=scaled and self.untaught and not ahead,
+            looks=scaled and (number < EVERY or not number % EVERY),
+            by_actor=not number % settings.grad_norm_every,
+            copies=settings.target == "hard" and not (number + 1) % settings.target_every,
+        )
+
+    def set_rates(self, updates: int) -> None:
+        """Say the learning rates of so many of the next updates, at most EVERY."""
+        for ahead in range(updates):
+            self._optimizer.set_rate(self._learning_rate(ahead), ahead)
+
+    def made(self, batches: Sequence[Batch]) -> None:
+        """Updates were made from these: what the host counts."""
+        self.untaught = False
+        for batch in batches:
+            self.updates += 1
+            self._diagnostics.count(self.updates, batch.actors)
+            if len(batch):
+                self._last = batch
+
+    def add_up(self) -> None:
+        """Put what is kept of updates into the sums that metrics are made of."""
+        self._diagnostics.add_up()
+
+    def learn(self, batch: Batch, wanted: Wanted, kind: UpdateKind, ahead: int = 0) -> Tensor:
+        """An optimizer step, and nothing but what is asked of the device, which all follows from
+        the arguments and `configured`; the host counts it with `made`. `ahead`: of `set_rates`.
+        Returns as `step`."""
         self._refresh_copies()
         objective, size = self._objective, self._rows_at_a_time or max(len(batch), 1)
         parts = batch.split(size)
-        if self._value_scale is not None and self.untaught:
+        if self._value_scale is not None and kind.begins:
             self._value_scale.begin(batch.returns)
-        self.untaught = False
-        looks = self._value_scale is not None and (self.updates < EVERY or not self.updates % EVERY)
         # The same pass is looked at and learnt from, so that looking costs no other.
         passes: list[ForwardPass] = []
-        if looks or objective.compares_by_critic:
+        if kind.looks or objective.compares_by_critic:
             passes = [objective.forward(part) for part in parts]
-        if self._value_scale is not None and looks:
+        if self._value_scale is not None and kind.looks:
             targets = self.network.values.mean(joined([each.target for each in passes]))
             factor = self._value_scale.look(targets, batch.returns)
             self._refresh_copies()
@@ -167,12 +228,9 @@ class Learner:
                 for each, part in zip(passes, parts, strict=True)
             ]
         weights = objective.weights(batch, parts, passes)
-        if wanted is None:
-            cloning = self._imitation.expert.start if cloning is None else cloning
-            wanted = objective.wanted(batch, len(batch), cloning)
         coefficients = objective.coefficients(wanted.plain, weights).split(size)
         masks = None
-        if self.updates % self._config.grad_norm_every == 0:
+        if kind.by_actor:
             masks = (batch.actors[:, None] == self._actors).to(torch.float32)
 
         found: list[Tensor] = []
@@ -195,17 +253,13 @@ class Learner:
         # leaves all as it was then, its own state too, and nobody has to wait to know.
         skip = not_finite(norm + self._union.total(measured.sum()))
         measured[:, IN_UNITS_OF_VALUES].mul_(self.network.value_scale)
-        self._optimizer.lr = self._learning_rate()
         too_long = shortening(norm, self._config.grad_clip_norm)
-        self._optimizer.step(self._gradients.total, too_long, skip)
-        self.updates += 1
-        self._update_target()
-        self._union.check(self._vector, self.updates)
-        if len(batch):
-            self._last = batch
-        self._diagnostics.update(
-            self.updates, batch.actors, batch.rewards, weights, measured, norm, skip
-        )
+        self._optimizer.step(self._gradients.total, too_long, skip, ahead)
+        if self._config.target == "soft":
+            soft_update([self._target_vector], [self._vector], self._config.target_tau)
+        elif kind.copies:
+            hard_update([self._target_vector], [self._vector])
+        self._diagnostics.update(batch.actors, batch.rewards, weights, measured, norm, skip)
         return measured[:, 0]
 
     def metrics(self) -> dict[str, float]:
@@ -236,14 +290,18 @@ class Learner:
     def policy_vector(self) -> Tensor:
         """All parameters of the network, float32 [n] on the cpu, a copy, in the order of
         `torch.nn.utils.parameters_to_vector`."""
-        return self._vector.to("cpu", copy=True)
+        return self.policy_on_its_way().wait()
+
+    def policy_on_its_way(self) -> Download:
+        """The same, which need not be there yet: no update waits for it."""
+        return Download(self._vector)
 
     def state_dict(self) -> dict[str, Any]:
         """Copies on the cpu of all that a step depends on: keep or save them while learning."""
         out = {
-            "network": _copies(self.network.state_dict()),
-            "target": _copies(self.target.state_dict()),
-            "adam": _copies(self._optimizer.state_dict()),
+            "network": copies_of(self.network.state_dict()),
+            "target": copies_of(self.target.state_dict()),
+            "adam": copies_of(self._optimizer.state_dict()),
             "settings": dict(self._settings),
             "updates": self.updates,
             "untaught": self.untaught,
@@ -261,14 +319,15 @@ class Learner:
         Errors: CheckpointError where the state is that of a network of another shape; KeyError,
         TypeError, ValueError where it is none.
         """
-        saved: dict[str, list[int]] = {"value_scale": []} | _shapes(
+        saved: dict[str, list[int]] = {"value_scale": []} | shapes_of(
             state["network"]
         )  # older ones have none
-        if _shapes(self.network.state_dict()) != saved:
+        if shapes_of(self.network.state_dict()) != saved:
             raise CheckpointError(mismatch(settings_of(state), self._settings))
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
         self._optimizer.load_state_dict(state["adam"])
+        self.configured += 1
         self.updates = state["updates"]
         self.untaught = state.get("untaught", not self.updates)
         self.rate_factor = state.get("rate_factor", 1.0)  # older checkpoints have none
@@ -298,51 +357,25 @@ class Learner:
         elif not self._union.alone:
             self.statistics = copy.deepcopy(self._shown)
 
-    def _learning_rate(self) -> float:
+    def _learning_rate(self, ahead: int = 0) -> float:
         settings = self._config
         rate = learning_rate(
             settings.learning_rate,
             settings.learning_rate_end,
             settings.warmup_updates,
             settings.cosine_updates,
-            self.updates,
+            self.updates + ahead,
             restarts=settings.cosine_restarts,
         )
         return self.rate_factor * rate
-
-    def _update_target(self) -> None:
-        """Let the target network follow the online one."""
-        if self._config.target == "soft":
-            soft_update([self._target_vector], [self._vector], self._config.target_tau)
-        elif self.updates % self._config.target_every == 0:
-            hard_update([self._target_vector], [self._vector])
 
     @torch.no_grad()
     def _show_statistics(self) -> None:
         """Both networks see by the newest mean and deviation, those of all ranks."""
         assert self.statistics is not None
         shown = self._shown = self._union.merged(self.statistics)
-        mean = torch.from_numpy(shown.mean.astype(np.float32))
-        scale = torch.from_numpy(shown.scale.astype(np.float32))
+        mean = uploaded(shown.mean.astype(np.float32), self._vector.device)
+        scale = uploaded(shown.scale.astype(np.float32), self._vector.device)
         for network in (self.network, self.target):
             network.obs_mean.copy_(mean)
             network.obs_scale.copy_(scale)
-
-
-def _network(
-    spec: GameSpec, learner: LearnerConfig, seed: int | None, frame_stack: int
-) -> QNetwork:
-    """A network with first weights from the seed, made on the cpu and so the same everywhere."""
-    if seed is None:
-        return QNetwork(spec, learner, frame_stack=frame_stack)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return QNetwork(spec, learner, frame_stack=frame_stack)
-
-
-def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-
-
-def _shapes(tensors: dict[str, Tensor]) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in tensors.items()}

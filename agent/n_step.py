@@ -113,7 +113,7 @@ def stacks(previous: Tensor, places: Tensor, size: int, oldest: Tensor) -> Tenso
     return torch.stack(stack[::-1], dim=1)
 
 
-def incomplete(meta: Tensor, oldest: int) -> Tensor:
+def incomplete(meta: Tensor, oldest: int | Tensor) -> Tensor:
     """Which META rows [B, 2] may not start a window, FINAL ones among them: bool [B]."""
     return (meta[:, 0] < oldest) & ~is_terminal(meta)
 

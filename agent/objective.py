@@ -223,7 +223,7 @@ class Objective:
         taken = network.columns(batch.discrete, batch.continuous)
         return q.gather(1, taken).mean(1) - best
 
-    def wanted(self, batch: Batch, batch_size: int, cloning: float) -> Wanted:
+    def wanted(self, batch: Batch, batch_size: int, cloning: float | Tensor) -> Wanted:
         """What is wanted of the rows of a batch, or of several of `batch_size` in one: it depends
         on no parameter. `cloning`: the weight of cloning."""
         plain = batch.importance / self._union.rows(batch_size)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from agent.actor_index import Places
+from agent.device import uploaded
 from agent.sampler import Quota
 from agent.sum_tree import SumTree
 from protocol.actor import ACTORS, NAMES, Actor
@@ -87,7 +88,7 @@ class Priorities:
     def replace(self, at: int, actor: npt.NDArray[np.uint8]) -> None:
         """At the places from `at` on, going round at the end, there are other rows now: of these
         actors [n], and NOBODY's where a row may not be drawn."""
-        actors = torch.from_numpy(actor).to(self.largest.device)
+        actors = uploaded(actor, self.largest.device)
         fits = self._capacity - at
         for place, part in ((at, actors[:fits]), (0, actors[fits:])):
             if not len(part):
@@ -99,7 +100,7 @@ class Priorities:
     def enter(self, places: Places, actor: npt.NDArray[np.uint8]) -> None:
         """The rows at these places [n], by these actors [n], may be drawn from now on."""
         device = self.largest.device
-        where, who = torch.from_numpy(places).to(device), torch.from_numpy(actor).to(device)
+        where, who = uploaded(places, device), uploaded(actor, device)
         self._tree.set(self._leaves(where, who), self.largest.expand(len(places)))
 
     def update(self, places: Tensor, actors: Tensor, td_errors: Tensor) -> None:
@@ -143,7 +144,7 @@ class Priorities:
     def of(self, places: Places) -> npt.NDArray[np.float32]:
         """The priorities of the rows at these places [n], float32 [n]: 0 where there is none."""
         trees = self._tree.leaves.view(len(ACTORS), -1)
-        found = trees.index_select(1, torch.from_numpy(places).to(trees.device)).amax(0)
+        found = trees.index_select(1, uploaded(places, trees.device)).amax(0)
         return found.cpu().numpy()
 
     def restore(
@@ -158,8 +159,8 @@ class Priorities:
         device = self.largest.device
         largest = max(largest, float(self.largest))
         self.largest.fill_(largest)
-        where, who = torch.from_numpy(places).to(device), torch.from_numpy(actor).to(device)
-        values = torch.from_numpy(masses).to(device).clamp_(max=largest)
+        where, who = uploaded(places, device), uploaded(actor, device)
+        values = uploaded(masses, device).clamp(max=largest)
         if len(where):
             self._tree.set(self._leaves(where, who), values)
 

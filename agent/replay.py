@@ -9,7 +9,7 @@ then too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from agent.links import NONE, StreamTable
 from agent.n_step import actors_of, follow, rewards_of
 from agent.priority import Priorities, SavedPriorities, importance
 from agent.row_store import RowStore, StoredRows
-from agent.sampler import Quota, check_shares, draw_uniformly, groups_of
+from agent.sampler import ALL, Quota, check_shares, draw_uniformly, groups_of, plan_uniform
 from agent.shard_draw import ShardDraw
 from agent.step import STEP, StepBlock
 from agent.storage import gather
@@ -86,7 +86,7 @@ class Replay:
         self.actor_share: Mapping[Actor, float] = dict(actor_share or {})
         self._check_settings()
         self.device = torch.device(device)
-        self._may_wait = self.device.type == "cpu"
+        self._may_wait = True
         self._rng = torch.Generator(self.device)
         if seed is None:
             self._rng.seed()
@@ -111,6 +111,8 @@ class Replay:
         self._shard = ShardDraw(collective) if collective.size > 1 else None
         self._streams = StreamTable()
         self._appended = 0
+        if self.device.type != "cpu":
+            self.wait_for_nothing()
 
     def __len__(self) -> int:
         """Stored steps. FINAL rows take room but do not count."""
@@ -310,14 +312,7 @@ class Replay:
         """AssertionError unless counts, rings, links and priorities are what the stored rows say.
         Slow."""
         places = self._places_by_age()
-        meta = self._rows.meta_rows(places)
-        step = meta["kind"] == STEP
-        complete = step & ((meta["next"] != NONE) | (meta["status"] == TERMINATED))
-        tags = self._actors.tags[places]
-        assert np.array_equal(tags & 0x7F, meta["actor"]), "tags differ from the rows"
-        assert np.array_equal(tags > 0x7F, complete), "complete steps differ from the rows"
-        assert np.all((meta["actor"] != NOBODY) == step), "a step without an actor"
-        self._actors.check_valid(places)
+        self._actors.check_valid(places, *self._rows.check_steps(places))
         self._rows.check_valid(places, self._oldest)
         if self._priorities is not None:
             everywhere = np.arange(self.capacity_steps)
@@ -335,6 +330,30 @@ class Replay:
 
     def _places_by_age(self) -> npt.NDArray[np.int64]:
         return np.arange(self._oldest, self._appended) % self.capacity_steps
+
+    def wait_for_nothing(self) -> None:
+        """From now on draw as on a device that is not waited for."""
+        self._may_wait = False
+        self._actors.keep_counts_on(self.device)
+        self._rows.keep_no_buffers()
+
+    @property
+    def generator(self) -> torch.Generator:
+        """What draws come from, on the replay's device."""
+        return self._rng
+
+    def draws(self, batch_size: int, batches: int) -> Hashable:
+        """What drawing batches asks of the device beside numbers that lie there, as a key: while it
+        stays, `sample_several` asks the same. None where that waits, or looks at the host."""
+        groups = groups_of(self._actors, self.actor_share, batch_size)
+        groups = [(tuple(actors), n * batches) for actors, n in groups]
+        settings = self.n_step, self.gamma, self.stop_at_actor_change
+        if self._priorities is not None:
+            return settings, tuple(groups)
+        plans = [plan_uniform(self._actors, group, may_wait=self._may_wait) for group in groups]
+        if self._may_wait or any(plan.rounds == ALL for plan in plans):
+            return None
+        return settings, tuple(plans)
 
     def _draw(self, batch_size: int, batches: int) -> tuple[Tensor, Tensor, Tensor]:
         """Places of complete steps, int64 [n], their META, [n, 2], and importance weights, [n], of
@@ -354,10 +373,9 @@ class Replay:
 
     def _uniform(self, group: Quota) -> tuple[Tensor, Tensor]:
         """Places of complete steps of a group, and their META."""
-        return draw_uniformly(
-            self._actors, self._rows.meta, group, self._rng,
-            oldest=self._oldest, may_wait=self._may_wait,
-        )  # fmt: skip
+        plan = plan_uniform(self._actors, group, may_wait=self._may_wait)
+        oldest = self._rows.oldest
+        return draw_uniformly(self._actors, self._rows.meta, plan, self._rng, oldest)
 
     def _draw_of_shard(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's part of a batch, as of `_draw`. All ranks draw at once."""

@@ -105,12 +105,12 @@ class Losses:
         self.regresses = len(online.middle) > 0 and not online.bins
         """Continuous actions are learnt as numbers."""
 
-    def wanted(self, batch: Batch, plain: Tensor, cloning: float) -> Wanted:
+    def wanted(self, batch: Batch, plain: Tensor, cloning: float | Tensor) -> Wanted:
         """Of a batch, or of several in one. `plain` [B]: as of Wanted. `cloning`: the weight of
         cloning."""
         network, settings = self._online, self._imitation
         taken = network.columns(batch.discrete, batch.continuous)
-        if not cloning:
+        if not isinstance(cloning, Tensor) and not cloning:
             return Wanted(plain, taken)
         shown = self._cloning.actions(batch)
         columns, margins = network.columns(shown.discrete, shown.continuous), None

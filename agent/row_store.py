@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from agent.actor_index import Places
+from agent.device import uploaded
 from agent.legal import unpacked
 from agent.links import NONE, Links
 from agent.n_step import META, Windows
@@ -24,7 +25,8 @@ from agent.n_step import stacks as frame_places
 from agent.past import Past
 from agent.step import FINAL, STEP, StepBlock
 from agent.storage import Buffers, gather, put, zeros
-from protocol.messages import RUNNING
+from protocol.actor import NOBODY
+from protocol.messages import RUNNING, TERMINATED
 from protocol.observations import DTYPES
 from protocol.spaces import GameSpec
 
@@ -62,7 +64,8 @@ class RowStore:
         )
         """A store for each of the game's observations, flat, in its dtype, [capacity, size]."""
         # Memory of batches on the host, used again; torch has its own for cuda.
-        self._buffers = [Buffers() if device.type == "cpu" else None for _ in self.obs]
+        self._buffers: list[Buffers | None] = [Buffers() for _ in self.obs]
+        self._past_buffers: list[Buffers | None] = [Buffers() for _ in self.obs]
         # Side by side, so that a batch gathers both at once.
         self.actions = zeros((capacity, 2 * spec.action_width), np.float32, device)
         """The action row taken and the one recommended, [capacity, 2 * action_width]."""
@@ -78,7 +81,6 @@ class RowStore:
         them."""
         if memory:
             self.state = zeros((capacity, memory), np.float16, device)
-            self._past_buffers = [Buffers() if device.type == "cpu" else None for _ in self.obs]
         linked = memory or max(stacks) > 1
         self._previous = zeros((capacity,), np.int64, device) if linked else None
         """The serial number of the row before, in the same episode: what stacks, and what led to a
@@ -90,6 +92,10 @@ class RowStore:
         # What changes from one batch to the next is kept on the device, so that what a batch asks
         # of it stays the same.
         self._oldest = torch.zeros((), dtype=torch.int64, device=device)
+
+    def keep_no_buffers(self) -> None:
+        """From now on batches get memory from torch, as on cuda."""
+        self._buffers = self._past_buffers = [None for _ in self.obs]
 
     @property
     def nbytes(self) -> int:
@@ -131,8 +137,8 @@ class RowStore:
             put(self._previous, at, links.previous(first))
         self._oldest.fill_(oldest)
         # Steps of earlier blocks that this block continues; none of them is overwritten by it.
-        places = torch.from_numpy(links.earlier % self._capacity).to(self._device)
-        self.meta[places, 0] = torch.from_numpy(links.earlier_next).to(self._device)
+        places = uploaded(links.earlier % self._capacity, self._device)
+        self.meta[places, 0] = uploaded(links.earlier_next, self._device)
 
     def observations(
         self, places: Tensor, memory: Sequence[Buffers | None] | None = None
@@ -185,6 +191,15 @@ class RowStore:
         """META of the rows at these places, [n], as a copy. Waits for the device."""
         rows: npt.NDArray[Any] = self.meta.cpu().numpy().view(META)[places, 0]
         return rows
+
+    def check_steps(self, places: Places) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Who played the rows at these places, and which are complete steps, [n] each.
+        AssertionError where a step has no actor, or a final row has one. Slow."""
+        meta = self.meta_rows(places)
+        step = meta["kind"] == STEP
+        assert np.all((meta["actor"] != NOBODY) == step), "a step without an actor"
+        complete = step & ((meta["next"] != NONE) | (meta["status"] == TERMINATED))
+        return meta["actor"], complete
 
     def check_valid(self, places: Places, oldest: int) -> None:
         """AssertionError unless links lead where they may. `places`: those of all rows, in order of

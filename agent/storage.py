@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from agent.device import uploaded
+
 _ONE_ELEMENT = {4: torch.float32, 8: torch.int64, 16: torch.complex128}
 
 
@@ -31,9 +33,7 @@ def put(store: Tensor, at: int, rows: npt.NDArray[np.generic]) -> None:
         if store.device.type == "cpu":
             store.numpy()[place : place + len(part)] = part
         else:
-            # torch warns of arrays that it could write to but must not: views of shared memory.
-            source = torch.from_numpy(part if part.flags.writeable else part.copy())
-            store[place : place + len(part)].copy_(source)
+            store[place : place + len(part)].copy_(uploaded(part, store.device))
 
 
 def gather(store: Tensor, places: Tensor, buffers: Buffers | None = None) -> Tensor:

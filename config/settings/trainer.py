@@ -26,6 +26,9 @@ class TrainerConfig(Section):
     """Train. If off, the server plays with the weights it has."""
     device: Device = "auto"
     """Device of training: cpu, cuda, cuda:N, or auto (cuda if available)."""
+    cuda_graphs: bool = True
+    """Record updates on a GPU as CUDA graphs, which run with one launch. Off: each operation is
+    launched by itself."""
     threads: Annotated[int, Field(ge=0, le=1024), Unit("threads")] = 0
     """Threads of the trainer's computations. 0: torch chooses."""
     replay_ratio: Annotated[Positive, Unit("updates per stored step"), Live()] = 1.0

@@ -40,6 +40,7 @@ _LATER = (
     "exploration.epsilon.hold",
     "exploration.noise.hold",
     "replay.memory_share",
+    "trainer.cuda_graphs",
     "replay.priority_beta.hold",
     "imitation.expert.hold",
     "learner.cosine_restarts",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
+from agent.device import free_memory
 from agent.game_memory import device_bytes, shown, to_lower
 from config.models import Config
 from protocol.spaces import GameSpec
@@ -14,7 +13,7 @@ from protocol.spaces import GameSpec
 def check(
     spec: GameSpec,
     config: Config,
-    memory_of: Callable[[str], tuple[int, int]] = torch.cuda.mem_get_info,
+    memory_of: Callable[[str], tuple[int, int]] = free_memory,
 ) -> None:
     """Errors: MemoryError where a cuda device has less free memory than the game takes of it at
     least. `memory_of`: free and all bytes of the device of this name."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from agent.checkpoint import CheckpointError
+from agent.device import free_memory
 from agent.freed_memory import keep_freed_memory
 from agent.game_memory import fitted
 from agent.journal import JournalError
@@ -76,7 +77,7 @@ def main(
         keep_freed_memory()
         game, config, paused = _await_game(pipe, config, heartbeat)
         if game:
-            asked, config = config, fitted(game.spec, config, torch.cuda.mem_get_info)
+            asked, config = config, fitted(game.spec, config, free_memory)
             device_memory.check(game.spec, config)
             first_words.say_looks(looks(game.spec, config.learner, config.replay.frame_stack))
             first_words.say_capacity(game.spec, asked, config)

@@ -14,6 +14,7 @@ from typing import Any
 
 from agent import demonstrations
 from agent.batch import Batch
+from agent.captured_updates import captured_updates
 from agent.checkpoint import spec_text
 from agent.collective import ALONE, Collective
 from agent.device import resolve_device
@@ -94,6 +95,7 @@ class Trainer:
         self._device = resolve_device(config.trainer.device, "trainer.device")
         replay = self._replay = make_replay(config, spec, self._device, collective)
         learner = self._learner = make_learner(config, spec, self._device, collective)
+        self._captured = captured_updates(config, replay, learner, self._device)
         evidence = self._evidence = Evidence()
         vector = learner.policy_vector().numpy()
         # Its name is that of what it belongs to. So a trainer that takes over from one that died
@@ -313,8 +315,9 @@ class Trainer:
         frames = self._frames
         made = 0
         for batch in learn(
-            self._config, self._replay, self._learner, self._device, frames, self._evidence, due
-        ):
+            self._config, self._replay, self._learner, self._device, frames, self._evidence, due,
+            self._captured,
+        ):  # fmt: skip
             made += 1
             self._pace_games()
             self._note(batch)

@@ -28,7 +28,8 @@ def test_steps_with_changing_lr_and_skips_equal_torch_bitwise() -> None:
     adam, reference = Adam(ours, lr=1e-3, eps=1.5e-4), _torch_adam(theirs, 1e-3, 1.5e-4)
     for i, gradient in enumerate(_gradients(40)):
         skip = torch.tensor(float(i in (0, 7, 8)))
-        adam.lr = reference.param_groups[0]["lr"] = 1e-3 / (i + 1)
+        reference.param_groups[0]["lr"] = 1e-3 / (i + 1)
+        adam.set_rate(1e-3 / (i + 1))
         adam.step(gradient, ONE, skip)
         theirs.grad, reference.found_inf = gradient, skip  # type: ignore[attr-defined]
         reference.step()

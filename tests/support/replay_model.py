@@ -371,7 +371,8 @@ def make(mode: str, capacity: int, spec: GameSpec = SPEC, **settings: object) ->
     given = {"n_step": 3, "gamma": 0.9, "seed": 5, **settings}
     device = "cuda" if mode == "cuda" else "cpu"
     replay = Replay(spec, capacity, device=device, **given)  # type: ignore[arg-type]
-    replay._may_wait = mode == "cpu"
+    if mode == "no_wait":
+        replay.wait_for_nothing()
     return replay
 
 

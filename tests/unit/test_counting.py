@@ -213,7 +213,9 @@ def test_fractions_of_the_learner_stay_within_0_and_1(data: Any) -> None:
         weights = torch.tensor(np.full(rows, 0.1) if equal else draw.random(rows)).float() * scale
         numbers = torch.tensor(draw.normal(size=(rows, 5))).float()
         zero = torch.zeros(())
-        diagnostics.update(step, 1 + expert.long(), numbers[:, 0], weights, numbers, zero + 1, zero)
+        actors = 1 + expert.long()
+        diagnostics.update(actors, numbers[:, 0], weights, numbers, zero + 1, zero)
+        diagnostics.count(step, actors)
         diagnostics.actor_norms(masks, torch.tensor(draw.random(2)).float() * scale)
     found = diagnostics.fetch()
     assert set(found) | {"learning_rate"} == set(METRICS)

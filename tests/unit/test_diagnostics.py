@@ -30,16 +30,16 @@ def update(
     grad_norm: float = 1.0,
     skipped: bool = False,
 ) -> None:
-    n = len(actors)
+    n, of_rows = len(actors), torch.tensor([int(actor) for actor in actors])
     numbers.update(
-        step,
-        torch.tensor([int(actor) for actor in actors]),
+        of_rows,
         torch.tensor(rewards or [0] * n, dtype=torch.float32),
         torch.tensor(weights or [1] * n, dtype=torch.float32),
         torch.tensor(measured, dtype=torch.float32),
         torch.tensor(grad_norm),
         torch.tensor(float(skipped)),
     )
+    numbers.count(step, of_rows)
 
 
 def test_metrics_equal_hand_computed_values() -> None:

@@ -108,7 +108,7 @@ def write_with_columns(
         patch.setattr(journal_format, "columns_written", lambda *_: columns)
         head = journal_format.segment_header(SPEC)
     payload = bytes(range(1, 2 * row_bytes + 1)).ljust(-(-2 * row_bytes // 16) * 16, b"\0")
-    block = journal_format.block_header(2, Position(), memoryview(payload)) + payload
+    block = journal_format.block_header(2, Position(), [memoryview(payload)]) + payload
     folder.mkdir(exist_ok=True)
     (folder / "000001.rows").write_bytes(head + block)
 

@@ -29,7 +29,6 @@ from tests.support.learner import (
     DQN,
     EXPERT,
     HYBRID,
-    NO_CLONING,
     SEVERAL,
     SIZE,
     NoReadBack,
@@ -532,20 +531,6 @@ def test_batch_lines_every_100_steps_give_actor_shares() -> None:
     assert learner.batch_lines() == []
     learner.step(replace(batch, actors=torch.tensor([EXPERT, DQN, EXPERT, EXPERT])))
     assert learner.batch_lines() == ["[BATCH] Step 100: 1 DQN (25.0%) / 3 expert (75.0%)"]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_step_on_cuda_matches_cpu() -> None:
-    spec = spec_of(SEVERAL)
-    cpu = learner_of(spec, grad_norm_every=1)
-    cuda = Learner(spec, cpu._config, cpu._advantage, NO_CLONING, device="cuda", seed=1)
-    assert torch.equal(cuda.policy_vector(), cpu.policy_vector())
-    for i in range(3):
-        batch = batch_of(spec, seed=i)
-        cpu.step(batch)
-        cuda.step(batch.to("cuda"))
-    assert_close(cuda.policy_vector(), cpu.policy_vector(), rtol=1e-3, atol=1e-3)
-    assert cuda.metrics() == pytest.approx(cpu.metrics(), rel=1e-2)
 
 
 def test_step_with_overflowing_batch_is_skipped_and_reported() -> None:

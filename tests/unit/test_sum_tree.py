@@ -98,7 +98,8 @@ def extreme_random_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     rounding can make of the highest on the way down."""
     ends = [0.0, 2.0**-53, 1 - 2.0**-52, 1 - 2.0**-53, 1.0]
     extremes = torch.tensor(ends, dtype=torch.float64)
-    monkeypatch.setattr(torch, "rand", lambda n, **_: extremes.repeat(-(-n // 5))[:n])
+    throws = lambda n, _: extremes.repeat(-(-n // 5))[:n]  # noqa: E731
+    monkeypatch.setattr(agent.sum_tree, "_throws", throws)
     yield
     monkeypatch.undo()
 
@@ -114,6 +115,18 @@ def test_draw_at_extreme_random_numbers_gives_leaf_with_mass(size: int) -> None:
         drawn, masses = tree.draw(range(2), 5, generator())
         assert bool((masses > 0).all())
         assert torch.equal(masses, tree.leaves[drawn])
+
+
+def test_throws_rise_and_are_uniform() -> None:
+    throws = agent.sum_tree._throws(100_000, generator())
+    assert bool((throws.diff() >= 0).all())
+    assert 0 <= float(throws[0]) <= float(throws[-1]) <= 1
+    counts = torch.histc(throws.float(), 20, 0, 1).numpy()
+    assert chi_square_fits(counts, np.full(20, 5000.0))
+    # Each by itself: how many are below a half varies as the binomial distribution wants it.
+    many = torch.stack([agent.sum_tree._throws(100, generator(seed=k)) for k in range(400)])
+    below = (many < 0.5).sum(1).double()
+    assert float(below.var()) == pytest.approx(25, rel=0.3)
 
 
 def test_draw_of_leaf_without_mass_is_replaced(
