@@ -18,7 +18,7 @@ from lab.local_ray import QUIET, in_own_network
 CLIENTS = (1, 8, 32)
 HIDDEN = (512, 512, 256)
 FLOATS, ACTIONS = 195, 44
-SIDE = Path(__file__).with_name("rllink_side.py")
+SIDE = Path(__file__).parents[2] / "scripts/rllink_side.py"
 LONGEST_S = 600.0
 
 
