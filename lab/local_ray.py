@@ -41,9 +41,27 @@ def in_own_network() -> list[str]:
     return []
 
 
+class LocalRay:
+    """A head that runs, and what was added to it."""
+
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        self._home, self._stack = home, stack
+        self._nodes = 0
+        head = ["--head", "--port", str(PORT), "--include-dashboard=false"]
+        self._start("head", [*head, "--temp-dir", str(home)])
+
+    def add_node(self) -> None:
+        """One more node, of two processors. Errors: RuntimeError where it does not start."""
+        self._nodes += 1
+        self._start(f"node-{self._nodes}", ["--address", ADDRESS])
+
+    def _start(self, name: str, words: list[str]) -> None:
+        _start(self._home / name, words, self._stack)
+
+
 @contextmanager
-def local_ray(nodes: int) -> Iterator[str]:
-    """A cluster of so many nodes, of two processors each; the address of its head. Errors:
+def local_ray(nodes: int) -> Iterator[LocalRay]:
+    """A cluster of so many nodes, of two processors each, whose head is at ADDRESS. Errors:
     RuntimeError where one does not start."""
     # A token that only what is started here knows. There may be one of the user: a head takes it,
     # and a node that joins does not.
@@ -54,12 +72,10 @@ def local_ray(nodes: int) -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
         ExitStack() as stack,
     ):
-        home = Path(folder)
-        head = ["--head", "--port", str(PORT), "--include-dashboard=false", "--temp-dir", folder]
-        _start(home / "head", head, stack)
-        for number in range(1, nodes):
-            _start(home / f"node-{number}", ["--address", ADDRESS], stack)
-        yield ADDRESS
+        ray = LocalRay(Path(folder), stack)
+        for _ in range(1, nodes):
+            ray.add_node()
+        yield ray
 
 
 def _start(output: Path, words: list[str], stack: ExitStack) -> None:

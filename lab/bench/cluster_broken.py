@@ -17,6 +17,7 @@ import torch
 from agent.factory import make_learner
 from lab.bench.cluster_parts import SPEC, Row, attached_slots, noted, server_on, show
 from lab.load.clients import PreparedClient
+from lab.local_ray import ADDRESS
 from lab.proc import in_this_network
 from server.ipc.weight_slot import WeightSlot
 from server.run.events import read_events
@@ -40,10 +41,10 @@ CONFIG = {
 """Of a network of about 1 MB that learns all the time, and leaves the machine time for the rest."""
 
 
-def measure(address: str, seconds: float) -> Iterator[Row]:
+def measure(seconds: float) -> Iterator[Row]:
     """A row for each."""
     show("cluster, weights in a second node's slot")
-    with server_on(address, CONFIG) as server:
+    with server_on(ADDRESS, CONFIG) as server:
         until(server, lambda: bool(server.status.nodes), "nodes are there")
         ports = [node["port"] for node in server.status.nodes if "port" in node]
         players = Players(ports)
