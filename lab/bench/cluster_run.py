@@ -17,7 +17,7 @@ from agent.collective import Gloo
 from agent.learner import Learner
 from agent.step import STEP, StepBlock
 from lab.bench import cluster_broken, learner
-from lab.bench.cluster_parts import SPEC, Row, attached_ring, noted, server_on, show
+from lab.bench.cluster_parts import SPEC, Row, attached_ring, await_welcome, server_on, show
 from lab.bench.ranks import as_ranks
 from lab.load.clients import PreparedClient
 from lab.load.generator import LoadResult, load_process
@@ -120,9 +120,7 @@ def shipping(seconds: float) -> Row:
     with server_on(ADDRESS, config) as server:
         client = PreparedClient(("127.0.0.1", server.port), SPEC, np.random.default_rng(0))
         client.send_hello()
-        while not server.status.spec or not noted(server, "node", 0, "_here"):
-            server.poll(0.05)
-        server.settle()
+        await_welcome(server, [client])
         with attached_ring(server, 16 * BLOCK) as ring:
             block, number = _block(), 0
             nodes = [p for p, words in in_this_network().items() if "ray::NodeActor" in words]
