@@ -29,6 +29,13 @@ def free_memory(name: str) -> tuple[int, int]:
     return torch.cuda.mem_get_info(name)
 
 
+def round_products(device: torch.device, *, to_tf32: bool) -> None:
+    """Whether a GPU rounds what products of float32 are made of to 10 bits, in this process."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if to_tf32 else "ieee"
+        torch.backends.cudnn.fp32_precision = "tf32" if to_tf32 else "ieee"
+
+
 def synchronize(device: torch.device | str) -> None:
     """Wait until the device has done all that was asked of it."""
     if torch.device(device).type == "cuda":

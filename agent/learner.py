@@ -21,7 +21,7 @@ from agent.agreement import agreement
 from agent.batch import Batch, joined
 from agent.checkpoint import CheckpointError
 from agent.collective import ALONE, Collective
-from agent.device import Download, uploaded
+from agent.device import Download, round_products, uploaded
 from agent.diagnostics import IN_UNITS_OF_VALUES, Diagnostics
 from agent.gradients import ActorGradients, not_finite, shortening
 from agent.heads import HeadNumbers, head_numbers
@@ -127,6 +127,7 @@ class Learner:
         continuous, bins, trunk, memory, normalize_observations) must be what it was made with."""
         self._config, self._advantage, self._imitation = learner, advantage, imitation
         self.configured += 1
+        round_products(self._vector.device, to_tf32=learner.precision == "tf32")
         # What batches pass through: the networks themselves, or copies of half their precision.
         online, target = self.network, self.target
         self._bfloat16_copies: list[Bfloat16Copy] = []

@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import secrets
 import tempfile
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ import numpy as np
 
 from agent import journal
 from lab import audit_player
+from lab.chaos.accounting import journals
 from lab.supervised import supervised
 from protocol.actor import Actor
 from server.arguments import positive
@@ -70,6 +72,14 @@ class AuditResult:
         found = self.attribution
         wrong = self.wrong_decisions or self.rows_missing or self.rows_doubled
         return found.ok and found.batch_compared > 0 and not wrong
+
+
+def reached_from_elsewhere(home: Path) -> dict[str, Any]:
+    """Settings of a server whose games are on other machines than its gateways. `home`: of its
+    games."""
+    token = home / audit_player.TOKEN
+    token.write_text(secrets.token_hex(16))
+    return {"server.host": "0.0.0.0", "server.token_file": str(token)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +178,8 @@ def audit(
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
+        if cluster is not None:
+            values |= reached_from_elsewhere(home)
         stop = context.Event()
         processes = [
             context.Process(
@@ -182,8 +194,9 @@ def audit(
             try:
                 while not supervisor.row:  # by then the nodes of a cluster are known
                     supervisor.poll()
-                ports = [node["port"] for node in supervisor.status.nodes if "port" in node]
-                (home / "port").write_text(" ".join(map(str, ports or [supervisor.port])))
+                nodes = [node for node in supervisor.status.nodes if "port" in node]
+                here = [("127.0.0.1", supervisor.port)]
+                audit_player.tell(home, [(node["host"], node["port"]) for node in nodes] or here)
                 for process in processes:
                     process.start()
                 shown = 0
@@ -204,8 +217,7 @@ def audit(
                 supervisor.trainer.dump(str(home / "replay.npz"))
                 run = supervisor.folder.path
                 spec = game_of(run)
-                rows = [run, *sorted(run.glob("learners/*"))]
-                numbers = [journal.next_rows(each / journal.FOLDER, spec) for each in rows if spec]
+                numbers = [journal.next_rows(each, spec) for each in journals(run)] if spec else []
             finally:
                 stop.set()
                 for process in processes:

@@ -11,6 +11,8 @@ import contextlib
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ import numpy.typing as npt
 from protocol.actor import Actor
 from understudy_client import Backoff, Client, Continuous, Discrete, Observation
 from understudy_client.errors import Cancelled, ClientError, Reconnected
+
+TOKEN = "token"
+"""A file beside the port's, where the server asks for one."""
 
 OBSERVATIONS = 4
 CHOICES = 1000
@@ -39,25 +44,26 @@ SLOTS = {"frame": 3, "frames": 32}
 def play(
     index: int, seed: int, home: Path, stop: Event, *, steadfast: bool = False, pause_s: float = 0.0
 ) -> None:
-    """One process that plays, logs and disconnects until it is told to stop. It reads the server's
-    port from `home`, one of several where there are more, and leaves its log there,
-    client-<index>.npz.
+    """One process that plays, logs and disconnects until it is told to stop. It reads from `home`
+    where the server is (`tell`), one of several places where there are more, and leaves its log
+    there, client-<index>.npz.
 
-    `steadfast`: a server that goes away is waited for. `pause_s`: after each answer.
+    `steadfast`: a server that goes away is waited for, also where it moves. `pause_s`: after each
+    answer.
     """
     kind = "frames" if index % 2 == 0 else "frame"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rng = np.random.default_rng([seed, index])
-    ports = (home / "port").read_text().split()
-    port = int(ports[index % len(ports)])
     log = TruthLog()
+    token = home / TOKEN
     try:
         while not stop.is_set():
+            address = _address(home, index)
             with (
                 contextlib.suppress(*(Reconnected, Cancelled) if steadfast else ()),
                 Client.connect(
-                    "127.0.0.1",
-                    port,
+                    *address,
+                    token=token.read_text() if token.exists() else None,
                     client=f"audit/{index}",
                     game="audit",
                     observation=Observation("float32", (OBSERVATIONS,)),
@@ -67,7 +73,7 @@ def play(
                     ),
                     slots=SLOTS[kind],
                     backoff=Backoff(give_up_s=600.0) if steadfast else None,
-                    cancelled=stop.is_set if steadfast else None,
+                    cancelled=partial(_is_over, stop, home, index, address) if steadfast else None,
                     on_answer=(lambda *_: time.sleep(pause_s)) if pause_s else None,
                 ) as client,
             ):
@@ -83,6 +89,23 @@ def play(
         print(f"audit: player {index}: {error}", file=sys.stderr)
     finally:
         log.save(home / f"client-{index}.npz")
+
+
+def tell(home: Path, places: Sequence[tuple[str, int]]) -> None:
+    """Say where the server is: hosts and ports."""
+    new = home / "port.new"
+    new.write_text(" ".join(f"{host}:{port}" for host, port in places))
+    new.replace(home / "port")
+
+
+def _address(home: Path, index: int) -> tuple[str, int]:
+    places = (home / "port").read_text().split()
+    host, _, port = places[index % len(places)].rpartition(":")
+    return host, int(port)
+
+
+def _is_over(stop: Event, home: Path, index: int, address: tuple[str, int]) -> bool:
+    return stop.is_set() or _address(home, index) != address
 
 
 class TruthLog:

@@ -31,12 +31,19 @@ def processor_s_below(pid: int) -> float:
     ended, s."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [child for each in threads for child in (each / "children").read_text().split()]
     except _GONE:
         return 0.0
     used = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return used + sum(processor_s_below(int(child)) for child in children)
+    return used + sum(map(processor_s_below, children(pid)))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started; none where it has ended."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(n) for each in threads for n in (each / "children").read_text().split()]
+    except _GONE:
+        return []
 
 
 def processor_s_of_threads(pid: int) -> float:

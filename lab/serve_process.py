@@ -94,12 +94,12 @@ class ServeProcess:
         return self._process
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Errors: TimeoutError after `WAIT_S`, with what was waited for."""
-    deadline = time.monotonic() + WAIT_S
+def wait_until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
+    """Errors: TimeoutError after `wait_s`, with what was waited for."""
+    deadline = time.monotonic() + wait_s
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"expected within {WAIT_S:g} s: {what}")
+            raise TimeoutError(f"expected within {wait_s:g} s: {what}")
         time.sleep(0.05)
 
 

@@ -84,7 +84,7 @@ class LearnerConfig(Section):
     normalize_values: bool = True
     """With value scalar or quantile: divide rewards by a running number, so that values spread
     alike in every game. Metrics and exported values stay in units of the game's rewards."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Precision of the matrix products in training; weights stay float32."""
     huber_delta: Positive = 1.0
     """Error beyond which the Huber loss is linear."""

@@ -73,9 +73,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--frames", type=int, default=20_000, help="frames of each round of the game (%(default)s)")
     add("--record", action="store_true", help=f"add the rows to the history in {HISTORY}")
+    add(
+        "--rows", type=Path, metavar="FILE",
+        help="take the rows of this file, which scripts/check-gpu has written, and measure nothing",
+    )  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.rows is not None:
+        found = read(args.rows)
+        for row in found["rows"]:
+            print(json.dumps(row), flush=True)
+        if args.record:
+            record(found["rows"], HISTORY, found["revision"])
+        return 0
     rows = []
     for row in run(args, lambda text: print(text, file=sys.stderr, flush=True)):
         print(json.dumps(row), flush=True)
@@ -156,19 +167,41 @@ def machine(device: str) -> Row:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    if device != "cpu":
+    if torch.device(device).type == "cuda":
         row["gpu"] = torch.cuda.get_device_name(device)
     return row
 
 
-def record(rows: list[Row], history: Path) -> None:
-    """Add the rows under a heading with date and revision."""
+def read(path: Path) -> dict[str, Any]:
+    """What scripts/check-gpu has written. Errors: ConfigError, OSError."""
+    try:
+        found = json.loads(path.read_text())
+        if all(isinstance(row, dict) for row in found["rows"]) and isinstance(
+            found["revision"], str
+        ):
+            return dict(found)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ConfigError(f"{path}: expected a file of scripts/check-gpu; write one with it")
+
+
+def revision() -> str:
+    """Of the project, as git says it; empty without git."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    except OSError:
+        return ""
+
+
+def record(rows: list[Row], history: Path, measured_at: str | None = None) -> None:
+    """Add the rows under a heading with date and revision, where they were not measured now that
+    of then."""
     if not history.exists():
         raise FileNotFoundError(f"{history}: run this in the project's folder")
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    lines = [f"\n### {datetime.now(UTC):%Y-%m-%d} at {revision or 'no revision'}\n", "```json"]
+    at = revision() if measured_at is None else measured_at
+    lines = [f"\n### {datetime.now(UTC):%Y-%m-%d} at {at or 'no revision'}\n", "```json"]
     lines += [json.dumps(row) for row in rows]
     with history.open("a") as file:
         file.write("\n".join([*lines, "```", ""]))

@@ -222,7 +222,7 @@ def measure_game(
         }
 
 
-def our_game(frames: int, clients: int, precision: Precision) -> GameSpeed:
+def our_game(frames: int, clients: int, precision: Precision, *, device: str = "cpu") -> GameSpeed:
     """The server and its games, as `understudy serve` and `understudy play` would run them."""
     values = {
         "run.seed": 1,
@@ -231,7 +231,7 @@ def our_game(frames: int, clients: int, precision: Precision) -> GameSpeed:
         "learner.hidden": HIDDEN,
         "learner.batch_size": BATCH,
         "learner.precision": precision,
-        "trainer.device": "cpu",
+        "trainer.device": device,
         "trainer.threads": 1,
         "trainer.replay_ratio": 1 / FRAMES_PER_UPDATE,
         "trainer.min_steps": LEARN_FROM,

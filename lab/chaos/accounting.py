@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from agent import journal
 from agent.journal import Damage
-from agent.source import NextRows
 from agent.step import STEP
 from protocol.actor import NOBODY
 from protocol.streams import stream_number
@@ -76,18 +75,23 @@ def account(
     truth, damages = load_logs(home), list[Damage]()
     stored = _stored(run, damages)
     spec = game_of(run)
-    numbers = journal.next_rows(run / journal.FOLDER, spec) if spec else NextRows()
+    numbers = [journal.next_rows(folder, spec) for folder in journals(run)] if spec else []
     return ChaosResult(
         seconds=seconds,
         events=events,
         attribution=compare(truth, stored),
         wrong_decisions=int(truth["wrong"].sum()) if "wrong" in truth else 0,
-        holes=holes(truth, stored) + numbers.missing,
-        doubled=numbers.doubled,
+        holes=holes(truth, stored) + sum(each.missing for each in numbers),
+        doubled=sum(each.doubled for each in numbers),
         said=said,
         damages=len(damages),
         restarts=restarts,
     )
+
+
+def journals(run: Path) -> list[Path]:
+    """Where the rows of a run are: a folder for each learner."""
+    return [each / journal.FOLDER for each in (run, *sorted(run.glob("learners/*")))]
 
 
 def _stored(run: Path, damages: list[Damage]) -> dict[str, npt.NDArray[Any]]:
@@ -95,10 +99,11 @@ def _stored(run: Path, damages: list[Damage]) -> dict[str, npt.NDArray[Any]]:
     spec = game_of(run)
     assert spec is not None
     parts: dict[str, list[npt.NDArray[Any]]] = {"stream": [], "seq": [], "actor": [], "action": []}
-    for block in journal.read(run / journal.FOLDER, spec, damages):
-        steps = block.rows.kind == STEP
-        for name, columns in parts.items():
-            columns.append(getattr(block.rows, name)[steps])
+    for folder in journals(run):
+        for block in journal.read(folder, spec, damages):
+            steps = block.rows.kind == STEP
+            for name, columns in parts.items():
+                columns.append(getattr(block.rows, name)[steps])
     return {name: np.concatenate(columns) for name, columns in parts.items()}
 
 

@@ -9,9 +9,11 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from lab import audit_player
 from lab.proc import is_running
 from lab.serve_process import WAIT_S, ServeProcess, wait_until
 from server.ipc.inflight import InFlight
@@ -48,37 +50,51 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def drawn(rng: random.Random) -> str:
-    """One of the incidents."""
-    return rng.choices(list(INCIDENTS), list(INCIDENTS.values()))[0]
+def free_port() -> int:
+    """Of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 class ChaosServer:
     """A server that is started again whenever it has ended."""
 
-    def __init__(self, home: Path, capacity: int, seed: int) -> None:
+    def __init__(
+        self, home: Path, capacity: int, seed: int, values: Mapping[str, Any] | None = None
+    ) -> None:
         """home: a folder for the run. capacity: steps of the replay: nothing may be overwritten
-        before it is compared."""
-        self.run = home / "run"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        before it is compared. values: settings beside those of the others."""
+        self.run, self._home = home / "run", home
+        self.port = free_port()
         settings = SETTINGS | {
             "server.port": self.port,
             "run.seed": seed,
             "run.game": "audit",
             "replay.capacity_steps": capacity,
+            **(values or {}),
         }
+        self.incidents: Mapping[str, int] = INCIDENTS
+        """What may happen to it, and how often each, in proportion."""
         self._process = ServeProcess(self.run, settings, output=home / "output")
 
     def __enter__(self) -> Self:
         self._process.start()
         return self
 
+    def drawn(self, rng: random.Random) -> str:
+        """One of the incidents."""
+        return rng.choices(list(self.incidents), list(self.incidents.values()))[0]
+
     def __exit__(self, *_: object) -> None:
         for pid in self._process.children.values():
             if is_running(pid):
                 os.kill(pid, signal.SIGKILL)
         self._process.kill()
+
+    def until_it_listens(self) -> None:
+        """Wait until games can be told where the server is."""
+        audit_player.tell(self._home, [("127.0.0.1", self.port)])
 
     def until_it_plays(self) -> None:
         """Wait until all gateways and the trainer are there and steps are stored.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
+import signal
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from config.load import ConfigError
@@ -21,7 +24,9 @@ from server.cluster.learners import PORTS
 from server.cluster.link import ActorAway
 from server.cluster.measuring import Costs
 from server.cluster.messages import Delivery, Receipt, Reply
+from server.ipc.heartbeat import LONG_S
 from server.ipc.messages import Ranks
+from server.signals import STOPPING
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -29,7 +34,10 @@ try:
     import ray
     from ray import exceptions
     from ray.util import placement_group, remove_placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    from ray.util.scheduling_strategies import (
+        NodeAffinitySchedulingStrategy,
+        PlacementGroupSchedulingStrategy,
+    )
 except ModuleNotFoundError as error:
     if error.name != "ray":
         raise
@@ -43,11 +51,17 @@ log = logging.getLogger("cluster")
 CALL_S = 5.0
 """How long a reply is waited for before it is asked whether the run ends."""
 
+LOST_S = 60.0
+"""A call between actors without a reply for so long is made again."""
+
 NAMESPACE = "understudy"
 """Of the actors' names."""
 
 ANSWER_S = 5.0
-"""How long the head may take to answer at all."""
+"""How long the head, or an actor that is not stopped, may take to answer at all."""
+
+STARTS_S = 30.0
+"""How long a node may take to start a process for a task."""
 
 THREADS = 32
 """Calls that an actor answers at a time."""
@@ -58,7 +72,7 @@ class ShardActor(LearnerShard):
 
     def __init__(self, rank: int, gateways: tuple[int, ...]) -> None:
         super().__init__(rank, gateways)
-        self.host = ray.util.get_node_ip_address()
+        self.host, self.node = _here()
 
     def token(self) -> tuple[str, bool]:
         """Where it is, and whether Ray asks for a token there."""
@@ -73,7 +87,7 @@ class NodeActor(GatewayNode):
     ) -> None:
         """`learner`: the name of the actor that the rows belong to."""
         super().__init__(number, gateways, self._ship_to, self._fetch)
-        self.host = ray.util.get_node_ip_address()
+        self.host, self.node = _here()
         self._learner, self._first_learner = ray.get_actor(learner), ray.get_actor(first_learner)
 
     def token(self) -> tuple[str, bool]:
@@ -81,11 +95,12 @@ class NodeActor(GatewayNode):
         return self.host, authentication.asks_for_token()
 
     def _ship_to(self, delivery: Delivery) -> Receipt:
-        receipt: Receipt = ray.get(self._learner.deliver.remote(delivery))
+        receipt: Receipt = ray.get(self._learner.deliver.remote(delivery), timeout=LOST_S)
         return receipt
 
     def _fetch(self, have: int, wait_s: float) -> Any:
-        return ray.get(self._first_learner.weights.remote(have, wait_s))
+        asked = self._first_learner.weights.remote(have, wait_s)
+        return ray.get(asked, timeout=wait_s + LOST_S)
 
 
 class MeasuringActor:
@@ -119,7 +134,10 @@ def connect(address: str) -> None:
         if address != "auto":  # Ray itself tries for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), ANSWER_S).close()
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        with _own_signals():
+            ray.init(
+                address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False
+            )
     except (OSError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TryAgain(
@@ -159,6 +177,9 @@ class Cluster:
         connect(address)
         self._actors: dict[tuple[str, int], Any] = {}
         self._groups: list[Any] = []
+        self._seen: dict[tuple[str, int], tuple[str, int]] = {}
+        """The node of Ray and the process of each actor, as it said last."""
+        self._hang_s = math.inf
         self._closing = False
 
     def place(self, config: Config, run: str) -> None:
@@ -169,6 +190,7 @@ class Cluster:
         for reminder in authentication.check(config, machines, here):
             log.warning("%s", reminder)
         nodes, learners = config.cluster.gateways, config.cluster.learners
+        self._hang_s = config.supervision.hang_timeout_s
         serve = self._group([{"CPU": 1.0}] * nodes, "STRICT_SPREAD", config, "cluster.gateways")
         learn = self._learning(config)
         names = [f"{run}-learner-{rank}" for rank in range(learners)]
@@ -250,19 +272,46 @@ class Cluster:
             ) from None
         return group
 
-    def exchange(self, kind: str, number: int, orders: Sequence[Any], wait_s: float) -> Reply:
-        """As ProcessHost.exchange. Errors: ActorAway."""
-        actor = self._actors[kind, number]
+    def exchange(
+        self, kind: str, number: int, to: str, nth: int, orders: Sequence[Any], wait_s: float
+    ) -> Reply:
+        """As ProcessHost.exchange, of an actor by kind and number. Errors: ActorAway."""
+        place = kind, number
+        begin = time.monotonic()
         try:
-            asked = actor.exchange.remote(orders, wait_s)
+            asked = self._actors[place].exchange.remote(to, nth, orders, wait_s)
             while not self._closing:
                 done, _ = ray.wait([asked], timeout=CALL_S)
                 if done:
                     reply: Reply = ray.get(asked)
+                    self._seen[place] = reply.node, reply.pid
                     return reply
-        except (exceptions.RayActorError, exceptions.ActorUnavailableError) as error:
+                if time.monotonic() - begin > self._hang_s and place in self._seen:
+                    self._end_hung(place, asked, time.monotonic() - begin > LONG_S)
+        except exceptions.RayError as error:
             raise ActorAway(str(error).strip().splitlines()[0]) from None
         raise ActorAway("the run ends")
+
+    def _end_hung(self, place: tuple[str, int], asked: Any, long: bool) -> None:
+        """End an actor that answers nothing, though its machine does; Ray makes it anew. One that
+        merely takes long over what it was asked has `long` for it. A machine that does not answer
+        is Ray's to judge: what runs there may go on. Errors: RayError."""
+        node, pid = self._seen[place]
+        if not long and ray.wait([self._actors[place].present.remote()], timeout=ANSWER_S)[0]:
+            return
+        there = ray.remote(num_cpus=0, max_retries=0)(_end_process).options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        )
+        looked = there.remote(pid, 0)
+        if ray.wait([looked], timeout=STARTS_S)[0] and not ray.wait([asked], timeout=0)[0]:
+            log.error("an actor gave no sign of life for %.0f s; it is killed", self._hang_s)
+            ray.get(there.remote(pid, signal.SIGKILL), timeout=STARTS_S)
+        else:
+            ray.cancel(looked, force=True)
+
+    def end(self, kind: str, number: int) -> None:
+        """End an actor for good."""
+        ray.kill(self._actors.pop((kind, number)))
 
     def close(self) -> None:
         """End all actors."""
@@ -278,6 +327,29 @@ class Cluster:
                 remove_placement_group(group)
         self._actors.clear()
         self._groups.clear()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handlers: Ray's would end it at once, with an exit code of its own."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            with contextlib.suppress(ValueError):  # not the main thread, which has them still
+                signal.signal(number, handler)
+
+
+def _here() -> tuple[str, str]:
+    """Where other machines reach this one, and Ray's name for it."""
+    return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+
+
+def _end_process(pid: int, number: int) -> None:
+    """On the machine of that process: send it a signal, or 0, which does nothing."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _shown(resources: dict[str, float]) -> str:

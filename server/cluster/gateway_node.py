@@ -14,7 +14,9 @@ from agent.source import Source
 from protocol.spaces import GameSpec
 from server.cluster.host import ProcessHost
 from server.cluster.learner_shard import Weights
+from server.cluster.left import begin_counting, read_left
 from server.cluster.messages import (
+    Answered,
     Decide,
     Delivery,
     Elsewhere,
@@ -61,7 +63,7 @@ class GatewayNode(ProcessHost):
         self._rings: dict[int, StepRing] = {}
         self._counters: InFlightCounters | None = None
         self._slot: WeightSlot | None = None
-        self._left: dict[int, tuple[int, int]] = {}
+        self._left: dict[int, Answered] = {}
         self._elsewhere = 0
         self._traffic: Traffic | None = None
         self._spec: GameSpec | None = None
@@ -88,14 +90,10 @@ class GatewayNode(ProcessHost):
             super().carry_out(order)
 
     def _look_back(self, setup: Setup) -> None:
-        """See what the gateways of an actor that was killed had answered for: their counters are in
-        a file of this machine."""
-        file = self._own(setup) / inflight.FILE
-        if setup.made and file.exists():
-            for index in self._gateways:
-                steps, frames = inflight.cells(file, index).tolist()
-                self._left[index] = steps, frames
-        file.unlink(missing_ok=True)
+        """See what gateways of actors that were killed had answered for: their counters are in
+        files of this machine, whichever node it was then."""
+        for folder in self.folders("node", setup.folder):
+            self._left |= read_left(folder)
 
     def _decide(self, spec: GameSpec) -> None:
         """Make what the game needs here. Errors: MemoryError."""
@@ -112,7 +110,7 @@ class GatewayNode(ProcessHost):
             self._rings[index] = ring
         shared_memory.note(self._own(setup), [ring.name for ring in self._rings.values()])
         everywhere = config.server.gateways
-        self._counters = InFlightCounters(self._own(setup) / inflight.FILE, 0, everywhere)
+        self._counters = begin_counting(self._own(setup), setup, self._gateways, everywhere)
         self._spec = spec
 
     def started(self, order: Start) -> tuple[Callable[..., None], tuple[Any, ...], tuple[Any, ...]]:

@@ -35,12 +35,16 @@ class ProcessHost:
     def __init__(self) -> None:
         self.host = "127.0.0.1"
         """Where other machines reach this one; Ray knows."""
+        self.node = ""
+        """By Ray's name for it."""
         self._incarnation = uuid.uuid4().hex
         self._children: dict[str, Hosted] = {}
         self._lock = threading.Lock()
         self._held: list[Relay] = []
         """Messages that the processes are to hear later."""
         self._error = ""
+        self._newest: tuple[int, Reply | None] = -1, None
+        """The number of the newest exchange, and what was replied."""
         self.setup: Setup | None = None
         """None until the first order."""
         # Children are forked from a process that must import this server, not Ray's worker.
@@ -51,11 +55,21 @@ class ProcessHost:
         os.environ.pop("OMP_NUM_THREADS", None)
         fork_server.prepare()
 
-    def exchange(self, orders: Sequence[Any], wait_s: float) -> Reply:
+    def exchange(self, to: str, number: int, orders: Sequence[Any], wait_s: float) -> Reply:
         """Carry out orders; what the processes have said and how they are, at the latest after
-        `wait_s`."""
+        `wait_s`.
+
+        `to`: the incarnation that they are for. Another one carries out nothing, and says which it
+        is. `number`: of the exchange, which rises. One that comes again, because the reply was lost
+        on the way, is answered as before, and its orders are not carried out again."""
         with self._lock:
-            reply = Reply(self._incarnation, 0.0, self.host)
+            newest, replied = self._newest
+            if to == self._incarnation and number <= newest and replied is not None:
+                replied.now = time.monotonic()
+                return replied
+            reply = Reply(self._incarnation, time.monotonic(), self.host, self.node, os.getpid())
+            if to != self._incarnation:
+                return reply
             held, self._held = self._held, []
             for order in (*held, *orders):
                 try:
@@ -67,7 +81,12 @@ class ProcessHost:
             reply.error, self._error = self._error, ""
             reply.now = time.monotonic()
             self.complete(reply)
+            self._newest = number, reply
             return reply
+
+    def present(self) -> bool:
+        """Answers at once, in whichever thread, whatever else it is asked."""
+        return True
 
     def about(self) -> dict[str, Any]:
         """For `understudy cluster status`, in whichever thread."""
@@ -79,10 +98,13 @@ class ProcessHost:
     def own_folder(kind: str, number: int, run: str) -> Path:
         """A folder of this machine, where a later actor finds what this one has left. `run`: the
         run's folder. Errors: OSError."""
-        name = f"understudy-{kind}-{number}-{run.strip('/').replace('/', '-')}"
-        path = Path(tempfile.gettempdir()) / name
+        path = Path(tempfile.gettempdir()) / _folder_name(kind, str(number), run)
         path.mkdir(mode=0o700, exist_ok=True)
         return path
+
+    def folders(self, kind: str, run: str) -> list[Path]:
+        """The folders that actors of a kind have left on this machine, of all numbers."""
+        return sorted(Path(tempfile.gettempdir()).glob(_folder_name(kind, "*", run)))
 
     # What each kind of actor does in its own way.
 
@@ -172,3 +194,7 @@ class ProcessHost:
             for hosted in self._children.values():
                 hosted.child.reap()
             self._children.clear()
+
+
+def _folder_name(kind: str, number: str, run: str) -> str:
+    return f"understudy-{kind}-{number}-{run.strip('/').replace('/', '-')}"

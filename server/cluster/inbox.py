@@ -75,6 +75,8 @@ class Inbox:
         with self._lock:
             entry = self._entries[delivery.gateway]
             ring, source = entry.ring, Source(delivery.gateway, delivery.incarnation)
+            if entry.began and delivery.incarnation < ring.origin.source.incarnation:
+                return NOT_YET  # of a machine that was taken for lost, and what it had is counted
             if not entry.began or ring.origin.source != source:
                 if ring.used:  # of a ring that its machine has lost: they are taken in first
                     return NOT_YET

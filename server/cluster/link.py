@@ -1,4 +1,10 @@
-"""The driver's link to an actor: one thread, which exchanges orders and replies with it."""
+"""The driver's link to an actor: one thread, which exchanges orders and replies with it.
+
+Each exchange has a number and is meant for one incarnation of the actor. Where no reply comes (a
+link is down, the actor is made anew) the same exchange is tried again until there is one: from the
+same incarnation, then nothing is lost and nothing was done twice; or from another one, then what
+ran there is gone.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +27,9 @@ WAIT_S = 0.05
 AGAIN_S = 0.5
 """Before the next try, where the actor is not there."""
 
+SILENT_S = 5.0
+"""An actor whose newest reply is older does not answer."""
+
 KILLED = -9
 """The exit code of what ended with its actor."""
 
@@ -35,7 +44,7 @@ class ActorLink:
     def __init__(
         self,
         name: str,
-        exchange: Callable[[Sequence[Any], float], Reply],
+        exchange: Callable[[str, int, Sequence[Any], float], Reply],
         made: Callable[[int], Sequence[Any]],
         heard: Callable[[Reply, list[str]], Sequence[Any]],
         lost: Callable[[], None] = lambda: None,
@@ -43,7 +52,7 @@ class ActorLink:
         """`name`: of the actor, for people. `exchange`: as ProcessHost.exchange; raises ActorAway.
         `made`: called when the actor was made, for the n-th time from 0, for what it must be told
         first. `heard`: called with each reply, and the names of the children that ended with it,
-        for more to tell. `lost`: called when it is gone, before its children are."""
+        for more to tell. `lost`: called when it is known to be gone, before its children are."""
         self.name = name
         self.children: dict[str, RemoteChild] = {}
         self.host = ""
@@ -54,6 +63,7 @@ class ActorLink:
         self._made, self._heard, self._lost = made, heard, lost
         self._incarnation = ""
         self._times = -1
+        self._heard_at = 0.0
         self._queue: list[Any] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -70,8 +80,8 @@ class ActorLink:
 
     @property
     def answers(self) -> bool:
-        """Whether it did when it was asked last."""
-        return bool(self._incarnation)
+        """Whether it has answered of late."""
+        return bool(self._incarnation) and time.monotonic() - self._heard_at < SILENT_S
 
     def close(self) -> None:
         """Exchange no more."""
@@ -81,25 +91,35 @@ class ActorLink:
 
     def _run(self) -> None:
         first: Sequence[Any] = ()
+        number = 0
+        orders: list[Any] | None = None
+        away = False
         while not self._closing.is_set():
-            # Nothing before it is known which one answers: a new one is to be set up first.
-            orders = [*first, *self._orders()] if self._incarnation else []
+            if orders is None:  # else they are tried again
+                orders = [*first, *self._orders()] if self._incarnation else []
             try:
-                reply = self._exchange(orders, WAIT_S if self._incarnation else 0.0)
+                reply = self._exchange(self._incarnation, number, orders, WAIT_S)
             except ActorAway as error:
-                if self._incarnation:
-                    log.error("%s is gone: %s; Ray makes it anew", self.name, error)
-                    self._lose()
+                if not away and self._incarnation:
+                    log.error("%s does not answer: %s; it is asked again", self.name, error)
+                away = True
                 self._closing.wait(AGAIN_S)
                 continue
+            orders = None
+            self._heard_at = time.monotonic()
             if reply.incarnation != self._incarnation:
-                if self._incarnation:  # made anew without an error in between
+                if self._incarnation:
+                    log.error("%s is gone, and was made anew on %s", self.name, reply.host)
                     self._lose()
-                self._incarnation = reply.incarnation
+                self._incarnation, self.host = reply.incarnation, reply.host
                 self._times += 1
-                self.host = reply.host
+                number, away = 0, False
                 first = self._made(self._times)
                 continue
+            if away:
+                log.info("%s answers again", self.name)
+                away = False
+            number += 1
             self._pass_on(reply)
             first = self._heard(reply, [name for name, _, _ in reply.ended])
             for name, generation, code in reply.ended:
@@ -114,7 +134,6 @@ class ActorLink:
         return [*queue, *said]
 
     def _lose(self) -> None:
-        self._incarnation = ""
         self._lost()
         for child in self.children.values():
             child.ended(None, KILLED)

@@ -97,6 +97,18 @@ class RingNumbers(NamedTuple):
     """Frames that it has answered and that are not complete."""
 
 
+class Answered(NamedTuple):
+    """What a gateway had answered for whose actor was killed."""
+
+    launch: int
+    made: int
+    """Of the actor, as Setup has them."""
+    steps: int
+    """That it had completed."""
+    frames: int
+    """That it had answered beyond them."""
+
+
 @dataclass
 class Reply:
     """What an actor says in an exchange."""
@@ -106,6 +118,9 @@ class Reply:
     now: float
     """By its `time.monotonic`."""
     host: str
+    node: str = ""
+    """Of Ray, on which it runs."""
+    pid: int = 0
     messages: list[tuple[str, int, Any]] = field(default_factory=list)
     """Of its processes: name, generation, and what was said."""
     ended: list[tuple[str, int, int | None]] = field(default_factory=list)
@@ -116,9 +131,8 @@ class Reply:
     """Where games connect, on a node that serves them."""
     rings: dict[int, RingNumbers] = field(default_factory=dict)
     """Of its gateways."""
-    left: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Once, of each gateway of the actor before this one on this machine: steps that it had
-    completed, and frames that it had answered beyond them."""
+    left: dict[int, Answered] = field(default_factory=dict)
+    """Once, of gateways whose actor was killed on this machine."""
     version: int = 0
     """Of the weights that its gateways have."""
     weights_age_s: float = 0.0

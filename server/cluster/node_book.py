@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from config.models import Config
 from server.cluster.actors import gateways_of
+from server.cluster.before_this import BeforeThis
 from server.cluster.link import ActorLink
-from server.cluster.messages import Elsewhere, Reply
+from server.cluster.messages import Answered, Elsewhere, Reply
 from server.cluster.remote_ring import RemoteRing
 from server.ipc import inflight
 from server.ipc.inflight import InFlight
+from server.run.directory import RunDirectory
 from server.supervisor.in_flight_account import InFlightAccount
 
 log = logging.getLogger("cluster")
@@ -24,9 +26,11 @@ Ports = tuple[int, int | None, int | None]
 class NodeBook:
     """Written by the links' threads, read by the supervisor's."""
 
-    def __init__(self, config: Config, in_flight: InFlightAccount) -> None:
-        """`in_flight`: is told what gateways have answered for, and what was lost."""
+    def __init__(self, config: Config, in_flight: InFlightAccount, folder: RunDirectory) -> None:
+        """`in_flight`: is told what gateways have answered for, and what was lost. `folder`: the
+        run's."""
         self._config, self._in_flight = config, in_flight
+        self._launch = folder.launch
         self.version = 0
         """The newest weights that any gateway has."""
         self.ports: dict[int, Ports] = {}
@@ -41,6 +45,9 @@ class NodeBook:
         """With nodes, by gateway: not counted yet."""
         self._ages: dict[int, float] = {}
         """Of the weights of each node's gateways, s."""
+        self.made: dict[int, int] = {}
+        """How often each node's actor was made anew in this start."""
+        self._before = BeforeThis(folder)
 
     # In the links' threads.
 
@@ -50,8 +57,7 @@ class NodeBook:
             self.ports[number] = reply.ports
         self.version = max(self.version, reply.version)
         for index, left in reply.left.items():
-            if (ring := self.rings.get(index)) is not None:
-                self._losses.append((index, ring.account(left, self._received.get(index, 0))))
+            self._left(index, left)
         self._ages[number] = reply.weights_age_s
         file = self._in_flight.file
         for index, numbers in reply.rings.items():
@@ -62,6 +68,9 @@ class NodeBook:
                     inflight.cells(Path(file), index)[:] = ring.completed
         if self.base_frames is None:
             return ()
+        self._before.keep(
+            {index: (self._made(index), ring.before) for index, ring in self.rings.items()}
+        )
         others = sum(
             ring.before if index in reply.rings else ring.steps
             for index, ring in self.rings.items()
@@ -82,7 +91,25 @@ class NodeBook:
                 if file := self._in_flight.file:  # counted once the node is back, or at the end
                     inflight.cells(Path(file), index)[:] = ring.steps, 0
 
+    def _left(self, index: int, left: Answered) -> None:
+        """What the actor of a gateway has left that was killed."""
+        ring = self.rings.get(index)
+        if left.launch != self._launch:
+            self._before.found(index, left)
+        elif ring is not None and left.made == self._made(index) - 1:
+            answered = left.steps, left.frames
+            self._losses.append((index, ring.account(answered, self._received.get(index, 0))))
+
+    def _made(self, gateway: int) -> int:
+        return self.made.get(gateway // self._config.server.gateways, 0)
+
     # In the supervisor's.
+
+    def begin(self, base_frames: int) -> None:
+        """The run is loaded, with so many frames before this start: say what its nodes have left
+        of the start before."""
+        self._in_flight.found = self._before.answered
+        self.base_frames = base_frames
 
     def count_lost(self, *, at_end: bool = False) -> None:
         """Count what was lost with nodes. `at_end`: also with those that did not come back."""
@@ -95,11 +122,16 @@ class NodeBook:
                 self._in_flight.add(f"gateway-{index}", lost)
 
     def rows(
-        self, nodes: Sequence[ActorLink], learners: Sequence[ActorLink]
+        self,
+        nodes: Sequence[ActorLink],
+        learners: Sequence[ActorLink],
+        drained: Collection[int] = (),
     ) -> list[dict[str, Any]]:
-        """As Status.nodes."""
+        """As Status.nodes, without those that are `drained`."""
         rows: list[dict[str, Any]] = []
         for number, link in enumerate(nodes):
+            if number in drained:
+                continue
             mine = gateways_of(number, self._config)
             unacknowledged = sum(ring.used for i, ring in self.rings.items() if i in mine)
             port = self.ports[number][0] if number in self.ports else None

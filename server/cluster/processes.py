@@ -16,6 +16,7 @@ from config.models import Config
 from config.passing import TryAgain
 from protocol.spaces import GameSpec
 from server.cluster.actors import Cluster, gateways_of
+from server.cluster.draining import Draining
 from server.cluster.learners import Learners
 from server.cluster.link import ActorLink
 from server.cluster.messages import Decide, Forget, Setup, StopListening
@@ -27,7 +28,7 @@ from server.ipc.messages import GATEWAY, TRAINER, GameDecided, Ready
 from server.run.directory import RunDirectory
 from server.run.events import EventLog
 from server.supervisor.child import Child
-from server.supervisor.processes import Processes
+from server.supervisor.processes import Processes, ProcessLoss
 from server.trainer.task import Task
 
 log = logging.getLogger("cluster")
@@ -53,7 +54,7 @@ class ClusterProcesses(Processes):
         self._cluster = cluster
         self._nodes: list[ActorLink] = []
         self._shards: list[ActorLink] = []
-        book = self._book = NodeBook(config, self._in_flight)
+        book = self._book = NodeBook(config, self._in_flight, folder)
         places: list[Child] = []
         for number in range(config.cluster.gateways):
             link = ActorLink(
@@ -80,6 +81,12 @@ class ClusterProcesses(Processes):
             trainers.append(child)
         alone = len(trainers) == 1
         first = self._shards[0]
+        self._draining = Draining(
+            self._nodes,
+            lambda node: [self.gateways[index] for index in gateways_of(node, config)],
+            lambda node: [book.rings[i] for i in gateways_of(node, config) if i in book.rings],
+            self._end_node,
+        )
         self._trainer = trainers[0] if alone else Learners(trainers, lambda: first.host)
         self.gateways, self.trainer = places, self._trainer
         self.children = [*places, self._trainer]
@@ -115,16 +122,25 @@ class ClusterProcesses(Processes):
 
     @property
     def _links(self) -> list[ActorLink]:
-        return [*self._nodes, *self._shards]
+        return [*self._serving, *self._shards]
+
+    @property
+    def _serving(self) -> list[ActorLink]:
+        drained = self._draining.ended
+        return [link for number, link in enumerate(self._nodes) if number not in drained]
 
     def _setup(self, node: int | None, times: int) -> Sequence[Any]:
         """What an actor is told first. `node`: which one it is, if it is one."""
         config = everywhere(self.config)
         if node in self._book.ports:  # games come back to where they were
             config = _listening_on(config, self._book.ports[node])
+        if node is not None:
+            self._book.made[node] = times
         orders: list[Any] = [Setup(config, str(self._folder.path), self._folder.launch, times)]
         if self._spec is not None:
             orders.append(Decide(self._spec))
+        if node is not None and node in self._draining:
+            orders.append(StopListening())
         return orders
 
     def _start(self, child: Child) -> None:
@@ -154,10 +170,9 @@ class ClusterProcesses(Processes):
         self.trainer.send(self._game())
 
     def opened(self, ready: Ready) -> bool:
-        first = super().opened(ready)
-        if first:
-            self._book.base_frames = ready.base_frames
-        return first
+        if self.ready is None:
+            self._book.begin(ready.base_frames)
+        return super().opened(ready)
 
     def forget_game(self) -> None:
         for link in self._links:
@@ -172,10 +187,11 @@ class ClusterProcesses(Processes):
 
     @property
     def waitables(self) -> tuple[dict[Pipe, Child], dict[int, Child]]:
-        if not isinstance(self._trainer, Learners) or not self._trainer.alive:
-            return super().waitables
-        own = self._trainer
         pipes, ends = super().waitables
+        ends = {end: child for end, child in ends.items() if not child.retired}
+        if not isinstance(self._trainer, Learners) or not self._trainer.alive:
+            return pipes, ends
+        own = self._trainer
         for rank in own.ranks:
             if rank.pipe is not None and rank.process is not None:
                 pipes[rank.pipe] = own
@@ -190,17 +206,40 @@ class ClusterProcesses(Processes):
     @property
     def nodes(self) -> list[dict[str, Any]]:
         """As Status.nodes."""
-        return self._book.rows(self._nodes, self._shards)
+        return self._book.rows(self._nodes, self._shards, self._draining.ended)
 
     @property
     def attentive(self) -> dict[str, int]:
         """Of this machine: none."""
         return {}
 
+    def hung(self) -> list[tuple[Child, str]]:
+        for link in self._links:
+            if not link.answers:  # what runs there may be well: Ray, or the link, finds out
+                for child in link.children.values():
+                    if child.alive:
+                        child.monitor.forget(time.monotonic())
+        found = super().hung()
+        for hangs, _ in found:
+            if hangs.retired and hangs.process is not None:
+                hangs.process.kill()
+        return [(hangs, how) for hangs, how in found if not hangs.retired]
+
+    def start_due(self) -> list[tuple[Child, ProcessLoss]]:
+        self._draining.look()
+        return super().start_due()
+
+    def drain(self, node: str) -> dict[str, Any]:
+        return dict(self._draining.begin(node))
+
+    def _end_node(self, number: int) -> None:
+        self._nodes[number].close()
+        self._cluster.end("node", number)
+
     # Stopping.
 
     def stop_listening(self) -> None:
-        for link in self._nodes:
+        for link in self._serving:
             link.order(StopListening())
 
     def wake(self) -> None:

@@ -1,18 +1,25 @@
-"""`understudy cluster`: the nodes of a Ray cluster, what servers run there, and whether a second
-learner pays."""
+"""`understudy cluster`: the nodes of a Ray cluster, what servers run there, whether a second
+learner pays, and a gateway node drained."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from config.load import ConfigError, config_of_run
+from server.commands.ask_server import ANSWER_S
+from server.control.unix_socket import ask
 from server.run.directory import game_of
 from server.terminal import terminal
+
+AGAIN_S = 0.5
+"""Between two questions how far a drain is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,15 +27,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "With status, show the nodes of a Ray cluster, and the gateway nodes and learners that "
         "servers have there: where each is, its rows that are not acknowledged, and the version of "
         "its weights. With measure, say whether a second learner pays, for the network of a run, "
-        "on the nodes where learners would be: an update of one, beside one that they share."
+        "on the nodes where learners would be: an update of one, beside one that they share. With "
+        "drain, send the games of a gateway node away, wait until its rows are kept, and end it; "
+        "the server goes on with its other nodes."
     )
-    parser.add_argument("what", choices=["status", "measure"], help="what to do")
+    parser.add_argument("what", choices=["status", "measure", "drain"], help="what to do")
+    parser.add_argument(
+        "node", nargs="?", help="drain: which gateway node, by its number or by its host"
+    )
     parser.add_argument(
         "--run",
         type=Path,
         metavar="FOLDER",
         help="measure: a run that a game has played in; its settings and its game are what is "
-        "measured",
+        "measured. drain: the run whose server has the node",
     )
     parser.add_argument(
         "--learners", type=int, default=2, metavar="N", help="measure: how many (%(default)s)"
@@ -43,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.what == "drain":
+        return _drain(args)
     found = _measured(args) if args.what == "measure" else _status(args)
     if args.json:
         print(json.dumps(found))
@@ -65,6 +79,30 @@ def _status(args: argparse.Namespace) -> dict[str, Any]:
     from server.cluster.start import cluster_status
 
     return cluster_status(args.cluster)
+
+
+def _drain(args: argparse.Namespace) -> int:
+    """Ask the run's server again and again until it is done; the exit code."""
+    if args.node is None or args.run is None:
+        raise ConfigError("drain: expected a gateway node, and --run FOLDER, its server's run")
+    told = ""
+    while True:
+        try:
+            answer = ask(args.run, {"drain": args.node}, ANSWER_S)
+        except OSError as error:
+            print(f"understudy cluster: {error}", file=sys.stderr)
+            return 1
+        if "error" in answer:
+            print(f"understudy cluster: {answer['error']}", file=sys.stderr)
+            return 2
+        if args.json:
+            print(json.dumps(answer), flush=True)
+        elif answer["text"].partition(" (")[0] != told:
+            print(answer["text"], flush=True)
+            told = answer["text"].partition(" (")[0]
+        if answer["done"]:
+            return 0
+        time.sleep(AGAIN_S)
 
 
 def _measured(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ dashboard. Every change is recorded, with who made it, before it is made.
     {"games": {"start_level": 3}}    ->  the same, of server.settings: what games are told
     {"pause": true}  {"pause": false}   {"checkpoint": true}   {"evaluate": true}
                                      ->  {"ok": true, "text": "what happened"}
+    {"drain": "1"}                   ->  the same, and "done", of a gateway node of a cluster
     anything that cannot be done     ->  {"error": "what is wrong, and what to do"}
 
 All of it happens in the supervisor's own loop.
@@ -33,7 +34,7 @@ log = logging.getLogger("supervisor")
 
 FORMS = (
     '{"set": {KEY: VALUE, ...}}, {"games": {NAME: VALUE, ...}}, {"pause": true or false}, '
-    '{"checkpoint": true} or {"evaluate": true}'
+    '{"checkpoint": true}, {"evaluate": true} or {"drain": NODE}'
 )
 
 
@@ -84,6 +85,9 @@ class ControlledServer(Protocol):
     def evaluate(self, request: Evaluate) -> None:
         """Have games asked to evaluate."""
 
+    def drain(self, node: str) -> Answer:
+        """As Processes.drain."""
+
     @property
     def trainer(self) -> CheckpointWriter: ...
 
@@ -113,6 +117,8 @@ class Controller:
                     return self.checkpoint(who)
                 case {"evaluate": True} if len(request) == 1:
                     return self.evaluate(who)
+                case {"drain": str(node)} if len(request) == 1:
+                    return self._server.drain(node)
         except ConfigError as error:
             return {"error": str(error)}
         except Exception:  # whatever is asked for: games go on

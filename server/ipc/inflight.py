@@ -7,6 +7,7 @@ start can say exactly how many steps were in flight.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,9 +102,10 @@ def cells(path: Path, index: int) -> Cells:
     return np.memmap(path, np.int64, "r+", 8 * (_HEADER + 2 * index), (2,))
 
 
-def left(path: Path) -> tuple[int, int] | None:
+def left(path: Path, found: Mapping[int, tuple[int, int]] | None = None) -> tuple[int, int] | None:
     """What a start that did not end in order has left: steps of the whole run that were complete,
-    and frames that were answered beyond them. None where there is nothing, or nothing to read."""
+    and frames that were answered beyond them. None where there is nothing, or nothing to read.
+    `found`: of gateways, what is known better."""
     try:
         content = np.frombuffer(path.read_bytes(), np.int64)
     except (OSError, ValueError):
@@ -111,4 +113,8 @@ def left(path: Path) -> tuple[int, int] | None:
     if len(content) < _HEADER or content[0] != _MAGIC:
         return None
     each = content[_HEADER:].reshape(-1, 2) if len(content) % 2 else np.zeros((0, 2), np.int64)
+    each = each.copy()
+    for index, numbers in (found or {}).items():
+        if index < len(each):
+            each[index] = numbers
     return int(content[1] + each[:, 0].sum()), int(each[:, 1].sum())

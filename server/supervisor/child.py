@@ -39,6 +39,8 @@ class Child:
         self.lines: deque[str] = deque(maxlen=LINES)
         self.reported = False
         """The newest process has, and so is no longer loading what it begins with."""
+        self.retired = False
+        """It was told to end, and none is started in its place."""
 
     @property
     def alive(self) -> bool:

@@ -4,7 +4,7 @@ server did."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from server.ipc.inflight import FILE, InFlight, InFlightCounters, StepCounts, left
@@ -25,6 +25,8 @@ class InFlightAccount:
         """`folder`: the run's. Nothing is counted before `begin`."""
         self.lost = InFlight()
         """With gateways that died, and with the server before this one where it was killed."""
+        self.found: Mapping[int, tuple[int, int]] = {}
+        """As of server.ipc.inflight.left."""
         self._path = folder / FILE
         self._events = events
         self._gateways = gateways
@@ -38,7 +40,7 @@ class InFlightAccount:
     def begin(self, base: int, *, resumed: bool) -> None:
         """Count from now on. `base`: stored frames of the run before this start. `resumed`: it goes
         on where the previous server stopped, whose losses are counted now."""
-        before = left(self._path) if resumed else None
+        before = left(self._path, self.found) if resumed else None
         if before is not None:
             steps, frames = before
             lost = self.add(None, InFlight(max(0, steps - base), frames))

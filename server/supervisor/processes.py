@@ -277,6 +277,14 @@ class Processes:
         """Why a child is not restarted."""
         return self._policy.refusal
 
+    def drain(self, node: str) -> dict[str, Any]:
+        """Send the games of a node away, and end what it runs once its rows are kept; asked again,
+        how far that is: `text`, and `done`. Errors: ConfigError."""
+        raise ConfigError(
+            f"drain {node}: expected a server on a cluster, got one on this machine alone; end it "
+            "with SIGTERM instead"
+        )
+
     # Stopping.
 
     def stop_listening(self) -> None:

@@ -52,7 +52,8 @@ class Readiness:
         # In a run that has got its game from a client, those that were there take up any HELLO.
         if report.opened or not (self._loads or self._processes.ready):
             self._welcoming.add(report.index)
-        ready = len(self._welcoming) == len(self._processes.gateways)
+        places = enumerate(self._processes.gateways)
+        ready = all(index in self._welcoming or child.retired for index, child in places)
         self._status.update(ready=ready)
         status = self._status.status
         if ready and not self._said and not status.ended:

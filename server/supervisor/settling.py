@@ -31,7 +31,8 @@ class Settling:
         those of the loop."""
         self._settled.clear()
         next_asked = 0.0
-        while waiting := [child for child in children if child.name not in self._settled]:
+        awaited = [child for child in children if not child.retired]
+        while waiting := [child for child in awaited if child.name not in self._settled]:
             now = time.monotonic()
             if now >= deadline:
                 return False

@@ -86,9 +86,8 @@ class Supervisor:
         self.port = 0
         """Where games connect; 0 before the start."""
         self.tempest_port: int | None = None
-        """Where older clients for Tempest connect."""
         self.websocket_port: int | None = None
-        """Where games in browsers connect."""
+        """Where older clients for Tempest, and games in browsers, connect."""
         self.dashboard: str | None = None
         """The URL of HTTP, where it is served (server.supervisor.session)."""
         self.paused = False
@@ -102,7 +101,6 @@ class Supervisor:
         self._failure = ""
         """Why the run cannot go on, if so."""
         self._stopping = False
-
         writes = self._writes = Writes(log, "serving and training continue")
         self.events = EventLog(folder.events, writes)
         """What happens to the processes, for programs."""
@@ -113,6 +111,8 @@ class Supervisor:
         self._lessons = Lessons(self.controller)
         self._endpoints = ControlEndpoints(self.controller, folder.path)
         processes = self._processes = make(config, folder, task, self.events, self._on_started)
+        self.drain = processes.drain
+        """Of a gateway node."""
         self.trainer = TrainerClient(
             processes.trainer, self.poll, self.controller.saved, folder.log
         )

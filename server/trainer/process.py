@@ -43,6 +43,7 @@ from server.ipc.messages import (
 )
 from server.run.logs import log_to_pipe
 from server.trainer import device_memory, first_words
+from server.trainer.shard_folders import folder_of
 from server.trainer.task import Task
 from server.trainer.trainer import Trainer
 
@@ -117,7 +118,7 @@ def _ranked(
     options: dict[str, Any],
 ) -> Trainer:
     """One trainer of several, once the others are there. Errors: RuntimeError, OSError."""
-    from server.trainer.ranked_trainer import RankedTrainer, folder_of
+    from server.trainer.ranked_trainer import RankedTrainer
     from server.trainer.ranks import Meeting
 
     folder = folder_of(run, ranks.rank)

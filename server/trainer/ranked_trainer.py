@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,8 +66,9 @@ class RankedTrainer(Trainer):
         """Once all have loaded. Errors: OSError, RuntimeError."""
         self._meeting.wait("loaded")
         kept = self._past.kept
+        of_run = kept.at.steps + kept.of_others
         told = self._gather(
-            self._past.frames, kept.at.steps, self._ingest.stored, kept.steps, self._base_frames
+            self._past.frames, of_run, self._ingest.stored, kept.steps, self._base_frames
         )
         self._all_base = int(max(told[:, 0].max(), told[:, 1].sum()))
         if self._ingest.stored:  # a trainer that takes over: the run's base stays
@@ -181,16 +181,3 @@ class RankedTrainer(Trainer):
         self._heartbeat.busy()
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
         self._checkpointer.save_priorities()
-
-
-def folder_of(run: Path, rank: int) -> Path:
-    """Where a learner keeps its rows: the first one in the run's folder, each other one in a folder
-    in there, in which the checkpoints are those of the run. Errors: OSError."""
-    if not rank:
-        return run
-    own = run / "learners" / str(rank)
-    own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    checkpoints = own / "checkpoints"
-    if not checkpoints.is_symlink():
-        checkpoints.symlink_to(Path("../../checkpoints"))
-    return own

@@ -8,9 +8,10 @@ rows of which ring it has, so the next trainer knows (agent.source).
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from agent import journal
 from agent.evidence import Evidence
 from agent.finding import Finding
 from agent.journal import Damage, Journal, Position
-from agent.journal_joined import read_joined
+from agent.journal_joined import JoinedRows, read_joined
 from agent.learner import Learner
 from agent.priority import SavedPriorities
 from agent.replay import Replay
@@ -37,6 +38,8 @@ class TakenIn:
     """Where the run was behind the last block."""
     steps: int = 0
     """Steps that are in the replay now."""
+    of_others: int = 0
+    """Steps that the run has had in the journals of learners that are no more."""
     sources: NextRows = field(default_factory=NextRows)
     """Which rows of each source it has."""
 
@@ -48,43 +51,65 @@ def take_in(
     evidence: Evidence,
     known: float,
     progress: Callable[[int], None] = lambda _: None,
+    others: Sequence[Path] = (),
 ) -> TakenIn:
     """Put what a journal holds into the replay, and count it as evidence. The learner knows the
     first `known` rows of the run, and sees the observations of the others: its statistics are of
     all rows.
 
-    `progress`: called again and again, with how many rows have been read. Damage is logged. Errors:
+    `progress`: called again and again, with how many rows have been read. `others`: journals of
+    learners that are no more; all rows come by their age. Damage is logged. Errors:
     journal.JournalError, OSError.
     """
     damages: list[Damage] = []
-    last, before, rows, begin = None, len(replay), 0, time.monotonic()
+    ends = [Position() for _ in (*others, folder)]
+    before, rows, begin = len(replay), 0, time.monotonic()
     sources = NextRows()
-    for last in read_joined(folder, replay.spec, damages, replay.memory):
+    for which, last in _by_age([*others, folder], replay, damages):
         sources.take_many(last.origins, last.lengths, all_kept=False)
         replay.append(last.rows)
         evidence.add(last.rows)
+        own = which == len(others)
         new = len(last.rows) if known <= last.at.rows else max(0, last.end.rows - known)
-        if new:
+        if own and new:
             learner.observe(last.rows.obs[len(last.rows) - int(new) :])
         rows += len(last.rows)
+        ends[which] = last.end
         progress(rows)
     for damage in damages:
         log.warning("%s", damage)
-    if last is None:
+    if not rows:
         return TakenIn()
-    if replay.prioritized and (saved := journal.read_priorities(folder)):
-        replay.restore_priorities(saved)
+    for each in (*others, folder):
+        if replay.prioritized and (saved := journal.read_priorities(each)):
+            replay.restore_priorities(saved)
     steps = len(replay) - before
+    *of_others, end = (each.steps for each in ends)
     log.info(
         "the replay has %d steps, read in %.2f s; the run was at step %d",
-        steps, time.monotonic() - begin, last.end.steps,
+        steps, time.monotonic() - begin, end + sum(of_others),
     )  # fmt: skip
     if sources.missing or sources.doubled:
         log.warning(
             "the replay's files lack %d rows of gateways, and have %d twice",
             sources.missing, sources.doubled,
         )  # fmt: skip
-    return TakenIn(last.end, steps, sources)
+    return TakenIn(ends[-1], steps, sum(of_others), sources)
+
+
+def _by_age(
+    folders: Sequence[Path], replay: Replay, damages: list[Damage]
+) -> Iterator[tuple[int, JoinedRows]]:
+    """The rows of journals, each with the number of its folder: those of each in their order, and
+    of several those first that older weights decided on."""
+
+    def numbered(number: int, folder: Path) -> Iterator[tuple[int, int, JoinedRows]]:
+        for rows in read_joined(folder, replay.spec, damages, replay.memory):
+            yield int(rows.rows.policy_version[0]), number, rows
+
+    journals = [numbered(number, folder) for number, folder in enumerate(folders)]
+    for _, number, rows in heapq.merge(*journals, key=lambda each: each[:2]):
+        yield number, rows
 
 
 class JournalWriter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +72,14 @@ def restore(
     keep: bool,
     init_from: Path | None = None,
     first: bool = True,
+    others: Sequence[Path] = (),
 ) -> Restored:
     """Put into replay, learner and evidence what the run's folder holds for them: of a run that is
     not resumed, its demonstrations. `best`: from the checkpoint that evaluated best. `keep`:
     whether rows are kept. `init_from`: a checkpoint of another run, whose weights a run without any
     of its own begins with. `first`: False of a learner beside the first one, whose rows the
-    checkpoint says nothing of. In the folder, files are begun at most, so that what cannot be
+    checkpoint says nothing of. `others`: folders of learners that are no more, whose rows are taken
+    in too, and stay where they are. In the folder, files are begun at most, so that what cannot be
     written is known; none that was there changes before `Restored.begin`.
 
     Errors: CheckpointError, RecordingError, JournalError, OSError.
@@ -100,7 +102,8 @@ def restore(
         rows = folder / journal.FOLDER
         if resume:
             known = saved_at.rows if first and saved_at.rows is not None else math.inf
-            kept = take_in(rows, replay, learner, evidence, known, progress)
+            theirs = [other / journal.FOLDER for other in others]
+            kept = take_in(rows, replay, learner, evidence, known, progress, theirs)
         journal_writer = JournalWriter(
             rows,
             replay.spec,
@@ -111,7 +114,7 @@ def restore(
             synced=config.cluster.ack == "synced",
         )
     # The rows know better than the checkpoint how far the run was, unless it goes back.
-    frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps)
+    frames = saved_at.frames if best else max(saved_at.frames, kept.at.steps + kept.of_others)
     from_best = path if best else None
     return Restored(frames, saved_at.version, names, kept, journal_writer, rewards, from_best, warm)
 

@@ -53,6 +53,7 @@ from server.trainer.load_progress import LoadProgress
 from server.trainer.recording_requests import Request, answered
 from server.trainer.reporter import Reporter
 from server.trainer.restore import restore
+from server.trainer.shard_folders import taken_over
 from server.trainer.task import Task
 from server.trainer.weight_publisher import WeightPublisher
 
@@ -113,7 +114,7 @@ class Trainer:
         past = restore(
             folder, config, replay, learner, evidence, progress,
             resume=task.resume, best=task.best, keep=keep, init_from=task.init_from,
-            first=not collective.rank,
+            first=not collective.rank, others=taken_over(folder, collective.rank, collective.size),
         )  # fmt: skip
         self._past, self._folder = past, folder
         self._demonstrations, self._journal_writer = past.demonstrations, past.journal_writer
@@ -144,7 +145,7 @@ class Trainer:
             self._slot = WeightSlot.create(len(vector), version, slot_name)
             self._slot.base_frames = self._base_frames
         if self._journal_writer:
-            self._journal_writer.at(self._frames)
+            self._journal_writer.at(self._frames - past.kept.of_others)
         self._weights = WeightPublisher(self._slot, learner)
         self._record = BatchRecord(replay, spec) if task.record else None
         # A replay that is there already need not be waited for; updates are owed for new steps.

@@ -12,18 +12,30 @@ from typing import Any
 
 import pytest
 
-from tests.support.ray_cluster import ADDRESS, BIN, RayCluster, ray_cluster
+from lab.ray_nodes import ADDRESS, BIN, RayNodes
+from tests.support.ray_cluster import ray_cluster
 
 pytestmark = pytest.mark.timeout(900)
 
 
+EVENTS = [
+    "kill a gateway",
+    "stop a learner",
+    "cut a link for 5 s",
+    "lose a node",
+    "drain a node",
+    "kill the head",
+]
+"""The driver is killed with the head."""
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[RayCluster]:
-    with ray_cluster(nodes=2) as running:
+def cluster() -> Iterator[RayNodes]:
+    with ray_cluster() as running:
         yield running
 
 
-def audited(cluster: RayCluster, **asked: Any) -> dict[str, Any]:
+def audited(cluster: RayNodes, **asked: Any) -> dict[str, Any]:
     """What an audit on the cluster found."""
     text = cluster.run(
         sys.executable, "-m", "tests.support.cluster_audit", ADDRESS, json.dumps(asked),
@@ -34,7 +46,7 @@ def audited(cluster: RayCluster, **asked: Any) -> dict[str, Any]:
 
 
 @pytest.mark.promise("cluster-tags", "cluster-kill-learner")
-def test_learner_of_two_is_killed_and_every_row_is_there_once(cluster: RayCluster) -> None:
+def test_learner_of_two_is_killed_and_every_row_is_there_once(cluster: RayNodes) -> None:
     found = audited(cluster, steps=800, nodes=2, learners=2, kill={"0.3": "ShardActor"})
     assert found["killed"] == ["ShardActor"]
     assert (found["mismatches"], found["missing"], found["doubled"]) == (0, 0, 0)
@@ -43,7 +55,7 @@ def test_learner_of_two_is_killed_and_every_row_is_there_once(cluster: RayCluste
 
 
 @pytest.mark.promise("cluster-kill-node")
-def test_gateway_node_is_killed_and_what_is_missing_was_counted(cluster: RayCluster) -> None:
+def test_gateway_node_is_killed_and_what_is_missing_was_counted(cluster: RayNodes) -> None:
     found = audited(cluster, steps=800, nodes=1, learners=1, kill={"0.3": "NodeActor"})
     assert found["killed"] == ["NodeActor"]
     assert (found["mismatches"], found["doubled"]) == (0, 0)
@@ -51,8 +63,27 @@ def test_gateway_node_is_killed_and_what_is_missing_was_counted(cluster: RayClus
     assert found["missing"] <= found["lost"]
 
 
+@pytest.mark.promise(
+    "cluster-kill-gateway", "cluster-hang", "cluster-link", "cluster-lose-node",
+    "cluster-kill-driver", "cluster-kill-head", "cluster-drain", "cluster-chaos",
+)  # fmt: skip
+def test_processes_nodes_and_links_are_lost_and_every_step_is_accounted_for(
+    cluster: RayNodes,
+) -> None:
+    text = cluster.run(
+        sys.executable, "-m", "server", "chaos", "--cluster", ADDRESS, "--minutes", "0.01",
+        "--players", "2", "--events", ",".join(EVENTS), "--json", timeout_s=800.0,
+    )  # fmt: skip
+    found = json.loads(text.strip().splitlines()[-1])
+    assert found["by_event"] == dict.fromkeys(EVENTS, 1)
+    assert (found["mismatches"], found["holes"], found["doubled"]) == (0, 0, 0)
+    assert found["missing"] <= found["said_in_flight"]
+    assert found["steps"] > 100
+    assert found["unfinished"] > 0, "games were in play when all was killed"
+
+
 def test_cluster_without_room_is_refused_with_what_there_is(
-    cluster: RayCluster, tmp_path: Path
+    cluster: RayNodes, tmp_path: Path
 ) -> None:
     with pytest.raises(subprocess.CalledProcessError) as error:
         cluster.run(

@@ -12,26 +12,9 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 
 from lab.audit import audit
-
-
-def actors(name: str) -> list[int]:
-    """Process IDs of Ray's actors of a class, in this network."""
-    own = str(Path("/proc/self/ns/net").readlink())
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-            if (
-                words.startswith(f"ray::{name}".encode())
-                and str((entry / "ns/net").readlink()) == own
-            ):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return sorted(found)
+from lab.chaos.ray_machine import ray_machines
 
 
 def main() -> None:
@@ -44,7 +27,7 @@ def main() -> None:
         done = int(text.split()[0]) / asked["steps"]
         for share in [each for each in kills if each <= done]:
             name = kills.pop(share)
-            if found := actors(name):
+            if found := [pid for node in ray_machines(address) for pid in node.actors(name)]:
                 os.kill(found[-1], signal.SIGKILL)
                 killed.append(name)
 

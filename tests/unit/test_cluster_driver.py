@@ -28,13 +28,17 @@ class FakeActor:
         self.say: list[tuple[str, int, Any]] = []
         self.end: list[tuple[str, int, int | None]] = []
         self.away = False
+        self.asked: list[tuple[str, int]] = []
 
-    def exchange(self, orders: Sequence[Any], wait_s: float) -> Reply:
+    def exchange(self, to: str, number: int, orders: Sequence[Any], wait_s: float) -> Reply:
+        self.asked.append((to, number))
         if self.away:
             time.sleep(0.005)
             raise ActorAway("killed")
+        if to != self.incarnation:
+            return Reply(self.incarnation, time.monotonic(), "host")
         self.orders += orders
-        reply = Reply(self.incarnation, time.monotonic(), "host", self.say, self.end)
+        reply = Reply(self.incarnation, time.monotonic(), "host", messages=self.say, ended=self.end)
         self.say, self.end = [], []
         time.sleep(min(wait_s, 0.002))
         return reply
@@ -106,15 +110,31 @@ def test_children_of_an_actor_that_is_lost_are_lost_and_a_new_one_is_set_up(worl
     world.child.begin(Config())
     until(lambda: len(world.actor.orders) == 2)
     world.actor.away = True
-    until(lambda: not world.child.process.is_alive())  # type: ignore[union-attr]
-    world.child.reap()
     world.actor.incarnation, world.actor.orders = "second", []
-    world.child.begin(Config())
     world.actor.away = False
-    until(lambda: len(world.actor.orders) == 2)
+    until(lambda: not world.child.process.is_alive())  # type: ignore[union-attr]
+    assert world.child.reap() == -9
+    world.child.begin(Config())
+    until(lambda: len(world.actor.orders) >= 2)
     assert world.made == [0, 1]
     assert [type(order) for order in world.actor.orders] == [Setup, Start]
     assert world.actor.orders[0].made == 1
+
+
+def test_actor_that_answers_again_goes_on_and_gets_no_order_twice(world: World) -> None:
+    world.child.begin(Config())
+    until(lambda: len(world.actor.orders) == 2)
+    world.actor.away = True
+    until(lambda: world.actor.asked[-1] == world.actor.asked[-2])
+    again = world.actor.asked[-1]
+    world.child.send(Settle())
+    world.actor.away = False
+    until(lambda: len(world.actor.orders) == 3)
+    after = world.actor.asked[world.actor.asked.index(again) :]
+    assert [number for _, number in after] == sorted(number for _, number in after)
+    assert [type(order) for order in world.actor.orders] == [Setup, Start, Relay]
+    assert world.made == [0]
+    assert world.child.process.is_alive()  # type: ignore[union-attr]
 
 
 def test_kill_is_of_one_process(world: World) -> None:

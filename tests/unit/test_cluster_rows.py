@@ -152,6 +152,15 @@ def test_gateways_ring_that_is_made_anew_begins_behind_rows_that_came(pair: Pair
         again.unlink()
 
 
+def test_rows_of_a_machine_that_was_taken_for_lost_are_not_taken(pair: Pair) -> None:
+    newer = 1 + (1 << 20)
+    pair.inbox.take(Delivery(0, newer, 0, 0, None, 0, 0, 0, 0), 0)
+    pair.write(3)
+    assert not pair.shipper.step()
+    assert pair.inbox.used == 0
+    assert pair.inbox.rings[0].origin.source == Source(0, newer)
+
+
 def test_full_ring_of_the_learner_holds_the_gateways_back() -> None:
     pair = Pair(capacity=8)
     try:

@@ -34,7 +34,8 @@ class World:
             "ended": "",
         }
         self.events: list[str] = []
-        self.processes = SimpleNamespace(gateways=[None] * gateways, ready=None)
+        places = [SimpleNamespace(retired=False) for _ in range(gateways)]
+        self.processes = SimpleNamespace(gateways=places, ready=None)
         status: Any = SimpleNamespace(update=self._update, status=_Shown(self))
         events: Any = SimpleNamespace(add=lambda event, **_: self.events.append(event))
         self.readiness = Readiness(cast(Any, self.processes), status, events)

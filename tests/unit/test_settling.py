@@ -15,6 +15,7 @@ class FakeProcess:
     def __init__(self, name: str, when: int) -> None:
         self.name = name
         self.asked = 0
+        self.retired = False
         self._when = when
         self.settling: Settling
 
@@ -35,6 +36,13 @@ def test_settling_asks_each_process_until_it_has_settled() -> None:
     early, late = FakeProcess("gateway-0", 1), FakeProcess("gateway-1", 3)
     assert wait_until_settled(10.0, early, late)
     assert (early.asked, late.asked) == (1, 3)
+
+
+def test_process_that_was_told_to_end_is_not_waited_for() -> None:
+    drained = FakeProcess("gateway-1", 10**9)
+    drained.retired = True
+    assert wait_until_settled(10.0, FakeProcess("gateway-0", 1), drained)
+    assert drained.asked == 0
 
 
 def test_settling_past_deadline_gives_false() -> None:
