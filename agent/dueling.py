@@ -31,7 +31,7 @@ class Dueling(nn.Module):
         self._atoms, self._others, self._choices = atoms, others, sum(sizes)
         self._in_one = atoms == 1 and 0 < self._choices <= MOST
         n = torch.tensor(sizes, dtype=torch.int64)
-        of_branch = torch.eye(len(sizes)).repeat_interleave(n, dim=1)
+        of_branch = torch.eye(len(sizes)).repeat_interleave(n, dim=1, output_size=self._choices)
         mean = of_branch / n[:, None]
         product = torch.empty(0)
         if self._in_one:

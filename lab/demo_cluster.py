@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import ExitStack
 
-from lab.local_ray import local_ray
+from lab.local_ray import ADDRESS, local_ray
 from lab.supervised import supervised
 from server.cluster.start import on_cluster
 
@@ -18,8 +18,8 @@ CLIENTS = 4
 
 def main() -> int:
     frames = int(os.environ.get("DEMO_FRAMES", "20000"))
-    with local_ray(nodes=2) as address, ExitStack() as stack:
-        make = on_cluster(address)
+    with local_ray(nodes=2), ExitStack() as stack:
+        make = on_cluster(ADDRESS)
         values = {
             "server.port": 0,
             "cluster.gateways": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,13 @@ from pathlib import Path
 PORT = 6379
 ADDRESS = f"127.0.0.1:{PORT}"
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    # On a machine that is busy.
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+}
 """The environment of Ray, and of what it starts: it tells nobody, and nothing of it is slowed."""
 
 START_S = 240.0
@@ -34,23 +41,41 @@ def in_own_network() -> list[str]:
     return []
 
 
+class LocalRay:
+    """A head that runs, and what was added to it."""
+
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        self._home, self._stack = home, stack
+        self._nodes = 0
+        head = ["--head", "--port", str(PORT), "--include-dashboard=false"]
+        self._start("head", [*head, "--temp-dir", str(home)])
+
+    def add_node(self) -> None:
+        """One more node, of two processors. Errors: RuntimeError where it does not start."""
+        self._nodes += 1
+        self._start(f"node-{self._nodes}", ["--address", ADDRESS])
+
+    def _start(self, name: str, words: list[str]) -> None:
+        _start(self._home / name, words, self._stack)
+
+
 @contextmanager
-def local_ray(nodes: int) -> Iterator[str]:
-    """A cluster of so many nodes, of two processors each; the address of its head. Errors:
+def local_ray(nodes: int) -> Iterator[LocalRay]:
+    """A cluster of so many nodes, of two processors each, whose head is at ADDRESS. Errors:
     RuntimeError where one does not start."""
-    os.environ.update(QUIET)
+    # A token that only what is started here knows. There may be one of the user: a head takes it,
+    # and a node that joins does not.
+    os.environ.update(QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
     if shutil.which("ip"):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=False, capture_output=True)
     with (
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
         ExitStack() as stack,
     ):
-        home = Path(folder)
-        head = ["--head", "--port", str(PORT), "--include-dashboard=false", "--temp-dir", folder]
-        _start(home / "head", head, stack)
-        for number in range(1, nodes):
-            _start(home / f"node-{number}", ["--address", ADDRESS], stack)
-        yield ADDRESS
+        ray = LocalRay(Path(folder), stack)
+        for _ in range(1, nodes):
+            ray.add_node()
+        yield ray
 
 
 def _start(output: Path, words: list[str], stack: ExitStack) -> None:
@@ -63,7 +88,10 @@ def _start(output: Path, words: list[str], stack: ExitStack) -> None:
     while time.monotonic() < deadline:
         with output.open("w") as file:
             process = subprocess.Popen(
-                [ray, "start", *words, *common], stdout=file, stderr=subprocess.STDOUT
+                [ray, "start", *words, *common],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},  # it is read while it runs
             )
         while process.poll() is None:
             if _STARTED in output.read_text():

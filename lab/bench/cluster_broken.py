@@ -15,15 +15,23 @@ import numpy as np
 import torch
 
 from agent.factory import make_learner
-from lab.bench.cluster_parts import SPEC, Row, attached_slots, noted, server_on, show
+from lab.bench.cluster_parts import (
+    SPEC,
+    WAIT_S,
+    Row,
+    attached_slots,
+    await_welcome,
+    server_on,
+    show,
+)
 from lab.load.clients import PreparedClient
+from lab.local_ray import ADDRESS
 from lab.proc import in_this_network
 from server.ipc.weight_slot import WeightSlot
 from server.run.events import read_events
 from server.supervisor.supervisor import Supervisor
 
 WEIGHTS_GOAL_MS, KILLED_GOAL_S = 50.0, 10.0
-WAIT_S = 240.0
 LOOK_S = 0.001
 
 CONFIG = {
@@ -40,17 +48,15 @@ CONFIG = {
 """Of a network of about 1 MB that learns all the time, and leaves the machine time for the rest."""
 
 
-def measure(address: str, seconds: float) -> Iterator[Row]:
+def measure(seconds: float) -> Iterator[Row]:
     """A row for each."""
     show("cluster, weights in a second node's slot")
-    with server_on(address, CONFIG) as server:
+    with server_on(ADDRESS, CONFIG) as server:
         until(server, lambda: bool(server.status.nodes), "nodes are there")
         ports = [node["port"] for node in server.status.nodes if "port" in node]
         players = Players(ports)
         try:
-            until(server, lambda: bool(noted(server, "node", 1, "_here")), "weights come")
-            server.settle()
-            players.welcomed()
+            await_welcome(server, players.games)
             until(server, lambda: updates(server) > 0, "they learn", players.play)
             yield weights(server, players, seconds)
             show("cluster, a killed learner")
@@ -164,23 +170,17 @@ class Players:
 
     def __init__(self, ports: list[int]) -> None:
         rng = np.random.default_rng(0)
-        self._games = [PreparedClient(("127.0.0.1", port), SPEC, rng) for port in ports]
-        for game in self._games:
+        self.games = [PreparedClient(("127.0.0.1", port), SPEC, rng) for port in ports]
+        for game in self.games:
             game.send_hello()
-
-    def welcomed(self) -> None:
-        """Wait until all are."""
-        for game in self._games:
-            game.sock.settimeout(WAIT_S)
-            game.sock.recv(4096)
 
     def play(self, frames: int = 4) -> None:
         """So many frames each."""
-        for game in self._games:
+        for game in self.games:
             for _ in range(frames):
                 game.send(0.0)
                 game.receive()
 
     def close(self) -> None:
-        for game in self._games:
+        for game in self.games:
             game.sock.close()

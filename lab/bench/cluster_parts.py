@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import select
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
 from lab.bench.serving import SERVER
-from lab.load.clients import bench_spec
+from lab.load.clients import PreparedClient, bench_spec
 from lab.supervised import supervised
 from server.cluster.host import ProcessHost
 from server.cluster.start import on_cluster
@@ -17,6 +19,8 @@ from server.ipc import shared_memory
 from server.ipc.step_ring import StepRing
 from server.ipc.weight_slot import WeightSlot
 from server.supervisor.supervisor import Supervisor
+
+WAIT_S = 240.0
 
 SPEC = bench_spec(195, 44)
 
@@ -35,6 +39,21 @@ def server_on(address: str | None, config: Row) -> AbstractContextManager[Superv
     if address is None:
         return supervised(config, preset="bench")
     return supervised(config, preset="bench", make=on_cluster(address))
+
+
+def await_welcome(server: Supervisor, games: Sequence[PreparedClient]) -> None:
+    """Look after the server until all games that have said HELLO are welcome. Errors:
+    TimeoutError."""
+    deadline = time.monotonic() + WAIT_S
+    waiting = list(games)
+    while waiting:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"expected WELCOME within {WAIT_S:g} s")
+        server.poll(0.05)
+        readable, _, _ = select.select([game.sock for game in waiting], [], [], 0.0)
+        for game in [each for each in waiting if each.sock in readable]:
+            game.sock.recv(4096)
+            waiting.remove(game)
 
 
 def noted(server: Supervisor, kind: str, number: int, ending: str = "") -> str:

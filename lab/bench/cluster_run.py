@@ -17,12 +17,12 @@ from agent.collective import Gloo
 from agent.learner import Learner
 from agent.step import STEP, StepBlock
 from lab.bench import cluster_broken, learner
-from lab.bench.cluster_parts import SPEC, Row, attached_ring, noted, server_on, show
+from lab.bench.cluster_parts import SPEC, Row, attached_ring, await_welcome, server_on, show
 from lab.bench.ranks import as_ranks
 from lab.load.clients import PreparedClient
 from lab.load.generator import LoadResult, load_process
 from lab.load.process import LoadProcess
-from lab.local_ray import local_ray
+from lab.local_ray import ADDRESS, local_ray
 from lab.proc import in_this_network, processor_s_of_threads
 from server.supervisor.supervisor import Supervisor
 
@@ -35,11 +35,12 @@ SERVING_GOAL, SHIPPING_GOAL = 0.9, 150_000
 
 def main() -> None:
     seconds, rounds = float(sys.argv[1]), int(sys.argv[2])
-    with local_ray(nodes=2) as address:
+    with local_ray(nodes=1) as ray:
         for training in (False, True):
-            _print(serving(address, seconds, rounds, training=training))
-        _print(shipping(address, seconds))
-        for row in cluster_broken.measure(address, seconds):
+            _print(serving(seconds, rounds, training=training))
+        _print(shipping(seconds))
+        ray.add_node()
+        for row in cluster_broken.measure(seconds):
             _print(row)
     _print(updates())
 
@@ -51,7 +52,7 @@ def _print(row: Row) -> None:
 # Serving.
 
 
-def serving(address: str, seconds: float, rounds: int, *, training: bool) -> Row:
+def serving(seconds: float, rounds: int, *, training: bool) -> Row:
     """One gateway node and one learner, beside the embedded server, in turns: frames/s, and the
     processor time of a frame, of all processes but the games'."""
     found: dict[bool, list[tuple[LoadResult, float]]] = {False: [], True: []}
@@ -59,7 +60,7 @@ def serving(address: str, seconds: float, rounds: int, *, training: bool) -> Row
         show(f"cluster, serving, training {training}, round {number + 1} of {rounds}")
         for on_ray in (False, True):
             config = {"trainer.enabled": training, "learner.hidden": HIDDEN}
-            with server_on(address if on_ray else None, config) as server:
+            with server_on(ADDRESS if on_ray else None, config) as server:
                 found[on_ray].append(_played(server, seconds))
     fps = {where: [load.fps for load, _ in each] for where, each in found.items()}
     cpu = {where: median(used for _, used in each) for where, each in found.items()}
@@ -111,17 +112,15 @@ def _processor_s(but: set[int]) -> float:
 # Shipping.
 
 
-def shipping(address: str, seconds: float) -> Row:
+def shipping(seconds: float) -> Row:
     """Rows that this process writes into a gateway node's ring, in place of its gateway, until they
     are acknowledged: sent, journalled, stored in the replay, and let go of."""
     show("cluster, shipping")
     config = {"trainer.enabled": False, "server.ring_steps": 16 * BLOCK, "learner.hidden": [64]}
-    with server_on(address, config) as server:
+    with server_on(ADDRESS, config) as server:
         client = PreparedClient(("127.0.0.1", server.port), SPEC, np.random.default_rng(0))
         client.send_hello()
-        while not server.status.spec or not noted(server, "node", 0, "_here"):
-            server.poll(0.05)
-        server.settle()
+        await_welcome(server, [client])
         with attached_ring(server, 16 * BLOCK) as ring:
             block, number = _block(), 0
             nodes = [p for p, words in in_this_network().items() if "ray::NodeActor" in words]

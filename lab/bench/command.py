@@ -21,7 +21,7 @@ import torch
 
 from config.load import ConfigError
 from lab.bench import cluster as bench_cluster
-from lab.bench import fairness, sb3
+from lab.bench import fairness, rllink, sb3
 from lab.bench import learner as bench_learner
 from lab.bench import replay as bench_replay
 from lab.bench import serving as bench_serving
@@ -72,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="device of the gateway's forward passes (%(default)s)",
     )
     add("--frames", type=int, default=20_000, help="frames of each round of the game (%(default)s)")
+    add(
+        "--rllib",
+        metavar="PYTHON",
+        help="cluster: also measure RLlib's external environments (RLlink), with this Python, "
+        "which has ray[rllib]; docs/benchmarks.md says how to make one",
+    )
     add("--record", action="store_true", help=f"add the rows to the history in {HISTORY}")
     add(
         "--rows", type=Path, metavar="FILE",
@@ -151,6 +157,8 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         yield from sb3.measure_game(args.frames, args.rounds, show)
     if "cluster" in cases:
         yield from bench_cluster.measure(show, seconds=args.seconds, rounds=args.rounds)
+        if args.rllib:
+            yield from rllink.measure(args.rllib, show, seconds=round(args.seconds))
 
 
 def machine(device: str) -> Row:

@@ -45,6 +45,11 @@ class Shipper:
         """Rows that were not acknowledged."""
         return self._ring.used
 
+    @property
+    def answered(self) -> int:
+        """Frames that the gateway has answered for training."""
+        return self._ring.answered
+
     def step(self) -> bool:
         """Send what there is, at most a block, and take in what the learner says: whether there is
         more to send at once. Errors: those of `send`."""

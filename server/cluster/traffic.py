@@ -10,9 +10,12 @@ from server.cluster.learner_shard import Weights
 from server.cluster.shipper import Shipper
 from server.ipc.weight_slot import WeightSlot
 
-IDLE_S = 0.01
-"""Between two deliveries where nothing more waits: so late games in lock step hear that they may
-go on."""
+SOON_S = 0.01
+"""Between two deliveries where nothing more waits and games come near what they may play: so late
+those in lock step hear that they may go on."""
+
+CALM_S = 0.05
+"""The same where they do not: a delivery costs as much as hundreds of rows."""
 
 AWAY_S = 0.25
 """Before the next try, where the learner does not answer."""
@@ -21,6 +24,12 @@ FETCH_S = 1.0
 """How long the learner is asked for newer weights at a time."""
 
 JOIN_S = 10.0
+
+
+def pause_s(left: int, played: int, seconds: float) -> float:
+    """How long to wait for the next delivery. `left`: frames that games may play before they wait.
+    `played`: those of the last so many seconds."""
+    return CALM_S if left * seconds > 4 * CALM_S * played else SOON_S
 
 
 class Traffic:
@@ -53,6 +62,7 @@ class Traffic:
             thread.join(JOIN_S)
 
     def _ship(self) -> None:
+        answered, at = 0, time.monotonic()
         while not self._over.is_set():
             more = False
             try:
@@ -63,8 +73,12 @@ class Traffic:
             except Exception as error:  # its machine is away, and is waited for: nothing is lost
                 self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
                 self._over.wait(AWAY_S)
+            now = time.monotonic()
+            before, answered = answered, sum(shipper.answered for shipper in self._shippers)
+            pause = pause_s(self._slot.allowed - answered, answered - before, now - at)
+            at = now
             if not more:
-                self._over.wait(IDLE_S)
+                self._over.wait(pause)
 
     def _follow(self) -> None:
         """Keep the slot at the run's newest weights."""

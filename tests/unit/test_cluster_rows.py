@@ -14,6 +14,7 @@ from server.cluster.blocks import packed, unpacked
 from server.cluster.inbox import NOT_YET, Inbox
 from server.cluster.messages import Delivery, Receipt
 from server.cluster.shipper import BLOCK_ROWS, Shipper
+from server.cluster.traffic import CALM_S, SOON_S, pause_s
 from server.ipc.step_ring import StepRing
 
 SPEC = GameSpec("g", Observation("float32", (3,)), (Discrete("a", 2),))
@@ -209,3 +210,14 @@ def test_frames_that_other_nodes_answered_are_taken_off() -> None:
 
 def test_block_is_large_enough_for_its_call() -> None:
     assert BLOCK_ROWS >= 4096
+
+
+def test_deliveries_are_rare_while_games_are_far_from_what_they_may_play() -> None:
+    assert pause_s(left=1_000_000, played=200, seconds=0.01) == CALM_S
+    assert pause_s(left=5, played=0, seconds=0.05) == CALM_S
+
+
+def test_deliveries_are_frequent_while_games_wait_or_soon_will() -> None:
+    assert pause_s(left=0, played=0, seconds=0.01) == SOON_S
+    assert pause_s(left=0, played=10, seconds=0.01) == SOON_S
+    assert pause_s(left=150, played=10, seconds=0.01) == SOON_S, "150 ms of play"
