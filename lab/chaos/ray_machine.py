@@ -56,7 +56,7 @@ class RayMachine:
         shares its network. Errors: TimeoutError."""
         doomed = [self.raylet]
         with self.network() as network:
-            for pid, said in self._beside(network, self._option("session_name")).items():
+            for pid, said in self._beside(network, self._option("temp_dir")).items():
                 if alone or (self.head and "gcs_server" in said):
                     doomed.append(pid)
         workers = children(self.raylet)

@@ -19,6 +19,7 @@ from config.passing import TryAgain
 from protocol.spaces import GameSpec
 from server.cluster import authentication, measuring
 from server.cluster.gateway_node import GatewayNode
+from server.cluster.host import send_signal
 from server.cluster.learner_shard import LearnerShard
 from server.cluster.learners import PORTS
 from server.cluster.link import ActorAway
@@ -59,9 +60,6 @@ NAMESPACE = "understudy"
 
 ANSWER_S = 5.0
 """How long the head, or an actor that is not stopped, may take to answer at all."""
-
-STARTS_S = 30.0
-"""How long a node may take to start a process for a task."""
 
 THREADS = 32
 """Calls that an actor answers at a time."""
@@ -179,6 +177,8 @@ class Cluster:
         self._groups: list[Any] = []
         self._seen: dict[tuple[str, int], tuple[str, int]] = {}
         """The node of Ray and the process of each actor, as it said last."""
+        self._looks: dict[tuple[str, int], list[Any]] = {}
+        """Of actors that do not answer: whether their node does."""
         self._hang_s = math.inf
         self._closing = False
 
@@ -285,6 +285,7 @@ class Cluster:
                 if done:
                     reply: Reply = ray.get(asked)
                     self._seen[place] = reply.node, reply.pid
+                    self._looks.pop(place, None)
                     return reply
                 if time.monotonic() - begin > self._hang_s and place in self._seen:
                     self._end_hung(place, asked, time.monotonic() - begin > LONG_S)
@@ -296,18 +297,33 @@ class Cluster:
         """End an actor that answers nothing, though its machine does; Ray makes it anew. One that
         merely takes long over what it was asked has `long` for it. A machine that does not answer
         is Ray's to judge: what runs there may go on. Errors: RayError."""
-        node, pid = self._seen[place]
         if not long and ray.wait([self._actors[place].present.remote()], timeout=ANSWER_S)[0]:
             return
-        there = ray.remote(num_cpus=0, max_retries=0)(_end_process).options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        )
-        looked = there.remote(pid, 0)
-        if ray.wait([looked], timeout=STARTS_S)[0] and not ray.wait([asked], timeout=0)[0]:
-            log.error("an actor gave no sign of life for %.0f s; it is killed", self._hang_s)
-            ray.get(there.remote(pid, signal.SIGKILL), timeout=STARTS_S)
-        else:
-            ray.cancel(looked, force=True)
+        if place not in self._looks:
+            self._looks[place] = self._signalled(place, 0)
+        if not ray.wait(self._looks[place], timeout=ANSWER_S)[0]:
+            return
+        # A link may have been down, and this way to the machine may be the last to work again.
+        until = time.monotonic() + self._hang_s
+        while time.monotonic() < until and not self._closing:
+            if ray.wait([asked], timeout=CALL_S)[0]:
+                return
+        log.error("an actor gave no sign of life for %.0f s; it is killed", self._hang_s)
+        del self._looks[place]
+        ray.wait(self._signalled(place, signal.SIGKILL), timeout=LOST_S)
+
+    def _signalled(self, place: tuple[str, int], number: int) -> list[Any]:
+        """Have an actor's process sent a signal on its machine: by other actors there, which answer
+        at once, and by a task, for which a process is started. Of each what ray.wait takes."""
+        node, pid = self._seen[place]
+        others = [each for each, (where, _) in list(self._seen.items()) if where == node]
+        asked = [
+            self._actors[other].send_signal.remote(pid, number)
+            for other in others if other != place and other in self._actors
+        ]  # fmt: skip
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        task = ray.remote(num_cpus=0, max_retries=0)(send_signal)
+        return [*asked, task.options(scheduling_strategy=there).remote(pid, number)]
 
     def end(self, kind: str, number: int) -> None:
         """End an actor for good."""
@@ -344,12 +360,6 @@ def _own_signals() -> Iterator[None]:
 def _here() -> tuple[str, str]:
     """Where other machines reach this one, and Ray's name for it."""
     return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
-
-
-def _end_process(pid: int, number: int) -> None:
-    """On the machine of that process: send it a signal, or 0, which does nothing."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def _shown(resources: dict[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.connection
 import os
 import sys
@@ -87,6 +88,10 @@ class ProcessHost:
     def present(self) -> bool:
         """Answers at once, in whichever thread, whatever else it is asked."""
         return True
+
+    def send_signal(self, pid: int, number: int) -> None:
+        """As the function."""
+        send_signal(pid, number)
 
     def about(self) -> dict[str, Any]:
         """For `understudy cluster status`, in whichever thread."""
@@ -198,3 +203,9 @@ class ProcessHost:
 
 def _folder_name(kind: str, number: str, run: str) -> str:
     return f"understudy-{kind}-{number}-{run.strip('/').replace('/', '-')}"
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Send a process of this machine a signal, if it is there; 0 does nothing."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
