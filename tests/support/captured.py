@@ -94,7 +94,11 @@ class CapturedWorld:
         given = {
             "run.seed": 3, "trainer.min_steps": 100, "learner.hidden": [16, 8],
             "learner.batch_size": 16, "learner.grad_norm_every": 5,
-            "replay.capacity_steps": 500, "replay.device": device, "trainer.device": device,
+            # What changes from one update to the next must not become part of what is captured.
+            "imitation.expert.start": 1.0, "imitation.expert.end": 0.2,
+            "imitation.expert.frames": 600, "imitation.decay": "schedule",
+            "replay.priority_beta.frames": 600, "replay.capacity_steps": 500,
+            "replay.device": device, "trainer.device": device,
         }  # fmt: skip
         more = {name.replace("__", "."): value for name, value in settings.items()}
         self.config: Config = config_from(given | more)
@@ -120,8 +124,9 @@ class CapturedWorld:
             assert len(batch) == self.config.learner.batch_size
 
     def run(self) -> None:
-        """Some updates, alone and many at once, while rows come and old ones go."""
+        """Some updates, alone and many at once, while rows come and old ones go. Never do all
+        episodes end at once: drawing would be planned otherwise, and captured anew."""
         self.play(200)
         for due in (2, 16, 36):
             self.learn(due)
-            self.play(120)
+            self.play(128)
