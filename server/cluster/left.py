@@ -65,11 +65,11 @@ def end_left(folder: Path, setup: Setup, *, own: bool) -> None:
         lines = [line.split() for line in (folder / PROCESSES).read_text().splitlines()]
     except OSError:
         return
-    doomed = []
-    for launch, made, pid, began in lines:
+    doomed: list[tuple[int, str]] = []
+    for launch, made, number, began in lines:
         before = int(launch) != setup.launch or (own and int(made) < setup.made)
-        if before and _began(int(pid)) == began != "":
-            doomed.append((int(pid), began))
+        if before and _began(int(number)) == began != "":
+            doomed.append((int(number), began))
     for pid, _ in doomed:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

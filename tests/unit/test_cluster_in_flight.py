@@ -68,7 +68,7 @@ def test_processes_of_actors_before_are_ended_and_those_of_other_nodes_are_not(
         killed.append(pid)
         del running[pid]
 
-    monkeypatch.setattr(module.os, "kill", kill)
+    monkeypatch.setattr("os.kill", kill)
     for launch, made, pid in ((1, 0, 11), (2, 0, 12), (2, 1, 13), (1, 0, 14)):
         note_process(tmp_path, Setup(Config(), "/run", launch, made), pid)
     running[14] = "7"  # another process has its number now
