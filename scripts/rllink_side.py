@@ -21,14 +21,15 @@ import time
 from typing import Any
 
 PORT = 5555
-FRAGMENT = 100
-"""Frames that a client plays between two deliveries."""
+BATCH = 4000
+"""Frames of all clients that PPO learns from at a time, its default: each plays its part between
+two deliveries."""
 
 EPISODE_FRAMES = 997
 WAIT_S = 300.0
 
 
-def play(port: int, until: Any, out: list[tuple[float, float]]) -> None:
+def play(port: int, fragment: int, until: Any, out: list[tuple[float, float]]) -> None:
     """One client, until `until()`: when each frame was there, and how long its action took, s. Of
     that, waiting for weights is a part where there was a delivery before it."""
     import numpy as np
@@ -53,16 +54,16 @@ def play(port: int, until: Any, out: list[tuple[float, float]]) -> None:
     rng = np.random.default_rng(port)
     shape = config.observation_space.shape
     obs = rng.standard_normal(shape).astype(np.float32)
-    episode, count, frames = SingleAgentEpisode(observations=[obs]), 0, 0
+    episodes, count, frames = [SingleAgentEpisode(observations=[obs])], 0, 0
     while not until():
         begin = time.perf_counter()
-        if count == FRAGMENT:
-            chunk = {"episodes": [episode.get_state()], "timesteps": count}
+        if count == fragment:
+            chunk = {"episodes": [each.get_state() for each in episodes], "timesteps": count}
             kind = RLlink.EPISODES_AND_GET_STATE.name
             state = asked({"type": kind, **chunk}, RLlink.SET_STATE)["state"]
             module.set_state(state[COMPONENT_RL_MODULE])
-            count = 0
-            episode = SingleAgentEpisode(observations=[obs]) if episode.is_done else episode.cut()
+            last, count = episodes[-1], 0
+            episodes = [SingleAgentEpisode(observations=[obs]) if last.is_done else last.cut()]
         with torch.no_grad():
             batch = {Columns.OBS: torch.from_numpy(obs[None])}
             logits = module.forward_exploration(batch)[Columns.ACTION_DIST_INPUTS][0]
@@ -73,14 +74,16 @@ def play(port: int, until: Any, out: list[tuple[float, float]]) -> None:
         frames += 1
         count += 1
         obs = rng.standard_normal(shape).astype(np.float32)
-        episode.add_env_step(
-            action=action, reward=0.5, observation=obs, terminated=False,
-            truncated=count == FRAGMENT and frames % EPISODE_FRAMES < FRAGMENT,
+        over = frames % EPISODE_FRAMES == 0
+        episodes[-1].add_env_step(
+            action=action, reward=0.5, observation=obs, terminated=over, truncated=False,
             extra_model_outputs={
                 Columns.ACTION_DIST_INPUTS: logits.numpy(),
                 Columns.ACTION_LOGP: float(chances[action].log()),
             },
         )  # fmt: skip
+        if over and count < fragment:
+            episodes.append(SingleAgentEpisode(observations=[obs]))
 
 
 def connected(port: int) -> socket.socket:
@@ -94,7 +97,7 @@ def connected(port: int) -> socket.socket:
             time.sleep(0.5)
 
 
-def clients(ports: list[int], seconds: float, pipe: Any) -> None:
+def clients(ports: list[int], fragment: int, seconds: float, pipe: Any) -> None:
     """Clients of one process, each in a thread. Measures once all have played, for `seconds`."""
     import torch
 
@@ -102,13 +105,13 @@ def clients(ports: list[int], seconds: float, pipe: Any) -> None:
     over = threading.Event()
     found: list[list[tuple[float, float]]] = [[] for _ in ports]
     threads = [
-        threading.Thread(target=play, args=(port, over.is_set, out), daemon=True)
+        threading.Thread(target=play, args=(port, fragment, over.is_set, out), daemon=True)
         for port, out in zip(ports, found, strict=True)
     ]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + WAIT_S
-    while any(len(out) < 2 * FRAGMENT for out in found) and time.monotonic() < deadline:
+    while any(len(out) <= fragment for out in found) and time.monotonic() < deadline:
         if not all(thread.is_alive() for thread in threads):
             raise SystemExit("a client has ended; what it said stands above")
         time.sleep(0.1)
@@ -123,6 +126,7 @@ def clients(ports: list[int], seconds: float, pipe: Any) -> None:
 
 def main() -> None:
     many, seconds, floats, actions, *hidden = map(int, sys.argv[1:])
+    fragment = BATCH // many
     import gymnasium
     import numpy as np
     import ray
@@ -143,9 +147,9 @@ def main() -> None:
         .env_runners(
             env_runner_cls=EnvRunnerServerForExternalInference,
             num_env_runners=many,
-            rollout_fragment_length=FRAGMENT,
+            rollout_fragment_length=fragment,
         )
-        .training(train_batch_size=FRAGMENT * many, minibatch_size=FRAGMENT, num_epochs=1)
+        .training(train_batch_size=fragment * many, num_epochs=1)
         .rl_module(
             model_config=DefaultModelConfig(
                 fcnet_hiddens=hidden, fcnet_activation="relu", vf_share_layers=True
@@ -160,7 +164,7 @@ def main() -> None:
     for number in range(min(many, os.cpu_count() or 1)):
         pipe, theirs = context.Pipe()
         mine = ports[number :: os.cpu_count() or 1]
-        context.Process(target=clients, args=(mine, seconds, theirs), daemon=True).start()
+        context.Process(target=clients, args=(mine, fragment, seconds, theirs), daemon=True).start()
         pipes.append(pipe)
     for pipe in pipes:
         pipe.recv()
