@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -77,10 +78,10 @@ def game(args: argparse.Namespace) -> Iterator[Row]:
     if missing:
         yield {"case": "gpu game", "left_out": f"{' and '.join(missing)} is not installed"}
         return
-    from lab.bench.sb3 import ENV, GAMES, our_game
+    from lab.bench.sb3 import ENV, GAMES, WARM_UP, our_game
 
-    frames = 100 if args.small else 10_000
-    played = our_game(frames, GAMES, "float32", device=args.device)
+    frames, warm_up = (50, 50) if args.small else (10_000, WARM_UP)
+    played = our_game(frames, GAMES, "float32", device=args.device, warm_up=warm_up)
     yield {
         "case": "gpu game", "env": ENV, "device": args.device, "frames": frames,
         "fps": round(played.frames_per_s), "updates_per_frame": round(played.updates_per_frame, 3),
@@ -107,7 +108,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
-    if args.only:  # a step's own process
+    if args.only:  # a step's own process, which ends what it has started when it is told to end
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         for row in STEPS[args.only][0](args):
             print(json.dumps(row), flush=True)
         return 0
@@ -148,7 +150,7 @@ def _step(name: str, args: argparse.Namespace, limit_s: float) -> Iterator[Row]:
             out, _ = process.communicate(timeout=limit_s)
             how = f"it ended with {process.returncode}" if process.returncode else None
         except subprocess.TimeoutExpired:
-            process.terminate()  # it ends what it has started
+            process.terminate()
             out, how = _rest(process), f"it took longer than {limit_s:.0f} s"
     yield from (json.loads(line) for line in out.splitlines() if line.startswith("{"))
     if how:
