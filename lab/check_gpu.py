@@ -31,6 +31,12 @@ LIMIT_S = 350.0
 ENDING_S = 5.0
 """Kept back of it."""
 
+STEP = "import sys; from lab.check_gpu import main; sys.exit(main())"
+"""Not a module that is run: every game that a step starts would import it, and with it torch."""
+
+LEAST_S = 5.0
+"""A step for which less is left is not begun."""
+
 
 def tests(args: argparse.Namespace) -> Iterator[Row]:
     """The tests marked `gpu`; on the cpu they are skipped, each with the reason."""
@@ -108,8 +114,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
-    if args.only:  # a step's own process, which ends what it has started when it is told to end
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if args.only:  # a step's own process
         for row in STEPS[args.only][0](args):
             print(json.dumps(row), flush=True)
         return 0
@@ -137,20 +142,23 @@ def main(argv: list[str] | None = None) -> int:
 def _step(name: str, args: argparse.Namespace, limit_s: float) -> Iterator[Row]:
     """The rows of a step, and one that says how it ended where it did not end well."""
     _show(f"step {name}, at most {limit_s:.0f} s")
-    if limit_s < 5:
+    if limit_s < LEAST_S:
         yield {"case": f"gpu {name}", "ok": False, "said": "no time was left for it"}
         return
-    command = [sys.executable, "-m", "lab.check_gpu", "--only", name, "--device", args.device]
+    command = [sys.executable, "-c", STEP, "--only", name, "--device", args.device]
     # Who asks so whether there is a GPU has no CUDA context then, which nobody forked could use.
     environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     with subprocess.Popen(
-        [*command, *["--small"] * args.small], stdout=subprocess.PIPE, text=True, env=environment
+        [*command, *["--small"] * args.small],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     ) as process:
         try:
             out, _ = process.communicate(timeout=limit_s)
             how = f"it ended with {process.returncode}" if process.returncode else None
         except subprocess.TimeoutExpired:
-            process.terminate()
             out, how = _rest(process), f"it took longer than {limit_s:.0f} s"
     yield from (json.loads(line) for line in out.splitlines() if line.startswith("{"))
     if how:
@@ -158,10 +166,12 @@ def _step(name: str, args: argparse.Namespace, limit_s: float) -> Iterator[Row]:
 
 
 def _rest(process: subprocess.Popen[str]) -> str:
+    """End it, and all that it has started; what it has still said."""
+    os.killpg(process.pid, signal.SIGTERM)
     try:
         return process.communicate(timeout=ENDING_S)[0]
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         return process.communicate()[0]
 
 
