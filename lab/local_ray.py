@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,11 @@ def _start(output: Path, words: list[str], stack: ExitStack) -> None:
     ray = str(Path(sys.executable).parent / "ray")
     common = ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--disable-usage-stats",
               "--object-store-memory", "200000000", "--block"]  # fmt: skip
+    # A raylet that is to find its agents' ports gives up after 15 s.
+    for agent, port in zip(
+        ("dashboard-agent-grpc", "runtime-env-agent"), _free_ports(2), strict=True
+    ):
+        common += [f"--{agent}-port", str(port)]
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with output.open("w") as file:
@@ -102,6 +108,14 @@ def _start(output: Path, words: list[str], stack: ExitStack) -> None:
                 break
             time.sleep(0.2)
     raise RuntimeError(f"expected a Ray node to start within {START_S:g} s: {output.read_text()}")
+
+
+def _free_ports(many: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(many)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

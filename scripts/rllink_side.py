@@ -21,14 +21,15 @@ import time
 from typing import Any
 
 PORT = 5555
-FRAGMENT = 100
-"""Frames that a client plays between two deliveries."""
+BATCH = 4000
+"""Frames of all clients that PPO learns from at a time, its default: each plays its part between
+two deliveries."""
 
 EPISODE_FRAMES = 997
 WAIT_S = 300.0
 
 
-def play(port: int, until: Any, out: list[tuple[float, float]]) -> None:
+def play(port: int, fragment: int, until: Any, out: list[tuple[float, float]]) -> None:
     """One client, until `until()`: when each frame was there, and how long its action took, s. Of
     that, waiting for weights is a part where there was a delivery before it."""
     import numpy as np
@@ -53,16 +54,16 @@ def play(port: int, until: Any, out: list[tuple[float, float]]) -> None:
     rng = np.random.default_rng(port)
     shape = config.observation_space.shape
     obs = rng.standard_normal(shape).astype(np.float32)
-    episode, count, frames = SingleAgentEpisode(observations=[obs]), 0, 0
+    episodes, count, frames = [SingleAgentEpisode(observations=[obs])], 0, 0
     while not until():
         begin = time.perf_counter()
-        if count == FRAGMENT:
-            chunk = {"episodes": [episode.get_state()], "timesteps": count}
+        if count == fragment:
+            chunk = {"episodes": [each.get_state() for each in episodes], "timesteps": count}
             kind = RLlink.EPISODES_AND_GET_STATE.name
             state = asked({"type": kind, **chunk}, RLlink.SET_STATE)["state"]
             module.set_state(state[COMPONENT_RL_MODULE])
-            count = 0
-            episode = SingleAgentEpisode(observations=[obs]) if episode.is_done else episode.cut()
+            last, count = episodes[-1], 0
+            episodes = [SingleAgentEpisode(observations=[obs]) if last.is_done else last.cut()]
         with torch.no_grad():
             batch = {Columns.OBS: torch.from_numpy(obs[None])}
             logits = module.forward_exploration(batch)[Columns.ACTION_DIST_INPUTS][0]
@@ -73,14 +74,16 @@ def play(port: int, until: Any, out: list[tuple[float, float]]) -> None:
         frames += 1
         count += 1
         obs = rng.standard_normal(shape).astype(np.float32)
-        episode.add_env_step(
-            action=action, reward=0.5, observation=obs, terminated=False,
-            truncated=count == FRAGMENT and frames % EPISODE_FRAMES < FRAGMENT,
+        over = frames % EPISODE_FRAMES == 0
+        episodes[-1].add_env_step(
+            action=action, reward=0.5, observation=obs, terminated=over, truncated=False,
             extra_model_outputs={
                 Columns.ACTION_DIST_INPUTS: logits.numpy(),
                 Columns.ACTION_LOGP: float(chances[action].log()),
             },
         )  # fmt: skip
+        if over and count < fragment:
+            episodes.append(SingleAgentEpisode(observations=[obs]))
 
 
 def connected(port: int) -> socket.socket:
@@ -94,7 +97,7 @@ def connected(port: int) -> socket.socket:
             time.sleep(0.5)
 
 
-def clients(ports: list[int], seconds: float, pipe: Any) -> None:
+def clients(ports: list[int], fragment: int, seconds: float, pipe: Any) -> None:
     """Clients of one process, each in a thread. Measures once all have played, for `seconds`."""
     import torch
 
@@ -102,13 +105,13 @@ def clients(ports: list[int], seconds: float, pipe: Any) -> None:
     over = threading.Event()
     found: list[list[tuple[float, float]]] = [[] for _ in ports]
     threads = [
-        threading.Thread(target=play, args=(port, over.is_set, out), daemon=True)
+        threading.Thread(target=play, args=(port, fragment, over.is_set, out), daemon=True)
         for port, out in zip(ports, found, strict=True)
     ]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + WAIT_S
-    while any(len(out) < 2 * FRAGMENT for out in found) and time.monotonic() < deadline:
+    while any(len(out) <= fragment for out in found) and time.monotonic() < deadline:
         if not all(thread.is_alive() for thread in threads):
             raise SystemExit("a client has ended; what it said stands above")
         time.sleep(0.1)
@@ -118,11 +121,14 @@ def clients(ports: list[int], seconds: float, pipe: Any) -> None:
     time.sleep(seconds)
     over.set()
     end = begin + seconds
-    pipe.send([late for out in found for at, late in list(out) if begin <= at <= end])
+    frames = [list(out) for out in found]
+    late = [each for out in frames for at, each in out if begin <= at <= end]
+    pipe.send((late, max(end - out[-1][0] for out in frames)))  # one may wait for weights still
 
 
 def main() -> None:
     many, seconds, floats, actions, *hidden = map(int, sys.argv[1:])
+    fragment = BATCH // many
     import gymnasium
     import numpy as np
     import ray
@@ -143,9 +149,9 @@ def main() -> None:
         .env_runners(
             env_runner_cls=EnvRunnerServerForExternalInference,
             num_env_runners=many,
-            rollout_fragment_length=FRAGMENT,
+            rollout_fragment_length=fragment,
         )
-        .training(train_batch_size=FRAGMENT * many, minibatch_size=FRAGMENT, num_epochs=1)
+        .training(train_batch_size=fragment * many, num_epochs=1)
         .rl_module(
             model_config=DefaultModelConfig(
                 fcnet_hiddens=hidden, fcnet_activation="relu", vf_share_layers=True
@@ -160,17 +166,19 @@ def main() -> None:
     for number in range(min(many, os.cpu_count() or 1)):
         pipe, theirs = context.Pipe()
         mine = ports[number :: os.cpu_count() or 1]
-        context.Process(target=clients, args=(mine, seconds, theirs), daemon=True).start()
+        context.Process(target=clients, args=(mine, fragment, seconds, theirs), daemon=True).start()
         pipes.append(pipe)
     for pipe in pipes:
         pipe.recv()
     for pipe in pipes:
         pipe.send("go")
-    late = np.array([each for pipe in pipes for each in pipe.recv()])
+    told = [pipe.recv() for pipe in pipes]
+    late = np.array([each for frames, _ in told for each in frames])
+    longest = max(late.max(), *(waiting for _, waiting in told))
     p50, p99 = np.percentile(late, (50, 99)) * 1e3
     result = {
         "fps": round(len(late) / seconds), "p50_ms": round(float(p50), 2),
-        "p99_ms": round(float(p99), 2), "longest_ms": round(float(late.max()) * 1e3, 1),
+        "p99_ms": round(float(p99), 2), "longest_ms": round(float(longest) * 1e3, 1),
     }  # fmt: skip
     print(json.dumps(result), flush=True)
     ray.shutdown()

@@ -38,6 +38,9 @@ def measure(show: Callable[[str], None], *, seconds: float, rounds: int) -> Iter
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
+            if not line.startswith("{"):  # Ray says there that the bench has killed something
+                show(line.rstrip())
+                continue
             row: Row = json.loads(line)
             costs |= row.pop("costs", {})
             yield row

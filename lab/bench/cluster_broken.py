@@ -24,6 +24,7 @@ from lab.bench.cluster_parts import (
     server_on,
     show,
 )
+from lab.bench.start import import_torch
 from lab.load.clients import PreparedClient
 from lab.local_ray import ADDRESS
 from lab.proc import in_this_network
@@ -114,6 +115,7 @@ def killed(server: Supervisor, players: Players) -> Row:
     if saved.error:
         raise RuntimeError(f"expected a checkpoint, got {saved.error}")
     before = float(Path(saved.path).stem.split("-")[1])
+    torch_s, _ = import_torch({})
     actors = [pid for pid, words in in_this_network().items() if "ray::ShardActor" in words]
     starts = len(trainer_starts(server))
     os.kill(max(actors), signal.SIGKILL)
@@ -133,6 +135,8 @@ def killed(server: Supervisor, players: Players) -> Row:
         "learners": 2,
         "learns_again_s": round(taken, 2),
         "started_again_s": round(started_s, 2),
+        "torch_s": round(torch_s, 2),
+        "of_torch": round(taken / torch_s, 2),
         "goal": KILLED_GOAL_S,
         "ok": taken <= KILLED_GOAL_S,
     }

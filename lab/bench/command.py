@@ -152,7 +152,7 @@ def run(args: argparse.Namespace, show: Callable[[str], None]) -> Iterator[Row]:
         yield fairness.measure(config=config, show=show)
     if "update" in cases:
         show("update, beside that of Stable-Baselines3")
-        yield from sb3.measure_updates()
+        yield from sb3.measure_updates(args.rounds)
     if "game" in cases:
         yield from sb3.measure_game(args.frames, args.rounds, show)
     if "cluster" in cases:

@@ -18,6 +18,7 @@ theirs has one. The clock starts when both learn.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import multiprocessing
 import time
@@ -38,6 +39,7 @@ from agent.training_step import learn
 from config.models import Config
 from lab.bench.learner import Precision
 from lab.bench.replay import fill
+from lab.load.process import LoadProcess
 from lab.supervised import supervised
 from protocol.spaces import Discrete, GameSpec, Observation
 from server.play.game_messages import GameOptions
@@ -95,26 +97,39 @@ def missing() -> str | None:
 
 def measure_updates(rounds: int = 3) -> Iterator[Row]:
     """Two rows for each of UPDATES, medians of interleaved rounds and of their ratios, on one
-    thread, in its processor time: other work on the machine counts less."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    keep_freed_memory()  # as the trainer does; theirs has the good of it too
+    thread, in its processor time: other work on the machine counts less. Each has a process of its
+    own: ours does for its memory what the trainer does."""
     for shape in UPDATES:
-        theirs, ours = their_updates(**shape), our_updates(**shape)
-        for due in (1, DUE):
-            for each in (theirs, ours):
-                each(DUE)
-            found = [[_processor_s(each, due) for each in (theirs, ours)] for _ in range(rounds)]
-            theirs_s, ours_s = (median(column) for column in zip(*found, strict=True))
-            yield {
-                "case": "update",
-                **shape,
-                "due": due,
-                "ms": round(ours_s * 1e3, 3),
-                "sb3_ms": round(theirs_s * 1e3, 3),
-                "updates_of_sb3": round(median(its / mine for its, mine in found), 3),
-            }
-    torch.set_num_threads(before)
+        with (
+            LoadProcess(updates_process, True, shape) as theirs,
+            LoadProcess(updates_process, False, shape) as ours,
+        ):
+            for due in (1, DUE):
+                both = (theirs, ours)
+                for each in both:
+                    each.ask(due)
+                found = [[each.ask(due) for each in both] for _ in range(rounds)]
+                theirs_s, ours_s = (median(column) for column in zip(*found, strict=True))
+                yield {
+                    "case": "update",
+                    **shape,
+                    "due": due,
+                    "ms": round(ours_s * 1e3, 3),
+                    "sb3_ms": round(theirs_s * 1e3, 3),
+                    "updates_of_sb3": round(median(its / mine for its, mine in found), 3),
+                }
+
+
+def updates_process(pipe: Pipe, theirs: bool, shape: dict[str, Any]) -> None:
+    """A process's entry: told how many updates are due at a time, it answers with the seconds of
+    processor time of one."""
+    torch.set_num_threads(1)
+    if not theirs:
+        keep_freed_memory()
+    updates = (their_updates if theirs else our_updates)(**shape)
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.send(_processor_s(updates, pipe.recv()))
 
 
 def _processor_s(updates: Callable[[int], object], due: int) -> float:

@@ -73,6 +73,11 @@ def run_load(
         loop.close()
     arrivals, latencies = np.array(closed.arrivals), np.array(closed.latencies)
     measured = arrivals >= begin
+    if not measured.any():
+        raise TimeoutError(
+            f"expected answers within {warmup_s + seconds:g} s, got none; measure for longer, or "
+            "on a machine with less other work"
+        )
     frames = int(measured.sum()) * slots
     took = float(arrivals[-1]) - begin
     p50, p99 = percentiles_ms(latencies[measured])

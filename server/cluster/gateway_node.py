@@ -14,7 +14,7 @@ from agent.source import Source
 from protocol.spaces import GameSpec
 from server.cluster.host import ProcessHost
 from server.cluster.learner_shard import Weights
-from server.cluster.left import begin_counting, read_left
+from server.cluster.left import begin_counting, end_left, note_process, read_left
 from server.cluster.messages import (
     Answered,
     Decide,
@@ -92,7 +92,9 @@ class GatewayNode(ProcessHost):
     def _look_back(self, setup: Setup) -> None:
         """See what gateways of actors that were killed had answered for: their counters are in
         files of this machine, whichever node it was then."""
+        own = self._own(setup)
         for folder in self.folders("node", setup.folder):
+            end_left(folder, setup, own=folder == own)
             self._left |= read_left(folder)
 
     def _decide(self, spec: GameSpec) -> None:
@@ -120,6 +122,10 @@ class GatewayNode(ProcessHost):
             self._counters.gateway_gone(index, self._rings[index].steps)
         first = (order.config, index, self.setup.launch)
         return entry_points.gateway, first, self._sockets[self._gateways.index(index)]
+
+    def runs(self, pid: int) -> None:
+        assert self.setup is not None
+        note_process(self._own(self.setup), self.setup, pid)
 
     def down(self, name: str, message: Any) -> Any:
         if isinstance(message, Open):

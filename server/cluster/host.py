@@ -125,6 +125,9 @@ class ProcessHost:
         """What a process of this name runs: as Child.start."""
         raise NotImplementedError
 
+    def runs(self, pid: int) -> None:
+        """A process was started."""
+
     def down(self, name: str, message: Any) -> Any:
         """A message of the driver's as a process of this machine is to hear it; None: not yet."""
         raise NotImplementedError
@@ -167,6 +170,7 @@ class ProcessHost:
         target, first, last = self.started(order)
         child.start(target, first, last)
         self._children[order.name] = Hosted(child, order.generation)
+        self.runs(child.pid)
 
     def _wait(self, wait_s: float) -> None:
         pipes = [h.child.pipe for h in self._children.values() if h.child.pipe is not None]

@@ -59,9 +59,11 @@ class Inbox:
         return [entry.ring for entry in self._entries.values()]
 
     @property
-    def received(self) -> dict[int, int]:
-        """STEP rows of each gateway's ring that came, those before this inbox included."""
-        return {g: entry.ring.steps + entry.steps_before for g, entry in self._entries.items()}
+    def kept(self) -> dict[int, int]:
+        """STEP rows of each gateway's ring that the trainer has kept, those before this inbox
+        included."""
+        entries = self._entries.items()
+        return {g: entry.ring.steps_read + entry.steps_before for g, entry in entries}
 
     @property
     def used(self) -> int:

@@ -89,7 +89,7 @@ class LearnerShard(ProcessHost):
         return message
 
     def complete(self, reply: Reply) -> None:
-        for gateway, steps in (self._inbox.received if self._inbox else {}).items():
+        for gateway, steps in (self._inbox.kept if self._inbox else {}).items():
             reply.rings[gateway] = RingNumbers(steps, 0, 0, 0, 0, 0)
 
     def numbers(self) -> dict[str, Any]:

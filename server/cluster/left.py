@@ -6,13 +6,24 @@ one, and the driver counts what was lost.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 from agent.files import written_whole
 from server.cluster.messages import Answered, Setup
 from server.ipc import inflight
 from server.ipc.inflight import InFlightCounters
+
+PROCESSES = "processes"
+"""Beside them: of each process that the actor has started its launch and made (as Setup has them),
+its process ID, and when it began."""
+
+END_S = 5.0
+"""How long a process that is killed may take to end."""
 
 WHOSE = "whose.json"
 """Beside the counters: of which gateways they are, and of which actor."""
@@ -39,3 +50,40 @@ def read_left(folder: Path) -> dict[int, Answered]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {g: Answered(launch, made, int(each[0]), int(each[1])) for g, each in cells.items()}
+
+
+def note_process(folder: Path, setup: Setup, pid: int) -> None:
+    """Another process runs that counts there."""
+    with contextlib.suppress(OSError), (folder / PROCESSES).open("a") as file:
+        file.write(f"{setup.launch} {setup.made} {pid} {_began(pid)}\n")
+
+
+def end_left(folder: Path, setup: Setup, *, own: bool) -> None:
+    """End what actors before have left running: it would go on counting. `own`: the folder is this
+    node's, and not that of another node, which may be alive."""
+    try:
+        lines = [line.split() for line in (folder / PROCESSES).read_text().splitlines()]
+    except OSError:
+        return
+    doomed: list[tuple[int, str]] = []
+    for launch, made, number, began in lines:
+        before = int(launch) != setup.launch or (own and int(made) < setup.made)
+        if before and _began(int(number)) == began != "":
+            doomed.append((int(number), began))
+    for pid, _ in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + END_S
+    while any(_began(pid) == began for pid, began in doomed) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if own:
+        (folder / PROCESSES).unlink(missing_ok=True)
+
+
+def _began(pid: int) -> str:
+    """When a process began, by the system's count; empty where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

@@ -39,8 +39,9 @@ class NodeBook:
         """By gateway, once there is a game."""
         self.base_frames: int | None = None
         """Of the run before this start, once that is known."""
-        self._received: dict[int, int] = {}
-        """STEP rows of each gateway that its learner has been sent."""
+        self._kept: dict[int, int] = {}
+        """STEP rows of each gateway that its learner has kept. What it was sent beyond them may be
+        lost with it, where both are on one machine."""
         self._losses: list[tuple[int, InFlight]] = []
         """With nodes, by gateway: not counted yet."""
         self._ages: dict[int, float] = {}
@@ -78,16 +79,16 @@ class NodeBook:
         return (Elsewhere(self.base_frames + others),)
 
     def learner_said(self, reply: Reply, _ended: list[str]) -> Sequence[Any]:
-        """Keep what a learner has been sent."""
+        """Keep what a learner has kept."""
         for index, numbers in reply.rings.items():
-            self._received[index] = numbers.steps
+            self._kept[index] = numbers.steps
         return ()
 
     def node_lost(self, number: int) -> None:
         """A node's actor is gone."""
         for index in gateways_of(number, self._config):
             if (ring := self.rings.get(index)) is not None:
-                ring.lost(self._received.get(index, 0))
+                ring.lost(self._kept.get(index, 0))
                 if file := self._in_flight.file:  # counted once the node is back, or at the end
                     inflight.cells(Path(file), index)[:] = ring.steps, 0
 
@@ -98,7 +99,7 @@ class NodeBook:
             self._before.found(index, left)
         elif ring is not None and left.made == self._made(index) - 1:
             answered = left.steps, left.frames
-            self._losses.append((index, ring.account(answered, self._received.get(index, 0))))
+            self._losses.append((index, ring.account(answered, self._kept.get(index, 0))))
 
     def _made(self, gateway: int) -> int:
         return self.made.get(gateway // self._config.server.gateways, 0)

@@ -20,22 +20,22 @@ class RemoteRing:
         """The newest numbers."""
         self._numbers = numbers
 
-    def lost(self, received: int) -> None:
-        """Its machine is gone, and what it had not handed over. `received`: STEP rows of it that
-        its learner has been sent."""
+    def lost(self, kept: int) -> None:
+        """Its machine is gone, and what it had not handed over. `kept`: STEP rows of it that
+        its learner has, as far as it is known."""
         self._gone = self._before, *self.completed
-        self._before = max(self.steps_read, self._before + received)
+        self._before = max(self.steps_read, self._before + kept)
         self._numbers = RingNumbers(0, 0, 0, self.capacity, 0, 0)
 
-    def account(self, left: tuple[int, int] | None, received: int) -> InFlight:
+    def account(self, left: tuple[int, int] | None, kept: int) -> InFlight:
         """What was lost with the machine; nothing unless one was lost since the last call. `left`:
         what its gateway had completed, and answered beyond that; None where nobody knows more than
-        was told before. `received`: as of `lost`, known better now."""
+        was told before. `kept`: as of `lost`, known better now."""
         if self._gone is None:
             return InFlight()
         before, completed, frames = self._gone
         if left is not None:
-            self._before = max(self._before, before + received)
+            self._before = max(self._before, before + kept)
             completed, frames = before + left[0], left[1]
         self._gone = None
         return InFlight(max(0, completed - self._before), frames)

@@ -13,6 +13,7 @@ from config.load import ConfigError
 from lab.bench import command as bench
 from lab.bench import sb3
 from lab.bench.sb3 import GameSpeed
+from lab.load.process import LoadProcess
 
 
 def arguments(*cases: str) -> argparse.Namespace:
@@ -67,6 +68,13 @@ def test_bench_update_makes_as_many_optimizer_steps_as_are_due(
     assert learner.updates == 1
     updates(3)
     assert learner.updates == 4
+
+
+def test_bench_process_answers_with_the_time_of_an_update() -> None:
+    shape = {"inputs": 3, "hidden": [8], "choices": 2, "batch_size": 16}
+    with LoadProcess(sb3.updates_process, False, shape) as process:
+        assert 0 < process.ask(1, timeout_s=300) < 1
+        assert 0 < process.ask(2, timeout_s=300) < 1
 
 
 def test_bench_rounds_alternate_and_ratios_compare_within_a_round(

@@ -504,7 +504,7 @@ def test_cluster_shows_nodes_learners_and_what_waits(browser: Any, tmp_path: Pat
         assert page.locator("#cluster tbody td").all_text_contents() == [
             "answers", "10.0.0.1:7777", "4,096", "1:05", "answers", "10.0.0.2", "–", "–",
         ]  # fmt: skip
-        check_readable(page)
+        check_readable(page, 30)
         seen = replace(seen, nodes=(told | {"answers": False},))
         there.wait_text("#cluster tbody tr:nth-child(1)", "away")
         assert page.locator("#cluster tbody tr").count() == 1

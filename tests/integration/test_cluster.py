@@ -14,6 +14,7 @@ import pytest
 
 from lab.ray_nodes import ADDRESS, BIN, RayNodes
 from tests.support.ray_cluster import ray_cluster
+from tests.support.run_folders import make_run
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -92,6 +93,22 @@ def test_cluster_without_room_is_refused_with_what_there_is(
         )  # fmt: skip
     assert error.value.returncode == 75
     assert "cluster.gateways: expected a cluster with room for 9 times 1 CPU" in error.value.output
+
+
+def test_measure_says_whether_a_second_learner_pays_with_learners_on_both_nodes(
+    cluster: RayNodes, tmp_path: Path
+) -> None:
+    settings = {"learner__hidden": [16], "learner__batch_size": 32, "trainer__device": "cpu"}
+    run = make_run(tmp_path / "run", [], **settings)
+    text = cluster.run(
+        str(BIN / "understudy"), "cluster", "measure", "--cluster", ADDRESS, "--run", str(run),
+        "--json",
+    )  # fmt: skip
+    found = json.loads(text.strip().splitlines()[-1])
+    assert len(set(found["hosts"])) == 2
+    assert found["pays"] == (found["costs"]["shared_s"] < found["costs"]["alone_s"])
+    assert found["costs"]["rows"] == 32
+    assert "an update of 32 rows takes" in found["sentence"]
 
 
 def test_address_without_a_cluster_is_refused(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ class FakeActor:
         self.end: list[tuple[str, int, int | None]] = []
         self.away = False
         self.asked: list[tuple[str, int]] = []
+        self.lose_reply = False
+        """Of the next exchange with orders."""
+        self.tried: list[tuple[int, list[Any]]] = []
+        """Numbers and orders of exchanges that had any."""
 
     def exchange(self, to: str, number: int, orders: Sequence[Any], wait_s: float) -> Reply:
         self.asked.append((to, number))
@@ -37,6 +41,11 @@ class FakeActor:
             raise ActorAway("killed")
         if to != self.incarnation:
             return Reply(self.incarnation, time.monotonic(), "host")
+        if orders:
+            self.tried.append((number, list(orders)))
+        if orders and self.lose_reply:
+            self.lose_reply = False
+            raise ActorAway("the link is down")
         self.orders += orders
         reply = Reply(self.incarnation, time.monotonic(), "host", messages=self.say, ended=self.end)
         self.say, self.end = [], []
@@ -135,6 +144,20 @@ def test_actor_that_answers_again_goes_on_and_gets_no_order_twice(world: World) 
     assert [type(order) for order in world.actor.orders] == [Setup, Start, Relay]
     assert world.made == [0]
     assert world.child.process.is_alive()  # type: ignore[union-attr]
+
+
+def test_exchange_without_a_reply_is_made_again_as_it_was(world: World) -> None:
+    world.child.begin(Config())
+    until(lambda: len(world.actor.orders) == 2)
+    world.actor.lose_reply = True
+    world.child.send(Settle())
+    until(lambda: not world.actor.lose_reply)
+    world.link.order(Decide("later"))  # type: ignore[arg-type]
+    until(lambda: len(world.actor.orders) == 4)
+    first, again, later = world.actor.tried[-3:]
+    assert first == again
+    assert [type(order) for order in first[1]] == [Relay]
+    assert later[0] > again[0]
 
 
 def test_kill_is_of_one_process(world: World) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from config.models import Config
+from server.cluster import left as module
 from server.cluster.before_this import FILE, BeforeThis
-from server.cluster.left import begin_counting, read_left
+from server.cluster.left import begin_counting, end_left, note_process, read_left
 from server.cluster.messages import Answered, Setup
 from server.ipc import inflight
 from server.ipc.inflight import InFlightCounters, left
@@ -52,3 +55,26 @@ def test_what_is_left_of_another_start_or_actor_is_not_taken(tmp_path: Path) -> 
     damaged = BeforeThis(start(tmp_path, 5))
     damaged.found(0, Answered(4, 1, 99, 9))
     assert damaged.answered == {}
+
+
+def test_processes_of_actors_before_are_ended_and_those_of_other_nodes_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    running = {11: "5", 12: "5", 13: "5", 14: "6"}
+    monkeypatch.setattr(module, "_began", lambda pid: running.get(pid, ""))
+
+    def kill(pid: int, _number: int) -> None:
+        killed.append(pid)
+        del running[pid]
+
+    monkeypatch.setattr("os.kill", kill)
+    for launch, made, pid in ((1, 0, 11), (2, 0, 12), (2, 1, 13), (1, 0, 14)):
+        note_process(tmp_path, Setup(Config(), "/run", launch, made), pid)
+    running[14] = "7"  # another process has its number now
+    now = Setup(Config(), "/run", 2, 1)
+    end_left(tmp_path, now, own=False)
+    assert killed == [11], "of an earlier start"
+    end_left(tmp_path, now, own=True)
+    assert killed == [11, 12], "of the actor before this one"
+    end_left(tmp_path / "elsewhere", now, own=True)
