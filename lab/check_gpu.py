@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,12 @@ LIMIT_S = 350.0
 
 ENDING_S = 5.0
 """Kept back of it."""
+
+STEP = "import sys; from lab.check_gpu import main; sys.exit(main())"
+"""Not a module that is run: every game that a step starts would import it, and with it torch."""
+
+LEAST_S = 5.0
+"""A step for which less is left is not begun."""
 
 
 def tests(args: argparse.Namespace) -> Iterator[Row]:
@@ -77,10 +84,10 @@ def game(args: argparse.Namespace) -> Iterator[Row]:
     if missing:
         yield {"case": "gpu game", "left_out": f"{' and '.join(missing)} is not installed"}
         return
-    from lab.bench.sb3 import ENV, GAMES, our_game
+    from lab.bench.sb3 import ENV, GAMES, WARM_UP, our_game
 
-    frames = 100 if args.small else 10_000
-    played = our_game(frames, GAMES, "float32", device=args.device)
+    frames, warm_up = (50, 50) if args.small else (10_000, WARM_UP)
+    played = our_game(frames, GAMES, "float32", device=args.device, warm_up=warm_up)
     yield {
         "case": "gpu game", "env": ENV, "device": args.device, "frames": frames,
         "fps": round(played.frames_per_s), "updates_per_frame": round(played.updates_per_frame, 3),
@@ -135,20 +142,23 @@ def main(argv: list[str] | None = None) -> int:
 def _step(name: str, args: argparse.Namespace, limit_s: float) -> Iterator[Row]:
     """The rows of a step, and one that says how it ended where it did not end well."""
     _show(f"step {name}, at most {limit_s:.0f} s")
-    if limit_s < 5:
+    if limit_s < LEAST_S:
         yield {"case": f"gpu {name}", "ok": False, "said": "no time was left for it"}
         return
-    command = [sys.executable, "-m", "lab.check_gpu", "--only", name, "--device", args.device]
+    command = [sys.executable, "-c", STEP, "--only", name, "--device", args.device]
     # Who asks so whether there is a GPU has no CUDA context then, which nobody forked could use.
     environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     with subprocess.Popen(
-        [*command, *["--small"] * args.small], stdout=subprocess.PIPE, text=True, env=environment
+        [*command, *["--small"] * args.small],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     ) as process:
         try:
             out, _ = process.communicate(timeout=limit_s)
             how = f"it ended with {process.returncode}" if process.returncode else None
         except subprocess.TimeoutExpired:
-            process.terminate()  # it ends what it has started
             out, how = _rest(process), f"it took longer than {limit_s:.0f} s"
     yield from (json.loads(line) for line in out.splitlines() if line.startswith("{"))
     if how:
@@ -156,10 +166,12 @@ def _step(name: str, args: argparse.Namespace, limit_s: float) -> Iterator[Row]:
 
 
 def _rest(process: subprocess.Popen[str]) -> str:
+    """End it, and all that it has started; what it has still said."""
+    os.killpg(process.pid, signal.SIGTERM)
     try:
         return process.communicate(timeout=ENDING_S)[0]
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         return process.communicate()[0]
 
 

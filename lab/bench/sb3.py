@@ -237,8 +237,17 @@ def measure_game(
         }
 
 
-def our_game(frames: int, clients: int, precision: Precision, *, device: str = "cpu") -> GameSpeed:
-    """The server and its games, as `understudy serve` and `understudy play` would run them."""
+def our_game(
+    frames: int,
+    clients: int,
+    precision: Precision,
+    *,
+    device: str = "cpu",
+    warm_up: int = WARM_UP,
+) -> GameSpeed:
+    """The server and its games, as `understudy serve` and `understudy play` would run them.
+    `warm_up`: frames before the clock starts."""
+    learn_from = min(LEARN_FROM, warm_up // 2)
     values = {
         "run.seed": 1,
         "server.port": 0,
@@ -249,7 +258,7 @@ def our_game(frames: int, clients: int, precision: Precision, *, device: str = "
         "trainer.device": device,
         "trainer.threads": 1,
         "trainer.replay_ratio": 1 / FRAMES_PER_UPDATE,
-        "trainer.min_steps": LEARN_FROM,
+        "trainer.min_steps": learn_from,
         "trainer.max_lag_updates": LAG,
     }
     with supervised(values) as supervisor:
@@ -257,9 +266,9 @@ def our_game(frames: int, clients: int, precision: Precision, *, device: str = "
         games = Games(GameOptions(ENV, host, supervisor.port, expert="none", seed=1))
         with games:
             games.start(clients)
-            begun = _reach(supervisor, games, WARM_UP)
+            begun = _reach(supervisor, games, warm_up)
             ended = _reach(supervisor, games, begun[1] + frames)
-    made = supervisor.row["updates"] / (supervisor.row["steps_stored"] - LEARN_FROM)
+    made = supervisor.row["updates"] / (supervisor.row["steps_stored"] - learn_from)
     return GameSpeed((ended[1] - begun[1]) / (ended[0] - begun[0]), made)
 
 

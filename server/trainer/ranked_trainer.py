@@ -70,9 +70,7 @@ class RankedTrainer(Trainer):
         told = self._gather(
             self._past.frames, of_run, self._ingest.stored, kept.steps, self._base_frames
         )
-        self._all_base = int(max(told[:, 0].max(), told[:, 1].sum()))
-        if self._ingest.stored:  # a trainer that takes over: the run's base stays
-            self._all_base = int(told[:, 4].max())
+        self._all_base = base_of(told)
         stored, least = int(told[:, 2].sum()), self._config.trainer.min_steps
         self._budget.begin_behind(stored - min(int(told[:, 3].sum()), least))
         self._base_frames = self._slot.base_frames = self._all_base
@@ -181,3 +179,14 @@ class RankedTrainer(Trainer):
         self._heartbeat.busy()
         self._next_checkpoint = time.monotonic() + self._config.checkpoint.every_s
         self._checkpointer.save_priorities()
+
+
+def base_of(told: torch.Tensor) -> int:
+    """Frames of the run before what all learners have stored since they were made: the same at all,
+    also where some go on and others were made anew. `told`: of each, float64 [ranks, 5]: frames of
+    the run as it loaded them, steps in its journal, steps that it has stored since it was made, a
+    number that does not matter here, and the base that it had."""
+    frames, journals, stored = told[:, 0].max(), told[:, 1].sum(), told[:, 2].sum()
+    if stored and not journals:  # rows are not kept: then the checkpoint is older than the run
+        return int(told[:, 4].max())
+    return int(max(frames, journals) - stored)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from lab import check_gpu
 from lab.bench.serving import Serving
 from tests.support.commands import in_this_process
+from tests.support.processes import is_zombie
 
 
 def checked(tmp_path: Path, *words: str) -> tuple[int, dict[str, Any]]:
@@ -93,3 +96,28 @@ def test_serving_is_measured_with_the_trainer_on_the_device(
     assert (asked["shape"].clients, asked["shape"].observations, asked["rounds"]) == (32, 195, 1)
     assert asked["config"]["trainer.device"] == asked["config"]["replay.device"] == "cuda:0"
     assert (row["batch_size"], row["device"]) == (768, "cuda:0")
+
+
+def test_step_that_takes_too_long_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+    words = f'sleep 600 & echo $$ $! >{pids}; echo \'{{"case": "begun"}}\'; wait'
+    plain = subprocess.Popen
+
+    def started(_: Any, **options: Any) -> Any:
+        return plain(["sh", "-c", words], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(check_gpu, "LEAST_S", 0.0)
+    args = check_gpu.arguments().parse_args(["--device", "cpu"])
+    begun, ended = check_gpu._step("game", args, 1.0)
+    assert begun == {"case": "begun"}
+    assert (ended["ok"], ended["said"]) == (False, "it took longer than 1 s")
+    deadline = time.monotonic() + 60
+    while any(
+        Path(f"/proc/{pid}").exists() and not is_zombie(int(pid))
+        for pid in pids.read_text().split()
+    ):
+        assert time.monotonic() < deadline, "something that it started is still there"
+        time.sleep(0.01)
