@@ -1,7 +1,7 @@
 """The device that trains, and all that is done otherwise on cuda: copies that nobody waits for.
 
-On the cpu each is done at once. Nothing else in agent/ and server/trainer/ speaks to cuda, but for
-agent.cuda_graph.
+On the cpu each is done at once. Nothing else in the product speaks to cuda, but for
+agent.cuda_graph and agent.device_name.
 """
 
 from __future__ import annotations

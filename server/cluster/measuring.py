@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from agent.collective import ALONE, Collective
-from agent.device import resolve_device
+from agent.device import resolve_device, synchronize
 from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
 from agent.step import STEP, StepBlock
@@ -115,8 +115,7 @@ def _update(
 
     def once() -> None:
         list(learn(config, replay, learner, device, 0, evidence, 1))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
 
     return once, len(learner.policy_vector())
 

@@ -34,6 +34,17 @@ def test_server_has_few_modules_outside_packages() -> None:
     assert len(list((ROOT / "server").glob("*.py"))) <= 6
 
 
+def test_few_modules_speak_to_cuda() -> None:
+    """Nobody has a GPU at hand: what runs on one alone must be little, and in one place."""
+    known = {"agent/device.py", "agent/cuda_graph.py", "agent/device_name.py"}
+    found = {
+        str(path.relative_to(ROOT))
+        for path, text in modules().items()
+        if "torch.cuda" in text and path.relative_to(ROOT).parts[0] != "lab"
+    }
+    assert found == known
+
+
 def test_class_names_mean_one_thing() -> None:
     where: defaultdict[str, list[str]] = defaultdict(list)
     for path, text in modules().items():
