@@ -16,7 +16,7 @@ from agent.batch import Batch
 from agent.collective import Gloo
 from agent.learner import Learner
 from agent.step import STEP, StepBlock
-from lab.bench import cluster_broken, learner
+from lab.bench import cluster_recovery, learner
 from lab.bench.cluster_parts import SPEC, Row, attached_ring, await_welcome, server_on, show
 from lab.bench.ranks import as_ranks
 from lab.load.clients import PreparedClient
@@ -40,7 +40,7 @@ def main() -> None:
             _print(serving(seconds, rounds, training=training))
         _print(shipping(seconds))
         ray.add_node()
-        for row in cluster_broken.measure(seconds):
+        for row in cluster_recovery.measure(seconds):
             _print(row)
     _print(updates())
 

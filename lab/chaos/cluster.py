@@ -18,7 +18,7 @@ from typing import Any
 
 from config.load import ConfigError
 from lab import audit_player
-from lab.chaos.ray_machine import RayMachine, ray_machines
+from lab.chaos.ray_processes import RayMachine, ray_machines
 from lab.chaos.server import ChaosServer, free_port
 from lab.proc import is_running
 from lab.ray_nodes import can_cut, cut

@@ -17,14 +17,14 @@ from config.load import ConfigError
 from config.models import Config
 from config.passing import TryAgain
 from protocol.spaces import GameSpec
-from server.cluster import authentication, measuring
+from server.cluster import authentication, scaling_cost
 from server.cluster.gateway_node import GatewayNode
 from server.cluster.host import send_signal
 from server.cluster.learner_shard import LearnerShard
 from server.cluster.learners import PORTS
 from server.cluster.link import ActorAway
-from server.cluster.measuring import Costs
 from server.cluster.messages import Delivery, Receipt, Reply
+from server.cluster.scaling_cost import Costs
 from server.ipc.heartbeat import LONG_S
 from server.ipc.messages import Ranks
 from server.signals import STOPPING
@@ -109,9 +109,9 @@ class MeasuringActor:
         return str(ray.util.get_node_ip_address())
 
     def measure(self, ranks: Ranks, config: Config, spec: GameSpec) -> Costs:
-        """As measuring.measure."""
+        """As scaling_cost.measure."""
         os.environ.pop("OMP_NUM_THREADS", None)  # Ray's
-        return measuring.measure(ranks, config, spec)
+        return scaling_cost.measure(ranks, config, spec)
 
     def close(self) -> None:
         """Nothing of it is left."""

@@ -59,11 +59,8 @@ class Draining:
         return {"ok": True, "done": node in self.ended, "text": self._told(node)}
 
     def look(self) -> None:
-        """Let go of processes that have ended, and end nodes that have nothing left."""
+        """End nodes that have nothing left. The supervisor lets go of their processes."""
         for node in list(self._since):
-            for child in self._children(node):
-                if child.alive and child.process is not None and not child.process.is_alive():
-                    child.reap()
             if not self._waits_for(node):
                 self._since.pop(node)
                 self.ended.add(node)

@@ -12,9 +12,9 @@ from typing import Any
 
 from agent.source import Source
 from protocol.spaces import GameSpec
+from server.cluster.crash_counters import begin_counting, end_left, note_process, read_left
 from server.cluster.host import ProcessHost
 from server.cluster.learner_shard import Weights
-from server.cluster.left import begin_counting, end_left, note_process, read_left
 from server.cluster.messages import (
     Answered,
     Decide,

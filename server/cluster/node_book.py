@@ -9,9 +9,9 @@ from typing import Any
 
 from config.models import Config
 from server.cluster.actors import gateways_of
-from server.cluster.before_this import BeforeThis
 from server.cluster.link import ActorLink
 from server.cluster.messages import Answered, Elsewhere, Reply
+from server.cluster.previous_start import PreviousStart
 from server.cluster.remote_ring import RemoteRing
 from server.ipc import inflight
 from server.ipc.inflight import InFlight
@@ -48,7 +48,7 @@ class NodeBook:
         """Of the weights of each node's gateways, s."""
         self.made: dict[int, int] = {}
         """How often each node's actor was made anew in this start."""
-        self._before = BeforeThis(folder)
+        self._before = PreviousStart(folder)
 
     # In the links' threads.
 

@@ -188,7 +188,6 @@ class ClusterProcesses(Processes):
     @property
     def waitables(self) -> tuple[dict[Pipe, Child], dict[int, Child]]:
         pipes, ends = super().waitables
-        ends = {end: child for end, child in ends.items() if not child.retired}
         if not isinstance(self._trainer, Learners) or not self._trainer.alive:
             return pipes, ends
         own = self._trainer
@@ -219,11 +218,7 @@ class ClusterProcesses(Processes):
                 for child in link.children.values():
                     if child.alive:
                         child.monitor.forget(time.monotonic())
-        found = super().hung()
-        for hangs, _ in found:
-            if hangs.retired and hangs.process is not None:
-                hangs.process.kill()
-        return [(hangs, how) for hangs, how in found if not hangs.retired]
+        return super().hung()
 
     def start_due(self) -> list[tuple[Child, ProcessLoss]]:
         self._draining.look()

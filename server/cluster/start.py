@@ -29,7 +29,7 @@ def cluster_status(address: str) -> dict[str, Any]:
 
 def measure_learners(address: str, config: Config, spec: GameSpec) -> dict[str, Any]:
     """Whether more learners than one pay on the cluster at this address: `costs`
-    (server.cluster.measuring.Costs), `hosts`, `pays`, and a `sentence`. Errors: ConfigError."""
+    (server.cluster.scaling_cost.Costs), `hosts`, `pays`, and a `sentence`. Errors: ConfigError."""
     from dataclasses import asdict
 
     from server.cluster.actors import Cluster

@@ -59,7 +59,7 @@ class Clients:
         """A client has disconnected."""
         self._clients.pop(session, None)
 
-    def gone(self, gateway: int) -> None:
+    def gateway_gone(self, gateway: int) -> None:
         """A gateway has died, and its connections with it."""
         kept = self._clients.items()
         self._clients = {number: one for number, one in kept if one.joined.gateway != gateway}

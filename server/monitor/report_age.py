@@ -31,6 +31,10 @@ class ReportAges:
         only rises, as everywhere here."""
         self._heard[process] = now
 
+    def forget(self, process: str) -> None:
+        """A process has ended for good: it is missed no more."""
+        self._heard.pop(process, None)
+
     def age_s(self, kind: str, now: float) -> float:
         """Seconds since the newest report of a kind of process; of several the oldest. NaN before
         the first."""

@@ -102,6 +102,9 @@ class MetricsPublisher:
         """Make a row of what the processes have told, and publish it. `base_frames`: stored frames
         before this start; None while that is not known. `keep`: write it to files too."""
         now = time.monotonic()
+        for child in processes.gateways:
+            if child.retired and not child.alive:
+                self._ages.forget(child.name)
         self._collector.lost = processes.lost
         self._look()
         self.row = row = self._collector.row(processes.step_counts, base_frames)

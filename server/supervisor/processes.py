@@ -242,6 +242,8 @@ class Processes:
         """Restart those whose pause is over; those that could not be started, and why."""
         failed = []
         for child in self._policy.due(time.monotonic()):
+            if child.retired:  # since it was lost
+                continue
             try:
                 self._start(child)
             except OSError as error:
@@ -250,13 +252,15 @@ class Processes:
         return failed
 
     def reap(self, child: Child, how: str) -> ProcessLoss:
-        """Let go of a child that has died or hangs, once all that it sent has been taken in."""
+        """Let go of a child that has ended or hangs, once all that it sent has been taken in."""
         code = child.reap()
         died = how == "died"
-        self._events.add(
-            "process_lost", process=child.name, how="died" if died else "hung", exit_code=code
-        )
-        reason = f"{child.name} {how}" + (f" ({cause(code)})" if died else "")
+        if died and child.retired and code == 0:
+            short, reason = "ended", f"{child.name} ended, as it was told to"
+        else:
+            short = "died" if died else "hung"
+            reason = f"{child.name} {how}" + (f" ({cause(code)})" if died else "")
+        self._events.add("process_lost", process=child.name, how=short, exit_code=code)
         if child.kind == GATEWAY and self.rings:
             index = self.gateways.index(child)
             lost = self._in_flight.gateway_gone(index, child.name, self.rings[index].steps)

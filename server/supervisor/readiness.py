@@ -52,8 +52,7 @@ class Readiness:
         # In a run that has got its game from a client, those that were there take up any HELLO.
         if report.opened or not (self._loads or self._processes.ready):
             self._welcoming.add(report.index)
-        places = enumerate(self._processes.gateways)
-        ready = all(index in self._welcoming or child.retired for index, child in places)
+        ready = self._all_welcome
         self._status.update(ready=ready)
         status = self._status.status
         if ready and not self._said and not status.ended:
@@ -70,7 +69,12 @@ class Readiness:
                 log.info("the run is loaded: games can play")
 
     def gateway_gone(self, index: int) -> None:
-        """A gateway has died."""
+        """A gateway has died, or has ended because it was told to."""
         self.serving.discard(index)
         self._welcoming.discard(index)
-        self._status.update(ready=False)
+        self._status.update(ready=self._all_welcome)
+
+    @property
+    def _all_welcome(self) -> bool:
+        places = enumerate(self._processes.gateways)
+        return all(index in self._welcoming or child.retired for index, child in places)

@@ -294,18 +294,18 @@ class Supervisor:
     # Processes that are lost.
 
     def _lost(self, child: Child, how: str) -> None:
-        """A child has died, or hangs: have it restarted. Errors: ChildDied."""
+        """A child has ended, or hangs: have it started again, or not. Errors: ChildDied."""
         self._take_in_all()
         loss = self._processes.reap(child, how)
         if child.kind == GATEWAY:
-            index = self._processes.gateways.index(child)
-            self._readiness.gateway_gone(index)
-            self._clients.gone(index)
-            self._collector.gateway_gone(index)
+            for each in (self._readiness, self._clients, self._collector):
+                each.gateway_gone(self._processes.gateways.index(child))
         else:
             self._collector.trainer_gone()
             self.trainer.lost()
-        if child.kind == GATEWAY or not self._game.lost(loss, self.config):
+        if child.retired:
+            log.info("%s", loss)
+        elif child.kind == GATEWAY or not self._game.lost(loss, self.config):
             self._restart(child, loss)
 
     def _restart(self, child: Child, loss: ProcessLoss) -> None:

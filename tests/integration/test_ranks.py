@@ -16,7 +16,7 @@ from agent.collective import Gloo, RanksDiffer, check_same
 from config.load import config_from
 from lab.bench import shards
 from lab.bench.shards import CASES, RanksWorld, learn_alone, learn_as_rank
-from server.cluster.measuring import costs
+from server.cluster.scaling_cost import costs
 
 pytestmark = pytest.mark.timeout(120)
 

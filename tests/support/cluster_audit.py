@@ -14,7 +14,7 @@ import signal
 import sys
 
 from lab.audit import audit
-from lab.chaos.ray_machine import ray_machines
+from lab.chaos.ray_processes import ray_machines
 
 
 def main() -> None:

@@ -87,5 +87,5 @@ def test_gateway_gone_removes_its_clients() -> None:
     players = Clients()
     for session, gateway in ((1, 0), (2, 1), (3, 0)):
         players.joined(joined(session, gateway=gateway))
-    players.gone(0)
+    players.gateway_gone(0)
     assert [row["session"] for row in players.rows(1.0)] == [2]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from config.models import Config
-from server.cluster import left as module
-from server.cluster.before_this import FILE, BeforeThis
-from server.cluster.left import begin_counting, end_left, note_process, read_left
+from server.cluster import crash_counters as module
+from server.cluster.crash_counters import begin_counting, end_left, note_process, read_left
 from server.cluster.messages import Answered, Setup
+from server.cluster.previous_start import FILE, PreviousStart
 from server.ipc import inflight
 from server.ipc.inflight import InFlightCounters, left
 
@@ -37,8 +37,8 @@ def test_nodes_of_a_driver_that_was_killed_know_better_what_was_answered(tmp_pat
     counters = InFlightCounters(tmp_path / inflight.FILE, 1000, 2)
     for gateway, numbers in enumerate([(40, 1), (50, 2)]):  # as the driver had heard
         inflight.cells(counters.path, gateway)[:] = numbers
-    BeforeThis(start(tmp_path, 4)).keep({0: (0, 0), 1: (2, 30)})
-    again = BeforeThis(start(tmp_path, 5))
+    PreviousStart(start(tmp_path, 4)).keep({0: (0, 0), 1: (2, 30)})
+    again = PreviousStart(start(tmp_path, 5))
     again.found(0, Answered(4, 0, 44, 3))
     again.found(1, Answered(4, 2, 25, 4))  # behind the 30 of the actors before
     assert left(counters.path, again.answered) == (1000 + 44 + 55, 3 + 4)
@@ -46,13 +46,13 @@ def test_nodes_of_a_driver_that_was_killed_know_better_what_was_answered(tmp_pat
 
 
 def test_what_is_left_of_another_start_or_actor_is_not_taken(tmp_path: Path) -> None:
-    BeforeThis(start(tmp_path, 4)).keep({0: (1, 10)})
-    again = BeforeThis(start(tmp_path, 5))
+    PreviousStart(start(tmp_path, 4)).keep({0: (1, 10)})
+    again = PreviousStart(start(tmp_path, 5))
     again.found(0, Answered(3, 1, 99, 9))
     again.found(0, Answered(4, 0, 99, 9))
     assert again.answered == {}
     (tmp_path / FILE).write_text("[]")
-    damaged = BeforeThis(start(tmp_path, 5))
+    damaged = PreviousStart(start(tmp_path, 5))
     damaged.found(0, Answered(4, 1, 99, 9))
     assert damaged.answered == {}
 

@@ -28,19 +28,12 @@ class FakeLink:
 class FakeGateway:
     def __init__(self, number: int) -> None:
         self.name = f"gateway-{number}"
-        self.alive = self.runs = True
+        self.alive = True
         self.retired = False
         self.told: list[Any] = []
-        self.process = self
-
-    def is_alive(self) -> bool:
-        return self.runs
 
     def send(self, message: Any) -> None:
         self.told.append(message)
-
-    def reap(self) -> None:
-        self.alive = False
 
 
 class World:
@@ -71,7 +64,7 @@ def test_node_that_is_drained_ends_once_its_gateways_have_and_its_rows_are_kept(
     assert world.links[1].orders == [StopListening()]
     assert world.gateways[1].told == [Stop()]
     assert world.gateways[1].retired
-    world.gateways[1].runs = False
+    world.gateways[1].alive = False
     assert world.asked() == (False, "gateway node 1: waiting for its learner to keep 7 rows")
     assert world.ended == []
     world.rows(1, 0)
@@ -87,7 +80,7 @@ def test_node_that_is_drained_ends_once_its_gateways_have_and_its_rows_are_kept(
 def test_node_that_does_not_answer_is_waited_for() -> None:
     world = World()
     world.asked()
-    world.gateways[1].runs = False
+    world.gateways[1].alive = False
     world.links[1].answers = False
     done, text = world.asked()
     assert not done

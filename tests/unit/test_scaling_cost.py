@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from server.cluster.measuring import Costs
+from server.cluster.scaling_cost import Costs
 
 PAYS = Costs(0.045, 0.0271, 0.0031, 0.0019, 0.0002, 500_000, 768, 2)
 

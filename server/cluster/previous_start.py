@@ -19,7 +19,7 @@ from server.run.directory import RunDirectory
 FILE = "in-flight-nodes.json"
 
 
-class BeforeThis:
+class PreviousStart:
     """Read from the start before, written for the next one."""
 
     def __init__(self, folder: RunDirectory) -> None:
