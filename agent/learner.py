@@ -118,6 +118,7 @@ class Learner:
         self._value_scale: ValueScale | None = None
         if learner.normalize_values and learner.value != "c51":
             self._value_scale = ValueScale(self.network, self.target, union)
+        self._config, self._advantage, self._imitation = learner, advantage, imitation
         self.configure(learner, advantage, imitation)
 
     def configure(
