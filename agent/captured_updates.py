@@ -33,7 +33,7 @@ log = logging.getLogger("trainer")
 T = TypeVar("T")
 
 MOST = 16
-"""Recordings that are kept, the newest: each has memory of its own for its batches."""
+"""Captured calls that are kept, the newest: each has memory of its own for its batches."""
 
 AHEAD = 4
 """Launches that the device may be behind, so that games are not told of updates that are not made,
@@ -80,7 +80,7 @@ class CapturedUpdates:
         kinds = tuple(learner.kind(ahead) for ahead in range(updates))
         several = 1 if self._replay.prioritized else updates
         draws = self._replay.draws(batch_size, several)
-        if draws is None or kinds[0].begins:
+        if draws is None or kinds[0].initializes_scale:
             return []
         learner.set_rates(updates)
         learner.add_up()
@@ -120,7 +120,8 @@ class CapturedUpdates:
         return batches
 
     def _called(self, key: Hashable, function: Callable[[], list[Batch]]) -> list[Batch]:
-        """Call it, or run its captured."""
+        """Run the captured call of this key. Where there is none, call the function, and capture it
+        the second time."""
         if key not in self._begun:
             self._begun[key] = None
             while len(self._begun) > MOST:
@@ -135,6 +136,7 @@ class CapturedUpdates:
             captured = self._begun[key] = self._capturer.capture(function)
         except RuntimeError as error:
             self._begun.clear()
+            self._learner.forget_kept()
             self.problem = (str(error).splitlines() or [type(error).__name__])[0]
             log.warning(
                 "updates are not captured as CUDA graphs, and take longer: %s", self.problem

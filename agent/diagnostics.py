@@ -117,6 +117,10 @@ class Diagnostics:
         torch.maximum(self._most, in_a_row.amax(), out=self._most)
         self._row.copy_(in_a_row[-1])
 
+    def forget_kept(self) -> None:
+        """Leave out what is kept and not in the sums: of updates that were not made after all."""
+        self._kept = []
+
     def actor_norms(self, masks: Tensor, norms: Tensor) -> None:
         """Keep the norm of each actor's part of the gradient, [actors]; NaN without rows."""
         self._actor_norms.copy_(torch.where(masks.sum(0) > 0, norms, math.nan))

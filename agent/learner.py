@@ -49,9 +49,9 @@ backward pass read them. Gradients add up over the parts: the step is the same."
 class UpdateKind(NamedTuple):
     """What an update does beside learning, as its number has it."""
 
-    begins: bool
+    initializes_scale: bool
     """The first scale of values comes from its batch."""
-    looks: bool
+    updates_scale: bool
     """The scale of values is looked at."""
     by_actor: bool
     """Each actor's part of the gradient is measured."""
@@ -118,13 +118,19 @@ class Learner:
         self._value_scale: ValueScale | None = None
         if learner.normalize_values and learner.value != "c51":
             self._value_scale = ValueScale(self.network, self.target, union)
+        self._config, self._advantage, self._imitation = learner, advantage, imitation
         self.configure(learner, advantage, imitation)
 
     def configure(
         self, learner: LearnerConfig, advantage: AdvantageConfig, imitation: ImitationConfig
     ) -> None:
-        """From the next step on these settings hold. What shapes the network (hidden, value, atoms,
-        continuous, bins, trunk, memory, normalize_observations) must be what it was made with."""
+        """From the next step on these settings hold; the same ones again change nothing, and
+        captured updates stay. What shapes the network (hidden, value, atoms, continuous, bins,
+        trunk, memory, normalize_observations) must be what it was made with."""
+        if self.configured and (learner, advantage, imitation) == (
+            self._config, self._advantage, self._imitation,
+        ):  # fmt: skip
+            return
         self._config, self._advantage, self._imitation = learner, advantage, imitation
         self.configured += 1
         round_products(self._vector.device, to_tf32=learner.precision == "tf32")
@@ -182,8 +188,8 @@ class Learner:
         number, settings = self.updates + ahead, self._config
         scaled = self._value_scale is not None
         return UpdateKind(
-            begins=scaled and self.untaught and not ahead,
-            looks=scaled and (number < EVERY or not number % EVERY),
+            initializes_scale=scaled and self.untaught and not ahead,
+            updates_scale=scaled and (number < EVERY or not number % EVERY),
             by_actor=not number % settings.grad_norm_every,
             copies=settings.target == "hard" and not (number + 1) % settings.target_every,
         )
@@ -206,6 +212,11 @@ class Learner:
         """Put what is kept of updates into the sums that metrics are made of."""
         self._diagnostics.add_up()
 
+    def forget_kept(self) -> None:
+        """`learn` was called and then nothing was made: leave out of metrics what it kept since
+        `add_up`. On a GPU that was never computed."""
+        self._diagnostics.forget_kept()
+
     def learn(self, batch: Batch, wanted: Wanted, kind: UpdateKind, ahead: int = 0) -> Tensor:
         """An optimizer step, and nothing but what is asked of the device, which all follows from
         the arguments and `configured`; the host counts it with `made`. `ahead`: of `set_rates`.
@@ -213,13 +224,13 @@ class Learner:
         self._refresh_copies()
         objective, size = self._objective, self._rows_at_a_time or max(len(batch), 1)
         parts = batch.split(size)
-        if self._value_scale is not None and kind.begins:
+        if self._value_scale is not None and kind.initializes_scale:
             self._value_scale.begin(batch.returns)
         # The same pass is looked at and learnt from, so that looking costs no other.
         passes: list[ForwardPass] = []
-        if kind.looks or objective.compares_by_critic:
+        if kind.updates_scale or objective.compares_by_critic:
             passes = [objective.forward(part) for part in parts]
-        if self._value_scale is not None and kind.looks:
+        if self._value_scale is not None and kind.updates_scale:
             targets = self.network.values.mean(joined([each.target for each in passes]))
             factor = self._value_scale.look(targets, batch.returns)
             self._refresh_copies()

@@ -40,6 +40,9 @@ Row = dict[str, Any]
 BLOCK = 16_384
 """Rows that are appended at a time."""
 
+GOAL, GOAL_ROWS = 5_000_000, 8192
+"""Samples a second that a GPU is to learn from, in updates of so many rows."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -156,6 +159,7 @@ def _measured(config: Config, spec: GameSpec, replay: Replay, device: str, sizes
     if torch.device(device).type == "cpu" and config.trainer.cuda_graphs:  # their twin
         captured = CapturedUpdates(replay, learner, Tapes())
     evidence, at = Evidence(), torch.device(device)
+    peak = PeakMemory(at)
 
     def update(due: int) -> None:
         for _ in learn(config, replay, learner, at, 0, evidence, due, captured):
@@ -189,9 +193,32 @@ def _measured(config: Config, spec: GameSpec, replay: Replay, device: str, sizes
     }
     if captured is not None and captured.problem:
         row["problem"] = captured.problem
-    if at.type == "cuda":
-        row["peak_gib"] = round(torch.cuda.max_memory_allocated(at) / 2**30, 2)
-    return row
+    if config.trainer.cuda_graphs:
+        row |= judged(row)
+    return row | peak.row()
+
+
+def judged(row: Row) -> Row:
+    """The goal of a row of updates with graphs, and whether it is met; nothing where it has none:
+    on the cpu, and of other batches."""
+    if torch.device(row["device"]).type == "cpu" or row["batch_size"] != GOAL_ROWS:
+        return {}
+    return {"goal": GOAL, "ok": row["samples_per_s"] >= GOAL and "problem" not in row}
+
+
+class PeakMemory:
+    """The most that tensors held on a cuda device since this was made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def row(self) -> Row:
+        """`peak_gib`; nothing on other devices."""
+        if self._device.type != "cuda":
+            return {}
+        return {"peak_gib": round(torch.cuda.max_memory_allocated(self._device) / 2**30, 2)}
 
 
 def _bound(learner: Learner, rows: int, device: str, update_s: float) -> Row:

@@ -34,7 +34,7 @@ import torch
 
 from agent.evidence import Evidence
 from agent.factory import make_learner, make_replay
-from agent.freed_memory import keep_freed_memory
+from agent.malloc_tuning import keep_freed_memory
 from agent.training_step import learn
 from config.models import Config
 from lab.bench.learner import Precision

@@ -18,10 +18,10 @@ import torch
 
 from agent.checkpoint import CheckpointError
 from agent.device import free_memory
-from agent.freed_memory import keep_freed_memory
 from agent.game_memory import fitted
 from agent.journal import JournalError
 from agent.looks import looks
+from agent.malloc_tuning import keep_freed_memory
 from agent.recording import RecordingError
 from agent.rollback import NumbersWentBad
 from agent.warm_start import NothingFits

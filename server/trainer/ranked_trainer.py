@@ -138,11 +138,12 @@ class RankedTrainer(Trainer):
     def _learn(self) -> int:
         updates = self._round.updates
         begin = time.monotonic()
-        for batch in learn(
+        batches = learn(
             self._config, self._replay, self._learner, self._device, self._frames, self._evidence,
             updates,
-        ):  # fmt: skip
-            self._note(batch)
+        )  # fmt: skip
+        for number, batch in enumerate(batches, self._learner.updates + 1):
+            self._note(batch, number)
         if updates:
             self._each_s = max((time.monotonic() - begin) / updates, 1e-5)
         return updates
@@ -184,8 +185,8 @@ class RankedTrainer(Trainer):
 def base_of(told: torch.Tensor) -> int:
     """Frames of the run before what all learners have stored since they were made: the same at all,
     also where some go on and others were made anew. `told`: of each, float64 [ranks, 5]: frames of
-    the run as it loaded them, steps in its journal, steps that it has stored since it was made, a
-    number that does not matter here, and the base that it had."""
+    the run as it loaded them, steps in its journal, steps that it has stored since it was made, how
+    many steps it loaded (which counts nothing here), and the base that it had."""
     frames, journals, stored = told[:, 0].max(), told[:, 1].sum(), told[:, 2].sum()
     if stored and not journals:  # rows are not kept: then the checkpoint is older than the run
         return int(told[:, 4].max())

@@ -80,11 +80,11 @@ class Reporter:
         found = self._look(config, metrics)
         return TrainerReport(metrics | self._health(config), lines, found)
 
-    def add_buffer_line(self) -> None:
-        """The next report has a line about what the replay holds now."""
+    def add_buffer_line(self, update: int) -> None:
+        """The next report has a line about what the replay holds now, after this update."""
         c = self._replay.actor_composition()
         self._lines.append(
-            f"[BUFFER] Step {self._learner.updates}: {c.total} total, "
+            f"[BUFFER] Step {update}: {c.total} total, "
             f"{c.dqn} DQN ({c.frac_dqn:.1%}), {c.expert} expert ({c.frac_expert:.1%})"
         )
 

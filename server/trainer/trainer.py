@@ -313,25 +313,25 @@ class Trainer:
         if due <= 0:
             return 0
         until = time.monotonic() + BURST_S
-        frames = self._frames
-        made = 0
+        made, first = 0, self._learner.updates + 1
         for batch in learn(
-            self._config, self._replay, self._learner, self._device, frames, self._evidence, due,
-            self._captured,
+            self._config, self._replay, self._learner, self._device, self._frames, self._evidence,
+            due, self._captured,
         ):  # fmt: skip
-            made += 1
             self._pace_games()
-            self._note(batch)
-            if time.monotonic() >= until:
+            self._note(batch, first + made)
+            made += 1
+            # Never amid those of one launch, which are all made already.
+            if first + made > self._learner.updates and time.monotonic() >= until:
                 break
         return made
 
-    def _note(self, batch: Batch) -> None:
-        """An update was made from these rows."""
+    def _note(self, batch: Batch, number: int) -> None:
+        """The update of this number was made from these rows."""
         if self._record:
             self._record.add(batch)
-        if self._learner.updates % BUFFER_LINE_EVERY == 0:
-            self._reporter.add_buffer_line()
+        if number % BUFFER_LINE_EVERY == 0:
+            self._reporter.add_buffer_line(number)
 
     def _report(self, now: float) -> None:
         report = self._reporter.report(self._config, self._frames, now)

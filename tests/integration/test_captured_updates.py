@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "shares": {"replay__actor_share": {"expert": 0.25}},
     "priority and shares": {"replay__prioritized": True, "replay__actor_share": {"expert": 0.25}},
     "a rate that changes": {"learner__warmup_updates": 20, "learner__cosine_updates": 50},
-    "c51": {"learner__value": "c51"},
+    "c51": {"learner__value": "c51", "learner__atoms": 11},
     "quantiles": {"learner__value": "quantile"},
     "bfloat16": {"learner__precision": "bfloat16"},
     "a target that is copied": {"learner__target": "hard", "learner__target_every": 5},
@@ -104,8 +105,14 @@ def test_captured_updates_by_priority_equal_those_of_a_learner_that_captures_not
 def test_update_that_waits_for_a_value_is_not_captured_and_the_log_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    plain, calls = learner_module.shortening, Counter[int]()
+
     def shortening(norm: torch.Tensor, max_norm: float) -> torch.Tensor:
-        return norm / max_norm if float(norm) > max_norm else torch.ones(())
+        at = world.learner.updates
+        calls[at] += 1
+        if (at, calls[at]) == (20, 2):  # amid the capture of ten
+            float(norm)
+        return plain(norm, max_norm)
 
     monkeypatch.setattr(learner_module, "shortening", shortening)
     world = CapturedWorld(GAMES["numbers"])
@@ -116,3 +123,8 @@ def test_update_that_waits_for_a_value_is_not_captured_and_the_log_says_why(
     assert "not captured as CUDA graphs" in record.getMessage()
     assert "asks for a value" in record.getMessage()
     assert world.learner.updates == 30
+    assert calls[20] == 2 + EVERY, "the ten were called once more"
+    metrics = world.learner.metrics()
+    rows = metrics["batch_n_dqn"] + metrics["batch_n_expert"]
+    assert rows == pytest.approx(16), "what was kept of the capture counts for nothing"
+    assert metrics["updates_skipped"] == world.learner.skipped_in_a_row() == 0

@@ -77,14 +77,16 @@ def test_steps_for_which_no_time_is_left_fail_the_check(
     assert [row.get("said") for row in found["rows"][1:]] == ["no time was left for it"] * 2
 
 
-def test_serving_is_measured_with_the_trainer_on_the_device(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("fps", "met"), [(949.0, False), (950.0, True)])
+def test_serving_is_measured_with_the_trainer_on_the_device_and_judged(
+    monkeypatch: pytest.MonkeyPatch, fps: float, met: bool
 ) -> None:
     asked: dict[str, Any] = {}
 
     class Found(Serving):
         def rows(self, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-            yield {"case": "serving", **parameters}
+            yield {"case": "serving", "fps": fps, **parameters}
+            yield {"case": "serving", "fps": 1000.0, **parameters}
 
     def measure(shape: Any, actions: int, hidden: list[int], **options: Any) -> Serving:
         asked.update(shape=shape, hidden=hidden, actions=actions, **options)
@@ -92,10 +94,13 @@ def test_serving_is_measured_with_the_trainer_on_the_device(
 
     monkeypatch.setattr("lab.bench.serving.measure", measure)
     args = check_gpu.arguments().parse_args(["--device", "cuda:0"])
-    (row,) = check_gpu.serving(args)
+    row, alone = check_gpu.serving(args)
+    assert (row["goal"], row["ok"], "ok" in alone) == (0.95, met, False)
     assert (asked["shape"].clients, asked["shape"].observations, asked["rounds"]) == (32, 195, 1)
     assert asked["config"]["trainer.device"] == asked["config"]["replay.device"] == "cuda:0"
     assert (row["batch_size"], row["device"]) == (768, "cuda:0")
+    dry = check_gpu.arguments().parse_args(["--device", "cpu", "--small"])
+    assert not any("ok" in each for each in check_gpu.serving(dry))
 
 
 def test_step_that_takes_too_long_is_ended_with_all_that_it_started(

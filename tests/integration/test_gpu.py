@@ -1,4 +1,5 @@
-"""What a GPU must do as the cpu does. Each test has a form for the cpu, with the same code."""
+"""What a GPU must do as the cpu does. A test has a form for the cpu, with the same code, where the
+cpu can fail it."""
 
 from __future__ import annotations
 
@@ -123,12 +124,13 @@ def test_download_has_what_the_tensor_was(device: str) -> None:
     assert coming.wait().device.type == "cpu"
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", DEVICES[1:])  # on the cpu nothing is ahead of anything
 def test_host_is_a_few_launches_ahead_at_most(device: str) -> None:
+    """tests/unit/test_device.py asks the same of a stand-in."""
     ahead = LaunchesAhead(torch.device(device), most=2)
     for _ in range(5):
         ahead.mark()
-        assert len(ahead._marks) <= 2
+        assert 1 <= len(ahead._marks) <= 2
 
 
 def until(true: Callable[[], bool], what: str) -> None:

@@ -50,9 +50,18 @@ class Poison:
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Poison]:
     poison, real = Poison(), trainer_module.learn
 
-    def learn(config: Any, replay: Any, learner: Learner, *rest: Any) -> Iterator[Any]:
-        updates = real(config, replay, learner, *rest)
-        for _ in range(rest[-1]):
+    def learn(
+        config: Any,
+        replay: Any,
+        learner: Learner,
+        device: Any,
+        frames: Any,
+        evidence: Any,
+        due: int,
+        captured: Any,
+    ) -> Iterator[Any]:
+        updates = real(config, replay, learner, device, frames, evidence, due, captured)
+        for _ in range(due):
             act = poison.act
             poison.updates += 1
             if act is not None:

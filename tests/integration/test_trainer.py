@@ -18,11 +18,15 @@ import pytest
 import torch
 
 from agent import checkpoint, demonstrations, journal, recording
+from agent.captured import Tapes
+from agent.captured_updates import CapturedUpdates
 from agent.checkpoint import CheckpointError
+from agent.learner import Learner
 from agent.recording import RecordingError
-from agent.replay import StoredRows
+from agent.replay import Replay, StoredRows
 from agent.step import FINAL, STEP, StepBlock
 from agent.update_budget import NO_LIMIT
+from agent.value_scale import EVERY
 from config.models import Config
 from server.gateway.connection import GOODBYE_S
 from server.ipc.expert_messages import Trusted
@@ -188,6 +192,32 @@ def test_trainer_lines_show_the_real_counts(worlds: Make) -> None:
     assert total <= 360
     if total == 360:
         assert buffers[0] == ("[BUFFER] Step 1000: 360 total, 330 DQN (91.7%), 30 expert (8.3%)")
+
+
+def test_updates_of_one_launch_are_noted_each_by_its_number_and_all(
+    worlds: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "BURST_S", 0.0)
+    monkeypatch.setattr(trainer_module, "BUFFER_LINE_EVERY", 25)
+
+    def captured(_: Any, replay: Replay, learner: Learner, __: Any) -> CapturedUpdates:
+        replay.wait_for_nothing()
+        return CapturedUpdates(replay, learner, Tapes())
+
+    monkeypatch.setattr(trainer_module, "captured_updates", captured)
+    world = worlds(record=True)
+    world.play(played(0, 150))
+    world.until(lambda: world.metrics.get("updates") == 50, "all updates are made")
+    assert any(
+        len(each.result) == EVERY for each in world.trainer._captured._begun.values() if each
+    )
+    world.reports()
+    numbers = [line.split(":")[0] for line in world.lines if line.startswith("[BUFFER]")]
+    assert numbers == ["[BUFFER] Step 25", "[BUFFER] Step 50"]
+    path = tmp_path / "replay.npz"
+    world.ask(WriteDump(str(path)), DumpWritten)
+    with np.load(path) as file:
+        assert len(file["batch_seq"]) == 50 * 16
 
 
 # Prioritised replay and stacks.

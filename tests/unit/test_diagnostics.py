@@ -201,3 +201,17 @@ def test_q_max_is_largest_magnitude_since_last_fetch() -> None:
     assert numbers.fetch()["q_max"] == 7
     update(numbers, 3, [1], [[0, 2, 0, 0, 0]])
     assert numbers.fetch()["q_max"] == 2
+
+
+def test_forgotten_updates_leave_no_trace_in_metrics() -> None:
+    numbers, other = Diagnostics(CPU), Diagnostics(CPU)
+    for each in (numbers, other):
+        update(each, 1, [1, 2], [[1, 2, 3, 4, 5]] * 2)
+    numbers.add_up()
+    nothing = torch.full((), math.nan)  # as a GPU leaves what was never computed
+    numbers.update(
+        torch.tensor([1]), nothing[None], nothing[None], nothing.expand(1, 5), nothing, nothing
+    )
+    numbers.forget_kept()
+    assert numbers.skipped_in_a_row() == 0
+    assert numbers.fetch() == pytest.approx(other.fetch(), nan_ok=True)

@@ -546,3 +546,19 @@ def test_step_with_overflowing_batch_is_skipped_and_reported() -> None:
     assert parameters_of(learner.network).isfinite().all()
     assert not torch.equal(parameters_of(learner.network), before)
     assert math.isfinite(learner.metrics()["grad_norm"])
+
+
+def test_same_settings_again_leave_captured_updates_valid_and_others_do_not() -> None:
+    learner = learner_of(spec_of())
+    given = learner._config, learner._advantage, learner._imitation
+    before = learner.configured
+    learner.configure(*(each.model_copy(deep=True) for each in given))
+    assert learner.configured == before
+    others = (
+        given[0].model_copy(update={"learning_rate": 0.5}),
+        given[1].model_copy(update={"mode": "off"}),
+        given[2].model_copy(update={"taken": 0.7}),
+    )
+    for i, other in enumerate(others):
+        learner.configure(*given[:i], other, *given[i + 1 :])
+        assert learner.configured == before + 1 + i

@@ -1,4 +1,4 @@
-"""agent/freed_memory.py: page faults of memory that is used again."""
+"""agent/malloc_tuning.py: page faults of memory that is used again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 import numpy as np
 import pytest
 
-from agent.freed_memory import keep_freed_memory
+from agent.malloc_tuning import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is told")
