@@ -65,19 +65,23 @@ THREADS = 32
 """Calls that an actor answers at a time."""
 
 
-class ShardActor(LearnerShard):
+class Guarded:
+    """An actor that can say whether strangers could use its node."""
+
+    def token(self) -> tuple[str, bool]:
+        """Where it is, and whether Ray asks for a token there."""
+        return _here()[0], authentication.asks_for_token()
+
+
+class ShardActor(Guarded, LearnerShard):
     """A learner that says where Ray has put it."""
 
     def __init__(self, rank: int, gateways: tuple[int, ...]) -> None:
         super().__init__(rank, gateways)
         self.host, self.node = _here()
 
-    def token(self) -> tuple[str, bool]:
-        """Where it is, and whether Ray asks for a token there."""
-        return self.host, authentication.asks_for_token()
 
-
-class NodeActor(GatewayNode):
+class NodeActor(Guarded, GatewayNode):
     """A gateway node that reaches its learners through Ray."""
 
     def __init__(
@@ -88,10 +92,6 @@ class NodeActor(GatewayNode):
         self.host, self.node = _here()
         self._learner, self._first_learner = ray.get_actor(learner), ray.get_actor(first_learner)
 
-    def token(self) -> tuple[str, bool]:
-        """Where it is, and whether Ray asks for a token there."""
-        return self.host, authentication.asks_for_token()
-
     def _ship_to(self, delivery: Delivery) -> Receipt:
         receipt: Receipt = ray.get(self._learner.deliver.remote(delivery), timeout=LOST_S)
         return receipt
@@ -101,12 +101,12 @@ class NodeActor(GatewayNode):
         return ray.get(asked, timeout=wait_s + LOST_S)
 
 
-class MeasuringActor:
+class MeasuringActor(Guarded):
     """A place where a learner would be, for `Cluster.measure`."""
 
     def host(self) -> str:
         """Of this machine."""
-        return str(ray.util.get_node_ip_address())
+        return _here()[0]
 
     def measure(self, ranks: Ranks, config: Config, spec: GameSpec) -> Costs:
         """As scaling_cost.measure."""
@@ -185,10 +185,7 @@ class Cluster:
     def place(self, config: Config, run: str) -> None:
         """Have the actors made, each on a node with room for it. `run`: names them. Errors:
         ConfigError where there is not room for all, or strangers may use the cluster."""
-        machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-        here = () if authentication.asks_for_token() else ("this server",)
-        for reminder in authentication.check(config, machines, here):
-            log.warning("%s", reminder)
+        self._guard(config)
         nodes, learners = config.cluster.gateways, config.cluster.learners
         self._hang_s = config.supervision.hang_timeout_s
         serve = self._group([{"CPU": 1.0}] * nodes, "STRICT_SPREAD", config, "cluster.gateways")
@@ -203,21 +200,19 @@ class Cluster:
             wanted = {"name": f"{run}-node-{node}"}
             args = node, gateways_of(node, config), own_learner, names[0]
             self._make("node", NodeActor, serve, node, wanted, *args)
-        if here:
-            return
-        asked = [actor.token.remote() for actor in self._actors.values()]
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=config.cluster.start_timeout_s)
-        told = ray.get(done)
-        authentication.check(config, machines, [host for host, asks in told if not asks])
+        self._guard_nodes(config)
 
     def measure(self, config: Config, spec: GameSpec) -> tuple[Costs, list[str]]:
         """What an update costs that the learners share, beside one of one learner; and the hosts
-        that they would be on. Errors: ConfigError where there is not room for all, or one fails."""
+        that they would be on. Errors: ConfigError where there is not room for all, or one fails, or
+        strangers may use the cluster."""
+        self._guard(config)
         learners = config.cluster.learners
         group = self._learning(config)
         for rank in range(learners):
             wanted = {"num_gpus": config.cluster.gpus_per_learner}
             self._make("measuring", MeasuringActor, group, rank, wanted)
+        self._guard_nodes(config)
         there = [self._actors["measuring", rank] for rank in range(learners)]
         settings = config.cluster
         try:
@@ -235,6 +230,37 @@ class Cluster:
         except exceptions.RayError as error:
             last = str(error).strip().splitlines()[-1]
             raise TryAgain(f"expected {learners} learners to measure, one failed: {last}") from None
+
+    def _guard(self, config: Config) -> None:
+        """Before anything is made: see whether this server has a token, if it needs one. Errors:
+        ConfigError."""
+        here = () if authentication.asks_for_token() else ("this server",)
+        for reminder in authentication.check(config, _machines(), here):
+            log.warning("%s", reminder)
+
+    def _guard_nodes(self, config: Config) -> None:
+        """Once the actors are made: the same of their nodes. Errors: ConfigError, also where one
+        cannot be made."""
+        if not authentication.asks_for_token():  # then all was said before
+            return
+        wait_s = config.cluster.start_timeout_s
+        asked = [actor.token.remote() for actor in self._actors.values()]
+        done, silent = ray.wait(asked, num_returns=len(asked), timeout=wait_s)
+        try:
+            told = ray.get(done)
+        except exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise ConfigError(
+                f"expected understudy to start on every node, on one it did not: {last}; install "
+                "the same versions of understudy, Python and Ray on all nodes "
+                "(`pip install -c constraints.txt '.[cluster]'`)"
+            ) from None
+        if silent:
+            raise TryAgain(
+                f"expected all nodes to answer within cluster.start_timeout_s = {wait_s:g} s, "
+                f"{len(silent)} did not; look at `ray status`, or allow more time"
+            )
+        authentication.check(config, _machines(), [host for host, asks in told if not asks])
 
     def _learning(self, config: Config) -> Any:
         """Room for the learners. Errors: ConfigError."""
@@ -360,6 +386,11 @@ def _own_signals() -> Iterator[None]:
 def _here() -> tuple[str, str]:
     """Where other machines reach this one, and Ray's name for it."""
     return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+
+
+def _machines() -> set[str]:
+    """The addresses of the cluster's nodes."""
+    return {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
 def _shown(resources: dict[str, float]) -> str:

@@ -30,7 +30,7 @@ from server.cluster.messages import (
 )
 from server.cluster.shipper import Shipper
 from server.cluster.traffic import Traffic
-from server.ipc import inflight, shared_memory
+from server.ipc import shared_memory
 from server.ipc.inflight import InFlightCounters
 from server.ipc.messages import Changed, Open, Settled
 from server.ipc.step_ring import StepRing
@@ -171,11 +171,9 @@ class GatewayNode(ProcessHost):
             reply.version = self._traffic.version
             reply.weights_age_s = time.monotonic() - self._traffic.version_at
         for index, ring in self._rings.items():
-            cells = inflight.cells(self._counters.path, index) if self._counters else (0, 0)
+            answered = self._counters.numbers(index) if self._counters else (0, 0)
             kept = ring.steps_read
-            reply.rings[index] = RingNumbers(
-                ring.steps, kept, ring.used, ring.capacity, int(cells[0]), int(cells[1])
-            )
+            reply.rings[index] = RingNumbers(ring.steps, kept, ring.used, ring.capacity, *answered)
 
     def numbers(self) -> dict[str, Any]:
         ports = [sockets.ports[0] for sockets in self._sockets[:1]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import logging
 import multiprocessing.connection
 import os
 import sys
@@ -10,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from config.load import ConfigError
 from server.cluster.messages import Kill, Relay, Reply, Setup, Start
 from server.supervisor import fork_server
 from server.supervisor.child import Child
+
+log = logging.getLogger("cluster")
 
 
 @dataclass
@@ -43,7 +47,6 @@ class ProcessHost:
         self._lock = threading.Lock()
         self._held: list[Relay] = []
         """Messages that the processes are to hear later."""
-        self._error = ""
         self._newest: tuple[int, Reply | None] = -1, None
         """The number of the newest exchange, and what was replied."""
         self.setup: Setup | None = None
@@ -62,7 +65,8 @@ class ProcessHost:
 
         `to`: the incarnation that they are for. Another one carries out nothing, and says which it
         is. `number`: of the exchange, which rises. One that comes again, because the reply was lost
-        on the way, is answered as before, and its orders are not carried out again."""
+        on the way, is answered as before, and its orders are not carried out again. What fails is
+        said in the reply: an error raised here would have the same exchange come again."""
         with self._lock:
             newest, replied = self._newest
             if to == self._incarnation and number <= newest and replied is not None:
@@ -71,18 +75,18 @@ class ProcessHost:
             reply = Reply(self._incarnation, time.monotonic(), self.host, self.node, os.getpid())
             if to != self._incarnation:
                 return reply
+            self._newest = number, reply
             held, self._held = self._held, []
             for order in (*held, *orders):
-                try:
+                with _noted(reply):
                     self._carry_out(order, reply)
-                except (ConfigError, OSError, MemoryError) as error:
-                    self._error = str(error)
-            self._wait(wait_s)
-            self._collect(reply)
-            reply.error, self._error = self._error, ""
+            with _noted(reply):
+                self._wait(wait_s)
+            with _noted(reply):
+                self._collect(reply)
             reply.now = time.monotonic()
-            self.complete(reply)
-            self._newest = number, reply
+            with _noted(reply):
+                self.complete(reply)
             return reply
 
     def present(self) -> bool:
@@ -103,13 +107,13 @@ class ProcessHost:
     def own_folder(kind: str, number: int, run: str) -> Path:
         """A folder of this machine, where a later actor finds what this one has left. `run`: the
         run's folder. Errors: OSError."""
-        path = Path(tempfile.gettempdir()) / _folder_name(kind, str(number), run)
+        path = Path(tempfile.gettempdir()) / f"{_prefix(kind, run)}{number}"
         path.mkdir(mode=0o700, exist_ok=True)
         return path
 
     def folders(self, kind: str, run: str) -> list[Path]:
         """The folders that actors of a kind have left on this machine, of all numbers."""
-        return sorted(Path(tempfile.gettempdir()).glob(_folder_name(kind, "*", run)))
+        return sorted(Path(tempfile.gettempdir()).glob(f"{_prefix(kind, run)}*"))
 
     # What each kind of actor does in its own way.
 
@@ -205,8 +209,21 @@ class ProcessHost:
             self._children.clear()
 
 
-def _folder_name(kind: str, number: str, run: str) -> str:
-    return f"understudy-{kind}-{number}-{run.strip('/').replace('/', '-')}"
+@contextlib.contextmanager
+def _noted(reply: Reply) -> Iterator[None]:
+    """Say in the reply what fails; the first, where several do."""
+    try:
+        yield
+    except (ConfigError, OSError, MemoryError) as error:
+        reply.error = reply.error or str(error)
+    except Exception as error:
+        log.exception("an exchange with the driver failed in part")
+        reply.error = reply.error or f"{type(error).__name__}: {error}"
+
+
+def _prefix(kind: str, run: str) -> str:
+    """Of no other run's folders: what an actor finds there it ends."""
+    return f"understudy-{kind}-{hashlib.sha256(os.path.realpath(run).encode()).hexdigest()[:20]}-"
 
 
 def send_signal(pid: int, number: int) -> None:

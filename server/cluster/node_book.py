@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from config.models import Config
@@ -13,7 +12,6 @@ from server.cluster.link import ActorLink
 from server.cluster.messages import Answered, Elsewhere, Reply
 from server.cluster.previous_start import PreviousStart
 from server.cluster.remote_ring import RemoteRing
-from server.ipc import inflight
 from server.ipc.inflight import InFlight
 from server.run.directory import RunDirectory
 from server.supervisor.in_flight_account import InFlightAccount
@@ -60,13 +58,12 @@ class NodeBook:
         for index, left in reply.left.items():
             self._left(index, left)
         self._ages[number] = reply.weights_age_s
-        file = self._in_flight.file
         for index, numbers in reply.rings.items():
             if (ring := self.rings.get(index)) is not None:
                 ring.told(numbers)
                 name = f"gateway-{index}"
-                if file and (name in reply.beats or name in ended):
-                    inflight.cells(Path(file), index)[:] = ring.completed
+                if name in reply.beats or name in ended:
+                    self._in_flight.tell(index, ring.completed)
         if self.base_frames is None:
             return ()
         self._before.keep(
@@ -89,8 +86,8 @@ class NodeBook:
         for index in gateways_of(number, self._config):
             if (ring := self.rings.get(index)) is not None:
                 ring.lost(self._kept.get(index, 0))
-                if file := self._in_flight.file:  # counted once the node is back, or at the end
-                    inflight.cells(Path(file), index)[:] = ring.steps, 0
+                # What is lost is counted once the node is back, or at the end.
+                self._in_flight.tell(index, (ring.steps, 0))
 
     def _left(self, index: int, left: Answered) -> None:
         """What the actor of a gateway has left that was killed."""

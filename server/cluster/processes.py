@@ -136,7 +136,8 @@ class ClusterProcesses(Processes):
             config = _listening_on(config, self._book.ports[node])
         if node is not None:
             self._book.made[node] = times
-        orders: list[Any] = [Setup(config, str(self._folder.path), self._folder.launch, times)]
+        folder = str(self._folder.path.absolute())  # actors have working directories of their own
+        orders: list[Any] = [Setup(config, folder, self._folder.launch, times)]
         if self._spec is not None:
             orders.append(Decide(self._spec))
         if node is not None and node in self._draining:

@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="auto|HOST:PORT",
         help="the cluster: that of this machine, or the one whose head is there (%(default)s)",
     )
+    parser.add_argument(
+        "--cluster.insecure",
+        dest="insecure",
+        action="store_true",
+        help="measure: on several machines whose Ray asks for no token",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -116,7 +122,8 @@ def _measured(args: argparse.Namespace) -> dict[str, Any]:
     config, spec = config_of_run(args.run), game_of(args.run)
     if spec is None:
         raise ConfigError(f"{args.run} has no game yet; play one frame on it, or name another run")
-    several = config.cluster.model_copy(update={"learners": args.learners})
+    told = {"learners": args.learners, "insecure": args.insecure}
+    several = config.cluster.model_copy(update=told)
     return measure_learners(args.cluster, config.model_copy(update={"cluster": several}), spec)
 
 

@@ -72,6 +72,15 @@ class InFlightCounters:
             file.write(content.tobytes())
         self._cells = [cells(path, index) for index in range(gateways)]
 
+    def numbers(self, index: int) -> tuple[int, int]:
+        """Of a gateway, as Cells."""
+        completed, open_frames = self._cells[index]
+        return int(completed), int(open_frames)
+
+    def tell(self, index: int, numbers: tuple[int, int]) -> None:
+        """Of a gateway whose own counters are elsewhere."""
+        self._cells[index][:] = numbers
+
     def gateway_gone(self, index: int, stored: int) -> InFlight:
         """A gateway has died, with `stored` steps in its ring: what is lost with it. The one in its
         place goes on from there."""

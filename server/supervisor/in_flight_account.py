@@ -37,6 +37,11 @@ class InFlightAccount:
         """Where gateways count; empty for nowhere."""
         return str(self._counters.path) if self._counters else ""
 
+    def tell(self, index: int, numbers: tuple[int, int]) -> None:
+        """As InFlightCounters.tell, where anything is counted."""
+        if self._counters is not None:
+            self._counters.tell(index, numbers)
+
     def begin(self, base: int, *, resumed: bool) -> None:
         """Count from now on. `base`: stored frames of the run before this start. `resumed`: it goes
         on where the previous server stopped, whose losses are counted now."""

@@ -174,7 +174,7 @@ class Processes:
             ready.weights,
             ready.size,
             self._in_flight.file,
-            str(self._folder.checkpoints),
+            str(self._folder.checkpoints.absolute()),  # for whoever runs elsewhere
         )
 
     # Running.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from config.models import Config
 from server.cluster import host
 from server.cluster.host import ProcessHost
-from server.cluster.messages import Setup, StopListening
+from server.cluster.messages import Setup, Start, StopListening
 
 
 class Noting(ProcessHost):
@@ -50,3 +51,41 @@ def test_exchange_whose_reply_was_lost_is_answered_as_before(actor: Noting) -> N
     assert second is not first
     assert actor.exchange(own, 0, [setup], 0.0) is second, "one that comes late does nothing"
     assert actor.done == [setup, StopListening()]
+
+
+@pytest.mark.parametrize("part", ["carry_out", "_wait", "_collect", "complete"])
+def test_exchange_of_which_a_part_fails_is_answered_and_nothing_is_done_twice(
+    actor: Noting, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    own = actor.exchange("", 0, [], 0.0).incarnation
+
+    def fail(*_: Any) -> None:
+        actor.done.append("failed")
+        raise KeyError("gateway-7")
+
+    monkeypatch.setattr(actor, part, fail)
+    first = actor.exchange(own, 0, [StopListening()], 0.0)
+    assert first.error == "KeyError: 'gateway-7'"
+    done = list(actor.done)
+    assert actor.exchange(own, 0, [StopListening()], 0.0) is first
+    assert actor.done == done
+
+
+def test_order_after_one_that_fails_is_carried_out(actor: Noting) -> None:
+    own = actor.exchange("", 0, [], 0.0).incarnation
+    unknown = Start("gateway-0", 1, Config())  # this actor starts none
+    reply = actor.exchange(own, 0, [unknown, StopListening()], 0.0)
+    assert reply.error.startswith("NotImplementedError")
+    assert actor.done == [StopListening()]
+
+
+def test_folders_that_an_actor_looks_through_are_of_its_run_alone(
+    actor: Noting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(host.tempfile, "gettempdir", lambda: str(tmp_path))
+    runs = ["/a/b", "/a-b", "/x/a/b", "/0/a/b", "/a/[b]", "/a/*"]
+    made = {run: [actor.own_folder("node", number, run) for number in (0, 1)] for run in runs}
+    for run in runs:
+        assert actor.folders("node", run) == made[run]
+        assert actor.folders("learner", run) == []
+    assert actor.own_folder("node", 1, "/a/c/../b/") == made["/a/b"][1]
